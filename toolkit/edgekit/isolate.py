@@ -1,0 +1,137 @@
+"""Run a function in a forked child, so that a crash in native code is an ordinary error here.
+
+A fork costs milliseconds and shares the parent's arrays without copying them; that is why
+evaluation, calibration and the first load of a foreign file all go through here. The parent must
+not have imported TensorFlow (it never has).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection, wait
+from typing import TypeVar
+
+A = TypeVar("A")
+R = TypeVar("R")
+
+
+class ChildDiedError(Exception):
+    """The child ended without an answer.
+
+    Attributes:
+        reason: "SIGSEGV", or "exit code 3".
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def isolated(function: Callable[[], R]) -> R:
+    """Return `function()`, computed in a forked child.
+
+    Exceptions of the function are raised here. The result travels pickled; large arrays are
+    better written into shared memory by the function (see `shared`).
+
+    Raises:
+        ChildDiedError: The child was killed by a signal or left without an answer.
+    """
+    return spread(lambda _: function(), [None])[0]
+
+
+def spread(
+    function: Callable[[A], R],
+    arguments: Sequence[A],
+    *,
+    tick: Callable[[int], None] | None = None,
+) -> list[R]:
+    """Return `[function(a) for a in arguments]`, every call in a forked child of its own, at once.
+
+    Args:
+        function: Any callable, closures included: nothing but its result is pickled. It may call
+            `report(n)` to say that `n` more steps are done.
+        arguments: One child each; at most as many as there are cores is sensible.
+        tick: Called in the parent with each number a child reports.
+
+    Raises:
+        ChildDiedError: A child was killed by a signal or left without an answer.
+    """
+    context = multiprocessing.get_context("fork")
+    children = []
+    results: dict[int, R] = {}
+    pipes: dict[Connection, int] = {}
+    try:
+        for position, argument in enumerate(arguments):
+            ours, theirs = context.Pipe(duplex=False)
+            child = context.Process(target=_child, args=(theirs, function, argument), daemon=True)
+            child.start()
+            theirs.close()
+            children.append(child)
+            pipes[ours] = position
+        while pipes:
+            for ready in wait(list(pipes)):
+                assert isinstance(ready, Connection)
+                position = pipes[ready]
+                try:
+                    kind, value = ready.recv()
+                except EOFError:
+                    child = children[position]
+                    child.join()
+                    raise ChildDiedError(_reason(child.exitcode)) from None
+                if kind == "tick":
+                    if tick is not None:
+                        tick(value)
+                    continue
+                if kind == "error":
+                    raise value
+                results[position] = value
+                del pipes[ready]
+                ready.close()
+    finally:
+        for pipe in pipes:
+            pipe.close()
+        for child in children:
+            if child.is_alive() and pipes:
+                child.kill()
+            child.join()
+            child.close()
+    return [results[position] for position in range(len(arguments))]
+
+
+_pipe: Connection | None = None
+
+
+def report(steps: int) -> None:
+    """Inside a child: tell the parent that `steps` more steps are done."""
+    if _pipe is not None:
+        _pipe.send(("tick", steps))
+
+
+def _child(pipe: Connection, function: Callable[[A], R], argument: A) -> None:
+    global _pipe  # noqa: PLW0603  a child is a fresh process: this is its one channel
+    _pipe = pipe
+    # Ctrl-C reaches the whole group; the parent alone decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    answer: tuple[str, object]
+    try:
+        answer = ("value", function(argument))
+    except BaseException as error:  # every error belongs to the parent
+        answer = ("error", error)
+    try:
+        pipe.send(answer)
+    except Exception as error:  # an unpicklable result or error is a bug worth seeing
+        with contextlib.suppress(Exception):
+            pipe.send(("error", RuntimeError(f"{type(error).__name__}: {error} ({answer[1]!r})")))
+    pipe.close()
+    # Skip interpreter teardown: a heap a broken model corrupted must not abort a finished child.
+    os._exit(0)
+
+
+def _reason(exitcode: int | None) -> str:
+    if exitcode is not None and exitcode < 0:
+        return signal.Signals(-exitcode).name
+    return f"exit code {exitcode}"
