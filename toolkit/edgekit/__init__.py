@@ -1,3 +1,43 @@
-"""From a trained Keras model to the smallest and fastest TFLite file that keeps its accuracy."""
+"""From a trained Keras model to the smallest and fastest TFLite file that keeps its accuracy.
+
+The verbs of the command line are here under the same names; `edgekit.records` holds what they
+return, `edgekit.errors` what they raise. Nothing heavy is imported before it is used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+__all__ = [
+    "bench",
+    "demo",
+    "doctor",
+    "evaluate",
+    "import_model",
+    "inspect",
+    "quantize",
+    "report",
+    "train",
+]
+
+if TYPE_CHECKING:
+    from edgekit.api import (
+        bench,
+        demo,
+        doctor,
+        evaluate,
+        import_model,
+        inspect,
+        quantize,
+        report,
+        train,
+    )
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from edgekit import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'edgekit' has no attribute {name!r}")

@@ -8,11 +8,13 @@ not have imported TensorFlow (it never has).
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import TypeVar
 
 A = TypeVar("A")
@@ -116,6 +118,11 @@ def _child(pipe: Connection, function: Callable[[A], R], argument: A) -> None:
     _pipe = pipe
     # Ctrl-C reaches the whole group; the parent alone decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Native code prints what it likes, also while it crashes: what matters comes over the pipe.
+    faulthandler.disable()
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
     answer: tuple[str, object]
     try:
         answer = ("value", function(argument))

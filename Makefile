@@ -1,0 +1,47 @@
+# make demo   the main job, on real data that comes along
+# make test   everything that can be tested here
+PYTHON ?= python3.11
+BIN := .venv/bin
+export EDGEKIT_DATA ?= $(wildcard $(abspath ../shared/data))
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+WORKERS ?= 2
+
+.PHONY: demo test lint format bench models lock clean
+
+demo: .venv/.ready
+	$(BIN)/edgekit demo -o out/demo --force
+
+test: .venv/.ready
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup
+
+lint: .venv/.ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: .venv/.ready
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# every figure in README.md and benchmarks/RESULTS.md
+bench: .venv/.ready
+	$(BIN)/python -m benchmarks
+
+# models/ and quantized/, from the data sets to the reports
+models: .venv/.ready
+	$(BIN)/python models/build.py
+
+lock: .venv/.ready
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile pyproject.toml --extra demo --extra tensorboard --group dev \
+		--generate-hashes --no-emit-index-url --no-emit-find-links --universal --quiet \
+		--python-version 3.11 --custom-compile-command "make lock" -o requirements.lock
+
+.venv/.ready: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	touch $@
+
+clean:
+	rm -rf .venv out .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,69 @@
+"""Every figure: run all benchmarks, side by side with what a user would do instead.
+
+python -m benchmarks [ladder runner evaluation startup]
+
+Writes benchmarks/RESULTS.md.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import importlib
+import sys
+from pathlib import Path
+
+from edgekit.devices import describe
+
+from edgekit.pipeline.manifest import versions
+
+SECTIONS = {
+    "ladder": "Six variants, from the loaded model to the files",
+    "runner": "The runner against a bare loop and litert-benchmark",
+    "evaluation": "Evaluation throughput against a bare loop on one core",
+    "startup": "Start-up",
+}
+RESULTS = Path(__file__).with_name("RESULTS.md")
+MARK = "<!-- {} -->"
+
+
+def table(rows: list[dict[str, object]]) -> str:
+    heads = list(rows[0])
+    lines = [" | ".join(heads), " | ".join("---" for _ in heads)]
+    lines += [" | ".join(str(row[head]) for head in heads) for row in rows]
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def section(name: str) -> str:
+    module = importlib.import_module(f"benchmarks.{name}")
+    facts = {**describe(), **versions()}
+    taken = ", ".join(f"{key} {value}" for key, value in facts.items())
+    text = table(module.measure())
+    return (
+        f"{MARK.format(name)}\n## {SECTIONS[name]}\n{(module.__doc__ or '').strip()}\n\n{text}\n\n"
+        f"{dt.datetime.now(dt.UTC).date()}, `python -m benchmarks {name}`, on: {taken}\n"
+    )
+
+
+def main() -> None:
+    chosen = sys.argv[1:] or list(SECTIONS)
+    old = RESULTS.read_text() if RESULTS.exists() else ""
+    kept = {}
+    for name in SECTIONS:
+        begun = old.find(MARK.format(name))
+        if begun >= 0:
+            ended = min(
+                (p for n in SECTIONS if (p := old.find(MARK.format(n))) > begun), default=len(old)
+            )
+            kept[name] = old[begun:ended].rstrip() + "\n"
+    for name in chosen:
+        kept[name] = section(name)
+        print(kept[name], flush=True)
+        parts = [kept[n] for n in SECTIONS if n in kept]
+        RESULTS.write_text(
+            "# Measured\nWritten by `make bench`. Ratios are of one run on one machine; absolute "
+            "figures are of that machine.\n\n" + "\n".join(parts)
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""Six variants by edgekit and by the stock converter: seconds, bytes, scores, memory.
+
+The models are MobileNetV2 1.0/224 (seeded weights: no trained ones can be had offline, so its
+scores mean nothing and are left out) and the published Fashion-MNIST model. Both sides get the
+same 200 calibration samples, and are timed from the loaded model to six files.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from benchmarks.memory import run_watched
+
+HERE = Path(__file__).parent
+VARIANTS = ("float32", "float16", "dynamic", "int8", "int8-float32io", "int16x8")
+MAKE_MOBILENET = """
+import keras, sys
+keras.utils.set_random_seed(0)
+keras.applications.MobileNetV2(weights=None).save(sys.argv[1])
+"""
+
+
+def measure() -> list[dict[str, str]]:
+    rows = []
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        mobilenet = folder / "mobilenet_v2.keras"
+        subprocess.run(
+            [sys.executable, "-c", MAKE_MOBILENET, str(mobilenet)], check=True, stderr=-3
+        )
+        noise = np.random.default_rng(0).random((200, 7, 7, 3), dtype=np.float32)
+        # Blocks instead of pixels: white noise would leave every deeper range degenerate.
+        np.save(folder / "mobilenet_v2.npy", noise.repeat(32, 1).repeat(32, 2) * 2 - 1)
+        rows += _compare("MobileNetV2 1.0/224", mobilenet, folder / "mobilenet_v2.npy", folder)
+
+        fashion = HERE.parent / "models" / "fashion-mnist" / "fashion-mnist.keras"
+        from edgekit.data import open_data
+
+        dataset = open_data("fashion-mnist")
+        calibration = dataset.calibrate.read(np.arange(200)).inputs["x"]
+        np.save(folder / "fashion.npy", calibration)
+        rows += _compare("Fashion-MNIST", fashion, folder / "fashion.npy", folder, dataset)
+    return rows
+
+
+def _compare(
+    name: str, model: Path, calibration: Path, folder: Path, dataset: object = None
+) -> list[dict[str, str]]:
+    seconds, peaks, folders = {}, {}, {}
+    for side in ("stock", "edgekit"):
+        folders[side] = folder / f"{model.stem}-{side}"
+        folders[side].mkdir()
+        peaks[side] = run_watched(
+            [
+                sys.executable,
+                str(HERE / f"{side}_ladder.py"),
+                str(model),
+                str(calibration),
+                str(folders[side]),
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        seconds[side] = json.loads((folders[side] / "seconds.json").read_text())
+    rows = [
+        _row(name, "six files, s", seconds["edgekit"]["total"], seconds["stock"]["total"], ".2f"),
+        _row(name, "peak memory, MB", peaks["edgekit"] / 1e6, peaks["stock"] / 1e6, ".0f"),
+    ]
+    for variant in VARIANTS:
+        sizes = {s: (folders[s] / f"{variant}.tflite").stat().st_size / 1000 for s in folders}
+        rows.append(_row(name, f"{variant}, kB", sizes["edgekit"], sizes["stock"], ".1f"))
+    if dataset is not None:
+        for variant in VARIANTS:
+            scores = {s: _accuracy(folders[s] / f"{variant}.tflite", dataset) for s in folders}
+            rows.append(
+                _row(name, f"{variant}, accuracy %", scores["edgekit"], scores["stock"], ".2f")
+            )
+    print({side: {k: round(v, 2) for k, v in seconds[side].items()} for side in seconds})
+    return rows
+
+
+def _accuracy(path: Path, dataset: object) -> float:
+    from edgekit.pipeline import evaluate
+
+    return evaluate([path], dataset).rows[0].score.value * 100
+
+
+def _row(model: str, what: str, edgekit: float, stock: float, style: str) -> dict[str, str]:
+    return {
+        "model": model,
+        "what": what,
+        "edgekit": format(edgekit, style),
+        "stock": format(stock, style),
+        "edgekit / stock": f"{edgekit / stock:.3f}",
+    }
+
+
+if __name__ == "__main__":
+    for line in measure():
+        print(line)

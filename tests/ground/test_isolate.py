@@ -1,0 +1,57 @@
+"""A crash in a child is an ordinary error here."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import pytest
+
+from edgekit.isolate import ChildDiedError, isolated, report, spread
+
+
+def test_results_come_back_in_order_and_from_other_processes():
+    answers = spread(lambda number: (number * 2, os.getpid()), [1, 2, 3])
+    assert [a for a, _ in answers] == [2, 4, 6]
+    assert os.getpid() not in {pid for _, pid in answers}
+
+
+def test_a_signal_is_named():
+    with pytest.raises(ChildDiedError, match="SIGSEGV"):
+        isolated(lambda: os.kill(os.getpid(), signal.SIGSEGV))
+
+
+def test_an_exit_without_an_answer_is_named():
+    with pytest.raises(ChildDiedError, match="exit code 3"):
+        isolated(lambda: os._exit(3))
+
+
+def test_an_exception_is_raised_here():
+    with pytest.raises(ZeroDivisionError):
+        isolated(lambda: 1 // 0)
+
+
+def test_one_death_ends_the_others():
+    def work(number: int) -> None:
+        if number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        threading.Event().wait(60)
+
+    with pytest.raises(ChildDiedError, match="SIGKILL"):
+        spread(work, [0, 1])
+
+
+def test_what_cannot_be_sent_back_is_an_error_with_its_reason():
+    with pytest.raises(RuntimeError, match="pickle"):
+        isolated(lambda: lambda: None)
+
+
+def test_steps_are_reported():
+    heard: list[int] = []
+    spread(lambda number: [report(number), report(1)], [5, 7], tick=heard.append)
+    assert sorted(heard) == [1, 1, 5, 7]
+
+
+def test_a_large_result_does_not_block():
+    assert len(isolated(lambda: b"x" * (1 << 22))) == 1 << 22

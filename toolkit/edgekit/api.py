@@ -1,0 +1,220 @@
+"""The verbs of the command line, from Python. Each returns records (`edgekit.records`).
+
+```python
+import edgekit
+
+report = edgekit.quantize("model.keras", data="data.npz", max_drop=0.5)
+best = next(row for row in report.rows if row.recommended)
+print(best.artifact.path, best.score.value, best.timing.p50_ms)
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgekit.records import (
+    MODES,
+    Artifact,
+    Dataset,
+    Inspection,
+    Listener,
+    Plan,
+    Report,
+    Task,
+    silent,
+)
+
+if TYPE_CHECKING:
+    from edgekit.pipeline.sources import Imported
+
+
+def quantize(
+    source: str | Path | Any,
+    *,
+    data: str | Dataset | None = None,
+    modes: Sequence[str] = (),
+    plans: Sequence[Plan] = (),
+    output: str | Path | None = None,
+    name: str | None = None,
+    target: str | None = None,
+    task: Task | None = None,
+    preprocessing: Mapping[str, Any] | None = None,
+    calibration_samples: int = 200,
+    custom: Sequence[str] = (),
+    max_drop: float = 0.5,
+    score_output: str | None = None,
+    threads: int = 1,
+    latency: bool = True,
+    force: bool = False,
+    seed: int = 0,
+    listener: Listener = silent,
+) -> Report:
+    """Make every variant asked for, measure each, and recommend the smallest that keeps accuracy.
+
+    Args:
+        source: A `.keras`, `.h5`, SavedModel folder or float `.tflite`, or a live Keras model.
+        data: As `--data` of the command line, or a `records.Dataset`.
+        modes: Names out of `records.MODES`; all of them where neither modes nor plans are given.
+        plans: Plans, from `recipe.load_recipe(path).plan` or made by hand.
+        output: Folder of the files, default `quantized/<name>`.
+        name: Name of the model in tables, default the source's stem.
+        target: The target's column, for a `.csv`.
+        task: What the targets mean, default what they look like.
+        preprocessing: How raw images become inputs.
+        calibration_samples: How many training samples set the activation ranges.
+        custom: Modules that define the model's own classes.
+        max_drop: Accepted loss: points of accuracy or AUC, percent of RMSE.
+        score_output: Name of the output that is scored.
+        threads: Interpreter threads for latency.
+        latency: Whether to measure latencies.
+        force: Replace files that exist.
+        seed: Seed of every random choice.
+        listener: Hears of progress.
+
+    Returns:
+        The report; its rows hold the files, scores and timings.
+
+    Raises:
+        EdgekitError: See `edgekit.errors`; nothing is left behind then.
+    """
+    from edgekit import pipeline, report
+    from edgekit.recipe import default_plan
+
+    place = Path(source) if isinstance(source, (str, Path)) else source
+    called = name or (place.stem if isinstance(place, Path) else str(place.name))
+    chosen = [*plans, *(default_plan(m) for m in MODES if m in modes)]
+    if not chosen:
+        chosen = [default_plan(m) for m in MODES]
+    request = pipeline.Request(
+        source=place,
+        plans=tuple(chosen),
+        folder=Path(output) if output else Path("quantized") / called,
+        name=called,
+        data=data,
+        target=target,
+        task=task,
+        preprocessing=preprocessing,
+        calibration_samples=calibration_samples,
+        custom=tuple(custom),
+        max_drop=max_drop,
+        output=score_output,
+        threads=threads,
+        latency=latency,
+        force=force,
+        seed=seed,
+    )
+    return pipeline.quantize(request, finish=report.write, listener=listener)
+
+
+def import_model(
+    source: str | Path | Any,
+    output: str | Path,
+    *,
+    data: str | Dataset | None = None,
+    target: str | None = None,
+    preprocessing: Mapping[str, Any] | None = None,
+    custom: Sequence[str] = (),
+    force: bool = False,
+    listener: Listener = silent,
+) -> tuple[Artifact, Imported]:
+    """Turn any source into a float32 `.tflite` that was verified against it.
+
+    See `quantize` for the arguments.
+    """
+    from edgekit import pipeline
+    from edgekit.data import open_data
+
+    dataset = (
+        open_data(data, target=target, preprocessing=preprocessing)
+        if isinstance(data, str)
+        else data
+    )
+    place = Path(source) if isinstance(source, (str, Path)) else source
+    return pipeline.import_source(
+        place,
+        Path(output),
+        dataset=dataset,
+        custom=tuple(custom),
+        force=force,
+        listener=listener,
+    )
+
+
+def evaluate(
+    paths: Sequence[str | Path],
+    data: str | Dataset,
+    *,
+    target: str | None = None,
+    task: Task | None = None,
+    preprocessing: Mapping[str, Any] | None = None,
+    score_output: str | None = None,
+    listener: Listener = silent,
+) -> Report:
+    """Score `.tflite` files on the test split, the first being the measure of the others."""
+    from edgekit import pipeline
+
+    return pipeline.evaluate(
+        [Path(path) for path in paths],
+        data,
+        task=task,
+        target=target,
+        preprocessing=preprocessing,
+        output=score_output,
+        listener=listener,
+    )
+
+
+def bench(
+    paths: Sequence[str | Path],
+    *,
+    threads: int = 1,
+    runs: int | None = None,
+    runtime: str | None = None,
+    listener: Listener = silent,
+) -> Report:
+    """Measure latencies on this machine, with the runner, in a process of its own."""
+    from edgekit import pipeline
+
+    return pipeline.bench(
+        [Path(path) for path in paths],
+        threads=threads,
+        runs=runs,
+        runtime=runtime,
+        listener=listener,
+    )
+
+
+def inspect(path: str | Path, *, targets: Sequence[str] = ()) -> Inspection:
+    """Look into a `.tflite` file: operators, bytes, multiply-accumulates, fit on targets."""
+    from edgekit.tflite.inspect import inspect as look
+
+    return look(Path(path), targets=targets)
+
+
+def report(paths: Sequence[str | Path], format: str = "terminal") -> str | bytes:  # noqa: A002  the field's word
+    """Render files of rows as terminal, json, md, html, csv, png or svg."""
+    from edgekit.report import render
+    from edgekit.schema import read_reports
+
+    return render(read_reports([Path(path) for path in paths]), format)
+
+
+def demo(output: str | Path, *, force: bool = False, listener: Listener = silent) -> Report:
+    """The main job on handwritten digits and a small trained CNN that come along."""
+    return quantize(
+        Path(__file__).parent / "demo" / "digits_cnn.keras",
+        data="digits",
+        output=output,
+        force=force,
+        listener=listener,
+    )
+
+
+def doctor() -> list[dict[str, Any]]:
+    """What runtimes, engines, tools and data are here, and the cure for what is missing."""
+    from edgekit.doctor import examine
+
+    return [finding._asdict() for finding in examine()]

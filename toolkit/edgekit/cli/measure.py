@@ -1,0 +1,75 @@
+"""Commands that measure files: eval, bench."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from edgekit.cli import options
+
+
+def eval_(
+    files: options.Files,
+    data: options.Data,
+    target: options.Target = None,
+    task: options.Task = None,
+    preprocess: options.Preprocess = None,
+    score_output: options.Output = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Score .tflite files on the test split; the first is the one the others are held against.
+
+    \b
+    edgekit eval quantized/model/int8.tflite --data data.npz
+    edgekit eval float32.tflite int8.tflite --data data.npz --json
+    """
+    from edgekit import api
+    from edgekit.cli.progress import listening
+    from edgekit.cli.wording import emit
+
+    with listening(quiet=quiet) as listener:
+        result = api.evaluate(
+            files,
+            data,
+            target=target,
+            task=options.task_of(task),
+            preprocessing=options.preprocessing_of(preprocess),
+            score_output=score_output,
+            listener=listener,
+        )
+    emit(result, json=json)
+    if not json and len(result.rows) == 1 and result.rows[0].score:
+        from rich.console import Console
+
+        from edgekit.report import tables
+
+        tables.terminal_per_class(result.rows[0].score, Console())
+
+
+def bench(
+    files: options.Files,
+    threads: options.Threads = 1,
+    runs: Annotated[
+        int | None, typer.Option(min=1, help="Counted invocations; default: until settled.")
+    ] = None,
+    runtime: Annotated[
+        str | None, typer.Option(help="litert, tflite or tensorflow; default: the first found.")
+    ] = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Measure the latency of .tflite files here, with the runner.
+
+    \b
+    edgekit bench quantized/model/*.tflite
+    edgekit bench int8.tflite --threads 2 --json
+    """
+    from edgekit import api
+    from edgekit.cli.progress import listening
+    from edgekit.cli.wording import emit
+
+    with listening(quiet=quiet) as listener:
+        result = api.bench(files, threads=threads, runs=runs, runtime=runtime, listener=listener)
+    emit(result, json=json)

@@ -1,0 +1,219 @@
+"""Commands that make files: train, import, quantize."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgekit.cli import options
+
+if TYPE_CHECKING:
+    from edgekit.records import Plan, Report
+
+
+def train(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A zoo architecture, or a model.toml.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="F.keras", help="The file to write.")
+    ] = None,
+    data: options.MaybeData = None,
+    task: options.Task = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs at most.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Samples a step.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    patience: Annotated[
+        int | None, typer.Option(help="Epochs without improvement before stopping.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of every random choice.")] = None,
+    log: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write a TensorBoard log here.")
+    ] = None,
+    list_: Annotated[bool, typer.Option("--list", help="List the zoo's architectures.")] = False,
+    force: options.Force = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Train an architecture of the zoo, or a model.toml.
+
+    \b
+    edgekit train ds_cnn --data spoken-digits -o digits.keras
+    edgekit train mobilenet_v2:0.35 --data photos/ --epochs 20 -o photos.keras
+    edgekit train models/turbofan/model.toml -o turbofan.keras
+    """
+    from edgekit import api
+    from edgekit.cli.progress import listening
+
+    with listening(quiet=quiet) as listener:
+        result = api.train(
+            name,
+            output=output,
+            data=data,
+            task=options.task_of(task),
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            patience=patience,
+            seed=seed,
+            log_dir=log,
+            force=force,
+            listener=listener,
+        )
+    print(result)
+
+
+def import_(
+    source: options.Source,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="F.tflite")],
+    data: options.MaybeData = None,
+    target: options.Target = None,
+    preprocess: options.Preprocess = None,
+    custom: options.Custom = None,
+    force: options.Force = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Turn any source into a float32 .tflite, verified against the source.
+
+    \b
+    edgekit import model.keras -o model.tflite --data data.npz
+    """
+    from edgekit import api
+    from edgekit.cli.progress import listening
+    from edgekit.cli.wording import wrote
+
+    with listening(quiet=quiet) as listener:
+        artifact, imported = api.import_model(
+            Path(source),
+            output,
+            data=data,
+            target=target,
+            preprocessing=options.preprocessing_of(preprocess),
+            custom=tuple(custom or ()),
+            force=force,
+            listener=listener,
+        )
+    if imported.verification is not None:
+        print(
+            f"Differs from {imported.source.path.name} by at most "
+            f"{imported.verification.max_abs_difference:.2g} on {imported.verification.samples} "
+            f"samples of {imported.verification.inputs}."
+        )
+    print(wrote(artifact))
+
+
+def quantize(
+    source: options.Source,
+    data: options.MaybeData = None,
+    mode: Annotated[
+        list[str] | None,
+        typer.Option(help="float32, float16, dynamic, int8, int16x8 or int4; repeatable."),
+    ] = None,
+    all_: Annotated[
+        bool, typer.Option("--all", help="Every mode: the default without --mode and --recipe.")
+    ] = False,
+    recipe: Annotated[
+        list[Path] | None, typer.Option(metavar="R.toml", help="A recipe; repeatable.")
+    ] = None,
+    io: Annotated[
+        str | None,
+        typer.Option(metavar="DTYPE", help="Inputs and outputs of int8: int8, uint8 or float32."),
+    ] = None,
+    ranges: Annotated[
+        str, typer.Option(help="Activation ranges: minmax, percentile, mse or entropy.")
+    ] = "minmax",
+    max_drop: Annotated[
+        float,
+        typer.Option(min=0, help="Accepted loss: points of accuracy or AUC, percent of RMSE."),
+    ] = 0.5,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="DIR", help="Default: quantized/<name>."),
+    ] = None,
+    target: options.Target = None,
+    task: options.Task = None,
+    preprocess: options.Preprocess = None,
+    custom: options.Custom = None,
+    calibration_samples: Annotated[
+        int, typer.Option(min=1, help="Training samples that set the activation ranges.")
+    ] = 200,
+    score_output: options.Output = None,
+    threads: options.Threads = 1,
+    bench: Annotated[bool, typer.Option(help="Measure latencies.")] = True,
+    force: options.Force = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Make every variant, measure each, and recommend the smallest that keeps the accuracy.
+
+    \b
+    edgekit quantize model.keras --data data.npz
+    edgekit quantize model.keras --data photos/ --mode int8 --io uint8 -o out
+    edgekit quantize model.tflite --data data.npz --recipe recipe.toml
+    """
+    from edgekit import api
+    from edgekit.cli.progress import listening
+
+    with listening(quiet=quiet) as listener:
+        result = api.quantize(
+            Path(source),
+            data=data,
+            plans=_plans(mode, recipe, all_=all_, io=io, ranges=ranges),
+            output=output,
+            target=target,
+            task=options.task_of(task),
+            preprocessing=options.preprocessing_of(preprocess),
+            calibration_samples=calibration_samples,
+            custom=tuple(custom or ()),
+            max_drop=max_drop,
+            score_output=score_output,
+            threads=threads,
+            latency=bench,
+            force=force,
+            listener=listener,
+        )
+    show(result, json=json)
+
+
+def show(result: Report, *, json: bool) -> None:
+    """Print a report of new files: the table, the reason, and what was written."""
+    from edgekit.cli.wording import emit, wrote
+
+    emit(result, json=json)
+    if not json:
+        folder = result.rows[0].artifact.path.parent
+        print(f"Wrote {folder / 'report.html'}")
+        chosen = next(row for row in result.rows if row.recommended)
+        print(wrote(chosen.artifact, result.rows[0].artifact))
+
+
+def _plans(
+    modes: list[str] | None,
+    recipes: list[Path] | None,
+    *,
+    all_: bool,
+    io: str | None,
+    ranges: str,
+) -> list[Plan]:
+    from edgekit.errors import UsageError
+    from edgekit.recipe import default_plan, load_recipe
+    from edgekit.records import MODES
+
+    plans = [load_recipe(path).plan for path in recipes or ()]
+    wanted = list(modes or ())
+    if all_ or not (wanted or plans):
+        wanted = list(MODES)
+    for name in wanted:
+        known = next((mode for mode in MODES if mode == name), None)
+        if known is None:
+            raise UsageError(f"There is no mode {name!r}.", cure=f"Known: {', '.join(MODES)}.")
+        integer = known in ("int8", "int16x8")
+        plans.append(default_plan(known, io=io, ranges=ranges) if integer else default_plan(known))
+    twice = {p.variant for p in plans if sum(q.variant == p.variant for q in plans) > 1}
+    if twice:
+        raise UsageError(
+            f"Two variants are called {twice.pop()!r}.",
+            cure="Give each recipe a name of its own, and each mode once.",
+        )
+    return plans

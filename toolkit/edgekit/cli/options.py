@@ -1,0 +1,79 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE", help="A .keras, .h5, SavedModel folder or float .tflite file."
+    ),
+]
+Files = Annotated[list[Path], typer.Argument(metavar="FILE...", help="A .tflite file.")]
+DATA_HELP = (
+    "An .npz (x_train y_train x_test y_test), a folder of class folders of images under train/ "
+    "and test/, IDX files, a .csv, a built-in name (digits, fashion-mnist, spoken-digits, "
+    "turbofan) or package.module:function."
+)
+Data = Annotated[str, typer.Option("--data", "-d", metavar="DATA", help=DATA_HELP)]
+MaybeData = Annotated[str | None, typer.Option("--data", "-d", metavar="DATA", help=DATA_HELP)]
+Target = Annotated[
+    str | None, typer.Option(metavar="COLUMN", help="The target's column, for a .csv.")
+]
+Task = Annotated[
+    str | None,
+    typer.Option(help="classification, regression or reconstruction; default: as it looks."),
+]
+Preprocess = Annotated[
+    Path | None,
+    typer.Option(metavar="TOML", help="How raw images become inputs: size, scale, mean, std."),
+]
+Custom = Annotated[
+    list[str] | None,
+    typer.Option(metavar="MODULE", help="Module with the model's own classes; repeatable."),
+]
+Output = Annotated[
+    str | None, typer.Option("--score-output", metavar="NAME", help="The output that is scored.")
+]
+Threads = Annotated[int, typer.Option(min=1, help="Interpreter threads for latency.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON (schema 1) instead of a table.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+
+
+def task_of(name: str | None) -> Any:
+    """Check `--task`.
+
+    Raises:
+        UsageError: There is no such task.
+    """
+    from edgekit.errors import UsageError
+
+    known = ("classification", "regression", "reconstruction")
+    if name is not None and name not in known:
+        raise UsageError(f"There is no task {name!r}.", cure=f"Known: {', '.join(known)}.")
+    return name
+
+
+def preprocessing_of(path: Path | None) -> dict[str, Any] | None:
+    """Read `--preprocess`.
+
+    Raises:
+        UsageError: The file is missing or no TOML.
+    """
+    if path is None:
+        return None
+    import tomllib
+
+    from edgekit.errors import UsageError
+
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"Cannot read {path}.", found=str(error), cure='Example: kind = "image"'
+        ) from error

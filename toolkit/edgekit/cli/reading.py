@@ -1,0 +1,80 @@
+"""Commands that read what exists: inspect, report."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgekit.cli import options
+
+
+def inspect(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .tflite file.")],
+    target: Annotated[
+        list[str] | None, typer.Option(help="Predict the fit on an accelerator: coral.")
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """Show operators, bytes by tensor, quantization, and the fit on a target.
+
+    \b
+    edgekit inspect int8.tflite
+    edgekit inspect int8.tflite --target coral --json
+    """
+    from edgekit import api
+
+    inspection = api.inspect(file, targets=tuple(target or (("coral",) if json else ())))
+    if json:
+        import json as json_
+
+        from edgekit.schema import inspection_to_json
+
+        print(json_.dumps(inspection_to_json(inspection), indent=1))
+        return
+    from rich.console import Console
+
+    from edgekit.report import tables
+
+    tables.terminal_inspection(inspection, Console(file=sys.stdout))
+
+
+def report(
+    rows: Annotated[
+        list[Path], typer.Argument(metavar="ROWS...", help="Files that --json printed.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Default: stdout.")
+    ] = None,
+    format_: Annotated[
+        str | None,
+        typer.Option(
+            "--format", help="terminal, json, md, html, csv, png or svg; default: as FILE ends."
+        ),
+    ] = None,
+    force: options.Force = False,
+) -> None:
+    """Turn rows of quantize, eval and bench into one report.
+
+    \b
+    edgekit report quantized/*/report.json -o report.html
+    edgekit report here.json there.json --format md
+    """
+    from edgekit import api
+    from edgekit.errors import UsageError
+    from edgekit.files import refuse_existing, writing
+
+    chosen = format_ or (output.suffix.lstrip(".") if output else "terminal")
+    if output is None and chosen in ("png", "html", "svg"):
+        raise UsageError(f"A {chosen} report wants a file.", cure="Give --output FILE.")
+    if output is not None:
+        refuse_existing(output, force=force)
+    content = api.report(rows, chosen)
+    if output is None:
+        print(content if isinstance(content, str) else content.decode())
+        return
+    with writing(output) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+    print(f"Wrote {output} ({output.stat().st_size / 1000:.1f} kB)")

@@ -1,0 +1,30 @@
+"""What commands say on stdout when they are done."""
+
+from __future__ import annotations
+
+import json as json_
+import sys
+
+from edgekit.records import Artifact, Report
+
+
+def wrote(artifact: Artifact, reference: Artifact | None = None) -> str:
+    """The last line: "Wrote quantized/cnn/int8.tflite (45.6 kB, 3.2x smaller)"."""
+    size = f"{artifact.size_bytes / 1000:.1f} kB"
+    if reference is not None and reference.size_bytes > artifact.size_bytes:
+        size += f", {reference.size_bytes / artifact.size_bytes:.1f}x smaller"
+    return f"Wrote {artifact.path} ({size})"
+
+
+def emit(report: Report, *, json: bool) -> None:
+    """Print a report as a table, or as JSON."""
+    if json:
+        from edgekit.schema import report_to_json
+
+        print(json_.dumps(report_to_json(report), indent=1))
+        return
+    from rich.console import Console
+
+    from edgekit.report import tables
+
+    tables.terminal(report, Console(file=sys.stdout))

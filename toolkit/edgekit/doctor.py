@@ -1,0 +1,101 @@
+"""What is here, and the cure for what is not."""
+
+from __future__ import annotations
+
+import ctypes.util
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import NamedTuple
+
+
+class Finding(NamedTuple):
+    """One thing that was looked for.
+
+    Attributes:
+        name: What it is.
+        found: Its version or place; empty where it is missing.
+        needed: Whether the main job needs it.
+        cure: What to do where it is missing.
+    """
+
+    name: str
+    found: str
+    needed: bool
+    cure: str
+
+
+def examine() -> list[Finding]:
+    """Look for runtimes, engines, delegates, compilers and data."""
+    return [
+        Finding("python", platform.python_version(), True, ""),
+        _package("edgekit", "edgekit-tflite", needed=True, cure="pip install edgekit-tflite"),
+        _package("tensorflow", needed=True, cure="pip install 'tensorflow>=2.21,<2.22'"),
+        _package("keras", needed=True, cure="pip install 'keras>=3.15,<3.16'"),
+        _package("numpy", needed=True, cure="pip install 'numpy>=2'"),
+        _runtime("ai-edge-litert", "ai_edge_litert.interpreter", needed=True),
+        _runtime("tflite-runtime", "tflite_runtime.interpreter", needed=False),
+        _package("tf_keras", cure="for Keras 2 files: pip install 'edgekit-tflite[legacy]'"),
+        _package("tensorboard", cure="for --log: pip install 'edgekit-tflite[tensorboard]'"),
+        _package("scikit-learn", cure="for the demo: pip install 'edgekit-tflite[demo]'"),
+        _program("litert-benchmark", "comes with ai-edge-litert; for `make bench`"),
+        _program(
+            "edgetpu_compiler",
+            "for Coral: Debian package of coral.ai; until then edgekit predicts what it would do",
+        ),
+        _library("edgetpu", "for a Coral stick on this machine: the libedgetpu1-std package"),
+        _data(),
+    ]
+
+
+def _package(
+    name: str, distribution: str | None = None, *, needed: bool = False, cure: str
+) -> Finding:
+    try:
+        return Finding(name, version(distribution or name), needed, cure)
+    except PackageNotFoundError:
+        return Finding(name, "", needed, cure)
+
+
+def _runtime(distribution: str, module: str, *, needed: bool) -> Finding:
+    """A runtime that is installed may still not load: only trying tells."""
+    cure = f"pip install {distribution}"
+    if importlib.util.find_spec(module.split(".", maxsplit=1)[0]) is None:
+        return Finding(distribution, "", needed, cure)
+    tried = subprocess.run(
+        [sys.executable, "-c", f"import {module}"], capture_output=True, text=True, check=False
+    )
+    if tried.returncode == 0 and "_ARRAY_API" not in tried.stderr:
+        return Finding(distribution, version(distribution), needed, cure)
+    if "_ARRAY_API" in tried.stderr:
+        return Finding(
+            distribution,
+            "",
+            needed,
+            "it is here but needs numpy < 2: use a separate environment, or ai-edge-litert",
+        )
+    last = (tried.stderr.strip().splitlines() or ["it died without a word"])[-1]
+    return Finding(distribution, "", needed, f"it is here but does not load: {last}")
+
+
+def _program(name: str, cure: str) -> Finding:
+    beside = os.path.join(os.path.dirname(sys.executable), name)  # noqa: PTH118, PTH120  one line, one meaning
+    return Finding(name, shutil.which(name) or shutil.which(beside) or "", False, cure)
+
+
+def _library(name: str, cure: str) -> Finding:
+    return Finding(f"lib{name}", ctypes.util.find_library(name) or "", False, cure)
+
+
+def _data() -> Finding:
+    place = os.environ.get("EDGEKIT_DATA", "")
+    return Finding(
+        "EDGEKIT_DATA",
+        place,
+        False,
+        "for fashion-mnist, spoken-digits, turbofan: the folder that holds them",
+    )

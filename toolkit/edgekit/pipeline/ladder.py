@@ -1,0 +1,297 @@
+"""One float graph becomes every variant asked for, each scored, timed, and one recommended."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from edgekit import data, devices, evaluate
+from edgekit import quantize as quantizer
+from edgekit.errors import DataError, OutputError
+from edgekit.files import staging
+from edgekit.pipeline import manifest
+from edgekit.pipeline.sources import Imported, is_graph, lower, tensorflow_for
+from edgekit.records import (
+    Artifact,
+    Dataset,
+    Drop,
+    Listener,
+    Plan,
+    Progress,
+    Ranges,
+    Report,
+    Row,
+    Task,
+    silent,
+)
+from edgekit.schema import row_to_json
+from edgekit.tflite.inspect import inspect
+
+NEEDS_CALIBRATION = ("int8", "int16x8")
+FLOAT = Plan(variant="float32", mode="float32")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What the user asked for.
+
+    Attributes:
+        source: A `.keras`, `.h5`, SavedModel folder or float `.tflite`, or a live Keras model.
+        plans: The variants to make; the float32 one is always made, as the measure of the others.
+        folder: Where the files go.
+        name: Name of the model in tables, default the source's.
+        data: What `data.open_data` takes, or a Dataset; None makes files without scores.
+        target: Column of the targets, for tables.
+        task: What the targets mean, default what they look like.
+        preprocessing: How raw input becomes arrays, for images.
+        calibration_samples: How many training samples set the activation ranges.
+        custom: Modules that define the model's own classes.
+        max_drop: Accepted loss: points for accuracy and AUC, percent for RMSE.
+        output: Name of the output that is scored, default the first.
+        threads: Interpreter threads of the latency measurement.
+        latency: Whether latencies are measured at all.
+        force: Replace files that exist.
+        seed: Seed of every random choice.
+    """
+
+    source: Path | Any
+    plans: tuple[Plan, ...]
+    folder: Path
+    name: str | None = None
+    data: str | Dataset | None = None
+    target: str | None = None
+    task: Task | None = None
+    preprocessing: Mapping[str, Any] | None = None
+    calibration_samples: int = 200
+    custom: tuple[str, ...] = ()
+    max_drop: float = 0.5
+    output: str | None = None
+    threads: int = 1
+    latency: bool = True
+    force: bool = False
+    seed: int = 0
+
+
+Finish = Callable[[Report, Path], object]
+
+
+def quantize(request: Request, *, finish: Finish, listener: Listener = silent) -> Report:
+    """Make the files of `request`, and measure them.
+
+    Args:
+        request: What to make.
+        finish: Called with the report and the folder in which the files stand, just before they
+            are moved into place together with what it wrote there.
+        listener: Hears of progress.
+
+    Returns:
+        The report, with the paths at which the files now are.
+
+    Raises:
+        EdgekitError: As the rooms below raise it; nothing is left behind then.
+    """
+    _check_free(request)
+    integers = [p for p in request.plans if p.mode in NEEDS_CALIBRATION]
+    needed = not is_graph(request.source) or bool(integers)
+    with (
+        tensorflow_for(request.source, request.custom, listener, needed=needed) as engine,
+        staging(request.folder) as stage,
+    ):
+        dataset = open_data(request, listener)
+        if integers and (dataset is None or dataset.calibrate is None):
+            raise DataError(
+                f"Mode {integers[0].mode} needs training samples to calibrate on.",
+                found="No --data was given."
+                if dataset is None
+                else "The data has a test split only.",
+                cure="Give --data with a train split, or choose float16, dynamic or int4.",
+            )
+        imported = lower(
+            request.source, dataset, stage / "float32.tflite", engine, listener=listener
+        )
+        artifacts = make(imported, request.plans, stage, engine, listener=listener)
+        report = measure(request, imported, artifacts, listener=listener)
+        _write_manifests(report, stage)
+        # The files move when the stage closes; the report speaks of where they will be.
+        final = replace(report, rows=tuple(_at(row, request.folder) for row in report.rows))
+        finish(final, stage)
+    return final
+
+
+def open_data(request: Request, listener: Listener) -> Dataset | None:
+    """The data of a request, opened."""
+    if request.data is None or isinstance(request.data, Dataset):
+        return request.data
+    listener(Progress(stage="reading the data"))
+    return data.open_data(
+        request.data,
+        target=request.target,
+        preprocessing=request.preprocessing,
+        calibration_samples=request.calibration_samples,
+        seed=request.seed,
+        task=request.task,
+    )
+
+
+def make(
+    imported: Imported,
+    plans: Sequence[Plan],
+    folder: Path,
+    engine: Any,
+    *,
+    listener: Listener = silent,
+) -> list[Artifact]:
+    """Write every variant of one float graph into `folder`; the float32 file comes first.
+
+    The graph is calibrated once for every way of choosing ranges, not once for every variant.
+    """
+    graph = imported.graph.read_bytes()
+    known: dict[tuple[str, float], Ranges] = {}
+
+    def ranges(method: str, percentile: float) -> Ranges:
+        key = (method, percentile if method == "percentile" else 0.0)
+        if key not in known:
+            assert imported.dataset is not None
+            assert imported.dataset.calibrate is not None
+            known[key] = quantizer.profile(
+                imported.graph,
+                imported.dataset.calibrate,
+                method=method,
+                percentile=percentile,
+                listener=listener,
+            )
+        return known[key]
+
+    artifacts = [
+        manifest.artifact(imported.graph, FLOAT, manifest.describe(imported, FLOAT, graph))
+    ]
+    wanted = [p for p in plans if p != FLOAT]
+    for position, plan in enumerate(wanted):
+        listener(
+            Progress(stage="quantizing", done=position, total=len(wanted), detail=plan.variant)
+        )
+        made = quantizer.make(plan, graph, ranges=ranges, engine=engine)
+        path = folder / f"{plan.variant}.tflite"
+        path.write_bytes(made.data)
+        described = manifest.describe(imported, plan, made.data, left_in_float=made.left_in_float)
+        artifacts.append(manifest.artifact(path, plan, described))
+    listener(Progress(stage="quantizing", done=len(wanted), total=len(wanted)))
+    return artifacts
+
+
+def measure(
+    request: Request,
+    imported: Imported,
+    artifacts: Sequence[Artifact],
+    *,
+    listener: Listener = silent,
+) -> Report:
+    """Score, time and inspect every file, and recommend one."""
+    dataset = imported.dataset
+    warnings = list(imported.notes)
+    name = request.name or imported.source.name
+    evaluations: list[evaluate.Evaluation | None] = []
+    for artifact in artifacts:
+        scored = dataset is not None and dataset.test is not None
+        evaluations.append(
+            evaluate.evaluate(artifact.path, dataset, output=request.output, listener=listener)
+            if scored and dataset is not None
+            else None
+        )
+    rows = []
+    baseline = evaluations[0]
+    for position, (artifact, evaluation) in enumerate(zip(artifacts, evaluations, strict=True)):
+        timing = None
+        if request.latency:
+            listener(
+                Progress(
+                    stage="timing", done=position, total=len(artifacts), detail=artifact.variant
+                )
+            )
+            timing = devices.bench(artifact.path, threads=request.threads)
+            if timing.warning:
+                warnings.append(f"{artifact.variant}: {timing.warning}")
+        drop: Drop | None = None
+        agreement = None
+        if baseline is not None and evaluation is not None and position:
+            drop = evaluate.paired_drop(baseline, evaluation, max_drop=request.max_drop)
+            agreement = evaluate.agreement(baseline, evaluation)
+        rows.append(
+            Row(
+                model=name,
+                artifact=artifact,
+                inspection=inspect(artifact.path),
+                score=evaluation.score if evaluation else None,
+                drop=drop,
+                agreement=agreement,
+                timing=timing,
+            )
+        )
+    chosen, reason = evaluate.recommend(rows, max_drop=request.max_drop)
+    return Report(
+        title=name,
+        asked=_asked(request, imported),
+        rows=chosen,
+        reason=reason,
+        data=_data_facts(dataset),
+        versions=manifest.versions(),
+        device=devices.describe(),
+        warnings=tuple(dict.fromkeys(warnings)),
+        created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _check_free(request: Request) -> None:
+    if request.folder.exists() and not request.folder.is_dir():
+        raise OutputError(f"{request.folder} is a file.", cure="Give a folder to --output.")
+    if request.force:
+        return
+    stems = ["float32", *(plan.variant for plan in request.plans)]
+    names = [f"{stem}{end}" for stem in stems for end in (".tflite", ".json")]
+    taken = [n for n in (*names, "report.html", "report.json") if (request.folder / n).exists()]
+    if taken:
+        raise OutputError(
+            f"{request.folder} holds {taken[0]} already.",
+            cure="Give another --output, or --force to replace what is there.",
+        )
+
+
+def _asked(request: Request, imported: Imported) -> dict[str, str]:
+    verification = imported.verification
+    asked = {
+        "source": f"{imported.source.path.name} ({imported.source.kind})",
+        "variants": ", ".join(dict.fromkeys(["float32", *(p.variant for p in request.plans)])),
+        "accepted loss": f"{request.max_drop:g}",
+    }
+    if verification:
+        asked["float graph"] = (
+            f"differs from its source by at most {verification.max_abs_difference:.2g} "
+            f"on {verification.samples} samples of {verification.inputs}"
+        )
+    return asked
+
+
+def _data_facts(dataset: Dataset | None) -> dict[str, str]:
+    if dataset is None:
+        return {}
+    facts = {"name": dataset.name, "task": str(dataset.task)}
+    for samples in (dataset.train, dataset.calibrate, dataset.test):
+        if samples is not None:
+            facts[samples.split] = f"{samples.n} samples, sha256 {samples.sha256[:16]}"
+    return facts
+
+
+def _write_manifests(report: Report, stage: Path) -> None:
+    for row in report.rows:
+        described = {**row.artifact.manifest, "rows": [row_to_json(row)]}
+        path = stage / f"{row.artifact.variant}.json"
+        path.write_text(manifest.to_text(described), encoding="utf-8")
+
+
+def _at(row: Row, folder: Path) -> Row:
+    path = folder / row.artifact.path.name
+    inspection = row.inspection and replace(row.inspection, path=path)
+    return replace(row, artifact=replace(row.artifact, path=path), inspection=inspection)

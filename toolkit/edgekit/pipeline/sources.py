@@ -1,0 +1,235 @@
+"""A source becomes a float graph whose outputs were compared with the source's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgekit import data, evaluate, tflite
+from edgekit.errors import ConversionError, ModelError
+from edgekit.files import refuse_existing, write_text, writing
+from edgekit.pipeline import manifest
+from edgekit.records import (
+    Array,
+    Artifact,
+    Batch,
+    Dataset,
+    Listener,
+    Plan,
+    Progress,
+    Samples,
+    Source,
+    TensorSpec,
+    silent,
+)
+
+# Float kernels of TensorFlow and of XNNPACK add up in different orders; what is beyond this share
+# of the output's own range is no rounding.
+TOLERANCE = 1e-2
+VERIFIED_SAMPLES = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """How far the float TFLite file is from its source.
+
+    Attributes:
+        max_abs_difference: Largest difference of any output element.
+        samples: Number of samples compared.
+        inputs: "data", or "noise" where no data was given.
+    """
+
+    max_abs_difference: float
+    samples: int
+    inputs: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Imported:
+    """A float graph ready for quantization.
+
+    Attributes:
+        source: What it came from.
+        dataset: The user's data, bound to the model's inputs, or None.
+        graph: The float `.tflite`.
+        verification: The comparison with the source; None where the source is that very file.
+        notes: What was done without being asked for.
+    """
+
+    source: Source
+    dataset: Dataset | None
+    graph: Path
+    verification: Verification | None
+    notes: tuple[str, ...] = ()
+
+
+def is_graph(source: Path | Any) -> bool:
+    """Whether the source is a float graph already, which needs no TensorFlow to be read."""
+    return isinstance(source, Path) and source.suffix == ".tflite"
+
+
+@contextmanager
+def tensorflow_for(
+    source: Path | Any, custom: Sequence[str], listener: Listener, *, needed: bool = True
+) -> Iterator[Any]:
+    """Yield who speaks to TensorFlow: a worker process, or this process for a live model.
+
+    The worker begins to import TensorFlow at once, while the caller reads data. None is yielded
+    where nothing needs TensorFlow.
+    """
+    from edgekit import worker
+
+    if not needed:
+        yield None
+    elif isinstance(source, Path):
+        with worker.Worker(custom=custom, listener=listener) as engine:
+            yield engine
+    else:
+        with worker.InProcess(source, listener=listener) as engine:
+            yield engine
+
+
+def lower(
+    source: Path | Any,
+    dataset: Dataset | None,
+    destination: Path,
+    engine: Any,
+    *,
+    listener: Listener = silent,
+) -> Imported:
+    """Write the float graph of `source` to `destination`, and prove that it computes the same.
+
+    Raises:
+        ModelError: The source cannot be read.
+        DataError: The data does not fit the model.
+        ConversionError: The float graph differs from its source.
+    """
+    if is_graph(source):
+        loaded = tflite.load_source(source)
+        bound = data.bind(dataset, loaded.inputs, loaded.outputs) if dataset else None
+        destination.write_bytes(source.read_bytes())
+        tflite.check_loads(destination)
+        return Imported(
+            source=loaded,
+            dataset=bound,
+            graph=destination,
+            verification=None,
+            notes=bound.notes if bound else (),
+        )
+
+    listener(Progress(stage="loading the model"))
+    loaded = engine.load(source, example=_example_shapes(dataset))
+    bound = data.bind(dataset, loaded.inputs, loaded.outputs) if dataset else None
+    batch = _sample(bound) if bound else _noise(loaded.inputs)
+    listener(Progress(stage="lowering"))
+    lowered = engine.lower(destination, batch)
+    verification = _verify(loaded, destination, batch, lowered.reference, real=bound is not None)
+    return Imported(
+        source=loaded,
+        dataset=bound,
+        graph=destination,
+        verification=verification,
+        notes=(*(bound.notes if bound else ()), *lowered.notes),
+    )
+
+
+def import_source(
+    source: Path | Any,
+    destination: Path,
+    *,
+    dataset: Dataset | None = None,
+    custom: Sequence[str] = (),
+    force: bool = False,
+    listener: Listener = silent,
+) -> tuple[Artifact, Imported]:
+    """Turn any source into a verified float32 `.tflite` with its manifest.
+
+    Args:
+        source: A `.keras`, `.h5`, SavedModel folder or float `.tflite`, or a live Keras model.
+        destination: The `.tflite` to write.
+        dataset: Real samples to verify on; seeded noise is used (and said) without.
+        custom: Modules that define the model's own classes.
+        force: Replace an existing file.
+        listener: Hears of progress.
+    """
+    refuse_existing(destination, force=force)
+    with writing(destination) as temporary:
+        needed = not is_graph(source)
+        with tensorflow_for(source, custom, listener, needed=needed) as engine:
+            imported = lower(source, dataset, temporary, engine, listener=listener)
+    plan = Plan(variant=destination.stem, mode="float32")
+    described = manifest.describe(imported, plan, destination.read_bytes())
+    write_text(destination.with_suffix(".json"), manifest.to_text(described))
+    return manifest.artifact(destination, plan, described), imported
+
+
+def _example_shapes(dataset: Dataset | None) -> Mapping[str, tuple[int, ...]] | None:
+    samples = dataset and (dataset.train or dataset.test)
+    if not samples:
+        return None
+    one = samples.read(np.arange(1))
+    return {name: values.shape for name, values in one.inputs.items()}
+
+
+def _sample(dataset: Dataset) -> Batch:
+    samples = dataset.calibrate or dataset.test or dataset.train
+    assert samples is not None
+    return samples.read(np.arange(min(samples.n, VERIFIED_SAMPLES)))
+
+
+def _noise(inputs: Sequence[TensorSpec]) -> Batch:
+    generator = np.random.default_rng(0)
+    arrays: dict[str, Array] = {}
+    for spec in inputs:
+        shape = (VERIFIED_SAMPLES, *spec.shape[1:])
+        arrays[spec.name] = (
+            generator.standard_normal(shape).astype(spec.dtype)
+            if spec.dtype.startswith("float")
+            else generator.integers(0, 2, shape).astype(spec.dtype)
+        )
+    return Batch(inputs=arrays)
+
+
+def _verify(
+    source: Source, graph: Path, batch: Batch, reference: Mapping[str, Array], *, real: bool
+) -> Verification:
+    n = len(next(iter(batch.inputs.values())))
+    samples = Samples(
+        split="calibrate",
+        n=n,
+        sha256="",
+        read=lambda rows: Batch(inputs={k: v[rows] for k, v in batch.inputs.items()}),
+    )
+    found = evaluate.predict(graph, samples, processes=1)
+    largest = 0.0
+    for name, expected in reference.items():
+        if name not in found:
+            raise ConversionError(
+                f"Lowering {source.name} lost its output {name!r}.",
+                found=f"The float graph has: {', '.join(found)}.",
+            )
+        if found[name].shape != expected.shape:
+            raise ConversionError(
+                f"Lowering {source.name} changed the shape of its output {name!r}.",
+                found=f"{list(expected.shape)} became {list(found[name].shape)}.",
+            )
+        if not np.isfinite(expected).all():
+            raise ModelError(
+                f"{source.name} itself computes NaN or infinity for output {name!r}.",
+                cure="Check the weights and the scale of the inputs.",
+            )
+        difference = float(np.max(np.abs(found[name] - expected), initial=0.0))
+        span = float(np.ptp(expected)) or 1.0
+        if not difference <= TOLERANCE * max(span, float(np.abs(expected).max(initial=0.0))):
+            raise ConversionError(
+                f"The float graph of {source.name} does not compute what its source computes.",
+                found=f"Output {name!r} is off by up to {difference:.3g} (its range: {span:.3g}).",
+                cure="Look for layers that behave randomly or differently at inference.",
+            )
+        largest = max(largest, difference)
+    return Verification(max_abs_difference=largest, samples=n, inputs="data" if real else "noise")
