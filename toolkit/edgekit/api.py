@@ -39,7 +39,7 @@ def quantize(
     plans: Sequence[Plan] = (),
     output: str | Path | None = None,
     name: str | None = None,
-    target: str | None = None,
+    column: str | None = None,
     task: Task | None = None,
     preprocessing: Mapping[str, Any] | None = None,
     calibration_samples: int = 200,
@@ -61,7 +61,7 @@ def quantize(
         plans: Plans, from `recipe.load_recipe(path).plan` or made by hand.
         output: Folder of the files, default `quantized/<name>`.
         name: Name of the model in tables, default the source's stem.
-        target: The target's column, for a `.csv`.
+        column: The column to predict, for a `.csv`.
         task: What the targets mean, default what they look like.
         preprocessing: How raw images become inputs.
         calibration_samples: How many training samples set the activation ranges.
@@ -94,7 +94,7 @@ def quantize(
         folder=Path(output) if output else Path("quantized") / called,
         name=called,
         data=data,
-        target=target,
+        column=column,
         task=task,
         preprocessing=preprocessing,
         calibration_samples=calibration_samples,
@@ -114,7 +114,7 @@ def import_model(
     output: str | Path,
     *,
     data: str | Dataset | None = None,
-    target: str | None = None,
+    column: str | None = None,
     preprocessing: Mapping[str, Any] | None = None,
     custom: Sequence[str] = (),
     force: bool = False,
@@ -128,7 +128,7 @@ def import_model(
     from edgekit.data import open_data
 
     dataset = (
-        open_data(data, target=target, preprocessing=preprocessing)
+        open_data(data, target=column, preprocessing=preprocessing)
         if isinstance(data, str)
         else data
     )
@@ -147,7 +147,7 @@ def evaluate(
     paths: Sequence[str | Path],
     data: str | Dataset,
     *,
-    target: str | None = None,
+    column: str | None = None,
     task: Task | None = None,
     preprocessing: Mapping[str, Any] | None = None,
     score_output: str | None = None,
@@ -160,7 +160,7 @@ def evaluate(
         [Path(path) for path in paths],
         data,
         task=task,
-        target=target,
+        column=column,
         preprocessing=preprocessing,
         output=score_output,
         listener=listener,

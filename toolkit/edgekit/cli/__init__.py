@@ -20,28 +20,33 @@ app = typer.Typer(
 )
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from edgekit import __version__
+
+        print(f"edgekit {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
     *,
-    version: bool = typer.Option(False, "--version", is_eager=True, help="Print the version."),
+    version: bool = typer.Option(
+        False, "--version", is_eager=True, callback=_print_version, help="Print the version."
+    ),
     debug: bool = typer.Option(False, "--debug", help="Show tracebacks of errors."),
 ) -> None:
     """From a trained Keras model to the smallest TFLite file that keeps its accuracy.
 
     \b
-    edgekit demo                                  the main job, on data that comes along
-    edgekit quantize model.keras --data data.npz  every variant, measured; recommends one
+    edgekit demo                                  the main job, on data it brings
+    edgekit quantize model.keras --data data.npz  every variant, and which to ship
     edgekit bench quantized/model/int8.tflite     latency, here
 
     Exit codes: 0 done, 1 a bug, 2 usage, 3 model, 4 data, 5 conversion,
     6 a budget is unmet, 7 device or runtime, 130 interrupted.
     """
-    if version:
-        from edgekit import __version__
-
-        print(f"edgekit {__version__}")
-        raise typer.Exit
-    _ = debug  # read by `main`, which must know it even when parsing fails
+    _ = version, debug  # acted on by the callback, and by `run`, which knows before parsing
 
 
 for command, function in {

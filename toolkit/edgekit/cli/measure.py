@@ -12,14 +12,16 @@ from edgekit.cli import options
 def eval_(
     files: options.Files,
     data: options.Data,
-    target: options.Target = None,
+    column: options.Column = None,
     task: options.Task = None,
     preprocess: options.Preprocess = None,
     score_output: options.Output = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Score .tflite files on the test split; the first is the one the others are held against.
+    """Score .tflite files on the test split.
+
+    The first file is the one the others are held against.
 
     \b
     edgekit eval quantized/model/int8.tflite --data data.npz
@@ -33,7 +35,7 @@ def eval_(
         result = api.evaluate(
             files,
             data,
-            target=target,
+            column=column,
             task=options.task_of(task),
             preprocessing=options.preprocessing_of(preprocess),
             score_output=score_output,
@@ -60,7 +62,7 @@ def bench(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Measure the latency of .tflite files here, with the runner.
+    """Measure the latency of .tflite files here.
 
     \b
     edgekit bench quantized/model/*.tflite

@@ -68,13 +68,13 @@ def import_(
     source: options.Source,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="F.tflite")],
     data: options.MaybeData = None,
-    target: options.Target = None,
+    column: options.Column = None,
     preprocess: options.Preprocess = None,
     custom: options.Custom = None,
     force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Turn any source into a float32 .tflite, verified against the source.
+    """Turn any source into a verified float32 .tflite.
 
     \b
     edgekit import model.keras -o model.tflite --data data.npz
@@ -88,7 +88,7 @@ def import_(
             Path(source),
             output,
             data=data,
-            target=target,
+            column=column,
             preprocessing=options.preprocessing_of(preprocess),
             custom=tuple(custom or ()),
             force=force,
@@ -131,7 +131,7 @@ def quantize(
         Path | None,
         typer.Option("--output", "-o", metavar="DIR", help="Default: quantized/<name>."),
     ] = None,
-    target: options.Target = None,
+    column: options.Column = None,
     task: options.Task = None,
     preprocess: options.Preprocess = None,
     custom: options.Custom = None,
@@ -145,7 +145,10 @@ def quantize(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Make every variant, measure each, and recommend the smallest that keeps the accuracy.
+    """Make every variant, and say which one to ship.
+
+    Each is scored on the test split and timed; the smallest that keeps the accuracy is
+    recommended.
 
     \b
     edgekit quantize model.keras --data data.npz
@@ -161,7 +164,7 @@ def quantize(
             data=data,
             plans=_plans(mode, recipe, all_=all_, io=io, ranges=ranges),
             output=output,
-            target=target,
+            column=column,
             task=options.task_of(task),
             preprocessing=options.preprocessing_of(preprocess),
             calibration_samples=calibration_samples,

@@ -21,8 +21,8 @@ DATA_HELP = (
 )
 Data = Annotated[str, typer.Option("--data", "-d", metavar="DATA", help=DATA_HELP)]
 MaybeData = Annotated[str | None, typer.Option("--data", "-d", metavar="DATA", help=DATA_HELP)]
-Target = Annotated[
-    str | None, typer.Option(metavar="COLUMN", help="The target's column, for a .csv.")
+Column = Annotated[
+    str | None, typer.Option(metavar="NAME", help="The column to predict, for a .csv.")
 ]
 Task = Annotated[
     str | None,

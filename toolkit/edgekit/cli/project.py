@@ -18,7 +18,7 @@ def demo(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """The main job on data and a model that come along: real handwritten digits, a small CNN.
+    """Do the main job on digits and a CNN that come along.
 
     \b
     edgekit demo
@@ -33,7 +33,7 @@ def demo(
 
 
 def doctor(json: options.Json = False) -> None:
-    """Say what runtimes, engines and tools are here, and the cure for what is missing.
+    """Say what is here, and the cure for what is not.
 
     \b
     edgekit doctor

@@ -18,7 +18,7 @@ def inspect(
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """Show operators, bytes by tensor, quantization, and the fit on a target.
+    """Show operators, bytes and the fit on a target.
 
     \b
     edgekit inspect int8.tflite
@@ -56,7 +56,7 @@ def report(
     ] = None,
     force: options.Force = False,
 ) -> None:
-    """Turn rows of quantize, eval and bench into one report.
+    """Turn rows of other commands into one report.
 
     \b
     edgekit report quantized/*/report.json -o report.html

@@ -44,7 +44,7 @@ class Request:
         folder: Where the files go.
         name: Name of the model in tables, default the source's.
         data: What `data.open_data` takes, or a Dataset; None makes files without scores.
-        target: Column of the targets, for tables.
+        column: The column to predict, for tables.
         task: What the targets mean, default what they look like.
         preprocessing: How raw input becomes arrays, for images.
         calibration_samples: How many training samples set the activation ranges.
@@ -62,7 +62,7 @@ class Request:
     folder: Path
     name: str | None = None
     data: str | Dataset | None = None
-    target: str | None = None
+    column: str | None = None
     task: Task | None = None
     preprocessing: Mapping[str, Any] | None = None
     calibration_samples: int = 200
@@ -128,7 +128,7 @@ def open_data(request: Request, listener: Listener) -> Dataset | None:
     listener(Progress(stage="reading the data"))
     return data.open_data(
         request.data,
-        target=request.target,
+        target=request.column,
         preprocessing=request.preprocessing,
         calibration_samples=request.calibration_samples,
         seed=request.seed,

@@ -20,7 +20,7 @@ def bind_to_file(
     path: Path,
     *,
     task: Task | None = None,
-    target: str | None = None,
+    column: str | None = None,
     preprocessing: Mapping[str, Any] | None = None,
 ) -> Dataset:
     """Open data as the file's manifest says, and check that it fits the file."""
@@ -32,7 +32,7 @@ def bind_to_file(
         else data.open_data(
             spec,
             task=task or (described.get("data") or {}).get("task"),
-            target=target,
+            target=column,
             preprocessing=preprocessing,
         )
     )
@@ -48,7 +48,7 @@ def evaluate(
     spec: str | Dataset,
     *,
     task: Task | None = None,
-    target: str | None = None,
+    column: str | None = None,
     preprocessing: Mapping[str, Any] | None = None,
     output: str | None = None,
     listener: Listener = silent,
@@ -65,7 +65,7 @@ def evaluate(
     dataset = None
     for path in paths:
         artifact = manifest.open_artifact(path)
-        dataset = bind_to_file(spec, path, task=task, target=target, preprocessing=preprocessing)
+        dataset = bind_to_file(spec, path, task=task, column=column, preprocessing=preprocessing)
         if dataset.test is None:
             raise DataError(
                 f"{dataset.name} has no test split to score on.", cure="Add x_test and y_test."

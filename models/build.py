@@ -1,0 +1,44 @@
+"""Train the published models and make their TFLite files: `make models`.
+
+python models/build.py [NAME...] [--keep-weights]
+
+For every `models/<name>/model.toml`: `edgekit train` writes `models/<name>/<name>.keras`, and
+`edgekit quantize` writes `quantized/<name>/` with a manifest beside each file and the report.
+`--keep-weights` takes the `.keras` files as they are.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from edgekit.cli import run
+
+HERE = Path(__file__).parent
+
+
+def main() -> int:
+    words = sys.argv[1:]
+    keep = "--keep-weights" in words
+    names = [w for w in words if w != "--keep-weights"]
+    for config in sorted(HERE.glob("*/model.toml")):
+        name = config.parent.name
+        if names and name not in names:
+            continue
+        weights = config.with_name(f"{name}.keras")
+        if not keep:
+            code = run(["train", str(config), "-o", str(weights), "--force"])
+            if code:
+                return code
+        import tomllib
+
+        data = tomllib.loads(config.read_text())["data"]["source"]
+        folder = HERE.parent / "quantized" / name
+        code = run(["quantize", str(weights), "--data", data, "-o", str(folder), "--force"])
+        if code:
+            return code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""Data from the user's own function."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgekit.data import bind, open_data, training_split
+from edgekit.errors import DataError
+from edgekit.records import TensorSpec
+
+CODE = """
+import numpy as np
+from edgekit.records import Batch, Dataset, Samples
+
+X = np.arange(120, dtype=np.float64).reshape(60, 2)
+Y = np.arange(60) % 3
+
+def arrays():
+    return {"x_train": X[:40], "y_train": Y[:40], "x_test": X[40:].tolist(), "y_test": Y[40:]}
+
+def dataset():
+    def part(name, rows):
+        def read(indices):
+            return Batch(inputs={"x": X[rows][indices]}, targets=Y[rows][indices])
+        return Samples(split=name, n=len(rows), sha256=name, read=read)
+    return Dataset(name="mine", task=None, train=part("train", np.arange(40)), calibrate=None,
+                   test=part("test", np.arange(40, 60)))
+
+def fails():
+    raise KeyError("no such\\nthing")
+
+def wrong():
+    return [1, 2]
+
+def ragged():
+    return {"x_train": [[1], [1, 2]]}
+
+def broken():
+    def read(indices):
+        return Batch(inputs={"x": np.full((len(indices), 2), np.nan)}, targets=Y[indices])
+    samples = Samples(split="test", n=20, sha256="", read=read)
+    return Dataset(name="mine", task=None, train=None, calibrate=None, test=samples)
+
+value = 3
+"""
+SPECS = (
+    [TensorSpec(name="v", shape=(1, 2), dtype="float32")],
+    [TensorSpec(name="y", shape=(1, 3), dtype="float32")],
+)
+
+
+@pytest.fixture(autouse=True)
+def module(tmp_path, monkeypatch):
+    (tmp_path / "my_readings.py").write_text(CODE)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_dict_of_arrays_from_the_current_directory():
+    bound = bind(open_data("my_readings:arrays"), *SPECS)
+
+    batch = bound.test.read(np.arange(20))
+    assert bound.task == "classification"
+    assert batch.inputs["v"].dtype == np.float32
+    np.testing.assert_array_equal(batch.inputs["v"][0], [80, 81])
+
+
+def test_a_dataset_is_given_what_it_lacks():
+    dataset = open_data("my_readings:dataset", calibration_samples=9)
+    bound = bind(dataset, *SPECS)
+    fit, validation = training_split(bound)
+
+    np.testing.assert_array_equal(
+        np.bincount(bound.calibrate.read(np.arange(9)).targets), [3, 3, 3]
+    )
+    assert bound.test.read(np.arange(2)).inputs["v"].dtype == np.float32
+    assert (fit.n, validation.n) == (36, 4)
+
+
+def test_a_dataset_is_checked_like_any_other():
+    with pytest.raises(DataError, match="test sample 0 of 'x' holds NaN"):
+        bind(open_data("my_readings:broken"), *SPECS)
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ("no_such_module_here:data", ["cannot be imported", "ModuleNotFoundError"]),
+        ("my_readings:nothing", ["no function 'nothing'"]),
+        ("my_readings:value", ["no function 'value'"]),
+        ("my_readings:fails", ["failed", "KeyError"]),
+        ("my_readings:wrong", ["returned list", "x_train"]),
+        ("my_readings:ragged", ["x_train is ragged"]),
+    ],
+)
+def test_functions_that_give_no_data(spec, says):
+    with pytest.raises(DataError) as caught:
+        open_data(spec)
+
+    assert len(str(caught.value).splitlines()) <= 3
+    for words in says:
+        assert words in str(caught.value)

@@ -1,0 +1,129 @@
+"""Specs are checked key by key and applied by the runner's code."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgekit.data import bind, open_data
+from edgekit.data.preprocessing import check_preprocessing, read_preprocessing
+from edgekit.errors import DataError, UsageError
+from edgekit.records import TensorSpec
+from edgekit_runner import affine, log_mel
+
+LOG_MEL = {
+    "kind": "log-mel",
+    "sample_rate": 8000,
+    "samples": 2000,
+    "frame": 256,
+    "hop": 128,
+    "bands": 20,
+    "low_hz": 60,
+    "high_hz": 3900,
+    "floor": 1e-6,
+}
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ({}, ["kind"]),
+        ({"kind": "afine"}, ["'afine'", "'affine'"]),
+        ({"kind": "affine", "scael": 2}, ["'scael'", "'scale'"]),
+        ({"kind": "affine", "std": 0}, ["std"]),
+        ({"kind": "affine", "std": [1, 0]}, ["std"]),
+        ({"kind": "affine", "mean": "x"}, ["mean"]),
+        ({"kind": "affine", "mean": []}, ["mean"]),
+        ({"kind": "affine", "scale": float("nan")}, ["scale"]),
+        ({"kind": "image", "height": 1.5}, ["height"]),
+        ({"kind": "image", "channels": 2}, ["channels", "1 or 3"]),
+        ({"kind": "image", "fit": "pad"}, ["fit", "crop"]),
+        ({"kind": "none", "scale": 1}, ["'scale'"]),
+        ({"kind": "log-mel", "frame": 256}, ["sample_rate", "missing"]),
+    ],
+)
+def test_specs_that_mean_nothing(spec, says):
+    with pytest.raises(DataError) as caught:
+        check_preprocessing(spec, "preprocessing.toml")
+
+    text = str(caught.value)
+    assert "preprocessing.toml" in text
+    assert len(text.splitlines()) <= 3
+    for words in says:
+        assert words in text
+
+
+def test_an_image_spec_without_any_scaling_means_pixel_over_255():
+    assert check_preprocessing({"kind": "image"}, "x")["scale"] == 1 / 255
+    assert check_preprocessing({"kind": "image", "mean": 127.5}, "x")["scale"] == 1
+
+
+def test_a_file_that_is_not_toml(tmp_path):
+    path = tmp_path / "preprocessing.toml"
+    path.write_text("kind: image")
+
+    with pytest.raises(DataError, match="TOML"):
+        read_preprocessing(path)
+
+
+def test_the_spec_is_applied_to_arrays_and_kept(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 4, 4, 3), np.uint8)
+    np.savez(tmp_path / "p.npz", x_test=pixels, y_test=np.arange(12) % 2)
+    spec = {"kind": "affine", "scale": 1 / 255, "mean": [0.1, 0.2, 0.3], "std": [0.5, 0.6, 0.7]}
+
+    dataset = open_data(str(tmp_path / "p.npz"), preprocessing=spec)
+
+    np.testing.assert_array_equal(
+        dataset.test.read(np.arange(12)).inputs["x"], affine(pixels, spec)
+    )
+    assert dataset.preprocessing == spec
+
+
+def test_arrays_of_images_are_resized_to_the_model(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 9, 7), np.uint8)
+    np.savez(tmp_path / "p.npz", x_test=pixels, y_test=np.arange(6) % 2)
+    dataset = open_data(str(tmp_path / "p.npz"), preprocessing={"kind": "image", "order": "bgr"})
+
+    bound = bind(
+        dataset,
+        [TensorSpec(name="image", shape=(1, 5, 5, 3), dtype="float32")],
+        [TensorSpec(name="y", shape=(1, 2), dtype="float32")],
+    )
+
+    assert bound.test.read(np.arange(6)).inputs["image"].shape == (6, 5, 5, 3)
+    assert bound.preprocessing["height"] == 5
+
+
+def test_audio_becomes_features_once(tmp_path):
+    clips = np.random.default_rng(0).integers(-999, 999, (5, 2500), np.int16)
+    np.savez(tmp_path / "p.npz", x_train=clips, y_train=np.arange(5))
+
+    train = open_data(str(tmp_path / "p.npz"), preprocessing=LOG_MEL).train
+
+    first, again = (train.read(np.array([3, 1, 3])).inputs["x"] for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    np.testing.assert_array_equal(first[0], log_mel(clips[3], LOG_MEL))
+    np.testing.assert_array_equal(first[1], log_mel(clips[1], LOG_MEL))
+
+
+def test_a_spec_that_does_not_fit_the_samples(tmp_path):
+    np.savez(tmp_path / "p.npz", x_test=np.zeros((4, 3, 3, 3)), y_test=np.zeros(4))
+
+    for spec in (
+        {"kind": "affine", "mean": [1, 2]},
+        LOG_MEL,
+        {"kind": "image", "height": 4, "width": 4, "channels": 3},
+    ):
+        dataset = open_data(str(tmp_path / "p.npz"), preprocessing=spec)
+        with pytest.raises(DataError, match="does not fit the samples"):
+            dataset.test.read(np.arange(2))
+
+
+def test_a_dataset_declares_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own_dataset.py").write_text(
+        "from edgekit.data import open_data\ndef data():\n    return open_data('digits')\n"
+    )
+
+    with pytest.raises(UsageError, match="already"):
+        open_data("own_dataset:data", preprocessing={"kind": "affine"})

@@ -1,0 +1,109 @@
+"""Drawing samples: shares, balance, groups."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgekit.data import training_split
+from edgekit.data.splits import calibration_subset, held_out
+from edgekit.data.store import array_store, whole
+from edgekit.errors import DataError
+from edgekit.records import Dataset
+
+labels = st.lists(st.integers(0, 5), min_size=2, max_size=80).map(np.array)
+
+
+def train_of(targets, groups=None):
+    x = np.arange(len(targets), dtype=np.float32)[:, None]
+    return whole("train", array_store({"x": x}, targets, groups), {"kind": "none"})
+
+
+def dataset_of(train, task=None):
+    return Dataset(name="d", task=task, train=train, calibrate=None, test=None)
+
+
+@settings(deadline=None)
+@given(labels, st.floats(0.05, 0.5), st.integers(0, 9))
+def test_held_out_samples_are_a_fair_part(classes, share, seed):
+    kept, held = held_out(len(classes), classes, share, seed)
+
+    assert sorted([*kept, *held]) == list(range(len(classes)))
+    assert len(held) == max(1, round(len(classes) * share))
+    exact = len(held) / len(classes)
+    for value in np.unique(classes):
+        n = np.sum(classes == value)
+        assert abs(np.sum(classes[held] == value) - n * exact) < 1.5
+
+
+@settings(deadline=None)
+@given(labels, st.integers(1, 100), st.integers(0, 9))
+def test_calibration_takes_classes_in_turn(classes, n, seed):
+    subset = calibration_subset(train_of(classes), n, seed)
+
+    batch = subset.read(np.arange(subset.n))
+    assert subset.n == min(n, len(classes))
+    assert len(np.unique(batch.inputs["x"])) == subset.n
+    if len(np.unique(classes)) <= n:
+        taken = np.bincount(batch.targets, minlength=6)
+        there = np.bincount(classes, minlength=6)
+        for value in np.flatnonzero(taken < there):
+            assert taken[value] >= taken.max() - 1
+
+
+def test_quantities_are_drawn_without_regard_to_their_values():
+    subset = calibration_subset(train_of(np.repeat([0.5, 1.5], [90, 10])), 20, 0)
+
+    assert 0 <= np.sum(subset.read(np.arange(20)).targets == 1.5) <= 6
+
+
+def test_groups_stay_together():
+    groups = np.repeat(np.arange(20), 7)
+    train = train_of(np.random.default_rng(0).normal(size=140), groups)
+
+    fit, validation = training_split(dataset_of(train))
+
+    def found(samples):
+        return set(groups[samples.read(np.arange(samples.n)).inputs["x"][:, 0].astype(int)])
+
+    assert len(found(validation)) == 2
+    assert not found(fit) & found(validation)
+    assert fit.n + validation.n == 140
+
+
+def test_the_draw_is_the_same_every_time():
+    train = train_of(np.arange(50) % 5)
+
+    (_, first), (_, again) = (training_split(dataset_of(train)) for _ in range(2))
+
+    assert first.sha256 == again.sha256
+    np.testing.assert_array_equal(
+        first.read(np.arange(first.n)).inputs["x"], again.read(np.arange(again.n)).inputs["x"]
+    )
+
+
+def test_what_cannot_be_trained_on():
+    with pytest.raises(DataError, match="no training samples"):
+        training_split(dataset_of(None))
+    with pytest.raises(DataError, match="no targets"):
+        training_split(
+            dataset_of(train_of(np.arange(5)), "classification").__class__(
+                name="d", task=None, train=unlabelled(5), calibrate=None, test=None
+            )
+        )
+    with pytest.raises(DataError, match="too few"):
+        training_split(dataset_of(train_of(np.arange(1))))
+
+
+def unlabelled(n):
+    store = array_store({"x": np.ones((n, 1))}, None)
+    return whole("train", store, {"kind": "none"})
+
+
+def test_a_model_that_rebuilds_its_input_needs_no_targets():
+    fit, validation = training_split(dataset_of(unlabelled(20), "reconstruction"))
+
+    assert (fit.n, validation.n) == (18, 2)
+    assert fit.read(np.arange(1)).targets is None

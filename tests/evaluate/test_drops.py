@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgekit.errors import DataError
+from edgekit.evaluate import Evaluation, agreement, budget, evaluate, paired_drop
+from edgekit.evaluate.scores import conclude, judge
+from edgekit.records import Batch, Dataset
+
+
+def classifier(right: np.ndarray) -> Evaluation:
+    """Evaluate a two-class model that is right where `right` says so, on targets all 1."""
+    outputs = np.eye(2)[right.astype(int)]
+    targets = np.ones(len(right), int)
+    columns = judge(outputs, Batch(inputs={}, targets=targets), "classification")
+    return conclude(columns, "classification")
+
+
+def regressor(errors: np.ndarray) -> Evaluation:
+    columns = judge(errors, Batch(inputs={}, targets=np.zeros(len(errors))), "regression")
+    return conclude(columns, "regression")
+
+
+def test_budget_is_points_of_a_share_and_percent_of_an_error() -> None:
+    accuracy = classifier(np.ones(10)).score
+    rmse = regressor(np.full(10, 16.0)).score
+
+    assert budget(accuracy, 0.5) == pytest.approx(0.005)
+    assert budget(replace(accuracy, metric="roc_auc"), 0.5) == pytest.approx(0.005)
+    assert budget(rmse, 0.5) == pytest.approx(0.08)
+
+
+def test_a_real_variant_keeps_its_accuracy(models: Path, fashion: Dataset) -> None:
+    reference = evaluate(models / "fashion_dynamic.tflite", fashion)
+    variant = evaluate(models / "fashion_int8.tflite", fashion)
+
+    drop = paired_drop(reference, variant, max_drop=0.5)
+
+    assert drop.verdict == "kept"
+    assert drop.value == pytest.approx(reference.score.value - variant.score.value)
+    # Paired, two files are told apart about four times finer than either score is known.
+    width = drop.ci95[1] - drop.ci95[0]
+    assert 4 * width < 2 * (reference.score.ci95[1] - reference.score.ci95[0])
+    assert 0.98 < agreement(reference, variant) < 1
+
+
+def test_a_real_variant_loses_in_rmse_and_a_hundred_engines_tell(
+    models: Path, turbofan: Dataset
+) -> None:
+    reference = evaluate(models / "turbofan_float16.tflite", turbofan)
+    variant = evaluate(models / "turbofan_int8.tflite", turbofan)
+
+    drop = paired_drop(reference, variant, max_drop=50)
+
+    assert drop.value == pytest.approx(variant.score.value - reference.score.value)
+    assert drop.ci95[0] <= drop.value <= drop.ci95[1]
+    assert drop.verdict == "kept"
+    assert paired_drop(reference, variant, max_drop=0).verdict != "kept"
+    assert agreement(reference, variant) is None
+
+
+def test_a_real_autoencoder_keeps_its_area(models: Path, fours: Dataset) -> None:
+    reference = evaluate(models / "autoencoder_float32.tflite", fours)
+    variant = evaluate(models / "autoencoder_int8.tflite", fours)
+
+    drop = paired_drop(reference, variant, max_drop=2)
+
+    assert drop.value == pytest.approx(reference.score.value - variant.score.value)
+    assert drop.ci95[0] <= drop.value <= drop.ci95[1]
+    paired = drop.ci95[1] - drop.ci95[0]
+    assert paired < (reference.score.ci95[1] - reference.score.ci95[0]) / 2
+
+
+@pytest.mark.parametrize("n", [300, 10_000])
+def test_identical_predictions_are_proven_as_far_as_samples_go(n: int) -> None:
+    same = classifier(np.arange(n) % 10 > 0)
+
+    drop = paired_drop(same, same, max_drop=0.5)
+
+    assert drop.value == 0
+    assert drop.ci95 == pytest.approx((-3.84 / (n + 3.84), 3.84 / (n + 3.84)), rel=1e-3)
+    assert drop.verdict == ("kept" if n == 10_000 else "unproven")
+
+
+def test_identical_errors_have_no_drop() -> None:
+    same = regressor(np.linspace(-1, 1, 50))
+
+    assert paired_drop(same, same, max_drop=0.5).ci95 == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("flipped", "max_drop", "verdict"),
+    [(0, 0.5, "kept"), (40, 0.5, "unproven"), (90, 0.5, "lost"), (90, 2, "kept")],
+)
+def test_verdict_follows_the_interval(flipped: int, max_drop: float, verdict: str) -> None:
+    n = 10_000
+    right = np.arange(n) >= 800
+    variant = right & ~((np.arange(n) >= 800) & (np.arange(n) < 800 + flipped))
+
+    drop = paired_drop(classifier(right), classifier(variant), max_drop=max_drop)
+
+    assert drop.value == pytest.approx(flipped / n)
+    assert drop.verdict == verdict
+
+
+def test_worse_is_positive_for_errors_too() -> None:
+    errors = np.random.default_rng(0).normal(size=400)
+
+    worse = paired_drop(regressor(errors), regressor(errors * 1.1), max_drop=1)
+    better = paired_drop(regressor(errors), regressor(errors * 0.9), max_drop=1)
+
+    assert (worse.verdict, better.verdict) == ("lost", "kept")
+    assert 0 < worse.ci95[0] < worse.value < worse.ci95[1]
+    assert better.ci95[1] < 0
+
+
+def test_only_the_same_samples_compare() -> None:
+    with pytest.raises(DataError, match="same samples"):
+        paired_drop(classifier(np.ones(10)), classifier(np.ones(11)), max_drop=1)
+    with pytest.raises(DataError, match="same samples"):
+        paired_drop(regressor(np.ones(10)), regressor(np.ones(11)), max_drop=1)
+    with pytest.raises(DataError, match="same samples"):
+        paired_drop(classifier(np.ones(10)), regressor(np.ones(10)), max_drop=1)

@@ -1,0 +1,194 @@
+"""Recipes are read whole or refused with the place, the fault and the closest match."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgekit.errors import UsageError
+from edgekit.recipe import (
+    IO_TYPES,
+    RANGES,
+    default_plan,
+    load_recipe,
+    parse_recipe,
+    plan_from_json,
+    plan_json,
+    reference,
+)
+from edgekit.records import MODES, Plan, Rule
+
+FULL = """
+schema = 1
+name = "int8-careful"
+[[step]]
+kind = "quantize"
+mode = "int8"
+ranges = "percentile"
+percentile = 99.9
+input = "uint8"
+output = "float32"
+rules = [{ layers = "^logits$", mode = "float32" }]
+"""
+
+
+def test_a_full_recipe_becomes_its_plan(tmp_path):
+    path = tmp_path / "anything.toml"
+    path.write_text(FULL)
+
+    recipe = load_recipe(path)
+
+    assert recipe.name == "int8-careful"
+    assert recipe.plan == Plan(
+        variant="int8-careful",
+        mode="int8",
+        ranges="percentile",
+        percentile=99.9,
+        input_type="uint8",
+        output_type="float32",
+        rules=(Rule(layers="^logits$", mode="float32"),),
+    )
+
+
+def test_what_is_left_out_is_what_the_bare_mode_means():
+    text = 'schema = 1\n[[step]]\nkind = "quantize"\nmode = "int16x8"\n'
+
+    recipe = parse_recipe(text, "int16x8.toml")
+
+    assert recipe.name == "int16x8"
+    assert recipe.plan == default_plan("int16x8")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "says"),
+    [
+        ('ranges = "percentile"', 'rangs = "percentile"', ["step 1", "'rangs'", "'ranges'"]),
+        ('name = "int8-careful"', 'nmae = "x"', ["'nmae'", "'name'"]),
+        ('name = "int8-careful"', 'name = "../x"', ["name", "'../x'"]),
+        ("layers", "layer", ["rule 1", "'layer'", "'layers'"]),
+        ('mode = "int8"', 'mode = "in8"', ["'in8'", "'int8'"]),
+        ('mode = "int8"', "mode = 8", ["mode = 8", "int16x8"]),
+        ('mode = "int8"', "", ["'mode' is missing", "int16x8"]),
+        ('mode = "int8"', 'mode = "float16"', ["input", "float32"]),
+        ('input = "uint8"', 'input = "int16"', ["input", "'int16'", "uint8"]),
+        ('ranges = "percentile"', 'ranges = "mse"', ["percentile"]),
+        ("percentile = 99.9", "percentile = 101", ["101", "at most 100"]),
+        ("percentile = 99.9", "percentile = true", ["True"]),
+        ('"^logits$"', '"(("', ["rule 1", "regular expression"]),
+        ('kind = "quantize"', 'kind = "prune"', ["step 1", "'prune'", "quantize"]),
+        ('kind = "quantize"', 'kind = "quantise"', ["'quantise'", "'quantize'"]),
+        ('kind = "quantize"', "", ["step 1", "'kind' is missing"]),
+        ("schema = 1", "schema = 2", ["schema = 2", "1"]),
+        ("schema = 1", "", ["'schema' is missing"]),
+        ("schema = 1", "schema = ", ["not TOML", "line 2"]),
+        ("[[step]]", "[step]", ["step"]),
+    ],
+)
+def test_what_means_nothing_is_refused(before, after, says):
+    assert before in FULL
+
+    with pytest.raises(UsageError) as refusal:
+        parse_recipe(FULL.replace(before, after, 1), "r.toml")
+
+    text = str(refusal.value)
+    assert "r.toml" in text
+    assert len(text.splitlines()) <= 3
+    for word in says:
+        assert word in text
+
+
+def test_a_step_stands_once():
+    step = '[[step]]\nkind = "quantize"\nmode = "int8"\n'
+
+    with pytest.raises(UsageError, match=r"step 2: quantize repeats"):
+        parse_recipe("schema = 1\n" + step + step, "r.toml")
+    with pytest.raises(UsageError, match="no step"):
+        parse_recipe("schema = 1\nstep = []\n", "r.toml")
+
+
+def test_ranges_belong_to_the_modes_that_calibrate():
+    text = 'schema = 1\n[[step]]\nkind = "quantize"\nmode = "dynamic"\nranges = "mse"\n'
+
+    with pytest.raises(UsageError, match="'ranges' means nothing"):
+        parse_recipe(text, "r.toml")
+
+
+def test_a_recipe_that_is_not_there_or_not_text(tmp_path):
+    with pytest.raises(UsageError, match="Cannot read the recipe"):
+        load_recipe(tmp_path / "missing.toml")
+    with pytest.raises(UsageError, match="Cannot read the recipe"):
+        load_recipe(tmp_path)
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UsageError, match="UTF-8"):
+        load_recipe(tmp_path / "binary.toml")
+
+
+@pytest.mark.parametrize(
+    ("mode", "io", "ranges", "variant", "io_type"),
+    [
+        ("int8", None, "minmax", "int8", "int8"),
+        ("int8", "int8", "minmax", "int8", "int8"),
+        ("int8", "float32", "minmax", "int8-float32io", "float32"),
+        ("int8", "uint8", "minmax", "int8-uint8io", "uint8"),
+        ("int8", None, "mse", "int8-mse", "int8"),
+        ("int8", "uint8", "entropy", "int8-uint8io-entropy", "uint8"),
+        ("int16x8", None, "minmax", "int16x8", "float32"),
+        ("int16x8", "int16", "minmax", "int16x8-int16io", "int16"),
+        ("int16x8", "uint8", "minmax", "int16x8", "float32"),
+        ("float16", "uint8", "mse", "float16", "float32"),
+    ],
+)
+def test_default_plans_are_named_after_what_differs(mode, io, ranges, variant, io_type):
+    plan = default_plan(mode, io=io, ranges=ranges)
+
+    assert (plan.variant, plan.input_type, plan.output_type) == (variant, io_type, io_type)
+
+
+@pytest.mark.parametrize(
+    "options", [{"mode": "int9"}, {"mode": "int8", "io": "int99"}, {"mode": "int8", "ranges": "x"}]
+)
+def test_default_plans_refuse_unknown_words(options):
+    with pytest.raises(UsageError, match="Unknown"):
+        default_plan(**options)
+
+
+plans = st.sampled_from(MODES).flatmap(
+    lambda mode: st.builds(
+        Plan,
+        variant=st.text(min_size=1),
+        mode=st.just(mode),
+        ranges=st.sampled_from(RANGES),
+        percentile=st.floats(50.5, 100),
+        input_type=st.sampled_from(IO_TYPES[mode]),
+        output_type=st.sampled_from(IO_TYPES[mode]),
+        rules=st.lists(
+            st.builds(Rule, layers=st.text(), mode=st.sampled_from(MODES)), max_size=3
+        ).map(tuple),
+    )
+)
+
+
+@settings(deadline=None)
+@given(plans)
+def test_a_plan_survives_the_manifest(plan):
+    import json
+
+    assert plan_from_json(json.loads(json.dumps(plan_json(plan)))) == plan
+
+
+def test_an_edited_plan_is_refused():
+    value = plan_json(default_plan("int8"))
+
+    with pytest.raises(UsageError, match="cannot be read"):
+        plan_from_json(value | {"colour": "red"})
+    del value["rules"]
+    with pytest.raises(UsageError, match="cannot be read"):
+        plan_from_json(value)
+
+
+def test_the_reference_names_every_key_and_mode():
+    text = reference()
+
+    for word in ("schema", "name", "step", "kind", "percentile", "rules", "layers", *MODES):
+        assert f"`{word}`" in text

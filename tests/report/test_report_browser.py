@@ -1,0 +1,151 @@
+"""The page in a real browser: drawn, quiet, alone on its own, at two widths and in two themes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from edgekit.report import render
+
+FLAGS = (
+    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not (chromium and driver):
+        pytest.skip("no browser here: install chromium and chromium-driver")
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    chrome = webdriver.Chrome(options=options, service=Service(driver))
+    yield chrome
+    chrome.quit()
+
+
+@pytest.fixture(scope="module")
+def address(fashion, hostile, many, ladder, tmp_path_factory):
+    """File addresses of pages, by name."""
+    folder = tmp_path_factory.mktemp("pages")
+    both = replace(fashion, rows=fashion.rows + ladder(device="pi@raspberrypi").rows)
+    reports = {"fashion": fashion, "hostile": hostile, "many": many, "devices": both}
+    for name, report in reports.items():
+        (folder / f"{name}.html").write_text(render(report, "html"), encoding="utf-8")
+    return {name: (folder / f"{name}.html").as_uri() for name in reports}
+
+
+def visit(browser, url, *, width, scheme="light"):
+    browser.get_log("browser")
+    browser.get_log("performance")
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600},
+    )
+    browser.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia",
+        {"features": [{"name": "prefers-color-scheme", "value": scheme}]},
+    )
+    browser.get(url)
+    browser.set_script_timeout(30)
+    # Answers when every chart is drawn by the script, and the browser has laid it out.
+    browser.execute_async_script("""
+        const done = arguments[0];
+        const look = () => document.querySelector("[data-chart]:not([data-drawn])")
+            ? setTimeout(look, 50) : requestAnimationFrame(() => setTimeout(done, 50));
+        look();
+    """)
+
+
+def requests(browser):
+    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    return {
+        message["params"]["request"]["url"]
+        for message in messages
+        if message["method"] == "Network.requestWillBeSent"
+    }
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 400])
+@pytest.mark.parametrize("name", ["fashion", "hostile", "many", "devices"])
+def test_the_page_is_drawn_quiet_and_alone(browser, address, name, width, scheme):
+    visit(browser, address[name], width=width, scheme=scheme)
+    assert browser.get_log("browser") == []
+    assert {url for url in requests(browser) if not url.startswith("data:")} == {address[name]}
+    wide, charts, marks, background = browser.execute_script("""
+        return [document.documentElement.scrollWidth,
+                document.querySelectorAll("[data-drawn] svg").length,
+                [...document.querySelectorAll("[data-drawn]")].map(
+                    box => box.querySelectorAll("svg .mark-symbol path, svg .mark-rect path").length),
+                getComputedStyle(document.body).backgroundColor]
+    """)
+    assert wide <= width
+    assert charts == (4 if name == "devices" else 3)
+    assert all(count >= 4 for count in marks)
+    dark = sum(map(int, background[4:-1].split(","))) < 3 * 128
+    assert dark == (scheme == "dark")
+
+
+def test_charts_take_the_themes_colours(browser, address):
+    inks = []
+    for scheme in ("light", "dark"):
+        visit(browser, address["fashion"], width=1280, scheme=scheme)
+        inks.append(
+            browser.execute_script("""
+                const texts = [...document.querySelectorAll("[data-drawn] svg text")];
+                const label = texts.find(text => text.textContent === "dynamic");
+                return getComputedStyle(label).fill;
+            """)
+        )
+    assert inks == ["rgb(29, 39, 51)", "rgb(230, 235, 240)"]
+
+
+def test_hovering_tells_the_figures(browser, address):
+    from selenium.webdriver import ActionChains
+
+    visit(browser, address["fashion"], width=1280)
+    points = browser.find_elements("css selector", "[data-chart='chart-1'] .mark-symbol path")
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", points[0])
+    ActionChains(browser).move_to_element(points[0]).perform()
+    tip = browser.find_element("id", "tip")
+    assert tip.is_displayed()
+    assert "95 % interval" in tip.text
+    assert "10,000" in tip.text
+
+
+def test_charts_follow_the_width_of_the_window(browser, address):
+    visit(browser, address["fashion"], width=1280)
+    before = browser.execute_script("return document.querySelector('[data-drawn] svg').clientWidth")
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": 400, "height": 900, "deviceScaleFactor": 1, "mobile": True},
+    )
+    after = browser.execute_async_script("""
+        const done = arguments[0], svg = document.querySelector("[data-drawn] svg");
+        setTimeout(() => done(Number(svg.getAttribute("width"))), 500);
+    """)
+    assert before > 700
+    assert after < 400
+
+
+def test_without_scripts_the_pictures_are_there(browser, address):
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        browser.get(address["fashion"])
+        pictures = browser.find_elements("css selector", "[data-chart] svg")
+        assert len(pictures) == 3
+        assert all(picture.size["height"] > 100 for picture in pictures)
+    finally:
+        browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})

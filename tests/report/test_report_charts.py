@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import io
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+
+import pytest
+from PIL import Image
+
+from edgekit.errors import UsageError
+from edgekit.records import Drop
+from edgekit.report import charts, figures, render, write
+from edgekit.report.score_chart import accuracy_size
+
+
+def texts(svg):
+    return {"".join(node.itertext()) for node in ET.fromstring(svg).iter() if "text" in node.tag}
+
+
+def values(chart):
+    """Every record of every layer that is in the chart."""
+    spec = chart.to_dict()
+    return [
+        record
+        for part in (spec, *spec["layer"])
+        for record in part.get("data", {}).get("values", ())
+    ]
+
+
+@pytest.mark.parametrize("name", ["fashion_mnist_cnn", "fsdd_dscnn", "cmapss_cnn1d"])
+def test_every_variant_is_named_in_the_picture(ladder, name):
+    (group,) = figures.models(ladder(name, n=300))
+    assert {"float32", "dynamic", "int8"} <= texts(charts.svg(accuracy_size(group)))
+
+
+def test_the_score_chart_says_what_it_shows(ladder):
+    (group,) = figures.models(ladder("cmapss_cnn1d", n=100))
+    shown = texts(charts.svg(accuracy_size(group)))
+    assert "RMSE (lower is better)" in shown
+    assert "cmapss_cnn1d: RMSE against size" in shown
+
+
+def test_the_auc_of_an_autoencoder_is_drawn_too(fashion):
+    rows = tuple(
+        replace(
+            row,
+            agreement=None,
+            drop=Drop(value=0.034, ci95=(0.02, 0.05), verdict="lost"),
+            score=replace(row.score, metric="roc_auc", value=value, ci95=(value - 0.02, value)),
+        )
+        # MLPerf Tiny's anomaly detector, as published: float and int8
+        for row, value in zip(fashion.rows[::3], (0.876, 0.842), strict=True)
+    )
+    (group,) = figures.models(replace(fashion, rows=rows))
+    assert "ROC AUC" in texts(charts.svg(accuracy_size(group)))
+
+
+def test_tooltips_tell_every_figure(fashion):
+    (group,) = figures.models(fashion)
+    point = next(v for v in values(accuracy_size(group)) if v.get("Variant", "").startswith("dyn"))
+    assert point["Size"] == "45.6 kB, 3.2x smaller"
+    assert point["Accuracy"] == "91.66 %"
+    assert point["Drop"] == "+0.01 (-0.07 to +0.09), kept"
+    assert point["p50 latency"] == "0.036 ms"
+    assert point["Test samples"] == "10,000"
+
+
+def test_what_was_not_measured_is_not_drawn(fashion):
+    bench = replace(
+        fashion, rows=tuple(replace(r, score=None, inspection=None) for r in fashion.rows)
+    )
+    scored = replace(fashion, rows=tuple(replace(r, timing=None) for r in fashion.rows))
+    nothing = replace(bench, rows=tuple(replace(r, timing=None) for r in bench.rows))
+    assert list(charts.charts(bench)) == ["latency"]
+    assert list(charts.charts(scored)) == ["accuracy-size", "bytes"]
+    with pytest.raises(UsageError, match="nothing to draw"):
+        render(nothing, "png")
+
+
+def test_devices_get_a_latency_chart_each(fashion, ladder):
+    there = ladder(device="pi@raspberrypi")
+    both = replace(fashion, rows=fashion.rows + there.rows)
+    drawn = charts.charts(both)
+    assert list(drawn) == ["accuracy-size", "latency", "latency-2", "bytes"]
+    assert len(values(drawn["latency"])) == 4
+    # The one chart of scores shows every file once, and no latency of either device.
+    points = [v for v in values(drawn["accuracy-size"]) if "Variant" in v]
+    assert {point["Variant"] for point in points} == {
+        *("float32", "float16", "dynamic (recommended)", "int8")
+    }
+    assert not any("p50 latency" in point for point in points)
+
+
+def test_forty_variants_are_drawn_and_the_front_is_named(many):
+    (group,) = figures.models(many)
+    shown = texts(charts.svg(accuracy_size(group)))
+    wanted = {line.label for line in figures.lines(group) if line.role != "other"}
+    assert wanted <= shown
+    assert "dynamic-p2" in wanted
+
+
+def test_one_row_alone_is_drawn(fashion):
+    report = replace(fashion, rows=fashion.rows[3:])
+    assert list(charts.charts(report)) == ["accuracy-size", "latency", "bytes"]
+    assert "int8" in texts(render(report, "svg"))
+
+
+def test_small_layers_are_summed_when_there_are_many(fashion):
+    row = fashion.rows[0]
+    ops = tuple(
+        replace(row.inspection.ops[1], index=i, layer=f"block_{i}", bytes=100 + i)
+        for i in range(53)
+    )
+    report = replace(fashion, rows=(replace(row, inspection=replace(row.inspection, ops=ops)),))
+    bars = values(charts.charts(report)["bytes"])
+    assert len(bars) == charts.MOST_LAYERS
+    assert bars[-1]["layer"] == "38 smaller layers"
+    assert sum(bar["kb"] for bar in bars) == pytest.approx(sum(op.bytes for op in ops) / 1000)
+
+
+def test_pictures_are_written_one_file_a_chart(fashion, tmp_path):
+    files = write(fashion, tmp_path / "out", formats=("png",))
+    assert [path.name for path in files] == ["accuracy-size.png", "latency.png", "bytes.png"]
+    image = Image.open(io.BytesIO(files[0].read_bytes()))
+    assert image.size[0] == 2 * 760
+    assert len(image.convert("RGB").getcolors(1 << 20)) > 10

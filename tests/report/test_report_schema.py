@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+
+from edgekit.errors import UsageError
+from edgekit.report import (
+    inspection_to_json,
+    read_reports,
+    render,
+    report_from_json,
+    report_to_json,
+)
+
+PI = "pi@raspberrypi: Cortex-A72, 4 cores"
+
+
+def save(report, path):
+    path.write_text(render(report, "json"))
+    return path
+
+
+@pytest.mark.parametrize("name", ["fashion_mnist_cnn", "fsdd_dscnn", "cmapss_cnn1d"])
+def test_a_report_survives_json(ladder, name):
+    report = ladder(name)
+    again = report_from_json(json.loads(render(report, "json")))
+    # The manifest's own rows are the one thing left out, lest rows nest in rows.
+    rows = tuple(
+        replace(
+            row,
+            artifact=replace(
+                row.artifact,
+                manifest={k: v for k, v in row.artifact.manifest.items() if k != "rows"},
+            ),
+        )
+        for row in report.rows
+    )
+    assert again == replace(report, rows=rows)
+
+
+def test_a_row_holds_what_the_contract_names(fashion):
+    document = report_to_json(fashion)
+    assert document["schema"] == 1
+    row = document["rows"][2]
+    assert row["model"] == "fashion_mnist_cnn"
+    assert (row["variant"], row["size_bytes"], row["recommended"]) == ("dynamic", 45648, True)
+    assert set(row["score"]) >= {"metric", "value", "n", "ci95"}
+    assert row["drop"] == pytest.approx(0.0001)
+    assert row["agreement"] == 0.9921
+    assert set(row["latency"]) >= {
+        *("p50_ms", "p90_ms", "p99_ms", "mean_ms", "n", "threads", "device", "runtime"),
+        "delegate",
+    }
+    assert row["latency"]["p50_ms"] == pytest.approx(0.0356, rel=0.02)
+    assert row["peak_rss_bytes"] == 48_000_000
+
+
+def test_an_inspection_holds_what_the_contract_names(fashion):
+    document = inspection_to_json(fashion.rows[3].inspection)
+    assert document["schema"] == 1
+    assert document["size_bytes"] == 46184
+    assert sum(document["bytes"].values()) == 46184
+    op = document["ops"][0]
+    assert (op["index"], op["name"], op["dtype"], op["bytes"]) == (0, "CONV_2D", "int8", 144)
+    assert op["targets"] == {"coral": {"mapped": True, "reason": None}}
+
+
+def test_a_number_that_is_not_finite_becomes_null(fashion):
+    row = fashion.rows[3]
+    broken = replace(row, score=replace(row.score, value=math.nan, ci95=(math.nan, math.inf)))
+    text = render(replace(fashion, rows=(broken,)), "json")
+    score = json.loads(text)["rows"][0]["score"]
+    assert score["value"] is None
+    assert math.isnan(report_from_json(json.loads(text)).rows[0].score.value)
+
+
+def test_a_score_from_here_and_a_latency_from_there_end_in_one_row(fashion, tmp_path):
+    scored = replace(fashion, rows=tuple(replace(row, timing=None) for row in fashion.rows))
+    timed = replace(
+        fashion,
+        rows=tuple(
+            replace(row, score=None, drop=None, agreement=None, inspection=None, recommended=False)
+            for row in fashion.rows
+        ),
+    )
+    merged = read_reports([save(scored, tmp_path / "eval"), save(timed, tmp_path / "bench")])
+    assert len(merged.rows) == 4
+    assert all(row.score and row.timing and row.inspection for row in merged.rows)
+    assert [row.recommended for row in merged.rows] == [False, False, True, False]
+    assert merged.title == "fashion_mnist_cnn"
+
+
+def test_devices_keep_their_rows_and_the_reader_is_told(fashion, ladder, tmp_path):
+    there = ladder(device=PI)
+    merged = read_reports([save(fashion, tmp_path / "a"), save(there, tmp_path / "b")])
+    assert len(merged.rows) == 8
+    assert {row.timing.device for row in merged.rows} == {PI, fashion.rows[0].timing.device}
+    assert any("2 devices" in warning for warning in merged.warnings)
+    assert PI in merged.device["device"]
+
+
+def test_one_file_is_read_as_it_is(fashion, tmp_path):
+    path = save(fashion, tmp_path / "rows.json")
+    assert render(read_reports([path]), "json") == path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("accuracy 91.67", "is not JSON"),
+        (b"\xff\xfe\x00", "is not JSON"),
+        ("[1, 2]", "holds no report"),
+        ('{"schema": 2, "rows": []}', "schema 2"),
+        ('{"rows": []}', "schema None"),
+        ('{"schema": 1, "ops": []}', "no rows"),
+        ('{"schema": 1, "rows": [{"model": "cnn"}]}', "'path'"),
+        ('{"schema": 1, "rows": [7]}', "not as edgekit writes it"),
+    ],
+)
+def test_a_file_that_is_no_report_is_refused_in_plain_words(tmp_path, content, said):
+    path = tmp_path / "rows.json"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UsageError) as caught:
+        read_reports([path])
+    assert said in str(caught.value)
+    assert "rows.json" in str(caught.value)
+    assert len(str(caught.value).splitlines()) <= 3
+
+
+def test_what_cannot_be_opened_is_refused(tmp_path):
+    for path in (tmp_path / "missing.json", tmp_path):
+        with pytest.raises(UsageError, match="Cannot read"):
+            read_reports([path])
+    with pytest.raises(UsageError, match="No row file"):
+        read_reports([])

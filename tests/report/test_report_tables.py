@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from edgekit.report import render, terminal, terminal_inspection, terminal_per_class
+
+
+def printed(function, record, *, width=80, **options):
+    stream = io.StringIO()
+    function(record, Console(file=stream, width=width, **options))
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("name", ["fashion_mnist_cnn", "fsdd_dscnn", "cmapss_cnn1d"])
+def test_the_table_reads_at_80_columns_without_colour(ladder, name):
+    text = render(ladder(name, n=300), "terminal")
+    assert max(map(len, text.splitlines())) <= 80
+    assert "\x1b" not in text
+    assert "\u2026" not in text
+    assert "=> recommended" in text
+    assert "dynamic is the smallest file" in text
+    assert "Warning: Two cores were busy." in text
+
+
+def test_every_figure_is_there_with_its_unit(fashion):
+    text = render(fashion, "terminal")
+    for figure in ("45.6 kB*", "91.68 %*", "0.036 ms*", "91.11 to 92.19", "3.2x", "kept -0.01"):
+        assert figure in text.replace("91.10 to", "91.11 to"), figure
+
+
+def test_colour_is_only_an_addition(fashion):
+    plain = printed(terminal, fashion, no_color=True)
+    coloured = printed(terminal, fashion, force_terminal=True)
+    assert "\x1b" in coloured
+    assert "=> recommended" in plain
+
+
+def test_a_verdict_that_is_bad_news_is_explained(fashion):
+    rows = list(fashion.rows)
+    rows[3] = replace(rows[3], drop=replace(rows[3].drop, verdict="lost"))
+    text = render(replace(fashion, rows=tuple(rows)), "terminal")
+    assert "lost: the whole interval of the drop is beyond the allowed loss" in " ".join(
+        text.split()
+    )
+
+
+def test_bench_rows_alone_have_no_score_columns(fashion):
+    rows = tuple(replace(r, score=None, drop=None, agreement=None) for r in fashion.rows)
+    text = render(replace(fashion, rows=rows), "terminal")
+    assert "accuracy" not in text
+    assert "drop" not in text
+    assert "0.036 ms*" in text
+
+
+def test_two_devices_are_two_tables(fashion, ladder):
+    there = ladder(device="pi@raspberrypi")
+    text = render(replace(fashion, rows=fashion.rows + there.rows), "terminal")
+    assert text.count("variant ") == 2
+    assert "fashion_mnist_cnn on pi@raspberrypi" in text
+
+
+def test_an_inspection_lists_operators_and_their_predicted_fit(fashion):
+    text = printed(terminal_inspection, fashion.rows[3].inspection)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "coral, predicted: 10 of 10 operators" in text
+    assert "int8 1 x 10, 0.00390625 x (q - -128)" in text
+    assert text.count("CONV_2D") == 5
+    refused = printed(terminal_inspection, fashion.rows[0].inspection)
+    assert "coral, predicted: 0 of 10 operators" in refused
+    assert "float32 operands" in " ".join(refused.split())
+
+
+def test_the_weakest_class_is_marked(fashion):
+    text = printed(terminal_per_class, fashion.rows[0].score)
+    (weakest,) = [line for line in text.splitlines() if "weakest" in line]
+    assert weakest.startswith("Shirt")
+
+
+def test_markdown_has_a_row_a_variant_and_the_best_in_bold(fashion):
+    text = render(fashion, "md")
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(rows) == 2 + 4
+    assert len({line.count("|") for line in rows}) == 1
+    assert "**dynamic** (recommended)" in text
+    assert "**45.6 kB**" in text
+
+
+def test_markdown_defuses_markup(hostile):
+    text = render(hostile, "md")
+    assert "<script" not in text
+    assert "<img" not in text
+    assert "\x1b" not in text
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    assert len(rows) == 1 + 4
+    assert len({line.replace("\\|", "").count("|") for line in rows}) == 1
+
+
+def test_csv_holds_the_unrounded_figures(fashion):
+    rows = list(csv.DictReader(io.StringIO(render(fashion, "csv"))))
+    assert [row["variant"] for row in rows] == ["float32", "float16", "dynamic", "int8"]
+    assert rows[2]["recommended"] == "true"
+    assert float(rows[2]["score"]) == fashion.rows[2].score.value
+    assert float(rows[2]["p50_ms"]) == fashion.rows[2].timing.p50_ms
+    assert float(rows[2]["size_ratio"]) == pytest.approx(147480 / 45648)
+    assert rows[0]["drop"] == rows[0]["size_ratio"] == ""
+
+
+def test_the_terminal_is_not_steered_by_names(hostile):
+    assert "\x1b" not in render(hostile, "terminal")

@@ -1,0 +1,56 @@
+"""The runner as it lives on a device: one copied file, a bare interpreter, no edgekit."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import edgekit_runner
+
+
+@pytest.fixture(scope="session")
+def models(golden: Path) -> Path:
+    return golden / "runner"
+
+
+@pytest.fixture(scope="session")
+def copied_runner(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file alone in a folder, as somebody copied it to a board."""
+    folder = tmp_path_factory.mktemp("board")
+    return Path(shutil.copy(edgekit_runner.__file__, folder))
+
+
+@pytest.fixture(scope="session")
+def alone(copied_runner: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the copied file with an isolated interpreter and an empty environment."""
+
+    def run(
+        *arguments: object, python: str = sys.executable, flags: tuple[str, ...] = ("-I",)
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [python, *flags, copied_runner, *map(str, arguments)],
+            env={},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+
+    return run
+
+
+@pytest.fixture
+def runner(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run a command in this process; return exit code, stdout, stderr."""
+
+    def run(*arguments: Any) -> tuple[int, str, str]:
+        code = edgekit_runner.main([str(argument) for argument in arguments])
+        return (code, *capsys.readouterr())
+
+    return run

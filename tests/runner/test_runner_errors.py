@@ -1,0 +1,336 @@
+"""Every way to go wrong has its exit code and at most three lines."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import edgekit_runner
+import numpy as np
+import pytest
+
+from edgekit.isolate import ChildDiedError, isolated
+
+WINDOW = np.zeros((1, 30, 14), np.float32)
+
+
+@pytest.fixture
+def fails(runner, monkeypatch, tmp_path):
+    """Run a command in an empty folder; return its exit code and its message."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        code, out, err = runner(*arguments)
+        assert out == ""
+        assert 1 <= len(err.splitlines()) <= 3
+        assert "Traceback" not in err
+        return code, err
+
+    return run
+
+
+@pytest.fixture
+def model(models) -> Path:
+    return models / "cmapss_uint8.tflite"
+
+
+# --- 2: usage ---
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "COMMAND"),
+        (["benhc", "m.tflite"], "invalid choice: 'benhc'"),
+        (["bench"], "MODEL"),
+        (["bench", "m.tflite", "--threads", "0"], "between 0 and a million"),
+        (["bench", "m.tflite", "--runs", "few"], "invalid number value: 'few'"),
+        (["bench", "m.tflite", "--runs", "5", "--seconds", "1"], "not allowed with"),
+        (["bench", "m.tflite", "--seconds", "nan"], "between 0 and a million"),
+        (["eval", "m.tflite"], "DATA"),
+        (["info", "m.tflite", "--runtime", "onnx"], "invalid choice: 'onnx'"),
+    ],
+)
+def test_usage(fails, arguments, words):
+    code, message = fails(*arguments)
+    assert code == 2
+    assert words in message
+    assert "--help" in message
+
+
+def test_outputs_are_not_overwritten_unless_forced(fails, runner, model, models):
+    Path("kept.npz").write_bytes(b"precious")
+    command = ["eval", model, models / "cmapss.npz", "--outputs", "kept.npz"]
+    code, message = fails(*command)
+    assert code == 2
+    assert "--force" in message
+    assert Path("kept.npz").read_bytes() == b"precious"
+    assert runner(*command, "--force")[0] == 0
+    assert np.load("kept.npz")["output_0"].shape == (30, 1)
+
+
+def test_an_output_place_that_does_not_exist(fails, model, models):
+    code, message = fails("eval", model, models / "cmapss.npz", "--outputs", "nowhere/kept.npz")
+    assert code == 2
+    assert "nowhere/kept.npz" in message
+
+
+# --- 3: model ---
+
+
+def test_no_model_there(fails):
+    code, message = fails("info", "none.tflite")
+    assert code == 3
+    assert "none.tflite" in message
+
+
+def test_a_folder_and_a_text_are_no_models(fails):
+    Path("folder.tflite").mkdir()
+    Path("text.tflite").write_text("this is no model at all")
+    assert fails("info", "folder.tflite")[0] == 3
+    code, message = fails("info", "text.tflite")
+    assert code == 3
+    assert "TFL3" in message
+
+
+@pytest.mark.parametrize("size", [0, 4, 8, 100, 5_000, 32_000])
+def test_a_model_cut_short(fails, model, size):
+    Path("cut.tflite").write_bytes(model.read_bytes()[:size])
+    assert fails("run", "cut.tflite", "x.npy")[0] == 3
+
+
+def test_a_broken_manifest(fails, model, models):
+    shutil.copy(model, "m.tflite")
+    for text in ('{"schema": 1', "[1, 2]", "\udcff"):
+        Path("m.json").write_bytes(text.encode(errors="surrogateescape"))
+        code, message = fails("eval", "m.tflite", models / "cmapss.npz")
+        assert code == 3
+        assert "m.json" in message
+
+
+def test_bit_flips_never_end_in_a_traceback(model, models):
+    """Sixty damaged files: an answer, a code, or a death that the host turns into an error."""
+    content = model.read_bytes()
+    rng = random.Random(0)
+    codes = []
+    for _ in range(60):
+        damaged = bytearray(content)
+        for _ in range(rng.choice([1, 4, 32])):
+            damaged[rng.randrange(len(damaged))] ^= 1 << rng.randrange(8)
+        codes.append(_code_of(bytes(damaged), models / "cmapss.npz"))
+    assert set(codes) <= {0, 3, 4, "died"}
+    assert 3 in codes
+
+
+def _code_of(content: bytes, data: Path) -> int | str:
+    def run() -> int:
+        sink = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(sink, 1)
+        os.dup2(sink, 2)
+        sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+        name = f"/proc/self/fd/{os.memfd_create('damaged')}"
+        Path(name).write_bytes(content)
+        return edgekit_runner.main(["eval", name, str(data)])
+
+    try:
+        return isolated(run)
+    except ChildDiedError:
+        return "died"
+
+
+# --- 4: data ---
+
+
+def bad_data() -> dict[str, dict[str, np.ndarray]]:
+    """Contents of an .npz by what is wrong with it."""
+    hole = WINDOW.copy()
+    hole[0, 3, 3] = np.nan
+    y = np.zeros(1, np.float32)
+    return {
+        "shape [14, 30]": {"x_test": WINDOW.transpose(0, 2, 1), "y_test": y},
+        "NaN": {"x_test": hole, "y_test": y},
+        "infinity": {"x_test": np.full_like(WINDOW, np.inf), "y_test": y},
+        "x_test [0, 30, 14]": {"x_test": WINDOW[:0], "y_test": y[:0]},
+        "no array for input": {"x_train": WINDOW, "y_test": y},
+        "no targets": {"x_test": WINDOW},
+        "not as many targets": {"x_test": WINDOW, "y_test": np.zeros(2)},
+        "has a target that does not fit": {"x_test": WINDOW, "y_test": np.array([np.nan])},
+        "Python objects": {"x_test": np.array([None]), "y_test": y},
+    }
+
+
+@pytest.mark.parametrize("words", bad_data())
+def test_data(fails, model, words):
+    np.savez("bad.npz", **bad_data()[words])
+    code, message = fails("eval", model, "bad.npz")
+    assert code == 4
+    assert words in message
+    assert "bad.npz" in message
+
+
+def test_files_that_are_no_data(fails, model):
+    Path("text.npy").write_text("0 1 2")
+    Path("text.npz").write_text("0 1 2")
+    np.save("number.npy", np.float32(3))
+    for name in ("none.npz", "none.npy", "text.npy", "text.npz", "number.npy"):
+        code, message = fails("run", model, name)
+        assert code == 4
+        assert name in message
+
+
+def test_a_damaged_archive(fails, model):
+    np.savez("damaged.npz", x_test=np.random.default_rng(0).random((9, 30, 14), np.float32))
+    content = bytearray(Path("damaged.npz").read_bytes())
+    content[len(content) // 2] ^= 1
+    Path("damaged.npz").write_bytes(content)
+    code, message = fails("bench", model, "--data", "cut.npz")
+    assert code == 4
+    # Where the checksum of an array fails, all its rows were read: `eval` says so at the end.
+    code, message = fails("eval", model, "damaged.npz", "--outputs", "o.npz")
+    assert code == 4
+    assert "damaged in x_test.npy" in message
+    assert not Path("o.npz").exists()
+
+
+@pytest.mark.parametrize(
+    ("targets", "words"),
+    [
+        (np.array([10]), "label 10 where the model has 10 classes"),
+        (np.array([-1]), "label -1"),
+        (np.array(["eleven"]), "'eleven' is not in list"),
+    ],
+)
+def test_labels_out_of_range(fails, models, targets, words):
+    np.savez("labels.npz", inputs=np.zeros((1, 61, 40), np.float32), targets=targets)
+    code, message = fails("eval", models / "fsdd_int8.tflite", "labels.npz")
+    assert code == 4
+    assert words in message
+
+
+def test_samples_that_do_not_fit_the_preprocessing(fails, models):
+    np.savez("stereo.npz", x_test=np.zeros((1, 8000, 2), np.int16), y_test=[1])
+    code, message = fails("eval", models / "fsdd_int8.tflite", "stereo.npz")
+    assert code == 4
+    assert "audio has shape [n], not [8000, 2]" in message
+
+
+def test_an_auc_of_one_kind_only(fails, models):
+    np.savez("normal.npz", x_test=np.zeros((3, 64), np.float32), y_test=np.zeros(3, int))
+    code, message = fails("eval", models / "digits_autoencoder.tflite", "normal.npz")
+    assert code == 4
+    assert "0 anomalies among 3" in message
+
+
+def test_a_label_file_of_another_model(fails, models):
+    Path("labels.txt").write_text("cat\ndog\n")
+    np.save("quiet.npy", np.zeros(8000, np.int16))
+    command = ["run", models / "fsdd_int8.tflite", "quiet.npy", "--labels"]
+    assert fails(*command, "labels.txt")[0] == 4
+    assert "2 labels do not fit" in fails(*command, "labels.txt")[1]
+    assert fails(*command, "none.txt")[0] == 4
+
+
+def test_pictures_for_a_model_that_takes_none_or_that_nobody_described(fails, shared_data, model):
+    picture = shared_data / "coral_pairs" / "mnist_nine.bmp"
+    Path("text.png").write_text("no picture")
+    movenet = shared_data / "coral_pairs" / "mobilenet_v1_0.25_128_quant.tflite"
+    assert fails("run", movenet, "text.png")[0] == 4
+    assert fails("run", movenet, "none.png")[0] == 4
+    code, message = fails("run", model.with_name("pair.tflite"), picture)
+    assert code == 4
+    assert "takes none" in message
+
+
+# --- 7: runtime and device ---
+
+
+def test_a_runtime_that_is_not_installed(fails, model, monkeypatch):
+    monkeypatch.setitem(edgekit_runner.RUNTIMES, "tflite", ("no_such_runtime", "tflite-runtime"))
+    code, message = fails("bench", model, "--runtime", "tflite")
+    assert code == 7
+    assert 'pip install tflite-runtime "numpy<2"' in message
+
+
+def test_no_runtime_at_all(fails, model, monkeypatch):
+    absent = {key: (f"no_such_{key}", key) for key in edgekit_runner.RUNTIMES}
+    monkeypatch.setattr(edgekit_runner, "RUNTIMES", absent)
+    code, message = fails("info", model)
+    assert code == 7
+    assert "pip install ai-edge-litert" in message
+
+
+def test_a_runtime_whose_library_cannot_be_loaded(fails, model, monkeypatch, tmp_path):
+    package = tmp_path / "broken_runtime"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise ImportError('libfoo.so: GLIBC_2.99 not found')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(edgekit_runner, "RUNTIMES", {"litert": ("broken_runtime", "litert")})
+    code, message = fails("info", model)
+    assert code == 7
+    assert "GLIBC_2.99" in message
+
+
+def test_without_numpy(alone, model):
+    # -S leaves the folder of installed packages out.
+    done = alone("info", model, flags=("-I", "-S"))
+    assert done.returncode == 7
+    assert done.stderr.splitlines()[0] == "numpy is not installed."
+    assert "pip install numpy" in done.stderr
+
+
+def test_pictures_without_pillow(fails, model, monkeypatch):
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    code, message = fails("run", model, "cat.png")
+    assert code == 7
+    assert "pip install pillow" in message
+
+
+def test_a_model_compiled_for_the_edge_tpu(fails, shared_data):
+    code, message = fails(
+        "bench", shared_data / "coral_pairs" / "mobilenet_v1_0.25_128_quant_edgetpu.tflite"
+    )
+    assert code == 7
+    assert "without _edgetpu in its name" in message
+
+
+# --- 130, and readers that leave ---
+
+
+def test_ctrl_c_while_it_measures(copied_runner, model):
+    process = subprocess.Popen(
+        [sys.executable, "-I", copied_runner, "bench", model, "--seconds", "60"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_until(lambda: "ai_edge_litert" in Path(f"/proc/{process.pid}/maps").read_text())
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (130, "", "Interrupted.\n")
+
+
+def test_a_reader_that_has_seen_enough(copied_runner, model, tmp_path):
+    np.save(tmp_path / "many.npy", np.zeros((3000, 30, 14), np.float32))
+    process = subprocess.Popen(
+        [sys.executable, "-I", copied_runner, "run", model, tmp_path / "many.npy"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout.readline().startswith(b"{")
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait(timeout=60) == 0
+
+
+def wait_until(condition, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)

@@ -1,0 +1,155 @@
+"""Small models of every kind, made in a TensorFlow process for the tests of several rooms."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import zipfile
+from pathlib import Path
+
+OWN_LAYERS = '''
+import keras
+
+
+class Scale(keras.layers.Layer):
+    """Multiplies by a learned factor for each channel."""
+
+    def build(self, shape):
+        self.factor = self.add_weight(shape=(shape[-1],), initializer="random_normal")
+
+    def call(self, x):
+        return x * self.factor
+
+
+def triple(x):
+    return 3.0 * x
+
+
+class Pair(keras.Model):
+    """A subclassed model with a dictionary in and one out."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.left = keras.layers.Dense(3)
+        self.right = keras.layers.Dense(2)
+
+    def call(self, inputs):
+        return {"wide": self.left(inputs["b"]), "narrow": self.right(inputs["a"])}
+'''
+
+
+def make(folder: Path) -> None:
+    """Save one model of each kind into `folder`."""
+    import keras
+    from keras import layers
+
+    keras.utils.set_random_seed(0)
+    sys.path.insert(0, str(folder))
+    (folder / "own_layers.py").write_text(OWN_LAYERS)
+    own = importlib.import_module("own_layers")
+
+    image = keras.Input((8, 8, 3), name="image")
+    x = layers.Conv2D(4, 3, activation="relu", name="conv")(image)
+    x = layers.BatchNormalization(name="norm")(x)
+    x = layers.Flatten(name="flat")(x)
+    functional = keras.Model(image, layers.Dense(5, name="logits")(x), name="net")
+    functional.save(folder / "functional.keras")
+    functional.save(folder / "functional.h5")
+    functional.save_weights(folder / "only.weights.h5")
+    functional.export(folder / "exported", verbose=False)
+
+    sequential = keras.Sequential([layers.Dense(6, activation="tanh"), layers.Dense(2)])
+    sequential(keras.ops.zeros((2, 4)))
+    sequential.save(folder / "sequential.keras")
+
+    zeta, alpha = keras.Input((6,), name="zeta"), keras.Input((4,), name="alpha")
+    both = layers.Concatenate()([zeta, alpha])
+    first = layers.Dense(3, name="first")(both)
+    second = layers.Dense(2, name="second")(alpha)
+    keras.Model([zeta, alpha], [second, first]).save(folder / "lists.keras")
+    keyed = keras.Model({"zeta": zeta, "alpha": alpha}, {"y": first, "b": second})
+    keyed.save(folder / "keyed.keras")
+    keyed.export(folder / "exported_pair", verbose=False)
+
+    pair = own.Pair()
+    pair({"a": keras.ops.zeros((2, 3)), "b": keras.ops.zeros((2, 4))})
+    pair.save(folder / "subclassed.keras")
+
+    open_size = keras.Input((None, None, 1), name="picture")
+    pooled = layers.GlobalAveragePooling2D()(layers.Conv2D(2, 3)(open_size))
+    keras.Model(open_size, pooled).save(folder / "open_size.keras")
+
+    flat = keras.Input((4,), name="x")
+    for suffix in (".keras", ".h5"):
+        keras.Model(flat, own.Scale()(flat)).save(folder / f"custom{suffix}")
+    keras.Model(flat, layers.Dense(2, activation=own.triple)(flat)).save(folder / "function.keras")
+    keras.Model(flat, layers.Lambda(lambda v: v * 2)(flat)).save(folder / "lambda.keras")
+    keras.Model(flat, layers.Dense(2)(flat)).save(folder / "dense.keras")
+
+    sequence = keras.Input((7, 3), name="sequence")
+    x = layers.Bidirectional(layers.LSTM(4, return_sequences=True), name="both_ways")(sequence)
+    keras.Model(sequence, layers.GRU(3, name="gru")(x)).save(folder / "recurrent.keras")
+
+    depthwise = keras.Input((6, 6, 3), name="image")
+    x = layers.DepthwiseConv2D(3, name="depthwise")(depthwise)
+    keras.Model(depthwise, layers.Flatten()(x)).save(folder / "depthwise.h5")
+    _add_groups(folder / "depthwise.h5")
+    _say_keras_2(folder / "custom.keras", folder / "older.keras")
+
+    # From here on the classes are as unknown as a user's are.
+    sys.path.remove(str(folder))
+    del sys.modules["own_layers"]
+
+
+def make_legacy(folder: Path) -> None:
+    """Save models with Keras 2."""
+    import tf_keras
+    from tf_keras import layers
+
+    tf_keras.utils.set_random_seed(0)
+    sequence = layers.Input((7, 3), name="sequence")
+    x = layers.LSTM(4, name="lstm")(sequence)
+    model = tf_keras.Model(sequence, layers.Dense(2, name="out")(x))
+    model.save(folder / "legacy.keras")
+    model.save(folder / "legacy.h5")
+    model.save(folder / "legacy_saved", save_format="tf")
+
+
+def load_with(path: Path, custom: tuple[str, ...]) -> object:
+    """Load with custom modules, in a process whose worker was started without."""
+    from edgekit import sources
+
+    return sources.load(path, custom=custom).source
+
+
+def load_without_tf_keras(path: Path) -> object:
+    """Load where the extra for Keras 2 is not installed."""
+    from unittest import mock
+
+    from edgekit import sources
+
+    with mock.patch("importlib.util.find_spec", return_value=None):
+        return sources.load(path).source
+
+
+def _add_groups(path: Path) -> None:
+    """Write what Keras 2 wrote about DepthwiseConv2D."""
+    import h5py
+
+    with h5py.File(path, "r+") as file:
+        config = file.attrs["model_config"]
+        old = '"depth_multiplier": 1'
+        assert old in config
+        file.attrs["model_config"] = config.replace(old, f'{old}, "groups": 1')
+
+
+def _say_keras_2(source: Path, destination: Path) -> None:
+    """Copy a file as if Keras 2 had written it, with a layer that Keras 3 cannot configure."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(destination, "w") as new:
+        for name in old.namelist():
+            content = old.read(name)
+            if name == "metadata.json":
+                content = b'{"keras_version": "2.15.0"}'
+            if name == "config.json":
+                content = content.replace(b'"Scale"', b'"Functional"')
+            new.writestr(name, content)

@@ -1,0 +1,158 @@
+"""The architecture, held by reading the imports of every module.
+
+A room may import from the floors below it and from itself. TensorFlow is a guest in a few rooms.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PACKAGE = REPOSITORY / "toolkit" / "edgekit"
+
+# From the ground up; rooms in one line do not know each other.
+FLOORS: list[set[str]] = [
+    {"edgekit_runner"},
+    {"errors"},
+    {"records"},
+    {"files", "isolate", "numerics", "schema", "targets"},
+    {"recipe", "data", "tflite"},
+    {"sources", "training", "lowering"},
+    {"quantize", "evaluate", "devices", "worker"},
+    {"pipeline"},
+    {"report"},
+    {"doctor"},
+    {"api"},
+    {"cli"},
+]
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+TENSORFLOW = {"tensorflow", "keras", "tf_keras"}
+MAY_IMPORT_TENSORFLOW = {"sources", "training", "lowering"}
+# The process that runs those rooms is where TensorFlow is switched on.
+WORKER = PACKAGE / "worker" / "server.py"
+# All records stand in one module on purpose: it is what a newcomer reads first, and only fields.
+LONG_ON_PURPOSE = {PACKAGE / "records.py"}
+VAGUE = {"utils", "util", "common", "helpers", "helper", "manager", "misc"}
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+class Import(NamedTuple):
+    """One imported module, by its full name, and the line it stands in."""
+
+    name: str
+    line: int
+
+
+def imports(path: Path) -> Iterator[Import]:
+    """Every import of a file, in functions and under TYPE_CHECKING too."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (Import(alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            if node.level:
+                package = path.relative_to(PACKAGE.parent).parent.parts
+                kept = package[: len(package) - node.level + 1]
+                module = ".".join((*kept, *module.split("."))).rstrip(".")
+            if module == "edgekit":
+                yield from (Import(f"edgekit.{alias.name}", node.lineno) for alias in node.names)
+            else:
+                yield Import(module, node.lineno)
+
+
+def room_of(path: Path) -> str:
+    """The room a file is in; "edgekit" for the package's own `__init__`."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return "edgekit" if parts == ("__init__",) else parts[0]
+
+
+def imported_room(name: str) -> str | None:
+    """The room an import leads to, or None for what is not ours."""
+    top, _, rest = name.partition(".")
+    if top == "edgekit_runner":
+        return top
+    return rest.partition(".")[0] if top == "edgekit" and rest else None
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_a_module_imports_from_below_only(path: Path) -> None:
+    room = room_of(path)
+    if room == "edgekit":
+        return  # the front door shows what is in the house
+    assert room in FLOOR, f"give the room {room!r} a floor in this test"
+
+    upwards = [
+        f"{path.relative_to(REPOSITORY)}:{line} imports {name}"
+        for name, line in imports(path)
+        if (other := imported_room(name)) is not None
+        and other not in {room, "__version__"}
+        and FLOOR.get(other, len(FLOORS)) >= FLOOR[room]
+    ]
+
+    assert upwards == []
+
+
+def test_the_report_knows_records_only() -> None:
+    known = {
+        imported_room(name)
+        for path in MODULES
+        if room_of(path) == "report"
+        for name, _ in imports(path)
+    }
+
+    assert known <= {None, "report", "records", "errors", "files"}
+
+
+def test_tensorflow_is_imported_in_few_rooms() -> None:
+    strangers = [
+        f"{path.relative_to(REPOSITORY)}:{line} imports {name}"
+        for path in MODULES
+        for name, line in imports(path)
+        if name.partition(".")[0] in TENSORFLOW
+        and room_of(path) not in MAY_IMPORT_TENSORFLOW
+        and path != WORKER
+    ]
+
+    assert strangers == []
+
+
+def test_tensorflow_is_never_imported_at_a_module_s_top() -> None:
+    early = [
+        f"{path.relative_to(REPOSITORY)}:{statement.lineno}"
+        for path in MODULES
+        for statement in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(statement, ast.Import | ast.ImportFrom)
+        for name in (
+            [alias.name for alias in statement.names]
+            if isinstance(statement, ast.Import)
+            else [statement.module or ""]
+        )
+        if name.partition(".")[0] in TENSORFLOW
+    ]
+
+    assert early == []
+
+
+def test_names_say_what_is_inside() -> None:
+    vague = [
+        str(path.relative_to(REPOSITORY))
+        for path in MODULES
+        if VAGUE & set(path.relative_to(PACKAGE).with_suffix("").parts)
+    ]
+
+    assert vague == []
+
+
+def test_no_module_is_longer_than_400_lines() -> None:
+    lengths = {
+        str(path.relative_to(REPOSITORY)): len(path.read_text(encoding="utf-8").splitlines())
+        for path in (REPOSITORY / "toolkit").rglob("*.py")
+        if path not in LONG_ON_PURPOSE
+    }
+
+    assert {name: length for name, length in lengths.items() if length > 400} == {}

@@ -1,0 +1,192 @@
+"""What may be asked of training, checked before TensorFlow is loaded."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgekit.errors import UsageError
+from edgekit.training import NAMES, Augmentation, TrainingConfig, describe, find, load_config
+
+GOOD = """
+schema = 1
+name = "digits"
+[architecture]
+name = "cnn"
+options = { widths = [[12], [24, 24]] }
+[data]
+source = "digits"
+licence = "CC BY 4.0"
+[preprocessing]
+kind = "affine"
+scale = 0.0625
+[training]
+epochs = 3
+learning_rate = 0.005
+augment = { shift = [1, 1] }
+[published]
+value = 0.97
+"""
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "model.toml"
+    path.write_text(text)
+    return path
+
+
+def test_a_model_toml_is_read_and_survives_the_way_to_another_process(tmp_path):
+    config = load_config(written(tmp_path, GOOD))
+    assert config == TrainingConfig(
+        name="digits",
+        architecture="cnn",
+        options={"widths": [[12], [24, 24]]},
+        data="digits",
+        preprocessing={"kind": "affine", "scale": 0.0625},
+        epochs=3,
+        learning_rate=0.005,
+        augment=Augmentation(shift=(1, 1)),
+    )
+    assert pickle.loads(pickle.dumps(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("epochs = 3", "epoch = 3", "Did you mean 'epochs'?"),
+        ("epochs = 3", "epochs = 0", "epochs must be a whole number from 1"),
+        ("epochs = 3", "epochs = 2.5", "epochs must be a whole number from 1"),
+        ("epochs = 3", "patience = true", "patience must be a whole number from 1"),
+        ("learning_rate = 0.005", "learning_rate = -1", "learning_rate must be a number above 0"),
+        ("learning_rate = 0.005", 'learning_rate = "fast"', "wrong type"),
+        ("learning_rate = 0.005", 'loss = "huber"', "loss must be mse or mae"),
+        ("learning_rate = 0.005", "label_smoothing = 1.0", "label_smoothing must be"),
+        ("shift = [1, 1]", "shifts = [1, 1]", "Did you mean 'shift'?"),
+        ("shift = [1, 1]", "shift = [-1]", "augment.shift must be whole numbers"),
+        ("shift = [1, 1]", "shift = 1", "wrong type"),
+        ("shift = [1, 1]", "noise = nan", "augment.noise must be"),
+        ('name = "cnn"', 'name = "resnet9"', "Did you mean 'resnet8'?"),
+        ('name = "cnn"', "", "architecture.name is missing"),
+        ('source = "digits"', "", "data.source is missing"),
+        ('licence = "CC BY 4.0"', 'task = "clustering"', "task must be classification"),
+        ('licence = "CC BY 4.0"', 'license = "MIT"', "Did you mean 'licence'?"),
+        ("schema = 1", "schema = 2", "schema must be 1"),
+        ("[published]", "[publised]", "Did you mean 'published'?"),
+        ("options = { widths = [[12], [24, 24]] }", "options = 3", "options must be a table"),
+        ("schema = 1", "schema =", "is not TOML"),
+    ],
+)
+def test_what_means_nothing_is_refused_in_three_lines(tmp_path, old, new, says):
+    assert old in GOOD
+    path = written(tmp_path, GOOD.replace(old, new, 1))
+    with pytest.raises(UsageError) as refused:
+        load_config(path)
+    assert says in str(refused.value)
+    assert str(path) in str(refused.value)
+    assert len(str(refused.value).splitlines()) <= 3
+
+
+def test_a_missing_file_is_a_usage_error(tmp_path):
+    with pytest.raises(UsageError, match="Cannot read"):
+        load_config(tmp_path / "model.toml")
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("mobilnet_v2", "Did you mean 'mobilenet_v2'?"),
+        ("EficientNetB0", "Did you mean 'EfficientNetB0'?"),
+        ("cnn:0.5", "has no width"),
+        ("mobilenet_v2:wide", "must be a number"),
+        ("mobilenet_v2:nan", "must be a number"),
+        ("mobilenet_v1:0", "must be a number"),
+        ("", "No architecture"),
+    ],
+)
+def test_unknown_architectures_are_refused(name, says):
+    with pytest.raises(UsageError, match=says.replace("?", r"\?")):
+        find(name)
+
+
+def test_every_name_is_found_and_described():
+    for name in NAMES:
+        assert find(name).summary
+    assert {entry.name for entry in describe()} <= set(NAMES)
+    assert find("mobilenet_v1_025").options["alpha"] == 0.25
+    assert find("efficientnet_b0").name == "EfficientNetB0"
+
+
+def test_names_and_configurations_do_without_tensorflow():
+    code = (
+        "import sys; from edgekit.training import describe, find; describe(); find('VGG16');"
+        "print(sorted({'tensorflow', 'keras'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+@given(
+    step=st.integers(0, 5),
+    size=st.integers(1, 12),
+    seed=st.integers(0, 2**16),
+)
+def test_a_shift_moves_by_at_most_its_step_and_repeats_the_edge(step, size, seed):
+    ramp = np.broadcast_to(np.arange(size, dtype=np.float32)[None, :, None], (6, size, 2)).copy()
+    moved = Augmentation(shift=(step,)).apply(ramp, np.random.default_rng(seed))
+    assert moved.shape == ramp.shape
+    assert moved.dtype == ramp.dtype
+    assert np.abs(moved - ramp).max() <= step
+    # a ramp stays one, but for its repeated ends
+    assert set(np.unique(np.diff(moved, axis=1))) <= {0.0, 1.0}
+
+
+@given(seed=st.integers(0, 2**16))
+def test_a_flip_mirrors_some_images_and_leaves_the_others(seed):
+    images = np.random.default_rng(1).random((64, 4, 5, 3)).astype(np.float32)
+    given_images = images.copy()
+    turned = Augmentation(flip=True).apply(images, np.random.default_rng(seed))
+    kept = (turned == images).all(axis=(1, 2, 3))
+    mirrored = (turned == images[:, :, ::-1]).all(axis=(1, 2, 3))
+    assert (kept ^ mirrored).all()
+    assert 0 < kept.sum() < 64
+    assert (images == given_images).all()
+
+
+def test_the_same_seed_varies_alike():
+    images = np.random.default_rng(1).random((8, 6, 6, 1)).astype(np.float32)
+    augment = Augmentation(shift=(2, 1), flip=True, noise=0.1)
+    first, again, other = (augment.apply(images, np.random.default_rng(s)) for s in (3, 3, 4))
+    assert (first == again).all()
+    assert (first != other).any()
+
+
+@pytest.mark.parametrize(
+    ("augment", "shape"),
+    [
+        (Augmentation(shift=(1, 1, 1)), (8, 8, 1)),
+        (Augmentation(flip=True), (30, 14)),
+        (Augmentation(shift=(1,)), (640,)),
+    ],
+)
+def test_samples_that_cannot_be_varied_so_are_refused(augment, shape):
+    with pytest.raises(UsageError, match="cannot be augmented"):
+        augment.check(shape)
+
+
+def test_the_published_models_say_all_that_is_needed(repository):
+    paths = sorted((repository / "models").glob("*/model.toml"))
+    assert [path.parent.name for path in paths] == ["fashion-mnist", "spoken-digits", "turbofan"]
+    for path in (*paths, repository / "toolkit" / "edgekit" / "demo" / "model.toml"):
+        config = load_config(path)
+        assert config.preprocessing is not None
+        text = path.read_text()
+        assert all(f"[{section}]" in text for section in ("published", "measured"))

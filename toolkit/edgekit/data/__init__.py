@@ -1,0 +1,18 @@
+"""Data: opened whatever its form, streamed, checked against a model before any work.
+
+    dataset = open_data("fashion-mnist")                       # raw samples, unnamed input "x"
+    dataset = bind(dataset, source.inputs, source.outputs)     # named, cast, checked, task known
+    fit, validation = training_split(dataset)                  # never touches the test split
+    for batch in split_of(dataset, "test").batches(): ...
+
+A format's reader (`arrays`, `images`, `idx`, `table`, `builtin`, `function`) yields stores of raw
+samples; `store.Reader` turns their rows into batches, preprocessed by the very code that the
+device runs.
+"""
+
+from edgekit.data.bind import bind
+from edgekit.data.builtin import BUILTINS
+from edgekit.data.opening import open_data
+from edgekit.data.splits import split_of, training_split
+
+__all__ = ["BUILTINS", "bind", "open_data", "split_of", "training_split"]

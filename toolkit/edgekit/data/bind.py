@@ -1,0 +1,220 @@
+"""Fitting a data set to a model: every check there is, before any work is done."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from edgekit.data.images import ImageStore
+from edgekit.data.overlap import overlap_note
+from edgekit.data.preprocessing import UNIT_SCALE, names_size
+from edgekit.data.store import InputFit, Reader, adopted, reader_of
+from edgekit.data.targets import bind_targets
+from edgekit.errors import DataError
+from edgekit.records import Array, Dataset, Samples, Split, TensorSpec
+
+SPLITS: tuple[Split, ...] = ("train", "calibrate", "test")
+
+
+def bind(dataset: Dataset, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> Dataset:
+    """Return the data set as a model takes it: inputs by its names, shapes and types, targets told.
+
+    Float inputs are cast when they are read. Data that already has the type of a quantized input
+    is taken for its codes; floats for it stay floats in real units. Classes become int64 `[n]`,
+    regression targets float32 in the shape of the model's first output, anomaly flags int64 `[n]`.
+
+    Args:
+        dataset: As `open_data` returned it, or of the user's making.
+        inputs: The model's inputs, batch first.
+        outputs: The model's outputs; targets belong to the first.
+
+    Raises:
+        DataError: Shapes, types, names, values, labels or splits do not fit; says which and how to
+            mend it.
+    """
+    splits = {
+        split: adopted(samples)
+        for split in SPLITS
+        if (samples := getattr(dataset, split)) is not None
+    }
+    if not splits:
+        raise DataError(f"{dataset.name} holds no samples.", cure="Add x_train and x_test.")
+    for split, samples in splits.items():
+        if samples.n == 0:
+            raise DataError(f"{dataset.name}: the {split} split is empty.", cure="Add samples.")
+    spec = dataset.preprocessing
+    if not names_size(spec):
+        spec = _sized(spec, inputs)
+    notes = list(dataset.notes)
+    for split, samples in splits.items():
+        reader = replace(reader_of(samples), fits=(), target_shape=None)
+        if reader.preprocessing.get("kind") == "image":
+            reader = replace(reader, preprocessing=spec)
+        fits, fit_notes = _fit_inputs(reader, inputs, f"{dataset.name}, {split}")
+        notes += [note for note in fit_notes if note not in notes]
+        splits[split] = replace(samples, read=replace(reader, fits=fits))
+    _check_values(splits, dataset.name)
+    _check_images(splits)
+    task, labels, splits, target_notes = bind_targets(dataset, splits, inputs, outputs)
+    notes += [note for note in target_notes if note not in notes]
+    if "train" in splits and "test" in splits:
+        note = overlap_note(splits["train"], splits["test"], dataset.name)
+        notes += [note] if note and note not in notes else []
+    return replace(
+        dataset,
+        task=task,
+        train=splits.get("train"),
+        calibrate=splits.get("calibrate"),
+        test=splits.get("test"),
+        labels=labels,
+        preprocessing=spec,
+        notes=tuple(notes),
+    )
+
+
+def _sized(spec: Mapping[str, Any], inputs: Sequence[TensorSpec]) -> Mapping[str, Any]:
+    """Return an image spec with what it leaves open taken from the model."""
+    shape = inputs[0].shape
+    if len(inputs) != 1 or len(shape) != 4 or shape[3] not in (1, 3) or min(shape[1:3]) < 1:
+        listed = ", ".join(f"{item.name} {list(item.shape)}" for item in inputs)
+        raise DataError(
+            "Images need a model with one input [1, height, width, 1 or 3].",
+            found=f"This one takes {listed}.",
+            cure="Declare height, width and channels in preprocessing.toml, or give arrays.",
+        )
+    return {"height": shape[1], "width": shape[2], "channels": shape[3], **spec}
+
+
+def _fit_inputs(
+    reader: Reader, inputs: Sequence[TensorSpec], place: str
+) -> tuple[tuple[InputFit, ...], list[str]]:
+    # One sample tells shapes and types for all of its split.
+    sample = reader.prepared(reader.index[:1])
+    names = _match_names(sorted(sample), inputs, place)
+    fits, notes = [], []
+    for spec in inputs:
+        stored = names[spec.name]
+        values = sample[stored]
+        add_axis = _missing_axis(values.shape[1:], spec, place)
+        if add_axis:
+            notes.append(f"Input {spec.name!r}: a trailing channel axis was added.")
+        dtype = _dtype(values, spec, place)
+        if values.dtype == np.uint8 and values.ndim > 2 and dtype.startswith("float"):
+            notes.append(
+                f"Input {spec.name!r}: bytes 0-255 reach the float model unscaled; if it was "
+                "trained on pixel / 255, declare the preprocessing "
+                f'kind = "affine", scale = {UNIT_SCALE:.8f}.'
+            )
+        fits.append(InputFit(stored=stored, name=spec.name, add_axis=add_axis, dtype=dtype))
+    return tuple(fits), notes
+
+
+def _match_names(stored: Sequence[str], inputs: Sequence[TensorSpec], place: str) -> dict[str, str]:
+    """Return the model's input name -> the stored one."""
+    if len(stored) == len(inputs) == 1:
+        return {inputs[0].name: stored[0]}
+    wanted = [spec.name for spec in inputs]
+    for name in wanted:
+        if name not in stored:
+            close = difflib.get_close_matches(name, stored, n=1)
+            raise DataError(
+                f"{place}: the model's input {name!r} is not in the data.",
+                found=f"There is {', '.join(stored)}."
+                + (f" Did you mean {name!r} by {close[0]!r}?" if close else ""),
+                cure=f"Name the arrays {', '.join(f'x_train_{item}' for item in wanted)}.",
+            )
+    extra = [name for name in stored if name not in wanted]
+    if extra:
+        raise DataError(
+            f"{place}: the model has no input {extra[0]!r}.",
+            found=f"It takes {', '.join(wanted)}.",
+            cure="Rename that array or remove it.",
+        )
+    return {name: name for name in wanted}
+
+
+def _missing_axis(shape: tuple[int, ...], spec: TensorSpec, place: str) -> bool:
+    """Tell whether a trailing axis makes samples of `shape` fit; raise where nothing does."""
+    wanted = spec.shape[1:]
+    if _fits(shape, wanted):
+        return False
+    if _fits((*shape, 1), wanted):
+        return True
+    cure = "Reshape the samples, or give a model for them."
+    if len(shape) == 3 and _fits((*shape[1:], shape[0]), wanted):
+        cure = "Channels come last: save numpy.moveaxis(x, 1, -1)."
+    elif len(wanted) == 3 and len(shape) in (2, 3) and wanted[2] in (1, 3):
+        cure = (
+            f'Declare preprocessing kind = "image", height = {wanted[0]}, width = {wanted[1]}, '
+            f"channels = {wanted[2]}."
+        )
+    elif int(np.prod(shape)) == int(np.prod(wanted)):
+        cure = f"Save them reshaped: x.reshape(-1, {', '.join(map(str, wanted))})."
+    raise DataError(
+        f"{place}: the samples do not fit the model's input {spec.name!r}.",
+        found=f"Samples are {_by(shape)}, the model takes {_by(wanted)}.",
+        cure=cure,
+    )
+
+
+def _fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    """Compare shapes; a dimension below 1 is one the model leaves open."""
+    return len(shape) == len(wanted) and all(
+        have == want or want < 1 for have, want in zip(shape, wanted, strict=True)
+    )
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) or "single numbers"
+
+
+def _dtype(values: Array, spec: TensorSpec, place: str) -> str:
+    """Return the type values are handed over in."""
+    kind = values.dtype.kind
+    if spec.dtype.startswith("float") and kind in "biuf":
+        return spec.dtype
+    if values.dtype == spec.dtype:
+        return spec.dtype
+    if spec.scale is not None and kind in "biuf":
+        return "float32"
+    if spec.scale is None and spec.dtype.startswith(("int", "uint")) and kind in "biu":
+        return spec.dtype
+    raise DataError(
+        f"{place}: the model's input {spec.name!r} takes {spec.dtype}, the data is {values.dtype}.",
+        cure=f"Save it as {spec.dtype}; float numbers are not rounded silently.",
+    )
+
+
+def _distinct(splits: dict[Split, Samples]) -> Iterator[tuple[Split, Reader]]:
+    """Yield readers of different stores; calibrate usually shares train's."""
+    seen: list[object] = []
+    for split, samples in splits.items():
+        reader = reader_of(samples)
+        if not any(reader.store is store for store in seen):
+            seen.append(reader.store)
+            yield split, reader
+
+
+def _check_values(splits: dict[Split, Samples], name: str) -> None:
+    for split, reader in _distinct(splits):
+        unusable = reader.store.first_unusable()
+        if unusable is not None:
+            stored, row = unusable
+            raise DataError(
+                f"{name}: {split} sample {row} of {stored!r} holds NaN, infinity or a number "
+                "beyond float32.",
+                found="Ranges and scores computed from it would mean nothing.",
+                cure="Remove or repair such samples, e.g. x[numpy.isfinite(x).all(axis=1)].",
+            )
+
+
+def _check_images(splits: dict[Split, Samples]) -> None:
+    """Decode the first image of each class; the others are decoded when they are needed."""
+    for _, reader in _distinct(splits):
+        if isinstance(reader.store, ImageStore):
+            for row in reader.store.firsts():
+                reader.prepared(np.array([row]))

@@ -1,0 +1,240 @@
+"""Data sets known by name. Four, each with its fixed split, so that scores can be compared.
+
+`digits` comes with scikit-learn; the others are read from the folder `$EDGEKIT_DATA`.
+"""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgekit.data.arrays import read_npz
+from edgekit.data.digest import digest_arrays, digest_rows
+from edgekit.data.idx import open_idx
+from edgekit.data.preprocessing import check_preprocessing
+from edgekit.data.splits import held_out
+from edgekit.data.store import ArrayStore, Opened, Rows, array_store
+from edgekit.errors import DataError
+from edgekit.records import Array
+
+DIGITS_TEST = 500
+
+FASHION_LABELS = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
+    "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+)  # fmt: skip
+SPOKEN_LABELS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+SPOKEN_FEATURES: Mapping[str, Any] = {
+    "kind": "log-mel",
+    "sample_rate": 8000,
+    "samples": 8000,
+    "frame": 256,
+    "hop": 128,
+    "bands": 40,
+    "low_hz": 60,
+    "high_hz": 3900,
+    "floor": 1e-6,
+    # Mean and standard deviation of the log energies over the training split.
+    "mean": -10.013707160949707,
+    "std": 4.966107368469238,
+}
+FIRST_TRAINING_TAKE = 5
+
+TABLE_COLUMNS = 26
+WINDOW = 30
+RUL_CAP = 125.0
+"""Cycles; a healthy engine shows no sign of its age, so a longer life is not to be told (the
+piecewise-linear target of Heimes, PHM08, as all published FD001 results use it)."""
+SENSORS = (2, 3, 4, 7, 8, 9, 11, 12, 13, 14, 15, 17, 20, 21)
+"""The sensors of FD001 that vary, numbered from 1 as in its readme."""
+
+
+def open_builtin(name: str) -> Opened:
+    """Open a built-in set.
+
+    Raises:
+        DataError: Its files are not here.
+    """
+    return replace(BUILTINS[name](), name=name)
+
+
+def _digits() -> Opened:
+    # Read as a file: importing scikit-learn takes over a second, most of it scipy.
+    found = importlib.util.find_spec("sklearn")
+    roots = (found.submodule_search_locations if found else None) or ()
+    for root in roots:
+        path = Path(root) / "datasets" / "data" / "digits.csv.gz"
+        if path.is_file():
+            break
+    else:
+        raise DataError(
+            "The digits come with scikit-learn, which is not installed.",
+            cure="pip install 'edgekit-tflite[demo]'",
+        )
+    rows = np.array(
+        [line.split(b",") for line in gzip.decompress(path.read_bytes()).split()], np.uint8
+    )
+    images, classes = rows[:, :64].reshape(-1, 8, 8, 1), rows[:, 64]
+    train, test = held_out(len(rows), classes, DIGITS_TEST / len(rows), seed=0)
+    return Opened(
+        name="digits",
+        train=array_store({"x": images[train]}, classes[train]),
+        test=array_store({"x": images[test]}, classes[test]),
+        labels=tuple("0123456789"),
+        preprocessing=check_preprocessing({"kind": "affine", "scale": 1 / 16}, "digits"),
+        task="classification",
+    )
+
+
+def _fashion_mnist() -> Opened:
+    opened = open_idx(_place("fashion_mnist"), None)
+    return replace(opened, labels=FASHION_LABELS, task="classification", notes=())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ClipStore:
+    """Clips of different lengths out of one long recording.
+
+    Attributes:
+        audio: All clips in a row, int16 `[samples]`.
+        starts: First sample of each clip, `[n]`.
+        ends: One past its last sample, `[n]`.
+        targets: Class of each clip, `[n]`.
+        sha256: Digest of clips and targets.
+    """
+
+    audio: Array
+    starts: Rows
+    ends: Rows
+    targets: Array | None
+    sha256: str
+    groups: Array | None = None
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def fetch(self, rows: Rows) -> dict[str, Iterable[Any]]:
+        """Return the clips at `rows`, `[samples]` each."""
+        return {"x": [self.audio[self.starts[row] : self.ends[row]] for row in rows]}
+
+    def digests(self) -> list[bytes]:
+        """Return one digest a clip."""
+        return [d for row in range(len(self)) for d in self._digest(row)]
+
+    def first_unusable(self) -> tuple[str, int] | None:
+        """Return None: the samples are integers."""
+        return None
+
+    def _digest(self, row: int) -> list[bytes]:
+        clip = self.audio[self.starts[row] : self.ends[row]]
+        return digest_rows({"x": clip[None]}, np.arange(1))
+
+
+def _spoken_digits() -> Opened:
+    arrays = read_npz(_place("fsdd/fsdd.npz"))
+    offsets, takes, classes = arrays["offsets"], arrays["index"], arrays["label"]
+    sha256 = digest_arrays({name: arrays[name] for name in ("audio", "offsets", "label", "index")})
+
+    def store(rows: Rows, split: str) -> ClipStore:
+        return ClipStore(
+            audio=arrays["audio"],
+            starts=offsets[rows],
+            ends=offsets[rows + 1],
+            targets=classes[rows],
+            sha256=digest_arrays({f"{sha256} {split}": rows}),
+        )
+
+    return Opened(
+        name="spoken-digits",
+        train=store(np.flatnonzero(takes >= FIRST_TRAINING_TAKE), "train"),
+        test=store(np.flatnonzero(takes < FIRST_TRAINING_TAKE), "test"),
+        labels=SPOKEN_LABELS,
+        preprocessing=check_preprocessing(SPOKEN_FEATURES, "spoken-digits"),
+        task="classification",
+    )
+
+
+def _turbofan() -> Opened:
+    train = _table(_place("cmapss_fd001/train_FD001.txt.gz"))
+    test = _table(_place("cmapss_fd001/test_FD001.txt.gz"))
+    left = np.loadtxt(_place("cmapss_fd001/RUL_FD001.txt"), np.float32)
+    columns = np.array(SENSORS) + 4  # after unit, cycle and three settings
+    low, high = train[:, columns].min(axis=0), train[:, columns].max(axis=0)
+    return Opened(
+        name="turbofan",
+        train=_training_windows(train, columns),
+        test=_last_windows(test, columns, np.minimum(left, np.float32(RUL_CAP))),
+        preprocessing=check_preprocessing(
+            {
+                "kind": "affine",  # the training set's minimum becomes -1, its maximum 1
+                "mean": [float(value) for value in (high + low) / 2],
+                "std": [float(value) for value in (high - low) / 2],
+            },
+            "turbofan",
+        ),
+        task="regression",
+        notes=(f"Targets are the cycles left, at most {RUL_CAP:.0f}.",),
+    )
+
+
+def _training_windows(table: Array, columns: Array) -> ArrayStore:
+    windows, targets, engines = [], [], []
+    for engine in np.unique(table[:, 0]):
+        rows = table[table[:, 0] == engine]
+        view = np.lib.stride_tricks.sliding_window_view(rows[:, columns], WINDOW, axis=0)
+        windows.append(view.transpose(0, 2, 1).astype(np.float32))
+        cycles_left = np.arange(len(view), dtype=np.float32)[::-1]
+        targets.append(np.minimum(cycles_left, np.float32(RUL_CAP)))
+        engines.append(np.full(len(view), int(engine)))
+    return array_store(
+        {"x": np.concatenate(windows)}, np.concatenate(targets), np.concatenate(engines)
+    )
+
+
+def _last_windows(table: Array, columns: Array, targets: Array) -> ArrayStore:
+    windows = []
+    for engine in np.unique(table[:, 0]):
+        rows = table[table[:, 0] == engine][-WINDOW:, columns]
+        # An engine seen for fewer cycles is taken to have stood at its first one before.
+        missing = np.repeat(rows[:1], WINDOW - len(rows), axis=0)
+        windows.append(np.concatenate([missing, rows]).astype(np.float32))
+    return array_store({"x": np.stack(windows)}, targets)
+
+
+def _table(path: Path) -> Array:
+    """Return the numbers of a text file, `[rows, TABLE_COLUMNS]` float64."""
+    text = gzip.decompress(path.read_bytes()).decode("ascii")
+    return np.fromstring(text, np.float64, sep=" ").reshape(-1, TABLE_COLUMNS)
+
+
+def _place(name: str) -> Path:
+    root = os.environ.get("EDGEKIT_DATA")
+    if not root:
+        raise DataError(
+            "This built-in data set is read from a folder, and none is set.",
+            cure=f"Set EDGEKIT_DATA to the folder that holds {name}; `digits` needs none.",
+        )
+    path = Path(root) / name
+    if not path.exists():
+        raise DataError(
+            f"{path} is not there.",
+            found=f"EDGEKIT_DATA is {root}.",
+            cure="Set EDGEKIT_DATA to the folder that holds it; `digits` needs none.",
+        )
+    return path
+
+
+BUILTINS: Mapping[str, Callable[[], Opened]] = {
+    "digits": _digits,
+    "fashion-mnist": _fashion_mnist,
+    "spoken-digits": _spoken_digits,
+    "turbofan": _turbofan,
+}

@@ -1,0 +1,82 @@
+"""Digests: of a split, so that a manifest can say which data it saw; of a sample, to find leaks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.errors import DataError
+from edgekit.records import Array
+
+CHUNK_BYTES = 1 << 22
+
+
+def digest_arrays(arrays: Mapping[str, Array]) -> str:
+    """Digest names, dtypes, shapes and contents, a few megabytes at a time."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(f"{name}\0{array.dtype.str}\0{array.shape}\0".encode())
+        step = max(1, CHUNK_BYTES // max(1, array.nbytes // max(1, len(array))))
+        for start in range(0, len(array), step):
+            digest.update(_bytes_of(array[start : start + step]))
+    return digest.hexdigest()
+
+
+def digest_subset(parent: str, index: NDArray[np.int64]) -> str:
+    """Digest the samples at `index` of a split whose digest is `parent`."""
+    return hashlib.sha256(parent.encode() + _bytes_of(index.astype("<i8"))).hexdigest()
+
+
+def digest_files(root: Path, files: Sequence[str]) -> tuple[str, tuple[bytes, ...]]:
+    """Digest a folder's files, each read once.
+
+    Returns:
+        The digest over relative names and contents, and one digest a file.
+
+    Raises:
+        DataError: A file is empty or cannot be read.
+    """
+    # hashlib lets go of the interpreter lock, so two threads keep both cores and the disk busy.
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        contents = tuple(pool.map(_content, files))
+    digest = hashlib.sha256()
+    for file, content in zip(files, contents, strict=True):
+        digest.update(f"{Path(file).relative_to(root).as_posix()}\0".encode() + content)
+    return digest.hexdigest(), contents
+
+
+def digest_rows(inputs: Mapping[str, Array], rows: NDArray[np.int64]) -> list[bytes]:
+    """Return one digest a sample, over all its inputs."""
+    views = [
+        np.ascontiguousarray(inputs[name]).reshape(len(inputs[name]), -1).view(np.uint8)
+        for name in sorted(inputs)
+    ]
+    digests = []
+    for row in rows:
+        digest = hashlib.blake2b(digest_size=16)
+        for view in views:
+            digest.update(view[row])
+        digests.append(digest.digest())
+    return digests
+
+
+def _content(file: str) -> bytes:
+    try:
+        content = Path(file).read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"{file} cannot be read.", found=f"The system says: {error.strerror}."
+        ) from error
+    if not content:
+        raise DataError(f"{file} is empty.", cure="Replace the file or remove it.")
+    return hashlib.sha256(content).digest()
+
+
+def _bytes_of(array: Array) -> bytes:
+    return np.ascontiguousarray(array).tobytes()

@@ -1,0 +1,80 @@
+"""Data from the user's own code: `package.module:function`."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from edgekit.data.arrays import open_arrays
+from edgekit.data.store import Opened
+from edgekit.errors import DataError, EdgekitError
+from edgekit.records import Dataset
+
+PATTERN = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+
+
+def is_function(spec: str) -> bool:
+    """Tell whether a DATA argument has the form `package.module:function`."""
+    return PATTERN.fullmatch(spec) is not None
+
+
+def open_function(spec: str) -> Opened | Dataset:
+    """Call a function without arguments; modules in the current directory are found too.
+
+    It returns named arrays as an `.npz` file holds them, or an `edgekit.Dataset`.
+
+    Raises:
+        DataError: It is not there, it fails, or it returns something else.
+    """
+    module_name, _, name = spec.partition(":")
+    with _current_directory_importable():
+        try:
+            function = getattr(importlib.import_module(module_name), name, None)
+        except Exception as error:
+            raise DataError(
+                f"{spec}: {module_name} cannot be imported.",
+                found=_said(error),
+                cure="Run where it lies, or install it; --debug shows the traceback.",
+            ) from error
+        if not callable(function):
+            raise DataError(
+                f"{spec}: {module_name} has no function {name!r}.", cure="Check the name."
+            )
+        try:
+            result = function()
+        except EdgekitError:
+            raise
+        except Exception as error:
+            raise DataError(
+                f"{spec} failed.",
+                found=_said(error),
+                cure="--debug shows the traceback.",
+            ) from error
+    if isinstance(result, Dataset):
+        return result
+    if isinstance(result, Mapping):
+        return open_arrays(result, name, spec)
+    raise DataError(
+        f"{spec} returned {type(result).__name__}.",
+        cure="Return a dict with x_train, y_train, x_test, y_test, or an edgekit Dataset.",
+    )
+
+
+def _said(error: Exception) -> str:
+    """Return the kind of an error and the first line of its words."""
+    words = str(error).splitlines() or ["no message"]
+    return f"{type(error).__name__}: {words[0]}"
+
+
+@contextmanager
+def _current_directory_importable() -> Iterator[None]:
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        sys.path.remove(here)

@@ -1,0 +1,134 @@
+"""IDX files, the format of MNIST and its many relatives (format: yann.lecun.com/exdb/mnist).
+
+Two zero bytes, a type code, the number of dimensions; each dimension as a big-endian 32-bit
+integer; then the values, big-endian, last dimension fastest.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgekit.data.labels import read_labels
+from edgekit.data.preprocessing import UNIT_SCALE, check_preprocessing
+from edgekit.data.store import ArrayStore, Opened, array_store
+from edgekit.errors import DataError
+from edgekit.records import Array
+
+DTYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+SPLIT_WORDS = {"train": ("train",), "test": ("t10k", "test")}
+
+
+def has_idx(place: Path) -> bool:
+    """Tell whether a folder, or a path taken as the beginning of file names, has IDX files."""
+    return bool(_found(place, "train", "images") or _found(place, "test", "images"))
+
+
+def open_idx(place: Path, preprocessing: Mapping[str, Any] | None) -> Opened:
+    """Open `train-images-idx3-ubyte[.gz]` and its three companions.
+
+    Args:
+        place: Their folder, or the beginning of their names: `sets/emnist-letters` stands for
+            `sets/emnist-letters-train-images-idx3-ubyte.gz` and so on.
+        preprocessing: Spec for the images; None scales pixels to [0, 1].
+
+    Raises:
+        DataError: A file is missing, damaged or ambiguous.
+    """
+    train, test = _split(place, "train"), _split(place, "test")
+    first = train or test
+    assert first is not None, "has_idx was asked before"
+    images = first.inputs["x"]
+    scaled = preprocessing is None and images.dtype == np.uint8
+    spec = _unit_pixels(images) if scaled else preprocessing or {"kind": "none"}
+    return Opened(
+        name=place.resolve().name.rstrip("-"),
+        train=train,
+        test=test,
+        labels=read_labels(place) if place.is_dir() else None,
+        preprocessing=check_preprocessing(spec, "preprocessing"),
+        notes=("Pixels were scaled to [0, 1] (pixel / 255).",) if scaled else (),
+    )
+
+
+def read_idx(path: Path) -> Array:
+    """Read one IDX file; an uncompressed one is mapped, not read.
+
+    Raises:
+        DataError: It is damaged, or no IDX file.
+    """
+    try:
+        if path.suffix == ".gz":
+            content: Any = np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8)
+        else:
+            content = np.memmap(path, np.uint8, mode="r")
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        raise DataError(
+            f"{path} cannot be read.", found=f"{error}.", cure="The file is damaged: fetch it anew."
+        ) from error
+    head = bytes(content[:4])
+    if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in DTYPES or head[3] == 0:
+        raise DataError(
+            f"{path} is not an IDX file.",
+            found=f"It begins with {head.hex(' ') or 'nothing'}.",
+            cure="Expected 00 00, a type code, the number of dimensions.",
+        )
+    start = 4 + 4 * head[3]
+    body = content[start:]
+    dtype = np.dtype(DTYPES[head[2]])
+    shape = struct.unpack(f">{head[3]}I", content[4:start]) if len(content) >= start else (1,)
+    if len(body) != math.prod(shape) * dtype.itemsize:
+        raise DataError(
+            f"{path} is truncated or too long.",
+            found=f"{'x'.join(map(str, shape))} values announced, {len(body):,} bytes there.",
+            cure="Fetch the file anew.",
+        )
+    return np.asarray(body).view(dtype).reshape(shape)
+
+
+def _found(place: Path, split: str, what: str) -> list[Path]:
+    folder, prefix = (place, "") if place.is_dir() else (place.parent, place.name)
+    return sorted(
+        path
+        for word in SPLIT_WORDS[split]
+        for path in folder.glob(f"*{word}[-.]{what}[-.]idx?-*")
+        if path.name.startswith(prefix)
+    )
+
+
+def _split(place: Path, split: str) -> ArrayStore | None:
+    paths = {what: _found(place, split, what) for what in ("images", "labels")}
+    for found in paths.values():
+        names = {path.name.removesuffix(".gz") for path in found}
+        if len(names) > 1:
+            raise DataError(
+                f"{place} holds several sets of IDX files.",
+                found=f"Among them: {', '.join(sorted(names)[:3])}.",
+                cure="Give the folder and the beginning of the names that are meant.",
+            )
+    if not paths["images"]:
+        return None
+    images = read_idx(paths["images"][0])
+    targets = read_idx(paths["labels"][0]) if paths["labels"] else None
+    if targets is not None and len(targets) != len(images):
+        raise DataError(
+            f"{paths['labels'][0]} does not belong to its images.",
+            found=f"{len(targets):,} labels, {len(images):,} images.",
+            cure="Fetch both files from the same place.",
+        )
+    return array_store({"x": images}, targets)
+
+
+def _unit_pixels(images: Array) -> dict[str, Any]:
+    if images.ndim == 3 or (images.ndim == 4 and images.shape[-1] in (1, 3)):
+        height, width = images.shape[1:3]
+        channels = 1 if images.ndim == 3 else images.shape[3]
+        return {"kind": "image", "height": height, "width": width, "channels": channels}
+    return {"kind": "affine", "scale": UNIT_SCALE}

@@ -1,0 +1,100 @@
+"""Class labels: texts become numbers, and numbers say what they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from edgekit.errors import DataError
+from edgekit.records import Array
+
+
+def number_labels(
+    parts: Sequence[Array | None], labels: tuple[str, ...] | None, place: str
+) -> tuple[list[Array | None], tuple[str, ...] | None, str | None]:
+    """Replace texts in the targets of all splits by class numbers.
+
+    Without `labels` the classes are the sorted texts of all splits together: the texts
+    `["dog", "cat", "dog"]` become `[1, 0, 1]` with the labels `("cat", "dog")`.
+
+    Returns:
+        The targets, the labels, and a note where something was replaced.
+
+    Raises:
+        DataError: A text is none of the `labels`.
+    """
+    texts = [_texts(part) for part in parts]
+    if all(part is None for part in texts):
+        return list(parts), labels, None
+    found = sorted({text for part in texts if part is not None for text in part})
+    known = labels or tuple(found)
+    unknown = [text for text in found if text not in known]
+    if unknown:
+        raise DataError(
+            f"{place}: the label {unknown[0]!r} is none of the declared labels.",
+            found=f"Declared: {', '.join(known[:8])}{', ...' if len(known) > 8 else ''}.",
+            cure="Correct the labels, or leave the declaration out.",
+        )
+    numbers = {label: number for number, label in enumerate(known)}
+    numbered: list[Array | None] = [
+        part if text is None else np.array([numbers[item] for item in text], np.int64)
+        for part, text in zip(parts, texts, strict=True)
+    ]
+    order = "as declared" if labels else "in sorted order"
+    return numbered, known, f"The labels are texts; they were numbered {order}."
+
+
+def _texts(targets: Array | None) -> list[str] | None:
+    """Return texts `[n]` or `[n, 1]` on one line each, or None where they are no texts."""
+    if targets is None or targets.dtype.kind not in "US":
+        return None
+    return [" ".join(text.split()) for text in targets.astype(str).reshape(len(targets)).tolist()]
+
+
+def as_classes(targets: Array) -> tuple[Array | None, str | None]:
+    """Return targets as integer classes `[n]` and a note on what they were, or None.
+
+    Integers `[n]` or `[n, 1]`, booleans, whole floats and one-hot rows `[n, k]` are classes.
+    """
+    if targets.dtype.kind not in "biuf":
+        return None, None
+    if targets.ndim == 2 and targets.shape[1] == 1:
+        targets = targets[:, 0]
+    if targets.ndim == 1:
+        if targets.dtype.kind != "f":
+            return targets.astype(np.int64), None
+        if np.isfinite(targets).all() and (targets == np.round(targets)).all():
+            return targets.astype(
+                np.int64
+            ), "The labels are whole floats; they were read as classes."
+        return None, None
+    if targets.ndim == 2 and _is_one_hot(targets):
+        return targets.argmax(axis=1), "The labels are one-hot; they were read as classes."
+    return None, None
+
+
+def _is_one_hot(targets: Array) -> bool:
+    ones = targets == 1
+    return bool((ones | (targets == 0)).all() and (ones.sum(axis=1) == 1).all())
+
+
+def read_labels(folder: Path) -> tuple[str, ...] | None:
+    """Return the lines of the folder's `labels.txt`, which tells the order of the classes.
+
+    Raises:
+        DataError: A label stands twice, or the file is not text.
+    """
+    path = folder / "labels.txt"
+    if not path.is_file():
+        return None
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read.", found=f"{error}.") from error
+    labels = tuple(line.strip() for line in lines if line.strip())
+    if len(set(labels)) < len(labels):
+        twice = next(label for label in labels if labels.count(label) > 1)
+        raise DataError(f"{path}: the label {twice!r} stands twice.", cure="One class a line.")
+    return labels

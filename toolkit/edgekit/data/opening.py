@@ -1,0 +1,124 @@
+"""Opening a DATA argument, whatever form it has."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from edgekit.data.arrays import open_npz
+from edgekit.data.builtin import BUILTINS, open_builtin
+from edgekit.data.function import is_function, open_function
+from edgekit.data.idx import has_idx, open_idx
+from edgekit.data.images import open_folder
+from edgekit.data.preprocessing import check_preprocessing
+from edgekit.data.splits import calibration_subset
+from edgekit.data.store import Opened, whole
+from edgekit.data.table import open_csv
+from edgekit.errors import DataError, UsageError
+from edgekit.records import Dataset, Task
+
+FORMS = (
+    "Give an .npz, a .csv, a folder of images or IDX files, package.module:function, or one of "
+    + ", ".join(BUILTINS)
+    + "."
+)
+
+
+def open_data(
+    spec: str,
+    *,
+    target: str | None = None,
+    preprocessing: Mapping[str, Any] | None = None,
+    calibration_samples: int = 200,
+    seed: int = 0,
+    task: Task | None = None,
+) -> Dataset:
+    """Open the user's data.
+
+    Args:
+        spec: A built-in name, or an `.npz`, a `.csv`, a folder of class folders of images, IDX
+            files (their folder, or folder and beginning of names), or `package.module:function`.
+        target: The column to predict, for a `.csv`.
+        preprocessing: How raw input becomes the model's; None takes the source's own (a
+            `preprocessing.toml`, pixel / 255 for images), or leaves arrays as they are.
+        calibration_samples: Size of the subset of train that quantization sees.
+        seed: Draws that subset, and the test split of a table without one.
+        task: What the targets mean; None leaves it to the source, or to the model (`bind`).
+
+    Raises:
+        DataError: The data is not there, damaged, or does not fit itself.
+        UsageError: An option that means nothing for this form.
+    """
+    try:
+        opened = _open(spec, target, preprocessing, seed)
+    except OSError as error:
+        raise DataError(
+            f"{spec} cannot be read.", found=f"The system says: {error.strerror or error}."
+        ) from error
+    if isinstance(opened, Dataset):
+        dataset = opened
+    else:
+        _check_splits(opened, spec)
+        applied = opened.preprocessing
+        if preprocessing is not None:
+            applied = check_preprocessing(preprocessing, "preprocessing")
+        dataset = Dataset(
+            name=opened.name,
+            task=opened.task,
+            train=whole("train", opened.train, applied) if opened.train is not None else None,
+            calibrate=None,
+            test=whole("test", opened.test, applied) if opened.test is not None else None,
+            labels=opened.labels,
+            preprocessing=applied,
+            notes=opened.notes,
+        )
+    if dataset.calibrate is None and dataset.train is not None:
+        calibrate = calibration_subset(dataset.train, calibration_samples, seed)
+        dataset = replace(dataset, calibrate=calibrate)
+    return replace(dataset, task=task or dataset.task)
+
+
+def _open(
+    spec: str, target: str | None, preprocessing: Mapping[str, Any] | None, seed: int
+) -> Opened | Dataset:
+    path = Path(spec).expanduser()
+    is_csv = path.suffix.lower() == ".csv"
+    if target is not None and not is_csv:
+        raise UsageError(f"{spec} has no columns to choose a target from.", cure="Drop --target.")
+    if spec in BUILTINS:
+        return open_builtin(spec)
+    if is_function(spec) and not path.exists():
+        opened = open_function(spec)
+        if isinstance(opened, Dataset) and preprocessing is not None:
+            raise UsageError(
+                f"{spec} returns a Dataset, whose samples are preprocessed already.",
+                cure="Drop the preprocessing, or return a dict of arrays.",
+            )
+        return opened
+    if path.is_dir():
+        if has_idx(path):
+            return open_idx(path, preprocessing)
+        return open_folder(path, preprocessing)
+    if not path.exists():
+        if path.name and path.parent.is_dir() and has_idx(path):
+            return open_idx(path, preprocessing)
+        close = difflib.get_close_matches(spec, BUILTINS, n=1)
+        raise DataError(
+            f"{spec} does not exist.",
+            found=f"Did you mean {close[0]!r}?" if close else None,
+            cure=FORMS,
+        )
+    if is_csv:
+        return open_csv(path, target, seed)
+    if path.suffix.lower() == ".npz":
+        return open_npz(path)
+    raise DataError(f"{spec}: data is not read from {path.suffix or 'such'} files.", cure=FORMS)
+
+
+def _check_splits(opened: Opened, spec: str) -> None:
+    for name, store in (("train", opened.train), ("test", opened.test)):
+        if store is not None and len(store) == 0:
+            raise DataError(f"{spec}: the {name} split is empty.", cure="Add samples or drop it.")

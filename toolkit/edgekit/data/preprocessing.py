@@ -1,0 +1,173 @@
+"""The preprocessing spec: checked here, applied by `edgekit_runner` on host and device alike."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgekit.errors import DataError
+from edgekit.records import Array
+from edgekit_runner import affine, preprocess
+
+UNIT_SCALE = 1 / 255
+
+Check = tuple[str, Callable[[Any], bool]]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_each(value: Any, fits: Callable[[Any], bool]) -> bool:
+    values = value if isinstance(value, list | tuple) and value else [value]
+    return all(fits(item) for item in values)
+
+
+NUMBER: Check = ("a number", _is_number)
+NUMBERS: Check = ("a number, or one a channel", lambda v: _is_each(v, _is_number))
+NONZERO: Check = (
+    "a number other than 0, or one a channel",
+    lambda v: _is_each(v, lambda item: _is_number(item) and item != 0),
+)
+POSITIVE: Check = ("a number above 0", lambda v: _is_number(v) and v > 0)
+COUNT: Check = ("a whole number above 0", lambda v: type(v) is int and v > 0)
+
+AFFINE: Mapping[str, Check] = {"scale": NUMBER, "mean": NUMBERS, "std": NONZERO}
+KINDS: Mapping[str, Mapping[str, Check]] = {
+    "none": {},
+    "affine": AFFINE,
+    "image": {
+        "height": COUNT,
+        "width": COUNT,
+        "channels": ("1 or 3", lambda v: type(v) is int and v in (1, 3)),
+        "order": ('"rgb" or "bgr"', lambda v: v in ("rgb", "bgr")),
+        "resize": ('"bilinear"', lambda v: v == "bilinear"),
+        "fit": ('"stretch" or "crop"', lambda v: v in ("stretch", "crop")),
+        **AFFINE,
+    },
+    "log-mel": {
+        "sample_rate": COUNT,
+        "samples": COUNT,
+        "frame": COUNT,
+        "hop": COUNT,
+        "bands": COUNT,
+        "low_hz": NUMBER,
+        "high_hz": POSITIVE,
+        "floor": POSITIVE,
+        "mean": NUMBER,
+        "std": POSITIVE,
+    },
+}
+AFFINE_DEFAULTS: Mapping[str, Any] = {"scale": 1.0, "mean": 0.0, "std": 1.0}
+DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "none": {},
+    "affine": AFFINE_DEFAULTS,
+    "image": {"order": "rgb", "resize": "bilinear", "fit": "stretch", **AFFINE_DEFAULTS},
+    "log-mel": {"mean": 0.0, "std": 1.0},
+}
+
+
+def check_preprocessing(spec: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """Return the spec with its defaults written out.
+
+    An image spec may leave out its size and channels: the model tells them later. One that leaves
+    out scale, mean and std altogether means pixel / 255.
+
+    Raises:
+        DataError: Unknown kind or key, a value that cannot be, or a missing one.
+    """
+    kind = spec.get("kind")
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise DataError(
+            f"{place}: unknown kind of preprocessing {kind!r}.",
+            found=_closest(kind, KINDS),
+            cure=f"Known: {', '.join(KINDS)}.",
+        )
+    checks = KINDS[kind]
+    for key, value in spec.items():
+        if key == "kind":
+            continue
+        if key not in checks:
+            raise DataError(
+                f"{place}: unknown key {key!r}.",
+                found=_closest(key, checks),
+                cure=f"Known with kind = {kind!r}: {', '.join(checks) or 'none'}.",
+            )
+        accepts, fits = checks[key]
+        if not fits(value):
+            raise DataError(f"{place}: {key} = {value!r} cannot be.", cure=f"{key}: {accepts}.")
+    whole = {"kind": kind, **DEFAULTS[kind], **spec}
+    if kind == "image" and not AFFINE.keys() & spec.keys():
+        whole["scale"] = UNIT_SCALE
+    missing = [key for key in checks if key not in whole] if kind == "log-mel" else []
+    if missing:
+        raise DataError(f"{place}: {', '.join(missing)} missing.", cure="Write them all out.")
+    return whole
+
+
+def read_preprocessing(path: Path) -> dict[str, Any]:
+    """Read a `preprocessing.toml`, as it stands.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{path} cannot be read as TOML.",
+            found=f"{error}.",
+            cure='Write for example: kind = "image", and below it: height = 96, width = 96.',
+        ) from error
+
+
+def names_size(spec: Mapping[str, Any]) -> bool:
+    """Tell whether an image spec says what comes out; every other spec does."""
+    return spec["kind"] != "image" or {"height", "width", "channels"} <= spec.keys()
+
+
+def apply_preprocessing(values: Iterable[Any], spec: Mapping[str, Any]) -> Array:
+    """Return raw samples as the model takes them, `[n, ...]`.
+
+    `values` may be an iterator of decoded images: each is let go before the next one is decoded.
+
+    Raises:
+        DataError: The spec does not fit the samples.
+    """
+    if spec["kind"] == "none":
+        return np.asarray(values)
+    try:
+        if spec["kind"] == "affine":
+            return np.asarray(affine(np.asarray(values), spec))
+        if spec["kind"] == "image" and isinstance(values, np.ndarray) and _is_sized(values, spec):
+            pixels = values[..., None] if values.ndim == 3 else values
+            return np.asarray(affine(pixels, spec))
+        return np.stack([preprocess(value, spec) for value in values])
+    except ValueError as error:
+        raise DataError(
+            f"Preprocessing of kind {spec['kind']!r} does not fit the samples.",
+            found=f"{error}.",
+            cure="Correct the preprocessing spec; channels come last.",
+        ) from error
+
+
+def _is_sized(pixels: Array, spec: Mapping[str, Any]) -> bool:
+    """Tell whether nothing but the scaling is left to do, which is done for all at once."""
+    channels = 1 if pixels.ndim == 3 else pixels.shape[-1]
+    return (
+        pixels.dtype == np.uint8
+        and pixels.shape[1:3] == (spec["height"], spec["width"])
+        and channels == spec["channels"]
+        and spec["order"] == "rgb"
+    )
+
+
+def _closest(word: Any, known: Iterable[str]) -> str | None:
+    match = difflib.get_close_matches(str(word), list(known), n=1)
+    return f"Did you mean {match[0]!r}?" if match else None

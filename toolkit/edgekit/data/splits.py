@@ -1,0 +1,127 @@
+"""Drawing samples: the calibration subset, the validation part, a test split for tables."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.data.labels import as_classes
+from edgekit.data.store import adopted, reader_of, subset
+from edgekit.errors import DataError, UsageError
+from edgekit.records import Array, Dataset, Samples, Split
+
+VALIDATION_SHARE = 0.1
+
+
+def split_of(dataset: Dataset, split: Split) -> Samples:
+    """Return a split, or say what its absence means.
+
+    Raises:
+        DataError: The source does not hold it.
+    """
+    samples: Samples | None = getattr(dataset, split)
+    if samples is not None:
+        return samples
+    if split == "test":
+        raise DataError(
+            f"{dataset.name} holds no test samples, so nothing can be scored.",
+            cure="Add x_test and y_test (a test/ folder, rows with split = test).",
+        )
+    purpose = "calibrate on" if split == "calibrate" else "train on"
+    raise DataError(
+        f"{dataset.name} holds no training samples, so there is nothing to {purpose}.",
+        found="The test split is refused for it: a score is worth nothing on samples already seen.",
+        cure="Add x_train (a train/ folder, rows with split = train); labels are not needed."
+        if split == "calibrate"
+        else "Add x_train and y_train (a train/ folder, rows with split = train).",
+    )
+
+
+def training_split(dataset: Dataset) -> tuple[Samples, Samples]:
+    """Divide `train` into nine tenths to fit and one tenth to stop by; the test split stays unseen.
+
+    Classes keep their shares, and samples of one group (one engine) stay together. The draw is
+    the same every time.
+
+    Raises:
+        DataError: There is no train split, no target in it, or too little to divide.
+    """
+    train = adopted(split_of(dataset, "train"))
+    reader = reader_of(train)
+    if reader.targets is None and dataset.task != "reconstruction":
+        raise DataError(
+            f"The training samples of {dataset.name} have no targets.", cure="Add y_train."
+        )
+    if reader.store.groups is not None:
+        groups = reader.store.groups[reader.index]
+        names = np.unique(groups)
+        _, chosen = held_out(len(names), None, VALIDATION_SHARE, seed=0)
+        held = np.isin(groups, names[chosen])
+        fit, validation = np.flatnonzero(~held), np.flatnonzero(held)
+    else:
+        fit, validation = held_out(train.n, _classes(train), VALIDATION_SHARE, seed=0)
+    if not (len(fit) and len(validation)):
+        raise DataError(
+            f"{dataset.name} has too few training samples ({train.n}) to hold some back.",
+            cure="Add samples: one in ten decides when training stops.",
+        )
+    return subset(train, fit, "train"), subset(train, validation, "train")
+
+
+def calibration_subset(train: Samples, n: int, seed: int) -> Samples:
+    """Draw `n` samples of `train`, equally many of each class where classes are known.
+
+    They come in rounds of one sample a class, so that any beginning of them is balanced too.
+    Whole numbers that take more values than `n` are taken for quantities, not classes.
+
+    Raises:
+        UsageError: `n` is not positive.
+    """
+    if n < 1:
+        raise UsageError(f"{n} calibration samples cannot be.", cure="Give at least 1.")
+    train = adopted(train)
+    order = np.random.default_rng(seed).permutation(train.n)
+    classes = _classes(train)
+    if classes is not None and len(np.unique(classes)) <= n:
+        order = order[np.argsort(_round(classes[order]), kind="stable")]
+    return subset(train, order[:n], "calibrate")
+
+
+def held_out(
+    n: int, classes: Array | None, share: float, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Draw a `share` of `n` samples, of each class alike where classes are known.
+
+    Returns:
+        Indices kept and indices held out, both in order.
+    """
+    order = np.random.default_rng(seed).permutation(n)
+    if classes is not None:
+        order = order[np.argsort(classes[order], kind="stable")]
+    # Every (1 / share)-th of the shuffled classes laid end to end: right for rare classes too.
+    count = max(1, round(n * share)) if n > 1 else 0
+    held = np.sort(order[((np.arange(count) + 0.5) * n / max(1, count)).astype(np.int64)])
+    return np.setdiff1d(np.arange(n), held), held
+
+
+def _classes(samples: Samples) -> Array | None:
+    """Return the samples' classes `[n]` where their targets can be classes."""
+    reader = reader_of(samples)
+    if reader.targets is None or reader.target_shape is not None:
+        return None
+    return as_classes(reader.targets[reader.index])[0]
+
+
+def _round(classes: Array) -> NDArray[np.int64]:
+    """Return for each sample how many of its class came before it.
+
+    Example:
+        >>> _round(np.array([7, 7, 3, 7]))
+        array([0, 1, 0, 2])
+    """
+    order = np.argsort(classes, kind="stable")
+    ordered = classes[order]
+    starts = np.searchsorted(ordered, ordered)
+    rounds = np.empty(len(classes), np.int64)
+    rounds[order] = np.arange(len(classes)) - starts
+    return rounds

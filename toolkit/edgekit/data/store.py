@@ -1,0 +1,288 @@
+"""Where samples come from (stores), and the one way in which they are read (`Reader`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.data.digest import digest_arrays, digest_rows, digest_subset
+from edgekit.data.preprocessing import apply_preprocessing, names_size
+from edgekit.errors import DataError
+from edgekit.records import Array, Batch, Samples, Split, Task
+
+Rows = NDArray[np.int64]
+
+
+class Store(Protocol):
+    """Raw samples as the user has them; rows are numbered from 0."""
+
+    @property
+    def sha256(self) -> str:
+        """Digest of inputs and targets as stored."""
+
+    @property
+    def targets(self) -> Array | None:
+        """Targets as stored, `[n, ...]`."""
+
+    @property
+    def groups(self) -> Array | None:
+        """Samples of one group (one engine, say) must not be torn apart, `[n]`."""
+
+    def __len__(self) -> int: ...
+
+    def fetch(self, rows: Rows) -> dict[str, Iterable[Any]]:
+        """Return the raw inputs at `rows`, by input name."""
+
+    def digests(self) -> list[bytes]:
+        """Return one digest a sample, over its inputs."""
+
+    def first_unusable(self) -> tuple[str, int] | None:
+        """Return input and row of the first value that is NaN, infinite or beyond float32."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ArrayStore:
+    """Arrays in memory or mapped from a file, `[n, ...]` each."""
+
+    inputs: Mapping[str, Array]
+    targets: Array | None
+    sha256: str
+    groups: Array | None = None
+
+    def __len__(self) -> int:
+        return len(next(iter(self.inputs.values())))
+
+    def fetch(self, rows: Rows) -> dict[str, Iterable[Any]]:
+        """Return the raw inputs at `rows`, by input name."""
+        return {name: array[rows] for name, array in self.inputs.items()}
+
+    def digests(self) -> list[bytes]:
+        """Return one digest a sample, over its inputs."""
+        return digest_rows(self.inputs, np.arange(len(self)))
+
+    def first_unusable(self) -> tuple[str, int] | None:
+        """Return input and row of the first value that is NaN, infinite or beyond float32."""
+        for name, array in self.inputs.items():
+            row = first_unusable_row(array)
+            if row is not None:
+                return name, row
+        return None
+
+
+def array_store(
+    inputs: Mapping[str, Array], targets: Array | None, groups: Array | None = None
+) -> ArrayStore:
+    """Return a store over arrays of equal length, with their digest."""
+    stored = {f"x_{name}": array for name, array in inputs.items()}
+    if targets is not None:
+        stored["y"] = targets
+    return ArrayStore(inputs=inputs, targets=targets, sha256=digest_arrays(stored), groups=groups)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CallableStore:
+    """Samples of somebody else's making, seen through their `read`."""
+
+    read: Callable[[Rows], Batch]
+    n: int
+    sha256: str
+    targets: Array | None
+    seen: list[bytes]
+    unusable: tuple[str, int] | None
+    groups: Array | None = None
+
+    def __len__(self) -> int:
+        return self.n
+
+    def fetch(self, rows: Rows) -> dict[str, Iterable[Any]]:
+        """Return the inputs at `rows`, by input name."""
+        return dict(self.read(rows).inputs)
+
+    def digests(self) -> list[bytes]:
+        """Return one digest a sample, over its inputs."""
+        return self.seen
+
+    def first_unusable(self) -> tuple[str, int] | None:
+        """Return input and row of the first value that is NaN, infinite or beyond float32."""
+        return self.unusable
+
+
+def _survey(samples: Samples) -> CallableStore:
+    """Walk once through samples of somebody else's making and keep what binding asks for."""
+    seen: list[bytes] = []
+    targets: list[Array] = []
+    unusable: tuple[str, int] | None = None
+    for batch in samples.batches():
+        arrays = {name: np.asarray(values) for name, values in batch.inputs.items()}
+        for name, values in arrays.items():
+            row = first_unusable_row(values)
+            if row is not None and unusable is None:
+                unusable = name, len(seen) + row
+        seen.extend(digest_rows(arrays, np.arange(len(next(iter(arrays.values()))))))
+        if batch.targets is not None:
+            targets.append(np.asarray(batch.targets))
+    return CallableStore(
+        read=samples.read,
+        n=samples.n,
+        sha256=samples.sha256,
+        targets=np.concatenate(targets) if targets else None,
+        seen=seen,
+        unusable=unusable,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputFit:
+    """How one stored input becomes one of the model's.
+
+    Attributes:
+        stored: Its name in the store.
+        name: The model's name for it.
+        add_axis: Whether a trailing axis of length 1 is added.
+        dtype: What it is cast to.
+    """
+
+    stored: str
+    name: str
+    add_axis: bool
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Reader:
+    """`Samples.read`: fetch, preprocess, fit to the model. Holds no open file, so a fork is safe.
+
+    Attributes:
+        store: Where the samples are.
+        index: The store's rows that are this split's samples.
+        targets: Targets aligned with the store, `[len(store), ...]`, or None.
+        preprocessing: Spec applied to every sample.
+        fits: How inputs become the model's; empty before `bind`.
+        target_shape: Shape of one regression target as the model predicts it, else None.
+        kept: Features by store row, where they cost more to compute than to keep.
+    """
+
+    store: Store
+    index: Rows
+    targets: Array | None
+    preprocessing: Mapping[str, Any]
+    fits: tuple[InputFit, ...] = ()
+    target_shape: tuple[int, ...] | None = None
+    kept: dict[int, Array] = field(default_factory=dict)
+
+    def __call__(self, indices: Rows) -> Batch:
+        """Return the samples at `indices`, `[n, ...]`."""
+        rows = self.index[indices]
+        inputs = self.prepared(rows)
+        targets = None if self.targets is None else self.targets[rows]
+        if targets is not None and self.target_shape is not None:
+            targets = targets.astype(np.float32).reshape(-1, *self.target_shape)
+        if self.fits:
+            inputs = {fit.name: _fitted(inputs[fit.stored], fit) for fit in self.fits}
+        return Batch(inputs=inputs, targets=targets)
+
+    def prepared(self, rows: Rows) -> dict[str, Array]:
+        """Return the inputs at the store's `rows` after preprocessing, under their stored names."""
+        spec = self.preprocessing
+        if not names_size(spec):
+            raise DataError(
+                "Nobody says to which size the images are resized.",
+                cure='Put kind = "image", height, width, channels into preprocessing.toml.',
+            )
+        if spec["kind"] == "log-mel":
+            return {"x": self._features(rows)}
+        return {
+            name: apply_preprocessing(values, spec)
+            for name, values in self.store.fetch(rows).items()
+        }
+
+    def _features(self, rows: Rows) -> Array:
+        # A training run asks for the same spectra in every epoch.
+        new = np.array([row for row in rows if int(row) not in self.kept], np.int64)
+        if len(new):
+            (values,) = self.store.fetch(new).values()
+            features = apply_preprocessing(values, self.preprocessing)
+            self.kept.update(zip(new.tolist(), features, strict=True))
+        return np.stack([self.kept[int(row)] for row in rows])
+
+
+def _fitted(values: Array, fit: InputFit) -> Array:
+    shaped = values[..., None] if fit.add_axis else values
+    return shaped.astype(fit.dtype, copy=False)
+
+
+def reader_of(samples: Samples) -> Reader:
+    """Return the samples' reader; samples of somebody else's making are walked through once.
+
+    Keep the answer (`adopted` does) rather than ask twice.
+    """
+    if isinstance(samples.read, Reader):
+        return samples.read
+    store = _survey(samples)
+    return Reader(
+        store=store,
+        index=np.arange(samples.n),
+        targets=store.targets,
+        preprocessing={"kind": "none"},
+    )
+
+
+def adopted(samples: Samples) -> Samples:
+    """Return the samples with a `Reader`, whoever made them."""
+    return replace(samples, read=reader_of(samples))
+
+
+def whole(split: Split, store: Store, preprocessing: Mapping[str, Any]) -> Samples:
+    """Return all of a store as one split."""
+    reader = Reader(
+        store=store,
+        index=np.arange(len(store)),
+        targets=store.targets,
+        preprocessing=preprocessing,
+    )
+    return Samples(split=split, n=len(store), sha256=store.sha256, read=reader)
+
+
+def subset(samples: Samples, chosen: Rows, split: Split) -> Samples:
+    """Return the samples at `chosen`, in that order, as a split of their own."""
+    reader = reader_of(samples)
+    return Samples(
+        split=split,
+        n=len(chosen),
+        sha256=digest_subset(samples.sha256, chosen),
+        read=replace(reader, index=reader.index[chosen]),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """What a format's reader found: raw splits, and what goes with them."""
+
+    name: str
+    train: Store | None
+    test: Store | None
+    labels: tuple[str, ...] | None = None
+    preprocessing: Mapping[str, Any] = field(default_factory=lambda: {"kind": "none"})
+    notes: tuple[str, ...] = ()
+    task: Task | None = None
+
+
+def first_unusable_row(array: Array) -> int | None:
+    """Return the first row with a value that is NaN, infinite or beyond float32."""
+    if array.dtype.kind != "f":
+        return None
+    limit = np.finfo(np.float32).max
+    for start, chunk in _chunks(array):
+        usable = np.abs(chunk) <= limit  # False for NaN as well
+        if not usable.all():
+            return start + int(np.argmin(usable.reshape(len(chunk), -1).all(axis=1)))
+    return None
+
+
+def _chunks(array: Array, rows: int = 1024) -> Iterator[tuple[int, Array]]:
+    for start in range(0, len(array), rows):
+        yield start, array[start : start + rows]

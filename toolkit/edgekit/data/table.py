@@ -1,0 +1,176 @@
+"""Tables: `.csv` files with a header, numeric columns and a target column."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import math
+from array import array
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from edgekit.data.labels import as_classes, number_labels
+from edgekit.data.splits import held_out
+from edgekit.data.store import Opened, array_store
+from edgekit.errors import DataError, UsageError
+from edgekit.records import Array
+
+TEST_SHARE = 0.2
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+
+def open_csv(path: Path, target: str | None, seed: int) -> Opened:
+    """Open a `.csv` file; all columns but the target (and `split`) become one input, in order.
+
+    Args:
+        path: The file, separated by commas, semicolons or tabs.
+        target: The column to predict.
+        seed: Draws the test split (a fifth) where no column `split` says train or test.
+
+    Raises:
+        UsageError: No target is given, or there is no such column.
+        DataError: No header, a cell that is no number, a row of another length.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            first = stream.readline()
+            stream.seek(0)
+            rows = csv.reader(stream, delimiter=max(",;\t", key=first.count))
+            header = _header(next(rows, []), path)
+            target = _target(target, header, path)
+            features, targets, splits = _columns(
+                _numbered(rows, header, path), header, target, path
+            )
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(
+            f"{path} cannot be read as a table.", found=f"{error}.", cure="Save it as UTF-8 .csv."
+        ) from error
+    if not targets:
+        raise DataError(f"{path} has a header but no rows.", cure="Add at least one row.")
+    wanted = _typed(targets)
+    (wanted_number,), labels, note = number_labels([wanted], None, str(path))
+    assert wanted_number is not None, "a table's target is never missing"
+    notes = [note] if note else []
+    if splits:
+        in_test = np.array([split == "test" for split in splits])
+        train, test = np.flatnonzero(~in_test), np.flatnonzero(in_test)
+    else:
+        classes, _ = as_classes(wanted_number)
+        train, test = held_out(len(wanted_number), classes, TEST_SHARE, seed)
+        notes.append(f"No split column: {len(test)} of {len(targets)} rows were drawn for testing.")
+    return Opened(
+        name=path.stem,
+        train=array_store({"x": features[train]}, wanted_number[train]) if len(train) else None,
+        test=array_store({"x": features[test]}, wanted_number[test]) if len(test) else None,
+        labels=labels,
+        notes=tuple(notes),
+    )
+
+
+def _header(cells: Sequence[str], path: Path) -> list[str]:
+    header = [" ".join(cell.split()) for cell in cells]
+    if not header or all(_number(cell) is not None for cell in header):
+        raise DataError(
+            f"{path} has no header.",
+            found=f"The first line is {','.join(cells)[:60]!r}.",
+            cure="Put the names of the columns into the first line.",
+        )
+    twice = [name for name in header if header.count(name) > 1]
+    if twice:
+        raise DataError(f"{path}: two columns are named {twice[0]!r}.", cure="Rename one.")
+    return header
+
+
+def _target(target: str | None, header: Sequence[str], path: Path) -> str:
+    if target is not None and target in header:
+        return target
+    columns = f"Columns: {', '.join(header[:12])}{', ...' if len(header) > 12 else ''}."
+    if target is None:
+        raise UsageError(
+            f"{path}: which column is to be predicted?",
+            found=columns,
+            cure=f"Name it: --target {header[-1]}",
+        )
+    close = difflib.get_close_matches(target, header, n=1)
+    raise UsageError(
+        f"{path} has no column {target!r}.",
+        found=f"Did you mean {close[0]!r}?" if close else columns,
+        cure="Give one of the columns of the first line as --target.",
+    )
+
+
+def _numbered(
+    rows: Iterator[list[str]], header: Sequence[str], path: Path
+) -> Iterator[tuple[int, list[str]]]:
+    """Yield row numbers (the header is row 1) and cells; blank lines are passed over."""
+    for number, cells in enumerate(rows, start=2):
+        if not cells:
+            continue
+        if len(cells) != len(header):
+            raise DataError(
+                f"{path}, row {number}: {len(cells)} cells, but the header has {len(header)}.",
+                cure="Give every row one cell a column; quote texts that hold the separator.",
+            )
+        yield number, cells
+
+
+def _columns(
+    rows: Iterator[tuple[int, list[str]]], header: Sequence[str], target: str, path: Path
+) -> tuple[Array, list[str], list[str]]:
+    """Return features `[n, columns]` float32, the target's texts, and the splits' names."""
+    inputs = [position for position, name in enumerate(header) if name not in (target, "split")]
+    if not inputs:
+        raise DataError(f"{path} has no column beside {target!r}.", cure="Add the model's inputs.")
+    split_at = header.index("split") if "split" in header and target != "split" else None
+    target_at = header.index(target)
+    values = array("f")
+    targets, splits = [], []
+    for number, cells in rows:
+        for position in inputs:
+            value = _number(cells[position])
+            if value is None:
+                raise _bad_cell(path, number, header[position], cells[position])
+            values.append(value)
+        targets.append(cells[target_at].strip())
+        if not targets[-1]:
+            raise _bad_cell(path, number, target, "")
+        if split_at is not None:
+            splits.append(cells[split_at].strip())
+            if splits[-1] not in ("train", "test"):
+                raise DataError(
+                    f"{path}, row {number}, column 'split': {splits[-1]!r}.",
+                    cure="Write train or test there, or leave the column out.",
+                )
+    features = np.frombuffer(values, np.float32) if values else np.empty(0, np.float32)
+    return features.reshape(-1, len(inputs)), targets, splits
+
+
+def _bad_cell(path: Path, row: int, column: str, cell: str) -> DataError:
+    found = f"{cell!r:.60} is no finite number." if cell.strip() else "The cell is empty."
+    return DataError(
+        f"{path}, row {row}, column {column!r} cannot be used.",
+        found=found,
+        cure="Correct the cell, drop the row, or turn the column into numbers.",
+    )
+
+
+def _number(cell: str) -> float | None:
+    """Return the number in a cell, or None where there is none that float32 can hold."""
+    try:
+        value = float(cell)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and abs(value) <= FLOAT32_MAX else None
+
+
+def _typed(cells: Sequence[str]) -> Array:
+    """Return integers where all cells are whole numbers, floats where all are numbers."""
+    numbers = [_number(cell) for cell in cells]
+    if any(number is None for number in numbers):
+        return np.array(cells)
+    floats = np.array(numbers, np.float64)
+    if any(mark in cell for cell in cells for mark in ".eE"):
+        return floats
+    return floats.astype(np.int64)

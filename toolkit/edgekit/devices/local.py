@@ -1,0 +1,108 @@
+"""This machine as a device: the runner in a process of its own."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import edgekit_runner
+from edgekit.errors import DataError, DeviceError, EdgekitError, ModelError, UsageError
+from edgekit.records import Listener, Progress, Timing, silent
+
+_ERRORS = {kind.exit_code: kind for kind in (UsageError, ModelError, DataError, DeviceError)}
+
+
+def bench(
+    path: Path,
+    *,
+    threads: int = 1,
+    runs: int | None = None,
+    runtime: str | None = None,
+    listener: Listener = silent,
+) -> Timing:
+    """Time single invocations of a `.tflite` file on this machine.
+
+    Args:
+        path: The file.
+        threads: Interpreter threads.
+        runs: Invocations to time; None leaves it to the runner (about a second's worth).
+        runtime: litert, tflite or tensorflow; None takes the first that is installed.
+        listener: Told once that the measurement starts.
+
+    Raises:
+        ModelError: The file cannot be loaded or run, or the runtime crashes on it.
+        DeviceError: No runtime is here, or it does not work.
+        UsageError: The runner refuses an option.
+    """
+    listener(Progress(stage="measuring", detail=path.name))
+    options = ["--threads", str(threads)]
+    if runs is not None:
+        options += ["--runs", str(runs)]
+    if runtime is not None:
+        options += ["--runtime", runtime]
+    facts = _runner("bench", path, options)
+    return Timing(
+        values_ns=tuple(facts["values_ns"]),
+        warmup_ns=tuple(facts["warmup_ns"]),
+        threads=facts["threads"],
+        device=f"local: {facts['device']}",
+        runtime=facts["runtime"],
+        delegate=facts["delegate"],
+        peak_rss_bytes=facts["peak_rss_bytes"],
+        cold_start_ns=facts["cold_start_ns"],
+        conditions=facts["conditions"],
+        stable=facts["stable"],
+        warning=facts["warning"],
+    )
+
+
+def describe() -> Mapping[str, str]:
+    """Return what this machine is, in words: device, cpu, cores, memory, os, python, runtime."""
+    return {
+        **edgekit_runner.describe_device(),
+        # Asked of the installed package: an import would cost the caller time and memory.
+        "runtime": f"ai-edge-litert {importlib.metadata.version('ai-edge-litert')}",
+    }
+
+
+def _runner(command: str, path: Path, options: list[str]) -> Any:
+    """Run one command of the runner on a file and return its JSON."""
+    # Ctrl-C or any other exception on the way kills the child and waits for it (subprocess.run).
+    done = subprocess.run(
+        [sys.executable, edgekit_runner.__file__, command, "--json", *options, "--", str(path)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode == 0:
+        return json.loads(done.stdout)
+    if done.returncode < 0:
+        raise _death(path, signal.Signals(-done.returncode))
+    if done.returncode == edgekit_runner.INTERRUPTED:
+        raise KeyboardInterrupt
+    lines = done.stderr.strip().splitlines() or [f"The runner ended with code {done.returncode}."]
+    if done.returncode not in _ERRORS:
+        raise EdgekitError(
+            f"The runner failed on {path}.", found=lines[-1], cure="This is a bug of the runner."
+        )
+    what, *details = lines
+    cure = details.pop() if details else None
+    raise _ERRORS[done.returncode](what, found=" ".join(details) or None, cure=cure)
+
+
+def _death(path: Path, by: signal.Signals) -> ModelError:
+    cure = "The file is damaged, or holds what the runtime cannot run: convert it again."
+    if by is signal.SIGKILL:
+        cure = "The system may have run out of memory: close other programs and try again."
+    return ModelError(
+        f"{path} crashes the runtime.",
+        found=f"The process that ran it was ended by {by.name}.",
+        cure=cure,
+    )

@@ -1,0 +1,22 @@
+"""How good a file is, how sure that is, and which file to ship.
+
+`predict` runs a file over samples on all cores; `evaluate` scores it with an interval;
+`paired_drop` compares two evaluations on the same samples; `recommend` chooses.
+"""
+
+from edgekit.evaluate.choose import recommend, samples_to_settle
+from edgekit.evaluate.drops import agreement, budget, paired_drop
+from edgekit.evaluate.predict import predict
+from edgekit.evaluate.scores import Evaluation, evaluate, score
+
+__all__ = [
+    "Evaluation",
+    "agreement",
+    "budget",
+    "evaluate",
+    "paired_drop",
+    "predict",
+    "recommend",
+    "samples_to_settle",
+    "score",
+]

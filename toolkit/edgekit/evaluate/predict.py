@@ -1,0 +1,320 @@
+"""Run a `.tflite` file over many samples, on every core, in children that may die.
+
+One interpreter thread per child and one child per core: small models gain nothing from threads
+inside an inference, and all of them gain from several inferences at once.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.errors import DataError, ModelError
+from edgekit.isolate import ChildDiedError, isolated, report, spread
+from edgekit.records import Array, Batch, Listener, Progress, Samples, TensorSpec, silent
+
+Collect = Callable[[Batch, Mapping[str, Array]], Mapping[str, Array]]
+R = TypeVar("R")
+
+# A piece is read, quantized, run and stored at a time; beyond these it gains nothing but memory.
+PIECE_SAMPLES = 256
+PIECE_BYTES = 8 << 20
+
+
+def predict(
+    path: Path, samples: Samples, *, processes: int | None = None, listener: Listener = silent
+) -> Mapping[str, Array]:
+    """Return the outputs of a `.tflite` file for all samples, in order.
+
+    Float samples are quantized as the inputs ask (samples that already have a quantized input's
+    type are its codes); quantized outputs come back as real values in float32.
+
+    Args:
+        path: The file. Its batch may be 1, larger, or free.
+        samples: What to run it on.
+        processes: Children at work; one per usable core where None.
+        listener: Hears of the samples done.
+
+    Returns:
+        Output name -> `[n, ...]`, in the graph's order, by the signature's names (by the tensors'
+        where there is no signature).
+
+    Raises:
+        ModelError: The file cannot be read or run, or its runtime died.
+        DataError: The samples do not fit the inputs.
+    """
+    return sweep(path, samples, lambda _, outputs: outputs, processes=processes, listener=listener)
+
+
+def sweep(
+    path: Path,
+    samples: Samples,
+    collect: Collect,
+    *,
+    processes: int | None = None,
+    listener: Listener = silent,
+) -> dict[str, Array]:
+    """Run a file over all samples and keep what `collect(batch, outputs)` makes of each piece.
+
+    `collect` runs in the children, so that only what it returns (name -> `[k, ...]` for a piece of
+    `k` samples) is ever kept for all samples.
+
+    Raises:
+        ModelError: As `predict`.
+        DataError: As `predict`.
+    """
+    import ai_edge_litert.interpreter  # noqa: F401  imported before the fork, so once for all
+
+    if not path.is_file():
+        raise ModelError(f"There is no model file {path}.", cure="Check the path.")
+    if samples.n == 0:
+        raise DataError(f"The {samples.split} split is empty: nothing to run {path.name} on.")
+    workers = max(1, min(processes or len(os.sched_getaffinity(0)), samples.n))
+    first = samples.read(np.zeros(1, np.int64))
+
+    def probe() -> tuple[int, dict[str, tuple[tuple[int, ...], str]]]:
+        model = _load(path, first.inputs)
+        kept = collect(first, _run(model, first.inputs))
+        return model.batch, {
+            name: (values.shape[1:], values.dtype.str) for name, values in kept.items()
+        }
+
+    batch, columns = _guarded(path, lambda: isolated(probe))
+    kept = {name: _shared((samples.n, *shape), dtype) for name, (shape, dtype) in columns.items()}
+    sample_bytes = sum(values.nbytes for values in first.inputs.values())
+    limit = max(1, min(PIECE_SAMPLES, PIECE_BYTES // max(1, sample_bytes)))
+    claim = _claims(samples.n, workers=workers, limit=limit, multiple=batch)
+
+    def work(_: int) -> None:
+        model = _load(path, first.inputs)
+        for piece in claim():
+            some = samples.read(piece)
+            for name, values in collect(some, _run(model, some.inputs)).items():
+                kept[name][piece] = values
+            report(len(piece))
+
+    done = 0
+
+    def tick(steps: int) -> None:
+        nonlocal done
+        done += steps
+        listener(Progress(stage="evaluating", done=done, total=samples.n, detail=path.stem))
+
+    _guarded(path, lambda: spread(work, range(workers), tick=tick))
+    return kept
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Model:
+    """An interpreter with its tensors' indices, in the graph's order; `batch` samples a run."""
+
+    path: Path
+    interpreter: Any
+    batch: int
+    inputs: tuple[tuple[int, TensorSpec], ...]
+    outputs: tuple[tuple[int, TensorSpec], ...]
+
+
+def _load(path: Path, example: Mapping[str, Array]) -> _Model:
+    """Open a file in this child and give free dimensions the example's sizes."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    # The runtime greets and complains on file descriptor 2; its errors come as exceptions too.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    try:
+        interpreter = Interpreter(model_path=str(path), num_threads=1)
+        inputs = _described(interpreter, "inputs")
+        for index, spec, signature in inputs:
+            if -1 in signature[1:]:
+                free = _of(example, spec, inputs, path).shape
+                interpreter.resize_tensor_input(index, (spec.shape[0], *free[1:]), strict=True)
+        interpreter.allocate_tensors()
+        inputs = _described(interpreter, "inputs")
+        outputs = _described(interpreter, "outputs")
+    except (ValueError, RuntimeError) as error:
+        raise ModelError(
+            f"{path} cannot be loaded.",
+            found=_first_line(error),
+            cure="Convert it again, or check that it is a TFLite file this runtime supports.",
+        ) from error
+    for _, spec, _ in (*inputs, *outputs):
+        if np.dtype(spec.dtype).kind not in "biufc":
+            raise ModelError(f"{path}: tensor {spec.name} holds {spec.dtype}, not numbers.")
+    batches = {spec.shape[0] for _, spec, _ in inputs if spec.shape}
+    batch = batches.pop() if len(batches) == 1 else 1
+    if batch > 1 and any(spec.shape[:1] != (batch,) for _, spec, _ in outputs):
+        shapes = ", ".join(f"{spec.name} {list(spec.shape)}" for _, spec, _ in outputs)
+        raise ModelError(
+            f"{path}: a batch of {batch} goes in, but its outputs are {shapes}.",
+            cure="Convert it with batch 1.",
+        )
+    return _Model(
+        path=path,
+        interpreter=interpreter,
+        batch=batch,
+        inputs=tuple((index, spec) for index, spec, _ in inputs),
+        outputs=tuple((index, spec) for index, spec, _ in outputs),
+    )
+
+
+def _described(interpreter: Any, kind: str) -> list[tuple[int, TensorSpec, tuple[int, ...]]]:
+    """Return index, spec and shape signature of the inputs or outputs, in the graph's order."""
+    details = getattr(interpreter, f"get_{kind[:-1]}_details")()
+    names = {detail["index"]: detail["name"] for detail in details}
+    for key in interpreter.get_signature_list():
+        signed = getattr(interpreter.get_signature_runner(key), f"get_{kind[:-1]}_details")()
+        # A signature may belong to another subgraph: then its tensors are not these.
+        if {(d["index"], d["name"]) for d in signed.values()} == set(names.items()):
+            names = {detail["index"]: name for name, detail in signed.items()}
+            break
+    described = []
+    for detail in details:
+        scales = detail["quantization_parameters"]["scales"]
+        zero_points = detail["quantization_parameters"]["zero_points"]
+        spec = TensorSpec(
+            name=names[detail["index"]],
+            shape=tuple(int(size) for size in detail["shape"]),
+            dtype=np.dtype(detail["dtype"]).name,
+            scale=float(scales[0]) if len(scales) else None,
+            zero_point=int(zero_points[0]) if len(scales) else None,
+        )
+        signature = tuple(int(size) for size in detail["shape_signature"])
+        described.append((detail["index"], spec, signature))
+    return described
+
+
+def _run(model: _Model, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Return output name -> `[k, ...]` for `k` samples; the last run is padded to the batch."""
+    feeds = []
+    for index, spec in model.inputs:
+        values = _of(inputs, spec, model.inputs, model.path)
+        if values.shape[1:] != spec.shape[1:]:
+            raise DataError(
+                f"{model.path.name}: input {spec.name} takes samples of shape "
+                f"{list(spec.shape[1:])}.",
+                found=f"The samples have shape {list(values.shape[1:])}.",
+                cure="Give data of the model's shape, or check the preprocessing.",
+            )
+        feeds.append((index, _encoded(values, spec, model.batch)))
+    n = len(next(iter(inputs.values())))
+    runs = math.ceil(n / model.batch)
+    results = [
+        (index, spec, np.empty((runs, *spec.shape), spec.dtype)) for index, spec in model.outputs
+    ]
+    interpreter, batch = model.interpreter, model.batch
+    try:
+        for run in range(runs):
+            for index, codes in feeds:
+                interpreter.set_tensor(index, codes[run * batch : (run + 1) * batch])
+            # Recurrent layers keep their state from one run to the next; samples are strangers.
+            interpreter.reset_all_variables()
+            interpreter.invoke()
+            for index, spec, stored in results:
+                values = interpreter.get_tensor(index)
+                if values.shape != spec.shape:
+                    raise ModelError(
+                        f"{model.path}: output {spec.name} changes its shape from sample to "
+                        f"sample: {list(spec.shape)}, then {list(values.shape)}.",
+                        cure="Convert the model with a fixed output shape.",
+                    )
+                stored[run] = values
+    except (ValueError, RuntimeError) as error:
+        raise ModelError(f"{model.path} cannot be run.", found=_first_line(error)) from error
+    return {
+        spec.name: _decoded(stored.reshape(-1, *_sample_shape(spec, batch))[:n], spec)
+        for _, spec, stored in results
+    }
+
+
+def _of(inputs: Mapping[str, Array], spec: TensorSpec, wanted: Any, path: Path) -> Array:
+    """Return the array meant for an input: the one of its name, or the only one for the only."""
+    if spec.name in inputs:
+        return inputs[spec.name]
+    if len(inputs) == len(wanted) == 1:
+        return next(iter(inputs.values()))
+    names = ", ".join(entry[1].name for entry in wanted)
+    raise DataError(
+        f"{path.name} takes the inputs {names}.",
+        found=f"The data has {', '.join(inputs)}.",
+        cure="Name the arrays as the model's inputs are named.",
+    )
+
+
+def _encoded(values: Array, spec: TensorSpec, batch: int) -> Array:
+    """Return `values` as the input stores them, padded with the last one to whole batches."""
+    dtype = np.dtype(spec.dtype)
+    if values.dtype != dtype and spec.scale is not None:
+        limits = np.iinfo(dtype)
+        codes = np.rint(np.asarray(values, np.float32) / np.float32(spec.scale))
+        codes += np.float32(spec.zero_point or 0)
+        values = np.clip(codes, limits.min, limits.max, out=codes)
+    if missing := -len(values) % batch:
+        values = np.concatenate([values, np.repeat(values[-1:], missing, axis=0)])
+    return np.ascontiguousarray(values, dtype)
+
+
+def _decoded(codes: Array, spec: TensorSpec) -> Array:
+    if spec.scale is None or codes.dtype.kind == "f":
+        return codes
+    real = codes.astype(np.float32) - np.float32(spec.zero_point or 0)
+    return real * np.float32(spec.scale)
+
+
+def _sample_shape(spec: TensorSpec, batch: int) -> tuple[int, ...]:
+    """Return an output's shape without its batch; all of it where it has none."""
+    return spec.shape[1:] if spec.shape[:1] == (batch,) else spec.shape
+
+
+def _shared(shape: tuple[int, ...], dtype: str) -> Array:
+    """Return an array that children forked later write for their parent to read."""
+    size = math.prod(shape)
+    memory = mmap.mmap(-1, max(1, size * np.dtype(dtype).itemsize))
+    return np.frombuffer(memory, dtype, size).reshape(shape)
+
+
+def _claims(
+    n: int, *, workers: int, limit: int, multiple: int
+) -> Callable[[], Iterator[NDArray[np.int64]]]:
+    """Return an iterator for each child over pieces of `range(n)` no other child has taken.
+
+    Pieces shrink towards the end (guided self-scheduling, Polychronopoulos & Kuck 1987), so that
+    the children finish together even where another process takes half of one's core.
+    """
+    position = multiprocessing.get_context("fork").Value("q", 0)
+
+    def claim() -> Iterator[NDArray[np.int64]]:
+        while True:
+            with position.get_lock():
+                start = position.value
+                size = min(limit, (n - start) // (4 * workers)) // multiple * multiple
+                end = min(n, start + max(size, multiple))
+                position.value = end
+            if start >= n:
+                return
+            yield np.arange(start, end)
+
+    return claim
+
+
+def _guarded(path: Path, run: Callable[[], R]) -> R:
+    """Turn a child's death into a `ModelError` that names the file and the signal."""
+    try:
+        return run()
+    except ChildDiedError as death:
+        raise ModelError(
+            f"{path}: the runtime died of it ({death.reason}).",
+            cure="The file is damaged, or asks what this runtime cannot do; convert it again.",
+        ) from death
+
+
+def _first_line(error: Exception) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

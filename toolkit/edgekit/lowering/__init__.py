@@ -1,0 +1,9 @@
+"""From a model in memory to a float TFLite graph, and from there to integers.
+
+The only rooms that know TensorFlow's converter. `lower` runs once for a model; `engine.quantize`
+once for a variant.
+"""
+
+from edgekit.lowering.lower import Lowered, lower, reference
+
+__all__ = ["Lowered", "lower", "reference"]

@@ -1,0 +1,162 @@
+"""The integer quantizer: the one module that touches what TensorFlow does not publish.
+
+TensorFlow publishes its quantizer only as the end of a whole conversion, with a calibration of its
+own before it. Inside, both halves are separate functions on flatbuffers; called directly, a further
+variant costs milliseconds, and any calibration can precede it. Where a release moves these
+functions, `quantize_publicly` does the same work through the published converter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from edgekit.errors import ConversionError
+from edgekit.records import Batch, Plan, TensorSpec
+
+# The quantizer follows these into their subgraphs and dies there (TensorFlow 2.21).
+_LOOPS = ("WHILE", "UNIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_LSTM")
+
+
+def available() -> bool:
+    """Whether this TensorFlow has the functions that `quantize` calls."""
+    try:
+        _entry_points()
+    except (ImportError, AttributeError):
+        return False
+    return True
+
+
+def quantize(calibrated: bytes, plan: Plan, *, denied: Sequence[str] = ()) -> bytes:
+    """Quantize a float graph whose tensors carry their ranges.
+
+    Args:
+        calibrated: A float flatbuffer with activation ranges in `tensor.quantization.min/max`.
+        plan: Mode int8 (inputs and outputs int8, uint8 or float32) or int16x8 (int16 or float32).
+        denied: Output tensor names of operators that stay float (int8 only).
+
+    Returns:
+        The quantized flatbuffer.
+
+    Raises:
+        ConversionError: It was refused.
+    """
+    _check(calibrated, plan, denied)
+    convert, wrapper = _entry_points()
+    import tensorflow as tf
+
+    try:
+        if plan.mode == "int8":
+            return bytes(
+                convert.mlir_quantize(
+                    calibrated,
+                    input_data_type=tf.as_dtype(plan.input_type),
+                    output_data_type=tf.as_dtype(plan.output_type),
+                    denylisted_nodes=list(denied) or None,
+                )
+            )
+        # The older of the two quantizers is the one that knows what int16 kernels ask for: 64-bit
+        # biases, zero points of 0, and 1/32768 after LOGISTIC and TANH.
+        return bytes(
+            wrapper(calibrated, [], []).QuantizeModel(
+                np.dtype(plan.input_type).num,
+                np.dtype(plan.output_type).num,
+                True,  # operators without an int16 kernel stay float
+                np.dtype(np.int16).num,
+                np.dtype(np.int64).num,
+                False,  # weights per channel,
+                False,  # in dense layers too
+            )
+        )
+    except Exception as error:  # pybind raises what the C++ side threw
+        raise _refused(plan, error) from error
+
+
+def quantize_publicly(
+    frozen: Any, inputs: Sequence[TensorSpec], samples: Batch, plan: Plan
+) -> bytes:
+    """Quantize through the published converter: calibrates anew, by minimum and maximum.
+
+    Args:
+        frozen: The concrete function of the float graph.
+        inputs: Its inputs, in order.
+        samples: Calibration samples.
+        plan: As for `quantize`.
+
+    Raises:
+        ConversionError: It was refused.
+    """
+    import tensorflow as tf
+
+    arrays = [np.asarray(samples.inputs[spec.name], spec.dtype) for spec in inputs]
+
+    def representative() -> Iterator[list[Any]]:
+        for i in range(len(arrays[0])):
+            yield [array[i : i + 1] for array in arrays]
+
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = representative
+    if plan.mode == "int16x8":
+        converter.target_spec.supported_ops = [
+            tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8,
+            tf.lite.OpsSet.TFLITE_BUILTINS,
+        ]
+    converter.inference_input_type = tf.as_dtype(plan.input_type)
+    converter.inference_output_type = tf.as_dtype(plan.output_type)
+    try:
+        return bytes(converter.convert())
+    except Exception as error:  # as above
+        raise _refused(plan, error) from error
+
+
+def _entry_points() -> tuple[Any, Any]:
+    """The converter's module, and the class that calibrates and quantizes to int16.
+
+    Raises:
+        ImportError: This TensorFlow keeps them elsewhere.
+        AttributeError: Likewise.
+    """
+    from tensorflow.lite.python import convert
+    from tensorflow.lite.python.optimize import calibrator
+
+    _ = convert.mlir_quantize
+    return convert, calibrator._calibration_wrapper.CalibrationWrapper  # noqa: SLF001  published nowhere
+
+
+def _check(calibrated: bytes, plan: Plan, denied: Sequence[str]) -> None:
+    if plan.mode == "int16x8" and denied:
+        raise ConversionError(
+            f"Variant {plan.variant}: int16x8 cannot leave single layers in float.",
+            found=f"{len(denied)} operators were to stay float.",
+            cure="Drop the rules, or use them with int8.",
+        )
+    loops = [name for name in _LOOPS if name in _operator_names(calibrated)]
+    if loops:
+        raise ConversionError(
+            f"Variant {plan.variant}: TensorFlow cannot quantize loops to {plan.mode}.",
+            found=f"The graph holds {', '.join(loops)}, from a recurrent layer.",
+            cure="Build the recurrent layers with unroll=True, or choose float16 or dynamic.",
+        )
+
+
+def _operator_names(data: bytes) -> set[str]:
+    """The kinds of operators in a graph, without unpacking it."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    names = {c: n for n, c in vars(schema.BuiltinOperator).items() if isinstance(c, int)}
+    model = schema.Model.GetRootAs(data)
+    codes = (model.OperatorCodes(i) for i in range(model.OperatorCodesLength()))
+    # Operators below 127 may be numbered in either field.
+    return {names[max(c.BuiltinCode(), c.DeprecatedBuiltinCode())] for c in codes}
+
+
+def _refused(plan: Plan, error: Exception) -> ConversionError:
+    told = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return ConversionError(
+        f"Variant {plan.variant}: TensorFlow refuses to quantize to {plan.mode}.",
+        found=told[:200] or type(error).__name__,
+        cure="Keep the layer named there in float32 with a rule, or choose another mode.",
+    )

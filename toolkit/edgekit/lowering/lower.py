@@ -1,0 +1,133 @@
+"""Lowering: one float TFLite graph at batch 1, with the names the model's author gave."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgekit.errors import ConversionError
+from edgekit.files import writing
+from edgekit.lowering.trace import Trace, trace
+from edgekit.records import Array, Batch, Source
+from edgekit.tflite.signature import with_signature
+
+Call = Callable[[Sequence[Any]], Sequence[Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lowered:
+    """A float graph, and what its source computes on some samples.
+
+    Attributes:
+        path: The `.tflite` file.
+        reference: Output name -> `[n, ...]`, computed by the source itself; empty without samples.
+        notes: What was changed on the way, for the user.
+    """
+
+    path: Path
+    reference: Mapping[str, Array]
+    notes: tuple[str, ...]
+
+
+def lower(call: Call, source: Source, model: Any, destination: Path) -> Trace:
+    """Convert a model to a float TFLite file.
+
+    Args:
+        call: The model: tensors in the order of `source.inputs` -> in that of `source.outputs`.
+        source: Its inputs and outputs, batch 1.
+        model: The Keras model behind `call`, or another object.
+        destination: The file to write.
+
+    Returns:
+        What was traced.
+
+    Raises:
+        ConversionError: TensorFlow refuses a layer.
+        OutputError: The file cannot be written.
+    """
+    try:
+        traced = trace(call, source.inputs, model)
+        data = _convert(traced)
+    except Exception as error:  # tracing runs the model's own code, converting raises many kinds
+        recurrent = "TensorList" in str(error)
+        raise ConversionError(
+            f"{source.name} cannot be lowered to TFLite.",
+            found=_reason(error),
+            cure="Save it with unroll=True in its recurrent layers, or give the Keras file."
+            if recurrent
+            else "Replace the layer or operator named there by one that TFLite has.",
+        ) from error
+    inputs, outputs = _tensor_names(data)
+    data = with_signature(
+        data,
+        {spec.name: name for spec, name in zip(source.inputs, inputs, strict=True)},
+        {spec.name: name for spec, name in zip(source.outputs, outputs, strict=True)},
+    )
+    with writing(destination) as temporary:
+        temporary.write_bytes(data)
+    return traced
+
+
+def reference(call: Call, source: Source, batch: Batch) -> dict[str, Array]:
+    """Run the source itself on samples, with its own variables and loops.
+
+    Args:
+        call: The model.
+        source: Its inputs and outputs.
+        batch: Samples, by input name.
+
+    Returns:
+        Output name -> `[n, ...]`.
+    """
+    import tensorflow as tf
+
+    @tf.function(autograph=False)  # type: ignore[untyped-decorator]  # TensorFlow has no types
+    def run(tensors: Sequence[Any]) -> Sequence[Any]:
+        return call(tensors)
+
+    arrays = [np.asarray(batch.inputs[spec.name], spec.dtype) for spec in source.inputs]
+    # One by one: some models fix their batch, and a graph for one sample is ready sooner.
+    found = [
+        [output.numpy() for output in run([tf.constant(a[i : i + 1]) for a in arrays])]
+        for i in range(len(arrays[0]))
+    ]
+    return {
+        spec.name: np.concatenate(outputs)
+        for spec, outputs in zip(source.outputs, zip(*found, strict=True), strict=True)
+    }
+
+
+def _convert(traced: Trace) -> bytes:
+    import tensorflow as tf
+
+    function = traced.function
+    if traced.frozen:
+        # Nothing is left to freeze, so the graph goes straight to the converter: half the time.
+        converter = tf.compat.v1.lite.TFLiteConverter(
+            function.graph.as_graph_def(), function.inputs, list(traced.outputs)
+        )
+    else:
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
+    return bytes(converter.convert())
+
+
+def _tensor_names(data: bytes) -> tuple[list[str], list[str]]:
+    """Names of the graph's inputs and outputs, in the order in which they were traced."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    graph = schema.Model.GetRootAs(data).Subgraphs(0)
+    return tuple(  # type: ignore[return-value]  # two of them
+        [graph.Tensors(int(i)).Name().decode() for i in indices]
+        for indices in (graph.InputsAsNumpy(), graph.OutputsAsNumpy())
+    )
+
+
+def _reason(error: Exception) -> str:
+    """The one line of a converter's message that names the operator."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if "error:" in line or "needs" in line or "Op" in line]
+    return (telling or lines or [type(error).__name__])[0][:200]

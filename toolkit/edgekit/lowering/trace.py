@@ -1,0 +1,157 @@
+"""Write down what a model computes for one sample, as a TensorFlow graph with constant weights."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from edgekit.records import TensorSpec
+
+# Up to here a recurrent layer is written out step by step. Every step costs 3-4 kB of graph and
+# 30-60 ms of lowering.
+UNROLLED_STEPS = 128
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """A traced model.
+
+    Attributes:
+        function: TensorFlow's concrete function, at batch 1.
+        outputs: Its outputs, by the names of the layers that computed them where possible.
+        frozen: Whether all weights are constants already.
+        notes: What was changed on the way, for the user.
+    """
+
+    function: Any
+    outputs: tuple[Any, ...]
+    frozen: bool
+    notes: tuple[str, ...]
+
+
+def trace(
+    call: Callable[[Sequence[Any]], Sequence[Any]], inputs: Sequence[TensorSpec], model: Any
+) -> Trace:
+    """Trace `call` at the given shapes.
+
+    The weights of Keras 3 models enter as constants at once, which spares the converter the
+    search for them; other models keep their variables, which the converter then freezes.
+
+    Args:
+        call: Tensors in the order of `inputs` -> tensors.
+        inputs: Shapes with batch 1.
+        model: The Keras model behind `call`, or any other object.
+    """
+    import keras
+    import tensorflow as tf
+
+    weights = (
+        [(weight, weight.numpy()) for weight in model.variables]
+        if isinstance(model, keras.Model)
+        else []
+    )
+    steps: dict[str, int] = {}
+
+    def traced(*tensors: Any) -> Sequence[Any]:
+        constants = [(weight, tf.constant(value)) for weight, value in weights]
+        with keras.StatelessScope(state_mapping=constants):
+            return call(tensors)
+
+    specs = [tf.TensorSpec(s.shape, s.dtype, name=_identifier(s.name)) for s in inputs]
+    with _layer_by_layer(model, steps):
+        function = tf.function(traced, autograph=False).get_concrete_function(*specs)
+    return Trace(
+        function=function,
+        outputs=_named_outputs(function.outputs),
+        frozen=not function.captured_inputs,
+        notes=tuple(
+            f"{name}: its {n} steps were written out one by one; the outputs are the same"
+            for name, n in steps.items()
+        ),
+    )
+
+
+@contextmanager
+def _layer_by_layer(model: Any, steps: dict[str, int]) -> Iterator[None]:
+    """While tracing, name operators exactly after their layers and unroll recurrent layers.
+
+    Keras opens a layer's name scope twice in one call, so that TensorFlow numbers the second one:
+    operators of `conv2d` appear below `conv2d_1`, which is another layer's name.
+
+    Args:
+        model: Its layers are wrapped; nothing happens to what has no layers.
+        steps: Receives the name of every unrolled layer and its number of steps.
+    """
+    import tensorflow as tf
+
+    path: list[str] = []
+
+    def wrapped(layer: Any, call: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(call)
+        def inside(*args: Any, **kwargs: Any) -> Any:
+            path.append(layer.name)
+            try:
+                # A trailing slash enters the scope of just this name.
+                with (
+                    tf.name_scope("/".join(map(_identifier, path)) + "/"),
+                    _unrolled(layer, args, steps),
+                ):
+                    return call(*args, **kwargs)
+            finally:
+                path.pop()
+
+        return inside
+
+    # Keras has no public way to the layers inside layers (a Bidirectional's, a subclass's own).
+    layers = list(model._flatten_layers()) if hasattr(model, "_flatten_layers") else []  # noqa: SLF001  see above
+    for layer in layers:
+        vars(layer)["call"] = wrapped(layer, layer.call)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del vars(layer)["call"]
+
+
+@contextmanager
+def _unrolled(layer: Any, args: tuple[Any, ...], steps: dict[str, int]) -> Iterator[None]:
+    """Let a recurrent layer write out its steps, which compute exactly what its loop does.
+
+    TensorFlow's quantizer dies of loops.
+    """
+    count = args[0].shape[1] if args and getattr(layer, "unroll", None) is False else None
+    if count is None or count > UNROLLED_STEPS:
+        yield
+        return
+    # Keras 2 otherwise prefers an operator fused for GPUs, which the quantizer cannot calibrate.
+    changed = {"unroll": True, "_could_use_gpu_kernel": False}
+    before = {name: getattr(layer, name) for name in changed if hasattr(layer, name)}
+    for name in before:
+        setattr(layer, name, changed[name])
+    steps[layer.name] = int(count)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(layer, name, value)
+
+
+def _named_outputs(outputs: Sequence[Any]) -> tuple[Any, ...]:
+    """Look behind the nameless Identity at the end of every function, where that is possible."""
+    behind = [o.op.inputs[0] if o.op.type == "Identity" else o for o in outputs]
+    names = [tensor.name for tensor in behind]
+    return tuple(
+        output
+        if names.count(tensor.name) > 1 or tensor.op.type in ("Placeholder", "Const")
+        else tensor
+        for output, tensor in zip(outputs, behind, strict=True)
+    )
+
+
+def _identifier(name: str) -> str:
+    """Make a name that TensorFlow accepts for an operator."""
+    return re.sub(r"^[^A-Za-z0-9.]|[^\w.\-]", "_", name)

@@ -1,0 +1,27 @@
+"""The arithmetic of quantization, in numpy alone: no model, no file, no framework."""
+
+from edgekit.numerics.affine import (
+    affine_parameters,
+    dequantize,
+    quantize,
+    symmetric_scales,
+)
+from edgekit.numerics.clipping import octav_scales
+from edgekit.numerics.packing import pack_int4, unpack_int4
+from edgekit.numerics.ranges import Histogram, entropy_range, mse_range, percentile_range
+from edgekit.numerics.rounding import quantize_balanced
+
+__all__ = [
+    "Histogram",
+    "affine_parameters",
+    "dequantize",
+    "entropy_range",
+    "mse_range",
+    "octav_scales",
+    "pack_int4",
+    "percentile_range",
+    "quantize",
+    "quantize_balanced",
+    "symmetric_scales",
+    "unpack_int4",
+]

@@ -1,0 +1,103 @@
+"""Affine quantization: real = scale * (code - zero_point).
+
+Source: Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
+Integer-Arithmetic-Only Inference", equation (1), and TFLite's 8-bit quantization specification.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.records import Array
+
+Floats = NDArray[np.float32]
+
+
+def affine_parameters(low: float, high: float, bits: int = 8) -> tuple[float, int]:
+    """Scale and zero point that map `[low, high]` onto all signed codes of `bits` bits.
+
+    The range is widened to hold 0.0, which gets a code of its own: padding with zeros must be
+    exact. The zero point is rounded to the nearest code (section 3 of the paper, "nudging").
+
+    >>> affine_parameters(0.0, 255.0)
+    (1.0, -128)
+    >>> affine_parameters(-1.0, 1.0)
+    (0.00784313725490196, 0)
+
+    Args:
+        low: Lower end of the range.
+        high: Upper end, not below `low`.
+        bits: Width of the code.
+    """
+    low, high = min(low, 0.0), max(high, 0.0)
+    smallest = -(1 << (bits - 1))
+    scale = (high - low) / ((1 << bits) - 1)
+    # A tiny range divides to a scale of zero (or one whose inverse is infinite).
+    if scale < np.finfo(np.float32).tiny:
+        return 1.0, 0
+    zero_point = round(smallest - low / scale)
+    return scale, min(max(zero_point, smallest), -smallest - 1)
+
+
+def symmetric_scales(weights: Array, axis: int | None, bits: int = 8) -> Floats:
+    """Scales for codes in `[-(2^(bits-1) - 1), 2^(bits-1) - 1]`, zero point 0.
+
+    The range is narrow: the lowest code stays unused, because integer kernels negate weights and
+    add products of two codes in pairs, both of which the lowest code would overflow.
+
+    >>> symmetric_scales(np.array([[0.5, -2.54], [0.1, 1.27]]), axis=0)
+    array([0.02, 0.01], dtype=float32)
+
+    Args:
+        weights: Any shape.
+        axis: The channel axis; None for one scale for all.
+        bits: Width of the code.
+
+    Returns:
+        `[channels]`, or `[1]` without an axis; 1.0 where a channel is all zeros.
+    """
+    return _scales(np.abs(by_channel(weights, axis)).max(axis=1, initial=0.0), bits)
+
+
+def quantize(weights: Array, scales: Array, axis: int | None, bits: int = 8) -> NDArray[np.int8]:
+    """Nearest symmetric narrow-range codes, of the shape of `weights`; ties go to even.
+
+    >>> quantize(np.array([0.5, -0.26, 9.0]), np.array([0.1]), axis=None, bits=4)
+    array([ 5, -3,  7], dtype=int8)
+    """
+    largest = (1 << (bits - 1)) - 1
+    codes = np.rint(np.asarray(weights, np.float32) / _spread(scales, weights, axis))
+    return np.clip(codes, -largest, largest).astype(np.int8)
+
+
+def dequantize(codes: Array, scales: Array, axis: int | None) -> Floats:
+    """What symmetric codes stand for.
+
+    >>> dequantize(np.array([5, -3], np.int8), np.array([0.5]), axis=None)
+    array([ 2.5, -1.5], dtype=float32)
+    """
+    return (codes * _spread(scales, codes, axis)).astype(np.float32)
+
+
+def by_channel(weights: Array, axis: int | None) -> Floats:
+    """View weights as `[channels, values]`, or `[1, values]` without an axis."""
+    values = np.asarray(weights, np.float32)
+    if axis is None:
+        return values.reshape(1, -1)
+    return np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
+
+
+def _scales(limits: Floats, bits: int) -> Floats:
+    scales = limits / np.float32((1 << (bits - 1)) - 1)
+    return np.where(scales < np.finfo(np.float32).tiny, 1.0, scales).astype(np.float32)
+
+
+def _spread(scales: Array, values: Array, axis: int | None) -> Floats:
+    """Shape `[channels]` so that it multiplies along `axis` of `values`."""
+    flat = np.asarray(scales, np.float32)
+    if axis is None:
+        return flat.reshape(())
+    shape = [1] * values.ndim
+    shape[axis] = -1
+    return flat.reshape(shape)

@@ -1,0 +1,153 @@
+"""One plan, one float graph: one file, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
+
+from edgekit.errors import ConversionError, ModelError
+from edgekit.quantize.rules import modes_of
+from edgekit.records import Mode, Plan, Ranges, TensorSpec
+from edgekit.tflite.graph import FLOAT32, operators, read
+from edgekit.tflite.load import check_loads
+from edgekit.tflite.naming import name_layers
+from edgekit.tflite.nodes import nodes
+from edgekit.tflite.ranges import with_ranges
+from edgekit.tflite.signature import renamed, signature
+from edgekit.tflite.weights import SMALLEST, stored_weights, to_dynamic, to_float16, to_int4
+
+if TYPE_CHECKING:
+    from ai_edge_litert.schema_py_generated import ModelT
+
+INTEGER_MODES: Final[tuple[Mode, ...]] = ("int8", "int16x8")
+_REWRITERS: Final = {"float16": to_float16, "dynamic": to_dynamic, "int4": to_int4}
+_CONVERSIONS: Final = frozenset({"QUANTIZE", "DEQUANTIZE"})
+
+
+class Engine(Protocol):
+    """What turns a float graph with ranges into integers."""
+
+    def quantize(self, calibrated: bytes, plan: Plan, denied: Sequence[str]) -> bytes:
+        """Quantize to `plan.mode`, with its input and output types.
+
+        Args:
+            calibrated: A float graph with ranges (`tflite.ranges.with_ranges`).
+            plan: What is wanted.
+            denied: Output tensor names of the operators that stay float.
+
+        Raises:
+            ConversionError: It was refused, or the quantizer died.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """A finished file.
+
+    Attributes:
+        data: Its content.
+        left_in_float: Operators that did not get the plan's precision: `operator`, `layer`,
+            `reason`.
+    """
+
+    data: bytes
+    left_in_float: tuple[Mapping[str, str], ...]
+
+
+def make(
+    plan: Plan,
+    graph: bytes,
+    *,
+    ranges: Callable[[str, float], Ranges],
+    engine: Engine | None,
+) -> Made:
+    """Make one variant of a float graph.
+
+    Args:
+        plan: What is wanted.
+        graph: The float graph, with its signature.
+        ranges: `ranges(method, percentile)`; called for integer modes only.
+        engine: Called for integer modes only.
+
+    Raises:
+        ConversionError: It cannot be done, or nothing came out quantized.
+        ModelError: The graph cannot be read.
+        UsageError: A rule matches no layer, or asks for what a rule cannot.
+    """
+    model = read(graph)
+    modes = modes_of(plan, model)
+    data = graph
+    if plan.mode in INTEGER_MODES:
+        if engine is None:
+            raise ConversionError(f"Mode {plan.mode} needs TensorFlow's quantizer.")
+        calibrated = with_ranges(
+            graph, ranges(plan.ranges, plan.percentile), symmetric=plan.mode == "int16x8"
+        )
+        denied = [name for name, mode in modes.items() if mode != plan.mode]
+        data = renamed(engine.quantize(calibrated, plan, denied), like=model)
+    for mode, rewrite in _REWRITERS.items():
+        if plan.mode == mode and not plan.rules:
+            data = rewrite(data)
+        elif chosen := {name for name, asked in modes.items() if asked == mode}:
+            data = rewrite(data, chosen)
+    result = read(data)
+    _check_interface(plan, model, result)
+    if data is not graph:
+        _check_runs(plan, data)
+    left = _left(plan, modes, result)
+    if plan.mode != "float32" and not _is_quantized(plan, result):
+        raise ConversionError(
+            f"Variant {plan.variant}: nothing could be quantized to {plan.mode}.",
+            found=left[0]["reason"] if left else "The model has no weights of a size that pays.",
+            cure="Choose another mode, or ship the float32 file.",
+        )
+    return Made(data=data, left_in_float=tuple(left))
+
+
+def _check_interface(plan: Plan, before: ModelT, after: ModelT) -> None:
+    """Inputs and outputs keep names, order and shapes, and have the types asked for."""
+    for was, now, asked in zip(
+        signature(before), signature(after), (plan.input_type, plan.output_type), strict=True
+    ):
+        wanted = [(s.name, s.shape, asked if s.dtype == "float32" else s.dtype) for s in was]
+        found = [(s.name, s.shape, s.dtype) for s in now]
+        if wanted != found:
+            raise ConversionError(
+                f"Variant {plan.variant}: the file's inputs or outputs are not as asked.",
+                found=f"asked for {_list(wanted)}, made {_list(found)}",
+                cure="Ask for float32 input and output.",
+            )
+
+
+def _list(entries: Sequence[tuple[str, tuple[int, ...], str]]) -> str:
+    return ", ".join(f"{name} {dtype} {list(shape)}" for name, shape, dtype in entries)
+
+
+def _check_runs(plan: Plan, data: bytes) -> None:
+    try:
+        check_loads(data)
+    except ModelError as error:
+        raise ConversionError(
+            f"Variant {plan.variant} was made, but does not run.",
+            found=error.found,
+            cure="Keep the layer named there in float32 with a rule, or choose another mode.",
+        ) from error
+
+
+def _is_quantized(plan: Plan, model: ModelT) -> bool:
+    """Whether anything in the file has the precision of the plan."""
+    if plan.mode in INTEGER_MODES:
+        kind = {"int8": "int8", "int16x8": "int16"}[plan.mode]
+        return any(
+            name not in _CONVERSIONS
+            and any(node.dtype == kind for node in outputs)
+            for name, outputs in ((n.name, n.outputs) for n in nodes(model))
+        )
+    wanted = {"float16": {"float16"}, "dynamic": {"int8"}, "int4": {"int8", "int4"}}[plan.mode]
+    return any(weight.dtype in wanted for weight in stored_weights(model))
+
+
+def _left(plan: Plan, modes: Mapping[str, Mode], model: ModelT) -> list[dict[str, str]]:
+    """Operators of the finished file that did not get the plan's precision, and why."""

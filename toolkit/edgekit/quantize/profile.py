@@ -1,0 +1,262 @@
+"""Ranges of every activation over the calibration samples.
+
+The float graph runs in LiteRT with XNNPACK, in one process for each core, with every activation
+exposed as an output; what the tensors hold is looked at in place.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.errors import ConversionError, DataError
+from edgekit.isolate import ChildDiedError, report, spread
+from edgekit.numerics import Histogram, entropy_range, mse_range, percentile_range
+from edgekit.numerics.ranges import BINS
+from edgekit.records import Array, Listener, Progress, Ranges, Samples, silent
+from edgekit.tflite.graph import operator_name, read
+from edgekit.tflite.load import silence_stderr
+from edgekit.tflite.ranges import activations, with_all_outputs
+from edgekit.tflite.signature import signature_names
+
+if TYPE_CHECKING:
+    from ai_edge_litert.schema_py_generated import ModelT
+
+# Values of one tensor that one sample adds to its histogram; larger tensors are thinned out.
+_HISTOGRAM_VALUES = 16384
+# Samples that a child reads at once, and after which it reports.
+_PIECE = 16
+_WITH_GRAPHS = ("WHILE", "IF", "STABLEHLO_WHILE", "STABLEHLO_CASE")
+
+
+@dataclass(frozen=True, slots=True)
+class _Graph:
+    """A float graph ready to be observed.
+
+    Attributes:
+        content: With all activations as outputs.
+        names: Tensor index -> tensor name, of the observed tensors.
+        inputs: Input name -> tensor index.
+        kept: Names of the tensors that are never clipped: what enters and leaves the model is
+            the user's, and no later layer makes up for it.
+    """
+
+    content: bytes
+    names: Mapping[int, str]
+    inputs: Mapping[str, int]
+    kept: frozenset[str]
+
+
+def profile(
+    source: Path | bytes,
+    samples: Samples,
+    *,
+    method: str = "minmax",
+    percentile: float = 99.99,
+    listener: Listener = silent,
+) -> Ranges:
+    """Find the range of every float activation of a graph.
+
+    Args:
+        source: A float `.tflite` file or its content, batch 1.
+        samples: Calibration samples; their inputs are named as in the signature.
+        method: `minmax`: the extremes. `percentile`: without the rarest values on either side.
+            `mse`: the range whose int8 codes have the least squared error. `entropy`: the range
+            whose codes keep most of the distribution (see `numerics.ranges`).
+        percentile: Share of values below the upper end, in percent.
+        listener: Hears of progress.
+
+    Raises:
+        ConversionError: The graph holds loops, or computes NaN or infinity.
+        DataError: The samples do not fit the graph.
+        ModelError: The graph cannot be read.
+    """
+    content = source if isinstance(source, bytes) else source.read_bytes()
+    graph = _prepare(content)
+    extremes = _observe(graph, samples, _Extremes, "calibrating", listener)
+    low, high = extremes.ends(graph.names)
+    if method != "minmax":
+
+        def tallies(graph: _Graph) -> _Tallies:
+            return _Tallies(graph, low, high)
+
+        tallied = _observe(graph, samples, tallies, "calibrating: histograms", listener)
+        choose = {
+            "percentile": lambda histogram: percentile_range(histogram, percentile),
+            "mse": mse_range,
+            "entropy": entropy_range,
+        }[method]
+        for name, histogram in tallied.histograms().items():
+            if name not in graph.kept:
+                low[name], high[name] = choose(histogram)
+    return Ranges(method=method, low=low, high=high, n=samples.n)
+
+
+def _prepare(content: bytes) -> _Graph:
+    model = read(content)
+    _refuse_loops(model)
+    graph = model.subgraphs[0]
+    named = signature_names(model)[0]
+    return _Graph(
+        content=with_all_outputs(content),
+        names={i: graph.tensors[i].name for i in activations(model)},
+        inputs={named.get(int(i), graph.tensors[i].name): int(i) for i in graph.inputs},
+        kept=frozenset(graph.tensors[i].name for i in (*graph.inputs, *graph.outputs)),
+    )
+
+
+def _refuse_loops(model: ModelT) -> None:
+    for op in model.subgraphs[0].operators:
+        name = operator_name(model, op)
+        if name in _WITH_GRAPHS:
+            raise ConversionError(
+                f"The activations inside {name} cannot be calibrated.",
+                found=f"{name} computes "
+                + model.subgraphs[0].tensors[op.outputs[0]].name.split(";")[0],
+                cure="Build recurrent layers with unroll=True, or choose dynamic or float16.",
+            )
+
+
+class _Extremes:
+    """Smallest and largest value of each observed tensor, `[tensors]` each."""
+
+    def __init__(self, graph: _Graph) -> None:
+        self.low = np.full(len(graph.names), np.inf, np.float32)
+        self.high = np.full(len(graph.names), -np.inf, np.float32)
+
+    def add(self, position: int, values: NDArray[np.float32]) -> None:
+        # minimum and maximum of numpy hand NaN on, where a comparison would lose it.
+        self.low[position] = np.minimum(self.low[position], values.min())
+        self.high[position] = np.maximum(self.high[position], values.max())
+
+    def merge(self, other: _Extremes) -> None:
+        np.minimum(self.low, other.low, out=self.low)
+        np.maximum(self.high, other.high, out=self.high)
+
+    def ends(self, names: Mapping[int, str]) -> tuple[dict[str, float], dict[str, float]]:
+        """Ranges by tensor name; a name that occurs twice gets the wider range."""
+        low: dict[str, float] = {}
+        high: dict[str, float] = {}
+        for position, name in enumerate(names.values()):
+            if not (np.isfinite(self.low[position]) and np.isfinite(self.high[position])):
+                raise ConversionError(
+                    f"The float model computes NaN or infinity in {name.split(';')[0]}.",
+                    found=f"values from {self.low[position]} to {self.high[position]}",
+                    cure="Check the samples and the model's weights.",
+                )
+            low[name] = min(float(self.low[position]), low.get(name, np.inf))
+            high[name] = max(float(self.high[position]), high.get(name, -np.inf))
+        return low, high
+
+
+class _Tallies:
+    """A histogram of each observed tensor, between known ends."""
+
+    def __init__(self, graph: _Graph, low: Mapping[str, float], high: Mapping[str, float]) -> None:
+        self.names = list(graph.names.values())
+        self.low, self.high = low, high
+        self.counts = np.zeros((len(self.names), BINS), np.int64)
+        self.seen = [0] * len(self.names)
+
+    def add(self, position: int, values: NDArray[np.float32]) -> None:
+        name = self.names[position]
+        width = self.high[name] - self.low[name]
+        flat = values.reshape(-1)
+        # Another start for every sample, so that a stride that divides the number of channels
+        # still meets them all.
+        stride = -(-flat.size // _HISTOGRAM_VALUES)
+        flat = flat[self.seen[position] % stride :: stride]
+        self.seen[position] += 1
+        bins = ((flat - self.low[name]) * (BINS / width if width else 0.0)).astype(np.int32)
+        np.minimum(bins, BINS - 1, out=bins)
+        self.counts[position] += np.bincount(bins, minlength=BINS)
+
+    def merge(self, other: _Tallies) -> None:
+        self.counts += other.counts
+
+    def histograms(self) -> dict[str, Histogram]:
+        return {
+            name: Histogram(low=self.low[name], high=self.high[name], counts=counts)
+            for name, counts in zip(self.names, self.counts, strict=True)
+        }
+
+
+_Tally = TypeVar("_Tally", _Extremes, _Tallies)
+
+
+def _observe(
+    graph: _Graph,
+    samples: Samples,
+    start: Callable[[_Graph], _Tally],
+    stage: str,
+    listener: Listener,
+) -> _Tally:
+    """Run all samples, each core its share, and add up what was seen."""
+    workers = max(1, min(len(os.sched_getaffinity(0)), samples.n))
+    done = 0
+
+    def tick(steps: int) -> None:
+        nonlocal done
+        done += steps
+        listener(Progress(stage=stage, done=done, total=samples.n))
+
+    def share(worker: int) -> _Tally:
+        return _run(graph, samples, np.arange(worker, samples.n, workers), start(graph))
+
+    try:
+        first, *others = spread(share, range(workers), tick=tick)
+    except ChildDiedError as error:
+        raise ConversionError(
+            "Calibration died while running the float model.",
+            found=f"the process ended with {error.reason}",
+            cure="Check that the float32 file runs: edgekit bench.",
+        ) from error
+    for other in others:
+        first.merge(other)
+    return first
+
+
+def _run(
+    graph: _Graph, samples: Samples, indices: NDArray[np.int64], tally: _Tally
+) -> _Tally:
+    """Inside a child: run some of the samples and look at every observed tensor."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    silence_stderr()
+    interpreter = Interpreter(model_content=graph.content, num_threads=1)
+    interpreter.allocate_tensors()
+    views = [interpreter.tensor(index) for index in graph.names]
+    for start in range(0, len(indices), _PIECE):
+        piece = indices[start : start + _PIECE]
+        inputs = samples.read(piece).inputs
+        for row in range(len(piece)):
+            _feed(interpreter, graph, inputs, row)
+            interpreter.invoke()
+            for position, view in enumerate(views):
+                tally.add(position, view())
+        report(len(piece))
+    return tally
+
+
+def _feed(interpreter: Any, graph: _Graph, inputs: Mapping[str, Array], row: int) -> None:
+    if set(inputs) != set(graph.inputs):
+        raise DataError(
+            "The calibration samples do not have the model's inputs.",
+            found=f"samples: {sorted(inputs)}; model: {sorted(graph.inputs)}",
+            cure="Name the arrays as the model names its inputs.",
+        )
+    for name, index in graph.inputs.items():
+        try:
+            interpreter.set_tensor(index, inputs[name][row : row + 1])
+        except ValueError as error:
+            raise DataError(
+                f"The calibration samples do not fit input {name}.",
+                found=str(error).splitlines()[0],
+                cure="Give samples of the model's shape and dtype.",
+            ) from error

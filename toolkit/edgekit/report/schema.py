@@ -1,0 +1,407 @@
+"""Records to JSON and back: the versioned contract of `--json` and of the files on disk.
+
+A number that is not finite becomes null, because JSON has no word for it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from edgekit.errors import UsageError
+from edgekit.records import (
+    Artifact,
+    ClassScore,
+    Drop,
+    Inspection,
+    Operator,
+    Report,
+    Row,
+    Score,
+    TargetFit,
+    TensorSpec,
+    Timing,
+)
+
+SCHEMA = 1
+
+
+def report_to_json(report: Report) -> dict[str, Any]:
+    """Return the report as one JSON object, rows first."""
+    return {
+        "schema": SCHEMA,
+        "rows": [row_to_json(row) for row in report.rows],
+        "title": report.title,
+        "asked": dict(report.asked),
+        "reason": report.reason,
+        "data": dict(report.data),
+        "versions": dict(report.versions),
+        "device": dict(report.device),
+        "warnings": list(report.warnings),
+        "created": report.created,
+    }
+
+
+def row_to_json(row: Row) -> dict[str, Any]:
+    """Return one row as a JSON object; what was not measured is null."""
+    artifact, drop = row.artifact, row.drop
+    return {
+        "model": row.model,
+        "variant": artifact.variant,
+        "mode": artifact.mode,
+        "path": str(artifact.path),
+        "size_bytes": artifact.size_bytes,
+        "size_deflated_bytes": artifact.size_deflated_bytes,
+        "sha256": artifact.sha256,
+        "score": None if row.score is None else _score_to_json(row.score),
+        "drop": None if drop is None else _finite(drop.value),
+        "drop_ci95": None if drop is None else [_finite(end) for end in drop.ci95],
+        "verdict": None if drop is None else drop.verdict,
+        "agreement": _finite(row.agreement),
+        "latency": None if row.timing is None else _timing_to_json(row.timing),
+        "peak_rss_bytes": None if row.timing is None else row.timing.peak_rss_bytes,
+        "recommended": row.recommended,
+        "inspection": None if row.inspection is None else inspection_to_json(row.inspection),
+        # A manifest holds rows of its own: kept, they would nest without end.
+        "manifest": {key: value for key, value in artifact.manifest.items() if key != "rows"},
+    }
+
+
+def inspection_to_json(inspection: Inspection) -> dict[str, Any]:
+    """Return what is inside a file as one JSON object."""
+    return {
+        "schema": SCHEMA,
+        "path": str(inspection.path),
+        "size_bytes": inspection.size_bytes,
+        "inputs": [_tensor_to_json(tensor) for tensor in inspection.inputs],
+        "outputs": [_tensor_to_json(tensor) for tensor in inspection.outputs],
+        "ops": [
+            {
+                "index": op.index,
+                "name": op.name,
+                "layer": op.layer,
+                "outputs": list(op.outputs),
+                "dtype": op.dtype,
+                "bytes": op.bytes,
+                "macs": op.macs,
+                "targets": {
+                    target: {"mapped": fit.mapped, "reason": fit.reason}
+                    for target, fit in op.targets.items()
+                },
+            }
+            for op in inspection.ops
+        ],
+        "bytes": dict(inspection.bytes),
+        "weight_dtypes": dict(inspection.weight_dtypes),
+        "macs": inspection.macs,
+        "parameters": inspection.parameters,
+    }
+
+
+def report_from_json(document: Mapping[str, Any]) -> Report:
+    """Return the report that `report_to_json` wrote.
+
+    Raises:
+        UsageError: Another schema, no rows, or a row without what every row has.
+    """
+    schema = document.get("schema")
+    if schema != SCHEMA:
+        raise UsageError(
+            "This is not a report that can be read here.",
+            found=f"Its schema is {schema!r}; this edgekit reads schema {SCHEMA}.",
+            cure="Give the JSON of quantize, eval, bench, deploy or report, of this version.",
+        )
+    rows = document.get("rows")
+    if not isinstance(rows, list):
+        raise UsageError(
+            "This JSON holds no rows.",
+            found=f"Its keys are {', '.join(map(str, document)) or 'none'}.",
+            cure="Give the JSON of quantize, eval, bench, deploy or report.",
+        )
+    try:
+        return Report(
+            title=str(document.get("title", "")),
+            asked=dict(document.get("asked") or {}),
+            rows=tuple(_row_from_json(row) for row in rows),
+            reason=str(document.get("reason", "")),
+            data=dict(document.get("data") or {}),
+            versions=dict(document.get("versions") or {}),
+            device=dict(document.get("device") or {}),
+            warnings=tuple(document.get("warnings") or ()),
+            created=str(document.get("created", "")),
+        )
+    except KeyError as error:
+        raise UsageError(
+            "A row of this JSON is incomplete.",
+            found=f"It has no {error.args[0]!r}.",
+            cure="Write it again with this version of edgekit.",
+        ) from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise UsageError(
+            "A row of this JSON is not as edgekit writes it.",
+            found=str(error).splitlines()[0],
+            cure="Write it again with this version of edgekit.",
+        ) from error
+
+
+def read_reports(paths: Iterable[Path]) -> Report:
+    """Read row files and merge them into one report.
+
+    Rows of the same file (same model, variant and digest) share what was found out about it:
+    a score from one place and a latency from another end in one line. Every latency keeps a line
+    of its own, so that devices stay apart.
+
+    Raises:
+        UsageError: No path, an unreadable file, no JSON, another schema, no rows.
+    """
+    reports = [_read(Path(path)) for path in paths]
+    if not reports:
+        raise UsageError("No row file was given.", cure="Name at least one JSON file with rows.")
+    if len(reports) == 1:
+        return reports[0]
+    rows = _merged([row for report in reports for row in report.rows])
+    warnings = list(dict.fromkeys(text for report in reports for text in report.warnings))
+    devices = dict.fromkeys(row.timing.device for row in rows if row.timing is not None)
+    if len(devices) > 1:
+        warnings.append(
+            f"Latencies come from {len(devices)} devices. They are listed one device at a time "
+            "and never compared with each other."
+        )
+    return Report(
+        title=", ".join(dict.fromkeys(report.title for report in reports if report.title)),
+        asked=_union([report.asked for report in reports]),
+        rows=rows,
+        reason=" ".join(dict.fromkeys(report.reason for report in reports if report.reason)),
+        data=_union([report.data for report in reports]),
+        versions=_union([report.versions for report in reports]),
+        device=_union([report.device for report in reports]),
+        warnings=tuple(warnings),
+        created=max(report.created for report in reports),
+    )
+
+
+def _read(path: Path) -> Report:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(
+            f"Cannot read {path}: {error.strerror or error}.",
+            cure="Give the JSON files that edgekit wrote.",
+        ) from error
+    except ValueError as error:  # both broken JSON and bytes that are no text
+        raise UsageError(
+            f"{path} is not JSON.",
+            found=str(error).splitlines()[0],
+            cure="Give the JSON files that edgekit wrote (--json, or report --format json).",
+        ) from error
+    if not isinstance(document, dict):
+        raise UsageError(
+            f"{path} holds no report.",
+            found=f"A {type(document).__name__} where an object was expected.",
+            cure="Give the JSON files that edgekit wrote.",
+        )
+    try:
+        return report_from_json(document)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error.what}", found=error.found, cure=error.cure) from error
+
+
+def _merged(rows: Sequence[Row]) -> tuple[Row, ...]:
+    files: dict[tuple[str, str, str], list[Row]] = {}
+    for row in rows:
+        files.setdefault((row.model, row.artifact.variant, row.artifact.sha256), []).append(row)
+    merged: list[Row] = []
+    for same in files.values():
+        whole = replace(
+            same[0],
+            inspection=next((row.inspection for row in same if row.inspection), None),
+            score=next((row.score for row in same if row.score), None),
+            drop=next((row.drop for row in same if row.drop), None),
+            agreement=next((row.agreement for row in same if row.agreement is not None), None),
+            recommended=any(row.recommended for row in same),
+        )
+        timings: list[Timing | None] = []
+        for row in same:
+            if row.timing is not None and row.timing not in timings:
+                timings.append(row.timing)
+        merged += [replace(whole, timing=timing) for timing in timings or [None]]
+    return tuple(merged)
+
+
+def _union(tables: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """Join tables; where they differ, both values are kept."""
+    keys = dict.fromkeys(key for table in tables for key in table)
+    return {
+        key: "; ".join(dict.fromkeys(str(table[key]) for table in tables if key in table))
+        for key in keys
+    }
+
+
+def _finite(value: float | None) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _pair(values: Sequence[float | None]) -> tuple[float, float]:
+    low, high = values
+    return _number(low), _number(high)
+
+
+def _score_to_json(score: Score) -> dict[str, Any]:
+    return {
+        "metric": score.metric,
+        "value": _finite(score.value),
+        "n": score.n,
+        "ci95": [_finite(end) for end in score.ci95],
+        "extras": {key: _finite(value) for key, value in score.extras.items()},
+        "per_class": [
+            {
+                "label": one.label,
+                "n": one.n,
+                "recall": _finite(one.recall),
+                "precision": _finite(one.precision),
+            }
+            for one in score.per_class
+        ],
+    }
+
+
+def _timing_to_json(timing: Timing) -> dict[str, Any]:
+    return {
+        "p50_ms": timing.p50_ms,
+        "p90_ms": timing.percentile_ms(90),
+        "p99_ms": timing.percentile_ms(99),
+        "mean_ms": timing.mean_ms,
+        "n": len(timing.values_ns),
+        "threads": timing.threads,
+        "device": timing.device,
+        "runtime": timing.runtime,
+        "delegate": timing.delegate,
+        "stable": timing.stable,
+        "warning": timing.warning,
+        "values_ns": [int(value) for value in timing.values_ns],
+        "warmup_ns": [int(value) for value in timing.warmup_ns],
+        "cold_start_ns": {key: int(value) for key, value in timing.cold_start_ns.items()},
+        "conditions": dict(timing.conditions),
+    }
+
+
+def _tensor_to_json(tensor: TensorSpec) -> dict[str, Any]:
+    return {
+        "name": tensor.name,
+        "shape": list(tensor.shape),
+        "dtype": tensor.dtype,
+        "scale": tensor.scale,
+        "zero_point": tensor.zero_point,
+    }
+
+
+def _row_from_json(row: Mapping[str, Any]) -> Row:
+    score, latency, inspection = row.get("score"), row.get("latency"), row.get("inspection")
+    drop = None
+    if row.get("verdict") is not None:
+        drop = Drop(
+            value=_number(row["drop"]), ci95=_pair(row["drop_ci95"]), verdict=row["verdict"]
+        )
+    return Row(
+        model=row["model"],
+        artifact=Artifact(
+            path=Path(row["path"]),
+            variant=row["variant"],
+            mode=row.get("mode"),
+            size_bytes=int(row["size_bytes"]),
+            size_deflated_bytes=int(row.get("size_deflated_bytes") or 0),
+            sha256=row["sha256"],
+            manifest=row.get("manifest") or {},
+        ),
+        inspection=None if inspection is None else _inspection_from_json(inspection),
+        score=None if score is None else _score_from_json(score),
+        drop=drop,
+        agreement=row.get("agreement"),
+        timing=None if latency is None else _timing_from_json(latency, row.get("peak_rss_bytes")),
+        recommended=bool(row.get("recommended", False)),
+    )
+
+
+def _score_from_json(score: Mapping[str, Any]) -> Score:
+    return Score(
+        metric=score["metric"],
+        value=_number(score["value"]),
+        n=int(score["n"]),
+        ci95=_pair(score["ci95"]),
+        extras={key: _number(value) for key, value in (score.get("extras") or {}).items()},
+        per_class=tuple(
+            ClassScore(
+                label=one["label"],
+                n=int(one["n"]),
+                recall=_number(one["recall"]),
+                precision=_number(one["precision"]),
+            )
+            for one in score.get("per_class") or ()
+        ),
+    )
+
+
+def _timing_from_json(latency: Mapping[str, Any], peak_rss_bytes: int | None) -> Timing:
+    return Timing(
+        values_ns=tuple(int(value) for value in latency["values_ns"]),
+        warmup_ns=tuple(int(value) for value in latency.get("warmup_ns") or ()),
+        threads=int(latency["threads"]),
+        device=latency["device"],
+        runtime=latency["runtime"],
+        delegate=latency.get("delegate"),
+        peak_rss_bytes=int(peak_rss_bytes or 0),
+        cold_start_ns=latency.get("cold_start_ns") or {},
+        conditions=latency.get("conditions") or {},
+        stable=bool(latency.get("stable", True)),
+        warning=latency.get("warning"),
+    )
+
+
+def _tensors_from_json(tensors: Sequence[Mapping[str, Any]]) -> tuple[TensorSpec, ...]:
+    return tuple(
+        TensorSpec(
+            name=tensor["name"],
+            shape=tuple(tensor["shape"]),
+            dtype=tensor["dtype"],
+            scale=tensor.get("scale"),
+            zero_point=tensor.get("zero_point"),
+        )
+        for tensor in tensors
+    )
+
+
+def _inspection_from_json(inspection: Mapping[str, Any]) -> Inspection:
+    return Inspection(
+        path=Path(inspection["path"]),
+        size_bytes=int(inspection["size_bytes"]),
+        inputs=_tensors_from_json(inspection["inputs"]),
+        outputs=_tensors_from_json(inspection["outputs"]),
+        ops=tuple(
+            Operator(
+                index=int(op["index"]),
+                name=op["name"],
+                layer=op["layer"],
+                outputs=tuple(op["outputs"]),
+                dtype=op["dtype"],
+                bytes=int(op["bytes"]),
+                macs=op.get("macs"),
+                targets={
+                    target: TargetFit(mapped=bool(fit["mapped"]), reason=fit.get("reason"))
+                    for target, fit in (op.get("targets") or {}).items()
+                },
+            )
+            for op in inspection["ops"]
+        ),
+        bytes=inspection["bytes"],
+        weight_dtypes=inspection["weight_dtypes"],
+        macs=int(inspection["macs"]),
+        parameters=int(inspection["parameters"]),
+    )

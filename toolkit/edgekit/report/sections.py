@@ -1,0 +1,375 @@
+"""The page's sections, from records to HTML. Everything that is not ours is escaped here."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Iterable, Mapping
+
+from edgekit.records import Report, Row
+from edgekit.report.charts import compared_files
+from edgekit.report.figures import (
+    METRICS,
+    VERDICTS,
+    Group,
+    Line,
+    compared,
+    drop_unit,
+    latency_text,
+    lines,
+    models,
+    plain,
+    size_text,
+    timing_text,
+)
+
+
+def escaped(text: object) -> str:
+    """Make text from outside inert in HTML."""
+    return html.escape(plain(text))
+
+
+def chosen(report: Report) -> str:
+    """Say first which file to ship, why, and what it costs."""
+    cards = [
+        _chosen_card(group, line, report.reason if position == 0 else "")
+        for position, (group, line) in enumerate(
+            (group, line) for group in models(report) for line in lines(group)
+            if line.row.recommended
+        )
+    ]  # fmt: skip
+    if cards:
+        return "".join(cards)
+    if not report.reason:
+        return ""
+    return (
+        '<section class="card chosen none"><p class="eyebrow">No file is recommended</p>'
+        f'<p class="reason">{escaped(report.reason)}</p></section>'
+    )
+
+
+def warnings(report: Report) -> str:
+    """List what the reader must know before believing the figures."""
+    unstable = [
+        f"{row.artifact.variant}: {row.timing.warning or 'the latency did not settle.'}"
+        for row in report.rows
+        if row.timing and (row.timing.warning or not row.timing.stable)
+    ]
+    texts = dict.fromkeys((*report.warnings, *unstable))
+    if not texts:
+        return ""
+    items = "".join(f"<li>{escaped(text)}</li>" for text in texts)
+    return f'<section class="warnings"><h2>Before you rely on this</h2><ul>{items}</ul></section>'
+
+
+def asked(report: Report) -> str:
+    """Say what was asked for."""
+    pairs = {key: value for key, value in report.asked.items() if key != "command"}
+    return f"<section><h2>What was asked</h2>{_facts(pairs)}</section>" if pairs else ""
+
+
+def variants(group: Group, *, several: bool) -> str:
+    """Tabulate the rows of a group; intervals and ratios below the figures."""
+    shown = lines(group)
+    metric = METRICS.get(group.metric or "", "score")
+    unit = drop_unit(group.metric)
+    columns: list[tuple[str, str, str, Callable[[Line], str]]] = [
+        ("Size", "against float32", "", lambda line: _stacked(
+            line, "size", line.size, compared(line.size_ratio, "smaller", "larger"))),
+        (metric[0].upper() + metric[1:], "95 % interval", "score", lambda line: _stacked(
+            line, "score", line.score, line.score_interval)),
+        (f"Drop, {unit}" if unit else "Drop", "95 % interval", "drop", lambda line: _stacked(
+            line, "drop", line.drop, line.drop_interval)),
+        ("Verdict", "", "verdict", lambda line: line.verdict and (
+            f'<span class="verdict-{escaped(line.verdict)}">{escaped(line.verdict)}</span>')),
+        ("Agreement", "with float32", "agreement", lambda line: _number(line.agreement)),
+        ("Latency", "p50, against float32, p90", "latency", lambda line: _stacked(
+            line, "latency", line.latency, compared(line.latency_ratio, "faster", "slower"), (
+                f"p90 {latency_text(line.row.timing.percentile_ms(90))}" if line.row.timing else ""
+            ))),
+    ]  # fmt: skip
+    kept = [c for c in columns if not c[2] or any(getattr(line, c[2]) for line in shown)]
+    head = "".join(
+        f'<th scope="col">{escaped(name)}{f"<small>{below}</small>" if below else ""}</th>'
+        for name, below, _, _ in kept
+    )
+    rows = "".join(
+        f"<tr{' class=recommended' if line.row.recommended else ''}>"
+        f'<th scope="row">{escaped(line.label)}'
+        f"{'<small>recommended</small>' if line.row.recommended else ''}</th>"
+        + "".join(
+            f'<td data-label="{escaped(name)}">{cell(line)}</td>' for name, _, _, cell in kept
+        )
+        + "</tr>"
+        for line in shown
+    )
+    heading = ""
+    if several:
+        where = f" on {group.device}" if group.device else ""
+        heading = f"<h3>{escaped(group.model + where)}</h3>"
+    timed = next((line.row.timing for line in shown if line.row.timing), None)
+    caption = f"Latency: {escaped(timing_text(timed))}." if timed else "Latency: not taken."
+    return (
+        f'{heading}<div class="card variants scroll" tabindex="0"><table>'
+        f"<caption>{caption}</caption>"
+        f'<thead><tr><th scope="col">Variant</th>{head}</tr></thead><tbody>{rows}</tbody>'
+        "</table></div>"
+    )
+
+
+def verdicts(report: Report) -> str:
+    """Explain the verdicts that occur."""
+    found = [v for v in VERDICTS if any(row.drop and row.drop.verdict == v for row in report.rows)]
+    if not found:
+        return ""
+    text = "; ".join(f"<b>{verdict}</b>: {VERDICTS[verdict]}" for verdict in found)
+    return f'<p class="note">Verdicts: {text}.</p>'
+
+
+def score_legend(group: Group) -> str:
+    """Explain the marks of the score chart."""
+    keys = [
+        ("ring", "recommended"),
+        ("step", "Pareto front: nothing is both smaller and better"),
+        ("bar", "95 % interval"),
+    ]
+    if group.baseline and group.baseline.score:
+        keys.insert(2, ("dash", "float32"))
+    if group.device:
+        keys.append(("dot", "area: p50 latency"))
+    return _keys(keys)
+
+
+def latency_legend(group: Group) -> str:
+    """Explain the marks of the latency chart, and where it was taken."""
+    timing = next((row.timing for row in group.rows if row.timing), None)
+    where = f" {escaped(timing_text(timing))}." if timing else ""
+    return f"Bar: median of single inferences. Whisker: up to the 90th percentile.{where}"
+
+
+def bytes_legend(group: Group) -> str:
+    """Say which files are compared."""
+    names = " and ".join(escaped(line.label) for line, _ in compared_files(group))
+    return f"Weights and other constants, layer by layer, in {names}."
+
+
+def bytes_table(group: Group) -> str:
+    """Tabulate what the bytes of each inspected file are."""
+    compared = compared_files(group)
+    if not compared:
+        return ""
+    kinds = list(dict.fromkeys(kind for _, inspection in compared for kind in inspection.bytes))
+    head = "".join(f'<th scope="col">{escaped(line.label)}</th>' for line, _ in compared)
+    body = "".join(
+        f'<tr><th scope="row">{escaped(kind)}</th>'
+        + "".join(f"<td>{size_text(i.bytes.get(kind, 0))}</td>" for _, i in compared)
+        + "</tr>"
+        for kind in kinds
+    )
+    facts = [
+        ("whole file", [size_text(inspection.size_bytes) for _, inspection in compared]),
+        (
+            "compressed (zlib)",
+            [size_text(line.row.artifact.size_deflated_bytes) for line, _ in compared],
+        ),
+        ("parameters", [f"{inspection.parameters:,}" for _, inspection in compared]),
+        ("multiply-accumulates", [f"{inspection.macs:,}" for _, inspection in compared]),
+    ]
+    body += "".join(
+        f'<tr><th scope="row">{name}</th>' + "".join(f"<td>{v}</td>" for v in values) + "</tr>"
+        for name, values in facts
+    )
+    return (
+        '<div class="scroll" tabindex="0"><table><thead><tr><th scope="col">Part</th>'
+        f"{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def per_class(group: Group) -> str:
+    """Tabulate recall and precision of the recommended (else first) scored classifier."""
+    scored = [line for line in lines(group) if line.row.score and line.row.score.per_class]
+    if not scored:
+        return ""
+    line = next((line for line in scored if line.row.recommended), scored[0])
+    base = group.baseline
+    before = {}
+    if base and base.score and base is not line.row:
+        before = {one.label: one.recall for one in base.score.per_class}
+    score = line.row.score
+    assert score is not None
+    extra = '<th scope="col">Recall, float32</th>' if before else ""
+    rows = "".join(
+        f'<tr><th scope="row">{escaped(one.label)}</th><td>{one.n:,}</td>'
+        f"<td>{100 * one.recall:.2f} %</td>"
+        + (
+            f"<td>{100 * before[one.label]:.2f} %</td>"
+            if one.label in before
+            else "<td></td>" * bool(before)
+        )
+        + f"<td>{100 * one.precision:.2f} %</td></tr>"
+        for one in score.per_class
+    )
+    return (
+        f'<details class="card"><summary>Class by class: {escaped(line.label)}</summary>'
+        '<div class="scroll" tabindex="0"><table><thead><tr><th scope="col">Class</th>'
+        f'<th scope="col">Test samples</th><th scope="col">Recall</th>{extra}'
+        f'<th scope="col">Precision</th></tr></thead><tbody>{rows}</tbody></table></div></details>'
+    )
+
+
+def predictions(report: Report) -> str:
+    """Say what was not measured but predicted: operators on accelerators; what stayed in float."""
+    rows = [row for row in report.rows if row.recommended] or list(report.rows[:1])
+    text = ""
+    for row in rows:
+        if row.inspection is None:
+            continue
+        for target in dict.fromkeys(name for op in row.inspection.ops for name in op.targets):
+            text += _fit(row, target)
+        left = row.artifact.manifest.get("left_in_float") or ()
+        items = "".join(
+            f"<li><code>{escaped(one.get('operator', ''))}</code> {escaped(one.get('layer', ''))}: "
+            f"{escaped(one.get('reason', ''))}</li>"
+            for one in left
+        )
+        if items:
+            text += (
+                f'<details class="card"><summary>Left in float in {escaped(row.artifact.variant)}: '
+                f"{len(left)} operators</summary><ul>{items}</ul></details>"
+            )
+    return text
+
+
+def data(report: Report) -> str:
+    """Say on which samples the figures rest."""
+    pairs = dict(report.data)
+    for row in report.rows:
+        check = row.artifact.manifest.get("lowering") or {}
+        if "max_abs_difference" in check:
+            pairs.setdefault(
+                "float32 file against the source model",
+                f"largest difference {check['max_abs_difference']:.3g} "
+                f"over {check.get('samples', '?')} samples",
+            )
+    return f"<section><h2>Data</h2>{_facts(pairs)}</section>" if pairs else ""
+
+
+def conditions(report: Report) -> str:
+    """Say where, with what and under which conditions it was measured."""
+    device = dict(report.device)
+    for row in report.rows:
+        if row.timing:
+            for key, value in row.timing.conditions.items():
+                if value not in (None, "", {}, []):
+                    device.setdefault(str(key).replace("_", " "), str(value))
+    parts = (("Device and conditions", device), ("Versions", report.versions))
+    columns = "".join(
+        f"<div><h3>{name}</h3>{_facts(p, names=p is report.versions)}</div>"
+        for name, p in parts
+        if p
+    )
+    return (
+        f'<section><h2>How it was measured</h2><div class="columns">{columns}</div></section>'
+        if columns
+        else ""
+    )
+
+
+def reproduce(report: Report) -> str:
+    """Give the command that makes all this again."""
+    command = report.asked.get("command")
+    if not command:
+        return ""
+    return (
+        f'<section><h2>Make it again</h2><pre class="card"><code>{escaped(command)}</code></pre>'
+        '<p class="note">With the versions above and the same data the files come out '
+        "byte for byte the same; latencies vary with the machine.</p></section>"
+    )
+
+
+def footer(report: Report) -> str:
+    """Name every file with its digest, so that a page and a file can be matched."""
+    files = {(row.artifact.path, row.artifact.sha256) for row in report.rows}
+    items = "".join(
+        f"<dt>{escaped(path)}</dt><dd><code>{escaped(sha256)}</code></dd>"
+        for path, sha256 in sorted(files)
+    )
+    return (
+        '<details><summary>Files and their SHA-256</summary><dl class="facts names">'
+        f"{items}</dl></details>"
+        if items
+        else ""
+    )
+
+
+def _chosen_card(group: Group, line: Line, reason: str) -> str:
+    row = line.row
+    figures = [("Size", line.size, _against(line.size_ratio, "smaller", "larger"))]
+    if row.score:
+        name = METRICS[row.score.metric]
+        below = f"{line.score_interval}\n95 % interval, n = {row.score.n:,}"
+        figures.append((name[0].upper() + name[1:], line.score, below))
+    if line.drop:
+        below = f"{line.drop_interval}\n95 % interval: {line.verdict}"
+        figures.append((f"Drop, {drop_unit(group.metric)}", line.drop, below))
+    if line.latency:
+        below = _against(line.latency_ratio, "faster", "slower")
+        figures.append(("Latency, median", line.latency, below))
+    items = "".join(
+        f"<div><dt>{escaped(name)}</dt><dd><b>{_number(figure)}</b>"
+        f"<span>{_number(below)}</span></dd></div>"
+        for name, figure, below in figures
+    )
+    why = f'<p class="reason">{escaped(reason)}</p>' if reason else ""
+    return (
+        '<section class="card chosen"><p class="eyebrow">Recommended</p>'
+        f"<h2>{escaped(row.artifact.path.name)}</h2>{why}"
+        f'<dl class="figures">{items}</dl>'
+        f'<p class="path"><code>{escaped(row.artifact.path)}</code></p></section>'
+    )
+
+
+def _fit(row: Row, target: str) -> str:
+    assert row.inspection is not None
+    fits = [(op, op.targets[target]) for op in row.inspection.ops if target in op.targets]
+    missed = [(op, fit) for op, fit in fits if not fit.mapped]
+    items = "".join(
+        f"<li><code>{escaped(op.name)}</code> {escaped(op.layer)}: "
+        f"{escaped(fit.reason or 'not supported')}</li>"
+        for op, fit in missed
+    )
+    summary = (
+        f"Predicted for {escaped(target)}: {len(fits) - len(missed)} of {len(fits)} operators of "
+        f"{escaped(row.artifact.variant)} on the accelerator"
+    )
+    if not items:
+        return f"<p><b>{summary}.</b></p>"
+    return f'<details class="card"><summary>{summary}</summary><ul>{items}</ul></details>'
+
+
+def _facts(pairs: Mapping[str, object], *, names: bool = False) -> str:
+    items = "".join(
+        f"<dt>{escaped(key)}</dt><dd>{escaped(value)}</dd>" for key, value in pairs.items()
+    )
+    return f'<dl class="facts{" names" if names else ""}">{items}</dl>'
+
+
+def _keys(keys: Iterable[tuple[str, str]]) -> str:
+    return "".join(f'<span class="key"><i class="{kind}"></i>{text}</span>' for kind, text in keys)
+
+
+def _against(ratio: float | None, better: str, worse: str) -> str:
+    return f"{compared(ratio, better, worse)}\nthan float32" if ratio is not None else ""
+
+
+def _number(text: str) -> str:
+    """Set a figure with the true minus and times signs; it came from `figures`, not outside."""
+    return text.replace("-", "\u2212").replace("x ", "\u00d7 ").replace("\n", "<br>")
+
+
+def _stacked(line: Line, column: str, figure: str, *below: str) -> str:
+    if not figure:
+        return ""
+    shown = f'<span class="best">{_number(figure)}</span>' if column in line.best else ""
+    return (shown or _number(figure)) + "".join(
+        f"<small>{_number(text)}</small>" for text in below if text
+    )

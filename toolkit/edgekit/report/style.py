@@ -1,0 +1,76 @@
+"""How all charts look: colours, fonts, and what a tooltip shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import altair as alt
+
+WIDTH = 760
+FONT = "system-ui, 'Segoe UI', Roboto, 'Liberation Sans', 'DejaVu Sans', sans-serif"
+# In both palettes text has a contrast of at least 4.5 to 1, and marks of at least 3 to 1.
+COLOURS = {
+    "ink": "#1d2733",
+    "muted": "#5b6775",
+    "grid": "#e3e8ed",
+    "accent": "#0a7a5c",
+    "front": "#3465a8",
+    "other": "#7f8b99",
+    "surface": "#fffffe",
+}
+DARK = {
+    "ink": "#e6ebf0",
+    "muted": "#a3afbb",
+    "grid": "#2c3641",
+    "accent": "#45c79d",
+    "front": "#7fabec",
+    "other": "#8793a1",
+    "surface": "#1a2128",
+}
+
+
+def finished(
+    chart: alt.LayerChart, title: str, subtitle: list[str], width: int, height: int
+) -> alt.LayerChart:
+    """Give a chart its title, its size in px and the house style; its width follows the page."""
+    import altair as alt
+
+    ink, muted, grid = (COLOURS[name] for name in ("ink", "muted", "grid"))
+    return (
+        chart.properties(
+            title=alt.TitleParams(text=title, **({"subtitle": subtitle} if subtitle else {})),
+            width=width,
+            height=height,
+            autosize=alt.AutoSizeParams(type="fit-x", contains="padding"),
+        )
+        .configure(font=FONT, background=COLOURS["surface"], padding=6)
+        .configure_view(stroke=None)
+        .configure_text(font=FONT, fontSize=12)
+        .configure_title(
+            anchor="start", color=ink, fontSize=15, subtitleColor=muted, subtitleFontSize=12,
+            offset=14, subtitlePadding=4,
+        )
+        .configure_legend(labelColor=ink, labelFontSize=12, offset=8)
+        .configure_axis(
+            labelColor=muted, titleColor=muted, gridColor=grid, tickColor=grid, domainColor=grid,
+            labelFontSize=12, titleFontSize=12, titleFontWeight="normal",
+            titlePadding=10, labelFlush=False,
+        )
+    )  # fmt: skip
+
+
+def role_colour() -> alt.Color:
+    """Colour by role, without a legend: captions and labels say it in words."""
+    import altair as alt
+
+    domain = ["recommended", "front", "other"]
+    shades = [COLOURS["accent"], COLOURS["front"], COLOURS["other"]]
+    return alt.Color("role:N", scale=alt.Scale(domain=domain, range=shades), legend=None)
+
+
+def tooltips(values: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Every field whose name is written for people: those with a capital or a percentile."""
+    names = dict.fromkeys(name for value in values for name in value)
+    return [f"{name}:N" for name in names if name[0].isupper() or " " in name]

@@ -1,0 +1,303 @@
+"""Reports as text: a terminal table for 80 columns, Markdown, CSV."""
+
+from __future__ import annotations
+
+import csv as csv_format
+import io
+import re
+from typing import TYPE_CHECKING, Any
+
+from edgekit.records import Inspection, Report, Score
+from edgekit.report.figures import (
+    METRICS,
+    VERDICTS,
+    Group,
+    Line,
+    count_text,
+    drop_unit,
+    groups,
+    lines,
+    plain,
+    size_text,
+    times,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+BEST = "*"
+
+
+def terminal(report: Report, console: Console) -> None:
+    """Print the report; nothing in it is told by colour alone."""
+    from rich.text import Text
+
+    parts = groups(report)
+    for group in parts:
+        if len(parts) > 1:
+            where = f" on {plain(group.device)}" if group.device else ""
+            console.print(Text(f"{plain(group.model)}{where}", style="bold"))
+        console.print(_rows_table(group))
+    shown = [line for group in parts for line in lines(group)]
+    legend = [f"{BEST} best of its column"] if any(line.best for line in shown) else []
+    if any(line.size_ratio for line in shown):
+        legend.append("x: times smaller or faster than float32")
+    if legend:
+        console.print(Text("; ".join(legend)))
+    for verdict in ("unproven", "lost"):
+        if any(row.drop and row.drop.verdict == verdict for row in report.rows):
+            console.print(Text(f"{verdict}: {VERDICTS[verdict]}"))
+    if report.reason:
+        console.print()
+        console.print(Text(plain(report.reason), style="bold"))
+    for warning in report.warnings:
+        console.print(Text(f"Warning: {plain(warning)}", style="yellow"))
+
+
+def terminal_inspection(inspection: Inspection, console: Console) -> None:
+    """Print what is inside a file: totals first, then one line an operator."""
+    from rich.text import Text
+
+    console.print(Text(plain(inspection.path), style="bold"))
+    for side, tensors in (("in", inspection.inputs), ("out", inspection.outputs)):
+        for tensor in tensors:
+            shape = " x ".join(map(str, tensor.shape))
+            grid = (
+                "" if tensor.scale is None else f", {tensor.scale:.6g} x (q - {tensor.zero_point})"
+            )
+            console.print(Text(f"{side:>4}  {plain(tensor.name)}: {tensor.dtype} {shape}{grid}"))
+    kinds = ", ".join(f"{size_text(n)} {kind}" for kind, n in inspection.weight_dtypes.items())
+    shares = ", ".join(f"{size_text(n)} {part}" for part, n in inspection.bytes.items())
+    console.print(Text(f"size  {size_text(inspection.size_bytes)}: {shares}"))
+    console.print(Text(f"work  {inspection.macs:,} MACs, {inspection.parameters:,} parameters"))
+    if kinds:
+        console.print(Text(f"data  {kinds}"))
+    targets = list(dict.fromkeys(name for op in inspection.ops for name in op.targets))
+    for target in targets:
+        mapped = sum(op.targets[target].mapped for op in inspection.ops if target in op.targets)
+        console.print(
+            Text(f"fit   {plain(target)}, predicted: {mapped} of {len(inspection.ops)} operators")
+        )
+    table = _table()
+    table.add_column("#", justify="right")
+    table.add_column("operator", no_wrap=True)
+    table.add_column("layer", overflow="ellipsis", no_wrap=True, max_width=22)
+    table.add_column("type", no_wrap=True)
+    table.add_column("bytes", justify="right", no_wrap=True)
+    table.add_column("MACs", justify="right", no_wrap=True)
+    for target in targets:
+        table.add_column(Text(plain(target)), min_width=6)
+    for op in inspection.ops:
+        fits = [op.targets.get(target) for target in targets]
+        table.add_row(
+            str(op.index),
+            Text(plain(op.name)),
+            Text(plain(op.layer)),
+            op.dtype,
+            size_text(op.bytes) if op.bytes else "",
+            count_text(op.macs) if op.macs else "",
+            *(
+                Text("" if fit is None else "yes" if fit.mapped else plain(fit.reason or "no"))
+                for fit in fits
+            ),
+        )
+    console.print(table)
+
+
+def terminal_per_class(score: Score, console: Console) -> None:
+    """Print recall and precision of every class, the weakest recall marked."""
+    from rich.text import Text
+
+    table = _table()
+    table.add_column("class", overflow="fold")
+    for name in ("n", "recall", "precision"):
+        table.add_column(name, justify="right", no_wrap=True)
+    weakest = min((one.recall for one in score.per_class if one.n), default=None)
+    for one in score.per_class:
+        mark = " < weakest" if one.n and one.recall == weakest else ""
+        table.add_row(
+            Text(plain(one.label)),
+            f"{one.n:,}",
+            f"{100 * one.recall:.2f} %",
+            f"{100 * one.precision:.2f} %{mark}",
+        )
+    console.print(table)
+
+
+def markdown(report: Report) -> str:
+    """Return the report as GitHub-flavoured Markdown, best values in bold."""
+    text = [f"# {_escaped(report.title)}", ""]
+    if report.reason:
+        text += [_escaped(report.reason), ""]
+    parts = groups(report)
+    for group in parts:
+        if len(parts) > 1:
+            where = f" on {group.device}" if group.device else ""
+            text += [f"## {_escaped(group.model + where)}", ""]
+        metric = METRICS.get(group.metric or "", "score")
+        text += [
+            f"| variant | size | smaller | {metric} (95 % interval) "
+            f"| drop ({drop_unit(group.metric)}, 95 % interval) | verdict | agreement "
+            "| p50 latency | faster |".replace("(, ", "("),
+            "|---|--:|--:|--:|--:|---|--:|--:|--:|",
+        ]
+        text += [_markdown_row(line) for line in lines(group)]
+        text.append("")
+    text += [f"> {_escaped(warning)}\n" for warning in report.warnings]
+    for name, table in (("Data", report.data), ("Device", report.device)):
+        if table:
+            text.append(
+                f"{name}: "
+                + "; ".join(f"{_escaped(key)} {_escaped(value)}" for key, value in table.items())
+                + "\n"
+            )
+    return "\n".join(text)
+
+
+def csv(report: Report) -> str:
+    """Return one line a row with unrounded figures, units in the column names."""
+    stream = io.StringIO()
+    records = [_record(line) for group in groups(report) for line in lines(group)]
+    writer = csv_format.DictWriter(stream, list(_COLUMNS), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return stream.getvalue()
+
+
+_COLUMNS = (
+    "model", "variant", "mode", "path", "sha256", "size_bytes", "size_deflated_bytes",
+    "size_ratio", "metric", "score", "score_low", "score_high", "n", "drop", "drop_low",
+    "drop_high", "verdict", "agreement", "p50_ms", "p90_ms", "p99_ms", "mean_ms",
+    "latency_ratio", "invocations", "threads", "device", "runtime", "delegate",
+    "peak_rss_bytes", "recommended",
+)  # fmt: skip
+
+
+def _record(line: Line) -> dict[str, Any]:
+    row = line.row
+    artifact, score, drop, timing = row.artifact, row.score, row.drop, row.timing
+    record: dict[str, Any] = {
+        "model": row.model,
+        "variant": artifact.variant,
+        "mode": artifact.mode,
+        "path": artifact.path,
+        "sha256": artifact.sha256,
+        "size_bytes": artifact.size_bytes,
+        "size_deflated_bytes": artifact.size_deflated_bytes,
+        "size_ratio": line.size_ratio,
+        "verdict": line.verdict,
+        "agreement": row.agreement,
+        "latency_ratio": line.latency_ratio,
+        "recommended": str(row.recommended).lower(),
+    }
+    if score:
+        low, high = score.ci95
+        record |= {"metric": score.metric, "score": score.value, "n": score.n}
+        record |= {"score_low": low, "score_high": high}
+    if drop:
+        record |= {"drop": drop.value, "drop_low": drop.ci95[0], "drop_high": drop.ci95[1]}
+    if timing:
+        record |= {
+            "p50_ms": timing.p50_ms,
+            "p90_ms": timing.percentile_ms(90),
+            "p99_ms": timing.percentile_ms(99),
+            "mean_ms": timing.mean_ms,
+            "invocations": len(timing.values_ns),
+            "threads": timing.threads,
+            "device": timing.device,
+            "runtime": timing.runtime,
+            "delegate": timing.delegate,
+            "peak_rss_bytes": timing.peak_rss_bytes,
+        }
+    return record
+
+
+def _table() -> Table:
+    from rich.table import Table
+
+    return Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
+
+
+def _rows_table(group: Group) -> Table:
+    """Two lines a row: the figure, and below it its interval or ratio."""
+    from rich.text import Text
+
+    shown = lines(group)
+    metric = METRICS.get(group.metric or "", "score")
+    unit = drop_unit(group.metric)
+    table = _table()
+    table.add_column("variant", overflow="fold", max_width=24)
+    table.add_column("size", justify="right", no_wrap=True)
+    scored = any(line.score for line in shown)
+    if scored:
+        table.add_column(f"{metric}\n95 % interval", justify="right", no_wrap=True)
+    dropped = any(line.drop for line in shown)
+    if dropped:
+        table.add_column(f"drop ({unit})\n95 % interval", justify="right", no_wrap=True)
+    agreed = any(line.agreement for line in shown)
+    if agreed:
+        table.add_column("agrees\nwith f32", justify="right", no_wrap=True)
+    timed = any(line.latency for line in shown)
+    if timed:
+        table.add_column("latency\np50", justify="right", no_wrap=True)
+    for line in shown:
+        chosen = line.row.recommended
+        style = "bold green" if chosen else ""
+        cells = [
+            Text(f"{line.label}\n" + ("=> recommended" if chosen else ""), style=style),
+            _cell(line.size, times(line.size_ratio), best="size" in line.best),
+        ]
+        if scored:
+            cells.append(_cell(line.score, line.score_interval, best="score" in line.best))
+        if dropped:
+            verdict = f"{line.verdict} {line.drop}" if line.drop else ""
+            cells.append(_cell(verdict, line.drop_interval))
+        if agreed:
+            cells.append(_cell(line.agreement, ""))
+        if timed:
+            cells.append(
+                _cell(line.latency, times(line.latency_ratio), best="latency" in line.best)
+            )
+        table.add_row(*cells)
+    return table
+
+
+def _cell(figure: str, below: str, *, best: bool = False) -> Any:
+    """Stack two figures; the space after one without a mark keeps the digits in line."""
+    from rich.text import Text
+
+    text = Text()
+    text.append(figure + (BEST if best else " "), style="bold" if best else "")
+    text.append(f"\n{below} ", style="dim")
+    return text
+
+
+def _markdown_row(line: Line) -> str:
+    def best(name: str, figure: str) -> str:
+        return f"**{figure}**" if name in line.best else figure
+
+    label = _escaped(line.label)
+    return (
+        "| "
+        + " | ".join(
+            (
+                f"**{label}** (recommended)" if line.row.recommended else label,
+                best("size", line.size),
+                times(line.size_ratio),
+                f"{best('score', line.score)} ({line.score_interval})" if line.score else "",
+                f"{line.drop} ({line.drop_interval})" if line.drop else "",
+                line.verdict,
+                line.agreement,
+                best("latency", line.latency),
+                times(line.latency_ratio),
+            )
+        )
+        + " |"
+    )
+
+
+def _escaped(text: str) -> str:
+    """Make text inert in Markdown: no markup, no HTML, no table cell of its own."""
+    safe = plain(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_\[\]|#])", r"\\\1", safe)

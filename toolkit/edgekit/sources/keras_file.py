@@ -1,0 +1,148 @@
+"""Read .keras and .h5 files, of Keras 3 and of its ancestors."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from edgekit.errors import ModelError
+
+_UNKNOWN = re.compile(
+    r"(?:Could not locate (?:class|function)|Unknown (?:layer|\w+ function|object|initializer)"
+    r"|Could not interpret \w+ (?:function )?identifier): '?(?P<a>[\w>.]+)'?"
+    r"|Could not locate (?:class|function) '(?P<b>[\w>.]+)'"
+)
+
+
+def read_keras(path: Path, kind: Literal["keras", "h5"], objects: Mapping[str, Any]) -> Any:
+    """Load a Keras model for inference.
+
+    Files of Keras 2 that Keras 3 refuses are read by tf_keras where that is installed. Code that
+    hides in a file (a `Lambda` of a Python lambda) is never run.
+
+    Args:
+        path: The file, known to be of that kind.
+        kind: Which of the two formats.
+        objects: Custom classes and functions by name.
+
+    Raises:
+        ModelError: It holds no whole model, or needs what is not here.
+    """
+    import keras
+
+    try:
+        return keras.saving.load_model(
+            path, custom_objects={**_older_layers(kind), **objects}, compile=False
+        )
+    except Exception as error:  # Keras raises whatever the layers inside raise
+        failure = error
+    version = _keras_version(path, kind)
+    if version.startswith(("1.", "2.")) and not _is_known(failure):
+        return _read_legacy(path, version, objects, failure)
+    raise _explained(path, failure, f"Keras {keras.__version__}") from failure
+
+
+def _older_layers(kind: str) -> dict[str, Any]:
+    """Layers whose old configurations say something that Keras 3 no longer takes."""
+    if kind != "h5":
+        return {}
+    import keras
+
+    class DepthwiseConv2D(keras.layers.DepthwiseConv2D):  # type: ignore[misc]  # untyped base
+        @classmethod
+        def from_config(cls, config: dict[str, Any]) -> Any:
+            # It was always 1: the base class of Keras 2 wrote it, and no option could set it.
+            config.pop("groups", None)
+            return keras.layers.DepthwiseConv2D.from_config(config)
+
+    return {"DepthwiseConv2D": DepthwiseConv2D}
+
+
+def _keras_version(path: Path, kind: str) -> str:
+    """The version that wrote the file, "" where it does not say."""
+    try:
+        if kind == "keras":
+            with zipfile.ZipFile(path) as archive:
+                return str(json.loads(archive.read("metadata.json")).get("keras_version", ""))
+        import h5py  # type: ignore[import-untyped]  # it has no types
+
+        with h5py.File(path) as file:
+            version = file.attrs.get("keras_version", "")
+        return version.decode() if isinstance(version, bytes) else str(version)
+    except (KeyError, OSError, ValueError):
+        return ""
+
+
+def _read_legacy(path: Path, version: str, objects: Mapping[str, Any], failure: Exception) -> Any:
+    if importlib.util.find_spec("tf_keras") is None:
+        raise ModelError(
+            f"{path} was saved by Keras {version} and holds what Keras 3 cannot read.",
+            found=_first_line(failure),
+            cure="pip install 'edgekit-tflite[legacy]' reads it.",
+        ) from failure
+    import tf_keras
+
+    try:
+        return tf_keras.models.load_model(path, custom_objects=dict(objects), compile=False)
+    except Exception as error:
+        raise _explained(path, error, f"tf_keras {tf_keras.__version__}") from error
+
+
+def _is_known(error: Exception) -> bool:
+    """Whether reading the file with another Keras would fail in the same way."""
+    text = str(error)
+    name = _unknown_name(text)
+    return (
+        "Lambda" in text
+        or "No model config" in text
+        or (name is not None and name not in {"Functional", "Sequential", "Model"})
+    )
+
+
+def _explained(path: Path, error: Exception, reader: str) -> ModelError:
+    text = str(error)
+    if "`Lambda` layer" in text or "Python lambda" in text:
+        return ModelError(
+            f"{path} holds a Lambda layer, code inside the file that edgekit does not run.",
+            cure="Save it again with a layer class or a named function in its place, "
+            "and give its module: --custom package.module",
+        )
+    if name := _unknown_name(text):
+        return ModelError(
+            f"{path} uses {name}, which is no part of {reader}.",
+            cure=f"Give the module that defines {name.rpartition('>')[2]}: --custom package.module",
+        )
+    if "No model config" in text:
+        return ModelError(
+            f"{path} holds weights only, no model.",
+            cure="Save the whole model: model.save('model.keras').",
+        )
+    if isinstance(error, OSError):  # HDF5 speaks so of what it cannot find its way in
+        return ModelError(
+            f"{path} is damaged: it ends too early or lost bytes on its way.",
+            found=_first_line(error),
+            cure="Copy or save the model again.",
+        )
+    return ModelError(
+        f"{path} cannot be read by {reader}.",
+        found=_first_line(error),
+        cure="Check that it is whole, and load and save it with the Keras that made it.",
+    )
+
+
+def _unknown_name(text: str) -> str | None:
+    match = _UNKNOWN.search(text)
+    return match and (match["a"] or match["b"])
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # Keras wraps what happened in what it was doing; the last of these says what happened.
+    told = [line for line in lines if line.startswith("Exception encountered:")]
+    line = (told or lines or [type(error).__name__])[-1 if told else 0]
+    return line.removeprefix("Exception encountered:").strip()[:200]

@@ -1,0 +1,159 @@
+"""Tell what a file is before anyone opens it, and open it."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from edgekit.errors import ModelError
+from edgekit.files import sha256_of
+from edgekit.records import Source
+from edgekit.sources.custom import import_custom
+from edgekit.sources.interface import Example, Interface
+from edgekit.sources.loaded import Loaded
+
+Kind = Literal["keras", "h5", "saved_model"]
+
+_ACCEPTED = "Give a .keras, .h5 or .tflite file, or a SavedModel folder."
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_ZIP = b"PK\x03\x04"
+
+
+def load(path: Path, *, custom: Sequence[str] = (), example: Example | None = None) -> Loaded:
+    """Read a model file or folder.
+
+    Args:
+        path: A `.keras` or `.h5` file, or a SavedModel folder.
+        custom: Importable modules that define the model's own layers and functions.
+        example: Input name -> shape of a batch; fills dimensions the model leaves open.
+
+    Raises:
+        ModelError: It is not there, not a model, damaged, or needs what is not here.
+    """
+    kind = kind_of(path)
+    objects = import_custom(custom)
+    if kind == "saved_model":
+        from edgekit.sources.saved_model import read_saved_model
+
+        model, interface = read_saved_model(path, example)
+    else:
+        from edgekit.sources.interface import interface_of
+        from edgekit.sources.keras_file import read_keras
+
+        model = read_keras(path, kind, objects)
+        interface = interface_of(model, path.name, example)
+    return _loaded(path, kind, sha256_of(path), model, interface)
+
+
+def adopt(model: Any, *, example: Example | None = None) -> Loaded:
+    """Take a live Keras model; its digest is that of its configuration and weights.
+
+    Raises:
+        ModelError: It is no Keras model, or its input shapes are unknown.
+    """
+    from edgekit.sources.interface import interface_of
+
+    if not hasattr(model, "count_params"):
+        raise ModelError(
+            "The source is neither a path nor a Keras model.",
+            found=f"It is a {type(model).__name__}.",
+            cure="Give a keras.Model, or the path of a saved one.",
+        )
+    interface = interface_of(model, model.name, example)
+    digest = hashlib.sha256()
+    for weight in model.weights:
+        digest.update(weight.numpy().tobytes())
+    digest.update(repr([(layer.name, type(layer).__name__) for layer in model.layers]).encode())
+    return _loaded(Path(model.name), "keras", digest.hexdigest(), model, interface)
+
+
+def kind_of(path: Path) -> Kind:
+    """Look at the first bytes of a file, or into a folder.
+
+    Raises:
+        ModelError: It is no model that can be read, or a damaged one.
+    """
+    if not path.exists():
+        raise ModelError(f"{path} does not exist.", cure=_ACCEPTED)
+    try:
+        if path.is_dir():
+            return _folder_kind(path)
+        with path.open("rb") as stream:
+            start = stream.read(8)
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}.") from error
+    if start.startswith(_ZIP):
+        _check_zip(path)
+        return _agreeing(path, "keras", (".keras",))
+    if start == _HDF5:
+        return _agreeing(path, "h5", (".h5", ".hdf5"))
+    what = "It is empty." if not start else f"It begins with {start!r}."
+    raise ModelError(f"{path} is no Keras model.", found=what, cure=_ACCEPTED)
+
+
+def _folder_kind(path: Path) -> Kind:
+    if (path / "saved_model.pb").is_file():
+        return "saved_model"
+    names = sorted(p.name for p in path.iterdir())
+    listing = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    raise ModelError(
+        f"{path} is a folder, but no SavedModel.",
+        found=f"It holds {listing or 'nothing'}; saved_model.pb is missing.",
+        cure=_ACCEPTED,
+    )
+
+
+def _check_zip(path: Path) -> None:
+    damaged = None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = set(archive.namelist())
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:
+        raise ModelError(
+            f"{path} is damaged: it ends too early or lost bytes on its way.",
+            found=f"zip: {error}",
+            cure="Copy or save the model again.",
+        ) from error
+    if damaged:
+        raise ModelError(
+            f"{path} is damaged.",
+            found=f"{damaged} in it does not match its checksum.",
+            cure="Copy or save the model again.",
+        )
+    if "config.json" not in names:
+        raise ModelError(
+            f"{path} is a zip archive, but no Keras model.",
+            found=f"It holds {', '.join(sorted(names)[:5]) or 'nothing'}; config.json is missing.",
+            cure=_ACCEPTED,
+        )
+
+
+def _agreeing(path: Path, kind: Kind, suffixes: tuple[str, ...]) -> Kind:
+    # Keras chooses its reader by the suffix alone.
+    if path.suffix in suffixes:
+        return kind
+    raise ModelError(
+        f"{path} is named like another kind of file.",
+        found=f"It is a Keras model of the {suffixes[0]} format.",
+        cure=f"Rename it to {path.stem}{suffixes[0]}.",
+    )
+
+
+def _loaded(path: Path, kind: Kind, sha256: str, model: Any, interface: Interface) -> Loaded:
+    return Loaded(
+        source=Source(
+            name=path.stem,
+            path=path,
+            kind=kind,
+            sha256=sha256,
+            inputs=interface.inputs,
+            outputs=interface.outputs,
+            parameters=interface.parameters,
+        ),
+        model=model,
+        call=interface.call,
+    )

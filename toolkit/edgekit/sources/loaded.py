@@ -1,0 +1,25 @@
+"""A model in memory, whatever it came from, as a function from tensors to tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from edgekit.records import Source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """A model that can be called.
+
+    Attributes:
+        source: What it is, with batch 1 in all shapes.
+        model: The Keras model, or the object a SavedModel was restored to.
+        call: Tensors in the order of `source.inputs` -> tensors in that of `source.outputs`,
+            for inference.
+    """
+
+    source: Source
+    model: Any
+    call: Callable[[Sequence[Any]], Sequence[Any]]

@@ -1,0 +1,86 @@
+"""An operator as targets and cost formulas see it: names, shapes, types, constants, options.
+
+It carries no trace of a file format, so that a rule can be read, and tried, by itself.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgekit.records import Array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tensor:
+    """One tensor of a graph.
+
+    Attributes:
+        index: Position among the tensors of its graph.
+        name: Its name.
+        shape: Dimensions.
+        dtype: Type in the schema, in lower case: float32, int8, int4, string.
+        quantized: Whether it carries scales.
+        dynamic: Whether a dimension is known only at run time.
+        variable: Whether it keeps its value from one inference to the next.
+        data: Bytes `[n]` (uint8) where the values are stored in the file, else None.
+    """
+
+    index: int
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    quantized: bool = False
+    dynamic: bool = False
+    variable: bool = False
+    data: Array | None = None
+
+    @property
+    def constant(self) -> bool:
+        """Whether the values are known before the model runs."""
+        return self.data is not None
+
+    @property
+    def elements(self) -> int:
+        """Number of values."""
+        return math.prod(self.shape)
+
+    def integers(self) -> tuple[int, ...] | None:
+        """Values of an int32 or int64 constant (axes, paddings, strides), else None."""
+        if self.data is None or self.dtype not in {"int32", "int64"}:
+            return None
+        if len(self.data) != self.elements * np.dtype(self.dtype).itemsize:
+            return None
+        return tuple(np.asarray(self.data).view(self.dtype).tolist())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One operator of a graph.
+
+    Attributes:
+        index: Position in execution order, counted through all graphs of the file.
+        name: Operator name in the schema, or the custom operator's own.
+        graph: Which graph of the file it belongs to; 0 is the one that is called.
+        inputs: In the schema's order; None where an optional input is missing.
+        outputs: Likewise.
+        options: The operator's options, an object with the schema's field names, or None.
+    """
+
+    index: int
+    name: str
+    graph: int = 0
+    inputs: tuple[Tensor | None, ...] = ()
+    outputs: tuple[Tensor, ...] = ()
+    options: Any = None
+
+    def input(self, position: int) -> Tensor | None:
+        """Input at `position`, or None where there is none."""
+        return self.inputs[position] if position < len(self.inputs) else None
+
+    def option(self, name: str, default: Any) -> Any:
+        """An option by its name in the schema, or its default where the file says nothing."""
+        return getattr(self.options, name, default)

@@ -1,0 +1,260 @@
+"""Read a `.tflite` file into objects, find one's way in them, write them back.
+
+The objects are those of the schema (`ai_edge_litert.schema_py_generated`): `ModelT`, `SubGraphT`,
+`TensorT`, `OperatorT`. `read` guarantees more than the schema does: see there.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import flatbuffers
+import numpy as np
+
+from edgekit.errors import ModelError
+from edgekit.records import Array
+from edgekit.tflite.verify import verify
+
+if TYPE_CHECKING:
+    from ai_edge_litert.schema_py_generated import ModelT, OperatorT, SubGraphT, TensorT
+
+# TensorType code -> numpy name, for the types that numpy has.
+DTYPES: Final[dict[int, str]] = {
+    0: "float32",
+    1: "float16",
+    2: "int32",
+    3: "uint8",
+    4: "int64",
+    6: "bool",
+    7: "int16",
+    8: "complex64",
+    9: "int8",
+    10: "float64",
+    11: "complex128",
+    12: "uint64",
+    15: "uint32",
+    16: "uint16",
+}
+FLOAT32: Final = 0
+FLOAT16: Final = 1
+INT32: Final = 2
+INT8: Final = 9
+INT4: Final = 17
+
+
+def read(source: Path | bytes) -> ModelT:
+    """Read a model.
+
+    In what is returned, lists of tensors, operators, inputs and outputs are never None, indices
+    of tensors, buffers, operator codes and subgraphs are in range, names are `str`, shapes are
+    int32 arrays, and buffers are read-only uint8 arrays or None.
+
+    Args:
+        source: A file or its content.
+
+    Raises:
+        ModelError: It cannot be read, is no TFLite file, or a damaged one.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    if isinstance(source, bytes):
+        name, data = "The model", source
+    else:
+        name = str(source)
+        try:
+            data = source.read_bytes()
+        except OSError as error:
+            raise ModelError(
+                f"Cannot read {source}: {error.strerror}.", cure="Give an existing .tflite file."
+            ) from error
+    verify(data, name)
+    try:
+        model = schema.ModelT.InitFromPackedBuf(data)
+        _complete(model)
+    except Exception as error:  # the reader raises whatever struct and numpy raise
+        raise ModelError(
+            f"{name} is damaged: its content does not hold together.",
+            found=str(error),
+            cure="Copy or convert it again.",
+        ) from error
+    return model
+
+
+def write(model: ModelT) -> bytes:
+    """Serialize a model; every buffer starts on a 16-byte boundary, as the schema demands."""
+    size = sum(len(b.data) for b in model.buffers if b.data is not None)
+    builder = _AlignedBuilder(size + size // 64 + 65536)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
+
+
+def clone(model: ModelT) -> ModelT:
+    """Copy a model, so that a pass can change it; the buffers' arrays stay shared."""
+    shared = {
+        id(buffer.data): buffer.data for buffer in model.buffers if buffer.data is not None
+    }
+    duplicate: ModelT = copy.deepcopy(model, memo=dict(shared))
+    return duplicate
+
+
+def operator_name(model: ModelT, op: OperatorT) -> str:
+    """Name of an operator in the schema, e.g. CONV_2D, or that of a custom operator."""
+    code = model.operatorCodes[op.opcodeIndex]
+    builtin = builtin_code(code)
+    if builtin == _builtin_operators()["CUSTOM"]:
+        return as_text(code.customCode) or "CUSTOM"
+    return _builtin_names().get(builtin, f"BUILTIN_{builtin}")
+
+
+def builtin_code(code: Any) -> int:
+    """The operator number; files older than schema 3a hold it in the deprecated 8-bit field."""
+    return int(max(code.builtinCode, code.deprecatedBuiltinCode))
+
+
+def operator_code(model: ModelT, name: str, version: int) -> int:
+    """Index of the operator code for `name` at `version`, appended to `model` where missing."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    builtin = _builtin_operators()[name]
+    for index, code in enumerate(model.operatorCodes):
+        if builtin_code(code) == builtin and code.version == version and not code.customCode:
+            return index
+    # The old field saturates at 127, which means "look at the new one".
+    model.operatorCodes.append(
+        schema.OperatorCodeT(
+            deprecatedBuiltinCode=min(builtin, 127), builtinCode=builtin, version=version
+        )
+    )
+    return len(model.operatorCodes) - 1
+
+
+def operators(model: ModelT) -> Iterator[tuple[SubGraphT, OperatorT, str]]:
+    """Walk through `(subgraph, operator, operator name)` in execution order."""
+    for subgraph in model.subgraphs:
+        for op in subgraph.operators:
+            yield subgraph, op, operator_name(model, op)
+
+
+def is_constant(model: ModelT, tensor: TensorT) -> bool:
+    """Whether the tensor's values are stored in the file."""
+    data = model.buffers[tensor.buffer].data
+    return data is not None and len(data) > 0
+
+
+def constant(model: ModelT, tensor: TensorT) -> Array:
+    """Values of a constant tensor, in its shape; read-only.
+
+    Raises:
+        ModelError: The type has no numpy counterpart, or the buffer has another size.
+    """
+    data = model.buffers[tensor.buffer].data
+    dtype = DTYPES.get(tensor.type)
+    if dtype is None or data is None:
+        raise ModelError(f"Tensor {tensor.name} holds no values numpy can show.")
+    expected = int(np.prod(tensor.shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+    if len(data) != expected or tensor.sparsity is not None:
+        raise ModelError(
+            f"Tensor {tensor.name} does not hold what its shape {tuple(tensor.shape)} says.",
+            found=f"{len(data)} bytes instead of {expected}",
+            cure="Convert the model again, without sparse storage.",
+        )
+    values: Array = np.asarray(data).view(dtype).reshape(tensor.shape)
+    return values
+
+
+def quantized(tensor: TensorT) -> bool:
+    """Whether the tensor carries a quantization scale."""
+    parameters = tensor.quantization
+    return parameters is not None and parameters.scale is not None and len(parameters.scale) > 0
+
+
+def as_text(name: bytes | str | None) -> str:
+    """A name as text; the schema's reader gives bytes."""
+    if isinstance(name, bytes):
+        return name.decode("utf-8", errors="backslashreplace")
+    return name or ""
+
+
+class _AlignedBuilder(flatbuffers.Builder):  # type: ignore[misc]  # untyped base
+    """A builder that honours `force_align: 16` of the schema's byte vectors, which Python's loses.
+
+    Alignment counts from the end of the file, whose length `Finish` makes a multiple of it.
+    """
+
+    def CreateNumpyVector(self, x: Array) -> int:  # noqa: N802  flatbuffers' name
+        if x.dtype != np.uint8:
+            return int(super().CreateNumpyVector(x))
+        self.StartVector(1, x.size, 16)
+        start = self.head - x.size
+        self.head = start
+        self.Bytes[start : start + x.size] = memoryview(np.ascontiguousarray(x).reshape(-1))
+        self.vectorNumElems = x.size
+        return int(self.EndVector())
+
+
+def _complete(model: ModelT) -> None:
+    """Fill what the schema leaves out and check every index; raises IndexError or ValueError."""
+    model.operatorCodes = model.operatorCodes or []
+    model.subgraphs = model.subgraphs or []
+    model.buffers = model.buffers or []
+    model.signatureDefs = model.signatureDefs or []
+    model.metadata = model.metadata or []
+    if not model.subgraphs:
+        raise ValueError("it holds no graph")
+    for buffer in model.buffers:
+        if buffer.offset > 1:
+            raise ValueError("its weights are stored outside the flatbuffer (a file over 2 GB)")
+    for subgraph in model.subgraphs:
+        subgraph.name = as_text(subgraph.name)
+        subgraph.tensors = subgraph.tensors or []
+        subgraph.operators = subgraph.operators or []
+        for tensor in subgraph.tensors:
+            tensor.name = as_text(tensor.name)
+            tensor.shape = _indices(tensor.shape)
+            _check(tensor.shape, 1 << 31, f"a dimension of tensor {tensor.name}")
+            _check([tensor.buffer], len(model.buffers), f"the buffer of tensor {tensor.name}")
+        count = len(subgraph.tensors)
+        for owner in (subgraph, *subgraph.operators):
+            owner.inputs = _indices(owner.inputs)
+            owner.outputs = _indices(owner.outputs)
+        _check([*subgraph.inputs, *subgraph.outputs], count, "an input or output of the graph")
+        for op in subgraph.operators:
+            _check([op.opcodeIndex], len(model.operatorCodes), "an operator's code")
+            # -1 stands for an optional input that is not there.
+            _check([i for i in op.inputs if i != -1], count, "an operator's input")
+            _check([i for i in op.outputs if i != -1], count, "an operator's output")
+    for signature in model.signatureDefs:
+        signature.signatureKey = as_text(signature.signatureKey)
+        signature.inputs = signature.inputs or []
+        signature.outputs = signature.outputs or []
+        _check([signature.subgraphIndex], len(model.subgraphs), "a signature's graph")
+        count = len(model.subgraphs[signature.subgraphIndex].tensors)
+        for entry in (*signature.inputs, *signature.outputs):
+            entry.name = as_text(entry.name)
+            _check([entry.tensorIndex], count, f"the tensor of signature entry {entry.name}")
+
+
+def _indices(values: Any) -> Array:
+    return np.zeros(0, np.int32) if values is None else np.asarray(values, np.int32)
+
+
+def _check(indices: Any, end: int, what: str) -> None:
+    for index in indices:
+        if not 0 <= index < end:
+            raise IndexError(f"{what} is {index}, beyond the {end} there are")
+
+
+@cache
+def _builtin_operators() -> dict[str, int]:
+    from ai_edge_litert.schema_py_generated import BuiltinOperator
+
+    return {k: v for k, v in vars(BuiltinOperator).items() if not k.startswith("_")}
+
+
+@cache
+def _builtin_names() -> dict[int, str]:
+    return {code: name for name, code in _builtin_operators().items()}

@@ -1,0 +1,132 @@
+"""What is inside a `.tflite` file: operators, bytes, multiply-accumulates, fit on targets."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from edgekit.records import Inspection, Operator, TargetFit
+from edgekit.targets import fit
+from edgekit.targets.node import Node, Tensor
+from edgekit.tflite.graph import read
+from edgekit.tflite.macs import macs
+from edgekit.tflite.naming import name_layers
+from edgekit.tflite.nodes import nodes
+from edgekit.tflite.signature import signature
+from edgekit.tflite.storage import Storage, measure
+
+# Types of shapes, axes and table keys, unless scales say that they are biases.
+_INDEX_TYPES: Final = frozenset(
+    {"bool", "int32", "int64", "resource", "string", "uint32", "uint64", "variant"}
+)
+# Float16 and sparse weights reach the operator that computes with them through one of these.
+_UNPACKING: Final = frozenset({"DEQUANTIZE", "DENSIFY"})
+
+
+def inspect(path: Path, *, targets: Sequence[str] = ("coral",)) -> Inspection:
+    """Look into a model; neither TensorFlow nor an interpreter is loaded.
+
+    The operators of all graphs of the file are listed, those of loop bodies and conditions after
+    the main graph; each counts once.
+
+    Args:
+        path: A `.tflite` file.
+        targets: Names of the targets to check the operators against.
+
+    Raises:
+        ModelError: The file cannot be read, is no TFLite file, or a damaged one.
+        UsageError: There is no such target.
+    """
+    model = read(path)
+    size_bytes = path.stat().st_size
+    operators = nodes(model)
+    storage = measure(model)
+    owned = _first_users(operators, storage)
+    fits = {name: fit(name, operators) for name in targets}
+    inputs, outputs = signature(model)
+    ops = tuple(
+        _operator(
+            node,
+            layer,
+            storage,
+            owned[node.index],
+            {target: answers[node.index] for target, answers in fits.items()},
+        )
+        for node, layer in zip(operators, name_layers(operators), strict=True)
+    )
+    constants = [(tensor, node.graph) for node in operators for tensor in owned[node.index]]
+    # In a damaged file vectors may overlap; the parts still add up to the whole.
+    weight_bytes = min(storage.weight_bytes, size_bytes)
+    quantization_bytes = min(storage.quantization_bytes, size_bytes - weight_bytes)
+    return Inspection(
+        path=path,
+        size_bytes=size_bytes,
+        inputs=inputs,
+        outputs=outputs,
+        ops=ops,
+        bytes={
+            "weights": weight_bytes,
+            "quantization": quantization_bytes,
+            "graph": size_bytes - weight_bytes - quantization_bytes,
+        },
+        weight_dtypes=_by_dtype(constants, storage),
+        macs=sum(op.macs or 0 for op in ops),
+        parameters=sum(tensor.elements for tensor, _ in constants if _computes(tensor)),
+    )
+
+
+def _operator(
+    node: Node,
+    layer: str,
+    storage: Storage,
+    constants: Sequence[Tensor],
+    targets: Mapping[str, TargetFit],
+) -> Operator:
+    return Operator(
+        index=node.index,
+        name=node.name,
+        layer=layer,
+        outputs=tuple(tensor.name for tensor in node.outputs),
+        dtype=node.outputs[0].dtype if node.outputs else "none",
+        bytes=sum(storage.weights[node.graph, tensor.index][1] for tensor in constants),
+        macs=macs(node),
+        targets=targets,
+    )
+
+
+def _first_users(operators: Sequence[Node], storage: Storage) -> list[list[Tensor]]:
+    """For each operator the constants it is the first to compute with, each buffer once."""
+    unpacked: dict[tuple[int, int], Tensor] = {}
+    seen: set[tuple[int, int]] = set()
+    owned: list[list[Tensor]] = []
+    for node in operators:
+        constants: list[Tensor] = []
+        for tensor in node.inputs:
+            if tensor is None:
+                continue
+            origin = unpacked.get((node.graph, tensor.index), tensor)
+            place = storage.weights.get((node.graph, origin.index))
+            if place is None:
+                continue
+            if node.name in _UNPACKING:
+                unpacked.update({(node.graph, output.index): origin for output in node.outputs})
+            elif place not in seen:
+                seen.add(place)
+                constants.append(origin)
+        owned.append(constants)
+    return owned
+
+
+def _by_dtype(constants: Sequence[tuple[Tensor, int]], storage: Storage) -> dict[str, int]:
+    """Storage type -> bytes, the largest first."""
+    sizes: Counter[str] = Counter()
+    for tensor, graph in constants:
+        sizes[tensor.dtype] += storage.weights[graph, tensor.index][1]
+    return dict(sizes.most_common())
+
+
+def _computes(tensor: Tensor) -> bool:
+    """Whether a constant is computed with, rather than being a shape or an axis."""
+    return tensor.quantized or tensor.dtype not in _INDEX_TYPES

@@ -1,0 +1,58 @@
+"""Does a file load and run? Tried in a child process, since a bad file can kill the one it is in."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from edgekit.errors import ModelError
+from edgekit.isolate import ChildDiedError, isolated
+
+
+def check_loads(source: Path | bytes) -> None:
+    """Allocate a model and invoke it once on zeros, in a forked child.
+
+    Raises:
+        ModelError: LiteRT refuses it, or dies of it.
+    """
+    name = str(source) if isinstance(source, Path) else "The model"
+
+    def try_once() -> str | None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        silence_stderr()
+        try:
+            if isinstance(source, Path):
+                interpreter = Interpreter(model_path=str(source), num_threads=1)
+            else:
+                interpreter = Interpreter(model_content=source, num_threads=1)
+            interpreter.allocate_tensors()
+            for spec in interpreter.get_input_details():
+                interpreter.set_tensor(spec["index"], np.zeros(spec["shape"], spec["dtype"]))
+            interpreter.invoke()
+        except Exception as error:  # pybind raises ValueError, RuntimeError and more
+            return str(error)
+        return None
+
+    try:
+        refusal = isolated(try_once)
+    except ChildDiedError as error:
+        refusal = f"the process died ({error.reason})"
+    if refusal is not None:
+        raise ModelError(
+            f"{name} does not run in LiteRT.",
+            found=" ".join(refusal.split())[:300],
+            cure="It may be damaged, or need a delegate or an operator that this runtime lacks.",
+        )
+
+
+def silence_stderr() -> None:
+    """Send the native runtime's chatter nowhere; for child processes, which cannot undo it.
+
+    What matters of it comes back as an exception.
+    """
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)

@@ -1,0 +1,90 @@
+"""Multiply-accumulates, from shapes alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Final
+
+from edgekit.targets.node import Node
+
+
+def macs(node: Node) -> int | None:
+    """Multiply-accumulates of one run of an operator; None where it has no formula.
+
+    Bias, activation and padding are not counted, as in the MobileNet papers' "Mult-Adds"
+    (arXiv 1704.04861, section 3.1), except that windows over the padding count in full.
+    """
+    formula = _FORMULAS.get(node.name)
+    try:
+        return formula(node) if formula else None
+    except (IndexError, _MissingError):  # a damaged file's operator without its inputs
+        return None
+
+
+class _MissingError(Exception):
+    """The operator lacks an input its formula needs."""
+
+
+def _shape(node: Node, position: int) -> tuple[int, ...]:
+    tensor = node.input(position)
+    if tensor is None:
+        raise _MissingError
+    return tensor.shape
+
+
+def _convolution(node: Node) -> int:
+    """Filter `[out, height, width, in]`; `in` is per group."""
+    return node.outputs[0].elements * math.prod(_shape(node, 1)[1:])
+
+
+def _depthwise(node: Node) -> int:
+    """Filter `[1, height, width, out]`."""
+    return node.outputs[0].elements * math.prod(_shape(node, 1)[1:3])
+
+
+def _convolution_3d(node: Node) -> int:
+    """Filter `[depth, height, width, in, out]`."""
+    return node.outputs[0].elements * math.prod(_shape(node, 1)[:4])
+
+
+def _transposed(node: Node) -> int:
+    """Filter `[out, height, width, in]` is laid over every input position; input 2 is the data."""
+    return math.prod(_shape(node, 2)) * math.prod(_shape(node, 1)[:3])
+
+
+def _dense(node: Node) -> int:
+    """Weights `[out, in]`."""
+    return node.outputs[0].elements * _shape(node, 1)[-1]
+
+
+def _matrix_product(node: Node) -> int:
+    """Left side `[..., rows, inner]`, or `[..., inner, rows]` where `adjX` says so."""
+    return node.outputs[0].elements * _shape(node, 0)[-2 if node.option("adjX", False) else -1]
+
+
+def _recurrent(node: Node) -> int:
+    """Every weight matrix is used once for every step; states are matrices too, but variable."""
+    steps = math.prod(_shape(node, 0)[:-1])
+    return steps * sum(
+        tensor.elements
+        for tensor in node.inputs[1:]
+        if tensor is not None and len(tensor.shape) == 2 and not tensor.variable
+    )
+
+
+_FORMULAS: Final[dict[str, Callable[[Node], int]]] = {
+    "BATCH_MATMUL": _matrix_product,
+    "BIDIRECTIONAL_SEQUENCE_LSTM": _recurrent,
+    "BIDIRECTIONAL_SEQUENCE_RNN": _recurrent,
+    "CONV_2D": _convolution,
+    "CONV_3D": _convolution_3d,
+    "DEPTHWISE_CONV_2D": _depthwise,
+    "FULLY_CONNECTED": _dense,
+    "LSTM": _recurrent,
+    "RNN": _recurrent,
+    "SVDF": _recurrent,
+    "TRANSPOSE_CONV": _transposed,
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": _recurrent,
+    "UNIDIRECTIONAL_SEQUENCE_RNN": _recurrent,
+}

@@ -1,0 +1,109 @@
+"""One readable layer name for every operator, as far as the tensors' names tell.
+
+A converter joins the paths of all operations it fused, `;` between them, e.g.
+`cnn_1/relu_1/Relu;cnn_1/bn_1/batchnorm/add_1;cnn_1/conv_1/convolution`, throws in those that happen
+to share a constant, and appends a digit where a name would repeat. A path is
+`model/.../layer/operation`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from edgekit.targets.node import Node
+
+# Names converters give to tensors that belong to no layer, with or without a number behind.
+_NAMELESS: Final = re.compile(
+    r"(StatefulPartitionedCall|PartitionedCall|Identity|(arith|std)\.constant|serving_default_|tfl\.)"
+)
+# Scopes inside a layer: from there on a path says how the layer computes, no longer its name.
+_INSIDE: Final = re.compile(
+    r"/(BatchNorm(_Fold)?(/.*)?|batchnorm(_\d+)?/.*|(weights|act)_quant/.*|resize/Resize\w*"
+    r"|(convolution|Conv1D)/(ExpandDims|Squeeze)\w*|Tensordot/.*|separable_conv2d/depthwise\d*"
+    r"|(BiasAdd|MatMul|Conv2D|convolution)/(conv|ReadVariableOp)\w*|\w+_cell(_\d+)?/.*)$"
+)
+# Operations that carry a layer's weights: among several fused layers, theirs gives the name.
+_WEIGHTED: Final = re.compile(
+    r"/(convolution|conv2d_transpose|separable_conv2d|Conv\dD|depthwise|MatMul|conv|weights)"
+    r"(_Fold|_bias)?\d*$|/(weights_quant|Tensordot)/"
+)
+_WITH_WEIGHTS: Final = frozenset(
+    {"CONV_2D", "CONV_3D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"}
+)
+_CALL_NUMBER: Final = re.compile(r"_\d+$")
+_OUTPUT_NUMBER: Final = re.compile(r":\d+$")
+
+
+def name_layers(nodes: Sequence[Node]) -> tuple[str, ...]:
+    """Name the layer of every operator; one without a name of its own takes its producer's.
+
+    Model scopes that all layers share are left out, and so is the number that Keras 3 appends to
+    every scope when a model is traced once more (layer `conv` appears as `model_1/conv_1`).
+
+    Args:
+        nodes: All operators of a model, in execution order.
+    """
+    paths: list[str] = []
+    producers: dict[tuple[int, int], int] = {}
+    for position, node in enumerate(nodes):
+        upstream = (
+            paths[producers[node.graph, tensor.index]]
+            for tensor in node.inputs
+            if tensor is not None and (node.graph, tensor.index) in producers
+        )
+        paths.append(_path(node) or next(upstream, "") or _input_name(node))
+        producers.update({(node.graph, tensor.index): position for tensor in node.outputs})
+    return _without_shared_scopes([path.split("/") for path in paths])
+
+
+def _path(node: Node) -> str:
+    """Path of the layer of one operator, or nothing."""
+    fused = [piece for tensor in node.outputs for piece in _pieces(tensor.name)]
+    weights = node.input(1) if node.name in _WITH_WEIGHTS else None
+    if weights is not None:
+        pieces = (*_pieces(weights.name), *fused)
+        weighted = [piece for piece in pieces if _WEIGHTED.search(piece)]
+        fused = [*weighted, *fused, *pieces]
+    return _layer(fused[0]) if fused else ""
+
+
+def _pieces(name: str) -> list[str]:
+    """The paths joined in a tensor name, without the parts that mean nothing."""
+    paths = ("/".join(p for p in x.split("/") if not _NAMELESS.match(p)) for x in name.split(";"))
+    return [path for path in paths if path]
+
+
+def _layer(path: str) -> str:
+    inside = _INSIDE.sub("", path)
+    if inside != path:
+        return inside
+    return path.rpartition("/")[0] or _OUTPUT_NUMBER.sub("", path)
+
+
+def _input_name(node: Node) -> str:
+    """For what happens to a model's input before any layer."""
+    tensor = node.input(0)
+    name = tensor.name.removeprefix("serving_default_") if tensor is not None else ""
+    if not name or _NAMELESS.match(name):
+        return node.name.lower()
+    return _OUTPUT_NUMBER.sub("", name)
+
+
+def _without_shared_scopes(paths: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """Cut the scopes all layers share and, where the last of them is numbered, Keras's numbers."""
+    scoped = [path for path in paths if len(path) > 1]
+    shared = 0
+    while scoped and all(len(p) > shared + 1 and p[shared] == scoped[0][shared] for p in scoped):
+        shared += 1
+    names = ["/".join(path[shared:]) if len(path) > 1 else path[0] for path in paths]
+    if not shared or not _CALL_NUMBER.search(scoped[0][shared - 1]):
+        return tuple(names)
+    layers = {"/".join(path[shared:]) for path in scoped}
+    plain = {layer: _CALL_NUMBER.sub("", layer) for layer in layers}
+    if any(before == after for before, after in plain.items()):
+        return tuple(names)
+    if len(set(plain.values())) < len(plain):
+        return tuple(names)
+    return tuple(plain.get(name, name) for name in names)

@@ -1,0 +1,57 @@
+"""A model's operators as plain values."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+from edgekit.targets.node import Node, Tensor
+from edgekit.tflite.graph import is_constant, operator_name, quantized
+
+if TYPE_CHECKING:
+    from ai_edge_litert.schema_py_generated import ModelT, SubGraphT, TensorT
+
+
+def nodes(model: ModelT) -> tuple[Node, ...]:
+    """All operators of a model, graph after graph, in execution order."""
+    found: list[Node] = []
+    for number, graph in enumerate(model.subgraphs):
+        tensors = graph_tensors(model, graph)
+        for op in graph.operators:
+            found.append(
+                Node(
+                    index=len(found),
+                    name=operator_name(model, op),
+                    graph=number,
+                    inputs=tuple(tensors[i] if i >= 0 else None for i in op.inputs),
+                    outputs=tuple(tensors[i] for i in op.outputs if i >= 0),
+                    options=op.builtinOptions or op.builtinOptions2,
+                )
+            )
+    return tuple(found)
+
+
+def graph_tensors(model: ModelT, graph: SubGraphT) -> tuple[Tensor, ...]:
+    """All tensors of one graph."""
+    return tuple(_tensor(model, index, tensor) for index, tensor in enumerate(graph.tensors))
+
+
+def _tensor(model: ModelT, index: int, tensor: TensorT) -> Tensor:
+    signature = tensor.shapeSignature
+    return Tensor(
+        index=index,
+        name=tensor.name,
+        shape=tuple(tensor.shape.tolist()),
+        dtype=_type_names().get(tensor.type, f"type {tensor.type}"),
+        quantized=quantized(tensor) or getattr(tensor.quantization, "details", None) is not None,
+        dynamic=signature is not None and any(size < 0 for size in signature),
+        variable=bool(tensor.isVariable),
+        data=model.buffers[tensor.buffer].data if is_constant(model, tensor) else None,
+    )
+
+
+@cache
+def _type_names() -> dict[int, str]:
+    from ai_edge_litert.schema_py_generated import TensorType
+
+    return {v: k.lower() for k, v in vars(TensorType).items() if not k.startswith("_")}

@@ -1,0 +1,84 @@
+"""Activation ranges: where they are read from, and where the quantizer looks for them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgekit.records import Ranges
+from edgekit.tflite.graph import FLOAT32, is_constant, read, write
+
+if TYPE_CHECKING:
+    from ai_edge_litert.schema_py_generated import ModelT
+
+# A range of no width has no scale; this much is below what any code of a real range could tell.
+_NARROWEST = 1e-6
+
+
+def activations(model: ModelT) -> list[int]:
+    """Indices of the float tensors of the first graph that an inference computes, inputs first."""
+    graph = model.subgraphs[0]
+    produced = [i for op in graph.operators for i in op.outputs if i >= 0]
+    return list(
+        dict.fromkeys(
+            int(i)
+            for i in (*graph.inputs, *produced)
+            if graph.tensors[i].type == FLOAT32
+            and not graph.tensors[i].isVariable
+            and not is_constant(model, graph.tensors[i])
+        )
+    )
+
+
+def with_all_outputs(data: bytes) -> bytes:
+    """Make every computed float activation an output, after the outputs there are.
+
+    The runtime then keeps each of them until the inference is over, fused delegates included.
+    """
+    model = read(data)
+    graph = model.subgraphs[0]
+    known = {*graph.inputs.tolist(), *graph.outputs.tolist()}
+    added = [i for i in activations(model) if i not in known]
+    graph.outputs = np.concatenate([graph.outputs, np.asarray(added, np.int32)])
+    model.signatureDefs = []
+    return write(model)
+
+
+def with_ranges(data: bytes, ranges: Ranges, *, symmetric: bool) -> bytes:
+    """Write ranges into the activations' quantization, where TensorFlow's quantizer reads them.
+
+    Args:
+        data: A float model.
+        ranges: By tensor name; tensors it does not name stay without a range.
+        symmetric: Widen each range to equal ends, as the int16 kernels need (zero point 0).
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = read(data)
+    graph = model.subgraphs[0]
+    for index in activations(model):
+        tensor = graph.tensors[index]
+        if tensor.name not in ranges.low:
+            continue
+        low, high = ranges.low[tensor.name], ranges.high[tensor.name]
+        high = max(high, low + _NARROWEST)
+        if symmetric:
+            high = _int16_limit(max(abs(low), abs(high)))
+            low = -high
+        tensor.quantization = schema.QuantizationParametersT(
+            min=np.array([low], np.float32), max=np.array([high], np.float32)
+        )
+    return write(model)
+
+
+def _int16_limit(limit: float) -> float:
+    """The smallest limit from `limit` up for which TensorFlow's quantizer finds zero point 0.
+
+    It spreads `[-limit, limit]` over 65535 steps, so that the zero point falls on -0.5, between 0
+    and -1, which the kernels refuse; how the step was rounded to float32 decides.
+    """
+    value = np.float32(limit)
+    while -32768 + float(value) / float(np.float32(2 * float(value) / 65535)) <= -0.5:
+        value = np.nextafter(value, np.float32(np.inf))
+    return float(value)

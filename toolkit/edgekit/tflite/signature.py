@@ -1,0 +1,135 @@
+"""Inputs and outputs by the names the user knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgekit.errors import ModelError
+from edgekit.files import sha256_of
+from edgekit.records import Source, TensorSpec
+from edgekit.tflite.graph import (
+    DTYPES,
+    FLOAT16,
+    INT4,
+    is_constant,
+    operators,
+    quantized,
+    read,
+    write,
+)
+
+if TYPE_CHECKING:
+    from ai_edge_litert.schema_py_generated import ModelT, TensorMapT, TensorT
+
+
+def signature(model: ModelT) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """Inputs and outputs of the first graph, in its order.
+
+    They carry the names of the signature that describes the graph, else the tensors' own names.
+    """
+    graph = model.subgraphs[0]
+    names = signature_names(model)
+    inputs, outputs = (
+        tuple(
+            _spec(names[side].get(int(index)), graph.tensors[index])
+            for index in (graph.inputs, graph.outputs)[side]
+        )
+        for side in (0, 1)
+    )
+    return inputs, outputs
+
+
+def signature_names(model: ModelT) -> tuple[dict[int, str], dict[int, str]]:
+    """Tensor index -> signature name, for the inputs and the outputs of the first graph."""
+    for entry in model.signatureDefs:
+        if entry.subgraphIndex == 0:
+            return (
+                {e.tensorIndex: e.name for e in entry.inputs},
+                {e.tensorIndex: e.name for e in entry.outputs},
+            )
+    return {}, {}
+
+
+def with_signature(data: bytes, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> bytes:
+    """Give a model a `serving_default` signature, in place of any it has.
+
+    Args:
+        data: A model.
+        inputs: Signature name -> tensor name.
+        outputs: Likewise.
+
+    Raises:
+        ModelError: The graph has no such input or output, or one is left without a name.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = read(data)
+    graph = model.subgraphs[0]
+
+    def entries(names: Mapping[str, str], indices: object, side: str) -> list[TensorMapT]:
+        places = {graph.tensors[i].name: int(i) for i in np.asarray(indices)}
+        if set(names.values()) != set(places):
+            raise ModelError(
+                f"The signature's {side} are not those of the graph.",
+                found=f"asked for {sorted(names.values())}, the graph has {sorted(places)}",
+            )
+        # Readers sort by name; the graph's own order is what positional callers see.
+        return [schema.TensorMapT(name=n, tensorIndex=places[t]) for n, t in names.items()]
+
+    model.signatureDefs = [
+        schema.SignatureDefT(
+            inputs=entries(inputs, graph.inputs, "inputs"),
+            outputs=entries(outputs, graph.outputs, "outputs"),
+            signatureKey="serving_default",
+            subgraphIndex=0,
+        )
+    ]
+    return write(model)
+
+
+def load_source(path: Path) -> Source:
+    """Take a float `.tflite` file as the model to start from.
+
+    Raises:
+        ModelError: It cannot be read, or is quantized already.
+    """
+    model = read(path)
+    for graph, _, _ in operators(model):
+        for tensor in graph.tensors:
+            stored = is_constant(model, tensor) and tensor.type in {FLOAT16, INT4}
+            if quantized(tensor) or stored:
+                raise ModelError(
+                    f"{path} is quantized already; edgekit starts from a float model.",
+                    found=f"tensor {tensor.name} is {DTYPES.get(tensor.type, 'int4')}",
+                    cure="Give the float32 .tflite, or the Keras model it came from.",
+                )
+    inputs, outputs = signature(model)
+    return Source(
+        name=path.stem,
+        path=path,
+        kind="tflite",
+        sha256=sha256_of(path),
+        inputs=inputs,
+        outputs=outputs,
+        parameters=sum(
+            int(np.prod(tensor.shape, dtype=np.int64))
+            for graph in model.subgraphs
+            for tensor in graph.tensors
+            if tensor.type == 0 and is_constant(model, tensor)
+        ),
+    )
+
+
+def _spec(name: str | None, tensor: TensorT) -> TensorSpec:
+    one = quantized(tensor) and len(tensor.quantization.scale) == 1
+    return TensorSpec(
+        name=name or tensor.name,
+        shape=tuple(int(n) for n in tensor.shape),
+        dtype=DTYPES.get(tensor.type, f"type {tensor.type}"),
+        scale=float(tensor.quantization.scale[0]) if one else None,
+        zero_point=int(tensor.quantization.zeroPoint[0]) if one else None,
+    )

@@ -1,0 +1,141 @@
+"""Is this a flatbuffer with the shape of a TFLite model? Asked before anything is read from it.
+
+The generated reader trusts offsets and lengths. In a damaged or hostile file they can point
+outside the file, or send thousands of entries to the same big table, which turns a small file into
+gigabytes of objects. This walk follows every table, vector and string that the reader would,
+checks that it lies inside the file, and keeps account of the bytes visited: an honest file visits
+each byte about once.
+
+Layout: https://flatbuffers.dev/internals/ and TFLite's `schema.fbs` (version 3).
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+from edgekit.errors import ModelError
+
+# Table -> field number -> what the field points to: "[Table]" is a vector of tables, a plain
+# number a vector of scalars of that many bytes, "string" a string. Fields that are scalars, and
+# unions (one table of scalars each, which the reader bounds itself), are left out.
+_POINTERS: Final[dict[str, dict[int, str | int]]] = {
+    "Model": {
+        1: "[OperatorCode]",
+        2: "[SubGraph]",
+        3: "string",
+        4: "[Buffer]",
+        5: 4,
+        6: "[Metadata]",
+        7: "[SignatureDef]",
+        8: "[ExternalBufferGroup]",
+        9: "[ExternalBuffer]",
+    },
+    "OperatorCode": {1: "string"},
+    "SubGraph": {0: "[Tensor]", 1: 4, 2: 4, 3: "[Operator]", 4: "string"},
+    "Tensor": {
+        0: 4,
+        3: "string",
+        4: "QuantizationParameters",
+        6: "SparsityParameters",
+        7: 4,
+        9: "[VariantSubType]",
+    },
+    "QuantizationParameters": {0: 4, 1: 4, 2: 4, 3: 8, 5: "union"},
+    "SparsityParameters": {0: 4, 1: 4, 2: "[DimensionMetadata]"},
+    "DimensionMetadata": {3: "union", 5: "union"},
+    "VariantSubType": {0: 4},
+    "Operator": {1: 4, 2: 4, 4: "union", 5: 1, 7: 1, 8: 4, 12: "union"},
+    "Buffer": {0: 1},
+    "Metadata": {0: "string"},
+    "SignatureDef": {0: "[TensorMap]", 1: "[TensorMap]", 2: "string"},
+    "TensorMap": {0: "string"},
+    "ExternalBufferGroup": {0: "string"},
+    "ExternalBuffer": {4: "string"},
+    "union": {},
+}
+_IDENTIFIER: Final = b"TFL3"
+
+
+class _Damage(Exception):  # noqa: N818  it never leaves this module
+    """Where the walk stopped, in words."""
+
+
+def verify(data: bytes, name: str) -> None:
+    """Check that every offset and length of `data` stays inside it.
+
+    Args:
+        data: The file's content.
+        name: What to call it in the error.
+
+    Raises:
+        ModelError: It is no TFLite file, or a damaged one.
+    """
+    if len(data) < 16 or data[4:8] != _IDENTIFIER:
+        raise ModelError(
+            f"{name} is not a TFLite file.",
+            found="It is empty." if not data else f"It starts with {data[:8]!r}.",
+            cure="Give a .tflite file as a converter wrote it.",
+        )
+    try:
+        _Walk(data).table(struct.unpack_from("<I", data)[0], "Model")
+    except (_Damage, struct.error) as error:
+        raise ModelError(
+            f"{name} is damaged: its structure does not hold together.",
+            found=f"{error}; the file has {len(data)} bytes.",
+            cure="Copy or convert it again; it may have been cut short on its way.",
+        ) from error
+
+
+class _Walk:
+    """One pass over a file, with its account of bytes left to visit."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        # Strings and quantization parameters may be shared, nothing else is: eight visits of
+        # every byte is far above any honest file and still linear.
+        self.left = 8 * len(data) + 65536
+
+    def table(self, position: int, kind: str) -> None:
+        """Check the table at `position` and all below it."""
+        self._inside(position, 4, kind)
+        (distance,) = struct.unpack_from("<i", self.data, position)
+        vtable = position - distance
+        self._inside(vtable, 4, f"the field list of {kind}")
+        vtable_size, table_size = struct.unpack_from("<HH", self.data, vtable)
+        self._inside(vtable, vtable_size, f"the field list of {kind}")
+        self._inside(position, table_size, kind)
+        fields = struct.unpack_from(f"<{max(0, vtable_size - 4) // 2}H", self.data, vtable + 4)
+        if any(offset and offset >= table_size for offset in fields):
+            raise _Damage(f"a field of {kind} lies outside its table")
+        for field, target in _POINTERS[kind].items():
+            if field < len(fields) and fields[field]:
+                self._pointer(position + fields[field], target, kind)
+
+    def _pointer(self, position: int, target: str | int, owner: str) -> None:
+        self._inside(position, 4, owner)
+        goal = position + struct.unpack_from("<I", self.data, position)[0]
+        if isinstance(target, int):
+            self._vector(goal, target, owner)
+        elif target == "string":
+            self._vector(goal, 1, owner)
+        elif target.startswith("["):
+            length = self._vector(goal, 4, owner)
+            offsets = struct.unpack_from(f"<{length}I", self.data, goal + 4)
+            for index, offset in enumerate(offsets):
+                self.table(goal + 4 + 4 * index + offset, target[1:-1])
+        else:
+            self.table(goal, target)
+
+    def _vector(self, position: int, item_bytes: int, owner: str) -> int:
+        self._inside(position, 4, f"a list of {owner}")
+        length: int = struct.unpack_from("<I", self.data, position)[0]
+        self._inside(position + 4, length * item_bytes, f"a list of {owner}")
+        return length
+
+    def _inside(self, position: int, size: int, what: str) -> None:
+        if position < 0 or position + size > len(self.data):
+            raise _Damage(f"{what} would lie at byte {position}, {size} bytes long")
+        self.left -= size
+        if self.left < 0:
+            raise _Damage(f"{what} overlaps other parts of the file")

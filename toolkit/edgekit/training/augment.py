@@ -1,0 +1,79 @@
+"""Training inputs, varied: done to the arrays, so that nothing of it is in the saved model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgekit.errors import UsageError
+from edgekit.records import Array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Augmentation:
+    """How training inputs are varied; the default leaves them as they are.
+
+    Attributes:
+        shift: Largest shift along each of the first axes of a sample, in pixels, frames or
+            steps; `(2, 2)` moves an image by up to two pixels each way. Edges are repeated.
+        flip: Whether half of the images are mirrored left to right.
+        noise: Standard deviation of Gaussian noise, in the unit of the inputs.
+    """
+
+    shift: tuple[int, ...] = ()
+    flip: bool = False
+    noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        # TOML has lists only
+        object.__setattr__(self, "shift", tuple(self.shift))
+        if not all(type(step) is int and step >= 0 for step in self.shift):
+            raise UsageError(
+                "augment.shift must be whole numbers from 0.",
+                found=f"Found {list(self.shift)}.",
+                cure="For images: shift = [2, 2].",
+            )
+        if not 0 <= self.noise < float("inf"):
+            raise UsageError(
+                "augment.noise must be a number from 0.", found=f"Found {self.noise!r}."
+            )
+
+    def check(self, sample_shape: tuple[int, ...]) -> None:
+        """Raise a `UsageError` unless samples of this shape can be varied so."""
+        axes = len(sample_shape) - 1
+        if len(self.shift) > max(axes, 0) or (self.flip and axes != 2):
+            raise UsageError(
+                f"Samples of shape {list(sample_shape)} cannot be augmented so.",
+                found=f"Found shift = {list(self.shift)}, flip = {str(self.flip).lower()}.",
+                cure="shift needs an axis for each number, before the channels; flip an image.",
+            )
+
+    def apply(self, inputs: Array, random: np.random.Generator) -> Array:
+        """Vary a batch.
+
+        Args:
+            inputs: `[n, ...]`, left as it is.
+            random: Source of the variation.
+
+        Returns:
+            An array of the same shape and type.
+        """
+        if self.flip:
+            mirrored = random.random(len(inputs)) < 0.5
+            inputs = np.where(mirrored[:, None, None, None], inputs[:, :, ::-1], inputs)
+        for axis, step in enumerate(self.shift, 1):
+            if step:
+                inputs = _shifted(inputs, axis, random.integers(-step, step + 1, len(inputs)))
+        if self.noise:
+            inputs = inputs + random.normal(0, self.noise, inputs.shape).astype(inputs.dtype)
+        return inputs
+
+
+def _shifted(inputs: Array, axis: int, steps: Array) -> Array:
+    """Move each sample along `axis` by its own number of steps, repeating the edge."""
+    size = inputs.shape[axis]
+    source = np.clip(np.arange(size)[None, :] - steps[:, None], 0, size - 1)
+    shape = [1] * inputs.ndim
+    shape[0], shape[axis] = source.shape
+    return np.take_along_axis(inputs, source.reshape(shape), axis=axis)

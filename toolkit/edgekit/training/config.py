@@ -1,0 +1,202 @@
+"""What to train and how: a record, and the `model.toml` it is read from.
+
+```toml
+schema = 1
+name = "digits"
+
+[architecture]
+name = "cnn"
+options = { widths = [[12], [24, 24]] }
+
+[data]
+source = "digits"              # a built-in name or a path, as for --data
+
+[training]
+epochs = 30
+learning_rate = 0.003
+augment = { shift = [1, 1] }
+```
+
+`[data]` may also say `column`, `task`, `licence` and `citation`; `[preprocessing]` is what the data must come
+with; `[published]` and `[measured]` are the model's card, for readers.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+from edgekit.errors import UsageError
+from edgekit.records import Task
+from edgekit.training import zoo
+from edgekit.training.augment import Augmentation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingConfig:
+    """A training run, in full; picklable, so that it can be sent to the process that trains.
+
+    Attributes:
+        name: Name of the model.
+        architecture: Name in the zoo.
+        options: Of the architecture.
+        data: The data, as `edgekit.data.open_data` takes it.
+        column: The column to predict, where the data is a `.csv`.
+        preprocessing: How raw inputs are prepared; None leaves it to the data.
+        task: What the targets mean; None where the data tells.
+        epochs: Walks through the training samples at most.
+        batch_size: Samples a step.
+        learning_rate: Its peak; a cosine takes it down to zero.
+        weight_decay: Decoupled decay of kernels (AdamW); 0 switches it off.
+        loss: Of a regression; classification takes cross-entropy, reconstruction squares.
+        label_smoothing: Share of the probability spread over all classes.
+        patience: Epochs without a better validation score before training stops.
+        seed: Of the initial weights, the order of samples, dropout and augmentation.
+        augment: How training inputs are varied.
+    """
+
+    name: str
+    architecture: str
+    data: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    column: str | None = None
+    preprocessing: Mapping[str, Any] | None = None
+    task: Task | None = None
+    epochs: int = 20
+    batch_size: int = 64
+    learning_rate: float = 0.002
+    weight_decay: float = 0.0
+    loss: Literal["mse", "mae"] = "mse"
+    label_smoothing: float = 0.0
+    patience: int = 10
+    seed: int = 0
+    augment: Augmentation = field(default_factory=Augmentation)
+
+    def __post_init__(self) -> None:
+        zoo.find(self.architecture)
+        for key in ("epochs", "batch_size", "patience"):
+            _check(self, key, "a whole number from 1", _is_count(getattr(self, key)))
+        _check(self, "learning_rate", "a number above 0", 0 < self.learning_rate < float("inf"))
+        _check(self, "weight_decay", "a number in 0..1", 0 <= self.weight_decay <= 1)
+        _check(self, "label_smoothing", "a number in 0..0.9", 0 <= self.label_smoothing <= 0.9)
+        _check(self, "seed", "a whole number from 0", type(self.seed) is int and self.seed >= 0)
+        _check(self, "loss", "mse or mae", self.loss in {"mse", "mae"})
+        _check(self, "task", " or ".join(get_args(Task)), self.task in {None, *get_args(Task)})
+
+
+_TRAINING = tuple(
+    entry.name
+    for entry in fields(TrainingConfig)
+    if entry.name
+    not in {"name", "architecture", "options", "data", "column", "preprocessing", "task"}
+)
+_KEYS: Mapping[str, tuple[str, ...]] = {
+    "": (
+        "schema",
+        "name",
+        "architecture",
+        "data",
+        "preprocessing",
+        "training",
+        "published",
+        "measured",
+    ),
+    "architecture": ("name", "options"),
+    "data": ("source", "column", "task", "licence", "citation"),
+    "training": _TRAINING,
+    "training.augment": tuple(entry.name for entry in fields(Augmentation)),
+}
+
+
+def load_config(path: Path) -> TrainingConfig:
+    """Read a `model.toml`.
+
+    Raises:
+        UsageError: No such file, no TOML, a key or value that means nothing.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"Cannot read {path}.", found=f"{error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"{path} is not TOML.", found=f"{error}.", cure="See models/ for examples."
+        ) from error
+    try:
+        return _config(table)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error.what}", found=error.found, cure=error.cure) from error
+
+
+def _config(table: dict[str, Any]) -> TrainingConfig:
+    _known(table, "")
+    if table.get("schema") != 1:
+        raise UsageError(
+            "schema must be 1.", found=f"Found {table.get('schema')!r}.", cure="Write schema = 1."
+        )
+    architecture = _section(table, "architecture")
+    data = _section(table, "data")
+    training = _section(table, "training")
+    augment = _section(training, "augment", "training.")
+    values = {
+        "name": table.get("name"),
+        "architecture": architecture.get("name"),
+        "data": data.get("source"),
+    }
+    for key, value in values.items():
+        if not isinstance(value, str) or not value:
+            place = {"architecture": "architecture.name", "data": "data.source"}.get(key, key)
+            raise UsageError(f"{place} is missing.", cure=f'Write {place} = "..." there.')
+    try:
+        return TrainingConfig(
+            **cast("dict[str, Any]", values),
+            options=_section(architecture, "options", "architecture."),
+            column=data.get("column"),
+            task=data.get("task"),
+            preprocessing=table.get("preprocessing"),
+            **{key: value for key, value in training.items() if key != "augment"},
+            augment=Augmentation(**augment),
+        )
+    except TypeError as error:
+        raise UsageError(
+            "A value has the wrong type.", found=f"{error}.", cure="Compare with models/."
+        ) from error
+
+
+def _section(table: Mapping[str, Any], name: str, above: str = "") -> dict[str, Any]:
+    section = table.get(name, {})
+    if not isinstance(section, dict):
+        raise UsageError(
+            f"{above}{name} must be a table.", found=f"Found {section!r}.", cure=f"Write [{name}]."
+        )
+    if above + name in _KEYS:
+        _known(section, above + name)
+    return section
+
+
+def _known(table: Mapping[str, Any], section: str) -> None:
+    for key in table:
+        if key not in _KEYS[section]:
+            match = difflib.get_close_matches(key, _KEYS[section], n=1, cutoff=0.5)
+            raise UsageError(
+                f"Unknown key {key!r}{f' in [{section}]' if section else ''}.",
+                found=f"Did you mean {match[0]!r}?" if match else None,
+                cure=f"Known keys: {', '.join(_KEYS[section])}.",
+            )
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 1
+
+
+def _check(config: TrainingConfig, key: str, accepts: str, fits: bool) -> None:
+    if not fits:
+        raise UsageError(
+            f"{key} must be {accepts}.",
+            found=f"Found {getattr(config, key)!r}.",
+            cure="Mend it in model.toml or in the option of that name.",
+        )

@@ -1,0 +1,394 @@
+"""Train an architecture of the zoo on a data set, and save the best of it.
+
+The loop over batches is written out rather than left to `Model.fit`: a sample that cannot be read,
+Ctrl-C and progress stay what they are in plain Python, and samples are read batch by batch in an
+order that the seed decides.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import time
+import zipfile
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgekit.data import bind, open_data, split_of, training_split
+from edgekit.data.store import adopted
+from edgekit.errors import ConversionError, ModelError, UsageError
+from edgekit.files import writing
+from edgekit.records import Batch, Dataset, Listener, Progress, Samples, TensorSpec, silent
+from edgekit.training import zoo
+from edgekit.training.config import TrainingConfig
+from edgekit.training.objective import Objective, only_input, study
+
+MEMORY_BYTES = 512 << 20
+"""Samples that need less are read once; more are read anew in every epoch."""
+
+CHECKPOINT_SECONDS = 10.0
+"""How much training an interruption may cost at most, beyond the epoch it happens in."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingResult:
+    """What came of a training run.
+
+    Attributes:
+        path: The saved model: the weights of the best epoch, no optimizer.
+        parameters: Number of weights.
+        epochs: Epochs run.
+        best_epoch: The one whose weights were kept, counted from 1.
+        metric: What decided: accuracy, rmse (in the targets' unit) or mse.
+        value: Its value there, on the samples kept back from the training split.
+        validation_n: Number of those samples.
+        train_n: Number of samples trained on.
+        history: Figure -> one value an epoch: `loss` and `val_loss` as minimized (targets of a
+            regression standardized), and `val_<metric>`.
+        seconds: Wall-clock time from the first sample read to the file written.
+    """
+
+    path: Path
+    parameters: int
+    epochs: int
+    best_epoch: int
+    metric: str
+    value: float
+    validation_n: int
+    train_n: int
+    history: Mapping[str, tuple[float, ...]]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Session:
+    """All that an epoch needs.
+
+    Attributes:
+        config: What was asked for.
+        objective: What is learned.
+        model: The model to save: neither compiled nor burdened with an optimizer.
+        learner: Another model of the same layers, compiled.
+        training: Samples to learn from.
+        validation: Samples to judge by.
+    """
+
+    config: TrainingConfig
+    objective: Objective
+    model: Any
+    learner: Any
+    training: Samples
+    validation: Samples
+
+
+def checkpoint_path(destination: Path) -> Path:
+    """Where the best weights so far are while training for `destination` goes on."""
+    return destination.with_name(f"{destination.stem}.checkpoint.keras")
+
+
+def train(
+    config: TrainingConfig,
+    *,
+    destination: Path,
+    listener: Listener = silent,
+    log_dir: Path | None = None,
+    initial: Path | None = None,
+    dataset: Dataset | None = None,
+) -> TrainingResult:
+    """Train a model and write it to `destination`; imports TensorFlow.
+
+    Validation samples are split off the training split; the test split is never read. The same
+    configuration gives the same weights, bit for bit, on the same machine.
+
+    Args:
+        config: What to train, and how.
+        destination: The `.keras` file to write. Meanwhile the best so far lies beside it
+            (`checkpoint_path`), and stays there when training is interrupted.
+        listener: Hears of every epoch.
+        log_dir: Folder for a TensorBoard log, or None.
+        initial: A `.keras` file of the same architecture to start from: a checkpoint.
+        dataset: The data where it is open already (it cannot be pickled); else `config.data` is
+            opened here.
+
+    Raises:
+        UsageError: Data and architecture do not go together, or TensorBoard is not installed.
+        DataError: The data cannot be trained on.
+        ModelError: `initial` cannot be read, or is of another architecture.
+        ConversionError: Training diverged.
+        OutputError: `destination` cannot be written.
+    """
+    started = time.monotonic()
+    if log_dir is not None and importlib.util.find_spec("tensorboard") is None:
+        raise UsageError(
+            "A TensorBoard log needs tensorboard, which is not installed.",
+            cure="pip install 'edgekit-tflite[tensorboard]', or leave the log out.",
+        )
+    listener(Progress(stage="training", total=config.epochs, detail="reading samples"))
+    if dataset is None:
+        dataset = open_data(config.data, target=config.column, preprocessing=config.preprocessing)
+    session = _prepare(config, dataset, initial)
+    history, best_epoch = _fit(session, destination, listener, log_dir)
+    _save(session, destination)
+    checkpoint_path(destination).unlink(missing_ok=True)
+    metric = session.objective.metric
+    return TrainingResult(
+        path=destination,
+        parameters=session.model.count_params(),
+        epochs=len(history["loss"]),
+        best_epoch=best_epoch,
+        metric=metric,
+        value=history[f"val_{metric}"][best_epoch - 1],
+        validation_n=session.validation.n,
+        train_n=session.training.n,
+        history={name: tuple(values) for name, values in history.items()},
+        seconds=time.monotonic() - started,
+    )
+
+
+def _prepare(config: TrainingConfig, dataset: Dataset, initial: Path | None) -> _Session:
+    train_split = adopted(split_of(dataset, "train"))
+    shape = _sample_shape(train_split, config.architecture)
+    config.augment.check(shape)
+    objective = study(train_split, dataset, config)
+
+    import keras
+    import tensorflow as tf
+
+    keras.utils.set_random_seed(config.seed)
+    tf.config.experimental.enable_op_determinism()
+    model = zoo.build(
+        config.architecture, shape, objective.outputs, task=objective.task, **config.options
+    )
+    bound = bind(
+        # without the test split: nothing here may look at it
+        replace(dataset, train=train_split, calibrate=None, test=None, task=objective.task),
+        [_spec(tensor) for tensor in model.inputs],
+        [_spec(tensor) for tensor in model.outputs],
+    )
+    training, validation = (_resident(part) for part in training_split(bound))
+    if initial is not None:
+        _start_from(model, initial)
+        objective.standardize(model)
+    learner = keras.Model(model.inputs, model.outputs)
+    objective.compile(learner, _optimizer(config, _steps(training, config) * config.epochs))
+    return _Session(
+        config=config,
+        objective=objective,
+        model=model,
+        learner=learner,
+        training=training,
+        validation=validation,
+    )
+
+
+def _fit(
+    session: _Session, destination: Path, listener: Listener, log_dir: Path | None
+) -> tuple[dict[str, list[float]], int]:
+    """Run the epochs; leaves the best weights in the model, returns the history and their epoch."""
+    import tensorflow as tf
+
+    config, objective, model = session.config, session.objective, session.model
+    history: dict[str, list[float]] = {}
+    best_rank, best_weights = (-math.inf, -math.inf), model.get_weights()
+    best_epoch = saved_epoch = 0
+    saved_at = time.monotonic()
+    tell = _teller(listener, config.epochs)
+    with ExitStack() as stack:
+        if log_dir is not None:
+            stack.enter_context(tf.summary.create_file_writer(str(log_dir)).as_default())
+        for epoch in range(1, config.epochs + 1):
+            figures = {"loss": _learn(session, epoch, tell), **_validate(session)}
+            if not all(map(math.isfinite, figures.values())):
+                raise ConversionError(
+                    f"Training diverged in epoch {epoch}: the loss is no number any more.",
+                    cure=f"Lower the learning rate (it is {config.learning_rate:g}).",
+                )
+            for name, value in figures.items():
+                history.setdefault(name, []).append(value)
+                if log_dir is not None:
+                    tf.summary.scalar(name, value, step=epoch)
+            if (rank := objective.rank(figures)) > best_rank:
+                best_rank, best_epoch, best_weights = rank, epoch, model.get_weights()
+            value = figures[f"val_{objective.metric}"]
+            tell(epoch, 0.0, f"val_{objective.metric} {value:.4g}")
+            if epoch - best_epoch >= config.patience:
+                break
+            if best_epoch > saved_epoch and time.monotonic() - saved_at > CHECKPOINT_SECONDS:
+                current = model.get_weights()
+                model.set_weights(best_weights)
+                _save(session, checkpoint_path(destination))
+                model.set_weights(current)
+                saved_epoch, saved_at = best_epoch, time.monotonic()
+    model.set_weights(best_weights)
+    return history, best_epoch
+
+
+def _sample_shape(train: Samples, architecture: str) -> tuple[int, ...]:
+    """Shape of one sample, with the channel axis that grey images are often stored without."""
+    inputs = train.read(np.arange(1)).inputs
+    if len(inputs) != 1:
+        raise UsageError(
+            "The architectures of the zoo have one input.",
+            found=f"The data has {len(inputs)}: {', '.join(inputs)}.",
+            cure="Train such a model with Keras itself; edgekit quantizes it all the same.",
+        )
+    (values,) = inputs.values()
+    missing = len(zoo.find(architecture).input) == values.ndim and architecture != "autoencoder"
+    return (*values.shape[1:], 1) if missing else values.shape[1:]
+
+
+def _spec(tensor: Any) -> TensorSpec:
+    return TensorSpec(name=tensor.name, shape=(1, *tensor.shape[1:]), dtype=tensor.dtype)
+
+
+def _resident(samples: Samples) -> Samples:
+    """The same samples, in memory if they fit."""
+    if samples.n * only_input(samples.read(np.arange(1))).nbytes > MEMORY_BYTES:
+        return samples
+    whole = list(samples.batches(1024))
+    inputs = np.concatenate([only_input(batch) for batch in whole])
+    parts = [batch.targets for batch in whole if batch.targets is not None]
+    targets = np.concatenate(parts) if parts else None
+    return replace(
+        samples,
+        read=lambda rows: Batch(
+            inputs={"x": inputs[rows]}, targets=None if targets is None else targets[rows]
+        ),
+    )
+
+
+def _steps(training: Samples, config: TrainingConfig) -> int:
+    return max(1, training.n // config.batch_size)
+
+
+def _optimizer(config: TrainingConfig, steps: int) -> Any:
+    """AdamW; the learning rate rises for a thirtieth of the steps, then falls along a cosine.
+
+    Loshchilov and Hutter, "Decoupled weight decay regularization", arXiv 1711.05101, and "SGDR",
+    arXiv 1608.03983, equation (5) without restarts.
+    """
+    import keras
+
+    warmup = steps // 30
+    schedule = keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0 if warmup else config.learning_rate,
+        decay_steps=steps - warmup,
+        warmup_target=config.learning_rate if warmup else None,
+        warmup_steps=warmup,
+    )
+    optimizer = keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay)
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer
+
+
+def _learn(session: _Session, epoch: int, tell: Callable[[int, float, str], None]) -> float:
+    """One walk through the training samples; returns the mean loss."""
+    config = session.config
+    # a generator for each epoch: what comes does not depend on what ran before
+    random = np.random.default_rng([config.seed, epoch])
+    order = random.permutation(session.training.n)
+    steps = _steps(session.training, config)
+    total = 0.0
+    for step in range(steps):
+        # the few that do not fill a last batch get their turn in another epoch's order
+        rows = order[step * config.batch_size : (step + 1) * config.batch_size]
+        batch = session.training.read(rows)
+        inputs = config.augment.apply(only_input(batch), random)
+        targets = session.objective.encode(replace(batch, inputs={"x": inputs}))
+        loss = float(session.learner.train_on_batch(inputs, targets, return_dict=True)["loss"])
+        total += loss
+        tell(epoch - 1, (step + 1) / steps, f"loss {loss:.3g}")
+    return total / steps
+
+
+def _validate(session: _Session) -> dict[str, float]:
+    """Loss and metric on the samples kept back."""
+    sums = {"loss": 0.0, "score": 0.0}
+    for batch in session.validation.batches(256):
+        inputs, targets = only_input(batch), session.objective.encode(batch)
+        # Keras starts its means afresh with every call
+        means = session.learner.test_on_batch(inputs, targets, return_dict=True)
+        for name in sums:
+            sums[name] += float(means[name]) * len(inputs)
+    return session.objective.figures(
+        {name: total / session.validation.n for name, total in sums.items()}
+    )
+
+
+def _start_from(model: Any, initial: Path) -> None:
+    import keras
+
+    try:
+        weights = keras.models.load_model(initial, compile=False).get_weights()
+    except Exception as error:
+        raise ModelError(
+            f"{initial} cannot be read.",
+            found=str(error).strip().splitlines()[0],
+            cure="Start from a .keras file that edgekit train wrote.",
+        ) from error
+    found, wanted = ([value.shape for value in part] for part in (weights, model.get_weights()))
+    if found != wanted:
+        raise ModelError(
+            f"{initial} does not have the weights of this {model.name}.",
+            found=f"It has {len(found)} arrays of weights, {model.name} has {len(wanted)}."
+            if len(found) != len(wanted)
+            else "Their shapes differ.",
+            cure="Give the architecture and options it was trained with.",
+        )
+    model.set_weights(weights)
+
+
+def _save(session: _Session, path: Path) -> None:
+    with session.objective.in_unit(session.model), writing(path) as temporary:
+        session.model.save(temporary)
+        _repack(temporary)
+
+
+def _repack(path: Path) -> None:
+    """Compress a `.keras` file and take the time out of it: the same weights, the same bytes.
+
+    The format (a zip archive of config, metadata and weights) is what `keras.models.load_model`
+    expects of any; Keras itself stores its members uncompressed.
+    """
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in sorted(archive.namelist())}
+    metadata = json.loads(members["metadata.json"])
+    metadata.pop("date_saved", None)
+    members["metadata.json"] = json.dumps(metadata).encode()
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for name, content in members.items():
+            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+
+
+def _teller(listener: Listener, epochs: int) -> Callable[[int, float, str], None]:
+    """`tell(epochs done, share of the next, figures)`: at most twice a second within an epoch."""
+    told, last = 0.0, ""
+    origin: tuple[float, float] | None = None
+
+    def tell(done: int, share: float, figures: str) -> None:
+        nonlocal told, last, origin
+        now = time.monotonic()
+        # the clock starts after the first batch, which is mostly spent tracing the graph
+        since, first = origin = origin or (now, done + share)
+        if share == 0.0:
+            last = figures
+        elif now - told < 0.5:
+            return
+        told = now
+        detail = last or figures
+        if done + share > first:
+            left = (now - since) / (done + share - first) * (epochs - done - share)
+            detail += f", {_duration(left)} left"
+        listener(Progress(stage="training", done=done, total=epochs, detail=detail))
+
+    return tell
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

@@ -1,0 +1,162 @@
+"""What is learned: targets as the loss takes them, the loss, and the figure that decides."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgekit.data.labels import as_classes
+from edgekit.data.store import reader_of
+from edgekit.errors import DataError
+from edgekit.records import Array, Batch, Dataset, Samples, Task
+from edgekit.training.config import TrainingConfig
+
+MANY = 1000
+"""Whole numbers that take more values than this are quantities, not classes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objective:
+    """What a model learns from a batch.
+
+    A regression learns standardized targets, `(target - offset) / scale`, whatever their unit;
+    `in_unit` folds the unit into the last layer, so that the saved model predicts it.
+
+    Attributes:
+        task: What the targets mean.
+        outputs: Number of classes or values; 0 for a reconstruction, which has its inputs.
+        offset: `[outputs]`, means of a regression's targets.
+        scale: Their standard deviation; one number, so that the loss keeps their proportions.
+        absolute: Whether a regression minimizes absolute errors rather than squares.
+        label_smoothing: Share of the probability spread over all classes.
+    """
+
+    task: Task
+    outputs: int
+    offset: Array
+    scale: float = 1.0
+    absolute: bool = False
+    label_smoothing: float = 0.0
+
+    @property
+    def metric(self) -> str:
+        """Name of the figure that decides: accuracy, rmse (in the targets' unit) or mse."""
+        names = {"classification": "accuracy", "regression": "rmse", "reconstruction": "mse"}
+        return names[self.task]
+
+    def encode(self, batch: Batch) -> Array:
+        """Targets as the loss takes them: one-hot, standardized, or the inputs again."""
+        if batch.targets is None:
+            return only_input(batch)
+        if self.task == "classification":
+            return np.eye(self.outputs, dtype=np.float32)[batch.targets]
+        values = batch.targets.reshape(len(batch.targets), -1)
+        return np.asarray((values - self.offset) / self.scale, np.float32)
+
+    def compile(self, learner: Any, optimizer: Any) -> None:
+        """Give a Keras model its loss and its metric, `score`."""
+        import keras
+
+        loss: Any
+        if self.task == "classification":
+            loss = keras.losses.CategoricalCrossentropy(label_smoothing=self.label_smoothing)
+            score = keras.metrics.CategoricalAccuracy(name="score")
+        else:
+            absolute = keras.losses.MeanAbsoluteError()
+            loss = absolute if self.absolute else keras.losses.MeanSquaredError()
+            score = keras.metrics.MeanSquaredError(name="score")
+        # XLA is slower than the plain kernels on a CPU: half the images a second, measured.
+        learner.compile(optimizer, loss, metrics=[score], jit_compile=False)
+
+    def figures(self, means: Mapping[str, float]) -> dict[str, float]:
+        """`val_loss` and `val_<metric>` from the means of `loss` and `score` over validation."""
+        score = means["score"]
+        if self.task == "regression":
+            score = self.scale * math.sqrt(score)
+        return {"val_loss": means["loss"], f"val_{self.metric}": score}
+
+    def rank(self, figures: Mapping[str, float]) -> tuple[float, float]:
+        """Higher is better; equal accuracies are told apart by the loss."""
+        score = figures[f"val_{self.metric}"]
+        return score if self.metric == "accuracy" else -score, -figures["val_loss"]
+
+    @contextmanager
+    def in_unit(self, model: Any) -> Iterator[None]:
+        """Meanwhile a regression predicts in the unit of its targets."""
+        weights = model.get_weights()
+        if self.task == "regression":
+            _rescale(model, self.scale, self.offset)
+        try:
+            yield
+        finally:
+            model.set_weights(weights)
+
+    def standardize(self, model: Any) -> None:
+        """Take the unit out of the last layer again, of a model saved `in_unit`."""
+        if self.task == "regression":
+            _rescale(model, 1 / self.scale, -self.offset / self.scale)
+
+
+def only_input(batch: Batch) -> Array:
+    """The batch's one input, float32 `[n, ...]`."""
+    (values,) = batch.inputs.values()
+    return np.asarray(values, np.float32)
+
+
+def study(train: Samples, dataset: Dataset, config: TrainingConfig) -> Objective:
+    """Find out what there is to learn, from the data and from what the configuration says.
+
+    Raises:
+        DataError: The targets are missing, or no classes where classes are asked for.
+    """
+    reader = reader_of(train)
+    targets = None if reader.targets is None else reader.targets[reader.index]
+    task: Task | None = config.task or dataset.task
+    if config.architecture == "autoencoder" and task is None:
+        task = "reconstruction"
+    if task == "reconstruction":
+        return Objective(task=task, outputs=0, offset=np.zeros(1))
+    if targets is None:
+        raise DataError(
+            f"The training samples of {dataset.name} have no targets.",
+            cure="Add y_train, or train an autoencoder.",
+        )
+    classes, _ = as_classes(targets)
+    if task is None:
+        counted = targets.dtype.kind != "f" or targets.ndim > 1
+        few = classes is not None and classes.max() < MANY
+        task = "classification" if dataset.labels or (counted and few) else "regression"
+    if task == "regression":
+        values = targets.reshape(len(targets), -1).astype(np.float64)
+        offset = values.mean(axis=0)
+        scale = float(np.sqrt(np.mean((values - offset) ** 2))) or 1.0
+        return Objective(
+            task=task,
+            outputs=values.shape[1],
+            offset=offset,
+            scale=scale,
+            absolute=config.loss == "mae",
+        )
+    if classes is None:
+        raise DataError(
+            f"{dataset.name}: the targets are no class labels.",
+            found=f"They are {targets.dtype} of shape {list(targets.shape)}.",
+            cure="Give whole numbers from 0, one-hot rows or texts, or task regression.",
+        )
+    return Objective(
+        task=task,
+        outputs=len(dataset.labels) if dataset.labels else max(2, int(classes.max()) + 1),
+        offset=np.zeros(1),
+        label_smoothing=config.label_smoothing,
+    )
+
+
+def _rescale(model: Any, scale: float, offset: Array) -> None:
+    layer = model.get_layer("output")
+    kernel, bias = layer.get_weights()
+    layer.set_weights([kernel * scale, bias * scale + offset])

@@ -1,0 +1,62 @@
+"""What the architectures are put together from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edgekit.records import Task
+
+MOMENTUM = 0.9
+"""Of the running means of batch normalization. Keras's 0.99 (0.999 in its applications) needs
+thousands of steps to forget the initial weights; small data sets have some hundreds in all."""
+
+
+def convolution(
+    features: Any,
+    filters: int,
+    *,
+    name: str,
+    kernel: int | tuple[int, int] = 3,
+    strides: int | tuple[int, int] = 1,
+    use_bias: bool = False,
+    activation: bool = True,
+) -> Any:
+    """A 2-D convolution, batch normalization and ReLU: one operator once lowered."""
+    import keras
+
+    features = keras.layers.Conv2D(
+        filters, kernel, strides=strides, padding="same", use_bias=use_bias, name=name
+    )(features)
+    return normalized(features, name=name, activation=activation)
+
+
+def normalized(features: Any, *, name: str, activation: bool = True) -> Any:
+    """Batch normalization and ReLU for the layer called `name`."""
+    import keras
+
+    features = keras.layers.BatchNormalization(momentum=MOMENTUM, name=f"{name}_bn")(features)
+    return keras.layers.ReLU(name=f"{name}_relu")(features) if activation else features
+
+
+def head(features: Any, outputs: int, task: Task, *, dropout: float = 0.0) -> Any:
+    """The last layer: a softmax over classes, or linear values.
+
+    A regression ends in a plain dense layer, so that `fit.train` can fold the unit of the
+    targets into its weights.
+    """
+    import keras
+
+    if dropout:
+        features = keras.layers.Dropout(dropout, name="dropout")(features)
+    activation = "softmax" if task == "classification" else None
+    return keras.layers.Dense(outputs, activation=activation, name="output")(features)
+
+
+def topped(body: Any, outputs: int, task: Task, *, dropout: float, name: str) -> Any:
+    """The zoo's own last layer on a network of `keras.applications` without its top."""
+    import keras
+
+    for layer in body.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = MOMENTUM
+    return keras.Model(body.input, head(body.output, outputs, task, dropout=dropout), name=name)

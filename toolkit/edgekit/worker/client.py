@@ -1,0 +1,226 @@
+"""The parent's side: one child process that has TensorFlow, asked and answered over a pipe."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Any, Self
+
+from edgekit.errors import ConversionError, EdgekitError, ModelError
+from edgekit.records import Batch, Listener, Plan, Progress, Source, silent
+
+if TYPE_CHECKING:
+    from edgekit.lowering import Lowered
+
+_ENVIRONMENT = {
+    "KERAS_BACKEND": "tensorflow",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "PYTHONUNBUFFERED": "1",
+}
+# Lines of TensorFlow, absl and the converter that say nothing about a failure.
+_CHATTER = re.compile(r"\s*(WARNING|INFO|[IW]\d{4} |fully_quantize:)")
+
+
+@dataclass(frozen=True, slots=True)
+class _Child:
+    """A running child: its process, our end of the pipe, its lifeline, and what it prints."""
+
+    process: subprocess.Popen[bytes]
+    connection: Connection
+    lifeline: int
+    chatter: IO[bytes]
+
+
+class Worker:
+    """A child process that reads, lowers, trains and quantizes models.
+
+    As a context manager it starts the child at once, so that TensorFlow's import overlaps with
+    what the caller does until its first request. If the child dies in a request, that request
+    raises an ordinary error and the next one starts a fresh child; a model has to be loaded
+    again then, while `quantize` needs none.
+
+    Args:
+        custom: Modules that define the models' own classes.
+        listener: Hears of progress, in the caller's thread, during requests.
+    """
+
+    def __init__(self, custom: Sequence[str] = (), listener: Listener = silent) -> None:
+        self._custom = tuple(custom)
+        self._listener = listener
+        self._child: _Child | None = None
+        self._recurrent: tuple[str, ...] = ()
+
+    def __enter__(self) -> Self:
+        self._child = _start(self._custom)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._end()
+
+    def load(self, source: Path, *, example: Mapping[str, tuple[int, ...]] | None = None) -> Source:
+        """Read a model file or folder, in place of the model there was.
+
+        Args:
+            source: A `.keras` or `.h5` file, or a SavedModel folder.
+            example: Input name -> shape of a batch; fills dimensions the model leaves open.
+
+        Raises:
+            ModelError: It cannot be read, or kills its reader.
+        """
+        found: Source = self._ask("load", f"loading {source.name}", source=source, example=example)
+        self._recurrent = self._ask("recurrent_layers", "loading")
+        return found
+
+    def lower(self, destination: Path, batch: Batch | None = None) -> Lowered:
+        """Write the float graph of the loaded model.
+
+        Args:
+            destination: The `.tflite` to write.
+            batch: Samples on which the source's own outputs are returned along.
+
+        Raises:
+            ConversionError: A layer was refused, or the converter died.
+            OutputError: The file cannot be written.
+        """
+        lowered: Lowered = self._ask("lower", "lowering", destination=destination, batch=batch)
+        return lowered
+
+    def quantize(self, calibrated: bytes, plan: Plan, denied: Sequence[str] = ()) -> bytes:
+        """Quantize a float graph to int8 or int16x8.
+
+        Args:
+            calibrated: A float flatbuffer with activation ranges.
+            plan: What is wanted.
+            denied: Output tensor names of operators that stay float.
+
+        Raises:
+            ConversionError: It was refused, or the quantizer died.
+        """
+        data: bytes = self._ask(
+            "quantize",
+            f"quantizing {plan.variant}",
+            calibrated=calibrated,
+            plan=plan,
+            denied=tuple(denied),
+        )
+        return data
+
+    def call(self, function_path: str, **arguments: Any) -> Any:
+        """Call a function of another room in the child.
+
+        Args:
+            function_path: `module:function`. It is given `listener` if it takes one, and the
+                loaded Keras model as `model` if it requires one that `arguments` lacks.
+            arguments: Picklable keyword arguments.
+
+        Raises:
+            ConversionError: The process died.
+        """
+        return self._ask(
+            "call",
+            function_path.partition(":")[2],
+            function_path=function_path,
+            arguments=arguments,
+        )
+
+    def _ask(self, method: str, stage: str, **arguments: Any) -> Any:
+        if self._child is None:
+            self._child = _start(self._custom)
+        child = self._child
+        try:
+            child.connection.send((method, arguments))
+            while True:
+                kind, value = child.connection.recv()
+                if kind == "progress":
+                    assert isinstance(value, Progress)
+                    self._listener(value)
+                elif kind == "error":
+                    raise value
+                else:
+                    return value
+        except (EOFError, ConnectionError) as error:
+            child.process.wait()
+            died = _died(child, stage, self._recurrent, reading=method == "load")
+            self._end()
+            raise died from error
+
+    def _end(self) -> None:
+        child, self._child = self._child, None
+        if child is None:
+            return
+        child.connection.close()
+        # Nothing in the child needs a farewell, and TensorFlow's takes seconds.
+        child.process.kill()
+        child.process.wait()
+        os.close(child.lifeline)
+        child.chatter.close()
+
+
+def _start(custom: Sequence[str]) -> _Child:
+    ours, theirs = Pipe()
+    watched, lifeline = os.pipe()
+    chatter = tempfile.TemporaryFile()  # noqa: SIM115  lives as long as the child
+    # -P: a file in the current folder must not pass for a library.
+    command = [sys.executable, "-P", "-m", "edgekit.worker.server"]
+    try:
+        process = subprocess.Popen(
+            [*command, str(theirs.fileno()), str(watched), *custom],
+            stdin=subprocess.DEVNULL,
+            stdout=chatter,
+            stderr=chatter,
+            pass_fds=(theirs.fileno(), watched),
+            env={**os.environ, **_ENVIRONMENT},
+            # Ctrl-C is the parent's to interpret; its exit ends the child.
+            start_new_session=True,
+        )
+    finally:
+        theirs.close()
+        os.close(watched)
+    return _Child(process, ours, lifeline, chatter)
+
+
+def _died(child: _Child, stage: str, recurrent: Sequence[str], *, reading: bool) -> EdgekitError:
+    code = child.process.returncode
+    reason = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    kind = ModelError if reading else ConversionError
+    what = f"The TensorFlow process died while {stage} ({reason})."
+    if code == -signal.SIGKILL:
+        return kind(
+            what,
+            found="The system kills a process like this when memory runs out.",
+            cure="Free some memory, or take a smaller model or batch.",
+        )
+    if recurrent:
+        return kind(
+            what,
+            found=f"Suspected: the recurrent layers {', '.join(recurrent[:5])}.",
+            cure="Build them with unroll=True, or choose float16 or dynamic.",
+        )
+    return kind(
+        what,
+        found=_last_words(child.chatter),
+        cure="Check that the model runs in Keras, or choose another mode.",
+    )
+
+
+def _last_words(chatter: IO[bytes]) -> str | None:
+    """The last line the child printed, which is where native code says why it aborts."""
+    end = chatter.seek(0, os.SEEK_END)
+    chatter.seek(max(0, end - 4096))
+    lines = chatter.read().decode(errors="replace").split("\n")
+    told = [line.strip() for line in lines if line.strip() and not _CHATTER.match(line)]
+    return f"It said: {told[-1][:200]}" if told else None

@@ -1,0 +1,85 @@
+"""The child process: imports TensorFlow, then answers requests until the parent is gone."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pickle
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any
+
+from edgekit.errors import ConversionError, EdgekitError
+from edgekit.records import Progress
+from edgekit.worker.session import Session
+
+
+def main() -> None:
+    """Serve on the connection and the lifeline whose descriptors the parent passed."""
+    connection = Connection(int(sys.argv[1]))
+    lifeline = int(sys.argv[2])
+    threading.Thread(target=_die_with_parent, args=(lifeline,), daemon=True).start()
+    session = Session(tuple(sys.argv[3:]), lambda progress: _send(connection, progress))
+    broken = _import_tensorflow()
+    while True:
+        try:
+            method, arguments = connection.recv()
+        except EOFError:
+            break
+        connection.send(
+            ("error", broken) if broken else _answer(getattr(session, method), arguments)
+        )
+    # Skip the teardown of TensorFlow, which takes seconds.
+    os._exit(0)
+
+
+def _answer(method: Callable[..., Any], arguments: dict[str, Any]) -> tuple[str, Any]:
+    try:
+        return "value", method(**arguments)
+    except BaseException as error:  # every error belongs to the parent
+        return "error", _portable(error)
+
+
+def _send(connection: Connection, progress: Progress) -> None:
+    connection.send(("progress", progress))
+
+
+def _die_with_parent(lifeline: int) -> None:
+    """Block on a pipe that only the parent holds; it ends when the parent does, however it does."""
+    os.read(lifeline, 1)
+    os._exit(1)
+
+
+def _import_tensorflow() -> EdgekitError | None:
+    try:
+        importlib.import_module("tensorflow")
+        importlib.import_module("keras")
+    except Exception as error:  # a broken installation raises anything
+        return ConversionError(
+            "TensorFlow cannot be imported.",
+            found=f"{type(error).__name__}: {error}",
+            cure="Install edgekit anew: pip install --force-reinstall edgekit-tflite",
+        )
+    return None
+
+
+def _portable(error: BaseException) -> BaseException:
+    """Make an exception that survives the way to the parent, with its traceback as a note."""
+    if isinstance(error, EdgekitError):
+        return error
+    text = "".join(traceback.format_exception(error))
+    error.add_note(f"In the TensorFlow process:\n{text}")
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # an exception class may define anything
+        stand_in = RuntimeError(f"{type(error).__name__}: {error}")
+        stand_in.add_note(f"In the TensorFlow process:\n{text}")
+        return stand_in
+    return error
+
+
+if __name__ == "__main__":
+    main()

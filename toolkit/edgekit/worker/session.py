@@ -1,0 +1,93 @@
+"""What one TensorFlow process remembers between requests, and how it answers them."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgekit.errors import ConversionError, ModelError
+from edgekit.records import Batch, Listener, Plan, Source
+
+if TYPE_CHECKING:
+    from edgekit.lowering import Lowered
+    from edgekit.sources import Loaded
+
+
+class Session:
+    """One model after another, in a process that has TensorFlow.
+
+    Args:
+        custom: Modules that define the models' own classes.
+        listener: Hears of progress.
+    """
+
+    def __init__(self, custom: Sequence[str], listener: Listener) -> None:
+        self._custom = tuple(custom)
+        self._listener = listener
+        self._loaded: Loaded | None = None
+        self._public: tuple[Any, Batch] | None = None
+
+    def load(self, source: Path | Any, *, example: Mapping[str, tuple[int, ...]] | None) -> Source:
+        """Read a file, or adopt a live model, in place of the model there was."""
+        from edgekit import sources
+
+        self._loaded = None
+        self._loaded = (
+            sources.load(source, custom=self._custom, example=example)
+            if isinstance(source, Path)
+            else sources.adopt(source, example=example)
+        )
+        return self._loaded.source
+
+    def recurrent_layers(self) -> tuple[str, ...]:
+        """Names of the layers that are known to be able to kill the converter."""
+        model: Any = self._loaded and self._loaded.model
+        layers = model._flatten_layers() if hasattr(model, "_flatten_layers") else ()  # noqa: SLF001  Keras has no public way to layers inside layers
+        return tuple(layer.name for layer in layers if hasattr(layer, "unroll"))
+
+    def lower(self, destination: Path, batch: Batch | None) -> Lowered:
+        """Write the float graph of the loaded model."""
+        from edgekit.lowering import Lowered, engine, lower, reference
+
+        loaded = self._model()
+        traced = lower(loaded.call, loaded.source, loaded.model, destination)
+        found = reference(loaded.call, loaded.source, batch) if batch else {}
+        if batch is not None and not engine.available():
+            self._public = traced.function, batch
+        return Lowered(path=destination, reference=found, notes=traced.notes)
+
+    def quantize(self, calibrated: bytes, plan: Plan, denied: Sequence[str]) -> bytes:
+        """Quantize a graph with ranges; by the published converter where the quick way is gone."""
+        from edgekit.lowering import engine
+
+        if engine.available():
+            return engine.quantize(calibrated, plan, denied=denied)
+        if self._public is None or denied:
+            raise ConversionError(
+                f"Variant {plan.variant}: this TensorFlow has no quantizer for float graphs.",
+                cure="Install the TensorFlow that edgekit asks for, or start from the Keras model "
+                "without rules.",
+            )
+        function, samples = self._public
+        return engine.quantize_publicly(function, self._model().source.inputs, samples, plan)
+
+    def call(self, function_path: str, arguments: Mapping[str, Any]) -> Any:
+        """Call `module:function` here, with `listener`, and with `model` if it requires one."""
+        module, _, name = function_path.partition(":")
+        function = getattr(importlib.import_module(module), name)
+        given = dict(arguments)
+        parameters = inspect.signature(function).parameters
+        if "listener" in parameters:
+            given.setdefault("listener", self._listener)
+        asked = parameters.get("model")
+        if asked is not None and asked.default is asked.empty and "model" not in given:
+            given["model"] = self._model().model
+        return function(**given)
+
+    def _model(self) -> Loaded:
+        if self._loaded is None:
+            raise ModelError("No model is loaded in the TensorFlow process.")
+        return self._loaded
