@@ -128,9 +128,7 @@ def test_names_and_configurations_do_without_tensorflow():
         "import sys; from edgekit.training import describe, find; describe(); find('VGG16');"
         "print(sorted({'tensorflow', 'keras'} & set(sys.modules)))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 

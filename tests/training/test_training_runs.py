@@ -1,76 +1,28 @@
-"""Training for real, on the handwritten digits, in one process that imports TensorFlow."""
+"""The zoo built and digits trained for real, in one process each that imports TensorFlow."""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-import textwrap
+from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.tensorflow
+from edgekit.errors import UsageError
+from edgekit.training import TrainingConfig, fit, train
 
-ZOO = """
-import json, sys
-import keras
-from edgekit.errors import EdgekitError
-from edgekit.training import build
-from edgekit.training.zoo.applications import APPLICATIONS
-
-SHAPES = {
-    "resnet8": ((32, 32, 3), 10, "classification"),
-    "ds_cnn": ((49, 10, 1), 12, "classification"),
-    "mobilenet_v1:0.25": ((96, 96, 3), 2, "classification"),
-    "mobilenet_v1_025": ((96, 96, 3), 2, "classification"),
-    "mobilenet_v2:0.35": ((96, 96, 3), 2, "classification"),
-    "mobilenet_v2": ((224, 224, 3), 1000, "classification"),
-    "autoencoder": ((640,), 0, "reconstruction"),
-    "cnn1d": ((30, 14), 1, "regression"),
-    "cnn": ((28, 28, 1), 10, "classification"),
-    "MobileNetV3Small": ((32, 32, 3), 4, "classification"),
-}
-found = {}
-for name, (shape, outputs, task) in SHAPES.items():
-    model = build(name, shape, outputs, task=task)
-    path = sys.argv[1] + "/model.keras"
-    model.save(path)
-    loaded = keras.models.load_model(path)
-    normalizations = [l for l in model.layers if isinstance(l, keras.layers.BatchNormalization)]
-    found[name] = {
-        "parameters": model.count_params(),
-        "same": loaded.get_config() == model.get_config(),
-        "output": list(model.output_shape),
-        "last": model.layers[-1].get_config().get("activation"),
-        "momentum": sorted({l.momentum for l in normalizations}),
-    }
-
-refused = {}
-for label, arguments in {
-    "option": ("cnn", (8, 8, 1), 10, {"width": [[4]]}),
-    "axes": ("cnn", (30, 14), 10, {}),
-    "small": ("mobilenet_v2", (8, 8, 3), 10, {}),
-    "task": ("cnn", (8, 8, 1), 10, {"task": "reconstruction"}),
-    "value": ("ds_cnn", (49, 10, 1), 10, {"blocks": [8], "strides": [1, 1]}),
-    "pooled away": ("cnn", (2, 2, 1), 10, {}),
-}.items():
-    name, shape, outputs, options = arguments
-    try:
-        build(name, shape, outputs, **options)
-    except EdgekitError as error:
-        refused[label] = [type(error).__name__, str(error)]
-listed = [n for n in dir(keras.applications) if n[0].isupper()]
-print(json.dumps({"found": found, "refused": refused, "applications": listed == sorted(APPLICATIONS)}))
-"""
+HERE = Path(__file__).parent
 
 
-def run(code: str, *arguments: str) -> dict:
+def session(name: str, folder: Path) -> dict:
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code), *arguments],
+        [sys.executable, "-W", "ignore", HERE / name, folder],
         capture_output=True,
         text=True,
         check=False,
-        env={**__import__("os").environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
@@ -78,4 +30,155 @@ def run(code: str, *arguments: str) -> dict:
 
 @pytest.fixture(scope="module")
 def zoo(tmp_path_factory) -> dict:
-    return run(ZOO, str(tmp_path_factory.mktemp("zoo")))
+    return session("zoo_session.py", tmp_path_factory.mktemp("zoo"))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> dict:
+    return session("training_session.py", tmp_path_factory.mktemp("training"))
+
+
+@pytest.mark.tensorflow
+@pytest.mark.xdist_group("training_zoo")
+class TestZoo:
+    @pytest.mark.parametrize(
+        ("name", "parameters"),
+        [
+            ("resnet8", 78_666),  # MLPerf Tiny
+            ("ds_cnn", 24_908),  # MLPerf Tiny
+            ("autoencoder", 269_992),  # MLPerf Tiny
+            ("mobilenet_v1:0.25", 221_794 - 2_736),  # MLPerf Tiny, less its idle biases
+            ("mobilenet_v2", 3_538_984),  # Keras's documentation: 3.5M
+            ("cnn1d", 21_873),
+        ],
+    )
+    def test_architectures_have_their_published_size(self, zoo, name, parameters):
+        assert zoo["built"][name]["parameters"] == parameters
+
+    def test_every_model_loads_with_plain_keras(self, zoo):
+        assert [name for name, found in zoo["built"].items() if not found["same"]] == []
+
+    def test_the_task_decides_the_last_layer(self, zoo):
+        built = zoo["built"]
+        assert (built["cnn"]["output"], built["cnn"]["last"]) == ([None, 10], "softmax")
+        assert (built["cnn1d"]["output"], built["cnn1d"]["last"]) == ([None, 1], "linear")
+        assert (built["autoencoder"]["output"], built["autoencoder"]["last"]) == (
+            [None, 640],
+            "linear",
+        )
+
+    def test_a_width_may_be_any_and_has_another_spelling(self, zoo):
+        built = zoo["built"]
+        assert built["mobilenet_v1_025"]["parameters"] == built["mobilenet_v1:0.25"]["parameters"]
+        assert built["mobilenet_v2:0.33"]["parameters"] < built["mobilenet_v2"]["parameters"] / 4
+
+    def test_batch_normalization_forgets_within_a_small_data_set(self, zoo):
+        assert all(found["momentum"] in ([0.9], []) for found in zoo["built"].values())
+
+    def test_every_keras_application_is_listed(self, zoo):
+        assert zoo["every application"]
+
+    @pytest.mark.parametrize(
+        ("label", "says"),
+        [
+            ("option", "Did you mean 'widths'?"),
+            ("axes", "For such samples: cnn1d."),
+            ("small", "cannot be built for samples of shape [8, 8, 3]"),
+            ("task", "does not do reconstruction"),
+            ("strides", "1 blocks and 2 strides"),
+            ("type", "cannot be built"),
+            ("pooled away", "cannot be built"),
+        ],
+    )
+    def test_what_cannot_be_built_is_a_usage_error(self, zoo, label, says):
+        error = zoo["refused"][label]
+        assert error.startswith("UsageError")
+        assert says in error
+        assert len(error.splitlines()) <= 3
+
+
+@pytest.mark.tensorflow
+@pytest.mark.xdist_group("training_runs")
+class TestTraining:
+    def test_digits_are_learned(self, trained):
+        assert trained["classifier"]["test"] >= 0.96
+
+    def test_the_best_weights_are_the_ones_saved(self, trained):
+        found = trained["classifier"]
+        assert found["value"] == found["best"] == found["history"]
+        assert found["validation"] == pytest.approx(found["value"], abs=1e-6)
+
+    def test_a_tenth_of_the_training_split_is_kept_back(self, trained):
+        assert trained["classifier"]["samples"] == [1167, 130]
+
+    def test_the_same_seed_gives_the_same_bytes(self, trained):
+        assert trained["classifier"]["same"]
+        assert not trained["variations"]["another seed"]
+
+    def test_streamed_samples_train_alike(self, trained):
+        assert trained["variations"]["streamed"]
+
+    def test_the_test_split_is_never_read(self, trained):
+        assert trained["variations"]["test unread"]
+
+    def test_only_the_model_is_left_without_an_optimizer(self, trained):
+        found = trained["classifier"]
+        assert {"first.keras", "again.keras"} <= set(found["files"])
+        assert not any("checkpoint" in name for name in found["files"])
+        assert not found["compiled"]
+
+    def test_a_tensorboard_log_is_written_on_request(self, trained):
+        assert trained["classifier"]["log"] == [True]
+
+    def test_progress_tells_the_figure_that_decides(self, trained):
+        (done, total), detail = trained["classifier"]["told"]
+        assert (done, total) == (12, 12)
+        assert detail.startswith("val_accuracy 0.9")
+
+    def test_training_stops_when_nothing_improves(self, trained):
+        epochs, best = trained["early"]
+        assert epochs == best + 2 < 40
+
+    def test_an_interruption_leaves_the_best_so_far_to_go_on_from(self, trained):
+        found = trained["interrupted"]
+        assert found["left"] == ["stopped.checkpoint.keras"]
+        assert found["checkpoint"] > 0.8
+        assert found["resumed"] == pytest.approx(found["checkpoint"], abs=0.03)
+
+    def test_a_regression_predicts_in_the_unit_of_its_targets(self, trained):
+        found = trained["regression"]
+        assert found["rmse"] == pytest.approx(found["value"], rel=1e-3)
+        assert found["rmse"] < 0.5 * found["std"]
+        assert found["last"] == "linear"
+        assert found["resumed"] == pytest.approx(found["value"], rel=0.2)
+
+    def test_an_autoencoder_learns_to_rebuild(self, trained):
+        found = trained["reconstruction"]
+        assert found["history"][-1] < found["history"][0]
+        assert found["test"] < 0.7 * found["variance"]
+
+    @pytest.mark.parametrize(
+        ("label", "kind", "says"),
+        [
+            ("diverged", "ConversionError", "Lower the learning rate"),
+            ("no model", "ModelError", "cannot be read"),
+            ("another model", "ModelError", "does not have the weights"),
+            ("two inputs", "UsageError", "have one input"),
+            ("no targets", "DataError", "Add y_train"),
+            ("no place", "OutputError", "Cannot write"),
+        ],
+    )
+    def test_what_goes_wrong_is_said(self, trained, label, kind, says):
+        error = trained["refusals"][label]
+        assert error.startswith(f"{kind}: ")
+        assert says in error
+        assert len(error.splitlines()) <= 3
+        assert trained["refusals"]["written"] == "False"
+
+
+def test_a_log_without_tensorboard_is_refused_before_any_work(monkeypatch, tmp_path):
+    monkeypatch.setattr(fit.importlib.util, "find_spec", lambda _: None)
+    config = TrainingConfig(name="digits", architecture="cnn", data="digits")
+    with pytest.raises(UsageError, match="tensorboard"):
+        train(config, destination=tmp_path / "x.keras", log_dir=tmp_path / "log")
+    assert list(tmp_path.iterdir()) == []

@@ -29,6 +29,68 @@ from edgekit.records import (
 
 if TYPE_CHECKING:
     from edgekit.pipeline.sources import Imported
+    from edgekit.training import TrainingResult
+
+
+def train(
+    architecture: str | Path,
+    *,
+    output: str | Path,
+    data: str | None = None,
+    column: str | None = None,
+    task: Task | None = None,
+    preprocessing: Mapping[str, Any] | None = None,
+    log_dir: str | Path | None = None,
+    initial: str | Path | None = None,
+    force: bool = False,
+    listener: Listener = silent,
+    **training: Any,
+) -> TrainingResult:
+    """Train an architecture of the zoo, or a whole configuration, in a process of its own.
+
+    Args:
+        architecture: A name of the zoo (`training.NAMES`), or a `model.toml`.
+        output: The `.keras` file to write.
+        data: As `--data` of the command line; a `model.toml` names its own.
+        column: The column to predict, for a `.csv`.
+        task: What the targets mean, default what they look like.
+        preprocessing: How raw images become inputs.
+        log_dir: Folder for a TensorBoard log.
+        initial: A checkpoint to go on from.
+        force: Replace an existing file.
+        listener: Hears of every epoch.
+        **training: Fields of `training.TrainingConfig`: epochs, batch_size, learning_rate, ...
+
+    Raises:
+        EdgekitError: See `edgekit.errors`. Where training was interrupted, the best weights so
+            far lie beside `output` (`<stem>.checkpoint.keras`).
+    """
+    from dataclasses import replace
+
+    from edgekit.errors import UsageError
+    from edgekit.files import refuse_existing
+    from edgekit.training import TrainingConfig, load_config
+    from edgekit.worker import Worker
+
+    place = Path(output)
+    asked = {"data": data, "column": column, "task": task, "preprocessing": preprocessing}
+    changes = {key: value for key, value in {**asked, **training}.items() if value is not None}
+    if str(architecture).endswith(".toml"):
+        config = replace(load_config(Path(architecture)), **changes)
+    elif data is None:
+        raise UsageError(f"Training {architecture} needs data.", cure="Give --data.")
+    else:
+        config = TrainingConfig(name=place.stem, architecture=str(architecture), **changes)
+    refuse_existing(place, force=force)
+    with Worker(listener=listener) as worker:
+        result: TrainingResult = worker.call(
+            "edgekit.training.fit:train",
+            config=config,
+            destination=place,
+            log_dir=Path(log_dir) if log_dir else None,
+            initial=Path(initial) if initial else None,
+        )
+    return result
 
 
 def quantize(

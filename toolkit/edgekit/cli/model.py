@@ -15,20 +15,25 @@ if TYPE_CHECKING:
 
 def train(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="A zoo architecture, or a model.toml.")
-    ],
+        str | None, typer.Argument(metavar="NAME", help="A zoo architecture, or a model.toml.")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="F.keras", help="The file to write.")
     ] = None,
     data: options.MaybeData = None,
+    column: options.Column = None,
     task: options.Task = None,
+    preprocess: options.Preprocess = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs at most.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Samples a step.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Its peak; a cosine follows.")] = None,
     patience: Annotated[
-        int | None, typer.Option(help="Epochs without improvement before stopping.")
+        int | None, typer.Option(min=1, help="Epochs without improvement before stopping.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of every random choice.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of every random choice.")] = None,
+    initial: Annotated[
+        Path | None, typer.Option("--from", metavar="F.keras", help="A checkpoint to go on from.")
+    ] = None,
     log: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write a TensorBoard log here.")
     ] = None,
@@ -43,25 +48,52 @@ def train(
     edgekit train mobilenet_v2:0.35 --data photos/ --epochs 20 -o photos.keras
     edgekit train models/turbofan/model.toml -o turbofan.keras
     """
+    if list_:
+        _list_zoo()
+        return
     from edgekit import api
     from edgekit.cli.progress import listening
+    from edgekit.errors import UsageError
 
+    if name is None or output is None:
+        missing = "NAME" if name is None else "--output F.keras"
+        raise UsageError(
+            f"Missing {missing}.", cure="edgekit train --list shows the architectures."
+        )
     with listening(quiet=quiet) as listener:
         result = api.train(
             name,
             output=output,
             data=data,
+            column=column,
             task=options.task_of(task),
+            preprocessing=options.preprocessing_of(preprocess),
+            log_dir=log,
+            initial=initial,
+            force=force,
+            listener=listener,
             epochs=epochs,
             batch_size=batch_size,
             learning_rate=learning_rate,
             patience=patience,
             seed=seed,
-            log_dir=log,
-            force=force,
-            listener=listener,
         )
-    print(result)
+    print(
+        f"Validation {result.metric} {result.value:.4g} on {result.validation_n} samples, "
+        f"epoch {result.best_epoch} of {result.epochs}, {result.seconds:.0f} s."
+    )
+    print(
+        f"Wrote {result.path} ({result.path.stat().st_size / 1000:.1f} kB, "
+        f"{result.parameters:,} parameters)"
+    )
+
+
+def _list_zoo() -> None:
+    from edgekit.training.zoo import describe
+
+    for entry in describe():
+        print(f"{entry.name:<14} {entry.summary}")
+    print("Also every name of keras.applications, by its function's name: MobileNetV3Small, ...")
 
 
 def import_(

@@ -59,21 +59,14 @@ def task_of(name: str | None) -> Any:
     return name
 
 
-def preprocessing_of(path: Path | None) -> dict[str, Any] | None:
+def preprocessing_of(path: Path | None) -> Any:
     """Read `--preprocess`.
 
     Raises:
-        UsageError: The file is missing or no TOML.
+        UsageError: The file is missing or says what means nothing.
     """
     if path is None:
         return None
-    import tomllib
+    from edgekit.data.preprocessing import read_preprocessing
 
-    from edgekit.errors import UsageError
-
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(
-            f"Cannot read {path}.", found=str(error), cure='Example: kind = "image"'
-        ) from error
+    return read_preprocessing(path)

@@ -15,7 +15,7 @@ from edgekit.data.idx import has_idx, open_idx
 from edgekit.data.images import open_folder
 from edgekit.data.preprocessing import check_preprocessing
 from edgekit.data.splits import calibration_subset
-from edgekit.data.store import Opened, whole
+from edgekit.data.store import Opened, adopted, whole
 from edgekit.data.table import open_csv
 from edgekit.errors import DataError, UsageError
 from edgekit.records import Dataset, Task
@@ -76,8 +76,9 @@ def open_data(
             notes=opened.notes,
         )
     if dataset.calibrate is None and dataset.train is not None:
-        calibrate = calibration_subset(dataset.train, calibration_samples, seed)
-        dataset = replace(dataset, calibrate=calibrate)
+        train = adopted(dataset.train)
+        calibrate = calibration_subset(train, calibration_samples, seed)
+        dataset = replace(dataset, train=train, calibrate=calibrate)
     return replace(dataset, task=task or dataset.task)
 
 

@@ -79,7 +79,6 @@ def calibration_subset(train: Samples, n: int, seed: int) -> Samples:
     """
     if n < 1:
         raise UsageError(f"{n} calibration samples cannot be.", cure="Give at least 1.")
-    train = adopted(train)
     order = np.random.default_rng(seed).permutation(train.n)
     classes = _classes(train)
     if classes is not None and len(np.unique(classes)) <= n:

@@ -1,6 +1,6 @@
 """From a float graph and calibration samples to a file at any precision."""
 
-from edgekit.quantize.make import Engine, LeftInFloat, Made, make
-from edgekit.quantize.profile import profile
+from edgekit.quantize.variant import Engine, Made, make
+from edgekit.quantize.profiling import profile
 
-__all__ = ["Engine", "LeftInFloat", "Made", "make", "profile"]
+__all__ = ["Engine", "Made", "make", "profile"]

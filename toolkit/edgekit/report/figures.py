@@ -174,12 +174,13 @@ def plain(text: object) -> str:
 def significant(value: float, digits: int = 3) -> str:
     """Round to significant digits, without an exponent: 45648 B is 45.6 kB, not 45.648.
 
-    >>> significant(45.648), significant(147.48), significant(0.0411), significant(1234.5)
-    ('45.6', '147', '0.0411', '1234')
+    >>> significant(45.648), significant(147.48), significant(0.0411), significant(0.9999)
+    ('45.6', '147', '0.0411', '1.00')
     """
     if value == 0 or not math.isfinite(value):
         return f"{value:.0f}"
-    decimals = digits - 1 - math.floor(math.log10(abs(value)))
+    rounded = float(f"{value:.{digits - 1}e}")
+    decimals = digits - 1 - math.floor(math.log10(abs(rounded)))
     return f"{value:.{max(decimals, 0)}f}"
 
 

@@ -65,7 +65,7 @@ class Place:
 def place(anchors: Sequence[Anchor], lines: Sequence[Box], plot: Box) -> list[Place | None]:
     """Find a place for every text, the first anchors first; None where there is none left.
 
-    Greedy over eight places around the circle. Circles and earlier texts are never covered. A
+    Greedy over the places around the circle. Circles and earlier texts are never covered. A
     text that must be shown may cross one of the `lines` when every place does; any other is left
     out then.
     """
@@ -98,7 +98,7 @@ def _candidates(anchor: Anchor) -> list[tuple[Place, Box]]:
     """Places around a circle, the best first, with the room the text takes there."""
     width = CHARACTER * len(anchor.text)
     reach, slant = anchor.radius + GAP, 0.75 * anchor.radius + GAP
-    above = reach + HEIGHT / 2
+    above, far = reach + HEIGHT / 2, slant + HEIGHT
     return [
         (
             Place(dx=dx, dy=dy, align=align),
@@ -118,5 +118,10 @@ def _candidates(anchor: Anchor) -> list[tuple[Place, Box]]:
             (-slant, slant, "right", 1.0),
             (0.0, -above, "center", 0.5),
             (0.0, above, "center", 0.5),
+            # One line further off: two points in one spot are named one below the other.
+            (slant, far, "left", 0.0),
+            (slant, -far, "left", 0.0),
+            (-slant, far, "right", 1.0),
+            (-slant, -far, "right", 1.0),
         )
     ]

@@ -64,21 +64,10 @@ def with_ranges(data: bytes, ranges: Ranges, *, symmetric: bool) -> bytes:
         low, high = ranges.low[tensor.name], ranges.high[tensor.name]
         high = max(high, low + _NARROWEST)
         if symmetric:
-            high = _int16_limit(max(abs(low), abs(high)))
+            high = max(abs(low), abs(high))
             low = -high
         tensor.quantization = schema.QuantizationParametersT(
             min=np.array([low], np.float32), max=np.array([high], np.float32)
         )
     return write(model)
 
-
-def _int16_limit(limit: float) -> float:
-    """The smallest limit from `limit` up for which TensorFlow's quantizer finds zero point 0.
-
-    It spreads `[-limit, limit]` over 65535 steps, so that the zero point falls on -0.5, between 0
-    and -1, which the kernels refuse; how the step was rounded to float32 decides.
-    """
-    value = np.float32(limit)
-    while -32768 + float(value) / float(np.float32(2 * float(value) / 65535)) <= -0.5:
-        value = np.nextafter(value, np.float32(np.inf))
-    return float(value)

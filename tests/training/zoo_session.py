@@ -1,0 +1,69 @@
+"""Build the zoo and print what came of it as JSON: run by test_training_runs.py."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import keras
+
+from edgekit.errors import EdgekitError
+from edgekit.training import build
+from edgekit.training.zoo.applications import APPLICATIONS
+
+BUILT: dict[str, tuple[tuple[int, ...], int, Any]] = {
+    "resnet8": ((32, 32, 3), 10, "classification"),
+    "ds_cnn": ((49, 10, 1), 12, "classification"),
+    "mobilenet_v1:0.25": ((96, 96, 3), 2, "classification"),
+    "mobilenet_v1_025": ((96, 96, 3), 2, "classification"),
+    "mobilenet_v2:0.33": ((96, 96, 1), 2, "classification"),
+    "mobilenet_v2": ((96, 96, 3), 1000, "classification"),
+    "autoencoder": ((640,), 0, "reconstruction"),
+    "cnn1d": ((30, 14), 1, "regression"),
+    "cnn": ((28, 28, 1), 10, "classification"),
+    "mobilenet_v3_small": ((32, 32, 3), 4, "classification"),
+}
+REFUSED: dict[str, tuple[Any, ...]] = {
+    "option": ("cnn", (8, 8, 1), 10, {"width": [[4]]}),
+    "axes": ("cnn", (30, 14), 10, {}),
+    "small": ("mobilenet_v2", (8, 8, 3), 10, {}),
+    "task": ("cnn", (8, 8, 1), 10, {"task": "reconstruction"}),
+    "strides": ("ds_cnn", (49, 10, 1), 10, {"blocks": [8], "strides": [1, 1]}),
+    "type": ("cnn", (8, 8, 1), 10, {"widths": 3}),
+    "pooled away": ("cnn", (2, 2, 1), 10, {}),
+}
+
+
+def built(name: str, folder: str) -> dict[str, Any]:
+    shape, outputs, task = BUILT[name]
+    model = build(name, shape, outputs, task=task)
+    model.save(f"{folder}/model.keras")
+    loaded = keras.models.load_model(f"{folder}/model.keras")
+    return {
+        "parameters": model.count_params(),
+        "same": loaded.get_config() == model.get_config(),
+        "output": list(model.output_shape),
+        "last": model.layers[-1].get_config().get("activation"),
+        "momentum": sorted(
+            {layer.momentum for layer in model.layers if hasattr(layer, "momentum")}
+        ),
+    }
+
+
+def refused(label: str) -> str:
+    name, shape, outputs, options = REFUSED[label]
+    try:
+        build(name, shape, outputs, **options)
+    except EdgekitError as error:
+        return f"{type(error).__name__}: {error}"
+    return "built"
+
+
+listed = sorted(name for name in dir(keras.applications) if name[0].isupper())
+answer = {
+    "built": {name: built(name, sys.argv[1]) for name in BUILT},
+    "refused": {label: refused(label) for label in REFUSED},
+    "every application": listed == sorted(APPLICATIONS),
+}
+print(json.dumps(answer))
