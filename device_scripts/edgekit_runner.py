@@ -264,6 +264,32 @@ class Quiet:
         os.close(self.saved)
 
 
+class Undisturbed:
+    """Puts Ctrl-C off until a native import is over.
+
+    An extension module whose import is interrupted reports an ordinary ImportError, or nothing.
+    """
+
+    def __enter__(self) -> None:
+        import signal
+
+        self.interrupted = False
+        self.handler = signal.getsignal(signal.SIGINT)
+        if self.handler is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self._remember)
+
+    def _remember(self, *_: object) -> None:
+        self.interrupted = True
+
+    def __exit__(self, *_: object) -> None:
+        import signal
+
+        if self.handler is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self.handler)
+        if self.interrupted:
+            raise KeyboardInterrupt
+
+
 class Runtime:
     """An importable TFLite runtime.
 
@@ -295,27 +321,31 @@ class Runtime:
 
 
 def find_runtime(key: str | None = None) -> Runtime:
-    """Import the runtime called `key`, or the first that can be imported.
+    """Import the runtime called `key`, or the first that is installed.
 
     Raises:
-        RunnerError: Neither numpy nor a runtime can be imported (code 7).
+        RunnerError: Neither numpy nor a runtime is installed, or the first one found does not
+            work (code 7).
     """
-    failures = []
     for candidate in [key] if key else RUNTIMES:
+        package, distribution = RUNTIMES[candidate]
         try:
-            return Runtime(candidate)
-        except ModuleNotFoundError as error:
-            if error.name == "numpy":
+            with Undisturbed():
+                return Runtime(candidate)
+        except Exception as error:  # a broken native library ends in all kinds of exceptions
+            missing = error.name if isinstance(error, ModuleNotFoundError) else None
+            if missing == "numpy":
                 raise RunnerError(
                     DEVICE, "numpy is not installed.", "", f"{_pip()} {_numpy_for(key)}"
                 ) from error
-            if error.name != RUNTIMES[candidate][0]:
-                failures.append(f"{RUNTIMES[candidate][1]}: {error}")
-        except Exception as error:  # a broken native library ends in all kinds of exceptions
-            failures.append(f"{RUNTIMES[candidate][1]}: {error}")
+            if missing != package:
+                raise RunnerError(
+                    DEVICE,
+                    f"{distribution} is installed and cannot be imported.",
+                    error,
+                    "Install it again, or choose another with --runtime.",
+                ) from error
     wanted = RUNTIMES[key][1] if key else "A TFLite runtime (ai-edge-litert or tflite-runtime)"
-    if failures:
-        raise RunnerError(DEVICE, f"{wanted} cannot be imported.", failures[0], _runtime_cure(key))
     found = f"Looked for it in Python {sys.version.split()[0]} at {sys.executable}."
     raise RunnerError(DEVICE, f"{wanted} is not installed.", found, _runtime_cure(key))
 
@@ -366,7 +396,7 @@ class Tensor:
         if _bare(value.shape) != _bare(self.shape):
             raise ValueError(f"shape {list(value.shape)} where {list(self.shape)} is expected")
         if value.dtype.kind == "f" and not np.isfinite(value).all():
-            raise ValueError("holds NaN or infinity")
+            raise ValueError("NaN or infinity")
         if value.dtype != self.dtype:
             if self.scale:
                 codes = np.round(value.astype(np.float32) / np.float32(self.scale))
@@ -604,17 +634,22 @@ def _npz_columns(path: str) -> dict[str, Column]:
     def header(stream: Any) -> Any:
         read = npy.read_array_header_1_0 if npy.read_magic(stream) == (1, 0) else None
         shape, fortran, dtype = (read or npy.read_array_header_2_0)(stream)
-        if dtype.hasobject or fortran:
-            raise ValueError("an array is stored as Python objects or in Fortran order")
-        return shape, dtype
+        if dtype.hasobject:
+            raise ValueError("an array holds Python objects")
+        return shape, fortran, dtype
 
     def rows(member: str) -> Iterator[Any]:
         import numpy as np
 
         try:
             with zipfile.ZipFile(path) as archive, archive.open(member) as stream:
-                shape, dtype = header(stream)
-                count = int(np.prod(shape[1:], dtype=np.int64))
+                shape, fortran, dtype = header(stream)
+                count = int(np.prod(shape, dtype=np.int64))
+                if fortran:  # its rows are scattered all over: read it whole
+                    block = stream.read(count * dtype.itemsize)
+                    yield from np.frombuffer(block, dtype).reshape(shape, order="F")
+                    return
+                count //= max(1, shape[0])
                 for _ in range(shape[0]):
                     block = stream.read(count * dtype.itemsize)
                     yield np.frombuffer(block, dtype, count).reshape(shape[1:])
@@ -627,7 +662,7 @@ def _npz_columns(path: str) -> dict[str, Column]:
     with zipfile.ZipFile(path) as archive:
         for member in archive.namelist():
             with archive.open(member) as stream:
-                shape, dtype = header(stream)
+                shape, _, dtype = header(stream)
             name = member[: -len(".npy")]
             columns[name] = Column(name, shape, dtype, partial(rows, member))
     return columns
@@ -697,7 +732,7 @@ def _misfit(where: str, name: str, error: Exception) -> RunnerError:
     return RunnerError(
         DATA,
         f"{where} does not fit input {name!r}.",
-        str(error).capitalize() + ".",
+        f"Found {error}.",
         "See what the model expects: edgekit_runner.py info MODEL.",
     )
 
@@ -1442,7 +1477,7 @@ def _words(tensor: Tensor) -> str:
 
 # --- Command line -------------------------------------------------------------------------------
 
-EXIT_CODES = "exit codes: 0 done, 2 usage, 3 model, 4 data, 7 runtime or device, 130 interrupted"
+EXIT_CODES = "exit codes: 0 done, 2 usage, 3 model, 4 data, 7 device, 130 interrupted"
 
 
 def parse(arguments: Sequence[str] | None) -> Any:

@@ -67,9 +67,8 @@ class TestZoo:
             "linear",
         )
 
-    def test_a_width_may_be_any_and_has_another_spelling(self, zoo):
+    def test_a_width_may_be_any(self, zoo):
         built = zoo["built"]
-        assert built["mobilenet_v1_025"]["parameters"] == built["mobilenet_v1:0.25"]["parameters"]
         assert built["mobilenet_v2:0.33"]["parameters"] < built["mobilenet_v2"]["parameters"] / 4
 
     def test_batch_normalization_forgets_within_a_small_data_set(self, zoo):
@@ -101,7 +100,7 @@ class TestZoo:
 @pytest.mark.xdist_group("training_runs")
 class TestTraining:
     def test_digits_are_learned(self, trained):
-        assert trained["classifier"]["test"] >= 0.96
+        assert trained["classifier"]["test"] >= 0.97
 
     def test_the_best_weights_are_the_ones_saved(self, trained):
         found = trained["classifier"]
@@ -132,7 +131,7 @@ class TestTraining:
 
     def test_progress_tells_the_figure_that_decides(self, trained):
         (done, total), detail = trained["classifier"]["told"]
-        assert (done, total) == (12, 12)
+        assert (done, total) == (15, 15)
         assert detail.startswith("val_accuracy 0.9")
 
     def test_training_stops_when_nothing_improves(self, trained):
@@ -143,7 +142,7 @@ class TestTraining:
         found = trained["interrupted"]
         assert found["left"] == ["stopped.checkpoint.keras"]
         assert found["checkpoint"] > 0.8
-        assert found["resumed"] == pytest.approx(found["checkpoint"], abs=0.03)
+        assert found["resumed"] > found["checkpoint"] - 0.03
 
     def test_a_regression_predicts_in_the_unit_of_its_targets(self, trained):
         found = trained["regression"]
@@ -155,7 +154,7 @@ class TestTraining:
     def test_an_autoencoder_learns_to_rebuild(self, trained):
         found = trained["reconstruction"]
         assert found["history"][-1] < found["history"][0]
-        assert found["test"] < 0.7 * found["variance"]
+        assert found["test"] < 0.5 * found["variance"]
 
     @pytest.mark.parametrize(
         ("label", "kind", "says"),

@@ -22,9 +22,10 @@ DIGITS = open_data("digits")
 CONFIG = TrainingConfig(
     name="digits",
     architecture="cnn",
-    options={"widths": [[8], [16, 16]]},
+    options={"widths": [[12], [24, 24]]},
     data="digits",
-    epochs=12,
+    epochs=15,
+    batch_size=32,
     learning_rate=0.01,
     label_smoothing=0.05,
     weight_decay=0.001,
@@ -164,9 +165,8 @@ def regression() -> dict[str, Any]:
 
 
 def reconstruction() -> dict[str, Any]:
-    config = replace(
-        CONFIG, architecture="autoencoder", options={"width": 32}, task="reconstruction"
-    )
+    options = {"width": 64, "code": 16, "depth": 1}
+    config = replace(CONFIG, architecture="autoencoder", options=options, task="reconstruction")
     config = replace(config, label_smoothing=0.0, augment=Augmentation(), epochs=8)
     result = train(config, destination=named("autoencoder"))
     inputs, _ = arrays(DIGITS.test)

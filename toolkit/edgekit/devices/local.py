@@ -83,10 +83,10 @@ def _runner(command: str, path: Path, options: list[str]) -> Any:
     )
     if done.returncode == 0:
         return json.loads(done.stdout)
+    if done.returncode in (edgekit_runner.INTERRUPTED, -signal.SIGINT):
+        raise KeyboardInterrupt
     if done.returncode < 0:
         raise _death(path, signal.Signals(-done.returncode))
-    if done.returncode == edgekit_runner.INTERRUPTED:
-        raise KeyboardInterrupt
     lines = done.stderr.strip().splitlines() or [f"The runner ended with code {done.returncode}."]
     if done.returncode not in _ERRORS:
         raise EdgekitError(

@@ -14,9 +14,7 @@ from edgekit.numerics.affine import Floats
 from edgekit.records import Array
 
 
-def quantize_balanced(
-    weights: Array, scales: Array, axis: int, bits: int = 4
-) -> NDArray[np.int8]:
+def quantize_balanced(weights: Array, scales: Array, axis: int, bits: int = 4) -> NDArray[np.int8]:
     """Symmetric narrow-range codes whose errors sum to less than half a step where possible.
 
     First inside each kernel (the taps of one input channel), then over each output channel, the

@@ -222,9 +222,7 @@ def _observe(
     return first
 
 
-def _run(
-    graph: _Graph, samples: Samples, indices: NDArray[np.int64], tally: _Tally
-) -> _Tally:
+def _run(graph: _Graph, samples: Samples, indices: NDArray[np.int64], tally: _Tally) -> _Tally:
     """Inside a child: run some of the samples and look at every observed tensor."""
     from ai_edge_litert.interpreter import Interpreter
 

@@ -8,20 +8,24 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from edgekit.errors import ConversionError, ModelError
 from edgekit.quantize.rules import modes_of
-from edgekit.records import Mode, Plan, Ranges, TensorSpec
-from edgekit.tflite.graph import FLOAT32, operators, read
+from edgekit.records import Mode, Plan, Ranges
+from edgekit.targets.node import Node, Tensor
+from edgekit.tflite.graph import read
 from edgekit.tflite.load import check_loads
 from edgekit.tflite.naming import name_layers
 from edgekit.tflite.nodes import nodes
 from edgekit.tflite.ranges import with_ranges
-from edgekit.tflite.signature import renamed, signature
-from edgekit.tflite.weights import SMALLEST, stored_weights, to_dynamic, to_float16, to_int4
+from edgekit.tflite.rewriter import SMALLEST
+from edgekit.tflite.signature import signature, with_names_of
+from edgekit.tflite.weights import stored_weights, to_dynamic, to_float16, to_int4
 
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT
 
 INTEGER_MODES: Final[tuple[Mode, ...]] = ("int8", "int16x8")
 _REWRITERS: Final = {"float16": to_float16, "dynamic": to_dynamic, "int4": to_int4}
+_ACTIVATIONS: Final = {"int8": "int8", "int16x8": "int16"}
+_STORED: Final = {"float16": {"float16"}, "dynamic": {"int8"}, "int4": {"int4"}}
 _CONVERSIONS: Final = frozenset({"QUANTIZE", "DEQUANTIZE"})
 
 
@@ -86,7 +90,7 @@ def make(
             graph, ranges(plan.ranges, plan.percentile), symmetric=plan.mode == "int16x8"
         )
         denied = [name for name, mode in modes.items() if mode != plan.mode]
-        data = renamed(engine.quantize(calibrated, plan, denied), like=model)
+        data = with_names_of(engine.quantize(calibrated, plan, denied), model)
     for mode, rewrite in _REWRITERS.items():
         if plan.mode == mode and not plan.rules:
             data = rewrite(data)
@@ -139,15 +143,42 @@ def _check_runs(plan: Plan, data: bytes) -> None:
 def _is_quantized(plan: Plan, model: ModelT) -> bool:
     """Whether anything in the file has the precision of the plan."""
     if plan.mode in INTEGER_MODES:
-        kind = {"int8": "int8", "int16x8": "int16"}[plan.mode]
-        return any(
-            name not in _CONVERSIONS
-            and any(node.dtype == kind for node in outputs)
-            for name, outputs in ((n.name, n.outputs) for n in nodes(model))
-        )
-    wanted = {"float16": {"float16"}, "dynamic": {"int8"}, "int4": {"int8", "int4"}}[plan.mode]
-    return any(weight.dtype in wanted for weight in stored_weights(model))
+        kind = _ACTIVATIONS[plan.mode]
+        computing = (node for node in nodes(model) if node.name not in _CONVERSIONS)
+        return any(tensor.dtype == kind for node in computing for tensor in node.outputs)
+    return any(weight.dtype in _STORED[plan.mode] for _, weight in stored_weights(nodes(model)))
 
 
 def _left(plan: Plan, modes: Mapping[str, Mode], model: ModelT) -> list[dict[str, str]]:
     """Operators of the finished file that did not get the plan's precision, and why."""
+    operators = nodes(model)
+    layers = dict(zip((n.index for n in operators), name_layers(operators), strict=True))
+    reasons: dict[int, str] = {}
+    if plan.mode in INTEGER_MODES:
+        for node in operators:
+            computes = any(t.dtype == "float32" for t in (*node.outputs, *node.inputs) if t)
+            if computes and node.name not in _CONVERSIONS:
+                reasons[node.index] = (
+                    f"TensorFlow's quantizer has no {plan.mode} version of it here"
+                )
+    elif plan.mode != "float32":
+        for node, weight in stored_weights(operators):
+            if weight.dtype not in _STORED[plan.mode]:
+                reasons[node.index] = _why_not(plan, node, weight)
+    for node in operators:
+        ruled = {modes[t.name] for t in node.outputs if t.name in modes} - {plan.mode}
+        if ruled:
+            reasons[node.index] = f"a rule asks for {ruled.pop()}"
+    return [
+        {"operator": node.name, "layer": layers[node.index], "reason": reasons[node.index]}
+        for node in operators
+        if node.index in reasons
+    ]
+
+
+def _why_not(plan: Plan, node: Node, weight: Tensor) -> str:
+    if weight.dtype == "int8":
+        return f"its weights are int8: {node.name} has no int4 kernel, or would be larger"
+    if weight.dtype == "float32" and weight.elements < SMALLEST:
+        return f"its {weight.elements} weights are too few to be worth it"
+    return f"its weights cannot be stored for {plan.mode}"

@@ -16,9 +16,9 @@ from typing import Literal, get_args
 from edgekit.errors import UsageError
 from edgekit.files import writing
 from edgekit.records import Report
+from edgekit.report.merge import read_reports
 from edgekit.report.schema import (
     inspection_to_json,
-    read_reports,
     report_from_json,
     report_to_json,
     row_to_json,

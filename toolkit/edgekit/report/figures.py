@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from edgekit.records import Report, Row, Timing
 
 METRICS = {"accuracy": "accuracy", "rmse": "RMSE", "roc_auc": "ROC AUC"}
+ALIKE = "about the same"
 VERDICTS = {
     "kept": "the whole interval of the drop is within the allowed loss",
     "unproven": "the allowed loss lies inside the interval: more test samples would tell",
@@ -167,8 +168,9 @@ def is_float(row: Row) -> bool:
 
 
 def plain(text: object) -> str:
-    """Return text that cannot steer a terminal: control characters become "?"."""
-    return "".join(c if c.isprintable() else "?" for c in str(text))
+    """Return one line that cannot steer a terminal: control characters become "?"."""
+    line = " ".join(str(text).split())
+    return "".join(c if c.isprintable() else "?" for c in line)
 
 
 def significant(value: float, digits: int = 3) -> str:
@@ -245,9 +247,13 @@ def compared(ratio: float | None, better: str, worse: str) -> str:
 
     >>> compared(3.23, "smaller", "larger"), compared(0.5, "smaller", "larger")
     ('3.2x smaller', '2.0x larger')
+    >>> compared(0.996, "faster", "slower")
+    'about the same'
     """
     if ratio is None:
         return ""
+    if times(max(ratio, 1 / ratio)) == "1.0x":
+        return ALIKE
     return f"{times(ratio)} {better}" if ratio >= 1 else f"{times(1 / ratio)} {worse}"
 
 

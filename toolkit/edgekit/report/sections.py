@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from edgekit.records import Report, Row
 from edgekit.report.charts import compared_files
 from edgekit.report.figures import (
+    ALIKE,
     METRICS,
     VERDICTS,
     Group,
@@ -218,7 +219,8 @@ def per_class(group: Group) -> str:
 
 def predictions(report: Report) -> str:
     """Say what was not measured but predicted: operators on accelerators; what stayed in float."""
-    rows = [row for row in report.rows if row.recommended] or list(report.rows[:1])
+    files = [row for group in models(report) for row in group.rows]
+    rows = [row for row in files if row.recommended] or files[:1]
     text = ""
     for row in rows:
         if row.inspection is None:
@@ -306,7 +308,7 @@ def _chosen_card(group: Group, line: Line, reason: str) -> str:
     figures = [("Size", line.size, _against(line.size_ratio, "smaller", "larger"))]
     if row.score:
         name = METRICS[row.score.metric]
-        below = f"{line.score_interval}\n95 % interval, n = {row.score.n:,}"
+        below = f"{line.score_interval}\n95 % interval, n\u00a0=\u00a0{row.score.n:,}"
         figures.append((name[0].upper() + name[1:], line.score, below))
     if line.drop:
         below = f"{line.drop_interval}\n95 % interval: {line.verdict}"
@@ -358,7 +360,8 @@ def _keys(keys: Iterable[tuple[str, str]]) -> str:
 
 
 def _against(ratio: float | None, better: str, worse: str) -> str:
-    return f"{compared(ratio, better, worse)}\nthan float32" if ratio is not None else ""
+    text = compared(ratio, better, worse)
+    return text and f"{text}\n{'as' if text == ALIKE else 'than'} float32"
 
 
 def _number(text: str) -> str:

@@ -52,7 +52,7 @@ def finished(
             anchor="start", color=ink, fontSize=15, subtitleColor=muted, subtitleFontSize=12,
             offset=14, subtitlePadding=4,
         )
-        .configure_legend(labelColor=ink, labelFontSize=12, offset=8)
+        .configure_legend(labelColor=ink, labelFontSize=12, labelLimit=120, offset=8)
         .configure_axis(
             labelColor=muted, titleColor=muted, gridColor=grid, tickColor=grid, domainColor=grid,
             labelFontSize=12, titleFontSize=12, titleFontWeight="normal",

@@ -94,9 +94,7 @@ def write(model: ModelT) -> bytes:
 
 def clone(model: ModelT) -> ModelT:
     """Copy a model, so that a pass can change it; the buffers' arrays stay shared."""
-    shared = {
-        id(buffer.data): buffer.data for buffer in model.buffers if buffer.data is not None
-    }
+    shared = {id(buffer.data): buffer.data for buffer in model.buffers if buffer.data is not None}
     duplicate: ModelT = copy.deepcopy(model, memo=dict(shared))
     return duplicate
 

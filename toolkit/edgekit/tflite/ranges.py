@@ -12,7 +12,7 @@ from edgekit.tflite.graph import FLOAT32, is_constant, read, write
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT
 
-# A range of no width has no scale; this much is below what any code of a real range could tell.
+# What a tensor that never changes gets for a range: without width there is no scale.
 _NARROWEST = 1e-6
 
 
@@ -62,7 +62,8 @@ def with_ranges(data: bytes, ranges: Ranges, *, symmetric: bool) -> bytes:
         if tensor.name not in ranges.low:
             continue
         low, high = ranges.low[tensor.name], ranges.high[tensor.name]
-        high = max(high, low + _NARROWEST)
+        if low == high == 0.0:
+            high = _NARROWEST
         if symmetric:
             high = max(abs(low), abs(high))
             low = -high
@@ -70,4 +71,3 @@ def with_ranges(data: bytes, ranges: Ranges, *, symmetric: bool) -> bytes:
             min=np.array([low], np.float32), max=np.array([high], np.float32)
         )
     return write(model)
-

@@ -91,6 +91,23 @@ def with_signature(data: bytes, inputs: Mapping[str, str], outputs: Mapping[str,
     return write(model)
 
 
+def with_names_of(data: bytes, original: ModelT) -> bytes:
+    """Give a model made from `original` its signature names, by position, where it lost them."""
+    made = read(data)
+    wanted, found = signature(original), signature(made)
+    if all(
+        [spec.name for spec in was] == [spec.name for spec in now]
+        for was, now in zip(wanted, found, strict=True)
+    ):
+        return data
+    graph = made.subgraphs[0]
+    inputs, outputs = (
+        {spec.name: graph.tensors[i].name for spec, i in zip(specs, indices, strict=True)}
+        for specs, indices in zip(wanted, (graph.inputs, graph.outputs), strict=True)
+    )
+    return with_signature(data, inputs, outputs)
+
+
 def load_source(path: Path) -> Source:
     """Take a float `.tflite` file as the model to start from.
 

@@ -44,8 +44,8 @@ class TrainingResult:
         path: The saved model: the weights of the best epoch, no optimizer.
         parameters: Number of weights.
         epochs: Epochs run.
-        best_epoch: The one whose weights were kept, counted from 1.
-        metric: What decided: accuracy, rmse (in the targets' unit) or mse.
+        best_epoch: The one of the lowest validation loss, whose weights were kept, from 1.
+        metric: accuracy, rmse (in the targets' unit) or mse.
         value: Its value there, on the samples kept back from the training split.
         validation_n: Number of those samples.
         train_n: Number of samples trained on.
@@ -195,7 +195,7 @@ def _fit(
 
     config, objective, model = session.config, session.objective, session.model
     history: dict[str, list[float]] = {}
-    best_rank, best_weights = (-math.inf, -math.inf), model.get_weights()
+    best_loss, best_weights = math.inf, model.get_weights()
     best_epoch = saved_epoch = 0
     saved_at = time.monotonic()
     tell = _teller(listener, config.epochs)
@@ -213,8 +213,10 @@ def _fit(
                 history.setdefault(name, []).append(value)
                 if log_dir is not None:
                     tf.summary.scalar(name, value, step=epoch)
-            if (rank := objective.rank(figures)) > best_rank:
-                best_rank, best_epoch, best_weights = rank, epoch, model.get_weights()
+            # The loss, not the metric: on a few hundred samples many epochs are equally accurate.
+            if figures["val_loss"] < best_loss:
+                best_loss, best_epoch = figures["val_loss"], epoch
+                best_weights = model.get_weights()
             value = figures[f"val_{objective.metric}"]
             tell(epoch, 0.0, f"val_{objective.metric} {value:.4g}")
             if epoch - best_epoch >= config.patience:

@@ -1,4 +1,4 @@
-"""What is learned: targets as the loss takes them, the loss, and the figure that decides."""
+"""What is learned: targets as the loss takes them, the loss, and the figure to report."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Objective:
 
     @property
     def metric(self) -> str:
-        """Name of the figure that decides: accuracy, rmse (in the targets' unit) or mse."""
+        """Name of the figure to report: accuracy, rmse (in the targets' unit) or mse."""
         names = {"classification": "accuracy", "regression": "rmse", "reconstruction": "mse"}
         return names[self.task]
 
@@ -79,11 +79,6 @@ class Objective:
         if self.task == "regression":
             score = self.scale * math.sqrt(score)
         return {"val_loss": means["loss"], f"val_{self.metric}": score}
-
-    def rank(self, figures: Mapping[str, float]) -> tuple[float, float]:
-        """Higher is better; equal accuracies are told apart by the loss."""
-        score = figures[f"val_{self.metric}"]
-        return score if self.metric == "accuracy" else -score, -figures["val_loss"]
 
     @contextmanager
     def in_unit(self, model: Any) -> Iterator[None]:

@@ -1,0 +1,328 @@
+"""The float graph computes what its source computes, and the quantizer makes of it what it should."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgekit.errors import ConversionError, ModelError
+from edgekit.records import Batch, Plan, Source
+from edgekit.tflite import read, signature
+from edgekit.tflite.graph import operators
+from edgekit.worker import Worker
+
+pytestmark = pytest.mark.tensorflow
+HERE = Path(__file__).parent
+INT8 = Plan(variant="int8", mode="int8")
+INT16 = Plan(variant="int16x8", mode="int16x8")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("lowered")
+
+
+@pytest.fixture(scope="module")
+def worker(folder: Path) -> Iterator[Worker]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", f"{HERE}:{HERE.parent / 'sources'}")
+        patch.chdir(folder)
+        with Worker(custom=("own_layers",)) as started:
+            started.call("made_models:make", folder=folder)
+            yield started
+
+
+@pytest.fixture(scope="module")
+def fashion(
+    worker: Worker, folder: Path, shared_data: Path
+) -> tuple[Source, Path, np.ndarray, np.ndarray, np.ndarray]:
+    """The trained baseline, lowered: source, graph, calibration images, test images, labels."""
+    source = worker.load(shared_data / "baselines" / "fashion_mnist_cnn.keras")
+    graph = folder / "fashion.tflite"
+    calibration = idx(shared_data, "train-images-idx3-ubyte")[:100]
+    worker.lower(graph, Batch(inputs={source.inputs[0].name: calibration}))
+    images = idx(shared_data, "t10k-images-idx3-ubyte")[:1000]
+    return source, graph, calibration, images, idx(shared_data, "t10k-labels-idx1-ubyte")[:1000]
+
+
+def idx(shared_data: Path, name: str) -> np.ndarray:
+    import gzip
+
+    (path,) = (shared_data / "fashion_mnist").glob(f"{name}*")
+    content = gzip.decompress(path.read_bytes())
+    if "labels" in name:
+        return np.frombuffer(content, np.uint8, offset=8)
+    pixels = np.frombuffer(content, np.uint8, offset=16).reshape(-1, 28, 28, 1)
+    return pixels.astype(np.float32) / 255
+
+
+def run(model: Path | bytes, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Run LiteRT by signature, sample by sample, in real values."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    data = model.read_bytes() if isinstance(model, Path) else model
+    runner = Interpreter(model_content=data, num_threads=1).get_signature_runner()
+    details = {**runner.get_input_details()}, {**runner.get_output_details()}
+    found: dict[str, list[np.ndarray]] = {}
+    for i in range(len(next(iter(batch.values())))):
+        given = {n: quantized(v[i : i + 1], details[0][n]) for n, v in batch.items()}
+        for name, value in runner(**given).items():
+            found.setdefault(name, []).append(real(value, details[1][name]))
+    return {name: np.concatenate(values) for name, values in found.items()}
+
+
+def quantized(value: np.ndarray, detail: Any) -> np.ndarray:
+    scale, zero_point = detail["quantization"]
+    if not scale:
+        return value
+    limits = np.iinfo(detail["dtype"])
+    return np.clip(np.round(value / scale) + zero_point, limits.min, limits.max).astype(
+        detail["dtype"]
+    )
+
+
+def real(value: np.ndarray, detail: Any) -> np.ndarray:
+    scale, zero_point = detail["quantization"]
+    return (value.astype(np.float32) - zero_point) * scale if scale else value
+
+
+def names(path: Path | bytes) -> list[str]:
+    return [name for _, _, name in operators(read(path))]
+
+
+def noise(source: Source, n: int = 3) -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(0)
+    return {
+        spec.name: generator.standard_normal((n, *spec.shape[1:])).astype(np.float32)
+        for spec in source.inputs
+    }
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "functional.keras",
+        "functional.h5",
+        "sequential.keras",
+        "lists.keras",
+        "keyed.keras",
+        "subclassed.keras",
+        "custom.keras",
+        "depthwise.h5",
+        "recurrent.keras",
+        "exported",
+        "exported_pair",
+    ],
+)
+def test_the_graph_has_the_sources_names_and_computes_its_outputs(
+    worker: Worker, folder: Path, name: str
+) -> None:
+    source = worker.load(folder / name)
+    batch = noise(source)
+    lowered = worker.lower(folder / "lowered.tflite", Batch(inputs=batch))
+    assert signature(read(lowered.path)) == (source.inputs, source.outputs)
+    found = run(lowered.path, batch)
+    assert set(found) == set(lowered.reference) == {spec.name for spec in source.outputs}
+    for output, expected in lowered.reference.items():
+        assert np.ptp(expected) > 0
+        np.testing.assert_allclose(found[output], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["fashion_mnist_cnn", "fsdd_dscnn", "cmapss_cnn1d"])
+def test_trained_models_agree_with_keras(
+    worker: Worker, folder: Path, shared_data: Path, name: str
+) -> None:
+    source = worker.load(shared_data / "baselines" / f"{name}.keras")
+    batch = noise(source, 8)
+    lowered = worker.lower(folder / "trained.tflite", Batch(inputs=batch))
+    ((output, expected),) = lowered.reference.items()
+    np.testing.assert_allclose(run(lowered.path, batch)[output], expected, rtol=1e-3, atol=1e-5)
+    assert lowered.notes == ()
+
+
+def test_operators_are_named_exactly_after_their_layers(worker: Worker, folder: Path) -> None:
+    worker.load(folder / "functional.keras")
+    lowered = worker.lower(folder / "names.tflite")
+    graph = read(lowered.path).subgraphs[0]
+    layers = {
+        part.split("/")[1]
+        for tensor in graph.tensors
+        for part in str(tensor.name).split(";")
+        if part.startswith("net/")
+    }
+    assert layers == {"conv", "norm", "flat", "logits"}
+    assert graph.tensors[graph.outputs[0]].name.startswith("net/logits/")
+
+
+def test_the_direct_way_is_no_larger_than_the_stock_converter(
+    worker: Worker, folder: Path, shared_data: Path
+) -> None:
+    path = shared_data / "baselines" / "fsdd_dscnn.keras"
+    worker.load(path)
+    ours = worker.lower(folder / "ours.tflite").path
+    stock = worker.call("tensorflow_jobs:stock", path=path)
+    # The stock graph asks for its batch size at run time; ours is for one sample.
+    assert set(names(ours)) <= set(names(stock))
+    assert ours.stat().st_size <= len(stock)
+
+
+def test_recurrent_layers_are_unrolled_and_quantize(worker: Worker, folder: Path) -> None:
+    source = worker.load(folder / "recurrent.keras")
+    batch = noise(source, 20)
+    lowered = worker.lower(folder / "recurrent.tflite", Batch(inputs=batch))
+    assert "WHILE" not in names(lowered.path)
+    assert len(lowered.notes) == 3  # both directions of one layer, and the other layer
+    assert any(note.startswith("gru: its 7 steps") for note in lowered.notes)
+    graph = worker.call(
+        "tensorflow_jobs:calibrated", path=lowered.path, inputs=[batch["sequence"]]
+    )
+    ((output, expected),) = lowered.reference.items()
+    for plan, accepted in ((INT8, 0.1), (INT16, 0.01)):
+        found = run(worker.quantize(graph, plan), batch)
+        assert np.abs(next(iter(found.values())) - expected).max() < accepted * np.ptp(expected)
+
+
+def test_a_loop_too_long_to_unroll_is_kept_and_refused_where_it_would_crash(
+    worker: Worker, folder: Path
+) -> None:
+    worker.call("tensorflow_jobs:make_long", folder=folder)
+    source = worker.load(folder / "long.keras")
+    batch = noise(source)
+    lowered = worker.lower(folder / "long.tflite", Batch(inputs=batch))
+    assert "WHILE" in names(lowered.path)
+    ((output, expected),) = lowered.reference.items()
+    np.testing.assert_allclose(run(lowered.path, batch)[output], expected, atol=1e-5)
+    with pytest.raises(ConversionError, match="cannot quantize loops") as caught:
+        worker.quantize(lowered.path.read_bytes(), INT8)
+    assert "unroll=True" in (caught.value.cure or "")
+
+
+def test_an_operator_that_tflite_lacks_is_named(worker: Worker, folder: Path) -> None:
+    worker.call("tensorflow_jobs:make_unsupported", folder=folder)
+    worker.load(folder / "determinant.keras")
+    with pytest.raises(ConversionError, match="cannot be lowered") as caught:
+        worker.lower(folder / "determinant.tflite")
+    assert "MatrixDeterminant" in (caught.value.found or "")
+    assert len(str(caught.value).splitlines()) <= 3
+    assert not (folder / "determinant.tflite").exists()
+
+
+Fashion = tuple[Source, Path, np.ndarray, np.ndarray, np.ndarray]
+
+
+@pytest.fixture(scope="module")
+def graph(worker: Worker, fashion: Fashion) -> bytes:
+    _, path, calibration, _, _ = fashion
+    ranged: bytes = worker.call("tensorflow_jobs:calibrated", path=path, inputs=[calibration])
+    return ranged
+
+
+@pytest.fixture(scope="module")
+def accuracy(fashion: Fashion) -> Callable[[Path | bytes], float]:
+    source, _, _, images, labels = fashion
+
+    def score(model: Path | bytes) -> float:
+        (found,) = run(model, {source.inputs[0].name: images}).values()
+        return float(np.mean(found.argmax(1) == labels))
+
+    return score
+
+
+@pytest.mark.parametrize(
+    ("mode", "input_type", "output_type"),
+    [
+        ("int8", "float32", "float32"),
+        ("int8", "int8", "int8"),
+        ("int8", "uint8", "uint8"),
+        ("int8", "uint8", "float32"),
+        ("int16x8", "float32", "float32"),
+        ("int16x8", "int16", "int16"),
+    ],
+)
+def test_quantized_models_keep_their_accuracy_and_have_the_types_asked_for(
+    worker: Worker,
+    fashion: Fashion,
+    graph: bytes,
+    accuracy: Callable[[Path | bytes], float],
+    mode: Any,
+    input_type: str,
+    output_type: str,
+) -> None:
+    plan = Plan(variant="v", mode=mode, input_type=input_type, output_type=output_type)
+    data = worker.quantize(graph, plan)
+    model = read(data)
+    (given,), (made,) = signature(model)
+    assert (given.dtype, made.dtype) == (input_type, output_type)
+    assert len(data) < 0.35 * fashion[1].stat().st_size
+    assert accuracy(with_names(data, fashion)) > accuracy(fashion[1]) - 0.01
+
+
+def with_names(data: bytes, fashion: Fashion) -> bytes:
+    """Name inputs and outputs again, which the quantizers do not keep."""
+    from edgekit.tflite import with_signature
+
+    source = fashion[0]
+    model = read(data).subgraphs[0]
+    return with_signature(
+        data,
+        {source.inputs[0].name: model.tensors[model.inputs[0]].name},
+        {source.outputs[0].name: model.tensors[model.outputs[0]].name},
+    )
+
+
+def test_denied_operators_stay_float(worker: Worker, fashion: Fashion, graph: bytes) -> None:
+    subgraph = read(graph).subgraphs[0]
+    softmax = str(subgraph.tensors[subgraph.operators[-1].outputs[0]].name)
+    whole, partly = (worker.quantize(graph, INT8, denied) for denied in ((), (softmax,)))
+    assert names(whole)[-2:] == ["SOFTMAX", "DEQUANTIZE"]
+    assert names(partly)[-2:] == ["DEQUANTIZE", "SOFTMAX"]
+
+
+def test_int16x8_refuses_single_float_layers(worker: Worker, graph: bytes) -> None:
+    with pytest.raises(ConversionError, match="cannot leave single layers"):
+        worker.quantize(graph, INT16, ("anything",))
+
+
+def test_the_published_converter_makes_equally_good_files(
+    worker: Worker,
+    fashion: Fashion,
+    graph: bytes,
+    accuracy: Callable[[Path | bytes], float],
+    shared_data: Path,
+    folder: Path,
+) -> None:
+    quick = {plan.variant: worker.quantize(graph, plan) for plan in (INT8, INT16)}
+    worker.call("tensorflow_jobs:forget_entry_points", hidden=True)
+    try:
+        with pytest.raises(ConversionError, match="no quantizer"):
+            worker.quantize(graph, INT8)
+        source = worker.load(shared_data / "baselines" / "fashion_mnist_cnn.keras")
+        batch = Batch(inputs={source.inputs[0].name: fashion[2]})
+        worker.lower(folder / "again.tflite", batch)
+        slow = {plan.variant: worker.quantize(graph, plan) for plan in (INT8, INT16)}
+    finally:
+        worker.call("tensorflow_jobs:forget_entry_points", hidden=False)
+    for variant, data in slow.items():
+        assert names(data) == names(quick[variant])
+        assert abs(len(data) - len(quick[variant])) < 1000
+        assert accuracy(with_names(data, fashion)) == pytest.approx(
+            accuracy(with_names(quick[variant], fashion)), abs=0.005
+        )
+
+
+def test_a_live_model_is_lowered_where_it_lives_and_quietly(worker: Worker, folder: Path) -> None:
+    seen = worker.call("tensorflow_jobs:adopt", folder=folder)
+    assert seen["said"] == ""
+    assert (seen["source"].name, seen["weights"]) == ("live", 10)
+    assert seen["untouched"]
+    np.testing.assert_allclose(seen["lowered"].reference["y"], seen["expected"], rtol=1e-6)
+    assert seen["size"] > 0
+
+
+def test_what_is_no_model_is_not_adopted(worker: Worker) -> None:
+    with pytest.raises(ModelError, match="neither a path nor a Keras model"):
+        worker.call("edgekit.sources:adopt", model={"weights": 3})

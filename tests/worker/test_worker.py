@@ -1,0 +1,244 @@
+"""The process that has TensorFlow: what comes back from it, and what is left when it dies.
+
+The child starts with an empty module in TensorFlow's place, which makes it quick; the rooms that
+use TensorFlow test it for real.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edgekit.errors import ConversionError, DataError, EdgekitError, ModelError
+from edgekit.records import Plan, Progress
+from edgekit.worker import Worker
+
+JOBS = '''
+import os
+import signal
+import sys
+import time
+
+from edgekit.errors import DataError
+from edgekit.records import Progress
+
+
+class Stubborn(Exception):
+    def __reduce__(self):
+        raise TypeError("not with me")
+
+
+def count(to, listener):
+    for i in range(to):
+        listener(Progress(stage="counting", done=i + 1, total=to))
+    return list(range(to))
+
+
+def refuse():
+    raise DataError("The data is odd.", found="one", cure="Give two.")
+
+
+def fail(stubborn=False):
+    raise Stubborn("mine") if stubborn else ZeroDivisionError("a bug")
+
+
+def die(by, words=""):
+    print("WARNING: chatter", file=sys.stderr)
+    print(words, file=sys.stderr, flush=True)
+    os.kill(os.getpid(), by)
+
+
+def leave():
+    os._exit(7)
+
+
+def wait():
+    time.sleep(600)
+
+
+def pid():
+    return os.getpid()
+
+
+def environment(name):
+    return os.environ.get(name)
+'''
+
+
+@pytest.fixture
+def light(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of modules for the child, with nothing behind the name of TensorFlow."""
+    modules = tmp_path / "modules"
+    modules.mkdir()
+    for name in ("tensorflow", "keras"):
+        (modules / f"{name}.py").write_text("")
+    (modules / "jobs.py").write_text(JOBS)
+    monkeypatch.setenv("PYTHONPATH", str(modules))
+    return modules
+
+
+@pytest.fixture
+def worker(light: Path) -> Iterator[Worker]:
+    with Worker() as started:
+        yield started
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().split(") ")[1][0] != "Z"
+
+
+def gone(pid: int) -> bool:
+    for _ in range(200):
+        if not alive(pid):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_the_parent_stays_light() -> None:
+    code = "import edgekit.worker, sys; print(sorted({'tensorflow', 'keras'} & set(sys.modules)))"
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == "[]"
+
+
+def test_results_and_progress_come_back(light: Path) -> None:
+    heard: list[Progress] = []
+    with Worker(listener=heard.append) as worker:
+        assert worker.call("jobs:count", to=3) == [0, 1, 2]
+    assert heard == [Progress(stage="counting", done=i, total=3) for i in (1, 2, 3)]
+
+
+def test_a_refusal_comes_back_whole(worker: Worker) -> None:
+    with pytest.raises(DataError) as caught:
+        worker.call("jobs:refuse")
+    assert str(caught.value) == "The data is odd.\none\nGive two."
+    assert worker.call("jobs:count", to=1) == [0]
+
+
+def test_a_bug_comes_back_with_the_childs_traceback(worker: Worker) -> None:
+    with pytest.raises(ZeroDivisionError, match="a bug") as caught:
+        worker.call("jobs:fail")
+    assert "in fail" in "\n".join(caught.value.__notes__)
+
+
+def test_an_exception_that_cannot_travel_is_told(worker: Worker) -> None:
+    with pytest.raises(RuntimeError, match="Stubborn: mine") as caught:
+        worker.call("jobs:fail", stubborn=True)
+    assert "in fail" in "\n".join(caught.value.__notes__)
+
+
+def test_death_by_a_signal_is_an_error_and_the_next_request_has_a_new_child(
+    worker: Worker,
+) -> None:
+    first = worker.call("jobs:pid")
+    with pytest.raises(ConversionError, match=r"died while die \(SIGSEGV\)") as caught:
+        worker.call("jobs:die", by=signal.SIGSEGV, words="bad operator 7")
+    assert caught.value.found == "It said: bad operator 7"
+    assert worker.call("jobs:pid") != first
+
+
+def test_a_kill_points_to_memory(worker: Worker) -> None:
+    with pytest.raises(ConversionError, match="SIGKILL") as caught:
+        worker.call("jobs:die", by=signal.SIGKILL)
+    assert "memory" in str(caught.value)
+
+
+def test_an_exit_without_an_answer_is_an_error(worker: Worker) -> None:
+    with pytest.raises(ConversionError, match="exit code 7"):
+        worker.call("jobs:leave")
+
+
+def test_death_while_loading_is_the_models_fault(worker: Worker, light: Path) -> None:
+    # edgekit.sources looks at the file before Keras does; Keras then dies of it.
+    (light / "keras.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGILL)")
+    model = light / "model.h5"
+    model.write_bytes(b"\x89HDF\r\n\x1a\n")
+    with pytest.raises(ModelError, match=r"loading model\.h5 \(SIGILL\)"):
+        Worker().load(model)
+
+
+def test_recurrent_layers_are_the_first_to_be_suspected(worker: Worker) -> None:
+    worker._recurrent = ("lstm", "gru")
+    with pytest.raises(ConversionError) as caught:
+        worker.call("jobs:die", by=signal.SIGSEGV)
+    assert "lstm, gru" in (caught.value.found or "")
+    assert "unroll=True" in (caught.value.cure or "")
+
+
+def test_lowering_before_loading_is_refused(worker: Worker, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="No model is loaded"):
+        worker.lower(tmp_path / "x.tflite")
+
+
+def test_without_tensorflow_every_request_says_so(light: Path) -> None:
+    (light / "tensorflow.py").write_text("raise ImportError('libtensorflow.so: not found')")
+    with Worker() as worker:
+        for _ in range(2):
+            with pytest.raises(EdgekitError, match="cannot be imported") as caught:
+                worker.quantize(b"", Plan(variant="int8", mode="int8"))
+            assert "libtensorflow.so" in (caught.value.found or "")
+
+
+def test_the_child_ends_with_the_context(light: Path) -> None:
+    with Worker() as worker:
+        pid = worker.call("jobs:pid")
+    assert not alive(pid)
+
+
+def test_files_in_the_current_folder_do_not_pass_for_libraries(
+    light: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pickle.py").write_text("raise SystemExit('shadowed')")
+    monkeypatch.chdir(tmp_path)
+    with Worker() as worker:
+        assert worker.call("jobs:count", to=1) == [0]
+
+
+def test_keras_runs_on_tensorflow_whatever_the_user_set(
+    light: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    with Worker() as worker:
+        assert worker.call("jobs:environment", name="KERAS_BACKEND") == "tensorflow"
+
+
+PARENT = """
+    from edgekit.worker import Worker
+
+    with Worker() as worker:
+        print(worker.call("jobs:pid"), flush=True)
+        worker.call("jobs:wait")
+"""
+
+
+@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_no_child_survives_its_parent(light: Path, by: signal.Signals) -> None:
+    parent = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(PARENT)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert parent.stdout is not None
+    pid = int(parent.stdout.readline())
+    assert alive(pid)
+    # The whole group, as a terminal's Ctrl-C does.
+    os.killpg(parent.pid, by)
+    _, said = parent.communicate(timeout=20)
+    assert gone(pid)
+    assert ("KeyboardInterrupt" in said) == (by == signal.SIGINT)

@@ -1,0 +1,76 @@
+"""Rules of a plan, resolved to operators."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from edgekit.errors import UsageError
+from edgekit.records import Mode, Plan, Rule
+from edgekit.targets.node import Node
+from edgekit.tflite.naming import name_layers
+from edgekit.tflite.nodes import nodes
+
+if TYPE_CHECKING:
+    from ai_edge_litert.schema_py_generated import ModelT
+
+# What a single layer can be while the rest is something else.
+RULE_MODES: Final[tuple[Mode, ...]] = ("float32", "float16", "dynamic", "int4")
+
+
+def modes_of(plan: Plan, model: ModelT) -> dict[str, Mode]:
+    """The mode of every operator of a float graph, by the names of its output tensors.
+
+    A rule is searched for in the layer's name, its last part, and the output tensors' names; of
+    several that match, the last one counts.
+
+    Raises:
+        UsageError: A rule is no regular expression, matches nothing, or asks for a mode that only
+            a whole graph can have.
+    """
+    operators = nodes(model)
+    layers = name_layers(operators)
+    modes = {tensor.name: plan.mode for node in operators for tensor in node.outputs}
+    for rule in plan.rules:
+        matches = _matching(rule, plan, operators, layers)
+        modes.update({t.name: rule.mode for node in matches for t in node.outputs})
+    return modes
+
+
+def _matching(
+    rule: Rule, plan: Plan, operators: Sequence[Node], layers: Sequence[str]
+) -> list[Node]:
+    where = f'The rule for layers "{rule.layers}" of variant {plan.variant}'
+    if rule.mode != plan.mode and rule.mode not in RULE_MODES:
+        raise UsageError(
+            f"{where} asks for {rule.mode}, which single layers cannot have.",
+            cure=f"Choose one of {', '.join(RULE_MODES)}, or make it the mode of the whole plan.",
+        )
+    try:
+        pattern = re.compile(rule.layers)
+    except re.error as error:
+        raise UsageError(
+            f"{where} is not a regular expression.",
+            found=str(error),
+            cure="Escape special characters with a backslash.",
+        ) from error
+    found = [
+        node
+        for node, layer in zip(operators, layers, strict=True)
+        if any(
+            pattern.search(name)
+            for name in (layer, layer.rpartition("/")[2], *(t.name for t in node.outputs))
+        )
+    ]
+    if not found:
+        names = list(dict.fromkeys(layers))
+        plain = rule.layers.strip("^$.*")
+        close = difflib.get_close_matches(plain, names, n=3, cutoff=0.4)
+        raise UsageError(
+            f"{where} matches no layer.",
+            found=f"Layers there are: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}",
+            cure=f"Did you mean {' or '.join(close)}?" if close else "edgekit inspect lists them.",
+        )
+    return found

@@ -1,0 +1,310 @@
+"""What the weight rewriters share: a model in the making, its weights, and how they are stored."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+import numpy as np
+
+from edgekit.numerics import (
+    octav_scales,
+    pack_int4,
+    quantize,
+    quantize_balanced,
+    symmetric_scales,
+)
+from edgekit.records import Array
+from edgekit.tflite.graph import (
+    FLOAT32,
+    INT4,
+    INT8,
+    constant,
+    is_constant,
+    operator_code,
+    operator_name,
+    read,
+    write,
+)
+
+if TYPE_CHECKING:
+    from ai_edge_litert.schema_py_generated import ModelT, OperatorT, SubGraphT, TensorT
+
+# Below this, an operator's weights stay float, as in TensorFlow's converter: quantizing its input
+# at every inference would cost more time than the bytes are worth.
+SMALLEST: Final = 1024
+
+# Operator -> its weights: input number -> axis of the output channels.
+WEIGHTS: Final[dict[str, dict[int, int]]] = {
+    "CONV_2D": {1: 0},
+    "DEPTHWISE_CONV_2D": {1: 3},
+    "FULLY_CONNECTED": {1: 0},
+    "TRANSPOSE_CONV": {1: 0},
+    "CONV_3D": {1: 4},
+    "BATCH_MATMUL": {0: 0, 1: 0},
+    "GATHER": {0: 0},
+    "LSTM": dict.fromkeys((1, 2, 3, 4, 5, 6, 7, 8, 16), 0),
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": dict.fromkeys((1, 2, 3, 4, 5, 6, 7, 8, 16), 0),
+    "UNIDIRECTIONAL_SEQUENCE_RNN": {1: 0, 2: 0},
+}
+
+Place = Literal["kernel", "before", "after"]
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """How one weight is stored.
+
+    Attributes:
+        place: The kernel takes it; or a DEQUANTIZE stands before, or after the operator.
+        bits: 8 or 4.
+        axis: The channel axis, or None for one scale.
+        version: The version the operator then needs; unused for `before`.
+    """
+
+    place: Place
+    bits: int
+    axis: int | None
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """A float constant that operators compute with.
+
+    Attributes:
+        graph: Where it is.
+        index: Its tensor.
+        values: As stored.
+        axis: The channel axis.
+        operator: Name of its first user.
+        users: All its users.
+        alike: Whether all users are of one kind, to be treated, and use it in one way.
+        grouped: Whether a convolution sees only part of the input channels with it; no kernel
+            for float input and integer weights does that.
+    """
+
+    graph: SubGraphT
+    index: int
+    values: Array
+    axis: int
+    operator: str
+    users: tuple[OperatorT, ...]
+    alike: bool
+    grouped: bool
+
+
+class Rewriter:
+    """A model being rewritten, and the DEQUANTIZE operators to be put first in each graph."""
+
+    def __init__(self, data: bytes) -> None:
+        self.model: ModelT = read(data)
+        self._expansions: dict[int, list[OperatorT]] = {}
+
+    def operators(self, only: Container[str] | None) -> list[tuple[SubGraphT, OperatorT]]:
+        """The operators to treat, in execution order."""
+        return [
+            (graph, op)
+            for graph in self.model.subgraphs
+            for op in graph.operators
+            if only is None or any(graph.tensors[i].name in only for i in op.outputs if i >= 0)
+        ]
+
+    def weights(self, only: Container[str] | None) -> list[Weight]:
+        """The weights of the operators to treat that are worth quantizing, each once."""
+        treated = {id(op) for _, op in self.operators(only)}
+        found = []
+        for graph in self.model.subgraphs:
+            uses: dict[int, list[tuple[OperatorT, int]]] = {}
+            for op in graph.operators:
+                for position, index in enumerate(op.inputs):
+                    if index >= 0:
+                        uses.setdefault(int(index), []).append((op, position))
+            for index, places in uses.items():
+                weight = self._weight(graph, index, places, treated)
+                if weight is not None:
+                    found.append(weight)
+        return found
+
+    def _weight(
+        self,
+        graph: SubGraphT,
+        index: int,
+        places: list[tuple[OperatorT, int]],
+        treated: Container[int],
+    ) -> Weight | None:
+        """What is known of a tensor, if it is a weight of an operator to treat."""
+        if not self.is_weight(graph.tensors[index], SMALLEST):
+            return None
+        roles = {(operator_name(self.model, op), position) for op, position in places}
+        for op, position in places:
+            name = operator_name(self.model, op)
+            if id(op) in treated and position in WEIGHTS.get(name, {}):
+                break
+        else:
+            return None
+        users = tuple(op for op, _ in places)
+        return Weight(
+            graph=graph,
+            index=index,
+            values=constant(self.model, graph.tensors[index]),
+            axis=WEIGHTS[name][position],
+            operator=name,
+            users=users,
+            alike=len(roles) == 1
+            and index not in graph.outputs
+            and all(id(user) in treated for user in users),
+            grouped=any(_is_grouped(graph, user, name) for user in users),
+        )
+
+    def is_weight(self, tensor: TensorT, smallest: int) -> bool:
+        """Whether it is a float constant of at least `smallest` elements."""
+        size = int(np.prod(tensor.shape, dtype=np.int64))
+        return bool(tensor.type == FLOAT32 and is_constant(self.model, tensor) and size >= smallest)
+
+    def store(self, weight: Weight, storage: Storage) -> None:
+        """Quantize one weight and store it."""
+        if storage.bits == 4 and storage.axis is not None:
+            scales = octav_scales(weight.values, storage.axis)
+            packed: Array = pack_int4(quantize_balanced(weight.values, scales, storage.axis))
+        else:
+            scales = symmetric_scales(weight.values, storage.axis)
+            packed = quantize(weight.values, scales, storage.axis)
+        kind = INT4 if storage.bits == 4 else INT8
+        if storage.place == "before":
+            # Version 5 of DEQUANTIZE knows scales by channel.
+            self.expand(weight.graph, weight.index, kind, packed, scales, storage.axis, version=5)
+            return
+        tensor = weight.graph.tensors[weight.index]
+        tensor.type = kind
+        tensor.buffer = self._buffer(packed)
+        tensor.quantization = _parameters(scales, storage.axis)
+        for op in weight.users:
+            op.opcodeIndex = operator_code(self.model, weight.operator, storage.version)
+            if weight.operator == "FULLY_CONNECTED":
+                op.builtinOptions.asymmetricQuantizeInputs = True
+            if storage.place == "after":
+                self._dequantize_output(weight.graph, op, scales)
+
+    def expand(
+        self,
+        graph: SubGraphT,
+        index: int,
+        kind: int,
+        values: Array,
+        scales: Array | None,
+        axis: int | None,
+        *,
+        version: int,
+    ) -> None:
+        """Store a constant as `values`, and let a DEQUANTIZE compute the float tensor from it."""
+        from ai_edge_litert import schema_py_generated as schema
+
+        tensor = graph.tensors[index]
+        stored = schema.TensorT(
+            shape=tensor.shape,
+            type=kind,
+            buffer=self._buffer(values),
+            name=tensor.name,
+            quantization=None if scales is None else _parameters(scales, axis),
+            hasRank=True,
+        )
+        graph.tensors.append(stored)
+        tensor.buffer = 0
+        tensor.name = f"dequantized_{index}"
+        operator = schema.OperatorT(
+            opcodeIndex=operator_code(self.model, "DEQUANTIZE", version),
+            inputs=np.array([len(graph.tensors) - 1], np.int32),
+            outputs=np.array([index], np.int32),
+        )
+        self._expansions.setdefault(id(graph), []).append(operator)
+
+    def finish(self) -> bytes:
+        """The rewritten model."""
+        for graph in self.model.subgraphs:
+            graph.operators = [*self._expansions.get(id(graph), []), *graph.operators]
+        _compact(self.model)
+        return write(self.model)
+
+    def _dequantize_output(self, graph: SubGraphT, op: OperatorT, scales: Array) -> None:
+        """Let an operator that copies codes be followed by their DEQUANTIZE."""
+        from ai_edge_litert import schema_py_generated as schema
+
+        index = int(op.outputs[0])
+        result = graph.tensors[index]
+        graph.tensors.append(
+            schema.TensorT(
+                shape=result.shape,
+                shapeSignature=result.shapeSignature,
+                type=INT8,
+                name=f"codes_{index}",
+                quantization=_parameters(scales, None),
+                hasRank=True,
+            )
+        )
+        op.outputs = np.array([len(graph.tensors) - 1], np.int32)
+        follower = schema.OperatorT(
+            # Version 2 of DEQUANTIZE is the first to take int8.
+            opcodeIndex=operator_code(self.model, "DEQUANTIZE", 2),
+            inputs=op.outputs,
+            outputs=np.array([index], np.int32),
+        )
+        graph.operators.insert(graph.operators.index(op) + 1, follower)
+
+    def _buffer(self, values: Array) -> int:
+        from ai_edge_litert import schema_py_generated as schema
+
+        data = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
+        self.model.buffers.append(schema.BufferT(data=data))
+        return len(self.model.buffers) - 1
+
+
+def _parameters(scales: Array, axis: int | None) -> object:
+    from ai_edge_litert import schema_py_generated as schema
+
+    return schema.QuantizationParametersT(
+        scale=scales, zeroPoint=np.zeros(len(scales), np.int64), quantizedDimension=axis or 0
+    )
+
+
+def _is_grouped(graph: SubGraphT, op: OperatorT, name: str) -> bool:
+    """Whether a convolution sees only part of the input channels; no hybrid kernel does that."""
+    if name != "CONV_2D":
+        return False
+    image, kernel = (graph.tensors[i] for i in op.inputs[:2])
+    return bool(image.shape[-1] != kernel.shape[-1])
+
+
+def _compact(model: ModelT) -> None:
+    """Drop buffers and operator codes nobody uses; activations share the empty buffer 0."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    buffers = [schema.BufferT()]
+    places: dict[int, int] = {}
+
+    def place(index: int) -> int:
+        data = model.buffers[index].data
+        if data is None or len(data) == 0:
+            return 0
+        if index not in places:
+            buffers.append(model.buffers[index])
+            places[index] = len(buffers) - 1
+        return places[index]
+
+    for graph in model.subgraphs:
+        for tensor in graph.tensors:
+            tensor.buffer = place(tensor.buffer)
+    # The stated minimum runtime was that of the float model.
+    model.metadata = [
+        entry for entry in model.metadata if entry.name not in {b"min_runtime_version"}
+    ]
+    for entry in model.metadata:
+        entry.buffer = place(entry.buffer)
+    model.buffers = buffers
+    model.metadataBuffer = None
+    every = [op for graph in model.subgraphs for op in graph.operators]
+    used = sorted({int(op.opcodeIndex) for op in every})
+    model.operatorCodes = [model.operatorCodes[index] for index in used]
+    for op in every:
+        op.opcodeIndex = used.index(op.opcodeIndex)
