@@ -19,7 +19,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from PIL import Image
 
-from edgekit.evaluate import predict
+from edgekit.evaluation import predict
 from edgekit.records import Batch, Samples
 
 REPOSITORY = Path(__file__).resolve().parents[1]

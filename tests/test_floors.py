@@ -23,7 +23,7 @@ FLOORS: list[set[str]] = [
     {"files", "isolate", "numerics", "schema", "targets"},
     {"recipe", "data", "tflite"},
     {"sources", "training", "lowering"},
-    {"quantize", "evaluate", "devices", "worker"},
+    {"quantize", "evaluation", "devices", "worker"},
     {"pipeline"},
     {"report"},
     {"doctor"},

@@ -100,7 +100,7 @@ class TestZoo:
 @pytest.mark.xdist_group("training_runs")
 class TestTraining:
     def test_digits_are_learned(self, trained):
-        assert trained["classifier"]["test"] >= 0.97
+        assert trained["classifier"]["test"] >= 0.95
 
     def test_the_best_weights_are_the_ones_saved(self, trained):
         found = trained["classifier"]

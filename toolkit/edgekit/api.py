@@ -108,6 +108,7 @@ def quantize(
     custom: Sequence[str] = (),
     max_drop: float = 0.5,
     score_output: str | None = None,
+    target: str | None = None,
     threads: int = 1,
     latency: bool = True,
     force: bool = False,
@@ -130,6 +131,7 @@ def quantize(
         custom: Modules that define the model's own classes.
         max_drop: Accepted loss: points of accuracy or AUC, percent of RMSE.
         score_output: Name of the output that is scored.
+        target: An accelerator the recommended file must be able to use: coral.
         threads: Interpreter threads for latency.
         latency: Whether to measure latencies.
         force: Replace files that exist.
@@ -157,6 +159,7 @@ def quantize(
         name=called,
         data=data,
         column=column,
+        target=target,
         task=task,
         preprocessing=preprocessing,
         calibration_samples=calibration_samples,

@@ -171,6 +171,9 @@ def quantize(
         int, typer.Option(min=1, help="Training samples that set the activation ranges.")
     ] = 200,
     score_output: options.Output = None,
+    target: Annotated[
+        str | None, typer.Option(help="An accelerator the file must be able to use: coral.")
+    ] = None,
     threads: options.Threads = 1,
     bench: Annotated[bool, typer.Option(help="Measure latencies.")] = True,
     force: options.Force = False,
@@ -203,6 +206,7 @@ def quantize(
             custom=tuple(custom or ()),
             max_drop=max_drop,
             score_output=score_output,
+            target=target,
             threads=threads,
             latency=bench,
             force=force,

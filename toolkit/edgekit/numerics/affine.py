@@ -57,7 +57,7 @@ def symmetric_scales(weights: Array, axis: int | None, bits: int = 8) -> Floats:
     Returns:
         `[channels]`, or `[1]` without an axis; 1.0 where a channel is all zeros.
     """
-    return _scales(np.abs(by_channel(weights, axis)).max(axis=1, initial=0.0), bits)
+    return scales_of(np.abs(by_channel(weights, axis)).max(axis=1, initial=0.0), bits)
 
 
 def quantize(weights: Array, scales: Array, axis: int | None, bits: int = 8) -> NDArray[np.int8]:
@@ -68,7 +68,8 @@ def quantize(weights: Array, scales: Array, axis: int | None, bits: int = 8) -> 
     """
     largest = (1 << (bits - 1)) - 1
     codes = np.rint(np.asarray(weights, np.float32) / _spread(scales, weights, axis))
-    return np.clip(codes, -largest, largest).astype(np.int8)
+    clipped: NDArray[np.int8] = np.clip(codes, -largest, largest).astype(np.int8)
+    return clipped
 
 
 def dequantize(codes: Array, scales: Array, axis: int | None) -> Floats:
@@ -88,7 +89,8 @@ def by_channel(weights: Array, axis: int | None) -> Floats:
     return np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
 
 
-def _scales(limits: Floats, bits: int) -> Floats:
+def scales_of(limits: Floats, bits: int) -> Floats:
+    """Scales that put `limits` on the largest code; 1.0 for a limit of zero."""
     scales = limits / np.float32((1 << (bits - 1)) - 1)
     return np.where(scales < np.finfo(np.float32).tiny, 1.0, scales).astype(np.float32)
 

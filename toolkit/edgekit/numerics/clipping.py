@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgekit.numerics.affine import Floats, _scales, by_channel, quantize, symmetric_scales
+from edgekit.numerics.affine import Floats, by_channel, quantize, scales_of, symmetric_scales
 from edgekit.records import Array
 
 
@@ -42,7 +42,7 @@ def octav_scales(weights: Array, axis: int | None, bits: int = 4, rounds: int = 
         total = np.where(cut, size, 0).sum(axis=1)
         limit = total / np.maximum(noise * (occupied - beyond) + beyond, 1e-30)
     largest = size.max(axis=1, initial=0.0)
-    clipped = _scales(np.minimum(limit, largest).astype(np.float32), bits)
+    clipped = scales_of(np.minimum(limit, largest).astype(np.float32), bits)
     whole = symmetric_scales(weights, axis, bits)
     better = _error(weights, clipped, axis, bits) < _error(weights, whole, axis, bits)
     return np.where(better, clipped, whole).astype(np.float32)
@@ -51,4 +51,5 @@ def octav_scales(weights: Array, axis: int | None, bits: int = 4, rounds: int = 
 def _error(weights: Array, scales: Floats, axis: int | None, bits: int) -> Floats:
     """Squared error by channel, `[channels]`."""
     codes = by_channel(quantize(weights, scales, axis, bits), axis)
-    return np.square(codes * scales[:, None] - by_channel(weights, axis)).sum(axis=1)
+    errors: Floats = np.square(codes * scales[:, None] - by_channel(weights, axis)).sum(axis=1)
+    return errors

@@ -21,8 +21,8 @@ def pack_int4(codes: NDArray[np.int8]) -> NDArray[np.uint8]:
     flat = codes.reshape(-1)
     if flat.size % 2:
         flat = np.append(flat, np.int8(0))
-    halves = flat.view(np.uint8) & 0x0F
-    return halves[0::2] | (halves[1::2] << 4)
+    halves = np.bitwise_and(flat.view(np.uint8), 0x0F, dtype=np.uint8)
+    return np.bitwise_or(halves[0::2], np.left_shift(halves[1::2], 4, dtype=np.uint8))
 
 
 def unpack_int4(packed: NDArray[np.uint8], count: int) -> NDArray[np.int8]:

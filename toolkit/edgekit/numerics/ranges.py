@@ -34,7 +34,8 @@ class Histogram:
     @property
     def centres(self) -> NDArray[np.float64]:
         """Middle of each bin, `[bins]`."""
-        return self.low + (np.arange(len(self.counts)) + 0.5) * self.width
+        steps: NDArray[np.float64] = np.arange(len(self.counts), dtype=np.float64) + 0.5
+        return self.low + steps * self.width
 
 
 def percentile_range(histogram: Histogram, percentile: float) -> tuple[float, float]:

@@ -8,16 +8,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgekit import data, devices, evaluate
-from edgekit import quantize as quantizer
+from edgekit import data, devices, evaluation
 from edgekit.errors import DataError, OutputError
 from edgekit.files import staging
 from edgekit.pipeline import manifest
 from edgekit.pipeline.sources import Imported, is_graph, lower, tensorflow_for
+from edgekit.quantize import make as make_variant
+from edgekit.quantize import profile
 from edgekit.records import (
     Artifact,
     Dataset,
-    Drop,
     Listener,
     Plan,
     Progress,
@@ -51,6 +51,7 @@ class Request:
         custom: Modules that define the model's own classes.
         max_drop: Accepted loss: points for accuracy and AUC, percent for RMSE.
         output: Name of the output that is scored, default the first.
+        target: An accelerator that the recommended file must be able to use.
         threads: Interpreter threads of the latency measurement.
         latency: Whether latencies are measured at all.
         force: Replace files that exist.
@@ -69,6 +70,7 @@ class Request:
     custom: tuple[str, ...] = ()
     max_drop: float = 0.5
     output: str | None = None
+    target: str | None = None
     threads: int = 1
     latency: bool = True
     force: bool = False
@@ -156,7 +158,7 @@ def make(
         if key not in known:
             assert imported.dataset is not None
             assert imported.dataset.calibrate is not None
-            known[key] = quantizer.profile(
+            known[key] = profile(
                 imported.graph,
                 imported.dataset.calibrate,
                 method=method,
@@ -173,7 +175,7 @@ def make(
         listener(
             Progress(stage="quantizing", done=position, total=len(wanted), detail=plan.variant)
         )
-        made = quantizer.make(plan, graph, ranges=ranges, engine=engine)
+        made = make_variant(plan, graph, ranges=ranges, engine=engine)
         path = folder / f"{plan.variant}.tflite"
         path.write_bytes(made.data)
         described = manifest.describe(imported, plan, made.data, left_in_float=made.left_in_float)
@@ -193,17 +195,9 @@ def measure(
     dataset = imported.dataset
     warnings = list(imported.notes)
     name = request.name or imported.source.name
-    evaluations: list[evaluate.Evaluation | None] = []
-    for artifact in artifacts:
-        scored = dataset is not None and dataset.test is not None
-        evaluations.append(
-            evaluate.evaluate(artifact.path, dataset, output=request.output, listener=listener)
-            if scored and dataset is not None
-            else None
-        )
-    rows = []
-    baseline = evaluations[0]
-    for position, (artifact, evaluation) in enumerate(zip(artifacts, evaluations, strict=True)):
+    rows: list[Row] = []
+    scored = _score(request, dataset, artifacts, listener)
+    for position, (artifact, found) in enumerate(zip(artifacts, scored, strict=True)):
         timing = None
         if request.latency:
             listener(
@@ -214,23 +208,22 @@ def measure(
             timing = devices.bench(artifact.path, threads=request.threads)
             if timing.warning:
                 warnings.append(f"{artifact.variant}: {timing.warning}")
-        drop: Drop | None = None
-        agreement = None
-        if baseline is not None and evaluation is not None and position:
-            drop = evaluate.paired_drop(baseline, evaluation, max_drop=request.max_drop)
-            agreement = evaluate.agreement(baseline, evaluation)
-        rows.append(
-            Row(
-                model=name,
-                artifact=artifact,
-                inspection=inspect(artifact.path),
-                score=evaluation.score if evaluation else None,
-                drop=drop,
-                agreement=agreement,
-                timing=timing,
-            )
+        row = Row(
+            model=name,
+            artifact=artifact,
+            inspection=inspect(artifact.path, targets=(request.target or "coral",)),
+            timing=timing,
         )
-    chosen, reason = evaluate.recommend(rows, max_drop=request.max_drop)
+        if found is not None:
+            row = replace(row, score=found.score)
+        if position and found is not None and scored[0] is not None:
+            row = replace(
+                row,
+                drop=evaluation.paired_drop(scored[0], found, max_drop=request.max_drop),
+                agreement=evaluation.agreement(scored[0], found),
+            )
+        rows.append(row)
+    chosen, reason = recommend(rows, request)
     return Report(
         title=name,
         asked=_asked(request, imported),
@@ -242,6 +235,43 @@ def measure(
         warnings=tuple(dict.fromkeys(warnings)),
         created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
     )
+
+
+def recommend(rows: Sequence[Row], request: Request) -> tuple[tuple[Row, ...], str]:
+    """Mark the row to ship; where a target was named, only files that can use it are eligible."""
+    if request.target is None:
+        return evaluation.recommend(rows, max_drop=request.max_drop)
+    fits = {id(row): fit_of(row, request.target) for row in rows}
+    eligible = [row for row in rows if row.artifact.mode == "float32" or fits[id(row)][0]]
+    chosen, reason = evaluation.recommend(eligible, max_drop=request.max_drop)
+    marked = dict(zip(map(id, eligible), chosen, strict=True))
+    result = tuple(marked.get(id(row), row) for row in rows)
+    for row, before in zip(result, rows, strict=True):
+        if row.recommended:
+            mapped, total = fits[id(before)]
+            reason += f" Predicted for {request.target}: {mapped} of {total} operators map."
+    return result, reason
+
+
+def fit_of(row: Row, target: str) -> tuple[int, int]:
+    """How many operators of a file a target takes, and how many there are; a prediction."""
+    operators = row.inspection.ops if row.inspection else ()
+    fits = [op.targets[target].mapped for op in operators if target in op.targets]
+    return sum(fits), len(fits)
+
+
+def _score(
+    request: Request,
+    dataset: Dataset | None,
+    artifacts: Sequence[Artifact],
+    listener: Listener,
+) -> list[evaluation.Evaluation | None]:
+    if dataset is None or dataset.test is None:
+        return [None for _ in artifacts]
+    return [
+        evaluation.evaluate(artifact.path, dataset, output=request.output, listener=listener)
+        for artifact in artifacts
+    ]
 
 
 def _check_free(request: Request) -> None:

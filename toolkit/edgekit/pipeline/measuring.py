@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit import data, devices, tflite
-from edgekit import evaluate as scoring
+from edgekit import evaluation as scoring
 from edgekit.errors import DataError
 from edgekit.pipeline import manifest
 from edgekit.records import Dataset, Listener, Report, Row, Task, silent

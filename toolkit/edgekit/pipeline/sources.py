@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekit import data, evaluate, tflite
+from edgekit import data, evaluation, tflite
 from edgekit.errors import ConversionError, ModelError
 from edgekit.files import refuse_existing, write_text, writing
 from edgekit.pipeline import manifest
@@ -205,7 +205,7 @@ def _verify(
         sha256="",
         read=lambda rows: Batch(inputs={k: v[rows] for k, v in batch.inputs.items()}),
     )
-    found = evaluate.predict(graph, samples, processes=1)
+    found = evaluation.predict(graph, samples, processes=1)
     largest = 0.0
     for name, expected in reference.items():
         if name not in found:

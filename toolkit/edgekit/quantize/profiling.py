@@ -87,11 +87,12 @@ def profile(
             return _Tallies(graph, low, high)
 
         tallied = _observe(graph, samples, tallies, "calibrating: histograms", listener)
-        choose = {
+        choices: Mapping[str, Callable[[Histogram], tuple[float, float]]] = {
             "percentile": lambda histogram: percentile_range(histogram, percentile),
             "mse": mse_range,
             "entropy": entropy_range,
-        }[method]
+        }
+        choose = choices[method]
         for name, histogram in tallied.histograms().items():
             if name not in graph.kept:
                 low[name], high[name] = choose(histogram)
@@ -210,16 +211,17 @@ def _observe(
         return _run(graph, samples, np.arange(worker, samples.n, workers), start(graph))
 
     try:
-        first, *others = spread(share, range(workers), tick=tick)
+        tallies = spread(share, range(workers), tick=tick)
     except ChildDiedError as error:
         raise ConversionError(
             "Calibration died while running the float model.",
             found=f"the process ended with {error.reason}",
             cure="Check that the float32 file runs: edgekit bench.",
         ) from error
-    for other in others:
-        first.merge(other)
-    return first
+    total = tallies[0]
+    for other in tallies[1:]:
+        total.merge(other)
+    return total
 
 
 def _run(graph: _Graph, samples: Samples, indices: NDArray[np.int64], tally: _Tally) -> _Tally:
@@ -229,14 +231,21 @@ def _run(graph: _Graph, samples: Samples, indices: NDArray[np.int64], tally: _Ta
     silence_stderr()
     interpreter = Interpreter(model_content=graph.content, num_threads=1)
     interpreter.allocate_tensors()
-    views = [interpreter.tensor(index) for index in graph.names]
+    given = set(graph.inputs.values())
+    # The memory of an input may be used again once the inference has read it.
+    before, after = (
+        [(n, interpreter.tensor(i)) for n, i in enumerate(graph.names) if (i in given) == early]
+        for early in (True, False)
+    )
     for start in range(0, len(indices), _PIECE):
         piece = indices[start : start + _PIECE]
         inputs = samples.read(piece).inputs
         for row in range(len(piece)):
             _feed(interpreter, graph, inputs, row)
+            for position, view in before:
+                tally.add(position, view())
             interpreter.invoke()
-            for position, view in enumerate(views):
+            for position, view in after:
                 tally.add(position, view())
         report(len(piece))
     return tally

@@ -235,8 +235,8 @@ def predictions(report: Report) -> str:
         )
         if items:
             text += (
-                f'<details class="card"><summary>Left in float in {escaped(row.artifact.variant)}: '
-                f"{len(left)} operators</summary><ul>{items}</ul></details>"
+                f'<details class="card"><summary>Left in float in {escaped(row.artifact.variant)} '
+                f"({len(left)})</summary><ul>{items}</ul></details>"
             )
     return text
 

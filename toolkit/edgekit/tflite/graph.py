@@ -187,9 +187,9 @@ class _AlignedBuilder(flatbuffers.Builder):  # type: ignore[misc]  # untyped bas
         if x.dtype != np.uint8:
             return int(super().CreateNumpyVector(x))
         self.StartVector(1, x.size, 16)
-        start = self.head - x.size
+        start = self.Head() - x.size
         self.head = start
-        self.Bytes[start : start + x.size] = memoryview(np.ascontiguousarray(x).reshape(-1))
+        self.Bytes[start : start + x.size] = np.ascontiguousarray(x).tobytes()
         self.vectorNumElems = x.size
         return int(self.EndVector())
 

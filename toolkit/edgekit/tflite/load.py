@@ -1,4 +1,4 @@
-"""Does a file load and run? Tried in a child process, since a bad file can kill the one it is in."""
+"""Does a file load and run? Tried in a child process, since a bad file can kill its process."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
@@ -172,14 +172,15 @@ class Rewriter:
             scales = symmetric_scales(weight.values, storage.axis)
             packed = quantize(weight.values, scales, storage.axis)
         kind = INT4 if storage.bits == 4 else INT8
+        parameters = _parameters(scales, storage.axis)
         if storage.place == "before":
             # Version 5 of DEQUANTIZE knows scales by channel.
-            self.expand(weight.graph, weight.index, kind, packed, scales, storage.axis, version=5)
+            self.expand(weight.graph, weight.index, kind, packed, parameters, version=5)
             return
         tensor = weight.graph.tensors[weight.index]
         tensor.type = kind
         tensor.buffer = self._buffer(packed)
-        tensor.quantization = _parameters(scales, storage.axis)
+        tensor.quantization = parameters
         for op in weight.users:
             op.opcodeIndex = operator_code(self.model, weight.operator, storage.version)
             if weight.operator == "FULLY_CONNECTED":
@@ -193,12 +194,11 @@ class Rewriter:
         index: int,
         kind: int,
         values: Array,
-        scales: Array | None,
-        axis: int | None,
+        quantization: Any,
         *,
         version: int,
     ) -> None:
-        """Store a constant as `values`, and let a DEQUANTIZE compute the float tensor from it."""
+        """Store a constant as `values`, and let a DEQUANTIZE of that version make it float."""
         from ai_edge_litert import schema_py_generated as schema
 
         tensor = graph.tensors[index]
@@ -207,7 +207,7 @@ class Rewriter:
             type=kind,
             buffer=self._buffer(values),
             name=tensor.name,
-            quantization=None if scales is None else _parameters(scales, axis),
+            quantization=quantization,
             hasRank=True,
         )
         graph.tensors.append(stored)
@@ -296,9 +296,7 @@ def _compact(model: ModelT) -> None:
         for tensor in graph.tensors:
             tensor.buffer = place(tensor.buffer)
     # The stated minimum runtime was that of the float model.
-    model.metadata = [
-        entry for entry in model.metadata if entry.name not in {b"min_runtime_version"}
-    ]
+    model.metadata = [entry for entry in model.metadata if entry.name != b"min_runtime_version"]
     for entry in model.metadata:
         entry.buffer = place(entry.buffer)
     model.buffers = buffers

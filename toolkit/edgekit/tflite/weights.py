@@ -44,7 +44,7 @@ def to_float16(data: bytes, only: Container[str] | None = None) -> bytes:
             half = _as_float16(constant(rewriter.model, tensor))
             if half is not None:
                 # Version 3 of DEQUANTIZE is the first to take float16.
-                rewriter.expand(graph, index, FLOAT16, half, None, None, version=3)
+                rewriter.expand(graph, index, FLOAT16, half, None, version=3)
     return rewriter.finish()
 
 

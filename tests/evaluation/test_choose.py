@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgekit.evaluate import recommend, samples_to_settle
-from edgekit.evaluate.intervals import tango
+from edgekit.evaluation import recommend, samples_to_settle
+from edgekit.evaluation.intervals import tango
 from edgekit.records import Artifact, Drop, Mode, Row, Score, Timing, Verdict
 
 ALLOWED = 0.005

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from edgekit.errors import DataError, ModelError, UsageError
-from edgekit.evaluate import intervals
-from edgekit.evaluate.predict import sweep
+from edgekit.evaluation import intervals
+from edgekit.evaluation.predict import sweep
 from edgekit.records import Array, Batch, ClassScore, Dataset, Listener, Score, Task, silent
 
 

@@ -9,7 +9,7 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 
 from edgekit.errors import DataError, EdgekitError, ModelError
-from edgekit.evaluate import predict
+from edgekit.evaluation import predict
 from edgekit.records import Array, Batch, Dataset, Progress, Samples
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgekit.evaluate import intervals
-from edgekit.evaluate.intervals import bootstrap, delong, tango, wilson
+from edgekit.evaluation import intervals
+from edgekit.evaluation.intervals import bootstrap, delong, tango, wilson
 
 # A seeded simulation of 95 % intervals: what 2,000 trials of a true 95 % stay within.
 COVERED = (0.93, 0.97)

@@ -4,10 +4,10 @@
 `paired_drop` compares two evaluations on the same samples; `recommend` chooses.
 """
 
-from edgekit.evaluate.choose import recommend, samples_to_settle
-from edgekit.evaluate.drops import agreement, budget, paired_drop
-from edgekit.evaluate.predict import predict
-from edgekit.evaluate.scores import Evaluation, evaluate, score
+from edgekit.evaluation.choose import recommend, samples_to_settle
+from edgekit.evaluation.drops import agreement, budget, paired_drop
+from edgekit.evaluation.predict import predict
+from edgekit.evaluation.scores import Evaluation, evaluate, score
 
 __all__ = [
     "Evaluation",

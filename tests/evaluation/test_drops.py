@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from edgekit.errors import DataError
-from edgekit.evaluate import Evaluation, agreement, budget, evaluate, paired_drop
-from edgekit.evaluate.scores import conclude, judge
+from edgekit.evaluation import Evaluation, agreement, budget, evaluate, paired_drop
+from edgekit.evaluation.scores import conclude, judge
 from edgekit.records import Batch, Dataset
 
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from edgekit.evaluate.drops import budget
-from edgekit.evaluate.intervals import crossing, tango
+from edgekit.evaluation.drops import budget
+from edgekit.evaluation.intervals import crossing, tango
 from edgekit.records import Drop, Row, Score
 
 TIE = 1.01

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from edgekit.errors import DataError
-from edgekit.evaluate import intervals
-from edgekit.evaluate.scores import Evaluation
+from edgekit.evaluation import intervals
+from edgekit.evaluation.scores import Evaluation
 from edgekit.records import Drop, Score, Verdict
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn import metrics
 
 from edgekit.errors import DataError, ModelError, UsageError
-from edgekit.evaluate import evaluate, predict, score
+from edgekit.evaluation import evaluate, predict, score
 from edgekit.records import Array, Batch, Dataset, Samples, Task
 
 
