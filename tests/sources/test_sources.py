@@ -91,9 +91,7 @@ def test_a_subclassed_model_takes_its_shapes_from_its_build(worker: Worker, fold
 
 
 @pytest.mark.parametrize("name", ["custom.keras", "custom.h5", "function.keras"])
-def test_custom_objects_come_from_the_module_named(
-    worker: Worker, folder: Path, name: str
-) -> None:
+def test_custom_objects_come_from_the_module_named(worker: Worker, folder: Path, name: str) -> None:
     source = worker.call("made_models:load_with", path=folder / name, custom=("own_layers",))
     assert source.inputs[0].shape == (1, 4)
 

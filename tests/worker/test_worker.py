@@ -21,7 +21,7 @@ from edgekit.errors import ConversionError, DataError, EdgekitError, ModelError
 from edgekit.records import Plan, Progress
 from edgekit.worker import Worker
 
-JOBS = '''
+JOBS = """
 import os
 import signal
 import sys
@@ -70,7 +70,7 @@ def pid():
 
 def environment(name):
     return os.environ.get(name)
-'''
+"""
 
 
 @pytest.fixture
@@ -109,9 +109,7 @@ def gone(pid: int) -> bool:
 
 def test_the_parent_stays_light() -> None:
     code = "import edgekit.worker, sys; print(sorted({'tensorflow', 'keras'} & set(sys.modules)))"
-    found = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
 
 
