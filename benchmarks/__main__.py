@@ -13,7 +13,6 @@ import sys
 from pathlib import Path
 
 from edgekit.devices import describe
-
 from edgekit.pipeline.manifest import versions
 
 SECTIONS = {

@@ -265,9 +265,10 @@ class Quiet:
 
 
 class Undisturbed:
-    """Puts Ctrl-C off until a native import is over.
+    """Puts Ctrl-C off until what must not be cut in two is over.
 
-    An extension module whose import is interrupted reports an ordinary ImportError, or nothing.
+    An extension module whose import is interrupted reports an ordinary ImportError, or nothing;
+    a process whose start is interrupted runs on unseen.
     """
 
     def __enter__(self) -> None:
@@ -276,7 +277,10 @@ class Undisturbed:
         self.interrupted = False
         self.handler = signal.getsignal(signal.SIGINT)
         if self.handler is signal.default_int_handler:
-            signal.signal(signal.SIGINT, self._remember)
+            try:
+                signal.signal(signal.SIGINT, self._remember)
+            except ValueError:  # not in the main thread, the only one that Ctrl-C interrupts
+                self.handler = None
 
     def _remember(self, *_: object) -> None:
         self.interrupted = True

@@ -25,7 +25,7 @@ FLOORS: list[set[str]] = [
     {"sources", "training", "lowering"},
     {"quantize", "evaluation", "devices", "worker"},
     {"pipeline"},
-    {"report"},
+    {"reports"},
     {"doctor"},
     {"api"},
     {"cli"},

@@ -20,7 +20,7 @@ x = keras.layers.Bidirectional(
 x = keras.layers.GRU(16, name="gru")(x)
 digits = keras.layers.Dense(10, activation="softmax", name="digit")(x)
 model = keras.Model(rows, digits, name="digits_recurrent")
-model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy", ["accuracy"])
+model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy", metrics=["accuracy"])
 model.fit(images[:1400], labels[:1400], epochs=12, verbose=2)
 print(model.evaluate(images[1400:], labels[1400:], verbose=0))
 # Without the optimizer's moments the file is a third of the size.

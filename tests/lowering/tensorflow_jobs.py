@@ -60,7 +60,6 @@ def make_long(folder: Path) -> None:
 
 def adopt(folder: Path) -> dict[str, Any]:
     """Lower and quantize a live model in this very process; return what was seen."""
-    import io
     import os
     import sys
 
@@ -88,7 +87,7 @@ def adopt(folder: Path) -> dict[str, Any]:
         sys.stderr.flush()
         os.dup2(kept, 2)
         os.close(kept)
-    with io.open(read, "rb") as stream:
+    with open(read, "rb") as stream:
         said = stream.read()
     return {
         "source": source,

@@ -1,8 +1,9 @@
-"""The float graph computes what its source computes, and the quantizer makes of it what it should."""
+"""The float graph computes what its source computes; the quantizer keeps what it knows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,21 +44,22 @@ def fashion(
     """The trained baseline, lowered: source, graph, calibration images, test images, labels."""
     source = worker.load(shared_data / "baselines" / "fashion_mnist_cnn.keras")
     graph = folder / "fashion.tflite"
-    calibration = idx(shared_data, "train-images-idx3-ubyte")[:100]
+    calibration = idx(shared_data, "train-images-idx3-ubyte", 100)
     worker.lower(graph, Batch(inputs={source.inputs[0].name: calibration}))
-    images = idx(shared_data, "t10k-images-idx3-ubyte")[:400]
-    return source, graph, calibration, images, idx(shared_data, "t10k-labels-idx1-ubyte")[:400]
+    images = idx(shared_data, "t10k-images-idx3-ubyte", 400)
+    return source, graph, calibration, images, idx(shared_data, "t10k-labels-idx1-ubyte", 400)
 
 
-def idx(shared_data: Path, name: str) -> np.ndarray:
+def idx(shared_data: Path, name: str, n: int) -> np.ndarray:
+    """The first labels or images of an IDX file, images in [0, 1]."""
     import gzip
 
     (path,) = (shared_data / "fashion_mnist").glob(f"{name}*")
-    content = gzip.decompress(path.read_bytes())
-    if "labels" in name:
-        return np.frombuffer(content, np.uint8, offset=8)
-    pixels = np.frombuffer(content, np.uint8, offset=16).reshape(-1, 28, 28, 1)
-    return pixels.astype(np.float32) / 255
+    with gzip.open(path) as stream:
+        if "labels" in name:
+            return np.frombuffer(stream.read(8 + n)[8:], np.uint8)
+        pixels = np.frombuffer(stream.read(16 + n * 784)[16:], np.uint8)
+    return pixels.reshape(-1, 28, 28, 1).astype(np.float32) / 255
 
 
 def run(model: Path | bytes, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -239,30 +241,28 @@ def accuracy(fashion: Fashion) -> Callable[[Path | bytes], float]:
 
 
 @pytest.mark.parametrize(
-    ("mode", "input_type", "output_type"),
+    "plan",
     [
-        ("int8", "float32", "float32"),
-        ("int8", "int8", "int8"),
-        ("int8", "uint8", "uint8"),
-        ("int8", "uint8", "float32"),
-        ("int16x8", "float32", "float32"),
-        ("int16x8", "int16", "int16"),
+        INT8,
+        replace(INT8, input_type="int8", output_type="int8"),
+        replace(INT8, input_type="uint8", output_type="uint8"),
+        replace(INT8, input_type="uint8"),
+        INT16,
+        replace(INT16, input_type="int16", output_type="int16"),
     ],
+    ids=lambda plan: f"{plan.mode}-{plan.input_type}-{plan.output_type}",
 )
 def test_quantized_models_keep_their_accuracy_and_have_the_types_asked_for(
     worker: Worker,
     fashion: Fashion,
     graph: bytes,
     accuracy: Callable[[Path | bytes], float],
-    mode: Any,
-    input_type: str,
-    output_type: str,
+    plan: Plan,
 ) -> None:
-    plan = Plan(variant="v", mode=mode, input_type=input_type, output_type=output_type)
     data = worker.quantize(graph, plan)
     model = read(data)
     (given,), (made,) = signature(model)
-    assert (given.dtype, made.dtype) == (input_type, output_type)
+    assert (given.dtype, made.dtype) == (plan.input_type, plan.output_type)
     assert len(data) < 0.35 * fashion[1].stat().st_size
     assert accuracy(data) > accuracy(fashion[1]) - 0.01
 
@@ -299,7 +299,6 @@ def test_the_published_converter_makes_equally_good_files(
     graph: bytes,
     accuracy: Callable[[Path | bytes], float],
     shared_data: Path,
-    folder: Path,
 ) -> None:
     quick = {plan.variant: worker.quantize(graph, plan) for plan in (INT8, INT16)}
     worker.call("tensorflow_jobs:forget_entry_points", hidden=True)
@@ -308,7 +307,7 @@ def test_the_published_converter_makes_equally_good_files(
             worker.quantize(graph, INT8)
         source = worker.load(shared_data / "baselines" / "fashion_mnist_cnn.keras")
         batch = Batch(inputs={source.inputs[0].name: fashion[2]})
-        worker.lower(folder / "again.tflite", batch)
+        worker.lower(fashion[1].with_name("again.tflite"), batch)
         slow = {plan.variant: worker.quantize(graph, plan) for plan in (INT8, INT16)}
     finally:
         worker.call("tensorflow_jobs:forget_entry_points", hidden=False)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,3 +55,11 @@ def runner(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, 
         return (code, *capsys.readouterr())
 
     return run
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Let children hear Ctrl-C: a shell starts background jobs deaf to it, and they inherit that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

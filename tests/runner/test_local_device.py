@@ -115,13 +115,17 @@ def test_an_interrupted_runner_is_an_interrupt_here(stub, models, line):
         devices.bench(models / "pair.tflite")
 
 
-def test_ctrl_c_leaves_no_orphan(models):
+def test_ctrl_c_leaves_no_orphan(models, interruptible):
     # Given a host that measures for long, interrupted alone (a terminal would reach both)
     script = (
         "from pathlib import Path; from edgekit import devices; "
         f"devices.bench(Path({str(models / 'fsdd_int8.tflite')!r}), runs=999_999)"
     )
-    host = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
+    host = subprocess.Popen(
+        [sys.executable, "-c", script],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     children = Path(f"/proc/{host.pid}/task/{host.pid}/children")
     end = time.monotonic() + 60
     while not (found := children.read_text().split()) and time.monotonic() < end:

@@ -31,7 +31,7 @@ CONFIG = TrainingConfig(
     weight_decay=0.001,
     augment=Augmentation(shift=(1, 1)),
 )
-SHORT = replace(CONFIG, epochs=2)
+SHORT = replace(CONFIG, options={"widths": [[6], [6]]}, epochs=2)
 
 
 def arrays(samples: Samples | None) -> tuple[Any, Any]:
@@ -121,7 +121,7 @@ def interrupted() -> dict[str, Any]:
         left = sorted(path.name for path in FOLDER.glob("*stopped*"))
     fit.CHECKPOINT_SECONDS = seconds
     checkpoint = fit.checkpoint_path(named("stopped"))
-    careful = replace(SHORT, learning_rate=1e-6, augment=Augmentation())
+    careful = replace(CONFIG, epochs=1, learning_rate=1e-6, augment=Augmentation())
     resumed = train(careful, destination=named("resumed"), initial=checkpoint)
     _, validation = training_split(DIGITS)
     return {

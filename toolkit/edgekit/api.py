@@ -29,6 +29,7 @@ from edgekit.records import (
 
 if TYPE_CHECKING:
     from edgekit.pipeline.sources import Imported
+    from edgekit.reports import Format
     from edgekit.training import TrainingResult
 
 
@@ -113,6 +114,7 @@ def quantize(
     latency: bool = True,
     force: bool = False,
     seed: int = 0,
+    command: str = "",
     listener: Listener = silent,
 ) -> Report:
     """Make every variant asked for, measure each, and recommend the smallest that keeps accuracy.
@@ -136,6 +138,7 @@ def quantize(
         latency: Whether to measure latencies.
         force: Replace files that exist.
         seed: Seed of every random choice.
+        command: How the report says this can be done again.
         listener: Hears of progress.
 
     Returns:
@@ -144,7 +147,7 @@ def quantize(
     Raises:
         EdgekitError: See `edgekit.errors`; nothing is left behind then.
     """
-    from edgekit import pipeline, report
+    from edgekit import pipeline, reports
     from edgekit.recipe import default_plan
 
     place = Path(source) if isinstance(source, (str, Path)) else source
@@ -170,8 +173,9 @@ def quantize(
         latency=latency,
         force=force,
         seed=seed,
+        command=command,
     )
-    return pipeline.quantize(request, finish=report.write, listener=listener)
+    return pipeline.quantize(request, finish=reports.write, listener=listener)
 
 
 def import_model(
@@ -259,10 +263,9 @@ def inspect(path: str | Path, *, targets: Sequence[str] = ()) -> Inspection:
     return look(Path(path), targets=targets)
 
 
-def report(paths: Sequence[str | Path], format: str = "terminal") -> str | bytes:  # noqa: A002  the field's word
+def report(paths: Sequence[str | Path], format: Format = "terminal") -> str | bytes:  # noqa: A002  the field's word
     """Render files of rows as terminal, json, md, html, csv, png or svg."""
-    from edgekit.report import render
-    from edgekit.schema import read_reports
+    from edgekit.reports import read_reports, render
 
     return render(read_reports([Path(path) for path in paths]), format)
 
@@ -274,6 +277,7 @@ def demo(output: str | Path, *, force: bool = False, listener: Listener = silent
         data="digits",
         output=output,
         force=force,
+        command=f"edgekit demo -o {output}",
         listener=listener,
     )
 

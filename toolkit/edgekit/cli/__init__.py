@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 import typer
 
@@ -49,7 +50,7 @@ def _options(
     _ = version, debug  # acted on by the callback, and by `run`, which knows before parsing
 
 
-for command, function in {
+_COMMANDS: dict[str, Callable[..., None]] = {
     "demo": project.demo,
     "train": model.train,
     "import": model.import_,
@@ -59,7 +60,8 @@ for command, function in {
     "bench": measure.bench,
     "report": reading.report,
     "doctor": project.doctor,
-}.items():
+}
+for command, function in _COMMANDS.items():
     app.command(command)(function)
 
 
@@ -75,7 +77,7 @@ def run(words: list[str]) -> int:
     # One flag for every command, wherever it stands.
     words = [word for word in words if word != "--debug"]
     try:
-        code = app(args=words, prog_name="edgekit", standalone_mode=False)
+        code = app(args=words, prog_name="edgekit", standalone_mode=False, obj=words)
     except EdgekitError as error:
         if debug:
             raise

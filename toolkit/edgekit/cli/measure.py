@@ -45,7 +45,7 @@ def eval_(
     if not json and len(result.rows) == 1 and result.rows[0].score:
         from rich.console import Console
 
-        from edgekit.report import tables
+        from edgekit.reports import tables
 
         tables.terminal_per_class(result.rows[0].score, Console())
 

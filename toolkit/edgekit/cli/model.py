@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from edgekit.cli import options
 
 if TYPE_CHECKING:
+    from edgekit.recipe import RangesMethod
     from edgekit.records import Plan, Report
 
 
@@ -136,6 +138,7 @@ def import_(
 
 
 def quantize(
+    context: typer.Context,
     source: options.Source,
     data: options.MaybeData = None,
     mode: Annotated[
@@ -210,6 +213,7 @@ def quantize(
             threads=threads,
             latency=bench,
             force=force,
+            command=shlex.join(["edgekit", *context.obj]),
             listener=listener,
         )
     show(result, json=json)
@@ -248,7 +252,11 @@ def _plans(
         if known is None:
             raise UsageError(f"There is no mode {name!r}.", cure=f"Known: {', '.join(MODES)}.")
         integer = known in ("int8", "int16x8")
-        plans.append(default_plan(known, io=io, ranges=ranges) if integer else default_plan(known))
+        plans.append(
+            default_plan(known, io=io, ranges=cast("RangesMethod", ranges))
+            if integer
+            else default_plan(known)
+        )
     twice = {p.variant for p in plans if sum(q.variant == p.variant for q in plans) > 1}
     if twice:
         raise UsageError(

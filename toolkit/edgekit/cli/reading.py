@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from edgekit.cli import options
+
+if TYPE_CHECKING:
+    from edgekit.reports import Format
 
 
 def inspect(
@@ -36,7 +39,7 @@ def inspect(
         return
     from rich.console import Console
 
-    from edgekit.report import tables
+    from edgekit.reports import tables
 
     tables.terminal_inspection(inspection, Console(file=sys.stdout))
 
@@ -71,7 +74,7 @@ def report(
         raise UsageError(f"A {chosen} report wants a file.", cure="Give --output FILE.")
     if output is not None:
         refuse_existing(output, force=force)
-    content = api.report(rows, chosen)
+    content = api.report(rows, cast("Format", chosen))
     if output is None:
         print(content if isinstance(content, str) else content.decode())
         return

@@ -25,6 +25,6 @@ def emit(report: Report, *, json: bool) -> None:
         return
     from rich.console import Console
 
-    from edgekit.report import tables
+    from edgekit.reports import tables
 
     tables.terminal(report, Console(file=sys.stdout))

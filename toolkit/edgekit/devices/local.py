@@ -73,28 +73,37 @@ def describe() -> Mapping[str, str]:
 
 def _runner(command: str, path: Path, options: list[str]) -> Any:
     """Run one command of the runner on a file and return its JSON."""
-    # Ctrl-C or any other exception on the way kills the child and waits for it (subprocess.run).
-    done = subprocess.run(
-        [sys.executable, edgekit_runner.__file__, command, "--json", *options, "--", str(path)],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode == 0:
-        return json.loads(done.stdout)
-    if done.returncode in (edgekit_runner.INTERRUPTED, -signal.SIGINT):
+    runner = [sys.executable, edgekit_runner.__file__]
+    process = None
+    try:
+        with edgekit_runner.Undisturbed():
+            process = subprocess.Popen(
+                [*runner, command, "--json", *options, "--", str(path)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        out, err = process.communicate()
+    finally:
+        if process is not None:
+            with process:  # closes its pipes and waits for it: Ctrl-C leaves no orphan
+                process.kill()
+    code = process.returncode
+    if code == 0:
+        return json.loads(out)
+    if code in (edgekit_runner.INTERRUPTED, -signal.SIGINT):
         raise KeyboardInterrupt
-    if done.returncode < 0:
-        raise _death(path, signal.Signals(-done.returncode))
-    lines = done.stderr.strip().splitlines() or [f"The runner ended with code {done.returncode}."]
-    if done.returncode not in _ERRORS:
+    if code < 0:
+        raise _death(path, signal.Signals(-code))
+    lines = err.strip().splitlines() or [f"The runner ended with code {code}."]
+    if code not in _ERRORS:
         raise EdgekitError(
             f"The runner failed on {path}.", found=lines[-1], cure="This is a bug of the runner."
         )
     what, *details = lines
     cure = details.pop() if details else None
-    raise _ERRORS[done.returncode](what, found=" ".join(details) or None, cure=cure)
+    raise _ERRORS[code](what, found=" ".join(details) or None, cure=cure)
 
 
 def _death(path: Path, by: signal.Signals) -> ModelError:

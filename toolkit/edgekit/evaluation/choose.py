@@ -113,7 +113,8 @@ def _loss(row: Row, max_drop: float) -> str:
     drop, n = row.drop, row.score.n
     allowed = budget(_float_score(row.score, drop), max_drop)
     low, high = drop.ci95
-    measured = f"{_change(row.score, drop)} ({_interval(row.score, drop)}) on {n:,} samples"
+    change, interval = _change(row.score, drop), _interval(row.score, drop)
+    measured = f"{change} ({interval}) on {n:,} samples"
     limit = _amount(row.score, allowed)
     if drop.verdict == "kept" and low <= 0 <= high:
         return f"No measurable loss: {measured}, within the {limit} allowed."
@@ -121,13 +122,16 @@ def _loss(row: Row, max_drop: float) -> str:
         word = "A small, measurable loss" if low > 0 else "A measurable gain"
         return f"{word}: {measured}; {limit} are allowed."
     settled = samples_to_settle(drop, n, allowed, metric=row.score.metric)
-    more = f"; about {_rounded(settled)} would settle it" if settled and settled > n else ""
+    more = f"; about {_rounded(settled)} samples would settle it" if settled and settled > n else ""
     if drop.value > allowed:
         return (
             f"Measured beyond the {limit} allowed, but not proven: {measured}, "
             f"too few to tell{more}."
         )
-    return f"Not proven: {measured} cannot rule out a loss beyond the {limit} allowed{more}."
+    return (
+        f"Not proven: {change} on {n:,} samples, but the {interval} reaches beyond the {limit} "
+        f"allowed{more}."
+    )
 
 
 def _rejection(row: Row, max_drop: float) -> str:

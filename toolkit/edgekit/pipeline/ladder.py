@@ -56,6 +56,7 @@ class Request:
         latency: Whether latencies are measured at all.
         force: Replace files that exist.
         seed: Seed of every random choice.
+        command: The command line, for the report.
     """
 
     source: Path | Any
@@ -75,6 +76,7 @@ class Request:
     latency: bool = True
     force: bool = False
     seed: int = 0
+    command: str = ""
 
 
 Finish = Callable[[Report, Path], object]
@@ -294,14 +296,22 @@ def _asked(request: Request, imported: Imported) -> dict[str, str]:
     asked = {
         "source": f"{imported.source.path.name} ({imported.source.kind})",
         "variants": ", ".join(dict.fromkeys(["float32", *(p.variant for p in request.plans)])),
-        "accepted loss": f"{request.max_drop:g}",
+        "accepted loss": f"{request.max_drop:g} {_unit(imported.dataset)}",
     }
     if verification:
         asked["float graph"] = (
             f"differs from its source by at most {verification.max_abs_difference:.2g} "
             f"on {verification.samples} samples of {verification.inputs}"
         )
+    if request.target:
+        asked["target"] = request.target
+    if request.command:
+        asked["command"] = request.command
     return asked
+
+
+def _unit(dataset: Dataset | None) -> str:
+    return "% of the RMSE" if dataset and dataset.task == "regression" else "points"
 
 
 def _data_facts(dataset: Dataset | None) -> dict[str, str]:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgekit.records import Artifact, Row, Score
-from edgekit.report import figures
+from edgekit.reports import figures
 
 PI = "pi@raspberrypi: Cortex-A72, 4 cores"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgekit.records import Report
-from edgekit.report.figures import VERDICTS
+from edgekit.reports.figures import VERDICTS
 
 ALWAYS = "always"
 # (the metric, "latency" or ALWAYS: when it is said; the term; what it means)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from edgekit.report import render
+from edgekit.reports import render
 
 FLAGS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),

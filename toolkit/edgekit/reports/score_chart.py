@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from edgekit.report.figures import (
+from edgekit.reports.figures import (
     METRICS,
     Group,
     Line,
@@ -19,8 +19,8 @@ from edgekit.report.figures import (
     pareto,
     plain,
 )
-from edgekit.report.labels import Anchor, Box, Place, place
-from edgekit.report.style import COLOURS, WIDTH, finished, role_colour, tooltips
+from edgekit.reports.labels import Anchor, Box, Place, place
+from edgekit.reports.style import COLOURS, WIDTH, finished, role_colour, tooltips
 
 if TYPE_CHECKING:
     import altair as alt

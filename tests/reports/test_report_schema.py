@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from edgekit.errors import UsageError
-from edgekit.report import (
+from edgekit.reports import (
     inspection_to_json,
     read_reports,
     render,

@@ -8,8 +8,8 @@ from html.parser import HTMLParser
 import pytest
 
 from edgekit.errors import UsageError
-from edgekit.report import render, write
-from edgekit.report.style import COLOURS, DARK
+from edgekit.reports import render, write
+from edgekit.reports.style import COLOURS, DARK
 
 VOID = {"meta", "link", "br", "img"}
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekit.records import Report
-from edgekit.report import charts, sections
-from edgekit.report.figures import METRICS, Group, groups, models
-from edgekit.report.reading import reading
-from edgekit.report.score_chart import accuracy_size
-from edgekit.report.sections import escaped
-from edgekit.report.style import COLOURS, DARK
+from edgekit.reports import charts, sections
+from edgekit.reports.figures import METRICS, Group, groups, models
+from edgekit.reports.reading import reading
+from edgekit.reports.score_chart import accuracy_size
+from edgekit.reports.sections import escaped
+from edgekit.reports.style import COLOURS, DARK
 
 if TYPE_CHECKING:
     import altair as alt

@@ -6,8 +6,8 @@ import html
 from collections.abc import Callable, Iterable, Mapping
 
 from edgekit.records import Report, Row
-from edgekit.report.charts import compared_files
-from edgekit.report.figures import (
+from edgekit.reports.charts import compared_files
+from edgekit.reports.figures import (
     ALIKE,
     METRICS,
     VERDICTS,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from edgekit.records import Inspection, Report
-from edgekit.report.figures import (
+from edgekit.reports.figures import (
     Group,
     Line,
     compared,
@@ -21,8 +21,8 @@ from edgekit.report.figures import (
     plain,
     size_text,
 )
-from edgekit.report.score_chart import accuracy_size
-from edgekit.report.style import COLOURS, WIDTH, finished, role_colour, tooltips
+from edgekit.reports.score_chart import accuracy_size
+from edgekit.reports.style import COLOURS, WIDTH, finished, role_colour, tooltips
 
 if TYPE_CHECKING:
     import altair as alt

@@ -9,8 +9,8 @@ from PIL import Image
 
 from edgekit.errors import UsageError
 from edgekit.records import Drop
-from edgekit.report import charts, figures, render, write
-from edgekit.report.score_chart import accuracy_size
+from edgekit.reports import charts, figures, render, write
+from edgekit.reports.score_chart import accuracy_size
 
 
 def texts(svg):

@@ -16,24 +16,15 @@ from typing import Literal, get_args
 from edgekit.errors import UsageError
 from edgekit.files import writing
 from edgekit.records import Report
-from edgekit.report.merge import read_reports
-from edgekit.report.schema import (
-    inspection_to_json,
-    report_from_json,
-    report_to_json,
-    row_to_json,
-)
-from edgekit.report.tables import csv, markdown, terminal, terminal_inspection, terminal_per_class
+from edgekit.reports.merge import read_reports
+from edgekit.reports.tables import csv, markdown, terminal, terminal_inspection, terminal_per_class
+from edgekit.schema import report_to_json
 
 __all__ = [
     "FORMATS",
     "Format",
-    "inspection_to_json",
     "read_reports",
     "render",
-    "report_from_json",
-    "report_to_json",
-    "row_to_json",
     "terminal",
     "terminal_inspection",
     "terminal_per_class",
@@ -63,7 +54,7 @@ def render(report: Report, format: Format) -> str | bytes:  # noqa: A002  the op
     if format == "csv":
         return csv(report)
     if format == "html":
-        from edgekit.report.page import html
+        from edgekit.reports.page import html
 
         return html(report)
     if format in ("png", "svg"):
@@ -99,7 +90,7 @@ def write(
 
 
 def _pictures(report: Report, name: Format) -> dict[str, str | bytes]:
-    from edgekit.report import charts
+    from edgekit.reports import charts
 
     drawn = charts.charts(report)
     if not drawn:

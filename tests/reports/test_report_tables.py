@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from edgekit.report import render, terminal, terminal_inspection, terminal_per_class
+from edgekit.reports import render, terminal, terminal_inspection, terminal_per_class
 
 
 def printed(function, record, *, width=80, **options):

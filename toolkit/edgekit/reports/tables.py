@@ -8,7 +8,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from edgekit.records import Inspection, Report, Score
-from edgekit.report.figures import (
+from edgekit.reports.figures import (
     METRICS,
     VERDICTS,
     Group,

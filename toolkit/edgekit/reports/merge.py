@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edgekit.errors import UsageError
 from edgekit.records import Report, Row, Timing
-from edgekit.report.schema import report_from_json
+from edgekit.schema import report_from_json
 
 
 def read_reports(paths: Iterable[Path]) -> Report:

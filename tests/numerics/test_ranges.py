@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+from edgekit.numerics import (
+    Histogram,
+    affine_parameters,
+    entropy_range,
+    mse_range,
+    percentile_range,
+)
+
+COUNTS = npst.arrays(np.int64, 2048, elements=st.integers(0, 50), fill=st.just(0))
+ENDS = st.tuples(st.floats(-100, 0), st.floats(0.01, 100))
+
+
+def histogram_of(values: np.ndarray) -> Histogram:
+    counts, edges = np.histogram(values, 2048)
+    return Histogram(low=float(edges[0]), high=float(edges[-1]), counts=counts)
+
+
+def int8_error(values: np.ndarray, ends: tuple[float, float]) -> float:
+    scale, zero_point = affine_parameters(*ends)
+    codes = np.clip(np.rint(values / scale) + zero_point, -128, 127)
+    return float(np.mean(np.square((codes - zero_point) * scale - values)))
+
+
+@given(counts=COUNTS, ends=ENDS)
+def test_ranges_lie_within_what_was_seen(
+    counts: np.ndarray, ends: tuple[float, float]
+) -> None:
+    counts[17] = 1  # something was seen
+    histogram = Histogram(low=ends[0], high=ends[1], counts=counts)
+    for low, high in (
+        percentile_range(histogram, 99.9),
+        mse_range(histogram),
+        entropy_range(histogram),
+    ):
+        assert histogram.low <= low <= high <= histogram.high
+
+
+def test_a_tensor_that_never_changes() -> None:
+    constant = Histogram(low=3.0, high=3.0, counts=np.full(2048, 1))
+    assert percentile_range(constant, 99.0) == (3.0, 3.0)
+    assert mse_range(constant)[1] == pytest.approx(3.0, rel=0.02)
+    dead = Histogram(low=0.0, high=0.0, counts=np.full(2048, 1))
+    for choose in (mse_range, entropy_range):
+        assert choose(dead) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("choose", [mse_range, entropy_range])
+def test_one_outlier_does_not_set_the_range(choose) -> None:
+    # Given a bell curve with one value far out
+    values = np.random.default_rng(0).standard_normal(200_000)
+    values[0] = 60.0
+    # When the range is chosen
+    low, high = choose(histogram_of(values))
+    # Then it is that of the bell curve, and no worse for the rest
+    assert high < 30
+    assert int8_error(values[1:], (low, high)) < int8_error(values[1:], (low, 60.0)) / 2
+
+
+def test_least_error_means_least_error() -> None:
+    values = np.random.default_rng(1).laplace(size=100_000)
+    histogram = histogram_of(values)
+    chosen = int8_error(values, mse_range(histogram))
+    for limit in np.linspace(2, np.abs(values).max(), 20):
+        ends = (max(histogram.low, -limit), min(histogram.high, limit))
+        assert chosen <= int8_error(values, ends) * 1.02
+
+
+def test_percentiles_are_those_of_the_values() -> None:
+    values = np.random.default_rng(2).standard_normal(500_000)
+    found = percentile_range(histogram_of(values), 99.0)
+    np.testing.assert_allclose(found, np.percentile(values, [1, 99]), atol=0.01)
+
+
+def test_a_spike_does_not_hide_the_rest_from_entropy() -> None:
+    # Given activations of which half are one constant, as silent input makes them
+    rng = np.random.default_rng(3)
+    values = np.abs(np.concatenate([rng.exponential(1.0, 100_000), np.full(100_000, 0.31)]))
+    # Then at most a thousandth of the values is cut off
+    _, high = entropy_range(histogram_of(values))
+    assert np.mean(values > high) <= 0.001
