@@ -140,7 +140,8 @@ def test_few_samples_are_said_to_prove_nothing() -> None:
     assert chosen(marked) == ["int8"]
     assert "measurable" not in reason
     assert "accuracy is the same" in reason
-    assert "300 samples cannot rule out a loss beyond the 0.50 points allowed" in reason
+    assert "on 300 samples, but the 95 % interval" in reason
+    assert "reaches beyond the 0.50 points allowed" in reason
     assert "about 770 would settle it" in reason
 
 

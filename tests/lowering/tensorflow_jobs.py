@@ -87,7 +87,7 @@ def adopt(folder: Path) -> dict[str, Any]:
         sys.stderr.flush()
         os.dup2(kept, 2)
         os.close(kept)
-    with open(read, "rb") as stream:
+    with os.fdopen(read, "rb") as stream:
         said = stream.read()
     return {
         "source": source,

@@ -187,7 +187,7 @@ def test_recurrent_layers_are_unrolled_and_quantize(
     (found,) = run(lowered.path, {"rows": rows}).values()
     np.testing.assert_allclose(found[:100], lowered.reference["digit"], atol=1e-5)
     accuracy = np.mean(found.argmax(1) == labels)
-    assert accuracy > 0.9
+    assert accuracy > 0.85
     graph = worker.call("tensorflow_jobs:calibrated", path=lowered.path, inputs=[rows[:100]])
     for plan in (INT8, INT16):
         (found,) = run(worker.quantize(graph, plan), {"rows": rows}).values()

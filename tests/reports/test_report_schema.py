@@ -7,13 +7,8 @@ from dataclasses import replace
 import pytest
 
 from edgekit.errors import UsageError
-from edgekit.reports import (
-    inspection_to_json,
-    read_reports,
-    render,
-    report_from_json,
-    report_to_json,
-)
+from edgekit.reports import read_reports, render
+from edgekit.schema import inspection_to_json, report_from_json, report_to_json
 
 PI = "pi@raspberrypi: Cortex-A72, 4 cores"
 

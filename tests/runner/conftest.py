@@ -59,7 +59,7 @@ def runner(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, 
 
 @pytest.fixture
 def interruptible() -> Iterator[None]:
-    """Let children hear Ctrl-C: a shell starts background jobs deaf to it, and they inherit that."""
+    """Let children hear Ctrl-C: shells start background jobs deaf to it, and that is inherited."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
