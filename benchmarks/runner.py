@@ -2,6 +2,7 @@
 
 Latency: the median of single invocations, one thread, of processes that take turns. The bare loop
 is numpy, an interpreter and the clock around `invoke()`; its warm-up is as long as the runner's.
+litert-benchmark writes hundredths of a millisecond, which is all it can say of the smallest model.
 Start: processor time of whole processes from exec to the first printed result, for one stored
 sample. Each ratio is the median of the ratios round by round, so that a machine that slows down
 slows both.
@@ -58,7 +59,7 @@ print(np.median(loop(int(sys.argv[4]))) / 1e6)
 RUNNER = [sys.executable, edgekit_runner.__file__]
 
 
-def measure(rounds: int = 15) -> list[dict[str, str]]:
+def measure(rounds: int = 9) -> list[dict[str, str]]:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for name, model in MODELS.items():

@@ -140,7 +140,7 @@ def test_bad_data_is_a_data_error_and_leaves_nothing(digits, demo_model, tmp_pat
     nan[3, 2, 2] = np.nan
     cases = {
         "NaN": digits(x_train=nan),
-        "shape": digits(x_train=parts["x_train"][:, :7], x_test=parts["x_test"][:, :7]),
+        "7x8x1": digits(x_train=parts["x_train"][:, :7], x_test=parts["x_test"][:, :7]),
         "label": digits(y_test=parts["y_test"] + 5),
         "empty": digits(x_test=parts["x_test"][:0], y_test=parts["y_test"][:0]),
         "also": digits(x_test=parts["x_train"], y_test=parts["y_train"]),
@@ -213,24 +213,24 @@ def descendants(pid: int) -> list[int]:
     "stage", ["loading the model", "lowering", "calibrating", "quantizing", "evaluating", "timing"]
 )
 def test_ctrl_c_in_each_stage(stage, demo_model, tmp_path):
-    running = subprocess.Popen(
+    with subprocess.Popen(
         [*EDGEKIT, "quantize", str(demo_model), "--data", "digits", "-o", str(tmp_path / "out")],
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
         start_new_session=True,
-    )
-    said = []
-    for line in running.stderr:
-        said.append(line)
-        if stage in line:
-            break
-    else:
-        pytest.fail(f"no stage {stage!r} in {said}")
-    children = descendants(running.pid)
-    os.killpg(running.pid, signal.SIGINT)
-    rest = running.stderr.read()
-    assert running.wait(timeout=60) == 130, (said, rest)
+    ) as running:
+        said = []
+        for line in running.stderr:
+            said.append(line)
+            if stage in line:
+                break
+        else:
+            pytest.fail(f"no stage {stage!r} in {said}")
+        children = descendants(running.pid)
+        os.killpg(running.pid, signal.SIGINT)
+        rest = running.stderr.read()
+        assert running.wait(timeout=60) == 130, (said, rest)
     assert "Traceback" not in rest
     assert left(tmp_path) == []
     deadline = time.monotonic() + 10

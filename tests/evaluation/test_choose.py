@@ -142,7 +142,7 @@ def test_few_samples_are_said_to_prove_nothing() -> None:
     assert "accuracy is the same" in reason
     assert "on 300 samples, but the 95 % interval" in reason
     assert "reaches beyond the 0.50 points allowed" in reason
-    assert "about 770 would settle it" in reason
+    assert "about 770 samples would settle it" in reason
 
 
 def test_a_drop_measured_beyond_the_budget_is_stated_plainly() -> None:

@@ -31,9 +31,7 @@ def int8_error(values: np.ndarray, ends: tuple[float, float]) -> float:
 
 @settings(max_examples=25)
 @given(counts=COUNTS, ends=ENDS)
-def test_ranges_lie_within_what_was_seen(
-    counts: np.ndarray, ends: tuple[float, float]
-) -> None:
+def test_ranges_lie_within_what_was_seen(counts: np.ndarray, ends: tuple[float, float]) -> None:
     counts[17] = 1  # something was seen
     histogram = Histogram(low=ends[0], high=ends[1], counts=counts)
     for low, high in (

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -16,13 +17,25 @@ from edgekit.training import TrainingConfig, fit, train
 HERE = Path(__file__).parent
 
 
-def session(name: str, folder: Path) -> dict:
+REPOSITORY = HERE.parents[1]
+DEMO = REPOSITORY / "toolkit" / "edgekit" / "demo" / "digits_cnn.keras"
+PUBLISHED = {
+    name: REPOSITORY / "models" / name / f"{name}.keras"
+    for name in ("fashion-mnist", "spoken-digits", "turbofan")
+}
+
+
+def session(name: str, *arguments: Path) -> dict:
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", HERE / name, folder],
+        [sys.executable, "-W", "ignore", HERE / name, *arguments],
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        env={
+            "EDGEKIT_DATA": str(REPOSITORY.parent / "shared" / "data"),
+            **os.environ,
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+        },
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
@@ -30,7 +43,7 @@ def session(name: str, folder: Path) -> dict:
 
 @pytest.fixture(scope="module")
 def zoo(tmp_path_factory) -> dict:
-    return session("zoo_session.py", tmp_path_factory.mktemp("zoo"))
+    return session("zoo_session.py", tmp_path_factory.mktemp("zoo"), DEMO, *PUBLISHED.values())
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +86,23 @@ class TestZoo:
 
     def test_batch_normalization_forgets_within_a_small_data_set(self, zoo):
         assert all(found["momentum"] in ([0.9], []) for found in zoo["built"].values())
+
+    @pytest.mark.parametrize(
+        ("name", "bound"),
+        [("fashion-mnist", 0.920), ("spoken-digits", 0.985), ("turbofan", -16.2)],
+    )
+    def test_published_weights_score_what_their_card_says(self, zoo, shared_data, name, bound):
+        path = PUBLISHED[name]
+        card = tomllib.loads(path.with_name("model.toml").read_text())["measured"]
+        score = zoo["scores"][str(path)]
+        assert score == pytest.approx(card["value"], rel=5e-4)
+        assert (-score if card["metric"] == "rmse" else score) >= bound
+        assert card["parameters"] <= 100_000
+        assert path.stat().st_size <= 2_000_000
+
+    def test_the_demo_s_model_is_small_and_reads_digits(self, zoo):
+        assert zoo["scores"][str(DEMO)] >= 0.97
+        assert DEMO.stat().st_size < 60_000
 
     def test_every_keras_application_is_listed(self, zoo):
         assert zoo["every application"]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
-from edgekit.errors import EdgekitError
-from edgekit.training import build
+from edgekit.data import open_data
+from edgekit.errors import DataError, EdgekitError
+from edgekit.training import build, load_config
 from edgekit.training.zoo.applications import APPLICATIONS
 
 BUILT: dict[str, tuple[tuple[int, ...], int, Any]] = {
@@ -60,10 +63,29 @@ def refused(label: str) -> str:
     return "built"
 
 
+def score(weights: Path) -> float | None:
+    """Score on the test split: accuracy, or RMSE; None where the data is not here."""
+    config = load_config(weights.with_name("model.toml"))
+    try:
+        test = open_data(config.data, preprocessing=config.preprocessing).test
+    except DataError:
+        return None
+    assert test is not None
+    batch = test.read(np.arange(test.n))
+    (inputs,) = batch.inputs.values()
+    model = keras.models.load_model(weights)
+    shaped = np.asarray(inputs, np.float32).reshape(-1, *model.input_shape[1:])
+    predicted = model.predict(shaped, batch_size=256, verbose=0)
+    if config.task == "classification":
+        return float(np.mean(predicted.argmax(axis=1) == batch.targets))
+    return float(np.sqrt(np.mean((predicted[:, 0] - batch.targets) ** 2)))
+
+
 listed = sorted(name for name in dir(keras.applications) if name[0].isupper())
 answer = {
     "built": {name: built(name, sys.argv[1]) for name in BUILT},
     "refused": {label: refused(label) for label in REFUSED},
+    "scores": {path: score(Path(path)) for path in sys.argv[2:]},
     "every application": listed == sorted(APPLICATIONS),
 }
 print(json.dumps(answer))

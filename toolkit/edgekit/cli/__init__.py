@@ -84,7 +84,8 @@ def run(words: list[str]) -> int:
         _complain(str(error))
         return error.exit_code
     except typer.exceptions.TyperException as error:
-        _complain(getattr(error, "message", str(error)), _usage_cure(error))
+        said = error.format_message() if hasattr(error, "format_message") else str(error)
+        _complain(said, _usage_cure(error))
         return 2
     except (KeyboardInterrupt, typer.Abort):
         _complain("Interrupted; nothing half-written was left.")

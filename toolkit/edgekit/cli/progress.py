@@ -39,7 +39,7 @@ class _Lines:
 @contextmanager
 def _bars() -> Iterator[Listener]:
     from rich.console import Console
-    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bars
 
     with Bars(
@@ -50,18 +50,18 @@ def _bars() -> Iterator[Listener]:
         console=Console(stderr=True),
         transient=True,
     ) as bars:
-        tasks: dict[str, int] = {}
+        tasks: dict[str, TaskID] = {}
 
         def listen(progress: Progress) -> None:
             if progress.stage not in tasks:
                 for done in tasks.values():
-                    bars.update(done, visible=False)  # type: ignore[arg-type]
+                    bars.update(done, visible=False)
                 tasks.clear()
                 tasks[progress.stage] = bars.add_task(
                     progress.stage, total=progress.total, detail=progress.detail
                 )
             bars.update(
-                tasks[progress.stage],  # type: ignore[arg-type]
+                tasks[progress.stage],
                 completed=progress.done,
                 total=progress.total,
                 detail=progress.detail,

@@ -21,7 +21,7 @@ def emit(report: Report, *, json: bool) -> None:
     if json:
         from edgekit.schema import report_to_json
 
-        print(json_.dumps(report_to_json(report), indent=1))
+        print(json_.dumps(report_to_json(report)))
         return
     from rich.console import Console
 

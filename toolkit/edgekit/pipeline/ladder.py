@@ -326,7 +326,13 @@ def _data_facts(dataset: Dataset | None) -> dict[str, str]:
 
 def _write_manifests(report: Report, stage: Path) -> None:
     for row in report.rows:
-        described = {**row.artifact.manifest, "rows": [row_to_json(row)]}
+        # The manifest travels to the device: raw timings and operators stay in report.json.
+        brief = row_to_json(
+            replace(row, inspection=None, artifact=replace(row.artifact, manifest={}))
+        )
+        if brief.get("latency"):
+            brief["latency"] = {k: v for k, v in brief["latency"].items() if not k.endswith("_ns")}
+        described = {**row.artifact.manifest, "rows": [brief]}
         path = stage / f"{row.artifact.variant}.json"
         path.write_text(manifest.to_text(described), encoding="utf-8")
 

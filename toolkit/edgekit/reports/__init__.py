@@ -48,7 +48,7 @@ def render(report: Report, format: Format) -> str | bytes:  # noqa: A002  the op
         terminal(report, Console(file=stream, width=80, no_color=True))
         return stream.getvalue()
     if format == "json":
-        return json.dumps(report_to_json(report), indent=1, allow_nan=False) + "\n"
+        return json.dumps(report_to_json(report), allow_nan=False) + "\n"
     if format == "md":
         return markdown(report)
     if format == "csv":

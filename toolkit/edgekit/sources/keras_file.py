@@ -69,7 +69,7 @@ def _keras_version(path: Path, kind: str) -> str:
         if kind == "keras":
             with zipfile.ZipFile(path) as archive:
                 return str(json.loads(archive.read("metadata.json")).get("keras_version", ""))
-        import h5py  # type: ignore[import-untyped]  # it has no types
+        import h5py
 
         with h5py.File(path) as file:
             version = file.attrs.get("keras_version", "")

@@ -17,8 +17,8 @@ learning_rate = 0.003
 augment = { shift = [1, 1] }
 ```
 
-`[data]` may also say `column`, `task`, `licence` and `citation`; `[preprocessing]` is what the data must come
-with; `[published]` and `[measured]` are the model's card, for readers.
+`[data]` may also say `column`, `task`, `licence` and `citation`; `[preprocessing]` is how raw
+inputs become the model's; `[published]` and `[measured]` are the model's card, for readers.
 """
 
 from __future__ import annotations

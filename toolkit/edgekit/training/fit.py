@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import re
 import time
 import zipfile
 from collections.abc import Callable, Mapping
@@ -353,19 +354,26 @@ def _save(session: _Session, path: Path) -> None:
 
 
 def _repack(path: Path) -> None:
-    """Compress a `.keras` file and take the time out of it: the same weights, the same bytes.
+    """Compress a `.keras` file and take chance out of it: the same weights, the same bytes.
 
-    The format (a zip archive of config, metadata and weights) is what `keras.models.load_model`
-    expects of any; Keras itself stores its members uncompressed.
+    The format is a zip archive of `config.json`, `metadata.json` and the weights. Keras stores them
+    uncompressed, with the time, and names objects that layers share by their memory addresses.
     """
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in sorted(archive.namelist())}
     metadata = json.loads(members["metadata.json"])
     metadata.pop("date_saved", None)
     members["metadata.json"] = json.dumps(metadata).encode()
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+    shared: dict[bytes, bytes] = {}
+    members["config.json"] = re.sub(
+        rb'(?<="shared_object_id": )\d+',
+        lambda found: shared.setdefault(found[0], b"%d" % len(shared)),
+        members["config.json"],
+    )
+    with zipfile.ZipFile(path, "w") as archive:
         for name, content in members.items():
-            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+            # a ZipInfo of its own carries no time of day
+            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED, compresslevel=9)
 
 
 def _teller(listener: Listener, epochs: int) -> Callable[[int, float, str], None]:

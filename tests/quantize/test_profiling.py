@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgekit.errors import ConversionError, DataError, ModelError
+from edgekit.quantize import profile
+from edgekit.records import Batch, Dataset, Progress, Samples
+from edgekit.tflite import read, signature, write
+from edgekit.tflite.graph import constant
+from edgekit.worker import Worker
+
+METHODS = ("percentile", "mse", "entropy")
+
+
+@pytest.mark.data
+@pytest.mark.tensorflow
+def test_extremes_are_those_tensorflow_finds(
+    speech: bytes, digits: Dataset, worker: Worker, tmp_path: Path
+) -> None:
+    path = tmp_path / "speech.tflite"
+    path.write_bytes(speech)
+    samples = digits.calibrate
+    ranges = profile(path, samples)
+    rows = samples.read(np.arange(samples.n)).inputs["input_layer"]
+    stock = read(worker.call("tensorflow_jobs:calibrated", path=path, inputs=[rows]))
+    ranged = [
+        t for t in stock.subgraphs[0].tensors if t.quantization and t.quantization.min is not None
+    ]
+    assert {t.name for t in ranged} == set(ranges.low)
+    for tensor in ranged:
+        ends = (ranges.low[tensor.name], ranges.high[tensor.name])
+        stock_ends = (tensor.quantization.min[0], tensor.quantization.max[0])
+        np.testing.assert_allclose(ends, stock_ends, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("method", METHODS)
+def test_methods_only_narrow_the_extremes(speech: bytes, digits: Dataset, method: str) -> None:
+    widest = profile(speech, digits.calibrate)
+    ranges = profile(speech, digits.calibrate, method=method, percentile=99.9)
+    assert (ranges.method, ranges.n) == (method, digits.calibrate.n)
+    narrowed = 0
+    for name, low in ranges.low.items():
+        assert widest.low[name] <= low <= ranges.high[name] <= widest.high[name]
+        narrowed += ranges.high[name] < widest.high[name]
+    assert narrowed >= 5
+    for kept in ("input_layer", "functional/dense/Softmax"):
+        assert (ranges.low[kept], ranges.high[kept]) == (widest.low[kept], widest.high[kept])
+
+
+def test_progress_reaches_the_total(speech: bytes, noise: Samples) -> None:
+    heard: list[Progress] = []
+    profile(speech, noise, listener=heard.append)
+    assert heard[-1].done == heard[-1].total == noise.n
+
+
+def test_one_sample_is_enough(speech: bytes, noise: Samples) -> None:
+    ranges = profile(speech, replace(noise, n=1))
+    assert ranges.low["input_layer"] < 0 < ranges.high["input_layer"]
+
+
+def test_inputs_go_by_their_signature_names(golden: Path) -> None:
+    path = golden / "evaluate" / "two_in_two_out.tflite"
+    inputs, _ = signature(read(path))
+    rng = np.random.default_rng(0)
+    values = {
+        spec.name: (rng.random((6, *spec.shape[1:])) + place).astype(spec.dtype)
+        for place, spec in enumerate(inputs)
+    }
+    samples = Samples(
+        split="calibrate",
+        n=6,
+        sha256="",
+        read=lambda rows: Batch(inputs={k: v[rows] for k, v in reversed(values.items())}),
+    )
+    ranges = profile(path, samples)
+    graph = read(path).subgraphs[0]
+    for spec, index in zip(inputs, graph.inputs, strict=True):
+        assert ranges.low[graph.tensors[index].name] == values[spec.name].min()
+        assert ranges.high[graph.tensors[index].name] == values[spec.name].max()
+
+
+def test_loops_are_refused_with_the_cure(golden: Path, noise: Samples) -> None:
+    with pytest.raises(ConversionError, match="inside WHILE") as caught:
+        profile(golden / "inspect" / "loop_float32.tflite", noise)
+    assert "unroll=True" in (caught.value.cure or "")
+
+
+def test_samples_of_another_shape_are_refused(speech: bytes, noise: Samples) -> None:
+    flat = replace(
+        noise, read=lambda rows: Batch(inputs={"input_layer": np.zeros((len(rows), 7), np.float32)})
+    )
+    with pytest.raises(DataError, match="do not fit input input_layer"):
+        profile(speech, flat)
+    other = replace(
+        noise, read=lambda rows: Batch(inputs={"x": np.zeros((len(rows), 7), np.float32)})
+    )
+    with pytest.raises(DataError, match="do not have the model's inputs"):
+        profile(speech, other)
+
+
+@pytest.mark.parametrize("method", ["minmax", "mse"])
+def test_not_a_number_is_refused_where_it_arises(
+    speech: bytes, noise: Samples, method: str
+) -> None:
+    model = read(speech)
+    bias = next(t for t in model.subgraphs[0].tensors if t.name == "functional/dense/BiasAdd")
+    values = constant(model, bias).copy()
+    values[3] = np.nan
+    model.buffers[bias.buffer].data = values.view(np.uint8)
+    with pytest.raises(
+        ConversionError, match="computes NaN or infinity in functional/dense/MatMul"
+    ):
+        profile(write(model), noise, method=method)
+
+
+def test_what_is_no_model_is_refused(noise: Samples) -> None:
+    with pytest.raises(ModelError):
+        profile(b"not a model at all", noise)

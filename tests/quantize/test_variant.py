@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from edgekit.errors import ConversionError, UsageError
+from edgekit.quantize import Made, make
+from edgekit.quantize.rules import modes_of
+from edgekit.records import Plan, Ranges, Rule
+from edgekit.tflite import operator_name, read, signature
+from edgekit.tflite.nodes import nodes
+from edgekit.tflite.weights import stored_weights
+
+
+def no_ranges(method: str, percentile: float) -> Ranges:
+    raise AssertionError("weights need no ranges")
+
+
+def of_weights(plan: Plan, graph: bytes) -> Made:
+    return make(plan, graph, ranges=no_ranges, engine=None)
+
+
+def rule(layers: str, mode: str = "float32") -> tuple[Rule, ...]:
+    return (Rule(layers=layers, mode=mode),)
+
+
+def kinds(data: bytes) -> dict[str, str]:
+    """Output tensor name -> storage type of the operator's weights."""
+    return {node.outputs[0].name: w.dtype for node, w in stored_weights(nodes(read(data)))}
+
+
+def test_float32_is_the_graph_itself(speech: bytes) -> None:
+    made = of_weights(Plan(variant="float32", mode="float32"), speech)
+    assert made.data == speech
+    assert made.left_in_float == ()
+
+
+@pytest.mark.parametrize("mode", ["float16", "dynamic", "int4"])
+def test_weight_modes_say_what_they_left(speech: bytes, mode: str) -> None:
+    made = of_weights(Plan(variant=mode, mode=mode), speech)
+    left = {entry["layer"]: entry for entry in made.left_in_float}
+    if mode == "float16":
+        assert not left
+    else:
+        assert left["conv2d"] == {
+            "operator": "CONV_2D",
+            "layer": "conv2d",
+            "reason": "its 480 weights are too few to be worth it",
+        }
+        assert "conv2d_1" not in left
+
+
+def test_a_rule_changes_its_layers_alone(speech: bytes) -> None:
+    plan = Plan(variant="mixed", mode="dynamic", rules=rule("^conv2d_3$", "int4"))
+    made = of_weights(plan, speech)
+    types = list(kinds(made.data).values())
+    assert (types.count("int4"), types.count("int8")) == (1, 2)
+    (entry,) = [e for e in made.left_in_float if "rule" in e["reason"]]
+    assert entry == {
+        "operator": "CONV_2D",
+        "layer": "conv2d_3",
+        "reason": "a rule asks for int4",
+    }
+
+
+def test_the_last_rule_wins(speech: bytes) -> None:
+    rules = (*rule("conv", "float16"), *rule("^conv2d_3$", "float32"))
+    modes = modes_of(Plan(variant="v", mode="int8", rules=rules), read(speech))
+    assert list(modes.values()) == [*["float16"] * 6, "float32", *["int8"] * 3]
+
+
+def test_a_rule_that_matches_nothing_names_what_is_close(speech: bytes) -> None:
+    with pytest.raises(UsageError, match="matches no layer") as caught:
+        of_weights(Plan(variant="v", mode="dynamic", rules=rule("^conw2d_2$")), speech)
+    assert "conv2d_2" in (caught.value.cure or "")
+    assert len(str(caught.value).splitlines()) <= 3
+
+
+@pytest.mark.parametrize(
+    ("layers", "mode", "words"),
+    [("(", "float32", "not a regular expression"), ("dense", "int8", "cannot have")],
+)
+def test_rules_that_cannot_mean_anything(speech: bytes, layers: str, mode: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        of_weights(Plan(variant="v", mode="dynamic", rules=rule(layers, mode)), speech)
+
+
+@pytest.mark.parametrize("mode", ["float16", "dynamic", "int4"])
+def test_nothing_quantized_is_an_error(speech: bytes, mode: str) -> None:
+    with pytest.raises(ConversionError, match=f"nothing could be quantized to {mode}"):
+        of_weights(Plan(variant="v", mode=mode, rules=rule(".")), speech)
+
+
+def test_integers_need_the_engine(speech: bytes) -> None:
+    with pytest.raises(ConversionError, match="needs TensorFlow"):
+        of_weights(Plan(variant="int8", mode="int8"), speech)
+
+
+class Returning:
+    """An engine that answers with a given file, and remembers what it was asked."""
+
+    def __init__(self, answer: bytes) -> None:
+        self.answer = answer
+        self.asked: list[tuple[bytes, Plan]] = []
+        self.denied: tuple[str, ...] = ()
+
+    def quantize(self, calibrated: bytes, plan: Plan, denied: Sequence[str]) -> bytes:
+        self.asked.append((calibrated, plan))
+        self.denied = tuple(denied)
+        return self.answer
+
+
+def some_ranges(method: str, percentile: float) -> Ranges:
+    return Ranges(method=method, low={}, high={}, n=1)
+
+
+def test_a_float_file_is_never_passed_off_as_int8(speech: bytes) -> None:
+    plan = Plan(variant="int8", mode="int8")
+    with pytest.raises(ConversionError, match="nothing could be quantized to int8"):
+        make(plan, speech, ranges=some_ranges, engine=Returning(speech))
+
+
+def test_inputs_of_another_type_than_asked_are_an_error(speech: bytes) -> None:
+    plan = Plan(variant="int8", mode="int8", input_type="int8")
+    with pytest.raises(ConversionError, match="not as asked") as caught:
+        make(plan, speech, ranges=some_ranges, engine=Returning(speech))
+    assert "input_layer int8 [1, 61, 40, 1]" in (caught.value.found or "")
+
+
+def test_a_file_that_does_not_run_is_an_error(speech: bytes) -> None:
+    from edgekit.tflite import write
+
+    model = read(speech)
+    model.subgraphs[0].operators[0].outputs = np.array([17], np.int32)
+    plan = Plan(variant="int8", mode="int8")
+    with pytest.raises(ConversionError, match="does not run"):
+        make(plan, speech, ranges=some_ranges, engine=Returning(write(model)))
+
+
+def test_a_lost_signature_is_given_back(speech: bytes) -> None:
+    from edgekit.tflite import write
+    from edgekit.tflite.weights import to_dynamic
+
+    model = read(to_dynamic(speech))
+    model.signatureDefs = []
+    engine = Returning(write(model))
+    with pytest.raises(ConversionError, match="nothing could be quantized"):
+        make(Plan(variant="int8", mode="int8"), speech, ranges=some_ranges, engine=engine)
+    # It came as far as being searched for integers, so inputs and outputs had their names.
+    inputs, outputs = signature(read(speech))
+    assert (inputs[0].name, outputs[0].name) == ("input_layer", "dense")
+
+
+def test_denied_are_the_operators_of_the_rules(speech: bytes) -> None:
+    engine = Returning(speech)
+    plan = Plan(variant="int8", mode="int8", rules=rule("^dense$"))
+    with pytest.raises(ConversionError):
+        make(plan, speech, ranges=some_ranges, engine=engine)
+    graph = read(speech)
+    dense = [
+        op
+        for op in graph.subgraphs[0].operators
+        if operator_name(graph, op) in {"FULLY_CONNECTED", "SOFTMAX"}
+    ]
+    assert set(engine.denied) == {graph.subgraphs[0].tensors[op.outputs[0]].name for op in dense}
