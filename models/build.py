@@ -18,6 +18,7 @@ HERE = Path(__file__).parent
 
 
 def main() -> int:
+    """Build the models named on the command line, or all of them; return an exit code."""
     words = sys.argv[1:]
     keep = "--keep-weights" in words
     names = [w for w in words if w != "--keep-weights"]

@@ -87,11 +87,12 @@ class TestZoo:
     def test_batch_normalization_forgets_within_a_small_data_set(self, zoo):
         assert all(found["momentum"] in ([0.9], []) for found in zoo["built"].values())
 
+    @pytest.mark.usefixtures("shared_data")
     @pytest.mark.parametrize(
         ("name", "bound"),
         [("fashion-mnist", 0.920), ("spoken-digits", 0.985), ("turbofan", -16.2)],
     )
-    def test_published_weights_score_what_their_card_says(self, zoo, shared_data, name, bound):
+    def test_published_weights_score_what_their_card_says(self, zoo, name, bound):
         path = PUBLISHED[name]
         card = tomllib.loads(path.with_name("model.toml").read_text())["measured"]
         score = zoo["scores"][str(path)]

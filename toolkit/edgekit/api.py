@@ -152,7 +152,7 @@ def quantize(
 
     place = Path(source) if isinstance(source, (str, Path)) else source
     called = name or (place.stem if isinstance(place, Path) else str(place.name))
-    chosen = [*plans, *(default_plan(m) for m in MODES if m in modes)]
+    chosen = [*(default_plan(m) for m in MODES if m in modes), *plans]
     if not chosen:
         chosen = [default_plan(m) for m in MODES]
     request = pipeline.Request(

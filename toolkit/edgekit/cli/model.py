@@ -243,9 +243,9 @@ def _plans(
     from edgekit.recipe import default_plan, load_recipe
     from edgekit.records import MODES
 
-    plans = [load_recipe(path).plan for path in recipes or ()]
+    plans = []
     wanted = list(modes or ())
-    if all_ or not (wanted or plans):
+    if all_ or not (wanted or recipes):
         wanted = list(MODES)
     for name in wanted:
         known = next((mode for mode in MODES if mode == name), None)
@@ -257,6 +257,7 @@ def _plans(
             if integer
             else default_plan(known)
         )
+    plans.extend(load_recipe(path).plan for path in recipes or ())
     twice = {p.variant for p in plans if sum(q.variant == p.variant for q in plans) > 1}
     if twice:
         raise UsageError(

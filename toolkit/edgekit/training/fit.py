@@ -8,11 +8,8 @@ order that the seed decides.
 from __future__ import annotations
 
 import importlib.util
-import json
 import math
-import re
 import time
-import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -23,12 +20,12 @@ import numpy as np
 
 from edgekit.data import bind, open_data, split_of, training_split
 from edgekit.data.store import adopted
-from edgekit.errors import ConversionError, ModelError, UsageError
-from edgekit.files import writing
+from edgekit.errors import ConversionError, UsageError
 from edgekit.records import Batch, Dataset, Listener, Progress, Samples, TensorSpec, silent
 from edgekit.training import zoo
 from edgekit.training.config import TrainingConfig
 from edgekit.training.objective import Objective, only_input, study
+from edgekit.training.saving import checkpoint_path, save, start_from
 
 MEMORY_BYTES = 512 << 20
 """Samples that need less are read once; more are read anew in every epoch."""
@@ -88,11 +85,6 @@ class _Session:
     validation: Samples
 
 
-def checkpoint_path(destination: Path) -> Path:
-    """Where the best weights so far are while training for `destination` goes on."""
-    return destination.with_name(f"{destination.stem}.checkpoint.keras")
-
-
 def train(
     config: TrainingConfig,
     *,
@@ -135,7 +127,7 @@ def train(
         dataset = open_data(config.data, target=config.column, preprocessing=config.preprocessing)
     session = _prepare(config, dataset, initial)
     history, best_epoch = _fit(session, destination, listener, log_dir)
-    _save(session, destination)
+    save(session.model, destination, session.objective)
     checkpoint_path(destination).unlink(missing_ok=True)
     metric = session.objective.metric
     return TrainingResult(
@@ -174,8 +166,7 @@ def _prepare(config: TrainingConfig, dataset: Dataset, initial: Path | None) -> 
     )
     training, validation = (_resident(part) for part in training_split(bound))
     if initial is not None:
-        _start_from(model, initial)
-        objective.standardize(model)
+        start_from(model, initial, objective)
     learner = keras.Model(model.inputs, model.outputs)
     objective.compile(learner, _optimizer(config, _steps(training, config) * config.epochs))
     return _Session(
@@ -225,7 +216,7 @@ def _fit(
             if best_epoch > saved_epoch and time.monotonic() - saved_at > CHECKPOINT_SECONDS:
                 current = model.get_weights()
                 model.set_weights(best_weights)
-                _save(session, checkpoint_path(destination))
+                save(model, checkpoint_path(destination), objective)
                 model.set_weights(current)
                 saved_epoch, saved_at = best_epoch, time.monotonic()
     model.set_weights(best_weights)
@@ -252,11 +243,14 @@ def _spec(tensor: Any) -> TensorSpec:
 
 def _resident(samples: Samples) -> Samples:
     """The same samples, in memory if they fit."""
-    if samples.n * only_input(samples.read(np.arange(1))).nbytes > MEMORY_BYTES:
+    first = only_input(samples.read(np.arange(1)))
+    if samples.n * first.nbytes > MEMORY_BYTES:
         return samples
-    whole = list(samples.batches(1024))
-    inputs = np.concatenate([only_input(batch) for batch in whole])
-    parts = [batch.targets for batch in whole if batch.targets is not None]
+    inputs = np.empty((samples.n, *first.shape[1:]), np.float32)
+    parts = []
+    for start, batch in zip(range(0, samples.n, 1024), samples.batches(1024), strict=True):
+        inputs[start : start + 1024] = only_input(batch)
+        parts += [batch.targets] if batch.targets is not None else []
     targets = np.concatenate(parts) if parts else None
     return replace(
         samples,
@@ -322,58 +316,6 @@ def _validate(session: _Session) -> dict[str, float]:
     return session.objective.figures(
         {name: total / session.validation.n for name, total in sums.items()}
     )
-
-
-def _start_from(model: Any, initial: Path) -> None:
-    import keras
-
-    try:
-        weights = keras.models.load_model(initial, compile=False).get_weights()
-    except Exception as error:
-        raise ModelError(
-            f"{initial} cannot be read.",
-            found=str(error).strip().splitlines()[0],
-            cure="Start from a .keras file that edgekit train wrote.",
-        ) from error
-    found, wanted = ([value.shape for value in part] for part in (weights, model.get_weights()))
-    if found != wanted:
-        raise ModelError(
-            f"{initial} does not have the weights of this {model.name}.",
-            found=f"It has {len(found)} arrays of weights, {model.name} has {len(wanted)}."
-            if len(found) != len(wanted)
-            else "Their shapes differ.",
-            cure="Give the architecture and options it was trained with.",
-        )
-    model.set_weights(weights)
-
-
-def _save(session: _Session, path: Path) -> None:
-    with session.objective.in_unit(session.model), writing(path) as temporary:
-        session.model.save(temporary)
-        _repack(temporary)
-
-
-def _repack(path: Path) -> None:
-    """Compress a `.keras` file and take chance out of it: the same weights, the same bytes.
-
-    The format is a zip archive of `config.json`, `metadata.json` and the weights. Keras stores them
-    uncompressed, with the time, and names objects that layers share by their memory addresses.
-    """
-    with zipfile.ZipFile(path) as archive:
-        members = {name: archive.read(name) for name in sorted(archive.namelist())}
-    metadata = json.loads(members["metadata.json"])
-    metadata.pop("date_saved", None)
-    members["metadata.json"] = json.dumps(metadata).encode()
-    shared: dict[bytes, bytes] = {}
-    members["config.json"] = re.sub(
-        rb'(?<="shared_object_id": )\d+',
-        lambda found: shared.setdefault(found[0], b"%d" % len(shared)),
-        members["config.json"],
-    )
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in members.items():
-            # a ZipInfo of its own carries no time of day
-            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED, compresslevel=9)
 
 
 def _teller(listener: Listener, epochs: int) -> Callable[[int, float, str], None]:

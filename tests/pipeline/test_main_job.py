@@ -1,0 +1,182 @@
+"""The main job from the command line and from Python, on the digits and the CNN that come along."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+
+import pytest
+
+from edgekit.cli import run
+
+pytestmark = [pytest.mark.tensorflow, pytest.mark.xdist_group("main_job")]
+
+VARIANTS = ["float32", "float16", "dynamic", "int8", "int16x8", "int4"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo") / "out"
+    assert run(["demo", "-o", str(folder), "--quiet", "--json"]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def rows(made):
+    return json.loads((made / "report.json").read_text())["rows"]
+
+
+def test_every_variant_has_a_file_a_manifest_and_a_row(made, rows):
+    assert [row["variant"] for row in rows] == VARIANTS
+    names = {p.name for p in made.iterdir()}
+    expected = {f"{v}.{end}" for v in VARIANTS for end in ("tflite", "json")}
+    assert names == expected | {"report.html", "report.json"}
+
+
+def test_a_row_keeps_the_contract(made, rows):
+    for row in rows:
+        content = (made / f"{row['variant']}.tflite").read_bytes()
+        assert row["path"] == str(made / f"{row['variant']}.tflite")
+        assert row["size_bytes"] == len(content)
+        assert row["sha256"] == hashlib.sha256(content).hexdigest()
+        assert row["size_deflated_bytes"] < row["size_bytes"]
+        assert row["score"]["metric"] == "accuracy"
+        assert row["score"]["n"] == 500
+        low, high = row["score"]["ci95"]
+        assert low < row["score"]["value"] < high
+        latency = row["latency"]
+        assert 0 < latency["p50_ms"] <= latency["p90_ms"] <= latency["p99_ms"]
+        assert latency["threads"] == 1
+        assert len(latency["values_ns"]) == latency["n"]
+        assert row["peak_rss_bytes"] > 10_000_000
+    assert rows[0]["drop"] is None
+    assert all(row["agreement"] > 0.98 for row in rows[1:])
+    assert sum(row["recommended"] for row in rows) == 1
+
+
+def test_the_trained_cnn_keeps_its_accuracy_in_every_variant(rows):
+    float32 = rows[0]["score"]["value"]
+    assert float32 >= 0.97
+    for row in rows[1:]:
+        assert row["drop"] == pytest.approx(float32 - row["score"]["value"])
+        assert row["drop"] <= 0.01
+        assert row["verdict"] != "lost"
+
+
+def test_sizes_fall_down_the_ladder(rows):
+    sizes = {row["variant"]: row["size_bytes"] for row in rows}
+    assert sizes["int4"] < sizes["dynamic"] <= sizes["int8"] < sizes["float16"] < sizes["float32"]
+
+
+def test_the_recommended_file_is_the_smallest_that_is_not_lost(rows):
+    kept = [row for row in rows if row["verdict"] != "lost"]
+    best = next(row for row in rows if row["recommended"])
+    assert best["size_bytes"] <= 1.01 * min(row["size_bytes"] for row in kept)
+
+
+def test_a_manifest_says_where_the_file_came_from_and_is_small(made):
+    described = json.loads((made / "int8.json").read_text())
+    assert described["source"]["kind"] == "keras"
+    assert described["lowering"]["max_abs_difference"] < 1e-5
+    assert described["lowering"]["inputs"] == "data"
+    assert set(described["data"]["splits"]) == {"train", "calibrate", "test"}
+    assert described["preprocessing"]["kind"] == "affine"
+    assert described["versions"]["tensorflow"].startswith("2.21")
+    assert described["rows"][0]["latency"]["p50_ms"] > 0
+    assert (made / "int8.json").stat().st_size < 12_000
+
+
+def test_the_same_again_gives_the_same_bytes_and_a_tflite_source_needs_no_keras(
+    made, tmp_path, capsys
+):
+    words = ["quantize", str(made / "float32.tflite"), "--data", "digits", "--no-bench", "--quiet"]
+    assert run([*words, "-o", str(tmp_path / "out"), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    again = {row["variant"]: row["sha256"] for row in report["rows"]}
+    first = {v: hashlib.sha256((made / f"{v}.tflite").read_bytes()).hexdigest() for v in VARIANTS}
+    assert again == first
+
+
+def test_a_recipe_and_a_target(made, tmp_path, capsys):
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(
+        'schema = 1\nname = "mine"\n[[step]]\nkind = "quantize"\nmode = "int8"\nranges = "mse"\n'
+        'input = "uint8"\noutput = "uint8"\n'
+    )
+    words = ["quantize", str(made / "float32.tflite"), "--data", "digits", "--quiet", "--json"]
+    words += ["--recipe", str(recipe), "--mode", "float16", "--target", "coral", "--no-bench"]
+    assert run([*words, "-o", str(tmp_path / "out")]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert [row["variant"] for row in report["rows"]] == ["float32", "float16", "mine"]
+    assert report["rows"][2]["recommended"]
+    assert "Predicted for coral" in report["reason"]
+    inputs = report["rows"][2]["inspection"]["inputs"]
+    assert inputs[0]["dtype"] == "uint8"
+
+
+def test_eval_bench_and_report_work_on_the_files(made, tmp_path, capsys):
+    files = [str(made / "float32.tflite"), str(made / "int8.tflite")]
+    assert run(["eval", *files, "--data", "digits", "--json", "--quiet"]) == 0
+    scored = capsys.readouterr().out
+    (tmp_path / "scored.json").write_text(scored)
+    first, second = json.loads(scored)["rows"]
+    assert first["score"]["value"] >= 0.97
+    assert second["drop"] is not None
+
+    assert run(["bench", *files, "--runs", "50", "--json", "--quiet"]) == 0
+    timed = capsys.readouterr().out
+    (tmp_path / "timed.json").write_text(timed)
+    assert all(row["latency"]["n"] == 50 for row in json.loads(timed)["rows"])
+
+    both = [str(tmp_path / "scored.json"), str(tmp_path / "timed.json")]
+    for kind in ("md", "csv", "html", "svg"):
+        output = tmp_path / f"both.{kind}"
+        assert run(["report", *both, "-o", str(output)]) == 0
+        assert "int8" in output.read_text()
+    assert run(["report", *both]) == 0
+    assert "int8" in capsys.readouterr().out
+
+
+def test_import_verifies_and_writes(repository, tmp_path, capsys):
+    model = repository / "toolkit" / "edgekit" / "demo" / "digits_cnn.keras"
+    goal = tmp_path / "digits.tflite"
+    assert run(["import", str(model), "-o", str(goal), "--data", "digits", "--quiet"]) == 0
+    said = capsys.readouterr().out
+    assert "samples of data" in said
+    assert f"Wrote {goal}" in said
+    assert run(["import", str(model), "-o", str(goal), "--quiet"]) == 2
+    assert "--force" in capsys.readouterr().err
+
+
+def test_a_live_keras_model_from_python(repository, tmp_path):
+    """In a process of its own: it imports TensorFlow, which this one must not."""
+    script = """
+import sys
+import keras
+import edgekit
+model = keras.models.load_model(sys.argv[1])
+report = edgekit.quantize(model, data="digits", modes=["int8", "float16"], output=sys.argv[2])
+best = next(row for row in report.rows if row.recommended)
+assert [row.artifact.variant for row in report.rows] == ["float32", "float16", "int8"]
+assert best.artifact.variant == "int8", best
+assert best.artifact.path.exists() and best.score.value > 0.96 and best.timing.p50_ms > 0
+"""
+    model = repository / "toolkit" / "edgekit" / "demo" / "digits_cnn.keras"
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(model), str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_without_data_integer_modes_are_refused_and_others_are_not(made, tmp_path, capsys):
+    model = str(made / "float32.tflite")
+    words = ["quantize", model, "-o", str(tmp_path / "out"), "--no-bench", "--quiet"]
+    assert run([*words, "--mode", "int8"]) == 4
+    assert "--data" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert run([*words, "--mode", "float16"]) == 0

@@ -1,0 +1,81 @@
+"""Models on disk: written whole, small and reproducible, and read to go on from."""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from edgekit.errors import ModelError
+from edgekit.files import writing
+from edgekit.training.objective import Objective
+
+
+def checkpoint_path(destination: Path) -> Path:
+    """Where the best weights so far are while training for `destination` goes on."""
+    return destination.with_name(f"{destination.stem}.checkpoint.keras")
+
+
+def save(model: Any, path: Path, objective: Objective) -> None:
+    """Write the model, predicting in the unit of its targets: whole, or not at all.
+
+    Raises:
+        OutputError: The place cannot be written.
+    """
+    with objective.in_unit(model), writing(path) as temporary:
+        model.save(temporary)
+        _repack(temporary)
+
+
+def start_from(model: Any, initial: Path, objective: Objective) -> None:
+    """Give the model the weights of a file that `save` wrote.
+
+    Raises:
+        ModelError: It cannot be read, or is of another architecture.
+    """
+    import keras
+
+    try:
+        weights = keras.models.load_model(initial, compile=False).get_weights()
+    except Exception as error:
+        raise ModelError(
+            f"{initial} cannot be read.",
+            found=str(error).strip().splitlines()[0],
+            cure="Start from a .keras file that edgekit train wrote.",
+        ) from error
+    found, wanted = ([value.shape for value in part] for part in (weights, model.get_weights()))
+    if found != wanted:
+        raise ModelError(
+            f"{initial} does not have the weights of this {model.name}.",
+            found=f"It has {len(found)} arrays of weights, {model.name} has {len(wanted)}."
+            if len(found) != len(wanted)
+            else "Their shapes differ.",
+            cure="Give the architecture and options it was trained with.",
+        )
+    model.set_weights(weights)
+    objective.standardize(model)
+
+
+def _repack(path: Path) -> None:
+    """Compress a `.keras` file and take chance out of it: the same weights, the same bytes.
+
+    The format is a zip archive of `config.json`, `metadata.json` and the weights. Keras stores them
+    uncompressed, with the time, and names objects that layers share by their memory addresses.
+    """
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in sorted(archive.namelist())}
+    metadata = json.loads(members["metadata.json"])
+    metadata.pop("date_saved", None)
+    members["metadata.json"] = json.dumps(metadata).encode()
+    shared: dict[bytes, bytes] = {}
+    members["config.json"] = re.sub(
+        rb'(?<="shared_object_id": )\d+',
+        lambda found: shared.setdefault(found[0], b"%d" % len(shared)),
+        members["config.json"],
+    )
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            # a ZipInfo of its own carries no time of day
+            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED, compresslevel=9)
