@@ -21,6 +21,7 @@ from edgekit.records import (
     Dataset,
     Inspection,
     Listener,
+    Mode,
     Plan,
     Report,
     Task,
@@ -98,7 +99,7 @@ def quantize(
     source: str | Path | Any,
     *,
     data: str | Dataset | None = None,
-    modes: Sequence[str] = (),
+    modes: Sequence[Mode] = (),
     plans: Sequence[Plan] = (),
     output: str | Path | None = None,
     name: str | None = None,
@@ -152,7 +153,7 @@ def quantize(
 
     place = Path(source) if isinstance(source, (str, Path)) else source
     called = name or (place.stem if isinstance(place, Path) else str(place.name))
-    chosen = [*(default_plan(m) for m in MODES if m in modes), *plans]
+    chosen = [*(default_plan(mode) for mode in modes), *plans]
     if not chosen:
         chosen = [default_plan(m) for m in MODES]
     request = pipeline.Request(
