@@ -23,7 +23,7 @@ FLOORS: list[set[str]] = [
     {"files", "isolate", "numerics", "schema", "targets"},
     {"recipe", "data", "tflite"},
     {"sources", "training", "lowering"},
-    {"quantize", "evaluation", "devices", "worker"},
+    {"quantization", "evaluation", "devices", "worker"},
     {"pipeline"},
     {"reports"},
     {"doctor"},

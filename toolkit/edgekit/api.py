@@ -113,6 +113,7 @@ def quantize(
     target: str | None = None,
     threads: int = 1,
     latency: bool = True,
+    lenient: bool | None = None,
     force: bool = False,
     seed: int = 0,
     command: str = "",
@@ -123,7 +124,8 @@ def quantize(
     Args:
         source: A `.keras`, `.h5`, SavedModel folder or float `.tflite`, or a live Keras model.
         data: As `--data` of the command line, or a `records.Dataset`.
-        modes: Names out of `records.MODES`; all of them where neither modes nor plans are given.
+        modes: Names out of `records.MODES`; where neither modes nor plans are given, all that the
+            model allows.
         plans: Plans, from `recipe.load_recipe(path).plan` or made by hand.
         output: Folder of the files, default `quantized/<name>`.
         name: Name of the model in tables, default the source's stem.
@@ -137,6 +139,8 @@ def quantize(
         target: An accelerator the recommended file must be able to use: coral.
         threads: Interpreter threads for latency.
         latency: Whether to measure latencies.
+        lenient: Whether a variant that cannot be made is a warning instead of an error; default:
+            where none was asked for by name.
         force: Replace files that exist.
         seed: Seed of every random choice.
         command: How the report says this can be done again.
@@ -155,7 +159,7 @@ def quantize(
     called = name or (place.stem if isinstance(place, Path) else str(place.name))
     chosen = [*(default_plan(mode) for mode in modes), *plans]
     if not chosen:
-        chosen = [default_plan(m) for m in MODES]
+        chosen = [default_plan(mode) for mode in MODES]
     request = pipeline.Request(
         source=place,
         plans=tuple(chosen),
@@ -172,6 +176,7 @@ def quantize(
         output=score_output,
         threads=threads,
         latency=latency,
+        lenient=not (modes or plans) if lenient is None else lenient,
         force=force,
         seed=seed,
         command=command,

@@ -12,7 +12,7 @@ from edgekit.cli import options
 
 if TYPE_CHECKING:
     from edgekit.recipe import RangesMethod
-    from edgekit.records import Plan, Report
+    from edgekit.records import Mode, Plan, Report
 
 
 def train(
@@ -146,7 +146,7 @@ def quantize(
         typer.Option(help="float32, float16, dynamic, int8, int16x8 or int4; repeatable."),
     ] = None,
     all_: Annotated[
-        bool, typer.Option("--all", help="Every mode: the default without --mode and --recipe.")
+        bool, typer.Option("--all", help="Every mode the model allows: the default.")
     ] = False,
     recipe: Annotated[
         list[Path] | None, typer.Option(metavar="R.toml", help="A recipe; repeatable.")
@@ -212,6 +212,7 @@ def quantize(
             target=target,
             threads=threads,
             latency=bench,
+            lenient=all_ or not (mode or recipe),
             force=force,
             command=shlex.join(["edgekit", *context.obj]),
             listener=listener,
@@ -243,20 +244,9 @@ def _plans(
     from edgekit.recipe import default_plan, load_recipe
     from edgekit.records import MODES
 
-    plans = []
-    wanted = list(modes or ())
-    if all_ or not (wanted or recipes):
-        wanted = list(MODES)
-    for name in wanted:
-        known = next((mode for mode in MODES if mode == name), None)
-        if known is None:
-            raise UsageError(f"There is no mode {name!r}.", cure=f"Known: {', '.join(MODES)}.")
-        integer = known in ("int8", "int16x8")
-        plans.append(
-            default_plan(known, io=io, ranges=cast("RangesMethod", ranges))
-            if integer
-            else default_plan(known)
-        )
+    wanted = MODES if all_ or not (modes or recipes) else cast("list[Mode]", modes or [])
+    method = cast("RangesMethod", ranges)
+    plans = [default_plan(mode, io=io, ranges=method) for mode in wanted]
     plans.extend(load_recipe(path).plan for path in recipes or ())
     twice = {p.variant for p in plans if sum(q.variant == p.variant for q in plans) > 1}
     if twice:

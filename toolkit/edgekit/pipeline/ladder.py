@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from edgekit import data, devices, evaluation
-from edgekit.errors import DataError, OutputError
+from edgekit.errors import ConversionError, DataError, OutputError
 from edgekit.files import staging
 from edgekit.pipeline import manifest
 from edgekit.pipeline.sources import Imported, is_graph, lower, tensorflow_for
-from edgekit.quantize import make as make_variant
-from edgekit.quantize import profile
+from edgekit.quantization import make as make_variant
+from edgekit.quantization import profile
 from edgekit.records import (
     Artifact,
     Dataset,
@@ -54,6 +54,8 @@ class Request:
         target: An accelerator that the recommended file must be able to use.
         threads: Interpreter threads of the latency measurement.
         latency: Whether latencies are measured at all.
+        lenient: Whether a variant that cannot be made is a warning instead of an error: where
+            nobody asked for it by name.
         force: Replace files that exist.
         seed: Seed of every random choice.
         command: The command line, for the report.
@@ -74,6 +76,7 @@ class Request:
     target: str | None = None
     threads: int = 1
     latency: bool = True
+    lenient: bool = False
     force: bool = False
     seed: int = 0
     command: str = ""
@@ -98,31 +101,46 @@ def quantize(request: Request, *, finish: Finish, listener: Listener = silent) -
         EdgekitError: As the rooms below raise it; nothing is left behind then.
     """
     _check_free(request)
-    integers = [p for p in request.plans if p.mode in NEEDS_CALIBRATION]
-    needed = not is_graph(request.source) or bool(integers)
+    needed = not is_graph(request.source) or any(map(_calibrates, request.plans))
     with (
         tensorflow_for(request.source, request.custom, listener, needed=needed) as engine,
         staging(request.folder) as stage,
     ):
         dataset = open_data(request, listener)
-        if integers and (dataset is None or dataset.calibrate is None):
-            raise DataError(
-                f"Mode {integers[0].mode} needs training samples to calibrate on.",
-                found="No --data was given."
-                if dataset is None
-                else "The data has a test split only.",
-                cure="Give --data with a train split, or choose float16, dynamic or int4.",
-            )
+        plans, refused = _possible(request, dataset)
         imported = lower(
             request.source, dataset, stage / "float32.tflite", engine, listener=listener
         )
-        artifacts = make(imported, request.plans, stage, engine, listener=listener)
+        artifacts, failed = make(
+            imported, plans, stage, engine, lenient=request.lenient, listener=listener
+        )
         report = measure(request, imported, artifacts, listener=listener)
+        report = replace(report, warnings=(*refused, *failed, *report.warnings))
         _write_manifests(report, stage)
         # The files move when the stage closes; the report speaks of where they will be.
         final = replace(report, rows=tuple(_at(row, request.folder) for row in report.rows))
         finish(final, stage)
     return final
+
+
+def _calibrates(plan: Plan) -> bool:
+    return plan.mode in NEEDS_CALIBRATION
+
+
+def _possible(request: Request, dataset: Dataset | None) -> tuple[tuple[Plan, ...], list[str]]:
+    """The plans that the data allows, and why the others are left out."""
+    if dataset is not None and dataset.calibrate is not None:
+        return request.plans, []
+    without = tuple(plan for plan in request.plans if not _calibrates(plan))
+    if len(without) == len(request.plans):
+        return without, []
+    modes = ", ".join(plan.mode for plan in request.plans if _calibrates(plan))
+    what = f"Mode {modes} needs training samples to calibrate on."
+    found = "No data was given." if dataset is None else "The data has a test split only."
+    cure = "Give --data with a train split, or choose float16, dynamic or int4."
+    if not request.lenient:
+        raise DataError(what, found=found, cure=cure)
+    return without, [f"{what} {found}"]
 
 
 def open_data(request: Request, listener: Listener) -> Dataset | None:
@@ -146,11 +164,18 @@ def make(
     folder: Path,
     engine: Any,
     *,
+    lenient: bool = False,
     listener: Listener = silent,
-) -> list[Artifact]:
+) -> tuple[list[Artifact], list[str]]:
     """Write every variant of one float graph into `folder`; the float32 file comes first.
 
     The graph is calibrated once for every way of choosing ranges, not once for every variant.
+
+    Returns:
+        The files; and, where `lenient`, a sentence for every variant that was refused.
+
+    Raises:
+        ConversionError: A variant was refused, and not `lenient`.
     """
     graph = imported.graph.read_bytes()
     known: dict[tuple[str, float], Ranges] = {}
@@ -172,18 +197,25 @@ def make(
     artifacts = [
         manifest.artifact(imported.graph, FLOAT, manifest.describe(imported, FLOAT, graph))
     ]
+    refused: list[str] = []
     wanted = [p for p in plans if p != FLOAT]
     for position, plan in enumerate(wanted):
         listener(
             Progress(stage="quantizing", done=position, total=len(wanted), detail=plan.variant)
         )
-        made = make_variant(plan, graph, ranges=ranges, engine=engine)
+        try:
+            made = make_variant(plan, graph, ranges=ranges, engine=engine)
+        except ConversionError as error:
+            if not lenient:
+                raise
+            refused.append(f"{plan.variant} could not be made: {' '.join(str(error).split())}")
+            continue
         path = folder / f"{plan.variant}.tflite"
         path.write_bytes(made.data)
         described = manifest.describe(imported, plan, made.data, left_in_float=made.left_in_float)
         artifacts.append(manifest.artifact(path, plan, described))
     listener(Progress(stage="quantizing", done=len(wanted), total=len(wanted)))
-    return artifacts
+    return artifacts, refused
 
 
 def measure(

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from edgekit.errors import ConversionError, UsageError
-from edgekit.quantize import Made, make
-from edgekit.quantize.rules import modes_of
+from edgekit.quantization import Made, make
+from edgekit.quantization.rules import modes_of
 from edgekit.records import Plan, Ranges, Rule
 from edgekit.tflite import operator_name, read, signature
 from edgekit.tflite.nodes import nodes

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edgekit.errors import ConversionError, DataError, ModelError
-from edgekit.quantize import profile
+from edgekit.quantization import profile
 from edgekit.records import Batch, Dataset, Progress, Samples
 from edgekit.tflite import read, signature, write
 from edgekit.tflite.graph import constant

@@ -12,7 +12,7 @@ import pytest
 
 from edgekit.data import bind, open_data
 from edgekit.isolate import spread
-from edgekit.quantize import make, profile
+from edgekit.quantization import make, profile
 from edgekit.records import MODES, Array, Dataset, Plan, Ranges, Rule
 from edgekit.tflite import read, signature
 from edgekit.worker import Worker

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from edgekit.errors import ConversionError, ModelError
-from edgekit.quantize.rules import modes_of
+from edgekit.quantization.rules import modes_of
 from edgekit.records import Mode, Plan, Ranges
 from edgekit.targets.node import Node, Tensor
 from edgekit.tflite.graph import read
