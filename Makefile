@@ -6,7 +6,7 @@ export EDGEKIT_DATA ?= $(wildcard $(abspath ../shared/data))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 WORKERS ?= 2
 
-.PHONY: demo test lint format bench models lock clean
+.PHONY: demo test lint format bench models docs lock clean
 
 demo: .venv/.ready
 	$(BIN)/edgekit demo -o out/demo --force
@@ -30,6 +30,11 @@ bench: .venv/.ready
 # models/ and quantized/, from the data sets to the reports
 models: .venv/.ready
 	$(BIN)/python models/build.py
+	$(BIN)/python docs/build.py --picture
+
+# the generated parts of README.md
+docs: .venv/.ready
+	$(BIN)/python docs/build.py
 
 lock: .venv/.ready
 	$(BIN)/python -m pip install --quiet uv

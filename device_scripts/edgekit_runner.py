@@ -754,7 +754,8 @@ def read_image(path: str, model: Model, spec: Mapping[str, Any] | None) -> Any:
     import numpy as np
 
     try:
-        from PIL import Image
+        with Undisturbed():
+            from PIL import Image
     except ImportError as error:
         raise RunnerError(
             DEVICE, f"Pillow is needed to decode {path}.", error, f"{_pip()} pillow"
@@ -1079,7 +1080,7 @@ def doubts(values: Sequence[int], *, settled: bool, threads: int, throttled: str
 # --- Commands -----------------------------------------------------------------------------------
 
 
-def info(options: Any) -> None:
+def info(options: Options) -> None:
     """Print what a model takes and gives, or, without a model, what this device has."""
     runtime = find_runtime(options.runtime)
     import numpy as np
@@ -1113,7 +1114,7 @@ def info(options: Any) -> None:
     _print(facts if options.json else lines)
 
 
-def bench(options: Any) -> None:
+def bench(options: Options) -> None:
     """Time single invocations."""
     runtime = find_runtime(options.runtime)
     before = conditions()
@@ -1198,7 +1199,8 @@ def _first_sample(path: str, model: Model) -> list[Any]:
 def _random_inputs(model: Model) -> list[Any]:
     import numpy as np
 
-    random = np.random.RandomState(0)  # its numbers are the same in every version of numpy
+    with Undisturbed():  # numpy imports this part of itself when it is first named
+        random = np.random.RandomState(0)  # its numbers are the same in every version of numpy
     made = []
     for tensor in model.inputs:
         if tensor.dtype.kind == "f":
@@ -1224,7 +1226,7 @@ def _prepared(columns: Sequence[Column], spec: Mapping[str, Any], path: str) -> 
         ) from error
 
 
-def evaluate(options: Any) -> None:
+def evaluate(options: Options) -> None:
     """Score a model on labelled data, and keep its outputs where asked to."""
     if options.outputs and os.path.exists(options.outputs) and not options.force:
         raise RunnerError(
@@ -1233,21 +1235,22 @@ def evaluate(options: Any) -> None:
     runtime = find_runtime(options.runtime)
     model = Model(options.model, runtime, options.threads)
     manifest = read_manifest(options.model)
-    stored = read_columns(options.data)
-    columns = pick_inputs(stored, model, options.data)
+    path = options.files[0]
+    stored = read_columns(path)
+    columns = pick_inputs(stored, model, path)
     n = columns[0].shape[0]
     targets = next((stored[key] for key in ("targets", "y_test", "y") if key in stored), None)
     if targets is None and not options.outputs:
         raise RunnerError(
             DATA,
-            f"{options.data} holds no targets.",
+            f"{path} holds no targets.",
             f"It holds {', '.join(sorted(stored))}.",
             "Store them as y_test, or add --outputs F.npz to keep the outputs unscored.",
         )
     if targets is not None and targets.shape[:1] != (n,):
         raise RunnerError(
             DATA,
-            f"{options.data} holds {n} samples and not as many targets.",
+            f"{path} holds {n} samples and not as many targets.",
             f"{columns[0].name} {list(columns[0].shape)}, {targets.name} {list(targets.shape)}.",
             "Store one target for each sample.",
         )
@@ -1257,10 +1260,10 @@ def evaluate(options: Any) -> None:
         scorer = Scorer(task, n, manifest.get("labels") or [])
     kept: list[list[Any]] = [[] for _ in model.outputs]
     wanted = targets.rows() if targets is not None else iter([None] * n)
-    rows = _prepared(columns, manifest.get("preprocessing") or {}, options.data)
+    rows = _prepared(columns, manifest.get("preprocessing") or {}, path)
     start = time.perf_counter()
     for position, (values, target) in enumerate(zip(rows, wanted)):
-        where = f"{options.data}, sample {position},"
+        where = f"{path}, sample {position},"
         model.feed(encode(values, model, where))
         model.invoke()
         outputs = model.results()
@@ -1326,7 +1329,7 @@ def _write_outputs(path: str, names: Sequence[str], kept: Sequence[Sequence[Any]
             os.remove(temporary)
 
 
-def run(options: Any) -> None:
+def run(options: Options) -> None:
     """Run a model on files and print one JSON line for each sample."""
     import json
 
@@ -1334,7 +1337,7 @@ def run(options: Any) -> None:
     manifest = read_manifest(options.model)
     labels = read_labels(options.labels) if options.labels else manifest.get("labels") or []
     task = manifest.get("data", {}).get("task")
-    for path in options.inputs:
+    for path in options.files:
         for position, values in enumerate(_raw_samples(path, model, manifest)):
             where = f"{path}, sample {position},"
             model.feed(encode(values, model, where))
@@ -1480,86 +1483,127 @@ def _words(tensor: Tensor) -> str:
 
 
 # --- Command line -------------------------------------------------------------------------------
+# By hand: importing argparse and building its parsers takes a tenth of the time of a short run.
 
-EXIT_CODES = "exit codes: 0 done, 2 usage, 3 model, 4 data, 7 device, 130 interrupted"
+HELP = """\
+usage: edgekit_runner.py COMMAND MODEL [FILE...] [OPTIONS]
 
+Run, time and score TFLite models on this device.
 
-def parse(arguments: Sequence[str] | None) -> Any:
-    """Return the options of a command line; `command` is the function to call."""
-    import argparse
+commands:
+  info  [MODEL]         inputs, outputs, runtime and device
+  bench MODEL           latency, cold start and memory
+  eval  MODEL DATA      score on an .npz with x_test, y_test or inputs, targets
+  run   MODEL INPUT...  a JSON line for each sample of .npz, .npy and pictures
 
-    class Parser(argparse.ArgumentParser):
-        def error(self, message: str) -> Any:
-            raise RunnerError(USAGE, f"{self.prog}: {message}.", "", f"See {self.prog} --help")
+options:
+  --runtime NAME        litert, tflite or tensorflow; default: first installed
+  --threads N           default: 1
+  --json                info, bench, eval: JSON on stdout
+  --runs N              bench: invocations to time; or for how long: --seconds S
+  --data FILE           bench: feed the first sample of FILE, not random numbers
+  --outputs FILE        eval: write dequantized outputs; --force replaces FILE
+  --labels FILE         run: class names, one a line; default: the manifest's
+  --top K               run: classes to print; default: 5
 
-    def positive(number: Callable[[str], Any]) -> Callable[[str], Any]:
-        def convert(text: str) -> Any:
-            value = number(text)
-            if not 0 < value < 1e6:
-                raise argparse.ArgumentTypeError(f"{text} is not between 0 and a million")
-            return value
+example: edgekit_runner.py run model.tflite photo.jpg
+exit codes: 0 done, 2 usage, 3 model, 4 data, 7 device, 130 interrupted
+"""
 
-        convert.__name__ = "number"
-        return convert
-
-    parser = Parser(
-        prog="edgekit_runner.py",
-        description="Run, time and score TFLite models on this device.",
-        epilog="example: edgekit_runner.py run model.tflite photo.jpg\n" + EXIT_CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=f"edgekit_runner {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-
-    def add(name: str, function: Callable[[Any], None], text: str, example: str) -> Any:
-        command = commands.add_parser(
-            name,
-            help=text,
-            description=text[0].upper() + text[1:] + ".",
-            epilog=f"example: edgekit_runner.py {name} {example}",
-        )
-        command.set_defaults(command=function)
-        model = command.add_argument("model", metavar="MODEL", help="a .tflite file")
-        if function is info:
-            model.nargs, model.required = "?", False
-        command.add_argument("--runtime", choices=RUNTIMES, help="default: the first found")
-        if function is not info:
-            command.add_argument(
-                "--threads", type=positive(int), default=1, metavar="N", help="default: 1"
-            )
-        if function is not run:
-            command.add_argument("--json", action="store_true", help="JSON on stdout")
-        return command
-
-    add("info", info, "inputs, outputs, runtime and device", "model.tflite")
-
-    command = add("bench", bench, "latency, cold start and memory", "model.tflite --seconds 5")
-    length = command.add_mutually_exclusive_group()
-    length.add_argument("--runs", type=positive(int), metavar="N", help="invocations to time")
-    length.add_argument(
-        "--seconds", type=positive(float), metavar="S", help="time to measure; default: 1"
-    )
-    command.add_argument("--data", metavar="F", help="feed its first sample, not random numbers")
-
-    command = add("eval", evaluate, "score on labelled data", "model.tflite data.npz --json")
-    command.add_argument("data", metavar="DATA", help=".npz with x_test, y_test or inputs, targets")
-    command.add_argument("--outputs", metavar="F.npz", help="write the dequantized outputs")
-    command.add_argument("--force", action="store_true", help="replace F.npz")
-
-    command = add("run", run, "results for each sample, as JSON lines", "model.tflite cat.jpg")
-    command.add_argument("inputs", metavar="INPUT", nargs="+", help=".npz, .npy or an image")
-    command.add_argument("--labels", metavar="F.txt", help="default: those in the manifest")
-    command.add_argument(
-        "--top", type=positive(int), default=5, metavar="K", help="classes to print; default: 5"
-    )
-    return parser.parse_args(arguments)
+VALUES = {"runs": int, "seconds": float, "threads": int, "top": int}
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return its exit code."""
+class Options:
+    """What a command line says; the values here are the defaults."""
+
+    model = ""
+    files: Sequence[str] = ()
+    runtime: str | None = None
+    threads = 1
+    json = False
+    runs: int | None = None
+    seconds: float | None = None
+    data: str | None = None
+    outputs: str | None = None
+    force = False
+    labels: str | None = None
+    top = 5
+
+
+COMMANDS: dict[str, tuple[Callable[[Options], None], int, int, tuple[str, ...]]] = {
+    # function, fewest and most files, options
+    "info": (info, 0, 1, ("runtime", "json")),
+    "bench": (bench, 1, 1, ("runtime", "threads", "json", "runs", "seconds", "data")),
+    "eval": (evaluate, 2, 2, ("runtime", "threads", "json", "outputs", "force")),
+    "run": (run, 2, sys.maxsize, ("runtime", "threads", "labels", "top")),
+}
+
+
+def parse(words: Sequence[str]) -> tuple[Callable[[Options], None], Options]:
+    """Return the command that a command line names, and its options.
+
+    Raises:
+        RunnerError: It means nothing (code 2).
+    """
+    verb, *rest = words or [""]
+    if verb not in COMMANDS:
+        raise _usage(f"{verb!r} is no command.", f"Commands: {', '.join(COMMANDS)}.")
+    function, fewest, most, known = COMMANDS[verb]
+    options = Options()
+    files: list[str] = []
+    while rest:
+        word = rest.pop(0)
+        if word == "--":
+            files += rest
+            break
+        if not word.startswith("-"):
+            files.append(word)
+            continue
+        name, equals, text = word[2:].partition("=")
+        if not word.startswith("--") or name not in known:
+            raise _usage(f"{verb} has no option {word}.", f"Options: --{', --'.join(known)}.")
+        if isinstance(getattr(options, name), bool):
+            setattr(options, name, True)
+            continue
+        if not equals and not rest:
+            raise _usage(f"--{name} needs a value.")
+        setattr(options, name, _value(name, text if equals else rest.pop(0)))
+    if not fewest <= len(files) <= most:
+        raise _usage(f"{verb} takes other files than these.", f"Found {files}.")
+    if options.runs and options.seconds:
+        raise _usage("--runs and --seconds exclude each other.")
+    options.model, options.files = "".join(files[:1]), files[1:]
+    return function, options
+
+
+def _value(name: str, text: str) -> Any:
+    if name == "runtime" and text not in RUNTIMES:
+        raise _usage(f"There is no runtime {text!r}.", f"Runtimes: {', '.join(RUNTIMES)}.")
+    if name not in VALUES:
+        return text
     try:
-        options = parse(arguments)
-        options.command(options)
+        value = VALUES[name](text)
+    except ValueError:
+        value = 0
+    if not 0 < value < 1e6:
+        raise _usage(f"--{name} is a number between 0 and a million.", f"Found {text!r}.")
+    return value
+
+
+def _usage(what: str, found: str = "") -> RunnerError:
+    return RunnerError(USAGE, what, found, "See edgekit_runner.py --help")
+
+
+def main(words: Sequence[str]) -> int:
+    """Run one command line, without the program's name; return its exit code."""
+    try:
+        if "--version" in words[:1]:
+            print(f"edgekit_runner {__version__}")
+        elif {"-h", "--help"} & set(words):
+            print(HELP, end="")
+        else:
+            command, options = parse(words)
+            command(options)
         sys.stdout.flush()
     except RunnerError as error:
         print("\n".join(error.lines), file=sys.stderr)
@@ -1574,7 +1618,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    code = main()
+    code = main(sys.argv[1:])
     sys.stderr.flush()
     # Without tearing the interpreter down: it takes time, and a heap that a broken model
     # corrupted would abort a finished run.

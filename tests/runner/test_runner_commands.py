@@ -85,22 +85,27 @@ def test_it_loads_neither_edgekit_nor_tensorflow_nor_pillow(copied_runner, model
     assert loaded.isdisjoint({"edgekit", "tensorflow", "PIL", "subprocess"})
 
 
-@pytest.mark.parametrize("command", [[], ["info"], ["bench"], ["eval"], ["run"]])
-def test_help_fits_a_screen_and_shows_a_command_to_copy(command, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "80")
-    with pytest.raises(SystemExit) as ended:
-        edgekit_runner.main([*command, "--help"])
-    lines = capsys.readouterr().out.splitlines()
-    assert ended.value.code == 0
+@pytest.mark.parametrize("words", [["--help"], ["-h"], ["bench", "m.tflite", "--help"]])
+def test_help_fits_a_screen_and_tells_every_option(runner, words):
+    code, out, _ = runner(*words)
+    lines = out.splitlines()
+    assert code == 0
     assert len(lines) <= 24
     assert max(map(len, lines)) <= 80
-    assert any("example: edgekit_runner.py" in line for line in lines)
+    assert "example: edgekit_runner.py run model.tflite photo.jpg" in lines
+    for command, (_, _, _, options) in edgekit_runner.COMMANDS.items():
+        assert f"\n  {command} " in out
+        assert all(f"--{option} " in out for option in options)
 
 
-def test_version(capsys):
-    with pytest.raises(SystemExit):
-        edgekit_runner.main(["--version"])
-    assert capsys.readouterr().out.strip() == f"edgekit_runner {edgekit_runner.__version__}"
+def test_version(runner):
+    assert runner("--version") == (0, f"edgekit_runner {edgekit_runner.__version__}\n", "")
+
+
+def test_options_stand_anywhere_and_take_an_equals_sign(runner, models):
+    words = ["--runs=2", models / "pair.tflite", "--json", "--threads", "2"]
+    facts = json.loads(runner("bench", *words)[1])
+    assert (facts["n"], facts["threads"]) == (2, 2)
 
 
 # --- info ---

@@ -46,15 +46,19 @@ def model(models) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "COMMAND"),
-        (["benhc", "m.tflite"], "invalid choice: 'benhc'"),
-        (["bench"], "MODEL"),
+        ([], "Commands: info, bench, eval, run."),
+        (["benhc", "m.tflite"], "'benhc' is no command."),
+        (["bench"], "bench takes other files than these."),
+        (["eval", "m.tflite"], "Found ['m.tflite']."),
+        (["info", "a.tflite", "b.tflite"], "Found ['a.tflite', 'b.tflite']."),
+        (["bench", "m.tflite", "--top", "3"], "bench has no option --top."),
+        (["bench", "m.tflite", "-t", "3"], "bench has no option -t."),
+        (["bench", "m.tflite", "--threads"], "--threads needs a value."),
         (["bench", "m.tflite", "--threads", "0"], "between 0 and a million"),
-        (["bench", "m.tflite", "--runs", "few"], "invalid number value: 'few'"),
-        (["bench", "m.tflite", "--runs", "5", "--seconds", "1"], "not allowed with"),
-        (["bench", "m.tflite", "--seconds", "nan"], "between 0 and a million"),
-        (["eval", "m.tflite"], "DATA"),
-        (["info", "m.tflite", "--runtime", "onnx"], "invalid choice: 'onnx'"),
+        (["bench", "m.tflite", "--runs=few"], "Found 'few'."),
+        (["bench", "m.tflite", "--seconds", "nan"], "Found 'nan'."),
+        (["bench", "m.tflite", "--runs", "5", "--seconds", "1"], "exclude each other"),
+        (["info", "m.tflite", "--runtime", "onnx"], "Runtimes: litert, tflite, tensorflow."),
     ],
 )
 def test_usage(fails, arguments, words):
