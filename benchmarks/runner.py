@@ -24,9 +24,9 @@ import edgekit_runner
 
 DATA = Path(os.environ.get("EDGEKIT_DATA", "../shared/data"))
 MODELS = {
-    "turbofan int8, 4 us": Path("tests/golden/runner/cmapss_uint8.tflite"),
-    "MobileNetV1 0.25/128 int8, 0.5 ms": DATA / "coral_pairs/mobilenet_v1_0.25_128_quant.tflite",
-    "MobileNetV2 1.0/224 int8, 4 ms": DATA / "coral_pairs/mobilenet_v2_1.0_224_quant.tflite",
+    "turbofan 1-D CNN int8": Path("tests/golden/runner/cmapss_uint8.tflite"),
+    "MobileNetV1 0.25/128 int8": DATA / "coral_pairs/mobilenet_v1_0.25_128_quant.tflite",
+    "MobileNetV2 1.0/224 int8": DATA / "coral_pairs/mobilenet_v2_1.0_224_quant.tflite",
 }
 RUNS = 300
 SMALLEST = """

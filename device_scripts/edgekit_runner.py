@@ -297,6 +297,10 @@ class Undisturbed:
 class Runtime:
     """An importable TFLite runtime.
 
+    Args:
+        key: litert, tflite or tensorflow.
+        start_ns: The clock when the first import began.
+
     Attributes:
         key: litert, tflite or tensorflow.
         version: The version it gives for itself.
@@ -304,12 +308,11 @@ class Runtime:
         import_ns: What importing numpy and the runtime took.
     """
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: str, start_ns: int) -> None:
         package, self.distribution = RUNTIMES[key]
         self.key = key
         # TensorFlow reads this when it is imported; its notices about CPU features are noise here.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        start = time.perf_counter_ns()
         with Quiet():
             __import__("numpy")  # before the runtime, so that its absence is not the runtime's
             module = __import__(package)
@@ -317,7 +320,7 @@ class Runtime:
                 self.interpreter = module.lite.Interpreter
             else:
                 self.interpreter = __import__(package + ".interpreter", fromlist=["x"]).Interpreter
-        self.import_ns = time.perf_counter_ns() - start
+        self.import_ns = time.perf_counter_ns() - start_ns
         self.version = str(getattr(module, "__version__", "of unknown version"))
 
     def __str__(self) -> str:
@@ -331,11 +334,13 @@ def find_runtime(key: str | None = None) -> Runtime:
         RunnerError: Neither numpy nor a runtime is installed, or the first one found does not
             work (code 7).
     """
+    # Looking for a runtime that is not there imports numpy all the same: the clock starts before.
+    start = time.perf_counter_ns()
     for candidate in [key] if key else RUNTIMES:
         package, distribution = RUNTIMES[candidate]
         try:
             with Undisturbed():
-                return Runtime(candidate)
+                return Runtime(candidate, start)
         except Exception as error:  # a broken native library ends in all kinds of exceptions
             missing = error.name if isinstance(error, ModuleNotFoundError) else None
             if missing == "numpy":
