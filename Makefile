@@ -12,7 +12,7 @@ demo: .venv/.ready
 	$(BIN)/edgekit demo -o out/demo --force
 
 test: .venv/.ready
-	$(BIN)/pytest -n $(WORKERS) --dist loadgroup
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile
 
 lint: .venv/.ready
 	$(BIN)/ruff format --check .

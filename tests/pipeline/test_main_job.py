@@ -11,7 +11,7 @@ import pytest
 
 from edgekit.cli import run
 
-pytestmark = [pytest.mark.tensorflow, pytest.mark.xdist_group("main_job")]
+pytestmark = pytest.mark.tensorflow
 
 VARIANTS = ["float32", "float16", "dynamic", "int8", "int16x8", "int4"]
 
@@ -159,7 +159,7 @@ import edgekit
 model = keras.models.load_model(sys.argv[1])
 report = edgekit.quantize(model, data="digits", modes=["int8", "float16"], output=sys.argv[2])
 best = next(row for row in report.rows if row.recommended)
-assert [row.artifact.variant for row in report.rows] == ["float32", "float16", "int8"]
+assert [row.artifact.variant for row in report.rows] == ["float32", "int8", "float16"]
 assert best.artifact.variant == "int8", best
 assert best.artifact.path.exists() and best.score.value > 0.96 and best.timing.p50_ms > 0
 """
