@@ -1,8 +1,9 @@
 """Six variants by edgekit and by the stock converter: seconds, bytes, scores, memory.
 
-The models are MobileNetV2 1.0/224 (seeded weights with
-fitting normalization: no trained ones can be had offline, so it has no scores) and the published Fashion-MNIST model. Both sides get the
-same 200 calibration samples, and are timed from the loaded model to six files.
+The models are MobileNetV2 1.0/224 (seeded weights with normalization that fits them: no trained
+ones can be had offline, so it has no scores) and the published Fashion-MNIST model. Both sides
+get the same 200 calibration samples, and are timed from the loaded model to six files; edgekit's
+time holds a second loading of the model. Memory is that of all processes together.
 """
 
 from __future__ import annotations

@@ -9,12 +9,14 @@ For every `models/<name>/model.toml`: `edgekit train` writes `models/<name>/<nam
 
 from __future__ import annotations
 
+import os
 import sys
+import tomllib
 from pathlib import Path
 
 from edgekit.cli import run
 
-HERE = Path(__file__).parent
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def main() -> int:
@@ -22,7 +24,9 @@ def main() -> int:
     words = sys.argv[1:]
     keep = "--keep-weights" in words
     names = [w for w in words if w != "--keep-weights"]
-    for config in sorted(HERE.glob("*/model.toml")):
+    # Reports and manifests hold paths as they were given: they shall mean something elsewhere.
+    os.chdir(ROOT)
+    for config in sorted(Path("models").glob("*/model.toml")):
         name = config.parent.name
         if names and name not in names:
             continue
@@ -31,10 +35,8 @@ def main() -> int:
             code = run(["train", str(config), "-o", str(weights), "--force"])
             if code:
                 return code
-        import tomllib
-
-        data = tomllib.loads(config.read_text())["data"]["source"]
-        folder = HERE.parent / "quantized" / name
+        data = tomllib.loads(config.read_text(encoding="utf-8"))["data"]["source"]
+        folder = Path("quantized") / name
         code = run(["quantize", str(weights), "--data", data, "-o", str(folder), "--force"])
         if code:
             return code
