@@ -95,7 +95,7 @@ def test_what_is_no_table_is_refused(tmp_path, text, says):
 
 
 def test_the_target_is_asked_for(tmp_path):
-    with pytest.raises(UsageError, match="--target kind"):
+    with pytest.raises(UsageError, match="--column kind"):
         opened(tmp_path, IRIS, target=None)
     with pytest.raises(UsageError, match="Did you mean 'kind'"):
         opened(tmp_path, IRIS, target="kinds")

@@ -7,12 +7,14 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from edgekit.cli import run
 
 pytestmark = pytest.mark.tensorflow
 
+_TASKS = {"accuracy": "classification", "rmse": "regression"}
 VARIANTS = ["float32", "float16", "dynamic", "int8", "int16x8", "int4"]
 
 
@@ -180,3 +182,38 @@ def test_without_data_integer_modes_are_refused_and_others_are_not(made, tmp_pat
     assert "--data" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
     assert run([*words, "--mode", "float16"]) == 0
+
+
+def test_a_model_of_two_inputs_and_outputs_from_an_npz(tmp_path, capsys):
+    """The targets are held against the output that is scored, whichever that is."""
+    generator = np.random.default_rng(0)
+    left, right = generator.random((90, 6), np.float32), generator.random((90, 4), np.float32)
+    labels = (left.sum(1) > right.sum(1)).astype(np.int64)
+    np.savez(
+        tmp_path / "two.npz",
+        x_train_left=left[:60], x_train_right=right[:60], y_train=labels[:60],
+        x_test_left=left[60:], x_test_right=right[60:], y_test=labels[60:],
+    )
+    script = """
+import sys
+import keras
+left, right = keras.Input((6,), name="left"), keras.Input((4,), name="right")
+both = keras.layers.Concatenate()([left, right])
+hidden = keras.layers.Dense(64, activation="relu")(both)
+outputs = [
+    keras.layers.Dense(1, name="amount")(hidden),
+    keras.layers.Dense(2, activation="softmax", name="kind")(hidden),
+]
+keras.Model([left, right], outputs).save(sys.argv[1])
+"""
+    model = str(tmp_path / "two.keras")
+    subprocess.run([sys.executable, "-c", script, model], check=True, capture_output=True)
+    words = ["quantize", model, "--data", str(tmp_path / "two.npz"), "--no-bench", "--quiet"]
+    words += ["--mode", "int8", "--json", "-o", str(tmp_path / "out")]
+    for name, metric in (("kind", "accuracy"), ("amount", "rmse")):
+        assert run([*words, "--score-output", name, "--task", _TASKS[metric], "--force"]) == 0
+        rows = json.loads(capsys.readouterr().out)["rows"]
+        assert [row["score"]["metric"] for row in rows] == [metric, metric]
+        assert [i["name"] for i in rows[1]["inspection"]["inputs"]] == ["left", "right"]
+    assert run([*words, "--score-output", "nothing", "--force"]) == 2
+    assert "amount, kind" in capsys.readouterr().err

@@ -88,7 +88,7 @@ def _open(
     path = Path(spec).expanduser()
     is_csv = path.suffix.lower() == ".csv"
     if target is not None and not is_csv:
-        raise UsageError(f"{spec} has no columns to choose a target from.", cure="Drop --target.")
+        raise UsageError(f"{spec} has no columns to choose a target from.", cure="Drop --column.")
     if spec in BUILTINS:
         return open_builtin(spec)
     if is_function(spec) and not path.exists():

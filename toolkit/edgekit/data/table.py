@@ -91,13 +91,13 @@ def _target(target: str | None, header: Sequence[str], path: Path) -> str:
         raise UsageError(
             f"{path}: which column is to be predicted?",
             found=columns,
-            cure=f"Name it: --target {header[-1]}",
+            cure=f"Name it: --column {header[-1]}",
         )
     close = difflib.get_close_matches(target, header, n=1)
     raise UsageError(
         f"{path} has no column {target!r}.",
         found=f"Did you mean {close[0]!r}?" if close else columns,
-        cure="Give one of the columns of the first line as --target.",
+        cure="Give one of the columns of the first line as --column.",
     )
 
 

@@ -253,15 +253,15 @@ def _conclude_anomalies(columns: Mapping[str, Array]) -> Evaluation:
 
 
 def _chosen(outputs: Mapping[str, Array], name: str | None, path: Path) -> Array:
-    """Return the output to score."""
-    if name is None and len(outputs) == 1:
+    """Return the output to score: the one named, or the first."""
+    if name is None:
         return next(iter(outputs.values()))
-    if name is not None and name in outputs:
+    if name in outputs:
         return outputs[name]
     raise UsageError(
         f"{path.name} has {len(outputs)} output{'s' * (len(outputs) != 1)}: {', '.join(outputs)}.",
-        found=f"None is named {name}." if name else None,
-        cure="Name the one to score.",
+        found=f"None is named {name}.",
+        cure="Name the one to score with --score-output.",
     )
 
 

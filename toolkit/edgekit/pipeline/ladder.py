@@ -109,7 +109,12 @@ def quantize(request: Request, *, finish: Finish, listener: Listener = silent) -
         dataset = open_data(request, listener)
         plans, refused = _possible(request, dataset)
         imported = lower(
-            request.source, dataset, stage / "float32.tflite", engine, listener=listener
+            request.source,
+            dataset,
+            stage / "float32.tflite",
+            engine,
+            output=request.output,
+            listener=listener,
         )
         artifacts, failed = make(
             imported, plans, stage, engine, lenient=request.lenient, listener=listener
@@ -208,7 +213,7 @@ def make(
         except ConversionError as error:
             if not lenient:
                 raise
-            refused.append(f"{plan.variant} could not be made: {' '.join(str(error).split())}")
+            refused.append(f"{plan.variant} was left out. {error.found or error.what}")
             continue
         path = folder / f"{plan.variant}.tflite"
         path.write_bytes(made.data)

@@ -12,6 +12,7 @@ from edgekit import data, devices, tflite
 from edgekit import evaluation as scoring
 from edgekit.errors import DataError
 from edgekit.pipeline import manifest
+from edgekit.pipeline.sources import scored_first
 from edgekit.records import Dataset, Listener, Report, Row, Task, silent
 
 
@@ -22,6 +23,7 @@ def bind_to_file(
     task: Task | None = None,
     column: str | None = None,
     preprocessing: Mapping[str, Any] | None = None,
+    output: str | None = None,
 ) -> Dataset:
     """Open data as the file's manifest says, and check that it fits the file."""
     described = manifest.open_artifact(path).manifest
@@ -40,7 +42,7 @@ def bind_to_file(
     floats = [
         replace(i, dtype="float32", scale=None, zero_point=None) if i.scale else i for i in inputs
     ]
-    return data.bind(dataset, floats, outputs)
+    return data.bind(dataset, floats, scored_first(outputs, output))
 
 
 def evaluate(
@@ -65,7 +67,9 @@ def evaluate(
     dataset = None
     for path in paths:
         artifact = manifest.open_artifact(path)
-        dataset = bind_to_file(spec, path, task=task, column=column, preprocessing=preprocessing)
+        dataset = bind_to_file(
+            spec, path, task=task, column=column, preprocessing=preprocessing, output=output
+        )
         if dataset.test is None:
             raise DataError(
                 f"{dataset.name} has no test split to score on.", cure="Add x_test and y_test."

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgekit import data, evaluation, tflite
-from edgekit.errors import ConversionError, ModelError
+from edgekit.errors import ConversionError, ModelError, UsageError
 from edgekit.files import refuse_existing, write_text, writing
 from edgekit.pipeline import manifest
 from edgekit.records import (
@@ -94,12 +94,28 @@ def tensorflow_for(
             yield engine
 
 
+def scored_first(outputs: Sequence[TensorSpec], name: str | None) -> tuple[TensorSpec, ...]:
+    """The outputs with the scored one in front: the targets are held against the first.
+
+    Raises:
+        UsageError: There is no output of that name.
+    """
+    if name is not None and name not in {output.name for output in outputs}:
+        raise UsageError(
+            f"The model has no output {name!r} to score.",
+            found=f"It has: {', '.join(output.name for output in outputs)}.",
+            cure="Name one of these with --score-output.",
+        )
+    return tuple(sorted(outputs, key=lambda output: output.name != name)) if name else (*outputs,)
+
+
 def lower(
     source: Path | Any,
     dataset: Dataset | None,
     destination: Path,
     engine: Any,
     *,
+    output: str | None = None,
     listener: Listener = silent,
 ) -> Imported:
     """Write the float graph of `source` to `destination`, and prove that it computes the same.
@@ -111,7 +127,8 @@ def lower(
     """
     if is_graph(source):
         loaded = tflite.load_source(source)
-        bound = data.bind(dataset, loaded.inputs, loaded.outputs) if dataset else None
+        outputs = scored_first(loaded.outputs, output)
+        bound = data.bind(dataset, loaded.inputs, outputs) if dataset else None
         destination.write_bytes(source.read_bytes())
         tflite.check_loads(destination)
         return Imported(
@@ -124,7 +141,8 @@ def lower(
 
     listener(Progress(stage="loading the model"))
     loaded = engine.load(source, example=_example_shapes(dataset))
-    bound = data.bind(dataset, loaded.inputs, loaded.outputs) if dataset else None
+    outputs = scored_first(loaded.outputs, output)
+    bound = data.bind(dataset, loaded.inputs, outputs) if dataset else None
     batch = _sample(bound) if bound else _noise(loaded.inputs)
     listener(Progress(stage="lowering"))
     lowered = engine.lower(destination, batch)
