@@ -128,8 +128,6 @@ def _load(path: Path, example: Mapping[str, Array]) -> _Model:
     """Open a file in this child and give free dimensions the example's sizes."""
     from ai_edge_litert.interpreter import Interpreter
 
-    # The runtime greets and complains on file descriptor 2; its errors come as exceptions too.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     try:
         interpreter = Interpreter(model_path=str(path), num_threads=1)
         inputs = _described(interpreter, "inputs")

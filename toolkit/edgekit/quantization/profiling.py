@@ -21,7 +21,6 @@ from edgekit.numerics import Histogram, entropy_range, mse_range, percentile_ran
 from edgekit.numerics.ranges import BINS
 from edgekit.records import Array, Listener, Progress, Ranges, Samples, silent
 from edgekit.tflite.graph import operator_name, read
-from edgekit.tflite.load import silence_stderr
 from edgekit.tflite.ranges import activations, with_all_outputs
 from edgekit.tflite.signature import signature_names
 
@@ -228,7 +227,6 @@ def _run(graph: _Graph, samples: Samples, indices: NDArray[np.int64], tally: _Ta
     """Inside a child: run some of the samples and look at every observed tensor."""
     from ai_edge_litert.interpreter import Interpreter
 
-    silence_stderr()
     interpreter = Interpreter(model_content=graph.content, num_threads=1)
     interpreter.allocate_tensors()
     given = set(graph.inputs.values())

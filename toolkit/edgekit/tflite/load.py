@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,6 @@ def check_loads(source: Path | bytes) -> None:
     def try_once() -> str | None:
         from ai_edge_litert.interpreter import Interpreter
 
-        silence_stderr()
         try:
             if isinstance(source, Path):
                 interpreter = Interpreter(model_path=str(source), num_threads=1)
@@ -46,13 +44,3 @@ def check_loads(source: Path | bytes) -> None:
             found=" ".join(refusal.split())[:300],
             cure="It may be damaged, or need a delegate or an operator that this runtime lacks.",
         )
-
-
-def silence_stderr() -> None:
-    """Send the native runtime's chatter nowhere; for child processes, which cannot undo it.
-
-    What matters of it comes back as an exception.
-    """
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    os.close(nowhere)
