@@ -191,8 +191,12 @@ def test_a_model_of_two_inputs_and_outputs_from_an_npz(tmp_path, capsys):
     labels = (left.sum(1) > right.sum(1)).astype(np.int64)
     np.savez(
         tmp_path / "two.npz",
-        x_train_left=left[:60], x_train_right=right[:60], y_train=labels[:60],
-        x_test_left=left[60:], x_test_right=right[60:], y_test=labels[60:],
+        x_train_left=left[:60],
+        x_train_right=right[:60],
+        y_train=labels[:60],
+        x_test_left=left[60:],
+        x_test_right=right[60:],
+        y_test=labels[60:],
     )
     script = """
 import sys

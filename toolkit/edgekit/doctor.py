@@ -39,9 +39,9 @@ def examine() -> list[Finding]:
         _package("numpy", needed=True, cure="pip install 'numpy>=2'"),
         _runtime("ai-edge-litert", "ai_edge_litert.interpreter", needed=True),
         _runtime("tflite-runtime", "tflite_runtime.interpreter", needed=False),
-        _package("tf_keras", cure="for Keras 2 files: pip install 'edgekit-tflite[legacy]'"),
-        _package("tensorboard", cure="for --log: pip install 'edgekit-tflite[tensorboard]'"),
-        _package("scikit-learn", cure="for the demo: pip install 'edgekit-tflite[demo]'"),
+        _package("tf_keras", cure="for Keras 2 files: pip install tf_keras"),
+        _package("tensorboard", cure="for --log: pip install tensorboard"),
+        _package("scikit-learn", cure="for the demo: pip install scikit-learn"),
         _program("litert-benchmark", "comes with ai-edge-litert; for `make bench`"),
         _program(
             "edgetpu_compiler",

@@ -77,7 +77,7 @@ def _digits() -> Opened:
     else:
         raise DataError(
             "The digits come with scikit-learn, which is not installed.",
-            cure="pip install 'edgekit-tflite[demo]'",
+            cure="pip install scikit-learn",
         )
     rows = np.array(
         [line.split(b",") for line in gzip.decompress(path.read_bytes()).split()], np.uint8

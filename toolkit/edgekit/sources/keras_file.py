@@ -83,7 +83,7 @@ def _read_legacy(path: Path, version: str, objects: Mapping[str, Any], failure: 
         raise ModelError(
             f"{path} was saved by Keras {version} and holds what Keras 3 cannot read.",
             found=_first_line(failure),
-            cure="pip install 'edgekit-tflite[legacy]' reads it.",
+            cure="pip install tf_keras reads it.",
         ) from failure
     import tf_keras
 

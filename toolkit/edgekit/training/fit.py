@@ -120,7 +120,7 @@ def train(
     if log_dir is not None and importlib.util.find_spec("tensorboard") is None:
         raise UsageError(
             "A TensorBoard log needs tensorboard, which is not installed.",
-            cure="pip install 'edgekit-tflite[tensorboard]', or leave the log out.",
+            cure="pip install tensorboard, or leave the log out.",
         )
     listener(Progress(stage="training", total=config.epochs, detail="reading samples"))
     if dataset is None:
