@@ -1,13 +1,15 @@
 """The way through, from a source to a report: every other room is called from here.
 
+- `request`: what was asked for, and what of it is possible.
 - `sources`: a file becomes a verified float graph (TensorFlow only where it must).
 - `ladder`: one float graph becomes every variant asked for, each scored and timed.
 - `measuring`: files that exist already are scored and timed.
 - `manifest`: what is written beside each file.
 """
 
-from edgekit.pipeline.ladder import Request, quantize
+from edgekit.pipeline.ladder import quantize
 from edgekit.pipeline.measuring import bench, evaluate
+from edgekit.pipeline.request import Request
 from edgekit.pipeline.sources import import_source
 
 __all__ = ["Request", "bench", "evaluate", "import_source", "quantize"]

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgekit import data, devices, evaluation
-from edgekit.errors import ConversionError, DataError, OutputError
+import numpy as np
+
+from edgekit import devices, evaluation
+from edgekit.errors import ConversionError
 from edgekit.files import staging
 from edgekit.pipeline import manifest
+from edgekit.pipeline.request import (
+    Request,
+    asked_for,
+    calibrates,
+    check_free,
+    open_data,
+    possible_plans,
+)
 from edgekit.pipeline.sources import Imported, is_graph, lower, tensorflow_for
 from edgekit.quantization import make as make_variant
 from edgekit.quantization import profile
@@ -24,62 +34,12 @@ from edgekit.records import (
     Ranges,
     Report,
     Row,
-    Task,
     silent,
 )
 from edgekit.schema import row_to_json
 from edgekit.tflite.inspect import inspect
 
-NEEDS_CALIBRATION = ("int8", "int16x8")
 FLOAT = Plan(variant="float32", mode="float32")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What the user asked for.
-
-    Attributes:
-        source: A `.keras`, `.h5`, SavedModel folder or float `.tflite`, or a live Keras model.
-        plans: The variants to make; the float32 one is always made, as the measure of the others.
-        folder: Where the files go.
-        name: Name of the model in tables, default the source's.
-        data: What `data.open_data` takes, or a Dataset; None makes files without scores.
-        column: The column to predict, for tables.
-        task: What the targets mean, default what they look like.
-        preprocessing: How raw input becomes arrays, for images.
-        calibration_samples: How many training samples set the activation ranges.
-        custom: Modules that define the model's own classes.
-        max_drop: Accepted loss: points for accuracy and AUC, percent for RMSE.
-        output: Name of the output that is scored, default the first.
-        target: An accelerator that the recommended file must be able to use.
-        threads: Interpreter threads of the latency measurement.
-        latency: Whether latencies are measured at all.
-        lenient: Whether a variant that cannot be made is a warning instead of an error: where
-            nobody asked for it by name.
-        force: Replace files that exist.
-        seed: Seed of every random choice.
-        command: The command line, for the report.
-    """
-
-    source: Path | Any
-    plans: tuple[Plan, ...]
-    folder: Path
-    name: str | None = None
-    data: str | Dataset | None = None
-    column: str | None = None
-    task: Task | None = None
-    preprocessing: Mapping[str, Any] | None = None
-    calibration_samples: int = 200
-    custom: tuple[str, ...] = ()
-    max_drop: float = 0.5
-    output: str | None = None
-    target: str | None = None
-    threads: int = 1
-    latency: bool = True
-    lenient: bool = False
-    force: bool = False
-    seed: int = 0
-    command: str = ""
 
 
 Finish = Callable[[Report, Path], object]
@@ -100,14 +60,14 @@ def quantize(request: Request, *, finish: Finish, listener: Listener = silent) -
     Raises:
         EdgekitError: As the rooms below raise it; nothing is left behind then.
     """
-    _check_free(request)
-    needed = not is_graph(request.source) or any(map(_calibrates, request.plans))
+    check_free(request)
+    needed = not is_graph(request.source) or any(map(calibrates, request.plans))
     with (
         tensorflow_for(request.source, request.custom, listener, needed=needed) as engine,
         staging(request.folder) as stage,
     ):
         dataset = open_data(request, listener)
-        plans, refused = _possible(request, dataset)
+        plans, refused = possible_plans(request, dataset)
         imported = lower(
             request.source,
             dataset,
@@ -126,41 +86,6 @@ def quantize(request: Request, *, finish: Finish, listener: Listener = silent) -
         final = replace(report, rows=tuple(_at(row, request.folder) for row in report.rows))
         finish(final, stage)
     return final
-
-
-def _calibrates(plan: Plan) -> bool:
-    return plan.mode in NEEDS_CALIBRATION
-
-
-def _possible(request: Request, dataset: Dataset | None) -> tuple[tuple[Plan, ...], list[str]]:
-    """The plans that the data allows, and why the others are left out."""
-    if dataset is not None and dataset.calibrate is not None:
-        return request.plans, []
-    without = tuple(plan for plan in request.plans if not _calibrates(plan))
-    if len(without) == len(request.plans):
-        return without, []
-    modes = ", ".join(plan.mode for plan in request.plans if _calibrates(plan))
-    what = f"Mode {modes} needs training samples to calibrate on."
-    found = "No data was given." if dataset is None else "The data has a test split only."
-    cure = "Give --data with a train split, or choose float16, dynamic or int4."
-    if not request.lenient:
-        raise DataError(what, found=found, cure=cure)
-    return without, [f"{what} {found}"]
-
-
-def open_data(request: Request, listener: Listener) -> Dataset | None:
-    """The data of a request, opened."""
-    if request.data is None or isinstance(request.data, Dataset):
-        return request.data
-    listener(Progress(stage="reading the data"))
-    return data.open_data(
-        request.data,
-        target=request.column,
-        preprocessing=request.preprocessing,
-        calibration_samples=request.calibration_samples,
-        seed=request.seed,
-        task=request.task,
-    )
 
 
 def make(
@@ -204,6 +129,12 @@ def make(
     ]
     refused: list[str] = []
     wanted = [p for p in plans if p != FLOAT]
+    if any(map(calibrates, wanted)) and not engine.call("edgekit.lowering.engine:available"):
+        # TensorFlow's published converter takes no ranges from outside: it calibrates by itself.
+        assert imported.dataset is not None
+        assert imported.dataset.calibrate is not None
+        samples = imported.dataset.calibrate
+        engine.represent(samples.read(np.arange(samples.n)))
     for position, plan in enumerate(wanted):
         listener(
             Progress(stage="quantizing", done=position, total=len(wanted), detail=plan.variant)
@@ -265,7 +196,7 @@ def measure(
     chosen, reason = recommend(rows, request)
     return Report(
         title=name,
-        asked=_asked(request, imported),
+        asked=asked_for(request, imported),
         rows=chosen,
         reason=reason,
         data=_data_facts(dataset),
@@ -311,44 +242,6 @@ def _score(
         evaluation.evaluate(artifact.path, dataset, output=request.output, listener=listener)
         for artifact in artifacts
     ]
-
-
-def _check_free(request: Request) -> None:
-    if request.folder.exists() and not request.folder.is_dir():
-        raise OutputError(f"{request.folder} is a file.", cure="Give a folder to --output.")
-    if request.force:
-        return
-    stems = ["float32", *(plan.variant for plan in request.plans)]
-    names = [f"{stem}{end}" for stem in stems for end in (".tflite", ".json")]
-    taken = [n for n in (*names, "report.html", "report.json") if (request.folder / n).exists()]
-    if taken:
-        raise OutputError(
-            f"{request.folder} holds {taken[0]} already.",
-            cure="Give another --output, or --force to replace what is there.",
-        )
-
-
-def _asked(request: Request, imported: Imported) -> dict[str, str]:
-    verification = imported.verification
-    asked = {
-        "source": f"{imported.source.path.name} ({imported.source.kind})",
-        "variants": ", ".join(dict.fromkeys(["float32", *(p.variant for p in request.plans)])),
-        "accepted loss": f"{request.max_drop:g} {_unit(imported.dataset)}",
-    }
-    if verification:
-        asked["float graph"] = (
-            f"differs from its source by at most {verification.max_abs_difference:.2g} "
-            f"on {verification.samples} samples of {verification.inputs}"
-        )
-    if request.target:
-        asked["target"] = request.target
-    if request.command:
-        asked["command"] = request.command
-    return asked
-
-
-def _unit(dataset: Dataset | None) -> str:
-    return "% of the RMSE" if dataset and dataset.task == "regression" else "points"
 
 
 def _data_facts(dataset: Dataset | None) -> dict[str, str]:

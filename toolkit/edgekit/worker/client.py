@@ -99,6 +99,14 @@ class Worker:
         lowered: Lowered = self._ask("lower", "lowering", destination=destination, batch=batch)
         return lowered
 
+    def represent(self, batch: Batch) -> None:
+        """Give the samples that the published converter calibrates on.
+
+        Only of use where `edgekit.lowering.engine:available` says no: ranges come from the caller
+        otherwise.
+        """
+        self._ask("represent", "calibrating", batch=batch)
+
     def quantize(self, calibrated: bytes, plan: Plan, denied: Sequence[str] = ()) -> bytes:
         """Quantize a float graph to int8 or int16x8.
 

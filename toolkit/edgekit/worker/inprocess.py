@@ -53,6 +53,10 @@ class InProcess:
         with _quiet():
             return self._session.lower(destination, batch)
 
+    def represent(self, batch: Batch) -> None:
+        """Take calibration samples; see `Worker.represent`."""
+        self._session.represent(batch)
+
     def quantize(self, calibrated: bytes, plan: Plan, denied: Sequence[str] = ()) -> bytes:
         """Quantize a graph with ranges; see `Worker.quantize`."""
         with _quiet():

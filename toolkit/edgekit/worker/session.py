@@ -28,7 +28,9 @@ class Session:
         self._custom = tuple(custom)
         self._listener = listener
         self._loaded: Loaded | None = None
-        self._public: tuple[Any, Batch] | None = None
+        # What the published converter needs where TensorFlow has no quicker way.
+        self._traced: Any = None
+        self._representative: Batch | None = None
 
     def load(self, source: Path | Any, *, example: Mapping[str, tuple[int, ...]] | None) -> Source:
         """Read a file, or adopt a live model, in place of the model there was."""
@@ -55,8 +57,8 @@ class Session:
         loaded = self._model()
         traced = lower(loaded.call, loaded.source, loaded.model, destination)
         found = reference(loaded.call, loaded.source, batch) if batch else {}
-        if batch is not None and not engine.available():
-            self._public = traced.function, batch
+        if not engine.available():
+            self._traced, self._representative = traced.function, batch
         return Lowered(path=destination, reference=found, notes=traced.notes)
 
     def quantize(self, calibrated: bytes, plan: Plan, denied: Sequence[str]) -> bytes:
@@ -65,14 +67,18 @@ class Session:
 
         if engine.available():
             return engine.quantize(calibrated, plan, denied=denied)
-        if self._public is None or denied:
+        if self._traced is None or self._representative is None or denied:
             raise ConversionError(
                 f"Variant {plan.variant}: this TensorFlow has no quantizer for float graphs.",
                 cure="Install the TensorFlow that edgekit asks for, or start from the Keras model "
                 "without rules.",
             )
-        function, samples = self._public
-        return engine.quantize_publicly(function, self._model().source.inputs, samples, plan)
+        inputs = self._model().source.inputs
+        return engine.quantize_publicly(self._traced, inputs, self._representative, plan)
+
+    def represent(self, batch: Batch) -> None:
+        """Take the samples that the published converter calibrates on."""
+        self._representative = batch
 
     def call(self, function_path: str, arguments: Mapping[str, Any]) -> Any:
         """Call `module:function` here, with `listener`, and with `model` if it requires one."""

@@ -1,0 +1,143 @@
+"""What the user asked for, and what of it is possible."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgekit import data
+from edgekit.errors import DataError, OutputError
+from edgekit.pipeline.sources import Imported
+from edgekit.records import Dataset, Listener, Plan, Progress, Task
+
+NEEDS_CALIBRATION = ("int8", "int16x8")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What the user asked for.
+
+    Attributes:
+        source: A `.keras`, `.h5`, SavedModel folder or float `.tflite`, or a live Keras model.
+        plans: The variants to make; the float32 one is always made, as the measure of the others.
+        folder: Where the files go.
+        name: Name of the model in tables, default the source's.
+        data: What `data.open_data` takes, or a Dataset; None makes files without scores.
+        column: The column to predict, for tables.
+        task: What the targets mean, default what they look like.
+        preprocessing: How raw input becomes arrays, for images.
+        calibration_samples: How many training samples set the activation ranges.
+        custom: Modules that define the model's own classes.
+        max_drop: Accepted loss: points for accuracy and AUC, percent for RMSE.
+        output: Name of the output that is scored, default the first.
+        target: An accelerator that the recommended file must be able to use.
+        threads: Interpreter threads of the latency measurement.
+        latency: Whether latencies are measured at all.
+        lenient: Whether a variant that cannot be made is a warning instead of an error: where
+            nobody asked for it by name.
+        force: Replace files that exist.
+        seed: Seed of every random choice.
+        command: The command line, for the report.
+    """
+
+    source: Path | Any
+    plans: tuple[Plan, ...]
+    folder: Path
+    name: str | None = None
+    data: str | Dataset | None = None
+    column: str | None = None
+    task: Task | None = None
+    preprocessing: Mapping[str, Any] | None = None
+    calibration_samples: int = 200
+    custom: tuple[str, ...] = ()
+    max_drop: float = 0.5
+    output: str | None = None
+    target: str | None = None
+    threads: int = 1
+    latency: bool = True
+    lenient: bool = False
+    force: bool = False
+    seed: int = 0
+    command: str = ""
+
+
+def calibrates(plan: Plan) -> bool:
+    """Whether a variant needs the ranges of the activations, and so training samples."""
+    return plan.mode in NEEDS_CALIBRATION
+
+
+def possible_plans(request: Request, dataset: Dataset | None) -> tuple[tuple[Plan, ...], list[str]]:
+    """The plans that the data allows, and why the others are left out."""
+    if dataset is not None and dataset.calibrate is not None:
+        return request.plans, []
+    without = tuple(plan for plan in request.plans if not calibrates(plan))
+    if len(without) == len(request.plans):
+        return without, []
+    modes = ", ".join(plan.mode for plan in request.plans if calibrates(plan))
+    what = f"Mode {modes} needs training samples to calibrate on."
+    found = "No data was given." if dataset is None else "The data has a test split only."
+    cure = "Give --data with a train split, or choose float16, dynamic or int4."
+    if not request.lenient:
+        raise DataError(what, found=found, cure=cure)
+    return without, [f"{what} {found}"]
+
+
+def open_data(request: Request, listener: Listener) -> Dataset | None:
+    """The data of a request, opened."""
+    if request.data is None or isinstance(request.data, Dataset):
+        return request.data
+    listener(Progress(stage="reading the data"))
+    return data.open_data(
+        request.data,
+        target=request.column,
+        preprocessing=request.preprocessing,
+        calibration_samples=request.calibration_samples,
+        seed=request.seed,
+        task=request.task,
+    )
+
+
+def check_free(request: Request) -> None:
+    """Look whether the files can be written, before any work.
+
+    Raises:
+        OutputError: The folder is a file, or holds one of the files already.
+    """
+    if request.folder.exists() and not request.folder.is_dir():
+        raise OutputError(f"{request.folder} is a file.", cure="Give a folder to --output.")
+    if request.force:
+        return
+    stems = ["float32", *(plan.variant for plan in request.plans)]
+    names = [f"{stem}{end}" for stem in stems for end in (".tflite", ".json")]
+    taken = [n for n in (*names, "report.html", "report.json") if (request.folder / n).exists()]
+    if taken:
+        raise OutputError(
+            f"{request.folder} holds {taken[0]} already.",
+            cure="Give another --output, or --force to replace what is there.",
+        )
+
+
+def asked_for(request: Request, imported: Imported) -> dict[str, str]:
+    """The request in words, for the report."""
+    verification = imported.verification
+    asked = {
+        "source": f"{imported.source.path.name} ({imported.source.kind})",
+        "variants": ", ".join(dict.fromkeys(["float32", *(p.variant for p in request.plans)])),
+        "accepted loss": f"{request.max_drop:g} {_unit(imported.dataset)}",
+    }
+    if verification:
+        asked["float graph"] = (
+            f"differs from its source by at most {verification.max_abs_difference:.2g} "
+            f"on {verification.samples} samples of {verification.inputs}"
+        )
+    if request.target:
+        asked["target"] = request.target
+    if request.command:
+        asked["command"] = request.command
+    return asked
+
+
+def _unit(dataset: Dataset | None) -> str:
+    return "% of the RMSE" if dataset and dataset.task == "regression" else "points"
