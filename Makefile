@@ -38,7 +38,7 @@ docs: .venv/.ready
 
 lock: .venv/.ready
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile pyproject.toml --extra demo --extra tensorboard --group dev \
+	$(BIN)/uv pip compile pyproject.toml --extra demo --extra legacy --extra tensorboard --group dev \
 		--generate-hashes --no-emit-index-url --no-emit-find-links --universal --quiet \
 		--python-version 3.11 --custom-compile-command "make lock" -o requirements.lock
 

@@ -82,6 +82,7 @@ def digits(tmp_path_factory):
         (["quantize", "m.keras", "--io", "int7"], "uint8"),
         (["quantize", "m.keras", "--task", "guess", "--data", "digits"], "regression"),
         (["quantize", "m.keras", "--recipe", "missing.toml"], "missing.toml"),
+        (["quantize", "m.keras", "--target", "corall"], "coral"),
         (["train", "mobilnet_v2", "--data", "digits", "-o", "x.keras"], "mobilenet_v2"),
         (["bench"], "Missing argument"),
         (["report", "missing.json"], "missing.json"),

@@ -68,7 +68,7 @@ def test_digits_are_those_of_scikit_learn():
 def test_without_scikit_learn_the_cure_is_named(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
 
-    with pytest.raises(DataError, match=r"edgekit-tflite\[demo\]"):
+    with pytest.raises(DataError, match=r"pip install scikit-learn"):
         open_data("digits")
 
 

@@ -208,5 +208,5 @@ def test_places_that_hold_no_data(tmp_path):
     assert "cannot be read" in refusal("x" * 5000)
     (tmp_path / "notes.txt").write_text("hello")
     assert ".txt files" in refusal(str(tmp_path / "notes.txt"))
-    with pytest.raises(UsageError, match="--target"):
+    with pytest.raises(UsageError, match="--column"):
         open_data(saved(tmp_path), target="y")

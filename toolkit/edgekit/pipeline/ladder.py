@@ -18,7 +18,7 @@ from edgekit.pipeline.request import (
     Request,
     asked_for,
     calibrates,
-    check_free,
+    check,
     open_data,
     possible_plans,
 )
@@ -60,7 +60,7 @@ def quantize(request: Request, *, finish: Finish, listener: Listener = silent) -
     Raises:
         EdgekitError: As the rooms below raise it; nothing is left behind then.
     """
-    check_free(request)
+    check(request)
     needed = not is_graph(request.source) or any(map(calibrates, request.plans))
     with (
         tensorflow_for(request.source, request.custom, listener, needed=needed) as engine,

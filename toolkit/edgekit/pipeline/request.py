@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgekit import data
-from edgekit.errors import DataError, OutputError
+from edgekit import data, targets
+from edgekit.errors import DataError, ModelError, OutputError
 from edgekit.pipeline.sources import Imported
 from edgekit.records import Dataset, Listener, Plan, Progress, Task
 
@@ -99,12 +99,21 @@ def open_data(request: Request, listener: Listener) -> Dataset | None:
     )
 
 
-def check_free(request: Request) -> None:
-    """Look whether the files can be written, before any work.
+def check(request: Request) -> None:
+    """Look at what can be known before any work.
 
     Raises:
+        ModelError: There is no such source.
+        UsageError: There is no such target.
         OutputError: The folder is a file, or holds one of the files already.
     """
+    if request.target is not None:
+        targets.target(request.target)
+    if isinstance(request.source, Path) and not request.source.exists():
+        raise ModelError(
+            f"{request.source} does not exist.",
+            cure="Give a .keras, .h5 or .tflite file, or a SavedModel folder.",
+        )
     if request.folder.exists() and not request.folder.is_dir():
         raise OutputError(f"{request.folder} is a file.", cure="Give a folder to --output.")
     if request.force:
