@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 __all__ = [
     "bench",
+    "compress",
     "demo",
     "doctor",
     "evaluate",
@@ -24,6 +25,7 @@ __all__ = [
 if TYPE_CHECKING:
     from edgekit.api import (
         bench,
+        compress,
         demo,
         doctor,
         evaluate,

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from edgekit.records import (
     MODES,
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from edgekit.pipeline.sources import Imported
     from edgekit.reports import Format
     from edgekit.training import TrainingResult
+    from edgekit.training.passes import Passed
 
 
 def train(
@@ -93,6 +94,50 @@ def train(
             initial=Path(initial) if initial else None,
         )
     return result
+
+
+def compress(
+    name: Literal["prune", "shrink", "cluster"],
+    source: str | Path,
+    *,
+    output: str | Path,
+    custom: Sequence[str] = (),
+    force: bool = False,
+    listener: Listener = silent,
+    data: str,
+    **options: Any,
+) -> Passed:
+    """Take a Keras model through one compression pass, with its fine-tuning.
+
+    Args:
+        name: The pass: a function of `edgekit.training.passes`.
+        source: A `.keras` or `.h5` file.
+        output: The `.keras` file to write.
+        custom: Modules that define the model's own classes.
+        force: Replace an existing file.
+        listener: Hears of every epoch.
+        data: As `--data` of the command line.
+        **options: The pass's own (`sparsity`, `share`, `clusters`, ...), and those of
+            `training.passes.Tuning` (`epochs`, `batch_size`, ...).
+    """
+    from dataclasses import fields
+
+    from edgekit.files import refuse_existing
+    from edgekit.training.passes import Tuning
+    from edgekit.worker import Worker
+
+    refuse_existing(Path(output), force=force)
+    known = {entry.name for entry in fields(Tuning)}
+    tuning = Tuning(data=data, **{k: v for k, v in options.items() if k in known})
+    with Worker(custom=tuple(custom), listener=listener) as worker:
+        worker.load(Path(source))
+        done: Passed = worker.call(
+            f"edgekit.training.passes:{name}",
+            tuning=tuning,
+            destination=Path(output),
+            **{k: v for k, v in options.items() if k not in known},
+        )
+    return done
 
 
 def quantize(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import typer
 
-from edgekit.cli import measure, model, project, reading
+from edgekit.cli import measure, model, passes, project, reading
 from edgekit.errors import EdgekitError
 
 app = typer.Typer(
@@ -54,6 +54,9 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "demo": project.demo,
     "train": model.train,
     "import": model.import_,
+    "prune": passes.prune,
+    "shrink": passes.shrink,
+    "cluster": passes.cluster,
     "quantize": model.quantize,
     "inspect": reading.inspect,
     "eval": measure.eval_,

@@ -1,0 +1,90 @@
+"""Compression passes from the command line, on the digits and the CNN that come along."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from edgekit.cli import run
+
+pytestmark = pytest.mark.tensorflow
+
+
+@pytest.fixture
+def demo_model(repository):
+    return str(repository / "toolkit" / "edgekit" / "demo" / "digits_cnn.keras")
+
+
+def quantized(model, folder, capsys) -> dict:
+    """The float32 row of a ladder over `model`."""
+    capsys.readouterr()
+    words = ["quantize", str(model), "--data", "digits", "--mode", "int8", "--no-bench"]
+    assert run([*words, "-o", str(folder), "--quiet", "--json"]) == 0
+    return {row["variant"]: row for row in json.loads(capsys.readouterr().out)["rows"]}
+
+
+def test_a_pruned_model_is_a_plain_one_with_a_smaller_download(demo_model, tmp_path, capsys):
+    goal = tmp_path / "pruned.keras"
+    words = ["prune", demo_model, "--data", "digits", "--sparsity", "0.5", "--epochs", "6"]
+    assert run([*words, "-o", str(goal), "--quiet"]) == 0
+    said = capsys.readouterr().out
+    assert "zeros: 50.0%" in said
+    assert "validation accuracy" in said
+    before = quantized(demo_model, tmp_path / "before", capsys)
+    after = quantized(goal, tmp_path / "after", capsys)
+    for variant in ("float32", "int8"):
+        assert after[variant]["size_bytes"] == before[variant]["size_bytes"]
+        assert after[variant]["size_deflated_bytes"] < 0.8 * before[variant]["size_deflated_bytes"]
+    assert after["int8"]["score"]["value"] >= before["int8"]["score"]["value"] - 0.02
+
+
+def test_a_shrunk_model_is_smaller_and_does_less(demo_model, tmp_path, capsys):
+    goal = tmp_path / "shrunk.keras"
+    words = ["shrink", demo_model, "--data", "digits", "--share", "0.4", "--epochs", "10"]
+    assert run([*words, "-o", str(goal), "--quiet"]) == 0
+    assert "multiply-accumulates" in capsys.readouterr().out
+    before = quantized(demo_model, tmp_path / "before", capsys)
+    after = quantized(goal, tmp_path / "after", capsys)
+    assert after["float32"]["size_bytes"] < 0.8 * before["float32"]["size_bytes"]
+    macs = [rows["float32"]["inspection"]["macs"] for rows in (before, after)]
+    assert macs[1] <= 0.6 * macs[0]
+    assert after["int8"]["score"]["value"] >= 0.93
+
+
+def test_a_clustered_model_has_a_smaller_download(demo_model, tmp_path, capsys):
+    goal = tmp_path / "clustered.keras"
+    words = ["cluster", demo_model, "--data", "digits", "--clusters", "16", "--epochs", "2"]
+    assert run([*words, "-o", str(goal), "--quiet"]) == 0
+    assert "at most 16 a kernel" in capsys.readouterr().out
+    before = quantized(demo_model, tmp_path / "before", capsys)["float32"]
+    after = quantized(goal, tmp_path / "after", capsys)["float32"]
+    assert after["size_deflated_bytes"] < 0.5 * before["size_deflated_bytes"]
+    assert after["score"]["value"] >= before["score"]["value"] - 0.01
+
+
+def test_nothing_is_trained_with_no_epochs_and_nothing_overwritten(demo_model, tmp_path, capsys):
+    goal = tmp_path / "pruned.keras"
+    words = ["prune", demo_model, "--data", "digits", "--pattern", "2:4", "--epochs", "0"]
+    assert run([*words, "-o", str(goal), "--quiet"]) == 0
+    assert "left alone: conv1_1" in capsys.readouterr().out
+    assert run([*words, "-o", str(goal), "--quiet"]) == 2
+    assert "--force" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "cure"),
+    [
+        (["prune", "--pattern", "3:7:9"], "2:4"),
+        (["prune", "--scope", "galaxy"], "global, layer"),
+        (["prune", "--exclude", "nothing"], "nothing"),
+        (["shrink", "--importance", "luck"], "taylor"),
+        (["cluster", "--initial", "luck"], "density"),
+    ],
+)
+def test_what_means_nothing_is_refused(words, cure, demo_model, tmp_path, capsys):
+    command, *rest = words
+    base = [command, demo_model, "--data", "digits", "--epochs", "0", "--quiet"]
+    assert run([*base, *rest, "-o", str(tmp_path / "x.keras")]) == 2
+    assert cure in capsys.readouterr().err
+    assert not (tmp_path / "x.keras").exists()

@@ -1,0 +1,259 @@
+"""Shrink many models and print what came of it as JSON: run by test_shrinking.py."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+
+from edgekit.data import open_data
+from edgekit.errors import EdgekitError
+from edgekit.training import build
+from edgekit.training.shrinking import masked, shrink, trace
+from edgekit.training.shrinking.importance import importances
+from edgekit.training.shrinking.rebuild import rebuild
+
+FOLDER = Path(sys.argv[1])
+DEMO = keras.models.load_model(sys.argv[2])
+TURBOFAN = keras.models.load_model(sys.argv[3])
+random = np.random.default_rng(0)
+
+
+def squeezed(features: Any, name: str) -> Any:
+    """Hu et al., arXiv 1709.01507: a gate for each channel, broadcast over the plane."""
+    width = features.shape[-1]
+    gate = layers.GlobalAveragePooling2D(name=f"{name}_mean")(features)
+    gate = layers.Reshape((1, 1, width), name=f"{name}_reshape")(gate)
+    gate = layers.Conv2D(width // 4, 1, activation="relu", name=f"{name}_down")(gate)
+    gate = layers.Conv2D(width, 1, activation="sigmoid", name=f"{name}_up")(gate)
+    return layers.Multiply(name=f"{name}_scale")([features, gate])
+
+
+def squeeze_excite() -> Any:
+    image = keras.Input((12, 12, 3))
+    features = layers.Conv2D(24, 3, activation="silu", name="one")(image)
+    features = squeezed(features, "se")
+    features = layers.SeparableConv2D(20, 3, depth_multiplier=2, name="two")(features)
+    features = layers.PReLU(shared_axes=[1, 2], name="slope")(features)
+    features = layers.Conv2DTranspose(12, 2, strides=2, name="up")(features)
+    mean = keras.ops.mean(features, axis=(1, 2))
+    return keras.Model(image, layers.Dense(5, name="output")(mean))
+
+
+def concatenated() -> Any:
+    """Two branches side by side, added to a third; then each position of a plane on its own."""
+    image = keras.Input((8, 8, 3))
+    left = layers.Conv2D(12, 3, padding="same", use_bias=False, name="left")(image)
+    right = layers.Conv2D(20, 3, padding="same", activation="sigmoid", name="right")(image)
+    both = layers.Concatenate(name="both")([left, right])
+    both = layers.BatchNormalization(name="both_bn")(both)
+    third = layers.Conv2D(32, 1, name="third")(image)
+    features = layers.Add(name="sum")([both, third])
+    features = layers.ReLU(name="sum_relu")(features)
+    features = layers.DepthwiseConv2D(3, depth_multiplier=2, strides=2, name="deep")(features)
+    flat = layers.Flatten(name="flat")(features)
+    hidden = layers.Dense(3 * 3 * 6, activation="relu", name="hidden")(flat)
+    plane = layers.Reshape((3, 3, 6), name="plane")(hidden)
+    plane = layers.Conv2D(10, 2, activation="tanh", name="last")(plane)
+    return keras.Model(image, layers.Dense(4, name="output")(layers.Flatten()(plane)))
+
+
+def nested() -> Any:
+    """A nested model called twice, one layer called twice, and a sequential one."""
+    inner_input = keras.Input((6, 6, 10))
+    inner = layers.Conv2D(16, 3, padding="same", activation="relu", name="conv")(inner_input)
+    inner = layers.Conv2D(10, 3, padding="same", name="back")(inner)
+    body = keras.Model(inner_input, inner, name="body")
+    top = keras.Sequential([keras.Input((6, 6, 10)), layers.Conv2D(9, 3, name="conv")], name="top")
+    image = keras.Input((6, 6, 3))
+    features = layers.Conv2D(10, 1, name="stem")(image)
+    features = body(body(features)) + features * 0.5
+    mean = layers.GlobalAveragePooling2D()(top(features))
+    return keras.Model(image, layers.Dense(2, name="output")(mean))
+
+
+def stubborn() -> Any:
+    """Nearly nothing may be cut."""
+    series = keras.Input((16, 8))
+    residual = layers.Conv1D(8, 3, padding="same", name="residual")(series)
+    features = layers.Add()([series, residual])
+    features = layers.Conv1D(8, 3, groups=2, name="grouped")(features)
+    features = layers.Conv1D(16, 3, name="before_norm")(features)
+    features = layers.LayerNormalization(name="norm")(features)
+    features = layers.Conv1D(6, 1, activation="softmax", name="attention")(features)
+    one = layers.Conv1D(1, 1, name="one")(features)
+    features = layers.Multiply()([layers.Conv1D(6, 1, name="kept")(features), one])
+    features = layers.Conv1D(6, 1, name="free")(features)
+    features = layers.LSTM(4, name="lstm")(features)
+    return keras.Model(series, layers.Dense(3, activation="softmax", name="output")(features))
+
+
+def stirred(model: Any) -> Any:
+    """Weights, and the statistics of batch normalization, as unlike as those of trained models."""
+    for variable in model.weights:
+        values = random.normal(0, 0.3, variable.shape)
+        variable.assign(0.5 + np.abs(values) if "variance" in variable.name else values)
+    return model
+
+
+def switched_off(model: Any, removed: dict) -> Any:
+    """Removed channels set to zero where they leave a layer: knows nothing of the graph."""
+
+    def called(layer: Any, *arguments: Any, **keywords: Any) -> Any:
+        outputs = layer(*arguments, **keywords)
+        if layer.name not in removed:
+            return outputs
+        mask = np.ones(outputs.shape[-1], np.float32)
+        mask[removed[layer.name]] = 0
+        return layers.Rescaling(mask.tolist(), name=f"{layer.name}_mask")(outputs)
+
+    copy = keras.models.clone_model(model, call_function=called)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def difference(one: Any, other: Any) -> float:
+    inputs = random.normal(size=(4, *one.input_shape[1:])).astype(np.float32)
+    expected, found = np.asarray(one(inputs)), np.asarray(other(inputs))
+    return float(np.abs(expected - found).max() / max(1.0, np.abs(expected).max()))
+
+
+def facts(model: Any, *, exact: bool = True, **options: Any) -> dict[str, Any]:
+    before = model.get_weights()
+    shrunk = shrink(model, **options)
+    shrunk.model.save(FOLDER / "smaller.keras")
+    loaded = keras.models.load_model(FOLDER / "smaller.keras")
+    return {
+        "masked": difference(masked(model, shrunk.removed), loaded),
+        "switched off": difference(switched_off(model, shrunk.removed), loaded) if exact else 0.0,
+        "unlike": difference(model, loaded),
+        "untouched": all(map(np.array_equal, before, model.get_weights())),
+        "names": [layer.name for layer in loaded.layers] == [layer.name for layer in model.layers],
+        "macs": [shrunk.macs_before, shrunk.macs_after],
+        "parameters": [shrunk.parameters_before, shrunk.parameters_after],
+        "counted": [model.count_params(), loaded.count_params()],
+        "widths": {
+            layer.name: getattr(layer, "filters", None) or layer.units
+            for layer in loaded.layers
+            if hasattr(layer, "filters") or hasattr(layer, "units")
+        },
+        "removed": {path: rows.tolist() for path, rows in shrunk.removed.items()},
+        "kept whole": dict(shrunk.kept_whole),
+    }
+
+
+def refused(model: Any, **options: Any) -> str:
+    try:
+        shrink(model, **options)
+    except EdgekitError as error:
+        return f"{type(error).__name__}: {error}"
+    return "shrunk"
+
+
+def sequential_facts() -> list[Any]:
+    model = keras.Sequential([keras.Input((6,), name="row"), layers.Dense(8), layers.Dense(2)])
+    smaller = shrink(model, share=0.4).model
+    kinds = [type(smaller).__name__, smaller.inputs[0].name == model.inputs[0].name]
+    return [*kinds, trace(model).macs, trace(smaller).macs]
+
+
+def compiled_facts() -> list[Any]:
+    """A compiled model stays so, and its own loss measures importance."""
+    model = keras.models.clone_model(DEMO)
+    model.set_weights(DEMO.get_weights())
+    model.compile("sgd", "categorical_crossentropy")
+    targets = np.eye(10, dtype=np.float32)[labels]
+    given = shrink(model, share=0.3, importance="taylor", data=(images, targets))
+    default = shrink(DEMO, share=0.3, importance="taylor", data=(images, labels))
+    same = all(map(np.array_equal, given.model.get_weights(), default.model.get_weights()))
+    return [given.model.compiled, default.model.compiled, same]
+
+
+def unmasked(removed: dict[str, Any]) -> str:
+    try:
+        masked(DEMO, removed)
+    except EdgekitError as error:
+        return f"{type(error).__name__}: {error}"
+    return "masked"
+
+
+class Subclassed(keras.Model):
+    def call(self, inputs: Any) -> Any:
+        return inputs
+
+
+def samples(split: Any) -> tuple[np.ndarray, np.ndarray]:
+    batch = split.read(np.arange(split.n))
+    (images,) = batch.inputs.values()
+    shaped = np.asarray(images, np.float32).reshape(-1, *DEMO.input_shape[1:])
+    return shaped, np.asarray(batch.targets)
+
+
+digits = open_data("digits")
+# importance is measured on one split, accuracy on the other
+images, labels = samples(digits.train)
+test_images, test_labels = samples(digits.test)
+
+
+def accuracy(model: Any) -> float:
+    return float(np.mean(np.asarray(model(test_images)).argmax(axis=1) == test_labels))
+
+
+def ranked(criterion: str) -> list[float]:
+    """Accuracy without the least and without the most important quarter of each family."""
+    graph = trace(DEMO)
+    figures = importances(DEMO, graph, criterion, data=(images, labels))
+    least, most = [], []
+    for family in graph.families:
+        order = sorted(family.channels.tolist(), key=figures.__getitem__)
+        least += order[: len(order) // 4]
+        most += order[-(len(order) // 4) :]
+    return [accuracy(rebuild(DEMO, graph, cut)) for cut in (least, most)]
+
+
+windows = random.normal(size=(70, 30, 14)).astype(np.float32)
+SHRUNK = {
+    "resnet8": (stirred(build("resnet8", (32, 32, 3), 10)), {"share": 0.5}),
+    "mobilenet_v2": (stirred(build("mobilenet_v2:0.35", (32, 32, 3), 10)), {"share": 0.4}),
+    "ds_cnn": (
+        stirred(build("ds_cnn", (49, 10, 1), 12)),
+        {"share": 0.5, "goal": "parameters", "importance": "bn_scale"},
+    ),
+    "cnn1d": (
+        TURBOFAN,
+        {"share": 0.5, "importance": "taylor", "data": (windows, windows[:, 0, 0])},
+    ),
+    "squeeze_excite": (stirred(squeeze_excite()), {"share": 0.5, "multiple": 1}),
+    "concatenated": (stirred(concatenated()), {"share": 0.6, "multiple": 1}),
+    "nested": (stirred(nested()), {"share": 0.5, "multiple": 1, "exact": False}),
+    "stubborn": (stirred(stubborn()), {"share": 0.005, "multiple": 1}),
+    "excluded": (DEMO, {"share": 0.3, "multiple": 4, "exclude": [DEMO.layers[1].name]}),
+}
+answer = {
+    "shrunk": {name: facts(model, **options) for name, (model, options) in SHRUNK.items()},
+    "excluded": DEMO.layers[1].name,
+    "compiled": compiled_facts(),
+    "sequential": sequential_facts(),
+    "accuracy": {criterion: ranked(criterion) for criterion in ("l2", "bn_scale", "taylor")},
+    "accuracy whole": accuracy(DEMO),
+    "refused": {
+        "unknown channel": unmasked({"output": [11]}),
+        "subclassed": refused(Subclassed(name="own"), share=0.5),
+        "share": refused(DEMO, share=1.5),
+        "too much": refused(DEMO, share=0.999),
+        "name": refused(DEMO, share=0.5, exclude=["outptu"]),
+        "no data": refused(DEMO, share=0.5, importance="taylor"),
+        "no pairs": refused(DEMO, share=0.5, importance="taylor", data=(images, labels[:3])),
+        "no fit": refused(DEMO, share=0.5, importance="taylor", data=(images[:, :3, :3], labels)),
+        "axis": refused(
+            keras.Sequential([keras.Input((None, 3)), layers.Conv1D(8, 3), layers.Conv1D(2, 3)]),
+            share=0.5,
+        ),
+    },
+}
+print(json.dumps(answer))

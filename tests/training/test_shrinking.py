@@ -1,0 +1,190 @@
+"""Smaller models compared with masked ones, in one process that imports TensorFlow."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+REPOSITORY = HERE.parents[1]
+DEMO = REPOSITORY / "toolkit" / "edgekit" / "demo" / "digits_cnn.keras"
+TURBOFAN = REPOSITORY / "models" / "turbofan" / "turbofan.keras"
+
+MODELS = ("resnet8", "mobilenet_v2", "ds_cnn", "cnn1d", "squeeze_excite", "concatenated")
+ALL = (*MODELS, "nested", "stubborn", "excluded")
+
+pytestmark = [pytest.mark.tensorflow, pytest.mark.xdist_group("shrinking")]
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory) -> dict:
+    done = subprocess.run(
+        [
+            *(sys.executable, "-W", "ignore", HERE / "shrinking_session.py"),
+            *(tmp_path_factory.mktemp("shrinking"), DEMO, TURBOFAN),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def shrunk(session) -> dict:
+    return session["shrunk"]
+
+
+@pytest.mark.parametrize("name", ALL)
+class TestSmallerModel:
+    def test_its_outputs_are_those_of_the_masked_model(self, shrunk, name):
+        found = shrunk[name]
+        assert found["masked"] <= 1e-5
+        assert found["unlike"] > 1e-4  # the channels that left did matter
+
+    def test_its_outputs_are_those_with_the_channels_switched_off_by_hand(self, shrunk, name):
+        assert shrunk[name]["switched off"] <= 1e-5
+
+    def test_it_loads_with_plain_keras_under_the_same_names(self, shrunk, name):
+        assert shrunk[name]["names"]
+
+    def test_it_has_the_parameters_it_says(self, shrunk, name):
+        found = shrunk[name]
+        assert found["parameters"] == found["counted"]
+        assert found["parameters"][1] < found["parameters"][0]
+        assert found["macs"][1] < found["macs"][0]
+
+    def test_the_old_model_is_left_as_it_is(self, shrunk, name):
+        assert shrunk[name]["untouched"]
+
+
+@pytest.mark.parametrize(
+    ("name", "goal", "share"),
+    [
+        ("resnet8", "macs", 0.5),
+        ("mobilenet_v2", "macs", 0.4),
+        ("ds_cnn", "parameters", 0.5),
+        ("cnn1d", "macs", 0.5),
+        ("squeeze_excite", "macs", 0.5),
+        ("concatenated", "macs", 0.6),
+        ("nested", "macs", 0.5),
+    ],
+)
+def test_the_share_asked_for_is_gone_and_little_more(shrunk, name, goal, share):
+    before, after = shrunk[name][goal]
+    assert 1 - share - 0.12 <= after / before <= 1 - share
+
+
+def test_multiply_accumulates_are_counted_by_hand(shrunk, session):
+    # 30 steps x 5 x (14 + 32 + 32) x 32, 15 steps x 5 x 32 x 16, 15 x 16 x 32, 32
+    assert shrunk["cnn1d"]["macs"][0] == 374_400 + 38_400 - 15_360 + 7_680 + 32
+    assert session["sequential"][2:] == [6 * 8 + 8 * 2, 4 * 8]
+
+
+def test_wide_layers_keep_a_multiple_of_eight(shrunk):
+    for name in ("resnet8", "ds_cnn"):
+        widths = shrunk[name]["widths"]
+        assert {width % 8 for layer, width in widths.items() if layer != "output"} == {0}
+    assert any(width % 8 for width in shrunk["concatenated"]["widths"].values())
+
+
+def test_what_is_added_is_cut_together(shrunk):
+    removed = shrunk["resnet8"]["removed"]
+    together = ("block2_conv2", "block2_conv2_bn", "block2_shortcut")
+    assert len({tuple(removed[layer]) for layer in together}) == 1
+    assert removed["block2_conv2"] != removed.get("block2_conv1")
+
+
+def test_a_concatenation_shifts_the_channels_of_its_second_part(shrunk):
+    removed = shrunk["concatenated"]["removed"]
+    assert removed["third"] == removed["left"] + [12 + index for index in removed["right"]]
+    assert removed["deep"] == [
+        2 * index + second for index in removed["third"] for second in (0, 1)
+    ]
+
+
+def test_a_gate_loses_the_channels_it_gates(shrunk):
+    removed = shrunk["squeeze_excite"]["removed"]
+    assert removed["se_up"] == removed["one"] != []
+
+
+def test_layers_of_nested_models_are_cut_inside(shrunk):
+    assert {"body/conv"} <= set(shrunk["nested"]["removed"])
+    assert shrunk["nested"]["kept whole"]["stem"] == "enters the nested model body"
+
+
+@pytest.mark.parametrize(
+    ("layer", "reason"),
+    [
+        ("residual", "is tied to an input of the model"),
+        ("grouped", "is made in groups"),
+        ("before_norm", "is read by norm (LayerNormalization), which is not followed"),
+        ("attention", "passes the activation of attention, which mixes channels"),
+        ("one", "has a single channel"),
+        ("free", "is read by lstm (LSTM), which is not followed"),
+        ("output", "feeds an output of the model"),
+    ],
+)
+def test_what_cannot_be_cut_is_named_with_its_reason(shrunk, layer, reason):
+    assert shrunk["stubborn"]["kept whole"][layer] == reason
+
+
+def test_only_what_can_be_cut_is(shrunk):
+    assert set(shrunk["stubborn"]["removed"]) == {"kept"}
+
+
+def test_an_excluded_layer_stays_whole(shrunk, session):
+    found = shrunk["excluded"]
+    assert found["kept whole"][session["excluded"]] == "was excluded by name"
+    assert session["excluded"] not in found["removed"]
+
+
+def test_no_output_is_ever_cut(shrunk):
+    assert [name for name in ALL if "output" in shrunk[name]["removed"]] == []
+
+
+@pytest.mark.parametrize("criterion", ["l2", "bn_scale", "taylor"])
+def test_a_trained_model_misses_its_important_channels_more(session, criterion):
+    least, most = session["accuracy"][criterion]
+    assert least > most + 0.1
+
+
+def test_samples_tell_more_than_weights(session):
+    accuracy = session["accuracy"]
+    assert accuracy["taylor"][0] > max(accuracy["l2"][0], accuracy["bn_scale"][0])
+
+
+def test_a_compiled_model_stays_so_and_lends_its_loss(session):
+    assert session["compiled"] == [True, False, True]
+
+
+def test_a_sequential_model_stays_one_with_its_input_s_name(session):
+    assert session["sequential"][:2] == ["Sequential", True]
+
+
+@pytest.mark.parametrize(
+    ("label", "kind", "says"),
+    [
+        ("subclassed", "ModelError", "a subclassed model without a graph"),
+        ("axis", "ModelError", "without a fixed length"),
+        ("share", "UsageError", "Received share=1.5"),
+        ("too much", "UsageError", "At most 92 % can"),
+        ("name", "UsageError", "Did you mean 'output'?"),
+        ("no data", "UsageError", "data=(x, y)"),
+        ("no pairs", "DataError", " x, 3 y"),
+        ("no fit", "DataError", "cannot be computed on these samples"),
+        ("unknown channel", "UsageError", "has no channel 11"),
+    ],
+)
+def test_what_goes_wrong_is_said(session, label, kind, says):
+    error = session["refused"][label]
+    assert error.startswith(f"{kind}: ")
+    assert says in error
+    assert len(error.splitlines()) <= 3

@@ -1,0 +1,118 @@
+"""Will pruning pay? Said of a graph before any training: download, flash and time."""
+
+from __future__ import annotations
+
+import copy
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from edgekit.numerics.sparsity import Mask, magnitude_masks
+from edgekit.records import Array, TargetFit
+from edgekit.targets import xnnpack_sparse
+from edgekit.tflite.graph import read, write
+from edgekit.tflite.nodes import nodes
+
+if TYPE_CHECKING:
+    from ai_edge_litert.schema_py_generated import ModelT
+
+WORTH_ENCODING: Final = 0.3
+"""TensorFlow's converter stores a kernel sparse where more than this share of it is zero."""
+
+# A DENSIFY operator, its tensor and the tables' headers: 310 to 430 in converted files.
+_OVERHEAD_BYTES: Final = 400
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Payoff:
+    """What a share of zeros is predicted to be worth.
+
+    Attributes:
+        sparsity: Share of zeros over the kernels of convolutions and dense layers.
+        size_bytes: Size of the file; zeros alone do not change it.
+        size_deflated_bytes: What it costs to download today (zlib level 9).
+        pruned_deflated_bytes: And with that share of zeros.
+        sparse_bytes: Size on the device with kernels stored sparse; None where that would not
+            make it smaller, or the weights are integers, whose files may then fail to load.
+        faster: Whether XNNPACK computes it with sparse kernels, and what stands in the way.
+    """
+
+    sparsity: float
+    size_bytes: int
+    size_deflated_bytes: int
+    pruned_deflated_bytes: int
+    sparse_bytes: int | None
+    faster: TargetFit
+
+
+def will_it_pay(data: bytes, sparsity: float) -> Payoff:
+    """Predict what pruning a model to a share of zeros is worth, by dropping weights in a copy.
+
+    Args:
+        data: A model with dense kernels, float32 or int8.
+        sparsity: Share of weights to drop from each kernel.
+
+    Raises:
+        UsageError: The share is not in [0, 1).
+    """
+    model = read(data)
+    operators = nodes(model)
+    kernels = _kernels(model)
+    masks = magnitude_masks(list(kernels.values()), sparsity, scope="layer")
+    pruned = copy.deepcopy(model)
+    for (buffer, values), mask in zip(kernels.items(), masks, strict=True):
+        left = np.where(mask, values, values.dtype.type(0))
+        pruned.buffers[buffer].data = np.frombuffer(left.tobytes(), np.uint8)
+    saved = sum(
+        values.nbytes - sparse_bytes(mask, values.itemsize)
+        for values, mask in zip(kernels.values(), masks, strict=True)
+        if 1 - mask.mean() > WORTH_ENCODING
+    )
+    floats = all(values.dtype.kind == "f" for values in kernels.values())
+    total = sum(mask.size for mask in masks)
+    return Payoff(
+        sparsity=1 - sum(int(mask.sum()) for mask in masks) / total if total else 0.0,
+        size_bytes=len(data),
+        size_deflated_bytes=len(zlib.compress(data, 9)),
+        pruned_deflated_bytes=len(zlib.compress(write(pruned), 9)),
+        sparse_bytes=len(data) - saved if floats and saved > 0 else None,
+        faster=xnnpack_sparse.fit(operators, sparsity),
+    )
+
+
+def sparse_bytes(mask: Mask, itemsize: int) -> int:
+    """Bytes of a kernel stored sparse: its values, their places in a row, and where rows begin.
+
+    The schema's `SparsityParameters`: all axes dense but the last, which is compressed (CSR), with
+    the narrowest integers that hold the numbers.
+
+    Args:
+        mask: True where the kernel is not zero, `[outputs, ..., inputs]`.
+        itemsize: Bytes of a weight.
+    """
+    stored = int(np.count_nonzero(mask))
+    columns: int = mask.shape[-1]
+    rows = mask.size // columns
+    places = stored * _width(columns)
+    return stored * itemsize + places + (rows + 1) * _width(stored) + _OVERHEAD_BYTES
+
+
+def _width(largest: int) -> int:
+    return 1 if largest < 1 << 8 else 2 if largest < 1 << 16 else 4
+
+
+def _kernels(model: ModelT) -> dict[int, Array]:
+    """Buffer -> kernel `[outputs, ..., inputs]` of every convolution and dense layer."""
+    found: dict[int, Array] = {}
+    for node in nodes(model):
+        kernel = node.input(1)
+        if node.name not in {"CONV_2D", "FULLY_CONNECTED"} or kernel is None:
+            continue
+        if kernel.data is None or kernel.dtype not in {"float32", "int8"}:
+            continue
+        buffer = model.subgraphs[node.graph].tensors[kernel.index].buffer
+        values = np.frombuffer(np.asarray(kernel.data).tobytes(), kernel.dtype)
+        found[buffer] = values.reshape(kernel.shape)
+    return found

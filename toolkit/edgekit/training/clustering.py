@@ -1,0 +1,174 @@
+"""Weight clustering of Keras models: a palette of few weights a kernel, trained as it is.
+
+The model stays the plain Keras model it is. A file of few distinct weights is as large as before;
+the gain is in its compressed size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgekit.errors import ModelError, UsageError
+from edgekit.numerics.palette import Initial, Palette, palette
+from edgekit.training.kernels import Kernel, kernels_of, left_alone
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clustering:
+    """What clustering did to a model.
+
+    Attributes:
+        distinct: Kernel -> number of its distinct weights, of every kernel, clustered or not.
+        left_alone: Kernel -> why it was not clustered.
+    """
+
+    distinct: Mapping[str, int]
+    left_alone: Mapping[str, str]
+
+
+def cluster(
+    model: Any, clusters: int, *, initial: Initial = "linear", exclude: Sequence[str] = ()
+) -> Clustering:
+    """Replace the weights of each kernel by the nearest of a palette, in place, without training.
+
+    Args:
+        model: Any built Keras model, subclassed ones included.
+        clusters: Distinct weights a kernel at most; a zero where there are zeros is one of them.
+        initial: Where k-means starts: `linear` over the range, or by `density`.
+        exclude: Names, or regular expressions for whole names, of layers to leave alone, or of
+            layers and models they are part of.
+
+    Raises:
+        UsageError: There are fewer than 2 clusters, or an exclusion matches no layer.
+        ModelError: There is no kernel to cluster.
+    """
+    chosen, left = _choose(model, clusters, exclude)
+    for kernel in chosen:
+        found = _palette(kernel, clusters, initial)
+        kernel.variable.assign(found.centroids[found.codes])
+    return Clustering(distinct=distinct_of(model), left_alone=left)
+
+
+def clustering_callback(
+    clusters: int, *, initial: Initial = "linear", exclude: Sequence[str] = ()
+) -> Any:
+    """Make a Keras callback that trains palettes while `model.fit` trains, whatever the optimizer.
+
+    Weights are given their clusters when training starts, and keep them. After every batch the
+    weights of a cluster become their mean, so that its centroid follows the mean of their updates
+    (Han et al. 2016, "Deep Compression", section 3.3, where it follows the sum of the gradients).
+    Weights that are zero stay zero. An interrupted run goes on from its saved weights, whose
+    palettes are found again exactly.
+
+    Args:
+        clusters: As for `cluster`.
+        initial: As for `cluster`.
+        exclude: As for `cluster`.
+
+    Returns:
+        The callback; `clustering()` tells what it came to.
+
+    Raises:
+        UsageError: There are fewer than 2 clusters. When training starts: an exclusion matches no
+            layer.
+        ModelError: When training starts: there is no kernel to cluster.
+    """
+    _check(clusters)
+
+    import keras
+
+    class ClusterCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
+        """Ties the weights of a cluster together."""
+
+        def clustering(self) -> Clustering:
+            return Clustering(distinct=distinct_of(self.model), left_alone=self._left_alone)
+
+        def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002  Keras's signature
+            chosen, self._left_alone = _choose(self.model, clusters, exclude)
+            self._tied = [_Tied(kernel, _palette(kernel, clusters, initial)) for kernel in chosen]
+            self.on_train_end()
+
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
+            self.on_train_end()
+
+        def on_train_end(self, logs: Any = None) -> None:  # noqa: ARG002
+            for tied in self._tied:
+                tied.tie()
+
+    return ClusterCallback()
+
+
+def distinct_of(model: Any) -> dict[str, int]:
+    """Kernel -> number of its distinct weights."""
+    return {kernel.name: len(np.unique(kernel.read())) for kernel in kernels_of(model)}
+
+
+class _Tied:
+    """A kernel whose clusters are fixed.
+
+    Args:
+        kernel: The kernel.
+        found: Which weight is in which cluster.
+    """
+
+    def __init__(self, kernel: Kernel, found: Palette) -> None:
+        import keras
+
+        counts = np.bincount(found.codes.ravel(), minlength=len(found.centroids))
+        share = 1 / np.maximum(counts, 1).astype(np.float32)
+        if found.holds_zero:
+            share[0] = 0
+        self._variable = kernel.variable
+        self._clusters = len(found.centroids)
+        self._codes = keras.ops.convert_to_tensor(found.codes)
+        self._flat = keras.ops.reshape(self._codes, (-1,))
+        self._share = keras.ops.convert_to_tensor(share)
+
+    def tie(self) -> None:
+        """Make the weights of each cluster their mean."""
+        from keras import ops
+
+        flat = ops.cast(ops.reshape(self._variable, (-1,)), "float32")
+        sums = ops.segment_sum(flat, self._flat, num_segments=self._clusters)
+        # Adding nothing turns the -0.0 of a negative sum times zero into 0.0.
+        centroids = sums * self._share + 0.0
+        self._variable.assign(ops.take(centroids, self._codes))
+
+
+def _palette(kernel: Kernel, clusters: int, initial: Initial) -> Palette:
+    return palette(np.asarray(kernel.variable, np.float32), clusters, initial)
+
+
+def _choose(
+    model: Any, clusters: int, exclude: Sequence[str]
+) -> tuple[list[Kernel], dict[str, str]]:
+    """Find the kernels to cluster, and why others are left alone."""
+    _check(clusters)
+    chosen, left = [], {}
+    for kernel in kernels_of(model, exclude):
+        reason = left_alone(kernel, exclude)
+        if reason is None and int(np.prod(kernel.variable.shape)) <= clusters:
+            reason = f"it has no more than {clusters} weights"
+        if reason is None:
+            chosen.append(kernel)
+        else:
+            left[kernel.name] = reason
+    if not chosen:
+        raise ModelError(
+            f"{model.name} has no kernel to cluster.",
+            found="; ".join(f"{name}: {reason}" for name, reason in left.items())
+            or "No layer has a kernel, or the model is not built yet.",
+            cure="Exclude less, or build the model on a sample first.",
+        )
+    return chosen, left
+
+
+def _check(clusters: int) -> None:
+    if clusters < 2:
+        raise UsageError(
+            f"{clusters} distinct weights are no palette.", cure="Give 2 or more, such as 16."
+        )

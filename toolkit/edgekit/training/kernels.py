@@ -1,0 +1,137 @@
+"""The kernels of a Keras model: what pruning and clustering work on."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgekit.errors import UsageError
+from edgekit.records import Array
+
+KERNELS = {"kernel", "recurrent_kernel", "pointwise_kernel", "depthwise_kernel"}
+"""Names of the weights a layer multiplies its input by; biases, norms, embeddings have others."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kernel:
+    """A kernel: its layer, the Keras variable, and where its outputs and inputs are.
+
+    `axes` is None where the layout is the layer's own: then single weights can be dropped only.
+    """
+
+    layer: str
+    owner: Any
+    variable: Any
+    axes: tuple[int, int] | None
+
+    @property
+    def name(self) -> str:
+        """The layer's name, and which of its kernels where it has several."""
+        own = self.variable.name
+        return self.layer if own == "kernel" else f"{self.layer}/{own}"
+
+    def read(self) -> Array:
+        """Values `[..., outputs, inputs]`."""
+        values = np.asarray(self.variable, np.float32)
+        return np.moveaxis(values, self.axes, (-2, -1)) if self.axes else values
+
+    def hold(self, mask: Any) -> None:
+        """Set to zero what the mask, in the layout of the variable, drops."""
+        import keras
+
+        # A product would leave -0.0 for negative weights, whose bits are not all zero.
+        zeros = keras.ops.zeros_like(self.variable)
+        self.variable.assign(keras.ops.where(mask, self.variable, zeros))
+
+
+def kernels_of(model: Any, exclude: Sequence[str] = ()) -> list[Kernel]:
+    """List every kernel of a model, in the order of its layers.
+
+    Args:
+        model: Any built Keras model, subclassed ones included.
+        exclude: Names and expressions to be checked: each must mean a layer.
+
+    Raises:
+        UsageError: An exclusion is no regular expression or matches no layer.
+    """
+    kernels = list(_walk(model, ""))
+    for name in exclude:
+        try:
+            re.compile(name)
+        except re.error as error:
+            raise UsageError(
+                f"{name!r} is no regular expression.",
+                found=f"{error}.",
+                cure="Put a backslash before characters that stand for themselves.",
+            ) from error
+        if not any(_means(name, kernel.layer) for kernel in kernels):
+            layers = list(dict.fromkeys(kernel.layer for kernel in kernels))
+            close = difflib.get_close_matches(name, layers, n=3, cutoff=0.4) or layers[:5]
+            raise UsageError(
+                f"There is no layer {name!r} to exclude.",
+                cure=f"Layers with kernels are {', '.join(close)}"
+                + (f", and {len(layers) - len(close)} more." if len(layers) > len(close) else "."),
+            )
+    return kernels
+
+
+def left_alone(kernel: Kernel, exclude: Sequence[str]) -> str | None:
+    """Why a kernel is left alone by whatever changes weights; None where it is not."""
+    import keras
+
+    if any(_means(name, kernel.layer) for name in exclude):
+        return "excluded"
+    depthwise = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
+    if isinstance(kernel.owner, depthwise) or kernel.variable.name == "depthwise_kernel":
+        return "depthwise kernels are few weights, each of which matters"
+    return None if kernel.variable.trainable else "frozen (trainable=False)"
+
+
+def _walk(model: Any, prefix: str) -> Iterator[Kernel]:
+    """Every kernel of a model, under its layer's name; those of layers that are shared once."""
+    seen: set[int] = set()
+    for layer, owner in _layers(model, prefix):
+        # Sublayers are listed by themselves.
+        for variable in (*owner._trainable_variables, *owner._non_trainable_variables):  # noqa: SLF001
+            if variable.name in KERNELS and len(variable.shape) > 1 and id(variable) not in seen:
+                seen.add(id(variable))
+                yield Kernel(layer=layer, owner=owner, variable=variable, axes=_axes(owner))
+
+
+def _layers(model: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    """Every layer with its name; names inside a nested model start with that model's."""
+    import keras
+
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from _layers(layer, f"{prefix}{layer.name}/")
+            continue
+        # Cells of recurrent layers and layers in wrappers are listed nowhere in public.
+        for part in layer._flatten_layers():  # noqa: SLF001
+            path = part.path or part.name
+            yield (path if path.startswith(prefix) else prefix + path), part
+
+
+def _axes(layer: Any) -> tuple[int, int] | None:
+    """Axes of the outputs and of the inputs in a layer's kernel."""
+    import keras
+
+    of = keras.layers
+    transposed = (of.Conv1DTranspose, of.Conv2DTranspose, of.Conv3DTranspose)
+    convolutions = (of.Conv1D, of.Conv2D, of.Conv3D, of.SeparableConv1D, of.SeparableConv2D)
+    if isinstance(layer, transposed):
+        return -2, -1
+    cells = (of.LSTMCell, of.GRUCell, of.SimpleRNNCell)
+    return (-1, -2) if isinstance(layer, (of.Dense, *convolutions, *cells)) else None
+
+
+def _means(name: str, layer: str) -> bool:
+    """Whether a name or expression means a layer, or something the layer is part of."""
+    parts = layer.split("/")
+    wholes = {"/".join(parts[:end]) for end in range(1, len(parts) + 1)}
+    return any(name == whole or re.fullmatch(name, whole) for whole in {*wholes, parts[-1]})

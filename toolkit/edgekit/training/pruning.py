@@ -1,0 +1,262 @@
+"""Magnitude pruning of Keras models: at once, or while they train, theirs or ours.
+
+The model stays the plain Keras model it is, with zeros in its kernels. Nothing is wrapped, so there
+is nothing to strip, and a mask is no state to save: it is where the kernel is not zero.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from edgekit.errors import ModelError, UsageError
+from edgekit.numerics.sparsity import (
+    Blocks,
+    Mask,
+    NofM,
+    Pattern,
+    Schedule,
+    Scope,
+    magnitude_masks,
+    misfit,
+    parse_pattern,
+)
+from edgekit.records import Array
+from edgekit.training.kernels import Kernel, kernels_of, left_alone
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pruning:
+    """What pruning did to a model.
+
+    Attributes:
+        share: Share of zeros over all kernels that were pruned.
+        layers: Layer -> share of zeros, of every layer with a kernel, pruned or not.
+        left_dense: Layer, or kernel of a layer with several -> why it was left alone.
+    """
+
+    share: float
+    layers: Mapping[str, float]
+    left_dense: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Choice:
+    """The kernels to prune, how, and the layers left alone."""
+
+    kernels: tuple[Kernel, ...]
+    pattern: Pattern
+    scope: Scope
+    left_dense: Mapping[str, str] = field(default_factory=dict)
+
+    def masks(self, sparsity: float) -> list[Mask]:
+        """Masks in the layout of the variables."""
+        values = [kernel.read() for kernel in self.kernels]
+        return [
+            np.moveaxis(mask, (-2, -1), kernel.axes) if kernel.axes else mask
+            for kernel, mask in zip(
+                self.kernels,
+                magnitude_masks(values, sparsity, self.pattern, self.scope),
+                strict=True,
+            )
+        ]
+
+    def hold(self, masks: Sequence[Any]) -> None:
+        for kernel, mask in zip(self.kernels, masks, strict=True):
+            kernel.hold(mask)
+
+    def share(self) -> float:
+        values = [kernel.read() for kernel in self.kernels]
+        zeros = sum(value.size - np.count_nonzero(value) for value in values)
+        return float(zeros / sum(value.size for value in values))
+
+
+def prune(
+    model: Any,
+    sparsity: float,
+    *,
+    scope: Scope = "global",
+    pattern: str = "unstructured",
+    exclude: Sequence[str] = (),
+) -> Pruning:
+    """Drop the smallest weights of a Keras model at once, in place, without training.
+
+    Args:
+        model: Any built Keras model, subclassed ones included.
+        sparsity: Share of weights to drop; under N:M the share the pattern means.
+        scope: Whether magnitudes are compared across layers, or within each.
+        pattern: `unstructured`, `N:M` (2:4) or `block RxC` (R outputs by C inputs).
+        exclude: Names, or regular expressions for whole names, of layers to leave alone, or of
+            layers and models they are part of.
+
+    Raises:
+        UsageError: Sparsity or pattern mean nothing, or an exclusion matches no layer.
+        ModelError: There is no kernel to prune.
+    """
+    choice = _choose(model, scope, pattern, exclude, sparsity)
+    choice.hold(choice.masks(sparsity))
+    return Pruning(share=choice.share(), layers=sparsity_of(model), left_dense=choice.left_dense)
+
+
+def pruning_callback(
+    schedule: Schedule,
+    *,
+    scope: Scope = "global",
+    pattern: str = "unstructured",
+    exclude: Sequence[str] = (),
+    every: int = 20,
+    initial_step: int = 0,
+) -> Any:
+    """Make a Keras callback that prunes while `model.fit` trains, whatever the optimizer.
+
+    Masks are re-applied after every batch (after every execution, under `steps_per_execution`), so
+    no momentum brings a dropped weight back. A weight that is zero when the training starts stays
+    zero: `Constant(0.0)` thus fine-tunes a pruned model. Callbacks that restore earlier weights,
+    such as `EarlyStopping`, belong before this one, and should wait until the schedule has ended.
+
+    An interrupted run goes on from its saved weights, with `initial_step` the steps done before.
+
+    A loop of one's own calls `set_model`, `on_train_begin`, `on_epoch_begin` before an epoch,
+    `on_train_batch_end` with the batch's number in it, and `on_train_end`.
+
+    Args:
+        schedule: Step -> share of weights to drop.
+        scope: As for `prune`.
+        pattern: As for `prune`.
+        exclude: As for `prune`.
+        every: Steps from one choice of weights to the next, while the share grows.
+        initial_step: Steps done before the training starts.
+
+    Returns:
+        The callback. Its `step` counts batches, `finished` tells whether the schedule has ended,
+        and `pruning()` what it came to (a `Pruning`).
+
+    Raises:
+        UsageError: The pattern means nothing or another share than the schedule ends with, or
+            `every` is not positive. When training starts: an exclusion matches no layer.
+        ModelError: When training starts: there is no kernel to prune.
+    """
+    _agree(schedule.final, parse_pattern(pattern))
+    if every < 1:
+        raise UsageError(f"Masks cannot be chosen every {every} steps.", cure="Give 1 or more.")
+
+    import keras
+
+    class PruneCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
+        """Grows masks by a schedule and holds them."""
+
+        step = initial_step
+
+        @property
+        def finished(self) -> bool:
+            return self.step >= schedule.end
+
+        def pruning(self) -> Pruning:
+            return Pruning(
+                share=self._choice.share(),
+                layers=sparsity_of(self.model),
+                left_dense=self._choice.left_dense,
+            )
+
+        def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002  Keras's signature
+            self._choice = _choose(self.model, scope, pattern, exclude, schedule.final)
+            self._epoch_start = self.step
+            self._grow()
+            self._choice.hold(self._masks)
+
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
+            self._epoch_start = self.step
+
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
+            # Under steps_per_execution not every batch is told of.
+            self.step = self._epoch_start + batch + 1
+            self._choice.hold(self._masks)
+            due = self.step - self._grown_at >= every or self.finished
+            if due and schedule(self.step) > self._sparsity:
+                self._grow()
+                self._choice.hold(self._masks)
+
+        def on_train_end(self, logs: Any = None) -> None:  # noqa: ARG002
+            # An optimizer that averages weights replaces them after the last batch.
+            self._choice.hold(self._masks)
+            if not self.finished:
+                warnings.warn(
+                    f"Training ended at step {self.step}, before the pruning schedule did (at step "
+                    f"{schedule.end}): {self._choice.share():.1%} of the weights are zero, not "
+                    f"{schedule.final:.1%}.",
+                    stacklevel=2,
+                )
+
+        def _grow(self) -> None:
+            self._sparsity = schedule(self.step)
+            self._grown_at = self.step
+            masks = self._choice.masks(self._sparsity)
+            self._masks = [keras.ops.convert_to_tensor(mask) for mask in masks]
+
+    return PruneCallback()
+
+
+def sparsity_of(model: Any) -> dict[str, float]:
+    """Layer -> share of zeros in its kernels, of every layer that has one."""
+    found: dict[str, list[Array]] = {}
+    for kernel in kernels_of(model):
+        found.setdefault(kernel.layer, []).append(kernel.read())
+    return {
+        layer: float(np.mean(np.concatenate([value.ravel() for value in values]) == 0))
+        for layer, values in found.items()
+    }
+
+
+def _choose(
+    model: Any, scope: Scope, pattern: str, exclude: Sequence[str], sparsity: float
+) -> _Choice:
+    """Find the kernels to prune.
+
+    Raises:
+        UsageError: The pattern means another sparsity, or an exclusion matches no layer.
+        ModelError: There is no kernel to prune.
+    """
+    shape = parse_pattern(pattern)
+    _agree(sparsity, shape)
+    kernels = kernels_of(model, exclude)
+    chosen, left_dense = [], {}
+    for kernel in kernels:
+        if reason := _objection(kernel, exclude, shape):
+            left_dense[kernel.name] = reason
+        else:
+            chosen.append(kernel)
+    if not chosen:
+        reasons = [f"{layer}: {reason}" for layer, reason in left_dense.items()]
+        raise ModelError(
+            f"{model.name} has no kernel to prune.",
+            found="; ".join(reasons) or "No layer has a kernel, or the model is not built yet.",
+            cure="Give another pattern, exclude less, or build the model on a sample first.",
+        )
+    return _Choice(kernels=tuple(chosen), pattern=shape, scope=scope, left_dense=left_dense)
+
+
+def _objection(kernel: Kernel, exclude: Sequence[str], pattern: Pattern) -> str | None:
+    """Why a kernel is left alone; None where it can be pruned."""
+    if reason := left_alone(kernel, exclude):
+        return reason
+    values = kernel.read()
+    if not values.any():
+        return "its kernel is all zeros"
+    if pattern == Blocks():
+        return None
+    if kernel.axes is None:
+        return "which axes of its kernel are inputs and outputs is not known"
+    return misfit(values.shape, pattern)
+
+
+def _agree(sparsity: float, pattern: Pattern) -> None:
+    # Nothing at all to drop is no contradiction: the zeros there are will be held.
+    if isinstance(pattern, NofM) and sparsity and abs(sparsity - pattern.sparsity) > 1e-6:
+        raise UsageError(
+            f"{pattern.n}:{pattern.m} means a sparsity of {pattern.sparsity:g}, not {sparsity:g}.",
+            cure=f"Ask for {pattern.sparsity:g}, or for another pattern.",
+        )
