@@ -29,6 +29,8 @@ def test_a_pruned_model_is_a_plain_one_with_a_smaller_download(demo_model, tmp_p
     words = ["prune", demo_model, "--data", "digits", "--sparsity", "0.5", "--epochs", "6"]
     assert run([*words, "-o", str(goal), "--quiet"]) == 0
     said = capsys.readouterr().out
+    assert "Predicted for float32 at 50% zeros" in said
+    assert "faster (XNNPACK): no" in said
     assert "zeros: 50.0%" in said
     assert "validation accuracy" in said
     before = quantized(demo_model, tmp_path / "before", capsys)

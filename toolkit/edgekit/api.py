@@ -11,7 +11,7 @@ print(best.artifact.path, best.score.value, best.timing.p50_ms)
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -31,6 +31,7 @@ from edgekit.records import (
 if TYPE_CHECKING:
     from edgekit.pipeline.sources import Imported
     from edgekit.reports import Format
+    from edgekit.tflite.payoff import Payoff
     from edgekit.training import TrainingResult
     from edgekit.training.passes import Passed
 
@@ -104,6 +105,7 @@ def compress(
     custom: Sequence[str] = (),
     force: bool = False,
     listener: Listener = silent,
+    foretell: Callable[[Payoff], None] | None = None,
     data: str,
     **options: Any,
 ) -> Passed:
@@ -116,13 +118,16 @@ def compress(
         custom: Modules that define the model's own classes.
         force: Replace an existing file.
         listener: Hears of every epoch.
+        foretell: Told before any training what `prune` is predicted to be worth.
         data: As `--data` of the command line.
         **options: The pass's own (`sparsity`, `share`, `clusters`, ...), and those of
             `training.passes.Tuning` (`epochs`, `batch_size`, ...).
     """
     from dataclasses import fields
+    from tempfile import TemporaryDirectory
 
     from edgekit.files import refuse_existing
+    from edgekit.tflite.payoff import will_it_pay
     from edgekit.training.passes import Tuning
     from edgekit.worker import Worker
 
@@ -131,6 +136,10 @@ def compress(
     tuning = Tuning(data=data, **{k: v for k, v in options.items() if k in known})
     with Worker(custom=tuple(custom), listener=listener) as worker:
         worker.load(Path(source))
+        if foretell is not None:
+            with TemporaryDirectory() as folder:
+                graph = worker.lower(Path(folder) / "float32.tflite").path.read_bytes()
+            foretell(will_it_pay(graph, options["sparsity"]))
         done: Passed = worker.call(
             f"edgekit.training.passes:{name}",
             tuning=tuning,

@@ -10,6 +10,7 @@ import typer
 from edgekit.cli import options
 
 if TYPE_CHECKING:
+    from edgekit.tflite.payoff import Payoff
     from edgekit.training.passes import Passed
 
 Output = Annotated[
@@ -205,10 +206,26 @@ def _run(
             custom=tuple(custom or ()),
             force=force,
             listener=listener,
+            foretell=_foretell if name == "prune" else None,
             **what,
             **tuning,
         )
     _show(done)
+
+
+def _foretell(payoff: Payoff) -> None:
+    """Say before the training what the zeros are predicted to be worth."""
+    before, after = (
+        size / 1000 for size in (payoff.size_deflated_bytes, payoff.pruned_deflated_bytes)
+    )
+    print(f"Predicted for float32 at {payoff.sparsity:.0%} zeros:")
+    print(f"  download, deflated: {before:.1f} kB -> {after:.1f} kB")
+    if payoff.sparse_bytes is None:
+        print("  on the device: no smaller")
+    else:
+        sizes = f"{payoff.size_bytes / 1000:.1f} kB -> {payoff.sparse_bytes / 1000:.1f} kB"
+        print(f"  on the device: {sizes}, if kernels are stored sparse; no smaller otherwise")
+    print(f"  faster (XNNPACK): {'yes' if payoff.faster.mapped else f'no: {payoff.faster.reason}'}")
 
 
 def _show(done: Passed) -> None:

@@ -1,0 +1,259 @@
+"""Train for quantization and print what came of it as JSON: run by test_qat.py."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+
+from edgekit.data import bind, open_data
+from edgekit.errors import EdgekitError
+from edgekit.numerics.affine import affine_parameters
+from edgekit.quantization import make, profile
+from edgekit.records import Plan, Ranges
+from edgekit.tflite.graph import constant, operator_name, read
+from edgekit.tflite.narrow import narrow_weights
+from edgekit.tflite.nodes import nodes
+from edgekit.tflite.signature import signature
+from edgekit.training import qat
+from edgekit.training.qat.layers import QuantizedWeights
+from edgekit.worker.inprocess import InProcess
+
+FOLDER = Path(sys.argv[1])
+TRAINED = keras.models.load_model(sys.argv[2], compile=False)
+DIGITS = open_data("digits")
+INT8 = Plan(variant="int8", mode="int8")
+WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+layers = keras.layers
+
+
+def arrays(samples: Any) -> tuple[Any, Any]:
+    batch = samples.read(np.arange(samples.n))
+    (values,) = batch.inputs.values()
+    return np.asarray(values, np.float32), batch.targets
+
+
+X, Y = arrays(DIGITS.train)
+X_TEST, Y_TEST = arrays(DIGITS.test)
+
+
+def loss(model: Any) -> Any:
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=model.name == "mixed")
+
+
+def train(model: Any, *, bits: int = 8, data: Any = None, epochs: int = 2) -> Any:
+    prepared = qat.prepare(model, weight_bits=bits, data=data)
+    prepared.compile(
+        keras.optimizers.Adam(5e-4),
+        {prepared.output_names[0]: loss(prepared)},
+        metrics=["accuracy"],
+    )
+    prepared.fit(shaped(X, model), Y, epochs=epochs, verbose=0)
+    return prepared
+
+
+def shaped(values: Any, model: Any) -> Any:
+    return values.reshape(len(values), *model.input_shape[1:])
+
+
+def lowered(model: Any) -> tuple[bytes, InProcess]:
+    engine = InProcess(model)
+    engine.load()
+    engine.lower(FOLDER / "float32.tflite")
+    return (FOLDER / "float32.tflite").read_bytes(), engine
+
+
+def int8_of(prepared: Any) -> tuple[Any, bytes, Ranges]:
+    plain, trained = qat.finish(prepared)
+    graph, engine = lowered(plain)
+    ranges = qat.tensor_ranges(graph, trained)
+    return plain, make(INT8, graph, ranges=lambda *_: ranges, engine=engine).data, ranges
+
+
+def classes(data: bytes, model: Any) -> Any:
+    interpreter = Interpreter(model_content=data, num_threads=1)
+    interpreter.allocate_tensors()
+    source = interpreter.get_input_details()[0]["index"]
+    sink = interpreter.get_output_details()[0]["index"]
+    found = []
+    for sample in shaped(X_TEST, model):
+        interpreter.set_tensor(source, sample[None])
+        interpreter.invoke()
+        found.append(int(interpreter.get_tensor(sink)[0].argmax()))
+    return np.array(found)
+
+
+def predicted(model: Any) -> Any:
+    return model.predict(shaped(X_TEST, model), verbose=0).argmax(axis=1)
+
+
+def other_scales(data: bytes, ranges: Ranges) -> list[str]:
+    """Activations whose scale is not the trained one."""
+    found = []
+    for tensor in read(data).subgraphs[0].tensors:
+        if tensor.name not in ranges.low or tensor.quantization.scale is None:
+            continue
+        scale, zero_point = affine_parameters(ranges.low[tensor.name], ranges.high[tensor.name])
+        same = np.isclose(tensor.quantization.scale, scale, rtol=1e-6).all()
+        if not same or tensor.quantization.zeroPoint[0] != zero_point:
+            found.append(tensor.name)
+    return found
+
+
+def codes_in(prepared: Any) -> list[list[int]]:
+    """The trained codes, sorted, layer by layer."""
+    return [
+        np.sort(layer.grid()[0], axis=None).tolist()
+        for layer in prepared.layers
+        if isinstance(layer, QuantizedWeights)
+    ]
+
+
+def codes_of(data: bytes) -> list[list[int]]:
+    model = read(data)
+    graph = model.subgraphs[0]
+    return [
+        np.sort(constant(model, graph.tensors[op.inputs[1]]), axis=None).tolist()
+        for op in graph.operators
+        if operator_name(model, op) in WEIGHTED
+    ]
+
+
+def digits() -> dict[str, Any]:
+    prepared = train(TRAINED, data=X[:320])
+    prepared.save(FOLDER / "prepared.keras")
+    again = keras.models.load_model(FOLDER / "prepared.keras")
+    plain, data, ranges = int8_of(again)
+    found, learned = classes(data, TRAINED), predicted(prepared)
+
+    graph, engine = lowered(TRAINED)
+    bound = bind(DIGITS, *signature(read(graph)))
+    calibrated = profile(FOLDER / "float32.tflite", bound.calibrate)
+    after = make(INT8, graph, ranges=lambda *_: calibrated, engine=engine).data
+    gain = (found == Y_TEST).astype(float) - (classes(after, TRAINED) == Y_TEST)
+    return {
+        "agreement": float(np.mean(found == learned)),
+        "accuracy": float(np.mean(found == Y_TEST)),
+        "gain": [float(gain.mean()), float(1.96 * gain.std() / np.sqrt(len(gain)))],
+        "reloaded": bool((predicted(again) == learned).all()),
+        "same codes": codes_of(data) == codes_in(prepared),
+        "other scales": other_scales(data, ranges),
+        "ranges": len(ranges.low),
+        "plain": [type(layer).__name__ for layer in plain.layers],
+        "untouched": [len(TRAINED.layers), len(TRAINED.layers[1]._inbound_nodes)],
+        "output": prepared.output_names,
+    }
+
+
+def mixed() -> Any:
+    """Every kind of layer, a nested model, and a value that a concatenation shares."""
+    image = keras.Input((8, 8, 1), name="image")
+    stem = layers.Conv2D(8, 3, padding="same", use_bias=False)(image)
+    stem = layers.ReLU(6.0)(layers.BatchNormalization()(stem))
+    branch = layers.Conv2D(8, 3, padding="same", activation="relu")(stem)
+    x = layers.Conv2D(16, 1)(layers.Concatenate()([stem, branch]))
+    x = layers.ReLU()(layers.Add()([x, layers.Conv2D(16, 1)(stem)]))
+    x = layers.Activation("relu")(layers.BatchNormalization()(x))
+    x = layers.AveragePooling2D(2)(x)
+    gate = layers.Dense(16, activation="sigmoid")(layers.GlobalAveragePooling2D()(x))
+    x = layers.Multiply()([x, layers.Reshape((1, 1, 16))(gate)])
+    x = layers.ZeroPadding2D(((0, 1), (0, 1)))(x)
+    x = layers.ReLU()(layers.BatchNormalization()(layers.DepthwiseConv2D(3, strides=2)(x)))
+    inside = keras.Input(x.shape[1:])
+    pooled = layers.MaxPooling2D(2)(layers.Conv2D(16, 1, activation="relu")(inside))
+    x = layers.Flatten()(keras.Model(inside, pooled, name="block")(x))
+    x = layers.Dense(48, activation="relu")(layers.Dropout(0.1)(x))
+    return keras.Model(image, layers.Dense(10, name="logits")(x), name="mixed")
+
+
+def temporal() -> Any:
+    return keras.Sequential(
+        [
+            keras.Input((8, 8)),
+            layers.Conv1D(16, 3, padding="same"),
+            layers.BatchNormalization(),
+            layers.ReLU(),
+            layers.MaxPooling1D(2),
+            layers.Conv1D(24, 3, activation="relu", padding="same"),
+            layers.AveragePooling1D(2),
+            layers.Flatten(),
+            layers.Dense(10, activation="softmax", name="classes"),
+        ],
+        name="temporal",
+    )
+
+
+def trained_in_float(model: Any) -> Any:
+    model.compile(keras.optimizers.Adam(3e-3), loss(model))
+    model.fit(shaped(X, model), Y, epochs=12, verbose=0)
+    return model
+
+
+def built(model: Any, bits: int) -> dict[str, Any]:
+    prepared = train(model, bits=bits)
+    _, data, ranges = int8_of(prepared)
+    narrow = narrow_weights(data)
+    learned = predicted(prepared)
+    return {
+        "float": float(np.mean(predicted(model) == Y_TEST)),
+        "accuracy": float(np.mean(learned == Y_TEST)),
+        "agreement": float(np.mean(classes(data, model) == learned)),
+        "narrow agreement": float(np.mean(classes(narrow, model) == learned)),
+        "narrow": sorted(
+            {
+                (node.name, tensor.dtype)
+                for node in nodes(read(narrow))
+                if node.name in WEIGHTED and (tensor := node.input(1))
+            }
+        ),
+        "bytes": [len(data), len(narrow)],
+        "other scales": other_scales(data, ranges),
+    }
+
+
+def error_of(model: Any, **options: Any) -> str:
+    try:
+        qat.prepare(model, **options)
+    except EdgekitError as error:
+        return f"{type(error).__name__}: {error}"
+    return "nothing"
+
+
+def refused() -> dict[str, str]:
+    series = keras.Input((8, 8))
+    x = layers.LSTM(4, name="memory")(series)
+    recurrent = keras.Model(series, layers.Dense(2, activation="gelu", name="bent")(x))
+    shared = layers.Dense(8, name="shared")
+    siamese = keras.Model(series, shared(shared(series)))
+    bare = keras.Model(series, series + 1.0)
+    try:
+        qat.finish(qat.prepare(TRAINED))
+    except EdgekitError as error:
+        unset = str(error)
+    return {
+        "layers": error_of(recurrent),
+        "shared": error_of(siamese),
+        "operation": error_of(bare),
+        "bits": error_of(TRAINED, weight_bits=3),
+        "unset": unset,
+    }
+
+
+keras.utils.set_random_seed(0)
+MIXED = trained_in_float(mixed())
+print(
+    json.dumps(
+        {
+            "digits": digits(),
+            "mixed": built(MIXED, 8),
+            "narrow mixed": built(MIXED, 4),
+            "narrow temporal": built(trained_in_float(temporal()), 4),
+            "refused": refused(),
+        }
+    )
+)

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from edgekit.tflite.narrow import four_bit_codes
+
+SCRIPT = Path(__file__).with_name("qat_session.py")
+pytest.importorskip("sklearn")  # the digits are its own
+
+
+@pytest.fixture(scope="session")
+def found(repository, tmp_path_factory) -> dict[str, Any]:
+    done = subprocess.run(
+        [
+            *(sys.executable, str(SCRIPT), str(tmp_path_factory.mktemp("qat"))),
+            str(repository / "toolkit" / "edgekit" / "demo" / "digits_cnn.keras"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return told
+
+
+@pytest.mark.tensorflow
+def test_the_int8_file_predicts_what_the_trained_model_does(found):
+    digits = found["digits"]
+    assert digits["agreement"] >= 0.99
+    assert digits["reloaded"]
+    assert digits["accuracy"] > 0.95
+
+
+@pytest.mark.tensorflow
+def test_it_is_no_worse_than_quantizing_after_training(found):
+    mean, margin = found["digits"]["gain"]
+    assert mean + margin >= 0
+
+
+@pytest.mark.tensorflow
+def test_the_file_holds_exactly_the_trained_codes_and_scales(found):
+    digits = found["digits"]
+    assert digits["same codes"]
+    assert digits["ranges"] >= 8
+    assert digits["other scales"] == []
+
+
+@pytest.mark.tensorflow
+def test_what_is_finished_is_a_plain_model_without_normalization(found):
+    kinds = found["digits"]["plain"]
+    assert {"Conv2D", "ReLU", "Dense"} <= set(kinds)
+    assert not {"BatchNormalization", "FakeQuantize", "QuantizedWeights"} & set(kinds)
+
+
+@pytest.mark.tensorflow
+def test_the_given_model_is_left_alone_and_its_output_keeps_its_name(found):
+    assert found["digits"]["untouched"] == [14, 1]
+    assert found["digits"]["output"] == ["output"]
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("name", ["mixed", "narrow mixed", "narrow temporal"])
+def test_every_supported_layer_computes_as_in_the_file(found, name):
+    result = found[name]
+    assert result["agreement"] >= 0.99
+    assert result["other scales"] == []
+    assert result["accuracy"] >= result["float"] - 0.02
+
+
+@pytest.mark.tensorflow
+def test_four_bit_weights_run_with_eight_bit_activations(found):
+    result = found["narrow mixed"]
+    assert result["narrow agreement"] >= 0.98
+    assert result["narrow"] == [
+        ["CONV_2D", "int4"],
+        ["DEPTHWISE_CONV_2D", "int8"],
+        ["FULLY_CONNECTED", "int4"],
+    ]
+    before, after = result["bytes"]
+    assert after < before
+
+
+@pytest.mark.tensorflow
+def test_eight_bit_weights_are_not_taken_for_four_bit_ones(found):
+    assert {kind for _, kind in found["mixed"]["narrow"]} == {"int8"}
+
+
+@pytest.mark.tensorflow
+def test_what_cannot_be_trained_is_named(found):
+    refused = found["refused"]
+    assert "memory (LSTM)" in refused["layers"]
+    assert "bent (Dense): its activation gelu" in refused["layers"]
+    assert "Shared: shared" in refused["shared"]
+    assert "operation on tensors" in refused["operation"]
+    assert refused["bits"].startswith("UsageError")
+    assert "never set" in refused["unset"]
+
+
+@given(
+    arrays(np.int8, (3, 40), elements=st.integers(-7, 7)),
+    st.integers(1, 7),
+)
+def test_codes_survive_the_way_through_eight_bits(codes, largest):
+    codes = np.clip(codes, -largest, largest)
+    codes[:, 0] = largest
+    eight = np.rint(codes * (127.0 / largest)).astype(np.int8)
+    recovered = four_bit_codes(eight)
+    assert recovered is not None
+    again, limits = recovered
+    assert np.allclose(again / limits[:, None], codes / largest)
+
+
+def test_codes_of_eight_bits_are_left_alone():
+    assert four_bit_codes(np.arange(-127, 128, dtype=np.int8)[None]) is None

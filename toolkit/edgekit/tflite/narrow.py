@@ -1,0 +1,101 @@
+"""Four-bit weights in a file whose activations are eight-bit integers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.numerics import pack_int4
+from edgekit.records import Array
+from edgekit.tflite.graph import INT4, INT8, constant, operator_code, operator_name
+from edgekit.tflite.rewriter import Rewriter
+
+if TYPE_CHECKING:
+    from ai_edge_litert.schema_py_generated import ModelT, SubGraphT
+
+# The first versions that older runtimes refuse instead of computing nonsense (`tflite.weights`).
+# Depthwise kernels of four bits are not in every set of kernels.
+_VERSIONS: Final = {"CONV_2D": 8, "FULLY_CONNECTED": 12}
+_LARGEST = 7
+
+
+def narrow_weights(data: bytes) -> bytes:
+    """Store those int8 weights as int4 that lie on a grid of four bits.
+
+    A converter scales a channel's largest weight to 127, so weights that were trained on codes up
+    to m <= 7 come out as round(code * 127 / m); here the codes are recovered. A layer of which
+    any channel takes other values stays int8. Biases, whose scale is that of the products, follow.
+
+    Args:
+        data: A fully integer model.
+    """
+    rewriter = Rewriter(data)
+    model = rewriter.model
+    for graph in model.subgraphs:
+        users: dict[int, int] = {}
+        for op in graph.operators:
+            for index in map(int, op.inputs):
+                users[index] = users.get(index, 0) + 1
+        for op in graph.operators:
+            name = operator_name(model, op)
+            if name not in _VERSIONS or any(users[int(i)] > 1 for i in op.inputs[1:] if i >= 0):
+                continue
+            if _narrow(model, graph, op.inputs):
+                op.opcodeIndex = operator_code(model, name, _VERSIONS[name])
+    return rewriter.finish()
+
+
+def four_bit_codes(codes: Array) -> tuple[NDArray[np.int8], Array] | None:
+    """The four-bit codes behind eight-bit ones, or None where there are none.
+
+    >>> four_bit_codes(np.array([[127, -54, 18, 0]]))
+    (array([[ 7, -3,  1,  0]], dtype=int8), array([7.]))
+
+    Args:
+        codes: `[channels, ...]`, int8.
+
+    Returns:
+        Codes in [-7, 7], and each channel's largest, `[channels]`.
+    """
+    flat = codes.reshape(len(codes), -1).astype(np.float64)
+    found = np.zeros(flat.shape, np.int8)
+    largest = np.zeros(len(flat))
+    for m in range(_LARGEST, 0, -1):
+        candidates = np.rint(flat * m / 127)
+        # A little over a half: which way 63.5 was rounded is the converter's affair.
+        fits = (np.abs(candidates * 127 / m - flat) < 0.51).all(axis=1) & (largest == 0)
+        found[fits], largest[fits] = candidates[fits], m
+    return (found.reshape(codes.shape), largest) if largest.all() else None
+
+
+def _narrow(model: ModelT, graph: SubGraphT, inputs: Sequence[int]) -> bool:
+    """Rewrite the weights and the bias of one operator, if its weights allow it."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    weight = graph.tensors[inputs[1]]
+    scales = weight.quantization.scale if weight.quantization is not None else None
+    if weight.type != INT8 or scales is None or len(scales) != weight.shape[0]:
+        return False
+    recovered = four_bit_codes(constant(model, weight))
+    if recovered is None:
+        return False
+    codes, largest = recovered
+    wider = 127.0 / largest
+
+    def store(values: Array) -> int:
+        # A buffer of its own: converters let equal constants share one.
+        raw = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
+        model.buffers.append(schema.BufferT(data=raw))
+        return len(model.buffers) - 1
+
+    if len(inputs) > 2 and inputs[2] >= 0:
+        bias = graph.tensors[inputs[2]]
+        bias.buffer = store(np.rint(constant(model, bias) / wider).astype(np.int32))
+        bias.quantization.scale = (bias.quantization.scale * wider).astype(np.float32)
+    weight.type = INT4
+    weight.buffer = store(pack_int4(codes))
+    weight.quantization.scale = (scales * wider).astype(np.float32)
+    return True

@@ -1,0 +1,82 @@
+"""What the layers become in a TFLite graph, as far as quantization is concerned."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+# weighted: an operator with integer weights.
+# selecting: only picks, moves or clips values, so input and output share a scale exactly.
+# joining: several inputs and the output share a scale.
+# averaging: shares its input's scale, and rounds.
+# computing: has a scale of its own.
+# fixed: its kernel prescribes the output's scale.
+Kind = Literal["weighted", "selecting", "joining", "averaging", "computing", "fixed"]
+
+_KINDS: dict[Kind, tuple[str, ...]] = {
+    "weighted": ("Conv1D", "Conv2D", "Dense", "DepthwiseConv2D"),
+    "selecting": (
+        *("ReLU", "Dropout", "SpatialDropout1D", "SpatialDropout2D", "MaxPooling1D"),
+        *("MaxPooling2D", "Flatten", "Reshape", "Permute", "ZeroPadding1D", "ZeroPadding2D"),
+    ),
+    "joining": ("Concatenate",),
+    "averaging": ("AveragePooling1D", "AveragePooling2D"),
+    "computing": ("Add", "Multiply", "GlobalAveragePooling1D", "GlobalAveragePooling2D"),
+    "fixed": ("Softmax",),
+}
+_KIND_OF = {name: kind for kind, names in _KINDS.items() for name in names}
+# Activations that TFLite fuses into the operator before, where they only clip.
+CLIPPING = ("linear", "relu", "relu6")
+# The ranges of TFLite's 8-bit quantization specification, as 256 codes of one step.
+FIXED_RANGES = {
+    "softmax": (0.0, 255 / 256),
+    "sigmoid": (0.0, 255 / 256),
+    "tanh": (-1.0, 127 / 128),
+}
+
+
+def kind_of(layer: Any) -> Kind | None:
+    """The kind of a layer, or None where there is no quantized form of it here."""
+    import keras
+
+    name = type(layer).__name__
+    if type(layer) is not getattr(keras.layers, name, None):
+        return None
+    if name == "Activation":
+        activation = activation_of(layer)
+        return "selecting" if activation in CLIPPING else fixed_or_none(activation)
+    if name == "ReLU" and (layer.negative_slope or layer.threshold):
+        return None
+    return _KIND_OF.get(name)
+
+
+def is_transparent(layer: Any) -> bool:
+    """Whether its TFLite operator demands one scale for input and output."""
+    clips = type(layer).__name__ in ("ReLU", "Activation")
+    return kind_of(layer) in ("selecting", "averaging") and not clips
+
+
+def why_not(layer: Any, inputs: int) -> str | None:
+    """Why a layer cannot be trained for quantization, or None where it can."""
+    kind = kind_of(layer)
+    if kind is None:
+        return "has no quantized form here"
+    if kind == "weighted" and activation_of(layer) not in (*CLIPPING, *FIXED_RANGES):
+        return f"its activation {activation_of(layer)} has no quantized form here"
+    if kind == "computing" and inputs > 2:
+        return f"takes {inputs} inputs, which TFLite adds up two by two"
+    return None
+
+
+def fixed_or_none(activation: str) -> Kind | None:
+    """The kind of an activation that does more than clip."""
+    return "fixed" if activation in FIXED_RANGES else None
+
+
+def fixed_range(layer: Any) -> tuple[float, float]:
+    """The output range of a layer of kind fixed."""
+    return FIXED_RANGES["softmax" if type(layer).__name__ == "Softmax" else activation_of(layer)]
+
+
+def activation_of(layer: Any) -> str:
+    """Name of a layer's activation function."""
+    return str(getattr(layer.activation, "__name__", layer.activation))
