@@ -233,6 +233,7 @@ def test_ctrl_c_in_each_stage(stage, demo_model, tmp_path):
         rest = running.stderr.read()
         assert running.wait(timeout=60) == 130, (said, rest)
     assert "Traceback" not in rest
+    assert "Interrupted; nothing half-written was left." in rest
     assert left(tmp_path) == []
     deadline = time.monotonic() + 10
     while (alive := [c for c in children if Path(f"/proc/{c}/cmdline").exists()]) and (

@@ -10,6 +10,9 @@ import typer
 from edgekit.cli import measure, model, passes, project, reading
 from edgekit.errors import EdgekitError
 
+# What Typer itself makes of Ctrl-C inside a command.
+INTERRUPTED = 130
+
 app = typer.Typer(
     name="edgekit",
     # Plain help is three times as fast to start as decorated help, and can be piped.
@@ -91,12 +94,13 @@ def run(words: list[str]) -> int:
         _complain(said, _usage_cure(error))
         return 2
     except (KeyboardInterrupt, typer.Abort):
-        _complain("Interrupted; nothing half-written was left.")
-        return 130
+        code = INTERRUPTED
     except BrokenPipeError:
         # The reader of our output has gone (`edgekit ... | head`): not an error of ours.
         sys.stderr.close()
         return 0
+    if code == INTERRUPTED:
+        _complain("Interrupted; nothing half-written was left.")
     return code if isinstance(code, int) else 0
 
 

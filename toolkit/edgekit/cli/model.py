@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -62,24 +63,32 @@ def train(
         raise UsageError(
             f"Missing {missing}.", cure="edgekit train --list shows the architectures."
         )
-    with listening(quiet=quiet) as listener:
-        result = api.train(
-            name,
-            output=output,
-            data=data,
-            column=column,
-            task=options.task_of(task),
-            preprocessing=options.preprocessing_of(preprocess),
-            log_dir=log,
-            initial=initial,
-            force=force,
-            listener=listener,
-            epochs=epochs,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            patience=patience,
-            seed=seed,
-        )
+    try:
+        with listening(quiet=quiet) as listener:
+            result = api.train(
+                name,
+                output=output,
+                data=data,
+                column=column,
+                task=options.task_of(task),
+                preprocessing=options.preprocessing_of(preprocess),
+                log_dir=log,
+                initial=initial,
+                force=force,
+                listener=listener,
+                epochs=epochs,
+                batch_size=batch_size,
+                learning_rate=learning_rate,
+                patience=patience,
+                seed=seed,
+            )
+    except KeyboardInterrupt:
+        from edgekit.training.saving import checkpoint_path
+
+        best = checkpoint_path(output)
+        if best.exists():
+            print(f"The best so far is {best}; go on with --from {best}", file=sys.stderr)
+        raise
     print(
         f"Validation {result.metric} {result.value:.4g} on {result.validation_n} samples, "
         f"epoch {result.best_epoch} of {result.epochs}, {result.seconds:.0f} s."
