@@ -80,15 +80,21 @@ def test_the_runners_codes_become_errors_with_its_words(models, tmp_path):
         devices.bench(models / "pair.tflite", runtime="tflite")
 
 
-@pytest.mark.tensorflow
-def test_a_file_that_crashes_the_runtime_is_a_model_error(shared_data, tmp_path):
-    # Given a cut file on which TensorFlow's interpreter dies of a segmentation fault
+def test_a_damaged_file_never_gets_to_a_runtime_that_would_die_of_it(shared_data, models, tmp_path):
+    # Given a cut file on which TensorFlow's interpreter dies, or takes all memory first
     whole = shared_data / "coral_pairs" / "mobilenet_v1_0.25_128_quant.tflite"
     cut = tmp_path / "cut.tflite"
     cut.write_bytes(whole.read_bytes()[:200_000])
-    with pytest.raises(ModelError) as crashed:
+    with pytest.raises(ModelError) as refused:
         devices.bench(cut, runtime="tensorflow")
-    assert str(cut) in crashed.value.what
+    assert str(cut) in refused.value.what
+
+
+def test_a_file_that_crashes_the_runtime_is_a_model_error(stub, models):
+    stub("os.kill(os.getpid(), 11)")
+    with pytest.raises(ModelError) as crashed:
+        devices.bench(models / "pair.tflite")
+    assert "pair.tflite" in crashed.value.what
     assert "SIGSEGV" in crashed.value.found
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import edgekit_runner
 from edgekit.errors import DataError, DeviceError, EdgekitError, ModelError, UsageError
 from edgekit.records import Listener, Progress, Timing, silent
+from edgekit.tflite import read
 
 _ERRORS = {kind.exit_code: kind for kind in (UsageError, ModelError, DataError, DeviceError)}
 
@@ -40,6 +41,9 @@ def bench(
         DeviceError: No runtime is here, or it does not work.
         UsageError: The runner refuses an option.
     """
+    if path.is_file():
+        # A damaged file can make a runtime take all memory before it dies: it never gets to see it.
+        read(path)
     listener(Progress(stage="measuring", detail=path.name))
     options = ["--threads", str(threads)]
     if runs is not None:
