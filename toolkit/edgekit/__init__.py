@@ -11,28 +11,36 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 __all__ = [
     "bench",
+    "cluster",
     "compress",
     "demo",
     "doctor",
     "evaluate",
     "import_model",
     "inspect",
+    "prune",
+    "qat",
     "quantize",
     "report",
+    "shrink",
     "train",
 ]
 
 if TYPE_CHECKING:
     from edgekit.api import (
         bench,
+        cluster,
         compress,
         demo,
         doctor,
         evaluate,
         import_model,
         inspect,
+        prune,
+        qat,
         quantize,
         report,
+        shrink,
         train,
     )
 

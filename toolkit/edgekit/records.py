@@ -135,16 +135,18 @@ class Ranges:
     """Ranges of the activations of one float graph, by flatbuffer tensor name.
 
     Attributes:
-        method: minmax, percentile, mse or entropy.
+        method: minmax, percentile, mse, entropy, or trained.
         low: Tensor name -> lower end.
         high: Tensor name -> upper end.
-        n: Number of calibration samples behind them.
+        n: Number of calibration samples behind them; 0 for trained ones.
+        weight_bits: Width that the weights were trained for.
     """
 
     method: str
     low: Mapping[str, float]
     high: Mapping[str, float]
     n: int
+    weight_bits: int = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,11 +181,20 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PassStep:
+    """A step that makes another Keras model: shrink, prune, cluster or qat, and its options."""
+
+    kind: str
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
     """A list of steps; the last one quantizes. `plan` is that last step, resolved."""
 
     name: str
     plan: Plan
+    passes: tuple[PassStep, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

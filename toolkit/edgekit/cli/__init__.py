@@ -60,6 +60,8 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "prune": passes.prune,
     "shrink": passes.shrink,
     "cluster": passes.cluster,
+    "qat": passes.qat,
+    "compress": passes.compress,
     "quantize": model.quantize,
     "inspect": reading.inspect,
     "eval": measure.eval_,

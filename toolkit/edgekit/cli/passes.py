@@ -1,35 +1,30 @@
-"""Commands that take a Keras model and give a smaller Keras model: prune, shrink, cluster."""
+"""Commands that take a Keras model and give a smaller Keras model: prune, shrink, cluster, qat."""
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from edgekit.cli import options
+from edgekit.cli.tuned import Exclude, Output, tuned
 
 if TYPE_CHECKING:
+    from edgekit.pipeline.transforming import PassName, Transformed
     from edgekit.tflite.payoff import Payoff
-    from edgekit.training.passes import Passed
-
-Output = Annotated[
-    Path, typer.Option("--output", "-o", metavar="F.keras", help="The file to write.")
-]
-Epochs = Annotated[int, typer.Option(min=0, help="Epochs of fine-tuning; 0 trains nothing.")]
-BatchSize = Annotated[int, typer.Option(min=1, help="Samples a step.")]
-LearningRate = Annotated[float, typer.Option(min=0, help="Where a cosine begins.")]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of every random choice.")]
-Exclude = Annotated[
-    list[str] | None, typer.Option(metavar="LAYER", help="A layer to leave alone; repeatable.")
-]
 
 
+@tuned
 def prune(
     source: options.Source,
     data: options.Data,
     output: Output,
-    sparsity: Annotated[float, typer.Option(min=0, max=1, help="Share of weights to drop.")] = 0.5,
+    sparsity: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Share of weights to drop; default 0.5.")
+    ] = None,
     pattern: Annotated[
         str, typer.Option(help='unstructured, N:M such as 2:4, or "block 1x4".')
     ] = "unstructured",
@@ -37,39 +32,24 @@ def prune(
         str, typer.Option(help="Compare weights over the whole model (global) or by layer.")
     ] = "global",
     exclude: Exclude = None,
-    epochs: Epochs = 3,
-    batch_size: BatchSize = 64,
-    learning_rate: LearningRate = 1e-3,
-    seed: Seed = 0,
-    column: options.Column = None,
-    task: options.Task = None,
-    preprocess: options.Preprocess = None,
-    custom: options.Custom = None,
-    force: options.Force = False,
-    quiet: options.Quiet = False,
+    *,
+    tuning: dict[str, Any],
 ) -> None:
     """Drop the smallest weights: a smaller download.
 
     \b
     edgekit prune model.keras --data data.npz --sparsity 0.8 -o pruned.keras
     """
-    _run(
-        "prune",
-        source,
-        output,
-        {
-            "sparsity": sparsity,
-            "pattern": pattern,
-            "scope": _one_of("scope", scope, ("global", "layer")),
-            "exclude": tuple(exclude or ()),
-        },
-        _tuning(data, column, task, preprocess, epochs, batch_size, learning_rate, seed),
-        custom=custom,
-        force=force,
-        quiet=quiet,
-    )
+    what = {
+        "sparsity": sparsity,
+        "pattern": pattern,
+        "scope": _one_of("scope", scope, ("global", "layer")),
+        "exclude": tuple(exclude or ()),
+    }
+    _run("prune", source, data, output, what, tuning)
 
 
+@tuned
 def shrink(
     source: options.Source,
     data: options.Data,
@@ -80,39 +60,24 @@ def shrink(
         str, typer.Option(help="How channels are ranked: l2, bn_scale or taylor.")
     ] = "l2",
     exclude: Exclude = None,
-    epochs: Epochs = 5,
-    batch_size: BatchSize = 64,
-    learning_rate: LearningRate = 1e-3,
-    seed: Seed = 0,
-    column: options.Column = None,
-    task: options.Task = None,
-    preprocess: options.Preprocess = None,
-    custom: options.Custom = None,
-    force: options.Force = False,
-    quiet: options.Quiet = False,
+    *,
+    tuning: dict[str, Any],
 ) -> None:
     """Remove whole channels: smaller and faster everywhere.
 
     \b
     edgekit shrink model.keras --data data.npz --share 0.5 -o small.keras
     """
-    _run(
-        "shrink",
-        source,
-        output,
-        {
-            "share": share,
-            "goal": _one_of("goal", goal, ("macs", "parameters")),
-            "importance": _one_of("importance", importance, ("l2", "bn_scale", "taylor")),
-            "exclude": tuple(exclude or ()),
-        },
-        _tuning(data, column, task, preprocess, epochs, batch_size, learning_rate, seed),
-        custom=custom,
-        force=force,
-        quiet=quiet,
-    )
+    what = {
+        "share": share,
+        "goal": _one_of("goal", goal, ("macs", "parameters")),
+        "importance": _one_of("importance", importance, ("l2", "bn_scale", "taylor")),
+        "exclude": tuple(exclude or ()),
+    }
+    _run("shrink", source, data, output, what, tuning)
 
 
+@tuned
 def cluster(
     source: options.Source,
     data: options.Data,
@@ -122,58 +87,98 @@ def cluster(
         str, typer.Option(help="Where the palette starts: linear or density.")
     ] = "linear",
     exclude: Exclude = None,
-    epochs: Epochs = 3,
-    batch_size: BatchSize = 64,
-    learning_rate: LearningRate = 1e-3,
-    seed: Seed = 0,
-    column: options.Column = None,
-    task: options.Task = None,
-    preprocess: options.Preprocess = None,
-    custom: options.Custom = None,
-    force: options.Force = False,
-    quiet: options.Quiet = False,
+    *,
+    tuning: dict[str, Any],
 ) -> None:
     """Give each kernel few distinct weights: a smaller download.
 
     \b
     edgekit cluster model.keras --data data.npz --clusters 16 -o clustered.keras
     """
-    _run(
-        "cluster",
-        source,
-        output,
-        {
-            "clusters": clusters,
-            "initial": _one_of("initial", initial, ("linear", "density")),
-            "exclude": tuple(exclude or ()),
-        },
-        _tuning(data, column, task, preprocess, epochs, batch_size, learning_rate, seed),
-        custom=custom,
-        force=force,
-        quiet=quiet,
-    )
-
-
-def _tuning(
-    data: str,
-    column: str | None,
-    task: str | None,
-    preprocess: Path | None,
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    seed: int,
-) -> dict[str, Any]:
-    return {
-        "data": data,
-        "column": column,
-        "task": options.task_of(task),
-        "preprocessing": options.preprocessing_of(preprocess),
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "seed": seed,
+    what = {
+        "clusters": clusters,
+        "initial": _one_of("initial", initial, ("linear", "density")),
+        "exclude": tuple(exclude or ()),
     }
+    _run("cluster", source, data, output, what, tuning)
+
+
+@tuned
+def qat(
+    source: options.Source,
+    data: options.Data,
+    output: Output,
+    bits: Annotated[int, typer.Option(help="Width of the weights: 8 or 4.")] = 8,
+    *,
+    tuning: dict[str, Any],
+) -> None:
+    """Train the model as its int8 file will compute: int8 that keeps the accuracy.
+
+    `edgekit quantize` then takes the trained ranges, which travel in the file.
+
+    \b
+    edgekit qat model.keras --data data.npz -o aware.keras
+    edgekit quantize aware.keras --data data.npz --mode int8
+    """
+    _run("qat", source, data, output, {"bits": bits}, tuning)
+
+
+def compress(
+    context: typer.Context,
+    source: options.Source,
+    data: options.Data,
+    recipe: Annotated[Path, typer.Option("--recipe", "-r", metavar="R.toml", help="The recipe.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="DIR", help="Default: quantized/<name>-<recipe>."),
+    ] = None,
+    column: options.Column = None,
+    task: options.Task = None,
+    preprocess: options.Preprocess = None,
+    custom: options.Custom = None,
+    calibration_samples: Annotated[
+        int, typer.Option(min=1, help="Training samples that set the activation ranges.")
+    ] = 200,
+    max_drop: Annotated[
+        float,
+        typer.Option(min=0, help="Accepted loss: points of accuracy or AUC, percent of RMSE."),
+    ] = 0.5,
+    threads: options.Threads = 1,
+    bench: Annotated[bool, typer.Option(help="Measure latencies.")] = True,
+    force: options.Force = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Take a model through a recipe: shrink, prune, cluster, qat, quantize.
+
+    Each stage keeps what those before it did, and is a row of the report.
+
+    \b
+    edgekit compress model.keras --recipe recipe.toml --data data.npz
+    """
+    from edgekit import api
+    from edgekit.cli.model import show
+    from edgekit.cli.progress import listening
+
+    with listening(quiet=quiet) as listener:
+        report = api.compress(
+            source,
+            recipe,
+            data=data,
+            output=output,
+            column=column,
+            task=options.task_of(task),
+            preprocessing=options.preprocessing_of(preprocess),
+            calibration_samples=calibration_samples,
+            custom=tuple(custom or ()),
+            max_drop=max_drop,
+            threads=threads,
+            latency=bench,
+            force=force,
+            command=shlex.join(["edgekit", *context.obj]),
+            listener=listener,
+        )
+    show(report, json=json)
 
 
 def _one_of(option: str, word: str, known: tuple[str, ...]) -> str:
@@ -185,31 +190,36 @@ def _one_of(option: str, word: str, known: tuple[str, ...]) -> str:
 
 
 def _run(
-    name: Literal["prune", "shrink", "cluster"],
+    name: PassName,
     source: str,
+    data: str,
     output: Path,
     what: dict[str, Any],
     tuning: dict[str, Any],
-    *,
-    custom: list[str] | None,
-    force: bool,
-    quiet: bool,
 ) -> None:
     from edgekit import api
     from edgekit.cli.progress import listening
 
-    with listening(quiet=quiet) as listener:
-        done = api.compress(
-            name,
-            source,
-            output=output,
-            custom=tuple(custom or ()),
-            force=force,
-            listener=listener,
-            foretell=_foretell if name == "prune" else None,
-            **what,
-            **tuning,
-        )
+    quiet = tuning.pop("quiet")
+    try:
+        with listening(quiet=quiet) as listener:
+            done = api.transform(
+                name,
+                source,
+                output=output,
+                data=data,
+                listener=listener,
+                foretell=_foretell if name == "prune" else None,
+                **what,
+                **tuning,
+            )
+    except KeyboardInterrupt:
+        from edgekit.training.saving import checkpoint_path
+
+        best = checkpoint_path(output)
+        if best.exists():
+            print(f"The best so far is {best}; go on with --resume", file=sys.stderr)
+        raise
     _show(done)
 
 
@@ -228,11 +238,17 @@ def _foretell(payoff: Payoff) -> None:
     print(f"  faster (XNNPACK): {'yes' if payoff.faster.mapped else f'no: {payoff.faster.reason}'}")
 
 
-def _show(done: Passed) -> None:
-    for label, words in done.facts.items():
+def _show(done: Transformed) -> None:
+    from edgekit.cli.wording import figures
+
+    passed = done.passed
+    for label, words in passed.facts.items():
         print(f"{label}: {words}")
-    for layer, reason in done.left.items():
+    for layer, reason in passed.left.items():
         print(f"left alone: {layer}: {reason}")
-    for key, value in done.after.items():
-        print(f"validation {key}: {done.before[key]:.4g} before, {value:.4g} after")
-    print(f"Wrote {done.path} ({done.path.stat().st_size / 1000:.1f} kB)")
+    for key, value in passed.after.items():
+        print(f"validation {key}: {passed.before[key]:.4g} before, {value:.4g} after")
+    print("float32 .tflite            before       after")
+    for label, before, after in figures(done.before, done.after):
+        print(f"  {label:<20} {before:>10}  {after:>10}")
+    print(f"Wrote {passed.path} ({passed.path.stat().st_size / 1000:.1f} kB)")

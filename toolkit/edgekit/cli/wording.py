@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json as json_
 import sys
+from collections.abc import Iterator
 
-from edgekit.records import Artifact, Report
+from edgekit.records import Artifact, Report, Row
 
 
 def wrote(artifact: Artifact, reference: Artifact | None = None) -> str:
@@ -14,6 +15,16 @@ def wrote(artifact: Artifact, reference: Artifact | None = None) -> str:
     if reference is not None and reference.size_bytes > artifact.size_bytes:
         size += f", {reference.size_bytes / artifact.size_bytes:.1f}x smaller"
     return f"Wrote {artifact.path} ({size})"
+
+
+def figures(*rows: Row) -> Iterator[tuple[str, ...]]:
+    """Lines of a comparison: label, then a figure of each row."""
+    inside = [row.inspection for row in rows if row.inspection]
+    yield "size", *(f"{row.artifact.size_bytes / 1000:.1f} kB" for row in rows)
+    yield "download (deflated)", *(f"{r.artifact.size_deflated_bytes / 1000:.1f} kB" for r in rows)
+    yield "parameters", *(f"{found.parameters:,}" for found in inside)
+    yield "multiply-accumulates", *(f"{found.macs / 1e6:.2f} M" for found in inside)
+    yield "latency p50", *(f"{row.timing.p50_ms:.3g} ms" for row in rows if row.timing)
 
 
 def emit(report: Report, *, json: bool) -> None:

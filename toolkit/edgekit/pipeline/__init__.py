@@ -3,13 +3,17 @@
 - `request`: what was asked for, and what of it is possible.
 - `sources`: a file becomes a verified float graph (TensorFlow only where it must).
 - `ladder`: one float graph becomes every variant asked for, each scored and timed.
+- `transforming`: Keras models become smaller Keras models, one pass at a time.
+- `compressing`: the stages of a recipe, each a row.
 - `measuring`: files that exist already are scored and timed.
 - `manifest`: what is written beside each file.
 """
 
+from edgekit.pipeline.compressing import compress
 from edgekit.pipeline.ladder import quantize
 from edgekit.pipeline.measuring import bench, evaluate
 from edgekit.pipeline.request import Request
 from edgekit.pipeline.sources import import_source
+from edgekit.pipeline.transforming import transform
 
-__all__ = ["Request", "bench", "evaluate", "import_source", "quantize"]
+__all__ = ["Request", "bench", "compress", "evaluate", "import_source", "quantize", "transform"]

@@ -81,10 +81,17 @@ def quantize(request: Request, *, finish: Finish, listener: Listener = silent) -
         )
         report = measure(request, imported, artifacts, listener=listener)
         report = replace(report, warnings=(*refused, *failed, *report.warnings))
-        _write_manifests(report, stage)
-        # The files move when the stage closes; the report speaks of where they will be.
-        final = replace(report, rows=tuple(_at(row, request.folder) for row in report.rows))
-        finish(final, stage)
+        return settle(report, request, stage, finish)
+
+
+def settle(report: Report, request: Request, stage: Path, finish: Finish) -> Report:
+    """Write manifests and whatever `finish` writes; returns the report of where files will be.
+
+    The files move there when the stage closes.
+    """
+    _write_manifests(report, stage)
+    final = replace(report, rows=tuple(_at(row, request.folder) for row in report.rows))
+    finish(final, stage)
     return final
 
 
@@ -129,18 +136,19 @@ def make(
     ]
     refused: list[str] = []
     wanted = [p for p in plans if p != FLOAT]
-    if any(map(calibrates, wanted)) and not engine.call("edgekit.lowering.engine:available"):
-        # TensorFlow's published converter takes no ranges from outside: it calibrates by itself.
-        assert imported.dataset is not None
-        assert imported.dataset.calibrate is not None
-        samples = imported.dataset.calibrate
+    samples = imported.dataset and imported.dataset.calibrate
+    # TensorFlow's published converter takes no ranges from outside: it calibrates by itself.
+    public = any(map(calibrates, wanted)) and not engine.call("edgekit.lowering.engine:available")
+    if samples and public:
         engine.represent(samples.read(np.arange(samples.n)))
     for position, plan in enumerate(wanted):
         listener(
             Progress(stage="quantizing", done=position, total=len(wanted), detail=plan.variant)
         )
         try:
-            made = make_variant(plan, graph, ranges=ranges, engine=engine)
+            made = make_variant(
+                plan, graph, ranges=_trained(imported, plan) or ranges, engine=engine
+            )
         except ConversionError as error:
             if not lenient:
                 raise
@@ -152,6 +160,14 @@ def make(
         artifacts.append(manifest.artifact(path, plan, described))
     listener(Progress(stage="quantizing", done=len(wanted), total=len(wanted)))
     return artifacts, refused
+
+
+def _trained(imported: Imported, plan: Plan) -> Callable[[str, float], Ranges] | None:
+    """The ranges that quantization-aware training found, where they are meant for the plan."""
+    trained = imported.trained
+    if trained is None or plan.mode != "int8":
+        return None
+    return lambda _method, _percentile: trained
 
 
 def measure(

@@ -9,7 +9,7 @@ from typing import Any
 
 from edgekit import data, targets
 from edgekit.errors import DataError, ModelError, OutputError
-from edgekit.pipeline.sources import Imported
+from edgekit.pipeline.sources import Imported, trained_notes
 from edgekit.records import Dataset, Listener, Plan, Progress, Task
 
 NEEDS_CALIBRATION = ("int8", "int16x8")
@@ -72,10 +72,11 @@ def possible_plans(request: Request, dataset: Dataset | None) -> tuple[tuple[Pla
     """The plans that the data allows, and why the others are left out."""
     if dataset is not None and dataset.calibrate is not None:
         return request.plans, []
-    without = tuple(plan for plan in request.plans if not calibrates(plan))
+    own = "int8" if trained_notes(request.source) else None  # brings its ranges along
+    without = tuple(p for p in request.plans if not calibrates(p) or p.mode == own)
     if len(without) == len(request.plans):
         return without, []
-    modes = ", ".join(plan.mode for plan in request.plans if calibrates(plan))
+    modes = ", ".join(plan.mode for plan in request.plans if plan not in without)
     what = f"Mode {modes} needs training samples to calibrate on."
     found = "No data was given." if dataset is None else "The data has a test split only."
     cure = "Give --data with a train split, or choose float16, dynamic or int4."

@@ -22,6 +22,7 @@ from edgekit.records import (
     Listener,
     Plan,
     Progress,
+    Ranges,
     Samples,
     Source,
     TensorSpec,
@@ -59,6 +60,7 @@ class Imported:
         graph: The float `.tflite`.
         verification: The comparison with the source; None where the source is that very file.
         notes: What was done without being asked for.
+        trained: Ranges of the graph's tensors that quantization-aware training found, for int8.
     """
 
     source: Source
@@ -66,6 +68,7 @@ class Imported:
     graph: Path
     verification: Verification | None
     notes: tuple[str, ...] = ()
+    trained: Ranges | None = None
 
 
 def is_graph(source: Path | Any) -> bool:
@@ -153,7 +156,32 @@ def lower(
         graph=destination,
         verification=verification,
         notes=(*(bound.notes if bound else ()), *lowered.notes),
+        trained=_trained_ranges(source, destination),
     )
+
+
+def trained_notes(source: Path | Any) -> Mapping[str, Any] | None:
+    """What `edgekit qat` wrote into a Keras file, or None."""
+    from edgekit.training.saving import read_notes
+
+    notes = read_notes(source).get("qat") if isinstance(source, Path) else None
+    return notes if isinstance(notes, Mapping) else None
+
+
+def _trained_ranges(source: Path | Any, graph: Path) -> Ranges | None:
+    from edgekit.training.qat import tensor_ranges
+
+    notes = trained_notes(source)
+    if notes is None:
+        return None
+    ranges = Ranges(
+        method="trained",
+        low=notes["low"],
+        high=notes["high"],
+        n=0,
+        weight_bits=int(notes["bits"]),
+    )
+    return tensor_ranges(graph.read_bytes(), ranges)
 
 
 def import_source(

@@ -13,6 +13,7 @@ from edgekit.targets.node import Node, Tensor
 from edgekit.tflite.graph import read
 from edgekit.tflite.load import check_loads
 from edgekit.tflite.naming import name_layers
+from edgekit.tflite.narrow import narrow_weights
 from edgekit.tflite.nodes import nodes
 from edgekit.tflite.ranges import with_ranges
 from edgekit.tflite.rewriter import SMALLEST
@@ -86,11 +87,12 @@ def make(
     if plan.mode in INTEGER_MODES:
         if engine is None:
             raise ConversionError(f"Mode {plan.mode} needs TensorFlow's quantizer.")
-        calibrated = with_ranges(
-            graph, ranges(plan.ranges, plan.percentile), symmetric=plan.mode == "int16x8"
-        )
+        found = ranges(plan.ranges, plan.percentile)
+        calibrated = with_ranges(graph, found, symmetric=plan.mode == "int16x8")
         denied = [name for name, mode in modes.items() if mode != plan.mode]
         data = with_names_of(engine.quantize(calibrated, plan, denied), model)
+        if found.weight_bits == 4:
+            data = narrow_weights(data)
     for mode, rewrite in _REWRITERS.items():
         if plan.mode == mode and not plan.rules:
             data = rewrite(data)

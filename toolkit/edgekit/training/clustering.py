@@ -16,6 +16,9 @@ from edgekit.errors import ModelError, UsageError
 from edgekit.numerics.palette import Initial, Palette, palette
 from edgekit.training.kernels import Kernel, kernels_of, left_alone
 
+MANY = 64
+"""A kernel with more distinct weights than this is not taken for a clustered one."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clustering:
@@ -105,6 +108,17 @@ def clustering_callback(
 def distinct_of(model: Any) -> dict[str, int]:
     """Kernel -> number of its distinct weights."""
     return {kernel.name: len(np.unique(kernel.read())) for kernel in kernels_of(model)}
+
+
+def palettes_of(model: Any) -> dict[str, int]:
+    """Layer -> number of its distinct weights, at least 4, where its kernel looks clustered."""
+    found = {}
+    for kernel in kernels_of(model):
+        values = kernel.read()
+        distinct = len(np.unique(values))
+        if 2 <= distinct <= MANY and values.size >= 8 * distinct:
+            found[kernel.owner.name] = max(4, distinct)
+    return found
 
 
 class _Tied:

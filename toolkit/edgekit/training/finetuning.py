@@ -2,132 +2,340 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 
-from edgekit.data import bind, split_of, training_split
-from edgekit.errors import ConversionError
-from edgekit.records import Batch, Dataset, Listener, Progress, Samples, Task, TensorSpec, silent
+from edgekit.data import open_data, training_split
+from edgekit.errors import ConversionError, DataError
+from edgekit.files import writing
+from edgekit.records import Array, Batch, Dataset, Listener, Samples, Source, Task, silent
+from edgekit.training.learning import bound_to, resident
+from edgekit.training.losses import compiled, distillation, usual_loss
+from edgekit.training.saving import CHECKPOINT_SECONDS, write_model
+from edgekit.training.telling import teller
+
+# Hinton et al. 2015, "Distilling the knowledge in a neural network", mix both losses; so does
+# keras.distillation, half and half.
+DISTILLED: Final = 0.5
 
 
-def bound_to(model: Any, dataset: Dataset, task: Task | None = None) -> Dataset:
-    """The training split of `dataset`, checked against the model; the test split stays out.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tuning:
+    """The data of a pass, and how the model is trained on it; picklable.
+
+    Attributes:
+        data: As `edgekit.data.open_data` takes it, or a Dataset, which cannot be pickled.
+        column: The column to predict, for a `.csv`.
+        preprocessing: How raw images become inputs.
+        task: What the targets mean; None where the data tells.
+        epochs: Walks through the training samples; 0 changes the weights and trains nothing.
+        batch_size: Samples a step.
+        learning_rate: Where a cosine begins.
+        patience: Epochs without a lower validation loss after which training stops.
+        seed: Of every random choice.
+        teacher: An `.npy` that `teach` wrote, for distillation.
+        checkpoint: Where the best so far is kept while training goes on, or None.
+        done: Epochs that an interrupted run had done.
+    """
+
+    data: str | Dataset
+    column: str | None = None
+    preprocessing: Mapping[str, Any] | None = None
+    task: Task | None = None
+    epochs: int = 3
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    patience: int = 5
+    seed: int = 0
+    teacher: Path | None = None
+    checkpoint: Path | None = None
+    done: int = 0
+
+
+class FineTuning:
+    """The samples of a pass, and the training on them.
+
+    A tenth of the training split is kept back to judge by; the test split is never read.
+
+    Args:
+        model: The model that will be changed, or one with the same inputs and outputs.
+        source: What it is; its file may hold a compiled loss.
+        tuning: Data and training.
+        listener: Hears of progress.
 
     Raises:
         DataError: There is no training split, or it does not fit the model.
     """
-    train = split_of(dataset, "train")
-    return bind(
-        replace(dataset, train=train, calibrate=None, test=None, task=task or dataset.task),
-        [_spec(tensor) for tensor in model.inputs],
-        [_spec(tensor) for tensor in model.outputs],
-    )
+
+    def __init__(
+        self, model: Any, source: Source, tuning: Tuning, listener: Listener = silent
+    ) -> None:
+        self.tuning = tuning
+        self._listener = listener
+        given = tuning.data
+        dataset = (
+            open_data(given, target=tuning.column, preprocessing=tuning.preprocessing)
+            if isinstance(given, str)
+            else given
+        )
+        self.dataset = bound_to(dataset, source.inputs, source.outputs, tuning.task)
+        training, validation = training_split(self.dataset)
+        self.training, self.validation = resident(training), resident(validation)
+        self._loss, self._metrics = compiled(model, source, self.dataset)
+        self._begun = False
+
+    @property
+    def steps(self) -> int:
+        """Batches in one walk through the training samples."""
+        return math.ceil(self.training.n / self.tuning.batch_size)
+
+    def sample(self, n: int) -> Batch:
+        """Some training samples, drawn by the seed."""
+        order = np.random.default_rng(self.tuning.seed).permutation(self.training.n)
+        return self.training.read(order[:n])
+
+    def judge(self, model: Any) -> dict[str, float]:
+        """Figures on the samples kept back: `loss`, and metrics where there are some."""
+        learner = self._learner(model, teacher=None)
+        learner.compile(loss=self._loss_of(model), metrics=self._metrics, jit_compile=False)
+        return _evaluate(learner, self.validation)
+
+    def train(
+        self, model: Any, callbacks: Sequence[Any] = (), *, notes: Mapping[str, Any] | None = None
+    ) -> dict[str, float]:
+        """Train a Keras model in place; leaves the weights of the best epoch in it.
+
+        Epochs count from when every callback that tells so (`finished`) has got where it goes,
+        such as to its sparsity. Where no epoch beats the model as it came, it stays as it came.
+
+        Args:
+            model: Any built Keras model; a loss it was compiled with is kept.
+            callbacks: Keras callbacks, such as `pruning.pruning_callback`.
+            notes: Written into checkpoints.
+
+        Returns:
+            What `judge` tells of the weights kept.
+
+        Raises:
+            ConversionError: Training diverged, or the loss does not take the data.
+        """
+        import keras
+
+        tuning = self.tuning
+        keras.utils.set_random_seed(tuning.seed)
+        steps = self.steps * max(1, tuning.epochs)
+        rate = keras.optimizers.schedules.CosineDecay(tuning.learning_rate, steps)
+        optimizer = keras.optimizers.Adam(rate)
+        teacher = None if tuning.teacher is None else np.load(tuning.teacher)
+        learner = self._learner(model, teacher=teacher)
+        learner.compile(optimizer, self._loss_of(model), metrics=self._metrics, jit_compile=False)
+        optimizer.iterations.assign(tuning.done * self.steps)
+        keeper = _keeper(self, model, list(callbacks), notes or {})
+        stage = f"{(notes or {}).get('pass', '')} fine-tuning".lstrip()
+        tell = teller(self._listener, stage, tuning.epochs)
+        try:
+            learner.fit(
+                _sequence(self.training, tuning.batch_size, tuning.seed, teacher, tuning.done),
+                initial_epoch=tuning.done,
+                epochs=max(tuning.epochs, tuning.done),
+                callbacks=[*callbacks, keeper, _told(tell, self.steps)],
+                verbose=0,
+            )
+        except (ValueError, TypeError) as error:
+            raise ConversionError(
+                f"{model.name} cannot be trained with its loss on these targets.",
+                found=str(error).strip().splitlines()[0][:200],
+                cure="Check --task, or save the model without a compiled loss.",
+            ) from error
+        return self.judge(model)
+
+    def _loss_of(self, model: Any) -> Any:
+        if self._loss is not None:
+            return self._loss
+        first = _first(model(inputs_of(self.validation.read(np.arange(8))), training=False))
+        return usual_loss(self.dataset.task, np.asarray(first, np.float32))
+
+    def _learner(self, model: Any, teacher: Array | None) -> Any:
+        """Another model of the same layers: the one that is saved stays as it was compiled."""
+        import keras
+
+        if getattr(model, "inputs", None):
+            inputs, outputs = model.inputs, model.outputs
+        else:  # a subclassed model is called as the one layer that it is
+            first = self.training.read(np.arange(1)).inputs
+            tensors = {
+                name: keras.Input(values.shape[1:], dtype=values.dtype, name=name)
+                for name, values in first.items()
+            }
+            inputs = list(tensors.values())
+            outputs = model(inputs[0] if len(inputs) == 1 else tensors)
+        extra = None if teacher is None else distillation(self.dataset.task, teacher)
+        return _learner_class()(inputs, _first(outputs), extra)
 
 
-def steps_of(samples: Samples, batch_size: int) -> int:
-    """Batches in one walk through the samples."""
-    return max(1, samples.n // batch_size)
+def teach(
+    model: Any, source: Source, *, tuning: Tuning, destination: Path, listener: Listener = silent
+) -> None:
+    """Write what a float model predicts for every training sample, for models to learn from.
 
-
-def finetune(
-    model: Any,
-    dataset: Dataset,
-    *,
-    epochs: int,
-    batch_size: int = 64,
-    learning_rate: float = 1e-3,
-    seed: int = 0,
-    callbacks: Sequence[Any] = (),
-    listener: Listener = silent,
-) -> dict[str, float]:
-    """Train a Keras model in place; the learning rate falls along a cosine.
-
-    A loss the model was compiled with is kept; otherwise it is the task's usual one.
-
-    Args:
-        model: Any built Keras model.
-        dataset: From `bound_to`; a tenth of its training split is kept back to judge by.
-        epochs: Walks through the training samples; with 0 only the judgement is made.
-        batch_size: Samples a step.
-        learning_rate: Where the cosine begins.
-        seed: Of the order of samples and of dropout.
-        callbacks: Keras callbacks, such as `pruning.pruning_callback`.
-        listener: Hears of every epoch.
-
-    Returns:
-        The figures on the samples kept back: `loss`, and the metric where there is one.
+    Predictions are made once, not in every epoch: fine-tuning changes no sample.
 
     Raises:
-        ConversionError: Training diverged.
+        DataError: The model computes no numbers for them.
     """
+    fine = FineTuning(model, source, tuning, listener)
+    made = [
+        np.asarray(_first(model(inputs_of(batch), training=False)), np.float32)
+        for batch in fine.training.batches(256)
+    ]
+    outputs = np.concatenate(made)
+    if not np.isfinite(outputs).all():
+        raise DataError("The model predicts NaN or infinity for some of the training samples.")
+    with writing(destination) as temporary, temporary.open("wb") as stream:
+        np.save(stream, outputs)
+
+
+def _first(outputs: Any) -> Any:
+    """The output that targets belong to."""
     import keras
 
-    keras.utils.set_random_seed(seed)
-    training, validation = training_split(dataset)
-    steps = steps_of(training, batch_size) * max(1, epochs)
-    optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(learning_rate, steps))
-    # Another model of the same layers: the one that is saved stays as it was compiled, if it was.
-    functional = bool(getattr(model, "inputs", None))
-    learner = keras.Model(model.inputs, model.outputs) if functional else model
-    metrics = ["accuracy"] if dataset.task == "classification" else []
-    learner.compile(optimizer, _loss(model, dataset), metrics=metrics, jit_compile=False)
-    begun = time.monotonic()
+    return keras.tree.flatten(outputs)[0]
 
-    def tell(epoch: int, logs: dict[str, float] | None) -> None:
-        figures = ", ".join(f"{key} {value:.4g}" for key, value in (logs or {}).items())
-        left = (time.monotonic() - begun) / (epoch + 1) * (epochs - epoch - 1)
-        detail = f"{figures}, {left:.0f} s left"
-        listener(Progress(stage="fine-tuning", done=epoch + 1, total=epochs, detail=detail))
 
-    if epochs:
-        listener(Progress(stage="fine-tuning", total=epochs))
-        history = learner.fit(
-            _sequence(training, batch_size, seed),
-            epochs=epochs,
-            callbacks=[*callbacks, keras.callbacks.LambdaCallback(on_epoch_end=tell)],
-            verbose=0,
-        )
-        if not math.isfinite(history.history["loss"][-1]):
-            raise ConversionError(
-                "Fine-tuning diverged: the loss is no number any more.",
-                cure=f"Lower the learning rate (it is {learning_rate:g}).",
-            )
-    judged = learner.evaluate(_sequence(validation, 256, None), verbose=0, return_dict=True)
+def _evaluate(learner: Any, samples: Samples) -> dict[str, float]:
+    judged = learner.evaluate(_sequence(samples, 256), verbose=0, return_dict=True)
     return {name: float(value) for name, value in judged.items()}
 
 
-def _loss(model: Any, dataset: Dataset) -> Any:
-    """The loss the model was compiled with, or the task's usual one."""
+@functools.cache
+def _learner_class() -> Any:
+    """A functional model that also learns from a teacher, where targets come with its outputs."""
     import keras
 
-    given = getattr(model, "loss", None)
-    # Labels are whole numbers here, whatever they were when the model was compiled.
-    one_hot = given == "categorical_crossentropy" or isinstance(
-        given, keras.losses.CategoricalCrossentropy
-    )
-    if given and not one_hot:
-        return given
-    if dataset.task != "classification":
-        return keras.losses.MeanSquaredError()
-    if model.outputs[0].shape[-1] == 1:
-        return keras.losses.BinaryCrossentropy()
-    logits = getattr(model.layers[-1], "activation", None) is keras.activations.linear
-    return keras.losses.SparseCategoricalCrossentropy(from_logits=logits)
+    class Learner(keras.Model):  # type: ignore[misc]  # Keras has no types
+        def __init__(self, inputs: Any, outputs: Any, extra: Callable[..., Any] | None) -> None:
+            super().__init__(inputs, outputs)
+            self._extra = extra
+
+        def compute_loss(
+            self,
+            x: Any = None,
+            y: Any = None,
+            y_pred: Any = None,
+            sample_weight: Any = None,
+            training: bool = True,
+        ) -> Any:
+            if not isinstance(y, tuple):
+                return super().compute_loss(x, y, y_pred, sample_weight, training)
+            assert self._extra is not None
+            targets, taught = y
+            own = super().compute_loss(x, targets, y_pred, sample_weight, training)
+            return (1 - DISTILLED) * own + DISTILLED * self._extra(taught, y_pred)
+
+        def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+            targets = y[0] if isinstance(y, tuple) else y
+            return super().compute_metrics(x, targets, y_pred, sample_weight)
+
+    return Learner
 
 
-def _sequence(samples: Samples, batch_size: int, seed: int | None) -> Any:
+def _keeper(
+    fine: FineTuning, model: Any, callbacks: Sequence[Any], notes: Mapping[str, Any]
+) -> Any:
+    """A callback that stops in time, and keeps the best weights in memory and on disk."""
+    import keras
+
+    tuning = fine.tuning
+
+    class Keeper(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
+        best_loss = math.inf
+        best_epoch = tuning.done
+        best: list[Array] | None = None
+        saved_at = time.monotonic()
+
+        def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002  Keras's signature
+            self._look(tuning.done)
+
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            if not math.isfinite((logs or {}).get("loss", 0.0)):
+                raise ConversionError(
+                    "Fine-tuning diverged: the loss is no number any more.",
+                    cure=f"Lower the learning rate (it is {tuning.learning_rate:g}).",
+                )
+            self._look(epoch + 1, logs)
+            if epoch + 1 - self.best_epoch >= tuning.patience and self.best is not None:
+                self.model.stop_training = True
+            due = time.monotonic() - self.saved_at > CHECKPOINT_SECONDS
+            if due and tuning.checkpoint is not None and epoch + 1 < tuning.epochs:
+                self._save(tuning.checkpoint, epoch + 1)
+
+        def on_train_end(self, logs: Any = None) -> None:  # noqa: ARG002
+            if self.best is not None:
+                model.set_weights(self.best)
+
+        def _look(self, epoch: int, logs: Any = None) -> None:
+            """Judge the weights as they are, if they may be what comes of it all."""
+            if not all(getattr(callback, "finished", True) for callback in callbacks):
+                return
+            found = _evaluate(self.model, fine.validation)
+            if logs is not None:
+                logs.update({f"val_{name}": value for name, value in found.items()})
+            if found["loss"] < self.best_loss:
+                self.best_loss, self.best_epoch = found["loss"], epoch
+                self.best = model.get_weights()
+
+        def _save(self, place: Path, epoch: int) -> None:
+            current = model.get_weights()
+            if self.best is not None:
+                model.set_weights(self.best)
+            write_model(model, place, {**notes, "epochs": epoch})
+            model.set_weights(current)
+            self.saved_at = time.monotonic()
+
+    return Keeper()
+
+
+def _told(tell: Callable[[int, float, str], None], steps: int) -> Any:
+    """A callback that tells of progress."""
+    import keras
+
+    class Told(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
+        epoch = 0
+
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
+            self.epoch = epoch
+
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            tell(self.epoch, (batch + 1) / steps, f"loss {(logs or {}).get('loss', 0.0):.3g}")
+
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            figures = {k: v for k, v in (logs or {}).items() if k.startswith("val_")} or logs or {}
+            tell(epoch + 1, 0.0, ", ".join(f"{key} {value:.4g}" for key, value in figures.items()))
+
+    return Told()
+
+
+def _sequence(
+    samples: Samples,
+    batch_size: int,
+    seed: int | None = None,
+    teacher: Array | None = None,
+    done: int = 0,
+) -> Any:
     """Keras's view of the samples; shuffled anew for every epoch where there is a seed."""
     import keras
 
     class Sequence(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no types
         def __init__(self) -> None:
             super().__init__()
-            self.epoch = 0
+            self.epoch = done
             self.on_epoch_end()
 
         def __len__(self) -> int:
@@ -136,7 +344,9 @@ def _sequence(samples: Samples, batch_size: int, seed: int | None) -> Any:
         def __getitem__(self, index: int) -> tuple[Any, Any]:
             rows = self.order[index * batch_size : (index + 1) * batch_size]
             batch = samples.read(rows)
-            return _inputs(batch), _targets(batch)
+            # A reconstruction learns its inputs.
+            targets = inputs_of(batch) if batch.targets is None else batch.targets
+            return inputs_of(batch), targets if teacher is None else (targets, teacher[rows])
 
         def on_epoch_end(self) -> None:
             self.order = np.arange(samples.n)
@@ -147,15 +357,7 @@ def _sequence(samples: Samples, batch_size: int, seed: int | None) -> Any:
     return Sequence()
 
 
-def _inputs(batch: Batch) -> Any:
+def inputs_of(batch: Batch) -> Any:
+    """A batch as Keras models take it."""
     values = tuple(batch.inputs.values())
     return values[0] if len(values) == 1 else dict(batch.inputs)
-
-
-def _targets(batch: Batch) -> Any:
-    # A reconstruction learns its inputs.
-    return next(iter(batch.inputs.values())) if batch.targets is None else batch.targets
-
-
-def _spec(tensor: Any) -> TensorSpec:
-    return TensorSpec(name=tensor.name, shape=(1, *tensor.shape[1:]), dtype=tensor.dtype)

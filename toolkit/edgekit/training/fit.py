@@ -18,20 +18,16 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.data import bind, open_data, split_of, training_split
+from edgekit.data import open_data, split_of, training_split
 from edgekit.data.store import adopted
 from edgekit.errors import ConversionError, UsageError
-from edgekit.records import Batch, Dataset, Listener, Progress, Samples, TensorSpec, silent
+from edgekit.records import Dataset, Listener, Progress, Samples, silent
 from edgekit.training import zoo
 from edgekit.training.config import TrainingConfig
+from edgekit.training.learning import bound_to, resident, specs_of
 from edgekit.training.objective import Objective, only_input, study
-from edgekit.training.saving import checkpoint_path, save, start_from
-
-MEMORY_BYTES = 512 << 20
-"""Samples that need less are read once; more are read anew in every epoch."""
-
-CHECKPOINT_SECONDS = 10.0
-"""How much training an interruption may cost at most, beyond the epoch it happens in."""
+from edgekit.training.saving import CHECKPOINT_SECONDS, checkpoint_path, save, start_from
+from edgekit.training.telling import teller
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,13 +154,13 @@ def _prepare(config: TrainingConfig, dataset: Dataset, initial: Path | None) -> 
     model = zoo.build(
         config.architecture, shape, objective.outputs, task=objective.task, **config.options
     )
-    bound = bind(
-        # without the test split: nothing here may look at it
-        replace(dataset, train=train_split, calibrate=None, test=None, task=objective.task),
-        [_spec(tensor) for tensor in model.inputs],
-        [_spec(tensor) for tensor in model.outputs],
+    bound = bound_to(
+        replace(dataset, train=train_split),
+        specs_of(model.inputs),
+        specs_of(model.outputs),
+        objective.task,
     )
-    training, validation = (_resident(part) for part in training_split(bound))
+    training, validation = (resident(part) for part in training_split(bound))
     if initial is not None:
         start_from(model, initial, objective)
     learner = keras.Model(model.inputs, model.outputs)
@@ -190,7 +186,7 @@ def _fit(
     best_loss, best_weights = math.inf, model.get_weights()
     best_epoch = saved_epoch = 0
     saved_at = time.monotonic()
-    tell = _teller(listener, config.epochs)
+    tell = teller(listener, "training", config.epochs)
     with ExitStack() as stack:
         if log_dir is not None:
             stack.enter_context(tf.summary.create_file_writer(str(log_dir)).as_default())
@@ -235,29 +231,6 @@ def _sample_shape(train: Samples, architecture: str) -> tuple[int, ...]:
     (values,) = inputs.values()
     missing = len(zoo.find(architecture).input) == values.ndim and architecture != "autoencoder"
     return (*values.shape[1:], 1) if missing else values.shape[1:]
-
-
-def _spec(tensor: Any) -> TensorSpec:
-    return TensorSpec(name=tensor.name, shape=(1, *tensor.shape[1:]), dtype=tensor.dtype)
-
-
-def _resident(samples: Samples) -> Samples:
-    """The same samples, in memory if they fit."""
-    first = only_input(samples.read(np.arange(1)))
-    if samples.n * first.nbytes > MEMORY_BYTES:
-        return samples
-    inputs = np.empty((samples.n, *first.shape[1:]), np.float32)
-    parts = []
-    for start, batch in zip(range(0, samples.n, 1024), samples.batches(1024), strict=True):
-        inputs[start : start + 1024] = only_input(batch)
-        parts += [batch.targets] if batch.targets is not None else []
-    targets = np.concatenate(parts) if parts else None
-    return replace(
-        samples,
-        read=lambda rows: Batch(
-            inputs={"x": inputs[rows]}, targets=None if targets is None else targets[rows]
-        ),
-    )
 
 
 def _steps(training: Samples, config: TrainingConfig) -> int:
@@ -316,31 +289,3 @@ def _validate(session: _Session) -> dict[str, float]:
     return session.objective.figures(
         {name: total / session.validation.n for name, total in sums.items()}
     )
-
-
-def _teller(listener: Listener, epochs: int) -> Callable[[int, float, str], None]:
-    """`tell(epochs done, share of the next, figures)`: at most twice a second within an epoch."""
-    told, last = 0.0, ""
-    origin: tuple[float, float] | None = None
-
-    def tell(done: int, share: float, figures: str) -> None:
-        nonlocal told, last, origin
-        now = time.monotonic()
-        # the clock starts after the first batch, which is mostly spent tracing the graph
-        since, first = origin = origin or (now, done + share)
-        if share == 0.0:
-            last = figures
-        elif now - told < 0.5:
-            return
-        told = now
-        detail = last or figures
-        if done + share > first:
-            left = (now - since) / (done + share - first) * (epochs - done - share)
-            detail += f", {_duration(left)} left"
-        listener(Progress(stage="training", done=done, total=epochs, detail=detail))
-
-    return tell
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

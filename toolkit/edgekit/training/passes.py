@@ -1,7 +1,8 @@
-"""Compression passes over a loaded model: prune, shrink, cluster, each with its fine-tuning.
+"""Compression passes over a loaded model: prune, shrink, cluster, qat, each with its fine-tuning.
 
 A pass takes a Keras model and gives back a plain Keras model, written to a file; what it did is
-returned in figures. They run in the process that has TensorFlow.
+returned in figures. They run in the process that has TensorFlow. What an earlier pass has made of
+the model, the later ones keep: zeros stay zero, kernels of few distinct weights stay that.
 """
 
 from __future__ import annotations
@@ -10,42 +11,17 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-import numpy as np
+from edgekit.records import Listener, Source, silent
+from edgekit.training.finetuning import FineTuning, Tuning, inputs_of
+from edgekit.training.saving import write_model
 
-from edgekit.data import open_data
-from edgekit.files import writing
-from edgekit.records import Dataset, Listener, Task, silent
-from edgekit.training.finetuning import bound_to, finetune, steps_of
+# Enough for the means of gradients to settle, and for ranges; few enough to take a second.
+STUDIED_SAMPLES: Final = 512
 
-# Enough for the means of gradients to settle, few enough to take a second.
-TAYLOR_SAMPLES = 512
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tuning:
-    """The data of a pass, and how the model is trained on it; picklable.
-
-    Attributes:
-        data: As `edgekit.data.open_data` takes it.
-        column: The column to predict, for a `.csv`.
-        preprocessing: How raw images become inputs.
-        task: What the targets mean; None where the data tells.
-        epochs: Walks through the training samples; 0 changes the weights and trains nothing.
-        batch_size: Samples a step.
-        learning_rate: Where a cosine begins.
-        seed: Of every random choice.
-    """
-
-    data: str
-    column: str | None = None
-    preprocessing: Mapping[str, Any] | None = None
-    task: Task | None = None
-    epochs: int = 3
-    batch_size: int = 64
-    learning_rate: float = 1e-3
-    seed: int = 0
+# A kernel with fewer zeros than this was not pruned: they came about.
+PRUNED_SHARE: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +47,7 @@ class Passed:
 
 def prune(
     model: Any,
+    source: Source,
     *,
     tuning: Tuning,
     destination: Path,
@@ -88,10 +65,10 @@ def prune(
     from edgekit.training import pruning
 
     started = time.monotonic()
-    dataset = _open(model, tuning)
-    before = _judge(model, dataset, tuning)
+    fine = FineTuning(model, source, tuning, listener)
+    before = fine.judge(model)
     if tuning.epochs:
-        steps = tuning.epochs * steps_of(_train(dataset), tuning.batch_size)
+        steps = tuning.epochs * fine.steps
         gradual = parse_pattern(pattern) == parse_pattern("unstructured") and steps >= 4
         schedule = (
             PolynomialDecay(initial=0.0, final=sparsity, begin=0, end=steps // 2)
@@ -99,14 +76,19 @@ def prune(
             else Constant(sparsity)
         )
         callback = pruning.pruning_callback(
-            schedule, scope=scope, pattern=pattern, exclude=exclude, every=max(1, steps // 40)
+            schedule,
+            scope=scope,
+            pattern=pattern,
+            exclude=exclude,
+            every=max(1, steps // 40),
+            initial_step=tuning.done * fine.steps,
         )
-        after = _tune(model, dataset, tuning, [callback], listener)
+        after = fine.train(model, [callback], notes={"pass": "prune"})
         done = callback.pruning()
     else:
         done = pruning.prune(model, sparsity, scope=scope, pattern=pattern, exclude=exclude)
-        after = _judge(model, dataset, tuning)
-    _write(model, destination)
+        after = fine.judge(model)
+    write_model(model, destination)
     return Passed(
         path=destination,
         facts={"zeros": f"{done.share:.1%} of the pruned kernels' weights", "pattern": pattern},
@@ -119,6 +101,7 @@ def prune(
 
 def shrink(
     model: Any,
+    source: Source,
     *,
     tuning: Tuning,
     destination: Path,
@@ -132,20 +115,26 @@ def shrink(
     from edgekit.training import shrinking
 
     started = time.monotonic()
-    dataset = _open(model, tuning)
-    before = _judge(model, dataset, tuning)
+    fine = FineTuning(model, source, tuning, listener)
+    before = fine.judge(model)
+    if tuning.done:  # cut already
+        after = fine.train(model, _keeping(model), notes={"pass": "shrink"})
+        write_model(model, destination)
+        return Passed(path=destination, facts={}, before=before, after=after)
     samples = None
     if importance == "taylor":
-        train = _train(dataset)
-        rows = np.random.default_rng(tuning.seed).permutation(train.n)[:TAYLOR_SAMPLES]
-        batch = train.read(rows)
+        batch = fine.sample(STUDIED_SAMPLES)
         values = next(iter(batch.inputs.values()))
         samples = (values, values if batch.targets is None else batch.targets)
     done = shrinking.shrink(
         model, share=share, goal=goal, importance=importance, data=samples, exclude=exclude
     )
-    after = _tune(done.model, dataset, tuning, [], listener)
-    _write(done.model, destination)
+    smaller = done.model
+    if tuning.epochs:
+        after = fine.train(smaller, _keeping(smaller), notes={"pass": "shrink"})
+    else:
+        after = fine.judge(smaller)
+    write_model(smaller, destination)
     return Passed(
         path=destination,
         facts={
@@ -161,6 +150,7 @@ def shrink(
 
 def cluster(
     model: Any,
+    source: Source,
     *,
     tuning: Tuning,
     destination: Path,
@@ -173,16 +163,16 @@ def cluster(
     from edgekit.training import clustering
 
     started = time.monotonic()
-    dataset = _open(model, tuning)
-    before = _judge(model, dataset, tuning)
+    fine = FineTuning(model, source, tuning, listener)
+    before = fine.judge(model)
     if tuning.epochs:
         callback = clustering.clustering_callback(clusters, initial=initial, exclude=exclude)
-        after = _tune(model, dataset, tuning, [callback], listener)
+        after = fine.train(model, [*_keeping(model), callback], notes={"pass": "cluster"})
         done = callback.clustering()
     else:
         done = clustering.cluster(model, clusters, initial=initial, exclude=exclude)
-        after = _judge(model, dataset, tuning)
-    _write(model, destination)
+        after = fine.judge(model)
+    write_model(model, destination)
     clustered = {name: n for name, n in done.distinct.items() if name not in done.left_alone}
     return Passed(
         path=destination,
@@ -194,36 +184,55 @@ def cluster(
     )
 
 
-def _open(model: Any, tuning: Tuning) -> Dataset:
-    dataset = open_data(tuning.data, target=tuning.column, preprocessing=tuning.preprocessing)
-    return bound_to(model, dataset, tuning.task)
+def qat(
+    model: Any,
+    source: Source,
+    *,
+    tuning: Tuning,
+    destination: Path,
+    bits: int = 8,
+    listener: Listener = silent,
+) -> Passed:
+    """Train a model as its int8 file will compute; see `training.qat`.
 
+    The trained ranges and the width of the weights travel in the file (`saving.read_notes`), where
+    `edgekit quantize` finds them.
+    """
+    from edgekit.training import qat as aware
+    from edgekit.training.clustering import palettes_of
 
-def _train(dataset: Dataset) -> Any:
-    from edgekit.data import training_split
-
-    return training_split(dataset)[0]
-
-
-def _tune(
-    model: Any, dataset: Dataset, tuning: Tuning, callbacks: Sequence[Any], listener: Listener
-) -> dict[str, float]:
-    return finetune(
-        model,
-        dataset,
-        epochs=tuning.epochs,
-        batch_size=tuning.batch_size,
-        learning_rate=tuning.learning_rate,
-        seed=tuning.seed,
-        callbacks=callbacks,
-        listener=listener,
+    started = time.monotonic()
+    fine = FineTuning(model, source, tuning, listener)
+    before = fine.judge(model)
+    if tuning.done:
+        prepared = model  # a checkpoint has its fake quantization already
+    else:
+        prepared = aware.prepare(
+            model,
+            weight_bits=bits,
+            data=inputs_of(fine.sample(STUDIED_SAMPLES)),
+            palettes=palettes_of(model),
+        )
+    if tuning.epochs:
+        after = fine.train(prepared, _keeping(prepared), notes={"pass": "qat"})
+    else:
+        after = fine.judge(prepared)
+    plain, ranges = aware.finish(prepared)
+    notes = {"bits": bits, "low": dict(ranges.low), "high": dict(ranges.high)}
+    write_model(plain, destination, {"qat": notes})
+    return Passed(
+        path=destination,
+        facts={"trained for": f"int8 activations, int{bits} weights"},
+        before=before,
+        after=after,
+        seconds=time.monotonic() - started,
     )
 
 
-def _judge(model: Any, dataset: Dataset, tuning: Tuning) -> dict[str, float]:
-    return finetune(model, dataset, epochs=0, batch_size=tuning.batch_size, seed=tuning.seed)
+def _keeping(model: Any) -> list[Any]:
+    """Callbacks that keep the zeros of an earlier pass where they are."""
+    from edgekit.numerics.sparsity import Constant
+    from edgekit.training import pruning
 
-
-def _write(model: Any, destination: Path) -> None:
-    with writing(destination) as temporary:
-        model.save(temporary)
+    share = max(pruning.sparsity_of(model).values(), default=0.0)
+    return [pruning.pruning_callback(Constant(0.0))] if share >= PRUNED_SHARE else []

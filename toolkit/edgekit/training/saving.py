@@ -5,12 +5,19 @@ from __future__ import annotations
 import json
 import re
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from edgekit.errors import ModelError
 from edgekit.files import writing
 from edgekit.training.objective import Objective
+
+CHECKPOINT_SECONDS = 10.0
+"""How much training an interruption may cost at most, beyond the epoch it happens in."""
+
+# Keras reads the members it knows and leaves others alone.
+_NOTES: Final = "edgekit.json"
 
 
 def checkpoint_path(destination: Path) -> Path:
@@ -24,9 +31,34 @@ def save(model: Any, path: Path, objective: Objective) -> None:
     Raises:
         OutputError: The place cannot be written.
     """
-    with objective.in_unit(model), writing(path) as temporary:
+    with objective.in_unit(model):
+        write_model(model, path)
+
+
+def write_model(model: Any, path: Path, notes: Mapping[str, Any] | None = None) -> None:
+    """Write a Keras model: whole, or not at all; the same weights give the same bytes.
+
+    Args:
+        model: The model.
+        path: The `.keras` file.
+        notes: What the next pass must know (JSON); it travels inside the file, see `read_notes`.
+
+    Raises:
+        OutputError: The place cannot be written.
+    """
+    with writing(path) as temporary:
         model.save(temporary)
-        _repack(temporary)
+        _repack(temporary, notes or {})
+
+
+def read_notes(path: Path) -> dict[str, Any]:
+    """Read what `write_model` was told; empty for a model from elsewhere. Imports no Keras."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            found = json.loads(archive.read(_NOTES))
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def start_from(model: Any, initial: Path, objective: Objective) -> None:
@@ -58,7 +90,7 @@ def start_from(model: Any, initial: Path, objective: Objective) -> None:
     objective.standardize(model)
 
 
-def _repack(path: Path) -> None:
+def _repack(path: Path, notes: Mapping[str, Any]) -> None:
     """Compress a `.keras` file and take chance out of it: the same weights, the same bytes.
 
     The format is a zip archive of `config.json`, `metadata.json` and the weights. Keras stores them
@@ -69,6 +101,8 @@ def _repack(path: Path) -> None:
     metadata = json.loads(members["metadata.json"])
     metadata.pop("date_saved", None)
     members["metadata.json"] = json.dumps(metadata).encode()
+    if notes:
+        members[_NOTES] = json.dumps(notes).encode()
     shared: dict[bytes, bytes] = {}
     members["config.json"] = re.sub(
         rb'(?<="shared_object_id": )\d+',

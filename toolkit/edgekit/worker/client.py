@@ -131,8 +131,8 @@ class Worker:
         """Call a function of another room in the child.
 
         Args:
-            function_path: `module:function`. It is given `listener` if it takes one, and the
-                loaded Keras model as `model` if it requires one that `arguments` lacks.
+            function_path: `module:function`. It is given `listener` if it takes one; the loaded
+                Keras model as `model`, and what that is as `source`, if it requires them.
             arguments: Picklable keyword arguments.
 
         Raises:

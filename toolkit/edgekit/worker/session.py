@@ -35,7 +35,9 @@ class Session:
     def load(self, source: Path | Any, *, example: Mapping[str, tuple[int, ...]] | None) -> Source:
         """Read a file, or adopt a live model, in place of the model there was."""
         from edgekit import sources
+        from edgekit.training import qat
 
+        qat.register()
         self._loaded = None
         self._loaded = (
             sources.load(source, custom=self._custom, example=example)
@@ -81,16 +83,17 @@ class Session:
         self._representative = batch
 
     def call(self, function_path: str, arguments: Mapping[str, Any]) -> Any:
-        """Call `module:function` here, with `listener`, and with `model` if it requires one."""
-        module, _, name = function_path.partition(":")
-        function = getattr(importlib.import_module(module), name)
+        """Call `module:function` here, with `listener`, `model` and `source` where it asks."""
+        module, _, verb = function_path.partition(":")
+        function = getattr(importlib.import_module(module), verb)
         given = dict(arguments)
         parameters = inspect.signature(function).parameters
         if "listener" in parameters:
             given.setdefault("listener", self._listener)
-        asked = parameters.get("model")
-        if asked is not None and asked.default is asked.empty and "model" not in given:
-            given["model"] = self._model().model
+        for name in ("model", "source"):
+            asked = parameters.get(name)
+            if asked is not None and asked.default is asked.empty and name not in given:
+                given[name] = getattr(self._model(), name)
         return function(**given)
 
     def _model(self) -> Loaded:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -9,22 +10,24 @@ from edgekit.training.qat.graph import Graph, Step
 from edgekit.training.qat.kinds import fixed_range, is_transparent, kind_of
 
 
-def insert(graph: Graph, bits: int) -> Graph:
+def insert(graph: Graph, bits: int, palettes: Mapping[str, int]) -> Graph:
     """Put fake quantization into a graph, from its inputs to its outputs.
 
     Args:
         graph: Folded, activations that are operators of their own split off.
         bits: Width of the weights.
+        palettes: Layer -> number of distinct weights it may have.
     """
-    return _Insertion(graph, bits).run()
+    return _Insertion(graph, bits, palettes).run()
 
 
 class _Insertion:
     """The graph in the making; see `insert`."""
 
-    def __init__(self, graph: Graph, bits: int) -> None:
+    def __init__(self, graph: Graph, bits: int, palettes: Mapping[str, int]) -> None:
         self._graph = graph
         self._bits = bits
+        self._palettes = palettes
         self._steps: list[Step] = []
         self._shapes = dict(graph.shapes)
         # Value -> its number once rounded, and the layer that did it.
@@ -117,7 +120,9 @@ class _Insertion:
 
         # Depthwise kernels are small and react badly to few bits.
         bits = 8 if type(step.layer).__name__ == "DepthwiseConv2D" else self._bits
-        wrapped = QuantizedWeights(step.layer, bits, name=f"{step.layer.name}_quantized")
+        name = step.layer.name
+        clusters = self._palettes.get(name, 0) if bits == 8 else 0
+        wrapped = QuantizedWeights(step.layer, bits, clusters, name=f"{name}_quantized")
         wrapped.build(self._graph.shapes[step.inputs[0]])
         return wrapped
 

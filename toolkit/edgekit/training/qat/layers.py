@@ -14,6 +14,7 @@ import numpy as np
 
 from edgekit.numerics import octav_scales, symmetric_scales
 from edgekit.numerics.affine import quantize
+from edgekit.numerics.palette import palette
 from edgekit.records import Array
 
 # Ranges follow what batches hold with this inertia, about the last hundred steps.
@@ -120,15 +121,20 @@ def register() -> dict[str, Any]:
         trained along (Esser et al. 2020, "Learned step size quantization", equations 1-3), because
         the largest weight then costs all others too much resolution.
 
+        A clustered kernel (8 bits) takes few of the codes: those of a palette, which has 127 and
+        -127 in it, so that each channel's largest weight keeps its scale.
+
         Args:
             layer: The layer, with a `kernel`.
             bits: Width of a code.
+            clusters: Number of codes the kernel may take at most; 0 for all.
             kwargs: Of every Keras layer.
         """
 
-        def __init__(self, layer: Any, bits: int = 8, **kwargs: Any) -> None:
+        def __init__(self, layer: Any, bits: int = 8, clusters: int = 0, **kwargs: Any) -> None:
             super().__init__(layer, **kwargs)
             self.bits = bits
+            self.clusters = clusters
             self._largest = float(2 ** (bits - 1) - 1)
             # Axes of the kernel over which a channel extends.
             depthwise = isinstance(self.layer, keras.layers.DepthwiseConv2D)
@@ -140,7 +146,11 @@ def register() -> dict[str, Any]:
             if self.bits < 8:
                 shape = [1] * len(self._axes) + list(self.layer.kernel.shape[len(self._axes) :])
                 self.step = self.add_weight(shape=shape, initializer="ones", name="step")
-                self.reset()
+            elif self.clusters:
+                self.palette = self.add_weight(
+                    shape=(self.clusters,), initializer="zeros", trainable=False, name="palette"
+                )
+            self.reset()
 
         def call(self, inputs: Any) -> Any:
             """Call the layer with its kernel rounded."""
@@ -156,10 +166,14 @@ def register() -> dict[str, Any]:
             return self.layer.compute_output_shape(input_shape)
 
         def reset(self) -> None:
-            """Choose the trained scales anew, for the weights there are."""
+            """Choose the trained scales or the palette anew, for the weights there are."""
+            weights = self._by_channel()
             if self.bits < 8:
-                scales = octav_scales(self._by_channel(), 0, self.bits)
+                scales = octav_scales(weights, 0, self.bits)
                 self.step.assign(scales.reshape(self.step.shape))
+            elif self.clusters:
+                scales = symmetric_scales(weights, 0, self.bits)
+                self.palette.assign(code_palette(weights / scales[:, None], self.clusters))
 
         def grid(self) -> tuple[Array, Array]:
             """The codes, of the kernel's shape, and the scales `[1, ..., channels]`."""
@@ -170,13 +184,18 @@ def register() -> dict[str, Any]:
                 scales = np.maximum(scales, _SMALLEST_SCALE)
             else:
                 scales = symmetric_scales(weights, 0, self.bits)
-            codes = quantize(weights, scales, 0, self.bits).T.reshape(kernel_shape)
+            codes = quantize(weights, scales, 0, self.bits)
+            if self.bits == 8 and self.clusters:
+                palette = ops.convert_to_numpy(self.palette)
+                nearest = np.searchsorted(_midpoints(palette), weights / scales[:, None])
+                codes = palette[nearest].astype(codes.dtype)
+            codes = codes.T.reshape(kernel_shape)
             inner = kernel_shape[len(self._axes) :]
             return codes, scales.reshape((1,) * len(self._axes) + inner)
 
         def get_config(self) -> dict[str, Any]:
             """What `from_config` takes."""
-            return {**super().get_config(), "bits": self.bits}
+            return {**super().get_config(), "bits": self.bits, "clusters": self.clusters}
 
         @property
         def _axes(self) -> tuple[int, ...]:
@@ -202,6 +221,33 @@ def register() -> dict[str, Any]:
                 return (scaled + ops.stop_gradient(ops.round(scaled) - scaled)) * step
             limit = ops.max(ops.abs(kernel), axis=self._axes, keepdims=True)
             scale = ops.maximum(limit / self._largest, _SMALLEST_SCALE)
-            return kernel + ops.stop_gradient(ops.round(kernel / scale) * scale - kernel)
+            codes = self._pick(kernel / scale) if self.clusters else ops.round(kernel / scale)
+            return kernel + ops.stop_gradient(codes * scale - kernel)
+
+        def _pick(self, codes: Any) -> Any:
+            """The nearest codes of the palette."""
+            palette = ops.convert_to_tensor(self.palette)
+            nearest = ops.searchsorted(_midpoints(palette), ops.reshape(codes, (-1,)))
+            return ops.reshape(ops.take(palette, nearest), ops.shape(codes))
 
     return {"FakeQuantize": FakeQuantize, "QuantizedWeights": QuantizedWeights}
+
+
+def code_palette(codes: Array, clusters: int) -> Array:
+    """Choose the codes that a kernel may take.
+
+    Args:
+        codes: The kernel in steps of each channel's scale, within [-127, 127], `[channels, n]`.
+        clusters: Number of codes, from 4.
+
+    Returns:
+        `[clusters]` whole numbers, ascending, the last repeated where fewer will do; -127 and 127
+        are among them, and 0 where there are zeros.
+    """
+    inner = palette(codes, max(2, clusters - 2)).centroids
+    chosen = np.unique(np.rint(np.clip(np.concatenate([inner, [-127, 127]]), -127, 127)))
+    return np.concatenate([chosen, np.full(clusters - len(chosen), chosen[-1])]).astype(np.float32)
+
+
+def _midpoints(ascending: Any) -> Any:
+    return (ascending[1:] + ascending[:-1]) / 2

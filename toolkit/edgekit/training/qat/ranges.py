@@ -61,6 +61,7 @@ def tensor_ranges(graph: bytes, trained: Ranges) -> Ranges:
         low={tensors[i].name: low for i, (low, _) in ends.items()},
         high={tensors[i].name: high for i, (_, high) in ends.items()},
         n=trained.n,
+        weight_bits=trained.weight_bits,
     )
 
 

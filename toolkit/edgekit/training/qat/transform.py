@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -25,7 +26,13 @@ from edgekit.training.qat.kinds import (
 _BATCH = 32
 
 
-def prepare(model: Any, *, weight_bits: int = 8, data: Any = None) -> Any:
+def prepare(
+    model: Any,
+    *,
+    weight_bits: int = 8,
+    data: Any = None,
+    palettes: Mapping[str, int] | None = None,
+) -> Any:
     """Make the model that trains as its int8 file computes.
 
     Batch normalization is folded. Kernels are rounded by channel. Activations are rounded where
@@ -38,6 +45,8 @@ def prepare(model: Any, *, weight_bits: int = 8, data: Any = None) -> Any:
         weight_bits: 8, or 4 for convolutions and dense layers (depthwise ones keep 8).
         data: Samples that set the first ranges, in the model's own input structure. Without, the
             first training batch does.
+        palettes: Layer -> number of distinct codes its weights may take, from 4; for 8 bits
+            (`clustering.palettes_of` finds them in a clustered model).
 
     Returns:
         A functional model, not compiled.
@@ -50,7 +59,7 @@ def prepare(model: Any, *, weight_bits: int = 8, data: Any = None) -> Any:
         raise UsageError(f"weight_bits must be 8 or 4, not {weight_bits}.")
     graph = fold(record(model))
     _check(graph)
-    prepared = build(insert(_split(graph), weight_bits))
+    prepared = build(insert(_split(graph), weight_bits, palettes or {}))
     _start(prepared, data)
     return prepared
 

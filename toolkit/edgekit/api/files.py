@@ -1,19 +1,10 @@
-"""The verbs of the command line, from Python. Each returns records (`edgekit.records`).
-
-```python
-import edgekit
-
-report = edgekit.quantize("model.keras", data="data.npz", max_drop=0.5)
-best = next(row for row in report.rows if row.recommended)
-print(best.artifact.path, best.score.value, best.timing.p50_ms)
-```
-"""
+"""Verbs that make, measure and read `.tflite` files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from edgekit.records import (
     MODES,
@@ -31,122 +22,6 @@ from edgekit.records import (
 if TYPE_CHECKING:
     from edgekit.pipeline.sources import Imported
     from edgekit.reports import Format
-    from edgekit.tflite.payoff import Payoff
-    from edgekit.training import TrainingResult
-    from edgekit.training.passes import Passed
-
-
-def train(
-    architecture: str | Path,
-    *,
-    output: str | Path,
-    data: str | None = None,
-    column: str | None = None,
-    task: Task | None = None,
-    preprocessing: Mapping[str, Any] | None = None,
-    log_dir: str | Path | None = None,
-    initial: str | Path | None = None,
-    force: bool = False,
-    listener: Listener = silent,
-    **training: Any,
-) -> TrainingResult:
-    """Train an architecture of the zoo, or a whole configuration, in a process of its own.
-
-    Args:
-        architecture: A name of the zoo (`training.NAMES`), or a `model.toml`.
-        output: The `.keras` file to write.
-        data: As `--data` of the command line; a `model.toml` names its own.
-        column: The column to predict, for a `.csv`.
-        task: What the targets mean, default what they look like.
-        preprocessing: How raw images become inputs.
-        log_dir: Folder for a TensorBoard log.
-        initial: A checkpoint to go on from.
-        force: Replace an existing file.
-        listener: Hears of every epoch.
-        **training: Fields of `training.TrainingConfig`: epochs, batch_size, learning_rate, ...
-
-    Raises:
-        EdgekitError: See `edgekit.errors`. Where training was interrupted, the best weights so
-            far lie beside `output` (`<stem>.checkpoint.keras`).
-    """
-    from dataclasses import replace
-
-    from edgekit.errors import UsageError
-    from edgekit.files import refuse_existing
-    from edgekit.training import TrainingConfig, load_config
-    from edgekit.worker import Worker
-
-    place = Path(output)
-    asked = {"data": data, "column": column, "task": task, "preprocessing": preprocessing}
-    changes = {key: value for key, value in {**asked, **training}.items() if value is not None}
-    if str(architecture).endswith(".toml"):
-        config = replace(load_config(Path(architecture)), **changes)
-    elif data is None:
-        raise UsageError(f"Training {architecture} needs data.", cure="Give --data.")
-    else:
-        config = TrainingConfig(name=place.stem, architecture=str(architecture), **changes)
-    refuse_existing(place, force=force)
-    with Worker(listener=listener) as worker:
-        result: TrainingResult = worker.call(
-            "edgekit.training.fit:train",
-            config=config,
-            destination=place,
-            log_dir=Path(log_dir) if log_dir else None,
-            initial=Path(initial) if initial else None,
-        )
-    return result
-
-
-def compress(
-    name: Literal["prune", "shrink", "cluster"],
-    source: str | Path,
-    *,
-    output: str | Path,
-    custom: Sequence[str] = (),
-    force: bool = False,
-    listener: Listener = silent,
-    foretell: Callable[[Payoff], None] | None = None,
-    data: str,
-    **options: Any,
-) -> Passed:
-    """Take a Keras model through one compression pass, with its fine-tuning.
-
-    Args:
-        name: The pass: a function of `edgekit.training.passes`.
-        source: A `.keras` or `.h5` file.
-        output: The `.keras` file to write.
-        custom: Modules that define the model's own classes.
-        force: Replace an existing file.
-        listener: Hears of every epoch.
-        foretell: Told before any training what `prune` is predicted to be worth.
-        data: As `--data` of the command line.
-        **options: The pass's own (`sparsity`, `share`, `clusters`, ...), and those of
-            `training.passes.Tuning` (`epochs`, `batch_size`, ...).
-    """
-    from dataclasses import fields
-    from tempfile import TemporaryDirectory
-
-    from edgekit.files import refuse_existing
-    from edgekit.tflite.payoff import will_it_pay
-    from edgekit.training.passes import Tuning
-    from edgekit.worker import Worker
-
-    refuse_existing(Path(output), force=force)
-    known = {entry.name for entry in fields(Tuning)}
-    tuning = Tuning(data=data, **{k: v for k, v in options.items() if k in known})
-    with Worker(custom=tuple(custom), listener=listener) as worker:
-        worker.load(Path(source))
-        if foretell is not None:
-            with TemporaryDirectory() as folder:
-                graph = worker.lower(Path(folder) / "float32.tflite").path.read_bytes()
-            foretell(will_it_pay(graph, options["sparsity"]))
-        done: Passed = worker.call(
-            f"edgekit.training.passes:{name}",
-            tuning=tuning,
-            destination=Path(output),
-            **{k: v for k, v in options.items() if k not in known},
-        )
-    return done
 
 
 def quantize(
@@ -333,7 +208,7 @@ def report(paths: Sequence[str | Path], format: Format = "terminal") -> str | by
 def demo(output: str | Path, *, force: bool = False, listener: Listener = silent) -> Report:
     """The main job on handwritten digits and a small trained CNN that come along."""
     return quantize(
-        Path(__file__).parent / "demo" / "digits_cnn.keras",
+        Path(__file__).parents[1] / "demo" / "digits_cnn.keras",
         data="digits",
         output=output,
         force=force,

@@ -1,0 +1,40 @@
+"""The verbs of the command line, from Python. Each returns records (`edgekit.records`).
+
+```python
+import edgekit
+
+report = edgekit.quantize("model.keras", data="data.npz", max_drop=0.5)
+best = next(row for row in report.rows if row.recommended)
+print(best.artifact.path, best.score.value, best.timing.p50_ms)
+```
+"""
+
+from edgekit.api.files import (
+    bench,
+    demo,
+    doctor,
+    evaluate,
+    import_model,
+    inspect,
+    quantize,
+    report,
+)
+from edgekit.api.training import cluster, compress, prune, qat, shrink, train, transform
+
+__all__ = [
+    "bench",
+    "cluster",
+    "compress",
+    "demo",
+    "doctor",
+    "evaluate",
+    "import_model",
+    "inspect",
+    "prune",
+    "qat",
+    "quantize",
+    "report",
+    "shrink",
+    "train",
+    "transform",
+]

@@ -1,0 +1,214 @@
+"""Verbs that make Keras models, and the recipe that ends in a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgekit.records import Listener, Recipe, Report, Task, silent
+
+if TYPE_CHECKING:
+    from edgekit.pipeline.transforming import PassName, Transformed
+    from edgekit.tflite.payoff import Payoff
+    from edgekit.training import TrainingResult
+
+
+def train(
+    architecture: str | Path,
+    *,
+    output: str | Path,
+    data: str | None = None,
+    column: str | None = None,
+    task: Task | None = None,
+    preprocessing: Mapping[str, Any] | None = None,
+    log_dir: str | Path | None = None,
+    initial: str | Path | None = None,
+    force: bool = False,
+    listener: Listener = silent,
+    **training: Any,
+) -> TrainingResult:
+    """Train an architecture of the zoo, or a whole configuration, in a process of its own.
+
+    Args:
+        architecture: A name of the zoo (`training.NAMES`), or a `model.toml`.
+        output: The `.keras` file to write.
+        data: As `--data` of the command line; a `model.toml` names its own.
+        column: The column to predict, for a `.csv`.
+        task: What the targets mean, default what they look like.
+        preprocessing: How raw images become inputs.
+        log_dir: Folder for a TensorBoard log.
+        initial: A checkpoint to go on from.
+        force: Replace an existing file.
+        listener: Hears of every epoch.
+        **training: Fields of `training.TrainingConfig`: epochs, batch_size, learning_rate, ...
+
+    Raises:
+        EdgekitError: See `edgekit.errors`. Where training was interrupted, the best weights so
+            far lie beside `output` (`<stem>.checkpoint.keras`).
+    """
+    from dataclasses import replace
+
+    from edgekit.errors import UsageError
+    from edgekit.files import refuse_existing
+    from edgekit.training import TrainingConfig, load_config
+    from edgekit.worker import Worker
+
+    place = Path(output)
+    asked = {"data": data, "column": column, "task": task, "preprocessing": preprocessing}
+    changes = {key: value for key, value in {**asked, **training}.items() if value is not None}
+    if str(architecture).endswith(".toml"):
+        config = replace(load_config(Path(architecture)), **changes)
+    elif data is None:
+        raise UsageError(f"Training {architecture} needs data.", cure="Give --data.")
+    else:
+        config = TrainingConfig(name=place.stem, architecture=str(architecture), **changes)
+    refuse_existing(place, force=force)
+    with Worker(listener=listener) as worker:
+        result: TrainingResult = worker.call(
+            "edgekit.training.fit:train",
+            config=config,
+            destination=place,
+            log_dir=Path(log_dir) if log_dir else None,
+            initial=Path(initial) if initial else None,
+        )
+    return result
+
+
+def prune(source: str | Path, *, output: str | Path, data: str, **options: Any) -> Transformed:
+    """Drop the smallest weights of a Keras model, and fine-tune it; see `transform`."""
+    return transform("prune", source, output=output, data=data, **options)
+
+
+def shrink(source: str | Path, *, output: str | Path, data: str, **options: Any) -> Transformed:
+    """Remove whole channels of a Keras model, and fine-tune it; see `transform`."""
+    return transform("shrink", source, output=output, data=data, **options)
+
+
+def cluster(source: str | Path, *, output: str | Path, data: str, **options: Any) -> Transformed:
+    """Give each kernel of a Keras model few distinct weights; see `transform`."""
+    return transform("cluster", source, output=output, data=data, **options)
+
+
+def qat(source: str | Path, *, output: str | Path, data: str, **options: Any) -> Transformed:
+    """Train a Keras model as its int8 file will compute; see `transform`."""
+    return transform("qat", source, output=output, data=data, **options)
+
+
+def transform(
+    name: PassName,
+    source: str | Path,
+    *,
+    output: str | Path,
+    data: str,
+    custom: Sequence[str] = (),
+    distill: bool = False,
+    resume: bool = False,
+    force: bool = False,
+    listener: Listener = silent,
+    foretell: Callable[[Payoff], None] | None = None,
+    **options: Any,
+) -> Transformed:
+    """Take a Keras model through one compression pass, with its fine-tuning.
+
+    Args:
+        name: The pass: a function of `edgekit.training.passes`.
+        source: A `.keras` or `.h5` file.
+        output: The `.keras` file to write.
+        data: As `--data` of the command line.
+        custom: Modules that define the model's own classes.
+        distill: Learn from the source's own predictions too, not from the targets alone.
+        resume: Go on from what an interrupted run left beside `output`.
+        force: Replace an existing file.
+        listener: Hears of every epoch.
+        foretell: Told before any training what `prune` is predicted to be worth.
+        **options: The pass's own (`sparsity`, `share`, `clusters`, `bits`, ...), and those of
+            `training.finetuning.Tuning` (`epochs`, `batch_size`, ...).
+
+    Raises:
+        EdgekitError: See `edgekit.errors`. Where training was interrupted, the best weights so
+            far lie beside `output` (`<stem>.checkpoint.keras`).
+    """
+    from edgekit import pipeline
+    from edgekit.files import refuse_existing
+
+    refuse_existing(Path(output), force=force)
+    return pipeline.transform(
+        name,
+        Path(source),
+        Path(output),
+        data=data,
+        options=options,
+        custom=tuple(custom),
+        distill=distill,
+        resume=resume,
+        listener=listener,
+        foretell=foretell,
+    )
+
+
+def compress(
+    source: str | Path,
+    recipe: str | Path | Recipe,
+    *,
+    data: str,
+    output: str | Path | None = None,
+    name: str | None = None,
+    column: str | None = None,
+    task: Task | None = None,
+    preprocessing: Mapping[str, Any] | None = None,
+    calibration_samples: int = 200,
+    custom: Sequence[str] = (),
+    max_drop: float = 0.5,
+    threads: int = 1,
+    latency: bool = True,
+    force: bool = False,
+    command: str = "",
+    listener: Listener = silent,
+) -> Report:
+    """Take a Keras model through all steps of a recipe; each stage is a row of the report.
+
+    Args:
+        source: A `.keras` or `.h5` file.
+        recipe: A TOML file, or what `recipe.load_recipe` read.
+        data: As `--data` of the command line.
+        output: Folder of the files, default `quantized/<name>-<recipe>`.
+        name: Name of the model in tables, default the source's stem.
+        column: See `quantize`, as all that follow.
+        task: What the targets mean.
+        preprocessing: How raw images become inputs.
+        calibration_samples: How many training samples set the activation ranges.
+        custom: Modules that define the model's own classes.
+        max_drop: Accepted loss.
+        threads: Interpreter threads for latency.
+        latency: Whether to measure latencies.
+        force: Replace files that exist.
+        command: How the report says this can be done again.
+        listener: Hears of progress.
+
+    Raises:
+        EdgekitError: See `edgekit.errors`; nothing is left behind then.
+    """
+    from edgekit import pipeline, reports
+    from edgekit.recipe import load_recipe
+
+    steps = recipe if isinstance(recipe, Recipe) else load_recipe(Path(recipe))
+    called = name or Path(source).stem
+    request = pipeline.Request(
+        source=Path(source),
+        plans=(steps.plan,),
+        folder=Path(output) if output else Path("quantized") / f"{called}-{steps.name}",
+        name=called,
+        data=data,
+        column=column,
+        task=task,
+        preprocessing=preprocessing,
+        calibration_samples=calibration_samples,
+        custom=tuple(custom),
+        max_drop=max_drop,
+        threads=threads,
+        latency=latency,
+        force=force,
+        command=command,
+    )
+    return pipeline.compress(request, steps, finish=reports.write, listener=listener)

@@ -1,0 +1,78 @@
+"""Options of every command that trains, declared once."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edgekit.cli import options
+
+Output = Annotated[
+    Path, typer.Option("--output", "-o", metavar="F.keras", help="The file to write.")
+]
+Exclude = Annotated[
+    list[str] | None, typer.Option(metavar="LAYER", help="A layer to leave alone; repeatable.")
+]
+
+_TUNING: dict[str, tuple[Any, Any]] = {
+    "epochs": (
+        Annotated[int | None, typer.Option(min=0, help="Epochs of fine-tuning; 0 trains nothing.")],
+        None,
+    ),
+    "batch_size": (Annotated[int, typer.Option(min=1, help="Samples a step.")], 64),
+    "learning_rate": (Annotated[float | None, typer.Option(help="Where a cosine begins.")], None),
+    "patience": (
+        Annotated[int, typer.Option(min=1, help="Epochs without improvement before stopping.")],
+        5,
+    ),
+    "distill": (
+        Annotated[bool, typer.Option("--distill", help="Learn from SOURCE's predictions too.")],
+        False,
+    ),
+    "resume": (
+        Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")],
+        False,
+    ),
+    "seed": (Annotated[int, typer.Option(min=0, help="Seed of every random choice.")], 0),
+    "column": (options.Column, None),
+    "task": (options.Task, None),
+    "preprocess": (options.Preprocess, None),
+    "custom": (options.Custom, None),
+    "force": (options.Force, False),
+    "quiet": (options.Quiet, False),
+}
+
+
+def tuned(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of every training; it gets them as one dict, `tuning`."""
+    hints = typing.get_type_hints(command, include_extras=True)
+    own = [
+        parameter.replace(annotation=hints[name])
+        for name, parameter in inspect.signature(command).parameters.items()
+        if name != "tuning"
+    ]
+    shared = [
+        inspect.Parameter(
+            name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=annotation
+        )
+        for name, (annotation, default) in _TUNING.items()
+    ]
+
+    @functools.wraps(command)
+    def call(**given: Any) -> None:
+        tuning = {name: given.pop(name) for name in _TUNING}
+        tuning["task"] = options.task_of(tuning["task"])
+        tuning["preprocessing"] = options.preprocessing_of(tuning.pop("preprocess"))
+        tuning["custom"] = tuple(tuning["custom"] or ())
+        command(**given, tuning=tuning)
+
+    # Typer reads both.
+    call.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]
+    call.__annotations__ = {p.name: p.annotation for p in (*own, *shared)}
+    return call

@@ -1,0 +1,113 @@
+"""A recipe of several stages: each makes a Keras model, and is a row of the report."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, cast
+
+from edgekit.errors import UsageError
+from edgekit.files import staging
+from edgekit.pipeline import ladder, manifest
+from edgekit.pipeline.request import Request, check, open_data, possible_plans
+from edgekit.pipeline.sources import Imported, is_graph, lower
+from edgekit.pipeline.transforming import PassName, run, teach
+from edgekit.records import Artifact, Listener, PassStep, Plan, Recipe, Report, silent
+from edgekit.worker import Worker
+
+
+def compress(
+    request: Request, recipe: Recipe, *, finish: ladder.Finish, listener: Listener = silent
+) -> Report:
+    """Take a model through the steps of a recipe.
+
+    Every stage leaves its Keras model and its float32 `.tflite`; the last step quantizes. All are
+    scored on the same samples against the source's float32 file.
+
+    Args:
+        request: The source, the data, and how to measure; its plan is the recipe's.
+        recipe: The steps.
+        finish: As `ladder.quantize` takes it.
+        listener: Hears of progress.
+
+    Raises:
+        EdgekitError: As the rooms below raise it; nothing is left behind then.
+    """
+    names = stages(recipe)
+    check(dataclasses.replace(request, plans=(*_float_plans(names.values()), *request.plans)))
+    if not isinstance(request.data, str):
+        raise UsageError(
+            "A recipe that trains needs data that it can open itself.",
+            cure="Give --data: a file, a folder, a built-in name or package.module:function.",
+        )
+    if not isinstance(request.source, Path) or is_graph(request.source):
+        raise UsageError(
+            "A recipe that trains starts from a Keras file.",
+            found=f"The source is {request.source}.",
+            cure="Give the .keras or .h5 file.",
+        )
+    with (
+        Worker(custom=request.custom, listener=listener) as worker,
+        staging(request.folder) as stage,
+    ):
+        dataset = open_data(request, listener)
+        possible_plans(request, dataset)
+        first = stage / "float32.tflite"
+        imported = lower(request.source, dataset, first, worker, listener=listener)
+        artifacts = [_artifact(imported, ladder.FLOAT, recipe)]
+        training = {
+            "data": request.data,
+            "column": request.column,
+            "task": request.task,
+            "preprocessing": request.preprocessing,
+        }
+        teacher = (
+            teach(worker, stage, training)
+            if any(step.options.get("distill") for step in recipe.passes)
+            else None
+        )
+        notes = list(imported.notes)
+        for step in recipe.passes:
+            name = names[step.kind]
+            made = stage / f"{name}.keras"
+            passed = run(
+                worker, cast("PassName", step.kind), _options(step, training, teacher), made
+            )
+            notes += [f"{name} left {layer} alone: {why}." for layer, why in passed.left.items()]
+            graph = stage / f"{name}.tflite"
+            imported = lower(made, dataset, graph, worker, listener=listener)
+            artifacts.append(_artifact(imported, Plan(variant=name, mode="float32"), recipe))
+        if recipe.plan.mode != "float32":
+            _, final = ladder.make(imported, request.plans, stage, worker, listener=listener)[0]
+            described = {**final.manifest, "recipe": _described(recipe)}
+            artifacts.append(dataclasses.replace(final, manifest=described))
+        if teacher is not None:
+            teacher.unlink()
+        whole = dataclasses.replace(imported, notes=tuple(dict.fromkeys(notes)))
+        report = ladder.measure(request, whole, artifacts, listener=listener)
+        return ladder.settle(report, request, stage, finish)
+
+
+def stages(recipe: Recipe) -> dict[str, str]:
+    """Kind of each pass -> the stem of its files: `1-shrink`, `2-prune`."""
+    return {step.kind: f"{n}-{step.kind}" for n, step in enumerate(recipe.passes, start=1)}
+
+
+def _float_plans(names: Any) -> list[Plan]:
+    return [Plan(variant=name, mode="float32") for name in names]
+
+
+def _options(step: PassStep, training: dict[str, Any], teacher: Path | None) -> dict[str, Any]:
+    """The step's options as a pass takes them."""
+    own = {key: value for key, value in step.options.items() if key != "distill"}
+    taught = {"teacher": teacher} if step.options.get("distill") else {}
+    return {**training, **own, **taught}
+
+
+def _artifact(imported: Imported, plan: Plan, recipe: Recipe) -> Artifact:
+    described = manifest.describe(imported, plan, imported.graph.read_bytes())
+    return manifest.artifact(imported.graph, plan, {**described, "recipe": _described(recipe)})
+
+
+def _described(recipe: Recipe) -> list[dict[str, Any]]:
+    return [{"kind": step.kind, **step.options} for step in recipe.passes]

@@ -1,0 +1,308 @@
+"""Every key of a recipe, declared once: checks, suggestions and the reference come from here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edgekit.errors import UsageError
+from edgekit.recipe.plans import PERCENTILE, RANGES, closest
+from edgekit.records import MODES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """One key of a recipe.
+
+    Attributes:
+        accepts: What may be written there, in words.
+        default: What holds where it is left out, in words.
+        meaning: What it does, in a sentence.
+        fits: Whether a value may stand there.
+    """
+
+    accepts: str
+    default: str
+    meaning: str
+    fits: Callable[[Any], bool]
+
+
+def _one_of(choices: tuple[str, ...]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, str) and value in choices
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"\w[\w.+-]*", value) is not None
+
+
+def _is_percentile(value: Any) -> bool:
+    return type(value) in (int, float) and 50 < value <= 100
+
+
+def _is_tables(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
+
+
+def _words(choices: tuple[str, ...]) -> str:
+    return ", ".join(f"`{choice}`" for choice in choices)
+
+
+def _is_count(least: int) -> Callable[[Any], bool]:
+    return lambda value: type(value) is int and value >= least
+
+
+def _kind(name: str) -> Key:
+    return Key(
+        accepts=f"`{name}`",
+        default="required",
+        meaning="What the step does.",
+        fits=_one_of((name,)),
+    )
+
+
+TOP_KEYS: Mapping[str, Key] = {
+    "schema": Key(
+        accepts="`1`",
+        default="required",
+        meaning="Version of this format.",
+        fits=lambda value: type(value) is int and value == 1,
+    ),
+    "name": Key(
+        accepts="letters, digits, `.`, `_`, `+`, `-`",
+        default="the file's stem",
+        meaning="Name of the variant, and stem of the file that is written.",
+        fits=_is_name,
+    ),
+    "step": Key(
+        accepts="`[[step]]` tables",
+        default="required",
+        meaning="What is done: shrink, prune, cluster, qat, quantize, in this order.",
+        fits=_is_tables,
+    ),
+}
+
+TRAINING_KEYS: Mapping[str, Key] = {
+    "epochs": Key(
+        accepts="a whole number",
+        default="`3`, for `shrink` `5`",
+        meaning="Walks through the training samples; 0 trains nothing.",
+        fits=_is_count(0),
+    ),
+    "learning_rate": Key(
+        accepts="a number above 0",
+        default="`0.001`; `qat` `0.00002`, with `bits = 4` `0.0002`",
+        meaning="Where a cosine begins.",
+        fits=lambda value: type(value) in (int, float) and value > 0,
+    ),
+    "batch_size": Key(
+        accepts="a whole number from 1",
+        default="`64`",
+        meaning="Samples a step.",
+        fits=_is_count(1),
+    ),
+    "patience": Key(
+        accepts="a whole number from 1",
+        default="`5`",
+        meaning="Epochs without a lower validation loss after which training stops.",
+        fits=_is_count(1),
+    ),
+    "seed": Key(
+        accepts="a whole number",
+        default="`0`",
+        meaning="Of every random choice.",
+        fits=_is_count(0),
+    ),
+    "distill": Key(
+        accepts="`true`, `false`",
+        default="`false`",
+        meaning="Learn from the predictions of the recipe's source too.",
+        fits=lambda value: isinstance(value, bool),
+    ),
+}
+"""Keys of every step that trains."""
+
+_EXCLUDE = Key(
+    accepts="a list of names or regular expressions",
+    default="none",
+    meaning="Layers to leave alone.",
+    fits=lambda value: isinstance(value, list) and all(map(_is_text, value)),
+)
+
+PASS_KEYS: Mapping[str, Mapping[str, Key]] = {
+    "shrink": {
+        "kind": _kind("shrink"),
+        "share": Key(
+            accepts="a number above 0, below 1",
+            default="`0.5`",
+            meaning="Share to remove by cutting whole channels.",
+            fits=lambda value: type(value) in (int, float) and 0 < value < 1,
+        ),
+        "goal": Key(
+            accepts="`macs`, `parameters`",
+            default="`macs`",
+            meaning="Of what.",
+            fits=_one_of(("macs", "parameters")),
+        ),
+        "importance": Key(
+            accepts="`l2`, `bn_scale`, `taylor`",
+            default="`l2`",
+            meaning="How channels are ranked.",
+            fits=_one_of(("l2", "bn_scale", "taylor")),
+        ),
+        "exclude": _EXCLUDE,
+    },
+    "prune": {
+        "kind": _kind("prune"),
+        "sparsity": Key(
+            accepts="a number from 0, below 1",
+            default="`0.5`",
+            meaning="Share of weights to drop.",
+            fits=lambda value: type(value) in (int, float) and 0 <= value < 1,
+        ),
+        "pattern": Key(
+            accepts="`unstructured`, `2:4` (any N:M), `block 1x4` (any)",
+            default="`unstructured`",
+            meaning="Which weights may be dropped together.",
+            fits=_is_text,
+        ),
+        "scope": Key(
+            accepts="`global`, `layer`",
+            default="`global`",
+            meaning="Weights are compared over the whole model, or by layer.",
+            fits=_one_of(("global", "layer")),
+        ),
+        "exclude": _EXCLUDE,
+    },
+    "cluster": {
+        "kind": _kind("cluster"),
+        "clusters": Key(
+            accepts="a whole number from 2",
+            default="`16`",
+            meaning="Distinct weights a kernel.",
+            fits=_is_count(2),
+        ),
+        "initial": Key(
+            accepts="`linear`, `density`",
+            default="`linear`",
+            meaning="Where the palette starts.",
+            fits=_one_of(("linear", "density")),
+        ),
+        "exclude": _EXCLUDE,
+    },
+    "qat": {
+        "kind": _kind("qat"),
+        "bits": Key(
+            accepts="`8`, `4`",
+            default="`8`",
+            meaning="Width of the weights that the model is trained for.",
+            fits=lambda value: type(value) is int and value in (8, 4),
+        ),
+    },
+}
+"""Keys of the steps before the last, in the order in which the steps must stand."""
+
+KINDS: tuple[str, ...] = (*PASS_KEYS, "quantize")
+
+
+QUANTIZE_KEYS: Mapping[str, Key] = {
+    "kind": _kind("quantize"),
+    "mode": Key(
+        accepts=_words(MODES),
+        default="required",
+        meaning="Precision of the whole.",
+        fits=_one_of(MODES),
+    ),
+    "ranges": Key(
+        accepts=_words(RANGES),
+        default="`minmax`",
+        meaning="How the ranges of the activations are chosen; for `int8` and `int16x8`.",
+        fits=_one_of(RANGES),
+    ),
+    "percentile": Key(
+        accepts="a number above 50, at most 100",
+        default=f"`{PERCENTILE}`",
+        meaning='Share of the values kept on each side, in percent; for `ranges = "percentile"`.',
+        fits=_is_percentile,
+    ),
+    "input": Key(
+        accepts="`float32`; `int8`, `uint8` with `int8`; `int16` with `int16x8`",
+        default="`int8` with `int8`, else `float32`",
+        meaning="Type of the file's inputs.",
+        fits=_is_text,
+    ),
+    "output": Key(
+        accepts="as `input`",
+        default="as `input`'s default",
+        meaning="Type of the file's outputs.",
+        fits=_is_text,
+    ),
+    "rules": Key(
+        accepts="a list of `{ layers, mode }`",
+        default="none",
+        meaning="Layers treated apart; the first rule that matches a layer holds.",
+        fits=_is_tables,
+    ),
+}
+
+RULE_KEYS: Mapping[str, Key] = {
+    "layers": Key(
+        accepts="a regular expression",
+        default="required",
+        meaning="The layers meant, searched for in their names.",
+        fits=_is_text,
+    ),
+    "mode": Key(
+        accepts=_words(MODES),
+        default="required",
+        meaning="The precision of those layers.",
+        fits=_one_of(MODES),
+    ),
+}
+
+
+def reference() -> str:
+    """Return the tables of all keys, in Markdown."""
+    parts = []
+    steps = {**PASS_KEYS, "quantize": QUANTIZE_KEYS}
+    for title, keys in (
+        ("Recipe", TOP_KEYS),
+        *((f'`[[step]]` with `kind = "{kind}"`', known) for kind, known in steps.items()),
+        ("Every step that trains, also", TRAINING_KEYS),
+        ("One of `rules`", RULE_KEYS),
+    ):
+        rows = [
+            f"| `{name}` | {key.accepts} | {key.default} | {key.meaning} |"
+            for name, key in keys.items()
+        ]
+        head = f"| {title} | accepts | default | meaning |\n|---|---|---|---|"
+        parts.append("\n".join([head, *rows]))
+    return "\n\n".join(parts) + "\n"
+
+
+def check(table: Mapping[str, Any], keys: Mapping[str, Key], place: str) -> None:
+    """Raise unless `table` holds only known keys, all required ones, and values that fit."""
+    for key, value in table.items():
+        if key not in keys:
+            raise UsageError(
+                f"{place}: unknown key {key!r}.",
+                found=closest(key, tuple(keys)) or None,
+                cure=f"Known here: {', '.join(keys)}.",
+            )
+        if not keys[key].fits(value):
+            accepts = keys[key].accepts.replace("`", "")
+            hint = closest(value, tuple(re.findall(r"`(\w+)`", keys[key].accepts)))
+            raise UsageError(
+                f"{place}: {key} = {value!r} cannot be.",
+                found=hint or None,
+                cure=f"{key}: {accepts}.",
+            )
+    for key, declared in keys.items():
+        if declared.default == "required" and key not in table:
+            accepts = declared.accepts.replace("`", "")
+            raise UsageError(f"{place}: {key!r} is missing.", cure=f"{key}: {accepts}.")

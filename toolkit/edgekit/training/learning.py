@@ -1,0 +1,60 @@
+"""The samples that a model learns from: bound to it, and in memory where they fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from edgekit.data import bind, split_of
+from edgekit.records import Array, Batch, Dataset, Samples, Task, TensorSpec
+
+MEMORY_BYTES = 512 << 20
+"""Samples that need less are read once; more are read anew in every epoch."""
+
+
+def bound_to(
+    dataset: Dataset,
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    task: Task | None = None,
+) -> Dataset:
+    """The training split of `dataset`, checked against a model; the test split stays out.
+
+    Raises:
+        DataError: There is no training split, or it does not fit the model.
+    """
+    train = split_of(dataset, "train")
+    only = replace(dataset, train=train, calibrate=None, test=None, task=task or dataset.task)
+    return bind(only, inputs, outputs)
+
+
+def specs_of(tensors: Sequence[Any]) -> list[TensorSpec]:
+    """What Keras's symbolic tensors are, with batch 1."""
+    return [TensorSpec(name=t.name, shape=(1, *t.shape[1:]), dtype=t.dtype) for t in tensors]
+
+
+def resident(samples: Samples) -> Samples:
+    """The same samples, in memory if they fit."""
+    first = samples.read(np.arange(1))
+    if samples.n * sum(values.nbytes for values in first.inputs.values()) > MEMORY_BYTES:
+        return samples
+    inputs: dict[str, Array] = {
+        name: np.empty((samples.n, *values.shape[1:]), values.dtype)
+        for name, values in first.inputs.items()
+    }
+    parts = []
+    for start, batch in zip(range(0, samples.n, 1024), samples.batches(1024), strict=True):
+        for name, values in batch.inputs.items():
+            inputs[name][start : start + 1024] = values
+        parts += [batch.targets] if batch.targets is not None else []
+    targets = np.concatenate(parts) if parts else None
+    return replace(
+        samples,
+        read=lambda rows: Batch(
+            inputs={name: values[rows] for name, values in inputs.items()},
+            targets=None if targets is None else targets[rows],
+        ),
+    )
