@@ -76,7 +76,7 @@ def test_what_is_left_out_is_what_the_bare_mode_means():
         ("percentile = 99.9", "percentile = 101", ["101", "at most 100"]),
         ("percentile = 99.9", "percentile = true", ["True"]),
         ('"^logits$"', '"(("', ["rule 1", "regular expression"]),
-        ('kind = "quantize"', 'kind = "prune"', ["step 1", "'prune'", "quantize"]),
+        ('kind = "quantize"', 'kind = "prune"', ["does not end in a quantize step", "prune"]),
         ('kind = "quantize"', 'kind = "quantise"', ["'quantise'", "'quantize'"]),
         ('kind = "quantize"', "", ["step 1", "'kind' is missing"]),
         ("schema = 1", "schema = 2", ["schema = 2", "1"]),
@@ -192,3 +192,57 @@ def test_the_reference_names_every_key_and_mode():
 
     for word in ("schema", "name", "step", "kind", "percentile", "rules", "layers", *MODES):
         assert f"`{word}`" in text
+
+
+STAGES = """
+schema = 1
+[[step]]
+kind = "shrink"
+share = 0.4
+epochs = 2
+distill = true
+[[step]]
+kind = "qat"
+bits = 4
+[[step]]
+kind = "quantize"
+mode = "int8"
+"""
+
+
+def test_the_stages_before_the_last_are_read_with_their_options():
+    recipe = parse_recipe(STAGES, "small.toml")
+
+    assert [step.kind for step in recipe.passes] == ["shrink", "qat"]
+    assert recipe.passes[0].options == {"share": 0.4, "epochs": 2, "distill": True}
+    assert (recipe.name, recipe.plan.mode) == ("small", "int8")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "says"),
+    [
+        ('kind = "shrink"', 'kind = "prune"', ["share", "sparsity"]),
+        ("share = 0.4", "share = 1.4", ["share = 1.4", "below 1"]),
+        ("bits = 4", "bits = 5", ["bits = 5", "8, 4"]),
+        ('kind = "qat"\nbits = 4', 'kind = "shrink"', ["step 2", "repeats"]),
+        ('mode = "int8"', 'mode = "float16"', ["qat", "float16", "int8"]),
+        ("epochs = 2", "epoch = 2", ["'epoch'", "'epochs'"]),
+    ],
+)
+def test_a_stage_that_means_nothing_is_refused(before, after, says):
+    assert before in STAGES
+
+    with pytest.raises(UsageError) as refusal:
+        parse_recipe(STAGES.replace(before, after, 1), "r.toml")
+
+    assert len(str(refusal.value).splitlines()) <= 3
+    for word in says:
+        assert word in str(refusal.value)
+
+
+def test_stages_out_of_order_are_refused_with_the_right_order():
+    first, second, third = STAGES.split("[[step]]")[1:]
+    text = "[[step]]".join(["schema = 1\n", second, first, third])
+
+    with pytest.raises(UsageError, match="shrink, qat, quantize"):
+        parse_recipe(text, "r.toml")

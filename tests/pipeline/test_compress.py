@@ -1,0 +1,159 @@
+"""A recipe of several stages, and single passes, on digits and the CNN that come along."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import edgekit
+from edgekit.cli import run
+from edgekit.errors import UsageError
+from edgekit.tflite.graph import constant, read
+from edgekit.training.saving import read_notes
+
+pytestmark = pytest.mark.tensorflow
+pytest.importorskip("sklearn")  # the digits are its own
+
+RECIPE = """
+schema = 1
+name = "tiny"
+[[step]]
+kind = "shrink"
+share = 0.4
+epochs = 8
+distill = true
+[[step]]
+kind = "prune"
+sparsity = 0.5
+epochs = 6
+[[step]]
+kind = "cluster"
+clusters = 16
+epochs = 2
+[[step]]
+kind = "qat"
+epochs = 3
+distill = true
+[[step]]
+kind = "quantize"
+mode = "int8"
+"""
+
+
+@pytest.fixture(scope="session")
+def demo_model(repository):
+    return repository / "toolkit" / "edgekit" / "demo" / "digits_cnn.keras"
+
+
+@pytest.fixture(scope="session")
+def made(demo_model, tmp_path_factory):
+    """The report of the whole recipe, and the folder of its files."""
+    folder = tmp_path_factory.mktemp("compress")
+    (folder / "tiny.toml").write_text(RECIPE)
+    goal = folder / "made"
+    report = edgekit.compress(
+        demo_model, folder / "tiny.toml", data="digits", output=goal, latency=False
+    )
+    return report, goal
+
+
+def weights(path):
+    """The constants of a file that are weights, as stored codes or values."""
+    model = read(path.read_bytes())
+    graph = model.subgraphs[0]
+    for op in graph.operators:
+        for index in map(int, op.inputs[1:2]):
+            tensor = graph.tensors[index]
+            if model.buffers[tensor.buffer].data is not None and np.prod(tensor.shape) > 100:
+                yield constant(model, tensor)
+
+
+def test_each_stage_is_a_row_with_its_files(made):
+    report, folder = made
+    names = ["float32", "1-shrink", "2-prune", "3-cluster", "4-qat", "tiny"]
+    assert [row.artifact.variant for row in report.rows] == names
+    for name in names:
+        assert (folder / f"{name}.tflite").exists()
+        assert (folder / f"{name}.json").exists()
+    assert not list(folder.glob("*.npy"))
+    manifest = json.loads((folder / "tiny.json").read_text())
+    assert [step["kind"] for step in manifest["recipe"]] == ["shrink", "prune", "cluster", "qat"]
+
+
+def test_it_gets_smaller_from_stage_to_stage_and_keeps_the_accuracy(made):
+    rows = {row.artifact.variant: row for row in made[0].rows}
+    deflated = {name: row.artifact.size_deflated_bytes for name, row in rows.items()}
+    assert rows["1-shrink"].inspection.macs <= 0.6 * rows["float32"].inspection.macs
+    assert deflated["2-prune"] < 0.75 * deflated["1-shrink"]
+    assert deflated["3-cluster"] < 0.75 * deflated["2-prune"]
+    assert deflated["tiny"] < deflated["float32"] / 6
+    assert rows["tiny"].score.value >= rows["float32"].score.value - 0.04
+
+
+def test_the_zeros_and_the_few_values_are_still_there_in_the_last_file(made):
+    zeros, size = 0, 0
+    for codes in weights(made[1] / "tiny.tflite"):
+        assert codes.dtype == np.int8
+        assert len(np.unique(codes)) <= 17  # 16 and the zero of its own
+        zeros, size = zeros + np.sum(codes == 0), size + codes.size
+    assert zeros / size >= 0.45
+
+
+def test_the_trained_ranges_travel_in_the_file(made, tmp_path):
+    trained = made[1] / "4-qat.keras"
+    assert read_notes(trained)["qat"]["bits"] == 8
+    # No data at all: nothing is calibrated.
+    report = edgekit.quantize(trained, modes=["int8"], output=tmp_path / "q", latency=False)
+    int8 = (tmp_path / "q" / "int8.tflite").read_bytes()
+    assert int8 == (made[1] / "tiny.tflite").read_bytes()
+    assert [row.artifact.variant for row in report.rows] == ["float32", "int8"]
+
+
+def test_four_bits_make_a_smaller_file(demo_model, tmp_path, capsys):
+    goal = tmp_path / "four.keras"
+    words = ["qat", str(demo_model), "--data", "digits", "--bits", "4", "--epochs", "2", "-q"]
+    assert run([*words, "-o", str(goal)]) == 0
+    assert "int4 weights" in capsys.readouterr().out
+    report = edgekit.quantize(
+        goal, data="digits", modes=["int8"], output=tmp_path / "q", latency=False
+    )
+    rows = {row.artifact.variant: row for row in report.rows}
+    assert rows["int8"].inspection.weight_dtypes["int4"] > 1000
+    assert rows["int8"].artifact.size_bytes < rows["float32"].artifact.size_bytes / 3.5
+    assert rows["int8"].score.value >= rows["float32"].score.value - 0.02
+
+
+def test_an_interrupted_pass_leaves_the_best_so_far_and_goes_on(demo_model, tmp_path):
+    goal = tmp_path / "pruned.keras"
+    checkpoint = tmp_path / "pruned.checkpoint.keras"
+    words = ["prune", str(demo_model), "-d", "digits", "--epochs", "600", "-o", str(goal), "-q"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edgekit.cli", *words],
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    deadline = time.monotonic() + 120
+    while not checkpoint.exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "--resume" in said.decode()
+    assert not goal.exists()
+
+    done = read_notes(checkpoint)["epochs"]
+    assert done >= 1
+    assert run([*words[:5], str(done + 1), *words[6:], "--resume"]) == 0
+    assert goal.exists()
+    assert not checkpoint.exists()
+
+
+def test_there_is_nothing_to_resume_after_another_pass(demo_model, tmp_path):
+    with pytest.raises(UsageError, match="no interrupted cluster"):
+        edgekit.cluster(demo_model, data="digits", output=tmp_path / "x.keras", resume=True)
