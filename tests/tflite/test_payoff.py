@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from edgekit.tflite.payoff import sparse_bytes, will_it_pay
+from edgekit.tflite.payoff import will_it_pay
 
 PUBLISHED = ["fashion-mnist", "spoken-digits", "turbofan"]
 
@@ -28,18 +25,11 @@ def test_a_download_shrinks_with_the_share(repository: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_integers_gain_in_download_alone(repository: Path, name: str) -> None:
+def test_integers_gain_less_in_flash(repository: Path, name: str) -> None:
     data = (repository / "quantized" / name / "int8.tflite").read_bytes()
     told = will_it_pay(data, 0.8)
     assert told.pruned_deflated_bytes < 0.7 * told.size_deflated_bytes
-    assert told.sparse_bytes is None
+    assert 0.5 * told.size_bytes < told.sparse_bytes < 0.9 * told.size_bytes
     assert not told.faster.mapped
-
-
-@given(share=st.floats(0, 1), inputs=st.sampled_from([8, 300]))
-def test_a_sparse_kernel_costs_a_value_and_a_place_a_weight(share: float, inputs: int) -> None:
-    mask = np.random.default_rng(0).random((16, 3, 3, inputs)) >= share
-    stored = int(mask.sum())
-    place = 1 if inputs < 256 else 2
-    least = stored * (4 + place)
-    assert least < sparse_bytes(mask, 4) <= least + (16 * 9 + 1) * 2 + 400
+    # A value and its place take two bytes: half of the weights must go before anything is saved.
+    assert will_it_pay(data, 0.4).sparse_bytes is None

@@ -22,6 +22,7 @@ from edgekit.targets import xnnpack_sparse
 from edgekit.tflite import read
 from edgekit.tflite.nodes import nodes
 from edgekit.tflite.payoff import will_it_pay
+from edgekit.tflite.sparse import store_sparse
 from edgekit.training.pruning import prune, pruning_callback, sparsity_of
 from edgekit.worker import InProcess
 
@@ -267,11 +268,12 @@ def mobile() -> Any:
 def payoff() -> dict[str, Any]:
     model = demo()
     plain = converted(model, sparse=False)
-    found: dict[str, Any] = {"sizes": [], "predicted": []}
+    found: dict[str, Any] = {"sizes": [], "converter's": [], "predicted": []}
     for sparsity in (0.5, 0.8):
         prune(model, sparsity, scope="layer")
         pruned = converted(model, sparse=False)
-        found["sizes"].append([len(zlib.compress(pruned, 9)), len(converted(model, sparse=True))])
+        found["sizes"].append([len(zlib.compress(pruned, 9)), len(store_sparse(pruned)[0])])
+        found["converter's"].append(len(converted(model, sparse=True)))
         told = will_it_pay(plain, sparsity)
         found["predicted"].append([told.pruned_deflated_bytes, told.sparse_bytes])
     model = mobile()

@@ -14,7 +14,9 @@ from keras import layers
 from edgekit.data import open_data
 from edgekit.errors import EdgekitError
 from edgekit.training import build
-from edgekit.training.shrinking import masked, shrink, trace
+from edgekit.training.clustering import cluster
+from edgekit.training.pruning import prune
+from edgekit.training.shrinking import largest_share, masked, shrink, shrink_in_rounds, trace
 from edgekit.training.shrinking.importance import importances
 from edgekit.training.shrinking.rebuild import rebuild
 
@@ -75,6 +77,29 @@ def nested() -> Any:
     features = body(body(features)) + features * 0.5
     mean = layers.GlobalAveragePooling2D()(top(features))
     return keras.Model(image, layers.Dense(2, name="output")(mean))
+
+
+def enclosed(*, sharing: bool) -> Any:
+    """Borders: two inputs, a model in a model, a flattening inside.
+
+    Keras cannot load a model with a layer used on both sides of a border; a live one may have it.
+    """
+    shared = layers.Conv2D(12, 3, padding="same", name="shared")
+    left, right = keras.Input((6, 6, 12), name="left"), keras.Input((6, 6, 16), name="right")
+    point = keras.Sequential(
+        [keras.Input((6, 6, 16)), layers.Conv2D(12, 1, name="p")], name="point"
+    )
+    merged = layers.Add(name="merged")([shared(left), point(right)])
+    flat = layers.Flatten(name="flat")(layers.MaxPooling2D(3)(merged))
+    hidden = layers.Dense(2 * 2 * 5, name="hidden")(layers.ReLU()(flat))
+    body = keras.Model([left, right], layers.Reshape((2, 2, 5), name="plane")(hidden), name="body")
+    image = keras.Input((6, 6, 3))
+    one = layers.Conv2D(12, 1, name="one")(image)
+    two = layers.Conv2D(16, 1, activation="relu", name="two")(image)
+    outside = shared if sharing else layers.Conv2D(12, 1, name="outside")
+    out = layers.Conv2D(8, 2, name="after")(body([outside(one), two]))
+    out = layers.Concatenate(name="both")([layers.Flatten()(out), layers.Flatten()(one)])
+    return keras.Model(image, layers.Dense(2, name="output")(out))
 
 
 def stubborn() -> Any:
@@ -155,6 +180,17 @@ def refused(model: Any, **options: Any) -> str:
     return "shrunk"
 
 
+def in_rounds(model: Any, *, share: float = 0.5, rounds: int = 3) -> str:
+    def tune(_: Any, number: int) -> None:
+        raise AssertionError(number)
+
+    try:
+        shrink_in_rounds(model, share=share, rounds=rounds, tune=tune)
+    except EdgekitError as error:
+        return f"{type(error).__name__}: {error}"
+    return "shrunk"
+
+
 def sequential_facts() -> list[Any]:
     model = keras.Sequential([keras.Input((6,), name="row"), layers.Dense(8), layers.Dense(2)])
     smaller = shrink(model, share=0.4).model
@@ -180,6 +216,104 @@ def unmasked(removed: dict[str, Any]) -> str:
     except EdgekitError as error:
         return f"{type(error).__name__}: {error}"
     return "masked"
+
+
+def round_facts() -> dict[str, Any]:
+    """Rounds without and with training between them; each hears of its model and its number."""
+    found: dict[str, Any] = {}
+    for name, model, share in (
+        ("demo", DEMO, 0.7),
+        ("concatenated", SHRUNK["concatenated"][0], 0.6),
+        ("enclosed", stirred(enclosed(sharing=True)), 0.6),
+    ):
+        multiple = 4 if name == "demo" else 1
+        seen: list[Any] = []
+        shrunk = shrink_in_rounds(
+            model,
+            share=share,
+            rounds=3,
+            tune=lambda smaller, number, seen=seen: seen.append((number, trace(smaller).macs)),
+            multiple=multiple,
+        )
+        once = shrink(model, share=share, multiple=multiple)
+        found[name] = {
+            "masked": difference(masked(model, shrunk.removed), shrunk.model),
+            "seen": seen,
+            "macs": [shrunk.macs_before, shrunk.macs_after],
+            "counted": [model.count_params(), shrunk.model.count_params()],
+            "parameters": [shrunk.parameters_before, shrunk.parameters_after],
+            "once": [once.macs_before, once.macs_after],
+            "families": [[list(f.layers), len(f.channels)] for f in trace(shrunk.model).families],
+            "removed": {path: rows.tolist() for path, rows in shrunk.removed.items()},
+            "kept whole": dict(shrunk.kept_whole) == dict(once.kept_whole),
+        }
+    return found
+
+
+def turned_facts() -> list[Any]:
+    """Training that turns the ranking round is heard: what it made small leaves next."""
+    model = keras.Sequential(
+        [keras.Input((4,)), layers.Dense(8, name="wide"), layers.Dense(2, name="output")]
+    )
+    wide = np.tile(np.arange(1.0, 9.0), (4, 1))  # the first channels are the least
+
+    def tune(smaller: Any, number: int) -> None:
+        kernel = smaller.get_layer("wide").kernel
+        kernel.assign(np.asarray(kernel)[:, ::-1])
+
+    model.get_layer("wide").kernel.assign(wide)
+    shrunk = shrink_in_rounds(model, share=0.75, rounds=2, tune=tune, multiple=1)
+    return shrunk.removed["wide"].tolist()
+
+
+def tuned_facts() -> list[float]:
+    """Accuracy of 60 % fewer multiply-accumulates, at once and in three rounds of training."""
+
+    def tune(smaller: Any, _: int) -> None:
+        learner = keras.Model(smaller.inputs, smaller.outputs)
+        learner.compile(keras.optimizers.Adam(2e-3), "sparse_categorical_crossentropy")
+        learner.fit(images, labels, batch_size=64, epochs=2, shuffle=False, verbose=0)
+
+    options = {"share": 0.6, "multiple": 1}
+    keras.utils.set_random_seed(0)
+    cut = shrink(DEMO, **options)
+    tuned = shrink_in_rounds(DEMO, rounds=3, tune=tune, **options)
+    return [accuracy(cut.model), accuracy(tuned.model), tuned.macs_after / tuned.macs_before]
+
+
+def share_facts() -> dict[str, Any]:
+    """The largest share can be removed, and no more."""
+    found = {}
+    for name, model in (("demo", DEMO), ("stubborn", SHRUNK["stubborn"][0])):
+        most = largest_share(model, multiple=1)
+        done = shrink(model, share=most, multiple=1)
+        found[name] = [most, done.macs_after / done.macs_before]
+        found[f"{name} more"] = refused(model, share=most + 0.001, multiple=1)
+    lone = keras.Sequential([keras.Input((4,)), layers.Dense(2, name="output")])
+    found["nothing"] = largest_share(lone)
+    return found
+
+
+class Owned(keras.Model):
+    """A model without a graph, with layers all the same."""
+
+    def __init__(self) -> None:
+        super().__init__(name="owned")
+        self.first = layers.Dense(32, activation="relu")
+        self.last = layers.Dense(4)
+
+    def call(self, inputs: Any) -> Any:
+        return self.last(self.first(inputs))
+
+
+def without_graph() -> dict[str, Any]:
+    """What can be done to a subclassed model, and what is refused."""
+    model = Owned()
+    model(np.ones((1, 20), np.float32))
+    rows = [refused(model, share=0.5)]
+    pruned = prune(model, 0.5)
+    clustered = cluster(model, 8)
+    return {"refused": rows[0], "zeros": pruned.share, "distinct": dict(clustered.distinct)}
 
 
 class Subclassed(keras.Model):
@@ -231,12 +365,18 @@ SHRUNK = {
     "squeeze_excite": (stirred(squeeze_excite()), {"share": 0.5, "multiple": 1}),
     "concatenated": (stirred(concatenated()), {"share": 0.6, "multiple": 1}),
     "nested": (stirred(nested()), {"share": 0.5, "multiple": 1, "exact": False}),
+    "enclosed": (stirred(enclosed(sharing=False)), {"share": 0.6, "multiple": 1, "exact": False}),
     "stubborn": (stirred(stubborn()), {"share": 0.005, "multiple": 1}),
     "excluded": (DEMO, {"share": 0.3, "multiple": 4, "exclude": [DEMO.layers[1].name]}),
 }
 answer = {
     "shrunk": {name: facts(model, **options) for name, (model, options) in SHRUNK.items()},
     "excluded": DEMO.layers[1].name,
+    "rounds": round_facts(),
+    "turned": turned_facts(),
+    "tuned": tuned_facts(),
+    "shares": share_facts(),
+    "without graph": without_graph(),
     "compiled": compiled_facts(),
     "sequential": sequential_facts(),
     "accuracy": {criterion: ranked(criterion) for criterion in ("l2", "bn_scale", "taylor")},
@@ -245,6 +385,8 @@ answer = {
         "unknown channel": unmasked({"output": [11]}),
         "subclassed": refused(Subclassed(name="own"), share=0.5),
         "share": refused(DEMO, share=1.5),
+        "rounds": in_rounds(DEMO, rounds=0),
+        "too much in rounds": in_rounds(DEMO, share=0.999),
         "too much": refused(DEMO, share=0.999),
         "name": refused(DEMO, share=0.5, exclude=["outptu"]),
         "no data": refused(DEMO, share=0.5, importance="taylor"),

@@ -138,7 +138,10 @@ class TestPayoff:
     def test_sizes_are_predicted_before_any_training(self, pruned):
         found = pruned["payoff"]
         for (deflated, sparse), told in zip(found["sizes"], found["predicted"], strict=True):
-            assert told == [pytest.approx(deflated, rel=0.02), pytest.approx(sparse, rel=0.02)]
+            assert told == [pytest.approx(deflated, rel=0.02), pytest.approx(sparse, rel=0.005)]
+        # TensorFlow's converter stores the same values and places in a little more.
+        for (_, sparse), theirs in zip(found["sizes"], found["converter's"], strict=True):
+            assert 0.9 * theirs < sparse < theirs
 
     def test_speed_is_promised_from_two_thirds_on_and_stored_sparse_only(self, pruned):
         found = pruned["payoff"]

@@ -16,7 +16,7 @@ DEMO = REPOSITORY / "toolkit" / "edgekit" / "demo" / "digits_cnn.keras"
 TURBOFAN = REPOSITORY / "models" / "turbofan" / "turbofan.keras"
 
 MODELS = ("resnet8", "mobilenet_v2", "ds_cnn", "cnn1d", "squeeze_excite", "concatenated")
-ALL = (*MODELS, "nested", "stubborn", "excluded")
+ALL = (*MODELS, "nested", "enclosed", "stubborn", "excluded")
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.xdist_group("shrinking")]
 
@@ -75,6 +75,7 @@ class TestSmallerModel:
         ("squeeze_excite", "macs", 0.5),
         ("concatenated", "macs", 0.6),
         ("nested", "macs", 0.5),
+        ("enclosed", "macs", 0.6),
     ],
 )
 def test_the_share_asked_for_is_gone_and_little_more(shrunk, name, goal, share):
@@ -115,9 +116,83 @@ def test_a_gate_loses_the_channels_it_gates(shrunk):
     assert removed["se_up"] == removed["one"] != []
 
 
-def test_layers_of_nested_models_are_cut_inside(shrunk):
-    assert {"body/conv"} <= set(shrunk["nested"]["removed"])
-    assert shrunk["nested"]["kept whole"]["stem"] == "enters the nested model body"
+class TestNestedModels:
+    def test_they_are_cut_inside(self, shrunk):
+        assert {"body/conv"} <= set(shrunk["nested"]["removed"])
+
+    def test_they_are_cut_across_their_borders(self, shrunk):
+        removed = shrunk["nested"]["removed"]
+        # a sum ties what enters the model to what leaves it
+        assert removed["stem"] == removed["body/back"] != []
+        assert set(shrunk["nested"]["kept whole"]) == {"output"}
+
+    def test_each_input_of_one_is_cut_for_itself(self, shrunk):
+        removed = shrunk["enclosed"]["removed"]
+        assert removed["body/shared"] == removed["body/point/p"] != []
+        assert removed["two"] not in ([], removed["outside"])
+
+    def test_a_layer_on_both_sides_of_a_border_stays_one(self, session):
+        removed = session["rounds"]["enclosed"]["removed"]
+        assert removed["shared"] == removed["body/shared"] == removed["one"] != []
+
+
+class TestRounds:
+    @pytest.mark.parametrize("name", ["demo", "concatenated", "enclosed"])
+    def test_the_outputs_are_those_of_the_masked_model(self, session, name):
+        assert session["rounds"][name]["masked"] <= 1e-5
+
+    @pytest.mark.parametrize("name", ["demo", "concatenated", "enclosed"])
+    def test_the_figures_compare_the_last_model_with_the_first(self, session, name):
+        found = session["rounds"][name]
+        assert found["parameters"] == found["counted"]
+        assert found["macs"][0] == found["once"][0]
+        assert found["macs"][1] == found["seen"][-1][1]
+        assert found["kept whole"]
+
+    @pytest.mark.parametrize(
+        ("name", "share"), [("demo", 0.7), ("concatenated", 0.6), ("enclosed", 0.6)]
+    )
+    def test_every_round_takes_the_same_share_of_what_is_left(self, session, name, share):
+        found = session["rounds"][name]
+        assert [number for number, _ in found["seen"]] == [1, 2, 3]
+        for number, macs in found["seen"]:
+            expected = (1 - share) ** (number / 3)
+            assert expected - 0.12 <= macs / found["macs"][0] <= expected
+
+    def test_widths_stay_round_in_later_rounds(self, session):
+        widths = {width for _, width in session["rounds"]["demo"]["families"]}
+        assert {width % 4 for width in widths} == {0}
+
+    def test_each_ranks_the_channels_anew(self, session):
+        # The four least leave; what stays is turned round, so that its last are the least then.
+        assert session["turned"] == [0, 1, 2, 3, 6, 7]
+
+    def test_training_between_them_brings_the_accuracy_back(self, session):
+        cut, tuned, left = session["tuned"]
+        assert left <= 0.4
+        assert tuned >= session["accuracy whole"] - 0.03
+        assert tuned > cut + 0.05
+
+
+class TestLargestShare:
+    @pytest.mark.parametrize("name", ["demo", "stubborn"])
+    def test_it_can_be_removed_and_no_more(self, session, name):
+        most, left = session["shares"][name]
+        assert 0 < most < 1
+        assert left == pytest.approx(1 - most)
+        assert "cannot be removed" in session["shares"][f"{name} more"]
+
+    def test_a_model_of_outputs_alone_has_nothing_to_remove(self, session):
+        assert session["shares"]["nothing"] == 0
+
+
+def test_a_model_without_a_graph_is_refused_with_what_can_be_done_instead(session):
+    found = session["without graph"]
+    assert found["refused"].startswith("ModelError: ")
+    assert "a subclassed model without a graph" in found["refused"]
+    assert "prune or cluster this one" in found["refused"]
+    assert found["zeros"] == pytest.approx(0.5, abs=0.01)
+    assert max(found["distinct"].values()) <= 9  # eight, and the zero that pruning left
 
 
 @pytest.mark.parametrize(
@@ -175,6 +250,8 @@ def test_a_sequential_model_stays_one_with_its_input_s_name(session):
         ("subclassed", "ModelError", "a subclassed model without a graph"),
         ("axis", "ModelError", "without a fixed length"),
         ("share", "UsageError", "Received share=1.5"),
+        ("rounds", "UsageError", "rounds=0"),
+        ("too much in rounds", "UsageError", "At most 92 % can"),
         ("too much", "UsageError", "At most 92 % can"),
         ("name", "UsageError", "Did you mean 'output'?"),
         ("no data", "UsageError", "data=(x, y)"),

@@ -5,24 +5,19 @@ from __future__ import annotations
 import copy
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgekit.numerics.sparsity import Mask, magnitude_masks
+from edgekit.numerics.sparsity import magnitude_masks
 from edgekit.records import Array, TargetFit
 from edgekit.targets import xnnpack_sparse
 from edgekit.tflite.graph import read, write
 from edgekit.tflite.nodes import nodes
+from edgekit.tflite.sparse import store_sparse
 
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT
-
-WORTH_ENCODING: Final = 0.3
-"""TensorFlow's converter stores a kernel sparse where more than this share of it is zero."""
-
-# A DENSIFY operator, its tensor and the tables' headers: 310 to 430 in converted files.
-_OVERHEAD_BYTES: Final = 400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +29,8 @@ class Payoff:
         size_bytes: Size of the file; zeros alone do not change it.
         size_deflated_bytes: What it costs to download today (zlib level 9).
         pruned_deflated_bytes: And with that share of zeros.
-        sparse_bytes: Size on the device with kernels stored sparse; None where that would not
-            make it smaller, or the weights are integers, whose files may then fail to load.
+        sparse_bytes: Size on the device with kernels stored sparse, as `tflite.sparse` writes
+            it; None where that would not make it smaller.
         faster: Whether XNNPACK computes it with sparse kernels, and what stands in the way.
     """
 
@@ -65,42 +60,17 @@ def will_it_pay(data: bytes, sparsity: float) -> Payoff:
     for (buffer, values), mask in zip(kernels.items(), masks, strict=True):
         left = np.where(mask, values, values.dtype.type(0))
         pruned.buffers[buffer].data = np.frombuffer(left.tobytes(), np.uint8)
-    saved = sum(
-        values.nbytes - sparse_bytes(mask, values.itemsize)
-        for values, mask in zip(kernels.values(), masks, strict=True)
-        if 1 - mask.mean() > WORTH_ENCODING
-    )
-    floats = all(values.dtype.kind == "f" for values in kernels.values())
+    dense = write(pruned)
+    encoded, _ = store_sparse(dense)
     total = sum(mask.size for mask in masks)
     return Payoff(
         sparsity=1 - sum(int(mask.sum()) for mask in masks) / total if total else 0.0,
         size_bytes=len(data),
         size_deflated_bytes=len(zlib.compress(data, 9)),
-        pruned_deflated_bytes=len(zlib.compress(write(pruned), 9)),
-        sparse_bytes=len(data) - saved if floats and saved > 0 else None,
+        pruned_deflated_bytes=len(zlib.compress(dense, 9)),
+        sparse_bytes=len(encoded) if len(encoded) < len(data) else None,
         faster=xnnpack_sparse.fit(operators, sparsity),
     )
-
-
-def sparse_bytes(mask: Mask, itemsize: int) -> int:
-    """Bytes of a kernel stored sparse: its values, their places in a row, and where rows begin.
-
-    The schema's `SparsityParameters`: all axes dense but the last, which is compressed (CSR), with
-    the narrowest integers that hold the numbers.
-
-    Args:
-        mask: True where the kernel is not zero, `[outputs, ..., inputs]`.
-        itemsize: Bytes of a weight.
-    """
-    stored = int(np.count_nonzero(mask))
-    columns: int = mask.shape[-1]
-    rows = mask.size // columns
-    places = stored * _width(columns)
-    return stored * itemsize + places + (rows + 1) * _width(stored) + _OVERHEAD_BYTES
-
-
-def _width(largest: int) -> int:
-    return 1 if largest < 1 << 8 else 2 if largest < 1 << 16 else 4
 
 
 def _kernels(model: ModelT) -> dict[int, Array]:

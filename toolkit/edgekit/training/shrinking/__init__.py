@@ -1,13 +1,14 @@
 """Structured pruning: whole channels leave, and a smaller plain Keras model remains.
 
-`graph` finds which channels must leave together, `importance` ranks them, `shrink` chooses,
-`rebuild` builds the smaller model, or the same one with those channels at zero.
+`graph` finds which channels must leave together, `importance` ranks them, `choose` picks those
+that leave, `rebuild` builds the smaller model, or the same one with those channels at zero;
+`shrink` does it all, at once or in rounds.
 """
 
 from edgekit.training.shrinking.graph import ChannelGraph, Family, Weight, trace
 from edgekit.training.shrinking.importance import Importance
 from edgekit.training.shrinking.rebuild import masked
-from edgekit.training.shrinking.shrink import Shrunk, shrink
+from edgekit.training.shrinking.shrink import Shrunk, largest_share, shrink, shrink_in_rounds
 
 __all__ = [
     "ChannelGraph",
@@ -15,7 +16,9 @@ __all__ = [
     "Importance",
     "Shrunk",
     "Weight",
+    "largest_share",
     "masked",
     "shrink",
+    "shrink_in_rounds",
     "trace",
 ]

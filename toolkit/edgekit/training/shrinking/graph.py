@@ -69,6 +69,7 @@ class ChannelGraph:
         outputs: Path of each layer with weights that is followed -> `[c]` channels it puts out.
         widths: Identity of a layer -> the key of its configuration that holds its width, and the
             channels to be counted for it.
+        entries: Identity of a nested model -> the channels that enter each of its inputs.
         layers: Identity of a layer -> its path.
         families: What may be cut.
         kept_whole: Path of each layer that makes channels none of which may be cut -> why.
@@ -77,6 +78,7 @@ class ChannelGraph:
     weights: tuple[Weight, ...]
     outputs: Mapping[str, Array]
     widths: Mapping[int, tuple[str, Array]]
+    entries: Mapping[int, tuple[Array, ...]]
     layers: Mapping[int, str]
     families: tuple[Family, ...]
     kept_whole: Mapping[str, str]
@@ -103,6 +105,7 @@ class Walk:
         calls: Identity of a layer with weights -> channels in and out at its first call.
         outputs: As in `ChannelGraph`.
         widths: As in `ChannelGraph`.
+        entries: As in `ChannelGraph`, at the first call.
         layers: As in `ChannelGraph`.
     """
 
@@ -112,6 +115,7 @@ class Walk:
     calls: dict[int, tuple[Array, Array]] = field(default_factory=dict)
     outputs: dict[str, Array] = field(default_factory=dict)
     widths: dict[int, tuple[str, Array]] = field(default_factory=dict)
+    entries: dict[int, tuple[Array, ...]] = field(default_factory=dict)
     layers: dict[int, str] = field(default_factory=dict)
 
     def make(self, count: int) -> Array:
@@ -168,7 +172,8 @@ def trace(model: Any, *, exclude: Sequence[str] = ()) -> ChannelGraph:
             f"The channels of {model.name!r} cannot be followed.",
             found=f"It is a {type(model).__name__}"
             + (" that is not built." if functional else ", a subclassed model without a graph."),
-            cure="Give a functional or sequential Keras model with a fixed input shape.",
+            cure="Give a functional or sequential Keras model with a fixed input shape"
+            + ("." if functional else ", or prune or cluster this one: neither needs a graph."),
         )
     walk = Walk()
     incoming = []
@@ -215,6 +220,7 @@ def _resolve(walk: Walk) -> ChannelGraph:
         weights=weights,
         outputs={path: walk.resolved(row) for path, row in walk.outputs.items()},
         widths={key: (name, walk.resolved(row)) for key, (name, row) in walk.widths.items()},
+        entries={key: tuple(map(walk.resolved, rows)) for key, rows in walk.entries.items()},
         layers=walk.layers,
         families=tuple(families),
         kept_whole={path: reason for path, reason in whole.items() if path not in partly},

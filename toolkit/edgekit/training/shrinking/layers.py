@@ -83,8 +83,8 @@ def _through(walk: Walk, node: Any, rows: list[Array], path: str) -> list[Array]
     if isinstance(operation, keras.Model) and (
         isinstance(operation, keras.Sequential) or hasattr(operation, "operations")
     ):
-        for row in rows:  # Keras clones a nested model on inputs of the shapes it had
-            walk.freeze(row, f"enters the nested model {path}")
+        for first, row in zip(walk.entries.setdefault(id(operation), (*rows,)), rows, strict=True):
+            walk.tie(first, row)
         return follow(walk, operation, rows, prefix=f"{path}/")
     outgoing = _known(walk, node, rows, path)
     if outgoing is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,7 +39,11 @@ def rebuild(model: Any, graph: ChannelGraph, cut: Collection[int]) -> Any:
             values = np.compress(~np.isin(channels, gone), values, axis=axis)
         return values
 
-    return _clone(model, graph, narrowed, sliced)
+    def entered(nested: Any) -> list[int]:
+        rows = graph.entries[id(nested)]
+        return [int(np.count_nonzero(~np.isin(row, gone))) for row in rows]
+
+    return _clone(model, graph, narrowed, sliced, entered)
 
 
 def masked(model: Any, removed: Mapping[str, Array]) -> Any:
@@ -77,7 +81,13 @@ def masked(model: Any, removed: Mapping[str, Array]) -> Any:
             values = values * (~np.isin(channels, gone)).astype(values.dtype).reshape(shape)
         return values
 
-    return _clone(model, graph, lambda _, config: config, zeroed)
+    return _clone(
+        model,
+        graph,
+        lambda _, config: config,
+        zeroed,
+        lambda nested: [len(row) for row in graph.entries[id(nested)]],
+    )
 
 
 def _numbers(cut: Collection[int]) -> Array:
@@ -89,17 +99,29 @@ def _clone(
     graph: ChannelGraph,
     configure: Callable[[Any, dict[str, Any]], dict[str, Any]],
     change: Callable[[Weight, Array], Array],
+    entered: Callable[[Any], list[int]],
 ) -> Any:
-    """A copy of the model with other configurations and other values of the weights."""
+    """A copy of the model with other configurations and other values of the weights.
+
+    `entered` tells the widths of a nested model's inputs; Keras would keep those it had.
+    """
     import keras
 
-    copies: list[tuple[Any, Any]] = []
+    copies: dict[int, tuple[Any, Any]] = {}
 
     def copied(layer: Any) -> Any:
         if not isinstance(layer, keras.layers.Layer):
             return layer  # of keras.ops: stateless
+        if id(layer) not in copies:
+            copies[id(layer)] = (layer, made(layer))
+        return copies[id(layer)][1]
+
+    def made(layer: Any) -> Any:
+        if id(layer) in graph.entries:
+            inputs = _inputs(layer, entered(layer))
+            return keras.models.clone_model(layer, inputs, clone_function=copied)
         try:
-            copy = type(layer).from_config(configure(layer, layer.get_config()))
+            return type(layer).from_config(configure(layer, layer.get_config()))
         except Exception as error:
             raise ModelError(
                 f"{graph.layers.get(id(layer), layer.name)} ({type(layer).__name__}) cannot be "
@@ -107,31 +129,40 @@ def _clone(
                 found=str(error).strip().splitlines()[0],
                 cure="Give the layer a get_config and a from_config that belong together.",
             ) from error
-        copies.append((layer, copy))
-        return copy
 
-    clone = keras.models.clone_model(model, _inputs(model), clone_function=copied, recursive=True)
+    inputs = None  # a sequential model clones its input layer itself, under its name
+    if not isinstance(model, keras.Sequential):
+        inputs = _inputs(model, [tensor.shape[-1] for tensor in model.inputs])
+    clone = keras.models.clone_model(model, inputs, clone_function=copied)
     records = {id(weight.variable): weight for weight in graph.weights}
-    for layer, copy in copies:
-        for old, new in zip(layer.weights, copy.weights, strict=True):
-            new.assign(change(records[id(old)], np.asarray(old)))
+    for layer, copy in copies.values():
+        if id(layer) not in graph.entries:
+            for old, new in zip(layer.weights, copy.weights, strict=True):
+                new.assign(change(records[id(old)], np.asarray(old)))
     return clone
 
 
-def _inputs(model: Any) -> Any:
-    """New inputs with the names of the old ones; Keras would take those of their tensors."""
+def _inputs(model: Any, widths: Sequence[int | None]) -> Any:
+    """New inputs with the names of the old ones; Keras would take those of their tensors.
+
+    Args:
+        model: A functional or sequential model.
+        widths: Length of each input's last axis.
+    """
     import keras
 
-    if isinstance(model, keras.Sequential):
-        return None  # clones its input layer itself
     names = {
         id(layer.output): layer.name
         for layer in model.layers
         if isinstance(layer, keras.layers.InputLayer)
     }
-    return keras.tree.map_structure(
-        lambda tensor: keras.Input(
-            batch_shape=tensor.shape, dtype=tensor.dtype, name=names[id(tensor)]
-        ),
-        model.input,
-    )
+    fresh = [
+        keras.Input(
+            batch_shape=(*tensor.shape[:-1], width),
+            dtype=tensor.dtype,
+            name=names.get(id(tensor), tensor.name),
+        )
+        for tensor, width in zip(model.inputs, widths, strict=True)
+    ]
+    structure = model.inputs if isinstance(model, keras.Sequential) else model.input
+    return keras.tree.pack_sequence_as(structure, fresh)

@@ -1,0 +1,217 @@
+"""Filters leave until the model is as much faster as asked for, measured and not estimated.
+
+Multiply-accumulates say little about milliseconds: how much a cut saves depends on the kernels that
+run what is left. So every candidate is lowered and timed by the runner, as the final file will be.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from edgekit import devices
+from edgekit.errors import UsageError
+from edgekit.pipeline.ladder import FLOAT, make
+from edgekit.pipeline.sources import lower
+from edgekit.records import Dataset, Listener, Plan, Progress, Timing, silent
+from edgekit.tflite.inspect import inspect
+from edgekit.training.passes import Passed, Tuning
+
+CLOSE = 0.02
+"""Shares are sought to within this; machines are no steadier."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """A candidate timed side by side with the original.
+
+    Attributes:
+        macs_share: Share of the multiply-accumulates that was asked to leave.
+        macs: Multiply-accumulates of the lowered file.
+        original_macs: Of the original's.
+        latency_ns: Median of its invocations.
+        original_latency_ns: Median of the original's, taken before and after.
+    """
+
+    macs_share: float
+    macs: int
+    original_macs: int
+    latency_ns: float
+    original_latency_ns: float
+
+    @property
+    def removed(self) -> float:
+        """Share of the multiply-accumulates that really left."""
+        return 1 - self.macs / self.original_macs
+
+    @property
+    def ratio(self) -> float:
+        """Latency in units of the original's."""
+        return self.latency_ns / self.original_latency_ns
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShrunkToLatency:
+    """What came of a latency goal.
+
+    Attributes:
+        passed: The final cut, fine-tuned.
+        chosen: The candidate it repeats.
+        measured: Every candidate, in the order in which they were timed.
+        final: The fine-tuned model, timed like the candidates.
+    """
+
+    passed: Passed
+    chosen: Measured
+    measured: tuple[Measured, ...]
+    final: Measured
+
+
+def shrink_to_latency(
+    engine: Any,
+    source: Path | Any,
+    share: float,
+    *,
+    tuning: Tuning,
+    destination: Path,
+    exclude: Sequence[str] = (),
+    plan: Plan = FLOAT,
+    dataset: Dataset | None = None,
+    bench: Callable[[Path], Timing] = devices.bench,
+    listener: Listener = silent,
+    **options: Any,
+) -> ShrunkToLatency:
+    """Find the smallest cut that makes a model `share` faster, make it, and fine-tune.
+
+    Candidates are cut without training, which changes no shape and so no latency.
+
+    Args:
+        engine: A `Worker` or `InProcess`; `source` is its model again afterwards.
+        source: A Keras model that it can load.
+        share: Share of the latency to remove, above 0 and below 1.
+        tuning: Data and training of the final cut.
+        destination: The `.keras` to write.
+        exclude: Paths of layers to keep whole.
+        plan: What is timed: the float32 file, or a variant that `dataset` calibrates.
+        dataset: Samples that each lowered file is verified and calibrated on.
+        bench: Times a file.
+        listener: Hears of progress.
+        options: For `edgekit.training.passes:shrink`, such as `importance`.
+
+    Raises:
+        UsageError: The latency cannot be reached by cutting channels.
+        EdgekitError: As the rooms below raise it.
+    """
+    if not 0 < share < 1:
+        raise UsageError("A share to remove is above 0 and below 1.", found=f"Received {share}.")
+    cutting = {"goal": "macs", "exclude": tuple(exclude), **options}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+
+        def file_of(model: Path | Any, stem: str) -> tuple[Path, int]:
+            place = folder / stem
+            place.mkdir()
+            imported = lower(model, dataset, place / "float32.tflite", engine)
+            artifacts, _ = make(imported, [plan], place, engine)
+            return artifacts[-1].path, inspect(imported.graph).macs
+
+        original, original_macs = file_of(source, "original")
+        known: dict[int, Measured] = {}
+
+        def measure(model: Path, macs_share: float, stem: str) -> Measured:
+            path, macs = file_of(model, stem)
+            if macs not in known or stem == "final":
+                timed = _side_by_side(original, path, bench)
+                known[macs] = Measured(
+                    macs_share=macs_share,
+                    macs=macs,
+                    original_macs=original_macs,
+                    latency_ns=timed[1],
+                    original_latency_ns=timed[0],
+                )
+            return known[macs]
+
+        def attempt(macs_share: float) -> Measured:
+            listener(Progress(stage="timing a cut", detail=f"{macs_share:.0%} of the MACs gone"))
+            stem = f"cut{macs_share:.6f}"
+            candidate = folder / f"{stem}.keras"
+            engine.load(source)
+            engine.call(
+                "edgekit.training.passes:shrink",
+                tuning=replace(tuning, epochs=0),
+                destination=candidate,
+                share=macs_share,
+                **cutting,
+            )
+            return measure(candidate, macs_share, stem)
+
+        engine.load(source)
+        most = engine.call("edgekit.training.shrinking:largest_share", exclude=tuple(exclude))
+        chosen = search(share, most, attempt)
+        measured = tuple(known.values())
+        engine.load(source)
+        passed: Passed = engine.call(
+            "edgekit.training.passes:shrink",
+            tuning=tuning,
+            destination=destination,
+            share=chosen.macs_share,
+            **cutting,
+        )
+        final = measure(destination, chosen.macs_share, "final")
+        engine.load(source)
+    return ShrunkToLatency(passed=passed, chosen=chosen, measured=measured, final=final)
+
+
+def search(share: float, most: float, attempt: Callable[[float], Measured]) -> Measured:
+    """The smallest cut whose latency is at most `1 - share` of the original's, by bisection.
+
+    The first guess is that latency goes with multiply-accumulates; the second, where that is too
+    slow, the largest cut. Cuts are made of whole blocks of channels: an interval shrinks to where
+    the next block begins.
+
+    Args:
+        share: Share of the latency to remove.
+        most: The largest share of multiply-accumulates that can be removed.
+        attempt: Cuts that share and measures.
+
+    Raises:
+        UsageError: Not even the largest cut is fast enough.
+    """
+    goal = 1 - share
+    low, high = 0.0, most
+    best: Measured | None = None
+    guess = min(share, most)
+    while best is None or high - low > CLOSE:
+        found = attempt(guess)
+        if found.ratio <= goal:
+            best, high = found, guess
+            if found.ratio > goal - CLOSE:
+                break
+        elif guess >= most:
+            raise UsageError(
+                f"Cutting channels does not make the model {share:.0%} faster.",
+                found=f"With {found.removed:.0%} of its multiply-accumulates gone it takes "
+                f"{found.ratio:.0%} of the time.",
+                cure="Ask for less, or quantize: int8 kernels are faster on most devices.",
+            )
+        else:
+            low = max(guess, min(found.removed, high))
+            if best is None:
+                guess = most
+                continue
+        guess = (low + high) / 2
+    return best
+
+
+def _side_by_side(
+    original: Path, candidate: Path, bench: Callable[[Path], Timing]
+) -> tuple[float, float]:
+    """Median latencies in nanoseconds; each is timed twice, so that a drift meets both alike."""
+    values: dict[Path, list[int]] = {original: [], candidate: []}
+    for path in (original, candidate, candidate, original):
+        values[path].extend(bench(path).values_ns)
+    return statistics.median(values[original]), statistics.median(values[candidate])

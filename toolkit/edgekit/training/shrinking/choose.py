@@ -1,0 +1,175 @@
+"""Which channels leave: greedily, those that lose least importance for what they save."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from edgekit.records import Array
+from edgekit.training.shrinking.graph import ChannelGraph, Family
+
+Goal = Literal["macs", "parameters"]
+
+Widths = Mapping[tuple[str, ...], int]
+"""Layers of a family -> how many channels it has before any left."""
+
+
+def widths_of(graph: ChannelGraph) -> Widths:
+    """Channels of each family."""
+    return {family.layers: len(family.channels) + family.fixed for family in graph.families}
+
+
+def choose(
+    graph: ChannelGraph,
+    ranked: Mapping[int, float],
+    target: float,
+    *,
+    goal: Goal,
+    multiple: int,
+    widths: Widths,
+) -> set[int]:
+    """Channels to cut until the cost is at most `target`, or nothing more can leave.
+
+    What a family has lost of its importance counts as `all / kept - 1`, so that a thin layer is
+    dear however many multiply-accumulates it has.
+
+    Args:
+        graph: The model's channels.
+        ranked: Importance of each.
+        target: Multiply-accumulates, or weights, that may stay.
+        goal: Which of them.
+        multiple: Families of at least two times as many channels keep a multiple of it.
+        widths: Of the families before any cut, an earlier one included.
+    """
+    queues = [_queue(family, ranked, widths[family.layers]) for family in graph.families]
+    tally = _Tally.of(graph, goal)
+    left = tally.cost()
+    cut: set[int] = set()
+    while left > target:
+        best: tuple[float, _Queue, Array, int] | None = None
+        for queue in queues:
+            chunk = queue.chunk(multiple)
+            saving = tally.saving(chunk)
+            if saving and (best is None or queue.loss(len(chunk)) / saving < best[0]):
+                best = queue.loss(len(chunk)) / saving, queue, chunk, saving
+        if best is None:
+            break
+        _, queue, chunk, saving = best
+        queue.gone += len(chunk)
+        tally.remove(chunk)
+        left -= saving
+        cut.update(chunk.tolist())
+    return cut
+
+
+def least(graph: ChannelGraph, goal: Goal, multiple: int) -> int:
+    """What is left where all has gone that may: multiply-accumulates, or weights."""
+    tally = _Tally.of(graph, goal)
+    for family in graph.families:
+        ranked = dict.fromkeys(family.channels.tolist(), 1.0)
+        queue = _queue(family, ranked, len(ranked) + family.fixed)
+        while len(chunk := queue.chunk(multiple)):
+            queue.gone += len(chunk)
+            tally.remove(chunk)
+    return tally.cost()
+
+
+@dataclass(slots=True)
+class _Queue:
+    """The channels of a family, least important first.
+
+    Attributes:
+        family: The family.
+        width: How many channels it had before any cut.
+        channels: `[n]` numbers.
+        kept: `[n + 1]` importance that stays when that many of them are gone.
+        gone: How many are.
+    """
+
+    family: Family
+    width: int
+    channels: Array
+    kept: Array
+    gone: int = 0
+
+    def chunk(self, multiple: int) -> Array:
+        """The next channels to leave together; none where one would be too many."""
+        total = len(self.channels) + self.family.fixed
+        left = total - self.gone
+        count = (left % multiple or multiple) if self.width >= 2 * multiple else 1
+        if count >= left or self.gone + count > len(self.channels):
+            count = 0
+        return self.channels[self.gone : self.gone + count]
+
+    def loss(self, count: int) -> float:
+        """What leaves in units of what stays, more than before."""
+        total = len(self.channels) + self.family.fixed
+        before, after = self.kept[self.gone], self.kept[self.gone + count]
+        # importances are relative to their mean: what left in earlier rounds was as much each
+        return float(self.kept[0] * self.width / total * (1 / after - 1 / before))
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Cost of the model as it shrinks.
+
+    Attributes:
+        units: Cost of an element of each weight, times the sizes of axes that count no channels.
+        sizes: Weight -> axis -> channels left.
+        touches: Channel -> (weight, axis, how often it stands there).
+    """
+
+    units: list[int] = field(default_factory=list)
+    sizes: list[dict[int, int]] = field(default_factory=list)
+    touches: dict[int, list[tuple[int, int, int]]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, graph: ChannelGraph, goal: Goal) -> _Tally:
+        tally = cls()
+        for number, weight in enumerate(graph.weights):
+            shape = weight.variable.shape
+            fixed = math.prod(n for axis, n in enumerate(shape) if axis not in weight.axes)
+            tally.units.append(fixed * (weight.macs if goal == "macs" else 1))
+            tally.sizes.append({axis: shape[axis] for axis in weight.axes})
+            for axis, row in weight.axes.items():
+                for channel, times in zip(*np.unique(row, return_counts=True), strict=True):
+                    place = (number, axis, int(times))
+                    tally.touches.setdefault(int(channel), []).append(place)
+        return tally
+
+    def cost(self) -> int:
+        return sum(
+            unit * math.prod(sizes.values())
+            for unit, sizes in zip(self.units, self.sizes, strict=True)
+        )
+
+    def saving(self, channels: Array) -> int:
+        """What the model would cost less without these channels."""
+        smaller: dict[int, dict[int, int]] = {}
+        for channel in channels.tolist():
+            for number, axis, times in self.touches[channel]:
+                smaller.setdefault(number, dict(self.sizes[number]))[axis] -= times
+        return sum(
+            self.units[number] * (math.prod(self.sizes[number].values()) - math.prod(new.values()))
+            for number, new in smaller.items()
+        )
+
+    def remove(self, channels: Array) -> None:
+        for channel in channels.tolist():
+            for number, axis, times in self.touches[channel]:
+                self.sizes[number][axis] -= times
+
+
+def _queue(family: Family, ranked: Mapping[int, float], width: int) -> _Queue:
+    figures = np.array([ranked[channel] for channel in family.channels.tolist()])
+    # dead filters count a little: what stays is divided by
+    figures += 1e-6 * figures.mean() or 1.0
+    order = np.argsort(figures, kind="stable")
+    fixed = family.fixed * figures.mean()
+    gone = np.concatenate([[0.0], np.cumsum(figures[order])])
+    kept = np.maximum(gone[-1] + fixed - gone, 1e-9 * gone[-1])
+    return _Queue(family=family, width=width, channels=family.channels[order], kept=kept)
