@@ -53,7 +53,7 @@ def compress(
         dataset = open_data(request, listener)
         possible_plans(request, dataset)
         first = stage / "float32.tflite"
-        imported = lower(request.source, dataset, first, worker, listener=listener)
+        imported = original = lower(request.source, dataset, first, worker, listener=listener)
         artifacts = [_artifact(imported, ladder.FLOAT, recipe)]
         training = {
             "data": request.data,
@@ -83,7 +83,7 @@ def compress(
             artifacts.append(dataclasses.replace(final, manifest=described))
         if teacher is not None:
             teacher.unlink()
-        whole = dataclasses.replace(imported, notes=tuple(dict.fromkeys(notes)))
+        whole = dataclasses.replace(original, notes=tuple(dict.fromkeys(notes)))
         report = ladder.measure(request, whole, artifacts, listener=listener)
         return ladder.settle(report, request, stage, finish)
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from edgekit.training.qat.graph import Graph, Step
-from edgekit.training.qat.kinds import fixed_range, is_transparent, kind_of
+from edgekit.training.qat.kinds import LINEAR, fixed_range, is_transparent, kind_of
 
 
 def insert(graph: Graph, bits: int, palettes: Mapping[str, int]) -> Graph:
@@ -121,7 +121,8 @@ class _Insertion:
         # Depthwise kernels are small and react badly to few bits.
         bits = 8 if type(step.layer).__name__ == "DepthwiseConv2D" else self._bits
         name = step.layer.name
-        clusters = self._palettes.get(name, 0) if bits == 8 else 0
+        # The layer of an output gave its name to the activation that was split off.
+        clusters = self._palettes.get(name.removesuffix(LINEAR), 0) if bits == 8 else 0
         wrapped = QuantizedWeights(step.layer, bits, clusters, name=f"{name}_quantized")
         wrapped.build(self._graph.shapes[step.inputs[0]])
         return wrapped

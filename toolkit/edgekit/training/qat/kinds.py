@@ -25,6 +25,8 @@ _KINDS: dict[Kind, tuple[str, ...]] = {
 }
 _KIND_OF = {name: kind for kind, names in _KINDS.items() for name in names}
 # Activations that TFLite fuses into the operator before, where they only clip.
+LINEAR = "_linear"
+"""Ends the name of a layer whose activation was split off and took the name."""
 CLIPPING = ("linear", "relu", "relu6")
 # The ranges of TFLite's 8-bit quantization specification, as 256 codes of one step.
 FIXED_RANGES = {

@@ -15,6 +15,7 @@ from edgekit.training.qat.graph import Graph, Step, build, record
 from edgekit.training.qat.insertion import insert
 from edgekit.training.qat.kinds import (
     CLIPPING,
+    LINEAR,
     activation_of,
     fixed_range,
     is_transparent,
@@ -137,7 +138,7 @@ def _split(graph: Graph) -> Graph:
         last = step.output in graph.outputs
         config = {**step.layer.get_config(), "activation": "linear"}
         linear = type(step.layer).from_config(
-            {**config, "name": f"{name}_linear" if last else name}
+            {**config, "name": f"{name}{LINEAR}" if last else name}
         )
         linear.build(shapes[step.inputs[0]])
         linear.set_weights(step.layer.get_weights())
