@@ -12,7 +12,7 @@ from edgekit.errors import UsageError
 from edgekit.pipeline.latency_goal import Measured, search, shrink_to_latency
 from edgekit.records import Plan, Timing
 from edgekit.tflite.inspect import inspect
-from edgekit.training.passes import Tuning
+from edgekit.training.finetuning import Tuning
 from edgekit.worker import Worker
 
 DEMO = Path(__file__).parents[2] / "toolkit" / "edgekit" / "demo" / "digits_cnn.keras"

@@ -242,7 +242,7 @@ def test_a_stage_that_means_nothing_is_refused(before, after, says):
 
 def test_stages_out_of_order_are_refused_with_the_right_order():
     first, second, third = STAGES.split("[[step]]")[1:]
-    text = "[[step]]".join(["schema = 1\n", second, first, third])
+    text = f"schema = 1\n[[step]]{second}[[step]]{first}[[step]]{third}"
 
     with pytest.raises(UsageError, match="shrink, qat, quantize"):
         parse_recipe(text, "r.toml")

@@ -169,6 +169,7 @@ class Plan:
         input_type: dtype of the file's inputs: float32, int8 or uint8 (int16 for int16x8).
         output_type: dtype of the file's outputs.
         rules: Layers left at another precision.
+        sparse: Whether kernels are stored sparse where that makes the file smaller.
     """
 
     variant: str
@@ -178,6 +179,7 @@ class Plan:
     input_type: str = "float32"
     output_type: str = "float32"
     rules: tuple[Rule, ...] = ()
+    sparse: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -167,6 +167,10 @@ def quantize(
     ranges: Annotated[
         str, typer.Option(help="Activation ranges: minmax, percentile, mse or entropy.")
     ] = "minmax",
+    sparse: Annotated[
+        bool,
+        typer.Option("--sparse", help="Each mode also with kernels stored sparse, once pruned."),
+    ] = False,
     max_drop: Annotated[
         float,
         typer.Option(min=0, help="Accepted loss: points of accuracy or AUC, percent of RMSE."),
@@ -209,7 +213,7 @@ def quantize(
         result = api.quantize(
             Path(source),
             data=data,
-            plans=_plans(mode, recipe, all_=all_, io=io, ranges=ranges),
+            plans=_plans(mode, recipe, all_=all_, io=io, ranges=ranges, sparse=sparse),
             output=output,
             column=column,
             task=options.task_of(task),
@@ -248,15 +252,20 @@ def _plans(
     all_: bool,
     io: str | None,
     ranges: str,
+    sparse: bool,
 ) -> list[Plan]:
     from edgekit.errors import UsageError
-    from edgekit.recipe import default_plan, load_recipe
+    from edgekit.recipe import default_plan
     from edgekit.records import MODES
 
     wanted = MODES if all_ or not (modes or recipes) else cast("list[Mode]", modes or [])
     method = cast("RangesMethod", ranges)
-    plans = [default_plan(mode, io=io, ranges=method) for mode in wanted]
-    plans.extend(load_recipe(path).plan for path in recipes or ())
+    plans = [
+        default_plan(mode, io=io, ranges=method, sparse=stored)
+        for mode in wanted
+        for stored in ((False, True) if sparse else (False,))
+    ]
+    plans.extend(_only_plan(path) for path in recipes or ())
     twice = {p.variant for p in plans if sum(q.variant == p.variant for q in plans) > 1}
     if twice:
         raise UsageError(
@@ -264,3 +273,17 @@ def _plans(
             cure="Give each recipe a name of its own, and each mode once.",
         )
     return plans
+
+
+def _only_plan(path: Path) -> Plan:
+    """The plan of a recipe that does nothing but quantize."""
+    from edgekit.errors import UsageError
+    from edgekit.recipe import load_recipe
+
+    recipe = load_recipe(path)
+    if recipe.passes:
+        raise UsageError(
+            f"{path} does more than quantize: {', '.join(s.kind for s in recipe.passes)}.",
+            cure=f"edgekit compress SOURCE --recipe {path} --data DATA",
+        )
+    return recipe.plan

@@ -55,10 +55,13 @@ def shrink(
     data: options.Data,
     output: Output,
     share: Annotated[float, typer.Option(min=0, max=1, help="Share to remove.")] = 0.5,
-    goal: Annotated[str, typer.Option(help="Of what: macs or parameters.")] = "macs",
+    goal: Annotated[
+        str, typer.Option(help="Of what: macs, parameters, or latency, measured.")
+    ] = "macs",
     importance: Annotated[
         str, typer.Option(help="How channels are ranked: l2, bn_scale or taylor.")
     ] = "l2",
+    rounds: Annotated[int, typer.Option(min=1, help="Cuts, each followed by all the epochs.")] = 1,
     exclude: Exclude = None,
     *,
     tuning: dict[str, Any],
@@ -70,8 +73,9 @@ def shrink(
     """
     what = {
         "share": share,
-        "goal": _one_of("goal", goal, ("macs", "parameters")),
+        "goal": _one_of("goal", goal, ("macs", "parameters", "latency")),
         "importance": _one_of("importance", importance, ("l2", "bn_scale", "taylor")),
+        "rounds": rounds,
         "exclude": tuple(exclude or ()),
     }
     _run("shrink", source, data, output, what, tuning)

@@ -67,17 +67,24 @@ def compress(
             else None
         )
         notes = list(imported.notes)
+        previous = request.source
         for step in recipe.passes:
             name = names[step.kind]
             made = stage / f"{name}.keras"
             passed = run(
-                worker, cast("PassName", step.kind), _options(step, training, teacher), made
+                worker,
+                cast("PassName", step.kind),
+                previous,
+                made,
+                options=_options(step, training, teacher),
+                listener=listener,
             )
+            previous = made
             notes += [f"{name} left {layer} alone: {why}." for layer, why in passed.left.items()]
             graph = stage / f"{name}.tflite"
             imported = lower(made, dataset, graph, worker, listener=listener)
             artifacts.append(_artifact(imported, Plan(variant=name, mode="float32"), recipe))
-        if recipe.plan.mode != "float32":
+        if recipe.plan.mode != "float32" or recipe.plan.sparse:
             _, final = ladder.make(imported, request.plans, stage, worker, listener=listener)[0]
             described = {**final.manifest, "recipe": _described(recipe)}
             artifacts.append(dataclasses.replace(final, manifest=described))

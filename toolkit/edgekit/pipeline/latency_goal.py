@@ -19,7 +19,8 @@ from edgekit.pipeline.ladder import FLOAT, make
 from edgekit.pipeline.sources import lower
 from edgekit.records import Dataset, Listener, Plan, Progress, Timing, silent
 from edgekit.tflite.inspect import inspect
-from edgekit.training.passes import Passed, Tuning
+from edgekit.training.finetuning import Tuning
+from edgekit.training.passes import Passed
 
 CLOSE = 0.02
 """Shares are sought to within this; machines are no steadier."""

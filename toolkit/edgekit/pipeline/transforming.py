@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 from edgekit import devices
 from edgekit.errors import UsageError
 from edgekit.pipeline import manifest
+from edgekit.pipeline.latency_goal import shrink_to_latency
 from edgekit.records import Listener, Plan, Row, silent
 from edgekit.tflite.inspect import inspect
 from edgekit.tflite.payoff import will_it_pay
@@ -92,7 +93,10 @@ def transform(
             training["teacher"] = teach(worker, Path(folder), {**chosen, "data": data})
         if resume:
             worker.load(checkpoint)
-        passed = run(worker, name, {**chosen, **training}, destination)
+        start = checkpoint if resume else source
+        passed = run(
+            worker, name, start, destination, options={**chosen, **training}, listener=listener
+        )
         worker.load(destination)
         after = worker.lower(Path(folder) / "after.tflite").path
         measured = Transformed(
@@ -115,14 +119,28 @@ def row_of(variant: str, path: Path, *, latency: bool) -> Row:
     )
 
 
-def run(worker: Worker, name: PassName, options: Mapping[str, Any], destination: Path) -> Passed:
-    """Run a pass over the model that the worker has loaded."""
+def run(
+    worker: Worker,
+    name: PassName,
+    source: Path,
+    destination: Path,
+    *,
+    options: Mapping[str, Any],
+    listener: Listener = silent,
+) -> Passed:
+    """Run a pass over the model that the worker has loaded from `source`."""
     chosen = with_defaults(name, options)
+    own = {key: value for key, value in chosen.items() if key not in _TUNING}
+    tuning = _tuning(chosen)
+    if own.get("goal") == "latency" and not tuning.done:
+        own.pop("goal")
+        found = shrink_to_latency(
+            worker, source, tuning=tuning, destination=destination, listener=listener, **own
+        )
+        latency = f"{found.final.ratio:.2f} of before, after {len(found.measured)} cuts timed"
+        return replace(found.passed, facts={**found.passed.facts, "latency": latency})
     passed: Passed = worker.call(
-        f"edgekit.training.passes:{name}",
-        tuning=_tuning(chosen),
-        destination=destination,
-        **{key: value for key, value in chosen.items() if key not in _TUNING},
+        f"edgekit.training.passes:{name}", tuning=tuning, destination=destination, **own
     )
     return passed
 

@@ -18,6 +18,7 @@ from edgekit.tflite.nodes import nodes
 from edgekit.tflite.ranges import with_ranges
 from edgekit.tflite.rewriter import SMALLEST
 from edgekit.tflite.signature import signature, with_names_of
+from edgekit.tflite.sparse import encode_sparse
 from edgekit.tflite.weights import stored_weights, to_dynamic, to_float16, to_int4
 
 if TYPE_CHECKING:
@@ -98,6 +99,8 @@ def make(
             data = rewrite(data)
         elif chosen := {name for name, asked in modes.items() if asked == mode}:
             data = rewrite(data, chosen)
+    if plan.sparse:
+        data = _sparse(plan, data)
     result = read(data)
     _check_interface(plan, model, result)
     if data is not graph:
@@ -110,6 +113,19 @@ def make(
             cure="Choose another mode, or ship the float32 file.",
         )
     return Made(data=data, left_in_float=tuple(left))
+
+
+def _sparse(plan: Plan, data: bytes) -> bytes:
+    """The file with its kernels stored sparse, verified to compute the same."""
+    encoded = encode_sparse(data)
+    if encoded.data is data:
+        reasons = [f"{k.name}: {k.reason}" for k in encoded.kernels if k.reason]
+        raise ConversionError(
+            f"Variant {plan.variant}: no kernel is smaller when it is stored sparse.",
+            found=reasons[0] if reasons else None,
+            cure="Prune the model first (edgekit prune), to 50 % zeros and more.",
+        )
+    return encoded.data
 
 
 def _check_interface(plan: Plan, before: ModelT, after: ModelT) -> None:

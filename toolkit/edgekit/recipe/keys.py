@@ -144,10 +144,16 @@ PASS_KEYS: Mapping[str, Mapping[str, Key]] = {
             fits=lambda value: type(value) in (int, float) and 0 < value < 1,
         ),
         "goal": Key(
-            accepts="`macs`, `parameters`",
+            accepts="`macs`, `parameters`, `latency`",
             default="`macs`",
-            meaning="Of what.",
-            fits=_one_of(("macs", "parameters")),
+            meaning="Of what; latency is measured, cut by cut.",
+            fits=_one_of(("macs", "parameters", "latency")),
+        ),
+        "rounds": Key(
+            accepts="a whole number from 1",
+            default="`1`",
+            meaning="Cuts, each followed by all the epochs.",
+            fits=_is_count(1),
         ),
         "importance": Key(
             accepts="`l2`, `bn_scale`, `taylor`",
@@ -241,6 +247,12 @@ QUANTIZE_KEYS: Mapping[str, Key] = {
         default="as `input`'s default",
         meaning="Type of the file's outputs.",
         fits=_is_text,
+    ),
+    "sparse": Key(
+        accepts="`true`, `false`",
+        default="`false`",
+        meaning="Store kernels sparse where that makes the file smaller; unpacked when loaded.",
+        fits=lambda value: isinstance(value, bool),
     ),
     "rules": Key(
         accepts="a list of `{ layers, mode }`",

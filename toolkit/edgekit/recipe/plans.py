@@ -30,7 +30,9 @@ CALIBRATED: tuple[Mode, ...] = ("int8", "int16x8")
 PERCENTILE = 99.99
 
 
-def default_plan(mode: Mode, *, io: str | None = None, ranges: RangesMethod = "minmax") -> Plan:
+def default_plan(
+    mode: Mode, *, io: str | None = None, ranges: RangesMethod = "minmax", sparse: bool = False
+) -> Plan:
     """Return the plan that a bare mode means.
 
     `io` and `ranges` concern the modes that have a choice: `io="uint8"` leaves a float16 file's
@@ -40,6 +42,7 @@ def default_plan(mode: Mode, *, io: str | None = None, ranges: RangesMethod = "m
         mode: Precision of the whole.
         io: Type of inputs and outputs; None takes the mode's default.
         ranges: How activation ranges are chosen.
+        sparse: Whether kernels are stored sparse where that makes the file smaller.
 
     Raises:
         UsageError: One of them is unknown.
@@ -63,8 +66,15 @@ def default_plan(mode: Mode, *, io: str | None = None, ranges: RangesMethod = "m
         parts.append(f"{io_type}io")
     if ranges != "minmax":
         parts.append(ranges)
+    if sparse:
+        parts.append("sparse")
     return Plan(
-        variant="-".join(parts), mode=mode, ranges=ranges, input_type=io_type, output_type=io_type
+        variant="-".join(parts),
+        mode=mode,
+        ranges=ranges,
+        input_type=io_type,
+        output_type=io_type,
+        sparse=sparse,
     )
 
 

@@ -145,6 +145,7 @@ def _quantize_plan(step: Mapping[str, Any], variant: str, place: str) -> Plan:
         percentile=float(step.get("percentile", PERCENTILE)),
         input_type=step.get("input", types[0]),
         output_type=step.get("output", types[0]),
+        sparse=step.get("sparse", False),
         rules=tuple(
             _rule(rule, f"{place}, rule {position}")
             for position, rule in enumerate(step.get("rules", ()), start=1)

@@ -118,7 +118,7 @@ class FineTuning:
         Args:
             model: Any built Keras model; a loss it was compiled with is kept.
             callbacks: Keras callbacks, such as `pruning.pruning_callback`.
-            notes: Written into checkpoints.
+            notes: Written into checkpoints; None makes none.
 
         Returns:
             What `judge` tells of the weights kept.
@@ -137,7 +137,7 @@ class FineTuning:
         learner = self._learner(model, teacher=teacher)
         learner.compile(optimizer, self._loss_of(model), metrics=self._metrics, jit_compile=False)
         optimizer.iterations.assign(tuning.done * self.steps)
-        keeper = _keeper(self, model, list(callbacks), notes or {})
+        keeper = _keeper(self, model, list(callbacks), notes)
         stage = f"{(notes or {}).get('pass', '')} fine-tuning".lstrip()
         tell = teller(self._listener, stage, tuning.epochs)
         try:
@@ -247,7 +247,7 @@ def _learner_class() -> Any:
 
 
 def _keeper(
-    fine: FineTuning, model: Any, callbacks: Sequence[Any], notes: Mapping[str, Any]
+    fine: FineTuning, model: Any, callbacks: Sequence[Any], notes: Mapping[str, Any] | None
 ) -> Any:
     """A callback that stops in time, and keeps the best weights in memory and on disk."""
     import keras
@@ -273,8 +273,9 @@ def _keeper(
             if epoch + 1 - self.best_epoch >= tuning.patience and self.best is not None:
                 self.model.stop_training = True
             due = time.monotonic() - self.saved_at > CHECKPOINT_SECONDS
-            if due and tuning.checkpoint is not None and epoch + 1 < tuning.epochs:
-                self._save(tuning.checkpoint, epoch + 1)
+            wanted = tuning.checkpoint is not None and notes is not None
+            if due and wanted and epoch + 1 < tuning.epochs:
+                self._save(epoch + 1)
 
         def on_train_end(self, logs: Any = None) -> None:  # noqa: ARG002
             if self.best is not None:
@@ -291,11 +292,12 @@ def _keeper(
                 self.best_loss, self.best_epoch = found["loss"], epoch
                 self.best = model.get_weights()
 
-        def _save(self, place: Path, epoch: int) -> None:
+        def _save(self, epoch: int) -> None:
+            assert tuning.checkpoint is not None
             current = model.get_weights()
             if self.best is not None:
                 model.set_weights(self.best)
-            write_model(model, place, {**notes, "epochs": epoch})
+            write_model(model, tuning.checkpoint, {**(notes or {}), "epochs": epoch})
             model.set_weights(current)
             self.saved_at = time.monotonic()
 

@@ -108,10 +108,14 @@ def shrink(
     share: float,
     goal: Any = "macs",
     importance: Any = "l2",
+    rounds: int = 1,
     exclude: Sequence[str] = (),
     listener: Listener = silent,
 ) -> Passed:
-    """Remove whole channels, then fine-tune the smaller model; see `shrinking.shrink`."""
+    """Remove whole channels, then fine-tune the smaller model; see `shrinking.shrink_in_rounds`.
+
+    Each of the rounds cuts and then trains for all the epochs.
+    """
     from edgekit.training import shrinking
 
     started = time.monotonic()
@@ -126,15 +130,28 @@ def shrink(
         batch = fine.sample(STUDIED_SAMPLES)
         values = next(iter(batch.inputs.values()))
         samples = (values, values if batch.targets is None else batch.targets)
-    done = shrinking.shrink(
-        model, share=share, goal=goal, importance=importance, data=samples, exclude=exclude
+    after = {}
+
+    def tune(smaller: Any, number: int) -> None:
+        nonlocal after
+        if tuning.epochs:
+            # What is left beside the goal by a run that ends early is not the model asked for.
+            notes = {"pass": "shrink"} if number == rounds else None
+            after = fine.train(smaller, _keeping(smaller), notes=notes)
+        else:
+            after = fine.judge(smaller)
+
+    done = shrinking.shrink_in_rounds(
+        model,
+        share=share,
+        rounds=rounds,
+        tune=tune,
+        goal=goal,
+        importance=importance,
+        data=samples,
+        exclude=exclude,
     )
-    smaller = done.model
-    if tuning.epochs:
-        after = fine.train(smaller, _keeping(smaller), notes={"pass": "shrink"})
-    else:
-        after = fine.judge(smaller)
-    write_model(smaller, destination)
+    write_model(done.model, destination)
     return Passed(
         path=destination,
         facts={
