@@ -22,14 +22,19 @@ Exclude = Annotated[
 
 _TUNING: dict[str, tuple[Any, Any]] = {
     "epochs": (
-        Annotated[int | None, typer.Option(min=0, help="Epochs of fine-tuning; 0 trains nothing.")],
+        Annotated[
+            int | None,
+            typer.Option(min=0, help="0 trains nothing; default: 2,000 steps, at least 3 epochs."),
+        ],
         None,
     ),
     "batch_size": (Annotated[int, typer.Option(min=1, help="Samples a step.")], 64),
     "learning_rate": (Annotated[float | None, typer.Option(help="Where a cosine begins.")], None),
     "patience": (
-        Annotated[int, typer.Option(min=1, help="Epochs without improvement before stopping.")],
-        5,
+        Annotated[
+            int | None, typer.Option(min=1, help="Epochs without improvement before stopping.")
+        ],
+        None,
     ),
     "distill": (
         Annotated[bool, typer.Option("--distill", help="Learn from SOURCE's predictions too.")],

@@ -32,7 +32,7 @@ HALF: Final = 0.5
 """Share of zeros of every 2:4, and the default."""
 
 _OWN: Final[Mapping[PassName, Mapping[str, Any]]] = {
-    "shrink": {"share": HALF, "epochs": 5},
+    "shrink": {"share": HALF},
     "prune": {"sparsity": HALF},
     "cluster": {"clusters": 16},
     # Folded normalization leaves nothing to absorb large steps.

@@ -90,7 +90,7 @@ TOP_KEYS: Mapping[str, Key] = {
 TRAINING_KEYS: Mapping[str, Key] = {
     "epochs": Key(
         accepts="a whole number",
-        default="`3`, for `shrink` `5`",
+        default="as many as make 2,000 steps, at least 3",
         meaning="Walks through the training samples; 0 trains nothing.",
         fits=_is_count(0),
     ),
@@ -108,7 +108,7 @@ TRAINING_KEYS: Mapping[str, Key] = {
     ),
     "patience": Key(
         accepts="a whole number from 1",
-        default="`5`",
+        default="a quarter of `epochs`, at least 5",
         meaning="Epochs without a lower validation loss after which training stops.",
         fits=_is_count(1),
     ),

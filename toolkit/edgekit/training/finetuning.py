@@ -25,6 +25,9 @@ from edgekit.training.telling import teller
 # keras.distillation, half and half.
 DISTILLED: Final = 0.5
 
+# Few samples make short epochs: what a pass lost is won back by steps.
+STEPS: Final = 2000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tuning:
@@ -35,10 +38,12 @@ class Tuning:
         column: The column to predict, for a `.csv`.
         preprocessing: How raw images become inputs.
         task: What the targets mean; None where the data tells.
-        epochs: Walks through the training samples; 0 changes the weights and trains nothing.
+        epochs: Walks through the training samples; 0 changes the weights and trains nothing. None
+            takes as many as make `STEPS` steps, and at least 3.
         batch_size: Samples a step.
         learning_rate: Where a cosine begins.
-        patience: Epochs without a lower validation loss after which training stops.
+        patience: Epochs without a lower validation loss after which training stops; None takes a
+            quarter of all, at least 5.
         seed: Of every random choice.
         teacher: An `.npy` that `teach` wrote, for distillation.
         checkpoint: Where the best so far is kept while training goes on, or None.
@@ -49,10 +54,10 @@ class Tuning:
     column: str | None = None
     preprocessing: Mapping[str, Any] | None = None
     task: Task | None = None
-    epochs: int = 3
+    epochs: int | None = None
     batch_size: int = 64
     learning_rate: float = 1e-3
-    patience: int = 5
+    patience: int | None = None
     seed: int = 0
     teacher: Path | None = None
     checkpoint: Path | None = None
@@ -77,7 +82,6 @@ class FineTuning:
     def __init__(
         self, model: Any, source: Source, tuning: Tuning, listener: Listener = silent
     ) -> None:
-        self.tuning = tuning
         self._listener = listener
         given = tuning.data
         dataset = (
@@ -89,12 +93,12 @@ class FineTuning:
         training, validation = training_split(self.dataset)
         self.training, self.validation = resident(training), resident(validation)
         self._loss, self._metrics = compiled(model, source, self.dataset)
-        self._begun = False
-
-    @property
-    def steps(self) -> int:
+        self.tuning = tuning
+        self.steps = math.ceil(self.training.n / tuning.batch_size)
         """Batches in one walk through the training samples."""
-        return math.ceil(self.training.n / self.tuning.batch_size)
+        chosen = max(3, math.ceil(STEPS / self.steps))
+        self.epochs = chosen if tuning.epochs is None else tuning.epochs
+        self.patience = tuning.patience or max(5, self.epochs // 4)
 
     def sample(self, n: int) -> Batch:
         """Some training samples, drawn by the seed."""
@@ -130,7 +134,7 @@ class FineTuning:
 
         tuning = self.tuning
         keras.utils.set_random_seed(tuning.seed)
-        steps = self.steps * max(1, tuning.epochs)
+        steps = self.steps * max(1, self.epochs)
         rate = keras.optimizers.schedules.CosineDecay(tuning.learning_rate, steps)
         optimizer = keras.optimizers.Adam(rate)
         teacher = None if tuning.teacher is None else np.load(tuning.teacher)
@@ -139,12 +143,12 @@ class FineTuning:
         optimizer.iterations.assign(tuning.done * self.steps)
         keeper = _keeper(self, model, list(callbacks), notes)
         stage = f"{(notes or {}).get('pass', '')} fine-tuning".lstrip()
-        tell = teller(self._listener, stage, tuning.epochs)
+        tell = teller(self._listener, stage, self.epochs)
         try:
             learner.fit(
                 _sequence(self.training, tuning.batch_size, tuning.seed, teacher, tuning.done),
                 initial_epoch=tuning.done,
-                epochs=max(tuning.epochs, tuning.done),
+                epochs=max(self.epochs, tuning.done),
                 callbacks=[*callbacks, keeper, _told(tell, self.steps)],
                 verbose=0,
             )
@@ -270,11 +274,11 @@ def _keeper(
                     cure=f"Lower the learning rate (it is {tuning.learning_rate:g}).",
                 )
             self._look(epoch + 1, logs)
-            if epoch + 1 - self.best_epoch >= tuning.patience and self.best is not None:
+            if epoch + 1 - self.best_epoch >= fine.patience and self.best is not None:
                 self.model.stop_training = True
             due = time.monotonic() - self.saved_at > CHECKPOINT_SECONDS
             wanted = tuning.checkpoint is not None and notes is not None
-            if due and wanted and epoch + 1 < tuning.epochs:
+            if due and wanted and epoch + 1 < fine.epochs:
                 self._save(epoch + 1)
 
         def on_train_end(self, logs: Any = None) -> None:  # noqa: ARG002

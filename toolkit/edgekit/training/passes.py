@@ -67,8 +67,8 @@ def prune(
     started = time.monotonic()
     fine = FineTuning(model, source, tuning, listener)
     before = fine.judge(model)
-    if tuning.epochs:
-        steps = tuning.epochs * fine.steps
+    if fine.epochs:
+        steps = fine.epochs * fine.steps
         gradual = parse_pattern(pattern) == parse_pattern("unstructured") and steps >= 4
         schedule = (
             PolynomialDecay(initial=0.0, final=sparsity, begin=0, end=steps // 2)
@@ -134,7 +134,7 @@ def shrink(
 
     def tune(smaller: Any, number: int) -> None:
         nonlocal after
-        if tuning.epochs:
+        if fine.epochs:
             # What is left beside the goal by a run that ends early is not the model asked for.
             notes = {"pass": "shrink"} if number == rounds else None
             after = fine.train(smaller, _keeping(smaller), notes=notes)
@@ -182,7 +182,7 @@ def cluster(
     started = time.monotonic()
     fine = FineTuning(model, source, tuning, listener)
     before = fine.judge(model)
-    if tuning.epochs:
+    if fine.epochs:
         callback = clustering.clustering_callback(clusters, initial=initial, exclude=exclude)
         after = fine.train(model, [*_keeping(model), callback], notes={"pass": "cluster"})
         done = callback.clustering()
@@ -230,7 +230,7 @@ def qat(
             data=inputs_of(fine.sample(STUDIED_SAMPLES)),
             palettes=palettes_of(model),
         )
-    if tuning.epochs:
+    if fine.epochs:
         after = fine.train(prepared, _keeping(prepared), notes={"pass": "qat"})
     else:
         after = fine.judge(prepared)
