@@ -6,13 +6,18 @@ export EDGEKIT_DATA ?= $(wildcard $(abspath ../shared/data))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 WORKERS ?= 2
 
-.PHONY: demo test lint format bench models docs lock clean
+.PHONY: demo test test-devices lint format bench models docs lock clean
 
 demo: .venv/.ready
 	$(BIN)/edgekit demo -o out/demo --force
 
 test: .venv/.ready
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile
+
+# on 64-bit and 32-bit ARM: two Debian user lands under qemu, deployed to through a real sshd
+test-devices: .venv/.ready
+	-$(BIN)/python tests/device/userland.py
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile tests/device
 
 lint: .venv/.ready
 	$(BIN)/ruff format --check .
@@ -49,4 +54,4 @@ lock: .venv/.ready
 	touch $@
 
 clean:
-	rm -rf .venv out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv out .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis

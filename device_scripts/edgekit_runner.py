@@ -17,7 +17,7 @@ import time
 
 TYPE_CHECKING = False  # what typing calls by this name, without the time its import takes
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterator, Mapping, Sequence
     from typing import Any, Callable
 
 __version__ = "0.1.0"
@@ -116,13 +116,19 @@ def resize_image(pixels: Any, spec: Mapping[str, Any]) -> Any:
         image = ((weighted + 0x8000) >> 16).astype(np.uint8)[:, :, None]
     if channels == 3:
         image = np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image[:, :, :3]
-    if spec.get("fit", "stretch") == "crop":
-        rows = min(image.shape[0], max(1, round(image.shape[1] * height / width)))
-        columns = min(image.shape[1], max(1, round(image.shape[0] * width / height)))
-        top, left = (image.shape[0] - rows) // 2, (image.shape[1] - columns) // 2
-        image = image[top : top + rows, left : left + columns]
+    top, left, rows, columns = seen_part(image.shape[0], image.shape[1], spec)
+    image = image[top : top + rows, left : left + columns]
     resized = resize_bilinear(image, height, width)
     return resized[:, :, ::-1] if spec.get("order", "rgb") == "bgr" else resized
+
+
+def seen_part(height: int, width: int, spec: Mapping[str, Any]) -> tuple[int, int, int, int]:
+    """Return top, left, rows and columns of what a model gets to see of a picture."""
+    if spec.get("fit", "stretch") != "crop":
+        return 0, 0, height, width
+    rows = min(height, max(1, round(width * spec["height"] / spec["width"])))
+    columns = min(width, max(1, round(height * spec["width"] / spec["height"])))
+    return (height - rows) // 2, (width - columns) // 2, rows, columns
 
 
 def resize_bilinear(pixels: Any, height: int, width: int) -> Any:
@@ -220,6 +226,57 @@ def _mel_filters(spec: Mapping[str, Any]) -> Any:
     )
 
 
+class Preparation:
+    """Turns raw samples into the codes of one input, as `preprocess` and `Tensor.encode` do.
+
+    Where the input is made of integers and the scaling is affine, a uint8 sample has 256 values at
+    most for each channel: their codes are worked out once, and then only looked up.
+
+    Args:
+        spec: The preprocessing.
+        tensor: The input.
+    """
+
+    def __init__(self, spec: Mapping[str, Any], tensor: Tensor) -> None:
+        import numpy as np
+
+        self.spec = spec
+        self.tensor = tensor
+        self.table = None
+        if tensor.dtype.kind in "iu" and spec.get("kind") in ("affine", "image"):
+            channels = max(np.size(spec.get(key, 1)) for key in ("scale", "mean", "std"))
+            every = np.repeat(np.arange(256, dtype=np.uint8)[:, None], channels, 1)
+            try:
+                self.table = tensor.codes(affine(every, spec))
+            except ValueError:  # a value that may never come has no code: see at each sample
+                self.table = None
+
+    def __call__(self, raw: Any) -> Any:
+        """Return the codes of one sample, in the shape of the input.
+
+        Raises:
+            ValueError: The sample does not fit the preprocessing or the input.
+        """
+        import numpy as np
+
+        if self.spec.get("kind") not in ("affine", "image"):
+            return self.tensor.encode(preprocess(raw, self.spec))
+        pixels = resize_image(raw, self.spec) if self.spec["kind"] == "image" else np.asarray(raw)
+        table = self.table
+        if table is None or pixels.dtype != np.uint8:
+            return self.tensor.encode(affine(pixels, self.spec))
+        if table.shape[1] == 1:
+            return self.tensor.encode(np.take(table, pixels))
+        if pixels.shape[-1:] != table.shape[1:]:
+            raise ValueError(
+                f"shape {list(pixels.shape)} where {table.shape[1]} channels are scaled"
+            )
+        codes = np.empty(pixels.shape, table.dtype)
+        for channel in range(table.shape[1]):
+            np.take(table[:, channel], pixels[..., channel], out=codes[..., channel])
+        return self.tensor.encode(codes)
+
+
 # --- Errors -------------------------------------------------------------------------------------
 
 USAGE, MODEL, DATA, DEVICE, INTERRUPTED = 2, 3, 4, 7, 130
@@ -237,6 +294,13 @@ class RunnerError(Exception):
 
 # --- Runtime and model --------------------------------------------------------------------------
 
+# `default` hands to XNNPACK what it takes; `builtin` keeps the runtime's own optimized kernels;
+# the slow `reference` kernels answer alike, to the bit, on every kind of processor.
+KERNELS = {
+    "default": "AUTO",
+    "builtin": "BUILTIN_WITHOUT_DEFAULT_DELEGATES",
+    "reference": "BUILTIN_REF",
+}
 RUNTIMES = {
     "litert": ("ai_edge_litert", "ai-edge-litert"),
     "tflite": ("tflite_runtime", "tflite-runtime"),
@@ -305,6 +369,7 @@ class Runtime:
         key: litert, tflite or tensorflow.
         version: The version it gives for itself.
         interpreter: Its Interpreter class.
+        load_delegate: Its function of that name.
         import_ns: What importing numpy and the runtime took.
     """
 
@@ -318,13 +383,31 @@ class Runtime:
             module = __import__(package)
             if key == "tensorflow":
                 self.interpreter = module.lite.Interpreter
+                place = module.lite.experimental
             else:
-                self.interpreter = __import__(package + ".interpreter", fromlist=["x"]).Interpreter
+                place = __import__(package + ".interpreter", fromlist=["x"])
+                self.interpreter = place.Interpreter
+        self.load_delegate = place.load_delegate
+        self.resolvers = getattr(place, "OpResolverType", None)
         self.import_ns = time.perf_counter_ns() - start_ns
         self.version = str(getattr(module, "__version__", "of unknown version"))
 
     def __str__(self) -> str:
         return f"{self.distribution} {self.version}"
+
+    def choose(self, kernels: str) -> dict[str, Any]:
+        """Return the arguments with which an interpreter takes these kernels.
+
+        Raises:
+            RunnerError: The runtime leaves no choice, as those before TFLite 2.6 (code 7).
+        """
+        if kernels == "default":
+            return {}
+        if self.resolvers is None:
+            raise RunnerError(
+                DEVICE, f"{self} has default kernels only.", "", "Leave --kernels and --sweep out."
+            )
+        return {"experimental_op_resolver_type": getattr(self.resolvers, KERNELS[kernels])}
 
 
 def find_runtime(key: str | None = None) -> Runtime:
@@ -377,6 +460,144 @@ def _runtime_cure(key: str | None) -> str:
     return f"{_pip()} ai-edge-litert"
 
 
+EDGE_TPU = ("edgetpu", "usb", "pci")
+EDGE_TPU_OPERATOR = b"edgetpu-custom-op"
+# What a USB Accelerator calls itself before and after its firmware is loaded.
+EDGE_TPU_USB = (("1a6e", "089a"), ("18d1", "9302"))
+MACHINES = {3: "32-bit x86", 40: "32-bit ARM", 62: "64-bit x86", 183: "64-bit ARM"}
+
+
+class Delegate:
+    """A library that takes operators over from the runtime.
+
+    Args:
+        name: edgetpu, usb, pci, one of them with the number of a device (usb:0), or the path of a
+            library with the interface of TFLite's external delegates.
+        settings: Its options, as `key=value`.
+
+    Attributes:
+        library: What is loaded.
+        options: What it is given.
+        edge_tpu: Whether it is libedgetpu that is asked for.
+    """
+
+    def __init__(self, name: str, settings: Sequence[str]) -> None:
+        self.name = name
+        self.settings = settings
+        self.options = dict(text.split("=", 1) for text in settings)
+        kind, colon, _ = name.partition(":")
+        self.edge_tpu = kind in EDGE_TPU
+        if self.edge_tpu:
+            self.library = "libedgetpu.so.1"
+            if sys.platform == "darwin":
+                self.library = "libedgetpu.1.dylib"
+            # libedgetpu reads its other options only where the device is numbered.
+            number = "" if colon or not self.options else ":0"
+            self.options.setdefault("device", name.replace("edgetpu", "") + number)
+        else:
+            # The loader looks for a bare name everywhere but in the current folder.
+            self.library = os.path.abspath(name) if os.path.exists(name) else name
+        self.is_file = not self.edge_tpu and os.path.exists(name)
+
+    def __str__(self) -> str:
+        return " ".join([self.name, *self.settings])
+
+    def load(self, runtime: Runtime) -> Any:
+        """Return what an interpreter takes as its delegate.
+
+        Raises:
+            RunnerError: The library is missing, foreign or without a device (code 7).
+        """
+        import ctypes
+
+        try:
+            found = ctypes.CDLL(self.library)
+        except OSError as error:
+            raise self._library_error(str(error)) from error
+        if not hasattr(found, "tflite_plugin_create_delegate"):
+            raise RunnerError(
+                DEVICE,
+                f"{self.library} is no TFLite delegate.",
+                "It has no function tflite_plugin_create_delegate.",
+                "Give the path of a library for external delegates.",
+            )
+        try:
+            with Quiet():
+                return runtime.load_delegate(self.library, dict(self.options))
+        except ValueError as error:
+            reason = str(error).partition("\n")[2]
+            if self.edge_tpu and not reason:
+                raise self._no_device() from error
+            raise RunnerError(
+                DEVICE,
+                f"{self.library} does not start.",
+                reason or "It gives no reason.",
+                "Check its --delegate-option, and that its device is connected.",
+            ) from error
+
+    def _library_error(self, text: str) -> RunnerError:
+        here = _machine("/proc/self/exe")
+        there = _machine(self.library) if self.is_file else ""
+        if here and there and here != there:
+            # The loader says "No such file" to a library for another processor.
+            return RunnerError(
+                DEVICE,
+                f"{self.library} is built for {there}.",
+                f"This Python runs on {here}.",
+                "Install the build for this system.",
+            )
+        culprit = os.path.basename(text.partition(":")[0])
+        if self.is_file or culprit != os.path.basename(self.library):
+            cure = "It needs a newer system, or another library: install what is named above."
+            if culprit.startswith("libusb"):
+                cure = "Install with: sudo apt install libusb-1.0-0"
+            return RunnerError(DEVICE, f"{self.library} cannot be loaded.", text, cure)
+        cure = "Give the path of the library."
+        if self.edge_tpu:
+            cure = "Install libedgetpu1-std as coral.ai/docs describes, or give the library's path."
+        return RunnerError(DEVICE, f"{self.library} is not installed.", text, cure)
+
+    def _no_device(self) -> RunnerError:
+        """Say why libedgetpu, which gives no reason, found no device."""
+        usb, pci = _edge_tpus()
+        kind, _, number = self.options["device"].partition(":")
+        usable = (usb if kind != "pci" else 0) + (pci if kind != "usb" else 0)
+        if usable > int(number or 0):
+            return RunnerError(
+                DEVICE,
+                "An Edge TPU is connected and cannot be opened.",
+                "Another program uses it, or this user may not.",
+                "Stop the other program, or: sudo usermod -aG plugdev,apex $USER, and log in anew.",
+            )
+        cure = "Plug it in (lsusb shows 1a6e:089a or 18d1:9302); PCIe needs the gasket driver."
+        return RunnerError(
+            DEVICE,
+            f"There is no Edge TPU for --delegate {self}.",
+            f"Found {usb} on USB and {pci} on PCIe.",
+            cure,
+        )
+
+
+def _machine(path: str) -> str:
+    """Return the kind of processor an ELF file is for; nothing for other files."""
+    try:
+        with open(path, "rb") as stream:
+            head = stream.read(20)
+    except OSError:
+        return ""
+    if head[:4] != b"\x7fELF":
+        return ""
+    number = int.from_bytes(head[18:20], "little")
+    return MACHINES.get(number, f"processor {number}")
+
+
+def _edge_tpus() -> tuple[int, int]:
+    """Return how many Edge TPUs the kernel sees on USB and on PCIe."""
+    usb = _kernel_files("/sys/bus/usb/devices/*/idVendor")
+    names = [(_text(path), _text(path.replace("idVendor", "idProduct"))) for path in usb]
+    return sum(name in EDGE_TPU_USB for name in names), len(_kernel_files("/dev/apex_*"))
+
+
 class Tensor:
     """An input or output: signature name, index, shape, dtype, scale and zero point."""
 
@@ -400,10 +621,14 @@ class Tensor:
         Raises:
             ValueError: The shape differs in more than axes of size 1, or a value does not fit.
         """
-        import numpy as np
-
         if _bare(value.shape) != _bare(self.shape):
             raise ValueError(f"shape {list(value.shape)} where {list(self.shape)} is expected")
+        return self.codes(value).reshape(self.shape)
+
+    def codes(self, value: Any) -> Any:
+        """Return what `encode` makes of values of any shape."""
+        import numpy as np
+
         if value.dtype.kind == "f" and not np.isfinite(value).all():
             raise ValueError("NaN or infinity")
         if value.dtype != self.dtype:
@@ -413,7 +638,7 @@ class Tensor:
                 value = np.clip(codes + self.zero_point, limits.min, limits.max)
             elif self.dtype.kind in "iub" and not np.array_equal(value, value.astype(self.dtype)):
                 raise ValueError(f"{value.dtype} values where {self.dtype} is expected")
-        return value.astype(self.dtype).reshape(self.shape)
+        return value.astype(self.dtype)
 
     def decode(self, codes: Any) -> Any:
         """Turn codes into the real values they stand for: `(code - zero_point) * scale`."""
@@ -448,25 +673,38 @@ class Model:
     Attributes:
         path: The file.
         runtime: What runs it.
+        delegate: What helps, or None.
         inputs: Tensors by signature name where there is a signature.
         outputs: Likewise.
         signatures: Signature name -> {"inputs": [...], "outputs": [...]}.
-        load_ns: What opening the file took.
+        load_ns: What opening the file took, and opening the delegate.
         allocate_ns: What allocating tensors (and preparing kernels) took.
     """
 
-    def __init__(self, path: str, runtime: Runtime, threads: int) -> None:
+    def __init__(
+        self,
+        path: str,
+        runtime: Runtime,
+        threads: int,
+        kernels: str = "default",
+        delegate: Delegate | None = None,
+    ) -> None:
         self.path = path
         self.runtime = runtime
+        self.delegate = delegate
         _refuse_foreign_file(path)
+        _refuse_foreign_delegate(path, delegate)
+        arguments = runtime.choose(kernels)
         start = time.perf_counter_ns()
+        if delegate:
+            arguments["experimental_delegates"] = [delegate.load(runtime)]
         try:
             with Quiet():
-                interpreter = runtime.interpreter(model_path=path, num_threads=threads)
+                interpreter = runtime.interpreter(model_path=path, num_threads=threads, **arguments)
                 loaded = time.perf_counter_ns()
                 interpreter.allocate_tensors()
         except Exception as error:  # ValueError, RuntimeError, SystemError: each runtime its own
-            raise _load_error(error, path, runtime) from error
+            raise _load_error(error, path, runtime, delegate) from error
         self.load_ns = loaded - start
         self.allocate_ns = time.perf_counter_ns() - loaded
         self.interpreter = interpreter
@@ -522,6 +760,17 @@ class Model:
         return found
 
 
+def open_model(options: Options, runtime: Runtime | None = None) -> Model:
+    """Load the model of a command line as its options say."""
+    return Model(
+        options.model,
+        runtime or find_runtime(options.runtime),
+        options.threads,
+        options.kernels,
+        Delegate(options.delegate, options.delegate_option) if options.delegate else None,
+    )
+
+
 def _tensors(details: Sequence[Mapping[str, Any]], names: Mapping[int, str]) -> list[Tensor]:
     return [Tensor(names.get(item["index"], str(item["name"])), item) for item in details]
 
@@ -541,7 +790,64 @@ def _refuse_foreign_file(path: str) -> None:
         )
 
 
-def _load_error(error: Exception, path: str, runtime: Runtime) -> RunnerError:
+def custom_operators(path: str) -> list[bytes]:
+    """Return the names of the operators that are not TFLite's own.
+
+    Walks through the flatbuffer (schema.fbs of TFLite): field 1 of the model lists operator
+    codes, whose field 1 is the custom name. A damaged file has none: the runtime says the rest.
+    """
+    import mmap
+    import struct
+
+    def field(table: int, number: int) -> int:
+        """Where the offset in a table's field leads, or 0 where the table has no such field."""
+        fields = table - struct.unpack_from("<i", content, table)[0]
+        if 4 + 2 * number >= struct.unpack_from("<H", content, fields)[0]:
+            return 0
+        place = struct.unpack_from("<H", content, fields + 4 + 2 * number)[0]
+        return table + place + _offset(table + place) if place else 0
+
+    def _offset(place: int) -> int:
+        return int(struct.unpack_from("<I", content, place)[0])
+
+    names = []
+    with open(path, "rb") as stream:
+        try:
+            with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                codes = field(_offset(0), 1)
+                for position in range(_offset(codes) if codes else 0):
+                    place = codes + 4 + 4 * position
+                    name = field(place + _offset(place), 1)
+                    if name:
+                        names.append(content[name + 4 : name + 4 + _offset(name)])
+        except (struct.error, ValueError):
+            return []
+    return names
+
+
+def _refuse_foreign_delegate(path: str, delegate: Delegate | None) -> None:
+    """Raise where a model for the Edge TPU would be loaded without it, or the other way round."""
+    compiled = EDGE_TPU_OPERATOR in custom_operators(path)
+    if compiled and delegate is None:
+        raise RunnerError(
+            MODEL,
+            f"{path} is compiled for the Edge TPU and needs its delegate.",
+            f"It holds the operator {EDGE_TPU_OPERATOR.decode()}.",
+            "Add --delegate edgetpu, or give the file it was compiled from: without _edgetpu in "
+            "its name.",
+        )
+    if delegate and delegate.edge_tpu and not compiled:
+        raise RunnerError(
+            MODEL,
+            f"{path} is not compiled for the Edge TPU.",
+            f"It holds no {EDGE_TPU_OPERATOR.decode()}: all of it would run on the CPU.",
+            "Compile it with edgetpu_compiler, or leave --delegate out.",
+        )
+
+
+def _load_error(
+    error: Exception, path: str, runtime: Runtime, delegate: Delegate | None = None
+) -> RunnerError:
     import numpy as np
 
     text = str(error)
@@ -553,12 +859,28 @@ def _load_error(error: Exception, path: str, runtime: Runtime) -> RunnerError:
             "It was built for numpy 1 and fails when it creates an interpreter.",
             f'{_pip()} "numpy<2"',
         )
-    if "edgetpu-custom-op" in text:
+    if "requires runtime version" in text:
         return RunnerError(
             DEVICE,
-            f"{path} is compiled for the Edge TPU and needs its delegate.",
+            f"{path} was compiled for a newer Edge TPU runtime.",
             text,
-            "Give the model it was compiled from: the file without _edgetpu in its name.",
+            "Update libedgetpu, or compile with a lower edgetpu_compiler --min_runtime_version.",
+        )
+    if "in custom op handler" in text and delegate:
+        return delegate_mismatch(delegate, f"{runtime} and it misread each other: {text}")
+    if "edgetpu-custom-op" in text and delegate:
+        return RunnerError(
+            DEVICE,
+            f"{delegate.library} does not take over {path}.",
+            text,
+            "It is no delegate for the Edge TPU: use --delegate edgetpu.",
+        )
+    if delegate and "unresolved" not in text and not isinstance(error, ValueError):
+        return RunnerError(
+            DEVICE,
+            f"{delegate.library} fails to prepare {path}.",
+            text,
+            "Leave --delegate out to see whether the model itself is sound.",
         )
     if "Flex" in text or "Select TensorFlow" in text:
         cure = "Install tensorflow and add --runtime tensorflow, or convert with built-in ops only."
@@ -569,20 +891,36 @@ def _load_error(error: Exception, path: str, runtime: Runtime) -> RunnerError:
     return RunnerError(MODEL, f"{runtime} cannot load {path}.", text, cure)
 
 
+def delegate_mismatch(delegate: object, found: str) -> RunnerError:
+    """Say that a delegate library and the runtime do not fit together."""
+    return RunnerError(
+        DEVICE,
+        f"--delegate {delegate} does not work with this runtime.",
+        found,
+        "Both must come from one TensorFlow version: install the libedgetpu or runtime that fits.",
+    )
+
+
 def read_manifest(path: str) -> dict[str, Any]:
-    """Return the manifest beside a model, or an empty one where there is none.
+    """Return what is known of a model: its manifest, and what only the file itself says.
+
+    Returns:
+        The manifest beside the model, or an empty one; where it is silent, `preprocessing` and
+        `labels` come from the metadata inside the model. `origin` tells for both where they are
+        from: "manifest" or "metadata".
 
     Raises:
-        RunnerError: It is there and cannot be read (code 3).
+        RunnerError: One of them is there and cannot be read (code 3).
     """
     import json
 
     place = os.path.splitext(path)[0] + ".json"
+    manifest: dict[str, Any] = {}
     try:
         with open(place, encoding="utf-8") as stream:
             manifest = dict(json.load(stream))
     except FileNotFoundError:
-        return {}
+        pass
     except (OSError, TypeError, ValueError) as error:
         raise RunnerError(
             MODEL,
@@ -590,7 +928,165 @@ def read_manifest(path: str) -> dict[str, Any]:
             error,
             "Copy it again together with the model, or move it away to run without.",
         ) from error
+    keys = ("preprocessing", "labels")
+    origin = {key: "manifest" for key in keys if manifest.get(key) is not None}
+    if len(origin) < len(keys):
+        metadata = read_metadata(path)
+        for key in keys:
+            if key not in origin and metadata.get(key) is not None:
+                manifest[key], origin[key] = metadata[key], "metadata"
+    manifest["origin"] = origin
     return manifest
+
+
+class Table:
+    """One table of a flatbuffer (https://flatbuffers.dev/internals).
+
+    Args:
+        data: All bytes of the file.
+        position: Where the table begins.
+    """
+
+    def __init__(self, data: Any, position: int) -> None:
+        self.data = data
+        self.position = position
+        self.fields = position - self._unpack("<i", position)
+        self.end = self._unpack("<H", self.fields)
+
+    def _unpack(self, layout: str, position: int) -> Any:
+        import struct
+
+        if position < 0:
+            raise ValueError("an offset leads out of the file")
+        return struct.unpack_from(layout, self.data, position)[0]
+
+    def _place(self, field: int) -> int:
+        entry = 4 + 2 * field
+        offset = self._unpack("<H", self.fields + entry) if entry < self.end else 0
+        return self.position + offset if offset else 0
+
+    def _follow(self, place: int) -> int:
+        return place + int(self._unpack("<I", place))
+
+    def number(self, field: int, layout: str) -> int:
+        """Return a number, 0 where it is left out."""
+        place = self._place(field)
+        return int(self._unpack(layout, place)) if place else 0
+
+    def block(self, field: int, size: int = 1) -> tuple[int, bytes]:
+        """Return position and bytes of a vector whose items have `size` bytes, or of a text."""
+        place = self._place(field)
+        if not place:
+            return 0, b""
+        start = self._follow(place)
+        count = self._unpack("<I", start) * size
+        if start + 4 + count > len(self.data):
+            raise ValueError("a vector is longer than the file")
+        return start + 4, self.data[start + 4 : start + 4 + count]
+
+    def text(self, field: int) -> str:
+        """Return a text, "" where it is left out."""
+        return self.block(field)[1].decode("utf-8")
+
+    def floats(self, field: int) -> list[float]:
+        """Return a vector of float32."""
+        import struct
+
+        content = self.block(field, 4)[1]
+        return list(struct.unpack(f"<{len(content) // 4}f", content))
+
+    def tables(self, field: int) -> list[Table]:
+        """Return a vector of tables."""
+        start, content = self.block(field, 4)
+        places = range(start, start + len(content), 4)
+        return [Table(self.data, self._follow(place)) for place in places]
+
+    def table(self, field: int) -> Table | None:
+        """Return a table, None where it is left out."""
+        place = self._place(field)
+        return Table(self.data, self._follow(place)) if place else None
+
+
+def read_metadata(path: str) -> dict[str, Any]:
+    """Return what a model says of itself, in the way that TFLite tools agreed on.
+
+    The flatbuffer of `metadata_schema.fbs` (tensorflow/tflite-support) in a buffer of the model
+    that is named TFLITE_METADATA; label files are in a zip archive behind the model.
+
+    Returns:
+        `preprocessing` (kind affine: the NormalizationOptions of the first input) and `labels`
+        (those of the first output that has any), each only where it is there.
+
+    Raises:
+        RunnerError: It is damaged (code 3).
+    """
+    import mmap
+    import struct
+
+    _refuse_foreign_file(path)
+    try:
+        with open(path, "rb") as stream:
+            size = os.fstat(stream.fileno()).st_size
+            with mmap.mmap(stream.fileno(), size, access=mmap.ACCESS_READ) as data:
+                content = _metadata_buffer(data)
+        return _metadata(content, path) if content[4:8] == b"M001" else {}
+    except (OSError, ValueError, KeyError, struct.error, MemoryError) as error:
+        raise RunnerError(
+            MODEL,
+            f"Cannot read the metadata in {path}.",
+            error,
+            "The file is damaged or cut short: copy it again and compare its sha256.",
+        ) from error
+
+
+def _metadata_buffer(data: Any) -> bytes:
+    # Fields of schema.fbs: Model.buffers 4, .metadata 6; Metadata.name 0, .buffer 1.
+    model = Table(data, int.from_bytes(data[:4], "little"))
+    for entry in model.tables(6):
+        if entry.text(0) == "TFLITE_METADATA":
+            buffers, number = model.tables(4), entry.number(1, "<I")
+            if number >= len(buffers):
+                raise ValueError(f"there is no buffer {number}")
+            # Buffers of files of 2 GB and more lie behind the flatbuffer: offset 1, size 2.
+            offset, size = (buffers[number].number(field, "<Q") for field in (1, 2))
+            return bytes(data[offset : offset + size]) if offset else buffers[number].block(0)[1]
+    return b""
+
+
+def _metadata(content: bytes, path: str) -> dict[str, Any]:
+    # Fields of metadata_schema.fbs: ModelMetadata.subgraph_metadata 3; SubGraphMetadata.
+    # input_tensor_metadata 2, .output_tensor_metadata 3; TensorMetadata.process_units 4,
+    # .associated_files 6; ProcessUnit.options_type 0 (NormalizationOptions 1), .options 1;
+    # NormalizationOptions.mean 0, .std 1; AssociatedFile.name 0, .type 2 (labels: 2 and 3).
+    found: dict[str, Any] = {}
+    for graph in Table(content, int.from_bytes(content[:4], "little")).tables(3)[:1]:
+        for tensor in graph.tables(2)[:1]:
+            for unit in tensor.tables(4):
+                options = unit.table(1)
+                if unit.number(0, "<B") == 1 and options:
+                    mean, std = options.floats(0) or [0.0], options.floats(1) or [1.0]
+                    if not all(std):
+                        raise ValueError("a standard deviation is 0")
+                    found["preprocessing"] = {
+                        "kind": "affine",
+                        "mean": mean[0] if len(mean) == 1 else mean,
+                        "std": std[0] if len(std) == 1 else std,
+                    }
+        files = [file for tensor in graph.tables(3) for file in tensor.tables(6)]
+        names = [file.text(0) for file in files if file.number(2, "<B") in (2, 3)]
+        if names:
+            found["labels"] = _packed_labels(path, names[0])
+    return found
+
+
+def _packed_labels(path: str, name: str) -> list[str]:
+    import zipfile
+
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(name) as stream:
+            return parse_labels(stream.read(1 << 24).decode("utf-8"))
+    except Exception as error:  # zipfile and zlib have an error type for every kind of damage
+        raise ValueError(f"label file {name}: {error}") from error
 
 
 # --- Data ---------------------------------------------------------------------------------------
@@ -746,56 +1242,393 @@ def _misfit(where: str, name: str, error: Exception) -> RunnerError:
     )
 
 
-def read_image(path: str, model: Model, spec: Mapping[str, Any] | None) -> Any:
-    """Decode a picture and prepare it for a model of one image input.
+PICTURES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+ARRAYS = (".npz", ".npy")
 
-    Without a manifest a uint8 or int8 input takes the pixels themselves as codes, as models
-    with integer input do by custom.
+
+class Sample:
+    """One thing to run a model on, ready to be fed.
+
+    Attributes:
+        source: Where it is from, as the user named it.
+        index: Its place there.
+        codes: One array for each input.
+        value: What the first input stands for, as real values.
+        picture: What it was made of, to be drawn on: a PIL image or uint8 pixels, or None.
+        single: There is no other sample at its source.
+        extra: What else its line tells.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        index: int,
+        codes: Sequence[Any],
+        value: Any,
+        *,
+        picture: Any = None,
+        single: bool = False,
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.source = source
+        self.index = index
+        self.codes = codes
+        self.value = value
+        self.picture = picture
+        self.single = single
+        self.extra = extra or {}
+
+
+class Source:
+    """Makes samples for one model out of whatever there is.
+
+    Args:
+        model: The model.
+        spec: How its raw input is prepared, None where nobody says.
+        frame: `[height, width, channels]` of raw frames and of the camera, or None.
+    """
+
+    def __init__(
+        self, model: Model, spec: Mapping[str, Any] | None, frame: Sequence[int] | None
+    ) -> None:
+        self.model = model
+        self.spec = spec
+        self.frame = frame
+        self.preparation: Preparation | None = None
+
+    def open(self, name: str) -> Iterator[Sample]:
+        """Walk through the samples of an INPUT of the command line.
+
+        Raises:
+            RunnerError: It cannot be read or does not fit (code 4), or Pillow or a camera is
+                missing (code 7).
+        """
+        if name == "-":
+            return self._frames()
+        kind, _, number = name.partition(":")
+        if kind == "camera" and (number.isdigit() or name == kind) and not os.path.exists(name):
+            return self._camera(name, int(number or 0))
+        return self._folder(name) if os.path.isdir(name) else self.file(name)
+
+    def file(self, path: str) -> Iterator[Sample]:
+        """Walk through the samples of one file; what it is, its ending says."""
+        ending = os.path.splitext(path)[1].lower()
+        if ending in ARRAYS:
+            return self._arrays(path)
+        return self._windows(path) if ending == ".wav" else self._decoded(path)
+
+    def _folder(self, folder: str) -> Iterator[Sample]:
+        names = list_inputs(folder)
+        if not names:
+            raise RunnerError(
+                DATA,
+                f"{folder} holds nothing to run on.",
+                f"Known endings: {' '.join((*PICTURES, '.wav', *ARRAYS))}.",
+                "Give another folder, or wait for files with --watch FOLDER.",
+            )
+        for name in names:
+            yield from self.file(os.path.join(folder, name))
+
+    def _arrays(self, path: str) -> Iterator[Sample]:
+        spec, model = self.spec or {}, self.model
+        stored = read_columns(path)
+        if path.endswith(".npy") and _is_one_sample(stored["x"], model, spec):
+            stored = {"x": stored["x"].as_one_sample()}
+        columns = pick_inputs(stored, model, path)
+        for index, values in enumerate(_prepared(columns, spec, path)):
+            codes = encode(values, model, f"{path}, sample {index},")
+            yield Sample(path, index, codes, model.inputs[0].real(values[0]))
+
+    def _decoded(self, path: str) -> Iterator[Sample]:
+        image = _pillow(path)
+        self.expect_pictures(path)
+        try:
+            with image.open(path) as picture:
+                picture.load()
+        except Exception as error:  # Pillow's decoders raise whatever they stumble over
+            found = error.strerror if isinstance(error, OSError) and error.strerror else error
+            raise RunnerError(
+                DATA, f"Cannot read {path}.", found, "Give a PNG, JPEG or BMP."
+            ) from error
+        yield self._picture(path, 0, picture, single=True)
+
+    def _picture(self, source: str, index: int, picture: Any, *, single: bool = False) -> Sample:
+        prepare, tensor = self.expect_pictures(source), self.model.inputs[0]
+        try:
+            codes = prepare(picture)
+        except (ValueError, KeyError) as error:
+            raise _misfit(source, tensor.name, error) from error
+        value = tensor.decode(codes)
+        return Sample(source, index, [codes], value, picture=picture, single=single)
+
+    def expect_pictures(self, source: str) -> Preparation:
+        """Return what prepares pictures.
+
+        Without a word about scaling a uint8 or int8 input takes the pixels themselves as codes,
+        as models with integer input do by custom.
+        """
+        import numpy as np
+
+        if self.preparation:
+            return self.preparation
+        model, tensor, spec = self.model, self.model.inputs[0], self.spec
+        size = [*tensor.shape, 1][:4] if len(tensor.shape) in (3, 4) else None
+        if len(model.inputs) != 1 or size is None or size[3] not in (1, 3):
+            raise RunnerError(
+                DATA,
+                f"{source} is a picture, and {model.path} takes none.",
+                f"Its inputs: {', '.join(f'{t.name} {list(t.shape)}' for t in model.inputs)}.",
+                "Give an .npz or .npy.",
+            )
+        shape = {"kind": "image", "height": size[1], "width": size[2], "channels": size[3]}
+        if spec is None and tensor.dtype.kind == "f":
+            raise RunnerError(
+                DATA,
+                f"Nobody says how pixels are scaled for {model.path}.",
+                "It has float input, no manifest beside it, and no metadata in it.",
+                f"Put {os.path.basename(os.path.splitext(model.path)[0])}.json beside it.",
+            )
+        if spec is None or spec.get("kind") in ("none", "affine"):
+            self.preparation = Preparation({**(spec or {}), **shape}, tensor)
+        else:
+            self.preparation = Preparation(spec, tensor)
+        if spec is None and tensor.dtype in (np.uint8, np.int8):
+            pixels = np.arange(256, dtype=np.uint8)[:, None]
+            # The codes of int8 input are the pixels minus 128.
+            signed = tensor.dtype == np.int8
+            self.preparation.table = (pixels ^ 128).view(np.int8) if signed else pixels
+        return self.preparation
+
+    def _windows(self, path: str) -> Iterator[Sample]:
+        """Cut a recording into windows as long as the model hears; a short one is padded."""
+        import wave
+
+        import numpy as np
+
+        spec, model = self.spec or {}, self.model
+        if spec.get("kind") != "log-mel":
+            raise RunnerError(
+                DATA,
+                f"{path} is a recording, and nobody says how {model.path} hears.",
+                f"Its preprocessing is of kind {spec.get('kind', 'none')}, not log-mel.",
+                "Put the manifest beside the model, or give prepared samples in an .npz.",
+            )
+        prepare = Preparation(spec, model.inputs[0])
+        rate, length = spec["sample_rate"], spec["samples"]
+        try:
+            with wave.open(path, "rb") as sound:
+                found = (sound.getframerate(), sound.getnchannels(), 8 * sound.getsampwidth())
+                if found != (rate, 1, 16):
+                    raise RunnerError(
+                        DATA,
+                        f"{path} is not recorded as {model.path} hears.",
+                        "Found {} Hz, {} channels, {} bit; wanted {} Hz, 1 channel, 16 bit.".format(
+                            *found, rate
+                        ),
+                        f"Convert it: sox in.wav -r {rate} -c 1 -b 16 out.wav",
+                    )
+                # A recording that ends at once is one window of silence, as in training.
+                count = max(1, sound.getnframes() // length)
+                for index in range(count):
+                    block = sound.readframes(length)
+                    audio = np.frombuffer(block[: len(block) & ~1], "<i2").astype(np.int16)
+                    codes = prepare(audio)
+                    yield Sample(
+                        path,
+                        index,
+                        [codes],
+                        model.inputs[0].decode(codes),
+                        single=count == 1,
+                        extra={"start_s": round(index * length / rate, 4)},
+                    )
+        except (OSError, EOFError, wave.Error) as error:
+            found_text = getattr(error, "strerror", None) or error
+            raise RunnerError(
+                DATA, f"Cannot read {path}.", found_text, "Give a PCM WAV of 16 bits."
+            ) from error
+        except (ValueError, KeyError) as error:
+            raise _misfit(path, model.inputs[0].name, error) from error
+
+    def _frames(self) -> Iterator[Sample]:
+        """Read raw uint8 frames from stdin, row by row, channels together, until it ends."""
+        import numpy as np
+
+        shape = self.frame or self._own_frame()
+        size = shape[0] * shape[1] * shape[2]
+        index = 0
+        while True:
+            block = sys.stdin.buffer.read(size)
+            if not block:
+                return
+            if len(block) < size:
+                raise RunnerError(
+                    DATA,
+                    f"stdin ends inside frame {index}.",
+                    f"It gave {len(block)} of {size} bytes for a frame of "
+                    f"{'x'.join(map(str, shape))}.",
+                    "Check --frame HxWxC, and that pixels are uint8.",
+                )
+            yield self._picture("-", index, np.frombuffer(block, np.uint8).reshape(shape))
+            index += 1
+
+    def _own_frame(self) -> Sequence[int]:
+        spec = self.expect_pictures("stdin").spec
+        return spec["height"], spec["width"], spec.get("channels", 3)
+
+    def _camera(self, name: str, number: int) -> Iterator[Sample]:
+        self.expect_pictures(name)
+        height, width = (self.frame or (480, 640))[:2]
+        capture, close = open_camera(number, height, width)
+        try:
+            index = 0
+            while True:
+                yield self._picture(name, index, capture())
+                index += 1
+        finally:
+            close()
+
+    def watch(
+        self, folder: str, every: float, known: dict[str, tuple[int, int]]
+    ) -> Iterator[Sample]:
+        """Wait for files to come into a folder, or to be replaced there.
+
+        A file is taken when its size and time stand still from one look to the next. One that
+        cannot be read is reported on stderr, and the watch goes on.
+
+        Args:
+            folder: The folder.
+            every: Seconds from one look to the next.
+            known: Size and time of the files that are not new, by name; kept up to date.
+        """
+        before = dict(known)
+        while True:
+            now = look_into(folder)
+            for name in sorted(now):
+                if now[name] != known.get(name) and now[name] == before.get(name):
+                    known[name] = now[name]
+                    try:
+                        yield from self.file(os.path.join(folder, name))
+                    except RunnerError as error:
+                        if error.code != DATA:
+                            raise
+                        print("\n".join(error.lines), file=sys.stderr, flush=True)
+            for name in set(known) - set(now):
+                del known[name]
+            before = now
+            time.sleep(every)
+
+
+def list_inputs(folder: str) -> list[str]:
+    """Return the names in a folder that `run` knows the endings of, sorted, hidden ones left out.
 
     Raises:
-        RunnerError: Pillow is missing (code 7), the file is no picture, or nobody says how a
-            float input is to be scaled (code 4).
+        RunnerError: The folder cannot be read (code 4).
     """
-    import numpy as np
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError as error:
+        raise RunnerError(
+            DATA, f"Cannot read {folder}.", error.strerror, "Give a folder."
+        ) from error
+    endings = (*PICTURES, ".wav", *ARRAYS)
+    return [name for name in names if name.lower().endswith(endings) and name[0] != "."]
 
+
+def look_into(folder: str) -> dict[str, tuple[int, int]]:
+    """Return size in bytes and time of change in nanoseconds of each file of `list_inputs`."""
+    found = {}
+    for name in list_inputs(folder):
+        try:
+            status = os.stat(os.path.join(folder, name))
+        except OSError:  # gone since the folder was read
+            continue
+        found[name] = (status.st_size, status.st_mtime_ns)
+    return found
+
+
+def open_camera(
+    number: int, height: int, width: int
+) -> tuple[Callable[[], Any], Callable[[], object]]:
+    """Start a camera: picamera2 where it is installed, OpenCV otherwise.
+
+    Returns:
+        A function that takes a picture, uint8 `[height, width, 3]` in RGB order, and one that
+        stops the camera.
+
+    Raises:
+        RunnerError: Neither library is installed, or the camera does not answer (code 7).
+    """
+    try:
+        with Undisturbed():
+            Picamera2 = __import__("picamera2").Picamera2  # noqa: N806  its own name
+    except ImportError:
+        return _open_video(number, height, width)
+    try:
+        camera = Picamera2(number)
+        # libcamera names a format by the bytes of a little-endian word: this one is R, G, B.
+        main = {"format": "BGR888", "size": (width, height)}
+        camera.configure(camera.create_preview_configuration(main=main))
+        camera.start()
+    except Exception as error:  # IndexError without a camera, RuntimeError when it is in use
+        raise _no_camera(number, error) from error
+
+    def close() -> None:
+        camera.stop()
+        camera.close()
+
+    return (lambda: camera.capture_array("main")), close
+
+
+def _open_video(
+    number: int, height: int, width: int
+) -> tuple[Callable[[], Any], Callable[[], object]]:
+    try:
+        with Undisturbed():
+            cv2 = __import__("cv2")
+    except ImportError as error:
+        raise RunnerError(
+            DEVICE,
+            "Neither picamera2 nor OpenCV is installed: there is no way to the camera.",
+            "",
+            "Raspberry Pi camera: sudo apt install python3-picamera2, and make the environment "
+            "with --system-site-packages. USB: pip install opencv-python-headless",
+        ) from error
+    with Quiet():
+        camera = cv2.VideoCapture(number)
+    if not camera.isOpened():
+        raise _no_camera(number, "OpenCV cannot open it.")
+    camera.set(cv2.CAP_PROP_FRAME_HEIGHT, height)
+    camera.set(cv2.CAP_PROP_FRAME_WIDTH, width)
+    # What the driver has queued is old by the time that it is asked for.
+    camera.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+
+    def capture() -> Any:
+        good, picture = camera.read()
+        if not good:
+            raise _no_camera(number, "It gives no more pictures.")
+        return picture[:, :, ::-1]  # OpenCV's order is B, G, R
+
+    return capture, camera.release
+
+
+def _no_camera(number: int, found: object) -> RunnerError:
+    return RunnerError(
+        DEVICE,
+        f"Camera {number} does not answer.",
+        found,
+        "See what is connected: rpicam-hello --list-cameras, or ls /dev/video*; end other users.",
+    )
+
+
+def _pillow(path: str) -> Any:
     try:
         with Undisturbed():
             from PIL import Image
     except ImportError as error:
         raise RunnerError(
-            DEVICE, f"Pillow is needed to decode {path}.", error, f"{_pip()} pillow"
+            DEVICE, f"Pillow is needed for {path}.", error, f"{_pip()} pillow"
         ) from error
-    tensor = model.inputs[0]
-    size = [*tensor.shape, 1][:4] if len(tensor.shape) in (3, 4) else None
-    if len(model.inputs) != 1 or size is None or size[3] not in (1, 3):
-        raise RunnerError(
-            DATA,
-            f"{path} is a picture, and {model.path} takes none.",
-            f"Its inputs: {', '.join(f'{t.name} {list(t.shape)}' for t in model.inputs)}.",
-            "Give an .npz or .npy.",
-        )
-    shape = {"height": size[1], "width": size[2], "channels": size[3]}
-    if spec is None and tensor.dtype.kind == "f":
-        raise RunnerError(
-            DATA,
-            f"Nobody says how pixels are scaled for {model.path}.",
-            "It has float input and no manifest beside it.",
-            f"Put {os.path.basename(os.path.splitext(model.path)[0])}.json beside it.",
-        )
-    try:
-        with Image.open(path) as picture:
-            if spec is None:
-                pixels = resize_image(picture, shape)
-                # The codes of int8 input are the pixels minus 128.
-                return pixels if tensor.dtype == np.uint8 else (pixels ^ 128).view(np.int8)
-            if spec.get("kind") in ("none", "affine"):
-                spec = {**spec, **shape, "kind": "image"}
-            return preprocess(picture, spec)
-    except Exception as error:  # Pillow's decoders raise whatever they stumble over
-        found = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise RunnerError(
-            DATA, f"Cannot read {path}.", found, "Give a PNG, JPEG or BMP."
-        ) from error
+    return Image
 
 
 # --- Scores -------------------------------------------------------------------------------------
@@ -974,13 +1807,23 @@ def _cores() -> int:
         return os.cpu_count() or 1
 
 
+SYSTEM_ROOT = ""  # the folder in which /sys, /proc and /dev are found
+
+
 def _text(path: str) -> str:
     """Content of a file of the kernel, or nothing."""
     try:
-        with open(path, encoding="utf-8", errors="replace") as stream:
+        with open(SYSTEM_ROOT + path, encoding="utf-8", errors="replace") as stream:
             return stream.read().strip("\0\n ")
     except OSError:
         return ""
+
+
+def _kernel_files(pattern: str) -> list[str]:
+    """Return the paths that match, as `_text` takes them."""
+    import glob
+
+    return [path[len(SYSTEM_ROOT) :] for path in glob.glob(SYSTEM_ROOT + pattern)]
 
 
 def _first_line(path: str, key: str, separator: str = ":") -> str:
@@ -999,13 +1842,65 @@ def conditions() -> dict[str, Any]:
         ("governor", cpufreq + "scaling_governor"),
         ("frequency_khz", cpufreq + "scaling_cur_freq"),
         ("temperature_millicelsius", "/sys/class/thermal/thermal_zone0/temp"),
-        # Raspberry Pi: 0 means neither throttled nor short of voltage since boot.
-        ("throttled", "/sys/devices/platform/soc/soc:firmware/get_throttled"),
     ):
         value = _text(path)
         if value:
-            found[key] = int(value) if value.isdigit() and key != "throttled" else value
-    return found
+            found[key] = int(value) if value.isdigit() else value
+    flags = throttle_flags()
+    return {**found, "throttled": flags} if flags else found
+
+
+# Bits of the Raspberry Pi's flags: these tell of now, the same sixteen higher of since start-up.
+THROTTLING = ("under-voltage", "frequency capped", "throttled", "soft temperature limit")
+
+
+def throttle_flags() -> str:
+    """Return the flags of a Raspberry Pi's firmware, in hexadecimal; nothing on other boards."""
+    flags = _text("/sys/devices/platform/soc/soc:firmware/get_throttled")
+    if not flags and _text("/proc/device-tree/model").startswith("Raspberry Pi"):
+        import subprocess
+
+        try:
+            answer = subprocess.run(
+                ["vcgencmd", "get_throttled"],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                timeout=5,
+                check=False,
+            )
+            flags = answer.stdout.decode().strip().partition("=")[2]
+        except (OSError, subprocess.SubprocessError):  # a system without the Pi's own tools
+            return ""
+    return flags
+
+
+def throttling(flags: str, since_start: bool = False) -> list[str]:
+    """Return what a Raspberry Pi's flags say, in words: of now, or of the time since start-up."""
+    try:
+        bits = int(flags or "0", 16) >> (16 if since_start else 0)
+    except ValueError:
+        return [flags]
+    return [word for position, word in enumerate(THROTTLING) if bits >> position & 1]
+
+
+def sensors() -> dict[str, Any]:
+    """Return temperature_c, frequency_mhz and throttled: each None where the device has none."""
+    zones = []
+    for zone in _kernel_files("/sys/class/thermal/thermal_zone*"):
+        value = _text(zone + "/temp")
+        if value.lstrip("-").isdigit():
+            kind = _text(zone + "/type").lower()
+            processor = any(word in kind for word in ("cpu", "soc", "pkg"))
+            zones.append((processor, int(value) / 1000))
+    clocks = _kernel_files("/sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_cur_freq")
+    cores = [int(_text(path) or 0) // 1000 for path in clocks]
+    flags = throttle_flags()
+    return {
+        # The hottest zone of the processor, or of all where none says that it is one.
+        "temperature_c": max(zones)[1] if zones else None,
+        "frequency_mhz": max(cores) if cores else None,
+        "throttled": throttling(flags) if flags else None,
+    }
 
 
 def peak_rss_bytes() -> int:
@@ -1077,9 +1972,103 @@ def doubts(values: Sequence[int], *, settled: bool, threads: int, throttled: str
             found.append(f"p90 is {tail:.1f} times p50")
     if threads > _cores():
         found.append(f"{threads} threads share {_cores()} cores")
-    if throttled not in ("", "0", "0x0"):
-        found.append(f"the board reports throttling or low voltage ({throttled})")
+    now, once = throttling(throttled), throttling(throttled, since_start=True)
+    if now or once:
+        since = "" if now else " since it started"
+        words = ", ".join(now or once)
+        found.append(f"the board reports throttling or low voltage{since} ({words})")
     return found
+
+
+def sustain(invoke: Callable[[], object], seconds: float) -> list[dict[str, Any]]:
+    """Call without pause for so long, and read the sensors about every second.
+
+    Returns:
+        For each second (or 600th part of the time, if that is longer) the time since the start
+        `t_s`, `p50_ms`, the number of calls `n`, and what `sensors` tells at its end.
+    """
+    step = max(1.0, seconds / 600)
+    found: list[dict[str, Any]] = []
+    start = time.perf_counter()
+    passed = 0.0
+    size = 1
+    while passed < seconds:
+        end = min(passed + step, seconds)
+        values: list[int] = []
+        while passed < end:
+            values += time_runs(invoke, size)
+            size = max(1, min(2000, BLOCK_NS // max(1, values[-1])))
+            passed = time.perf_counter() - start
+        found.append(
+            {
+                "t_s": round(passed, 2),
+                "p50_ms": _median(values) / 1e6,
+                "n": len(values),
+                **sensors(),
+            }
+        )
+        if sys.stderr.isatty():
+            print(f"\r{passed:.0f} of {seconds:.0f} s", end="", file=sys.stderr, flush=True)
+    if sys.stderr.isatty():
+        print(file=sys.stderr)
+    return found
+
+
+def load_doubts(sustained: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what sustained load did to a device that a short measurement does not show."""
+    limits = sorted({word for entry in sustained for word in entry["throttled"] or []})
+    found = [f"the board throttles under load ({', '.join(limits)})"] if limits else []
+    if sustained:
+        first, last = sustained[0]["p50_ms"], sustained[-1]["p50_ms"]
+        if last > 1.1 * first:
+            found.append(f"latency rose by {100 * (last - first) / first:.0f} % under load")
+    return found
+
+
+def time_end_to_end(
+    model: Model, prepare: Callable[[], Sequence[Any]], seconds: float
+) -> dict[str, Any]:
+    """Time all that happens to one sample: preparing it, setting it, running, getting the outputs.
+
+    Args:
+        model: What runs it.
+        prepare: Turns the raw sample into the codes of each input.
+        seconds: For how long, after two rounds that do not count.
+
+    Returns:
+        `p50_ms`, `p90_ms`, `p99_ms` and `mean_ms` of the whole, `n`, and in `parts_ms` the
+        median of each of prepare, set, invoke and get.
+    """
+    import numpy as np
+
+    clock = time.perf_counter_ns
+    rounds: list[list[int]] = []
+    start = clock()
+    while len(rounds) < 22 or clock() - start < seconds * 1e9:
+        marks = [clock()]
+        codes = prepare()
+        marks.append(clock())
+        model.feed(codes)
+        marks.append(clock())
+        model.interpreter.invoke()
+        marks.append(clock())
+        for tensor in model.outputs:
+            tensor.decode(model.interpreter.get_tensor(tensor.index))
+        marks.append(clock())
+        rounds.append(marks)
+    table = np.diff(rounds[2:], axis=1) / 1e6
+    whole = table.sum(1)
+    p50, p90, p99 = (float(value) for value in np.percentile(whole, [50, 90, 99]))
+    return {
+        "p50_ms": p50,
+        "p90_ms": p90,
+        "p99_ms": p99,
+        "mean_ms": float(whole.mean()),
+        "n": len(whole),
+        "parts_ms": dict(
+            zip(("prepare", "set", "invoke", "get"), np.median(table, axis=0).tolist())
+        ),
+    }
 
 
 # --- Commands -----------------------------------------------------------------------------------
@@ -1103,17 +2092,23 @@ def info(options: Options) -> None:
         f"{machine['device']}, {machine['memory']}, {machine['os']}",
     ]
     if options.model:
-        model = Model(options.model, runtime, 1)
+        model = open_model(options, runtime)
+        known = read_manifest(options.model)
         facts.update(_file_facts(options.model))
         facts.update(
             inputs=[tensor.describe() for tensor in model.inputs],
             outputs=[tensor.describe() for tensor in model.outputs],
             signatures=model.signatures,
+            preprocessing=known.get("preprocessing"),
+            labels=known.get("labels"),
+            origin=known["origin"],
         )
         lines = [
             f"{options.model}  {_size(facts['size_bytes'])}",
             *(f"  input {_words(tensor)}" for tensor in model.inputs),
             *(f"  output {_words(tensor)}" for tensor in model.outputs),
+            f"  preprocessing: {_preprocessing_words(known)}",
+            f"  labels: {_label_words(known)}",
             *lines,
         ]
     _print(facts if options.json else lines)
@@ -1123,21 +2118,18 @@ def bench(options: Options) -> None:
     """Time single invocations."""
     runtime = find_runtime(options.runtime)
     before = conditions()
-    model = Model(options.model, runtime, options.threads)
+    model = open_model(options, runtime)
     import numpy as np
 
-    model.feed(_first_sample(options.data, model) if options.data else _random_inputs(model))
+    prepare, sample = _bench_input(options.data, model)
+    # Random codes where nothing else is asked for: what the figures of other tools are made on.
+    model.feed(prepare() if options.data else _random_inputs(model))
     start = time.perf_counter_ns()
     with Quiet():
         model.invoke()
     first_ns = time.perf_counter_ns() - start
-    warmup, settled = warm_up(model.interpreter.invoke)
-    n = options.runs
-    if n is None:
-        # Without --seconds: a second, but no fewer than 20 and no more than 10,000 runs.
-        wanted = int((options.seconds or 1.0) * 1e9 / max(1, _median(warmup[-20:])))
-        n = min(100_000, max(1, wanted)) if options.seconds else min(10_000, max(20, wanted))
-    values = time_runs(model.interpreter.invoke, n)
+    values, warmup, settled = _measure(model, options)
+    peak_bytes = peak_rss_bytes()
     after = conditions()
     reasons = doubts(
         values,
@@ -1145,10 +2137,14 @@ def bench(options: Options) -> None:
         threads=options.threads,
         throttled=str(after.get("throttled", "")),
     )
+    whole = {**time_end_to_end(model, prepare, 0.5), "input": sample}
+    sustained = sustain(model.interpreter.invoke, options.duration) if options.duration else []
+    reasons += load_doubts(sustained)
     warning = None
     if reasons:
         advice = "Stop other programs, let the board cool, or raise --seconds."
         warning = f"The timing may be unstable: {'; '.join(reasons)}. {advice}"
+    n = len(values)
     p50, p90, p99 = (float(v) / 1e6 for v in np.percentile(values, [50, 90, 99]))
     machine = describe_device()
     facts: dict[str, Any] = {
@@ -1163,8 +2159,9 @@ def bench(options: Options) -> None:
         "threads": options.threads,
         "device": machine["device"],
         "runtime": str(runtime),
-        "delegate": None,
-        "peak_rss_bytes": peak_rss_bytes(),
+        "delegate": str(model.delegate) if model.delegate else None,
+        "kernels": options.kernels,
+        "peak_rss_bytes": peak_bytes,
         "cold_start_ns": {
             "import": runtime.import_ns,
             "load": model.load_ns,
@@ -1172,6 +2169,9 @@ def bench(options: Options) -> None:
             "first_invoke": first_ns,
         },
         "conditions": {"before": before, "after": after},
+        "end_to_end": whole,
+        **({"sustained": sustained} if sustained else {}),
+        **({"sweep": sweep(options, runtime)} if options.sweep else {}),
         "stable": not reasons,
         "warning": warning,
         "python": machine["python"],
@@ -1186,19 +2186,135 @@ def bench(options: Options) -> None:
     lines = [
         f"{options.model}  {_size(facts['size_bytes'])}",
         f"  {latency}   ({_count(n, 'run')}, {_count(options.threads, 'thread')})",
+        f"  end to end p50 {whole['p50_ms']:.3f} ms: "
+        + ", ".join(f"{key} {value:.3f}" for key, value in whole["parts_ms"].items())
+        + f"   ({sample})",
         f"  cold start {sum(cold.values()):.0f} ms: {parts}",
         f"  peak memory {_size(facts['peak_rss_bytes'])}",
         f"  {runtime} on {machine['device']}",
+        *([f"  delegate {model.delegate}"] if model.delegate else []),
+        *(_sustained_words(sustained) if sustained else []),
+        *(_sweep_words(facts["sweep"]) if options.sweep else []),
     ]
     _print(facts if options.json else lines)
     if warning and not options.json:
         print(warning, file=sys.stderr)
 
 
-def _first_sample(path: str, model: Model) -> list[Any]:
-    columns = pick_inputs(read_columns(path), model, path)
-    spec = read_manifest(model.path).get("preprocessing") or {}
-    return encode(next(_prepared(columns, spec, path)), model, f"{path}, sample 0,")
+def _measure(model: Model, options: Options) -> tuple[list[int], list[int], bool]:
+    """Return the nanoseconds of each timed call and of the warm-up, and whether it settled."""
+    warmup, settled = warm_up(model.interpreter.invoke)
+    n = options.runs
+    if n is None:
+        # Without --seconds: a second, but no fewer than 20 and no more than 10,000 runs.
+        wanted = int((options.seconds or 1.0) * 1e9 / max(1, _median(warmup[-20:])))
+        n = min(100_000, max(1, wanted)) if options.seconds else min(10_000, max(20, wanted))
+    return time_runs(model.interpreter.invoke, n), warmup, settled
+
+
+def sweep(options: Options, runtime: Runtime) -> list[dict[str, Any]]:
+    """Time a model with and without XNNPACK, on one thread up to one for each core."""
+    import numpy as np
+
+    rows = []
+    for kernels in ("default", "builtin"):
+        for threads in range(1, max(options.threads, _cores()) + 1):
+            chosen = Options()
+            vars(chosen).update(vars(options), kernels=kernels, threads=threads)
+            model = open_model(chosen, runtime)
+            model.feed(_bench_input(options.data, model)[0]())
+            values, _, settled = _measure(model, options)
+            p50, p90 = (float(value) / 1e6 for value in np.percentile(values, [50, 90]))
+            reasons = doubts(values, settled=settled, threads=threads, throttled="")
+            rows.append(
+                {
+                    "kernels": kernels,
+                    "threads": threads,
+                    "p50_ms": p50,
+                    "p90_ms": p90,
+                    "n": len(values),
+                    "stable": not reasons,
+                    "warning": "; ".join(reasons) or None,
+                }
+            )
+    return rows
+
+
+def _sweep_words(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    names = {"default": "with XNNPACK", "builtin": "without"}
+    best = min(row["p50_ms"] for row in rows)
+    lines = ["  kernels        threads    p50 ms    p90 ms"]
+    for row in rows:
+        marks = "  fastest" if row["p50_ms"] == best else ""
+        marks += f"  {row['warning']}" if row["warning"] else ""
+        lines.append(
+            f"  {names[row['kernels']]:14} {row['threads']:7} {row['p50_ms']:9.3f} "
+            f"{row['p90_ms']:9.3f}{marks}"
+        )
+    return lines
+
+
+def _sustained_words(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    first, last = rows[0]["p50_ms"], rows[-1]["p50_ms"]
+    words = f"  sustained {rows[-1]['t_s']:.0f} s: p50 from {first:.3f} to {last:.3f} ms"
+    words += f" ({100 * (last - first) / first:+.0f} %)"
+    for key, unit in (("temperature_c", "degrees C"), ("frequency_mhz", "MHz")):
+        seen = [row[key] for row in rows if row[key] is not None]
+        if seen:
+            words += f", {seen[0]:.0f} to {seen[-1]:.0f} {unit}"
+    slow = next((row for row in rows if row["throttled"]), None)
+    if slow:
+        words += f", {', '.join(slow['throttled'])} from {slow['t_s']:.0f} s on"
+    return [words]
+
+
+def _bench_input(path: str | None, model: Model) -> tuple[Callable[[], Sequence[Any]], str]:
+    """Return what prepares one raw sample again and again, and what the sample is, in words."""
+    spec = read_manifest(model.path).get("preprocessing")
+    source = Source(model, spec, None)
+    if path and not path.endswith(ARRAYS):
+        return (lambda: next(source.file(path)).codes), f"{path}, read anew each time"
+    if path:
+        columns = pick_inputs(read_columns(path), model, path)
+        values: Sequence[Any] = next(zip(*(column.rows() for column in columns)))
+        words = f"{path}, sample 0"
+        if columns[0].name.startswith("inputs"):  # prepared already
+            spec = None
+        encode(next(_prepared(columns, spec or {}, path)), model, f"{words},")
+    else:
+        values, words = _random_sample(model, spec)
+        if words == RANDOM_PICTURE:
+            prepare = source.expect_pictures(model.path)
+            return (lambda: [prepare(values[0])]), words
+        if words == RANDOM_CODES:
+            spec = None
+    prepares = [Preparation(spec or {}, tensor) for tensor in model.inputs]
+    return (lambda: [prepare(value) for prepare, value in zip(prepares, values)]), words
+
+
+RANDOM_CODES = "random, nothing to prepare"
+RANDOM_PICTURE = "a random picture of 640 x 480"
+
+
+def _random_sample(model: Model, spec: Mapping[str, Any] | None) -> tuple[Sequence[Any], str]:
+    """Return raw random values for each input, and what they are, in words."""
+    import numpy as np
+
+    first, kind = model.inputs[0], spec["kind"] if spec else "none"
+    with Undisturbed():  # numpy imports this part of itself when it is first named
+        random = np.random.RandomState(0)
+    if len(model.inputs) > 1:
+        return _random_inputs(model), RANDOM_CODES
+    if kind == "log-mel" and spec:
+        audio = random.randint(-32768, 32768, spec["samples"], np.int16)
+        return [audio], f"random audio, {spec['samples']} samples"
+    colours = len(first.shape) == 4 and first.shape[3] == 3
+    if kind == "image" or (colours and (spec or first.dtype.kind in "iu")):
+        # As large as a camera's, since resizing is a good part of the work.
+        return [random.randint(0, 256, (480, 640, 3), np.uint8)], RANDOM_PICTURE
+    if kind == "affine":
+        return [random.randint(0, 256, first.shape, np.uint8)], "random uint8"
+    return _random_inputs(model), RANDOM_CODES
 
 
 def _random_inputs(model: Model) -> list[Any]:
@@ -1231,6 +2347,123 @@ def _prepared(columns: Sequence[Column], spec: Mapping[str, Any], path: str) -> 
         ) from error
 
 
+SELFTEST = (
+    "c-pmB32YSS75;a2c6WAWc4vGa*v1fpIec>3>;^DLR9Z|p+)Jtg3oNlEFw|bBkkYd2I7mrpkRlRNM5IIz;x<8~H8nYCAs"
+    "h~nU<@QU1;^MF8;rphHom=m@Bja`O&e88tBmya{qxT|zxUq!vxJDMiQuK$H48AoZV+_fqC|)+5@G>v1`-uQOu&g<G1^c"
+    "=P;`YV8dX&QX3=!2r&;Z~5gvo2PM;5R&BnNHH&8v@20}(nm#C0U*3pc~C{T{i8MmsG89)v<B;BrSU|-iY)e84EUB_@tn"
+    "pvUt1;IuQin>Pijf$qT3<V7XHi}l=jM3=2Ot&pOEW4R9Sr*LHyU~jADXQ6yf{G6En3p8$1{Rl%ho{;QIL%}d1<W5&LwF"
+    "R8;R7a_e_{bSlOmdE{#M;)q`RD%H72B5I7+ew#mu^Dqw(q@F(VSHEGU?_!KQ1dDcBgEifTdJi4_237Oe^kM57)=jXShc"
+    "cmObwmru7+zg8PAi~yFT()eVXz<^{0P^`3$22G&%Pyh;;$!4eR0QhSLER#vn(Xt2znI|G~u2?7tCR!Miro-*8y?7OSeZ"
+    "^jFXW5Iz-k1Kc+w05S>*ZJRui(e`LNTs?<9&h30(%DdKHMzvZp9s6Nr}(v&HcUCyK~p;z7xg!tKTm1`gWtji)-V-Th3E"
+    "Ur(+1AB%X*wA}Y~gO-Lk(p&XI<8PHOoGmr+R_%+|dI==x}?g8q7R@e@-2VyUU{7WJC?XbTU$OE(mC=&F)K%{{7!w;gd9"
+    "DYi`Ne!f)B(P^}EM(v+L?jYyNAw#5gfU}76uJwZ%gcXu^?LUPSJ6ff)eGgeQAXmrh%lB><j>Xteca{u<2|-PUjCLM&+3"
+    "h?ZSDd(Ma#MDNx$DOalauzoAUBk7Zl}t@;13wKj$te%-ft#gh$K{#+#m!J|iWK3}5IUy-Re>e4(9%PcQq);+3nGJiTmn"
+    "_TrqZMOisn<cHkOn&I40$37fC?j^8UpnGN>BkfM8R4A1YX{<90cb`o?@J24-`HEDFkZCE?(lI{7E_>;cmGKKV=R+PI_x"
+    "coUeXuf8eLL(d0?GhN;<$>OHo5Zh3180#zz%|w`?%)*temq7;`Bg|KoSR`FOGuJmr(0A(90EA4|H;08vt)Qq`b~L_pzZ"
+    "H_r3E*+eS<}2mSsi<|Yd3RzT&fhIsB*;(dU)uTNc<x@z+V&nDMaT4Mv3$pM|nQN7{yvx^Mp;B_!;7%~=)4Vo9|jIjPde"
+    "Gk|Q#D+OoI7hj+hWvgj)3c&%Tn~#iiRUD7oWpsn*)C6Z(MAU@7v#ALv(~RCkHxL_JRbLgk+!4vhUo{MWb?ynDwC193g}"
+    "pPY-WDH2=WeRCc^RlRL=;W(tqH&Hg%=DFxR!kJsj68po5?j`Ym|ky5&K!6R`~CvtfZ~IF^Pq-rqXK6ZbK0jbbZs0x^Su"
+    "$7|%dnz%32Q7C6Kz@HnDzue36_yNyZ;xnF3^Kd~P8;cyc;7HT;I+%^k8;d+J<n(^kFN@sn=iTX}ax-$mc=q@H_q^?WEQ"
+    "SOwAE>v+V;JRbcwPhc(Z&GScaECn?|Pxmn@+!@C2P<T(N^oY{%V7xA>!Jcu8ML;MIU?jVEx+XJUMHJEB^TtlfxQUoIbX"
+    "rt7}K$l<kR2XYP7s;*Q$8W!E2-I}R1@n^$_kS5-Xse&Wwf3m5oagB)po0>#+G^TU}=`yVh4^f1QU33liIA9)9I-xNnOQ"
+    "s)oNzI*BB?3`_lv%hM&Hp}zdW3x~7v)pl(9z_sxcqJjOxr78k@RKV2esu*Q7y3u$KpZs(@?*2gdQ|2(z7INUxV%ihp9}"
+    "5IYntTLQlp$dO}9Ef9H%&E&6S<TJF(6?-A#^<!frUu?Wu5V+tB9t(*Vme27)wQtr;->V=y+ptSM;x&7q?;my$lc^67($"
+    "Yw6+Eu9%KXA209T>GxSC2i^F~6Xv?`;4v+Y<vnFp6S`(vTLw;^y`cDl<?iODga_TRCd0J!N_imUcGcJ!pWhhUq?-rCxS"
+    "MbFRQJ~1$!NV&7ZiOj?zpj|JtA5ml4ZK3?v}l3VRV`ja`WPciQ$!(N!kQC(iT=0-PjQK@RKUl_d)WNmiog}K1nTCQcs+"
+    "lDh%EVNs#))*y?rT?ft#P_fE~2hm-Z-v9Yz~+1HiuhKn7Chm^i~RXt+Fxyva>Y@KJCPM&V<y!=r_WwW_G@>O3?ed*wgX"
+    "?9D^*ju%2TJO?}X{C|jy|4MtM^9*<xZ;6ndR*Dnckg{RI4=6HB(w5%^4z8#*%x(Qi+%KPe0fLm7tMcr*A#bs;OtQ2oom"
+    "fs&J?R7NLWLC!fx~Hizip4PUvWjG{4t>scT}&`6FkqcAgZb+NOjYZwxN29=|Wzr=F>gnP<tlAU#p{Uc;QGcOG8R4}QJs"
+    ")bWtunxLoZv<}mWeJz7>RYPb0UbEafRSY{8`FBTsVrAkS=YiXYgZ}L6SoWhETJN6vYq3pt^yc#R*0}0pW%_3wyQY10Gb"
+    "63IsXFoKgTW;eZ$uvQ4OEcWq~r;b<c_%)Rnp(p7x7JMSa-WVH9?I`mJa*0-%Z&&xlK!UlumiMH*;d+f^Yi%cr5fvM@Zt"
+    "{f4;w_`+Cj6X4P=6e2C3)Jb(8{{45Tfp@G9Fa1QMO`CojGeU3J3E0Qu_`XDBA+>h1F+U54l#9UkE_>ys%M^?6GWJlFyI"
+    "O9LhXlv}sc*W0pd=k)oSkH#ora}^9AlPSM?=<W!f^UYkz{`PxVgHby<(t6I7>S=lcrLjL@;tdI@RBO@xbi*hog~m)&HU"
+    "Tz@ozC{)H#SJIes&khrg!jpB%!@SN1Lmd@IcOmhVt;)boH{m9Re>>_i{=Cj0mE2EO(kA`$7ce*wsv?oR"
+)
+# Kernels round differently: XNNPACK is up to 13 codes of 256 away from the reference after a
+# softmax, and right all the same; a broken kernel is far away.
+TOLERANCE = {"default": 16, "reference": 1}
+
+
+def selftest(options: Options) -> None:
+    """Run the model in this file, and compare with the answers that are known.
+
+    Raises:
+        RunnerError: The runtime gives others (code 7).
+    """
+    runtime = find_runtime(options.runtime)
+    import base64
+    import zlib
+
+    import numpy as np
+
+    packed = zlib.decompress(base64.b85decode("".join(SELFTEST)))
+    pictures = np.frombuffer(packed[:640], np.uint8).reshape(10, 8, 8, 1).astype(np.float32) / 16
+    known = np.frombuffer(packed[640:740], np.int8).reshape(10, 10).astype(int)
+    results: list[dict[str, Any]] = []
+    for kernels, tolerance in TOLERANCE.items():
+        if kernels != "default" and runtime.resolvers is None:
+            continue
+        try:
+            with Quiet():
+                found = _classify(runtime, kernels, options.threads, packed[740:], pictures)
+        except Exception as error:  # whatever a broken runtime may think of
+            foreign = _load_error(error, "the model in this file", runtime)
+            if foreign.code == DEVICE:
+                raise foreign from error
+            raise _broken("cannot run a sound model", error) from error
+        right = int((found.argmax(1) == known.argmax(1)).sum())
+        away = int(abs(found - known).max())
+        results.append({"kernels": kernels, "right": right, "n": 10, "largest_difference": away})
+        if right < 10 or away > tolerance:
+            raise _broken(
+                "calculates wrongly",
+                f"{kernels.capitalize()} kernels: {right} of 10 right, up to {away} codes away.",
+            )
+    machine = describe_device()
+    lines = [f"{runtime} works on {machine['device']}: a model that fails here is at fault itself."]
+    for result in results:
+        away = result["largest_difference"]
+        words = f"up to {away} of 256 codes away" if away else "equal to the bit"
+        lines.append(f"  {result['kernels']} kernels: 10 of 10 right, {words}")
+    facts = {
+        "schema": 1,
+        "version": __version__,
+        "working": True,
+        "results": results,
+        "runtime": str(runtime),
+        "numpy": np.__version__,
+        "machine": machine,
+    }
+    _print(facts if options.json else lines)
+
+
+def _classify(runtime: Runtime, kernels: str, threads: int, content: bytes, pictures: Any) -> Any:
+    """Return the output codes `[n, classes]` of a model for pictures `[n, h, w, 1]`."""
+    import numpy as np
+
+    interpreter = runtime.interpreter(
+        model_content=content, num_threads=threads, **runtime.choose(kernels)
+    )
+    interpreter.allocate_tensors()
+    (taken,), (given,) = interpreter.get_input_details(), interpreter.get_output_details()
+    tensor = Tensor("pictures", taken)
+    found = []
+    for picture in pictures:
+        interpreter.set_tensor(tensor.index, tensor.encode(picture))
+        interpreter.invoke()
+        found.append(interpreter.get_tensor(given["index"])[0].astype(int))
+    return np.stack(found)
+
+
+def _broken(how: str, found: object) -> RunnerError:
+    return RunnerError(
+        DEVICE,
+        f"The runtime is broken: it {how}.",
+        found,
+        "Install it again, or another version or --runtime; models are not to blame.",
+    )
+
+
 def evaluate(options: Options) -> None:
     """Score a model on labelled data, and keep its outputs where asked to."""
     if options.outputs and os.path.exists(options.outputs) and not options.force:
@@ -1238,7 +2471,7 @@ def evaluate(options: Options) -> None:
             USAGE, f"{options.outputs} exists already.", "", "Give another name, or add --force."
         )
     runtime = find_runtime(options.runtime)
-    model = Model(options.model, runtime, options.threads)
+    model = open_model(options, runtime)
     manifest = read_manifest(options.model)
     path = options.files[0]
     stored = read_columns(path)
@@ -1263,29 +2496,27 @@ def evaluate(options: Options) -> None:
     if targets is not None:
         task = manifest.get("data", {}).get("task") or guess_task(model, targets)
         scorer = Scorer(task, n, manifest.get("labels") or [])
-    kept: list[list[Any]] = [[] for _ in model.outputs]
-    wanted = targets.rows() if targets is not None else iter([None] * n)
     rows = _prepared(columns, manifest.get("preprocessing") or {}, path)
+    answers = _answers(
+        model, path, zip(rows, targets.rows() if targets else iter([None] * n)), scorer
+    )
     start = time.perf_counter()
-    for position, (values, target) in enumerate(zip(rows, wanted)):
-        where = f"{path}, sample {position},"
-        model.feed(encode(values, model, where))
-        model.invoke()
-        outputs = model.results()
-        if scorer:
-            try:
-                scorer.add(position, model.inputs[0].real(values[0]), outputs[0], target)
-            except ValueError as error:
-                raise RunnerError(
-                    DATA,
-                    f"{where} has a target that does not fit output {model.outputs[0].name!r}.",
-                    error,
-                    "Check y_test, and the task and labels in the manifest.",
-                ) from error
-        if options.outputs:
-            for store, output in zip(kept, outputs):
-                store.append(output)
-        _tick(position + 1, n)
+    if options.outputs:
+        try:
+            with OutputFile(options.outputs, [tensor.name for tensor in model.outputs], n) as kept:
+                for position, outputs in enumerate(answers):
+                    kept.add(outputs)
+                    _tick(position + 1, n)
+        except OSError as error:
+            raise RunnerError(
+                USAGE,
+                f"Cannot write {options.outputs}.",
+                error.strerror,
+                "Give another --outputs.",
+            ) from error
+    else:
+        for position, _ in enumerate(answers):
+            _tick(position + 1, n)
     seconds = time.perf_counter() - start
     facts = {
         "schema": 1,
@@ -1296,6 +2527,8 @@ def evaluate(options: Options) -> None:
         "seconds": seconds,
         "threads": options.threads,
         "runtime": str(runtime),
+        "delegate": str(model.delegate) if model.delegate else None,
+        "kernels": options.kernels,
         "device": describe_device()["device"],
         "peak_rss_bytes": peak_rss_bytes(),
     }
@@ -1310,64 +2543,135 @@ def evaluate(options: Options) -> None:
         lines += [f"  {name} {value:.4f}" for name, value in score["extras"].items()]
     lines.append(f"  {seconds:.2f} s on {runtime}, {facts['device']}")
     if options.outputs:
-        _write_outputs(options.outputs, [tensor.name for tensor in model.outputs], kept)
         lines.append(f"Wrote {options.outputs}")
     _print(facts if options.json else lines)
 
 
-def _write_outputs(path: str, names: Sequence[str], kept: Sequence[Sequence[Any]]) -> None:
-    """Write every output as `[n, ...]` under its name; the file appears whole or not at all."""
-    import numpy as np
+def _answers(
+    model: Model, path: str, rows: Iterator[tuple[list[Any], Any]], scorer: Scorer | None
+) -> Iterator[list[Any]]:
+    """Yield the dequantized outputs for each prepared sample, and let the scorer judge them."""
+    for position, (values, target) in enumerate(rows):
+        where = f"{path}, sample {position},"
+        model.feed(encode(values, model, where))
+        model.invoke()
+        outputs = model.results()
+        if scorer:
+            try:
+                scorer.add(position, model.inputs[0].real(values[0]), outputs[0], target)
+            except ValueError as error:
+                raise RunnerError(
+                    DATA,
+                    f"{where} has a target that does not fit output {model.outputs[0].name!r}.",
+                    error,
+                    "Check y_test, and the task and labels in the manifest.",
+                ) from error
+        yield outputs
 
-    temporary = f"{path}.{os.getpid()}.part"
-    try:
-        with open(temporary, "wb") as stream:
-            arrays: dict[str, Any] = {name: np.stack(rows) for name, rows in zip(names, kept)}
-            np.savez(stream, **arrays)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise RunnerError(
-            USAGE, f"Cannot write {path}.", error.strerror, "Give another --outputs."
-        ) from error
-    finally:
-        if os.path.exists(temporary):
-            os.remove(temporary)
+
+class OutputFile:
+    """An `.npz` with every output as `[n, ...]` under its name, written sample by sample.
+
+    Used in a `with`: the file appears whole at its end, or not at all.
+
+    Args:
+        path: The file.
+        names: One for each output.
+        n: Number of samples.
+    """
+
+    def __init__(self, path: str, names: Sequence[str], n: int) -> None:
+        self.path = path
+        self.names = names
+        self.n = n
+        self.parts: list[Any] = []
+
+    def __enter__(self) -> Any:
+        for position in range(len(self.names)):
+            self.parts.append(open(self._part(position), "wb"))
+        return self
+
+    def add(self, values: Sequence[Any]) -> None:
+        """Write the outputs for one sample."""
+        from numpy.lib import format as npy
+
+        for stream, value in zip(self.parts, values):
+            if not stream.tell():
+                header = {
+                    "descr": npy.dtype_to_descr(value.dtype),
+                    "fortran_order": False,
+                    "shape": (self.n, *value.shape),
+                }
+                npy.write_array_header_1_0(stream, header)
+            stream.write(value.tobytes())
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        import zipfile
+
+        whole = self._part(len(self.names))
+        try:
+            for stream in self.parts:
+                stream.close()
+            if kind is None:
+                with zipfile.ZipFile(whole, "w") as archive:
+                    for position, name in enumerate(self.names):
+                        archive.write(self._part(position), name + ".npy")
+                os.replace(whole, self.path)
+        finally:
+            for position in range(len(self.names) + 1):
+                if os.path.exists(self._part(position)):
+                    os.remove(self._part(position))
+
+    def _part(self, position: int) -> str:
+        return f"{self.path}.{os.getpid()}.{position}.part"
 
 
 def run(options: Options) -> None:
-    """Run a model on files and print one JSON line for each sample."""
+    """Run a model on whatever comes and print one JSON line for each sample."""
     import json
 
-    model = Model(options.model, find_runtime(options.runtime), options.threads)
+    if not options.files and not options.watch:
+        raise _usage("run needs an INPUT, or --watch FOLDER.")
+    model = open_model(options)
     manifest = read_manifest(options.model)
     labels = read_labels(options.labels) if options.labels else manifest.get("labels") or []
-    task = manifest.get("data", {}).get("task")
-    for path in options.files:
-        for position, values in enumerate(_raw_samples(path, model, manifest)):
-            where = f"{path}, sample {position},"
-            model.feed(encode(values, model, where))
+    answers = Answers(model, manifest, labels, options.top, options.threshold)
+    source = Source(model, manifest.get("preprocessing"), options.frame)
+    drawings = Drawings(options.draw, force=options.force) if options.draw else None
+    stream = _all_samples(options, source)
+    due = time.monotonic()
+    try:
+        for count, sample in enumerate(stream, 1):
+            model.feed(sample.codes)
             start = time.perf_counter_ns()
             with Quiet():
                 model.invoke()
             elapsed = time.perf_counter_ns() - start
-            line = {
-                "source": path,
-                "index": position,
-                **_answer(model, task, labels, options.top, model.inputs[0].real(values[0])),
-                "invoke_ms": round(elapsed / 1e6, 4),
-            }
+            answer, class_map = answers.read(sample)
+            line = {"source": sample.source, "index": sample.index, **sample.extra, **answer}
+            if drawings:
+                line["drawn"] = drawings.draw(sample, answer, class_map)
+            line["invoke_ms"] = round(elapsed / 1e6, 4)
             print(json.dumps(line, ensure_ascii=False), flush=True)
+            if count == options.limit:
+                break
+            if options.every:
+                due = max(due + options.every, time.monotonic())
+                time.sleep(max(0.0, due - time.monotonic()))
+    finally:
+        stream.close()  # a camera is stopped by this
 
 
-def _raw_samples(path: str, model: Model, manifest: Mapping[str, Any]) -> Iterator[list[Any]]:
-    spec = manifest.get("preprocessing")
-    if not path.endswith((".npz", ".npy")):
-        yield [read_image(path, model, spec)]
-        return
-    stored = read_columns(path)
-    if path.endswith(".npy") and _is_one_sample(stored["x"], model, spec or {}):
-        stored = {"x": stored["x"].as_one_sample()}
-    yield from _prepared(pick_inputs(stored, model, path), spec or {}, path)
+def _all_samples(options: Options, source: Source) -> Generator[Sample, None, None]:
+    # What is in the watched folder now is not new; what comes while inputs are worked off is.
+    known = look_into(options.watch) if options.watch else {}
+    for name in options.files:
+        yield from source.open(name)
+    if options.watch:
+        yield from source.watch(options.watch, min(options.every or WATCH_S, WATCH_S), known)
+
+
+WATCH_S = 0.25
 
 
 def _is_one_sample(column: Column, model: Model, spec: Mapping[str, Any]) -> bool:
@@ -1376,43 +2680,293 @@ def _is_one_sample(column: Column, model: Model, spec: Mapping[str, Any]) -> boo
     return _bare(column.shape) == _bare(model.inputs[0].shape)
 
 
-def _answer(
-    model: Model, task: str | None, labels: Sequence[str], top: int, value: Any
-) -> dict[str, Any]:
-    """Return the part of a line that says what the model made of one sample."""
-    import numpy as np
+class Answers:
+    """Reads what a model says: classes, a value, boxes, a map, or plain outputs.
 
-    outputs = model.results()
-    scores = outputs[0].ravel()
-    if task == "reconstruction":
-        difference = np.asarray(value, np.float32).ravel() - scores
-        return {"error": float(np.mean(difference**2))}
-    if task is None and len(outputs) == 1 and outputs[0].ndim == 1 and len(scores) > 1:
-        # Without a manifest: several numbers are scores, unless they mirror the input.
-        mirrored = model.outputs[0].shape == model.inputs[0].shape
-        task = "regression" if mirrored else "classification"
-    if task == "classification" and len(scores) > 1:
-        if labels and len(labels) != len(scores):
+    Args:
+        model: The model.
+        manifest: What is known of it; its task is guessed where it names none.
+        labels: Class names.
+        top: How many classes to tell.
+        threshold: Boxes with lower scores are left out.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        manifest: Mapping[str, Any],
+        labels: Sequence[str],
+        top: int,
+        threshold: float,
+    ) -> None:
+        data = manifest.get("data") or {}
+        self.model = model
+        self.labels = labels
+        self.top = top
+        self.threshold = threshold
+        self.task = data.get("task") or _spoken_task(model)
+        self.unit = data.get("unit")
+        self.spec = manifest.get("preprocessing") or {}
+
+    def read(self, sample: Sample) -> tuple[dict[str, Any], Any]:
+        """Return what the line of a sample says, and a map of classes `[h, w]` or None.
+
+        Raises:
+            RunnerError: The labels are not those of the model (code 4), or it answers NaN (3).
+        """
+        import numpy as np
+
+        outputs = self.model.results()
+        first = np.asarray(outputs[0])
+        if self.task == "reconstruction":
+            difference = np.asarray(sample.value, np.float32).ravel() - first.ravel()
+            return {"error": float(np.mean(difference**2))}, None
+        if self.task == "classification" and first.size > 1:
+            return {"top": self._classes(first.ravel())}, None
+        if self.task == "detection" and _detection_order(self.model):
+            return {"objects": self._objects(outputs, sample.picture)}, None
+        if self.task == "segmentation" and first.ndim in (2, 3):
+            class_map = class_of_pixels(first)
+            return self._shares(class_map), class_map
+        plain = {tensor.name: _json(out) for tensor, out in zip(self.model.outputs, outputs)}
+        if self.task == "regression" and first.size == 1:
+            unit = {"unit": self.unit} if self.unit else {}
+            return {"value": _json(first.ravel()[0]), **unit, "outputs": plain}, None
+        return {"outputs": plain}, None
+
+    def _named(self, number: int) -> dict[str, Any]:
+        known = number < len(self.labels) and self.labels[number]
+        return {"class": number, **({"label": self.labels[number]} if known else {})}
+
+    def _classes(self, scores: Any) -> list[dict[str, Any]]:
+        import numpy as np
+
+        if self.labels and len(self.labels) != len(scores):
             raise RunnerError(
                 DATA,
-                f"{len(labels)} labels do not fit {model.path}.",
+                f"{len(self.labels)} labels do not fit {self.model.path}.",
                 f"It has {len(scores)} outputs.",
                 "Give the labels.txt that belongs to it: one label a line.",
             )
-        order = np.argsort(-scores, kind="stable")[:top]
-        return {
-            "top": [
-                {
-                    "class": int(k),
-                    **({"label": labels[k]} if labels else {}),
-                    "score": _json(scores[k]),
-                }
-                for k in order
-            ]
-        }
-    return {
-        "outputs": {tensor.name: _json(out) for tensor, out in zip(model.outputs, outputs)},
-    }
+        order = np.argsort(-scores, kind="stable")[: self.top]
+        return [{**self._named(int(k)), "score": _json(scores[k])} for k in order]
+
+    def _objects(self, outputs: Sequence[Any], picture: Any) -> list[dict[str, Any]]:
+        """Return boxes `[ymin, xmin, ymax, xmax]` as fractions of the whole picture."""
+        boxes, classes, scores, count = (outputs[k] for k in _detection_order(self.model))
+        height, width = picture_size(picture) if picture is not None else (1, 1)
+        # A model that was shown a part of the picture only speaks of that part.
+        part = seen_part(height, width, self.spec) if picture is not None else (0, 0, 1, 1)
+        found = []
+        boxes, classes, scores = boxes.reshape(-1, 4), classes.ravel(), scores.ravel()
+        for box, number, score in list(zip(boxes, classes, scores))[: int(count.ravel()[0])]:
+            if score >= self.threshold:
+                edges = [
+                    (part[k % 2] + float(edge) * part[2 + k % 2]) / (height, width)[k % 2]
+                    for k, edge in enumerate(box)
+                ]
+                shown = [round(edge, 6) for edge in edges]
+                found.append({"box": shown, **self._named(int(number)), "score": _json(score)})
+        return found
+
+    def _shares(self, class_map: Any) -> dict[str, Any]:
+        import numpy as np
+
+        numbers, counts = np.unique(class_map, return_counts=True)
+        order = np.argsort(-counts, kind="stable")
+        shares = [
+            {**self._named(int(numbers[k])), "share": round(int(counts[k]) / class_map.size, 6)}
+            for k in order
+        ]
+        return {"size": list(class_map.shape), "classes": shares}
+
+
+def _spoken_task(model: Model) -> str | None:
+    """Return the task that the shapes of a model speak for, where no manifest names one."""
+    if _detection_order(model):
+        return "detection"
+    shape, taken = model.outputs[0].shape, model.inputs[0].shape
+    if len(model.outputs) > 1 or shape == taken:
+        return None
+    pixels = len(taken) == 4 and shape[:3] == taken[:3]
+    if pixels and (len(shape) == 3 or (len(shape) == 4 and shape[3] > 3)):
+        return "segmentation"
+    return "classification" if len(shape) == 2 and shape[0] == 1 and shape[1] > 1 else None
+
+
+def _detection_order(model: Model) -> list[int]:
+    """Return where boxes, classes, scores and count are among the outputs; [] if they are not.
+
+    The four outputs of the operator TFLite_Detection_PostProcess: boxes `[1, n, 4]`, classes and
+    scores `[1, n]`, count `[1]`, in this order; TensorFlow 2 sorts them otherwise, and
+    then scores come before classes.
+    """
+    tensors = model.outputs
+    if len(tensors) != 4:
+        return []
+    names = [tensor.name for tensor in tensors]
+    order = sorted(range(4), key=lambda k: names[k] if "output_" in names[k] else "")
+    boxes = [k for k in order if len(tensors[k].shape) == 3 and tensors[k].shape[2] == 4]
+    lists = [k for k in order if len(tensors[k].shape) == 2]
+    counts = [k for k in order if len(tensors[k].shape) < 2]
+    if (len(boxes), len(lists), len(counts)) != (1, 2, 1):
+        return []
+    return [*boxes, *(lists if order[3] == counts[0] else reversed(lists)), *counts]
+
+
+def class_of_pixels(output: Any) -> Any:
+    """Return `[h, w]` class numbers of a map `[h, w]`, or of scores `[h, w, classes]`.
+
+    A single channel is the probability of class 1.
+    """
+    import numpy as np
+
+    if output.ndim == 3 and output.shape[2] > 1:
+        return np.argmax(output, axis=2)
+    flat = output.reshape(output.shape[:2])
+    return (flat > 0.5).astype(np.int64) if flat.dtype.kind == "f" else flat
+
+
+def picture_size(picture: Any) -> tuple[int, int]:
+    """Return height and width of a PIL image or an array."""
+    if hasattr(picture, "convert"):
+        return picture.height, picture.width
+    return picture.shape[0], picture.shape[1]
+
+
+def class_colours(count: int = 256) -> list[int]:
+    """Return red, green and blue of each class, one after the other.
+
+    The colours of PASCAL VOC: the bits of the class number, three by three, from the top of each
+    channel down.
+    """
+    colours = []
+    for number in range(count):
+        for channel in range(3):
+            bits = (((number >> (3 * k + channel)) & 1) << (7 - k) for k in range(3))
+            colours.append(sum(bits))
+    return colours
+
+
+class Drawings:
+    """Writes what a model saw into a folder, one PNG for each sample, whole or not at all.
+
+    Args:
+        folder: Made if it is not there.
+        force: Replace what other runs left in it.
+    """
+
+    def __init__(self, folder: str, *, force: bool) -> None:
+        self.folder = folder
+        self.force = force
+        self.used: dict[str, int] = {}
+        try:
+            os.makedirs(folder, exist_ok=True)
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> RunnerError:
+        found = error.strerror or error
+        return RunnerError(
+            USAGE, f"Cannot write into {self.folder}.", found, "Give another --draw."
+        )
+
+    def draw(self, sample: Sample, answer: Mapping[str, Any], class_map: Any) -> str:
+        """Draw one sample; return the path of the file.
+
+        Raises:
+            RunnerError: There is nothing to draw on, or the file exists (code 2).
+        """
+        image = _pillow("--draw")
+        if class_map is not None:
+            if class_map.min() < 0 or class_map.max() > 255:
+                raise RunnerError(USAGE, "--draw knows 256 classes.", f"Found {class_map.max()}.")
+            picture = image.fromarray(class_map.astype("uint8"))
+            # The values of the pixels stay the classes: a palette gives them their colours.
+            picture.putpalette(class_colours())
+        elif sample.picture is None:
+            raise RunnerError(
+                USAGE,
+                f"There is no picture in {sample.source} to draw on.",
+                "",
+                "Leave --draw out, or give pictures.",
+            )
+        else:
+            picture = _annotated(image, sample.picture, answer)
+        path = self._place(sample)
+        temporary = f"{path}.{os.getpid()}.part"
+        try:
+            picture.save(temporary, "PNG")
+            os.replace(temporary, path)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        finally:
+            if os.path.exists(temporary):
+                os.remove(temporary)
+        return path
+
+    def _place(self, sample: Sample) -> str:
+        stem = os.path.splitext(os.path.basename(sample.source))[0].replace(":", "-")
+        stem = "frame" if sample.source == "-" else stem
+        if not sample.single:
+            stem += f"-{sample.index:06d}"
+        # Pictures from several folders may share a name.
+        self.used[stem] = self.used.get(stem, 0) + 1
+        name = stem if self.used[stem] == 1 else f"{stem}-{self.used[stem]}"
+        path = os.path.join(self.folder, name + ".png")
+        if os.path.exists(path) and not self.force:
+            raise RunnerError(
+                USAGE, f"{path} exists already.", "", "Give another --draw, or add --force."
+            )
+        return path
+
+
+def _annotated(image: Any, picture: Any, answer: Mapping[str, Any]) -> Any:
+    """Return a copy of a picture with boxes and their names, or with the answer in its corner."""
+    import numpy as np
+    from PIL import ImageDraw
+
+    if hasattr(picture, "convert"):
+        copy = picture.convert("RGB")
+    else:
+        pixels = np.ascontiguousarray(picture)
+        copy = image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).convert("RGB")
+    pen = ImageDraw.Draw(copy)
+    size = max(10, min(copy.size) // 28)
+    for thing in answer.get("objects", ()):
+        top, left, bottom, right = thing["box"]
+        number = thing["class"]
+        colour = tuple(class_colours(number % 255 + 2)[-3:])
+        corners = [
+            (left * copy.width, top * copy.height),
+            (right * copy.width, bottom * copy.height),
+        ]
+        if right > left and bottom > top:
+            pen.rectangle(corners, outline=colour, width=max(2, size // 6))
+        _write(pen, corners[0], f"{thing.get('label', number)} {thing['score']:.2f}", size, colour)
+    words = [
+        f"{item.get('label', item['class'])} {item['score']:.2f}" for item in answer.get("top", ())
+    ]
+    if "value" in answer:
+        words = [f"{answer['value']:g} {answer.get('unit', '')}".strip()]
+    for row, text in enumerate(words):
+        _write(pen, (0, row * 1.4 * size), text, size, (0, 0, 0))
+    return copy
+
+
+def _write(pen: Any, corner: tuple[float, float], text: str, size: int, colour: Any) -> None:
+    """Write on a plate of one colour, black or white, whichever is read more easily on it."""
+    from PIL import ImageFont
+
+    try:
+        font = ImageFont.load_default(size)
+    except TypeError:  # Pillow before 10.1 has one font of one size, and Latin letters only
+        font = ImageFont.load_default()
+        text = text.encode("latin-1", "replace").decode("latin-1")
+    corner = (max(0.0, corner[0]), max(0.0, corner[1]))
+    pen.rectangle(pen.textbbox(corner, text, font=font), fill=colour)
+    light = 0.3 * colour[0] + 0.59 * colour[1] + 0.11 * colour[2] > 127
+    pen.text(corner, text, font=font, fill=(0, 0, 0) if light else (255, 255, 255))
 
 
 def _json(value: Any) -> Any:
@@ -1424,6 +2978,18 @@ def _json(value: Any) -> Any:
     return float(str(value)) if value.dtype.kind == "f" else value.item()
 
 
+def parse_labels(text: str) -> list[str]:
+    """Return one name a line; where every line begins with its class number, by that number."""
+    lines = text.splitlines()
+    pairs = [line.replace(":", " ", 1).split(None, 1) for line in lines if line.strip()]
+    if not all(len(pair) == 2 and pair[0].isdecimal() and len(pair[0]) < 6 for pair in pairs):
+        return lines
+    labels = [""] * (1 + max((int(pair[0]) for pair in pairs), default=-1))
+    for number, name in pairs:
+        labels[int(number)] = name.strip()
+    return labels
+
+
 def read_labels(path: str) -> list[str]:
     """Return the lines of a label file.
 
@@ -1432,7 +2998,7 @@ def read_labels(path: str) -> list[str]:
     """
     try:
         with open(path, encoding="utf-8") as stream:
-            return stream.read().splitlines()
+            return parse_labels(stream.read())
     except (OSError, ValueError) as error:
         raise RunnerError(
             DATA, f"Cannot read {path}.", error, "Give a text file, one label a line."
@@ -1487,6 +3053,19 @@ def _words(tensor: Tensor) -> str:
     return f"{tensor.name}: {tensor.dtype.name} {shape}{codes}"
 
 
+def _preprocessing_words(known: Mapping[str, Any]) -> str:
+    spec = known.get("preprocessing")
+    if spec is None:
+        return "nobody says (no manifest beside the model, no metadata in it)"
+    values = [str(spec.get("kind"))] + [f"{key} {spec[key]}" for key in spec if key != "kind"]
+    return f"{', '.join(values)} (from the {known['origin']['preprocessing']})"
+
+
+def _label_words(known: Mapping[str, Any]) -> str:
+    labels = known.get("labels")
+    return f"{len(labels)} (from the {known['origin']['labels']})" if labels else "none"
+
+
 # --- Command line -------------------------------------------------------------------------------
 # By hand: importing argparse and building its parsers takes a tenth of the time of a short run.
 
@@ -1499,23 +3078,100 @@ commands:
   info  [MODEL]         inputs, outputs, runtime and device
   bench MODEL           latency, cold start and memory
   eval  MODEL DATA      score on an .npz with x_test, y_test or inputs, targets
-  run   MODEL INPUT...  a JSON line for each sample of .npz, .npy and pictures
+  run   MODEL INPUT...  a JSON line for each picture, sound, sample or frame
+  selftest              whether the runtime works: a small model, known answers
 
 options:
-  --runtime NAME        litert, tflite or tensorflow; default: first installed
-  --threads N           default: 1
-  --json                info, bench, eval: JSON on stdout
-  --runs N              bench: invocations to time; or for how long: --seconds S
-  --data FILE           bench: feed the first sample of FILE, not random numbers
-  --outputs FILE        eval: write dequantized outputs; --force replaces FILE
-  --labels FILE         run: class names, one a line; default: the manifest's
-  --top K               run: classes to print; default: 5
+  COMMAND --help        all options of a command
+  --version
 
 example: edgekit_runner.py run model.tflite photo.jpg
 exit codes: 0 done, 2 usage, 3 model, 4 data, 7 device, 130 interrupted
 """
 
-VALUES = {"runs": int, "seconds": float, "threads": int, "top": int}
+LOADING_HELP = """\
+  --threads N           default: 1
+  --runtime NAME        litert, tflite or tensorflow; default: first installed
+  --kernels NAME        default, builtin (no XNNPACK), reference (slow, exact)
+  --delegate NAME       edgetpu, usb, pci, usb:0, pci:0, or a library's path;
+                        its options: --delegate-option KEY=VALUE
+"""
+
+# `COMMAND --help`: every option of that command, on one screen of 24 lines of 80.
+PAGES = {
+    "info": f"""\
+usage: edgekit_runner.py info [MODEL] [OPTIONS]
+
+What a model takes and gives, or, without a model, what this device has.
+
+  --json                JSON on stdout
+{LOADING_HELP.partition(chr(10))[2]}
+example: edgekit_runner.py info model.tflite
+""",
+    "bench": f"""\
+usage: edgekit_runner.py bench MODEL [OPTIONS]
+
+Time single invocations: latency, cold start and memory.
+
+  --runs N              invocations to time; or for how long: --seconds S
+  --data FILE           feed the first sample of FILE, not random numbers
+  --duration S          then load it for S seconds: temperature, throttling
+  --sweep               with and without XNNPACK, on 1 thread to one a core
+  --json                JSON on stdout
+{LOADING_HELP}
+example: edgekit_runner.py bench model.tflite --duration 60
+""",
+    "eval": f"""\
+usage: edgekit_runner.py eval MODEL DATA.npz [OPTIONS]
+
+Score on x_test and y_test (raw samples) or inputs and targets (prepared ones).
+
+  --outputs FILE        write dequantized outputs; --force replaces FILE
+  --json                JSON on stdout
+{LOADING_HELP}
+example: edgekit_runner.py eval model.tflite test.npz
+""",
+    "run": f"""\
+usage: edgekit_runner.py run MODEL INPUT... [OPTIONS]
+
+One JSON line for each sample. An INPUT is a picture, a WAV, an .npz or .npy,
+a folder of these, camera or camera:1, or - for raw uint8 frames on stdin.
+
+  --watch FOLDER        then wait for files to come into FOLDER, each once
+  --every SECONDS       no sample sooner than this after the one before
+  --limit N             stop after N samples
+  --frame HxWxC         size of a raw frame, or of the camera's pictures
+  --draw DIR            write pictures with boxes or labels, or maps of classes;
+                        --force replaces what is in DIR
+  --labels FILE         class names, one a line; default: those of the model
+  --top K               classes to print; default: 5
+  --threshold SCORE     least score of a box; default: 0.5
+{LOADING_HELP}
+example: edgekit_runner.py run model.tflite camera --every 1 --draw seen
+""",
+    "selftest": """\
+usage: edgekit_runner.py selftest [OPTIONS]
+
+Run a small model with known answers: is the runtime broken, or a model?
+
+  --runtime NAME        litert, tflite or tensorflow; default: first installed
+  --threads N           default: 1
+  --json                JSON on stdout
+
+example: edgekit_runner.py selftest
+""",
+}
+
+VALUES = {
+    "runs": int,
+    "seconds": float,
+    "duration": float,
+    "threads": int,
+    "top": int,
+    "threshold": float,
+    "every": float,
+    "limit": int,
+}
 
 
 class Options:
@@ -1526,21 +3182,42 @@ class Options:
     runtime: str | None = None
     threads = 1
     json = False
+    kernels = "default"
+    delegate: str | None = None
+    delegate_option: Sequence[str] = ()
     runs: int | None = None
     seconds: float | None = None
+    duration: float | None = None
+    sweep = False
     data: str | None = None
     outputs: str | None = None
     force = False
     labels: str | None = None
     top = 5
+    threshold = 0.5
+    watch: str | None = None
+    every: float | None = None
+    limit: int | None = None
+    frame: tuple[int, ...] | None = None
+    draw: str | None = None
 
 
+LOADING = ("runtime", "kernels", "delegate", "delegate-option")
+RUN_OPTIONS = (
+    "watch", "every", "limit", "frame", "draw", "force", "labels", "top", "threshold",
+)  # fmt: skip
 COMMANDS: dict[str, tuple[Callable[[Options], None], int, int, tuple[str, ...]]] = {
     # function, fewest and most files, options
-    "info": (info, 0, 1, ("runtime", "json")),
-    "bench": (bench, 1, 1, ("runtime", "threads", "json", "runs", "seconds", "data")),
-    "eval": (evaluate, 2, 2, ("runtime", "threads", "json", "outputs", "force")),
-    "run": (run, 2, sys.maxsize, ("runtime", "threads", "labels", "top")),
+    "info": (info, 0, 1, (*LOADING, "json")),
+    "bench": (
+        bench,
+        1,
+        1,
+        (*LOADING, "threads", "json", "runs", "seconds", "data", "duration", "sweep"),
+    ),
+    "eval": (evaluate, 2, 2, (*LOADING, "threads", "json", "outputs", "force")),
+    "run": (run, 1, sys.maxsize, (*LOADING, "threads", *RUN_OPTIONS)),
+    "selftest": (selftest, 0, 0, ("runtime", "threads", "json")),
 }
 
 
@@ -1561,20 +3238,26 @@ def parse(words: Sequence[str]) -> tuple[Callable[[Options], None], Options]:
         if word == "--":
             files += rest
             break
-        if not word.startswith("-"):
+        if word == "-" or not word.startswith("-"):
             files.append(word)
             continue
         name, equals, text = word[2:].partition("=")
+        attribute = name.replace("-", "_")
         if not word.startswith("--") or name not in known:
             raise _usage(f"{verb} has no option {word}.", f"Options: --{', --'.join(known)}.")
-        if isinstance(getattr(options, name), bool):
-            setattr(options, name, True)
+        if isinstance(getattr(options, attribute), bool):
+            setattr(options, attribute, True)
             continue
         if not equals and not rest:
             raise _usage(f"--{name} needs a value.")
-        setattr(options, name, _value(name, text if equals else rest.pop(0)))
+        value = _value(name, text if equals else rest.pop(0))
+        if name == "delegate-option":
+            value = (*options.delegate_option, value)
+        setattr(options, attribute, value)
     if not fewest <= len(files) <= most:
         raise _usage(f"{verb} takes other files than these.", f"Found {files}.")
+    if options.delegate_option and not options.delegate:
+        raise _usage("--delegate-option belongs to a --delegate.")
     if options.runs and options.seconds:
         raise _usage("--runs and --seconds exclude each other.")
     options.model, options.files = "".join(files[:1]), files[1:]
@@ -1584,13 +3267,29 @@ def parse(words: Sequence[str]) -> tuple[Callable[[Options], None], Options]:
 def _value(name: str, text: str) -> Any:
     if name == "runtime" and text not in RUNTIMES:
         raise _usage(f"There is no runtime {text!r}.", f"Runtimes: {', '.join(RUNTIMES)}.")
+    if name == "kernels" and text not in KERNELS:
+        raise _usage(f"There are no kernels {text!r}.", f"Kernels: {', '.join(KERNELS)}.")
+    if name == "delegate-option" and not text.partition("=")[1]:
+        raise _usage("--delegate-option is KEY=VALUE.", f"Found {text!r}.")
+    if name == "delegate":
+        kind, _, number = text.partition(":")
+        if not (kind in EDGE_TPU and (kind == text or number.isdigit())) and "." not in text:
+            raise _usage(
+                f"There is no delegate {text!r}.",
+                "Delegates: edgetpu, usb, pci, usb:0 and the like, or the path of a library.",
+            )
+    if name == "frame":
+        sizes = tuple(int(size) for size in text.split("x") if size.isdigit() and int(size))
+        if text != "x".join(map(str, sizes)) or len(sizes) != 3 or sizes[2] not in (1, 3):
+            raise _usage("--frame is HxWxC, and C is 1 or 3.", f"Found {text!r}.")
+        return sizes
     if name not in VALUES:
         return text
     try:
         value = VALUES[name](text)
     except ValueError:
-        value = 0
-    if not 0 < value < 1e6:
+        value = -1
+    if not (0 < value < 1e6 or (value == 0 and name == "threshold")):
         raise _usage(f"--{name} is a number between 0 and a million.", f"Found {text!r}.")
     return value
 
@@ -1599,16 +3298,83 @@ def _usage(what: str, found: str = "") -> RunnerError:
     return RunnerError(USAGE, what, found, "See edgekit_runner.py --help")
 
 
+def supervise(command: Callable[[Options], None], options: Options) -> int:
+    """Run a command in a child process, so that a crash becomes an error in words.
+
+    Args:
+        command: What native code may kill: the self-test of a runtime, or anything that loads a
+            delegate.
+        options: Its options.
+
+    Returns:
+        The exit code of the child.
+
+    Raises:
+        RunnerError: A signal ended it (code 7).
+    """
+    import signal
+
+    sys.stdout.flush()
+    child = os.fork()
+    if child == 0:
+        # A group of its own: Ctrl-C reaches it once, through its parent.
+        os.setpgid(0, 0)
+        _die_with_parent()
+        code = _answer_for(lambda: command(options))
+        sys.stderr.flush()
+        os._exit(code)
+    # SIGTERM arrives as Ctrl-C, upon which the child puts its affairs in order.
+    stops = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(stop) for stop in stops]
+    for stop in stops:
+        signal.signal(stop, lambda *_: os.kill(child, signal.SIGINT))
+    _, status = os.waitpid(child, 0)
+    for stop, handler in zip(stops, before):
+        signal.signal(stop, handler)
+    if not os.WIFSIGNALED(status):
+        return os.WEXITSTATUS(status)
+    number = os.WTERMSIG(status)
+    if number == signal.SIGINT:
+        return INTERRUPTED
+    found = f"The process was ended by {signal.Signals(number).name}."
+    if options.delegate:
+        raise delegate_mismatch(options.delegate, found)
+    raise _broken("crashes", found)
+
+
+def _die_with_parent() -> None:
+    """Let the kernel end this process with its parent, where there is such a thing."""
+    if sys.platform == "linux":
+        import ctypes
+        import signal
+
+        parent_death_signal = 1  # PR_SET_PDEATHSIG
+        ctypes.CDLL(None).prctl(parent_death_signal, signal.SIGKILL)
+
+
 def main(words: Sequence[str]) -> int:
     """Run one command line, without the program's name; return its exit code."""
-    try:
+
+    def work() -> int:
         if "--version" in words[:1]:
             print(f"edgekit_runner {__version__}")
         elif {"-h", "--help"} & set(words):
-            print(HELP, end="")
+            print(PAGES.get(words[0], HELP), end="")
         else:
             command, options = parse(words)
+            if command is selftest or options.delegate:
+                return supervise(command, options)
             command(options)
+        return 0
+
+    return _answer_for(work)
+
+
+def _answer_for(work: Callable[[], int | None]) -> int:
+    """Do it; return its exit code, and say on stderr what went wrong."""
+    code = 0
+    try:
+        code = work() or 0
         sys.stdout.flush()
     except RunnerError as error:
         print("\n".join(error.lines), file=sys.stderr)
@@ -1619,7 +3385,7 @@ def main(words: Sequence[str]) -> int:
     except BrokenPipeError:
         # The reader has seen enough (`| head`); what is still buffered must go nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    return 0
+    return code
 
 
 if __name__ == "__main__":

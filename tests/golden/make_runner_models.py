@@ -4,8 +4,8 @@
 
 Written into runner/ beside this file: the two trained baselines for speech and for turbofan life,
 quantized with int8, uint8 and int16 interfaces; a dense autoencoder trained here on scikit-learn's
-digits; a model of three inputs and two outputs that only adds and looks up; thirty turbofan
-windows.
+digits; a model of three inputs and two outputs that only adds and looks up; a detector and a
+segmenter of red, green and blue, which need no training; thirty turbofan windows.
 """
 
 from __future__ import annotations
@@ -68,6 +68,8 @@ def main() -> None:
 
     write("digits_autoencoder", quantize(autoencoder(), zeros_and_ones() / 16, None))
     write("pair", pair())
+    write("detector", detector())
+    write("segmenter", segmenter())
 
 
 def quantize(model: keras.Model, samples: np.ndarray, interface: tf.DType | None) -> bytes:
@@ -153,6 +155,64 @@ def write(stem: str, content: bytes) -> None:
     path = HERE / f"{stem}.tflite"
     path.write_bytes(content)
     print(f"{path.name}: {len(content)} bytes")
+
+
+def colourfulness(pixels: tf.Tensor) -> tf.Tensor:
+    """How much red, green and blue each pixel has beyond the other two: `[1, h, w, 3]`, 0 to 1."""
+    value = tf.cast(pixels, tf.float32) / 255
+    return tf.nn.relu(2 * value - tf.reduce_sum(value, -1, keepdims=True))
+
+
+def detector() -> bytes:
+    """Boxes around the 8 x 8 cells of a 32 x 48 picture that are red, green or blue."""
+    rows, columns = np.mgrid[0:4, 0:6]
+    centres = [
+        (rows + 0.5) / 4,
+        (columns + 0.5) / 6,
+        np.full((4, 6), 1 / 4),
+        np.full((4, 6), 1 / 6),
+    ]
+    anchors = np.stack(centres, -1).reshape(24, 4).astype(np.float32)
+    numbers = {"max_detections": 10, "max_classes_per_detection": 1, "num_classes": 3}
+    floats = {"nms_score_threshold": 0.1, "nms_iou_threshold": 0.5}
+    floats |= {"y_scale": 10.0, "x_scale": 10.0, "h_scale": 5.0, "w_scale": 5.0}
+    words = ['name: "TFLite_Detection_PostProcess"']
+    words += [f'attr {{ key: "{key}" value {{ i: {value} }} }}' for key, value in numbers.items()]
+    words += [f'attr {{ key: "{key}" value {{ f: {value} }} }}' for key, value in floats.items()]
+    words += ['attr { key: "use_regular_nms" value { b: false } }']
+
+    @tf.function(experimental_implements=" ".join(words))
+    def post_process(boxes: tf.Tensor, scores: tf.Tensor, anchors: tf.Tensor) -> tuple:
+        del boxes, scores, anchors  # the converter puts the operator here
+        lists = tf.constant(0.0, tf.float32, (1, 10))
+        return tf.constant(0.0, tf.float32, (1, 10, 4)), lists, lists, tf.constant([0.0])
+
+    @tf.function(input_signature=[tf.TensorSpec((1, 32, 48, 3), tf.uint8, name="picture")])
+    def detect(picture: tf.Tensor) -> tuple:
+        cells = tf.nn.avg_pool2d(colourfulness(picture), 8, 8, "VALID")
+        scores = tf.pad(tf.reshape(cells, (1, 24, 3)), [[0, 0], [0, 0], [1, 0]])
+        return post_process(tf.zeros((1, 24, 4)), scores, tf.constant(anchors))
+
+    return convert(detect)
+
+
+def segmenter() -> bytes:
+    """Scores `[1, 32, 48, 4]` of nothing, red, green and blue."""
+
+    @tf.function(input_signature=[tf.TensorSpec((1, 32, 48, 3), tf.uint8, name="picture")])
+    def segment(picture: tf.Tensor) -> tf.Tensor:
+        colours = colourfulness(picture)
+        return tf.concat([tf.fill((1, 32, 48, 1), 0.25), colours], -1)
+
+    return convert(segment)
+
+
+def convert(function: tf.types.experimental.PolymorphicFunction) -> bytes:
+    """Return a function as a float model."""
+    concrete = function.get_concrete_function()
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], tf.Module())
+    converter.allow_custom_ops = True
+    return converter.convert()
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from edgekit.cli import run
+from edgekit.tflite import read_metadata
 
 pytestmark = pytest.mark.tensorflow
 
@@ -57,6 +58,16 @@ def test_a_row_keeps_the_contract(made, rows):
     assert rows[0]["drop"] is None
     assert all(row["agreement"] > 0.98 for row in rows[1:])
     assert sum(row["recommended"] for row in rows) == 1
+
+
+def test_every_file_tells_other_tools_how_to_use_it(made):
+    for variant in VARIANTS:
+        found = read_metadata((made / f"{variant}.tflite").read_bytes())
+        manifest = json.loads((made / f"{variant}.json").read_text())
+        assert found.name == manifest["model"]
+        # Digits are 0 to 16, and the model was trained on a sixteenth of that.
+        assert (found.inputs[0].mean, found.inputs[0].std) == ((0.0,), (16.0,))
+        assert list(found.outputs[0].labels) == manifest["labels"]
 
 
 def test_the_trained_cnn_keeps_its_accuracy_in_every_variant(rows):

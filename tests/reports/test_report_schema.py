@@ -88,13 +88,12 @@ def test_a_score_from_here_and_a_latency_from_there_end_in_one_row(fashion, tmp_
     assert merged.title == "fashion_mnist_cnn"
 
 
-def test_devices_keep_their_rows_and_the_reader_is_told(fashion, ladder, tmp_path):
+def test_devices_keep_their_rows_and_their_descriptions(fashion, ladder, tmp_path):
     there = ladder(device=PI)
     merged = read_reports([save(fashion, tmp_path / "a"), save(there, tmp_path / "b")])
     assert len(merged.rows) == 8
     assert {row.timing.device for row in merged.rows} == {PI, fashion.rows[0].timing.device}
-    assert any("2 devices" in warning for warning in merged.warnings)
-    assert PI in merged.device["device"]
+    assert merged.devices[PI] == {"device": PI}
 
 
 def test_one_file_is_read_as_it_is(fashion, tmp_path):

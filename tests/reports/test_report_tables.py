@@ -57,11 +57,11 @@ def test_bench_rows_alone_have_no_score_columns(fashion):
     assert "0.036 ms*" in text
 
 
-def test_two_devices_are_two_tables(fashion, ladder):
+def test_two_devices_are_two_columns(fashion, ladder):
     there = ladder(device="pi@raspberrypi")
     text = render(replace(fashion, rows=fashion.rows + there.rows), "terminal")
     assert text.count("variant ") == 2
-    assert "fashion_mnist_cnn on pi@raspberrypi" in text
+    assert "variant local pi@raspberrypi float32" in " ".join(text.split())
 
 
 def test_an_inspection_lists_operators_and_their_predicted_fit(fashion):

@@ -412,6 +412,7 @@ class Report:
         data: Splits, sizes, digests, task, in label -> value pairs.
         versions: Engine -> version.
         device: Description of the measuring device, in label -> value pairs.
+        devices: The same for each device, by `Timing.device`, where there are several.
         warnings: What the reader must know before believing the figures.
         created: ISO 8601 time, UTC.
     """
@@ -423,6 +424,7 @@ class Report:
     data: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     device: Mapping[str, str] = field(default_factory=dict)
+    devices: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     created: str = ""
 

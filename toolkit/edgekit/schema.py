@@ -39,6 +39,7 @@ def report_to_json(report: Report) -> dict[str, Any]:
         "data": dict(report.data),
         "versions": dict(report.versions),
         "device": dict(report.device),
+        "devices": {name: dict(facts) for name, facts in report.devices.items()},
         "warnings": list(report.warnings),
         "created": report.created,
     }
@@ -129,6 +130,7 @@ def report_from_json(document: Mapping[str, Any]) -> Report:
             data=dict(document.get("data") or {}),
             versions=dict(document.get("versions") or {}),
             device=dict(document.get("device") or {}),
+            devices={k: dict(v) for k, v in (document.get("devices") or {}).items()},
             warnings=tuple(document.get("warnings") or ()),
             created=str(document.get("created", "")),
         )

@@ -12,6 +12,7 @@ print(best.artifact.path, best.score.value, best.timing.p50_ms)
 from edgekit.api.files import (
     bench,
     demo,
+    deploy,
     doctor,
     evaluate,
     import_model,
@@ -26,6 +27,7 @@ __all__ = [
     "cluster",
     "compress",
     "demo",
+    "deploy",
     "doctor",
     "evaluate",
     "import_model",

@@ -20,6 +20,7 @@ from edgekit.records import (
 )
 
 if TYPE_CHECKING:
+    from edgekit.pipeline.deploying import Outcome
     from edgekit.pipeline.sources import Imported
     from edgekit.reports import Format
 
@@ -189,6 +190,41 @@ def bench(
         runtime=runtime,
         listener=listener,
     )
+
+
+def deploy(
+    paths: Sequence[str | Path],
+    device: str | Sequence[str],
+    *,
+    data: str | Dataset | None = None,
+    wheels: str | Path | None = None,
+    listener: Listener = silent,
+    **options: Any,
+) -> tuple[Report, list[Outcome]]:
+    """Score and time `.tflite` files on devices behind SSH, several at once.
+
+    Args:
+        paths: The files; the first, as computed here, is what the others are held against.
+        device: user@host, a name of `devices.toml`, "all", or several of these.
+        data: What they are scored on; None leaves scores out.
+        wheels: A folder of wheels for `setup`; None downloads them.
+        listener: Hears of progress.
+        **options: Fields of `pipeline.Deployment`: threads, setup, keep, latency, ...
+
+    Returns:
+        The report, and what came of each device: an error there stops no other device and is not
+        raised.
+    """
+    from edgekit import devices, pipeline
+
+    request = pipeline.Deployment(
+        paths=[Path(path) for path in paths],
+        data=data,
+        wheels=Path(wheels) if wheels else None,
+        **options,
+    )
+    fleet = devices.find_devices([device] if isinstance(device, str) else device)
+    return pipeline.deploy(request, fleet, listener=listener)
 
 
 def inspect(path: str | Path, *, targets: Sequence[str] = ()) -> Inspection:

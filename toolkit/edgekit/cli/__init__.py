@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import typer
 
-from edgekit.cli import measure, model, passes, project, reading
+from edgekit.cli import deploy, measure, model, passes, project, reading
 from edgekit.errors import EdgekitError
 
 # What Typer itself makes of Ctrl-C inside a command.
@@ -66,6 +66,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "inspect": reading.inspect,
     "eval": measure.eval_,
     "bench": measure.bench,
+    "deploy": deploy.deploy,
     "report": reading.report,
     "doctor": project.doctor,
 }

@@ -7,6 +7,11 @@ from typing import Annotated
 import typer
 
 from edgekit.cli import options
+from edgekit.cli.deploy import DEVICE_HELP, to_devices
+
+Device = Annotated[
+    list[str] | None, typer.Option("--device", "-D", metavar="DEVICE", help=DEVICE_HELP)
+]
 
 
 def eval_(
@@ -16,6 +21,7 @@ def eval_(
     task: options.Task = None,
     preprocess: options.Preprocess = None,
     score_output: options.Output = None,
+    device: Device = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -26,7 +32,22 @@ def eval_(
     \b
     edgekit eval quantized/model/int8.tflite --data data.npz
     edgekit eval float32.tflite int8.tflite --data data.npz --json
+    edgekit eval int8.tflite --data data.npz --device pi@raspberrypi.local
     """
+    if device:
+        to_devices(
+            files,
+            device,
+            json=json,
+            quiet=quiet,
+            data=data,
+            column=column,
+            task=options.task_of(task),
+            preprocessing=options.preprocessing_of(preprocess),
+            output=score_output,
+            latency=False,
+        )
+        return
     from edgekit import api
     from edgekit.cli.progress import listening
     from edgekit.cli.wording import emit
@@ -59,15 +80,28 @@ def bench(
     runtime: Annotated[
         str | None, typer.Option(help="litert, tflite or tensorflow; default: the first found.")
     ] = None,
+    device: Device = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Measure the latency of .tflite files here.
+    """Measure the latency of .tflite files, here or on a device.
 
     \b
     edgekit bench quantized/model/*.tflite
     edgekit bench int8.tflite --threads 2 --json
+    edgekit bench int8.tflite --device pi@raspberrypi.local
     """
+    if device:
+        to_devices(
+            files,
+            device,
+            json=json,
+            quiet=quiet,
+            threads=threads,
+            runs=runs,
+            runtime=runtime,
+        )
+        return
     from edgekit import api
     from edgekit.cli.progress import listening
     from edgekit.cli.wording import emit

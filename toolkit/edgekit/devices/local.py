@@ -12,11 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import edgekit_runner
-from edgekit.errors import DataError, DeviceError, EdgekitError, ModelError, UsageError
+from edgekit.devices import answers
 from edgekit.records import Listener, Progress, Timing, silent
 from edgekit.tflite import read
-
-_ERRORS = {kind.exit_code: kind for kind in (UsageError, ModelError, DataError, DeviceError)}
 
 
 def bench(
@@ -51,19 +49,7 @@ def bench(
     if runtime is not None:
         options += ["--runtime", runtime]
     facts = _runner("bench", path, options)
-    return Timing(
-        values_ns=tuple(facts["values_ns"]),
-        warmup_ns=tuple(facts["warmup_ns"]),
-        threads=facts["threads"],
-        device=f"local: {facts['device']}",
-        runtime=facts["runtime"],
-        delegate=facts["delegate"],
-        peak_rss_bytes=facts["peak_rss_bytes"],
-        cold_start_ns=facts["cold_start_ns"],
-        conditions=facts["conditions"],
-        stable=facts["stable"],
-        warning=facts["warning"],
-    )
+    return answers.timing(facts, "local")
 
 
 def describe() -> Mapping[str, str]:
@@ -98,24 +84,4 @@ def _runner(command: str, path: Path, options: list[str]) -> Any:
         return json.loads(out)
     if code in (edgekit_runner.INTERRUPTED, -signal.SIGINT):
         raise KeyboardInterrupt
-    if code < 0:
-        raise _death(path, signal.Signals(-code))
-    lines = err.strip().splitlines() or [f"The runner ended with code {code}."]
-    if code not in _ERRORS:
-        raise EdgekitError(
-            f"The runner failed on {path}.", found=lines[-1], cure="This is a bug of the runner."
-        )
-    what, *details = lines
-    cure = details.pop() if details else None
-    raise _ERRORS[code](what, found=" ".join(details) or None, cure=cure)
-
-
-def _death(path: Path, by: signal.Signals) -> ModelError:
-    cure = "The file is damaged, or holds what the runtime cannot run: convert it again."
-    if by is signal.SIGKILL:
-        cure = "The system may have run out of memory: close other programs and try again."
-    return ModelError(
-        f"{path} crashes the runtime.",
-        found=f"The process that ran it was ended by {by.name}.",
-        cure=cure,
-    )
+    raise answers.failure(code, err, path)

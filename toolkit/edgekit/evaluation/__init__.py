@@ -7,13 +7,15 @@
 from edgekit.evaluation.choose import recommend, samples_to_settle
 from edgekit.evaluation.drops import agreement, budget, paired_drop
 from edgekit.evaluation.predict import predict
-from edgekit.evaluation.scores import Evaluation, evaluate, score
+from edgekit.evaluation.scores import Evaluation, conclude, evaluate, judge, score
 
 __all__ = [
     "Evaluation",
     "agreement",
     "budget",
+    "conclude",
     "evaluate",
+    "judge",
     "paired_drop",
     "predict",
     "recommend",

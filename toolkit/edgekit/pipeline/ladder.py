@@ -37,6 +37,7 @@ from edgekit.records import (
     silent,
 )
 from edgekit.schema import row_to_json
+from edgekit.tflite import carry_metadata
 from edgekit.tflite.inspect import inspect
 
 FLOAT = Plan(variant="float32", mode="float32")
@@ -156,8 +157,9 @@ def make(
             refused.append(f"{plan.variant} was left out. {error.found or error.what}")
             continue
         path = folder / f"{plan.variant}.tflite"
-        path.write_bytes(made.data)
-        described = manifest.describe(imported, plan, made.data, left_in_float=made.left_in_float)
+        content = carry_metadata(graph, made.data)
+        path.write_bytes(content)
+        described = manifest.describe(imported, plan, content, left_in_float=made.left_in_float)
         artifacts.append(manifest.artifact(path, plan, described))
     listener(Progress(stage="quantizing", done=len(wanted), total=len(wanted)))
     return artifacts, refused

@@ -134,6 +134,7 @@ def lower(
         bound = data.bind(dataset, loaded.inputs, outputs) if dataset else None
         destination.write_bytes(source.read_bytes())
         tflite.check_loads(destination)
+        _describe(destination, loaded.name, bound)
         return Imported(
             source=loaded,
             dataset=bound,
@@ -150,6 +151,7 @@ def lower(
     listener(Progress(stage="lowering"))
     lowered = engine.lower(destination, batch)
     verification = _verify(loaded, destination, batch, lowered.reference, real=bound is not None)
+    _describe(destination, loaded.name, bound)
     return Imported(
         source=loaded,
         dataset=bound,
@@ -212,6 +214,18 @@ def import_source(
     described = manifest.describe(imported, plan, destination.read_bytes())
     write_text(destination.with_suffix(".json"), manifest.to_text(described))
     return manifest.artifact(destination, plan, described), imported
+
+
+def _describe(graph: Path, name: str, dataset: Dataset | None) -> None:
+    """Write into a float graph what its data tell of it, unless it has metadata of its own."""
+    content = graph.read_bytes()
+    if dataset is None or tflite.has_metadata(content):
+        return
+    labels, preprocessing = dataset.labels or (), dataset.preprocessing
+    if labels or preprocessing["kind"] in ("affine", "image"):
+        graph.write_bytes(
+            tflite.with_metadata(content, name=name, preprocessing=preprocessing, labels=labels)
+        )
 
 
 def _example_shapes(dataset: Dataset | None) -> Mapping[str, tuple[int, ...]] | None:

@@ -17,7 +17,7 @@ def read_reports(paths: Iterable[Path]) -> Report:
 
     Rows of the same file (same model, variant and digest) share what was found out about it:
     a score from one place and a latency from another end in one line. Every latency keeps a line
-    of its own, so that devices stay apart.
+    of its own, with the score that was taken with it, so that devices stay apart.
 
     Raises:
         UsageError: No path, an unreadable file, no JSON, another schema, no rows.
@@ -29,12 +29,10 @@ def read_reports(paths: Iterable[Path]) -> Report:
         return reports[0]
     rows = _merged([row for report in reports for row in report.rows])
     warnings = list(dict.fromkeys(text for report in reports for text in report.warnings))
-    devices = dict.fromkeys(row.timing.device for row in rows if row.timing is not None)
-    if len(devices) > 1:
-        warnings.append(
-            f"Latencies come from {len(devices)} devices. They are listed one device at a time "
-            "and never compared with each other."
-        )
+    devices: dict[str, dict[str, str]] = {}
+    for report in reports:
+        for name, facts in _devices(report).items():
+            devices[name] = _union([devices.get(name, {}), facts])
     return Report(
         title=", ".join(dict.fromkeys(report.title for report in reports if report.title)),
         asked=_union([report.asked for report in reports]),
@@ -42,10 +40,19 @@ def read_reports(paths: Iterable[Path]) -> Report:
         reason=" ".join(dict.fromkeys(report.reason for report in reports if report.reason)),
         data=_union([report.data for report in reports]),
         versions=_union([report.versions for report in reports]),
-        device=_union([report.device for report in reports]),
+        # What differs between devices belongs beside their names, not into one table.
+        device=_union([r.device for r in reports]) if len(devices) < 2 else {},
+        devices=devices if len(devices) > 1 else {},
         warnings=tuple(warnings),
         created=max(report.created for report in reports),
     )
+
+
+def _devices(report: Report) -> Mapping[str, Mapping[str, str]]:
+    """What is known of each device on which rows of the report were timed."""
+    timed = dict.fromkeys(row.timing.device for row in report.rows if row.timing)
+    alone = report.device if len(timed) == 1 else {}
+    return {name: report.devices.get(name, alone) for name in (*timed, *report.devices)}
 
 
 def _read(path: Path) -> Report:
@@ -88,11 +95,23 @@ def _merged(rows: Sequence[Row]) -> tuple[Row, ...]:
             agreement=next((row.agreement for row in same if row.agreement is not None), None),
             recommended=any(row.recommended for row in same),
         )
-        timings: list[Timing | None] = []
+        timings: list[Timing] = []
         for row in same:
-            if row.timing is not None and row.timing not in timings:
-                timings.append(row.timing)
-        merged += [replace(whole, timing=timing) for timing in timings or [None]]
+            if row.timing is None or row.timing in timings:
+                continue
+            timings.append(row.timing)
+            own = row if row.score else whole
+            merged.append(
+                replace(
+                    whole,
+                    timing=row.timing,
+                    score=own.score,
+                    drop=own.drop,
+                    agreement=own.agreement,
+                )
+            )
+        if not timings:
+            merged.append(whole)
     return tuple(merged)
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekit.records import Report
-from edgekit.reports import charts, sections
+from edgekit.reports import charts, inside, sections
+from edgekit.reports.across import across, compared_groups
 from edgekit.reports.figures import METRICS, Group, groups, models
 from edgekit.reports.reading import reading
 from edgekit.reports.score_chart import accuracy_size
@@ -49,7 +50,7 @@ def html(report: Report) -> str:
             f'<div class="chart" data-chart="{name}">{picture}</div></figure>'
         )
 
-    whole, timed = models(report), groups(report)
+    whole, timed, tabled = models(report), groups(report), compared_groups(report)
     title = report.title or ", ".join(group.model for group in whole) or "edgekit report"
     parts = [
         sections.chosen(report),
@@ -61,7 +62,8 @@ def html(report: Report) -> str:
                    sections.score_legend(group))
             for group in whole
         ),
-        *(sections.variants(group, several=len(timed) > 1) for group in timed),
+        *(sections.variants(group, several=len(tabled) > 1) for group in tabled),
+        *(sections.latencies(one, several=len(whole) > 1) for one in across(report)),
         sections.verdicts(report),
         *(
             figure(charts.latency(group), _named(group, timed, "Latency"),
@@ -71,11 +73,11 @@ def html(report: Report) -> str:
         "<h2>Where the bytes are</h2>" if any(row.inspection for row in report.rows) else "",
         *(
             figure(charts.layer_bytes(group), _named(group, whole, "Constants of every layer"),
-                   sections.bytes_legend(group)) + sections.bytes_table(group)
+                   inside.bytes_legend(group)) + inside.bytes_table(group)
             for group in whole
         ),
         *(sections.per_class(group) for group in whole),
-        sections.predictions(report),
+        inside.predictions(report),
         sections.data(report),
         sections.conditions(report),
         reading(report),

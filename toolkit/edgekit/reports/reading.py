@@ -25,7 +25,7 @@ GLOSSARY = (
         inferences are faster than p90. Figures hold for the device named beside them; those of
         different devices are never put in one ratio or one chart."""),
     (ALWAYS, "Size", """Bytes of the file as stored; 1 kB is 1000 bytes. The part called graph is
-        the structure: operators, shapes and names."""),
+        the structure: operators, shapes and names, and what the file says of itself."""),
     (ALWAYS, "Measured and predicted", """Sizes, scores and latencies are measured. What is said of
         an accelerator is predicted from its published rules, and is labelled so."""),
 )  # fmt: skip

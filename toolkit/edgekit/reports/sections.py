@@ -5,8 +5,8 @@ from __future__ import annotations
 import html
 from collections.abc import Callable, Iterable, Mapping
 
-from edgekit.records import Report, Row
-from edgekit.reports.charts import compared_files
+from edgekit.records import Report
+from edgekit.reports.across import RULE, Across, Cell, across, device_names
 from edgekit.reports.figures import (
     ALIKE,
     METRICS,
@@ -19,7 +19,6 @@ from edgekit.reports.figures import (
     lines,
     models,
     plain,
-    size_text,
     timing_text,
 )
 
@@ -32,7 +31,7 @@ def escaped(text: object) -> str:
 def chosen(report: Report) -> str:
     """Say first which file to ship, why, and what it costs."""
     cards = [
-        _chosen_card(group, line, report.reason if position == 0 else "")
+        _chosen_card(group, line, report.reason if position == 0 else "", _elsewhere(report, group))
         for position, (group, line) in enumerate(
             (group, line) for group in models(report) for line in lines(group)
             if line.row.recommended
@@ -50,11 +49,13 @@ def chosen(report: Report) -> str:
 
 def warnings(report: Report) -> str:
     """List what the reader must know before believing the figures."""
-    unstable = [
-        f"{row.artifact.variant}: {row.timing.warning or 'the latency did not settle.'}"
-        for row in report.rows
-        if row.timing and (row.timing.warning or not row.timing.stable)
-    ]
+    names = device_names(report)
+    unstable = []
+    for row in report.rows:
+        if row.timing and (row.timing.warning or not row.timing.stable):
+            where = f" on {names[row.timing.device]}" if len(names) > 1 else ""
+            warning = row.timing.warning or "the latency did not settle."
+            unstable.append(f"{row.artifact.variant}{where}: {warning}")
     texts = dict.fromkeys((*report.warnings, *unstable))
     if not texts:
         return ""
@@ -108,12 +109,48 @@ def variants(group: Group, *, several: bool) -> str:
         where = f" on {group.device}" if group.device else ""
         heading = f"<h3>{escaped(group.model + where)}</h3>"
     timed = next((line.row.timing for line in shown if line.row.timing), None)
-    caption = f"Latency: {escaped(timing_text(timed))}." if timed else "Latency: not taken."
+    caption = ""
+    if timed is None or group.device:
+        told = f"Latency: {escaped(timing_text(timed))}." if timed else "Latency: not taken."
+        caption = f"<caption>{told}</caption>"
     return (
-        f'{heading}<div class="card variants scroll" tabindex="0"><table>'
-        f"<caption>{caption}</caption>"
+        f'{heading}<div class="card variants scroll" tabindex="0"><table>{caption}'
         f'<thead><tr><th scope="col">Variant</th>{head}</tr></thead><tbody>{rows}</tbody>'
         "</table></div>"
+    )
+
+
+def latencies(one: Across, *, several: bool) -> str:
+    """Tabulate the latencies of a model on several devices, a column each."""
+
+    def cell(found: Cell | None) -> str:
+        if found is None:
+            return "\u2013"
+        figure = _number(found.latency)
+        below = (compared(found.ratio, "faster", "slower"), f"p90 {found.p90}", found.score)
+        return (f'<span class="best">{figure}</span>' if found.best else figure) + "".join(
+            f"<small>{_number(text)}</small>" for text in below if text
+        )
+
+    head = "".join(f'<th scope="col">{escaped(name)}</th>' for name in one.devices)
+    rows = "".join(
+        f"<tr{' class=recommended' if line.recommended else ''}>"
+        f'<th scope="row">{escaped(line.label)}'
+        f"{'<small>recommended</small>' if line.recommended else ''}</th>"
+        + "".join(
+            f'<td data-label="{escaped(name)}">{cell(found)}</td>'
+            for name, found in zip(one.devices, line.cells, strict=True)
+        )
+        + "</tr>"
+        for line in one.lines
+    )
+    of = f"{escaped(one.model)}: latency" if several else "Latency"
+    return (
+        f"<h3>{of} on {len(one.devices)} devices</h3>"
+        '<div class="card variants scroll" tabindex="0"><table>'
+        f"<caption>p50, against float32, p90. {RULE}</caption>"
+        f'<thead><tr><th scope="col">Variant</th>{head}</tr></thead><tbody>{rows}</tbody>'
+        f"</table></div>{_facts(one.devices, names=True)}"
     )
 
 
@@ -145,44 +182,6 @@ def latency_legend(group: Group) -> str:
     timing = next((row.timing for row in group.rows if row.timing), None)
     where = f" {escaped(timing_text(timing))}." if timing else ""
     return f"Bar: median of single inferences. Whisker: up to the 90th percentile.{where}"
-
-
-def bytes_legend(group: Group) -> str:
-    """Say which files are compared."""
-    names = " and ".join(escaped(line.label) for line, _ in compared_files(group))
-    return f"Weights and other constants, layer by layer, in {names}."
-
-
-def bytes_table(group: Group) -> str:
-    """Tabulate what the bytes of each inspected file are."""
-    compared = compared_files(group)
-    if not compared:
-        return ""
-    kinds = list(dict.fromkeys(kind for _, inspection in compared for kind in inspection.bytes))
-    head = "".join(f'<th scope="col">{escaped(line.label)}</th>' for line, _ in compared)
-    body = "".join(
-        f'<tr><th scope="row">{escaped(kind)}</th>'
-        + "".join(f"<td>{size_text(i.bytes.get(kind, 0))}</td>" for _, i in compared)
-        + "</tr>"
-        for kind in kinds
-    )
-    facts = [
-        ("whole file", [size_text(inspection.size_bytes) for _, inspection in compared]),
-        (
-            "compressed (zlib)",
-            [size_text(line.row.artifact.size_deflated_bytes) for line, _ in compared],
-        ),
-        ("parameters", [f"{inspection.parameters:,}" for _, inspection in compared]),
-        ("multiply-accumulates", [f"{inspection.macs:,}" for _, inspection in compared]),
-    ]
-    body += "".join(
-        f'<tr><th scope="row">{name}</th>' + "".join(f"<td>{v}</td>" for v in values) + "</tr>"
-        for name, values in facts
-    )
-    return (
-        '<div class="scroll" tabindex="0"><table><thead><tr><th scope="col">Part</th>'
-        f"{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
 
 
 def per_class(group: Group) -> str:
@@ -217,30 +216,6 @@ def per_class(group: Group) -> str:
     )
 
 
-def predictions(report: Report) -> str:
-    """Say what was not measured but predicted: operators on accelerators; what stayed in float."""
-    files = [row for group in models(report) for row in group.rows]
-    rows = [row for row in files if row.recommended] or files[:1]
-    text = ""
-    for row in rows:
-        if row.inspection is None:
-            continue
-        for target in dict.fromkeys(name for op in row.inspection.ops for name in op.targets):
-            text += _fit(row, target)
-        left = row.artifact.manifest.get("left_in_float") or ()
-        items = "".join(
-            f"<li><code>{escaped(one.get('operator', ''))}</code> {escaped(one.get('layer', ''))}: "
-            f"{escaped(one.get('reason', ''))}</li>"
-            for one in left
-        )
-        if items:
-            text += (
-                f'<details class="card"><summary>Left in float in {escaped(row.artifact.variant)} '
-                f"({len(left)})</summary><ul>{items}</ul></details>"
-            )
-    return text
-
-
 def data(report: Report) -> str:
     """Say on which samples the figures rest."""
     pairs = dict(report.data)
@@ -256,17 +231,23 @@ def data(report: Report) -> str:
 
 
 def conditions(report: Report) -> str:
-    """Say where, with what and under which conditions it was measured."""
-    device = dict(report.device)
-    for row in report.rows:
-        if row.timing:
-            for key, value in row.timing.conditions.items():
-                if value not in (None, "", {}, []):
-                    device.setdefault(str(key).replace("_", " "), str(value))
-    parts = (("Device and conditions", device), ("Versions", report.versions))
+    """Say where, with what and under which conditions it was measured, one device at a time."""
+    timed = [row.timing for row in report.rows if row.timing]
+    names = dict.fromkeys((*(timing.device for timing in timed), *report.devices))
+    alone = len(names) < 2
+    parts: list[tuple[str, Mapping[str, str]]] = []
+    if alone or report.device:
+        parts.append(("Device and conditions" if alone else "Device", report.device))
+    for name in names:
+        facts = dict(report.devices.get(name, {}))
+        for timing in timed:
+            for key, value in timing.conditions.items():
+                if timing.device == name and value not in (None, "", {}, []):
+                    facts.setdefault(str(key).replace("_", " "), _told(value))
+        parts = [(parts[0][0], {**report.device, **facts})] if alone else [*parts, (name, facts)]
     columns = "".join(
-        f"<div><h3>{name}</h3>{_facts(p, names=p is report.versions)}</div>"
-        for name, p in parts
+        f"<div><h3>{escaped(name)}</h3>{_facts(p, names=p is report.versions)}</div>"
+        for name, p in (*parts, ("Versions", report.versions))
         if p
     )
     return (
@@ -303,7 +284,21 @@ def footer(report: Report) -> str:
     )
 
 
-def _chosen_card(group: Group, line: Line, reason: str) -> str:
+def _elsewhere(report: Report, group: Group) -> list[tuple[str, str, str]]:
+    """The recommended file's latency on each of several devices, as figures of the card."""
+    return [
+        (f"Latency on {name}", cell.latency, _against(cell.ratio, "faster", "slower"))
+        for one in across(report)
+        for line in one.lines
+        if one.model == group.model and line.recommended
+        for name, cell in zip(one.devices, line.cells, strict=True)
+        if cell
+    ]
+
+
+def _chosen_card(
+    group: Group, line: Line, reason: str, elsewhere: Iterable[tuple[str, str, str]]
+) -> str:
     row = line.row
     figures = [("Size", line.size, _against(line.size_ratio, "smaller", "larger"))]
     if row.score:
@@ -316,6 +311,7 @@ def _chosen_card(group: Group, line: Line, reason: str) -> str:
     if line.latency:
         below = _against(line.latency_ratio, "faster", "slower")
         figures.append(("Latency, median", line.latency, below))
+    figures += elsewhere
     items = "".join(
         f"<div><dt>{escaped(name)}</dt><dd><b>{_number(figure)}</b>"
         f"<span>{_number(below)}</span></dd></div>"
@@ -330,22 +326,11 @@ def _chosen_card(group: Group, line: Line, reason: str) -> str:
     )
 
 
-def _fit(row: Row, target: str) -> str:
-    assert row.inspection is not None
-    fits = [(op, op.targets[target]) for op in row.inspection.ops if target in op.targets]
-    missed = [(op, fit) for op, fit in fits if not fit.mapped]
-    items = "".join(
-        f"<li><code>{escaped(op.name)}</code> {escaped(op.layer)}: "
-        f"{escaped(fit.reason or 'not supported')}</li>"
-        for op, fit in missed
-    )
-    summary = (
-        f"Predicted for {escaped(target)}: {len(fits) - len(missed)} of {len(fits)} operators of "
-        f"{escaped(row.artifact.variant)} on the accelerator"
-    )
-    if not items:
-        return f"<p><b>{summary}.</b></p>"
-    return f'<details class="card"><summary>{summary}</summary><ul>{items}</ul></details>'
+def _told(value: object) -> str:
+    """Say a condition in words: {"load_average": 0.2} is load average 0.2."""
+    if not isinstance(value, Mapping):
+        return str(value)
+    return ", ".join(f"{str(key).replace('_', ' ')} {one}" for key, one in value.items())
 
 
 def _facts(pairs: Mapping[str, object], *, names: bool = False) -> str:

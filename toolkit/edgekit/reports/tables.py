@@ -8,11 +8,13 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from edgekit.records import Inspection, Report, Score
+from edgekit.reports.across import RULE, Across, Cell, across, compared_groups
 from edgekit.reports.figures import (
     METRICS,
     VERDICTS,
     Group,
     Line,
+    compared,
     count_text,
     drop_unit,
     groups,
@@ -27,24 +29,30 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 BEST = "*"
+# The widest a variant's and a device's name get before they are folded, in characters.
+MOST_LABEL, MOST_NAME = 24, 20
 
 
 def terminal(report: Report, console: Console) -> None:
     """Print the report; nothing in it is told by colour alone."""
     from rich.text import Text
 
-    parts = groups(report)
+    parts, devices = compared_groups(report), across(report)
     for group in parts:
         if len(parts) > 1:
             where = f" on {plain(group.device)}" if group.device else ""
             console.print(Text(f"{plain(group.model)}{where}", style="bold"))
         console.print(_rows_table(group))
+    for one in devices:
+        _print_across(one, console)
     shown = [line for group in parts for line in lines(group)]
     legend = [f"{BEST} best of its column"] if any(line.best for line in shown) else []
-    if any(line.size_ratio for line in shown):
+    if devices or any(line.size_ratio for line in shown):
         legend.append("x: times smaller or faster than float32")
     if legend:
         console.print(Text("; ".join(legend)))
+    if devices:
+        console.print(Text(RULE))
     for verdict in ("unproven", "lost"):
         if any(row.drop and row.drop.verdict == verdict for row in report.rows):
             console.print(Text(f"{verdict}: {VERDICTS[verdict]}"))
@@ -53,6 +61,63 @@ def terminal(report: Report, console: Console) -> None:
         console.print(Text(plain(report.reason), style="bold"))
     for warning in report.warnings:
         console.print(Text(f"Warning: {plain(warning)}", style="yellow"))
+
+
+def _print_across(one: Across, console: Console) -> None:
+    """Print a column a device, as many beside each other as there is room for."""
+    from rich.text import Text
+
+    console.print()
+    console.print(Text(f"{plain(one.model)}: p50 latency on {len(one.devices)} devices", "bold"))
+    labels = 2 + min(MOST_LABEL, max(len(line.label) for line in one.lines))
+    positions: list[int] = []
+    left = console.width - labels
+    for position, name in enumerate(one.devices):
+        width = 3 + max(
+            min(len(name), MOST_NAME),
+            *(
+                max(len(cell.latency), len(cell.score))
+                for line in one.lines
+                if (cell := line.cells[position])
+            ),
+        )
+        if positions and width > left:
+            console.print(_across_table(one, positions))
+            positions, left = [], console.width - labels
+        positions.append(position)
+        left -= width
+    console.print(_across_table(one, positions))
+    for name, described in one.devices.items():
+        console.print(Text(f"{name}: {described}", style="dim"))
+
+
+def _across_table(one: Across, positions: list[int]) -> Table:
+    from rich.text import Text
+
+    names = list(one.devices)
+    table = _table()
+    table.add_column("variant", overflow="fold", max_width=MOST_LABEL)
+    for position in positions:
+        # A space for the mark, as in the cells.
+        table.add_column(
+            Text(f"{names[position]} "), justify="right", overflow="fold", max_width=MOST_NAME
+        )
+    for line in one.lines:
+        style = "bold green" if line.recommended else ""
+        mark = "=> recommended" if line.recommended else ""
+        table.add_row(
+            Text(f"{line.label}\n{mark}", style=style),
+            *(_across_cell(line.cells[position]) for position in positions),
+        )
+    return table
+
+
+def _across_cell(cell: Cell | None) -> Any:
+    if cell is None:
+        return _cell("-", "")
+    return _cell(
+        cell.latency, "\n".join(filter(None, (times(cell.ratio), cell.score))), best=cell.best
+    )
 
 
 def terminal_inspection(inspection: Inspection, console: Console) -> None:
@@ -130,7 +195,7 @@ def markdown(report: Report) -> str:
     text = [f"# {_escaped(report.title)}", ""]
     if report.reason:
         text += [_escaped(report.reason), ""]
-    parts = groups(report)
+    parts = compared_groups(report)
     for group in parts:
         if len(parts) > 1:
             where = f" on {group.device}" if group.device else ""
@@ -144,15 +209,45 @@ def markdown(report: Report) -> str:
         ]
         text += [_markdown_row(line) for line in lines(group)]
         text.append("")
+    for one in across(report):
+        text += _markdown_across(one)
     text += [f"> {_escaped(warning)}\n" for warning in report.warnings]
-    for name, table in (("Data", report.data), ("Device", report.device)):
+    described = [("Data", report.data), ("Device", report.device), *report.devices.items()]
+    for name, table in described:
         if table:
             text.append(
-                f"{name}: "
+                f"{_escaped(name)}: "
                 + "; ".join(f"{_escaped(key)} {_escaped(value)}" for key, value in table.items())
                 + "\n"
             )
     return "\n".join(text)
+
+
+def _markdown_across(one: Across) -> list[str]:
+    def shown(cell: Cell | None) -> str:
+        if cell is None:
+            return ""
+        figure = f"**{cell.latency}**" if cell.best else cell.latency
+        faster = compared(cell.ratio, "faster", "slower")
+        below = ", ".join(filter(None, (faster, cell.score)))
+        return f"{figure} ({below})" if below else figure
+
+    return [
+        f"## {_escaped(one.model)}: p50 latency on {len(one.devices)} devices",
+        "",
+        f"| variant | {' | '.join(map(_escaped, one.devices))} |",
+        "|---|" + "--:|" * len(one.devices),
+        *(
+            f"| {_escaped(line.label)}{' (recommended)' if line.recommended else ''} | "
+            f"{' | '.join(map(shown, line.cells))} |"
+            for line in one.lines
+        ),
+        "",
+        RULE,
+        "",
+        *(f"- {_escaped(name)}: {_escaped(told)}" for name, told in one.devices.items()),
+        "",
+    ]
 
 
 def csv(report: Report) -> str:

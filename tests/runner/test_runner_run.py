@@ -1,0 +1,519 @@
+"""What `run` takes in, and what it says and draws."""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import types
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import edgekit_runner
+
+RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+
+
+def cells(*painted: tuple[int, int, tuple[int, int, int]]) -> np.ndarray:
+    """A black picture of 4 x 6 cells of 8 x 8 pixels, some of them painted."""
+    picture = np.zeros((32, 48, 3), np.uint8)
+    for row, column, colour in painted:
+        picture[8 * row : 8 * row + 8, 8 * column : 8 * column + 8] = colour
+    return picture
+
+
+def lines_of(out: str) -> list[dict]:
+    return [json.loads(line) for line in out.splitlines()]
+
+
+@pytest.fixture
+def detector(models) -> Path:
+    return models / "detector.tflite"
+
+
+@pytest.fixture
+def stdin(monkeypatch):
+    """Put bytes on standard input."""
+
+    def give(content: bytes) -> None:
+        monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(buffer=io.BytesIO(content)))
+
+    return give
+
+
+# --- Straight integers ---
+
+NUMBERS = st.floats(-300, 300, width=32)
+DIVISORS = st.floats(1 / 64, 300, width=32)
+
+
+@st.composite
+def scalings(draw):
+    channels = draw(st.sampled_from([1, 3]))
+    many = st.booleans() if channels > 1 else st.just(value=False)
+
+    def each(numbers):
+        return draw(st.lists(numbers, min_size=3, max_size=3) if draw(many) else numbers)
+
+    spec = {"kind": "image", "height": 4, "width": 5, "channels": channels}
+    spec["order"] = draw(st.sampled_from(["rgb", "bgr"]))
+    spec["fit"] = draw(st.sampled_from(["stretch", "crop"]))
+    return {**spec, "scale": each(DIVISORS), "mean": each(NUMBERS), "std": each(DIVISORS)}
+
+
+@settings(max_examples=300)
+@given(
+    scalings(),
+    st.sampled_from(["uint8", "int8", "int16"]),
+    st.floats(2**-10, 4, width=32),
+    st.integers(-128, 127),
+    st.integers(0, 2**32 - 1),
+)
+def test_a_table_gives_the_codes_of_the_float_path_bit_for_bit(spec, dtype, scale, shift, seed):
+    zero_point = {"uint8": shift + 128, "int8": shift, "int16": 0}[dtype]
+    shape = [1, spec["height"], spec["width"], spec["channels"]]
+    details = {"index": 0, "shape": shape, "dtype": dtype, "quantization": (scale, zero_point)}
+    tensor = edgekit_runner.Tensor("picture", details)
+    picture = np.random.default_rng(seed).integers(0, 256, (7, 6, 3), np.uint8)
+    prepare = edgekit_runner.Preparation(spec, tensor)
+    expected = tensor.encode(edgekit_runner.preprocess(picture, spec))
+    found = prepare(picture)
+    assert prepare.table is not None
+    assert found.dtype == expected.dtype
+    assert np.array_equal(found, expected)
+
+
+def test_float_inputs_and_values_without_a_code_have_no_table():
+    spec = {"kind": "affine", "mean": 0.5}
+    for dtype, scale in (("float32", 0.0), ("uint8", 0.0)):
+        details = {"index": 0, "shape": [2], "dtype": dtype, "quantization": (scale, 0)}
+        assert edgekit_runner.Preparation(spec, edgekit_runner.Tensor("x", details)).table is None
+
+
+# --- What a model says of itself ---
+
+
+def test_metadata_of_a_published_model_name_its_classes(runner, shared_data, tmp_path):
+    # Given a model with TFLite metadata and no manifest beside it
+    folder = shared_data / "coral_pairs"
+    model = Path(shutil.copy(folder / "mobilenet_v1_0.25_128_quant.tflite", tmp_path))
+    facts = json.loads(runner("info", model, "--json")[1])
+    # Then scaling and labels are read from the file, and info says so,
+    assert facts["preprocessing"] == {"kind": "affine", "mean": 127.5, "std": 127.5}
+    assert len(facts["labels"]) == 1001
+    assert facts["origin"] == {"preprocessing": "metadata", "labels": "metadata"}
+    top = lines_of(runner("run", model, folder / "cat.bmp")[1])[0]["top"]
+    names = (folder / "imagenet_labels.txt").read_text().splitlines()
+    assert [line["label"] for line in top] == [names[line["class"]] for line in top]
+    # until a manifest beside it says otherwise.
+    manifest = {"preprocessing": {"kind": "none"}, "labels": None}
+    model.with_suffix(".json").write_text(json.dumps(manifest))
+    facts = json.loads(runner("info", model, "--json")[1])
+    assert facts["preprocessing"] == {"kind": "none"}
+    assert facts["origin"] == {"preprocessing": "manifest", "labels": "metadata"}
+
+
+def test_metadata_with_every_byte_damaged_are_an_error_or_other_metadata(shared_data, tmp_path):
+    content = (shared_data / "coral_pairs" / "mobilenet_v1_0.25_128_quant.tflite").read_bytes()
+    start = content.index(b"M001") - 4
+    damaged = tmp_path / "damaged.tflite"
+    damaged.write_bytes(content)
+    outcomes = set()
+    with damaged.open("r+b", buffering=0) as stream:
+        for position in range(start, start + 600):
+            for value in (0, 255):
+                stream.seek(position)
+                stream.write(bytes([value]))
+                try:
+                    outcomes.add(type(edgekit_runner.read_metadata(str(damaged))))
+                except edgekit_runner.RunnerError as error:
+                    outcomes.add(error.code)
+            stream.seek(position)
+            stream.write(content[position : position + 1])
+    assert outcomes == {dict, 3}
+
+
+def test_labels_may_bear_their_numbers():
+    assert edgekit_runner.parse_labels("0  person\n2:  car\n") == ["person", "", "car"]
+    assert edgekit_runner.parse_labels("7 up\ncola\n") == ["7 up", "cola"]
+    assert edgekit_runner.parse_labels("") == []
+
+
+# --- Detection, segmentation, regression ---
+
+
+def test_boxes_are_told_and_drawn(runner, detector, tmp_path):
+    # Given a picture with a red cell, a blue one, and a pale one
+    picture = cells((0, 1, RED), (2, 5, BLUE), (3, 0, (0, 90, 0)))
+    Image.fromarray(picture).resize((480, 320), Image.Resampling.NEAREST).save(tmp_path / "p.png")
+    (tmp_path / "labels.txt").write_text("0 red\n1 green\n2 blue\n")
+    words = ["--labels", tmp_path / "labels.txt", "--draw", tmp_path / "seen"]
+    code, out, _ = runner("run", detector, tmp_path / "p.png", *words)
+    # Then both have their place, and the pale one is below the threshold.
+    (line,) = lines_of(out)
+    assert code == 0
+    found = {thing["label"]: thing for thing in line["objects"]}
+    assert set(found) == {"red", "blue"}
+    assert found["red"]["box"] == pytest.approx([0, 1 / 6, 1 / 4, 2 / 6], abs=1e-5)
+    assert found["blue"]["box"] == pytest.approx([2 / 4, 5 / 6, 3 / 4, 1], abs=1e-5)
+    assert found["blue"]["class"] == 2
+    assert found["red"]["score"] == 1.0
+    drawn = np.asarray(Image.open(line["drawn"]))
+    assert line["drawn"] == str(tmp_path / "seen" / "p.png")
+    assert drawn.shape == (320, 480, 3)
+    edge = drawn[235:240, 402:478]  # the lower edge of the blue cell
+    assert (edge == edgekit_runner.class_colours()[9:12]).all(-1).any(0).all()
+    # Nothing is replaced unless it is asked for,
+    code, _, err = runner("run", detector, tmp_path / "p.png", *words)
+    assert (code, "--force" in err) == (2, True)
+    assert runner("run", detector, tmp_path / "p.png", *words, "--force")[0] == 0
+    assert [path.name for path in (tmp_path / "seen").iterdir()] == ["p.png"]
+    # and a lower threshold lets the pale one in.
+    _, out, _ = runner("run", detector, tmp_path / "p.png", "--threshold", 0.2)
+    assert [thing["class"] for thing in lines_of(out)[0]["objects"]] == [0, 2, 1]
+
+
+def test_boxes_of_a_cropped_picture_are_those_of_the_whole(runner, detector, tmp_path):
+    # Given a picture twice as wide as what the model is shown of it
+    wide = np.zeros((32, 96, 3), np.uint8)
+    wide[:, 24:72] = cells((1, 0, GREEN))
+    Image.fromarray(wide).save(tmp_path / "wide.png")
+    model = Path(shutil.copy(detector, tmp_path))
+    spec = {"kind": "image", "height": 32, "width": 48, "channels": 3, "fit": "crop"}
+    model.with_suffix(".json").write_text(json.dumps({"preprocessing": spec}))
+    _, out, _ = runner("run", model, tmp_path / "wide.png")
+    (thing,) = lines_of(out)[0]["objects"]
+    assert thing["box"] == pytest.approx([1 / 4, 24 / 96, 2 / 4, 32 / 96], abs=1e-5)
+
+
+def test_a_map_is_summed_up_and_written_with_its_classes_as_pixels(runner, models, tmp_path):
+    picture = cells((0, 0, RED), (0, 1, RED), (3, 5, BLUE))
+    Image.fromarray(picture).save(tmp_path / "p.png")
+    model = models / "segmenter.tflite"
+    _, out, _ = runner("run", model, tmp_path / "p.png", "--draw", tmp_path)
+    assert out == ""  # the input itself is in the way
+    _, out, _ = runner("run", model, tmp_path / "p.png", "--draw", tmp_path / "maps")
+    (line,) = lines_of(out)
+    assert line["size"] == [32, 48]
+    shares = {row["class"]: row["share"] for row in line["classes"]}
+    assert shares == {
+        0: 0.875,
+        1: pytest.approx(2 / 24, abs=1e-6),
+        3: pytest.approx(1 / 24, abs=1e-6),
+    }
+    drawn = Image.open(line["drawn"])
+    expected = (picture @ [1, 0, 3] / 255).astype(int)
+    assert drawn.mode == "P"
+    assert np.array_equal(np.asarray(drawn), expected)
+
+
+def test_a_published_segmenter_finds_the_cat(runner, shared_data, tmp_path):
+    # PASCAL VOC: class 8 is the cat.
+    folder = shared_data / "coral_pairs"
+    model = folder / "deeplabv3_mnv2_dm05_pascal_quant.tflite"
+    _, out, _ = runner("run", model, folder / "cat.bmp", "--draw", tmp_path)
+    (line,) = lines_of(out)
+    shares = {row["class"]: row["share"] for row in line["classes"]}
+    assert line["size"] == [513, 513]
+    assert shares[8] > 0.2
+    assert shares[0] + shares[8] > 0.95
+    assert Image.open(line["drawn"]).convert("RGB").getpixel((256, 256)) == (64, 0, 0)
+
+
+def test_the_colours_are_those_of_pascal_voc():
+    # The first, the cat's, and the white border's.
+    colours = edgekit_runner.class_colours()
+    assert colours[:3] == [0, 0, 0]
+    assert colours[24:27] == [64, 0, 0]
+    assert colours[765:] == [224, 224, 192]
+
+
+def test_a_regression_has_its_value_and_unit(runner, models, tmp_path):
+    model = Path(shutil.copy(models / "cmapss_uint8.tflite", tmp_path))
+    manifest = {"data": {"task": "regression", "unit": "cycles / 125"}}
+    model.with_suffix(".json").write_text(json.dumps(manifest))
+    _, out, _ = runner("run", model, models / "cmapss.npz", "--limit", 2)
+    lines = lines_of(out)
+    assert len(lines) == 2
+    assert lines[0]["unit"] == "cycles / 125"
+    assert [lines[0]["value"]] == lines[0]["outputs"]["output_0"]
+
+
+# --- Sources ---
+
+
+def test_a_folder_is_walked_through_in_order(runner, detector, tmp_path):
+    for name in ("b.png", "a.bmp", "c.JPG"):
+        Image.fromarray(cells((0, 0, RED))).save(tmp_path / name)
+    for name in ("notes.txt", ".hidden.png"):
+        (tmp_path / name).write_text("no picture")
+    _, out, _ = runner("run", detector, tmp_path)
+    assert [Path(line["source"]).name for line in lines_of(out)] == ["a.bmp", "b.png", "c.JPG"]
+
+
+def test_an_empty_folder_is_an_error(runner, detector, tmp_path):
+    code, _, err = runner("run", detector, tmp_path)
+    assert (code, "--watch" in err) == (4, True)
+
+
+def record(path: Path, audio: np.ndarray, rate: int = 8000, channels: int = 1) -> Path:
+    with wave.open(str(path), "wb") as sound:
+        sound.setnchannels(channels)
+        sound.setsampwidth(2)
+        sound.setframerate(rate)
+        sound.writeframes(audio.astype("<i2").tobytes())
+    return path
+
+
+def test_a_recording_is_heard_as_its_samples_are(runner, models, shared_data, tmp_path):
+    # Given a spoken digit as WAV and as array, and two of them, a second each, in one WAV
+    with np.load(shared_data / "fsdd" / "fsdd.npz") as stored:
+        audio, offsets, labels = stored["audio"], stored["offsets"], stored["label"]
+    clips = [0, 1500]
+    sounds = [audio[offsets[k] : offsets[k + 1]][:8000] for k in clips]
+    np.save(tmp_path / "one.npy", sounds[0])
+    one = record(tmp_path / "one.wav", sounds[0])
+    padded = [np.pad(sound, (0, 8000 - len(sound))) for sound in sounds]
+    both = record(tmp_path / "both.wav", np.concatenate([*padded, sounds[0][:100]]))
+    _, out, _ = runner("run", models / "fsdd_int8.tflite", tmp_path / "one.npy", one, both)
+    array, wav, first, second = lines_of(out)
+    # Then the answers are the same, and each second has its line.
+    assert wav["top"] == array["top"] == first["top"]
+    assert second["top"][0]["class"] == labels[1500]
+    assert [first["start_s"], second["start_s"]] == [0.0, 1.0]
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(16000, 1), (8000, 2)])
+def test_a_recording_of_another_kind_is_refused_with_its_cure(
+    runner, models, tmp_path, rate, channels
+):
+    path = record(tmp_path / "r.wav", np.zeros(8000), rate, channels)
+    code, _, err = runner("run", models / "fsdd_int8.tflite", path)
+    assert code == 4
+    assert f"{rate} Hz, {channels} channels, 16 bit" in err
+    assert "sox in.wav -r 8000 -c 1 -b 16 out.wav" in err
+
+
+def test_what_is_no_recording(runner, models, tmp_path):
+    (tmp_path / "text.wav").write_text("no sound")
+    for model, name in (("fsdd_int8", "text.wav"), ("fsdd_int8", "none.wav"), ("pair", "text.wav")):
+        code, _, err = runner("run", models / f"{model}.tflite", tmp_path / name)
+        assert code == 4
+        assert len(err.splitlines()) == 3
+
+
+def test_raw_frames_on_stdin(runner, detector, stdin):
+    small = [cells((0, 0, RED)), cells((3, 5, GREEN))]
+    stdin(b"".join(frame.tobytes() for frame in small))
+    _, out, _ = runner("run", detector, "-")
+    lines = lines_of(out)
+    assert [line["objects"][0]["class"] for line in lines] == [0, 1]
+    assert [(line["source"], line["index"]) for line in lines] == [("-", 0), ("-", 1)]
+    # Frames of another size are resized like any picture.
+    stdin(small[1].repeat(2, 0).repeat(2, 1).tobytes())
+    _, out, _ = runner("run", detector, "-", "--frame", "64x96x3")
+    assert lines_of(out)[0]["objects"][0]["box"] == lines[1]["objects"][0]["box"]
+
+
+def test_stdin_that_ends_inside_a_frame(runner, detector, stdin):
+    stdin(bytes(32 * 48 * 3 + 7))
+    code, out, err = runner("run", detector, "-")
+    assert (code, len(out.splitlines())) == (4, 1)
+    assert "stdin ends inside frame 1." in err
+    assert "7 of 4608 bytes" in err
+
+
+@pytest.mark.parametrize("frame", ["64x96", "0x4x3", "4x4x2", "ax4x3", "4x-4x3"])
+def test_a_frame_that_is_none(runner, detector, frame):
+    assert runner("run", detector, "-", "--frame", frame)[0] == 2
+
+
+def test_limit_and_every(runner, detector, stdin):
+    stdin(cells((0, 0, RED)).tobytes() * 5)
+    start = time.monotonic()
+    _, out, _ = runner("run", detector, "-", "--limit", 3, "--every", 0.1)
+    assert len(lines_of(out)) == 3
+    assert time.monotonic() - start >= 0.2  # a lower bound: the pauses are there
+
+
+# --- A camera: only how its libraries are called is tested here, on modules that stand in ---
+
+
+@pytest.fixture
+def picamera2(monkeypatch):
+    calls = []
+
+    class Camera:
+        def __init__(self, number):
+            if number > 1:
+                raise IndexError("list index out of range")
+            calls.append(number)
+
+        def create_preview_configuration(self, main):
+            return main
+
+        def configure(self, main):
+            calls.append(main)
+
+        def capture_array(self, stream):
+            assert stream == "main"
+            width, height = calls[1]["size"]
+            return cells((1, 2, BLUE)).repeat(height // 32, 0).repeat(width // 48, 1)
+
+        def start(self):
+            calls.append("start")
+
+        def stop(self):
+            calls.append("stop")
+
+        def close(self):
+            calls.append("close")
+
+    monkeypatch.setitem(sys.modules, "picamera2", types.SimpleNamespace(Picamera2=Camera))
+    return calls
+
+
+def test_a_camera_through_picamera2(runner, detector, picamera2, tmp_path):
+    command = ["camera:1", "--frame", "320x480x3", "--limit", 2, "--draw", tmp_path]
+    code, out, _ = runner("run", detector, *command)
+    assert code == 0
+    lines = lines_of(out)
+    assert [line["objects"][0]["class"] for line in lines] == [2, 2]
+    assert Path(lines[1]["drawn"]).name == "camera-1-000001.png"
+    assert picamera2 == [1, {"format": "BGR888", "size": (480, 320)}, "start", "stop", "close"]
+
+
+def test_a_camera_that_is_not_there(runner, detector, picamera2):
+    code, _, err = runner("run", detector, "camera:7")
+    assert (code, "rpicam-hello" in err) == (7, True)
+
+
+def test_a_camera_through_opencv(runner, detector, monkeypatch):
+    released = []
+
+    class Capture:
+        def __init__(self, number):
+            self.pictures = [cells((0, 0, BLUE))] if number == 0 else []
+
+        def isOpened(self):  # noqa: N802  OpenCV's name
+            return bool(self.pictures)
+
+        def set(self, key, value):
+            assert (key, value) in {(1, 480), (2, 640), (3, 1)}
+
+        def read(self):
+            return (True, self.pictures.pop()) if self.pictures else (False, None)
+
+        def release(self):
+            released.append(True)
+
+    names = {"CAP_PROP_FRAME_HEIGHT": 1, "CAP_PROP_FRAME_WIDTH": 2, "CAP_PROP_BUFFERSIZE": 3}
+    monkeypatch.setitem(sys.modules, "picamera2", None)
+    monkeypatch.setitem(sys.modules, "cv2", types.SimpleNamespace(VideoCapture=Capture, **names))
+    code, out, err = runner("run", detector, "camera")
+    # OpenCV's blue is what the model knows as red.
+    assert lines_of(out)[0]["objects"][0]["class"] == 0
+    assert (code, "no more pictures" in err, released) == (7, True, [True])
+    assert runner("run", detector, "camera:3")[0] == 7
+
+
+def test_a_camera_without_any_library(runner, detector, monkeypatch):
+    monkeypatch.setitem(sys.modules, "picamera2", None)
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    code, _, err = runner("run", detector, "camera")
+    assert code == 7
+    assert "sudo apt install python3-picamera2" in err
+
+
+# --- A watched folder ---
+
+
+def test_a_watched_folder(copied_runner, detector, tmp_path):
+    # Given a runner that watches a folder with a picture in it
+    Image.fromarray(cells((0, 0, RED))).save(tmp_path / "old.png")
+    command = ["run", detector, tmp_path / "old.png", "--watch", tmp_path, "--limit", "4"]
+    process = subprocess.Popen(
+        [sys.executable, "-I", copied_runner, *map(str, command)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        first = json.loads(process.stdout.readline())
+        # When a picture grows slowly, one is damaged, one has another name until it is whole,
+        content = io.BytesIO()
+        Image.fromarray(cells((0, 0, GREEN))).save(content, "PNG")
+        with (tmp_path / "slow.png").open("wb", buffering=0) as slow:
+            for byte in content.getvalue()[:20]:
+                slow.write(bytes([byte]))
+                time.sleep(0.02)
+            slow.write(content.getvalue()[20:])
+        second = json.loads(process.stdout.readline())
+        (tmp_path / "damaged.png").write_bytes(content.getvalue()[:60])
+        complaint = process.stderr.readline()
+        (tmp_path / "part").write_bytes(content.getvalue())
+        (tmp_path / "part").rename(tmp_path / "whole.png")
+        third = json.loads(process.stdout.readline())
+        # and the old one is replaced,
+        Image.fromarray(cells((0, 0, BLUE))).save(tmp_path / "old.png")
+        out, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    # then each is told once, and the damaged one on stderr.
+    lines = [first, second, third, *lines_of(out)]
+    assert [Path(line["source"]).name for line in lines] == [
+        "old.png", "slow.png", "whole.png", "old.png",
+    ]  # fmt: skip
+    assert [line["objects"][0]["class"] for line in lines] == [0, 1, 1, 2]
+    assert "damaged.png" in complaint
+    assert process.returncode == 0
+
+
+def test_ctrl_c_ends_a_watch(copied_runner, detector, tmp_path, interruptible):
+    Image.fromarray(cells((0, 0, RED))).save(tmp_path / "p.png")
+    process = subprocess.Popen(
+        [sys.executable, "-I", copied_runner, "run", detector, tmp_path / "p.png",
+         "--watch", tmp_path],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+    assert process.stdout.readline().startswith("{")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "Interrupted.\n")
+
+
+def test_a_folder_that_is_not_there(runner, detector, tmp_path):
+    assert runner("run", detector, "--watch", tmp_path / "none")[0] == 4
+
+
+def test_run_needs_something_to_run_on(runner, detector):
+    code, _, err = runner("run", detector)
+    assert (code, "--watch FOLDER" in err) == (2, True)
+
+
+# --- Start-up ---
+
+
+def test_answering_version_loads_nothing_but_what_python_has(copied_runner):
+    script = (
+        f"import sys; sys.path.insert(0, {str(copied_runner.parent)!r}); "
+        "before = set(sys.modules); import edgekit_runner; edgekit_runner.main(['--version']); "
+        "print(set(sys.modules) - before)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", script], capture_output=True, text=True, check=True
+    )
+    assert ast.literal_eval(done.stdout.splitlines()[1]) == {"edgekit_runner", "__future__"}

@@ -1,0 +1,60 @@
+"""What the runner answers, here or there, as records and errors."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+from typing import Any
+
+from edgekit.errors import DataError, DeviceError, EdgekitError, ModelError, UsageError
+from edgekit.records import Timing
+
+_ERRORS = {kind.exit_code: kind for kind in (UsageError, ModelError, DataError, DeviceError)}
+
+
+def timing(facts: Mapping[str, Any], name: str) -> Timing:
+    """Return the timing in the JSON of `bench`, taken on the device called `name`."""
+    return Timing(
+        values_ns=tuple(facts["values_ns"]),
+        warmup_ns=tuple(facts["warmup_ns"]),
+        threads=facts["threads"],
+        device=f"{name}: {facts['device']}",
+        runtime=facts["runtime"],
+        delegate=facts["delegate"],
+        peak_rss_bytes=facts["peak_rss_bytes"],
+        cold_start_ns=facts["cold_start_ns"],
+        conditions=facts["conditions"],
+        stable=facts["stable"],
+        warning=facts["warning"],
+    )
+
+
+def failure(code: int, said: str, about: object) -> EdgekitError:
+    """Return the error that the runner's exit code and stderr stand for.
+
+    Args:
+        code: Its exit code; negative for the signal it died of.
+        said: What it wrote to stderr.
+        about: The file it worked on, or whatever it was asked.
+    """
+    if code < 0:
+        return _death(about, signal.Signals(-code))
+    lines = said.strip().splitlines() or [f"The runner ended with code {code}."]
+    if code not in _ERRORS:
+        return EdgekitError(
+            f"The runner failed on {about}.", found=lines[-1], cure="This is a bug of the runner."
+        )
+    what, *details = lines
+    cure = details.pop() if details else None
+    return _ERRORS[code](what, found=" ".join(details) or None, cure=cure)
+
+
+def _death(about: object, by: signal.Signals) -> ModelError:
+    cure = "The file is damaged, or holds what the runtime cannot run: convert it again."
+    if by is signal.SIGKILL:
+        cure = "The system may have run out of memory: close other programs and try again."
+    return ModelError(
+        f"{about} crashes the runtime.",
+        found=f"The process that ran it was ended by {by.name}.",
+        cure=cure,
+    )

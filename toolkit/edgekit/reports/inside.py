@@ -1,0 +1,88 @@
+"""The page's sections on what is inside the files: their bytes, their fit on an accelerator."""
+
+from __future__ import annotations
+
+from edgekit.records import Report, Row
+from edgekit.reports.charts import compared_files
+from edgekit.reports.figures import Group, models, size_text
+from edgekit.reports.sections import escaped
+
+
+def bytes_legend(group: Group) -> str:
+    """Say which files are compared."""
+    names = " and ".join(escaped(line.label) for line, _ in compared_files(group))
+    return f"Weights and other constants, layer by layer, in {names}."
+
+
+def bytes_table(group: Group) -> str:
+    """Tabulate what the bytes of each inspected file are."""
+    compared = compared_files(group)
+    if not compared:
+        return ""
+    kinds = list(dict.fromkeys(kind for _, inspection in compared for kind in inspection.bytes))
+    head = "".join(f'<th scope="col">{escaped(line.label)}</th>' for line, _ in compared)
+    body = "".join(
+        f'<tr><th scope="row">{escaped(kind)}</th>'
+        + "".join(f"<td>{size_text(i.bytes.get(kind, 0))}</td>" for _, i in compared)
+        + "</tr>"
+        for kind in kinds
+    )
+    facts = [
+        ("whole file", [size_text(inspection.size_bytes) for _, inspection in compared]),
+        (
+            "compressed (zlib)",
+            [size_text(line.row.artifact.size_deflated_bytes) for line, _ in compared],
+        ),
+        ("parameters", [f"{inspection.parameters:,}" for _, inspection in compared]),
+        ("multiply-accumulates", [f"{inspection.macs:,}" for _, inspection in compared]),
+    ]
+    body += "".join(
+        f'<tr><th scope="row">{name}</th>' + "".join(f"<td>{v}</td>" for v in values) + "</tr>"
+        for name, values in facts
+    )
+    return (
+        '<div class="scroll" tabindex="0"><table><thead><tr><th scope="col">Part</th>'
+        f"{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def predictions(report: Report) -> str:
+    """Say what was not measured but predicted: operators on accelerators; what stayed in float."""
+    files = [row for group in models(report) for row in group.rows]
+    rows = [row for row in files if row.recommended] or files[:1]
+    text = ""
+    for row in rows:
+        if row.inspection is None:
+            continue
+        for target in dict.fromkeys(name for op in row.inspection.ops for name in op.targets):
+            text += _fit(row, target)
+        left = row.artifact.manifest.get("left_in_float") or ()
+        items = "".join(
+            f"<li><code>{escaped(one.get('operator', ''))}</code> {escaped(one.get('layer', ''))}: "
+            f"{escaped(one.get('reason', ''))}</li>"
+            for one in left
+        )
+        if items:
+            text += (
+                f'<details class="card"><summary>Left in float in {escaped(row.artifact.variant)} '
+                f"({len(left)})</summary><ul>{items}</ul></details>"
+            )
+    return text
+
+
+def _fit(row: Row, target: str) -> str:
+    assert row.inspection is not None
+    fits = [(op, op.targets[target]) for op in row.inspection.ops if target in op.targets]
+    missed = [(op, fit) for op, fit in fits if not fit.mapped]
+    items = "".join(
+        f"<li><code>{escaped(op.name)}</code> {escaped(op.layer)}: "
+        f"{escaped(fit.reason or 'not supported')}</li>"
+        for op, fit in missed
+    )
+    summary = (
+        f"Predicted for {escaped(target)}: {len(fits) - len(missed)} of {len(fits)} operators of "
+        f"{escaped(row.artifact.variant)} on the accelerator"
+    )
+    if not items:
+        return f"<p><b>{summary}.</b></p>"
+    return f'<details class="card"><summary>{summary}</summary><ul>{items}</ul></details>'
