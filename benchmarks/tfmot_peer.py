@@ -102,6 +102,7 @@ class Work:
 
     @property
     def steps(self) -> int:
+        """Batches in all epochs."""
         return self.epochs * -(-len(self.training[0]) // self.batch_size)
 
     def build(self) -> Any:
@@ -152,6 +153,7 @@ class Work:
         return {key: float(value) for key, value in best.items() if key.startswith("val_")}
 
     def compile(self, model: Any, rate: Any, **options: Any) -> None:
+        """Give a model the task's usual loss and Adam."""
         import tf_keras
 
         loss = "sparse_categorical_crossentropy" if self.classes else "mean_squared_error"
@@ -218,7 +220,7 @@ def wrapped(way: Way, work: Work) -> tuple[Any, str | None, list[str]]:
     try:
         return _tried(way, work, None), None, []
     except (ValueError, RuntimeError, TypeError) as error:
-        refusal = " ".join(str(error).split())
+        refusal = one_line(error)
     accepted, left_out = [], []
     for entry in work.config[1:]:
         name = entry["config"]["name"]
@@ -229,6 +231,11 @@ def wrapped(way: Way, work: Work) -> tuple[Any, str | None, list[str]]:
         else:
             accepted.append(name)
     return _tried(way, work, accepted), refusal, left_out
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, without the list of arguments that Keras appends."""
+    return " ".join(str(error).split("Call arguments received")[0].split())
 
 
 def _tried(way: Way, work: Work, names: Sequence[str] | None) -> Any:
@@ -325,7 +332,7 @@ def run(task: str, work: Work, folder: Path) -> dict[str, Any]:
         result["validation"] = work.fit(model, way.callbacks(), way.settled)
         content = convert(way.strip(model), work.calibration if task == "qat-int8" else None)
     except Exception as error:
-        result["failed"] = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        result["failed"] = f"{type(error).__name__}: {one_line(error)}"
     else:
         result["file"] = f"{task.replace(':', '-')}.tflite"
         (folder / result["file"]).write_bytes(content)

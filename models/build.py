@@ -3,8 +3,10 @@
 python models/build.py [NAME...] [--keep-weights]
 
 For every `models/<name>/model.toml`: `edgekit train` writes `models/<name>/<name>.keras`, and
-`edgekit quantize` writes `quantized/<name>/` with a manifest beside each file and the report.
-`--keep-weights` takes the `.keras` files as they are.
+`edgekit quantize` writes `quantized/<name>/` with a manifest beside each file and the report. Every
+other recipe in that folder (`small.toml`) is run by `edgekit compress` into
+`quantized/<name>-<recipe>/`; the Keras models of its stages go to `models/<name>/<recipe>/`.
+`--keep-weights` takes the trained `.keras` files as they are.
 """
 
 from __future__ import annotations
@@ -40,7 +42,24 @@ def main() -> int:
         code = run(["quantize", str(weights), "--data", data, "-o", str(folder), "--force"])
         if code:
             return code
+        for recipe in sorted(set(config.parent.glob("*.toml")) - {config}):
+            code = compress(weights, recipe, data)
+            if code:
+                return code
     return 0
+
+
+def compress(weights: Path, recipe: Path, data: str) -> int:
+    """Run one recipe, and put the Keras models of its stages beside the recipe."""
+    folder = Path("quantized") / f"{weights.stem}-{recipe.stem}"
+    words = ["compress", str(weights), "--recipe", str(recipe), "--data", data]
+    code = run([*words, "--max-drop", "1", "-o", str(folder), "--force"])
+    if not code:
+        stages = recipe.with_suffix("")
+        stages.mkdir(exist_ok=True)
+        for stage in folder.glob("*.keras"):
+            stage.replace(stages / stage.name)
+    return code
 
 
 if __name__ == "__main__":

@@ -94,10 +94,10 @@ def unread(samples: Samples | None) -> Samples:
 
 def variations() -> dict[str, Any]:
     train(SHORT, destination=named("short"))
-    sizes = fit.MEMORY_BYTES
-    fit.MEMORY_BYTES = 0
+    sizes = learning.MEMORY_BYTES
+    learning.MEMORY_BYTES = 0
     train(SHORT, destination=named("streamed"))
-    fit.MEMORY_BYTES = sizes
+    learning.MEMORY_BYTES = sizes
     train(replace(SHORT, seed=1), destination=named("other"))
     train(SHORT, destination=named("blind"), dataset=replace(DIGITS, test=unread(DIGITS.test)))
     short = named("short").read_bytes()

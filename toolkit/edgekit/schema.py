@@ -55,6 +55,8 @@ def row_to_json(row: Row) -> dict[str, Any]:
         "path": str(artifact.path),
         "size_bytes": artifact.size_bytes,
         "size_deflated_bytes": artifact.size_deflated_bytes,
+        "macs": row.inspection and row.inspection.macs,
+        "parameters": row.inspection and row.inspection.parameters,
         "sha256": artifact.sha256,
         "score": None if row.score is None else _score_to_json(row.score),
         "drop": None if drop is None else _finite(drop.value),

@@ -16,8 +16,9 @@ from typing import Literal, get_args
 from edgekit.errors import UsageError
 from edgekit.files import writing
 from edgekit.records import Report
+from edgekit.reports.csv_table import csv
 from edgekit.reports.merge import read_reports
-from edgekit.reports.tables import csv, markdown, terminal, terminal_inspection, terminal_per_class
+from edgekit.reports.tables import markdown, terminal, terminal_inspection, terminal_per_class
 from edgekit.schema import report_to_json
 
 __all__ = [

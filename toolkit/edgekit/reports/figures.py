@@ -34,6 +34,11 @@ class Group:
         return next((row for row in self.rows if is_float(row)), None)
 
     @property
+    def staged(self) -> bool:
+        """Whether it holds several float models: what compression is for is not in their size."""
+        return sum(row.artifact.mode == "float32" for row in self.rows) > 1
+
+    @property
     def metric(self) -> str | None:
         """The metric of the rows that are scored."""
         return next((row.score.metric for row in self.rows if row.score), None)
@@ -47,6 +52,9 @@ class Line:
         row: The row itself.
         label: The variant, made unique within its group.
         size_ratio: How many times smaller than float32; None for float32 itself or without one.
+        download: Deflated size.
+        download_ratio: How many times smaller than float32's, or None.
+        macs: Multiply-accumulates.
         latency_ratio: How many times faster than float32 timed in the same way, or None.
         best: Which of `size`, `score` and `latency` are the best of the group.
         role: `recommended`, `front` (no other file is both smaller and better) or `other`.
@@ -56,6 +64,9 @@ class Line:
     label: str
     size: str
     size_ratio: float | None
+    download: str
+    download_ratio: float | None
+    macs: str
     score: str
     score_interval: str
     drop: str
@@ -130,6 +141,9 @@ def lines(group: Group) -> tuple[Line, ...]:
                 label=label,
                 size=size_text(row.artifact.size_bytes),
                 size_ratio=_shrinkage(baseline, row),
+                download=size_text(row.artifact.size_deflated_bytes),
+                download_ratio=_shrinkage(baseline, row, deflated=True),
+                macs=count_text(row.inspection.macs) if row.inspection else "",
                 score=score_text(metric, score.value) if score else "",
                 score_interval=interval_text(metric, score.ci95) if score else "",
                 drop=drop_text(metric, drop.value) if drop else "",
@@ -274,11 +288,15 @@ def _figure(metric: str, value: float) -> str:
     return significant(value, 4) if abs(value) >= 1 else f"{value:.3f}"
 
 
-def _shrinkage(baseline: Row | None, row: Row) -> float | None:
-    """How many times smaller than float32."""
-    if baseline is None or baseline is row or not row.artifact.size_bytes:
+def _shrinkage(baseline: Row | None, row: Row, *, deflated: bool = False) -> float | None:
+    """How many times smaller than float32, as a file or as a download."""
+
+    def size(of: Row) -> int:
+        return of.artifact.size_deflated_bytes if deflated else of.artifact.size_bytes
+
+    if baseline is None or baseline is row or not size(row):
         return None
-    return baseline.artifact.size_bytes / row.artifact.size_bytes
+    return size(baseline) / size(row)
 
 
 def _speedup(baseline: Row | None, row: Row) -> float | None:

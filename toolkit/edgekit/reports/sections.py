@@ -89,6 +89,10 @@ def variants(group: Group, *, several: bool) -> str:
                 f"p90 {latency_text(line.row.timing.percentile_ms(90))}" if line.row.timing else ""
             ))),
     ]  # fmt: skip
+    if group.staged:
+        columns.insert(1, ("Download", "deflated, MACs", "", lambda line: _stacked(
+            line, "download", line.download,
+            compared(line.download_ratio, "smaller", "larger"), f"{line.macs} MACs")))  # fmt: skip
     kept = [c for c in columns if not c[2] or any(getattr(line, c[2]) for line in shown)]
     head = "".join(
         f'<th scope="col">{escaped(name)}{f"<small>{below}</small>" if below else ""}</th>'

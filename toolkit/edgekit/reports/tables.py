@@ -1,9 +1,7 @@
-"""Reports as text: a terminal table for 80 columns, Markdown, CSV."""
+"""Reports as text: a terminal table for 80 columns, Markdown."""
 
 from __future__ import annotations
 
-import csv as csv_format
-import io
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +15,6 @@ from edgekit.reports.figures import (
     compared,
     count_text,
     drop_unit,
-    groups,
     lines,
     plain,
     size_text,
@@ -207,7 +204,9 @@ def markdown(report: Report) -> str:
             "| p50 latency | faster |".replace("(, ", "("),
             "|---|--:|--:|--:|--:|---|--:|--:|--:|",
         ]
-        text += [_markdown_row(line) for line in lines(group)]
+        if group.staged:
+            text[-2:] = [f"{text[-2]} download | smaller | MACs |", f"{text[-1]}--:|--:|--:|"]
+        text += [_markdown_row(line, staged=group.staged) for line in lines(group)]
         text.append("")
     for one in across(report):
         text += _markdown_across(one)
@@ -250,64 +249,6 @@ def _markdown_across(one: Across) -> list[str]:
     ]
 
 
-def csv(report: Report) -> str:
-    """Return one line a row with unrounded figures, units in the column names."""
-    stream = io.StringIO()
-    records = [_record(line) for group in groups(report) for line in lines(group)]
-    writer = csv_format.DictWriter(stream, list(_COLUMNS), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
-    return stream.getvalue()
-
-
-_COLUMNS = (
-    "model", "variant", "mode", "path", "sha256", "size_bytes", "size_deflated_bytes",
-    "size_ratio", "metric", "score", "score_low", "score_high", "n", "drop", "drop_low",
-    "drop_high", "verdict", "agreement", "p50_ms", "p90_ms", "p99_ms", "mean_ms",
-    "latency_ratio", "invocations", "threads", "device", "runtime", "delegate",
-    "peak_rss_bytes", "recommended",
-)  # fmt: skip
-
-
-def _record(line: Line) -> dict[str, Any]:
-    row = line.row
-    artifact, score, drop, timing = row.artifact, row.score, row.drop, row.timing
-    record: dict[str, Any] = {
-        "model": row.model,
-        "variant": artifact.variant,
-        "mode": artifact.mode,
-        "path": artifact.path,
-        "sha256": artifact.sha256,
-        "size_bytes": artifact.size_bytes,
-        "size_deflated_bytes": artifact.size_deflated_bytes,
-        "size_ratio": line.size_ratio,
-        "verdict": line.verdict,
-        "agreement": row.agreement,
-        "latency_ratio": line.latency_ratio,
-        "recommended": str(row.recommended).lower(),
-    }
-    if score:
-        low, high = score.ci95
-        record |= {"metric": score.metric, "score": score.value, "n": score.n}
-        record |= {"score_low": low, "score_high": high}
-    if drop:
-        record |= {"drop": drop.value, "drop_low": drop.ci95[0], "drop_high": drop.ci95[1]}
-    if timing:
-        record |= {
-            "p50_ms": timing.p50_ms,
-            "p90_ms": timing.percentile_ms(90),
-            "p99_ms": timing.percentile_ms(99),
-            "mean_ms": timing.mean_ms,
-            "invocations": len(timing.values_ns),
-            "threads": timing.threads,
-            "device": timing.device,
-            "runtime": timing.runtime,
-            "delegate": timing.delegate,
-            "peak_rss_bytes": timing.peak_rss_bytes,
-        }
-    return record
-
-
 def _table() -> Table:
     from rich.table import Table
 
@@ -330,7 +271,9 @@ def _rows_table(group: Group) -> Table:
     dropped = any(line.drop for line in shown)
     if dropped:
         table.add_column(f"drop ({unit})\n95 % interval", justify="right", no_wrap=True)
-    agreed = any(line.agreement for line in shown)
+    if group.staged:
+        table.add_column("download\nMACs", justify="right", no_wrap=True)
+    agreed = any(line.agreement for line in shown) and not group.staged
     if agreed:
         table.add_column("agrees\nwith f32", justify="right", no_wrap=True)
     timed = any(line.latency for line in shown)
@@ -348,6 +291,8 @@ def _rows_table(group: Group) -> Table:
         if dropped:
             verdict = f"{line.verdict} {line.drop}" if line.drop else ""
             cells.append(_cell(verdict, line.drop_interval))
+        if group.staged:
+            cells.append(_cell(line.download, line.macs))
         if agreed:
             cells.append(_cell(line.agreement, ""))
         if timed:
@@ -368,7 +313,7 @@ def _cell(figure: str, below: str, *, best: bool = False) -> Any:
     return text
 
 
-def _markdown_row(line: Line) -> str:
+def _markdown_row(line: Line, *, staged: bool) -> str:
     def best(name: str, figure: str) -> str:
         return f"**{figure}**" if name in line.best else figure
 
@@ -386,6 +331,7 @@ def _markdown_row(line: Line) -> str:
                 line.agreement,
                 best("latency", line.latency),
                 times(line.latency_ratio),
+                *((line.download, times(line.download_ratio), line.macs) if staged else ()),
             )
         )
         + " |"
