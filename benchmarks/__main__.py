@@ -1,6 +1,6 @@
 """Every figure: run all benchmarks, side by side with what a user would do instead.
 
-python -m benchmarks [ladder runner evaluation startup]
+python -m benchmarks [ladder runner evaluation startup compression]
 
 Writes benchmarks/RESULTS.md.
 """
@@ -20,6 +20,7 @@ SECTIONS = {
     "runner": "The runner against a bare loop and litert-benchmark",
     "evaluation": "Evaluation throughput against a bare loop on one core",
     "startup": "Start-up",
+    "compression": "Compression passes, and the same by tensorflow-model-optimization",
 }
 RESULTS = Path(__file__).with_name("RESULTS.md")
 MARK = "<!-- {} -->"

@@ -15,7 +15,7 @@ import numpy as np
 from edgekit.data import open_data, training_split
 from edgekit.errors import EdgekitError
 from edgekit.records import Batch, Dataset, Samples
-from edgekit.training import Augmentation, TrainingConfig, fit, train
+from edgekit.training import Augmentation, TrainingConfig, fit, learning, train
 
 FOLDER = Path(sys.argv[1])
 DIGITS = open_data("digits")

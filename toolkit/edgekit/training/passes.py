@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from edgekit.errors import ModelError
 from edgekit.records import Listener, Source, silent
 from edgekit.training.finetuning import FineTuning, Tuning, inputs_of
 from edgekit.training.saving import write_model
@@ -176,12 +177,26 @@ def cluster(
     exclude: Sequence[str] = (),
     listener: Listener = silent,
 ) -> Passed:
-    """Give each kernel a palette of few weights, and train it; see `clustering`."""
+    """Give each kernel a palette of few weights, and train it; see `clustering`.
+
+    Batch normalization is folded first: lowering would, and a scale for each channel leaves a
+    kernel of few weights many.
+    """
     from edgekit.training import clustering
+    from edgekit.training.qat import without_normalization
 
     started = time.monotonic()
     fine = FineTuning(model, source, tuning, listener)
     before = fine.judge(model)
+    unfolded = {}
+    try:
+        model = without_normalization(model)
+    except ModelError as error:
+        unfolded = {
+            layer.name: f"batch normalization is not folded. {error.found or error.what}"
+            for layer in model._flatten_layers()  # noqa: SLF001  layers in layers, in no other way
+            if type(layer).__name__ == "BatchNormalization"
+        }
     if fine.epochs:
         callback = clustering.clustering_callback(clusters, initial=initial, exclude=exclude)
         after = fine.train(model, [*_keeping(model), callback], notes={"pass": "cluster"})
@@ -194,7 +209,7 @@ def cluster(
     return Passed(
         path=destination,
         facts={"distinct weights": f"at most {max(clustered.values())} a kernel"},
-        left=done.left_alone,
+        left={**unfolded, **done.left_alone},
         before=before,
         after=after,
         seconds=time.monotonic() - started,

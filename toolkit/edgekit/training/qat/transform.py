@@ -65,6 +65,18 @@ def prepare(
     return prepared
 
 
+def without_normalization(model: Any) -> Any:
+    """The same model with batch normalization folded, as lowering folds it.
+
+    Args:
+        model: A functional or Sequential Keras 3 model; it is left as it is.
+
+    Raises:
+        ModelError: It has no graph of layers, or a normalization that cannot be folded.
+    """
+    return build(fold(record(model)))
+
+
 def finish(model: Any) -> tuple[Any, Ranges]:
     """Take the fake quantization out again.
 
