@@ -131,9 +131,12 @@ class FineTuning:
             ConversionError: Training diverged, or the loss does not take the data.
         """
         import keras
+        import tensorflow as tf
 
         tuning = self.tuning
         keras.utils.set_random_seed(tuning.seed)
+        tf.config.experimental.enable_op_determinism()
+        _seed_layers(model, tuning.seed)
         steps = self.steps * max(1, self.epochs)
         rate = keras.optimizers.schedules.CosineDecay(tuning.learning_rate, steps)
         optimizer = keras.optimizers.Adam(rate)
@@ -150,6 +153,7 @@ class FineTuning:
                 initial_epoch=tuning.done,
                 epochs=max(self.epochs, tuning.done),
                 callbacks=[*callbacks, keeper, _told(tell, self.steps)],
+                shuffle=False,  # the sequence has done it
                 verbose=0,
             )
         except (ValueError, TypeError) as error:
@@ -204,6 +208,16 @@ def teach(
         raise DataError("The model predicts NaN or infinity for some of the training samples.")
     with writing(destination) as temporary, temporary.open("wb") as stream:
         np.save(stream, outputs)
+
+
+def _seed_layers(model: Any, seed: int) -> None:
+    """Start what is random in a model, such as dropout, from the seed; it had one of its own."""
+    import keras
+
+    for number, layer in enumerate(model._flatten_layers()):  # noqa: SLF001  layers in layers
+        for generator in vars(layer).values():
+            if isinstance(generator, keras.random.SeedGenerator):
+                generator.state.assign([seed, number])
 
 
 def _first(outputs: Any) -> Any:

@@ -85,7 +85,9 @@ def distillation(task: Task | None, taught: Array) -> Callable[[Any, Any], Any]:
         return lambda teacher, student: binary(
             teacher if probabilities else ops.sigmoid(teacher), student
         )
-    soft = keras.distillation.LogitsDistillation(temperature=TEMPERATURE)
+    # By its name the divergence would be taken of logits (Keras 3.15), and be 0.
+    divergence = keras.losses.KLDivergence()
+    soft = keras.distillation.LogitsDistillation(temperature=TEMPERATURE, loss=divergence)
 
     def logits(values: Any) -> Any:
         return ops.log(ops.maximum(values, _SMALLEST_PROBABILITY)) if probabilities else values

@@ -1,0 +1,193 @@
+"""Fine-tune and print what came of it as JSON: run by test_finetuning.py."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from edgekit import sources
+from edgekit.data import open_data
+from edgekit.errors import ConversionError
+from edgekit.training import passes
+from edgekit.training.clustering import distinct_of
+from edgekit.training.finetuning import FineTuning, Tuning, inputs_of, teach
+from edgekit.training.losses import compiled
+
+FOLDER, DEMO = Path(sys.argv[1]), Path(sys.argv[2])
+DIGITS = open_data("digits")
+layers = keras.layers
+
+
+def loaded(path: Path = DEMO) -> Any:
+    return sources.load(path)
+
+
+def distilled() -> dict[str, float]:
+    """The loss of a model beside its own teacher, and beside a teacher that knows nothing."""
+    found = loaded()
+    place = FOLDER / "teacher.npy"
+    tuning = Tuning(data="digits", epochs=1)
+    teach(found.model, found.source, tuning=tuning, destination=place)
+    fine = FineTuning(found.model, found.source, replace(tuning, teacher=place))
+    taught = np.load(place)
+    batch = fine.training.read(np.arange(fine.training.n))
+    inputs = inputs_of(batch)
+    outputs = found.model(inputs, training=False)
+    learner = fine._learner(found.model, taught)
+    learner.compile(loss=fine._loss_of(found.model))
+
+    def loss(targets: Any) -> float:
+        return float(learner.compute_loss(inputs, targets, outputs))
+
+    return {
+        "rows": len(taught) - fine.training.n,
+        "labels": loss(batch.targets),
+        "own": loss((batch.targets, taught)),
+        "ignorant": loss((batch.targets, np.full_like(taught, 0.1))),
+        "trained": fine.train(found.model)["accuracy"],
+    }
+
+
+def worse() -> dict[str, Any]:
+    found = loaded()
+    weights = found.model.get_weights()
+    tuning = Tuning(data="digits", epochs=50, learning_rate=0.3, patience=2)
+    told = []
+    fine = FineTuning(found.model, found.source, tuning, told.append)
+    before = fine.judge(found.model)
+    after = fine.train(found.model)
+    same = all(
+        np.array_equal(a, b) for a, b in zip(weights, found.model.get_weights(), strict=True)
+    )
+    return {
+        "same": same,
+        "figures": [before, after],
+        "epochs": max(progress.done for progress in told),
+        "told": told[-1].detail,
+    }
+
+
+def diverged() -> str:
+    found = loaded()
+    tuning = Tuning(data="digits", epochs=3, learning_rate=1e30)
+    try:
+        FineTuning(found.model, found.source, tuning).train(found.model)
+    except ConversionError as error:
+        return str(error)
+    return ""
+
+
+def repeated() -> bool:
+    made = []
+    for name in ("one", "other"):
+        found = loaded()
+        passes.prune(
+            found.model,
+            found.source,
+            tuning=Tuning(data="digits", epochs=2),
+            destination=FOLDER / f"{name}.keras",
+            sparsity=0.5,
+        )
+        made.append((FOLDER / f"{name}.keras").read_bytes())
+    return made[0] == made[1]
+
+
+def small(name: str, last: Any, dtype: Any = None) -> Any:
+    return keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            layers.Conv2D(16, 3, strides=2, use_bias=False, dtype=dtype),
+            layers.BatchNormalization(dtype=dtype),
+            layers.ReLU(dtype=dtype),
+            layers.Flatten(dtype=dtype),
+            layers.Dense(10, activation=last, dtype="float32"),
+        ],
+        name=name,
+    )
+
+
+def losses() -> dict[str, Any]:
+    """What is learned: by the compiled loss, and by what the outputs are."""
+    found = {}
+    for name, last, loss in (
+        ("one-hot", "softmax", keras.losses.CategoricalCrossentropy()),
+        ("hinge", None, keras.losses.MeanAbsoluteError()),
+        ("uncompiled logits", None, None),
+        ("uncompiled probabilities", "softmax", None),
+    ):
+        model = small("net", last)
+        if loss is not None:
+            model.compile("adam", loss, metrics=["accuracy"])
+        path = FOLDER / f"{name}.keras"
+        model.save(path)
+        again = loaded(path)
+        chosen, metrics = compiled(
+            again.model, again.source, replace(DIGITS, task="classification")
+        )
+        fine = FineTuning(again.model, again.source, Tuning(data="digits", epochs=0))
+        used = fine._loss_of(again.model)
+        found[name] = {
+            "compiled": type(chosen).__name__,
+            "metrics": metrics,
+            "used": type(used).__name__,
+            "logits": used.get_config().get("from_logits"),
+        }
+    return found
+
+
+def mixed() -> dict[str, Any]:
+    model = small("mixed", "softmax", keras.DTypePolicy("mixed_bfloat16"))
+    adopted = sources.adopt(model)
+    passes.prune(
+        adopted.model,
+        adopted.source,
+        tuning=Tuning(data="digits", epochs=2),
+        destination=FOLDER / "mixed.keras",
+        sparsity=0.5,
+    )
+    again = keras.models.load_model(FOLDER / "mixed.keras")
+    kernel = again.layers[0].kernel
+    return {
+        "policy": again.layers[0].dtype_policy.name,
+        "stored": str(kernel.dtype),
+        "zeros": float(np.mean(np.asarray(kernel) == 0)),
+    }
+
+
+def clustered() -> dict[str, Any]:
+    """A palette survives lowering only where normalization is in the kernel already."""
+    model = small("normal", "softmax")
+    adopted = sources.adopt(model)
+    passes.cluster(
+        adopted.model,
+        adopted.source,
+        tuning=Tuning(data="digits", epochs=1),
+        destination=FOLDER / "clustered.keras",
+        clusters=8,
+    )
+    again = keras.models.load_model(FOLDER / "clustered.keras")
+    return {
+        "layers": [type(layer).__name__ for layer in again.layers],
+        "distinct": distinct_of(again),
+    }
+
+
+print(
+    json.dumps(
+        {
+            "distilled": distilled(),
+            "worse": worse(),
+            "diverged": diverged(),
+            "repeated": repeated(),
+            "losses": losses(),
+            "mixed": mixed(),
+            "clustered": clustered(),
+        }
+    )
+)

@@ -1,0 +1,127 @@
+"""How passes train: losses, distillation, what is kept, what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgekit.cli import run
+
+pytestmark = pytest.mark.tensorflow
+pytest.importorskip("sklearn")  # the digits are its own
+
+SCRIPT = Path(__file__).with_name("finetuning_session.py")
+SUBCLASSED = """
+import keras
+
+@keras.saving.register_keras_serializable("mine")
+class Net(keras.Model):
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.convolution = keras.layers.Conv2D(16, 3, strides=2, activation="relu")
+        self.flatten = keras.layers.Flatten()
+        self.logits = keras.layers.Dense(10)
+
+    def call(self, inputs):
+        return self.logits(self.flatten(self.convolution(inputs)))
+"""
+
+
+@pytest.fixture(scope="session")
+def demo_model(repository) -> Path:
+    return repository / "toolkit" / "edgekit" / "demo" / "digits_cnn.keras"
+
+
+@pytest.fixture(scope="session")
+def found(demo_model, tmp_path_factory) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), str(tmp_path_factory.mktemp("tuned")), str(demo_model)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return told
+
+
+def test_half_of_the_loss_is_how_far_a_student_is_from_its_teacher(found):
+    told = found["distilled"]
+    assert told["rows"] == 0
+    assert told["own"] == pytest.approx(told["labels"] / 2, abs=1e-4)
+    assert told["ignorant"] > told["own"] + 0.5
+    assert told["trained"] > 0.9
+
+
+def test_a_model_that_training_makes_worse_stays_as_it_came(found):
+    worse = found["worse"]
+    assert worse["same"]
+    assert worse["figures"][0] == pytest.approx(worse["figures"][1])
+
+
+def test_training_stops_when_nothing_gets_better_and_tells_the_time_left(found):
+    assert found["worse"]["epochs"] <= 4
+    assert "val_accuracy" in found["worse"]["told"]
+    assert "left" in found["worse"]["told"]
+
+
+def test_a_loss_that_is_no_number_is_an_error(found):
+    assert "diverged" in found["diverged"]
+    assert "learning rate" in found["diverged"]
+
+
+def test_the_same_seed_gives_the_same_file(found):
+    assert found["repeated"]
+
+
+@pytest.mark.parametrize(
+    ("name", "used", "logits"),
+    [
+        ("one-hot", "SparseCategoricalCrossentropy", False),
+        ("hinge", "MeanAbsoluteError", None),
+        ("uncompiled logits", "SparseCategoricalCrossentropy", True),
+        ("uncompiled probabilities", "SparseCategoricalCrossentropy", False),
+    ],
+)
+def test_the_compiled_loss_is_kept_and_the_usual_one_fits_the_outputs(found, name, used, logits):
+    assert found["losses"][name]["used"] == used
+    assert found["losses"][name]["logits"] == logits
+
+
+def test_mixed_types_are_left_alone(found):
+    assert found["mixed"]["policy"] == "mixed_bfloat16"
+    assert found["mixed"]["stored"] == "float32"
+    assert found["mixed"]["zeros"] == pytest.approx(0.5, abs=0.3)
+
+
+def test_normalization_is_folded_before_kernels_are_clustered(found):
+    assert "BatchNormalization" not in found["clustered"]["layers"]
+    assert max(found["clustered"]["distinct"].values()) <= 8
+
+
+def test_a_subclassed_model_gets_what_needs_no_graph(tmp_path, monkeypatch, capsys):
+    (tmp_path / "my_net.py").write_text(SUBCLASSED)
+    program = (
+        "import my_net, numpy as np\n"
+        "model = my_net.Net()\n"
+        "model(np.zeros((1, 8, 8, 1), 'float32'))\n"
+        "model.save('net.keras')\n"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, capture_output=True)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    common = ["net.keras", "-d", "digits", "--custom", "my_net", "--epochs", "1", "-q"]
+
+    assert run(["prune", *common, "--distill", "-o", "pruned.keras"]) == 0
+    assert "zeros: 50.0%" in capsys.readouterr().out
+    for command in ("shrink", "qat"):
+        assert run([command, *common, "-o", f"{command}.keras"]) == 3
+        assert "subclassed" in capsys.readouterr().err
+        assert not (tmp_path / f"{command}.keras").exists()
