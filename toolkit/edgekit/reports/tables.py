@@ -285,6 +285,7 @@ def _record(line: Line) -> dict[str, Any]:
         "agreement": row.agreement,
         "latency_ratio": line.latency_ratio,
         "recommended": str(row.recommended).lower(),
+        "device": row.place,
     }
     if score:
         low, high = score.ci95
@@ -300,7 +301,6 @@ def _record(line: Line) -> dict[str, Any]:
             "mean_ms": timing.mean_ms,
             "invocations": len(timing.values_ns),
             "threads": timing.threads,
-            "device": timing.device,
             "runtime": timing.runtime,
             "delegate": timing.delegate,
             "peak_rss_bytes": timing.peak_rss_bytes,
