@@ -229,8 +229,9 @@ def _mel_filters(spec: Mapping[str, Any]) -> Any:
 class Preparation:
     """Turns raw samples into the codes of one input, as `preprocess` and `Tensor.encode` do.
 
-    Where the input is made of integers and the scaling is affine, a uint8 sample has 256 values at
-    most for each channel: their codes are worked out once, and then only looked up.
+    Where the input is made of integers and the scaling is affine, samples of 8 bits have 256 values
+    at most for each channel: their codes are worked out once, and then only looked up. (Samples of
+    16 bits have too many: a table of theirs is no faster than the arithmetic.)
 
     Args:
         spec: The preprocessing.
@@ -238,18 +239,11 @@ class Preparation:
     """
 
     def __init__(self, spec: Mapping[str, Any], tensor: Tensor) -> None:
-        import numpy as np
-
         self.spec = spec
         self.tensor = tensor
-        self.table = None
-        if tensor.dtype.kind in "iu" and spec.get("kind") in ("affine", "image"):
-            channels = max(np.size(spec.get(key, 1)) for key in ("scale", "mean", "std"))
-            every = np.repeat(np.arange(256, dtype=np.uint8)[:, None], channels, 1)
-            try:
-                self.table = tensor.codes(affine(every, spec))
-            except ValueError:  # a value that may never come has no code: see at each sample
-                self.table = None
+        self.kind = spec.get("kind", "none")
+        # By the type of the samples: codes `[256, channels]`, or None where only floats will do.
+        self.tables: dict[Any, Any] = {}
 
     def __call__(self, raw: Any) -> Any:
         """Return the codes of one sample, in the shape of the input.
@@ -259,22 +253,60 @@ class Preparation:
         """
         import numpy as np
 
-        if self.spec.get("kind") not in ("affine", "image"):
+        if self.kind not in ("none", "affine", "image"):
             return self.tensor.encode(preprocess(raw, self.spec))
-        pixels = resize_image(raw, self.spec) if self.spec["kind"] == "image" else np.asarray(raw)
-        table = self.table
-        if table is None or pixels.dtype != np.uint8:
-            return self.tensor.encode(affine(pixels, self.spec))
+        value = resize_image(raw, self.spec) if self.kind == "image" else np.asarray(raw)
+        table = self.table(value.dtype)
+        if table is None or table.shape[1] not in (1, *value.shape[-1:]):
+            return self.tensor.encode(value if self.kind == "none" else affine(value, self.spec))
+        places = value.view(np.uint8)
         if table.shape[1] == 1:
-            return self.tensor.encode(np.take(table, pixels))
-        if pixels.shape[-1:] != table.shape[1:]:
-            raise ValueError(
-                f"shape {list(pixels.shape)} where {table.shape[1]} channels are scaled"
-            )
-        codes = np.empty(pixels.shape, table.dtype)
+            return self.tensor.encode(np.take(table, places))
+        codes = np.empty(value.shape, table.dtype)
         for channel in range(table.shape[1]):
-            np.take(table[:, channel], pixels[..., channel], out=codes[..., channel])
+            codes[..., channel] = np.take(table[:, channel], places[..., channel])
         return self.tensor.encode(codes)
+
+    def table(self, dtype: Any) -> Any:
+        """Return the codes `[256, channels]` of all values that samples of this type have."""
+        import numpy as np
+
+        if dtype not in self.tables:
+            spec, tensor = self.spec, self.tensor
+            self.tables[dtype] = None
+            small = dtype in (np.uint8, np.int8) and tensor.dtype.kind in "iu"
+            if small and self.kind != "none":
+                channels = max(np.size(spec.get(key, 1)) for key in ("scale", "mean", "std"))
+                every = np.arange(256, dtype=np.uint8).view(dtype)
+                try:
+                    values = affine(np.repeat(every[:, None], channels, 1), spec)
+                    self.tables[dtype] = tensor.codes(values)
+                except ValueError:  # a value that may never come has no code: see at each sample
+                    pass
+        return self.tables[dtype]
+
+    def real(self, raw: Any) -> Any:
+        """Return the real values that one sample stands for."""
+        return self.tensor.real(preprocess(raw, self.spec))
+
+    def encode(self, raw: Any, where: str) -> Any:
+        """Return the codes of one sample, of which `where` tells where it is from.
+
+        Raises:
+            RunnerError: It does not fit the preprocessing or the input (code 4).
+        """
+        try:
+            return self(raw)
+        except (ValueError, KeyError) as error:
+            found = f"Found {error}."
+            if isinstance(error, KeyError):
+                found = f"The model's preprocessing does not say its {error}."
+            raise RunnerError(
+                DATA,
+                f"{where} does not fit input {self.tensor.name!r}.",
+                found,
+                "See what the model expects: edgekit_runner.py info MODEL.",
+            ) from error
 
 
 # --- Errors -------------------------------------------------------------------------------------
@@ -450,18 +482,32 @@ def _numpy_for(key: str | None) -> str:
     return '"numpy<2"' if key == "tflite" else "numpy"
 
 
-def _runtime_cure(key: str | None) -> str:
+def _runtime_cure(
+    key: str | None,
+    machine: str = "",
+    version: tuple[int, ...] = sys.version_info[:2],
+    narrow: bool = sys.maxsize < 1 << 32,
+) -> str:
+    """Say how to get a runtime onto this machine, where there is a wheel for it.
+
+    A 32-bit system may run on a 64-bit kernel, whose machine is aarch64 all the same: what counts
+    is how wide Python itself is.
+    """
     if key == "tensorflow":
         return f"{_pip()} tensorflow"
-    # ai-edge-litert has no wheel for 32-bit ARM and none for Python before 3.10.
-    small = os.uname().machine.startswith("armv") or sys.version_info < (3, 10)
-    if key == "tflite" or (key is None and small):
+    # ai-edge-litert has wheels for Python 3.10 and later and 64 bits, tflite-runtime (for Linux)
+    # for 3.8 to 3.11, 32-bit ARM included.
+    narrow = narrow or (machine or os.uname().machine).startswith("armv")
+    old = narrow or version < (3, 10)
+    if old and version > (3, 11):
+        return "For 32 bits there is none after Python 3.11: take a 64-bit system, or Python 3.11."
+    if old or (key == "tflite" and version <= (3, 11)):
         return f'{_pip()} tflite-runtime "numpy<2"'
     return f"{_pip()} ai-edge-litert"
 
 
 EDGE_TPU = ("edgetpu", "usb", "pci")
-EDGE_TPU_OPERATOR = b"edgetpu-custom-op"
+EDGE_TPU_OPERATOR = "edgetpu-custom-op"
 # What a USB Accelerator calls itself before and after its firmware is loaded.
 EDGE_TPU_USB = (("1a6e", "089a"), ("18d1", "9302"))
 MACHINES = {3: "32-bit x86", 40: "32-bit ARM", 62: "64-bit x86", 183: "64-bit ARM"}
@@ -522,8 +568,7 @@ class Delegate:
                 "Give the path of a library for external delegates.",
             )
         try:
-            with Quiet():
-                return runtime.load_delegate(self.library, dict(self.options))
+            return runtime.load_delegate(self.library, dict(self.options))
         except ValueError as error:
             reason = str(error).partition("\n")[2]
             if self.edge_tpu and not reason:
@@ -696,13 +741,16 @@ class Model:
         _refuse_foreign_delegate(path, delegate)
         arguments = runtime.choose(kernels)
         start = time.perf_counter_ns()
-        if delegate:
-            arguments["experimental_delegates"] = [delegate.load(runtime)]
         try:
-            with Quiet():
+            # A delegate that is cut in two while it is made complains of it on its way out.
+            with Undisturbed(), Quiet():
+                if delegate:
+                    arguments["experimental_delegates"] = [delegate.load(runtime)]
                 interpreter = runtime.interpreter(model_path=path, num_threads=threads, **arguments)
                 loaded = time.perf_counter_ns()
                 interpreter.allocate_tensors()
+        except RunnerError:
+            raise
         except Exception as error:  # ValueError, RuntimeError, SystemError: each runtime its own
             raise _load_error(error, path, runtime, delegate) from error
         self.load_ns = loaded - start
@@ -790,39 +838,22 @@ def _refuse_foreign_file(path: str) -> None:
         )
 
 
-def custom_operators(path: str) -> list[bytes]:
+def custom_operators(path: str) -> list[str]:
     """Return the names of the operators that are not TFLite's own.
 
-    Walks through the flatbuffer (schema.fbs of TFLite): field 1 of the model lists operator
-    codes, whose field 1 is the custom name. A damaged file has none: the runtime says the rest.
+    A damaged file has none: the runtime says the rest.
     """
     import mmap
     import struct
 
-    def field(table: int, number: int) -> int:
-        """Where the offset in a table's field leads, or 0 where the table has no such field."""
-        fields = table - struct.unpack_from("<i", content, table)[0]
-        if 4 + 2 * number >= struct.unpack_from("<H", content, fields)[0]:
-            return 0
-        place = struct.unpack_from("<H", content, fields + 4 + 2 * number)[0]
-        return table + place + _offset(table + place) if place else 0
-
-    def _offset(place: int) -> int:
-        return int(struct.unpack_from("<I", content, place)[0])
-
-    names = []
     with open(path, "rb") as stream:
         try:
-            with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                codes = field(_offset(0), 1)
-                for position in range(_offset(codes) if codes else 0):
-                    place = codes + 4 + 4 * position
-                    name = field(place + _offset(place), 1)
-                    if name:
-                        names.append(content[name + 4 : name + 4 + _offset(name)])
+            with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                # Fields of schema.fbs: Model.operator_codes 1, OperatorCode.custom_code 1.
+                codes = Table(data, int.from_bytes(data[:4], "little")).tables(1)
+                return [name for name in (code.text(1) for code in codes) if name]
         except (struct.error, ValueError):
             return []
-    return names
 
 
 def _refuse_foreign_delegate(path: str, delegate: Delegate | None) -> None:
@@ -832,7 +863,7 @@ def _refuse_foreign_delegate(path: str, delegate: Delegate | None) -> None:
         raise RunnerError(
             MODEL,
             f"{path} is compiled for the Edge TPU and needs its delegate.",
-            f"It holds the operator {EDGE_TPU_OPERATOR.decode()}.",
+            f"It holds the operator {EDGE_TPU_OPERATOR}.",
             "Add --delegate edgetpu, or give the file it was compiled from: without _edgetpu in "
             "its name.",
         )
@@ -840,7 +871,7 @@ def _refuse_foreign_delegate(path: str, delegate: Delegate | None) -> None:
         raise RunnerError(
             MODEL,
             f"{path} is not compiled for the Edge TPU.",
-            f"It holds no {EDGE_TPU_OPERATOR.decode()}: all of it would run on the CPU.",
+            f"It holds no {EDGE_TPU_OPERATOR}: all of it would run on the CPU.",
             "Compile it with edgetpu_compiler, or leave --delegate out.",
         )
 
@@ -868,7 +899,7 @@ def _load_error(
         )
     if "in custom op handler" in text and delegate:
         return delegate_mismatch(delegate, f"{runtime} and it misread each other: {text}")
-    if "edgetpu-custom-op" in text and delegate:
+    if EDGE_TPU_OPERATOR in text and delegate:
         return RunnerError(
             DEVICE,
             f"{delegate.library} does not take over {path}.",
@@ -1206,40 +1237,37 @@ def pick_inputs(columns: Mapping[str, Column], model: Model, path: str) -> list[
     return found
 
 
-def samples(columns: Sequence[Column], spec: Mapping[str, Any]) -> Iterator[list[Any]]:
-    """Walk through the samples, prepared as `spec` says.
+def preparations(
+    columns: Sequence[Column], spec: Mapping[str, Any] | None, model: Model
+) -> list[Preparation]:
+    """Return what prepares each column for its input.
 
     An array called `inputs` is prepared already: that is how data are packed for a device.
     """
-    for row in zip(*(column.rows() for column in columns)):
-        yield [
-            value if column.name.startswith("inputs") else preprocess(value, spec)
-            for column, value in zip(columns, row)
-        ]
+    return [
+        Preparation({} if column.name.startswith("inputs") else spec or {}, tensor)
+        for column, tensor in zip(columns, model.inputs)
+    ]
 
 
-def encode(values: Sequence[Any], model: Model, where: str) -> list[Any]:
-    """Return each prepared value in the codes of its input.
+def prepared(
+    columns: Sequence[Column], spec: Mapping[str, Any] | None, model: Model, path: str
+) -> Iterator[tuple[list[Any], Callable[[], Any]]]:
+    """Walk through the samples of a file.
+
+    Yields:
+        The codes for each input, and what works out the real values of the first one.
 
     Raises:
-        RunnerError: One does not fit (code 4).
+        RunnerError: A sample does not fit (code 4).
     """
-    encoded = []
-    for tensor, value in zip(model.inputs, values):
-        try:
-            encoded.append(tensor.encode(value))
-        except ValueError as error:
-            raise _misfit(where, tensor.name, error) from error
-    return encoded
+    from functools import partial
 
-
-def _misfit(where: str, name: str, error: Exception) -> RunnerError:
-    return RunnerError(
-        DATA,
-        f"{where} does not fit input {name!r}.",
-        f"Found {error}.",
-        "See what the model expects: edgekit_runner.py info MODEL.",
-    )
+    prepares = preparations(columns, spec, model)
+    for index, row in enumerate(zip(*(column.rows() for column in columns))):
+        where = f"{path}, sample {index},"
+        codes = [prepare.encode(value, where) for prepare, value in zip(prepares, row)]
+        yield codes, partial(prepares[0].real, row[0])
 
 
 PICTURES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -1253,7 +1281,7 @@ class Sample:
         source: Where it is from, as the user named it.
         index: Its place there.
         codes: One array for each input.
-        value: What the first input stands for, as real values.
+        value: Works out the real values that the first input stands for.
         picture: What it was made of, to be drawn on: a PIL image or uint8 pixels, or None.
         single: There is no other sample at its source.
         extra: What else its line tells.
@@ -1264,7 +1292,7 @@ class Sample:
         source: str,
         index: int,
         codes: Sequence[Any],
-        value: Any,
+        value: Callable[[], Any],
         *,
         picture: Any = None,
         single: bool = False,
@@ -1330,14 +1358,12 @@ class Source:
             yield from self.file(os.path.join(folder, name))
 
     def _arrays(self, path: str) -> Iterator[Sample]:
-        spec, model = self.spec or {}, self.model
         stored = read_columns(path)
-        if path.endswith(".npy") and _is_one_sample(stored["x"], model, spec):
+        if path.endswith(".npy") and _is_one_sample(stored["x"], self.model, self.spec or {}):
             stored = {"x": stored["x"].as_one_sample()}
-        columns = pick_inputs(stored, model, path)
-        for index, values in enumerate(_prepared(columns, spec, path)):
-            codes = encode(values, model, f"{path}, sample {index},")
-            yield Sample(path, index, codes, model.inputs[0].real(values[0]))
+        columns = pick_inputs(stored, self.model, path)
+        for index, sample in enumerate(prepared(columns, self.spec, self.model, path)):
+            yield Sample(path, index, *sample)
 
     def _decoded(self, path: str) -> Iterator[Sample]:
         image = _pillow(path)
@@ -1353,13 +1379,15 @@ class Source:
         yield self._picture(path, 0, picture, single=True)
 
     def _picture(self, source: str, index: int, picture: Any, *, single: bool = False) -> Sample:
-        prepare, tensor = self.expect_pictures(source), self.model.inputs[0]
-        try:
-            codes = prepare(picture)
-        except (ValueError, KeyError) as error:
-            raise _misfit(source, tensor.name, error) from error
-        value = tensor.decode(codes)
-        return Sample(source, index, [codes], value, picture=picture, single=single)
+        codes = self.expect_pictures(source).encode(picture, source)
+        return Sample(
+            source,
+            index,
+            [codes],
+            lambda: self.model.inputs[0].decode(codes),
+            picture=picture,
+            single=single,
+        )
 
     def expect_pictures(self, source: str) -> Preparation:
         """Return what prepares pictures.
@@ -1396,12 +1424,14 @@ class Source:
             pixels = np.arange(256, dtype=np.uint8)[:, None]
             # The codes of int8 input are the pixels minus 128.
             signed = tensor.dtype == np.int8
-            self.preparation.table = (pixels ^ 128).view(np.int8) if signed else pixels
+            codes = (pixels ^ 128).view(np.int8) if signed else pixels
+            self.preparation.tables[pixels.dtype] = codes
         return self.preparation
 
     def _windows(self, path: str) -> Iterator[Sample]:
         """Cut a recording into windows as long as the model hears; a short one is padded."""
         import wave
+        from functools import partial
 
         import numpy as np
 
@@ -1432,12 +1462,12 @@ class Source:
                 for index in range(count):
                     block = sound.readframes(length)
                     audio = np.frombuffer(block[: len(block) & ~1], "<i2").astype(np.int16)
-                    codes = prepare(audio)
+                    codes = prepare.encode(audio, path)
                     yield Sample(
                         path,
                         index,
                         [codes],
-                        model.inputs[0].decode(codes),
+                        partial(model.inputs[0].decode, codes),
                         single=count == 1,
                         extra={"start_s": round(index * length / rate, 4)},
                     )
@@ -1446,8 +1476,6 @@ class Source:
             raise RunnerError(
                 DATA, f"Cannot read {path}.", found_text, "Give a PCM WAV of 16 bits."
             ) from error
-        except (ValueError, KeyError) as error:
-            raise _misfit(path, model.inputs[0].name, error) from error
 
     def _frames(self) -> Iterator[Sample]:
         """Read raw uint8 frames from stdin, row by row, channels together, until it ends."""
@@ -1651,12 +1679,12 @@ class Scorer:
         self.first = np.zeros(n)
         self.second = np.zeros(n)
 
-    def add(self, position: int, value: Any, output: Any, target: Any) -> None:
+    def add(self, position: int, value: Callable[[], Any], output: Any, target: Any) -> None:
         """Judge one sample.
 
         Args:
             position: Which sample.
-            value: The prepared input, as real values.
+            value: Works out the prepared input, as real values.
             output: The dequantized output.
             target: A class, the value to be predicted, or 1 for an anomaly.
 
@@ -1674,7 +1702,7 @@ class Scorer:
         if self.task == "reconstruction":
             if target not in (0, 1):
                 raise ValueError(f"target {target} is neither 0 nor 1")
-            wanted = np.asarray(value, np.float64).ravel()
+            wanted = np.asarray(value(), np.float64).ravel()
             self.second[position] = target
         else:
             wanted = np.asarray(target, np.float64).ravel()
@@ -2193,8 +2221,8 @@ def bench(options: Options) -> None:
         f"  peak memory {_size(facts['peak_rss_bytes'])}",
         f"  {runtime} on {machine['device']}",
         *([f"  delegate {model.delegate}"] if model.delegate else []),
-        *(_sustained_words(sustained) if sustained else []),
-        *(_sweep_words(facts["sweep"]) if options.sweep else []),
+        *(sustained_words(sustained) if sustained else []),
+        *(sweep_words(facts["sweep"]) if options.sweep else []),
     ]
     _print(facts if options.json else lines)
     if warning and not options.json:
@@ -2240,7 +2268,8 @@ def sweep(options: Options, runtime: Runtime) -> list[dict[str, Any]]:
     return rows
 
 
-def _sweep_words(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def sweep_words(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the lines that tell of a sweep."""
     names = {"default": "with XNNPACK", "builtin": "without"}
     best = min(row["p50_ms"] for row in rows)
     lines = ["  kernels        threads    p50 ms    p90 ms"]
@@ -2254,7 +2283,8 @@ def _sweep_words(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
-def _sustained_words(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def sustained_words(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the line that tells of a sustained load."""
     first, last = rows[0]["p50_ms"], rows[-1]["p50_ms"]
     words = f"  sustained {rows[-1]['t_s']:.0f} s: p50 from {first:.3f} to {last:.3f} ms"
     words += f" ({100 * (last - first) / first:+.0f} %)"
@@ -2277,19 +2307,19 @@ def _bench_input(path: str | None, model: Model) -> tuple[Callable[[], Sequence[
     if path:
         columns = pick_inputs(read_columns(path), model, path)
         values: Sequence[Any] = next(zip(*(column.rows() for column in columns)))
-        words = f"{path}, sample 0"
-        if columns[0].name.startswith("inputs"):  # prepared already
-            spec = None
-        encode(next(_prepared(columns, spec or {}, path)), model, f"{words},")
+        prepares, words = preparations(columns, spec, model), f"{path}, sample 0"
     else:
         values, words = _random_sample(model, spec)
         if words == RANDOM_PICTURE:
-            prepare = source.expect_pictures(model.path)
-            return (lambda: [prepare(values[0])]), words
-        if words == RANDOM_CODES:
-            spec = None
-    prepares = [Preparation(spec or {}, tensor) for tensor in model.inputs]
-    return (lambda: [prepare(value) for prepare, value in zip(prepares, values)]), words
+            prepares = [source.expect_pictures(model.path)]
+        else:
+            known = {} if words == RANDOM_CODES else spec or {}
+            prepares = [Preparation(known, tensor) for tensor in model.inputs]
+
+    def prepare() -> list[Any]:
+        return [one.encode(value, f"{words},") for one, value in zip(prepares, values)]
+
+    return prepare, words
 
 
 RANDOM_CODES = "random, nothing to prepare"
@@ -2333,18 +2363,6 @@ def _random_inputs(model: Model) -> list[Any]:
             # Plain integers are indices or lengths: any number but 0 may be out of bounds.
             made.append(np.zeros(tensor.shape, tensor.dtype))
     return made
-
-
-def _prepared(columns: Sequence[Column], spec: Mapping[str, Any], path: str) -> Iterator[list[Any]]:
-    try:
-        yield from samples(columns, spec)
-    except (ValueError, KeyError) as error:
-        raise RunnerError(
-            DATA,
-            f"{path} does not fit the preprocessing in the manifest.",
-            error,
-            "Store raw samples under x_test, or prepared ones under inputs.",
-        ) from error
 
 
 SELFTEST = (
@@ -2496,7 +2514,7 @@ def evaluate(options: Options) -> None:
     if targets is not None:
         task = manifest.get("data", {}).get("task") or guess_task(model, targets)
         scorer = Scorer(task, n, manifest.get("labels") or [])
-    rows = _prepared(columns, manifest.get("preprocessing") or {}, path)
+    rows = prepared(columns, manifest.get("preprocessing"), model, path)
     answers = _answers(
         model, path, zip(rows, targets.rows() if targets else iter([None] * n)), scorer
     )
@@ -2548,21 +2566,24 @@ def evaluate(options: Options) -> None:
 
 
 def _answers(
-    model: Model, path: str, rows: Iterator[tuple[list[Any], Any]], scorer: Scorer | None
+    model: Model,
+    path: str,
+    rows: Iterator[tuple[tuple[list[Any], Callable[[], Any]], Any]],
+    scorer: Scorer | None,
 ) -> Iterator[list[Any]]:
     """Yield the dequantized outputs for each prepared sample, and let the scorer judge them."""
-    for position, (values, target) in enumerate(rows):
-        where = f"{path}, sample {position},"
-        model.feed(encode(values, model, where))
+    for position, ((codes, value), target) in enumerate(rows):
+        model.feed(codes)
         model.invoke()
         outputs = model.results()
         if scorer:
             try:
-                scorer.add(position, model.inputs[0].real(values[0]), outputs[0], target)
+                scorer.add(position, value, outputs[0], target)
             except ValueError as error:
                 raise RunnerError(
                     DATA,
-                    f"{where} has a target that does not fit output {model.outputs[0].name!r}.",
+                    f"{path}, sample {position}, has a target that does not fit output "
+                    f"{model.outputs[0].name!r}.",
                     error,
                     "Check y_test, and the task and labels in the manifest.",
                 ) from error
@@ -2719,7 +2740,7 @@ class Answers:
         outputs = self.model.results()
         first = np.asarray(outputs[0])
         if self.task == "reconstruction":
-            difference = np.asarray(sample.value, np.float32).ravel() - first.ravel()
+            difference = np.asarray(sample.value(), np.float32).ravel() - first.ravel()
             return {"error": float(np.mean(difference**2))}, None
         if self.task == "classification" and first.size > 1:
             return {"top": self._classes(first.ravel())}, None

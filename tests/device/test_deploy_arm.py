@@ -129,36 +129,23 @@ def test_a_board_without_a_runtime_is_set_up(
     assert server.left() == []
 
 
-def test_a_photo_is_classified_there(server: sshd.Sshd, shared_data: Path) -> None:
-    """The three commands of somebody who copies files by hand."""
-    # given the runner, a model, its labels and a photo, copied with scp
-    import edgekit_runner
-
+def test_a_photo_is_classified_there(
+    server: sshd.Sshd, shared_data: Path, monkeypatch: pytest.MonkeyPatch, capsys, tmp_path: Path
+) -> None:
+    # given a model of Coral's, its labels and a photo
     pairs = shared_data / "coral_pairs"
-    files = [
-        Path(edgekit_runner.__file__),
-        pairs / "mobilenet_v1_0.25_128_quant.tflite",
-        pairs / "imagenet_labels.txt",
-        pairs / "cat.bmp",
-    ]
-    subprocess.run(
-        ["scp", "-O", "-q", "-F", server.config, *files, "board:"],
-        check=True,
-        timeout=60,
-    )
+    model, photo = pairs / "mobilenet_v1_0.25_128_quant.tflite", pairs / "cat.bmp"
+    monkeypatch.setenv("EDGEKIT_SSH_CONFIG", str(server.config))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
 
-    # when it is run through ssh
-    words = f"run {files[1].name} {files[3].name} --labels {files[2].name} --top 3"
-    done = subprocess.run(
-        ["ssh", "-F", server.config, "board", f"python3 {files[0].name} {words}"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    # when it is run there
+    words = ["--run", photo, "--labels", pairs / "imagenet_labels.txt", "-q"]
+    code = run(["deploy", str(model), "--device", "board", *map(str, words)])
+    out, err = capsys.readouterr()
 
-    # then it is a cat
-    assert done.returncode == 0, done.stderr
-    assert "cat" in json.loads(done.stdout)["top"][0]["label"]
-    for path in server.home.iterdir():
-        path.unlink()
+    # then it is a cat, in one JSON line that says where, and nothing is left
+    assert code == 0, err
+    (line,) = map(json.loads, out.splitlines())
+    assert "cat" in line["top"][0]["label"]
+    assert (line["device"], line["model"], line["source"]) == ("board", str(model), str(photo))
+    assert server.left() == []

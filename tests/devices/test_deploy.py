@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
+import wave
 
 import numpy as np
 import pytest
@@ -55,9 +55,12 @@ def test_what_is_kept_is_not_sent_again(board, edgekit, model):
     assert "sending" in first.err
     assert "sending" not in second.err
     assert kept == board.left()
-    names = [name for name in kept if name.startswith(".cache/edgekit/")]
-    assert sorted(Path(name).suffix for name in names) == [".py", ".tflite"]
-    assert all(len(Path(name).stem) == 16 for name in names)
+    folder = board.home / ".cache" / "edgekit"
+    files = [path for path in folder.iterdir() if path.is_file()]
+    assert sorted(path.suffix for path in files) == [".json", ".py", ".tflite"]
+    assert all(len(path.stem) == 16 for path in files)
+    # The runner's compiled copy is there for the next time; no session is.
+    assert [p.name for p in folder.iterdir() if p.is_dir()] == ["__pycache__"]
     # A file that is no longer what its name says is sent again.
     damaged = next(board.home.rglob("*.tflite"))
     damaged.write_bytes(b"TFL3")
@@ -77,6 +80,114 @@ def test_a_runtime_is_brought_along(start, edgekit, model):
     again = edgekit("deploy", model, "--device", "board", "--runs", "2", "--json", "-q")
     assert again.code == 0, again.err
     assert (board.home / ".cache/edgekit/venv/bin/python").exists()
+
+
+def test_a_model_answers_there_as_here(board, edgekit, golden, tmp_path):
+    # Given a model with a manifest, two recordings of the same content, and one in a folder
+    model = golden / "runner" / "fsdd_int8.tflite"
+    manifest = json.loads(model.with_suffix(".json").read_text())
+    for name in ("one.wav", "two.wav", "folder/-third; x.wav"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        with wave.open(str(tmp_path / name), "wb") as sound:
+            sound.setparams((1, 2, 8000, 0, "NONE", ""))
+            tone = 9000 * np.sin(np.arange(8000) * (0.3 if name[0] == "f" else 0.2))
+            sound.writeframes(tone.astype(np.int16).tobytes())
+    inputs = ["one.wav", "two.wav", "folder"]
+    words = [word for name in inputs for word in ("--run", name)]
+    # When it runs there
+    ended = edgekit("deploy", model, "--device", "board", *words, "-q")
+    # Then each is answered under its own name, with the manifest's labels, as here.
+    assert ended.code == 0, ended.err
+    there = [json.loads(line) for line in ended.out.splitlines()]
+    assert [line["source"] for line in there] == ["one.wav", "two.wav", "folder/-third; x.wav"]
+    done = subprocess.run(
+        [sys.executable, edgekit_runner.__file__, "run", model, *inputs],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    here = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["top"] for line in there] == [line["top"] for line in here]
+    assert there[0]["top"][0]["label"] in manifest["labels"]
+    assert board.left() == []
+
+
+def test_what_was_answered_before_an_error_is_not_lost(board, edgekit, model, tmp_path):
+    np.savez(tmp_path / "good.npz", inputs=np.zeros((2, 61, 40, 1), np.float32))
+    (tmp_path / "bad.wav").write_bytes(b"RIFF")
+    ended = edgekit(
+        "deploy", model, "--device", "board", "--run", "good.npz", "--run", "bad.wav", "-q"
+    )
+    assert ended.code == 4
+    assert [json.loads(line)["source"] for line in ended.out.splitlines()] == ["good.npz"] * 2
+    assert "bad.wav" in ended.err
+    missing = edgekit("deploy", model, "--device", "board", "--run", "none.jpg", "-q")
+    assert (missing.code, missing.err.splitlines()[0]) == (4, "No file none.jpg.")
+    assert edgekit("deploy", model, "-D", "board", "--run", "good.npz", "-o", "x").code == 2
+
+
+def test_a_report_of_several_devices(board, edgekit, model, tmp_path):
+    (tmp_path / "devices.toml").write_text('[one]\nhost = "board"\n[two]\nhost = "board"\n')
+    words = ("deploy", model, "--device", "all", "--runs", "3", "-q")
+    ended = edgekit(*words, "-o", "fleet")
+    assert ended.code == 0, ended.err
+    assert ended.out.splitlines()[-1].startswith("Wrote fleet/report.html (")
+    page = (tmp_path / "fleet" / "report.html").read_text()
+    assert "Latency on 2 devices" in page
+    rows = json.loads((tmp_path / "fleet" / "report.json").read_text())["rows"]
+    assert [row["device"].split(":")[0] for row in rows] == ["one", "two"]
+    # What is there is not replaced, and nobody has to wait to hear of it.
+    again = edgekit(*words, "-o", "fleet")
+    assert again.code == 2
+    assert "exists already" in again.err
+    assert edgekit(*words, "-o", "fleet.md").out.splitlines()[-1].startswith("Wrote fleet.md")
+    assert edgekit(*words, "-o", "fleet.pdf").code == 2
+
+
+def test_scores_of_two_devices_stay_apart(board, edgekit, shared_data, repository, tmp_path):
+    # Given one file scored on two devices, and timed nowhere
+    (tmp_path / "devices.toml").write_text('[one]\nhost = "board"\n[two]\nhost = "board"\n')
+    model = repository / "quantized" / "turbofan" / "int8.tflite"
+    for name in ("one", "two"):
+        ended = edgekit("eval", model, "--data", "turbofan", "--device", name, "--json", "-q")
+        assert ended.code == 0, ended.err
+        (tmp_path / f"{name}.json").write_text(ended.out)
+    # When they are put into one report, then each keeps its row and its device.
+    assert edgekit("report", "one.json", "two.json", "-o", "both.json").code == 0
+    both = json.loads((tmp_path / "both.json").read_text())
+    assert [row["device"].split(":")[0] for row in both["rows"]] == ["one", "two"]
+    assert len(both["devices"]) == 2
+
+
+def test_bench_passes_on_what_it_is_asked(board, edgekit, model, tmp_path):
+    (tmp_path / "devices.toml").write_text('[two]\nhost = "board"\nthreads = 2\n')
+    words = ("--runs", "3", "--kernels", "builtin", "--duration", "1", "--sweep", "-q")
+    ended = edgekit("bench", model, "--device", "two", *words, "--json")
+    assert ended.code == 0, ended.err
+    details = ended.rows[0]["latency"]["details"]
+    assert details["kernels"] == "builtin"
+    assert details["sustained"][-1]["t_s"] >= 1
+    assert {row["kernels"] for row in details["sweep"]} == {"default", "builtin"}
+    # The threads are the device's own, unless others are asked for.
+    assert ended.rows[0]["latency"]["threads"] == 2
+    other = edgekit("bench", model, "-D", "two", "--runs", "3", "--threads", "1", "--json", "-q")
+    assert other.rows[0]["latency"]["threads"] == 1
+    here = edgekit("bench", model, *words)
+    assert "sustained 1 s" in here.out
+    assert "without" in here.out
+
+
+def test_its_own_pip_is_asked_where_wheels_cannot_be_had_here(start, edgekit, model, monkeypatch):
+    board = start(packages=False)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    ended = edgekit("deploy", model, "-D", "board", "--setup", "--runs", "2", "--json")
+    assert "asking its own pip" in ended.err
+    assert board.left() == []
+    if "cannot be had" in ended.err:
+        assert "On board:" in ended.err
+        pytest.skip("the device's pip has no package index either")
+    assert ended.code == 0, ended.err
+    assert len(ended.rows) == 1
 
 
 @pytest.fixture

@@ -1,37 +1,39 @@
 """What may go wrong on the way to a device, and what is left of it.
 
-| fault | exit code | on the host | on the device |
-|---|---|---|---|
-| connection killed while a file is sent | 0 | sent on from where it broke | nothing |
-| connection killed while the model runs | 0 | the run is repeated | the first run is ended |
-| sshd gone for ten seconds | 0 | waits, and goes on | nothing |
-| gone for good | 7 | says so | its own watch tidies up |
-| disk full | 7 | says so | nothing |
-| home folder read-only | 7 | says so | nothing |
-| wheel of another architecture, by its name | 7 | says so | nothing |
-| wheel of another architecture, by its content | 7 | says so | nothing |
-| names with spaces, quotes, dashes, newlines, semicolons | 0 | rows | nothing, nothing run |
-| a model that ends the interpreter | 3 | rows of the models before it | nothing |
-| one device of several fails | 7 | rows of the others | nothing |
-| host key unknown | 7 | says so | never entered |
-| key not accepted | 7 | says so | never entered |
+`fault` names the table's row that a test proves; README.md shows the table.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import subprocess
 import threading
 import time
 import zipfile
 from pathlib import Path
 
 import pytest
+import sshd
 
-from edgekit.devices import Remote, find_devices, remote, ssh
+from edgekit.devices import Remote, far, find_devices, ssh
 from edgekit.errors import DeviceError
 
+TABLE: dict[str, str] = {}
+
+
+def fault(what, code, here, there):
+    """Say what a test proves: fault, exit code, what becomes of it here, what is left there."""
+
+    def proven(test):
+        TABLE[what] = f"| {what} | {code} | {here} | {there} |"
+        return test
+
+    return proven
+
+
 FAULTS = {
+    "disk really full": ("", "no room", "No space left on device"),
     "disk full": ("ulimit -f 20", "no room", "File too large"),
     "read-only home": ('chmod 555 "$HOME"', "does not let edgekit write", "Permission denied"),
 }
@@ -62,9 +64,15 @@ def settled(board):
 
 
 def benching(board):
-    return any(" bench " in program and " -c " not in program for program in board.programs())
+    return any(" bench " in p and "base64" not in p for p in board.programs())
 
 
+@fault(
+    "connection lost while a file is sent",
+    0,
+    "sent on from where it broke",
+    "nothing",
+)
 def test_a_connection_killed_while_a_file_is_sent(board, tmp_path):
     # Given a file that takes a while, and a connection that breaks when a part of it is there
     big = tmp_path / "big.bin"
@@ -85,6 +93,12 @@ def test_a_connection_killed_while_a_file_is_sent(board, tmp_path):
     assert settled(board) == []
 
 
+@fault(
+    "connection lost while a model runs",
+    0,
+    "the run is repeated",
+    "nothing; the first run is ended",
+)
 def test_a_connection_killed_while_the_model_runs(board, edgekit, model):
     cutting = meanwhile(lambda: benching(board), board.cut)
     ended = edgekit("deploy", model, "--device", "board", "--runs", "2000", "--json")
@@ -96,6 +110,12 @@ def test_a_connection_killed_while_the_model_runs(board, edgekit, model):
     assert settled(board) == []
 
 
+@fault(
+    "device restarts its sshd, or is away for ten seconds",
+    0,
+    "waits up to a minute, and goes on",
+    "nothing",
+)
 def test_sshd_gone_for_ten_seconds(board, edgekit, model):
     def reboot():
         board.stop()
@@ -110,9 +130,15 @@ def test_sshd_gone_for_ten_seconds(board, edgekit, model):
     assert board.left() == []
 
 
+@fault(
+    "device gone for good",
+    7,
+    "says so",
+    "nothing; it tidies up by itself after two minutes",
+)
 def test_a_device_that_is_gone_for_good_tidies_up_by_itself(board, edgekit, model, monkeypatch):
     monkeypatch.setattr(ssh, "PAUSES", (0.2, 0.4))
-    monkeypatch.setattr(remote, "ABANDONED_SECONDS", 1)
+    monkeypatch.setattr(far, "ABANDONED_SECONDS", 1)
     cutting = meanwhile(lambda: benching(board), board.stop)
     ended = edgekit("deploy", model, "--device", "board", "--runs", "2000")
     cutting.join()
@@ -122,9 +148,13 @@ def test_a_device_that_is_gone_for_good_tidies_up_by_itself(board, edgekit, mode
     assert board.left() == []
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_device_that_cannot_be_written(board, edgekit, model, fault):
-    limits, what, found = FAULTS[fault]
+@fault("no room on the device", 7, "says so", "nothing")
+@fault("home folder read-only", 7, "says so", "nothing")
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_device_that_cannot_be_written(board, edgekit, model, name, request):
+    limits, what, found = FAULTS[name]
+    if name == "disk really full":
+        limits = request.getfixturevalue("small_disk")
     board.limits = limits
     board.stop()
     board.start()
@@ -137,6 +167,26 @@ def test_a_device_that_cannot_be_written(board, edgekit, model, fault):
     assert board.left() == []
 
 
+@pytest.fixture
+def small_disk(board):
+    """A disk of 100 kB for the device's home; what to do before every command to see it."""
+    drop = {} if os.getuid() else {"user": sshd.NOBODY, "group": sshd.NOBODY, "extra_groups": ()}
+    mount = 'mount -t tmpfs -o size=100k,mode=755 none "$1" && echo ready && exec cat'
+    holder = subprocess.Popen(
+        ["unshare", "-rm", "sh", "-c", mount, "sh", board.home],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        **drop,
+    )
+    with holder:
+        if holder.stdout.readline() != b"ready\n":
+            pytest.skip("no user namespaces here, in which to mount a small disk")
+        enter = f"nsenter -t {holder.pid} -U -m --preserve-credentials"
+        yield f'exec {enter} sh -c "cd; $SSH_ORIGINAL_COMMAND"'
+        holder.stdin.close()
+
+
 def wheel(folder, tags, **files):
     folder.mkdir(exist_ok=True)
     with zipfile.ZipFile(folder / f"ai_edge_litert-2.3.0-{tags}.whl", "w") as archive:
@@ -144,6 +194,12 @@ def wheel(folder, tags, **files):
             archive.writestr(f"ai_edge_litert/{name.replace('__so', '.so')}", content)
 
 
+@fault(
+    "`--wheels` of another architecture, by their names",
+    7,
+    "says which is needed",
+    "nothing",
+)
 def test_a_wheel_of_another_architecture_by_its_name(board, edgekit, model, tmp_path):
     wheel(tmp_path / "wheels", "cp311-cp311-manylinux_2_27_s390x")
     ended = edgekit(
@@ -155,6 +211,12 @@ def test_a_wheel_of_another_architecture_by_its_name(board, edgekit, model, tmp_
     assert board.left() == []
 
 
+@fault(
+    "`--wheels` of another architecture, by their content",
+    7,
+    "says which library",
+    "nothing",
+)
 def test_a_wheel_of_another_architecture_by_its_content(board, edgekit, model, tmp_path):
     # Given a wheel whose name says x86_64 and whose library is for 64-bit ARM (e_machine 183)
     header = b"\x7fELF\x02\x01\x01" + bytes(9) + (3).to_bytes(2, "little")
@@ -178,6 +240,12 @@ def test_a_wheel_of_another_architecture_by_its_content(board, edgekit, model, t
     assert board.left() == []
 
 
+@fault(
+    "names with spaces, quotes, dashes, newlines, semicolons",
+    0,
+    "rows",
+    "nothing",
+)
 def test_hostile_names(board, edgekit, model, tmp_path):
     names = [
         "with space.tflite",
@@ -203,10 +271,16 @@ def test_a_host_that_is_an_option_is_refused(board, edgekit, model, host):
     assert not Path("ran").exists()
 
 
+@fault(
+    "a model that crashes the runtime",
+    3,
+    "rows of the models before it",
+    "nothing",
+)
 def test_a_model_that_ends_the_interpreter(start, edgekit, golden, model):
     # Given an interpreter that dies in its second measurement
     board = start(
-        before='case "$1 $*" in -c*) ;; *" bench "*) '
+        before='case "$*" in *base64*) ;; *" bench "*) '
         'if [ -e "$HOME/.cache/edgekit/once" ]; then rm "$HOME/.cache/edgekit/once"; '
         'kill -SEGV $$; fi; : > "$HOME/.cache/edgekit/once";; esac'.replace("-SEGV", "-11")
     )
@@ -219,6 +293,12 @@ def test_a_model_that_ends_the_interpreter(start, edgekit, golden, model):
     assert board.left() == []
 
 
+@fault(
+    "one device of several fails",
+    7,
+    "rows of the others",
+    "nothing",
+)
 def test_one_device_of_several_fails(board, edgekit, model):
     Path("devices.toml").write_text(
         f'[good]\nhost = "board"\nthreads = 2\n[off]\nhost = "board"\nport = 1\n'
@@ -235,6 +315,12 @@ def test_one_device_of_several_fails(board, edgekit, model):
     assert board.left() in ([], [".cache"])
 
 
+@fault(
+    "host key unknown",
+    7,
+    "says how to check it",
+    "never entered",
+)
 def test_an_unknown_host_key_is_never_accepted(board, edgekit, model):
     (board.folder / "known").write_text("")
     ended = edgekit("deploy", model, "--device", "board", "-q")
@@ -243,6 +329,43 @@ def test_an_unknown_host_key_is_never_accepted(board, edgekit, model):
     assert (board.folder / "known").read_text() == ""
 
 
+@fault(
+    "host key changed",
+    7,
+    "says how to check it",
+    "never entered",
+)
+def test_a_host_key_that_has_changed(board, edgekit, model):
+    known = board.folder / "known"
+    other = (board.folder / "client.pub").read_text()
+    known.write_text(f"[127.0.0.1]:{board.port} {other}")
+    ended = edgekit("deploy", model, "--device", "board", "-q")
+    assert ended.code == 7
+    assert "is another than before" in ended.err
+    assert "ssh-keygen -R" in ended.err
+
+
+@fault(
+    "no Python 3.8 there",
+    7,
+    "says what was tried",
+    "nothing",
+)
+def test_there_is_no_python(board, edgekit, model):
+    Path("devices.toml").write_text('[old]\nhost = "board"\npython = "/opt/none/python3"\n')
+    ended = edgekit("deploy", model, "--device", "old", "-q")
+    assert ended.code == 7
+    assert "has no Python 3.8" in ended.err
+    assert "/opt/none/python3" in ended.err
+    assert board.left() == []
+
+
+@fault(
+    "no key, or one that is refused",
+    7,
+    "says how to give one; no password is asked",
+    "never entered",
+)
 def test_a_key_that_is_not_accepted(board, edgekit, model):
     (board.folder / "authorized").write_text("")
     ended = edgekit("deploy", model, "--device", "board", "-q")
@@ -251,6 +374,12 @@ def test_a_key_that_is_not_accepted(board, edgekit, model):
     assert "ssh-copy-id" in ended.err
 
 
+@fault(
+    "a run beyond `timeout`",
+    7,
+    "says so",
+    "nothing; the run is ended",
+)
 def test_a_run_that_takes_too_long(board, model):
     Path("devices.toml").write_text('[slow]\nhost = "board"\ntimeout = 2\n')
     with (
@@ -260,3 +389,10 @@ def test_a_run_that_takes_too_long(board, model):
         device.bench(device.send(model), ["--runs", "900000"], about=model)
     assert board.left() == []
     assert settled(board) == []
+
+
+def test_the_table_in_the_readme_is_this_one(repository):
+    text = (repository / "README.md").read_text()
+    head = "| on the way | exit code | on the host | left on the device |"
+    shown = [line for line in text.partition(head)[2].splitlines()[2:] if line or not text]
+    assert sorted(shown[: len(TABLE)]) == sorted(TABLE.values())

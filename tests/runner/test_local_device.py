@@ -115,7 +115,7 @@ def test_a_bug_of_the_runner_is_no_users_error(stub, models):
 
 
 @pytest.mark.parametrize("line", ["sys.exit(130)", "os.kill(os.getpid(), 2)"])
-def test_an_interrupted_runner_is_an_interrupt_here(stub, models, line):
+def test_an_interrupted_runner_is_an_interrupt_here(stub, models, line, interruptible):
     stub(line)
     with pytest.raises(KeyboardInterrupt):
         devices.bench(models / "pair.tflite")

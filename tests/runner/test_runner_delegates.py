@@ -200,7 +200,7 @@ def test_a_model_that_is_not_compiled(edge_tpu, stick, pairs):
 @pytest.mark.parametrize("name", MODELS)
 def test_compiled_models_are_recognized_before_any_library_is_loaded(edge_tpu, pairs, name):
     compiled = pairs / f"{name}_edgetpu.tflite"
-    assert edgekit_runner.custom_operators(str(compiled)) == [b"edgetpu-custom-op"]
+    assert edgekit_runner.custom_operators(str(compiled)) == ["edgetpu-custom-op"]
     assert edgekit_runner.custom_operators(str(pairs / f"{name}.tflite")) == []
     if name == MODELS[0]:
         message = refused(edge_tpu("bench", compiled), 3)

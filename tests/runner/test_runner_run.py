@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import edgekit_runner
+from edgekit.tflite import with_metadata
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
@@ -89,7 +90,7 @@ def test_a_table_gives_the_codes_of_the_float_path_bit_for_bit(spec, dtype, scal
     prepare = edgekit_runner.Preparation(spec, tensor)
     expected = tensor.encode(edgekit_runner.preprocess(picture, spec))
     found = prepare(picture)
-    assert prepare.table is not None
+    assert prepare.table(picture.dtype) is not None
     assert found.dtype == expected.dtype
     assert np.array_equal(found, expected)
 
@@ -98,7 +99,58 @@ def test_float_inputs_and_values_without_a_code_have_no_table():
     spec = {"kind": "affine", "mean": 0.5}
     for dtype, scale in (("float32", 0.0), ("uint8", 0.0)):
         details = {"index": 0, "shape": [2], "dtype": dtype, "quantization": (scale, 0)}
-        assert edgekit_runner.Preparation(spec, edgekit_runner.Tensor("x", details)).table is None
+        prepare = edgekit_runner.Preparation(spec, edgekit_runner.Tensor("x", details))
+        assert prepare.table(np.dtype("uint8")) is None
+
+
+@settings(max_examples=200)
+@given(
+    st.sampled_from(["none", "affine"]),
+    st.tuples(
+        st.sampled_from(["uint8", "int8", "int16", ">i2"]),
+        st.sampled_from(["uint8", "int8", "int16", "float32"]),
+    ),
+    st.one_of(NUMBERS, st.lists(NUMBERS, min_size=3, max_size=3)),
+    DIVISORS,
+    st.integers(0, 2**32 - 1),
+)
+def test_samples_of_every_integer_type_become_what_floats_become(kind, types, mean, std, seed):
+    raw, codes = types
+    scale, zero_point = (0.0, 0) if codes == "float32" else (0.5, 3)
+    details = {"index": 0, "shape": [1, 4, 5, 3], "dtype": codes}
+    tensor = edgekit_runner.Tensor("x", {**details, "quantization": (scale, zero_point)})
+    spec = {"kind": kind, "scale": 1.5, "mean": mean, "std": std}
+    limits = np.iinfo(raw)
+    values = np.random.default_rng(seed).integers(limits.min, limits.max + 1, (4, 5, 3))
+    sample = values.astype(raw)[:, ::-1]  # its bytes are not in a row
+    expected = tensor.encode(edgekit_runner.preprocess(sample, spec))
+    found = edgekit_runner.Preparation(spec, tensor)(sample)
+    assert found.dtype == expected.dtype
+    assert np.array_equal(found, expected)
+
+
+def test_eval_and_run_take_the_same_integers(runner, models, tmp_path):
+    # Given a model with uint8 input, and a scaling of its own for each of 14 channels
+    model = Path(shutil.copy(models / "cmapss_uint8.tflite", tmp_path))
+    random = np.random.default_rng(0)
+    spec = {"kind": "affine", "scale": 1 / 64, "mean": list(random.uniform(0, 4, 14)), "std": 2.0}
+    model.with_suffix(".json").write_text(json.dumps({"preprocessing": spec}))
+    raw = random.integers(0, 256, (5, 30, 14), np.uint8)
+    # When raw samples are evaluated, and the same ones prepared in floats on the host
+    np.savez(tmp_path / "raw.npz", x_test=raw)
+    np.savez(tmp_path / "floats.npz", inputs=edgekit_runner.affine(raw, spec))
+    kept = {}
+    for name in ("raw", "floats"):
+        out = tmp_path / f"{name}-out.npz"
+        assert runner("eval", model, tmp_path / f"{name}.npz", "--outputs", out)[0] == 0
+        ((_, kept[name]),) = np.load(out).items()
+    # Then the outputs are equal to the bit, those of `run` as well.
+    assert np.array_equal(kept["raw"], kept["floats"])
+    for line, values in zip(
+        lines_of(runner("run", model, tmp_path / "raw.npz")[1]), kept["raw"], strict=True
+    ):
+        (found,) = line["outputs"].values()
+        assert np.array_equal(np.float32(found).ravel(), values.ravel())
 
 
 # --- What a model says of itself ---
@@ -122,6 +174,45 @@ def test_metadata_of_a_published_model_name_its_classes(runner, shared_data, tmp
     facts = json.loads(runner("info", model, "--json")[1])
     assert facts["preprocessing"] == {"kind": "none"}
     assert facts["origin"] == {"preprocessing": "manifest", "labels": "metadata"}
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"kind": "affine", "scale": 1 / 255, "mean": 0.5, "std": 0.25},
+        {"kind": "affine", "scale": 1.0, "mean": [103.5, 116.3, 123.7], "std": [57.4, 57.1, 58.4]},
+        {
+            "kind": "image", "height": 128, "width": 128, "channels": 3, "order": "rgb",
+            "resize": "bilinear", "fit": "stretch", "scale": 1 / 127.5, "mean": 1.0, "std": 1.0,
+        },
+    ],
+)  # fmt: skip
+def test_metadata_written_by_the_host_are_read_here(runner, shared_data, tmp_path, spec):
+    # Given a model with metadata of the host, and the same one with a manifest
+    folder = shared_data / "coral_pairs"
+    data = (folder / "mobilenet_v1_0.25_128_quant.tflite").read_bytes()
+    names = [f"näh {k}" for k in range(1001)]
+    manifest, described = tmp_path / "manifest.tflite", tmp_path / "described.tflite"
+    manifest.write_bytes(data)
+    manifest.with_suffix(".json").write_text(json.dumps({"preprocessing": spec, "labels": names}))
+    described.write_bytes(with_metadata(data, name="m", preprocessing=spec, labels=names))
+    # When both are read
+    known = edgekit_runner.read_manifest(str(described))
+    # Then they name the same labels,
+    assert known["origin"] == {"preprocessing": "metadata", "labels": "metadata"}
+    assert known["labels"] == names
+    # prepare every pixel alike, up to the rounding of float32,
+    pixels = np.arange(256, dtype=np.uint8)[:, None].repeat(3, 1)
+    assert known["preprocessing"]["kind"] == "affine"
+    there = edgekit_runner.affine(pixels, known["preprocessing"])
+    np.testing.assert_allclose(there, edgekit_runner.affine(pixels, spec), rtol=1e-5, atol=1e-5)
+    # and answer alike.
+    answers = [
+        [item["label"] for item in lines_of(runner("run", model, folder / "cat.bmp")[1])[0]["top"]]
+        for model in (manifest, described)
+    ]
+    assert len(answers[0]) == 5
+    assert answers[0] == answers[1]
 
 
 def test_metadata_with_every_byte_damaged_are_an_error_or_other_metadata(shared_data, tmp_path):

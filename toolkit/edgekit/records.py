@@ -346,6 +346,8 @@ class Timing:
         conditions: Governor, temperature, throttling as far as the device tells.
         stable: Whether the measurement settled; if not, `warning` says why.
         warning: A sentence, or None.
+        details: What else was asked of the runner, in its own words: kernels, end_to_end,
+            sustained, sweep.
     """
 
     values_ns: tuple[int, ...]
@@ -359,6 +361,7 @@ class Timing:
     conditions: Mapping[str, Any] = field(default_factory=dict)
     stable: bool = True
     warning: str | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
 
     def percentile_ms(self, share: float) -> float:
         """Latency below which `share` percent of the invocations lie, in milliseconds."""
@@ -388,6 +391,8 @@ class Row:
         agreement: Share of samples with the float model's top-1 class, for classifiers.
         timing: Latency, or None.
         recommended: Whether this is the file to ship.
+        device: Where a row without latency was scored, as `Timing.device` says it; None where
+            that makes no difference.
     """
 
     model: str
@@ -398,6 +403,12 @@ class Row:
     agreement: float | None = None
     timing: Timing | None = None
     recommended: bool = False
+    device: str | None = None
+
+    @property
+    def place(self) -> str | None:
+        """The device that all figures of this row are from, if it is known."""
+        return self.timing.device if self.timing else self.device
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

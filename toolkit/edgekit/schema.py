@@ -66,6 +66,7 @@ def row_to_json(row: Row) -> dict[str, Any]:
         "latency": None if row.timing is None else _timing_to_json(row.timing),
         "peak_rss_bytes": None if row.timing is None else row.timing.peak_rss_bytes,
         "recommended": row.recommended,
+        "device": row.place,
         "inspection": None if row.inspection is None else inspection_to_json(row.inspection),
         # A manifest holds rows of its own: kept, they would nest without end.
         "manifest": {key: value for key, value in artifact.manifest.items() if key != "rows"},
@@ -199,6 +200,7 @@ def _timing_to_json(timing: Timing) -> dict[str, Any]:
         "warmup_ns": [int(value) for value in timing.warmup_ns],
         "cold_start_ns": {key: int(value) for key, value in timing.cold_start_ns.items()},
         "conditions": dict(timing.conditions),
+        "details": dict(timing.details),
     }
 
 
@@ -236,6 +238,7 @@ def _row_from_json(row: Mapping[str, Any]) -> Row:
         agreement=row.get("agreement"),
         timing=None if latency is None else _timing_from_json(latency, row.get("peak_rss_bytes")),
         recommended=bool(row.get("recommended", False)),
+        device=None if latency else row.get("device"),
     )
 
 
@@ -271,6 +274,7 @@ def _timing_from_json(latency: Mapping[str, Any], peak_rss_bytes: int | None) ->
         conditions=latency.get("conditions") or {},
         stable=bool(latency.get("stable", True)),
         warning=latency.get("warning"),
+        details=latency.get("details") or {},
     )
 
 

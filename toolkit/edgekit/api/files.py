@@ -178,6 +178,9 @@ def bench(
     threads: int = 1,
     runs: int | None = None,
     runtime: str | None = None,
+    kernels: str | None = None,
+    duration: float | None = None,
+    sweep: bool = False,
     listener: Listener = silent,
 ) -> Report:
     """Measure latencies on this machine, with the runner, in a process of its own."""
@@ -188,6 +191,9 @@ def bench(
         threads=threads,
         runs=runs,
         runtime=runtime,
+        kernels=kernels,
+        duration=duration,
+        sweep=sweep,
         listener=listener,
     )
 
@@ -197,6 +203,7 @@ def deploy(
     device: str | Sequence[str],
     *,
     data: str | Dataset | None = None,
+    inputs: Sequence[str | Path] = (),
     wheels: str | Path | None = None,
     listener: Listener = silent,
     **options: Any,
@@ -207,19 +214,21 @@ def deploy(
         paths: The files; the first, as computed here, is what the others are held against.
         device: user@host, a name of `devices.toml`, "all", or several of these.
         data: What they are scored on; None leaves scores out.
+        inputs: Pictures, recordings or samples to run the files on instead of measuring them.
         wheels: A folder of wheels for `setup`; None downloads them.
         listener: Hears of progress.
         **options: Fields of `pipeline.Deployment`: threads, setup, keep, latency, ...
 
     Returns:
         The report, and what came of each device: an error there stops no other device and is not
-        raised.
+        raised; what the files answered to `inputs` is there, too.
     """
     from edgekit import devices, pipeline
 
     request = pipeline.Deployment(
         paths=[Path(path) for path in paths],
         data=data,
+        inputs=[Path(path) for path in inputs],
         wheels=Path(wheels) if wheels else None,
         **options,
     )

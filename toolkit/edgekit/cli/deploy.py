@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from edgekit.cli import options
 
+if TYPE_CHECKING:
+    from edgekit.records import Report
+    from edgekit.reports import Format
+
 DEVICE_HELP = (
     "user@host, a name of devices.toml or of the ssh configuration, or all of devices.toml; "
     "repeatable."
 )
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="Interpreter threads; default: the device's, or 1.")
+]
 
 
 def deploy(
@@ -22,13 +29,32 @@ def deploy(
         list[str], typer.Option("--device", "-D", metavar="DEVICE", help=DEVICE_HELP)
     ],
     data: options.MaybeData = None,
+    run: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="INPUT",
+            help="Answer to this picture, WAV, .npz, .npy or folder in JSON lines, instead of "
+            "measuring; repeatable.",
+        ),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Class names for --run; default: the model's own."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="PATH",
+            help="A folder for report.html and report.json, or a file (.html, .json, .md, ...).",
+        ),
+    ] = None,
     column: options.Column = None,
     task: options.Task = None,
     preprocess: options.Preprocess = None,
     score_output: options.Output = None,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Interpreter threads; default: the device's, or 1.")
-    ] = None,
+    threads: Threads = None,
     runs: Annotated[
         int | None, typer.Option(min=1, help="Counted invocations; default: until settled.")
     ] = None,
@@ -47,23 +73,36 @@ def deploy(
     keep: Annotated[
         bool, typer.Option("--keep", help="Leave files and environment in the device's cache.")
     ] = False,
+    force: options.Force = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Score and time .tflite files on devices, over SSH.
+    """Score and time .tflite files on devices, over SSH; or run them there.
 
     Nothing is left there without --keep. A device that fails does not stop the others.
 
     \b
     edgekit deploy int8.tflite --device pi@raspberrypi.local --data data.npz
-    edgekit deploy quantized/model/*.tflite --device all --setup --keep
+    edgekit deploy int8.tflite --device pi@raspberrypi.local --run photo.jpg
+    edgekit deploy quantized/model/*.tflite --device all --setup -o fleet
     """
+    from edgekit.errors import UsageError
+
+    if run and (data or output):
+        raise UsageError(
+            "--run answers to inputs and measures nothing.",
+            found=f"With it stands {'--data' if data else '--output'}.",
+            cure="Leave one of them out.",
+        )
     to_devices(
         files,
         device,
         json=json,
         quiet=quiet,
+        report=_files(output, force=force) if output else {},
         data=data,
+        inputs=run or (),
+        labels=labels,
         column=column,
         task=options.task_of(task),
         preprocessing=options.preprocessing_of(preprocess),
@@ -79,9 +118,17 @@ def deploy(
 
 
 def to_devices(
-    files: Sequence[Path], device: Sequence[str], *, json: bool, quiet: bool, **asked: Any
+    files: Sequence[Path],
+    device: Sequence[str],
+    *,
+    json: bool,
+    quiet: bool,
+    report: dict[Path, Format] | None = None,
+    **asked: Any,
 ) -> None:
-    """Deploy, print the rows of the devices that answered, and raise for those that did not."""
+    """Deploy, print what came of the devices that answered, and raise for those that did not."""
+    import json as json_
+
     from edgekit import api
     from edgekit.cli.progress import listening
     from edgekit.cli.wording import emit
@@ -90,7 +137,38 @@ def to_devices(
     with listening(quiet=quiet) as listener:
         result, outcomes = api.deploy(files, device, listener=listener, **asked)
     error = first_error(outcomes)
-    if result.rows or error is None:
+    for outcome in outcomes:
+        for answer in outcome.answers:
+            print(json_.dumps(answer, ensure_ascii=False))
+    if result.rows:
         emit(result, json=json)
+        _write(result, report or {}, quiet=json)
     if error is not None:
         raise error
+
+
+def _files(output: Path, *, force: bool) -> dict[Path, Format]:
+    """The files that `--output` stands for, refused before anything is measured."""
+    from edgekit.errors import UsageError
+    from edgekit.files import refuse_existing
+    from edgekit.reports import FORMATS
+
+    ending = output.suffix.lstrip(".")
+    if ending and ending not in FORMATS:
+        raise UsageError(
+            f"There is no report format {ending!r}.", cure=f"Known: {', '.join(FORMATS)}."
+        )
+    found = {output: cast("Format", ending)}
+    if not ending:
+        found = {output / "report.json": "json", output / "report.html": "html"}
+    for path in found:
+        refuse_existing(path, force=force)
+    return found
+
+
+def _write(report: Report, files: dict[Path, Format], *, quiet: bool) -> None:
+    from edgekit.cli.wording import write_whole
+    from edgekit.reports import render
+
+    for path, form in files.items():
+        write_whole(path, render(report, form), quiet=quiet)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from edgekit.cli import options
-from edgekit.cli.deploy import DEVICE_HELP, to_devices
+from edgekit.cli.deploy import DEVICE_HELP, Threads, to_devices
 
 Device = Annotated[
     list[str] | None, typer.Option("--device", "-D", metavar="DEVICE", help=DEVICE_HELP)
@@ -73,13 +73,23 @@ def eval_(
 
 def bench(
     files: options.Files,
-    threads: options.Threads = 1,
+    threads: Threads = None,
     runs: Annotated[
         int | None, typer.Option(min=1, help="Counted invocations; default: until settled.")
     ] = None,
     runtime: Annotated[
         str | None, typer.Option(help="litert, tflite or tensorflow; default: the first found.")
     ] = None,
+    kernels: Annotated[
+        str | None, typer.Option(help="default, builtin (no XNNPACK) or reference (slow, exact).")
+    ] = None,
+    duration: Annotated[
+        float | None,
+        typer.Option(min=1, metavar="SECONDS", help="Then load it so long: does it throttle?"),
+    ] = None,
+    sweep: Annotated[
+        bool, typer.Option("--sweep", help="Also without XNNPACK, and on 1 thread to one a core.")
+    ] = False,
     device: Device = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -89,23 +99,22 @@ def bench(
     \b
     edgekit bench quantized/model/*.tflite
     edgekit bench int8.tflite --threads 2 --json
-    edgekit bench int8.tflite --device pi@raspberrypi.local
+    edgekit bench int8.tflite --device pi@raspberrypi.local --duration 60
     """
+    asked: dict[str, Any] = {
+        "runs": runs,
+        "runtime": runtime,
+        "kernels": kernels,
+        "duration": duration,
+        "sweep": sweep,
+    }
     if device:
-        to_devices(
-            files,
-            device,
-            json=json,
-            quiet=quiet,
-            threads=threads,
-            runs=runs,
-            runtime=runtime,
-        )
+        to_devices(files, device, json=json, quiet=quiet, threads=threads, **asked)
         return
     from edgekit import api
     from edgekit.cli.progress import listening
     from edgekit.cli.wording import emit
 
     with listening(quiet=quiet) as listener:
-        result = api.bench(files, threads=threads, runs=runs, runtime=runtime, listener=listener)
+        result = api.bench(files, threads=threads or 1, listener=listener, **asked)
     emit(result, json=json)

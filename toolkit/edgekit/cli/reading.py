@@ -66,8 +66,9 @@ def report(
     edgekit report here.json there.json --format md
     """
     from edgekit import api
+    from edgekit.cli.wording import write_whole
     from edgekit.errors import UsageError
-    from edgekit.files import refuse_existing, writing
+    from edgekit.files import refuse_existing
 
     chosen = format_ or (output.suffix.lstrip(".") if output else "terminal")
     if output is None and chosen in ("png", "html", "svg"):
@@ -78,6 +79,4 @@ def report(
     if output is None:
         print(content if isinstance(content, str) else content.decode())
         return
-    with writing(output) as temporary:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-    print(f"Wrote {output} ({output.stat().st_size / 1000:.1f} kB)")
+    write_whole(output, content)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json as json_
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
-from edgekit.records import Artifact, Report, Row
+from edgekit.records import Artifact, Report, Row, Timing
 
 
 def wrote(artifact: Artifact, reference: Artifact | None = None) -> str:
@@ -39,3 +40,27 @@ def emit(report: Report, *, json: bool) -> None:
     from edgekit.reports import tables
 
     tables.terminal(report, Console(file=sys.stdout))
+    for row in report.rows:
+        if row.timing and (lines := list(_details(row.timing))):
+            print(f"{row.artifact.variant}, {row.timing.device}")
+            print("\n".join(lines))
+
+
+def _details(timing: Timing) -> Iterator[str]:
+    """What `bench` was asked for beyond latencies, in the runner's words."""
+    import edgekit_runner
+
+    if sustained := timing.details.get("sustained"):
+        yield from edgekit_runner.sustained_words(sustained)
+    if sweep := timing.details.get("sweep"):
+        yield from edgekit_runner.sweep_words(sweep)
+
+
+def write_whole(path: Path, content: str | bytes, *, quiet: bool = False) -> None:
+    """Write a report's file, and say so unless stdout is JSON."""
+    from edgekit.files import writing
+
+    with writing(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+    if not quiet:
+        print(f"Wrote {path} ({path.stat().st_size / 1000:.1f} kB)")

@@ -4,9 +4,10 @@ Nothing else in edgekit takes a latency. `bench` and `describe` are this machine
 session on a device behind SSH, which `find_devices` finds by name.
 """
 
+from edgekit.devices.answers import options as runner_options
 from edgekit.devices.local import bench, describe
 from edgekit.devices.registry import Device, find_devices
 from edgekit.devices.remote import Remote
 from edgekit.devices.ssh import Cancelled
 
-__all__ = ["Cancelled", "Device", "Remote", "bench", "describe", "find_devices"]
+__all__ = ["Cancelled", "Device", "Remote", "bench", "describe", "find_devices", "runner_options"]

@@ -1,4 +1,4 @@
-"""What the runner answers, here or there, as records and errors."""
+"""What the runner is asked and answers, here or there: options, records, errors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,19 @@ from typing import Any
 from edgekit.errors import DataError, DeviceError, EdgekitError, ModelError, UsageError
 from edgekit.records import Timing
 
+DETAILS = ("kernels", "end_to_end", "sustained", "sweep")
 _ERRORS = {kind.exit_code: kind for kind in (UsageError, ModelError, DataError, DeviceError)}
+
+
+def options(**given: object) -> list[str]:
+    """Return options as the runner takes them: `runs=3, sweep=True` are `--runs 3 --sweep`."""
+    words: list[str] = []
+    for name, value in given.items():
+        if value is True:
+            words.append(f"--{name}")
+        elif value is not None and value is not False:
+            words += [f"--{name}", str(value)]
+    return words
 
 
 def timing(facts: Mapping[str, Any], name: str) -> Timing:
@@ -26,6 +38,7 @@ def timing(facts: Mapping[str, Any], name: str) -> Timing:
         conditions=facts["conditions"],
         stable=facts["stable"],
         warning=facts["warning"],
+        details={key: facts[key] for key in DETAILS if key in facts},
     )
 
 

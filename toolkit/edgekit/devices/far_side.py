@@ -8,7 +8,9 @@ otherwise in the folder of a session, which goes with the session.
     look SESSION NAME SHA256              where a file is, or how much of it has come
     put  SESSION NAME SIZE SHA256 GOAL    the rest of a file, on stdin; GOAL is session or cache
     get  PATH                             digest and content of a file
+    pair SESSION MODEL MANIFEST           two files that were put here, side by side
     install SESSION GOAL WHEEL...         a virtual environment of wheels that were put here
+    fetch SESSION GOAL SECONDS PROJECT... the same, by the pip and the network of this machine
     run  SECONDS SITE PROGRAM...          a program, which ends when the connection does
     watch SESSION SECONDS FOLDER...       clean when the host is gone for so long
     clean SESSION FOLDER...               remove the session, and folders that were made for it
@@ -38,7 +40,7 @@ import time
 
 TYPE_CHECKING = False  # without the time the import of typing takes
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 ROOT = os.path.join(os.path.expanduser("~"), ".cache", "edgekit")
 REFUSED, TOO_LONG, SIGNAL = 198, 199, 200
@@ -138,19 +140,58 @@ def get(path: str) -> None:
     sys.stdout.flush()
 
 
-def install(session: str, goal: str, *wheels: str) -> None:
-    """Make a virtual environment of wheels; tell where its packages are."""
+def pair(session: str, model: str, manifest: str) -> None:
+    """Show a model and its manifest under one name, as the runner looks for them."""
+    names = [path.rpartition("/")[2].partition(".")[0] for path in (model, manifest)]
+    shared = os.path.join(place(session), "-".join(names))
+    for path, ending in ((model, ".tflite"), (manifest, ".json")):
+        if not os.path.lexists(shared + ending):
+            os.symlink(path, shared + ending)
+    answer(path=shared + ".tflite")
+
+
+def environment(session: str) -> tuple[str, str]:
+    """Make an empty virtual environment; return its folder, and that of its packages."""
     import venv
-    import zipfile
 
     folder = os.path.join(place(session), "venv")
-    # Without pip, which Debian splits off: a wheel is an archive of what belongs into the folder.
+    # Without pip, which Debian splits off.
     venv.EnvBuilder(clear=True, symlinks=True, with_pip=False).create(folder)
     site = sysconfig.get_path("purelib", "posix_prefix", {"base": folder})
+    os.symlink(os.path.relpath(site, os.path.join(folder, "lib")), os.path.join(folder, "lib/site"))
+    return folder, site
+
+
+def install(session: str, goal: str, *wheels: str) -> None:
+    """Make a virtual environment of wheels; tell where its packages are."""
+    import zipfile
+
+    folder, site = environment(session)
     for wheel in wheels:
+        # A wheel is an archive of what belongs into the folder.
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(site)
-    os.symlink(os.path.relpath(site, os.path.join(folder, "lib")), os.path.join(folder, "lib/site"))
+    settle(folder, goal)
+
+
+def fetch(session: str, goal: str, seconds: str, *projects: str) -> None:
+    """Make a virtual environment with this machine's own pip; tell where its packages are."""
+    import importlib.util
+
+    if struct.calcsize("P") == 4 and importlib.util.find_spec("numpy"):
+        # The package index has no numpy for 32-bit ARM, and the system's does.
+        projects = tuple(project for project in projects if not project.startswith("numpy"))
+    folder, site = environment(session)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pip += ["--no-input", "--no-cache-dir", "--no-deps", "--only-binary=:all:", "--retries=1"]
+    code = attend([*pip, "--target", site, *projects], float(seconds), TMPDIR=place(session))
+    if code:
+        sys.exit(code)
+    settle(folder, goal)
+
+
+def settle(folder: str, goal: str) -> None:
+    """Bring a virtual environment to its place; tell where its packages are."""
     if goal == "cache":
         final = os.path.join(ROOT, "venv")
         shutil.rmtree(final, ignore_errors=True)
@@ -161,11 +202,14 @@ def install(session: str, goal: str, *wheels: str) -> None:
 
 def run(seconds: str, site: str, *program: str) -> None:
     """Run a program until it ends, takes too long, or the connection ends; exit as it did."""
-    environment = dict(os.environ)
-    if site:
-        environment["PYTHONPATH"] = site
-    child = subprocess.Popen(program, stdin=subprocess.DEVNULL, env=environment)
-    end = time.monotonic() + float(seconds)
+    code = attend(program, float(seconds), **({"PYTHONPATH": site} if site else {}))
+    sys.exit(SIGNAL - code if code < 0 else code)
+
+
+def attend(program: Sequence[str], seconds: float, **variables: str) -> int:
+    """Run a program with these variables until it ends, or must; return its exit code."""
+    child = subprocess.Popen(program, stdin=subprocess.DEVNULL, env={**os.environ, **variables})
+    end = time.monotonic() + seconds
     code = None
     while code is None:
         # The host never writes: what can be read is that the connection has ended.
@@ -175,7 +219,7 @@ def run(seconds: str, site: str, *program: str) -> None:
             child.kill()
             child.wait()
             code = TOO_LONG
-    sys.exit(SIGNAL - code if code < 0 else code)
+    return code
 
 
 def watch(session: str, seconds: str, *made: str) -> None:
@@ -214,7 +258,9 @@ STEPS: dict[str, Callable[..., None]] = {
     "look": look,
     "put": put,
     "get": get,
+    "pair": pair,
     "install": install,
+    "fetch": fetch,
     "run": run,
     "watch": watch,
     "clean": clean,

@@ -21,18 +21,17 @@ def bench(
     path: Path,
     *,
     threads: int = 1,
-    runs: int | None = None,
-    runtime: str | None = None,
     listener: Listener = silent,
+    **options: object,
 ) -> Timing:
     """Time single invocations of a `.tflite` file on this machine.
 
     Args:
         path: The file.
         threads: Interpreter threads.
-        runs: Invocations to time; None leaves it to the runner (about a second's worth).
-        runtime: litert, tflite or tensorflow; None takes the first that is installed.
         listener: Told once that the measurement starts.
+        **options: Further ones of the runner's `bench`; None leaves them to it: runs (invocations
+            to time), runtime (litert, tflite or tensorflow), kernels, duration, sweep.
 
     Raises:
         ModelError: The file cannot be loaded or run, or the runtime crashes on it.
@@ -43,12 +42,7 @@ def bench(
         # A damaged file can make a runtime take all memory before it dies: it never gets to see it.
         read(path)
     listener(Progress(stage="measuring", detail=path.name))
-    options = ["--threads", str(threads)]
-    if runs is not None:
-        options += ["--runs", str(runs)]
-    if runtime is not None:
-        options += ["--runtime", runtime]
-    facts = _runner("bench", path, options)
+    facts = _runner("bench", path, answers.options(threads=threads, **options))
     return answers.timing(facts, "local")
 
 

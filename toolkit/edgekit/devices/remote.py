@@ -2,37 +2,35 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import secrets
-import subprocess
 import tempfile
 import threading
-import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import edgekit_runner
 from edgekit.devices import answers, far_side
+from edgekit.devices.far import STEP_SECONDS, Far
 from edgekit.devices.registry import Device
-from edgekit.devices.ssh import Cancelled, Connection, Dropped, Finished
-from edgekit.devices.wheels import Platform, fetch_wheels
+from edgekit.devices.ssh import Cancelled, Connection, Finished
+from edgekit.devices.wheels import Platform, fetch_wheels, requirements
 from edgekit.errors import DeviceError, EdgekitError
 from edgekit.files import sha256_of
 from edgekit.records import Listener, Progress, Timing, silent
 
-T = TypeVar("T")
-
-STEP_SECONDS = 60
+PIP_SECONDS = 900
 # A transfer slower than this is none; a dead connection is noticed long before.
 SLOWEST_BYTES_A_SECOND = 10_000
-# How long the device waits for a host that is gone before it tidies up by itself.
-ABANDONED_SECONDS = 120
 RESENDS = 3
 
-_BOOT = "import base64,sys,zlib;exec(zlib.decompress(base64.b64decode(sys.argv.pop(1))))"
-_OLDEST = "import sys;sys.exit(sys.version_info<(3,8))"
+# Imported, not run as a script: Python then keeps a compiled copy beside it for the next call. The
+# folder stands in for the working directory, whose files could pass for modules.
+_RUNNER = (
+    "import os,sys;sys.path[0]=sys.argv.pop(1);runner=__import__(sys.argv.pop(1));"
+    "code=runner.main(sys.argv[1:]);sys.stderr.flush();os._exit(code)"
+)
 
 
 class Remote:
@@ -60,14 +58,11 @@ class Remote:
         self.description: dict[str, str] = {}
         self._goal = "cache" if keep else "session"
         self._listener = listener
-        self._session = f"session-{secrets.token_hex(6)}"
         self._connection = Connection(
             device, cancel=cancel or threading.Event(), dropped=self._tell
         )
-        self._python = ""
+        self._far = Far(self._connection, f"session-{secrets.token_hex(6)}")
         self._site = ""
-        self._opened: dict[str, Any] = {}
-        self._watch: subprocess.Popen[bytes] | None = None
         self._runner = ""
         self._names: dict[str, str] = {}
 
@@ -80,9 +75,8 @@ class Remote:
         self._tell(f"connecting to {self.device.name}")
         try:
             self._connection.open()
-            self._python = self._steadily(self._find_python)
-            self._opened = self._far("open", self._session)
-            self._site = self._opened["site"]
+            self._far.open()
+            self._site = self._far.facts["site"]
             self._runner = self.send(Path(edgekit_runner.__file__))
         except BaseException:
             self.__exit__()
@@ -94,12 +88,10 @@ class Remote:
         # Tidied even when the user interrupts: that is one short command.
         self._connection.cancel = threading.Event()
         try:
-            if self._opened:
-                self._far("clean", self._session, *self._opened["made"])
+            self._far.close()
         except (DeviceError, Cancelled):
             pass  # the error that led here says it; the device's own watch does the rest
         finally:
-            self._end_watch()
             self._connection.close()
 
     @property
@@ -109,7 +101,7 @@ class Remote:
         Raises:
             DeviceError: The device's C library is another than the wheels are made for.
         """
-        facts = self._opened
+        facts = self._far.facts
         library, version = facts["libc"]
         if library != "glibc":
             raise DeviceError(
@@ -122,20 +114,42 @@ class Remote:
             machine=facts["machine"], python=(major, minor), glibc=int(version.split(".")[1])
         )
 
-    def setup(self, wheels: Path | None = None) -> None:
+    def setup(self, wheels: Path | None = None, *, also: Sequence[str] = ()) -> None:
         """Make a virtual environment with the runtime that fits the device.
 
         Args:
-            wheels: A folder of wheels; None downloads them here.
+            wheels: A folder of wheels; None downloads them here or, where that fails, there.
+            also: Further projects: Pillow, which pictures need.
 
         Raises:
             DeviceError: No wheel fits, or the device has no room.
         """
-        self._tell(f"{self.device.name}: setting up a runtime")
+        name = self.device.name
+        self._tell(f"{name}: setting up a runtime")
+        platform = self.platform
+        wanted = (*requirements(platform), *also)
         with tempfile.TemporaryDirectory() as folder:
-            found = fetch_wheels(self.platform, Path(folder), given=wheels)
+            try:
+                found = fetch_wheels(platform, wanted, Path(folder), given=wheels)
+            except DeviceError as here:
+                if wheels is not None:
+                    raise
+                self._tell(f"{name}: asking its own pip")
+                try:
+                    self._site = self._fetch(wanted)
+                except DeviceError as there:
+                    raise DeviceError(
+                        here.what,
+                        found=f"Here: {here.found} On {name}: {there.found}",
+                        cure=here.cure,
+                    ) from there
+                return
             places = [self.send(wheel) for wheel in found]
-        self._site = self._far("install", self._session, self._goal, *places)["site"]
+        self._site = self._far.do("install", self._goal, *places)["site"]
+
+    def _fetch(self, wanted: Sequence[str]) -> str:
+        words = (self._goal, str(PIP_SECONDS), *wanted)
+        return str(self._far.do("fetch", *words, timeout=PIP_SECONDS + STEP_SECONDS)["site"])
 
     def check(self) -> None:
         """Ask the runner what is there.
@@ -168,7 +182,7 @@ class Remote:
         timeout = STEP_SECONDS + size / SLOWEST_BYTES_A_SECOND
 
         def attempt() -> str:
-            found = self._try_far("look", self._session, name, sha256)
+            found = self._far.attempt("look", name, sha256)
             if found["path"]:
                 return str(found["path"])
             self._listener(
@@ -176,13 +190,13 @@ class Remote:
             )
             with path.open("rb", buffering=0) as stream:
                 stream.seek(found["offset"])
-                words = ("put", self._session, name, str(size), sha256, self._goal)
-                found = self._try_far(*words, stdin=stream, timeout=timeout)
+                words = ("put", name, str(size), sha256, self._goal)
+                found = self._far.attempt(*words, stdin=stream, timeout=timeout)
             self._listener(Progress(stage=stage, done=size, total=size, detail=path.name))
             return str(found["path"])
 
         for _ in range(RESENDS):
-            place = self._steadily(attempt)
+            place = self._far.steadily(attempt)
             if place:
                 self._names[place] = str(path)
                 return place
@@ -192,6 +206,21 @@ class Remote:
             cure="Check the device's storage.",
         )
 
+    def send_model(self, path: Path) -> str:
+        """Bring a model to the device, and its manifest beside it if there is one.
+
+        Raises:
+            DeviceError: As `send`.
+        """
+        place = self.send(path, ".tflite")
+        manifest = path.with_suffix(".json")
+        if not manifest.is_file():
+            return place
+        told = self.send(manifest, ".json")
+        both = str(self._far.do("pair", place, told)["path"])
+        self._names[both] = str(path)
+        return both
+
     def receive(self, place: str, destination: Path) -> None:
         """Fetch a file of the device.
 
@@ -199,34 +228,44 @@ class Remote:
             DeviceError: It cannot be read there, or does not arrive whole.
         """
         for _ in range(RESENDS):
-            answer = self._steadily(
-                lambda: self._understood(self._call("get", place, timeout=10 * STEP_SECONDS))
+            answer = self._far.steadily(
+                lambda: self._far.content(self._far.call("get", place, timeout=10 * STEP_SECONDS))
             )
             destination.write_bytes(answer[64:])
             if sha256_of(destination).encode() == answer[:64]:
                 return
         raise DeviceError(f"A file of {self.device.name} does not arrive whole.", found=place)
 
-    def ask(self, command: str, *words: str, about: object) -> Any:
+    def ask(self, command: str, *words: str, about: object, lasting: float = 0) -> Any:
         """Run a command of the runner; return its JSON.
 
         Args:
             command: info, bench or eval.
             words: Options and files of the device.
             about: What an error is about, in the user's words.
+            lasting: Seconds it takes on purpose, beyond the device's timeout.
 
         Raises:
             EdgekitError: As the runner's exit code says.
         """
-        program = (self._python, self._runner, command, "--json", *words)
-        seconds = str(self.device.timeout)
-        done = self._steadily(
-            lambda: self._call(
-                *("run", seconds, self._site, *program), timeout=self.device.timeout + STEP_SECONDS
+        done = self._start(command, "--json", *words, lasting=lasting)
+        self._check_end(done, about)
+        return json.loads(done.out)
+
+    def _start(self, *words: str, lasting: float = 0) -> Finished:
+        """Run the runner to its end; a dropped connection starts it anew."""
+        folder, _, module = self._runner.removesuffix(".py").rpartition("/")
+        seconds = self.device.timeout + lasting
+        program = (self._far.python, "-c", _RUNNER, folder, module, *words)
+        return self._far.steadily(
+            lambda: self._far.call(
+                *("run", str(seconds), self._site, *program), timeout=seconds + STEP_SECONDS
             )
         )
+
+    def _check_end(self, done: Finished, about: object) -> None:
         if done.code == 0:
-            return json.loads(done.out)
+            return
         said = self._in_our_words(done.err)
         if done.code == far_side.TOO_LONG:
             raise DeviceError(
@@ -239,10 +278,12 @@ class Remote:
             raise DeviceError(f"The runner was stopped on {self.device.name}.", found=said.strip())
         raise answers.failure(done.code, said, about)
 
-    def bench(self, place: str, options: Sequence[str], *, about: object) -> Timing:
+    def bench(
+        self, place: str, options: Sequence[str], *, about: object, lasting: float = 0
+    ) -> Timing:
         """Time a model that was sent; see `edgekit.devices.bench`."""
         self._tell(f"{self.device.name}: measuring")
-        facts = self.ask("bench", *options, "--", place, about=about)
+        facts = self.ask("bench", *options, "--", place, about=about, lasting=lasting)
         after = facts["conditions"].get("after") or {}
         if "governor" in after:
             self.description["governor"] = str(after["governor"])
@@ -253,89 +294,42 @@ class Remote:
     ) -> None:
         """Run a model over packed data that were sent, and fetch its outputs as an `.npz`."""
         self._tell(f"{self.device.name}: evaluating")
-        kept = f"{self._opened['session']}/outputs.npz"
+        kept = f"{self._far.facts['session']}/outputs.npz"
         self.ask("eval", *options, "--force", "--outputs", kept, "--", place, data, about=about)
         self.receive(kept, destination)
 
-    def _find_python(self) -> str:
-        candidates = [self.device.python] if self.device.python else ["python3", "python"]
-        reasons: list[str] = []
-        for candidate in candidates:
-            done = self._connection.run((candidate, "-c", _OLDEST), timeout=STEP_SECONDS)
-            if done.code == 0:
-                return candidate
-            reasons.append((done.err.strip().splitlines() or ["older than 3.8"])[-1])
-        raise DeviceError(
-            f"{self.device.name} has no Python 3.8 or newer.",
-            found=f"Tried {', '.join(candidates)}: {'; '.join(reasons)}.",
-            cure="Install python3, or name one: python = in devices.toml.",
-        )
+    def run(
+        self,
+        place: str,
+        inputs: Sequence[Path],
+        options: Sequence[str],
+        *,
+        about: object,
+        answered: Callable[[dict[str, Any]], None],
+    ) -> None:
+        """Run a model that was sent on files of this machine.
 
-    def _far(self, *words: str) -> Any:
-        return self._steadily(lambda: self._try_far(*words))
+        Args:
+            place: The model there.
+            inputs: Pictures, recordings, samples.
+            options: Of the runner's `run`.
+            about: What an error is about.
+            answered: Told each of the runner's JSON lines, also those before an error.
 
-    def _try_far(
-        self, *words: str, stdin: Any = None, timeout: float = STEP_SECONDS
-    ) -> dict[str, Any]:
-        out = self._understood(self._call(*words, stdin=stdin, timeout=timeout))
-        found: dict[str, Any] = json.loads(out or b"{}")
-        return found
-
-    def _call(self, *words: str, stdin: Any = None, timeout: float = STEP_SECONDS) -> Finished:
-        return self._connection.run(self._words(*words), stdin=stdin, timeout=timeout)
-
-    def _words(self, *words: str) -> tuple[str, ...]:
-        # Letters and digits only, so that every login shell takes it: csh and fish quote otherwise.
-        text = base64.b64encode(zlib.compress(Path(far_side.__file__).read_bytes())).decode()
-        return (self._python, "-c", _BOOT, text, *words)
-
-    def _understood(self, done: Finished) -> bytes:
-        if done.code == 0:
-            return done.out
-        name = self.device.name
-        if done.code != far_side.REFUSED:
-            raise DeviceError(
-                f"A step failed on {name}.",
-                found=(done.err.strip().splitlines() or [f"Exit code {done.code}."])[-1],
-                cure="Check the Python there, or name another: python = in devices.toml.",
-            )
-        refused = json.loads(done.out.splitlines()[-1])
-        if refused["full"]:
-            raise DeviceError(
-                f"{name} has no room for what is sent.",
-                found=f"The system says: {refused['error']}.",
-                cure="Free some space there (the home folder's disk) and try again.",
-            )
-        raise DeviceError(
-            f"{name} does not let edgekit write to ~/.cache/edgekit.",
-            found=f"The system says: {refused['error']} ({refused['path']}).",
-            cure="Make the home folder there writable for this user.",
-        )
-
-    def _steadily(self, step: Callable[[], T]) -> T:
-        def watched() -> T:
-            self._keep_watch()
-            return step()
-
-        return self._connection.steadily(watched)
-
-    def _keep_watch(self) -> None:
-        """See that the device notices when this host is gone for good."""
-        if not self._opened or (self._watch is not None and self._watch.poll() is None):
-            return
-        self._end_watch()
-        words = self._words("watch", self._session, str(ABANDONED_SECONDS), *self._opened["made"])
-        self._watch = self._connection.start(words, stdout=subprocess.PIPE)
-        assert self._watch.stdout is not None
-        if not self._watch.stdout.readline():
-            raise Dropped
-
-    def _end_watch(self) -> None:
-        if self._watch is not None:
-            assert self._watch.stdout is not None
-            self._watch.stdout.close()
-            self._connection.end(self._watch)
-            self._watch = None
+        Raises:
+            EdgekitError: As the runner's exit code says.
+        """
+        names: dict[str, list[str]] = {}
+        for path in inputs:
+            # What has the same content is the same file over there.
+            names.setdefault(self.send(path), []).append(str(path))
+        self._tell(f"{self.device.name}: running")
+        done = self._start("run", *options, "--", place, *names)
+        for line in done.out.decode().split("\n")[:-1]:
+            found = json.loads(line)
+            for name in names[found["source"]]:
+                answered({"device": self.device.name, "model": str(about), **found, "source": name})
+        self._check_end(done, about)
 
     def _in_our_words(self, said: str) -> str:
         for place, path in self._names.items():

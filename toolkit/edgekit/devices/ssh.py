@@ -29,14 +29,15 @@ PAUSES = (1, 2, 4, 8, 15, 30)
 MOST_DROPS = 8
 LOST = 255  # ssh's own exit code, whatever went wrong
 
+# In this order: a host key that has changed fails verification, too.
 _FINAL = {
-    "Host key verification failed": (
-        "ssh does not trust the host key of {host}.",
-        "Connect once by hand and compare the key: ssh {host}",
-    ),
     "REMOTE HOST IDENTIFICATION HAS CHANGED": (
         "The host key of {host} is another than before.",
         "If the device was set up anew: ssh-keygen -R with its address, then ssh {host}",
+    ),
+    "Host key verification failed": (
+        "ssh does not trust the host key of {host}.",
+        "Connect once by hand and compare the key: ssh {host}",
     ),
     "Permission denied": (
         "{host} does not let you in.",
@@ -270,7 +271,7 @@ class Connection:
         lines = [line.strip() for line in said.splitlines() if line.strip()]
         for sign, (what, cure) in _FINAL.items():
             if sign in said:
-                line = next(line for line in lines if sign in line)
+                line = next(line for line in lines if sign in line).strip("@ ")
                 return DeviceError(what.format(host=host), found=line, cure=cure.format(host=host))
         return DeviceError(
             f"{host} cannot be reached.",

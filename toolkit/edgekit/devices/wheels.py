@@ -1,6 +1,7 @@
 """The runtime a device needs, as wheels that are fetched here and carried there.
 
-The device needs neither pip nor a network of its own.
+So the device needs neither pip nor a network of its own; where they cannot be had here, its own pip
+is asked (`Remote.setup`).
 """
 
 from __future__ import annotations
@@ -57,21 +58,23 @@ def requirements(platform: Platform) -> tuple[str, ...]:
     return f"tflite-runtime=={TFLITE_RUNTIME}", "numpy<2"
 
 
-def fetch_wheels(platform: Platform, folder: Path, *, given: Path | None = None) -> list[Path]:
+def fetch_wheels(
+    platform: Platform, wanted: Sequence[str], folder: Path, *, given: Path | None = None
+) -> list[Path]:
     """Return the wheels for a platform.
 
-    On 32-bit ARM numpy is the device's own (Debian's python3-numpy) unless `given` holds one: the
-    package index has none.
+    On 32-bit ARM all but the runtime are the device's own (Debian's python3-numpy) unless `given`
+    holds them: the package index has none.
 
     Args:
         platform: The device's.
+        wanted: Requirements, the runtime first.
         folder: Where downloads go.
         given: A folder of wheels to take them from; None downloads them with this Python's pip.
 
     Raises:
         DeviceError: There is none that fits.
     """
-    wanted = requirements(platform)
     if given is not None:
         found = [_fitting(name, given, platform) for name in map(_project, wanted)]
         if found[0] is None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+import edgekit_runner
 from edgekit import devices, tflite
 from edgekit import evaluation as scoring
 from edgekit.errors import DataError, EdgekitError
@@ -37,11 +38,16 @@ class Deployment:
         column: The column to predict, for tables.
         preprocessing: How raw images become inputs.
         output: The output that is scored.
+        inputs: What the files are run on, instead of being scored and timed.
+        labels: File of class names for `inputs`; None takes the model's own.
         latency: Whether latencies are measured.
         threads: Interpreter threads; None takes each device's own, else 1.
         runs: Invocations to time; None leaves it to the runner.
         runtime: litert, tflite or tensorflow; None takes the first found there.
         delegate: What runs the model there, as the runner takes it (edgetpu, usb, a library).
+        kernels: default, builtin or reference.
+        duration: Seconds of sustained load after the measurement; None leaves it out.
+        sweep: Whether to time other kernels and numbers of threads as well.
         setup: Make a virtual environment with the runtime there.
         wheels: A folder of wheels for `setup`; None downloads them.
         keep: Leave files and environment in the device's cache.
@@ -53,11 +59,16 @@ class Deployment:
     column: str | None = None
     preprocessing: Mapping[str, Any] | None = None
     output: str | None = None
+    inputs: Sequence[Path] = ()
+    labels: Path | None = None
     latency: bool = True
     threads: int | None = None
     runs: int | None = None
     runtime: str | None = None
     delegate: str | None = None
+    kernels: str | None = None
+    duration: float | None = None
+    sweep: bool = False
     setup: bool = False
     wheels: Path | None = None
     keep: bool = False
@@ -79,12 +90,26 @@ class Job:
 
 @dataclass(slots=True, kw_only=True)
 class Outcome:
-    """What came of one device: rows as far as it got, and the error that ended it, if any."""
+    """What came of one device as far as it got, and the error that ended it, if any.
+
+    Attributes:
+        device: Which one.
+        rows: A row for each file that was scored or timed.
+        answers: What the files said to each input, as the runner's JSON.
+        description: What the device is, in label -> value pairs.
+        error: What ended it.
+    """
 
     device: devices.Device
     rows: list[Row] = field(default_factory=list)
+    answers: list[Mapping[str, Any]] = field(default_factory=list)
     description: Mapping[str, str] = field(default_factory=dict)
     error: Exception | None = None
+
+    @property
+    def place(self) -> str:
+        """The device as its timings name it."""
+        return f"{self.device.name}: {self.description['device']}"
 
 
 def deploy(
@@ -100,8 +125,9 @@ def deploy(
 
     Raises:
         ModelError: A file cannot be read; nothing was sent then.
-        DataError: The data does not fit, or has no test split.
+        DataError: The data does not fit, has no test split, or an input is missing.
     """
+    request = replace(request, inputs=find_inputs(request.inputs))
     cancel = threading.Event()
     outcomes = [Outcome(device=device) for device in fleet]
     with TemporaryDirectory() as folder:
@@ -125,6 +151,24 @@ def deploy(
             for done in work:
                 done.result()
     return _report(request, jobs, outcomes), outcomes
+
+
+def find_inputs(paths: Sequence[Path]) -> list[Path]:
+    """Return the files to run on: those named, and those that folders hold.
+
+    Raises:
+        DataError: One is missing, or a folder holds none.
+    """
+    found = []
+    for path in paths:
+        names = edgekit_runner.list_inputs(str(path)) if path.is_dir() else []
+        if not names and not path.is_file():
+            raise DataError(
+                f"There is nothing to run on in {path}." if path.is_dir() else f"No file {path}.",
+                cure="Give pictures, WAV, .npz or .npy files, or a folder of them.",
+            )
+        found += [path / name for name in names] or [path]
+    return found
 
 
 def prepare(request: Deployment, folder: Path) -> list[Job]:
@@ -202,30 +246,47 @@ def _visit(
     listener: Listener,
 ) -> None:
     device = outcome.device
-    options = ["--threads", str(request.threads or device.threads or 1)]
-    if request.runtime is not None:
-        options += ["--runtime", request.runtime]
-    if request.delegate is not None:
-        options += ["--delegate", request.delegate]
-    counted = [] if request.runs is None else ["--runs", str(request.runs)]
+    options = devices.runner_options(
+        threads=request.threads or device.threads or 1,
+        runtime=request.runtime,
+        delegate=request.delegate,
+        kernels=request.kernels,
+    )
+    timed = devices.runner_options(
+        runs=request.runs, duration=request.duration, sweep=request.sweep
+    )
     try:
         with devices.Remote(device, keep=request.keep, cancel=cancel, listener=listener) as remote:
             if request.setup:
-                remote.setup(request.wheels)
+                remote.setup(request.wheels, also=("pillow",) if request.inputs else ())
             remote.check()
             outcome.description = remote.description
             for job in jobs:
                 path = job.artifact.path
-                place = remote.send(path, ".tflite")
-                row = Row(model=job.model, artifact=job.artifact)
+                place = remote.send_model(path)
+                if request.inputs:
+                    named = (
+                        [] if request.labels is None else ["--labels", remote.send(request.labels)]
+                    )
+                    remote.run(
+                        place,
+                        request.inputs,
+                        [*options, *named],
+                        about=path,
+                        answered=outcome.answers.append,
+                    )
+                    continue
+                row = Row(model=job.model, artifact=job.artifact, device=outcome.place)
                 if job.packed is not None:
                     found = folder / f"outputs-{id(outcome)}.npz"
                     data = remote.send(job.packed)
                     remote.outputs(place, data, found, options, about=path)
                     row = _scored(row, _judge(found, job, request.output), baseline)
                 if request.latency:
-                    timing = remote.bench(place, [*options, *counted], about=path)
-                    row = replace(row, timing=timing)
+                    timing = remote.bench(
+                        place, [*options, *timed], about=path, lasting=request.duration or 0
+                    )
+                    row = replace(row, timing=timing, device=None)
                 outcome.rows.append(row)
     except devices.Cancelled:
         return
@@ -276,12 +337,7 @@ def _report(request: Deployment, jobs: Sequence[Job], outcomes: Sequence[Outcome
         if outcome.error is not None:
             what = getattr(outcome.error, "what", None) or str(outcome.error)
             warnings.append(f"{outcome.device.name} failed: {what}")
-    described = {
-        # The name that the device's timings carry.
-        f"{o.device.name}: {o.description['device']}": o.description
-        for o in outcomes
-        if o.description
-    }
+    described = {o.place: o.description for o in outcomes if o.description}
     return Report(
         title=", ".join(dict.fromkeys(job.model for job in jobs)),
         asked={

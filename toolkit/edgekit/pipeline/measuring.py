@@ -91,11 +91,10 @@ def bench(
     paths: Sequence[Path],
     *,
     threads: int = 1,
-    runs: int | None = None,
-    runtime: str | None = None,
     listener: Listener = silent,
+    **options: object,
 ) -> Report:
-    """Time `.tflite` files with the runner, on this machine.
+    """Time `.tflite` files with the runner, on this machine; see `devices.bench`.
 
     Raises:
         ModelError: A file cannot be read or run.
@@ -105,7 +104,7 @@ def bench(
     warnings = []
     for path in paths:
         artifact = manifest.open_artifact(path)
-        timing = devices.bench(path, threads=threads, runs=runs, runtime=runtime, listener=listener)
+        timing = devices.bench(path, threads=threads, listener=listener, **options)
         if timing.warning:
             warnings.append(f"{artifact.variant}: {timing.warning}")
         model = artifact.manifest.get("model", path.stem)

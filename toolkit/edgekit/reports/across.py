@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgekit.records import Report, Row
 from edgekit.reports.figures import Group, groups, latency_text, lines, models, plain, timing_text
@@ -59,7 +59,11 @@ class Across:
 def across(report: Report) -> tuple[Across, ...]:
     """One table for every model that was timed on several devices."""
     names = device_names(report)
-    timed = [group for group in groups(report) if group.device]
+    timed = [
+        replace(group, rows=rows)
+        for group in groups(report)
+        if (rows := tuple(row for row in group.rows if row.timing))
+    ]
     return tuple(
         _across(whole, parts, names)
         for whole in models(report)

@@ -45,6 +45,7 @@ def _record(line: Line) -> dict[str, Any]:
         "agreement": row.agreement,
         "latency_ratio": line.latency_ratio,
         "recommended": str(row.recommended).lower(),
+        "device": row.place,
     }
     if row.inspection:
         record |= {"macs": row.inspection.macs, "parameters": row.inspection.parameters}
@@ -62,7 +63,6 @@ def _record(line: Line) -> dict[str, Any]:
             "mean_ms": timing.mean_ms,
             "invocations": len(timing.values_ns),
             "threads": timing.threads,
-            "device": timing.device,
             "runtime": timing.runtime,
             "delegate": timing.delegate,
             "peak_rss_bytes": timing.peak_rss_bytes,

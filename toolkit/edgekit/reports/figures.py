@@ -84,12 +84,12 @@ def groups(report: Report) -> tuple[Group, ...]:
     made = []
     for model in dict.fromkeys(row.model for row in report.rows):
         rows = [row for row in report.rows if row.model == model]
-        devices = dict.fromkeys(row.timing.device for row in rows if row.timing)
+        devices = dict.fromkeys(row.place for row in rows if row.place)
         if len(devices) < 2:
             made.append(Group(model=model, device=next(iter(devices), None), rows=tuple(rows)))
             continue
         for device in (*devices, None):
-            part = tuple(r for r in rows if (r.timing.device if r.timing else None) == device)
+            part = tuple(row for row in rows if row.place == device)
             if part:
                 made.append(Group(model=model, device=device, rows=part))
     return tuple(made)

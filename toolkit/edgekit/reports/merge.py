@@ -17,7 +17,8 @@ def read_reports(paths: Iterable[Path]) -> Report:
 
     Rows of the same file (same model, variant and digest) share what was found out about it:
     a score from one place and a latency from another end in one line. Every latency keeps a line
-    of its own, with the score that was taken with it, so that devices stay apart.
+    of its own, with the score that was taken with it, and every score that says on which device
+    it was taken, so that devices stay apart.
 
     Raises:
         UsageError: No path, an unreadable file, no JSON, another schema, no rows.
@@ -49,10 +50,10 @@ def read_reports(paths: Iterable[Path]) -> Report:
 
 
 def _devices(report: Report) -> Mapping[str, Mapping[str, str]]:
-    """What is known of each device on which rows of the report were timed."""
-    timed = dict.fromkeys(row.timing.device for row in report.rows if row.timing)
-    alone = report.device if len(timed) == 1 else {}
-    return {name: report.devices.get(name, alone) for name in (*timed, *report.devices)}
+    """What is known of each device on which rows of the report were scored or timed."""
+    places = dict.fromkeys(row.place for row in report.rows if row.place)
+    alone = report.device if len(places) == 1 else {}
+    return {name: report.devices.get(name, alone) for name in (*places, *report.devices)}
 
 
 def _read(path: Path) -> Report:
@@ -95,24 +96,35 @@ def _merged(rows: Sequence[Row]) -> tuple[Row, ...]:
             agreement=next((row.agreement for row in same if row.agreement is not None), None),
             recommended=any(row.recommended for row in same),
         )
-        timings: list[Timing] = []
-        for row in same:
-            if row.timing is None or row.timing in timings:
-                continue
-            timings.append(row.timing)
-            own = row if row.score else whole
-            merged.append(
-                replace(
-                    whole,
-                    timing=row.timing,
-                    score=own.score,
-                    drop=own.drop,
-                    agreement=own.agreement,
-                )
-            )
-        if not timings:
+        places = dict.fromkeys(row.place for row in same if row.place)
+        if not places:
             merged.append(whole)
+        for place in places:
+            here = [row for row in same if row.place == place]
+            # A score of another device is lent where that device did not insist on it.
+            lent = [row for row in same if row.device is None]
+            scored = next((row for row in (*here, *lent) if row.score), here[0])
+            timings: list[Timing] = []
+            for row in here:
+                if row.timing is not None and row.timing not in timings:
+                    timings.append(row.timing)
+                    own = row if row.score else scored
+                    merged.append(_taken(whole, own, row.timing, place))
+            if not timings:
+                merged.append(_taken(whole, scored, None, place))
     return tuple(merged)
+
+
+def _taken(whole: Row, own: Row, timing: Timing | None, place: str) -> Row:
+    """The row of a file on a device: what is known of the file, and what was measured there."""
+    return replace(
+        whole,
+        score=own.score,
+        drop=own.drop,
+        agreement=own.agreement,
+        timing=timing,
+        device=None if timing else place,
+    )
 
 
 def _union(tables: Sequence[Mapping[str, str]]) -> dict[str, str]:
