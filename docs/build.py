@@ -30,18 +30,18 @@ def results() -> str:
     lines = [FLASH + "|---|---|---|---|---|---|---|"]
     device = ""
     for path in sorted((ROOT / "quantized").glob("*/report.json")):
-        if path.parent.name.endswith("-small"):
-            continue
         report = json.loads(path.read_text(encoding="utf-8"))
         device = report["rows"][0]["latency"]["device"]
-        for row in report["rows"]:
+        # Of a recipe the last row: the stages before it stand in its own report.
+        staged = not (ROOT / "models" / path.parent.name).exists()
+        for row in report["rows"][-1:] if staged else report["rows"]:
             name, factor, style = UNITS[row["score"]["metric"]]
             unit = style.format(row["score"]["value"] * factor)
             drop = ""
             if row["drop"] is not None:
                 low, high = (end * factor for end in row["drop_ci95"])
                 drop = f"{row['drop'] * factor:+.2f} ({low:+.2f} to {high:+.2f})"
-            bold = "**" if row["recommended"] else ""
+            bold = "**" if row["recommended"] and not staged else ""
             lines.append(
                 f"| [{row['model']}](quantized/{path.parent.name}) "
                 f"| {bold}{row['variant']}{bold} | {name} {unit} | {drop} "

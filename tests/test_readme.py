@@ -48,7 +48,8 @@ def test_the_published_models_keep_their_promises(repository, folder):
 
     if folder == "models":
         sizes = [p.stat().st_size for p in (repository / "models").rglob("*.keras")]
-        assert len(sizes) == 3
+        assert len(list((repository / "models").glob("*/*.keras"))) == 3
+        assert len(list((repository / "models").glob("*/small/*-qat.keras"))) == 3
         assert max(sizes) < 2_000_000
         return
     floats = {}
@@ -58,6 +59,12 @@ def test_the_published_models_keep_their_promises(repository, folder):
         parameters = rows[0]["manifest"]["source"]["parameters"]
         if path.parent.name == "fashion-mnist":
             assert parameters <= 100_000
+    for path in (repository / "quantized").glob("*-small/report.json"):
+        first, *_, last = json.loads(path.read_text())["rows"]
+        assert last["size_deflated_bytes"] < first["size_deflated_bytes"] / 5, path
+        if path.parent.name == "fashion-mnist-small":
+            assert last["size_deflated_bytes"] < first["size_deflated_bytes"] / 12
+            assert last["drop"] <= 0.01
     assert floats["fashion-mnist"]["score"]["value"] >= 0.920
     assert floats["spoken-digits"]["score"]["value"] >= 0.985
     assert floats["turbofan"]["score"]["value"] <= 16.2
