@@ -62,10 +62,18 @@ def affine(raw: Any, spec: Mapping[str, Any]) -> Any:
     Args:
         raw: `[...]` or `[..., channels]` of any number type.
         spec: `scale`, `mean`, `std`: numbers, or one number a channel; 1, 0 and 1 by default.
+
+    Raises:
+        ValueError: There are other channels than these.
     """
     import numpy as np
 
     value = np.asarray(raw).astype(np.float32)
+    for key in ("scale", "mean", "std"):
+        if np.size(spec.get(key, 1)) > 1 and np.shape(spec[key]) != value.shape[-1:]:
+            raise ValueError(
+                f"shape {list(value.shape)} where {len(spec[key])} channels have a {key}"
+            )
     # Each step is skipped where it does nothing, so that raw data pass through bit for bit.
     if spec.get("scale", 1) != 1:
         value *= np.asarray(spec["scale"], np.float32)
@@ -297,14 +305,11 @@ class Preparation:
         """
         try:
             return self(raw)
-        except (ValueError, KeyError) as error:
-            found = f"Found {error}."
-            if isinstance(error, KeyError):
-                found = f"The model's preprocessing does not say its {error}."
+        except ValueError as error:
             raise RunnerError(
                 DATA,
                 f"{where} does not fit input {self.tensor.name!r}.",
-                found,
+                f"Found {error}.",
                 "See what the model expects: edgekit_runner.py info MODEL.",
             ) from error
 
@@ -320,8 +325,17 @@ class RunnerError(Exception):
     def __init__(self, code: int, what: str, found: object = "", cure: str = "") -> None:
         super().__init__(what)
         self.code = code
+        if isinstance(found, OSError) and found.strerror:
+            found = found.strerror
         # A foreign message may run over many lines; its first one names the trouble.
         self.lines = [what, *str(found).strip().splitlines()[:1], *([cure] if cure else [])]
+
+
+def unreadable(code: int, path: str, error: Exception, cure: str) -> RunnerError:
+    """Say that a file cannot be read; where it is not there, that is what there is to cure."""
+    if isinstance(error, FileNotFoundError):
+        cure = f"Check its name: paths begin at {os.getcwd()}."
+    return RunnerError(code, f"Cannot read {path}.", error, cure)
 
 
 # --- Runtime and model --------------------------------------------------------------------------
@@ -411,7 +425,7 @@ class Runtime:
         # TensorFlow reads this when it is imported; its notices about CPU features are noise here.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         with Quiet():
-            __import__("numpy")  # before the runtime, so that its absence is not the runtime's
+            _import_numpy()  # before the runtime, so that its absence is not the runtime's
             module = __import__(package)
             if key == "tensorflow":
                 self.interpreter = module.lite.Interpreter
@@ -442,6 +456,23 @@ class Runtime:
         return {"experimental_op_resolver_type": getattr(self.resolvers, KERNELS[kernels])}
 
 
+def _import_numpy() -> None:
+    try:
+        __import__("numpy")
+    except ModuleNotFoundError:
+        raise
+    except ImportError as error:
+        # numpy hides what the loader said behind a page of advice.
+        first: BaseException = error
+        while first.__context__ or first.__cause__:
+            first = first.__cause__ or first.__context__ or first
+        cure = f"{_pip()} --force-reinstall numpy"
+        if "openblas" in str(first):
+            cure = "Install with: sudo apt install libopenblas0"
+        what = "numpy is installed and cannot be imported."
+        raise RunnerError(DEVICE, what, first, cure) from error
+
+
 def find_runtime(key: str | None = None) -> Runtime:
     """Import the runtime called `key`, or the first that is installed.
 
@@ -456,6 +487,8 @@ def find_runtime(key: str | None = None) -> Runtime:
         try:
             with Undisturbed():
                 return Runtime(candidate, start)
+        except RunnerError:
+            raise
         except Exception as error:  # a broken native library ends in all kinds of exceptions
             missing = error.name if isinstance(error, ModuleNotFoundError) else None
             if missing == "numpy":
@@ -594,6 +627,8 @@ class Delegate:
         culprit = os.path.basename(text.partition(":")[0])
         if self.is_file or culprit != os.path.basename(self.library):
             cure = "It needs a newer system, or another library: install what is named above."
+            if self.is_file and not there:
+                cure = "It is no library: give the path of an .so file."
             if culprit.startswith("libusb"):
                 cure = "Install with: sudo apt install libusb-1.0-0"
             return RunnerError(DEVICE, f"{self.library} cannot be loaded.", text, cure)
@@ -626,8 +661,7 @@ class Delegate:
 def _machine(path: str) -> str:
     """Return the kind of processor an ELF file is for; nothing for other files."""
     try:
-        with open(path, "rb") as stream:
-            head = stream.read(20)
+        head = _head(path, 20)
     except OSError:
         return ""
     if head[:4] != b"\x7fELF":
@@ -674,6 +708,8 @@ class Tensor:
         """Return what `encode` makes of values of any shape."""
         import numpy as np
 
+        if value.dtype.kind not in "fiub":
+            raise ValueError(f"{value.dtype} where numbers are expected")
         if value.dtype.kind == "f" and not np.isfinite(value).all():
             raise ValueError("NaN or infinity")
         if value.dtype != self.dtype:
@@ -823,19 +859,25 @@ def _tensors(details: Sequence[Mapping[str, Any]], names: Mapping[int, str]) -> 
     return [Tensor(names.get(item["index"], str(item["name"])), item) for item in details]
 
 
+# What else is given as a model, by how it begins.
+FOREIGN = {
+    b"PK\x03\x04": "It is a zip archive, as .keras and .npz are.",
+    b"\x89HDF": "It is an HDF5 file, as .h5 is.",
+    b"": "It is empty.",
+}
+
+
 def _refuse_foreign_file(path: str) -> None:
     """Raise unless `path` is a file that says it is a TFLite model."""
-    cure = "Give the path of a .tflite file."
+    cure = "Give a .tflite file; what Keras saved, `edgekit import` converts on a computer."
     try:
-        with open(path, "rb") as stream:
-            head = stream.read(8)
+        head = _head(path, 8)
     except OSError as error:
-        raise RunnerError(MODEL, f"Cannot read {path}.", error.strerror, cure) from error
+        raise unreadable(MODEL, path, error, cure) from error
     # A flatbuffer names its schema in bytes 4 to 8.
     if head[4:8] != b"TFL3":
-        raise RunnerError(
-            MODEL, f"{path} is no TFLite model.", f"It starts with {head!r}, not with TFL3.", cure
-        )
+        found = FOREIGN.get(head[:4], f"It starts with {head!r}, not with TFL3.")
+        raise RunnerError(MODEL, f"{path} is no TFLite model.", found, cure)
 
 
 def custom_operators(path: str) -> list[str]:
@@ -949,7 +991,8 @@ def read_manifest(path: str) -> dict[str, Any]:
     manifest: dict[str, Any] = {}
     try:
         with open(place, encoding="utf-8") as stream:
-            manifest = dict(json.load(stream))
+            manifest = json.load(stream)
+        check_manifest(manifest)
     except FileNotFoundError:
         pass
     except (OSError, TypeError, ValueError) as error:
@@ -968,6 +1011,42 @@ def read_manifest(path: str) -> dict[str, Any]:
                 manifest[key], origin[key] = metadata[key], "metadata"
     manifest["origin"] = origin
     return manifest
+
+
+# The numbers that a preprocessing must name.
+NUMBERS = {
+    "none": (),
+    "affine": (),
+    "image": ("height", "width"),
+    "log-mel": ("sample_rate", "samples", "frame", "hop", "bands", "low_hz", "high_hz"),
+}
+
+
+def check_manifest(manifest: Any) -> None:
+    """Raise a TypeError or ValueError unless all that is read of a manifest is of its kind."""
+
+    def number(value: Any) -> bool:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+    if not isinstance(manifest, dict):
+        raise TypeError("It is no JSON object.")
+    for key, kind in (("preprocessing", dict), ("data", dict), ("labels", list)):
+        if not isinstance(manifest.get(key) or kind(), kind):
+            raise TypeError(f"Its {key} is {manifest[key]!r}.")
+    if not all(isinstance(label, str) for label in manifest.get("labels") or ()):
+        raise ValueError("A label in it is no text.")
+    spec = manifest.get("preprocessing") or {"kind": "none"}
+    kind = spec.get("kind", "none")
+    if kind not in NUMBERS:
+        known = ", ".join(NUMBERS)
+        raise ValueError(f"Its preprocessing is of unknown kind {kind!r}; known: {known}.")
+    for key in NUMBERS[kind]:
+        if not number(spec.get(key)) or spec[key] <= 0:
+            raise ValueError(f"Its preprocessing of kind {kind} has {key} {spec.get(key)!r}.")
+    for key in {"scale", "mean", "std"} & set(spec):
+        values = spec[key] if isinstance(spec[key], list) else [spec[key]]
+        if not values or not all(map(number, values)):
+            raise ValueError(f"Its preprocessing has {key} {spec[key]!r}.")
 
 
 class Table:
@@ -1149,16 +1228,25 @@ def read_columns(path: str) -> dict[str, Column]:
     Raises:
         RunnerError: The file is missing, damaged, or of another kind (code 4).
     """
+    try:
+        return _npz_columns(path) if _head(path, 2) == b"PK" else {"x": _npy_column(path)}
+    except Exception as error:  # numpy, zipfile and zlib have an error type for every kind of dirt
+        cure = "Give an .npz or .npy; pictures and recordings are for the command run."
+        raise unreadable(DATA, path, error, cure) from error
+
+
+def _head(path: str, size: int) -> bytes:
+    with open(path, "rb") as stream:
+        return stream.read(size)
+
+
+def _npy_column(path: str) -> Column:
     import numpy as np
 
-    try:
-        if path.endswith(".npz"):
-            return _npz_columns(path)
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-        return {"x": Column("x", array.shape, array.dtype, lambda: iter(array))}
-    except Exception as error:  # numpy, zipfile and zlib have an error type for every kind of dirt
-        found = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise RunnerError(DATA, f"Cannot read {path}.", found, "Give an .npz or .npy.") from error
+    if _head(path, 6) != b"\x93NUMPY":
+        raise ValueError("numpy did not write it.")
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    return Column("x", array.shape, array.dtype, lambda: iter(array))
 
 
 def _npz_columns(path: str) -> dict[str, Column]:
@@ -1334,7 +1422,9 @@ class Source:
         if name == "-":
             return self._frames()
         kind, _, number = name.partition(":")
-        if kind == "camera" and (number.isdigit() or name == kind) and not os.path.exists(name):
+        if kind == "camera" and not os.path.exists(name):
+            if name != kind and not number.isdigit():
+                raise _usage(f"There is no {name}.", "Cameras: camera, camera:1 and so on.", "run")
             return self._camera(name, int(number or 0))
         return self._folder(name) if os.path.isdir(name) else self.file(name)
 
@@ -1372,10 +1462,8 @@ class Source:
             with image.open(path) as picture:
                 picture.load()
         except Exception as error:  # Pillow's decoders raise whatever they stumble over
-            found = error.strerror if isinstance(error, OSError) and error.strerror else error
-            raise RunnerError(
-                DATA, f"Cannot read {path}.", found, "Give a PNG, JPEG or BMP."
-            ) from error
+            cure = "Give a picture (PNG, JPEG, BMP), a .wav, an .npz or .npy, or a folder of these."
+            raise unreadable(DATA, path, error, cure) from error
         yield self._picture(path, 0, picture, single=True)
 
     def _picture(self, source: str, index: int, picture: Any, *, single: bool = False) -> Sample:
@@ -1472,10 +1560,7 @@ class Source:
                         extra={"start_s": round(index * length / rate, 4)},
                     )
         except (OSError, EOFError, wave.Error) as error:
-            found_text = getattr(error, "strerror", None) or error
-            raise RunnerError(
-                DATA, f"Cannot read {path}.", found_text, "Give a PCM WAV of 16 bits."
-            ) from error
+            raise unreadable(DATA, path, error, "Give a PCM WAV of 16 bits.") from error
 
     def _frames(self) -> Iterator[Sample]:
         """Read raw uint8 frames from stdin, row by row, channels together, until it ends."""
@@ -1486,8 +1571,15 @@ class Source:
         index = 0
         while True:
             block = sys.stdin.buffer.read(size)
-            if not block:
+            if not block and index:
                 return
+            if not block:
+                raise RunnerError(
+                    DATA,
+                    "stdin holds no frame.",
+                    "It ended at once: look for an error of the program before the pipe.",
+                    "Pipe raw uint8 pixels into it: edgekit_runner.py run --help tells how.",
+                )
             if len(block) < size:
                 raise RunnerError(
                     DATA,
@@ -1555,9 +1647,7 @@ def list_inputs(folder: str) -> list[str]:
     try:
         names = sorted(os.listdir(folder))
     except OSError as error:
-        raise RunnerError(
-            DATA, f"Cannot read {folder}.", error.strerror, "Give a folder."
-        ) from error
+        raise unreadable(DATA, folder, error, "Give a folder.") from error
     endings = (*PICTURES, ".wav", *ARRAYS)
     return [name for name in names if name.lower().endswith(endings) and name[0] != "."]
 
@@ -1616,10 +1706,10 @@ def _open_video(
     except ImportError as error:
         raise RunnerError(
             DEVICE,
-            "Neither picamera2 nor OpenCV is installed: there is no way to the camera.",
-            "",
-            "Raspberry Pi camera: sudo apt install python3-picamera2, and make the environment "
-            "with --system-site-packages. USB: pip install opencv-python-headless",
+            "There is no library for the camera.",
+            "Neither picamera2 nor OpenCV is installed where this Python looks.",
+            "Raspberry Pi camera: sudo apt install python3-picamera2, and python3 -m venv "
+            "--system-site-packages. USB: pip install opencv-python-headless",
         ) from error
     with Quiet():
         camera = cv2.VideoCapture(number)
@@ -2117,7 +2207,8 @@ def info(options: Options) -> None:
     }
     lines = [
         f"{runtime}, numpy {np.__version__}, Python {machine['python']}, runner {__version__}",
-        f"{machine['device']}, {machine['memory']}, {machine['os']}",
+        f"{machine['device']}, {machine['memory']}",
+        machine["os"],
     ]
     if options.model:
         model = open_model(options, runtime)
@@ -2168,10 +2259,8 @@ def bench(options: Options) -> None:
     whole = {**time_end_to_end(model, prepare, 0.5), "input": sample}
     sustained = sustain(model.interpreter.invoke, options.duration) if options.duration else []
     reasons += load_doubts(sustained)
-    warning = None
-    if reasons:
-        advice = "Stop other programs, let the board cool, or raise --seconds."
-        warning = f"The timing may be unstable: {'; '.join(reasons)}. {advice}"
+    advice = "Stop other programs, let the board cool, or raise --seconds."
+    warning = f"The timing may be unstable: {'; '.join(reasons)}. {advice}" if reasons else None
     n = len(values)
     p50, p90, p99 = (float(v) / 1e6 for v in np.percentile(values, [50, 90, 99]))
     machine = describe_device()
@@ -2209,24 +2298,41 @@ def bench(options: Options) -> None:
         "warmup_ns": warmup,
     }
     cold = {key: value / 1e6 for key, value in facts["cold_start_ns"].items()}
-    latency = f"p50 {p50:.3f} ms   p90 {p90:.3f}   p99 {p99:.3f}   mean {facts['mean_ms']:.3f}"
-    parts = ", ".join(f"{key.replace('_', ' ')} {value:.1f}" for key, value in cold.items())
+    phases = [f"{key.replace('_', ' ')} {value:.1f}" for key, value in cold.items()]
+    parts = [f"{key} {value:.3f}" for key, value in whole["parts_ms"].items()]
     lines = [
         f"{options.model}  {_size(facts['size_bytes'])}",
-        f"  {latency}   ({_count(n, 'run')}, {_count(options.threads, 'thread')})",
-        f"  end to end p50 {whole['p50_ms']:.3f} ms: "
-        + ", ".join(f"{key} {value:.3f}" for key, value in whole["parts_ms"].items())
-        + f"   ({sample})",
-        f"  cold start {sum(cold.values()):.0f} ms: {parts}",
-        f"  peak memory {_size(facts['peak_rss_bytes'])}",
-        f"  {runtime} on {machine['device']}",
-        *([f"  delegate {model.delegate}"] if model.delegate else []),
+        f"{runtime} on {machine['device']}",
+        *(_entry("delegate", str(model.delegate)) if model.delegate else []),
+        *_entry(
+            "one run",
+            f"p50 {p50:.3f} ms",
+            f"p90 {p90:.3f}",
+            f"p99 {p99:.3f}",
+            f"mean {facts['mean_ms']:.3f}",
+            _count(n, "run"),
+            _count(options.threads, "thread"),
+        ),
+        *_entry(
+            "end to end",
+            f"p50 {whole['p50_ms']:.3f} ms: {parts[0]}",
+            *parts[1:],
+            f"on {sample}",
+        ),
+        *_entry("cold start", f"{sum(cold.values()):.0f} ms: {phases[0]}", *phases[1:]),
+        *_entry("memory", f"{_size(facts['peak_rss_bytes'])} at the most"),
         *(sustained_words(sustained) if sustained else []),
         *(sweep_words(facts["sweep"]) if options.sweep else []),
     ]
     _print(facts if options.json else lines)
-    if warning and not options.json:
-        print(warning, file=sys.stderr)
+    if reasons and not options.json:
+        print(
+            "The timing may be unstable:",
+            *(f"- {reason}" for reason in reasons),
+            advice,
+            sep="\n",
+            file=sys.stderr,
+        )
 
 
 def _measure(model: Model, options: Options) -> tuple[list[int], list[int], bool]:
@@ -2272,30 +2378,32 @@ def sweep_words(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the lines that tell of a sweep."""
     names = {"default": "with XNNPACK", "builtin": "without"}
     best = min(row["p50_ms"] for row in rows)
-    lines = ["  kernels        threads    p50 ms    p90 ms"]
+    lines = [f"  {'sweep':10} {'kernels':12} {'threads':>7} {'p50 ms':>10} {'p90 ms':>10}"]
     for row in rows:
-        marks = "  fastest" if row["p50_ms"] == best else ""
-        marks += f"  {row['warning']}" if row["warning"] else ""
+        marks = ["fastest"] if row["p50_ms"] == best else []
+        marks += ["unsteady"] if row["warning"] else []
         lines.append(
-            f"  {names[row['kernels']]:14} {row['threads']:7} {row['p50_ms']:9.3f} "
-            f"{row['p90_ms']:9.3f}{marks}"
+            f"{'':12} {names[row['kernels']]:12} {row['threads']:7} {row['p50_ms']:10.3f} "
+            f"{row['p90_ms']:10.3f}  {', '.join(marks)}".rstrip()
         )
     return lines
 
 
 def sustained_words(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the line that tells of a sustained load."""
+    """Return the lines that tell of a sustained load."""
     first, last = rows[0]["p50_ms"], rows[-1]["p50_ms"]
-    words = f"  sustained {rows[-1]['t_s']:.0f} s: p50 from {first:.3f} to {last:.3f} ms"
-    words += f" ({100 * (last - first) / first:+.0f} %)"
+    change = f"{100 * (last - first) / first:+.0f} %"
+    phrases = [
+        f"sustained {rows[-1]['t_s']:.0f} s: p50 from {first:.3f} to {last:.3f} ms ({change})"
+    ]
     for key, unit in (("temperature_c", "degrees C"), ("frequency_mhz", "MHz")):
         seen = [row[key] for row in rows if row[key] is not None]
         if seen:
-            words += f", {seen[0]:.0f} to {seen[-1]:.0f} {unit}"
+            phrases.append(f"{seen[0]:.0f} to {seen[-1]:.0f} {unit}")
     slow = next((row for row in rows if row["throttled"]), None)
     if slow:
-        words += f", {', '.join(slow['throttled'])} from {slow['t_s']:.0f} s on"
-    return [words]
+        phrases.append(f"{' and '.join(slow['throttled'])} from {slow['t_s']:.0f} s on")
+    return _entry("load", *phrases)
 
 
 def _bench_input(path: str | None, model: Model) -> tuple[Callable[[], Sequence[Any]], str]:
@@ -2438,7 +2546,10 @@ def selftest(options: Options) -> None:
                 f"{kernels.capitalize()} kernels: {right} of 10 right, up to {away} codes away.",
             )
     machine = describe_device()
-    lines = [f"{runtime} works on {machine['device']}: a model that fails here is at fault itself."]
+    lines = [
+        f"{runtime} works on {machine['device']}:",
+        "a model that fails here is at fault itself.",
+    ]
     for result in results:
         away = result["largest_difference"]
         words = f"up to {away} of 256 codes away" if away else "equal to the bit"
@@ -2529,7 +2640,7 @@ def evaluate(options: Options) -> None:
             raise RunnerError(
                 USAGE,
                 f"Cannot write {options.outputs}.",
-                error.strerror,
+                error,
                 "Give another --outputs.",
             ) from error
     else:
@@ -2652,7 +2763,7 @@ def run(options: Options) -> None:
     import json
 
     if not options.files and not options.watch:
-        raise _usage("run needs an INPUT, or --watch FOLDER.")
+        raise _usage("run needs an INPUT, or --watch FOLDER.", "", "run")
     model = open_model(options)
     manifest = read_manifest(options.model)
     labels = read_labels(options.labels) if options.labels else manifest.get("labels") or []
@@ -2887,9 +2998,8 @@ class Drawings:
             raise self._unwritable(error) from error
 
     def _unwritable(self, error: OSError) -> RunnerError:
-        found = error.strerror or error
         return RunnerError(
-            USAGE, f"Cannot write into {self.folder}.", found, "Give another --draw."
+            USAGE, f"Cannot write into {self.folder}.", error, "Give another --draw."
         )
 
     def draw(self, sample: Sample, answer: Mapping[str, Any], class_map: Any) -> str:
@@ -3021,9 +3131,7 @@ def read_labels(path: str) -> list[str]:
         with open(path, encoding="utf-8") as stream:
             return parse_labels(stream.read())
     except (OSError, ValueError) as error:
-        raise RunnerError(
-            DATA, f"Cannot read {path}.", error, "Give a text file, one label a line."
-        ) from error
+        raise unreadable(DATA, path, error, "Give a text file, one label a line.") from error
 
 
 # --- Words --------------------------------------------------------------------------------------
@@ -3036,6 +3144,21 @@ def _print(answer: Any) -> None:
         print(json.dumps(answer, ensure_ascii=False))
     else:
         print("\n".join(answer))
+
+
+def _entry(name: str, *phrases: str) -> list[str]:
+    """Return phrases after a name, with commas, in lines of 80; later ones are indented."""
+    lines, line = [], f"  {name:10}"
+    for position, phrase in enumerate(phrases):
+        text = phrase if position == len(phrases) - 1 else phrase + ","
+        if position and len(line) + 1 + len(text) > WIDTH:
+            lines.append(line)
+            line = " " * 12
+        line += f" {text}"
+    return [*lines, line]
+
+
+WIDTH = 80
 
 
 def _tick(done: int, n: int) -> None:
@@ -3183,15 +3306,16 @@ example: edgekit_runner.py selftest
 """,
 }
 
-VALUES = {
-    "runs": int,
-    "seconds": float,
-    "duration": float,
-    "threads": int,
-    "top": int,
-    "threshold": float,
-    "every": float,
-    "limit": int,
+# Numbers: their kind, the least and the greatest.
+VALUES: dict[str, tuple[Callable[[str], float], int, int]] = {
+    "runs": (int, 1, 1_000_000),
+    "seconds": (float, 0, 1_000_000),
+    "duration": (float, 0, 1_000_000),
+    "threads": (int, 1, 256),
+    "top": (int, 1, 1_000_000),
+    "threshold": (float, 0, 1),
+    "every": (float, 0, 1_000_000),
+    "limit": (int, 1, 1_000_000_000),
 }
 
 
@@ -3250,7 +3374,8 @@ def parse(words: Sequence[str]) -> tuple[Callable[[Options], None], Options]:
     """
     verb, *rest = words or [""]
     if verb not in COMMANDS:
-        raise _usage(f"{verb!r} is no command.", f"Commands: {', '.join(COMMANDS)}.")
+        what = f"{verb!r} is no command." if verb else "No command is given."
+        raise _usage(what, f"Commands: {', '.join(COMMANDS)}.")
     function, fewest, most, known = COMMANDS[verb]
     options = Options()
     files: list[str] = []
@@ -3265,58 +3390,81 @@ def parse(words: Sequence[str]) -> tuple[Callable[[Options], None], Options]:
         name, equals, text = word[2:].partition("=")
         attribute = name.replace("-", "_")
         if not word.startswith("--") or name not in known:
-            raise _usage(f"{verb} has no option {word}.", f"Options: --{', --'.join(known)}.")
+            raise _usage(f"{verb} has no option {word}.", _closest(word, known), verb)
         if isinstance(getattr(options, attribute), bool):
             setattr(options, attribute, True)
             continue
-        if not equals and not rest:
-            raise _usage(f"--{name} needs a value.")
-        value = _value(name, text if equals else rest.pop(0))
+        if not equals and (not rest or rest[0].startswith("--")):
+            raise _usage(f"--{name} needs a value.", "", verb)
+        value = _value(name, text if equals else rest.pop(0), verb)
         if name == "delegate-option":
             value = (*options.delegate_option, value)
         setattr(options, attribute, value)
     if not fewest <= len(files) <= most:
-        raise _usage(f"{verb} takes other files than these.", f"Found {files}.")
+        what = f"{verb} takes other files than these." if files else f"{verb} needs a file."
+        found = f"Found {' '.join(files)}." if files else ""
+        raise RunnerError(USAGE, what, found, f"U{PAGES[verb].splitlines()[0][1:]}")
     if options.delegate_option and not options.delegate:
-        raise _usage("--delegate-option belongs to a --delegate.")
+        raise _usage("--delegate-option belongs to a --delegate.", "", verb)
     if options.runs and options.seconds:
-        raise _usage("--runs and --seconds exclude each other.")
+        raise _usage("--runs and --seconds exclude each other.", "", verb)
     options.model, options.files = "".join(files[:1]), files[1:]
     return function, options
 
 
-def _value(name: str, text: str) -> Any:
+def _closest(word: str, known: Sequence[str]) -> str:
+    import difflib
+
+    options = [f"--{name}" for name in known]
+    near = difflib.get_close_matches(word.partition("=")[0], options, 1)
+    return f"Did you mean {near[0]}?" if near else f"Options: {', '.join(options)}."
+
+
+def _value(name: str, text: str, verb: str) -> Any:
     if name == "runtime" and text not in RUNTIMES:
-        raise _usage(f"There is no runtime {text!r}.", f"Runtimes: {', '.join(RUNTIMES)}.")
+        raise _usage(f"There is no runtime {text!r}.", f"Runtimes: {', '.join(RUNTIMES)}.", verb)
     if name == "kernels" and text not in KERNELS:
-        raise _usage(f"There are no kernels {text!r}.", f"Kernels: {', '.join(KERNELS)}.")
+        raise _usage(f"There are no kernels {text!r}.", f"Kernels: {', '.join(KERNELS)}.", verb)
     if name == "delegate-option" and not text.partition("=")[1]:
-        raise _usage("--delegate-option is KEY=VALUE.", f"Found {text!r}.")
+        raise _usage("--delegate-option is KEY=VALUE.", f"Found {text!r}.", verb)
     if name == "delegate":
         kind, _, number = text.partition(":")
         if not (kind in EDGE_TPU and (kind == text or number.isdigit())) and "." not in text:
             raise _usage(
                 f"There is no delegate {text!r}.",
                 "Delegates: edgetpu, usb, pci, usb:0 and the like, or the path of a library.",
+                verb,
             )
     if name == "frame":
         sizes = tuple(int(size) for size in text.split("x") if size.isdigit() and int(size))
-        if text != "x".join(map(str, sizes)) or len(sizes) != 3 or sizes[2] not in (1, 3):
-            raise _usage("--frame is HxWxC, and C is 1 or 3.", f"Found {text!r}.")
+        wrong = text != "x".join(map(str, sizes)) or len(sizes) != 3 or sizes[2] not in (1, 3)
+        if wrong or max(sizes) > 1 << 14:
+            raise _usage(
+                "--frame is HxWxC: height and width up to 16384, and 1 or 3 channels.",
+                f"Found {text!r}.",
+                verb,
+            )
         return sizes
     if name not in VALUES:
         return text
+    kind_of, lowest, highest = VALUES[name]
     try:
-        value = VALUES[name](text)
+        value = kind_of(text)
     except ValueError:
         value = -1
-    if not (0 < value < 1e6 or (value == 0 and name == "threshold")):
-        raise _usage(f"--{name} is a number between 0 and a million.", f"Found {text!r}.")
+    # A duration of 0 is none; a threshold of 0 lets everything through.
+    if not lowest <= value <= highest or (value == 0 and name != "threshold"):
+        words = "a whole number" if kind_of is int else "a number"
+        least = "more than 0" if lowest == 0 and name != "threshold" else f"{lowest} or more"
+        raise _usage(
+            f"--{name} is {words}, {least}, {highest} at the most.", f"Found {text!r}.", verb
+        )
     return value
 
 
-def _usage(what: str, found: str = "") -> RunnerError:
-    return RunnerError(USAGE, what, found, "See edgekit_runner.py --help")
+def _usage(what: str, found: str = "", verb: str = "") -> RunnerError:
+    page = f"edgekit_runner.py {verb} --help".replace("  ", " ")
+    return RunnerError(USAGE, what, found, f"See {page}")
 
 
 def supervise(command: Callable[[Options], None], options: Options) -> int:

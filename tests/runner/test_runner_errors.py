@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -48,13 +49,25 @@ def model(models) -> Path:
     [
         ([], "Commands: info, bench, eval, run, selftest."),
         (["benhc", "m.tflite"], "'benhc' is no command."),
-        (["bench"], "bench takes other files than these."),
-        (["eval", "m.tflite"], "Found ['m.tflite']."),
-        (["info", "a.tflite", "b.tflite"], "Found ['a.tflite', 'b.tflite']."),
+        ([], "No command is given."),
+        (["bench"], "bench needs a file."),
+        (["eval", "m.tflite"], "Found m.tflite."),
+        (["eval", "m.tflite"], "Usage: edgekit_runner.py eval MODEL DATA.npz [OPTIONS]"),
+        (["info", "a.tflite", "b.tflite"], "Found a.tflite b.tflite."),
+        (["selftest", "m.tflite"], "selftest takes other files than these."),
+        (["run", "m.tflite"], "run needs an INPUT"),
         (["bench", "m.tflite", "--top", "3"], "bench has no option --top."),
         (["bench", "m.tflite", "-t", "3"], "bench has no option -t."),
         (["bench", "m.tflite", "--threads"], "--threads needs a value."),
-        (["bench", "m.tflite", "--threads", "0"], "between 0 and a million"),
+        (["bench", "m.tflite", "--thread", "2"], "Did you mean --threads?"),
+        (["bench", "m.tflite", "--threads", "--json"], "--threads needs a value."),
+        (["bench", "m.tflite", "--threads", "0"], "1 or more, 256 at the most"),
+        (["bench", "m.tflite", "--threads", "999999"], "256 at the most"),
+        (["run", "m.tflite", "p.png", "--every", "0"], "more than 0"),
+        (["run", "m.tflite", "p.png", "--limit", "-1"], "Found '-1'."),
+        (["run", "m.tflite", "p.png", "--limit", "1.5"], "--limit is a whole number"),
+        (["run", "m.tflite", "p.png", "--threshold", "2"], "0 or more, 1 at the most"),
+        (["run", "m.tflite", "-", "--frame", "99999x99999x3"], "up to 16384"),
         (["bench", "m.tflite", "--runs=few"], "Found 'few'."),
         (["bench", "m.tflite", "--seconds", "nan"], "Found 'nan'."),
         (["bench", "m.tflite", "--runs", "5", "--seconds", "1"], "exclude each other"),
@@ -65,7 +78,7 @@ def test_usage(fails, arguments, words):
     code, message = fails(*arguments)
     assert code == 2
     assert words in message
-    assert "--help" in message
+    assert "edgekit_runner.py" in message.splitlines()[-1]
 
 
 def test_outputs_are_not_overwritten_unless_forced(fails, runner, model, models):
@@ -103,6 +116,19 @@ def test_a_folder_and_a_text_are_no_models(fails):
     assert "TFL3" in message
 
 
+def test_what_else_is_taken_for_a_model(fails, shared_data, models):
+    Path("empty.tflite").touch()
+    for name, words in (
+        (shared_data / "baselines" / "cmapss_cnn1d.keras", "It is a zip archive, as .keras"),
+        (models / "cmapss.npz", "It is a zip archive"),
+        ("empty.tflite", "It is empty."),
+        ("missing.tflite", "Check its name: paths begin at "),
+    ):
+        code, message = fails("bench", name)
+        assert code == 3
+        assert words in message
+
+
 @pytest.mark.parametrize("size", [0, 4, 8, 100, 5_000, 32_000])
 def test_a_model_cut_short(fails, model, size):
     Path("cut.tflite").write_bytes(model.read_bytes()[:size])
@@ -116,6 +142,32 @@ def test_a_broken_manifest(fails, model, models):
         code, message = fails("eval", "m.tflite", models / "cmapss.npz")
         assert code == 3
         assert "m.json" in message
+
+
+@pytest.mark.parametrize(
+    ("manifest", "words"),
+    [
+        ([], "It is no JSON object."),
+        ({"preprocessing": "image"}, "Its preprocessing is 'image'."),
+        ({"preprocessing": {"kind": "fft"}}, "known: none, affine, image, log-mel"),
+        ({"preprocessing": {"kind": "image", "width": 2}}, "has height None"),
+        ({"preprocessing": {"kind": "image", "height": "2", "width": 2}}, "has height '2'"),
+        ({"preprocessing": {"kind": "log-mel"}}, "has sample_rate None"),
+        ({"preprocessing": {"kind": "affine", "mean": "x"}}, "has mean 'x'"),
+        ({"preprocessing": {"kind": "affine", "std": [1, None]}}, "has std [1, None]"),
+        ({"labels": 3}, "Its labels is 3."),
+        ({"labels": [1, 2]}, "A label in it is no text."),
+        ({"data": "digits"}, "Its data is 'digits'."),
+    ],
+)
+def test_a_manifest_of_another_shape(fails, model, models, manifest, words):
+    shutil.copy(model, "m.tflite")
+    Path("m.json").write_text(json.dumps(manifest))
+    data = models / "cmapss.npz"
+    for command in (["info", "m.tflite"], ["eval", "m.tflite", data], ["run", "m.tflite", data]):
+        code, message = fails(*command)
+        assert code == 3
+        assert words in message
 
 
 def test_bit_flips_never_end_in_a_traceback(model, models):
@@ -176,6 +228,47 @@ def test_data(fails, model, words):
     assert code == 4
     assert words in message
     assert "bad.npz" in message
+
+
+def test_numbers_that_are_none(fails, model):
+    for dtype in (np.complex64, "U3"):
+        np.savez("strange.npz", x_test=WINDOW.astype(dtype), y_test=[1.0])
+        code, message = fails("eval", model, "strange.npz")
+        assert code == 4
+        assert "where numbers are expected" in message
+
+
+def test_as_many_channels_as_are_scaled(fails, model):
+    shutil.copy(model, "m.tflite")
+    manifest = {"preprocessing": {"kind": "affine", "mean": [1.0, 2.0, 3.0]}}
+    Path("m.json").write_text(json.dumps(manifest))
+    np.savez("windows.npz", x_test=WINDOW, y_test=[1.0])
+    code, message = fails("eval", "m.tflite", "windows.npz")
+    assert code == 4
+    assert "shape [30, 14] where 3 channels have a mean" in message
+
+
+def test_inputs_that_are_not_what_they_seem(fails, shared_data, tmp_path):
+    model = shared_data / "coral_pairs" / "mobilenet_v1_0.25_128_quant.tflite"
+    picture = shared_data / "coral_pairs" / "cat.bmp"
+    Path("text.txt").write_text("no picture")
+    Path("two.txt").write_text("cat\ndog\n")
+    for arguments, words in (
+        (["run", model, "text.txt"], "Give a picture"),
+        (["run", model, "missing.jpg"], "Check its name: paths begin at "),
+        (["run", model, picture, "--labels", "two.txt"], "2 labels do not fit"),
+        (["run", model, picture, "--labels", "missing.txt"], "Check its name: paths begin at "),
+        (["run", model, picture, "--labels", tmp_path], "Is a directory"),
+        (["eval", model, picture], "pictures and recordings are for the command run"),
+        (["eval", model, tmp_path], "Is a directory"),
+        (["bench", model, "--data", "missing.npz"], "Check its name: paths begin at "),
+    ):
+        code, message = fails(*arguments)
+        assert code == 4
+        assert words in message
+    code, message = fails("run", model, "camera:x")
+    assert code == 2
+    assert "camera:1" in message
 
 
 def test_files_that_are_no_data(fails, model):
@@ -278,6 +371,53 @@ def test_a_runtime_whose_library_cannot_be_loaded(fails, model, monkeypatch, tmp
     code, message = fails("info", model)
     assert code == 7
     assert "GLIBC_2.99" in message
+
+
+@pytest.mark.parametrize(
+    ("key", "machine", "version", "words"),
+    [
+        (None, "aarch64", (3, 13), "pip install ai-edge-litert"),
+        (None, "aarch64", (3, 9), 'pip install tflite-runtime "numpy<2"'),
+        (None, "armv7l", (3, 11), 'pip install tflite-runtime "numpy<2"'),
+        ("litert", "armv7l", (3, 11), 'pip install tflite-runtime "numpy<2"'),
+        ("tflite", "aarch64", (3, 11), 'pip install tflite-runtime "numpy<2"'),
+        ("tflite", "aarch64", (3, 12), "pip install ai-edge-litert"),
+        (None, "armv7l", (3, 13), "take a 64-bit system, or Python 3.11"),
+        ("tensorflow", "x86_64", (3, 11), "pip install tensorflow"),
+    ],
+)
+def test_the_runtime_that_is_advised_has_a_wheel_there(key, machine, version, words):
+    assert words in edgekit_runner._runtime_cure(key, machine, version, narrow=False)
+
+
+def test_a_32_bit_python_on_a_64_bit_kernel_is_32_bit():
+    # Raspberry Pi OS of 32 bits starts a kernel of 64 where the board has them.
+    cure = edgekit_runner._runtime_cure(None, "aarch64", (3, 11), narrow=True)
+    assert 'tflite-runtime "numpy<2"' in cure
+
+
+def test_a_numpy_that_lacks_a_library(copied_runner, model, tmp_path):
+    package = tmp_path / "numpy"
+    package.mkdir()
+    (package / "__init__.py").write_text(
+        "try:\n"
+        "    raise ImportError('libopenblas.so.0: cannot open shared object file')\n"
+        "except ImportError as error:\n"
+        "    raise ImportError('\\n\\nIMPORTANT: PLEASE READ THIS FOR ADVICE') from error\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-S", copied_runner, "info", model],
+        env={"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 7
+    assert done.stderr.splitlines() == [
+        "numpy is installed and cannot be imported.",
+        "libopenblas.so.0: cannot open shared object file",
+        "Install with: sudo apt install libopenblas0",
+    ]
 
 
 def test_without_numpy(alone, model):

@@ -417,6 +417,13 @@ def test_raw_frames_on_stdin(runner, detector, stdin):
     assert lines_of(out)[0]["objects"][0]["box"] == lines[1]["objects"][0]["box"]
 
 
+def test_a_pipe_that_brings_nothing(runner, detector, stdin):
+    stdin(b"")
+    code, out, err = runner("run", detector, "-")
+    assert (code, out) == (4, "")
+    assert err.splitlines()[0] == "stdin holds no frame."
+
+
 def test_stdin_that_ends_inside_a_frame(runner, detector, stdin):
     stdin(bytes(32 * 48 * 3 + 7))
     code, out, err = runner("run", detector, "-")
