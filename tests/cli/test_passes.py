@@ -36,7 +36,9 @@ def test_a_pruned_model_is_a_plain_one_with_a_smaller_download(demo_model, tmp_p
     before = quantized(demo_model, tmp_path / "before", capsys)
     after = quantized(goal, tmp_path / "after", capsys)
     for variant in ("float32", "int8"):
-        assert after[variant]["size_bytes"] == before[variant]["size_bytes"]
+        # The metadata name the model, by words of different lengths.
+        sizes = [rows[variant]["size_bytes"] for rows in (after, before)]
+        assert abs(sizes[0] - sizes[1]) <= 64
         assert after[variant]["size_deflated_bytes"] < 0.8 * before[variant]["size_deflated_bytes"]
     assert after["int8"]["score"]["value"] >= before["int8"]["score"]["value"] - 0.02
 

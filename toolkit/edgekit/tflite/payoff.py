@@ -68,7 +68,7 @@ def will_it_pay(data: bytes, sparsity: float) -> Payoff:
         size_bytes=len(data),
         size_deflated_bytes=len(zlib.compress(data, 9)),
         pruned_deflated_bytes=len(zlib.compress(dense, 9)),
-        sparse_bytes=len(encoded) if len(encoded) < len(data) else None,
+        sparse_bytes=len(encoded) if len(encoded) < len(dense) else None,
         faster=xnnpack_sparse.fit(operators, sparsity),
     )
 
