@@ -492,9 +492,10 @@ def find_runtime(key: str | None = None) -> Runtime:
         except Exception as error:  # a broken native library ends in all kinds of exceptions
             missing = error.name if isinstance(error, ModuleNotFoundError) else None
             if missing == "numpy":
-                raise RunnerError(
-                    DEVICE, "numpy is not installed.", "", f"{_pip()} {_numpy_for(key)}"
-                ) from error
+                cure = _runtime_cure(key)
+                if "numpy" not in cure and "pip" in cure:
+                    cure += " numpy"
+                raise RunnerError(DEVICE, "numpy is not installed.", "", cure) from error
             if missing != package:
                 raise RunnerError(
                     DEVICE,
@@ -509,10 +510,6 @@ def find_runtime(key: str | None = None) -> Runtime:
 
 def _pip() -> str:
     return f"Install with: {os.path.basename(sys.executable) or 'python3'} -m pip install"
-
-
-def _numpy_for(key: str | None) -> str:
-    return '"numpy<2"' if key == "tflite" else "numpy"
 
 
 def _runtime_cure(
@@ -634,7 +631,7 @@ class Delegate:
             return RunnerError(DEVICE, f"{self.library} cannot be loaded.", text, cure)
         cure = "Give the path of the library."
         if self.edge_tpu:
-            cure = "Install libedgetpu1-std as coral.ai/docs describes, or give the library's path."
+            cure = "Install libedgetpu1-std, built for this runtime's version, or give its path."
         return RunnerError(DEVICE, f"{self.library} is not installed.", text, cure)
 
     def _no_device(self) -> RunnerError:

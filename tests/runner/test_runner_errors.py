@@ -425,7 +425,7 @@ def test_without_numpy(alone, model):
     done = alone("info", model, flags=("-I", "-S"))
     assert done.returncode == 7
     assert done.stderr.splitlines()[0] == "numpy is not installed."
-    assert "pip install numpy" in done.stderr
+    assert "pip install ai-edge-litert numpy" in done.stderr
 
 
 def test_pictures_without_pillow(fails, model, monkeypatch):
