@@ -1,20 +1,32 @@
 """Pruning, shrinking, clustering and quantization-aware training on the published models.
 
 Each line is a recipe run by `edgekit compress` from the published weights, with the options of the
-command line left alone but for `--distill` (and `--importance bn_scale`). Scores are of the test
+command line left alone but for `--distill` and those that the line names. Scores are of the test
 split, the loss is paired against the float32 file, sizes are of the file named, deflated sizes what
-a download costs, latencies of the runner, float32 and result in the same run.
+a download costs. Latencies are of the runner, float32 and result in turns, with nothing trained
+meanwhile.
 Lines of tfmot: tensorflow-model-optimization with tf_keras, the same weights, samples, epochs and
 learning rates, and the stock converter. "Everything together" is `quantized/<name>-small`, made by
 `make models`.
+
+Training takes an hour; its files stay in `out/compression`, and one that is there is not made
+again. To train several models side by side, make their files beforehand:
+
+python -m benchmarks.compression MODEL...
 """
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import math
+import shutil
+import sys
 import tempfile
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +35,22 @@ from benchmarks import tfmot_peer
 import edgekit
 from edgekit.data import open_data, training_split
 from edgekit.recipe import default_plan
-from edgekit.records import Mode, PassStep, Recipe, Report
-from edgekit.reports import read_reports
+from edgekit.records import Mode, PassStep, Recipe, Row
 from edgekit.training.finetuning import STEPS
 
 MODELS = ("fashion-mnist", "spoken-digits", "turbofan")
+KEPT = Path("out/compression")
+HEADS = (
+    "model",
+    "what",
+    "score",
+    "drop, 95 % interval",
+    "size, kB",
+    "deflated, kB",
+    "MACs, M",
+    "latency, ms",
+    "asked",
+)
 
 
 @dataclass(frozen=True)
@@ -39,121 +62,191 @@ class Task:
         step: The pass.
         options: Its options.
         mode: What the last step makes.
+        longer: How many times the default number of epochs it is trained.
         bound: What is asked of it, in words.
+        peer: The task of `tfmot_peer` that is the same, if there is one.
+        peer_rate: Learning rate of the peer where it cannot stand that of edgekit.
     """
 
     name: str
     step: str
     options: dict[str, Any] = field(default_factory=dict)
     mode: Mode = "float32"
+    longer: int = 1
     bound: str = ""
+    peer: str = ""
+    peer_rate: float = 1e-3
+
+    @property
+    def file(self) -> str:
+        """Name of the file kept."""
+        return "".join(c if c.isalnum() else "-" for c in self.name) + ".tflite"
 
 
 TASKS = (
-    Task("prune 50 %", "prune", {"sparsity": 0.5}, bound="drop <= 0.3"),
-    Task("prune 80 %", "prune", {"sparsity": 0.8}, bound="drop <= 1"),
-    Task("prune 2:4", "prune", {"pattern": "2:4"}, bound="drop <= 0.5"),
+    Task("prune 50 %", "prune", {"sparsity": 0.5}, bound="drop <= 0.3", peer="prune-50"),
     Task(
-        "shrink: half of the MACs",
+        "prune 80 %, twice the epochs",
+        "prune",
+        {"sparsity": 0.8},
+        longer=2,
+        bound="drop <= 1",
+        peer="prune-80",
+    ),
+    Task("prune 2:4", "prune", {"pattern": "2:4"}, bound="drop <= 0.5", peer="prune-2:4"),
+    Task(
+        "shrink half of the MACs, by bn_scale",
         "shrink",
         {"share": 0.5, "importance": "bn_scale"},
         bound="drop <= 1, 1.5x faster",
     ),
-    Task("cluster 16", "cluster", {"clusters": 16}, bound="drop <= 0.5"),
-    Task("qat int8", "qat", mode="int8", bound="drop within its interval"),
+    Task("cluster 16", "cluster", {"clusters": 16}, bound="drop <= 0.5", peer="cluster-16"),
+    # At the rate of the others the peer's ranges and weights run away on a regression.
+    Task(
+        "qat int8",
+        "qat",
+        mode="int8",
+        bound="drop within its interval",
+        peer="qat-int8",
+        peer_rate=2e-5,
+    ),
     Task("qat int4 weights", "qat", {"bits": 4}, mode="int8", bound="drop <= 0.7"),
 )
 
 
-def measure(models: tuple[str, ...] = MODELS) -> list[dict[str, str]]:
-    lines = []
-    for model in models:
-        for task in TASKS:
-            report = _compressed(model, task)
-            lines.append(row_of(model, task.name, report, task.bound))
-            print(lines[-1], flush=True)
-        published = Path(f"quantized/{model}-small/report.json")
-        bound = "drop <= 1, 12x smaller deflated"
-        lines.append(row_of(model, "everything together", read_reports([published]), bound))
-        lines += _peer(model)
-    return lines
+def measure() -> list[dict[str, str]]:
+    """Make what is missing; then score and time everything, model by model."""
+    for model in MODELS:
+        make(model)
+    return [line for model in MODELS for line in _lines(model)]
 
 
-def _peer(model: str) -> list[dict[str, str]]:
-    """What tfmot does with the same weights, samples, steps and learning rate."""
-    config = tomllib.loads(Path(f"models/{model}/model.toml").read_text(encoding="utf-8"))
-    source = config["data"]["source"]
-    training, _ = training_split(open_data(source))
-    epochs = max(3, math.ceil(STEPS / math.ceil(training.n / 64)))
-    lines = []
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        made = tfmot_peer.compress(model, folder, epochs=epochs, tasks=tfmot_peer.TASKS[:-1]) or {}
-        # At the rate of the others its ranges and weights run away on a regression.
-        made |= (
-            tfmot_peer.compress(
-                model, folder, epochs=epochs, learning_rate=2e-5, tasks=tfmot_peer.TASKS[-1:]
-            )
-            or {}
-        )
-        for task, told in made.items():
-            if not told.get("file"):
-                print(f"tfmot, {model}, {task}: {told}", flush=True)
-                continue
-            files = [folder / "float32.tflite", folder / told["file"]]
-            report = edgekit.evaluate(files, source)
-            left = f"left out: {', '.join(told['left_out'])}" if told.get("left_out") else ""
-            lines.append(row_of(model, f"tfmot: {task}", report, left))
-            print(lines[-1], flush=True)
-    return lines
+def make(model: str) -> None:
+    """Train what is not kept yet."""
+    for task in TASKS:
+        _once(KEPT / model / task.file, lambda made, task=task: _ours(model, task, made))
+    for task in TASKS:
+        if task.peer:
+            place = KEPT / model / "tfmot" / task.file
+            _once(place.with_suffix(".json"), lambda made, task=task: _theirs(model, task, made))
 
 
-def _compressed(model: str, task: Task) -> Report:
-    """The report of one recipe, from the published weights."""
-    config = tomllib.loads(Path(f"models/{model}/model.toml").read_text(encoding="utf-8"))
-    options = {"distill": True, **task.options}
-    recipe = Recipe(
-        name="result",
-        plan=default_plan(task.mode),
-        passes=(PassStep(kind=task.step, options=options),),
-    )
+def _once(place: Path, make: Any) -> None:
+    if not place.exists():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        make(place)
+        print(f"made {place}", flush=True)
+
+
+def _ours(model: str, task: Task, place: Path) -> None:
+    """Run one recipe from the published weights; keep the file it ends with."""
+    options = {"distill": True, "epochs": task.longer * _epochs(model), **task.options}
+    step = PassStep(kind=task.step, options=options)
+    recipe = Recipe(name="result", plan=default_plan(task.mode), passes=(step,))
     with tempfile.TemporaryDirectory() as folder:
-        return edgekit.compress(
+        made = Path(folder) / "made"
+        edgekit.compress(
             f"models/{model}/{model}.keras",
             recipe,
-            data=config["data"]["source"],
-            output=Path(folder) / "made",
-            max_drop=1.0,
+            data=_source(model),
+            output=made,
+            latency=False,
         )
+        shutil.move(made / "result.tflite", place)
 
 
-def row_of(model: str, name: str, report: Report, bound: str) -> dict[str, str]:
-    """One line: what the last row of a report has become of the first."""
-    before, after = report.rows[0], report.rows[-1]
+def _theirs(model: str, task: Task, place: Path) -> None:
+    """What tfmot does with the same weights, samples and steps: a `.json`, and a file or none."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        made = tfmot_peer.compress(
+            model,
+            folder,
+            epochs=task.longer * _epochs(model),
+            learning_rate=task.peer_rate,
+            tasks=(task.peer,),
+        )
+        if made is None:
+            return
+        told = made[task.peer]
+        if told["file"]:
+            shutil.move(folder / told["file"], place.with_suffix(".tflite"))
+        place.write_text(json.dumps(told, indent=2) + "\n")
+
+
+@cache
+def _source(model: str) -> str:
+    config = tomllib.loads(Path(f"models/{model}/model.toml").read_text(encoding="utf-8"))
+    source: str = config["data"]["source"]
+    return source
+
+
+@cache
+def _epochs(model: str) -> int:
+    """How many epochs the command line takes by default."""
+    training, _ = training_split(open_data(_source(model)))
+    return max(3, math.ceil(STEPS / math.ceil(training.n / 64)))
+
+
+def _lines(model: str) -> Iterator[dict[str, str]]:
+    """The table's lines about one model."""
+    whole = Path(f"quantized/{model}-small/small.tflite")
+    found = [(task.name, KEPT / model / task.file, task.bound) for task in TASKS]
+    found.append(("everything together", whole, "drop <= 1, 12x smaller deflated"))
+    for task in TASKS:
+        told = (KEPT / model / "tfmot" / task.file).with_suffix(".json")
+        if task.peer and told.exists():
+            facts = json.loads(told.read_text())
+            left = ", ".join(facts.get("left_out") or ())
+            note = f"left out: {left}" if left else facts.get("failed", "")
+            found.append((f"tfmot: {task.name}", told.with_suffix(".tflite"), note))
+    float32 = Path(f"quantized/{model}/float32.tflite")
+    there = [path for _, path, _ in found if path.exists()]
+    first, *others = edgekit.evaluate([float32, *there], _source(model)).rows
+    scored = dict(zip(there, others, strict=True))
+    for name, path, note in found:
+        if path not in scored:
+            yield {**dict.fromkeys(HEADS, ""), "model": model, "what": name, "asked": note}
+            continue
+        timings = [row.timing for row in edgekit.bench([float32, path]).rows]
+        before, after = (
+            dataclasses.replace(row, timing=timing)
+            for row, timing in zip((first, scored[path]), timings, strict=True)
+        )
+        line = row_of(model, name, before, after, note)
+        print(line, flush=True)
+        yield line
+
+
+def row_of(model: str, name: str, before: Row, after: Row, bound: str) -> dict[str, str]:
+    """One line: what a file has become of the float32 one."""
     assert before.score
     assert after.score
     assert after.drop
-    assert before.inspection
-    assert after.inspection
+    assert before.timing
+    assert after.timing
     percent = before.score.metric == "accuracy"
     unit = 100 if percent else 1
     low, high = (unit * end for end in after.drop.ci95)
-    return {
-        "model": model,
-        "what": name,
-        "score": f"{unit * after.score.value:.2f}{' %' if percent else ''}",
-        "drop, 95 % interval": f"{unit * after.drop.value:+.2f} ({low:+.2f} to {high:+.2f})",
-        "size, kB": _change(before.artifact.size_bytes, after.artifact.size_bytes, 1e3),
-        "deflated, kB": _change(
-            before.artifact.size_deflated_bytes, after.artifact.size_deflated_bytes, 1e3
-        ),
-        "MACs, M": f"{before.inspection.macs / 1e6:.2f} -> {after.inspection.macs / 1e6:.2f}",
-        "latency, ms": _change(before.timing.p50_ms, after.timing.p50_ms, 1, digits=3)
-        if before.timing and after.timing
-        else "",
-        "asked": bound,
-    }
+    files = before.artifact, after.artifact
+    cells = (
+        model,
+        name,
+        f"{unit * after.score.value:.2f}{' %' if percent else ''}",
+        f"{unit * after.drop.value:+.2f} ({low:+.2f} to {high:+.2f})",
+        _change(*(file.size_bytes for file in files), 1e3),
+        _change(*(file.size_deflated_bytes for file in files), 1e3),
+        " -> ".join(f"{edgekit.inspect(file.path).macs / 1e6:.2f}" for file in files),
+        _change(before.timing.p50_ms, after.timing.p50_ms, 1, digits=3),
+        bound,
+    )
+    return dict(zip(HEADS, cells, strict=True))
 
 
 def _change(before: float, after: float, unit: float, digits: int = 1) -> str:
     return f"{before / unit:.{digits}f} -> {after / unit:.{digits}f} ({before / after:.2f}x)"
+
+
+if __name__ == "__main__":
+    for chosen in sys.argv[1:]:
+        make(chosen)
