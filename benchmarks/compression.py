@@ -20,6 +20,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 import shutil
 import sys
 import tempfile
@@ -80,7 +81,7 @@ class Task:
     @property
     def file(self) -> str:
         """Name of the file kept."""
-        return "".join(c if c.isalnum() else "-" for c in self.name) + ".tflite"
+        return f"{'-'.join(re.findall('[a-z0-9]+', self.name))}.tflite"
 
 
 TASKS = (
@@ -144,15 +145,14 @@ def _ours(model: str, task: Task, place: Path) -> None:
     step = PassStep(kind=task.step, options=options)
     recipe = Recipe(name="result", plan=default_plan(task.mode), passes=(step,))
     with tempfile.TemporaryDirectory() as folder:
-        made = Path(folder) / "made"
-        edgekit.compress(
+        report = edgekit.compress(
             f"models/{model}/{model}.keras",
             recipe,
             data=_source(model),
-            output=made,
+            output=Path(folder) / "made",
             latency=False,
         )
-        shutil.move(made / "result.tflite", place)
+        shutil.move(report.rows[-1].artifact.path, place)
 
 
 def _theirs(model: str, task: Task, place: Path) -> None:
