@@ -1,10 +1,10 @@
 """Pruning, shrinking, clustering and quantization-aware training on the published models.
 
 Each line is a recipe run by `edgekit compress` from the published weights, with the options of the
-command line left alone but for `--distill` and those that the line names. Scores are of the test
-split, the loss is paired against the float32 file, sizes are of the file named, deflated sizes what
-a download costs. Latencies are of the runner, float32 and result in turns, with nothing trained
-meanwhile.
+command line left alone but for `--distill`, a third of the learning rate that the model was trained
+at, and those that the line names. Scores are of the test split, the loss is paired against the
+float32 file, sizes are of the file named, deflated sizes what a download costs. Latencies are of
+the runner, float32 and result in turns, with nothing trained meanwhile.
 Lines of tfmot: tensorflow-model-optimization with tf_keras, the same weights, samples, epochs and
 learning rates, and the stock converter. "Everything together" is `quantized/<name>-small`, made by
 `make models`.
@@ -76,7 +76,7 @@ class Task:
     longer: int = 1
     bound: str = ""
     peer: str = ""
-    peer_rate: float = 1e-3
+    peer_rate: float | None = None
 
     @property
     def file(self) -> str:
@@ -141,7 +141,12 @@ def _once(place: Path, make: Any) -> None:
 
 def _ours(model: str, task: Task, place: Path) -> None:
     """Run one recipe from the published weights; keep the file it ends with."""
-    options = {"distill": True, "epochs": task.longer * _epochs(model), **task.options}
+    options = {
+        "distill": True,
+        "epochs": task.longer * _epochs(model),
+        "learning_rate": _learning_rate(model),
+        **task.options,
+    }
     step = PassStep(kind=task.step, options=options)
     recipe = Recipe(name="result", plan=default_plan(task.mode), passes=(step,))
     with tempfile.TemporaryDirectory() as folder:
@@ -163,7 +168,7 @@ def _theirs(model: str, task: Task, place: Path) -> None:
             model,
             folder,
             epochs=task.longer * _epochs(model),
-            learning_rate=task.peer_rate,
+            learning_rate=task.peer_rate or _learning_rate(model),
             tasks=(task.peer,),
         )
         if made is None:
@@ -175,10 +180,18 @@ def _theirs(model: str, task: Task, place: Path) -> None:
 
 
 @cache
+def _config(model: str) -> dict[str, Any]:
+    return tomllib.loads(Path(f"models/{model}/model.toml").read_text(encoding="utf-8"))
+
+
 def _source(model: str) -> str:
-    config = tomllib.loads(Path(f"models/{model}/model.toml").read_text(encoding="utf-8"))
-    source: str = config["data"]["source"]
+    source: str = _config(model)["data"]["source"]
     return source
+
+
+def _learning_rate(model: str) -> float:
+    """Weights that are good already take smaller steps than those that begin."""
+    return float(_config(model)["training"]["learning_rate"]) / 3
 
 
 @cache
