@@ -2,9 +2,9 @@
 
 Each line is a recipe run by `edgekit compress` from the published weights, with the options of the
 command line left alone but for `--distill`, a third of the learning rate that the model was trained
-at, and those that the line names. Scores are of the test split, the loss is paired against the
-float32 file, sizes are of the file named, deflated sizes what a download costs. Latencies are of
-the runner, float32 and result in turns, with nothing trained meanwhile.
+at (qat has rates of its own), and those that the line names. Scores are of the test split, the loss
+is paired against the float32 file, sizes are of the file named, deflated sizes what a download
+costs. Latencies are of the runner, float32 and result in turns, with nothing trained meanwhile.
 Lines of tfmot: tensorflow-model-optimization with tf_keras, the same weights, samples, epochs and
 learning rates, and the stock converter. "Everything together" is `quantized/<name>-small`, made by
 `make models`.
@@ -141,12 +141,9 @@ def _once(place: Path, make: Any) -> None:
 
 def _ours(model: str, task: Task, place: Path) -> None:
     """Run one recipe from the published weights; keep the file it ends with."""
-    options = {
-        "distill": True,
-        "epochs": task.longer * _epochs(model),
-        "learning_rate": _learning_rate(model),
-        **task.options,
-    }
+    options = {"distill": True, "epochs": task.longer * _epochs(model), **task.options}
+    if task.step != "qat":
+        options["learning_rate"] = _learning_rate(model)
     step = PassStep(kind=task.step, options=options)
     recipe = Recipe(name="result", plan=default_plan(task.mode), passes=(step,))
     with tempfile.TemporaryDirectory() as folder:
