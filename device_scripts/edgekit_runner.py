@@ -990,6 +990,8 @@ def read_manifest(path: str) -> dict[str, Any]:
         with open(place, encoding="utf-8") as stream:
             manifest = json.load(stream)
         check_manifest(manifest)
+        if manifest.get("preprocessing") is not None:
+            manifest["preprocessing"].setdefault("kind", "none")
     except FileNotFoundError:
         pass
     except (OSError, TypeError, ValueError) as error:
@@ -1028,7 +1030,7 @@ def check_manifest(manifest: Any) -> None:
     if not isinstance(manifest, dict):
         raise TypeError("It is no JSON object.")
     for key, kind in (("preprocessing", dict), ("data", dict), ("labels", list)):
-        if not isinstance(manifest.get(key) or kind(), kind):
+        if not isinstance(manifest.get(key), (kind, type(None))):
             raise TypeError(f"Its {key} is {manifest[key]!r}.")
     if not all(isinstance(label, str) for label in manifest.get("labels") or ()):
         raise ValueError("A label in it is no text.")
@@ -1420,7 +1422,7 @@ class Source:
             return self._frames()
         kind, _, number = name.partition(":")
         if kind == "camera" and not os.path.exists(name):
-            if name != kind and not number.isdigit():
+            if name != kind and not number.isdecimal():
                 raise _usage(f"There is no {name}.", "Cameras: camera, camera:1 and so on.", "run")
             return self._camera(name, int(number or 0))
         return self._folder(name) if os.path.isdir(name) else self.file(name)
@@ -1445,12 +1447,16 @@ class Source:
             yield from self.file(os.path.join(folder, name))
 
     def _arrays(self, path: str) -> Iterator[Sample]:
-        stored = read_columns(path)
-        if path.endswith(".npy") and _is_one_sample(stored["x"], self.model, self.spec or {}):
-            stored = {"x": stored["x"].as_one_sample()}
-        columns = pick_inputs(stored, self.model, path)
+        columns = self.columns(path)
         for index, sample in enumerate(prepared(columns, self.spec, self.model, path)):
             yield Sample(path, index, *sample)
+
+    def columns(self, path: str) -> list[Column]:
+        """Return one column for each input; an array alone may be a single sample."""
+        stored = read_columns(path)
+        if list(stored) == ["x"] and _is_one_sample(stored["x"], self.model, self.spec or {}):
+            stored = {"x": stored["x"].as_one_sample()}
+        return pick_inputs(stored, self.model, path)
 
     def _decoded(self, path: str) -> Iterator[Sample]:
         image = _pillow(path)
@@ -1486,12 +1492,13 @@ class Source:
             return self.preparation
         model, tensor, spec = self.model, self.model.inputs[0], self.spec
         size = [*tensor.shape, 1][:4] if len(tensor.shape) in (3, 4) else None
-        if len(model.inputs) != 1 or size is None or size[3] not in (1, 3):
+        hears = (spec or {}).get("kind") == "log-mel"
+        if hears or len(model.inputs) != 1 or size is None or size[3] not in (1, 3):
             raise RunnerError(
                 DATA,
                 f"{source} is a picture, and {model.path} takes none.",
                 f"Its inputs: {', '.join(f'{t.name} {list(t.shape)}' for t in model.inputs)}.",
-                "Give an .npz or .npy.",
+                f"Give {'a .wav, ' if hears else ''}an .npz or .npy.",
             )
         shape = {"kind": "image", "height": size[1], "width": size[2], "channels": size[3]}
         if spec is None and tensor.dtype.kind == "f":
@@ -1749,6 +1756,9 @@ def _pillow(path: str) -> Any:
 # --- Scores -------------------------------------------------------------------------------------
 
 
+SCORED = ("classification", "regression", "reconstruction")
+
+
 class Scorer:
     """Keeps the few numbers of each sample that a score is made of.
 
@@ -1756,11 +1766,21 @@ class Scorer:
         task: classification, regression or reconstruction.
         n: Number of samples.
         labels: Class names, for targets that are texts.
+
+    Raises:
+        RunnerError: The task is another one (code 4).
     """
 
     def __init__(self, task: str, n: int, labels: Sequence[str]) -> None:
         import numpy as np
 
+        if task not in SCORED:
+            raise RunnerError(
+                DATA,
+                f"eval cannot score {task}.",
+                f"It scores {', '.join(SCORED)}.",
+                "Keep the outputs unscored: --outputs F.npz, and a DATA.npz without targets.",
+            )
         self.task = task
         self.labels = list(labels)
         self.first = np.zeros(n)
@@ -1960,7 +1980,7 @@ def conditions() -> dict[str, Any]:
     ):
         value = _text(path)
         if value:
-            found[key] = int(value) if value.isdigit() else value
+            found[key] = int(value) if value.lstrip("-").isdigit() else value
     flags = throttle_flags()
     return {**found, "throttled": flags} if flags else found
 
@@ -2165,7 +2185,7 @@ def time_end_to_end(
         marks.append(clock())
         model.feed(codes)
         marks.append(clock())
-        model.interpreter.invoke()
+        model.invoke()
         marks.append(clock())
         for tensor in model.outputs:
             tensor.decode(model.interpreter.get_tensor(tensor.index))
@@ -2239,11 +2259,12 @@ def bench(options: Options) -> None:
 
     prepare, sample = _bench_input(options.data, model)
     # Random codes where nothing else is asked for: what the figures of other tools are made on.
-    model.feed(prepare() if options.data else _random_inputs(model))
-    start = time.perf_counter_ns()
+    codes = prepare() if options.data else _random_inputs(model)
+    model.feed(codes)
     with Quiet():
+        start = time.perf_counter_ns()
         model.invoke()
-    first_ns = time.perf_counter_ns() - start
+        first_ns = time.perf_counter_ns() - start
     values, warmup, settled = _measure(model, options)
     peak_bytes = peak_rss_bytes()
     after = conditions()
@@ -2256,7 +2277,7 @@ def bench(options: Options) -> None:
     whole = {**time_end_to_end(model, prepare, 0.5), "input": sample}
     sustained = sustain(model.interpreter.invoke, options.duration) if options.duration else []
     reasons += load_doubts(sustained)
-    advice = "Stop other programs, let the board cool, or raise --seconds."
+    advice = "Stop other programs, let the board cool, or time more runs."
     warning = f"The timing may be unstable: {'; '.join(reasons)}. {advice}" if reasons else None
     n = len(values)
     p50, p90, p99 = (float(v) / 1e6 for v in np.percentile(values, [50, 90, 99]))
@@ -2285,7 +2306,7 @@ def bench(options: Options) -> None:
         "conditions": {"before": before, "after": after},
         "end_to_end": whole,
         **({"sustained": sustained} if sustained else {}),
-        **({"sweep": sweep(options, runtime)} if options.sweep else {}),
+        **({"sweep": sweep(options, runtime, codes)} if options.sweep else {}),
         "stable": not reasons,
         "warning": warning,
         "python": machine["python"],
@@ -2343,8 +2364,14 @@ def _measure(model: Model, options: Options) -> tuple[list[int], list[int], bool
     return time_runs(model.interpreter.invoke, n), warmup, settled
 
 
-def sweep(options: Options, runtime: Runtime) -> list[dict[str, Any]]:
-    """Time a model with and without XNNPACK, on one thread up to one for each core."""
+def sweep(options: Options, runtime: Runtime, codes: Sequence[Any]) -> list[dict[str, Any]]:
+    """Time a model with and without XNNPACK, on one thread up to one for each core.
+
+    Args:
+        options: Those of `bench`.
+        runtime: What runs it.
+        codes: One array for each input.
+    """
     import numpy as np
 
     rows = []
@@ -2353,7 +2380,7 @@ def sweep(options: Options, runtime: Runtime) -> list[dict[str, Any]]:
             chosen = Options()
             vars(chosen).update(vars(options), kernels=kernels, threads=threads)
             model = open_model(chosen, runtime)
-            model.feed(_bench_input(options.data, model)[0]())
+            model.feed(codes)
             values, _, settled = _measure(model, options)
             p50, p90 = (float(value) / 1e6 for value in np.percentile(values, [50, 90]))
             reasons = doubts(values, settled=settled, threads=threads, throttled="")
@@ -2407,10 +2434,10 @@ def _bench_input(path: str | None, model: Model) -> tuple[Callable[[], Sequence[
     """Return what prepares one raw sample again and again, and what the sample is, in words."""
     spec = read_manifest(model.path).get("preprocessing")
     source = Source(model, spec, None)
-    if path and not path.endswith(ARRAYS):
+    if path and not path.lower().endswith(ARRAYS):
         return (lambda: next(source.file(path)).codes), f"{path}, read anew each time"
     if path:
-        columns = pick_inputs(read_columns(path), model, path)
+        columns = source.columns(path)
         values: Sequence[Any] = next(zip(*(column.rows() for column in columns)))
         prepares, words = preparations(columns, spec, model), f"{path}, sample 0"
     else:
@@ -2592,6 +2619,8 @@ def _broken(how: str, found: object) -> RunnerError:
 
 def evaluate(options: Options) -> None:
     """Score a model on labelled data, and keep its outputs where asked to."""
+    import math
+
     if options.outputs and os.path.exists(options.outputs) and not options.force:
         raise RunnerError(
             USAGE, f"{options.outputs} exists already.", "", "Give another name, or add --force."
@@ -2648,7 +2677,7 @@ def evaluate(options: Options) -> None:
         "schema": 1,
         "version": __version__,
         **_file_facts(options.model),
-        "score": scorer.score(model.outputs[0].shape[-1]) if scorer else None,
+        "score": scorer.score(math.prod(model.outputs[0].shape)) if scorer else None,
         "n": n,
         "seconds": seconds,
         "threads": options.threads,
@@ -2667,7 +2696,7 @@ def evaluate(options: Options) -> None:
             f"({_count(n, 'sample')})"
         )
         lines += [f"  {name} {value:.4f}" for name, value in score["extras"].items()]
-    lines.append(f"  {seconds:.2f} s on {runtime}, {facts['device']}")
+    lines.append(f"  {seconds:.3f} s on {runtime}, {facts['device']}")
     if options.outputs:
         lines.append(f"Wrote {options.outputs}")
     _print(facts if options.json else lines)
@@ -2742,7 +2771,8 @@ class OutputFile:
             for stream in self.parts:
                 stream.close()
             if kind is None:
-                with zipfile.ZipFile(whole, "w") as archive:
+                # Boards without a clock of their own start in 1970, which zip files do not know.
+                with zipfile.ZipFile(whole, "w", strict_timestamps=False) as archive:
                     for position, name in enumerate(self.names):
                         archive.write(self._part(position), name + ".npy")
                 os.replace(whole, self.path)
@@ -2772,16 +2802,16 @@ def run(options: Options) -> None:
     try:
         for count, sample in enumerate(stream, 1):
             model.feed(sample.codes)
-            start = time.perf_counter_ns()
             with Quiet():
+                start = time.perf_counter_ns()
                 model.invoke()
-            elapsed = time.perf_counter_ns() - start
+                elapsed = time.perf_counter_ns() - start
             answer, class_map = answers.read(sample)
             line = {"source": sample.source, "index": sample.index, **sample.extra, **answer}
             if drawings:
                 line["drawn"] = drawings.draw(sample, answer, class_map)
             line["invoke_ms"] = round(elapsed / 1e6, 4)
-            print(json.dumps(line, ensure_ascii=False), flush=True)
+            _say(json.dumps(line, ensure_ascii=False))
             if count == options.limit:
                 break
             if options.every:
@@ -3138,9 +3168,25 @@ def _print(answer: Any) -> None:
     if isinstance(answer, dict):
         import json
 
-        print(json.dumps(answer, ensure_ascii=False))
+        _say(json.dumps(answer, ensure_ascii=False))
     else:
-        print("\n".join(answer))
+        _say("\n".join(answer))
+
+
+def _say(text: str) -> None:
+    """Print at once.
+
+    Raises:
+        RunnerError: stdout is a file on a full disk, for instance (code 2).
+    """
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # a reader that has seen enough is no error
+        raise
+    except OSError as error:
+        raise RunnerError(
+            USAGE, "Cannot write to stdout.", error, "Make room, or send it to another place."
+        ) from error
 
 
 def _entry(name: str, *phrases: str) -> list[str]:
@@ -3189,8 +3235,9 @@ def _words(tensor: Tensor) -> str:
     shape = " x ".join(map(str, tensor.shape)) or "scalar"
     codes = ""
     if tensor.scale:
-        shift = f" {'-' if tensor.zero_point >= 0 else '+'} {abs(tensor.zero_point)}"
-        codes = f", real = {tensor.scale:.6g} * (code{shift})"
+        sign = "-" if tensor.zero_point > 0 else "+"
+        code = f"(code {sign} {abs(tensor.zero_point)})" if tensor.zero_point else "code"
+        codes = f", real = {tensor.scale:.6g} * {code}"
     return f"{tensor.name}: {tensor.dtype.name} {shape}{codes}"
 
 
@@ -3389,6 +3436,8 @@ def parse(words: Sequence[str]) -> tuple[Callable[[Options], None], Options]:
         if not word.startswith("--") or name not in known:
             raise _usage(f"{verb} has no option {word}.", _closest(word, known), verb)
         if isinstance(getattr(options, attribute), bool):
+            if equals:
+                raise _usage(f"--{name} takes no value.", f"Found {text!r}.", verb)
             setattr(options, attribute, True)
             continue
         if not equals and (not rest or rest[0].startswith("--")):
@@ -3426,14 +3475,14 @@ def _value(name: str, text: str, verb: str) -> Any:
         raise _usage("--delegate-option is KEY=VALUE.", f"Found {text!r}.", verb)
     if name == "delegate":
         kind, _, number = text.partition(":")
-        if not (kind in EDGE_TPU and (kind == text or number.isdigit())) and "." not in text:
+        if not (kind in EDGE_TPU and (kind == text or number.isdecimal())) and "." not in text:
             raise _usage(
                 f"There is no delegate {text!r}.",
                 "Delegates: edgetpu, usb, pci, usb:0 and the like, or the path of a library.",
                 verb,
             )
     if name == "frame":
-        sizes = tuple(int(size) for size in text.split("x") if size.isdigit() and int(size))
+        sizes = tuple(int(size) for size in text.split("x") if size.isdecimal() and int(size))
         wrong = text != "x".join(map(str, sizes)) or len(sizes) != 3 or sizes[2] not in (1, 3)
         if wrong or max(sizes) > 1 << 14:
             raise _usage(
@@ -3523,9 +3572,9 @@ def main(words: Sequence[str]) -> int:
 
     def work() -> int:
         if "--version" in words[:1]:
-            print(f"edgekit_runner {__version__}")
+            _say(f"edgekit_runner {__version__}")
         elif {"-h", "--help"} & set(words):
-            print(PAGES.get(words[0], HELP), end="")
+            _say(PAGES.get(words[0], HELP)[:-1])
         else:
             command, options = parse(words)
             if command is selftest or options.delegate:
@@ -3541,7 +3590,6 @@ def _answer_for(work: Callable[[], int | None]) -> int:
     code = 0
     try:
         code = work() or 0
-        sys.stdout.flush()
     except RunnerError as error:
         print("\n".join(error.lines), file=sys.stderr)
         return error.code

@@ -60,9 +60,8 @@ def server(open_server: Callable[[str], sshd.Sshd]) -> sshd.Sshd:
 
 
 @pytest.fixture
-def deployed(server: sshd.Sshd, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys) -> Command:
-    """Run an edgekit command against the device; return its JSON."""
-    monkeypatch.setenv("EDGEKIT_SSH_CONFIG", str(server.config))
+def deployed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys) -> Command:
+    """Run an edgekit command against a device; return its JSON."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
 

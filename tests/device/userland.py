@@ -46,7 +46,6 @@ class Architecture:
     packages: tuple[str, ...]
     wheels: tuple[str, ...]
     platforms: tuple[str, ...]
-    runtimes: tuple[str, ...]  # as the runner calls them
 
 
 _LIBRARIES = (
@@ -71,7 +70,6 @@ ARCHITECTURES = {
             f"manylinux{version}_aarch64"
             for version in ("_2_34", "_2_28", "_2_27", "_2_17", "2014")
         ),
-        runtimes=("litert", "tflite"),
     ),
     "armhf": Architecture(
         machine="armv7l",
@@ -88,7 +86,6 @@ ARCHITECTURES = {
         ),
         wheels=("tflite-runtime==2.14.0",),
         platforms=("manylinux_2_34_armv7l", "manylinux_2_17_armv7l", "manylinux2014_armv7l"),
-        runtimes=("tflite",),
     ),
 }
 

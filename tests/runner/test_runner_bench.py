@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -75,6 +76,14 @@ def test_sustained_load_tells_what_the_board_goes_through(facts, board, models):
     assert "low voltage (under-voltage)" in found["warning"]
     assert "throttles under load (under-voltage)" in found["warning"]
     assert found["conditions"]["after"]["throttled"] == "40001"
+    # What is advised can be done from here and from a host, whatever its options are called.
+    assert found["warning"].endswith("let the board cool, or time more runs.")
+
+
+def test_degrees_below_zero_are_numbers(board):
+    write(board, {"sys/class/thermal/thermal_zone0/temp": "-12500\n"})
+    assert edgekit_runner.conditions()["temperature_millicelsius"] == -12500
+    assert edgekit_runner.sensors()["temperature_c"] == -12.5
 
 
 def test_a_device_without_sensors_says_so(facts, board, models):
@@ -214,6 +223,26 @@ def test_end_to_end_on_data(facts, models):
     assert found["end_to_end"]["input"] == f"{data}, sample 0"
 
 
+@pytest.mark.parametrize("name", ["one.npy", "MANY.NPY"])
+def test_bench_takes_an_npy_of_one_sample_or_of_many(facts, models, tmp_path, name):
+    windows = np.load(models / "cmapss.npz")["x_test"]
+    data = tmp_path / name
+    with data.open("wb") as stream:  # the name as it is
+        np.save(stream, windows[0] if name == "one.npy" else windows)
+    found = facts("bench", models / "cmapss_uint8.tflite", "--runs", 5, "--data", data)
+    assert found["end_to_end"]["input"] == f"{data}, sample 0"
+
+
+def test_a_preprocessing_without_a_kind_is_none(facts, models, tmp_path):
+    # Given a manifest that names no kind of preprocessing
+    model = Path(shutil.copy(models / "cmapss_uint8.tflite", tmp_path))
+    model.with_suffix(".json").write_text('{"preprocessing": {"scale": 2}}')
+    # When the model is timed, then there is nothing to prepare, and info says so.
+    found = facts("bench", model, "--runs", 5)
+    assert found["end_to_end"]["input"] == edgekit_runner.RANDOM_CODES
+    assert facts("info", model)["preprocessing"] == {"kind": "none", "scale": 2}
+
+
 # --- eval in little memory ---
 
 
@@ -232,6 +261,16 @@ def test_memory_does_not_grow_with_the_data(alone, models, tmp_path):
         peaks.append(json.loads(done.stdout)["peak_rss_bytes"])
         assert [array.shape for array in np.load(kept).values()] == [(n, 1)]
     assert peaks[1] - peaks[0] < 4_000_000
+
+
+def test_outputs_are_kept_on_a_board_whose_clock_starts_in_1970(tmp_path):
+    kept = tmp_path / "kept.npz"
+    with edgekit_runner.OutputFile(str(kept), ["y"], 1) as outputs:
+        outputs.add([np.float32([3])])
+        (part,) = outputs.parts
+        part.flush()
+        os.utime(part.name, (0, 0))
+    assert np.load(kept)["y"].tolist() == [[3.0]]
 
 
 def test_outputs_that_cannot_be_written_leave_nothing(runner, models, tmp_path):

@@ -141,6 +141,8 @@ def test_info_tells_tensors_by_their_signature_names(runner, models):
 def test_info_tells_how_codes_become_real_values(runner, models):
     _, out, _ = runner("info", models / "fsdd_int8.tflite")
     assert "input samples: int8 1 x 61 x 40 x 1, real = 0.0161676 * (code + 81)" in out
+    _, out, _ = runner("info", models / "cmapss_int16.tflite")
+    assert "input samples: int16 1 x 30 x 14, real = 3.05185e-05 * code\n" in out
 
 
 def test_info_without_a_model_tells_runtime_and_device(runner):

@@ -69,6 +69,8 @@ def model(models) -> Path:
         (["run", "m.tflite", "p.png", "--threshold", "2"], "0 or more, 1 at the most"),
         (["run", "m.tflite", "-", "--frame", "99999x99999x3"], "up to 16384"),
         (["bench", "m.tflite", "--runs=few"], "Found 'few'."),
+        (["bench", "m.tflite", "--json=no"], "--json takes no value."),
+        (["bench", "m.tflite", "--delegate", "usb:²"], "There is no delegate 'usb:²'."),
         (["bench", "m.tflite", "--seconds", "nan"], "Found 'nan'."),
         (["bench", "m.tflite", "--runs", "5", "--seconds", "1"], "exclude each other"),
         (["info", "m.tflite", "--runtime", "onnx"], "Runtimes: litert, tflite, tensorflow."),
@@ -90,6 +92,21 @@ def test_outputs_are_not_overwritten_unless_forced(fails, runner, model, models)
     assert Path("kept.npz").read_bytes() == b"precious"
     assert runner(*command, "--force")[0] == 0
     assert np.load("kept.npz")["output_0"].shape == (30, 1)
+
+
+@pytest.mark.parametrize("words", [["selftest"], ["info"], ["run", "--help"]])
+def test_a_full_disk_behind_stdout(copied_runner, words):
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-I", copied_runner, *words],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[:2] == ["Cannot write to stdout.", "No space left on device"]
+    assert len(done.stderr.splitlines()) == 3
 
 
 def test_an_output_place_that_does_not_exist(fails, model, models):
@@ -155,6 +172,7 @@ def test_a_broken_manifest(fails, model, models):
         ({"preprocessing": {"kind": "log-mel"}}, "has sample_rate None"),
         ({"preprocessing": {"kind": "affine", "mean": "x"}}, "has mean 'x'"),
         ({"preprocessing": {"kind": "affine", "std": [1, None]}}, "has std [1, None]"),
+        ({"preprocessing": []}, "Its preprocessing is []."),
         ({"labels": 3}, "Its labels is 3."),
         ({"labels": [1, 2]}, "A label in it is no text."),
         ({"data": "digits"}, "Its data is 'digits'."),
@@ -286,8 +304,10 @@ def test_a_damaged_archive(fails, model):
     content = bytearray(Path("damaged.npz").read_bytes())
     content[len(content) // 2] ^= 1
     Path("damaged.npz").write_bytes(content)
+    Path("cut.npz").write_bytes(content[: len(content) // 2])
     code, message = fails("bench", model, "--data", "cut.npz")
     assert code == 4
+    assert "Cannot read cut.npz." in message
     # Where the checksum of an array fails, all its rows were read: `eval` says so at the end.
     code, message = fails("eval", model, "damaged.npz", "--outputs", "o.npz")
     assert code == 4
@@ -317,6 +337,16 @@ def test_samples_that_do_not_fit_the_preprocessing(fails, models):
     assert "audio has shape [n], not [8000, 2]" in message
 
 
+def test_a_task_that_is_not_scored(fails, models):
+    shutil.copy(models / "segmenter.tflite", "m.tflite")
+    Path("m.json").write_text('{"data": {"task": "segmentation"}}')
+    np.savez("maps.npz", x_test=np.zeros((1, 32, 48, 3), np.uint8), y_test=np.zeros((1, 32, 48)))
+    code, message = fails("eval", "m.tflite", "maps.npz")
+    assert code == 4
+    assert "eval cannot score segmentation." in message
+    assert "--outputs" in message
+
+
 def test_an_auc_of_one_kind_only(fails, models):
     np.savez("normal.npz", x_test=np.zeros((3, 64), np.float32), y_test=np.zeros(3, int))
     code, message = fails("eval", models / "digits_autoencoder.tflite", "normal.npz")
@@ -336,12 +366,16 @@ def test_a_label_file_of_another_model(fails, models):
 def test_pictures_for_a_model_that_takes_none_or_that_nobody_described(fails, shared_data, model):
     picture = shared_data / "coral_pairs" / "mnist_nine.bmp"
     Path("text.png").write_text("no picture")
-    movenet = shared_data / "coral_pairs" / "mobilenet_v1_0.25_128_quant.tflite"
-    assert fails("run", movenet, "text.png")[0] == 4
-    assert fails("run", movenet, "none.png")[0] == 4
+    mobilenet = shared_data / "coral_pairs" / "mobilenet_v1_0.25_128_quant.tflite"
+    assert fails("run", mobilenet, "text.png")[0] == 4
+    assert fails("run", mobilenet, "none.png")[0] == 4
     code, message = fails("run", model.with_name("pair.tflite"), picture)
     assert code == 4
     assert "takes none" in message
+    code, message = fails("run", model.with_name("fsdd_int8.tflite"), picture)
+    assert code == 4
+    assert "takes none" in message
+    assert "Give a .wav, an .npz or .npy." in message
 
 
 # --- 7: runtime and device ---

@@ -432,7 +432,7 @@ def test_stdin_that_ends_inside_a_frame(runner, detector, stdin):
     assert "7 of 4608 bytes" in err
 
 
-@pytest.mark.parametrize("frame", ["64x96", "0x4x3", "4x4x2", "ax4x3", "4x-4x3"])
+@pytest.mark.parametrize("frame", ["64x96", "0x4x3", "4x4x2", "ax4x3", "4x-4x3", "4²x4x3"])
 def test_a_frame_that_is_none(runner, detector, frame):
     assert runner("run", detector, "-", "--frame", frame)[0] == 2
 
