@@ -33,5 +33,11 @@ def repository() -> Path:
 
 
 @pytest.fixture(scope="session")
+def demo_model() -> Path:
+    """The trained CNN that comes along."""
+    return REPOSITORY / "toolkit" / "edgekit" / "demo" / "digits_cnn.keras"
+
+
+@pytest.fixture(scope="session")
 def golden() -> Path:
     return REPOSITORY / "tests" / "golden"

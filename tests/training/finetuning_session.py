@@ -178,6 +178,23 @@ def clustered() -> dict[str, Any]:
     }
 
 
+def excluded() -> dict[str, int]:
+    """Folding takes layers out of nested models; what was excluded as a part of one stays so."""
+    inner = small("inner", "relu")
+    outer = keras.Sequential([keras.Input((8, 8, 1)), inner, layers.Dense(10, name="last")])
+    adopted = sources.adopt(outer)
+    passes.cluster(
+        adopted.model,
+        adopted.source,
+        tuning=Tuning(data="digits", epochs=0),
+        destination=FOLDER / "excluded.keras",
+        clusters=8,
+        exclude=["inner"],
+    )
+    found = distinct_of(keras.models.load_model(FOLDER / "excluded.keras"))
+    return {name: found[name] for name in (inner.layers[0].name, "last")}
+
+
 print(
     json.dumps(
         {
@@ -186,6 +203,7 @@ print(
             "diverged": diverged(),
             "repeated": repeated(),
             "losses": losses(),
+            "excluded": excluded(),
             "mixed": mixed(),
             "clustered": clustered(),
         }

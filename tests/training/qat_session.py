@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from edgekit.data import bind, open_data
 from edgekit.errors import EdgekitError
 from edgekit.numerics.affine import affine_parameters
 from edgekit.quantization import make, profile
-from edgekit.records import Plan, Ranges
+from edgekit.records import Plan, Ranges, Rule
 from edgekit.tflite.graph import constant, operator_name, read
 from edgekit.tflite.narrow import narrow_weights
 from edgekit.tflite.nodes import nodes
@@ -171,6 +172,18 @@ def mixed() -> Any:
     return keras.Model(image, layers.Dense(10, name="logits")(x), name="mixed")
 
 
+def paired() -> Any:
+    image = keras.Input((8, 8, 1), name="image")
+    x = layers.Conv2D(8, 3, activation="relu", name="stem")(image)
+    x = layers.BatchNormalization()(layers.Conv2D(8, 3, name="first")(x))
+    x = layers.Conv2D(12, 3, activation="relu", name="second")(layers.ReLU(name="clip")(x))
+    inside = keras.Input(x.shape[1:])
+    block = keras.Model(inside, layers.Conv2D(16, 1, name="inner")(inside), name="block")
+    x = layers.Flatten()(layers.MaxPooling2D(2)(block(x)))
+    x = layers.Dense(24, activation="relu", name="hidden")(x)
+    return keras.Model(image, layers.Dense(10, activation="softmax", name="logits")(x))
+
+
 def temporal() -> Any:
     return keras.Sequential(
         [
@@ -192,6 +205,25 @@ def trained_in_float(model: Any) -> Any:
     model.compile(keras.optimizers.Adam(3e-3), loss(model))
     model.fit(shaped(X, model), Y, epochs=12, verbose=0)
     return model
+
+
+def partly(model: Any) -> dict[str, Any]:
+    """Some layers stay float: a pair in a row, one in a nested model, and the last."""
+    prepared = qat.prepare(model, data=X[:320], exclude=["first", "second", "block", "logits"])
+    kept = qat.left_in_float(prepared)
+    plain, trained = qat.finish(prepared)
+    graph, engine = lowered(plain)
+    ranges = qat.tensor_ranges(graph, trained)
+    rules = tuple(Rule(layers=f"^{name}$", mode="float32") for name in kept)
+    data = make(replace(INT8, rules=rules), graph, ranges=lambda *_: ranges, engine=engine).data
+    found = [n for n in nodes(read(data)) if n.name in WEIGHTED]
+    return {
+        "kept": kept,
+        "rounded": [layer.name for layer in prepared.layers if "_range" in layer.name],
+        "dtypes": [node.input(1).dtype for node in found],
+        "agreement": float(np.mean(classes(data, model) == predicted(prepared))),
+        "other scales": other_scales(data, ranges),
+    }
 
 
 def built(model: Any, bits: int) -> dict[str, Any]:
@@ -253,6 +285,7 @@ print(
             "mixed": built(MIXED, 8),
             "narrow mixed": built(MIXED, 4),
             "narrow temporal": built(trained_in_float(temporal()), 4),
+            "partly": partly(trained_in_float(paired())),
             "refused": refused(),
         }
     )

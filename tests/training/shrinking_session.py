@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -172,23 +173,20 @@ def facts(model: Any, *, exact: bool = True, **options: Any) -> dict[str, Any]:
     }
 
 
-def refused(model: Any, **options: Any) -> str:
+def error_of(work: Callable[[], object]) -> str:
     try:
-        shrink(model, **options)
+        work()
     except EdgekitError as error:
         return f"{type(error).__name__}: {error}"
-    return "shrunk"
+    return "nothing"
+
+
+def refused(model: Any, **options: Any) -> str:
+    return error_of(lambda: shrink(model, **options))
 
 
 def in_rounds(model: Any, *, share: float = 0.5, rounds: int = 3) -> str:
-    def tune(_: Any, number: int) -> None:
-        raise AssertionError(number)
-
-    try:
-        shrink_in_rounds(model, share=share, rounds=rounds, tune=tune)
-    except EdgekitError as error:
-        return f"{type(error).__name__}: {error}"
-    return "shrunk"
+    return error_of(lambda: shrink_in_rounds(model, share=share, rounds=rounds, tune=None))
 
 
 def sequential_facts() -> list[Any]:
@@ -208,14 +206,6 @@ def compiled_facts() -> list[Any]:
     default = shrink(DEMO, share=0.3, importance="taylor", data=(images, labels))
     same = all(map(np.array_equal, given.model.get_weights(), default.model.get_weights()))
     return [given.model.compiled, default.model.compiled, same]
-
-
-def unmasked(removed: dict[str, Any]) -> str:
-    try:
-        masked(DEMO, removed)
-    except EdgekitError as error:
-        return f"{type(error).__name__}: {error}"
-    return "masked"
 
 
 def round_facts() -> dict[str, Any]:
@@ -310,15 +300,11 @@ def without_graph() -> dict[str, Any]:
     """What can be done to a subclassed model, and what is refused."""
     model = Owned()
     model(np.ones((1, 20), np.float32))
-    rows = [refused(model, share=0.5)]
-    pruned = prune(model, 0.5)
-    clustered = cluster(model, 8)
-    return {"refused": rows[0], "zeros": pruned.share, "distinct": dict(clustered.distinct)}
-
-
-class Subclassed(keras.Model):
-    def call(self, inputs: Any) -> Any:
-        return inputs
+    return {
+        "refused": refused(model, share=0.5),
+        "zeros": prune(model, 0.5).share,
+        "distinct": dict(cluster(model, 8).distinct),
+    }
 
 
 def samples(split: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -350,6 +336,18 @@ def ranked(criterion: str) -> list[float]:
     return [accuracy(rebuild(DEMO, graph, cut)) for cut in (least, most)]
 
 
+def binary_importances() -> list[float]:
+    """Of two channels, the first of which the single output does not read."""
+    model = keras.Sequential(
+        [keras.Input((2,)), layers.Dense(2, name="wide"), layers.Dense(1, activation="sigmoid")]
+    )
+    model.set_weights([np.eye(2), np.zeros(2), np.array([[0.0], [1.0]]), np.zeros(1)])
+    rows = random.normal(size=(32, 2)).astype(np.float32)
+    graph = trace(model)
+    found = importances(model, graph, "taylor", data=(rows, (rows[:, 1] > 0).astype(np.int64)))
+    return [found[channel] for channel in graph.outputs["wide"].tolist()]
+
+
 windows = random.normal(size=(70, 30, 14)).astype(np.float32)
 SHRUNK = {
     "resnet8": (stirred(build("resnet8", (32, 32, 3), 10)), {"share": 0.5}),
@@ -372,6 +370,8 @@ SHRUNK = {
 answer = {
     "shrunk": {name: facts(model, **options) for name, (model, options) in SHRUNK.items()},
     "excluded": DEMO.layers[1].name,
+    "expression": [*trace(DEMO, exclude=["conv2_.*"]).kept_whole],
+    "binary": binary_importances(),
     "rounds": round_facts(),
     "turned": turned_facts(),
     "tuned": tuned_facts(),
@@ -382,8 +382,8 @@ answer = {
     "accuracy": {criterion: ranked(criterion) for criterion in ("l2", "bn_scale", "taylor")},
     "accuracy whole": accuracy(DEMO),
     "refused": {
-        "unknown channel": unmasked({"output": [11]}),
-        "subclassed": refused(Subclassed(name="own"), share=0.5),
+        "unknown channel": error_of(lambda: masked(DEMO, {"output": [11]})),
+        "subclassed": refused(Owned(), share=0.5),
         "share": refused(DEMO, share=1.5),
         "rounds": in_rounds(DEMO, rounds=0),
         "too much in rounds": in_rounds(DEMO, share=0.999),

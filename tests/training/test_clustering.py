@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-HERE = Path(__file__).parent
-DEMO = HERE.parents[1] / "toolkit" / "edgekit" / "demo" / "digits_cnn.keras"
 LAYERS = ["conv1_1", "conv2_1", "conv2_2", "output"]
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.xdist_group("clustering")]
 
 
 @pytest.fixture(scope="session")
-def clustered(tmp_path_factory) -> dict:
-    script, folder = HERE / "clustering_session.py", tmp_path_factory.mktemp("clustering")
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", script, folder, DEMO],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+def clustered(run_session, demo_model) -> dict:
+    return run_session("clustering", demo_model)
 
 
 @pytest.mark.parametrize("initial", ["linear", "density"])

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +14,6 @@ from edgekit.cli import run
 pytestmark = pytest.mark.tensorflow
 pytest.importorskip("sklearn")  # the digits are its own
 
-SCRIPT = Path(__file__).with_name("finetuning_session.py")
 SUBCLASSED = """
 import keras
 
@@ -34,22 +31,8 @@ class Net(keras.Model):
 
 
 @pytest.fixture(scope="session")
-def demo_model(repository) -> Path:
-    return repository / "toolkit" / "edgekit" / "demo" / "digits_cnn.keras"
-
-
-@pytest.fixture(scope="session")
-def found(demo_model, tmp_path_factory) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), str(tmp_path_factory.mktemp("tuned")), str(demo_model)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return told
+def found(run_session, demo_model) -> dict[str, Any]:
+    return run_session("finetuning", demo_model)
 
 
 def test_half_of_the_loss_is_how_far_a_student_is_from_its_teacher(found):
@@ -106,6 +89,12 @@ def test_normalization_is_folded_before_kernels_are_clustered(found):
     assert max(found["clustered"]["distinct"].values()) <= 8
 
 
+def test_an_excluded_nested_model_is_not_clustered(found):
+    inner, last = found["excluded"].values()
+    assert inner > 100
+    assert last <= 8
+
+
 def test_a_subclassed_model_gets_what_needs_no_graph(tmp_path, monkeypatch, capsys):
     (tmp_path / "my_net.py").write_text(SUBCLASSED)
     program = (
@@ -115,7 +104,7 @@ def test_a_subclassed_model_gets_what_needs_no_graph(tmp_path, monkeypatch, caps
         "model.save('net.keras')\n"
     )
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, capture_output=True)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.chdir(tmp_path)
     common = ["net.keras", "-d", "digits", "--custom", "my_net", "--epochs", "1", "-q"]
 

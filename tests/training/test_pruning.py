@@ -2,40 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-HERE = Path(__file__).parent
-REPOSITORY = HERE.parents[1]
-DEMO = REPOSITORY / "toolkit" / "edgekit" / "demo" / "digits_cnn.keras"
 KERNELS = 108 + 2592 + 5184 + 240
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.xdist_group("pruning")]
 
 
 @pytest.fixture(scope="session")
-def pruned(tmp_path_factory) -> dict:
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-W",
-            "ignore",
-            HERE / "pruning_session.py",
-            tmp_path_factory.mktemp("pruning"),
-            DEMO,
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+def pruned(run_session, demo_model) -> dict:
+    return run_session("pruning", demo_model)
 
 
 class TestOneShot:

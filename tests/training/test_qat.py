@@ -1,10 +1,5 @@
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,25 +10,12 @@ from hypothesis.extra.numpy import arrays
 
 from edgekit.tflite.narrow import four_bit_codes
 
-SCRIPT = Path(__file__).with_name("qat_session.py")
 pytest.importorskip("sklearn")  # the digits are its own
 
 
 @pytest.fixture(scope="session")
-def found(repository, tmp_path_factory) -> dict[str, Any]:
-    done = subprocess.run(
-        [
-            *(sys.executable, str(SCRIPT), str(tmp_path_factory.mktemp("qat"))),
-            str(repository / "toolkit" / "edgekit" / "demo" / "digits_cnn.keras"),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return told
+def found(run_session, demo_model) -> dict[str, Any]:
+    return run_session("qat", demo_model)
 
 
 @pytest.mark.tensorflow
@@ -96,6 +78,17 @@ def test_four_bit_weights_run_with_eight_bit_activations(found):
 @pytest.mark.tensorflow
 def test_eight_bit_weights_are_not_taken_for_four_bit_ones(found):
     assert {kind for _, kind in found["mixed"]["narrow"]} == {"int8"}
+
+
+@pytest.mark.tensorflow
+def test_excluded_layers_stay_float_and_are_computed_so_in_the_file(found):
+    result = found["partly"]
+    assert result["kept"] == ["first", "second", "inner", "logits_linear"]
+    # Nothing is rounded between the float layers.
+    assert not {"first_range", "clip_range", "second_range"} & set(result["rounded"])
+    assert result["dtypes"] == ["int8", "float32", "float32", "float32", "int8", "float32"]
+    assert result["agreement"] >= 0.99
+    assert result["other scales"] == []
 
 
 @pytest.mark.tensorflow

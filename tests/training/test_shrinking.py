@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).parent
-REPOSITORY = HERE.parents[1]
-DEMO = REPOSITORY / "toolkit" / "edgekit" / "demo" / "digits_cnn.keras"
+REPOSITORY = Path(__file__).parents[2]
 TURBOFAN = REPOSITORY / "models" / "turbofan" / "turbofan.keras"
 
 MODELS = ("resnet8", "mobilenet_v2", "ds_cnn", "cnn1d", "squeeze_excite", "concatenated")
@@ -22,19 +16,8 @@ pytestmark = [pytest.mark.tensorflow, pytest.mark.xdist_group("shrinking")]
 
 
 @pytest.fixture(scope="module")
-def session(tmp_path_factory) -> dict:
-    done = subprocess.run(
-        [
-            *(sys.executable, "-W", "ignore", HERE / "shrinking_session.py"),
-            *(tmp_path_factory.mktemp("shrinking"), DEMO, TURBOFAN),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+def session(run_session, demo_model) -> dict:
+    return run_session("shrinking", demo_model, TURBOFAN)
 
 
 @pytest.fixture(scope="module")
@@ -225,6 +208,14 @@ def test_no_output_is_ever_cut(shrunk):
     assert [name for name in ALL if "output" in shrunk[name]["removed"]] == []
 
 
+def test_an_expression_excludes_all_that_it_means(session):
+    assert sorted(session["expression"]) == ["conv2_1", "conv2_2", "output"]
+
+
+def test_a_single_output_has_a_loss_of_its_own(session):
+    assert session["binary"] == pytest.approx([0, 2])  # in units of their mean
+
+
 @pytest.mark.parametrize("criterion", ["l2", "bn_scale", "taylor"])
 def test_a_trained_model_misses_its_important_channels_more(session, criterion):
     least, most = session["accuracy"][criterion]
@@ -253,7 +244,7 @@ def test_a_sequential_model_stays_one_with_its_input_s_name(session):
         ("rounds", "UsageError", "rounds=0"),
         ("too much in rounds", "UsageError", "At most 92 % can"),
         ("too much", "UsageError", "At most 92 % can"),
-        ("name", "UsageError", "Did you mean 'output'?"),
+        ("name", "UsageError", "Layers that can be are output"),
         ("no data", "UsageError", "data=(x, y)"),
         ("no pairs", "DataError", " x, 3 y"),
         ("no fit", "DataError", "cannot be computed on these samples"),

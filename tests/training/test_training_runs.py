@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
@@ -14,10 +10,7 @@ import pytest
 from edgekit.errors import UsageError
 from edgekit.training import TrainingConfig, fit, train
 
-HERE = Path(__file__).parent
-
-
-REPOSITORY = HERE.parents[1]
+REPOSITORY = Path(__file__).parents[2]
 DEMO = REPOSITORY / "toolkit" / "edgekit" / "demo" / "digits_cnn.keras"
 PUBLISHED = {
     name: REPOSITORY / "models" / name / f"{name}.keras"
@@ -25,30 +18,14 @@ PUBLISHED = {
 }
 
 
-def session(name: str, *arguments: Path) -> dict:
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", HERE / name, *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={
-            "EDGEKIT_DATA": str(REPOSITORY.parent / "shared" / "data"),
-            **os.environ,
-            "TF_CPP_MIN_LOG_LEVEL": "3",
-        },
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+@pytest.fixture(scope="module")
+def zoo(run_session) -> dict:
+    return run_session("zoo", DEMO, *PUBLISHED.values())
 
 
 @pytest.fixture(scope="module")
-def zoo(tmp_path_factory) -> dict:
-    return session("zoo_session.py", tmp_path_factory.mktemp("zoo"), DEMO, *PUBLISHED.values())
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory) -> dict:
-    return session("training_session.py", tmp_path_factory.mktemp("training"))
+def trained(run_session) -> dict:
+    return run_session("training")
 
 
 @pytest.mark.tensorflow

@@ -52,6 +52,7 @@ def train(
     from edgekit.errors import UsageError
     from edgekit.files import refuse_existing
     from edgekit.training import TrainingConfig, load_config
+    from edgekit.training.saving import refuse_other_formats
     from edgekit.worker import Worker
 
     place = Path(output)
@@ -63,6 +64,7 @@ def train(
         raise UsageError(f"Training {architecture} needs data.", cure="Give --data.")
     else:
         config = TrainingConfig(name=place.stem, architecture=str(architecture), **changes)
+    refuse_other_formats(place)
     refuse_existing(place, force=force)
     with Worker(listener=listener) as worker:
         result: TrainingResult = worker.call(
@@ -131,7 +133,9 @@ def transform(
     """
     from edgekit import pipeline
     from edgekit.files import refuse_existing
+    from edgekit.training.saving import refuse_other_formats
 
+    refuse_other_formats(Path(output))
     refuse_existing(Path(output), force=force)
     return pipeline.transform(
         name,

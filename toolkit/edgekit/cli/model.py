@@ -254,7 +254,6 @@ def _plans(
     ranges: str,
     sparse: bool,
 ) -> list[Plan]:
-    from edgekit.errors import UsageError
     from edgekit.recipe import default_plan
     from edgekit.records import MODES
 
@@ -266,12 +265,6 @@ def _plans(
         for stored in ((False, True) if sparse else (False,))
     ]
     plans.extend(_only_plan(path) for path in recipes or ())
-    twice = {p.variant for p in plans if sum(q.variant == p.variant for q in plans) > 1}
-    if twice:
-        raise UsageError(
-            f"Two variants are called {twice.pop()!r}.",
-            cure="Give each recipe a name of its own, and each mode once.",
-        )
     return plans
 
 

@@ -113,18 +113,20 @@ def qat(
     data: options.Data,
     output: Output,
     bits: Annotated[int, typer.Option(help="Width of the weights: 8 or 4.")] = 8,
+    exclude: Exclude = None,
     *,
     tuning: dict[str, Any],
 ) -> None:
     """Train the model as its int8 file will compute: int8 that keeps the accuracy.
 
-    `edgekit quantize` then takes the trained ranges, which travel in the file.
+    `edgekit quantize` then takes the trained ranges, which travel in the file, and leaves in float
+    what was excluded.
 
     \b
     edgekit qat model.keras --data data.npz -o aware.keras
     edgekit quantize aware.keras --data data.npz --mode int8
     """
-    _run("qat", source, data, output, {"bits": bits}, tuning)
+    _run("qat", source, data, output, {"bits": bits, "exclude": tuple(exclude or ())}, tuning)
 
 
 def compress(

@@ -9,7 +9,7 @@ from typing import Any, cast
 from edgekit.errors import UsageError
 from edgekit.files import staging
 from edgekit.pipeline import ladder, manifest
-from edgekit.pipeline.request import Request, check, open_data, possible_plans
+from edgekit.pipeline.request import FLOAT, Request, check, open_data, possible_plans
 from edgekit.pipeline.sources import Imported, is_graph, lower
 from edgekit.pipeline.transforming import PassName, run, teach
 from edgekit.records import Artifact, Listener, PassStep, Plan, Recipe, Report, silent
@@ -54,7 +54,7 @@ def compress(
         possible_plans(request, dataset)
         first = stage / "float32.tflite"
         imported = original = lower(request.source, dataset, first, worker, listener=listener)
-        artifacts = [_artifact(imported, ladder.FLOAT, recipe)]
+        artifacts = [_artifact(imported, FLOAT, recipe)]
         training = {
             "data": request.data,
             "column": request.column,
@@ -84,7 +84,7 @@ def compress(
             graph = stage / f"{name}.tflite"
             imported = lower(made, dataset, graph, worker, listener=listener)
             artifacts.append(_artifact(imported, Plan(variant=name, mode="float32"), recipe))
-        if recipe.plan.mode != "float32" or recipe.plan.sparse:
+        if dataclasses.replace(recipe.plan, variant=FLOAT.variant) != FLOAT:
             _, final = ladder.make(imported, request.plans, stage, worker, listener=listener)[0]
             described = {**final.manifest, "recipe": _described(recipe)}
             artifacts.append(dataclasses.replace(final, manifest=described))

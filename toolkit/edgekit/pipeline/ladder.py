@@ -15,6 +15,7 @@ from edgekit.errors import ConversionError
 from edgekit.files import staging
 from edgekit.pipeline import manifest
 from edgekit.pipeline.request import (
+    FLOAT,
     Request,
     asked_for,
     calibrates,
@@ -39,9 +40,6 @@ from edgekit.records import (
 from edgekit.schema import row_to_json
 from edgekit.tflite import carry_metadata
 from edgekit.tflite.inspect import inspect
-
-FLOAT = Plan(variant="float32", mode="float32")
-
 
 Finish = Callable[[Report, Path], object]
 
@@ -136,7 +134,7 @@ def make(
         manifest.artifact(imported.graph, FLOAT, manifest.describe(imported, FLOAT, graph))
     ]
     refused: list[str] = []
-    wanted = [p for p in plans if p != FLOAT]
+    wanted = [_as_trained(p, imported) for p in plans if p != FLOAT]
     samples = imported.dataset and imported.dataset.calibrate
     # TensorFlow's published converter takes no ranges from outside: it calibrates by itself.
     public = any(map(calibrates, wanted)) and not engine.call("edgekit.lowering.engine:available")
@@ -163,6 +161,13 @@ def make(
         artifacts.append(manifest.artifact(path, plan, described))
     listener(Progress(stage="quantizing", done=len(wanted), total=len(wanted)))
     return artifacts, refused
+
+
+def _as_trained(plan: Plan, imported: Imported) -> Plan:
+    """The plan, with what quantization-aware training left in float left so."""
+    # Of rules that match one layer the last counts: the plan's own.
+    rules = (*imported.rules, *plan.rules) if plan.mode == "int8" else plan.rules
+    return replace(plan, rules=rules)
 
 
 def _trained(imported: Imported, plan: Plan) -> Callable[[str, float], Ranges] | None:

@@ -15,7 +15,8 @@ from typing import Any
 
 from edgekit import devices
 from edgekit.errors import UsageError
-from edgekit.pipeline.ladder import FLOAT, make
+from edgekit.pipeline.ladder import make
+from edgekit.pipeline.request import FLOAT
 from edgekit.pipeline.sources import lower
 from edgekit.records import Dataset, Listener, Plan, Progress, Timing, silent
 from edgekit.tflite.inspect import inspect
@@ -96,7 +97,7 @@ def shrink_to_latency(
         share: Share of the latency to remove, above 0 and below 1.
         tuning: Data and training of the final cut.
         destination: The `.keras` to write.
-        exclude: Paths of layers to keep whole.
+        exclude: Layers to keep whole, as `shrinking.shrink` takes them.
         plan: What is timed: the float32 file, or a variant that `dataset` calibrates.
         dataset: Samples that each lowered file is verified and calibrated on.
         bench: Times a file.

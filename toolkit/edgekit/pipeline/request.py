@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from edgekit import data, targets
-from edgekit.errors import DataError, ModelError, OutputError
+from edgekit.errors import DataError, ModelError, OutputError, UsageError
 from edgekit.pipeline.sources import Imported, trained_notes
+from edgekit.recipe.plans import CALIBRATED
 from edgekit.records import Dataset, Listener, Plan, Progress, Task
 
-NEEDS_CALIBRATION = ("int8", "int16x8")
+FLOAT = Plan(variant="float32", mode="float32")
+"""What is always made, as the measure of the others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +67,7 @@ class Request:
 
 def calibrates(plan: Plan) -> bool:
     """Whether a variant needs the ranges of the activations, and so training samples."""
-    return plan.mode in NEEDS_CALIBRATION
+    return plan.mode in CALIBRATED
 
 
 def possible_plans(request: Request, dataset: Dataset | None) -> tuple[tuple[Plan, ...], list[str]]:
@@ -105,11 +107,17 @@ def check(request: Request) -> None:
 
     Raises:
         ModelError: There is no such source.
-        UsageError: There is no such target.
+        UsageError: There is no such target, or two files would have one name.
         OutputError: The folder is a file, or holds one of the files already.
     """
     if request.target is not None:
         targets.target(request.target)
+    stems = ["float32", *(plan.variant for plan in request.plans if plan != FLOAT)]
+    if twice := {stem for stem in stems if stems.count(stem) > 1}:
+        raise UsageError(
+            f"Two variants are called {twice.pop()!r}.",
+            cure="Give each recipe a name of its own, and each mode once.",
+        )
     if isinstance(request.source, Path) and not request.source.exists():
         raise ModelError(
             f"{request.source} does not exist.",
@@ -119,7 +127,6 @@ def check(request: Request) -> None:
         raise OutputError(f"{request.folder} is a file.", cure="Give a folder to --output.")
     if request.force:
         return
-    stems = ["float32", *(plan.variant for plan in request.plans)]
     names = [f"{stem}{end}" for stem in stems for end in (".tflite", ".json")]
     taken = [n for n in (*names, "report.html", "report.json") if (request.folder / n).exists()]
     if taken:

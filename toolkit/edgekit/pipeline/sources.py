@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from edgekit.records import (
     Plan,
     Progress,
     Ranges,
+    Rule,
     Samples,
     Source,
     TensorSpec,
@@ -61,6 +63,7 @@ class Imported:
         verification: The comparison with the source; None where the source is that very file.
         notes: What was done without being asked for.
         trained: Ranges of the graph's tensors that quantization-aware training found, for int8.
+        rules: For the layers that it left in float.
     """
 
     source: Source
@@ -69,6 +72,7 @@ class Imported:
     verification: Verification | None
     notes: tuple[str, ...] = ()
     trained: Ranges | None = None
+    rules: tuple[Rule, ...] = ()
 
 
 def is_graph(source: Path | Any) -> bool:
@@ -152,13 +156,18 @@ def lower(
     lowered = engine.lower(destination, batch)
     verification = _verify(loaded, destination, batch, lowered.reference, real=bound is not None)
     _describe(destination, loaded.name, bound)
+    learned = trained_notes(source)
     return Imported(
         source=loaded,
         dataset=bound,
         graph=destination,
         verification=verification,
         notes=(*(bound.notes if bound else ()), *lowered.notes),
-        trained=_trained_ranges(source, destination),
+        trained=_trained_ranges(learned, destination) if learned else None,
+        rules=tuple(
+            Rule(layers=f"^{re.escape(name)}$", mode="float32")
+            for name in (learned or {}).get("float", ())
+        ),
     )
 
 
@@ -170,12 +179,9 @@ def trained_notes(source: Path | Any) -> Mapping[str, Any] | None:
     return notes if isinstance(notes, Mapping) else None
 
 
-def _trained_ranges(source: Path | Any, graph: Path) -> Ranges | None:
+def _trained_ranges(notes: Mapping[str, Any], graph: Path) -> Ranges:
     from edgekit.training.qat import tensor_ranges
 
-    notes = trained_notes(source)
-    if notes is None:
-        return None
     ranges = Ranges(
         method="trained",
         low=notes["low"],

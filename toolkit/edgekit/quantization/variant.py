@@ -185,7 +185,7 @@ def _left(plan: Plan, modes: Mapping[str, Mode], model: ModelT) -> list[dict[str
                 reasons[node.index] = _why_not(plan, node, weight)
     for node in operators:
         ruled = {modes[t.name] for t in node.outputs if t.name in modes} - {plan.mode}
-        if ruled:
+        if ruled and node.name not in _CONVERSIONS:
             reasons[node.index] = f"a rule asks for {ruled.pop()}"
     return [
         {"operator": node.name, "layer": layers[node.index], "reason": reasons[node.index]}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from edgekit.errors import UsageError
@@ -53,8 +53,32 @@ def _words(choices: tuple[str, ...]) -> str:
     return ", ".join(f"`{choice}`" for choice in choices)
 
 
-def _is_count(least: int) -> Callable[[Any], bool]:
-    return lambda value: type(value) is int and value >= least
+def _choice(choices: tuple[str, ...], meaning: str) -> Key:
+    """One of several words, by default the first."""
+    return Key(
+        accepts=_words(choices),
+        default=f"`{choices[0]}`",
+        meaning=meaning,
+        fits=_one_of(choices),
+    )
+
+
+def _count(least: int, default: str, meaning: str) -> Key:
+    return Key(
+        accepts=f"a whole number from {least}" if least else "a whole number",
+        default=default,
+        meaning=meaning,
+        fits=lambda value: type(value) is int and value >= least,
+    )
+
+
+def _switch(meaning: str) -> Key:
+    return Key(
+        accepts="`true`, `false`",
+        default="`false`",
+        meaning=meaning,
+        fits=lambda value: isinstance(value, bool),
+    )
 
 
 def _kind(name: str) -> Key:
@@ -88,11 +112,10 @@ TOP_KEYS: Mapping[str, Key] = {
 }
 
 TRAINING_KEYS: Mapping[str, Key] = {
-    "epochs": Key(
-        accepts="a whole number",
-        default="as many as make 2,000 steps, at least 3",
-        meaning="Walks through the training samples; 0 trains nothing.",
-        fits=_is_count(0),
+    "epochs": _count(
+        0,
+        "as many as make 2,000 steps, at least 3",
+        "Walks through the training samples; 0 trains nothing.",
     ),
     "learning_rate": Key(
         accepts="a number above 0",
@@ -100,30 +123,14 @@ TRAINING_KEYS: Mapping[str, Key] = {
         meaning="Where a cosine begins.",
         fits=lambda value: type(value) in (int, float) and value > 0,
     ),
-    "batch_size": Key(
-        accepts="a whole number from 1",
-        default="`64`",
-        meaning="Samples a step.",
-        fits=_is_count(1),
+    "batch_size": _count(1, "`64`", "Samples a step."),
+    "patience": _count(
+        1,
+        "a quarter of `epochs`, at least 5",
+        "Epochs without a lower validation loss after which training stops.",
     ),
-    "patience": Key(
-        accepts="a whole number from 1",
-        default="a quarter of `epochs`, at least 5",
-        meaning="Epochs without a lower validation loss after which training stops.",
-        fits=_is_count(1),
-    ),
-    "seed": Key(
-        accepts="a whole number",
-        default="`0`",
-        meaning="Of every random choice.",
-        fits=_is_count(0),
-    ),
-    "distill": Key(
-        accepts="`true`, `false`",
-        default="`false`",
-        meaning="Learn from the predictions of the recipe's source too.",
-        fits=lambda value: isinstance(value, bool),
-    ),
+    "seed": _count(0, "`0`", "Of every random choice."),
+    "distill": _switch("Learn from the predictions of the recipe's source too."),
 }
 """Keys of every step that trains."""
 
@@ -143,24 +150,11 @@ PASS_KEYS: Mapping[str, Mapping[str, Key]] = {
             meaning="Share to remove by cutting whole channels.",
             fits=lambda value: type(value) in (int, float) and 0 < value < 1,
         ),
-        "goal": Key(
-            accepts="`macs`, `parameters`, `latency`",
-            default="`macs`",
-            meaning="Of what; latency is measured, cut by cut.",
-            fits=_one_of(("macs", "parameters", "latency")),
+        "goal": _choice(
+            ("macs", "parameters", "latency"), "Of what; latency is measured, cut by cut."
         ),
-        "rounds": Key(
-            accepts="a whole number from 1",
-            default="`1`",
-            meaning="Cuts, each followed by all the epochs.",
-            fits=_is_count(1),
-        ),
-        "importance": Key(
-            accepts="`l2`, `bn_scale`, `taylor`",
-            default="`l2`",
-            meaning="How channels are ranked.",
-            fits=_one_of(("l2", "bn_scale", "taylor")),
-        ),
+        "rounds": _count(1, "`1`", "Cuts, each followed by all the epochs."),
+        "importance": _choice(("l2", "bn_scale", "taylor"), "How channels are ranked."),
         "exclude": _EXCLUDE,
     },
     "prune": {
@@ -177,28 +171,15 @@ PASS_KEYS: Mapping[str, Mapping[str, Key]] = {
             meaning="Which weights may be dropped together.",
             fits=_is_text,
         ),
-        "scope": Key(
-            accepts="`global`, `layer`",
-            default="`global`",
-            meaning="Weights are compared over the whole model, or by layer.",
-            fits=_one_of(("global", "layer")),
+        "scope": _choice(
+            ("global", "layer"), "Weights are compared over the whole model, or by layer."
         ),
         "exclude": _EXCLUDE,
     },
     "cluster": {
         "kind": _kind("cluster"),
-        "clusters": Key(
-            accepts="a whole number from 2",
-            default="`16`",
-            meaning="Distinct weights a kernel.",
-            fits=_is_count(2),
-        ),
-        "initial": Key(
-            accepts="`linear`, `density`",
-            default="`linear`",
-            meaning="Where the palette starts.",
-            fits=_one_of(("linear", "density")),
-        ),
+        "clusters": _count(2, "`16`", "Distinct weights a kernel."),
+        "initial": _choice(("linear", "density"), "Where the palette starts."),
         "exclude": _EXCLUDE,
     },
     "qat": {
@@ -209,6 +190,7 @@ PASS_KEYS: Mapping[str, Mapping[str, Key]] = {
             meaning="Width of the weights that the model is trained for.",
             fits=lambda value: type(value) is int and value in (8, 4),
         ),
+        "exclude": replace(_EXCLUDE, meaning="Layers to leave in float, in the file too."),
     },
 }
 """Keys of the steps before the last, in the order in which the steps must stand."""
@@ -224,11 +206,8 @@ QUANTIZE_KEYS: Mapping[str, Key] = {
         meaning="Precision of the whole.",
         fits=_one_of(MODES),
     ),
-    "ranges": Key(
-        accepts=_words(RANGES),
-        default="`minmax`",
-        meaning="How the ranges of the activations are chosen; for `int8` and `int16x8`.",
-        fits=_one_of(RANGES),
+    "ranges": _choice(
+        RANGES, "How the ranges of the activations are chosen; for `int8` and `int16x8`."
     ),
     "percentile": Key(
         accepts="a number above 50, at most 100",
@@ -248,16 +227,13 @@ QUANTIZE_KEYS: Mapping[str, Key] = {
         meaning="Type of the file's outputs.",
         fits=_is_text,
     ),
-    "sparse": Key(
-        accepts="`true`, `false`",
-        default="`false`",
-        meaning="Store kernels sparse where that makes the file smaller; unpacked when loaded.",
-        fits=lambda value: isinstance(value, bool),
+    "sparse": _switch(
+        "Store kernels sparse where that makes the file smaller; unpacked when loaded."
     ),
     "rules": Key(
         accepts="a list of `{ layers, mode }`",
         default="none",
-        meaning="Layers treated apart; the first rule that matches a layer holds.",
+        meaning="Layers treated apart; the last rule that matches a layer holds.",
         fits=_is_tables,
     ),
 }

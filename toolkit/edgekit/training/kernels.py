@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,10 +21,12 @@ KERNELS = {"kernel", "recurrent_kernel", "pointwise_kernel", "depthwise_kernel"}
 class Kernel:
     """A kernel: its layer, the Keras variable, and where its outputs and inputs are.
 
-    `axes` is None where the layout is the layer's own: then single weights can be dropped only.
+    `inlined` is the layer's name where nested models are put into the model itself. `axes` is None
+    where the layout is the layer's own: then single weights can be dropped only.
     """
 
     layer: str
+    inlined: str
     owner: Any
     variable: Any
     axes: tuple[int, int] | None
@@ -60,6 +62,17 @@ def kernels_of(model: Any, exclude: Sequence[str] = ()) -> list[Kernel]:
         UsageError: An exclusion is no regular expression or matches no layer.
     """
     kernels = list(_walk(model, ""))
+    check_names(exclude, [kernel.layer for kernel in kernels])
+    return kernels
+
+
+def check_names(exclude: Sequence[str], layers: Iterable[str]) -> None:
+    """Raise unless each name or expression means one of the layers.
+
+    Raises:
+        UsageError: One is no regular expression or matches no layer.
+    """
+    known = list(dict.fromkeys(layers))
     for name in exclude:
         try:
             re.compile(name)
@@ -69,22 +82,29 @@ def kernels_of(model: Any, exclude: Sequence[str] = ()) -> list[Kernel]:
                 found=f"{error}.",
                 cure="Put a backslash before characters that stand for themselves.",
             ) from error
-        if not any(_means(name, kernel.layer) for kernel in kernels):
-            layers = list(dict.fromkeys(kernel.layer for kernel in kernels))
-            close = difflib.get_close_matches(name, layers, n=3, cutoff=0.4) or layers[:5]
+        if not any(means(name, layer) for layer in known):
+            close = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known[:5]
             raise UsageError(
                 f"There is no layer {name!r} to exclude.",
-                cure=f"Layers with kernels are {', '.join(close)}"
-                + (f", and {len(layers) - len(close)} more." if len(layers) > len(close) else "."),
+                cure=f"Layers that can be are {', '.join(close)}"
+                + (f", and {len(known) - len(close)} more." if len(known) > len(close) else "."),
             )
-    return kernels
+
+
+def excluded(model: Any, exclude: Sequence[str]) -> set[str]:
+    """Layers with a kernel that `exclude` means, by their names without those of nested models.
+
+    Raises:
+        UsageError: As `kernels_of`.
+    """
+    return {k.inlined for k in kernels_of(model, exclude) if _is_excluded(k, exclude)}
 
 
 def left_alone(kernel: Kernel, exclude: Sequence[str]) -> str | None:
     """Why a kernel is left alone by whatever changes weights; None where it is not."""
     import keras
 
-    if any(_means(name, kernel.layer) for name in exclude):
+    if _is_excluded(kernel, exclude):
         return "excluded"
     depthwise = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
     if isinstance(kernel.owner, depthwise) or kernel.variable.name == "depthwise_kernel":
@@ -95,16 +115,22 @@ def left_alone(kernel: Kernel, exclude: Sequence[str]) -> str | None:
 def _walk(model: Any, prefix: str) -> Iterator[Kernel]:
     """Every kernel of a model, under its layer's name; those of layers that are shared once."""
     seen: set[int] = set()
-    for layer, owner in _layers(model, prefix):
+    for models, layer, owner in _layers(model, prefix):
         # Sublayers are listed by themselves.
         for variable in (*owner._trainable_variables, *owner._non_trainable_variables):  # noqa: SLF001
             if variable.name in KERNELS and len(variable.shape) > 1 and id(variable) not in seen:
                 seen.add(id(variable))
-                yield Kernel(layer=layer, owner=owner, variable=variable, axes=_axes(owner))
+                yield Kernel(
+                    layer=models + layer,
+                    inlined=layer,
+                    owner=owner,
+                    variable=variable,
+                    axes=_axes(owner),
+                )
 
 
-def _layers(model: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    """Every layer with its name; names inside a nested model start with that model's."""
+def _layers(model: Any, prefix: str) -> Iterator[tuple[str, str, Any]]:
+    """Every layer with the names of the nested models it is in, each with a slash, and its own."""
     import keras
 
     for layer in model.layers:
@@ -114,7 +140,7 @@ def _layers(model: Any, prefix: str) -> Iterator[tuple[str, Any]]:
         # Cells of recurrent layers and layers in wrappers are listed nowhere in public.
         for part in layer._flatten_layers():  # noqa: SLF001
             path = part.path or part.name
-            yield (path if path.startswith(prefix) else prefix + path), part
+            yield prefix, path.removeprefix(prefix), part
 
 
 def _axes(layer: Any) -> tuple[int, int] | None:
@@ -130,7 +156,11 @@ def _axes(layer: Any) -> tuple[int, int] | None:
     return (-1, -2) if isinstance(layer, (of.Dense, *convolutions, *cells)) else None
 
 
-def _means(name: str, layer: str) -> bool:
+def _is_excluded(kernel: Kernel, exclude: Sequence[str]) -> bool:
+    return any(means(name, kernel.layer) for name in exclude)
+
+
+def means(name: str, layer: str) -> bool:
     """Whether a name or expression means a layer, or something the layer is part of."""
     parts = layer.split("/")
     wholes = {"/".join(parts[:end]) for end in range(1, len(parts) + 1)}

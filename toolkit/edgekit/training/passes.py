@@ -7,7 +7,7 @@ the model, the later ones keep: zeros stay zero, kernels of few distinct weights
 
 from __future__ import annotations
 
-import time
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +35,6 @@ class Passed:
         left: Layer -> why the pass left it as it was.
         before: Figures on the validation samples (a tenth of train) before the pass.
         after: The same, after it.
-        seconds: Wall-clock time.
     """
 
     path: Path
@@ -43,7 +42,6 @@ class Passed:
     left: Mapping[str, str] = field(default_factory=dict)
     before: Mapping[str, float] = field(default_factory=dict)
     after: Mapping[str, float] = field(default_factory=dict)
-    seconds: float = 0.0
 
 
 def prune(
@@ -60,12 +58,12 @@ def prune(
 ) -> Passed:
     """Drop the smallest weights while the model is fine-tuned; see `pruning.pruning_callback`.
 
-    The share of zeros grows over the first half of the steps and is held over the second.
+    Unstructured zeros grow in number over the first half of the steps, patterns come at once; what
+    is zero is held from then on.
     """
     from edgekit.numerics.sparsity import Constant, PolynomialDecay, parse_pattern
     from edgekit.training import pruning
 
-    started = time.monotonic()
     fine = FineTuning(model, source, tuning, listener)
     before = fine.judge(model)
     if fine.epochs:
@@ -96,7 +94,6 @@ def prune(
         left=done.left_dense,
         before=before,
         after=after,
-        seconds=time.monotonic() - started,
     )
 
 
@@ -119,7 +116,6 @@ def shrink(
     """
     from edgekit.training import shrinking
 
-    started = time.monotonic()
     fine = FineTuning(model, source, tuning, listener)
     before = fine.judge(model)
     if tuning.done:  # cut already
@@ -162,7 +158,6 @@ def shrink(
         left=done.kept_whole,
         before=before,
         after=after,
-        seconds=time.monotonic() - started,
     )
 
 
@@ -183,12 +178,14 @@ def cluster(
     kernel of few weights many.
     """
     from edgekit.training import clustering
+    from edgekit.training.kernels import excluded
     from edgekit.training.qat import without_normalization
 
-    started = time.monotonic()
     fine = FineTuning(model, source, tuning, listener)
     before = fine.judge(model)
     unfolded = {}
+    # Folding puts the layers of nested models into the model itself.
+    exclude = [re.escape(name) for name in excluded(model, exclude)]
     try:
         model = without_normalization(model)
     except ModelError as error:
@@ -212,7 +209,6 @@ def cluster(
         left={**unfolded, **done.left_alone},
         before=before,
         after=after,
-        seconds=time.monotonic() - started,
     )
 
 
@@ -223,17 +219,17 @@ def qat(
     tuning: Tuning,
     destination: Path,
     bits: int = 8,
+    exclude: Sequence[str] = (),
     listener: Listener = silent,
 ) -> Passed:
     """Train a model as its int8 file will compute; see `training.qat`.
 
-    The trained ranges and the width of the weights travel in the file (`saving.read_notes`), where
-    `edgekit quantize` finds them.
+    The trained ranges, the width of the weights and the layers that stay float travel in the file
+    (`saving.read_notes`), where `edgekit quantize` finds them.
     """
     from edgekit.training import qat as aware
     from edgekit.training.clustering import palettes_of
 
-    started = time.monotonic()
     fine = FineTuning(model, source, tuning, listener)
     before = fine.judge(model)
     if tuning.done:
@@ -244,20 +240,22 @@ def qat(
             weight_bits=bits,
             data=inputs_of(fine.sample(STUDIED_SAMPLES)),
             palettes=palettes_of(model),
+            exclude=exclude,
         )
     if fine.epochs:
         after = fine.train(prepared, _keeping(prepared), notes={"pass": "qat"})
     else:
         after = fine.judge(prepared)
     plain, ranges = aware.finish(prepared)
-    notes = {"bits": bits, "low": dict(ranges.low), "high": dict(ranges.high)}
+    left = aware.left_in_float(prepared)
+    notes = {"bits": bits, "low": dict(ranges.low), "high": dict(ranges.high), "float": left}
     write_model(plain, destination, {"qat": notes})
     return Passed(
         path=destination,
         facts={"trained for": f"int8 activations, int{bits} weights"},
+        left=dict.fromkeys(left, "excluded, it stays float"),
         before=before,
         after=after,
-        seconds=time.monotonic() - started,
     )
 
 

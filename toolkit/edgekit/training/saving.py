@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from edgekit.errors import ModelError
+from edgekit.errors import ModelError, UsageError
 from edgekit.files import writing
 from edgekit.training.objective import Objective
 
@@ -33,6 +33,19 @@ def save(model: Any, path: Path, objective: Objective) -> None:
     """
     with objective.in_unit(model):
         write_model(model, path)
+
+
+def refuse_other_formats(path: Path) -> None:
+    """Raise unless the path is one at which Keras writes the format that `write_model` means.
+
+    Raises:
+        UsageError: It does not end in `.keras`.
+    """
+    if path.suffix != ".keras":
+        raise UsageError(
+            f"{path} cannot be written: models are stored as .keras files.",
+            cure=f"Give --output {path.with_suffix('.keras')}.",
+        )
 
 
 def write_model(model: Any, path: Path, notes: Mapping[str, Any] | None = None) -> None:

@@ -9,6 +9,13 @@ weights then sit on the integer grid, and the ranges that training found replace
 
 from edgekit.training.qat.layers import register
 from edgekit.training.qat.ranges import tensor_ranges
-from edgekit.training.qat.transform import finish, prepare, without_normalization
+from edgekit.training.qat.transform import finish, left_in_float, prepare, without_normalization
 
-__all__ = ["finish", "prepare", "register", "tensor_ranges", "without_normalization"]
+__all__ = [
+    "finish",
+    "left_in_float",
+    "prepare",
+    "register",
+    "tensor_ranges",
+    "without_normalization",
+]

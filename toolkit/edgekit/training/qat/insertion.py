@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,24 +10,28 @@ from edgekit.training.qat.graph import Graph, Step
 from edgekit.training.qat.kinds import LINEAR, fixed_range, is_transparent, kind_of
 
 
-def insert(graph: Graph, bits: int, palettes: Mapping[str, int]) -> Graph:
+def insert(graph: Graph, bits: int, palettes: Mapping[str, int], exclude: Collection[str]) -> Graph:
     """Put fake quantization into a graph, from its inputs to its outputs.
 
     Args:
         graph: Folded, activations that are operators of their own split off.
         bits: Width of the weights.
         palettes: Layer -> number of distinct weights it may have.
+        exclude: Layers whose weights stay float.
     """
-    return _Insertion(graph, bits, palettes).run()
+    return _Insertion(graph, bits, palettes, exclude).run()
 
 
 class _Insertion:
     """The graph in the making; see `insert`."""
 
-    def __init__(self, graph: Graph, bits: int, palettes: Mapping[str, int]) -> None:
+    def __init__(
+        self, graph: Graph, bits: int, palettes: Mapping[str, int], exclude: Collection[str]
+    ) -> None:
         self._graph = graph
         self._bits = bits
         self._palettes = palettes
+        self._exclude = exclude
         self._steps: list[Step] = []
         self._shapes = dict(graph.shapes)
         # Value -> its number once rounded, and the layer that did it.
@@ -50,7 +54,8 @@ class _Insertion:
 
     def _add(self, step: Step) -> None:
         kind, value, source = kind_of(step.layer), step.output, step.inputs[0]
-        layer = self._weighted(step) if kind == "weighted" else step.layer
+        integer = kind == "weighted" and not self._is_float(step)
+        layer = self._weighted(step) if integer else step.layer
         inputs = tuple(
             v if self._takes_unrounded(step, v) else self._rounded[v] for v in step.inputs
         )
@@ -89,12 +94,36 @@ class _Insertion:
             self._round(value, self._layers[root], follow=value != root)
 
     def _takes_unrounded(self, step: Step, value: int) -> bool:
-        """Whether rounding after the step, with the same range, is as good as rounding before."""
+        """Whether rounding after the step, with the same range, is as good as rounding before.
+
+        Between layers that stay float nothing is rounded at all.
+        """
+        if self._is_float(step):
+            return (
+                value not in self._graph.outputs
+                and all(map(self._is_float, self._graph.consumers(value)))
+                and self._is_made_in_float(value)
+            )
         return (
             kind_of(step.layer) in ("selecting", "joining")
             and value not in self._settled
             and self._root(step.output) == self._root(value)
         )
+
+    def _is_float(self, step: Step) -> bool:
+        """Whether a step computes with float weights."""
+        # The layer of an output gave its name to the activation that was split off.
+        name = step.layer.name.removesuffix(LINEAR)
+        return kind_of(step.layer) == "weighted" and name in self._exclude
+
+    def _is_made_in_float(self, value: int) -> bool:
+        """Whether a value comes from a float layer, a clipping fused into it included."""
+        made = next((step for step in self._graph.steps if step.output == value), None)
+        if made is None or kind_of(made.layer) != "selecting":
+            return made is not None and self._is_float(made)
+        source = made.inputs[0]
+        fused = self._graph.only_consumer(source) is made and not is_transparent(made.layer)
+        return fused and self._is_made_in_float(source)
 
     def _root(self, value: int) -> int:
         """The value whose range this one has."""

@@ -24,9 +24,9 @@ _KINDS: dict[Kind, tuple[str, ...]] = {
     "fixed": ("Softmax",),
 }
 _KIND_OF = {name: kind for kind, names in _KINDS.items() for name in names}
-# Activations that TFLite fuses into the operator before, where they only clip.
 LINEAR = "_linear"
 """Ends the name of a layer whose activation was split off and took the name."""
+# Activations that TFLite fuses into the operator before, where they only clip.
 CLIPPING = ("linear", "relu", "relu6")
 # The ranges of TFLite's 8-bit quantization specification, as 256 codes of one step.
 FIXED_RANGES = {
@@ -45,7 +45,7 @@ def kind_of(layer: Any) -> Kind | None:
         return None
     if name == "Activation":
         activation = activation_of(layer)
-        return "selecting" if activation in CLIPPING else fixed_or_none(activation)
+        return "selecting" if activation in CLIPPING else _fixed_or_none(activation)
     if name == "ReLU" and (layer.negative_slope or layer.threshold):
         return None
     return _KIND_OF.get(name)
@@ -69,7 +69,7 @@ def why_not(layer: Any, inputs: int) -> str | None:
     return None
 
 
-def fixed_or_none(activation: str) -> Kind | None:
+def _fixed_or_none(activation: str) -> Kind | None:
     """The kind of an activation that does more than clip."""
     return "fixed" if activation in FIXED_RANGES else None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from edgekit.errors import ModelError, UsageError
 from edgekit.records import Ranges
+from edgekit.training.kernels import excluded
 from edgekit.training.qat.fold import fold
 from edgekit.training.qat.graph import Graph, Step, build, record
 from edgekit.training.qat.insertion import insert
@@ -33,6 +34,7 @@ def prepare(
     weight_bits: int = 8,
     data: Any = None,
     palettes: Mapping[str, int] | None = None,
+    exclude: Sequence[str] = (),
 ) -> Any:
     """Make the model that trains as its int8 file computes.
 
@@ -48,19 +50,22 @@ def prepare(
             first training batch does.
         palettes: Layer -> number of distinct codes its weights may take, from 4; for 8 bits
             (`clustering.palettes_of` finds them in a clustered model).
+        exclude: Names, or regular expressions for whole names, of layers with weights that stay
+            float, or of models they are part of.
 
     Returns:
         A functional model, not compiled.
 
     Raises:
         ModelError: A layer has no quantized form here; all such layers are named.
-        UsageError: `weight_bits` is neither 8 nor 4.
+        UsageError: `weight_bits` is neither 8 nor 4, or an exclusion matches no layer.
     """
     if weight_bits not in (8, 4):
         raise UsageError(f"weight_bits must be 8 or 4, not {weight_bits}.")
     graph = fold(record(model))
     _check(graph)
-    prepared = build(insert(_split(graph), weight_bits, palettes or {}))
+    float_layers = excluded(model, exclude)
+    prepared = build(insert(_split(graph), weight_bits, palettes or {}, float_layers))
     _start(prepared, data)
     return prepared
 
@@ -117,6 +122,14 @@ def finish(model: Any) -> tuple[Any, Ranges]:
         high={name: ends[value][1] for value, name in names.items()},
         n=0,
     )
+
+
+def left_in_float(prepared: Any) -> list[str]:
+    """Layers of a model for quantization-aware training whose weights are not rounded.
+
+    `finish` leaves them their names; in the file a rule for each keeps them float.
+    """
+    return [layer.name for layer in prepared.layers if kind_of(layer) == "weighted"]
 
 
 def _check(graph: Graph) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 
 from edgekit.errors import ModelError
 from edgekit.records import Array
+from edgekit.training.kernels import means
 
 Role = Literal["kernel", "filters", "scale", "bias", "divisor", "other"]
 
@@ -157,7 +158,8 @@ def trace(model: Any, *, exclude: Sequence[str] = ()) -> ChannelGraph:
 
     Args:
         model: A built `keras.Model`, each shape fixed but for the batch.
-        exclude: Paths of layers to keep whole; a nested model's layers are `model/layer`.
+        exclude: Names, or regular expressions for whole names, of layers to keep whole; a nested
+            model's layers are `model/layer`.
 
     Raises:
         ModelError: A subclassed model, or one without fixed shapes.
@@ -184,9 +186,9 @@ def trace(model: Any, *, exclude: Sequence[str] = ()) -> ChannelGraph:
     for channels in follow(walk, model, incoming, prefix=""):
         # the plainest reason of all, whatever else was found on the way
         walk.frozen |= dict.fromkeys(channels.tolist(), "feeds an output of the model")
-    for path in exclude:
-        if path in walk.outputs:
-            walk.freeze(walk.outputs[path], "was excluded by name")
+    for path, channels in walk.outputs.items():
+        if any(means(name, path) for name in exclude):
+            walk.freeze(channels, "was excluded by name")
     return _resolve(walk)
 
 

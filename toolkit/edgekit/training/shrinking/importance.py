@@ -9,6 +9,7 @@ import numpy as np
 
 from edgekit.errors import DataError, UsageError
 from edgekit.records import Array
+from edgekit.training.losses import usual_loss
 from edgekit.training.shrinking.graph import ChannelGraph, Weight
 
 Importance = Literal["l2", "bn_scale", "taylor"]
@@ -146,7 +147,9 @@ def _loss(model: Any, y: Array) -> Any:
     ends = getattr(model.layers[-1], "activation", None)
     softmax = ends is keras.activations.softmax
     if np.issubdtype(y.dtype, np.integer):
-        return keras.losses.SparseCategoricalCrossentropy(from_logits=not softmax)
+        return lambda targets, outputs: usual_loss("classification", np.asarray(outputs))(
+            targets, outputs
+        )
     if softmax:
         return keras.losses.CategoricalCrossentropy()
     # [n] against [n, 1] would be compared each with all

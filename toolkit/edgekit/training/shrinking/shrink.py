@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 
 from edgekit.errors import UsageError
 from edgekit.records import Array
+from edgekit.training.kernels import check_names
 from edgekit.training.shrinking.choose import Goal, choose, least, widths_of
 from edgekit.training.shrinking.graph import ChannelGraph, trace
 from edgekit.training.shrinking.importance import Importance, importances
@@ -67,7 +67,8 @@ def shrink(
         goal: Of what: multiply-accumulates, or weights.
         importance: How channels are ranked; see `importances`.
         data: `(x, y)` for `taylor`.
-        exclude: Paths of layers to keep whole.
+        exclude: Names, or regular expressions for whole names, of layers to keep whole, or of
+            models they are part of.
         multiple: Layers of at least two times as many channels keep a multiple of it, because
             SIMD kernels work on blocks; 1 rounds nothing.
 
@@ -116,7 +117,8 @@ def shrink_in_rounds(
         goal: As for `shrink`, as all that follow.
         importance: How channels are ranked.
         data: `(x, y)` for `taylor`.
-        exclude: Paths of layers to keep whole.
+        exclude: Names, or regular expressions for whole names, of layers to keep whole, or of
+            models they are part of.
         multiple: Which widths are kept round; it goes by the widths before the first round.
 
     Returns:
@@ -132,7 +134,7 @@ def shrink_in_rounds(
             found=f"Received share={share}, multiple={multiple}, rounds={rounds}.",
         )
     first = graph = trace(model, exclude=exclude)
-    _check_names(exclude, graph)
+    check_names(exclude, graph.layers.values())
     _check_share(graph, share, goal, multiple)
     cost = graph.macs if goal == "macs" else graph.parameters
     widths = widths_of(graph)
@@ -166,7 +168,7 @@ def largest_share(
 ) -> float:
     """The largest share that `shrink` can remove from this model; 0 where nothing may leave."""
     graph = trace(model, exclude=exclude)
-    _check_names(exclude, graph)
+    check_names(exclude, graph.layers.values())
     return _largest_share(graph, goal, multiple)
 
 
@@ -185,14 +187,3 @@ def _check_share(graph: ChannelGraph, share: float, goal: Goal, multiple: int) -
             found=f"At most {100 * most:.0f} % can: a channel of each layer stays{stays}.",
             cure="Ask for less" + (", or round less (multiple=1)." if multiple > 1 else "."),
         )
-
-
-def _check_names(exclude: Sequence[str], graph: ChannelGraph) -> None:
-    known = set(graph.layers.values())
-    for path in exclude:
-        if path not in known:
-            match = difflib.get_close_matches(path, known, n=1)
-            raise UsageError(
-                f"There is no layer {path!r} to exclude.",
-                found=f"Did you mean {match[0]!r}?" if match else None,
-            )
