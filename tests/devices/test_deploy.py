@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import wave
 
@@ -14,7 +15,8 @@ import numpy as np
 import pytest
 
 import edgekit_runner
-from edgekit.devices.registry import read_devices
+from edgekit.devices.registry import find_devices, read_devices
+from edgekit.devices.ssh import Connection
 from edgekit.devices.wheels import Platform, requirements
 from edgekit.errors import UsageError
 
@@ -255,6 +257,21 @@ def test_a_registry_that_means_nothing_is_refused(tmp_path, text, said):
     with pytest.raises(UsageError) as refused:
         read_devices(tmp_path / "devices.toml")
     assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [("pi5", "Did you mean pi4, of devices.toml?"), ("coral", "stands in devices.toml")],
+)
+def test_a_name_that_is_no_host_is_compared_with_those_known(tmp_path, monkeypatch, asked, said):
+    # Given a name that devices.toml has not, and what ssh says of it as a host
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "devices.toml").write_text('[pi4]\nhost = "pi@192.0.2.7"\n')
+    (device,) = find_devices([asked])
+    words = f"ssh: Could not resolve hostname {asked}: Name or service not known"
+    # When the connection is given up, then the error names the one that was meant.
+    connection = Connection(device, cancel=threading.Event(), dropped=print)
+    assert said in str(connection._refusal(words))
 
 
 @pytest.mark.parametrize(

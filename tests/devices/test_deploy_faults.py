@@ -310,7 +310,10 @@ def test_one_device_of_several_fails(board, edgekit, model):
     assert [row["latency"]["threads"] for row in ended.rows] == [2, 1]
     described = json.loads(ended.out)["devices"]
     assert list(described) == [row["latency"]["device"] for row in ended.rows]
-    assert ended.err.startswith("1 of 3 devices failed: off.")
+    first, what, *_, last = ended.err.splitlines()
+    assert first == "1 of 3 devices failed: off."
+    assert what == "off: board cannot be reached."
+    assert last == "The rows of the others are complete."
     # Two sessions in one home: the one that made ~/.cache may not be the last to leave.
     assert board.left() in ([], [".cache"])
 

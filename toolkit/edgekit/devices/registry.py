@@ -39,6 +39,7 @@ class Device:
         jump: A host to go through, as `ssh -J` takes it.
         timeout: Seconds that one run of a model may take.
         ssh_config: A configuration file for ssh in place of the user's.
+        meant: The name in `devices.toml` that was meant, perhaps, where `name` is none of them.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Device:
     jump: str | None = None
     timeout: float = 600
     ssh_config: str | None = None
+    meant: str | None = None
 
 
 _KINDS: Mapping[str, tuple[type, ...]] = {
@@ -80,7 +82,7 @@ def find_devices(asked: Sequence[str]) -> tuple[Device, ...]:
                 found=f"No {FILE} here and none in {_config_folder()}.",
                 cure='Write one ([pi4] and host = "pi@192.0.2.7"), or give --device user@host.',
             )
-        some = known.values() if word == ALL else [known.get(word) or _from_word(word)]
+        some = known.values() if word == ALL else [known.get(word) or _from_word(word, known)]
         found.update((device.name, device) for device in some)
     return tuple(found.values())
 
@@ -130,9 +132,11 @@ def _device(name: str, table: Any, path: Path) -> Device:
     return Device(name=name, **{"ssh_config": _ssh_config(), **table})
 
 
-def _from_word(word: str) -> Device:
+def _from_word(word: str, known: Mapping[str, Device]) -> Device:
     _check_host(word, "--device")
-    return Device(name=word, host=word, ssh_config=_ssh_config())
+    close = difflib.get_close_matches(word, known, n=1)
+    meant = close[0] if close else None
+    return Device(name=word, host=word, ssh_config=_ssh_config(), meant=meant)
 
 
 def _check_host(host: str, where: str) -> None:
@@ -156,4 +160,4 @@ def _registry() -> Path | None:
     return next((place for place in places if place.is_file()), None)
 
 
-assert set(_KINDS) == {entry.name for entry in fields(Device)} - {"name"}
+assert set(_KINDS) == {entry.name for entry in fields(Device)} - {"name", "meant"}

@@ -29,6 +29,7 @@ PAUSES = (1, 2, 4, 8, 15, 30)
 MOST_DROPS = 8
 LOST = 255  # ssh's own exit code, whatever went wrong
 
+_UNKNOWN_HOST = "Could not resolve hostname"
 # In this order: a host key that has changed fails verification, too.
 _FINAL = {
     "REMOTE HOST IDENTIFICATION HAS CHANGED": (
@@ -43,7 +44,7 @@ _FINAL = {
         "{host} does not let you in.",
         "A key is needed, no password is asked: ssh-copy-id {host}",
     ),
-    "Could not resolve hostname": (
+    _UNKNOWN_HOST: (
         "There is no host {host}.",
         "Check the name, and that it stands in devices.toml or the ssh configuration.",
     ),
@@ -272,7 +273,9 @@ class Connection:
         for sign, (what, cure) in _FINAL.items():
             if sign in said:
                 line = next(line for line in lines if sign in line).strip("@ ")
-                return DeviceError(what.format(host=host), found=line, cure=cure.format(host=host))
+                meant = self.device.meant if sign == _UNKNOWN_HOST else None
+                todo = f"Did you mean {meant}, of devices.toml?" if meant else cure
+                return DeviceError(what.format(host=host), found=line, cure=todo.format(host=host))
         return DeviceError(
             f"{host} cannot be reached.",
             found=lines[-1] if lines else f"No answer within {3 * CONNECT_SECONDS} s.",

@@ -373,10 +373,10 @@ def first_error(outcomes: Sequence[Outcome]) -> Exception | None:
     bugs = [o.error for o in failed if not isinstance(o.error, EdgekitError)]
     if not failed or len(outcomes) == 1 or bugs:
         return bugs[0] if bugs else (failed[0].error if failed else None)
-    told = [str(o.error).replace("\n", " ") for o in failed]
+    told = [f"{o.device.name}: {o.error}".replace("\n", "\n  ") for o in failed]
     names = ", ".join(o.device.name for o in failed)
     return DeviceError(
         f"{len(failed)} of {len(outcomes)} devices failed: {names}.",
-        found=" | ".join(told),
-        cure="The rows of the others are complete.",
+        found="\n".join(told),
+        cure="The rows of the others are complete." if len(failed) < len(outcomes) else None,
     )
