@@ -69,11 +69,21 @@ def asked(report: Report) -> str:
     return f"<section><h2>What was asked</h2>{_facts(pairs)}</section>" if pairs else ""
 
 
+def _verdict(line: Line) -> str:
+    if not line.verdict:
+        return ""
+    agreement = f"<small>{escaped(line.agreement)}</small>" if line.agreement else ""
+    return (
+        f'<span class="verdict-{escaped(line.verdict)}">{escaped(line.verdict)}</span>{agreement}'
+    )
+
+
 def variants(group: Group, *, several: bool) -> str:
     """Tabulate the rows of a group; intervals and ratios below the figures."""
     shown = lines(group)
     metric = METRICS.get(group.metric or "", "score")
     unit = drop_unit(group.metric)
+    agreeing = "agrees with float32" if any(line.agreement for line in shown) else ""
     columns: list[tuple[str, str, str, Callable[[Line], str]]] = [
         ("Size", "against float32", "", lambda line: _stacked(
             line, "size", line.size, compared(line.size_ratio, "smaller", "larger"))),
@@ -81,9 +91,7 @@ def variants(group: Group, *, several: bool) -> str:
             line, "score", line.score, line.score_interval)),
         (f"Drop, {unit}" if unit else "Drop", "95 % interval", "drop", lambda line: _stacked(
             line, "drop", line.drop, line.drop_interval)),
-        ("Verdict", "", "verdict", lambda line: line.verdict and (
-            f'<span class="verdict-{escaped(line.verdict)}">{escaped(line.verdict)}</span>')),
-        ("Agreement", "with float32", "agreement", lambda line: _number(line.agreement)),
+        ("Verdict", agreeing, "verdict", _verdict),
         ("Latency", "p50, against float32, p90", "latency", lambda line: _stacked(
             line, "latency", line.latency, compared(line.latency_ratio, "faster", "slower"), (
                 f"p90 {latency_text(line.row.timing.percentile_ms(90))}" if line.row.timing else ""
