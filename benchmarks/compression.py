@@ -64,6 +64,7 @@ class Task:
         options: Its options.
         mode: What the last step makes.
         longer: How many times the default number of epochs it is trained.
+        rate: Share of the learning rate that the model was trained at; qat has rates of its own.
         bound: What is asked of it, in words.
         peer: The task of `tfmot_peer` that is the same, if there is one.
         peer_rate: Learning rate of the peer where it cannot stand that of edgekit.
@@ -74,6 +75,7 @@ class Task:
     options: dict[str, Any] = field(default_factory=dict)
     mode: Mode = "float32"
     longer: int = 1
+    rate: float = 1 / 3  # weights that are good already take smaller steps
     bound: str = ""
     peer: str = ""
     peer_rate: float | None = None
@@ -87,10 +89,11 @@ class Task:
 TASKS = (
     Task("prune 50 %", "prune", {"sparsity": 0.5}, bound="drop <= 0.3", peer="prune-50"),
     Task(
-        "prune 80 %, twice the epochs",
+        "prune 80 %, twice the epochs, thrice the rate",
         "prune",
         {"sparsity": 0.8},
         longer=2,
+        rate=1,
         bound="drop <= 1",
         peer="prune-80",
     ),
@@ -143,7 +146,7 @@ def _ours(model: str, task: Task, place: Path) -> None:
     """Run one recipe from the published weights; keep the file it ends with."""
     options = {"distill": True, "epochs": task.longer * _epochs(model), **task.options}
     if task.step != "qat":
-        options["learning_rate"] = _learning_rate(model)
+        options["learning_rate"] = _learning_rate(model, task)
     step = PassStep(kind=task.step, options=options)
     recipe = Recipe(name="result", plan=default_plan(task.mode), passes=(step,))
     with tempfile.TemporaryDirectory() as folder:
@@ -165,7 +168,7 @@ def _theirs(model: str, task: Task, place: Path) -> None:
             model,
             folder,
             epochs=task.longer * _epochs(model),
-            learning_rate=task.peer_rate or _learning_rate(model),
+            learning_rate=task.peer_rate or _learning_rate(model, task),
             tasks=(task.peer,),
         )
         if made is None:
@@ -186,9 +189,8 @@ def _source(model: str) -> str:
     return source
 
 
-def _learning_rate(model: str) -> float:
-    """Weights that are good already take smaller steps than those that begin."""
-    return float(_config(model)["training"]["learning_rate"]) / 3
+def _learning_rate(model: str, task: Task) -> float:
+    return task.rate * float(_config(model)["training"]["learning_rate"])
 
 
 @cache

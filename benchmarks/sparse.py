@@ -1,0 +1,94 @@
+"""XNNPACK's sparse path on ARM: is a pruned model faster where `edgekit prune` says so?
+
+A network of depthwise separable convolutions at 48x48 that keeps XNNPACK's rules, pruned in one
+shot (speed does not depend on what the weights are), stored dense and sparse, timed by the runner
+on 64-bit ARM code. That code runs under qemu: its ratios say which path was taken, and are no
+milliseconds of a board.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import edgekit
+import edgekit_runner
+from edgekit.recipe import default_plan
+from edgekit.tflite.payoff import will_it_pay
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests" / "device"))
+import userland  # the tests' own ARM
+
+SHARES = (0.5, 0.6, 0.7, 0.8, 0.9)
+
+
+def measure() -> list[dict[str, str]]:
+    land = userland.build("arm64", userland.cache_folder())
+    with tempfile.TemporaryDirectory() as name:
+        return list(_lines(Path(name), land))
+
+
+def _lines(folder: Path, land: userland.Userland) -> Iterator[dict[str, str]]:
+    # A board has the runner's file and nothing of this environment beside it.
+    runner = shutil.copy(edgekit_runner.__file__, folder)
+    plain = _file(_pruned(folder, 0.0), sparse=False).read_bytes()
+    for share in SHARES:
+        pay = will_it_pay(plain, share)
+        model = _pruned(folder, share)
+        dense, sparse = (_time(land, runner, _file(model, sparse=how)) for how in (False, True))
+        yield {
+            "zeros": f"{share:.0%}",
+            "predicted": "faster" if pay.faster.mapped else "no faster",
+            "dense, ms": f"{dense:.1f}",
+            "sparse, ms": f"{sparse:.1f}",
+            "times faster": f"{dense / sparse:.2f}",
+        }
+
+
+def _pruned(folder: Path, share: float) -> Path:
+    """Write the network with a share of zeros in every kernel."""
+    import keras
+
+    from edgekit.training.pruning import prune
+
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    tensor = start = keras.Input((48, 48, 3))
+    tensor = layers.ZeroPadding2D(1)(tensor)
+    tensor = layers.Conv2D(32, 3, strides=2, activation="relu")(tensor)
+    for _ in range(4):
+        tensor = layers.DepthwiseConv2D(3, padding="same", activation="relu")(tensor)
+        tensor = layers.Conv2D(64, 1, activation="relu")(tensor)
+    tensor = layers.Dense(10)(layers.GlobalAveragePooling2D()(tensor))
+    model = keras.Model(start, tensor, name=f"separable-{share:.0%}".rstrip("%"))
+    if share:
+        prune(model, share, scope="layer")
+    path = folder / f"{model.name}.keras"
+    model.save(path)
+    return path
+
+
+def _file(model: Path, *, sparse: bool) -> Path:
+    plan = default_plan("float32", sparse=sparse)
+    folder = model.with_name(f"{model.stem}-{plan.variant}")
+    report = edgekit.quantize(model, plans=(plan,), output=folder, latency=False)
+    return Path(report.rows[-1].artifact.path)
+
+
+def _time(land: userland.Userland, runner: str, model: Path) -> float:
+    """Median latency on the board, in milliseconds of this machine pretending to be one."""
+    done = subprocess.run(
+        [land.python, runner, "bench", str(model), "--runs", "5", "--runtime", "litert", "--json"],
+        env={"PATH": land.path},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    told: dict[str, Any] = json.loads(done.stdout)
+    return float(told["p50_ms"])
