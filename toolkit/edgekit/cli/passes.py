@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -235,13 +236,17 @@ def _foretell(payoff: Payoff) -> None:
         size / 1000 for size in (payoff.size_deflated_bytes, payoff.pruned_deflated_bytes)
     )
     print(f"Predicted for float32 at {payoff.sparsity:.0%} zeros:")
-    print(f"  download, deflated: {before:.1f} kB -> {after:.1f} kB")
+    lines = [f"download, deflated: {before:.1f} kB -> {after:.1f} kB"]
     if payoff.sparse_bytes is None:
-        print("  on the device: no smaller")
+        lines.append("on the device: no smaller")
     else:
         sizes = f"{payoff.size_bytes / 1000:.1f} kB -> {payoff.sparse_bytes / 1000:.1f} kB"
-        print(f"  on the device: {sizes}, if kernels are stored sparse; no smaller otherwise")
-    print(f"  faster (XNNPACK): {'yes' if payoff.faster.mapped else f'no: {payoff.faster.reason}'}")
+        lines.append(f"on the device: {sizes}, if kernels are stored sparse; else no smaller")
+    lines.append(
+        f"faster (XNNPACK): {'yes' if payoff.faster.mapped else f'no: {payoff.faster.reason}'}"
+    )
+    for line in lines:
+        print(textwrap.fill(line, 80, initial_indent="  ", subsequent_indent="    "))
 
 
 def _show(done: Transformed) -> None:
