@@ -89,9 +89,9 @@ class Task:
 TASKS = (
     Task("prune 50 %", "prune", {"sparsity": 0.5}, bound="drop <= 0.3", peer="prune-50"),
     Task(
-        "prune 80 %, twice the epochs, thrice the rate",
+        "prune 80 % of each layer, twice the epochs, thrice the rate",
         "prune",
-        {"sparsity": 0.8},
+        {"sparsity": 0.8, "scope": "layer"},
         longer=2,
         rate=1,
         bound="drop <= 1",
