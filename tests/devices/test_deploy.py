@@ -97,19 +97,21 @@ def test_a_model_answers_there_as_here(board, edgekit, golden, tmp_path):
     inputs = ["one.wav", "two.wav", "folder"]
     words = [word for name in inputs for word in ("--run", name)]
     # When it runs there
-    ended = edgekit("deploy", model, "--device", "board", *words, "-q")
+    few = ("--top", "2", "--threshold", "0.01")
+    ended = edgekit("deploy", model, "--device", "board", *words, *few, "-q")
     # Then each is answered under its own name, with the manifest's labels, as here.
     assert ended.code == 0, ended.err
     there = [json.loads(line) for line in ended.out.splitlines()]
     assert [line["source"] for line in there] == ["one.wav", "two.wav", "folder/-third; x.wav"]
     done = subprocess.run(
-        [sys.executable, edgekit_runner.__file__, "run", model, *inputs],
+        [sys.executable, edgekit_runner.__file__, "run", *few, model, *inputs],
         capture_output=True,
         text=True,
         check=True,
     )
     here = [json.loads(line) for line in done.stdout.splitlines()]
     assert [line["top"] for line in there] == [line["top"] for line in here]
+    assert all(len(line["top"]) <= 2 for line in there)
     assert there[0]["top"][0]["label"] in manifest["labels"]
     assert board.left() == []
 

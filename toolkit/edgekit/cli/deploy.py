@@ -41,6 +41,13 @@ def deploy(
         Path | None,
         typer.Option(metavar="FILE", help="Class names for --run; default: the model's own."),
     ] = None,
+    top: Annotated[
+        int | None, typer.Option(min=1, help="Classes that --run names; default 5.")
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Least score of a box that --run finds; default 0.5."),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -103,6 +110,8 @@ def deploy(
         data=data,
         inputs=run or (),
         labels=labels,
+        top=top,
+        threshold=threshold,
         column=column,
         task=options.task_of(task),
         preprocessing=options.preprocessing_of(preprocess),

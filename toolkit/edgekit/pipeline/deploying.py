@@ -40,6 +40,8 @@ class Deployment:
         output: The output that is scored.
         inputs: What the files are run on, instead of being scored and timed.
         labels: File of class names for `inputs`; None takes the model's own.
+        top: Classes named for each of `inputs`; None leaves it to the runner.
+        threshold: The least score, 0 to 1, of a box found in `inputs`; None likewise.
         latency: Whether latencies are measured.
         threads: Interpreter threads; None takes each device's own, else 1.
         runs: Invocations to time; None leaves it to the runner.
@@ -61,6 +63,8 @@ class Deployment:
     output: str | None = None
     inputs: Sequence[Path] = ()
     labels: Path | None = None
+    top: int | None = None
+    threshold: float | None = None
     latency: bool = True
     threads: int | None = None
     runs: int | None = None
@@ -265,8 +269,10 @@ def _visit(
                 path = job.artifact.path
                 place = remote.send_model(path)
                 if request.inputs:
-                    named = (
-                        [] if request.labels is None else ["--labels", remote.send(request.labels)]
+                    named = devices.runner_options(
+                        labels=request.labels and remote.send(request.labels),
+                        top=request.top,
+                        threshold=request.threshold,
                     )
                     remote.run(
                         place,
