@@ -47,9 +47,10 @@ lock: .venv/.ready
 		--generate-hashes --no-emit-index-url --no-emit-find-links --universal --quiet \
 		--python-version 3.11 --custom-compile-command "make lock" -o requirements.lock
 
+# The lock is the whole closure: with --no-deps, pip never looks at a release that came after it.
 .venv/.ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	touch $@
 
