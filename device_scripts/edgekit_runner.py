@@ -1804,7 +1804,11 @@ class Scorer:
         if self.task == "classification":
             if target.dtype.kind == "U":
                 target = self.labels.index(str(target))
-            self.first[position] = _rank(output, target)
+            target = _class(target, len(output))
+            if len(output) == 1:
+                self.first[position], self.second[position] = output[0], target
+            else:
+                self.first[position] = _rank(output, target)
             return
         if self.task == "reconstruction":
             if target not in (0, 1):
@@ -1815,14 +1819,35 @@ class Scorer:
             wanted = np.asarray(target, np.float64).ravel()
         if wanted.shape != output.shape or not np.isfinite(wanted).all():
             raise ValueError(f"{len(wanted)} finite values wanted, output has {len(output)}")
-        self.first[position] = np.mean((output - wanted) ** 2)
+        with np.errstate(over="ignore", invalid="ignore"):  # `score` refuses what overflows
+            self.first[position] = np.mean((output - wanted) ** 2)
         if self.task == "regression":
             self.second[position] = np.mean(np.abs(output - wanted))
 
     def score(self, classes: int) -> dict[str, Any]:
-        """Return metric, value, n, 95 % interval and further figures."""
+        """Return metric, value, n, 95 % interval and further figures.
+
+        One unit stands for two classes, split at 0.5 where all its values lie in [0, 1] (a
+        sigmoid), else at 0 (a logit).
+
+        Raises:
+            RunnerError: The outputs are too large for a squared error (code 3).
+        """
+        import numpy as np
+
         n = len(self.first)
         extras = {}
+        if self.task == "classification" and classes == 1:
+            sigmoid = self.first.min() >= 0 and self.first.max() <= 1
+            self.first = (self.first > (0.5 if sigmoid else 0)) != self.second
+        elif self.task != "classification" and not np.isfinite(self.first).all():
+            broken = int(n - np.isfinite(self.first).sum())
+            raise RunnerError(
+                MODEL,
+                "The model has no score: its answers reach infinity.",
+                f"So do {broken} of {n} samples.",
+                "Check the ranges and weights of the model; convert it again.",
+            )
         if self.task == "classification":
             metric, value = "accuracy", float((self.first == 0).mean())
             interval = wilson(value, n)
@@ -1847,17 +1872,20 @@ class Scorer:
         }
 
 
-def _rank(scores: Any, target: Any) -> int:
-    """Return how many classes come before the target; the lower class wins a tie, as in argmax."""
+def _class(target: Any, units: int) -> int:
+    """Return the class that a target names, by its number or one-hot."""
     import numpy as np
 
-    if np.size(target) > 1:  # one-hot
+    if np.size(target) > 1:
         target = np.argmax(target)
-    target = int(np.squeeze(target))
-    if not 0 <= target < max(2, len(scores)):
-        raise ValueError(f"label {target} where the model has {max(2, len(scores))} classes")
-    if len(scores) == 1:  # one sigmoid
-        return int((scores[0] > 0.5) != target)
+    number = int(np.squeeze(target))
+    if not 0 <= number < max(2, units):
+        raise ValueError(f"label {number} where the model has {max(2, units)} classes")
+    return number
+
+
+def _rank(scores: Any, target: int) -> int:
+    """Return how many classes come before the target; the lower class wins a tie, as in argmax."""
     ahead = (scores > scores[target]).sum() + (scores[:target] == scores[target]).sum()
     return int(ahead)
 
@@ -2787,8 +2815,6 @@ class OutputFile:
 
 def run(options: Options) -> None:
     """Run a model on whatever comes and print one JSON line for each sample."""
-    import json
-
     if not options.files and not options.watch:
         raise _usage("run needs an INPUT, or --watch FOLDER.", "", "run")
     model = open_model(options)
@@ -2811,7 +2837,7 @@ def run(options: Options) -> None:
             if drawings:
                 line["drawn"] = drawings.draw(sample, answer, class_map)
             line["invoke_ms"] = round(elapsed / 1e6, 4)
-            _say(json.dumps(line, ensure_ascii=False))
+            _say(_line(line))
             if count == options.limit:
                 break
             if options.every:
@@ -3166,11 +3192,28 @@ def read_labels(path: str) -> list[str]:
 
 def _print(answer: Any) -> None:
     if isinstance(answer, dict):
-        import json
-
-        _say(json.dumps(answer, ensure_ascii=False))
+        _say(_line(answer))
     else:
         _say("\n".join(answer))
+
+
+def _line(answer: dict[str, Any]) -> str:
+    """Return JSON; null stands for infinity, for which it has no word."""
+    import json
+
+    try:
+        return json.dumps(answer, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(answer), ensure_ascii=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(one) for one in value]
+    # Infinity less itself is NaN.
+    return None if isinstance(value, float) and value - value != 0 else value
 
 
 def _say(text: str) -> None:

@@ -65,8 +65,13 @@ def test_an_inspection_holds_what_the_contract_names(fashion):
 
 def test_a_number_that_is_not_finite_becomes_null(fashion):
     row = fashion.rows[3]
-    broken = replace(row, score=replace(row.score, value=math.nan, ci95=(math.nan, math.inf)))
+    broken = replace(
+        row,
+        score=replace(row.score, value=math.nan, ci95=(math.nan, math.inf)),
+        artifact=replace(row.artifact, manifest={"lowering": {"max_abs_difference": math.inf}}),
+    )
     text = render(replace(fashion, rows=(broken,)), "json")
+    assert json.loads(text)["rows"][0]["manifest"] == {"lowering": {"max_abs_difference": None}}
     score = json.loads(text)["rows"][0]["score"]
     assert score["value"] is None
     assert math.isnan(report_from_json(json.loads(text)).rows[0].score.value)

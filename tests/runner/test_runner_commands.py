@@ -18,6 +18,8 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import roc_auc_score
 
 import edgekit_runner
+from edgekit.evaluation import score
+from edgekit.records import Batch
 
 # The float baseline's RMSE on the thirty golden windows, target / 125 (see make_runner_models.py).
 TURBOFAN_FLOAT_RMSE = 0.1517
@@ -345,10 +347,10 @@ def test_accuracy_and_top5_by_hand():
     assert score["extras"] == {"top5_accuracy": 0.75}
 
 
-def test_one_hot_targets_and_a_single_sigmoid_are_classes_too():
+def test_one_hot_targets_are_classes_too():
     scorer = edgekit_runner.Scorer("classification", 2, [])
     scorer.add(0, None, np.array([0.1, 0.9]), np.array([0.0, 1.0]))
-    scorer.add(1, None, np.array([0.2]), np.int64(1))
+    scorer.add(1, None, np.array([0.1, 0.9]), np.array([1.0, 0.0]))
     assert scorer.first.tolist() == [0, 1]
 
 
@@ -374,6 +376,34 @@ def test_run_prints_a_line_for_each_sample_of_several_inputs(runner, models, tmp
     assert first["outputs"] == {"total": [2.0, 3.0, 4.0], "entry": [2.0, 3.0]}
     assert second["outputs"] == {"total": [5.0, 6.0, 7.0], "entry": [6.0, 7.0]}
     assert (second["source"], second["index"]) == (str(data), 1)
+
+
+def no_word_for_it(constant):
+    raise AssertionError(f"{constant} is no JSON")
+
+
+def test_what_overflows_is_null_in_json_and_has_no_score(runner, models, tmp_path):
+    large = np.full((1, 3), 3e38, np.float32)
+    data = tmp_path / "large.npz"
+    np.savez(data, left=large, right=large, index=np.array([[1]]), y_test=large)
+    code, out, _ = runner("run", models / "pair.tflite", data)
+    assert code == 0
+    answer = json.loads(out, parse_constant=no_word_for_it)
+    assert answer["outputs"] == {"total": [None] * 3, "entry": [2.0, 3.0]}
+    code, out, error = runner("eval", models / "pair.tflite", data, "--json")
+    assert (code, out) == (3, "")
+    assert "1 of 1 samples" in error
+
+
+@pytest.mark.parametrize(("outputs", "right"), [([0.2, 0.7, 0.4], 2), ([-3.0, 0.2, -0.1], 3)])
+def test_one_unit_is_a_sigmoid_or_a_logit_as_on_the_host(outputs, right):
+    targets = np.array([0, 1, int(right == 2)])
+    scorer = edgekit_runner.Scorer("classification", 3, [])
+    for position, (output, target) in enumerate(zip(outputs, targets, strict=True)):
+        scorer.add(position, list, np.array([output]), target)
+    batch = Batch(inputs={"x": np.zeros((3, 1))}, targets=targets)
+    host = score(np.array(outputs)[:, None], batch, task="classification")
+    assert scorer.score(1)["value"] == host.value == right / 3
 
 
 def test_run_takes_an_npy_of_one_sample_or_of_many(runner, models, tmp_path):

@@ -69,7 +69,7 @@ def row_to_json(row: Row) -> dict[str, Any]:
         "device": row.place,
         "inspection": None if row.inspection is None else inspection_to_json(row.inspection),
         # A manifest holds rows of its own: kept, they would nest without end.
-        "manifest": {key: value for key, value in artifact.manifest.items() if key != "rows"},
+        "manifest": finite({k: v for k, v in artifact.manifest.items() if k != "rows"}),
     }
 
 
@@ -151,6 +151,15 @@ def report_from_json(document: Mapping[str, Any]) -> Report:
         ) from error
 
 
+def finite(value: Any) -> Any:
+    """Return what is to become JSON with null for every number that is not finite."""
+    if isinstance(value, Mapping):
+        return {key: finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _finite(value: float | None) -> float | None:
     return float(value) if value is not None and math.isfinite(value) else None
 
@@ -199,8 +208,8 @@ def _timing_to_json(timing: Timing) -> dict[str, Any]:
         "values_ns": [int(value) for value in timing.values_ns],
         "warmup_ns": [int(value) for value in timing.warmup_ns],
         "cold_start_ns": {key: int(value) for key, value in timing.cold_start_ns.items()},
-        "conditions": dict(timing.conditions),
-        "details": dict(timing.details),
+        "conditions": finite(timing.conditions),
+        "details": finite(timing.details),
     }
 
 
@@ -209,7 +218,7 @@ def _tensor_to_json(tensor: TensorSpec) -> dict[str, Any]:
         "name": tensor.name,
         "shape": list(tensor.shape),
         "dtype": tensor.dtype,
-        "scale": tensor.scale,
+        "scale": _finite(tensor.scale),
         "zero_point": tensor.zero_point,
     }
 

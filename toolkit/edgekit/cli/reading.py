@@ -35,7 +35,7 @@ def inspect(
 
         from edgekit.schema import inspection_to_json
 
-        print(json_.dumps(inspection_to_json(inspection), indent=1))
+        print(json_.dumps(inspection_to_json(inspection), indent=1, allow_nan=False))
         return
     from rich.console import Console
 

@@ -33,7 +33,7 @@ def emit(report: Report, *, json: bool) -> None:
     if json:
         from edgekit.schema import report_to_json
 
-        print(json_.dumps(report_to_json(report)))
+        print(json_.dumps(report_to_json(report), allow_nan=False))
         return
     from rich.console import Console
 

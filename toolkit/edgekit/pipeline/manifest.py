@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgekit.errors import ModelError
 from edgekit.records import Artifact, Dataset, Plan
+from edgekit.schema import finite
 
 if TYPE_CHECKING:
     from edgekit.pipeline.sources import Imported
@@ -136,4 +137,4 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 def to_text(described: Mapping[str, Any]) -> str:
     """The manifest as it is written."""
-    return json.dumps(described, indent=1, default=str) + "\n"
+    return json.dumps(finite(described), indent=1, default=str, allow_nan=False) + "\n"

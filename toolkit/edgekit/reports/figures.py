@@ -241,6 +241,8 @@ def interval_text(metric: str, interval: tuple[float, float]) -> str:
 def drop_text(metric: str, value: float) -> str:
     """Return a drop with its sign: in points for accuracy. Positive is worse."""
     text = _figure(metric, value)
+    if not math.isfinite(value):
+        return text
     if float(text) == 0:
         return text.lstrip("-")
     return text if value < 0 else f"+{text}"
