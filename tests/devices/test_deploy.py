@@ -241,6 +241,29 @@ def test_packed_data_are_read_by_the_runner_and_are_the_same_every_time(tmp_path
     assert np.array_equal(np.stack(list(columns["inputs_b"].rows())), values[:, 0])
 
 
+def test_infinity_from_a_device_is_an_error_and_no_score(golden, tmp_path):
+    from edgekit.errors import ModelError
+    from edgekit.pipeline import deploying, manifest
+    from edgekit.records import Batch, Dataset, Samples
+
+    targets = np.zeros((4, 1), np.float32)
+    samples = Samples(
+        split="test",
+        n=4,
+        sha256="",
+        read=lambda rows: Batch(inputs={"x": targets[rows]}, targets=targets[rows]),
+    )
+    dataset = Dataset(name="four", task="regression", train=None, calibrate=None, test=samples)
+    artifact = manifest.open_artifact(golden / "runner" / "pair.tflite")
+    job = deploying.Job(artifact=artifact, dataset=dataset)
+    np.savez(tmp_path / "sound.npz", value=targets + 3)
+    np.savez(tmp_path / "broken.npz", value=np.where(np.arange(4) == 2, np.inf, targets.T).T)
+    assert deploying._judge(tmp_path / "sound.npz", job, None).score.value == 3
+    with pytest.raises(ModelError, match=r"pair\.tflite has no score") as error:
+        deploying._judge(tmp_path / "broken.npz", job, None)
+    assert "1 of 4" in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

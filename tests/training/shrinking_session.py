@@ -348,6 +348,21 @@ def binary_importances() -> list[float]:
     return [found[channel] for channel in graph.outputs["wide"].tolist()]
 
 
+def two_inputs() -> list[float]:
+    """Of two channels made from the second input, the first of which the output does not read."""
+    left, right = keras.Input((2,), name="left"), keras.Input((2,), name="right")
+    wide = layers.Dense(2, name="wide")(right)
+    joined = layers.Concatenate()([left, wide])
+    model = keras.Model([left, right], layers.Dense(1, activation="sigmoid")(joined))
+    weights = [np.eye(2), np.zeros(2), np.array([[1.0], [0.0], [0.0], [1.0]]), np.zeros(1)]
+    model.set_weights(weights)
+    rows = random.normal(size=(32, 2)).astype(np.float32)
+    x = {"right": rows, "left": rows[::-1]}
+    graph = trace(model)
+    found = importances(model, graph, "taylor", data=(x, (rows[:, 1] > 0).astype(np.int64)))
+    return [found[channel] for channel in graph.outputs["wide"].tolist()]
+
+
 windows = random.normal(size=(70, 30, 14)).astype(np.float32)
 SHRUNK = {
     "resnet8": (stirred(build("resnet8", (32, 32, 3), 10)), {"share": 0.5}),
@@ -372,6 +387,7 @@ answer = {
     "excluded": DEMO.layers[1].name,
     "expression": [*trace(DEMO, exclude=["conv2_.*"]).kept_whole],
     "binary": binary_importances(),
+    "two inputs": two_inputs(),
     "rounds": round_facts(),
     "turned": turned_facts(),
     "tuned": tuned_facts(),

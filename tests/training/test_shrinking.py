@@ -216,6 +216,10 @@ def test_a_single_output_has_a_loss_of_its_own(session):
     assert session["binary"] == pytest.approx([0, 2])  # in units of their mean
 
 
+def test_samples_of_several_inputs_go_in_by_name(session):
+    assert session["two inputs"] == pytest.approx([0, 2])
+
+
 @pytest.mark.parametrize("criterion", ["l2", "bn_scale", "taylor"])
 def test_a_trained_model_misses_its_important_channels_more(session, criterion):
     least, most = session["accuracy"][criterion]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import textwrap
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -208,6 +209,7 @@ def _run(
     from edgekit.cli.progress import listening
 
     quiet = tuning.pop("quiet")
+    started = time.time()
     try:
         with listening(quiet=quiet) as listener:
             done = api.transform(
@@ -224,7 +226,8 @@ def _run(
         from edgekit.training.saving import checkpoint_path
 
         best = checkpoint_path(output)
-        if best.exists():
+        # One that stood there before is of another run, unless this one went on with it.
+        if best.exists() and (tuning["resume"] or best.stat().st_mtime >= started):
             print(f"The best so far is {best}; go on with --resume", file=sys.stderr)
         raise
     _show(done)

@@ -7,7 +7,7 @@
 from edgekit.evaluation.choose import recommend, samples_to_settle
 from edgekit.evaluation.drops import agreement, budget, paired_drop
 from edgekit.evaluation.predict import predict
-from edgekit.evaluation.scores import Evaluation, conclude, evaluate, judge, score
+from edgekit.evaluation.scores import Evaluation, conclude, evaluate, judge, refuse_unsound, score
 
 __all__ = [
     "Evaluation",
@@ -19,6 +19,7 @@ __all__ = [
     "paired_drop",
     "predict",
     "recommend",
+    "refuse_unsound",
     "samples_to_settle",
     "score",
 ]

@@ -65,13 +65,22 @@ def evaluate(
         return judge(_chosen(outputs, output, path), batch, task)
 
     columns = sweep(path, dataset.test, collect, processes=processes, listener=listener)
+    refuse_unsound(columns, path)
+    return conclude(columns, task, labels=dataset.labels)
+
+
+def refuse_unsound(columns: Mapping[str, Array], path: Path) -> None:
+    """Raise where a file's outputs, judged sample by sample, cannot be scored.
+
+    Raises:
+        ModelError: Some are NaN or infinite.
+    """
     if broken := int(np.sum(~columns["sound"])):
         raise ModelError(
             f"{path} has no score: it computes NaN or infinity.",
-            found=f"{broken:,} of {dataset.test.n:,} test samples end so.",
+            found=f"{broken:,} of {len(columns['sound']):,} test samples end so.",
             cure="Look for weights or activations beyond the precision's range.",
         )
-    return conclude(columns, task, labels=dataset.labels)
 
 
 def score(

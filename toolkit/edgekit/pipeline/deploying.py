@@ -315,6 +315,7 @@ def _judge(outputs: Path, job: Job, output: str | None) -> scoring.Evaluation:
         judged.append(scoring.judge(values[start : start + n], batch, dataset.task))
         start += n
     columns = {name: np.concatenate([part[name] for part in judged]) for name in judged[0]}
+    scoring.refuse_unsound(columns, job.artifact.path)
     return scoring.conclude(columns, dataset.task, labels=dataset.labels)
 
 

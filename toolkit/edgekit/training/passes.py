@@ -125,8 +125,9 @@ def shrink(
     samples = None
     if importance == "taylor":
         batch = fine.sample(STUDIED_SAMPLES)
-        values = next(iter(batch.inputs.values()))
-        samples = (values, values if batch.targets is None else batch.targets)
+        first = next(iter(batch.inputs.values()))
+        values = first if len(batch.inputs) == 1 else batch.inputs
+        samples = (values, first if batch.targets is None else batch.targets)
     after = {}
 
     def tune(smaller: Any, number: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +13,8 @@ from edgekit.training.losses import usual_loss
 from edgekit.training.shrinking.graph import ChannelGraph, Weight
 
 Importance = Literal["l2", "bn_scale", "taylor"]
+Inputs = Array | Mapping[str, Array]
+"""Samples `[n, ...]` of a model's only input, or of each of its inputs by name."""
 
 BATCH = 16
 """Samples whose gradient is taken at once; its square is what counts, so few cancel each other."""
@@ -23,7 +25,7 @@ def importances(
     graph: ChannelGraph,
     criterion: Importance = "l2",
     *,
-    data: tuple[Array, Array] | None = None,
+    data: tuple[Inputs, Array] | None = None,
 ) -> dict[int, float]:
     """Importance of every channel that a layer makes.
 
@@ -44,7 +46,7 @@ def importances(
         model: The model.
         graph: Its channels.
         criterion: What is measured.
-        data: `(x [n, ...], y [n, ...])` for `taylor`.
+        data: `(x [n, ...], y [n, ...])` for `taylor`; x by name where there are several inputs.
 
     Raises:
         UsageError: `taylor` without data.
@@ -91,7 +93,7 @@ def _added(weights: list[Weight], figures: list[Array]) -> dict[int, float]:
 
 
 def _taylor(
-    model: Any, graph: ChannelGraph, gates: list[Weight], x: Array, y: Array
+    model: Any, graph: ChannelGraph, gates: list[Weight], x: Inputs, y: Array
 ) -> list[Array]:
     """Squared derivative of the loss by a gate on each channel, averaged over batches.
 
@@ -131,11 +133,16 @@ def _taylor(
     return [total / count for total in totals]
 
 
-def _batches(x: Array, y: Array) -> Iterator[tuple[Array, Array]]:
-    if not len(x) or len(x) != len(y):
-        raise DataError(f"Taylor importance needs samples in pairs: {len(x)} x, {len(y)} y.")
-    for start in range(0, len(x), BATCH):
-        yield x[start : start + BATCH], y[start : start + BATCH]
+def _batches(x: Inputs, y: Array) -> Iterator[tuple[Inputs, Array]]:
+    inputs = x if isinstance(x, Mapping) else {"x": x}
+    for values in inputs.values():
+        if not len(values) or len(values) != len(y):
+            raise DataError(
+                f"Taylor importance needs samples in pairs: {len(values)} x, {len(y)} y."
+            )
+    for start in range(0, len(y), BATCH):
+        some = {name: values[start : start + BATCH] for name, values in inputs.items()}
+        yield some if isinstance(x, Mapping) else some["x"], y[start : start + BATCH]
 
 
 def _loss(model: Any, y: Array) -> Any:

@@ -13,7 +13,7 @@ from edgekit.records import Array
 from edgekit.training.kernels import check_names
 from edgekit.training.shrinking.choose import Goal, choose, least, widths_of
 from edgekit.training.shrinking.graph import ChannelGraph, trace
-from edgekit.training.shrinking.importance import Importance, importances
+from edgekit.training.shrinking.importance import Importance, Inputs, importances
 from edgekit.training.shrinking.rebuild import rebuild
 
 ROUNDING = 1e-9
@@ -52,7 +52,7 @@ def shrink(
     share: float,
     goal: Goal = "macs",
     importance: Importance = "l2",
-    data: tuple[Array, Array] | None = None,
+    data: tuple[Inputs, Array] | None = None,
     exclude: Sequence[str] = (),
     multiple: int = 8,
 ) -> Shrunk:
@@ -98,7 +98,7 @@ def shrink_in_rounds(
     tune: Callable[[Any, int], None],
     goal: Goal = "macs",
     importance: Importance = "l2",
-    data: tuple[Array, Array] | None = None,
+    data: tuple[Inputs, Array] | None = None,
     exclude: Sequence[str] = (),
     multiple: int = 8,
 ) -> Shrunk:
