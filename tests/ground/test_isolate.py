@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -55,3 +57,18 @@ def test_steps_are_reported():
 
 def test_a_large_result_does_not_block():
     assert len(isolated(lambda: b"x" * (1 << 22))) == 1 << 22
+
+
+def test_ctrl_c_at_the_birth_of_a_child_is_not_told_there():
+    """The signal comes within Python's own hooks after a fork, where it would be printed."""
+    program = (
+        "import os, signal\n"
+        "from edgekit.isolate import isolated\n"
+        "hook = lambda: os.kill(os.getpid(), signal.SIGINT)\n"
+        "os.register_at_fork(after_in_child=hook)\n"
+        "print(isolated(lambda: 'answer'))\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "answer\n", "")

@@ -17,6 +17,8 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TypeVar
 
+from edgekit_runner import Undisturbed
+
 A = TypeVar("A")
 R = TypeVar("R")
 
@@ -68,12 +70,16 @@ def spread(
     pipes: dict[Connection, int] = {}
     try:
         for position, argument in enumerate(arguments):
-            ours, theirs = context.Pipe(duplex=False)
-            child = context.Process(target=_child, args=(theirs, function, argument), daemon=True)
-            child.start()
-            theirs.close()
-            children.append(child)
-            pipes[ours] = position
+            # Ctrl-C between the fork and the child's first line would be told twice.
+            with Undisturbed():
+                ours, theirs = context.Pipe(duplex=False)
+                child = context.Process(
+                    target=_child, args=(theirs, function, argument), daemon=True
+                )
+                child.start()
+                theirs.close()
+                children.append(child)
+                pipes[ours] = position
         while pipes:
             for ready in wait(list(pipes)):
                 assert isinstance(ready, Connection)
