@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,3 +44,30 @@ def demo_model() -> Path:
 @pytest.fixture(scope="session")
 def golden() -> Path:
     return REPOSITORY / "tests" / "golden"
+
+
+@pytest.fixture(scope="session")
+def tflite_runtime(pytestconfig: pytest.Config) -> Path:
+    """Two environments with tflite-runtime: `numpy1` where it works, `numpy2` where it cannot.
+
+    They stay in pytest's cache folder, so that only the first run pays for them.
+    """
+    if sys.version_info[:2] > (3, 11):
+        pytest.skip("tflite-runtime has no wheel for this Python")
+    folder = Path(pytestconfig.cache.mkdir("tflite-runtime-2.14.0"))
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the tests run in several processes
+        for name, numpy in (("numpy1", "numpy==1.26.4"), ("numpy2", "numpy==2.2.6")):
+            ready = folder / name / "ready"
+            if ready.exists():
+                continue
+            python = folder / name / "bin" / "python"
+            for command in (
+                [sys.executable, "-m", "venv", "--clear", folder / name],
+                [python, "-m", "pip", "install", "--quiet", "tflite-runtime==2.14.0", numpy],
+            ):
+                done = subprocess.run(command, capture_output=True, text=True, check=False)
+                if done.returncode:
+                    pytest.skip(f"tflite-runtime cannot be had: {done.stderr.strip()[-100:]}")
+            ready.touch()
+    return folder

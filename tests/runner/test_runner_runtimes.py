@@ -1,44 +1,15 @@
-"""The runner on tflite-runtime, in environments of its own, and the trap of numpy 2."""
+"""The runner on tflite-runtime, in tflite_runtime of its own, and the trap of numpy 2."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 
-@pytest.fixture(scope="session")
-def environments(pytestconfig) -> Path:
-    """Two environments with tflite-runtime: `numpy1` where it works, `numpy2` where it cannot.
-
-    They stay in pytest's cache folder, so that only the first run pays for them.
-    """
-    if sys.version_info[:2] > (3, 11):
-        pytest.skip("tflite-runtime has no wheel for this Python")
-    folder = Path(pytestconfig.cache.mkdir("tflite-runtime-2.14.0"))
-    for name, numpy in (("numpy1", "numpy==1.26.4"), ("numpy2", "numpy==2.2.6")):
-        ready = folder / name / "ready"
-        if ready.exists():
-            continue
-        python = folder / name / "bin" / "python"
-        commands = [
-            [sys.executable, "-m", "venv", "--clear", folder / name],
-            [python, "-m", "pip", "install", "--quiet", "tflite-runtime==2.14.0", numpy],
-        ]
-        for command in commands:
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                pytest.skip(f"tflite-runtime cannot be had: {done.stderr.strip()[-100:]}")
-        ready.touch()
-    return folder
-
-
-def test_tflite_runtime_is_found_and_scores_alike(alone, environments, models, runner):
+def test_tflite_runtime_is_found_and_scores_alike(alone, tflite_runtime, models, runner):
     # Given a board that has tflite-runtime and nothing else
-    python = str(environments / "numpy1" / "bin" / "python")
+    python = str(tflite_runtime / "numpy1" / "bin" / "python")
     for name in ("cmapss_uint8", "cmapss_int16"):
         command = ["eval", models / f"{name}.tflite", models / "cmapss.npz", "--json"]
         # When the same command runs there and here
@@ -51,8 +22,8 @@ def test_tflite_runtime_is_found_and_scores_alike(alone, environments, models, r
         assert facts["score"]["value"] == pytest.approx(here["score"]["value"], abs=0.002)
 
 
-def test_tflite_runtime_tells_signature_names_and_is_timed(alone, environments, models):
-    python = str(environments / "numpy1" / "bin" / "python")
+def test_tflite_runtime_tells_signature_names_and_is_timed(alone, tflite_runtime, models):
+    python = str(tflite_runtime / "numpy1" / "bin" / "python")
     facts = json.loads(alone("info", models / "pair.tflite", "--json", python=python).stdout)
     assert {tensor["name"] for tensor in facts["inputs"]} == {"left", "right", "index"}
     done = alone("bench", models / "fsdd_int8.tflite", "--runs", 5, "--json", python=python)
@@ -60,8 +31,8 @@ def test_tflite_runtime_tells_signature_names_and_is_timed(alone, environments, 
     assert json.loads(done.stdout)["n"] == 5
 
 
-def test_numpy_2_under_tflite_runtime_is_named_with_its_cure(alone, environments, models):
-    python = str(environments / "numpy2" / "bin" / "python")
+def test_numpy_2_under_tflite_runtime_is_named_with_its_cure(alone, tflite_runtime, models):
+    python = str(tflite_runtime / "numpy2" / "bin" / "python")
     done = alone("bench", models / "fsdd_int8.tflite", python=python)
     assert (done.returncode, done.stdout) == (7, "")
     lines = done.stderr.splitlines()

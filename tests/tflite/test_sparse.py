@@ -267,11 +267,7 @@ for dense, encoded in zip(sys.argv[1::2], sys.argv[2::2]):
 """
 
 
-def test_tflite_runtime_takes_it_too(pytestconfig, published, tmp_path: Path) -> None:
-    # Made by tests/runner, which installs tflite-runtime into an environment of its own.
-    environment = Path(pytestconfig.cache.mkdir("tflite-runtime-2.14.0")) / "numpy1"
-    if not (environment / "ready").exists():
-        pytest.skip("tflite-runtime is not here: run tests/runner first")
+def test_tflite_runtime_takes_it_too(tflite_runtime: Path, published, tmp_path: Path) -> None:
     files = []
     for name in PUBLISHED:
         for variant in LEFT:
@@ -280,7 +276,7 @@ def test_tflite_runtime_takes_it_too(pytestconfig, published, tmp_path: Path) ->
                 files.append(tmp_path / f"{name}-{variant}-{kind}.tflite")
                 files[-1].write_bytes(data)
     done = subprocess.run(
-        [environment / "bin" / "python", "-c", RUN, *files],
+        [tflite_runtime / "numpy1" / "bin" / "python", "-c", RUN, *files],
         capture_output=True,
         text=True,
         check=False,
