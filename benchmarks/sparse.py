@@ -20,7 +20,7 @@ from typing import Any
 import edgekit
 import edgekit_runner
 from edgekit.recipe import default_plan
-from edgekit.tflite.payoff import will_it_pay
+from edgekit.tflite.pruning_estimate import estimate_pruning
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests" / "device"))
 import userland  # the tests' own ARM
@@ -39,7 +39,7 @@ def _lines(folder: Path, land: userland.Userland) -> Iterator[dict[str, str]]:
     runner = shutil.copy(edgekit_runner.__file__, folder)
     plain = _file(_pruned(folder, 0.0), sparse=False).read_bytes()
     for share in SHARES:
-        pay = will_it_pay(plain, share)
+        pay = estimate_pruning(plain, share)
         model = _pruned(folder, share)
         dense, sparse = (_time(land, runner, _file(model, sparse=how)) for how in (False, True))
         yield {

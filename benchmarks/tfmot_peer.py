@@ -282,7 +282,7 @@ def prepare(name: str, epochs: int, learning_rate: float, batch_size: int) -> Wo
 
     from edgekit.data import bind, open_data, training_split
     from edgekit.records import Samples
-    from edgekit.training.learning import resident, specs_of
+    from edgekit.training.samples import resident, specs_of
 
     folder = ROOT / "models" / name
     source = keras.saving.load_model(folder / f"{name}.keras", compile=False)

@@ -322,20 +322,20 @@ USAGE, MODEL, DATA, DEVICE, INTERRUPTED = 2, 3, 4, 7, 130
 class RunnerError(Exception):
     """What failed, what was found, and what to do next; `code` is the exit code."""
 
-    def __init__(self, code: int, what: str, found: object = "", cure: str = "") -> None:
+    def __init__(self, code: int, what: str, found: object = "", hint: str = "") -> None:
         super().__init__(what)
         self.code = code
         if isinstance(found, OSError) and found.strerror:
             found = found.strerror
         # A foreign message may run over many lines; its first one names the trouble.
-        self.lines = [what, *str(found).strip().splitlines()[:1], *([cure] if cure else [])]
+        self.lines = [what, *str(found).strip().splitlines()[:1], *([hint] if hint else [])]
 
 
-def unreadable(code: int, path: str, error: Exception, cure: str) -> RunnerError:
-    """Say that a file cannot be read; where it is not there, that is what there is to cure."""
+def unreadable(code: int, path: str, error: Exception, hint: str) -> RunnerError:
+    """Say that a file cannot be read; where it is not there, that is what there is to hint."""
     if isinstance(error, FileNotFoundError):
-        cure = f"Check its name: paths begin at {os.getcwd()}."
-    return RunnerError(code, f"Cannot read {path}.", error, cure)
+        hint = f"Check its name: paths begin at {os.getcwd()}."
+    return RunnerError(code, f"Cannot read {path}.", error, hint)
 
 
 # --- Runtime and model --------------------------------------------------------------------------
@@ -374,7 +374,7 @@ class Quiet:
         os.close(self.saved)
 
 
-class Undisturbed:
+class DeferSigint:
     """Puts Ctrl-C off until what must not be cut in two is over.
 
     An extension module whose import is interrupted reports an ordinary ImportError, or nothing;
@@ -466,11 +466,11 @@ def _import_numpy() -> None:
         first: BaseException = error
         while first.__context__ or first.__cause__:
             first = first.__cause__ or first.__context__ or first
-        cure = f"{_pip()} --force-reinstall numpy"
+        hint = f"{_pip()} --force-reinstall numpy"
         if "openblas" in str(first):
-            cure = "Install with: sudo apt install libopenblas0"
+            hint = "Install with: sudo apt install libopenblas0"
         what = "numpy is installed and cannot be imported."
-        raise RunnerError(DEVICE, what, first, cure) from error
+        raise RunnerError(DEVICE, what, first, hint) from error
 
 
 def find_runtime(key: str | None = None) -> Runtime:
@@ -485,17 +485,17 @@ def find_runtime(key: str | None = None) -> Runtime:
     for candidate in [key] if key else RUNTIMES:
         package, distribution = RUNTIMES[candidate]
         try:
-            with Undisturbed():
+            with DeferSigint():
                 return Runtime(candidate, start)
         except RunnerError:
             raise
         except Exception as error:  # a broken native library ends in all kinds of exceptions
             missing = error.name if isinstance(error, ModuleNotFoundError) else None
             if missing == "numpy":
-                cure = _runtime_cure(key)
-                if "numpy" not in cure and "pip" in cure:
-                    cure += " numpy"
-                raise RunnerError(DEVICE, "numpy is not installed.", "", cure) from error
+                hint = _runtime_cure(key)
+                if "numpy" not in hint and "pip" in hint:
+                    hint += " numpy"
+                raise RunnerError(DEVICE, "numpy is not installed.", "", hint) from error
             if missing != package:
                 raise RunnerError(
                     DEVICE,
@@ -623,16 +623,16 @@ class Delegate:
             )
         culprit = os.path.basename(text.partition(":")[0])
         if self.is_file or culprit != os.path.basename(self.library):
-            cure = "It needs a newer system, or another library: install what is named above."
+            hint = "It needs a newer system, or another library: install what is named above."
             if self.is_file and not there:
-                cure = "It is no library: give the path of an .so file."
+                hint = "It is no library: give the path of an .so file."
             if culprit.startswith("libusb"):
-                cure = "Install with: sudo apt install libusb-1.0-0"
-            return RunnerError(DEVICE, f"{self.library} cannot be loaded.", text, cure)
-        cure = "Give the path of the library."
+                hint = "Install with: sudo apt install libusb-1.0-0"
+            return RunnerError(DEVICE, f"{self.library} cannot be loaded.", text, hint)
+        hint = "Give the path of the library."
         if self.edge_tpu:
-            cure = "Install libedgetpu1-std, built for this runtime's version, or give its path."
-        return RunnerError(DEVICE, f"{self.library} is not installed.", text, cure)
+            hint = "Install libedgetpu1-std, built for this runtime's version, or give its path."
+        return RunnerError(DEVICE, f"{self.library} is not installed.", text, hint)
 
     def _no_device(self) -> RunnerError:
         """Say why libedgetpu, which gives no reason, found no device."""
@@ -646,12 +646,12 @@ class Delegate:
                 "Another program uses it, or this user may not.",
                 "Stop the other program, or: sudo usermod -aG plugdev,apex $USER, and log in anew.",
             )
-        cure = "Plug it in (lsusb shows 1a6e:089a or 18d1:9302); PCIe needs the gasket driver."
+        hint = "Plug it in (lsusb shows 1a6e:089a or 18d1:9302); PCIe needs the gasket driver."
         return RunnerError(
             DEVICE,
             f"There is no Edge TPU for --delegate {self}.",
             f"Found {usb} on USB and {pci} on PCIe.",
-            cure,
+            hint,
         )
 
 
@@ -776,7 +776,7 @@ class Model:
         start = time.perf_counter_ns()
         try:
             # A delegate that is cut in two while it is made complains of it on its way out.
-            with Undisturbed(), Quiet():
+            with DeferSigint(), Quiet():
                 if delegate:
                     arguments["experimental_delegates"] = [delegate.load(runtime)]
                 interpreter = runtime.interpreter(model_path=path, num_threads=threads, **arguments)
@@ -866,15 +866,15 @@ FOREIGN = {
 
 def _refuse_foreign_file(path: str) -> None:
     """Raise unless `path` is a file that says it is a TFLite model."""
-    cure = "Give a .tflite file; what Keras saved, `edgekit import` converts on a computer."
+    hint = "Give a .tflite file; what Keras saved, `edgekit import` converts on a computer."
     try:
         head = _head(path, 8)
     except OSError as error:
-        raise unreadable(MODEL, path, error, cure) from error
+        raise unreadable(MODEL, path, error, hint) from error
     # A flatbuffer names its schema in bytes 4 to 8.
     if head[4:8] != b"TFL3":
         found = FOREIGN.get(head[:4], f"It starts with {head!r}, not with TFL3.")
-        raise RunnerError(MODEL, f"{path} is no TFLite model.", found, cure)
+        raise RunnerError(MODEL, f"{path} is no TFLite model.", found, hint)
 
 
 def custom_operators(path: str) -> list[str]:
@@ -953,12 +953,12 @@ def _load_error(
             "Leave --delegate out to see whether the model itself is sound.",
         )
     if "Flex" in text or "Select TensorFlow" in text:
-        cure = "Install tensorflow and add --runtime tensorflow, or convert with built-in ops only."
+        hint = "Install tensorflow and add --runtime tensorflow, or convert with built-in ops only."
     elif isinstance(error, ValueError):
-        cure = "The file is damaged or cut short: copy it again and compare its sha256."
+        hint = "The file is damaged or cut short: copy it again and compare its sha256."
     else:
-        cure = "A newer runtime may know it: update, or try another --runtime."
-    return RunnerError(MODEL, f"{runtime} cannot load {path}.", text, cure)
+        hint = "A newer runtime may know it: update, or try another --runtime."
+    return RunnerError(MODEL, f"{runtime} cannot load {path}.", text, hint)
 
 
 def delegate_mismatch(delegate: object, found: str) -> RunnerError:
@@ -1230,8 +1230,8 @@ def read_columns(path: str) -> dict[str, Column]:
     try:
         return _npz_columns(path) if _head(path, 2) == b"PK" else {"x": _npy_column(path)}
     except Exception as error:  # numpy, zipfile and zlib have an error type for every kind of dirt
-        cure = "Give an .npz or .npy; pictures and recordings are for the command run."
-        raise unreadable(DATA, path, error, cure) from error
+        hint = "Give an .npz or .npy; pictures and recordings are for the command run."
+        raise unreadable(DATA, path, error, hint) from error
 
 
 def _head(path: str, size: int) -> bytes:
@@ -1465,8 +1465,8 @@ class Source:
             with image.open(path) as picture:
                 picture.load()
         except Exception as error:  # Pillow's decoders raise whatever they stumble over
-            cure = "Give a picture (PNG, JPEG, BMP), a .wav, an .npz or .npy, or a folder of these."
-            raise unreadable(DATA, path, error, cure) from error
+            hint = "Give a picture (PNG, JPEG, BMP), a .wav, an .npz or .npy, or a folder of these."
+            raise unreadable(DATA, path, error, hint) from error
         yield self._picture(path, 0, picture, single=True)
 
     def _picture(self, source: str, index: int, picture: Any, *, single: bool = False) -> Sample:
@@ -1681,7 +1681,7 @@ def open_camera(
         RunnerError: Neither library is installed, or the camera does not answer (code 7).
     """
     try:
-        with Undisturbed():
+        with DeferSigint():
             Picamera2 = __import__("picamera2").Picamera2  # noqa: N806  its own name
     except ImportError:
         return _open_video(number, height, width)
@@ -1705,7 +1705,7 @@ def _open_video(
     number: int, height: int, width: int
 ) -> tuple[Callable[[], Any], Callable[[], object]]:
     try:
-        with Undisturbed():
+        with DeferSigint():
             cv2 = __import__("cv2")
     except ImportError as error:
         raise RunnerError(
@@ -1744,7 +1744,7 @@ def _no_camera(number: int, found: object) -> RunnerError:
 
 def _pillow(path: str) -> Any:
     try:
-        with Undisturbed():
+        with DeferSigint():
             from PIL import Image
     except ImportError as error:
         raise RunnerError(
@@ -2491,7 +2491,7 @@ def _random_sample(model: Model, spec: Mapping[str, Any] | None) -> tuple[Sequen
     import numpy as np
 
     first, kind = model.inputs[0], spec["kind"] if spec else "none"
-    with Undisturbed():  # numpy imports this part of itself when it is first named
+    with DeferSigint():  # numpy imports this part of itself when it is first named
         random = np.random.RandomState(0)
     if len(model.inputs) > 1:
         return _random_inputs(model), RANDOM_CODES
@@ -2510,7 +2510,7 @@ def _random_sample(model: Model, spec: Mapping[str, Any] | None) -> tuple[Sequen
 def _random_inputs(model: Model) -> list[Any]:
     import numpy as np
 
-    with Undisturbed():  # numpy imports this part of itself when it is first named
+    with DeferSigint():  # numpy imports this part of itself when it is first named
         random = np.random.RandomState(0)  # its numbers are the same in every version of numpy
     made = []
     for tensor in model.inputs:

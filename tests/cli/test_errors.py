@@ -72,7 +72,7 @@ def digits(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("words", "cure"),
+    ("words", "hint"),
     [
         (["quantise"], "No such command"),
         (["quantize"], "Missing argument"),
@@ -88,9 +88,9 @@ def digits(tmp_path_factory):
         (["report", "missing.json"], "missing.json"),
     ],
 )
-def test_usage(words, cure, tmp_path):
+def test_usage(words, hint, tmp_path):
     done = edgekit(*words, cwd=tmp_path)
-    assert cure in complaint(done, 2)
+    assert hint in complaint(done, 2)
     assert left(tmp_path) == []
 
 

@@ -75,7 +75,7 @@ def test_nothing_is_trained_with_no_epochs_and_nothing_overwritten(demo_model, t
 
 
 @pytest.mark.parametrize(
-    ("words", "cure"),
+    ("words", "hint"),
     [
         (["prune", "--pattern", "3:7:9"], "2:4"),
         (["prune", "--scope", "galaxy"], "global, layer"),
@@ -84,9 +84,9 @@ def test_nothing_is_trained_with_no_epochs_and_nothing_overwritten(demo_model, t
         (["cluster", "--initial", "luck"], "density"),
     ],
 )
-def test_what_means_nothing_is_refused(words, cure, demo_model, tmp_path, capsys):
+def test_what_means_nothing_is_refused(words, hint, demo_model, tmp_path, capsys):
     command, *rest = words
     base = [command, demo_model, "--data", "digits", "--epochs", "0", "--quiet"]
     assert run([*base, *rest, "-o", str(tmp_path / "x.keras")]) == 2
-    assert cure in capsys.readouterr().err
+    assert hint in capsys.readouterr().err
     assert not (tmp_path / "x.keras").exists()

@@ -223,7 +223,7 @@ def test_ctrl_c_leaves_nothing_on_either_side(board, model, tmp_path, hears_ctrl
 
 
 def test_packed_data_are_read_by_the_runner_and_are_the_same_every_time(tmp_path):
-    from edgekit.pipeline.deploying import pack
+    from edgekit.pipeline.deploy import pack
     from edgekit.records import Batch, Samples
 
     values = np.arange(70 * 6, dtype=np.float32).reshape(70, 2, 3)
@@ -243,7 +243,7 @@ def test_packed_data_are_read_by_the_runner_and_are_the_same_every_time(tmp_path
 
 def test_infinity_from_a_device_is_an_error_and_no_score(golden, tmp_path):
     from edgekit.errors import ModelError
-    from edgekit.pipeline import deploying, manifest
+    from edgekit.pipeline import deploy, manifest
     from edgekit.records import Batch, Dataset, Samples
 
     targets = np.zeros((4, 1), np.float32)
@@ -255,12 +255,12 @@ def test_infinity_from_a_device_is_an_error_and_no_score(golden, tmp_path):
     )
     dataset = Dataset(name="four", task="regression", train=None, calibrate=None, test=samples)
     artifact = manifest.open_artifact(golden / "runner" / "pair.tflite")
-    job = deploying.Job(artifact=artifact, dataset=dataset)
+    job = deploy.Job(artifact=artifact, dataset=dataset)
     np.savez(tmp_path / "sound.npz", value=targets + 3)
     np.savez(tmp_path / "broken.npz", value=np.where(np.arange(4) == 2, np.inf, targets.T).T)
-    assert deploying._judge(tmp_path / "sound.npz", job, None).score.value == 3
+    assert deploy._judge(tmp_path / "sound.npz", job, None).score.value == 3
     with pytest.raises(ModelError, match=r"pair\.tflite has no score") as error:
-        deploying._judge(tmp_path / "broken.npz", job, None)
+        deploy._judge(tmp_path / "broken.npz", job, None)
     assert "1 of 4" in str(error.value)
 
 

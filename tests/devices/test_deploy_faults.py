@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import sshd
 
-from edgekit.devices import Remote, far, find_devices, ssh
+from edgekit.devices import Remote, find_devices, session, ssh
 from edgekit.errors import DeviceError
 
 TABLE: dict[str, str] = {}
@@ -138,7 +138,7 @@ def test_sshd_gone_for_ten_seconds(board, edgekit, model):
 )
 def test_a_device_that_is_gone_for_good_tidies_up_by_itself(board, edgekit, model, monkeypatch):
     monkeypatch.setattr(ssh, "PAUSES", (0.2, 0.4))
-    monkeypatch.setattr(far, "ABANDONED_SECONDS", 1)
+    monkeypatch.setattr(session, "ABANDONED_SECONDS", 1)
     cutting = meanwhile(lambda: benching(board), board.stop)
     ended = edgekit("deploy", model, "--device", "board", "--runs", "2000")
     cutting.join()

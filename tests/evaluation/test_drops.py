@@ -8,7 +8,7 @@ import pytest
 
 from edgekit.errors import DataError
 from edgekit.evaluation import Evaluation, agreement, budget, evaluate, paired_drop
-from edgekit.evaluation.scores import conclude, judge
+from edgekit.evaluation.scores import aggregate, per_sample
 from edgekit.records import Batch, Dataset
 
 
@@ -16,13 +16,13 @@ def classifier(right: np.ndarray) -> Evaluation:
     """Evaluate a two-class model that is right where `right` says so, on targets all 1."""
     outputs = np.eye(2)[right.astype(int)]
     targets = np.ones(len(right), int)
-    columns = judge(outputs, Batch(inputs={}, targets=targets), "classification")
-    return conclude(columns, "classification")
+    columns = per_sample(outputs, Batch(inputs={}, targets=targets), "classification")
+    return aggregate(columns, "classification")
 
 
 def regressor(errors: np.ndarray) -> Evaluation:
-    columns = judge(errors, Batch(inputs={}, targets=np.zeros(len(errors))), "regression")
-    return conclude(columns, "regression")
+    columns = per_sample(errors, Batch(inputs={}, targets=np.zeros(len(errors))), "regression")
+    return aggregate(columns, "regression")
 
 
 def test_budget_is_points_of_a_share_and_percent_of_an_error() -> None:

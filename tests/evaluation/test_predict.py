@@ -176,7 +176,7 @@ def test_a_native_crash_names_file_and_signal(models: Path) -> None:
 def test_a_reader_s_error_arrives_as_it_was_raised(models: Path) -> None:
     def read(rows: Array) -> Batch:
         if rows[-1] > 50:
-            raise DataError("image 51 is damaged", cure="Remove it.")
+            raise DataError("image 51 is damaged", hint="Remove it.")
         return Batch(inputs={"a": np.zeros((len(rows), 3), np.float32)})
 
     samples = Samples(split="test", n=100, sha256="", read=read)

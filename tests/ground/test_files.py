@@ -117,10 +117,10 @@ def test_a_new_file_has_the_permissions_of_any_new_file(tmp_path):
 def test_errors_survive_the_way_between_processes():
     script = (
         "import pickle, sys; from edgekit.errors import ModelError;"
-        "sys.stdout.buffer.write(pickle.dumps(ModelError('what', found='found', cure='cure')))"
+        "sys.stdout.buffer.write(pickle.dumps(ModelError('what', found='found', hint='hint')))"
     )
     import pickle
 
     sent = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True).stdout
     error = pickle.loads(sent)
-    assert (error.exit_code, str(error)) == (3, "what\nfound\ncure")
+    assert (error.exit_code, str(error)) == (3, "what\nfound\nhint")

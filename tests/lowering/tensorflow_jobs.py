@@ -28,17 +28,17 @@ def stock(path: Path) -> bytes:
 
 def forget_entry_points(hidden: bool) -> None:
     """Behave like a TensorFlow that has moved its quantizer, or no longer."""
-    from edgekit.lowering import engine
+    from edgekit.lowering import tf_quantizer
 
     if hidden:
-        engine._kept = engine._entry_points
+        tf_quantizer._kept = tf_quantizer._entry_points
 
         def missing() -> Any:
             raise ImportError("moved")
 
-        engine._entry_points = missing
+        tf_quantizer._entry_points = missing
     else:
-        engine._entry_points = engine._kept
+        tf_quantizer._entry_points = tf_quantizer._kept
 
 
 def make_unsupported(folder: Path) -> None:

@@ -206,7 +206,7 @@ def test_a_loop_too_long_to_unroll_is_kept_and_refused_where_it_would_crash(
     np.testing.assert_allclose(run(lowered.path, batch)[output], expected, atol=1e-5)
     with pytest.raises(ConversionError, match="cannot quantize loops") as caught:
         worker.quantize(lowered.path.read_bytes(), INT8)
-    assert "unroll=True" in (caught.value.cure or "")
+    assert "unroll=True" in (caught.value.hint or "")
 
 
 def test_an_operator_that_tflite_lacks_is_named(worker: Worker, folder: Path) -> None:

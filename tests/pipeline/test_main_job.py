@@ -194,11 +194,11 @@ def test_without_the_quick_quantizer_the_published_converter_does_the_work(
 import sys
 import keras
 import edgekit
-from edgekit.lowering import engine
+from edgekit.lowering import tf_quantizer
 def gone():
     raise ImportError("moved")
-engine._entry_points = gone
-assert not engine.available()
+tf_quantizer._entry_points = gone
+assert not tf_quantizer.available()
 model = keras.models.load_model(sys.argv[1])
 report = edgekit.quantize(
     model, data="digits", modes=["int8", "int16x8"], output=sys.argv[2], latency=False

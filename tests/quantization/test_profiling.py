@@ -87,7 +87,7 @@ def test_inputs_go_by_their_signature_names(golden: Path) -> None:
 def test_loops_are_refused_with_the_cure(golden: Path, noise: Samples) -> None:
     with pytest.raises(ConversionError, match="inside WHILE") as caught:
         profile(golden / "inspect" / "loop_float32.tflite", noise)
-    assert "unroll=True" in (caught.value.cure or "")
+    assert "unroll=True" in (caught.value.hint or "")
 
 
 def test_samples_of_another_shape_are_refused(speech: bytes, noise: Samples) -> None:

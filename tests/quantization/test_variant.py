@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgekit.errors import ConversionError, UsageError
-from edgekit.quantization import Made, make
+from edgekit.quantization import QuantizedModel, make
 from edgekit.quantization.rules import modes_of
 from edgekit.records import Plan, Ranges, Rule
 from edgekit.tflite import operator_name, read, signature
@@ -18,7 +18,7 @@ def no_ranges(method: str, percentile: float) -> Ranges:
     raise AssertionError("weights need no ranges")
 
 
-def of_weights(plan: Plan, graph: bytes) -> Made:
+def of_weights(plan: Plan, graph: bytes) -> QuantizedModel:
     return make(plan, graph, ranges=no_ranges, engine=None)
 
 
@@ -74,7 +74,7 @@ def test_the_last_rule_wins(speech: bytes) -> None:
 def test_a_rule_that_matches_nothing_names_what_is_close(speech: bytes) -> None:
     with pytest.raises(UsageError, match="matches no layer") as caught:
         of_weights(Plan(variant="v", mode="dynamic", rules=rule("^conw2d_2$")), speech)
-    assert "conv2d_2" in (caught.value.cure or "")
+    assert "conv2d_2" in (caught.value.hint or "")
     assert len(str(caught.value).splitlines()) <= 3
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from edgekit.reports import figures, read_reports, render
-from edgekit.reports.across import RULE, across, compared_groups, device_names
+from edgekit.reports.device_comparison import RULE, across, compared_groups, device_names
 from edgekit.schema import report_from_json
 
 PI = "pi4: Raspberry Pi 4 Model B Rev 1.4"

@@ -68,7 +68,7 @@ def test_the_runners_codes_become_errors_with_its_words(models, tmp_path):
     with pytest.raises(ModelError) as missing:
         devices.bench(tmp_path / "none.tflite")
     assert str(tmp_path / "none.tflite") in missing.value.what
-    assert missing.value.cure.startswith("Check its name: ")
+    assert missing.value.hint.startswith("Check its name: ")
     with pytest.raises(UsageError, match="1 or more, 256 at the most"):
         devices.bench(models / "pair.tflite", threads=0)
     cut = tmp_path / "cut.tflite"
@@ -103,7 +103,7 @@ def test_a_killed_runner_may_have_run_out_of_memory(stub, models):
     with pytest.raises(ModelError) as killed:
         devices.bench(models / "pair.tflite")
     assert "SIGKILL" in killed.value.found
-    assert "memory" in killed.value.cure
+    assert "memory" in killed.value.hint
 
 
 def test_a_bug_of_the_runner_is_no_users_error(stub, models):

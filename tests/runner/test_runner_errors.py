@@ -426,8 +426,8 @@ def test_the_runtime_that_is_advised_has_a_wheel_there(key, machine, version, wo
 
 def test_a_32_bit_python_on_a_64_bit_kernel_is_32_bit():
     # Raspberry Pi OS of 32 bits starts a kernel of 64 where the board has them.
-    cure = edgekit_runner._runtime_cure(None, "aarch64", (3, 11), narrow=True)
-    assert 'tflite-runtime "numpy<2"' in cure
+    hint = edgekit_runner._runtime_cure(None, "aarch64", (3, 11), narrow=True)
+    assert 'tflite-runtime "numpy<2"' in hint
 
 
 def test_a_numpy_that_lacks_a_library(copied_runner, model, tmp_path):

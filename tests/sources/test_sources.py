@@ -118,7 +118,7 @@ def refusal(worker: Worker, path: Path, **options: object) -> ModelError:
 def test_open_dimensions_without_an_example(worker: Worker, folder: Path) -> None:
     error = refusal(worker, folder / "open_size.keras")
     assert "[?, ?, 1]" in error.what
-    assert "--data" in (error.cure or "")
+    assert "--data" in (error.hint or "")
     error = refusal(worker, folder / "open_size.keras", example={"x": (5,)})
     assert "[]" in (error.found or "")
 
@@ -171,7 +171,7 @@ def test_a_zip_that_is_no_model(worker: Worker, folder: Path) -> None:
 
 def test_a_file_named_as_another_format(worker: Worker, folder: Path) -> None:
     (folder / "renamed.keras").write_bytes((folder / "functional.h5").read_bytes())
-    assert "renamed.h5" in (refusal(worker, folder / "renamed.keras").cure or "")
+    assert "renamed.h5" in (refusal(worker, folder / "renamed.keras").hint or "")
 
 
 def test_weights_without_a_model(worker: Worker, folder: Path) -> None:
@@ -188,13 +188,13 @@ def test_an_unknown_class_is_named_with_the_cure(
     # The models' folder is the current one, but nothing of it may be imported unasked.
     error = refusal(worker, folder / name)
     assert unknown in error.what
-    assert "--custom package.module" in (error.cure or "")
+    assert "--custom package.module" in (error.hint or "")
 
 
 def test_code_inside_a_file_is_not_run(worker: Worker, folder: Path) -> None:
     error = refusal(worker, folder / "lambda.keras")
     assert "Lambda" in error.what
-    assert "--custom" in (error.cure or "")
+    assert "--custom" in (error.hint or "")
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_a_custom_module_that_cannot_be_imported(
 def test_a_keras_2_file_without_the_extra(worker: Worker, folder: Path) -> None:
     with pytest.raises(ModelError, match=r"Keras 2\.15\.0") as caught:
         worker.call("made_models:load_without_tf_keras", path=folder / "older.keras")
-    assert "pip install tf_keras" in (caught.value.cure or "")
+    assert "pip install tf_keras" in (caught.value.hint or "")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tf_keras") is None, reason="tf_keras is not here")

@@ -21,8 +21,8 @@ from edgekit.tflite import (
     signature,
     with_metadata,
 )
+from edgekit.tflite.flatbuffer_tables import Byte, UInt, pack, unpack
 from edgekit.tflite.inspect import inspect
-from edgekit.tflite.tables import Byte, UInt, pack, unpack
 from edgekit_runner import affine
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")

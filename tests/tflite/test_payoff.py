@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgekit.tflite.payoff import will_it_pay
+from edgekit.tflite.pruning_estimate import estimate_pruning
 
 PUBLISHED = ["fashion-mnist", "spoken-digits", "turbofan"]
 
@@ -14,7 +14,7 @@ PUBLISHED = ["fashion-mnist", "spoken-digits", "turbofan"]
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_download_shrinks_with_the_share(repository: Path, name: str) -> None:
     data = (repository / "quantized" / name / "float32.tflite").read_bytes()
-    told = [will_it_pay(data, share) for share in (0.0, 0.5, 0.8)]
+    told = [estimate_pruning(data, share) for share in (0.0, 0.5, 0.8)]
     sizes = [payoff.pruned_deflated_bytes for payoff in told]
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[2] < 0.4 * sizes[0]
@@ -27,9 +27,9 @@ def test_a_download_shrinks_with_the_share(repository: Path, name: str) -> None:
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_integers_gain_less_in_flash(repository: Path, name: str) -> None:
     data = (repository / "quantized" / name / "int8.tflite").read_bytes()
-    told = will_it_pay(data, 0.8)
+    told = estimate_pruning(data, 0.8)
     assert told.pruned_deflated_bytes < 0.7 * told.size_deflated_bytes
     assert 0.5 * told.size_bytes < told.sparse_bytes < 0.9 * told.size_bytes
     assert not told.faster.mapped
     # A value and its place take two bytes: half of the weights must go before anything is saved.
-    assert will_it_pay(data, 0.4).sparse_bytes is None
+    assert estimate_pruning(data, 0.4).sparse_bytes is None

@@ -17,7 +17,7 @@ from edgekit.errors import ModelError
 from edgekit.numerics.sparsity import Blocks, magnitude_masks
 from edgekit.tflite import equivalence, operator_name, read, sparse, write
 from edgekit.tflite.graph import DTYPES, constant, is_constant
-from edgekit.tflite.payoff import will_it_pay
+from edgekit.tflite.pruning_estimate import estimate_pruning
 from edgekit.tflite.sparse import Packed, encode_sparse, pack, store_sparse
 
 PUBLISHED = ["fashion-mnist", "spoken-digits", "turbofan"]
@@ -242,7 +242,7 @@ def test_the_size_foretold_is_that_of_the_file_written(published, name: str, var
     data = published(name, variant)
     for share in (0.6, 0.8, 0.9):
         written = encode_sparse(drop_smallest(data, share)).size_bytes
-        assert will_it_pay(data, share).sparse_bytes == pytest.approx(written, rel=0.01)
+        assert estimate_pruning(data, share).sparse_bytes == pytest.approx(written, rel=0.01)
 
 
 RUN = """

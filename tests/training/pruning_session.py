@@ -21,7 +21,7 @@ from edgekit.numerics.sparsity import Constant, PolynomialDecay
 from edgekit.targets import xnnpack_sparse
 from edgekit.tflite import read
 from edgekit.tflite.nodes import nodes
-from edgekit.tflite.payoff import will_it_pay
+from edgekit.tflite.pruning_estimate import estimate_pruning
 from edgekit.tflite.sparse import store_sparse
 from edgekit.training.pruning import prune, pruning_callback, sparsity_of
 from edgekit.worker import InProcess
@@ -274,11 +274,11 @@ def payoff() -> dict[str, Any]:
         pruned = converted(model, sparse=False)
         found["sizes"].append([len(zlib.compress(pruned, 9)), len(store_sparse(pruned)[0])])
         found["converter's"].append(len(converted(model, sparse=True)))
-        told = will_it_pay(plain, sparsity)
+        told = estimate_pruning(plain, sparsity)
         found["predicted"].append([told.pruned_deflated_bytes, told.sparse_bytes])
     model = mobile()
     plain = converted(model, sparse=False)
-    found["before"] = [will_it_pay(plain, share).faster.reason for share in (0.6, 0.8)]
+    found["before"] = [estimate_pruning(plain, share).faster.reason for share in (0.6, 0.8)]
     prune(model, 0.8, scope="layer")
     found["after"] = [
         xnnpack_sparse.fit(nodes(read(converted(model, sparse=sparse)))).reason

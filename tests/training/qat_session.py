@@ -18,7 +18,7 @@ from edgekit.numerics.affine import affine_parameters
 from edgekit.quantization import make, profile
 from edgekit.records import Plan, Ranges, Rule
 from edgekit.tflite.graph import constant, operator_name, read
-from edgekit.tflite.narrow import narrow_weights
+from edgekit.tflite.int4_weights import narrow_weights
 from edgekit.tflite.nodes import nodes
 from edgekit.tflite.signature import signature
 from edgekit.training import qat

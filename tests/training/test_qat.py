@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from edgekit.tflite.narrow import four_bit_codes
+from edgekit.tflite.int4_weights import four_bit_codes
 
 pytest.importorskip("sklearn")  # the digits are its own
 

@@ -15,7 +15,7 @@ import numpy as np
 from edgekit.data import open_data, training_split
 from edgekit.errors import EdgekitError
 from edgekit.records import Batch, Dataset, Samples
-from edgekit.training import Augmentation, TrainingConfig, fit, learning, train
+from edgekit.training import Augmentation, TrainingConfig, fit, samples, train
 
 FOLDER = Path(sys.argv[1])
 DIGITS = open_data("digits")
@@ -94,10 +94,10 @@ def unread(samples: Samples | None) -> Samples:
 
 def variations() -> dict[str, Any]:
     train(SHORT, destination=named("short"))
-    sizes = learning.MEMORY_BYTES
-    learning.MEMORY_BYTES = 0
+    sizes = samples.MEMORY_BYTES
+    samples.MEMORY_BYTES = 0
     train(SHORT, destination=named("streamed"))
-    learning.MEMORY_BYTES = sizes
+    samples.MEMORY_BYTES = sizes
     train(replace(SHORT, seed=1), destination=named("other"))
     train(SHORT, destination=named("blind"), dataset=replace(DIGITS, test=unread(DIGITS.test)))
     short = named("short").read_bytes()

@@ -43,7 +43,7 @@ def count(to, listener):
 
 
 def refuse():
-    raise DataError("The data is odd.", found="one", cure="Give two.")
+    raise DataError("The data is odd.", found="one", hint="Give two.")
 
 
 def fail(stubborn=False):
@@ -174,7 +174,7 @@ def test_recurrent_layers_are_the_first_to_be_suspected(worker: Worker) -> None:
     with pytest.raises(ConversionError) as caught:
         worker.call("jobs:die", by=signal.SIGSEGV)
     assert "lstm, gru" in (caught.value.found or "")
-    assert "unroll=True" in (caught.value.cure or "")
+    assert "unroll=True" in (caught.value.hint or "")
 
 
 def test_lowering_before_loading_is_refused(worker: Worker, tmp_path: Path) -> None:

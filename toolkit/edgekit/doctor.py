@@ -1,4 +1,4 @@
-"""What is here, and the cure for what is not."""
+"""What is here, and the hint for what is not."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ class Finding(NamedTuple):
         name: What it is.
         found: Its version or place; empty where it is missing.
         needed: Whether the main job needs it.
-        cure: What to do where it is missing.
+        hint: What to do where it is missing.
     """
 
     name: str
     found: str
     needed: bool
-    cure: str
+    hint: str
 
 
 def examine() -> list[Finding]:
     """Look for runtimes, engines, delegates, compilers and data."""
     return [
         Finding("python", platform.python_version(), True, ""),
-        _package("edgekit", "edgekit-tflite", needed=True, cure="pip install edgekit-tflite"),
-        _package("tensorflow", needed=True, cure="pip install 'tensorflow>=2.21,<2.22'"),
-        _package("keras", needed=True, cure="pip install 'keras>=3.15,<3.16'"),
-        _package("numpy", needed=True, cure="pip install 'numpy>=2'"),
+        _package("edgekit", "edgekit-tflite", needed=True, hint="pip install edgekit-tflite"),
+        _package("tensorflow", needed=True, hint="pip install 'tensorflow>=2.21,<2.22'"),
+        _package("keras", needed=True, hint="pip install 'keras>=3.15,<3.16'"),
+        _package("numpy", needed=True, hint="pip install 'numpy>=2'"),
         _runtime("ai-edge-litert", "ai_edge_litert.interpreter", needed=True),
         _runtime("tflite-runtime", "tflite_runtime.interpreter", needed=False),
-        _package("tf_keras", cure="for Keras 2 files: pip install tf_keras"),
-        _package("tensorboard", cure="for --log: pip install tensorboard"),
-        _package("scikit-learn", cure="for the demo: pip install scikit-learn"),
+        _package("tf_keras", hint="for Keras 2 files: pip install tf_keras"),
+        _package("tensorboard", hint="for --log: pip install tensorboard"),
+        _package("scikit-learn", hint="for the demo: pip install scikit-learn"),
         _program("litert-benchmark", "comes with ai-edge-litert; for `make bench`"),
         _program(
             "edgetpu_compiler",
@@ -53,24 +53,24 @@ def examine() -> list[Finding]:
 
 
 def _package(
-    name: str, distribution: str | None = None, *, needed: bool = False, cure: str
+    name: str, distribution: str | None = None, *, needed: bool = False, hint: str
 ) -> Finding:
     try:
-        return Finding(name, version(distribution or name), needed, cure)
+        return Finding(name, version(distribution or name), needed, hint)
     except PackageNotFoundError:
-        return Finding(name, "", needed, cure)
+        return Finding(name, "", needed, hint)
 
 
 def _runtime(distribution: str, module: str, *, needed: bool) -> Finding:
     """A runtime that is installed may still not load: only trying tells."""
-    cure = f"pip install {distribution}"
+    hint = f"pip install {distribution}"
     if importlib.util.find_spec(module.split(".", maxsplit=1)[0]) is None:
-        return Finding(distribution, "", needed, cure)
+        return Finding(distribution, "", needed, hint)
     tried = subprocess.run(
         [sys.executable, "-c", f"import {module}"], capture_output=True, text=True, check=False
     )
     if tried.returncode == 0 and "_ARRAY_API" not in tried.stderr:
-        return Finding(distribution, version(distribution), needed, cure)
+        return Finding(distribution, version(distribution), needed, hint)
     if "_ARRAY_API" in tried.stderr:
         return Finding(
             distribution,
@@ -82,13 +82,13 @@ def _runtime(distribution: str, module: str, *, needed: bool) -> Finding:
     return Finding(distribution, "", needed, f"it is here but does not load: {last}")
 
 
-def _program(name: str, cure: str) -> Finding:
+def _program(name: str, hint: str) -> Finding:
     beside = os.path.join(os.path.dirname(sys.executable), name)  # noqa: PTH118, PTH120  one line, one meaning
-    return Finding(name, shutil.which(name) or shutil.which(beside) or "", False, cure)
+    return Finding(name, shutil.which(name) or shutil.which(beside) or "", False, hint)
 
 
-def _library(name: str, cure: str) -> Finding:
-    return Finding(f"lib{name}", ctypes.util.find_library(name) or "", False, cure)
+def _library(name: str, hint: str) -> Finding:
+    return Finding(f"lib{name}", ctypes.util.find_library(name) or "", False, hint)
 
 
 def _data() -> Finding:

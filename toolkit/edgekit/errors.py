@@ -23,29 +23,29 @@ class EdgekitError(Exception):
     Args:
         what: One line: what failed and where.
         found: One line: what was found there, or the foreign error's own words.
-        cure: One line: what to do next.
+        hint: One line: what to do next.
     """
 
     exit_code = 1
 
-    def __init__(self, what: str, *, found: str | None = None, cure: str | None = None) -> None:
+    def __init__(self, what: str, *, found: str | None = None, hint: str | None = None) -> None:
         super().__init__(what)
         self.what = what
         self.found = found
-        self.cure = cure
+        self.hint = hint
 
     def __str__(self) -> str:
-        return "\n".join(line for line in (self.what, self.found, self.cure) if line)
+        return "\n".join(line for line in (self.what, self.found, self.hint) if line)
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Survive the way from the worker process to the parent, cure and all."""
-        return _rebuild, (type(self), self.what, self.found, self.cure)
+        """Survive the way from the worker process to the parent, hint and all."""
+        return _rebuild, (type(self), self.what, self.found, self.hint)
 
 
 def _rebuild(
-    kind: type[EdgekitError], what: str, found: str | None, cure: str | None
+    kind: type[EdgekitError], what: str, found: str | None, hint: str | None
 ) -> EdgekitError:
-    return kind(what, found=found, cure=cure)
+    return kind(what, found=found, hint=hint)
 
 
 class UsageError(EdgekitError):

@@ -30,7 +30,7 @@ def refuse_existing(path: Path, *, force: bool) -> None:
     """Raise unless `path` is free or `force` allows to replace it."""
     if path.exists() and not force:
         raise OutputError(
-            f"{path} exists already.", cure="Give another --output, or --force to replace it."
+            f"{path} exists already.", hint="Give another --output, or --force to replace it."
         )
 
 
@@ -102,7 +102,7 @@ def _placing(path: Path) -> Iterator[None]:
             raise
         raise OutputError(
             f"Cannot write {path}: {error.strerror or error}.",
-            cure="Nothing was changed. Free some space or give another --output.",
+            hint="Nothing was changed. Free some space or give another --output.",
         ) from error
 
 

@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TypeVar
 
-from edgekit_runner import Undisturbed
+from edgekit_runner import DeferSigint
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -71,7 +71,7 @@ def spread(
     try:
         for position, argument in enumerate(arguments):
             # Ctrl-C between the fork and the child's first line would be told twice.
-            with Undisturbed():
+            with DeferSigint():
                 ours, theirs = context.Pipe(duplex=False)
                 child = context.Process(
                     target=_child, args=(theirs, function, argument), daemon=True

@@ -115,14 +115,14 @@ def report_from_json(document: Mapping[str, Any]) -> Report:
         raise UsageError(
             "This is not a report that can be read here.",
             found=f"Its schema is {schema!r}; this edgekit reads schema {SCHEMA}.",
-            cure="Give the JSON of quantize, eval, bench, deploy or report, of this version.",
+            hint="Give the JSON of quantize, eval, bench, deploy or report, of this version.",
         )
     rows = document.get("rows")
     if not isinstance(rows, list):
         raise UsageError(
             "This JSON holds no rows.",
             found=f"Its keys are {', '.join(map(str, document)) or 'none'}.",
-            cure="Give the JSON of quantize, eval, bench, deploy or report.",
+            hint="Give the JSON of quantize, eval, bench, deploy or report.",
         )
     try:
         return Report(
@@ -141,13 +141,13 @@ def report_from_json(document: Mapping[str, Any]) -> Report:
         raise UsageError(
             "A row of this JSON is incomplete.",
             found=f"It has no {error.args[0]!r}.",
-            cure="Write it again with this version of edgekit.",
+            hint="Write it again with this version of edgekit.",
         ) from error
     except (TypeError, ValueError, AttributeError) as error:
         raise UsageError(
             "A row of this JSON is not as edgekit writes it.",
             found=str(error).splitlines()[0],
-            cure="Write it again with this version of edgekit.",
+            hint="Write it again with this version of edgekit.",
         ) from error
 
 

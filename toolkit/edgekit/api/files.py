@@ -20,8 +20,8 @@ from edgekit.records import (
 )
 
 if TYPE_CHECKING:
-    from edgekit.pipeline.deploying import Outcome
-    from edgekit.pipeline.sources import Imported
+    from edgekit.pipeline.deploy import Outcome
+    from edgekit.pipeline.sources import ImportedModel
     from edgekit.reports import Format
 
 
@@ -43,7 +43,7 @@ def quantize(
     target: str | None = None,
     threads: int = 1,
     latency: bool = True,
-    lenient: bool | None = None,
+    skip_unsupported: bool | None = None,
     force: bool = False,
     seed: int = 0,
     command: str = "",
@@ -69,12 +69,12 @@ def quantize(
         target: An accelerator the recommended file must be able to use: coral.
         threads: Interpreter threads for latency.
         latency: Whether to measure latencies.
-        lenient: Whether a variant that cannot be made is a warning instead of an error; default:
-            where none was asked for by name.
+        skip_unsupported: Whether a variant that cannot be made is a warning instead of an
+            error; default: where none was asked for by name.
         force: Replace files that exist.
         seed: Seed of every random choice.
         command: How the report says this can be done again.
-        listener: Hears of progress.
+        listener: Progress callback.
 
     Returns:
         The report; its rows hold the files, scores and timings.
@@ -106,7 +106,7 @@ def quantize(
         output=score_output,
         threads=threads,
         latency=latency,
-        lenient=not (modes or plans) if lenient is None else lenient,
+        skip_unsupported=not (modes or plans) if skip_unsupported is None else skip_unsupported,
         force=force,
         seed=seed,
         command=command,
@@ -124,7 +124,7 @@ def import_model(
     custom: Sequence[str] = (),
     force: bool = False,
     listener: Listener = silent,
-) -> tuple[Artifact, Imported]:
+) -> tuple[Artifact, ImportedModel]:
     """Turn any source into a float32 `.tflite` that was verified against it.
 
     See `quantize` for the arguments.
@@ -216,7 +216,7 @@ def deploy(
         data: What they are scored on; None leaves scores out.
         inputs: Pictures, recordings or samples to run the files on instead of measuring them.
         wheels: A folder of wheels for `setup`; None downloads them.
-        listener: Hears of progress.
+        listener: Progress callback.
         **options: Fields of `pipeline.Deployment`: threads, setup, keep, latency, ...
 
     Returns:
@@ -263,7 +263,7 @@ def demo(output: str | Path, *, force: bool = False, listener: Listener = silent
 
 
 def doctor() -> list[dict[str, Any]]:
-    """What runtimes, engines, tools and data are here, and the cure for what is missing."""
+    """What runtimes, engines, tools and data are here, and the hint for what is missing."""
     from edgekit.doctor import examine
 
     return [finding._asdict() for finding in examine()]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from edgekit.records import Listener, Recipe, Report, Task, silent
 
 if TYPE_CHECKING:
-    from edgekit.pipeline.transforming import PassName, Transformed
-    from edgekit.tflite.payoff import Payoff
+    from edgekit.pipeline.passes import PassComparison, PassName
+    from edgekit.tflite.pruning_estimate import PruningEstimate
     from edgekit.training import TrainingResult
 
 
@@ -40,7 +40,7 @@ def train(
         log_dir: Folder for a TensorBoard log.
         initial: A checkpoint to go on from.
         force: Replace an existing file.
-        listener: Hears of every epoch.
+        listener: Progress callback.
         **training: Fields of `training.TrainingConfig`: epochs, batch_size, learning_rate, ...
 
     Raises:
@@ -61,7 +61,7 @@ def train(
     if str(architecture).endswith(".toml"):
         config = replace(load_config(Path(architecture)), **changes)
     elif data is None:
-        raise UsageError(f"Training {architecture} needs data.", cure="Give --data.")
+        raise UsageError(f"Training {architecture} needs data.", hint="Give --data.")
     else:
         config = TrainingConfig(name=place.stem, architecture=str(architecture), **changes)
     refuse_other_formats(place)
@@ -77,22 +77,22 @@ def train(
     return result
 
 
-def prune(source: str | Path, *, output: str | Path, data: str, **options: Any) -> Transformed:
+def prune(source: str | Path, *, output: str | Path, data: str, **options: Any) -> PassComparison:
     """Drop the smallest weights of a Keras model, and fine-tune it; see `transform`."""
     return transform("prune", source, output=output, data=data, **options)
 
 
-def shrink(source: str | Path, *, output: str | Path, data: str, **options: Any) -> Transformed:
+def shrink(source: str | Path, *, output: str | Path, data: str, **options: Any) -> PassComparison:
     """Remove whole channels of a Keras model, and fine-tune it; see `transform`."""
     return transform("shrink", source, output=output, data=data, **options)
 
 
-def cluster(source: str | Path, *, output: str | Path, data: str, **options: Any) -> Transformed:
+def cluster(source: str | Path, *, output: str | Path, data: str, **options: Any) -> PassComparison:
     """Give each kernel of a Keras model few distinct weights; see `transform`."""
     return transform("cluster", source, output=output, data=data, **options)
 
 
-def qat(source: str | Path, *, output: str | Path, data: str, **options: Any) -> Transformed:
+def qat(source: str | Path, *, output: str | Path, data: str, **options: Any) -> PassComparison:
     """Train a Keras model as its int8 file will compute; see `transform`."""
     return transform("qat", source, output=output, data=data, **options)
 
@@ -108,9 +108,9 @@ def transform(
     resume: bool = False,
     force: bool = False,
     listener: Listener = silent,
-    foretell: Callable[[Payoff], None] | None = None,
+    on_estimate: Callable[[PruningEstimate], None] | None = None,
     **options: Any,
-) -> Transformed:
+) -> PassComparison:
     """Take a Keras model through one compression pass, with its fine-tuning.
 
     Args:
@@ -122,8 +122,8 @@ def transform(
         distill: Learn from the source's own predictions too, not from the targets alone.
         resume: Go on from what an interrupted run left beside `output`.
         force: Replace an existing file.
-        listener: Hears of every epoch.
-        foretell: Told before any training what `prune` is predicted to be worth.
+        listener: Progress callback.
+        on_estimate: Told before any training what `prune` is predicted to be worth.
         **options: The pass's own (`sparsity`, `share`, `clusters`, `bits`, ...), and those of
             `training.finetuning.Tuning` (`epochs`, `batch_size`, ...).
 
@@ -147,7 +147,7 @@ def transform(
         distill=distill,
         resume=resume,
         listener=listener,
-        foretell=foretell,
+        on_estimate=on_estimate,
     )
 
 
@@ -188,7 +188,7 @@ def compress(
         latency: Whether to measure latencies.
         force: Replace files that exist.
         command: How the report says this can be done again.
-        listener: Hears of progress.
+        listener: Progress callback.
 
     Raises:
         EdgekitError: See `edgekit.errors`; nothing is left behind then.

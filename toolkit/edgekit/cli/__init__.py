@@ -94,7 +94,7 @@ def run(words: list[str]) -> int:
         return error.exit_code
     except typer.exceptions.TyperException as error:
         said = error.format_message() if hasattr(error, "format_message") else str(error)
-        _complain(said, _usage_cure(error))
+        _complain(said, _usage_hint(error))
         return 2
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
@@ -113,6 +113,6 @@ def _complain(*lines: str) -> None:
             print(part, file=sys.stderr)
 
 
-def _usage_cure(error: Exception) -> str:
+def _usage_hint(error: Exception) -> str:
     context = getattr(error, "ctx", None)
     return f"See: {context.command_path if context else 'edgekit'} --help"

@@ -99,7 +99,7 @@ def deploy(
         raise UsageError(
             "--run answers to inputs and measures nothing.",
             found=f"With it stands {'--data' if data else '--output'}.",
-            cure="Leave one of them out.",
+            hint="Leave one of them out.",
         )
     to_devices(
         files,
@@ -139,8 +139,8 @@ def to_devices(
     import json as json_
 
     from edgekit import api
+    from edgekit.cli.output import emit
     from edgekit.cli.progress import listening
-    from edgekit.cli.wording import emit
     from edgekit.pipeline import first_error
 
     with listening(quiet=quiet) as listener:
@@ -165,7 +165,7 @@ def _files(output: Path, *, force: bool) -> dict[Path, Format]:
     ending = output.suffix.lstrip(".")
     if ending and ending not in FORMATS:
         raise UsageError(
-            f"There is no report format {ending!r}.", cure=f"Known: {', '.join(FORMATS)}."
+            f"There is no report format {ending!r}.", hint=f"Known: {', '.join(FORMATS)}."
         )
     found = {output: cast("Format", ending)}
     if not ending:
@@ -176,7 +176,7 @@ def _files(output: Path, *, force: bool) -> dict[Path, Format]:
 
 
 def _write(report: Report, files: dict[Path, Format], *, quiet: bool) -> None:
-    from edgekit.cli.wording import write_whole
+    from edgekit.cli.output import write_whole
     from edgekit.reports import render
 
     for path, form in files.items():

@@ -49,8 +49,8 @@ def eval_(
         )
         return
     from edgekit import api
+    from edgekit.cli.output import emit
     from edgekit.cli.progress import listening
-    from edgekit.cli.wording import emit
 
     with listening(quiet=quiet) as listener:
         result = api.evaluate(
@@ -112,8 +112,8 @@ def bench(
         to_devices(files, device, json=json, quiet=quiet, threads=threads, **asked)
         return
     from edgekit import api
+    from edgekit.cli.output import emit
     from edgekit.cli.progress import listening
-    from edgekit.cli.wording import emit
 
     with listening(quiet=quiet) as listener:
         result = api.bench(files, threads=threads or 1, listener=listener, **asked)

@@ -61,7 +61,7 @@ def train(
     if name is None or output is None:
         missing = "NAME" if name is None else "--output F.keras"
         raise UsageError(
-            f"Missing {missing}.", cure="edgekit train --list shows the architectures."
+            f"Missing {missing}.", hint="edgekit train --list shows the architectures."
         )
     try:
         with listening(quiet=quiet) as listener:
@@ -123,8 +123,8 @@ def import_(
     edgekit import model.keras -o model.tflite --data data.npz
     """
     from edgekit import api
+    from edgekit.cli.output import wrote
     from edgekit.cli.progress import listening
-    from edgekit.cli.wording import wrote
 
     with listening(quiet=quiet) as listener:
         artifact, imported = api.import_model(
@@ -225,7 +225,7 @@ def quantize(
             target=target,
             threads=threads,
             latency=bench,
-            lenient=all_ or not (mode or recipe),
+            skip_unsupported=all_ or not (mode or recipe),
             force=force,
             command=shlex.join(["edgekit", *context.obj]),
             listener=listener,
@@ -235,7 +235,7 @@ def quantize(
 
 def show(result: Report, *, json: bool) -> None:
     """Print a report of new files: the table, the reason, and what was written."""
-    from edgekit.cli.wording import emit, wrote
+    from edgekit.cli.output import emit, wrote
 
     emit(result, json=json)
     if not json:
@@ -277,6 +277,6 @@ def _only_plan(path: Path) -> Plan:
     if recipe.passes:
         raise UsageError(
             f"{path} does more than quantize: {', '.join(s.kind for s in recipe.passes)}.",
-            cure=f"edgekit compress SOURCE --recipe {path} --data DATA",
+            hint=f"edgekit compress SOURCE --recipe {path} --data DATA",
         )
     return recipe.plan

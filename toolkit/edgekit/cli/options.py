@@ -55,7 +55,7 @@ def task_of(name: str | None) -> Any:
 
     known = ("classification", "regression", "reconstruction")
     if name is not None and name not in known:
-        raise UsageError(f"There is no task {name!r}.", cure=f"Known: {', '.join(known)}.")
+        raise UsageError(f"There is no task {name!r}.", hint=f"Known: {', '.join(known)}.")
     return name
 
 

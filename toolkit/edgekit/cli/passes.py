@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgekit.cli import options
-from edgekit.cli.tuned import Exclude, Output, tuned
+from edgekit.cli.training_options import Exclude, Output, tuned
 
 if TYPE_CHECKING:
-    from edgekit.pipeline.transforming import PassName, Transformed
-    from edgekit.tflite.payoff import Payoff
+    from edgekit.pipeline.passes import PassComparison, PassName
+    from edgekit.tflite.pruning_estimate import PruningEstimate
 
 
 @tuned
@@ -193,7 +193,7 @@ def _one_of(option: str, word: str, known: tuple[str, ...]) -> str:
     from edgekit.errors import UsageError
 
     if word not in known:
-        raise UsageError(f"There is no {option} {word!r}.", cure=f"Known: {', '.join(known)}.")
+        raise UsageError(f"There is no {option} {word!r}.", hint=f"Known: {', '.join(known)}.")
     return word
 
 
@@ -218,7 +218,7 @@ def _run(
                 output=output,
                 data=data,
                 listener=listener,
-                foretell=_foretell if name == "prune" else None,
+                on_estimate=_print_estimate if name == "prune" else None,
                 **what,
                 **tuning,
             )
@@ -233,7 +233,7 @@ def _run(
     _show(done)
 
 
-def _foretell(payoff: Payoff) -> None:
+def _print_estimate(payoff: PruningEstimate) -> None:
     """Say before the training what the zeros are predicted to be worth."""
     before, after = (
         size / 1000 for size in (payoff.size_deflated_bytes, payoff.pruned_deflated_bytes)
@@ -252,8 +252,8 @@ def _foretell(payoff: Payoff) -> None:
         print(textwrap.fill(line, 80, initial_indent="  ", subsequent_indent="    "))
 
 
-def _show(done: Transformed) -> None:
-    from edgekit.cli.wording import figures
+def _show(done: PassComparison) -> None:
+    from edgekit.cli.output import figures
 
     passed = done.passed
     for label, words in passed.facts.items():

@@ -33,7 +33,7 @@ def demo(
 
 
 def doctor(json: options.Json = False) -> None:
-    """Say what is here, and the cure for what is not.
+    """Say what is here, and the hint for what is not.
 
     \b
     edgekit doctor
@@ -48,4 +48,4 @@ def doctor(json: options.Json = False) -> None:
         return
     for finding in findings:
         mark = "ok     " if finding["found"] else "missing"
-        print(f"{mark}  {finding['name']:<16} {finding['found'] or finding['cure']}")
+        print(f"{mark}  {finding['name']:<16} {finding['found'] or finding['hint']}")

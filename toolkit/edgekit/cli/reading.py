@@ -66,13 +66,13 @@ def report(
     edgekit report here.json there.json --format md
     """
     from edgekit import api
-    from edgekit.cli.wording import write_whole
+    from edgekit.cli.output import write_whole
     from edgekit.errors import UsageError
     from edgekit.files import refuse_existing
 
     chosen = format_ or (output.suffix.lstrip(".") if output else "terminal")
     if output is None and chosen in ("png", "html", "svg"):
-        raise UsageError(f"A {chosen} report wants a file.", cure="Give --output FILE.")
+        raise UsageError(f"A {chosen} report wants a file.", hint="Give --output FILE.")
     if output is not None:
         refuse_existing(output, force=force)
     content = api.report(rows, cast("Format", chosen))

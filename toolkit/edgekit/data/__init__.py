@@ -12,7 +12,7 @@ device runs.
 
 from edgekit.data.bind import bind
 from edgekit.data.builtin import BUILTINS
-from edgekit.data.opening import open_data
+from edgekit.data.load import open_data
 from edgekit.data.splits import split_of, training_split
 
 __all__ = ["BUILTINS", "bind", "open_data", "split_of", "training_split"]

@@ -14,14 +14,14 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from edgekit.data.labels import number_labels
-from edgekit.data.store import ArrayStore, Opened, array_store
+from edgekit.data.store import ArrayStore, RawDataset, array_store
 from edgekit.errors import DataError
 from edgekit.records import Array
 
 NAMES = "x_train, y_train, x_test, y_test"
 
 
-def open_npz(path: Path) -> Opened:
+def open_npz(path: Path) -> RawDataset:
     """Open an `.npz` file.
 
     Raises:
@@ -49,12 +49,12 @@ def read_npz(path: Path) -> dict[str, Array]:
             raise DataError(
                 f"{path} holds an array of Python objects.",
                 found="Reading it would run code from the file.",
-                cure="Save arrays of numbers of equal shape (numpy.stack), and labels as texts.",
+                hint="Save arrays of numbers of equal shape (numpy.stack), and labels as texts.",
             ) from error
         raise DataError(
             f"{path} cannot be read.",
             found=f"{str(error).splitlines()[0] if str(error) else type(error).__name__}.",
-            cure="The file is damaged: write it anew.",
+            hint="The file is damaged: write it anew.",
         ) from error
 
 
@@ -63,12 +63,12 @@ def _require_zip(stream: BinaryIO, path: Path) -> None:
         raise DataError(
             f"{path} is not an .npz file.",
             found="It does not begin like a zip archive.",
-            cure="Write it with numpy.savez(path, x_train=..., y_train=..., ...).",
+            hint="Write it with numpy.savez(path, x_train=..., y_train=..., ...).",
         )
     stream.seek(0)
 
 
-def open_arrays(arrays: Mapping[str, Any], name: str, place: str) -> Opened:
+def open_arrays(arrays: Mapping[str, Any], name: str, place: str) -> RawDataset:
     """Sort named arrays into splits, inputs and targets.
 
     Raises:
@@ -94,16 +94,16 @@ def open_arrays(arrays: Mapping[str, Any], name: str, place: str) -> Opened:
         raise DataError(
             f"{place} holds no samples.",
             found=f"Its arrays: {', '.join(arrays) or 'none'}.{hint}",
-            cure=f"Name them {NAMES}.",
+            hint=f"Name them {NAMES}.",
         )
     for split, named in inputs.items():
         if targets[split] is not None and not named:
-            raise DataError(f"{place} holds y_{split} but no x_{split}.", cure="Add it.")
+            raise DataError(f"{place} holds y_{split} but no x_{split}.", hint="Add it.")
     (train, test), labels, note = number_labels([targets["train"], targets["test"]], labels, place)
     notes = [note] if note else []
     if ignored:
         notes.append(f"Arrays not used: {', '.join(ignored)}.")
-    return Opened(
+    return RawDataset(
         name=name,
         train=_store(inputs["train"], train, "train", place),
         test=_store(inputs["test"], test, "test", place),
@@ -117,16 +117,16 @@ def _as_array(value: Any, key: str, place: str) -> Array:
         array = np.asarray(value)
     except ValueError as error:
         raise DataError(
-            f"{place}: {key} is ragged.", found=f"{error}.", cure="All samples need one shape."
+            f"{place}: {key} is ragged.", found=f"{error}.", hint="All samples need one shape."
         ) from error
     if array.dtype.kind not in ("biufUS" if key == "labels" or key.startswith("y_") else "biuf"):
         raise DataError(
             f"{place}: {key} holds {array.dtype}, not numbers.",
-            cure="Give numbers; only labels may be texts.",
+            hint="Give numbers; only labels may be texts.",
         )
     if array.ndim == 0:
         raise DataError(
-            f"{place}: {key} is a single value.", cure="The first axis counts the samples."
+            f"{place}: {key} is a single value.", hint="The first axis counts the samples."
         )
     return array
 
@@ -137,7 +137,7 @@ def _labels(array: Array | None, place: str) -> tuple[str, ...] | None:
     if array.ndim != 1 or array.dtype.kind == "f":
         raise DataError(
             f"{place}: labels has shape {array.shape} and type {array.dtype}.",
-            cure="Give one text a class, in the order of the class numbers.",
+            hint="Give one text a class, in the order of the class numbers.",
         )
     return tuple(str(label) for label in (array.astype(str) if array.dtype.kind == "S" else array))
 
@@ -157,6 +157,6 @@ def _store(
         raise DataError(
             f"{place}: the arrays of the {split} split differ in length.",
             found=f"Samples in {listed}.",
-            cure="Each needs one entry a sample.",
+            hint="Each needs one entry a sample.",
         )
     return array_store(inputs, targets)

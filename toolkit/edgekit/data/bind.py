@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from edgekit.data.images import ImageStore
+from edgekit.data.labels_and_tasks import bind_targets
 from edgekit.data.overlap import overlap_note
 from edgekit.data.preprocessing import UNIT_SCALE, names_size
 from edgekit.data.store import InputFit, Reader, adopted, reader_of
-from edgekit.data.targets import bind_targets
 from edgekit.errors import DataError
 from edgekit.records import Array, Dataset, Samples, Split, TensorSpec
 
@@ -42,10 +42,10 @@ def bind(dataset: Dataset, inputs: Sequence[TensorSpec], outputs: Sequence[Tenso
         if (samples := getattr(dataset, split)) is not None
     }
     if not splits:
-        raise DataError(f"{dataset.name} holds no samples.", cure="Add x_train and x_test.")
+        raise DataError(f"{dataset.name} holds no samples.", hint="Add x_train and x_test.")
     for split, samples in splits.items():
         if samples.n == 0:
-            raise DataError(f"{dataset.name}: the {split} split is empty.", cure="Add samples.")
+            raise DataError(f"{dataset.name}: the {split} split is empty.", hint="Add samples.")
     spec = dataset.preprocessing
     if not names_size(spec):
         spec = _sized(spec, inputs)
@@ -84,7 +84,7 @@ def _sized(spec: Mapping[str, Any], inputs: Sequence[TensorSpec]) -> Mapping[str
         raise DataError(
             "Images need a model with one input [1, height, width, 1 or 3].",
             found=f"This one takes {listed}.",
-            cure="Declare height, width and channels in preprocessing.toml, or give arrays.",
+            hint="Declare height, width and channels in preprocessing.toml, or give arrays.",
         )
     return {"height": shape[1], "width": shape[2], "channels": shape[3], **spec}
 
@@ -125,14 +125,14 @@ def _match_names(stored: Sequence[str], inputs: Sequence[TensorSpec], place: str
                 f"{place}: the model's input {name!r} is not in the data.",
                 found=f"There is {', '.join(stored)}."
                 + (f" Did you mean {name!r} by {close[0]!r}?" if close else ""),
-                cure=f"Name the arrays {', '.join(f'x_train_{item}' for item in wanted)}.",
+                hint=f"Name the arrays {', '.join(f'x_train_{item}' for item in wanted)}.",
             )
     extra = [name for name in stored if name not in wanted]
     if extra:
         raise DataError(
             f"{place}: the model has no input {extra[0]!r}.",
             found=f"It takes {', '.join(wanted)}.",
-            cure="Rename that array or remove it.",
+            hint="Rename that array or remove it.",
         )
     return {name: name for name in wanted}
 
@@ -144,20 +144,20 @@ def _missing_axis(shape: tuple[int, ...], spec: TensorSpec, place: str) -> bool:
         return False
     if _fits((*shape, 1), wanted):
         return True
-    cure = "Reshape the samples, or give a model for them."
+    hint = "Reshape the samples, or give a model for them."
     if len(shape) == 3 and _fits((*shape[1:], shape[0]), wanted):
-        cure = "Channels come last: save numpy.moveaxis(x, 1, -1)."
+        hint = "Channels come last: save numpy.moveaxis(x, 1, -1)."
     elif len(wanted) == 3 and len(shape) in (2, 3) and wanted[2] in (1, 3):
-        cure = (
+        hint = (
             f'Declare preprocessing kind = "image", height = {wanted[0]}, width = {wanted[1]}, '
             f"channels = {wanted[2]}."
         )
     elif int(np.prod(shape)) == int(np.prod(wanted)):
-        cure = f"Save them reshaped: x.reshape(-1, {', '.join(map(str, wanted))})."
+        hint = f"Save them reshaped: x.reshape(-1, {', '.join(map(str, wanted))})."
     raise DataError(
         f"{place}: the samples do not fit the model's input {spec.name!r}.",
         found=f"Samples are {_by(shape)}, the model takes {_by(wanted)}.",
-        cure=cure,
+        hint=hint,
     )
 
 
@@ -185,7 +185,7 @@ def _dtype(values: Array, spec: TensorSpec, place: str) -> str:
         return spec.dtype
     raise DataError(
         f"{place}: the model's input {spec.name!r} takes {spec.dtype}, the data is {values.dtype}.",
-        cure=f"Save it as {spec.dtype}; float numbers are not rounded silently.",
+        hint=f"Save it as {spec.dtype}; float numbers are not rounded silently.",
     )
 
 
@@ -208,7 +208,7 @@ def _check_values(splits: dict[Split, Samples], name: str) -> None:
                 f"{name}: {split} sample {row} of {stored!r} holds NaN, infinity or a number "
                 "beyond float32.",
                 found="Ranges and scores computed from it would mean nothing.",
-                cure="Remove or repair such samples, e.g. x[numpy.isfinite(x).all(axis=1)].",
+                hint="Remove or repair such samples, e.g. x[numpy.isfinite(x).all(axis=1)].",
             )
 
 

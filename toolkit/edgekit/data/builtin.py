@@ -20,7 +20,7 @@ from edgekit.data.digest import digest_arrays, digest_rows
 from edgekit.data.idx import open_idx
 from edgekit.data.preprocessing import check_preprocessing
 from edgekit.data.splits import held_out
-from edgekit.data.store import ArrayStore, Opened, Rows, array_store
+from edgekit.data.store import ArrayStore, RawDataset, Rows, array_store
 from edgekit.errors import DataError
 from edgekit.records import Array
 
@@ -57,7 +57,7 @@ SENSORS = (2, 3, 4, 7, 8, 9, 11, 12, 13, 14, 15, 17, 20, 21)
 """The sensors of FD001 that vary, numbered from 1 as in its readme."""
 
 
-def open_builtin(name: str) -> Opened:
+def open_builtin(name: str) -> RawDataset:
     """Open a built-in set.
 
     Raises:
@@ -66,7 +66,7 @@ def open_builtin(name: str) -> Opened:
     return replace(BUILTINS[name](), name=name)
 
 
-def _digits() -> Opened:
+def _digits() -> RawDataset:
     # Read as a file: importing scikit-learn takes over a second, most of it scipy.
     found = importlib.util.find_spec("sklearn")
     roots = (found.submodule_search_locations if found else None) or ()
@@ -77,14 +77,14 @@ def _digits() -> Opened:
     else:
         raise DataError(
             "The digits come with scikit-learn, which is not installed.",
-            cure="pip install scikit-learn",
+            hint="pip install scikit-learn",
         )
     rows = np.array(
         [line.split(b",") for line in gzip.decompress(path.read_bytes()).split()], np.uint8
     )
     images, classes = rows[:, :64].reshape(-1, 8, 8, 1), rows[:, 64]
     train, test = held_out(len(rows), classes, DIGITS_TEST / len(rows), seed=0)
-    return Opened(
+    return RawDataset(
         name="digits",
         train=array_store({"x": images[train]}, classes[train]),
         test=array_store({"x": images[test]}, classes[test]),
@@ -94,7 +94,7 @@ def _digits() -> Opened:
     )
 
 
-def _fashion_mnist() -> Opened:
+def _fashion_mnist() -> RawDataset:
     opened = open_idx(_place("fashion_mnist"), None)
     return replace(opened, labels=FASHION_LABELS, task="classification", notes=())
 
@@ -138,7 +138,7 @@ class ClipStore:
         return digest_rows({"x": clip[None]}, np.arange(1))
 
 
-def _spoken_digits() -> Opened:
+def _spoken_digits() -> RawDataset:
     arrays = read_npz(_place("fsdd/fsdd.npz"))
     offsets, takes, classes = arrays["offsets"], arrays["index"], arrays["label"]
     sha256 = digest_arrays({name: arrays[name] for name in ("audio", "offsets", "label", "index")})
@@ -152,7 +152,7 @@ def _spoken_digits() -> Opened:
             sha256=digest_arrays({f"{sha256} {split}": rows}),
         )
 
-    return Opened(
+    return RawDataset(
         name="spoken-digits",
         train=store(np.flatnonzero(takes >= FIRST_TRAINING_TAKE), "train"),
         test=store(np.flatnonzero(takes < FIRST_TRAINING_TAKE), "test"),
@@ -162,13 +162,13 @@ def _spoken_digits() -> Opened:
     )
 
 
-def _turbofan() -> Opened:
+def _turbofan() -> RawDataset:
     train = _table(_place("cmapss_fd001/train_FD001.txt.gz"))
     test = _table(_place("cmapss_fd001/test_FD001.txt.gz"))
     left = np.loadtxt(_place("cmapss_fd001/RUL_FD001.txt"), np.float32)
     columns = np.array(SENSORS) + 4  # after unit, cycle and three settings
     low, high = train[:, columns].min(axis=0), train[:, columns].max(axis=0)
-    return Opened(
+    return RawDataset(
         name="turbofan",
         train=_training_windows(train, columns),
         test=_last_windows(test, columns, np.minimum(left, np.float32(RUL_CAP))),
@@ -220,19 +220,19 @@ def _place(name: str) -> Path:
     if not root:
         raise DataError(
             "This built-in data set is read from a folder, and none is set.",
-            cure=f"Set EDGEKIT_DATA to the folder that holds {name}; `digits` needs none.",
+            hint=f"Set EDGEKIT_DATA to the folder that holds {name}; `digits` needs none.",
         )
     path = Path(root) / name
     if not path.exists():
         raise DataError(
             f"{path} is not there.",
             found=f"EDGEKIT_DATA is {root}.",
-            cure="Set EDGEKIT_DATA to the folder that holds it; `digits` needs none.",
+            hint="Set EDGEKIT_DATA to the folder that holds it; `digits` needs none.",
         )
     return path
 
 
-BUILTINS: Mapping[str, Callable[[], Opened]] = {
+BUILTINS: Mapping[str, Callable[[], RawDataset]] = {
     "digits": _digits,
     "fashion-mnist": _fashion_mnist,
     "spoken-digits": _spoken_digits,

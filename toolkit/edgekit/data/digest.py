@@ -74,7 +74,7 @@ def _content(file: str) -> bytes:
             f"{file} cannot be read.", found=f"The system says: {error.strerror}."
         ) from error
     if not content:
-        raise DataError(f"{file} is empty.", cure="Replace the file or remove it.")
+        raise DataError(f"{file} is empty.", hint="Replace the file or remove it.")
     return hashlib.sha256(content).digest()
 
 

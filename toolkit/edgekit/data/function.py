@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from edgekit.data.arrays import open_arrays
-from edgekit.data.store import Opened
+from edgekit.data.store import RawDataset
 from edgekit.errors import DataError, EdgekitError
 from edgekit.records import Dataset
 
@@ -22,7 +22,7 @@ def is_function(spec: str) -> bool:
     return PATTERN.fullmatch(spec) is not None
 
 
-def open_function(spec: str) -> Opened | Dataset:
+def open_function(spec: str) -> RawDataset | Dataset:
     """Call a function without arguments; modules in the current directory are found too.
 
     It returns named arrays as an `.npz` file holds them, or an `edgekit.Dataset`.
@@ -38,11 +38,11 @@ def open_function(spec: str) -> Opened | Dataset:
             raise DataError(
                 f"{spec}: {module_name} cannot be imported.",
                 found=_said(error),
-                cure="Run where it lies, or install it; --debug shows the traceback.",
+                hint="Run where it lies, or install it; --debug shows the traceback.",
             ) from error
         if not callable(function):
             raise DataError(
-                f"{spec}: {module_name} has no function {name!r}.", cure="Check the name."
+                f"{spec}: {module_name} has no function {name!r}.", hint="Check the name."
             )
         try:
             result = function()
@@ -52,7 +52,7 @@ def open_function(spec: str) -> Opened | Dataset:
             raise DataError(
                 f"{spec} failed.",
                 found=_said(error),
-                cure="--debug shows the traceback.",
+                hint="--debug shows the traceback.",
             ) from error
     if isinstance(result, Dataset):
         return result
@@ -60,7 +60,7 @@ def open_function(spec: str) -> Opened | Dataset:
         return open_arrays(result, name, spec)
     raise DataError(
         f"{spec} returned {type(result).__name__}.",
-        cure="Return a dict with x_train, y_train, x_test, y_test, or an edgekit Dataset.",
+        hint="Return a dict with x_train, y_train, x_test, y_test, or an edgekit Dataset.",
     )
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from edgekit.data.labels import read_labels
 from edgekit.data.preprocessing import UNIT_SCALE, check_preprocessing
-from edgekit.data.store import ArrayStore, Opened, array_store
+from edgekit.data.store import ArrayStore, RawDataset, array_store
 from edgekit.errors import DataError
 from edgekit.records import Array
 
@@ -31,7 +31,7 @@ def has_idx(place: Path) -> bool:
     return bool(_found(place, "train", "images") or _found(place, "test", "images"))
 
 
-def open_idx(place: Path, preprocessing: Mapping[str, Any] | None) -> Opened:
+def open_idx(place: Path, preprocessing: Mapping[str, Any] | None) -> RawDataset:
     """Open `train-images-idx3-ubyte[.gz]` and its three companions.
 
     Args:
@@ -48,7 +48,7 @@ def open_idx(place: Path, preprocessing: Mapping[str, Any] | None) -> Opened:
     images = first.inputs["x"]
     scaled = preprocessing is None and images.dtype == np.uint8
     spec = _unit_pixels(images) if scaled else preprocessing or {"kind": "none"}
-    return Opened(
+    return RawDataset(
         name=place.resolve().name.rstrip("-"),
         train=train,
         test=test,
@@ -71,14 +71,14 @@ def read_idx(path: Path) -> Array:
             content = np.memmap(path, np.uint8, mode="r")
     except (OSError, EOFError, zlib.error, ValueError) as error:
         raise DataError(
-            f"{path} cannot be read.", found=f"{error}.", cure="The file is damaged: fetch it anew."
+            f"{path} cannot be read.", found=f"{error}.", hint="The file is damaged: fetch it anew."
         ) from error
     head = bytes(content[:4])
     if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in DTYPES or head[3] == 0:
         raise DataError(
             f"{path} is not an IDX file.",
             found=f"It begins with {head.hex(' ') or 'nothing'}.",
-            cure="Expected 00 00, a type code, the number of dimensions.",
+            hint="Expected 00 00, a type code, the number of dimensions.",
         )
     start = 4 + 4 * head[3]
     body = content[start:]
@@ -88,7 +88,7 @@ def read_idx(path: Path) -> Array:
         raise DataError(
             f"{path} is truncated or too long.",
             found=f"{'x'.join(map(str, shape))} values announced, {len(body):,} bytes there.",
-            cure="Fetch the file anew.",
+            hint="Fetch the file anew.",
         )
     return np.asarray(body).view(dtype).reshape(shape)
 
@@ -111,7 +111,7 @@ def _split(place: Path, split: str) -> ArrayStore | None:
             raise DataError(
                 f"{place} holds several sets of IDX files.",
                 found=f"Among them: {', '.join(sorted(names)[:3])}.",
-                cure="Give the folder and the beginning of the names that are meant.",
+                hint="Give the folder and the beginning of the names that are meant.",
             )
     if not paths["images"]:
         return None
@@ -121,7 +121,7 @@ def _split(place: Path, split: str) -> ArrayStore | None:
         raise DataError(
             f"{paths['labels'][0]} does not belong to its images.",
             found=f"{len(targets):,} labels, {len(images):,} images.",
-            cure="Fetch both files from the same place.",
+            hint="Fetch both files from the same place.",
         )
     return array_store({"x": images}, targets)
 

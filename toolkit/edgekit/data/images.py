@@ -13,7 +13,7 @@ import numpy as np
 from edgekit.data.digest import digest_files
 from edgekit.data.labels import read_labels
 from edgekit.data.preprocessing import AFFINE, check_preprocessing, read_preprocessing
-from edgekit.data.store import Opened, Rows
+from edgekit.data.store import RawDataset, Rows
 from edgekit.errors import DataError
 from edgekit.records import Array
 
@@ -72,11 +72,11 @@ class ImageStore:
                 raise DataError(
                     f"{file} cannot be decoded.",
                     found=f"Pillow says: {error}.",
-                    cure="Replace the file or remove it.",
+                    hint="Replace the file or remove it.",
                 ) from error
 
 
-def open_folder(root: Path, preprocessing: Mapping[str, Any] | None) -> Opened:
+def open_folder(root: Path, preprocessing: Mapping[str, Any] | None) -> RawDataset:
     """Open a folder with `train/<class>/<image>` and `test/<class>/<image>`.
 
     A `preprocessing.toml` in it says how images become inputs, a `labels.txt` the order of the
@@ -91,7 +91,7 @@ def open_folder(root: Path, preprocessing: Mapping[str, Any] | None) -> Opened:
         raise DataError(
             f"{root} has no class folders under train/ or test/.",
             found=f"It holds {inside}.",
-            cure="Put images into train/<class>/ and test/<class>/ (or give .npz, IDX, .csv).",
+            hint="Put images into train/<class>/ and test/<class>/ (or give .npz, IDX, .csv).",
         )
     found = sorted({name for names in classes.values() for name in names})
     labels = read_labels(root) or tuple(found)
@@ -99,7 +99,7 @@ def open_folder(root: Path, preprocessing: Mapping[str, Any] | None) -> Opened:
     if strangers:
         raise DataError(
             f"{root}: the class folder {strangers[0]!r} is not in labels.txt.",
-            cure="Name every class folder there, one a line, in the model's order.",
+            hint="Name every class folder there, one a line, in the model's order.",
         )
     spec, notes = _spec(root, preprocessing)
     skipped: list[str] = []
@@ -109,7 +109,7 @@ def open_folder(root: Path, preprocessing: Mapping[str, Any] | None) -> Opened:
     }
     if skipped:
         notes.append(f"Files that are no images were skipped: {len(skipped)} ({skipped[0]}).")
-    return Opened(
+    return RawDataset(
         name=root.resolve().name,
         train=stores.get("train"),
         test=stores.get("test"),
@@ -129,7 +129,7 @@ def _spec(root: Path, given: Mapping[str, Any] | None) -> tuple[dict[str, Any], 
     if spec["kind"] != "image":
         raise DataError(
             f"{root}: preprocessing of kind {spec['kind']!r} takes no image files.",
-            cure='Write kind = "image".',
+            hint='Write kind = "image".',
         )
     scaled = AFFINE.keys() & given.keys()
     notes = [] if scaled else ["Pixels were scaled to [0, 1] (pixel / 255): no scale is declared."]

@@ -35,7 +35,7 @@ def number_labels(
         raise DataError(
             f"{place}: the label {unknown[0]!r} is none of the declared labels.",
             found=f"Declared: {', '.join(known[:8])}{', ...' if len(known) > 8 else ''}.",
-            cure="Correct the labels, or leave the declaration out.",
+            hint="Correct the labels, or leave the declaration out.",
         )
     numbers = {label: number for number, label in enumerate(known)}
     numbered: list[Array | None] = [
@@ -96,5 +96,5 @@ def read_labels(folder: Path) -> tuple[str, ...] | None:
     labels = tuple(line.strip() for line in lines if line.strip())
     if len(set(labels)) < len(labels):
         twice = next(label for label in labels if labels.count(label) > 1)
-        raise DataError(f"{path}: the label {twice!r} stands twice.", cure="One class a line.")
+        raise DataError(f"{path}: the label {twice!r} stands twice.", hint="One class a line.")
     return labels

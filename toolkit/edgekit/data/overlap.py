@@ -31,7 +31,7 @@ def overlap_note(train: Samples, test: Samples, name: str) -> str | None:
         raise DataError(
             f"{name}: {said}.",
             found="A score on samples that were trained on says nothing about new ones.",
-            cure="Split anew, so that no sample is on both sides.",
+            hint="Split anew, so that no sample is on both sides.",
         )
     if repeated > REFUSED_SHARE:
         return f"{said}; the data repeats itself ({repeated:.0%} of train are duplicates)."

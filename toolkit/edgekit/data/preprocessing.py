@@ -87,7 +87,7 @@ def check_preprocessing(spec: Mapping[str, Any], place: str) -> dict[str, Any]:
         raise DataError(
             f"{place}: unknown kind of preprocessing {kind!r}.",
             found=_closest(kind, KINDS),
-            cure=f"Known: {', '.join(KINDS)}.",
+            hint=f"Known: {', '.join(KINDS)}.",
         )
     checks = KINDS[kind]
     for key, value in spec.items():
@@ -97,17 +97,17 @@ def check_preprocessing(spec: Mapping[str, Any], place: str) -> dict[str, Any]:
             raise DataError(
                 f"{place}: unknown key {key!r}.",
                 found=_closest(key, checks),
-                cure=f"Known with kind = {kind!r}: {', '.join(checks) or 'none'}.",
+                hint=f"Known with kind = {kind!r}: {', '.join(checks) or 'none'}.",
             )
         accepts, fits = checks[key]
         if not fits(value):
-            raise DataError(f"{place}: {key} = {value!r} cannot be.", cure=f"{key}: {accepts}.")
+            raise DataError(f"{place}: {key} = {value!r} cannot be.", hint=f"{key}: {accepts}.")
     whole = {"kind": kind, **DEFAULTS[kind], **spec}
     if kind == "image" and not AFFINE.keys() & spec.keys():
         whole["scale"] = UNIT_SCALE
     missing = [key for key in checks if key not in whole] if kind == "log-mel" else []
     if missing:
-        raise DataError(f"{place}: {', '.join(missing)} missing.", cure="Write them all out.")
+        raise DataError(f"{place}: {', '.join(missing)} missing.", hint="Write them all out.")
     return whole
 
 
@@ -123,7 +123,7 @@ def read_preprocessing(path: Path) -> dict[str, Any]:
         raise DataError(
             f"{path} cannot be read as TOML.",
             found=f"{error}.",
-            cure='Write for example: kind = "image", and below it: height = 96, width = 96.',
+            hint='Write for example: kind = "image", and below it: height = 96, width = 96.',
         ) from error
 
 
@@ -153,7 +153,7 @@ def apply_preprocessing(values: Iterable[Any], spec: Mapping[str, Any]) -> Array
         raise DataError(
             f"Preprocessing of kind {spec['kind']!r} does not fit the samples.",
             found=f"{error}.",
-            cure="Correct the preprocessing spec; channels come last.",
+            hint="Correct the preprocessing spec; channels come last.",
         ) from error
 
 

@@ -25,13 +25,13 @@ def split_of(dataset: Dataset, split: Split) -> Samples:
     if split == "test":
         raise DataError(
             f"{dataset.name} holds no test samples, so nothing can be scored.",
-            cure="Add x_test and y_test (a test/ folder, rows with split = test).",
+            hint="Add x_test and y_test (a test/ folder, rows with split = test).",
         )
     purpose = "calibrate on" if split == "calibrate" else "train on"
     raise DataError(
         f"{dataset.name} holds no training samples, so there is nothing to {purpose}.",
         found="The test split is refused for it: a score is worth nothing on samples already seen.",
-        cure="Add x_train (a train/ folder, rows with split = train); labels are not needed."
+        hint="Add x_train (a train/ folder, rows with split = train); labels are not needed."
         if split == "calibrate"
         else "Add x_train and y_train (a train/ folder, rows with split = train).",
     )
@@ -50,7 +50,7 @@ def training_split(dataset: Dataset) -> tuple[Samples, Samples]:
     reader = reader_of(train)
     if reader.targets is None and dataset.task != "reconstruction":
         raise DataError(
-            f"The training samples of {dataset.name} have no targets.", cure="Add y_train."
+            f"The training samples of {dataset.name} have no targets.", hint="Add y_train."
         )
     if reader.store.groups is not None:
         groups = reader.store.groups[reader.index]
@@ -63,7 +63,7 @@ def training_split(dataset: Dataset) -> tuple[Samples, Samples]:
     if not (len(fit) and len(validation)):
         raise DataError(
             f"{dataset.name} has too few training samples ({train.n}) to hold some back.",
-            cure="Add samples: one in ten decides when training stops.",
+            hint="Add samples: one in ten decides when training stops.",
         )
     return subset(train, fit, "train"), subset(train, validation, "train")
 
@@ -78,7 +78,7 @@ def calibration_subset(train: Samples, n: int, seed: int) -> Samples:
         UsageError: `n` is not positive.
     """
     if n < 1:
-        raise UsageError(f"{n} calibration samples cannot be.", cure="Give at least 1.")
+        raise UsageError(f"{n} calibration samples cannot be.", hint="Give at least 1.")
     order = np.random.default_rng(seed).permutation(train.n)
     classes = _classes(train)
     if classes is not None and len(np.unique(classes)) <= n:

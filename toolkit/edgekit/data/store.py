@@ -191,7 +191,7 @@ class Reader:
         if not names_size(spec):
             raise DataError(
                 "Nobody says to which size the images are resized.",
-                cure='Put kind = "image", height, width, channels into preprocessing.toml.',
+                hint='Put kind = "image", height, width, channels into preprocessing.toml.',
             )
         if spec["kind"] == "log-mel":
             return {"x": self._features(rows)}
@@ -259,7 +259,7 @@ def subset(samples: Samples, chosen: Rows, split: Split) -> Samples:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Opened:
+class RawDataset:
     """What a format's reader found: raw splits, and what goes with them."""
 
     name: str

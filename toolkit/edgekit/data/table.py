@@ -13,7 +13,7 @@ import numpy as np
 
 from edgekit.data.labels import as_classes, number_labels
 from edgekit.data.splits import held_out
-from edgekit.data.store import Opened, array_store
+from edgekit.data.store import RawDataset, array_store
 from edgekit.errors import DataError, UsageError
 from edgekit.records import Array
 
@@ -21,7 +21,7 @@ TEST_SHARE = 0.2
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
-def open_csv(path: Path, target: str | None, seed: int) -> Opened:
+def open_csv(path: Path, target: str | None, seed: int) -> RawDataset:
     """Open a `.csv` file; all columns but the target (and `split`) become one input, in order.
 
     Args:
@@ -45,10 +45,10 @@ def open_csv(path: Path, target: str | None, seed: int) -> Opened:
             )
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(
-            f"{path} cannot be read as a table.", found=f"{error}.", cure="Save it as UTF-8 .csv."
+            f"{path} cannot be read as a table.", found=f"{error}.", hint="Save it as UTF-8 .csv."
         ) from error
     if not targets:
-        raise DataError(f"{path} has a header but no rows.", cure="Add at least one row.")
+        raise DataError(f"{path} has a header but no rows.", hint="Add at least one row.")
     wanted = _typed(targets)
     (wanted_number,), labels, note = number_labels([wanted], None, str(path))
     assert wanted_number is not None, "a table's target is never missing"
@@ -60,7 +60,7 @@ def open_csv(path: Path, target: str | None, seed: int) -> Opened:
         classes, _ = as_classes(wanted_number)
         train, test = held_out(len(wanted_number), classes, TEST_SHARE, seed)
         notes.append(f"No split column: {len(test)} of {len(targets)} rows were drawn for testing.")
-    return Opened(
+    return RawDataset(
         name=path.stem,
         train=array_store({"x": features[train]}, wanted_number[train]) if len(train) else None,
         test=array_store({"x": features[test]}, wanted_number[test]) if len(test) else None,
@@ -75,11 +75,11 @@ def _header(cells: Sequence[str], path: Path) -> list[str]:
         raise DataError(
             f"{path} has no header.",
             found=f"The first line is {','.join(cells)[:60]!r}.",
-            cure="Put the names of the columns into the first line.",
+            hint="Put the names of the columns into the first line.",
         )
     twice = [name for name in header if header.count(name) > 1]
     if twice:
-        raise DataError(f"{path}: two columns are named {twice[0]!r}.", cure="Rename one.")
+        raise DataError(f"{path}: two columns are named {twice[0]!r}.", hint="Rename one.")
     return header
 
 
@@ -91,13 +91,13 @@ def _target(target: str | None, header: Sequence[str], path: Path) -> str:
         raise UsageError(
             f"{path}: which column is to be predicted?",
             found=columns,
-            cure=f"Name it: --column {header[-1]}",
+            hint=f"Name it: --column {header[-1]}",
         )
     close = difflib.get_close_matches(target, header, n=1)
     raise UsageError(
         f"{path} has no column {target!r}.",
         found=f"Did you mean {close[0]!r}?" if close else columns,
-        cure="Give one of the columns of the first line as --column.",
+        hint="Give one of the columns of the first line as --column.",
     )
 
 
@@ -111,7 +111,7 @@ def _numbered(
         if len(cells) != len(header):
             raise DataError(
                 f"{path}, row {number}: {len(cells)} cells, but the header has {len(header)}.",
-                cure="Give every row one cell a column; quote texts that hold the separator.",
+                hint="Give every row one cell a column; quote texts that hold the separator.",
             )
         yield number, cells
 
@@ -122,7 +122,7 @@ def _columns(
     """Return features `[n, columns]` float32, the target's texts, and the splits' names."""
     inputs = [position for position, name in enumerate(header) if name not in (target, "split")]
     if not inputs:
-        raise DataError(f"{path} has no column beside {target!r}.", cure="Add the model's inputs.")
+        raise DataError(f"{path} has no column beside {target!r}.", hint="Add the model's inputs.")
     split_at = header.index("split") if "split" in header and target != "split" else None
     target_at = header.index(target)
     values = array("f")
@@ -141,7 +141,7 @@ def _columns(
             if splits[-1] not in ("train", "test"):
                 raise DataError(
                     f"{path}, row {number}, column 'split': {splits[-1]!r}.",
-                    cure="Write train or test there, or leave the column out.",
+                    hint="Write train or test there, or leave the column out.",
                 )
     features = np.frombuffer(values, np.float32) if values else np.empty(0, np.float32)
     return features.reshape(-1, len(inputs)), targets, splits
@@ -152,7 +152,7 @@ def _bad_cell(path: Path, row: int, column: str, cell: str) -> DataError:
     return DataError(
         f"{path}, row {row}, column {column!r} cannot be used.",
         found=found,
-        cure="Correct the cell, drop the row, or turn the column into numbers.",
+        hint="Correct the cell, drop the row, or turn the column into numbers.",
     )
 
 

@@ -55,19 +55,19 @@ def failure(code: int, said: str, about: object) -> EdgekitError:
     lines = said.strip().splitlines() or [f"The runner ended with code {code}."]
     if code not in _ERRORS:
         return EdgekitError(
-            f"The runner failed on {about}.", found=lines[-1], cure="This is a bug of the runner."
+            f"The runner failed on {about}.", found=lines[-1], hint="This is a bug of the runner."
         )
     what, *details = lines
-    cure = details.pop() if details else None
-    return _ERRORS[code](what, found=" ".join(details) or None, cure=cure)
+    hint = details.pop() if details else None
+    return _ERRORS[code](what, found=" ".join(details) or None, hint=hint)
 
 
 def _death(about: object, by: signal.Signals) -> ModelError:
-    cure = "The file is damaged, or holds what the runtime cannot run: convert it again."
+    hint = "The file is damaged, or holds what the runtime cannot run: convert it again."
     if by is signal.SIGKILL:
-        cure = "The system may have run out of memory: close other programs and try again."
+        hint = "The system may have run out of memory: close other programs and try again."
     return ModelError(
         f"{about} crashes the runtime.",
         found=f"The process that ran it was ended by {by.name}.",
-        cure=cure,
+        hint=hint,
     )

@@ -60,7 +60,7 @@ def _runner(command: str, path: Path, options: list[str]) -> Any:
     runner = [sys.executable, edgekit_runner.__file__]
     process = None
     try:
-        with edgekit_runner.Undisturbed():
+        with edgekit_runner.DeferSigint():
             process = subprocess.Popen(
                 [*runner, command, "--json", *options, "--", str(path)],
                 stdin=subprocess.DEVNULL,

@@ -80,7 +80,7 @@ def find_devices(asked: Sequence[str]) -> tuple[Device, ...]:
             raise UsageError(
                 "There are no devices to take all of.",
                 found=f"No {FILE} here and none in {_config_folder()}.",
-                cure='Write one ([pi4] and host = "pi@192.0.2.7"), or give --device user@host.',
+                hint='Write one ([pi4] and host = "pi@192.0.2.7"), or give --device user@host.',
             )
         some = known.values() if word == ALL else [known.get(word) or _from_word(word, known)]
         found.update((device.name, device) for device in some)
@@ -99,7 +99,7 @@ def read_devices(path: Path) -> dict[str, Device]:
         raise UsageError(
             f"{path} cannot be read.",
             found=str(error),
-            cure='A device is a table: [pi4], and below it host = "pi@192.0.2.7".',
+            hint='A device is a table: [pi4], and below it host = "pi@192.0.2.7".',
         ) from error
     return {name: _device(name, table, path) for name, table in tables.items()}
 
@@ -108,16 +108,16 @@ def _device(name: str, table: Any, path: Path) -> Device:
     where = f"{path}, [{name}]"
     if not isinstance(table, dict):
         raise UsageError(
-            f"{path}: {name!r} is no device.", cure=f"Write [{name}] with its keys below."
+            f"{path}: {name!r} is no device.", hint=f"Write [{name}] with its keys below."
         )
     if name == ALL:
-        raise UsageError(f"{where}: this name means every device.", cure="Choose another.")
+        raise UsageError(f"{where}: this name means every device.", hint="Choose another.")
     for key, value in table.items():
         if key not in _KINDS:
             close = difflib.get_close_matches(key, _KINDS, n=1)
             raise UsageError(
                 f"{where}: there is no key {key!r}.",
-                cure=f"Did you mean {close[0]}?" if close else f"Known: {', '.join(_KINDS)}.",
+                hint=f"Did you mean {close[0]}?" if close else f"Known: {', '.join(_KINDS)}.",
             )
         if isinstance(value, bool) or not isinstance(value, _KINDS[key]) or not value:
             kind = "text" if _KINDS[key] == (str,) else "a number above 0"
@@ -125,7 +125,7 @@ def _device(name: str, table: Any, path: Path) -> Device:
         if isinstance(value, (int, float)) and not 0 < value < 1e6:
             raise UsageError(f"{where}: {key} is a number above 0.", found=f"Found {value!r}.")
     if "host" not in table:
-        raise UsageError(f"{where}: host is missing.", cure='Add host = "user@address".')
+        raise UsageError(f"{where}: host is missing.", hint='Add host = "user@address".')
     _check_host(table["host"], where)
     if "jump" in table:
         _check_host(table["jump"], where)
@@ -143,7 +143,7 @@ def _check_host(host: str, where: str) -> None:
     # ssh would take a leading dash for an option, and options can name programs to run.
     if host.startswith("-") or not host.isprintable() or any(map(str.isspace, host)) or not host:
         raise UsageError(
-            f"{where}: {host!r} is no host.", cure="Give user@host, or a name of devices.toml."
+            f"{where}: {host!r} is no host.", hint="Give user@host, or a name of devices.toml."
         )
 
 

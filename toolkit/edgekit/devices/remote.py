@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, Self
 
 import edgekit_runner
-from edgekit.devices import answers, far_side
-from edgekit.devices.far import STEP_SECONDS, Far
+from edgekit.devices import answers, remote_agent
 from edgekit.devices.registry import Device
+from edgekit.devices.session import STEP_SECONDS, RemoteSession
 from edgekit.devices.ssh import Cancelled, Connection, Finished
 from edgekit.devices.wheels import Platform, fetch_wheels, requirements
 from edgekit.errors import DeviceError, EdgekitError
@@ -40,7 +40,7 @@ class Remote:
         device: Which one.
         keep: Leave what was sent in the device's cache, for the next time.
         cancel: Set by another thread to give up.
-        listener: Hears of progress.
+        listener: Progress callback.
 
     Attributes:
         description: What the device is, in label -> value pairs.
@@ -61,7 +61,7 @@ class Remote:
         self._connection = Connection(
             device, cancel=cancel or threading.Event(), dropped=self._tell
         )
-        self._far = Far(self._connection, f"session-{secrets.token_hex(6)}")
+        self._session = RemoteSession(self._connection, f"session-{secrets.token_hex(6)}")
         self._site = ""
         self._runner = ""
         self._names: dict[str, str] = {}
@@ -75,8 +75,8 @@ class Remote:
         self._tell(f"connecting to {self.device.name}")
         try:
             self._connection.open()
-            self._far.open()
-            self._site = self._far.facts["site"]
+            self._session.open()
+            self._site = self._session.facts["site"]
             self._runner = self.send(Path(edgekit_runner.__file__))
         except BaseException:
             self.__exit__()
@@ -88,7 +88,7 @@ class Remote:
         # Tidied even when the user interrupts: that is one short command.
         self._connection.cancel = threading.Event()
         try:
-            self._far.close()
+            self._session.close()
         except (DeviceError, Cancelled):
             pass  # the error that led here says it; the device's own watch does the rest
         finally:
@@ -101,13 +101,13 @@ class Remote:
         Raises:
             DeviceError: The device's C library is another than the wheels are made for.
         """
-        facts = self._far.facts
+        facts = self._session.facts
         library, version = facts["libc"]
         if library != "glibc":
             raise DeviceError(
                 f"{self.device.name} has no glibc, for which the runtimes are built.",
                 found=f"Its C library: {library or 'unknown'} {version}.",
-                cure="Install a runtime there by hand, and leave out --setup.",
+                hint="Install a runtime there by hand, and leave out --setup.",
             )
         major, minor = facts["python"]
         return Platform(
@@ -141,15 +141,15 @@ class Remote:
                     raise DeviceError(
                         here.what,
                         found=f"Here: {here.found} On {name}: {there.found}",
-                        cure=here.cure,
+                        hint=here.hint,
                     ) from there
                 return
             places = [self.send(wheel) for wheel in found]
-        self._site = self._far.do("install", self._goal, *places)["site"]
+        self._site = self._session.do("install", self._goal, *places)["site"]
 
     def _fetch(self, wanted: Sequence[str]) -> str:
         words = (self._goal, str(PIP_SECONDS), *wanted)
-        return str(self._far.do("fetch", *words, timeout=PIP_SECONDS + STEP_SECONDS)["site"])
+        return str(self._session.do("fetch", *words, timeout=PIP_SECONDS + STEP_SECONDS)["site"])
 
     def check(self) -> None:
         """Ask the runner what is there.
@@ -163,7 +163,7 @@ class Remote:
             raise DeviceError(
                 f"{self.device.name}: {error.what}",
                 found=error.found,
-                cure=f"{(error.cure or '').rstrip('.')}; or add --setup.".removeprefix("; "),
+                hint=f"{(error.hint or '').rstrip('.')}; or add --setup.".removeprefix("; "),
             ) from error
         self.description = {**facts["machine"], "runtime": facts["runtime"]}
 
@@ -182,7 +182,7 @@ class Remote:
         timeout = STEP_SECONDS + size / SLOWEST_BYTES_A_SECOND
 
         def attempt() -> str:
-            found = self._far.attempt("look", name, sha256)
+            found = self._session.attempt("look", name, sha256)
             if found["path"]:
                 return str(found["path"])
             self._listener(
@@ -191,19 +191,19 @@ class Remote:
             with path.open("rb", buffering=0) as stream:
                 stream.seek(found["offset"])
                 words = ("put", name, str(size), sha256, self._goal)
-                found = self._far.attempt(*words, stdin=stream, timeout=timeout)
+                found = self._session.attempt(*words, stdin=stream, timeout=timeout)
             self._listener(Progress(stage=stage, done=size, total=size, detail=path.name))
             return str(found["path"])
 
         for _ in range(RESENDS):
-            place = self._far.steadily(attempt)
+            place = self._session.with_reconnect(attempt)
             if place:
                 self._names[place] = str(path)
                 return place
         raise DeviceError(
             f"{path} does not arrive whole on {self.device.name}.",
             found=f"Its digest was another {RESENDS} times.",
-            cure="Check the device's storage.",
+            hint="Check the device's storage.",
         )
 
     def send_model(self, path: Path) -> str:
@@ -217,7 +217,7 @@ class Remote:
         if not manifest.is_file():
             return place
         told = self.send(manifest, ".json")
-        both = str(self._far.do("pair", place, told)["path"])
+        both = str(self._session.do("pair", place, told)["path"])
         self._names[both] = str(path)
         return both
 
@@ -228,8 +228,10 @@ class Remote:
             DeviceError: It cannot be read there, or does not arrive whole.
         """
         for _ in range(RESENDS):
-            answer = self._far.steadily(
-                lambda: self._far.content(self._far.call("get", place, timeout=10 * STEP_SECONDS))
+            answer = self._session.with_reconnect(
+                lambda: self._session.content(
+                    self._session.call("get", place, timeout=10 * STEP_SECONDS)
+                )
             )
             destination.write_bytes(answer[64:])
             if sha256_of(destination).encode() == answer[:64]:
@@ -256,9 +258,9 @@ class Remote:
         """Run the runner to its end; a dropped connection starts it anew."""
         folder, _, module = self._runner.removesuffix(".py").rpartition("/")
         seconds = self.device.timeout + lasting
-        program = (self._far.python, "-c", _RUNNER, folder, module, *words)
-        return self._far.steadily(
-            lambda: self._far.call(
+        program = (self._session.python, "-c", _RUNNER, folder, module, *words)
+        return self._session.with_reconnect(
+            lambda: self._session.call(
                 *("run", str(seconds), self._site, *program), timeout=seconds + STEP_SECONDS
             )
         )
@@ -267,14 +269,14 @@ class Remote:
         if done.code == 0:
             return
         said = self._in_our_words(done.err)
-        if done.code == far_side.TOO_LONG:
+        if done.code == remote_agent.TOO_LONG:
             raise DeviceError(
                 f"{about} ran for more than {self.device.timeout:.0f} s on {self.device.name}.",
-                cure="Give the device a larger timeout in devices.toml.",
+                hint="Give the device a larger timeout in devices.toml.",
             )
-        if done.code > far_side.SIGNAL:
-            raise answers.failure(far_side.SIGNAL - done.code, said, about)
-        if done.code in (edgekit_runner.INTERRUPTED, far_side.REFUSED):
+        if done.code > remote_agent.SIGNAL:
+            raise answers.failure(remote_agent.SIGNAL - done.code, said, about)
+        if done.code in (edgekit_runner.INTERRUPTED, remote_agent.REFUSED):
             raise DeviceError(f"The runner was stopped on {self.device.name}.", found=said.strip())
         raise answers.failure(done.code, said, about)
 
@@ -294,7 +296,7 @@ class Remote:
     ) -> None:
         """Run a model over packed data that were sent, and fetch its outputs as an `.npz`."""
         self._tell(f"{self.device.name}: evaluating")
-        kept = f"{self._far.facts['session']}/outputs.npz"
+        kept = f"{self._session.facts['session']}/outputs.npz"
         self.ask("eval", *options, "--force", "--outputs", kept, "--", place, data, about=about)
         self.receive(kept, destination)
 

@@ -1,7 +1,7 @@
 """One connection to a device, by the user's own OpenSSH client.
 
 Their configuration, keys, agents and jump hosts hold, host keys are checked as they have it, and
-nothing is ever asked: a password or an unknown host key is an error with its cure.
+nothing is ever asked: a password or an unknown host key is an error with its hint.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ class Connection:
                     if time.monotonic() > end:
                         raise DeviceError(
                             f"{self.device.name} did not answer within {timeout:.0f} s.",
-                            cure="Give the device a larger timeout in devices.toml.",
+                            hint="Give the device a larger timeout in devices.toml.",
                         )
                     try:
                         process.wait(0.05)
@@ -180,7 +180,7 @@ class Connection:
         process.kill()
         process.wait()
 
-    def steadily(self, step: Callable[[], T]) -> T:
+    def with_reconnect(self, step: Callable[[], T]) -> T:
         """Do a step, again and again while the connection drops in between.
 
         Raises:
@@ -194,7 +194,7 @@ class Connection:
                 self._reopen()
         raise DeviceError(
             f"The connection to {self.device.name} was lost {MOST_DROPS} times.",
-            cure="Check the network; what had arrived is not sent again.",
+            hint="Check the network; what had arrived is not sent again.",
         )
 
     def _reopen(self) -> None:
@@ -209,7 +209,7 @@ class Connection:
         raise DeviceError(
             f"{self.device.name} was lost and did not come back within {sum(PAUSES)} s.",
             found=last.found,
-            cure="Its leftovers in ~/.cache/edgekit go within minutes, or with the next deploy.",
+            hint="Its leftovers in ~/.cache/edgekit go within minutes, or with the next deploy.",
         ) from last
 
     def _start(
@@ -249,7 +249,7 @@ class Connection:
             )
         except FileNotFoundError as error:
             raise DeviceError(
-                "There is no ssh here.", cure="Install OpenSSH's client (openssh-client)."
+                "There is no ssh here.", hint="Install OpenSSH's client (openssh-client)."
             ) from error
 
     def _close_master(self) -> None:
@@ -270,14 +270,14 @@ class Connection:
     def _refusal(self, said: str) -> DeviceError:
         host = self.device.host
         lines = [line.strip() for line in said.splitlines() if line.strip()]
-        for sign, (what, cure) in _FINAL.items():
+        for sign, (what, hint) in _FINAL.items():
             if sign in said:
                 line = next(line for line in lines if sign in line).strip("@ ")
                 meant = self.device.meant if sign == _UNKNOWN_HOST else None
-                todo = f"Did you mean {meant}, of devices.toml?" if meant else cure
-                return DeviceError(what.format(host=host), found=line, cure=todo.format(host=host))
+                todo = f"Did you mean {meant}, of devices.toml?" if meant else hint
+                return DeviceError(what.format(host=host), found=line, hint=todo.format(host=host))
         return DeviceError(
             f"{host} cannot be reached.",
             found=lines[-1] if lines else f"No answer within {3 * CONNECT_SECONDS} s.",
-            cure=f"Check that it is on and in the network: ssh {host}",
+            hint=f"Check that it is on and in the network: ssh {host}",
         )

@@ -82,7 +82,7 @@ def fetch_wheels(
             raise DeviceError(
                 f"No wheel in {given} fits the device ({platform}).",
                 found=f"It needs {wanted[0]}; there is: {names}.",
-                cure="Put the wheel for this platform there, or leave out --wheels.",
+                hint="Put the wheel for this platform there, or leave out --wheels.",
             )
         return [path for path in found if path is not None]
     if platform.machine == "armv7l":
@@ -110,7 +110,7 @@ def _download(wanted: Sequence[str], platform: Platform, folder: Path) -> list[P
         raise DeviceError(
             f"The wheels for the device ({platform}) cannot be had.",
             found=errors[-1] if errors else "pip failed.",
-            cure="Check the network here, or give a folder that holds them: --wheels DIR.",
+            hint="Check the network here, or give a folder that holds them: --wheels DIR.",
         )
     return sorted(folder.glob("*.whl"))
 

@@ -4,22 +4,29 @@
 `paired_drop` compares two evaluations on the same samples; `recommend` chooses.
 """
 
-from edgekit.evaluation.choose import recommend, samples_to_settle
 from edgekit.evaluation.drops import agreement, budget, paired_drop
 from edgekit.evaluation.predict import predict
-from edgekit.evaluation.scores import Evaluation, conclude, evaluate, judge, refuse_unsound, score
+from edgekit.evaluation.recommend import recommend, samples_to_settle
+from edgekit.evaluation.scores import (
+    Evaluation,
+    aggregate,
+    check_finite,
+    evaluate,
+    per_sample,
+    score,
+)
 
 __all__ = [
     "Evaluation",
+    "aggregate",
     "agreement",
     "budget",
-    "conclude",
+    "check_finite",
     "evaluate",
-    "judge",
     "paired_drop",
+    "per_sample",
     "predict",
     "recommend",
-    "refuse_unsound",
     "samples_to_settle",
     "score",
 ]

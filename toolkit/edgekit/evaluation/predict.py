@@ -42,7 +42,7 @@ def predict(
         path: The file. Its batch may be 1, larger, or free.
         samples: What to run it on.
         processes: Children at work; one per usable core where None.
-        listener: Hears of the samples done.
+        listener: Progress callback.
 
     Returns:
         Output name -> `[n, ...]`, in the graph's order, by the signature's names (by the tensors'
@@ -75,7 +75,7 @@ def sweep(
     import ai_edge_litert.interpreter  # noqa: F401  imported before the fork, so once for all
 
     if not path.is_file():
-        raise ModelError(f"There is no model file {path}.", cure="Check the path.")
+        raise ModelError(f"There is no model file {path}.", hint="Check the path.")
     if samples.n == 0:
         raise DataError(f"The {samples.split} split is empty: nothing to run {path.name} on.")
     workers = max(1, min(processes or len(os.sched_getaffinity(0)), samples.n))
@@ -142,7 +142,7 @@ def _load(path: Path, example: Mapping[str, Array]) -> _Model:
         raise ModelError(
             f"{path} cannot be loaded.",
             found=_first_line(error),
-            cure="Convert it again, or check that it is a TFLite file this runtime supports.",
+            hint="Convert it again, or check that it is a TFLite file this runtime supports.",
         ) from error
     for _, spec, _ in (*inputs, *outputs):
         if np.dtype(spec.dtype).kind not in "biufc":
@@ -153,7 +153,7 @@ def _load(path: Path, example: Mapping[str, Array]) -> _Model:
         shapes = ", ".join(f"{spec.name} {list(spec.shape)}" for _, spec, _ in outputs)
         raise ModelError(
             f"{path}: a batch of {batch} goes in, but its outputs are {shapes}.",
-            cure="Convert it with batch 1.",
+            hint="Convert it with batch 1.",
         )
     return _Model(
         path=path,
@@ -200,7 +200,7 @@ def _run(model: _Model, inputs: Mapping[str, Array]) -> dict[str, Array]:
                 f"{model.path.name}: input {spec.name} takes samples of shape "
                 f"{list(spec.shape[1:])}.",
                 found=f"The samples have shape {list(values.shape[1:])}.",
-                cure="Give data of the model's shape, or check the preprocessing.",
+                hint="Give data of the model's shape, or check the preprocessing.",
             )
         feeds.append((index, _encoded(values, spec, model.batch)))
     n = len(next(iter(inputs.values())))
@@ -222,7 +222,7 @@ def _run(model: _Model, inputs: Mapping[str, Array]) -> dict[str, Array]:
                     raise ModelError(
                         f"{model.path}: output {spec.name} changes its shape from sample to "
                         f"sample: {list(spec.shape)}, then {list(values.shape)}.",
-                        cure="Convert the model with a fixed output shape.",
+                        hint="Convert the model with a fixed output shape.",
                     )
                 stored[run] = values
     except (ValueError, RuntimeError) as error:
@@ -243,7 +243,7 @@ def _of(inputs: Mapping[str, Array], spec: TensorSpec, wanted: Any, path: Path) 
     raise DataError(
         f"{path.name} takes the inputs {names}.",
         found=f"The data has {', '.join(inputs)}.",
-        cure="Name the arrays as the model's inputs are named.",
+        hint="Name the arrays as the model's inputs are named.",
     )
 
 
@@ -310,7 +310,7 @@ def _guarded(path: Path, run: Callable[[], R]) -> R:
     except ChildDiedError as death:
         raise ModelError(
             f"{path}: the runtime died of it ({death.reason}).",
-            cure="The file is damaged, or asks what this runtime cannot do; convert it again.",
+            hint="The file is damaged, or asks what this runtime cannot do; convert it again.",
         ) from death
 
 

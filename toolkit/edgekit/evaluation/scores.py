@@ -1,7 +1,7 @@
 """How good a model's outputs are, with a 95 % interval.
 
 In two steps, because the first runs in the children, piece by piece, and leaves a number or two
-per sample: `judge` compares outputs with targets, `conclude` makes the score of all samples.
+per sample: `per_sample` compares outputs with targets, `aggregate` makes the score of all samples.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def evaluate(
         dataset: Bound to the model (its task is known).
         output: The output to score; the only one where None.
         processes: Children at work; one per usable core where None.
-        listener: Hears of the samples done.
+        listener: Progress callback.
 
     Raises:
         ModelError: The file cannot be read or run, or its outputs are not numbers.
@@ -62,14 +62,14 @@ def evaluate(
         raise DataError(f"{path.name} cannot be scored: {dataset.name} has no {missing}.")
 
     def collect(batch: Batch, outputs: Mapping[str, Array]) -> Mapping[str, Array]:
-        return judge(_chosen(outputs, output, path), batch, task)
+        return per_sample(_chosen(outputs, output, path), batch, task)
 
     columns = sweep(path, dataset.test, collect, processes=processes, listener=listener)
-    refuse_unsound(columns, path)
-    return conclude(columns, task, labels=dataset.labels)
+    check_finite(columns, path)
+    return aggregate(columns, task, labels=dataset.labels)
 
 
-def refuse_unsound(columns: Mapping[str, Array], path: Path) -> None:
+def check_finite(columns: Mapping[str, Array], path: Path) -> None:
     """Raise where a file's outputs, judged sample by sample, cannot be scored.
 
     Raises:
@@ -79,18 +79,18 @@ def refuse_unsound(columns: Mapping[str, Array], path: Path) -> None:
         raise ModelError(
             f"{path} has no score: it computes NaN or infinity.",
             found=f"{broken:,} of {len(columns['sound']):,} test samples end so.",
-            cure="Look for weights or activations beyond the precision's range.",
+            hint="Look for weights or activations beyond the precision's range.",
         )
 
 
 def score(
     outputs: Array, batch: Batch, *, task: Task, labels: Sequence[str] | None = None
 ) -> Score:
-    """Return the score of outputs `[n, ...]` that are all at hand; see `judge` and `conclude`."""
-    return conclude(judge(outputs, batch, task), task, labels=labels).score
+    """Return the score of outputs `[n, ...]`; see `per_sample` and `aggregate`."""
+    return aggregate(per_sample(outputs, batch, task), task, labels=labels).score
 
 
-def judge(outputs: Array, batch: Batch, task: Task) -> dict[str, Array]:
+def per_sample(outputs: Array, batch: Batch, task: Task) -> dict[str, Array]:
     """Compare outputs `[k, ...]` with the targets, sample by sample.
 
     Returns:
@@ -151,7 +151,7 @@ def _judge_classes(flat: Array, targets: Array) -> dict[str, Array]:
         raise DataError(
             f"The labels do not fit the model: it knows {classes} classes.",
             found=f"Labels from {target.min()} to {target.max()}.",
-            cure="Labels count from 0. Check that data and model belong together.",
+            hint="Labels count from 0. Check that data and model belong together.",
         )
     sound = np.logical_not(np.isnan(flat).any(axis=1))
     if units == 1:
@@ -162,10 +162,10 @@ def _judge_classes(flat: Array, targets: Array) -> dict[str, Array]:
     return {"sound": sound, "target": target, "predicted": flat.argmax(axis=1), "rank": rank}
 
 
-def conclude(
+def aggregate(
     columns: Mapping[str, Array], task: Task, *, labels: Sequence[str] | None = None
 ) -> Evaluation:
-    """Make the score of all samples of what `judge` said of each.
+    """Make the score of all samples of what `per_sample` said of each.
 
     One unit stands for two classes, split at 0.5 where all its values lie in [0, 1] (a sigmoid),
     else at 0 (a logit).
@@ -270,7 +270,7 @@ def _chosen(outputs: Mapping[str, Array], name: str | None, path: Path) -> Array
     raise UsageError(
         f"{path.name} has {len(outputs)} output{'s' * (len(outputs) != 1)}: {', '.join(outputs)}.",
         found=f"None is named {name}.",
-        cure="Name the one to score with --score-output.",
+        hint="Name the one to score with --score-output.",
     )
 
 
@@ -279,5 +279,5 @@ def _unlike(what: str, given: Array, outputs: Array) -> DataError:
         f"The {what} do not fit the model's output.",
         found=f"A sample's {what} have shape {list(given.shape[1:])}, its output "
         f"{list(outputs.shape[1:])}.",
-        cure="Check that data and model belong together, and the task.",
+        hint="Check that data and model belong together, and the task.",
     )

@@ -4,6 +4,6 @@ The only rooms that know TensorFlow's converter. `lower` runs once for a model; 
 once for a variant.
 """
 
-from edgekit.lowering.lower import Lowered, lower, reference
+from edgekit.lowering.lower import LoweredModel, lower, reference
 
-__all__ = ["Lowered", "lower", "reference"]
+__all__ = ["LoweredModel", "lower", "reference"]

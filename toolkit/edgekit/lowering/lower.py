@@ -19,7 +19,7 @@ Call = Callable[[Sequence[Any]], Sequence[Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lowered:
+class LoweredModel:
     """A float graph, and what its source computes on some samples.
 
     Attributes:
@@ -57,7 +57,7 @@ def lower(call: Call, source: Source, model: Any, destination: Path) -> Trace:
         raise ConversionError(
             f"{source.name} cannot be lowered to TFLite.",
             found=_reason(error),
-            cure="Save it with unroll=True in its recurrent layers, or give the Keras file."
+            hint="Save it with unroll=True in its recurrent layers, or give the Keras file."
             if recurrent
             else "Replace the layer or operator named there by one that TFLite has.",
         ) from error

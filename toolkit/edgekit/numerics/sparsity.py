@@ -113,7 +113,7 @@ class PolynomialDecay:
             raise UsageError(
                 "This pruning schedule cannot mean anything.",
                 found=f"It is {self}.",
-                cure="Let the share grow (initial <= final), and the steps (0 <= begin < end).",
+                hint="Let the share grow (initial <= final), and the steps (0 <= begin < end).",
             )
 
     def __call__(self, step: int) -> float:
@@ -145,7 +145,7 @@ def parse_pattern(text: str) -> Pattern:
             return Blocks(outputs, inputs)
     raise UsageError(
         f"There is no sparsity pattern {text!r}.",
-        cure="Patterns: unstructured; N:M, such as 2:4; block RxC, such as block 1x4.",
+        hint="Patterns: unstructured; N:M, such as 2:4; block RxC, such as block 1x4.",
     )
 
 
@@ -253,5 +253,5 @@ def _check_share(share: float) -> None:
     if not 0 <= share < 1:
         raise UsageError(
             f"A sparsity of {share:g} cannot be.",
-            cure="Give the share of weights to drop, from 0 to below 1: 0.5 drops half of them.",
+            hint="Give the share of weights to drop, from 0 to below 1: 0.5 drops half of them.",
         )

@@ -2,21 +2,21 @@
 
 - `request`: what was asked for, and what of it is possible.
 - `sources`: a file becomes a verified float graph (TensorFlow only where it must).
-- `ladder`: one float graph becomes every variant asked for, each scored and timed.
-- `transforming`: Keras models become smaller Keras models, one pass at a time.
-- `compressing`: the stages of a recipe, each a row.
-- `measuring`: files that exist already are scored and timed.
-- `deploying`: they are scored and timed on devices behind SSH.
+- `quantize`: one float graph becomes every variant asked for, each scored and timed.
+- `passes`: Keras models become smaller Keras models, one pass at a time.
+- `compress`: the stages of a recipe, each a row.
+- `measure`: files that exist already are scored and timed.
+- `deploy`: they are scored and timed on devices behind SSH.
 - `manifest`: what is written beside each file.
 """
 
-from edgekit.pipeline.compressing import compress
-from edgekit.pipeline.deploying import Deployment, Outcome, deploy, first_error
-from edgekit.pipeline.ladder import quantize
-from edgekit.pipeline.measuring import bench, evaluate
+from edgekit.pipeline.compress import compress
+from edgekit.pipeline.deploy import Deployment, Outcome, deploy, first_error
+from edgekit.pipeline.measure import bench, evaluate
+from edgekit.pipeline.passes import transform
+from edgekit.pipeline.quantize import quantize
 from edgekit.pipeline.request import Request
 from edgekit.pipeline.sources import import_source
-from edgekit.pipeline.transforming import transform
 
 __all__ = [
     "Deployment",

@@ -15,13 +15,13 @@ from typing import Any
 
 from edgekit import devices
 from edgekit.errors import UsageError
-from edgekit.pipeline.ladder import make
+from edgekit.pipeline.quantize import make
 from edgekit.pipeline.request import FLOAT
 from edgekit.pipeline.sources import lower
 from edgekit.records import Dataset, Listener, Plan, Progress, Timing, silent
 from edgekit.tflite.inspect import inspect
 from edgekit.training.finetuning import Tuning
-from edgekit.training.passes import Passed
+from edgekit.training.passes import PassResult
 
 CLOSE = 0.02
 """Shares are sought to within this; machines are no steadier."""
@@ -57,7 +57,7 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ShrunkToLatency:
+class LatencyPruningResult:
     """What came of a latency goal.
 
     Attributes:
@@ -67,7 +67,7 @@ class ShrunkToLatency:
         final: The fine-tuned model, timed like the candidates.
     """
 
-    passed: Passed
+    passed: PassResult
     chosen: Measured
     measured: tuple[Measured, ...]
     final: Measured
@@ -86,7 +86,7 @@ def shrink_to_latency(
     bench: Callable[[Path], Timing] = devices.bench,
     listener: Listener = silent,
     **options: Any,
-) -> ShrunkToLatency:
+) -> LatencyPruningResult:
     """Find the smallest cut that makes a model `share` faster, make it, and fine-tune.
 
     Candidates are cut without training, which changes no shape and so no latency.
@@ -101,7 +101,7 @@ def shrink_to_latency(
         plan: What is timed: the float32 file, or a variant that `dataset` calibrates.
         dataset: Samples that each lowered file is verified and calibrated on.
         bench: Times a file.
-        listener: Hears of progress.
+        listener: Progress callback.
         options: For `edgekit.training.passes:shrink`, such as `importance`.
 
     Raises:
@@ -156,7 +156,7 @@ def shrink_to_latency(
         chosen = search(share, most, attempt)
         measured = tuple(known.values())
         engine.load(source)
-        passed: Passed = engine.call(
+        passed: PassResult = engine.call(
             "edgekit.training.passes:shrink",
             tuning=tuning,
             destination=destination,
@@ -165,7 +165,7 @@ def shrink_to_latency(
         )
         final = measure(destination, chosen.macs_share, "final")
         engine.load(source)
-    return ShrunkToLatency(passed=passed, chosen=chosen, measured=measured, final=final)
+    return LatencyPruningResult(passed=passed, chosen=chosen, measured=measured, final=final)
 
 
 def search(share: float, most: float, attempt: Callable[[float], Measured]) -> Measured:
@@ -198,7 +198,7 @@ def search(share: float, most: float, attempt: Callable[[float], Measured]) -> M
                 f"Cutting channels does not make the model {share:.0%} faster.",
                 found=f"With {found.removed:.0%} of its multiply-accumulates gone it takes "
                 f"{found.ratio:.0%} of the time.",
-                cure="Ask for less, or quantize: int8 kernels are faster on most devices.",
+                hint="Ask for less, or quantize: int8 kernels are faster on most devices.",
             )
         else:
             low = max(guess, min(found.removed, high))

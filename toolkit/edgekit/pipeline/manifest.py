@@ -16,7 +16,7 @@ from edgekit.records import Artifact, Dataset, Plan
 from edgekit.schema import finite
 
 if TYPE_CHECKING:
-    from edgekit.pipeline.sources import Imported
+    from edgekit.pipeline.sources import ImportedModel
 
 SCHEMA = 1
 ENGINES = ("tensorflow", "keras", "ai-edge-litert", "numpy")
@@ -36,7 +36,7 @@ def versions() -> dict[str, str]:
 
 
 def describe(
-    imported: Imported,
+    imported: ImportedModel,
     plan: Plan,
     content: bytes,
     *,
@@ -106,7 +106,7 @@ def open_artifact(path: Path) -> Artifact:
     if not path.is_file():
         raise ModelError(
             f"{path} is {'a folder' if path.is_dir() else 'not there'}.",
-            cure="Give a .tflite file.",
+            hint="Give a .tflite file.",
         )
     content = path.read_bytes()
     digest = hashlib.sha256(content).hexdigest()

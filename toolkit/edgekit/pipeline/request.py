@@ -9,7 +9,7 @@ from typing import Any
 
 from edgekit import data, targets
 from edgekit.errors import DataError, ModelError, OutputError, UsageError
-from edgekit.pipeline.sources import Imported, trained_notes
+from edgekit.pipeline.sources import ImportedModel, trained_notes
 from edgekit.recipe.plans import CALIBRATED
 from edgekit.records import Dataset, Listener, Plan, Progress, Task
 
@@ -37,8 +37,8 @@ class Request:
         target: An accelerator that the recommended file must be able to use.
         threads: Interpreter threads of the latency measurement.
         latency: Whether latencies are measured at all.
-        lenient: Whether a variant that cannot be made is a warning instead of an error: where
-            nobody asked for it by name.
+        skip_unsupported: Whether a variant that cannot be made is a warning instead of an
+            error: where nobody asked for it by name.
         force: Replace files that exist.
         seed: Seed of every random choice.
         command: The command line, for the report.
@@ -59,7 +59,7 @@ class Request:
     target: str | None = None
     threads: int = 1
     latency: bool = True
-    lenient: bool = False
+    skip_unsupported: bool = False
     force: bool = False
     seed: int = 0
     command: str = ""
@@ -81,9 +81,9 @@ def possible_plans(request: Request, dataset: Dataset | None) -> tuple[tuple[Pla
     modes = ", ".join(plan.mode for plan in request.plans if plan not in without)
     what = f"Mode {modes} needs training samples to calibrate on."
     found = "No data was given." if dataset is None else "The data has a test split only."
-    cure = "Give --data with a train split, or choose float16, dynamic or int4."
-    if not request.lenient:
-        raise DataError(what, found=found, cure=cure)
+    hint = "Give --data with a train split, or choose float16, dynamic or int4."
+    if not request.skip_unsupported:
+        raise DataError(what, found=found, hint=hint)
     return without, [f"{what} {found}"]
 
 
@@ -116,15 +116,15 @@ def check(request: Request) -> None:
     if twice := {stem for stem in stems if stems.count(stem) > 1}:
         raise UsageError(
             f"Two variants are called {twice.pop()!r}.",
-            cure="Give each recipe a name of its own, and each mode once.",
+            hint="Give each recipe a name of its own, and each mode once.",
         )
     if isinstance(request.source, Path) and not request.source.exists():
         raise ModelError(
             f"{request.source} does not exist.",
-            cure="Give a .keras, .h5 or .tflite file, or a SavedModel folder.",
+            hint="Give a .keras, .h5 or .tflite file, or a SavedModel folder.",
         )
     if request.folder.exists() and not request.folder.is_dir():
-        raise OutputError(f"{request.folder} is a file.", cure="Give a folder to --output.")
+        raise OutputError(f"{request.folder} is a file.", hint="Give a folder to --output.")
     if request.force:
         return
     names = [f"{stem}{end}" for stem in stems for end in (".tflite", ".json")]
@@ -132,11 +132,11 @@ def check(request: Request) -> None:
     if taken:
         raise OutputError(
             f"{request.folder} holds {taken[0]} already.",
-            cure="Give another --output, or --force to replace what is there.",
+            hint="Give another --output, or --force to replace what is there.",
         )
 
 
-def asked_for(request: Request, imported: Imported) -> dict[str, str]:
+def asked_for(request: Request, imported: ImportedModel) -> dict[str, str]:
     """The request in words, for the report."""
     verification = imported.verification
     asked = {

@@ -53,7 +53,7 @@ class Verification:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Imported:
+class ImportedModel:
     """A float graph ready for quantization.
 
     Attributes:
@@ -111,7 +111,7 @@ def scored_first(outputs: Sequence[TensorSpec], name: str | None) -> tuple[Tenso
         raise UsageError(
             f"The model has no output {name!r} to score.",
             found=f"It has: {', '.join(output.name for output in outputs)}.",
-            cure="Name one of these with --score-output.",
+            hint="Name one of these with --score-output.",
         )
     return tuple(sorted(outputs, key=lambda output: output.name != name)) if name else (*outputs,)
 
@@ -124,7 +124,7 @@ def lower(
     *,
     output: str | None = None,
     listener: Listener = silent,
-) -> Imported:
+) -> ImportedModel:
     """Write the float graph of `source` to `destination`, and prove that it computes the same.
 
     Raises:
@@ -139,7 +139,7 @@ def lower(
         destination.write_bytes(source.read_bytes())
         tflite.check_loads(destination)
         _describe(destination, loaded.name, bound)
-        return Imported(
+        return ImportedModel(
             source=loaded,
             dataset=bound,
             graph=destination,
@@ -157,7 +157,7 @@ def lower(
     verification = _verify(loaded, destination, batch, lowered.reference, real=bound is not None)
     _describe(destination, loaded.name, bound)
     learned = trained_notes(source)
-    return Imported(
+    return ImportedModel(
         source=loaded,
         dataset=bound,
         graph=destination,
@@ -200,7 +200,7 @@ def import_source(
     custom: Sequence[str] = (),
     force: bool = False,
     listener: Listener = silent,
-) -> tuple[Artifact, Imported]:
+) -> tuple[Artifact, ImportedModel]:
     """Turn any source into a verified float32 `.tflite` with its manifest.
 
     Args:
@@ -209,7 +209,7 @@ def import_source(
         dataset: Real samples to verify on; seeded noise is used (and said) without.
         custom: Modules that define the model's own classes.
         force: Replace an existing file.
-        listener: Hears of progress.
+        listener: Progress callback.
     """
     refuse_existing(destination, force=force)
     with writing(destination) as temporary:
@@ -287,7 +287,7 @@ def _verify(
         if not np.isfinite(expected).all():
             raise ModelError(
                 f"{source.name} itself computes NaN or infinity for output {name!r}.",
-                cure="Check the weights and the scale of the inputs.",
+                hint="Check the weights and the scale of the inputs.",
             )
         difference = float(np.max(np.abs(found[name] - expected), initial=0.0))
         span = float(np.ptp(expected)) or 1.0
@@ -295,7 +295,7 @@ def _verify(
             raise ConversionError(
                 f"The float graph of {source.name} does not compute what its source computes.",
                 found=f"Output {name!r} is off by up to {difference:.3g} (its range: {span:.3g}).",
-                cure="Look for layers that behave randomly or differently at inference.",
+                hint="Look for layers that behave randomly or differently at inference.",
             )
         largest = max(largest, difference)
     return Verification(max_abs_difference=largest, samples=n, inputs="data" if real else "noise")

@@ -69,7 +69,7 @@ def profile(
             `mse`: the range whose int8 codes have the least squared error. `entropy`: the range
             whose codes keep most of the distribution (see `numerics.ranges`).
         percentile: Share of values below the upper end, in percent.
-        listener: Hears of progress.
+        listener: Progress callback.
 
     Raises:
         ConversionError: The graph holds loops, or computes NaN or infinity.
@@ -119,7 +119,7 @@ def _refuse_loops(model: ModelT) -> None:
                 f"The activations inside {name} cannot be calibrated.",
                 found=f"{name} computes "
                 + model.subgraphs[0].tensors[op.outputs[0]].name.split(";")[0],
-                cure="Build recurrent layers with unroll=True, or choose dynamic or float16.",
+                hint="Build recurrent layers with unroll=True, or choose dynamic or float16.",
             )
 
 
@@ -148,7 +148,7 @@ class _Extremes:
                 raise ConversionError(
                     f"The float model computes NaN or infinity in {name.split(';')[0]}.",
                     found=f"values from {self.low[position]} to {self.high[position]}",
-                    cure="Check the samples and the model's weights.",
+                    hint="Check the samples and the model's weights.",
                 )
             low[name] = min(float(self.low[position]), low.get(name, np.inf))
             high[name] = max(float(self.high[position]), high.get(name, -np.inf))
@@ -215,7 +215,7 @@ def _observe(
         raise ConversionError(
             "Calibration died while running the float model.",
             found=f"the process ended with {error.reason}",
-            cure="Check that the float32 file runs: edgekit bench.",
+            hint="Check that the float32 file runs: edgekit bench.",
         ) from error
     total = tallies[0]
     for other in tallies[1:]:
@@ -254,7 +254,7 @@ def _feed(interpreter: Any, graph: _Graph, inputs: Mapping[str, Array], row: int
         raise DataError(
             "The calibration samples do not have the model's inputs.",
             found=f"samples: {sorted(inputs)}; model: {sorted(graph.inputs)}",
-            cure="Name the arrays as the model names its inputs.",
+            hint="Name the arrays as the model names its inputs.",
         )
     for name, index in graph.inputs.items():
         try:
@@ -263,5 +263,5 @@ def _feed(interpreter: Any, graph: _Graph, inputs: Mapping[str, Array], row: int
             raise DataError(
                 f"The calibration samples do not fit input {name}.",
                 found=str(error).splitlines()[0],
-                cure="Give samples of the model's shape and dtype.",
+                hint="Give samples of the model's shape and dtype.",
             ) from error

@@ -46,7 +46,7 @@ def _matching(
     if rule.mode != plan.mode and rule.mode not in RULE_MODES:
         raise UsageError(
             f"{where} asks for {rule.mode}, which single layers cannot have.",
-            cure=f"Choose one of {', '.join(RULE_MODES)}, or make it the mode of the whole plan.",
+            hint=f"Choose one of {', '.join(RULE_MODES)}, or make it the mode of the whole plan.",
         )
     try:
         pattern = re.compile(rule.layers)
@@ -54,7 +54,7 @@ def _matching(
         raise UsageError(
             f"{where} is not a regular expression.",
             found=str(error),
-            cure="Escape special characters with a backslash.",
+            hint="Escape special characters with a backslash.",
         ) from error
     found = [
         node
@@ -71,6 +71,6 @@ def _matching(
         raise UsageError(
             f"{where} matches no layer.",
             found=f"Layers there are: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}",
-            cure=f"Did you mean {' or '.join(close)}?" if close else "edgekit inspect lists them.",
+            hint=f"Did you mean {' or '.join(close)}?" if close else "edgekit inspect lists them.",
         )
     return found

@@ -11,9 +11,9 @@ from edgekit.quantization.rules import modes_of
 from edgekit.records import Mode, Plan, Ranges
 from edgekit.targets.node import Node, Tensor
 from edgekit.tflite.graph import read
+from edgekit.tflite.int4_weights import narrow_weights
 from edgekit.tflite.load import check_loads
 from edgekit.tflite.naming import name_layers
-from edgekit.tflite.narrow import narrow_weights
 from edgekit.tflite.nodes import nodes
 from edgekit.tflite.ranges import with_ranges
 from edgekit.tflite.rewriter import SMALLEST
@@ -49,7 +49,7 @@ class Engine(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
+class QuantizedModel:
     """A finished file.
 
     Attributes:
@@ -68,7 +68,7 @@ def make(
     *,
     ranges: Callable[[str, float], Ranges],
     engine: Engine | None,
-) -> Made:
+) -> QuantizedModel:
     """Make one variant of a float graph.
 
     Args:
@@ -110,9 +110,9 @@ def make(
         raise ConversionError(
             f"Variant {plan.variant}: nothing could be quantized to {plan.mode}.",
             found=left[0]["reason"] if left else "The model has no weights of a size that pays.",
-            cure="Choose another mode, or ship the float32 file.",
+            hint="Choose another mode, or ship the float32 file.",
         )
-    return Made(data=data, left_in_float=tuple(left))
+    return QuantizedModel(data=data, left_in_float=tuple(left))
 
 
 def _sparse(plan: Plan, data: bytes) -> bytes:
@@ -123,7 +123,7 @@ def _sparse(plan: Plan, data: bytes) -> bytes:
         raise ConversionError(
             f"Variant {plan.variant}: no kernel is smaller when it is stored sparse.",
             found=reasons[0] if reasons else None,
-            cure="Prune the model first (edgekit prune), to 50 % zeros and more.",
+            hint="Prune the model first (edgekit prune), to 50 % zeros and more.",
         )
     return encoded.data
 
@@ -139,7 +139,7 @@ def _check_interface(plan: Plan, before: ModelT, after: ModelT) -> None:
             raise ConversionError(
                 f"Variant {plan.variant}: the file's inputs or outputs are not as asked.",
                 found=f"asked for {_list(wanted)}, made {_list(found)}",
-                cure="Ask for float32 input and output.",
+                hint="Ask for float32 input and output.",
             )
 
 
@@ -154,7 +154,7 @@ def _check_runs(plan: Plan, data: bytes) -> None:
         raise ConversionError(
             f"Variant {plan.variant} was made, but does not run.",
             found=error.found,
-            cure="Keep the layer named there in float32 with a rule, or choose another mode.",
+            hint="Keep the layer named there in float32 with a rule, or choose another mode.",
         ) from error
 
 

@@ -19,6 +19,7 @@
 """
 
 from edgekit.recipe.keys import reference
+from edgekit.recipe.parse import load_recipe, parse_recipe
 from edgekit.recipe.plans import (
     IO_TYPES,
     RANGES,
@@ -27,7 +28,6 @@ from edgekit.recipe.plans import (
     plan_from_json,
     plan_json,
 )
-from edgekit.recipe.reading import load_recipe, parse_recipe
 
 __all__ = [
     "IO_TYPES",

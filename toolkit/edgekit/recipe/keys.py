@@ -280,7 +280,7 @@ def check(table: Mapping[str, Any], keys: Mapping[str, Key], place: str) -> None
             raise UsageError(
                 f"{place}: unknown key {key!r}.",
                 found=closest(key, tuple(keys)) or None,
-                cure=f"Known here: {', '.join(keys)}.",
+                hint=f"Known here: {', '.join(keys)}.",
             )
         if not keys[key].fits(value):
             accepts = keys[key].accepts.replace("`", "")
@@ -288,9 +288,9 @@ def check(table: Mapping[str, Any], keys: Mapping[str, Key], place: str) -> None
             raise UsageError(
                 f"{place}: {key} = {value!r} cannot be.",
                 found=hint or None,
-                cure=f"{key}: {accepts}.",
+                hint=f"{key}: {accepts}.",
             )
     for key, declared in keys.items():
         if declared.default == "required" and key not in table:
             accepts = declared.accepts.replace("`", "")
-            raise UsageError(f"{place}: {key!r} is missing.", cure=f"{key}: {accepts}.")
+            raise UsageError(f"{place}: {key!r} is missing.", hint=f"{key}: {accepts}.")

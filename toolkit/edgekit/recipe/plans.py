@@ -56,7 +56,7 @@ def default_plan(
         if value is not None and value not in choices:
             raise UsageError(
                 f"Unknown {what}: {value!r}.",
-                cure=closest(value, choices) + f" Known: {', '.join(choices)}.",
+                hint=closest(value, choices) + f" Known: {', '.join(choices)}.",
             )
     types = IO_TYPES[mode]
     io_type = io if io in types else types[0]
@@ -95,7 +95,7 @@ def plan_from_json(value: Mapping[str, Any]) -> Plan:
         raise UsageError(
             "The plan in a manifest cannot be read.",
             found=f"{type(error).__name__}: {error}.",
-            cure="Quantize the model anew; the manifest was edited or is of another version.",
+            hint="Quantize the model anew; the manifest was edited or is of another version.",
         ) from error
 
 

@@ -61,7 +61,7 @@ def render(report: Report, format: Format) -> str | bytes:  # noqa: A002  the op
     if format in ("png", "svg"):
         return next(iter(_pictures(report, format).values()))
     raise UsageError(
-        f"There is no report format {format!r}.", cure=f"Choose one of {', '.join(FORMATS)}."
+        f"There is no report format {format!r}.", hint=f"Choose one of {', '.join(FORMATS)}."
     )
 
 
@@ -98,7 +98,7 @@ def _pictures(report: Report, name: Format) -> dict[str, str | bytes]:
         raise UsageError(
             "There is nothing to draw in this report.",
             found="Its rows hold no score, no latency and no inspection.",
-            cure="Give rows of quantize, eval or bench.",
+            hint="Give rows of quantize, eval or bench.",
         )
     return {
         chart: charts.png(drawing) if name == "png" else charts.svg(drawing)

@@ -25,7 +25,7 @@ def read_reports(paths: Iterable[Path]) -> Report:
     """
     reports = [_read(Path(path)) for path in paths]
     if not reports:
-        raise UsageError("No row file was given.", cure="Name at least one JSON file with rows.")
+        raise UsageError("No row file was given.", hint="Name at least one JSON file with rows.")
     if len(reports) == 1:
         return reports[0]
     rows = _merged([row for report in reports for row in report.rows])
@@ -62,24 +62,24 @@ def _read(path: Path) -> Report:
     except OSError as error:
         raise UsageError(
             f"Cannot read {path}: {error.strerror or error}.",
-            cure="Give the JSON files that edgekit wrote.",
+            hint="Give the JSON files that edgekit wrote.",
         ) from error
     except ValueError as error:  # both broken JSON and bytes that are no text
         raise UsageError(
             f"{path} is not JSON.",
             found=str(error).splitlines()[0],
-            cure="Give the JSON files that edgekit wrote (--json, or report --format json).",
+            hint="Give the JSON files that edgekit wrote (--json, or report --format json).",
         ) from error
     if not isinstance(document, dict):
         raise UsageError(
             f"{path} holds no report.",
             found=f"A {type(document).__name__} where an object was expected.",
-            cure="Give the JSON files that edgekit wrote.",
+            hint="Give the JSON files that edgekit wrote.",
         )
     try:
         return report_from_json(document)
     except UsageError as error:
-        raise UsageError(f"{path}: {error.what}", found=error.found, cure=error.cure) from error
+        raise UsageError(f"{path}: {error.what}", found=error.found, hint=error.hint) from error
 
 
 def _merged(rows: Sequence[Row]) -> tuple[Row, ...]:

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekit.records import Report
-from edgekit.reports import charts, inside, sections
-from edgekit.reports.across import across, compared_groups
+from edgekit.reports import charts, file_contents, sections
+from edgekit.reports.device_comparison import across, compared_groups
 from edgekit.reports.figures import METRICS, Group, groups, models
-from edgekit.reports.reading import reading
+from edgekit.reports.glossary import reading
 from edgekit.reports.score_chart import accuracy_size
 from edgekit.reports.sections import escaped
 from edgekit.reports.style import COLOURS, DARK
@@ -73,11 +73,11 @@ def html(report: Report) -> str:
         "<h2>Where the bytes are</h2>" if any(row.inspection for row in report.rows) else "",
         *(
             figure(charts.layer_bytes(group), _named(group, whole, "Constants of every layer"),
-                   inside.bytes_legend(group)) + inside.bytes_table(group)
+                   file_contents.bytes_legend(group)) + file_contents.bytes_table(group)
             for group in whole
         ),
         *(sections.per_class(group) for group in whole),
-        inside.predictions(report),
+        file_contents.predictions(report),
         sections.data(report),
         sections.conditions(report),
         reading(report),

@@ -6,7 +6,7 @@ import html
 from collections.abc import Callable, Iterable, Mapping
 
 from edgekit.records import Report
-from edgekit.reports.across import RULE, Across, Cell, across, device_names
+from edgekit.reports.device_comparison import RULE, Across, Cell, across, device_names
 from edgekit.reports.figures import (
     ALIKE,
     METRICS,

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from edgekit.records import Inspection, Report, Score
-from edgekit.reports.across import RULE, Across, Cell, across, compared_groups
+from edgekit.reports.device_comparison import RULE, Across, Cell, across, compared_groups
 from edgekit.reports.figures import (
     METRICS,
     VERDICTS,

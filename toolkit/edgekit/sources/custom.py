@@ -43,7 +43,7 @@ def _import(name: str) -> ModuleType:
         raise ModelError(
             f"The custom module {name} cannot be imported.",
             found=f"{type(error).__name__}: {error}",
-            cure="--custom takes a module as `import` does (package.module, no .py), "
+            hint="--custom takes a module as `import` does (package.module, no .py), "
             "found from the current folder.",
         ) from error
 

@@ -70,7 +70,7 @@ class Interface:
             raise ModelError(
                 f"{what} does not run on one sample of zeros ({shapes}).",
                 found=f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}",
-                cure="Check that it works in Keras: model(sample, training=False).",
+                hint="Check that it works in Keras: model(sample, training=False).",
             ) from error
         found = tf.nest.flatten(result)
         outputs = tuple(
@@ -130,7 +130,7 @@ def filled_shape(
         raise ModelError(
             f"{what} leaves open how large its input {name!r} is: [{written}].",
             found=None if given is None else f"The data has {list(given[1:])}.",
-            cure="Give --data, whose samples set the size, or save the model with a fixed Input.",
+            hint="Give --data, whose samples set the size, or save the model with a fixed Input.",
         )
     filled = [g if size is None else int(size) for size, g in zip(shape, given, strict=True)]
     return (1, *filled[1:])

@@ -83,7 +83,7 @@ def _read_legacy(path: Path, version: str, objects: Mapping[str, Any], failure: 
         raise ModelError(
             f"{path} was saved by Keras {version} and holds what Keras 3 cannot read.",
             found=_first_line(failure),
-            cure="pip install tf_keras reads it.",
+            hint="pip install tf_keras reads it.",
         ) from failure
     import tf_keras
 
@@ -109,29 +109,29 @@ def _explained(path: Path, error: Exception, reader: str) -> ModelError:
     if "`Lambda` layer" in text or "Python lambda" in text:
         return ModelError(
             f"{path} holds a Lambda layer, code inside the file that edgekit does not run.",
-            cure="Save it again with a layer class or a named function in its place, "
+            hint="Save it again with a layer class or a named function in its place, "
             "and give its module: --custom package.module",
         )
     if name := _unknown_name(text):
         return ModelError(
             f"{path} uses {name}, which is no part of {reader}.",
-            cure=f"Give the module that defines {name.rpartition('>')[2]}: --custom package.module",
+            hint=f"Give the module that defines {name.rpartition('>')[2]}: --custom package.module",
         )
     if "No model config" in text:
         return ModelError(
             f"{path} holds weights only, no model.",
-            cure="Save the whole model: model.save('model.keras').",
+            hint="Save the whole model: model.save('model.keras').",
         )
     if isinstance(error, OSError):  # HDF5 speaks so of what it cannot find its way in
         return ModelError(
             f"{path} is damaged: it ends too early or lost bytes on its way.",
             found=_first_line(error),
-            cure="Copy or save the model again.",
+            hint="Copy or save the model again.",
         )
     return ModelError(
         f"{path} cannot be read by {reader}.",
         found=_first_line(error),
-        cure="Check that it is whole, and load and save it with the Keras that made it.",
+        hint="Check that it is whole, and load and save it with the Keras that made it.",
     )
 
 

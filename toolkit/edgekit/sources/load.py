@@ -60,7 +60,7 @@ def adopt(model: Any, *, example: Example | None = None) -> Loaded:
         raise ModelError(
             "The source is neither a path nor a Keras model.",
             found=f"It is a {type(model).__name__}.",
-            cure="Give a keras.Model, or the path of a saved one.",
+            hint="Give a keras.Model, or the path of a saved one.",
         )
     interface = interface_of(model, model.name, example)
     digest = hashlib.sha256()
@@ -77,7 +77,7 @@ def kind_of(path: Path) -> Kind:
         ModelError: It is no model that can be read, or a damaged one.
     """
     if not path.exists():
-        raise ModelError(f"{path} does not exist.", cure=_ACCEPTED)
+        raise ModelError(f"{path} does not exist.", hint=_ACCEPTED)
     try:
         if path.is_dir():
             return _folder_kind(path)
@@ -91,7 +91,7 @@ def kind_of(path: Path) -> Kind:
     if start == _HDF5:
         return _agreeing(path, "h5", (".h5", ".hdf5"))
     what = "It is empty." if not start else f"It begins with {start!r}."
-    raise ModelError(f"{path} is no Keras model.", found=what, cure=_ACCEPTED)
+    raise ModelError(f"{path} is no Keras model.", found=what, hint=_ACCEPTED)
 
 
 def _folder_kind(path: Path) -> Kind:
@@ -102,7 +102,7 @@ def _folder_kind(path: Path) -> Kind:
     raise ModelError(
         f"{path} is a folder, but no SavedModel.",
         found=f"It holds {listing or 'nothing'}; saved_model.pb is missing.",
-        cure=_ACCEPTED,
+        hint=_ACCEPTED,
     )
 
 
@@ -116,19 +116,19 @@ def _check_zip(path: Path) -> None:
         raise ModelError(
             f"{path} is damaged: it ends too early or lost bytes on its way.",
             found=f"zip: {error}",
-            cure="Copy or save the model again.",
+            hint="Copy or save the model again.",
         ) from error
     if damaged:
         raise ModelError(
             f"{path} is damaged.",
             found=f"{damaged} in it does not match its checksum.",
-            cure="Copy or save the model again.",
+            hint="Copy or save the model again.",
         )
     if "config.json" not in names:
         raise ModelError(
             f"{path} is a zip archive, but no Keras model.",
             found=f"It holds {', '.join(sorted(names)[:5]) or 'nothing'}; config.json is missing.",
-            cure=_ACCEPTED,
+            hint=_ACCEPTED,
         )
 
 
@@ -139,7 +139,7 @@ def _agreeing(path: Path, kind: Kind, suffixes: tuple[str, ...]) -> Kind:
     raise ModelError(
         f"{path} is named like another kind of file.",
         found=f"It is a Keras model of the {suffixes[0]} format.",
-        cure=f"Rename it to {path.stem}{suffixes[0]}.",
+        hint=f"Rename it to {path.stem}{suffixes[0]}.",
     )
 
 

@@ -34,7 +34,7 @@ def read_saved_model(path: Path, example: Example | None) -> tuple[Any, Interfac
         raise ModelError(
             f"{path} cannot be restored by TensorFlow {tf.__version__}.",
             found=str(error).strip().partition("\n")[0][:200],
-            cure="Export it again, or give the .keras file it came from.",
+            hint="Export it again, or give the .keras file it came from.",
         ) from error
     signatures = dict(model.signatures)
     function = signatures.get("serving_default") or (
@@ -44,7 +44,7 @@ def read_saved_model(path: Path, example: Example | None) -> tuple[Any, Interfac
         raise ModelError(
             f"{path} does not say which function is the model.",
             found=f"Signatures: {', '.join(sorted(signatures)) or 'none'}.",
-            cure="Export it with model.export(folder), which writes serving_default.",
+            hint="Export it with model.export(folder), which writes serving_default.",
         )
     return model, _interface(function, path, example)
 

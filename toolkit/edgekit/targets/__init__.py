@@ -53,7 +53,7 @@ def target(name: str) -> Target:
     close = difflib.get_close_matches(name, TARGETS, n=1)
     raise UsageError(
         f"There is no target {name!r}.",
-        cure=f"Did you mean {close[0]!r}?" if close else f"Targets: {', '.join(TARGETS)}.",
+        hint=f"Did you mean {close[0]!r}?" if close else f"Targets: {', '.join(TARGETS)}.",
     )
 
 

@@ -69,7 +69,7 @@ def read(source: Path | bytes) -> ModelT:
             data = source.read_bytes()
         except OSError as error:
             raise ModelError(
-                f"Cannot read {source}: {error.strerror}.", cure="Give an existing .tflite file."
+                f"Cannot read {source}: {error.strerror}.", hint="Give an existing .tflite file."
             ) from error
     verify(data, name)
     try:
@@ -79,7 +79,7 @@ def read(source: Path | bytes) -> ModelT:
         raise ModelError(
             f"{name} is damaged: its content does not hold together.",
             found=str(error),
-            cure="Copy or convert it again.",
+            hint="Copy or convert it again.",
         ) from error
     return model
 
@@ -158,7 +158,7 @@ def constant(model: ModelT, tensor: TensorT) -> Array:
         raise ModelError(
             f"Tensor {tensor.name} does not hold what its shape {tuple(tensor.shape)} says.",
             found=f"{len(data)} bytes instead of {expected}",
-            cure="Convert the model again, without sparse storage.",
+            hint="Convert the model again, without sparse storage.",
         )
     values: Array = np.asarray(data).view(dtype).reshape(tensor.shape)
     return values

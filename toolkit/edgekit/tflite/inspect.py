@@ -15,7 +15,7 @@ from edgekit.tflite.macs import macs
 from edgekit.tflite.naming import name_layers
 from edgekit.tflite.nodes import nodes
 from edgekit.tflite.signature import signature
-from edgekit.tflite.storage import Storage, measure
+from edgekit.tflite.size_breakdown import Storage, measure
 
 # Types of shapes, axes and table keys, unless scales say that they are biases.
 _INDEX_TYPES: Final = frozenset(

@@ -42,5 +42,5 @@ def check_loads(source: Path | bytes) -> None:
         raise ModelError(
             f"{name} does not run in LiteRT.",
             found=" ".join(refusal.split())[:300],
-            cure="It may be damaged, or need a delegate or an operator that this runtime lacks.",
+            hint="It may be damaged, or need a delegate or an operator that this runtime lacks.",
         )

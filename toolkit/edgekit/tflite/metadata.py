@@ -18,9 +18,9 @@ import numpy as np
 
 from edgekit.errors import ModelError
 from edgekit.records import TensorSpec
+from edgekit.tflite.flatbuffer_tables import Byte, Fields, Table, UInt, pack, unpack
 from edgekit.tflite.graph import as_text, read, write
 from edgekit.tflite.signature import signature
-from edgekit.tflite.tables import Byte, Fields, Table, UInt, pack, unpack
 
 LABELS: Final = "labels.txt"
 _ENTRY: Final = "TFLITE_METADATA"
@@ -152,7 +152,7 @@ def read_metadata(data: bytes) -> Metadata | None:
         raise ModelError(
             "The model's metadata do not hold together.",
             found=f"{error}.",
-            cure="Write the file again with the tool that made it.",
+            hint="Write the file again with the tool that made it.",
         ) from error
 
 
@@ -257,5 +257,5 @@ def _no_archive(found: str) -> ModelError:
     return ModelError(
         "The files behind the model cannot be unpacked.",
         found=f"{found}.",
-        cure="Copy the file again, or write it again with the tool that made it.",
+        hint="Copy the file again, or write it again with the tool that made it.",
     )

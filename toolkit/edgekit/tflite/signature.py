@@ -122,7 +122,7 @@ def load_source(path: Path) -> Source:
                 raise ModelError(
                     f"{path} is quantized already; edgekit starts from a float model.",
                     found=f"tensor {tensor.name} is {DTYPES.get(tensor.type, 'int4')}",
-                    cure="Give the float32 .tflite, or the Keras model it came from.",
+                    hint="Give the float32 .tflite, or the Keras model it came from.",
                 )
     inputs, outputs = signature(model)
     return Source(

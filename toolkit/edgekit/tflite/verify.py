@@ -75,7 +75,7 @@ def verify(data: bytes, name: str) -> None:
         raise ModelError(
             f"{name} is not a TFLite file.",
             found="It is empty." if not data else f"It starts with {data[:8]!r}.",
-            cure="Give a .tflite file as a converter wrote it.",
+            hint="Give a .tflite file as a converter wrote it.",
         )
     try:
         _Walk(data).table(struct.unpack_from("<I", data)[0], "Model")
@@ -83,7 +83,7 @@ def verify(data: bytes, name: str) -> None:
         raise ModelError(
             f"{name} is damaged: its structure does not hold together.",
             found=f"{error}; the file has {len(data)} bytes.",
-            cure="Copy or convert it again; it may have been cut short on its way.",
+            hint="Copy or convert it again; it may have been cut short on its way.",
         ) from error
 
 

@@ -32,7 +32,7 @@ class Augmentation:
             raise UsageError(
                 "augment.shift must be whole numbers from 0.",
                 found=f"Found {list(self.shift)}.",
-                cure="For images: shift = [2, 2].",
+                hint="For images: shift = [2, 2].",
             )
         if not 0 <= self.noise < float("inf"):
             raise UsageError(
@@ -46,7 +46,7 @@ class Augmentation:
             raise UsageError(
                 f"Samples of shape {list(sample_shape)} cannot be augmented so.",
                 found=f"Found shift = {list(self.shift)}, flip = {str(self.flip).lower()}.",
-                cure="shift needs an axis for each number, before the channels; flip an image.",
+                hint="shift needs an axis for each number, before the channels; flip an image.",
             )
 
     def apply(self, inputs: Array, random: np.random.Generator) -> Array:

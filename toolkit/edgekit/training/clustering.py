@@ -176,7 +176,7 @@ def _choose(
             f"{model.name} has no kernel to cluster.",
             found="; ".join(f"{name}: {reason}" for name, reason in left.items())
             or "No layer has a kernel, or the model is not built yet.",
-            cure="Exclude less, or build the model on a sample first.",
+            hint="Exclude less, or build the model on a sample first.",
         )
     return chosen, left
 
@@ -184,5 +184,5 @@ def _choose(
 def _check(clusters: int) -> None:
     if clusters < 2:
         raise UsageError(
-            f"{clusters} distinct weights are no palette.", cure="Give 2 or more, such as 16."
+            f"{clusters} distinct weights are no palette.", hint="Give 2 or more, such as 16."
         )

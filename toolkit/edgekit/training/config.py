@@ -124,19 +124,19 @@ def load_config(path: Path) -> TrainingConfig:
         raise UsageError(f"Cannot read {path}.", found=f"{error.strerror}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(
-            f"{path} is not TOML.", found=f"{error}.", cure="See models/ for examples."
+            f"{path} is not TOML.", found=f"{error}.", hint="See models/ for examples."
         ) from error
     try:
         return _config(table)
     except UsageError as error:
-        raise UsageError(f"{path}: {error.what}", found=error.found, cure=error.cure) from error
+        raise UsageError(f"{path}: {error.what}", found=error.found, hint=error.hint) from error
 
 
 def _config(table: dict[str, Any]) -> TrainingConfig:
     _known(table, "")
     if table.get("schema") != 1:
         raise UsageError(
-            "schema must be 1.", found=f"Found {table.get('schema')!r}.", cure="Write schema = 1."
+            "schema must be 1.", found=f"Found {table.get('schema')!r}.", hint="Write schema = 1."
         )
     architecture = _section(table, "architecture")
     data = _section(table, "data")
@@ -150,7 +150,7 @@ def _config(table: dict[str, Any]) -> TrainingConfig:
     for key, value in values.items():
         if not isinstance(value, str) or not value:
             place = {"architecture": "architecture.name", "data": "data.source"}.get(key, key)
-            raise UsageError(f"{place} is missing.", cure=f'Write {place} = "..." there.')
+            raise UsageError(f"{place} is missing.", hint=f'Write {place} = "..." there.')
     try:
         return TrainingConfig(
             **cast("dict[str, Any]", values),
@@ -163,7 +163,7 @@ def _config(table: dict[str, Any]) -> TrainingConfig:
         )
     except TypeError as error:
         raise UsageError(
-            "A value has the wrong type.", found=f"{error}.", cure="Compare with models/."
+            "A value has the wrong type.", found=f"{error}.", hint="Compare with models/."
         ) from error
 
 
@@ -171,7 +171,7 @@ def _section(table: Mapping[str, Any], name: str, above: str = "") -> dict[str, 
     section = table.get(name, {})
     if not isinstance(section, dict):
         raise UsageError(
-            f"{above}{name} must be a table.", found=f"Found {section!r}.", cure=f"Write [{name}]."
+            f"{above}{name} must be a table.", found=f"Found {section!r}.", hint=f"Write [{name}]."
         )
     if above + name in _KEYS:
         _known(section, above + name)
@@ -185,7 +185,7 @@ def _known(table: Mapping[str, Any], section: str) -> None:
             raise UsageError(
                 f"Unknown key {key!r}{f' in [{section}]' if section else ''}.",
                 found=f"Did you mean {match[0]!r}?" if match else None,
-                cure=f"Known keys: {', '.join(_KEYS[section])}.",
+                hint=f"Known keys: {', '.join(_KEYS[section])}.",
             )
 
 
@@ -198,5 +198,5 @@ def _check(config: TrainingConfig, key: str, accepts: str, fits: bool) -> None:
         raise UsageError(
             f"{key} must be {accepts}.",
             found=f"Found {getattr(config, key)!r}.",
-            cure="Mend it in model.toml or in the option of that name.",
+            hint="Mend it in model.toml or in the option of that name.",
         )

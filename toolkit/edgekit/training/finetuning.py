@@ -16,10 +16,10 @@ from edgekit.data import open_data, training_split
 from edgekit.errors import ConversionError, DataError
 from edgekit.files import writing
 from edgekit.records import Array, Batch, Dataset, Listener, Samples, Source, Task, silent
-from edgekit.training.learning import bound_to, resident
 from edgekit.training.losses import compiled, distillation, usual_loss
+from edgekit.training.progress import progress_reporter
+from edgekit.training.samples import bound_to, resident
 from edgekit.training.saving import CHECKPOINT_SECONDS, write_model
-from edgekit.training.telling import teller
 
 # Hinton et al. 2015, "Distilling the knowledge in a neural network", mix both losses; so does
 # keras.distillation, half and half.
@@ -73,7 +73,7 @@ class FineTuning:
         model: The model that will be changed, or one with the same inputs and outputs.
         source: What it is; its file may hold a compiled loss.
         tuning: Data and training.
-        listener: Hears of progress.
+        listener: Progress callback.
 
     Raises:
         DataError: There is no training split, or it does not fit the model.
@@ -146,7 +146,7 @@ class FineTuning:
         optimizer.iterations.assign(tuning.done * self.steps)
         keeper = _keeper(self, model, list(callbacks), notes)
         stage = f"{(notes or {}).get('pass', '')} fine-tuning".lstrip()
-        tell = teller(self._listener, stage, self.epochs)
+        tell = progress_reporter(self._listener, stage, self.epochs)
         try:
             learner.fit(
                 _sequence(self.training, tuning.batch_size, tuning.seed, teacher, tuning.done),
@@ -160,7 +160,7 @@ class FineTuning:
             raise ConversionError(
                 f"{model.name} cannot be trained with its loss on these targets.",
                 found=str(error).strip().splitlines()[0][:200],
-                cure="Check --task, or save the model without a compiled loss.",
+                hint="Check --task, or save the model without a compiled loss.",
             ) from error
         return self.judge(model)
 
@@ -285,7 +285,7 @@ def _keeper(
             if not math.isfinite((logs or {}).get("loss", 0.0)):
                 raise ConversionError(
                     "Fine-tuning diverged: the loss is no number any more.",
-                    cure=f"Lower the learning rate (it is {tuning.learning_rate:g}).",
+                    hint=f"Lower the learning rate (it is {tuning.learning_rate:g}).",
                 )
             self._look(epoch + 1, logs)
             if epoch + 1 - self.best_epoch >= fine.patience and self.best is not None:

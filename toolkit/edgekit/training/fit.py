@@ -24,10 +24,10 @@ from edgekit.errors import ConversionError, UsageError
 from edgekit.records import Dataset, Listener, Progress, Samples, silent
 from edgekit.training import zoo
 from edgekit.training.config import TrainingConfig
-from edgekit.training.learning import bound_to, resident, specs_of
 from edgekit.training.objective import Objective, only_input, study
+from edgekit.training.progress import progress_reporter
+from edgekit.training.samples import bound_to, resident, specs_of
 from edgekit.training.saving import CHECKPOINT_SECONDS, checkpoint_path, save, start_from
-from edgekit.training.telling import teller
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +99,7 @@ def train(
         config: What to train, and how.
         destination: The `.keras` file to write. Meanwhile the best so far lies beside it
             (`checkpoint_path`), and stays there when training is interrupted.
-        listener: Hears of every epoch.
+        listener: Progress callback.
         log_dir: Folder for a TensorBoard log, or None.
         initial: A `.keras` file of the same architecture to start from: a checkpoint.
         dataset: The data where it is open already (it cannot be pickled); else `config.data` is
@@ -116,7 +116,7 @@ def train(
     if log_dir is not None and importlib.util.find_spec("tensorboard") is None:
         raise UsageError(
             "A TensorBoard log needs tensorboard, which is not installed.",
-            cure="pip install tensorboard, or leave the log out.",
+            hint="pip install tensorboard, or leave the log out.",
         )
     listener(Progress(stage="training", total=config.epochs, detail="reading samples"))
     if dataset is None:
@@ -186,7 +186,7 @@ def _fit(
     best_loss, best_weights = math.inf, model.get_weights()
     best_epoch = saved_epoch = 0
     saved_at = time.monotonic()
-    tell = teller(listener, "training", config.epochs)
+    tell = progress_reporter(listener, "training", config.epochs)
     with ExitStack() as stack:
         if log_dir is not None:
             stack.enter_context(tf.summary.create_file_writer(str(log_dir)).as_default())
@@ -195,7 +195,7 @@ def _fit(
             if not all(map(math.isfinite, figures.values())):
                 raise ConversionError(
                     f"Training diverged in epoch {epoch}: the loss is no number any more.",
-                    cure=f"Lower the learning rate (it is {config.learning_rate:g}).",
+                    hint=f"Lower the learning rate (it is {config.learning_rate:g}).",
                 )
             for name, value in figures.items():
                 history.setdefault(name, []).append(value)
@@ -226,7 +226,7 @@ def _sample_shape(train: Samples, architecture: str) -> tuple[int, ...]:
         raise UsageError(
             "The architectures of the zoo have one input.",
             found=f"The data has {len(inputs)}: {', '.join(inputs)}.",
-            cure="Train such a model with Keras itself; edgekit quantizes it all the same.",
+            hint="Train such a model with Keras itself; edgekit quantizes it all the same.",
         )
     (values,) = inputs.values()
     missing = len(zoo.find(architecture).input) == values.ndim and architecture != "autoencoder"

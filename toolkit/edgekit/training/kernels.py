@@ -80,13 +80,13 @@ def check_names(exclude: Sequence[str], layers: Iterable[str]) -> None:
             raise UsageError(
                 f"{name!r} is no regular expression.",
                 found=f"{error}.",
-                cure="Put a backslash before characters that stand for themselves.",
+                hint="Put a backslash before characters that stand for themselves.",
             ) from error
         if not any(means(name, layer) for layer in known):
             close = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known[:5]
             raise UsageError(
                 f"There is no layer {name!r} to exclude.",
-                cure=f"Layers that can be are {', '.join(close)}"
+                hint=f"Layers that can be are {', '.join(close)}"
                 + (f", and {len(known) - len(close)} more." if len(known) > len(close) else "."),
             )
 

@@ -119,7 +119,7 @@ def study(train: Samples, dataset: Dataset, config: TrainingConfig) -> Objective
     if targets is None:
         raise DataError(
             f"The training samples of {dataset.name} have no targets.",
-            cure="Add y_train, or train an autoencoder.",
+            hint="Add y_train, or train an autoencoder.",
         )
     classes, _ = as_classes(targets)
     if task is None:
@@ -141,7 +141,7 @@ def study(train: Samples, dataset: Dataset, config: TrainingConfig) -> Objective
         raise DataError(
             f"{dataset.name}: the targets are no class labels.",
             found=f"They are {targets.dtype} of shape {list(targets.shape)}.",
-            cure="Give whole numbers from 0, one-hot rows or texts, or task regression.",
+            hint="Give whole numbers from 0, one-hot rows or texts, or task regression.",
         )
     return Objective(
         task=task,

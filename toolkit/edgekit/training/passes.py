@@ -26,7 +26,7 @@ PRUNED_SHARE: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Passed:
+class PassResult:
     """What a pass did.
 
     Attributes:
@@ -55,7 +55,7 @@ def prune(
     pattern: str = "unstructured",
     exclude: Sequence[str] = (),
     listener: Listener = silent,
-) -> Passed:
+) -> PassResult:
     """Drop the smallest weights while the model is fine-tuned; see `pruning.pruning_callback`.
 
     Unstructured zeros grow in number over the first half of the steps, patterns come at once; what
@@ -88,7 +88,7 @@ def prune(
         done = pruning.prune(model, sparsity, scope=scope, pattern=pattern, exclude=exclude)
         after = fine.judge(model)
     write_model(model, destination)
-    return Passed(
+    return PassResult(
         path=destination,
         facts={"zeros": f"{done.share:.1%} of the pruned kernels' weights", "pattern": pattern},
         left=done.left_dense,
@@ -109,7 +109,7 @@ def shrink(
     rounds: int = 1,
     exclude: Sequence[str] = (),
     listener: Listener = silent,
-) -> Passed:
+) -> PassResult:
     """Remove whole channels, then fine-tune the smaller model; see `shrinking.shrink_in_rounds`.
 
     Each of the rounds cuts and then trains for all the epochs.
@@ -121,7 +121,7 @@ def shrink(
     if tuning.done:  # cut already
         after = fine.train(model, _keeping(model), notes={"pass": "shrink"})
         write_model(model, destination)
-        return Passed(path=destination, facts={}, before=before, after=after)
+        return PassResult(path=destination, facts={}, before=before, after=after)
     samples = None
     if importance == "taylor":
         batch = fine.sample(STUDIED_SAMPLES)
@@ -150,7 +150,7 @@ def shrink(
         exclude=exclude,
     )
     write_model(done.model, destination)
-    return Passed(
+    return PassResult(
         path=destination,
         facts={
             "multiply-accumulates": f"{done.macs_before:,} -> {done.macs_after:,}",
@@ -172,7 +172,7 @@ def cluster(
     initial: Any = "linear",
     exclude: Sequence[str] = (),
     listener: Listener = silent,
-) -> Passed:
+) -> PassResult:
     """Give each kernel a palette of few weights, and train it; see `clustering`.
 
     Batch normalization is folded first: lowering would, and a scale for each channel leaves a
@@ -204,7 +204,7 @@ def cluster(
         after = fine.judge(model)
     write_model(model, destination)
     clustered = {name: n for name, n in done.distinct.items() if name not in done.left_alone}
-    return Passed(
+    return PassResult(
         path=destination,
         facts={"distinct weights": f"at most {max(clustered.values())} a kernel"},
         left={**unfolded, **done.left_alone},
@@ -222,7 +222,7 @@ def qat(
     bits: int = 8,
     exclude: Sequence[str] = (),
     listener: Listener = silent,
-) -> Passed:
+) -> PassResult:
     """Train a model as its int8 file will compute; see `training.qat`.
 
     The trained ranges, the width of the weights and the layers that stay float travel in the file
@@ -251,7 +251,7 @@ def qat(
     left = aware.left_in_float(prepared)
     notes = {"bits": bits, "low": dict(ranges.low), "high": dict(ranges.high), "float": left}
     write_model(plain, destination, {"qat": notes})
-    return Passed(
+    return PassResult(
         path=destination,
         facts={"trained for": f"int8 activations, int{bits} weights"},
         left=dict.fromkeys(left, "excluded, it stays float"),

@@ -142,7 +142,7 @@ def pruning_callback(
     """
     _agree(schedule.final, parse_pattern(pattern))
     if every < 1:
-        raise UsageError(f"Masks cannot be chosen every {every} steps.", cure="Give 1 or more.")
+        raise UsageError(f"Masks cannot be chosen every {every} steps.", hint="Give 1 or more.")
 
     import keras
 
@@ -234,7 +234,7 @@ def _choose(
         raise ModelError(
             f"{model.name} has no kernel to prune.",
             found="; ".join(reasons) or "No layer has a kernel, or the model is not built yet.",
-            cure="Give another pattern, exclude less, or build the model on a sample first.",
+            hint="Give another pattern, exclude less, or build the model on a sample first.",
         )
     return _Choice(kernels=tuple(chosen), pattern=shape, scope=scope, left_dense=left_dense)
 
@@ -258,5 +258,5 @@ def _agree(sparsity: float, pattern: Pattern) -> None:
     if isinstance(pattern, NofM) and sparsity and abs(sparsity - pattern.sparsity) > 1e-6:
         raise UsageError(
             f"{pattern.n}:{pattern.m} means a sparsity of {pattern.sparsity:g}, not {sparsity:g}.",
-            cure=f"Ask for {pattern.sparsity:g}, or for another pattern.",
+            hint=f"Ask for {pattern.sparsity:g}, or for another pattern.",
         )

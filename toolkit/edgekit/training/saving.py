@@ -44,7 +44,7 @@ def refuse_other_formats(path: Path) -> None:
     if path.suffix != ".keras":
         raise UsageError(
             f"{path} cannot be written: models are stored as .keras files.",
-            cure=f"Give --output {path.with_suffix('.keras')}.",
+            hint=f"Give --output {path.with_suffix('.keras')}.",
         )
 
 
@@ -88,7 +88,7 @@ def start_from(model: Any, initial: Path, objective: Objective) -> None:
         raise ModelError(
             f"{initial} cannot be read.",
             found=str(error).strip().splitlines()[0],
-            cure="Start from a .keras file that edgekit train wrote.",
+            hint="Start from a .keras file that edgekit train wrote.",
         ) from error
     found, wanted = ([value.shape for value in part] for part in (weights, model.get_weights()))
     if found != wanted:
@@ -97,7 +97,7 @@ def start_from(model: Any, initial: Path, objective: Objective) -> None:
             found=f"It has {len(found)} arrays of weights, {model.name} has {len(wanted)}."
             if len(found) != len(wanted)
             else "Their shapes differ.",
-            cure="Give the architecture and options it was trained with.",
+            hint="Give the architecture and options it was trained with.",
         )
     model.set_weights(weights)
     objective.standardize(model)

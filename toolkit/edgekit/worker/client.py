@@ -19,7 +19,7 @@ from edgekit.errors import ConversionError, EdgekitError, ModelError
 from edgekit.records import Batch, Listener, Plan, Progress, Source, silent
 
 if TYPE_CHECKING:
-    from edgekit.lowering import Lowered
+    from edgekit.lowering import LoweredModel
 
 _ENVIRONMENT = {
     "KERAS_BACKEND": "tensorflow",
@@ -50,7 +50,7 @@ class Worker:
 
     Args:
         custom: Modules that define the models' own classes.
-        listener: Hears of progress, in the caller's thread, during requests.
+        listener: Progress callback, in the caller's thread, during requests.
     """
 
     def __init__(self, custom: Sequence[str] = (), listener: Listener = silent) -> None:
@@ -85,7 +85,7 @@ class Worker:
         self._recurrent = self._ask("recurrent_layers", "loading")
         return found
 
-    def lower(self, destination: Path, batch: Batch | None = None) -> Lowered:
+    def lower(self, destination: Path, batch: Batch | None = None) -> LoweredModel:
         """Write the float graph of the loaded model.
 
         Args:
@@ -96,14 +96,14 @@ class Worker:
             ConversionError: A layer was refused, or the converter died.
             OutputError: The file cannot be written.
         """
-        lowered: Lowered = self._ask("lower", "lowering", destination=destination, batch=batch)
+        lowered: LoweredModel = self._ask("lower", "lowering", destination=destination, batch=batch)
         return lowered
 
     def represent(self, batch: Batch) -> None:
         """Give the samples that the published converter calibrates on.
 
-        Only of use where `edgekit.lowering.engine:available` says no: ranges come from the caller
-        otherwise.
+        Only of use where `edgekit.lowering.tf_quantizer:available` says no: otherwise the
+        ranges come from the caller.
         """
         self._ask("represent", "calibrating", batch=batch)
 
@@ -210,18 +210,18 @@ def _died(child: _Child, stage: str, recurrent: Sequence[str], *, reading: bool)
         return kind(
             what,
             found="The system kills a process like this when memory runs out.",
-            cure="Free some memory, or take a smaller model or batch.",
+            hint="Free some memory, or take a smaller model or batch.",
         )
     if recurrent:
         return kind(
             what,
             found=f"Suspected: the recurrent layers {', '.join(recurrent[:5])}.",
-            cure="Build them with unroll=True, or choose float16 or dynamic.",
+            hint="Build them with unroll=True, or choose float16 or dynamic.",
         )
     return kind(
         what,
         found=_last_words(child.chatter),
-        cure="Check that the model runs in Keras, or choose another mode.",
+        hint="Check that the model runs in Keras, or choose another mode.",
     )
 
 

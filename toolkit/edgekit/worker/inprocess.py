@@ -15,7 +15,7 @@ from edgekit.records import Batch, Listener, Plan, Source, silent
 from edgekit.worker.session import Session
 
 if TYPE_CHECKING:
-    from edgekit.lowering import Lowered
+    from edgekit.lowering import LoweredModel
 
 
 class InProcess:
@@ -23,7 +23,7 @@ class InProcess:
 
     Args:
         model: A Keras model.
-        listener: Hears of progress.
+        listener: Progress callback.
     """
 
     def __init__(self, model: Any, *, listener: Listener = silent) -> None:
@@ -48,7 +48,7 @@ class InProcess:
         with _quiet():
             return self._session.load(self._model if source is None else source, example=example)
 
-    def lower(self, destination: Path, batch: Batch | None = None) -> Lowered:
+    def lower(self, destination: Path, batch: Batch | None = None) -> LoweredModel:
         """Write the float graph; see `Worker.lower`."""
         with _quiet():
             return self._session.lower(destination, batch)

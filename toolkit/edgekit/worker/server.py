@@ -61,7 +61,7 @@ def _import_tensorflow() -> EdgekitError | None:
         return ConversionError(
             "TensorFlow cannot be imported.",
             found=f"{type(error).__name__}: {error}",
-            cure="Install edgekit anew: pip install --force-reinstall edgekit-tflite",
+            hint="Install edgekit anew: pip install --force-reinstall edgekit-tflite",
         )
     return None
 

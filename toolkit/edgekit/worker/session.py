@@ -12,7 +12,7 @@ from edgekit.errors import ConversionError, ModelError
 from edgekit.records import Batch, Listener, Plan, Source
 
 if TYPE_CHECKING:
-    from edgekit.lowering import Lowered
+    from edgekit.lowering import LoweredModel
     from edgekit.sources import Loaded
 
 
@@ -21,7 +21,7 @@ class Session:
 
     Args:
         custom: Modules that define the models' own classes.
-        listener: Hears of progress.
+        listener: Progress callback.
     """
 
     def __init__(self, custom: Sequence[str], listener: Listener) -> None:
@@ -52,31 +52,31 @@ class Session:
         layers = model._flatten_layers() if hasattr(model, "_flatten_layers") else ()  # noqa: SLF001  Keras has no public way to layers inside layers
         return tuple(layer.name for layer in layers if hasattr(layer, "unroll"))
 
-    def lower(self, destination: Path, batch: Batch | None) -> Lowered:
+    def lower(self, destination: Path, batch: Batch | None) -> LoweredModel:
         """Write the float graph of the loaded model."""
-        from edgekit.lowering import Lowered, engine, lower, reference
+        from edgekit.lowering import LoweredModel, lower, reference, tf_quantizer
 
         loaded = self._model()
         traced = lower(loaded.call, loaded.source, loaded.model, destination)
         found = reference(loaded.call, loaded.source, batch) if batch else {}
-        if not engine.available():
+        if not tf_quantizer.available():
             self._traced, self._representative = traced.function, batch
-        return Lowered(path=destination, reference=found, notes=traced.notes)
+        return LoweredModel(path=destination, reference=found, notes=traced.notes)
 
     def quantize(self, calibrated: bytes, plan: Plan, denied: Sequence[str]) -> bytes:
         """Quantize a graph with ranges; by the published converter where the quick way is gone."""
-        from edgekit.lowering import engine
+        from edgekit.lowering import tf_quantizer
 
-        if engine.available():
-            return engine.quantize(calibrated, plan, denied=denied)
+        if tf_quantizer.available():
+            return tf_quantizer.quantize(calibrated, plan, denied=denied)
         if self._traced is None or self._representative is None or denied:
             raise ConversionError(
                 f"Variant {plan.variant}: this TensorFlow has no quantizer for float graphs.",
-                cure="Install the TensorFlow that edgekit asks for, or start from the Keras model "
+                hint="Install the TensorFlow that edgekit asks for, or start from the Keras model "
                 "without rules.",
             )
         inputs = self._model().source.inputs
-        return engine.quantize_publicly(self._traced, inputs, self._representative, plan)
+        return tf_quantizer.quantize_publicly(self._traced, inputs, self._representative, plan)
 
     def represent(self, batch: Batch) -> None:
         """Take the samples that the published converter calibrates on."""

@@ -61,7 +61,7 @@ def _affine(step: Step, rank: int) -> tuple[Array, Array]:
         raise ModelError(
             f"Layer {layer.name} cannot be folded.",
             found=f"It normalizes axis {layer.axis}.",
-            cure="Normalize the last axis, the channels.",
+            hint="Normalize the last axis, the channels.",
         )
     mean, variance = (np.asarray(v) for v in (layer.moving_mean, layer.moving_variance))
     scale = 1.0 / np.sqrt(variance + layer.epsilon)
@@ -92,7 +92,7 @@ def _alone(step: Step, graph: Graph, scale: Array, shift: Array) -> Any:
         raise ModelError(
             f"Layer {step.layer.name} cannot be folded.",
             found=f"No convolution or dense layer stands before it, and its input is {shape}.",
-            cure="Put it right after a layer with weights, before the activation.",
+            hint="Put it right after a layer with weights, before the activation.",
         )
     layer = keras.layers.DepthwiseConv2D(1, name=step.layer.name)
     layer.build(shape)

@@ -85,14 +85,14 @@ def record(model: Any) -> Graph:
             raise ModelError(
                 f"{model.name} computes with {layer.name} outside of its layers.",
                 found=f"{type(layer).__name__} is an operation on tensors.",
-                cure="Use the layer of that name, for example keras.layers.Add.",
+                hint="Use the layer of that name, for example keras.layers.Add.",
             )
         made = copy(layer)
         tensors = keras.tree.flatten(args)
         result = made(*args, **options)
         made.set_weights(layer.get_weights())
         if not isinstance(result, keras.KerasTensor):
-            raise ModelError(f"Layer {layer.name} has several outputs.", cure="Leave it out.")
+            raise ModelError(f"Layer {layer.name} has several outputs.", hint="Leave it out.")
         kept = {k: v for k, v in options.items() if v is not None and k != "training"}
         steps.append(Step(made, tuple(map(number, tensors)), number(result), kept))
         return result
@@ -157,7 +157,7 @@ def _functional(model: Any) -> Any:
         raise ModelError(
             f"{model.name} has no graph of layers.",
             found="It is a subclassed model, or was never built.",
-            cure="Define it with keras.Model(inputs, outputs), or give it an Input first.",
+            hint="Define it with keras.Model(inputs, outputs), or give it an Input first.",
         ) from error
 
 
@@ -171,7 +171,7 @@ def _check_calls(model: Any, steps: list[Step]) -> None:
         raise ModelError(
             f"{model.name} calls layers more than once.",
             found=f"Shared: {', '.join(twice)}.",
-            cure="Give each call a layer of its own.",
+            hint="Give each call a layer of its own.",
         )
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from edgekit.training.qat.graph import Graph, Step
-from edgekit.training.qat.kinds import LINEAR, fixed_range, is_transparent, kind_of
+from edgekit.training.qat.layer_rules import LINEAR, fixed_range, is_transparent, kind_of
 
 
 def insert(graph: Graph, bits: int, palettes: Mapping[str, int], exclude: Collection[str]) -> Graph:

@@ -54,7 +54,7 @@ def tensor_ranges(graph: bytes, trained: Ranges) -> Ranges:
         raise ConversionError(
             "The trained ranges do not fit the graph.",
             found=f"No trained layer computes {unknown[0]}.",
-            cure="Lower the model that qat.finish returned.",
+            hint="Lower the model that qat.finish returned.",
         )
     return Ranges(
         method=trained.method,

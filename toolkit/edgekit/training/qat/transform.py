@@ -14,7 +14,7 @@ from edgekit.training.kernels import excluded
 from edgekit.training.qat.fold import fold
 from edgekit.training.qat.graph import Graph, Step, build, record
 from edgekit.training.qat.insertion import insert
-from edgekit.training.qat.kinds import (
+from edgekit.training.qat.layer_rules import (
     CLIPPING,
     LINEAR,
     activation_of,
@@ -142,7 +142,7 @@ def _check(graph: Graph) -> None:
         raise ModelError(
             f"{graph.name} cannot be trained for quantization.",
             found=f"{'; '.join(refused)}.",
-            cure="Replace these layers, or quantize after training.",
+            hint="Replace these layers, or quantize after training.",
         )
 
 
@@ -216,7 +216,7 @@ def _ranges_of(graph: Graph) -> dict[int, tuple[float, float]]:
             if not float(step.layer.seen):
                 raise ModelError(
                     f"The range {step.layer.name} was never set.",
-                    cure="Train the model first, or give prepare some data.",
+                    hint="Train the model first, or give prepare some data.",
                 )
             found[step.output] = step.layer.range
         elif is_transparent(step.layer) and step.inputs[0] in found:
@@ -224,7 +224,7 @@ def _ranges_of(graph: Graph) -> dict[int, tuple[float, float]]:
         elif kind_of(step.layer) == "fixed":
             found[step.output] = fixed_range(step.layer)
     if not any(isinstance(step.layer, FakeQuantize) for step in graph.steps):
-        raise ModelError(f"{graph.name} has no fake quantization.", cure="Give prepare's result.")
+        raise ModelError(f"{graph.name} has no fake quantization.", hint="Give prepare's result.")
     # What waits to be rounded has the range of what it becomes.
     values = [*range(len(graph.inputs)), *(step.output for step in graph.steps)]
     for value in reversed(values):

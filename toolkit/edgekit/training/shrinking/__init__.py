@@ -8,13 +8,13 @@ that leave, `rebuild` builds the smaller model, or the same one with those chann
 from edgekit.training.shrinking.graph import ChannelGraph, Family, Weight, trace
 from edgekit.training.shrinking.importance import Importance
 from edgekit.training.shrinking.rebuild import masked
-from edgekit.training.shrinking.shrink import Shrunk, largest_share, shrink, shrink_in_rounds
+from edgekit.training.shrinking.shrink import PruningResult, largest_share, shrink, shrink_in_rounds
 
 __all__ = [
     "ChannelGraph",
     "Family",
     "Importance",
-    "Shrunk",
+    "PruningResult",
     "Weight",
     "largest_share",
     "masked",

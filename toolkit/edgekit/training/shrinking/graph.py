@@ -174,7 +174,7 @@ def trace(model: Any, *, exclude: Sequence[str] = ()) -> ChannelGraph:
             f"The channels of {model.name!r} cannot be followed.",
             found=f"It is a {type(model).__name__}"
             + (" that is not built." if functional else ", a subclassed model without a graph."),
-            cure="Give a functional or sequential Keras model with a fixed input shape"
+            hint="Give a functional or sequential Keras model with a fixed input shape"
             + ("." if functional else ", or prune or cluster this one: neither needs a graph."),
         )
     walk = Walk()

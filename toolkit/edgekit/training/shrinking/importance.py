@@ -58,7 +58,7 @@ def importances(
         if data is None:
             raise UsageError(
                 "Taylor importance is measured on samples.",
-                cure="Give data=(x, y), or take l2 or bn_scale.",
+                hint="Give data=(x, y), or take l2 or bn_scale.",
             )
         figures = _taylor(model, graph, [*made, *scales], *data)
     else:
@@ -119,7 +119,7 @@ def _taylor(
             raise DataError(
                 f"The loss of {model.name!r} cannot be computed on these samples.",
                 found=str(error).strip().splitlines()[0],
-                cure="Compile the model with the loss it was trained with, or take l2.",
+                hint="Compile the model with the loss it was trained with, or take l2.",
             ) from error
         gradients = tape.gradient(loss, variables)
         slopes = [np.zeros_like(total) for total in totals]

@@ -78,7 +78,7 @@ def _through(walk: Walk, node: Any, rows: list[Array], path: str) -> list[Array]
             raise ModelError(
                 f"{path} works on an axis without a fixed length.",
                 found=f"Its shape is {tuple(tensor.shape)}.",
-                cure="Build the model with a fixed input shape, as the device needs it anyway.",
+                hint="Build the model with a fixed input shape, as the device needs it anyway.",
             )
     if isinstance(operation, keras.Model) and (
         isinstance(operation, keras.Sequential) or hasattr(operation, "operations")

@@ -54,7 +54,7 @@ def masked(model: Any, removed: Mapping[str, Array]) -> Any:
 
     Args:
         model: The model before it was shrunk; it is left as it is.
-        removed: As in `Shrunk`: path of a layer -> indices of the channels it no longer puts out.
+        removed: As in `PruningResult`: path of a layer -> indices of the channels it loses.
 
     Raises:
         UsageError: `removed` names a layer or a channel that the model does not have.
@@ -67,7 +67,7 @@ def masked(model: Any, removed: Mapping[str, Array]) -> Any:
         if len(indices) and max(indices) >= len(channels):
             raise UsageError(
                 f"{model.name!r} has no channel {max(indices)} in a layer {path!r}.",
-                cure="Give the model that was shrunk, as it was before.",
+                hint="Give the model that was shrunk, as it was before.",
             )
         cut.update(channels[np.asarray(indices, int)].tolist())
     gone = _numbers(cut)
@@ -127,7 +127,7 @@ def _clone(
                 f"{graph.layers.get(id(layer), layer.name)} ({type(layer).__name__}) cannot be "
                 "built again from its configuration.",
                 found=str(error).strip().splitlines()[0],
-                cure="Give the layer a get_config and a from_config that belong together.",
+                hint="Give the layer a get_config and a from_config that belong together.",
             ) from error
 
     inputs = None  # a sequential model clones its input layer itself, under its name

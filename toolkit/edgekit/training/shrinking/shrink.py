@@ -23,7 +23,7 @@ _WORDS = {"macs": "multiply-accumulates", "parameters": "parameters"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shrunk:
+class PruningResult:
     """A smaller model, and what it lacks.
 
     Attributes:
@@ -55,7 +55,7 @@ def shrink(
     data: tuple[Inputs, Array] | None = None,
     exclude: Sequence[str] = (),
     multiple: int = 8,
-) -> Shrunk:
+) -> PruningResult:
     """Remove whole channels until `share` of the work or of the weights is gone.
 
     Channels leave greedily, those first that lose least importance for what they save; see
@@ -101,7 +101,7 @@ def shrink_in_rounds(
     data: tuple[Inputs, Array] | None = None,
     exclude: Sequence[str] = (),
     multiple: int = 8,
-) -> Shrunk:
+) -> PruningResult:
     """As `shrink`, in several cuts with training after each.
 
     Every round leaves the same share of what the one before left, `(1 - share) ** (1 / rounds)`,
@@ -152,7 +152,7 @@ def shrink_in_rounds(
     removed = {
         path: np.setdiff1d(np.arange(len(row)), kept[path]) for path, row in first.outputs.items()
     }
-    return Shrunk(
+    return PruningResult(
         model=smaller,
         removed={path: indices for path, indices in removed.items() if len(indices)},
         kept_whole=first.kept_whole,
@@ -185,5 +185,5 @@ def _check_share(graph: ChannelGraph, share: float, goal: Goal, multiple: int) -
         raise UsageError(
             f"{100 * share:g} % of the {_WORDS[goal]} cannot be removed.",
             found=f"At most {100 * most:.0f} % can: a channel of each layer stays{stays}.",
-            cure="Ask for less" + (", or round less (multiple=1)." if multiple > 1 else "."),
+            hint="Ask for less" + (", or round less (multiple=1)." if multiple > 1 else "."),
         )

@@ -132,7 +132,7 @@ def find(name: str) -> Architecture:
             raise UsageError(
                 f"No architecture is called {name!r}.",
                 found=_closest(base, NAMES),
-                cure=f"Own: {', '.join(_ZOO)}; or any name of keras.applications.",
+                hint=f"Own: {', '.join(_ZOO)}; or any name of keras.applications.",
             )
         entry = _entry(known, application(known), _IMAGE, f"keras.applications.{known}, untrained")
     if not colon:
@@ -140,7 +140,7 @@ def find(name: str) -> Architecture:
     if "alpha" not in entry.options:
         raise UsageError(
             f"{entry.name} has no width to set: {name!r}.",
-            cure=f"Write {entry.name}; only mobilenet_v1 and mobilenet_v2 take a width.",
+            hint=f"Write {entry.name}; only mobilenet_v1 and mobilenet_v2 take a width.",
         )
     try:
         alpha = float(width)
@@ -150,7 +150,7 @@ def find(name: str) -> Architecture:
         raise UsageError(
             f"The width of {name!r} must be a number above 0 and at most 4.",
             found=f"Found {width!r}.",
-            cure=f"For example {entry.name}:0.35.",
+            hint=f"For example {entry.name}:0.35.",
         )
     return replace(entry, name=f"{entry.name}:{width}", options={**entry.options, "alpha": alpha})
 
@@ -185,18 +185,18 @@ def build(
         raise UsageError(
             f"{entry.name} has no option {unknown[0]!r}.",
             found=_closest(unknown[0], tuple(entry.options)),
-            cure=f"Its options: {', '.join(entry.options) or 'none'}.",
+            hint=f"Its options: {', '.join(entry.options) or 'none'}.",
         )
     if entry.name != "autoencoder" and len(input_shape) != len(entry.input):
         raise UsageError(
             f"{entry.name} takes samples of shape [{', '.join(entry.input)}].",
             found=f"These have shape {list(input_shape)}.",
-            cure=_suited(len(input_shape)),
+            hint=_suited(len(input_shape)),
         )
     if (task == "reconstruction") != (entry.name == "autoencoder"):
         raise UsageError(
             f"{entry.name} does not do {task}.",
-            cure="Reconstruction needs autoencoder; classification and regression the others.",
+            hint="Reconstruction needs autoencoder; classification and regression the others.",
         )
     try:
         return entry.make(input_shape, outputs, task, **{**entry.options, **options})
@@ -204,7 +204,7 @@ def build(
         raise UsageError(
             f"{entry.name} cannot be built for samples of shape {list(input_shape)}.",
             found=str(error).strip().splitlines()[0],
-            cure="Resize the input, or change the options of the architecture.",
+            hint="Resize the input, or change the options of the architecture.",
         ) from error
 
 

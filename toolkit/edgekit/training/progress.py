@@ -8,7 +8,9 @@ from collections.abc import Callable
 from edgekit.records import Listener, Progress
 
 
-def teller(listener: Listener, stage: str, epochs: int) -> Callable[[int, float, str], None]:
+def progress_reporter(
+    listener: Listener, stage: str, epochs: int
+) -> Callable[[int, float, str], None]:
     """`tell(epochs done, share of the next, figures)`: at most twice a second within an epoch."""
     told, last = 0.0, ""
     origin: tuple[float, float] | None = None

@@ -1,4 +1,4 @@
-"""The host's end of a session on a device: steps of `far_side`, done until they are done."""
+"""The host's end of a session on a device: steps of `remote_agent`, done until they are done."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from edgekit.devices import far_side
+from edgekit.devices import remote_agent
 from edgekit.devices.ssh import Connection, Dropped, Finished
 from edgekit.errors import DeviceError
 
@@ -24,7 +24,7 @@ _BOOT = "import base64,sys,zlib;exec(zlib.decompress(base64.b64decode(sys.argv.p
 _OLDEST = "import sys;sys.exit(sys.version_info<(3,8))"
 
 
-class Far:
+class RemoteSession:
     """A session over a connection; everything that is done there goes through it.
 
     Attributes:
@@ -45,7 +45,7 @@ class Far:
         Raises:
             DeviceError: There is no Python, or the home folder cannot be written.
         """
-        self.python = self.steadily(self._find_python)
+        self.python = self.with_reconnect(self._find_python)
         self.facts = self.do("open")
 
     def close(self) -> None:
@@ -66,7 +66,7 @@ class Far:
         Raises:
             DeviceError: It was refused, or the device is gone.
         """
-        return self.steadily(lambda: self.attempt(step, *words, timeout=timeout))
+        return self.with_reconnect(lambda: self.attempt(step, *words, timeout=timeout))
 
     def attempt(
         self,
@@ -108,26 +108,26 @@ class Far:
         if done.code == 0:
             return done.out
         name = self._connection.device.name
-        if done.code != far_side.REFUSED:
+        if done.code != remote_agent.REFUSED:
             raise DeviceError(
                 f"A step failed on {name}.",
                 found=(done.err.strip().splitlines() or [f"Exit code {done.code}."])[-1],
-                cure="Check the Python there, or name another: python = in devices.toml.",
+                hint="Check the Python there, or name another: python = in devices.toml.",
             )
         refused = json.loads(done.out.splitlines()[-1])
         if refused["full"]:
             raise DeviceError(
                 f"{name} has no room for what is sent.",
                 found=f"The system says: {refused['error']}.",
-                cure="Free some space there (the home folder's disk) and try again.",
+                hint="Free some space there (the home folder's disk) and try again.",
             )
         raise DeviceError(
             f"{name} does not let edgekit write to ~/.cache/edgekit.",
             found=f"The system says: {refused['error']} ({refused['path']}).",
-            cure="Make the home folder there writable for this user.",
+            hint="Make the home folder there writable for this user.",
         )
 
-    def steadily(self, step: Callable[[], T]) -> T:
+    def with_reconnect(self, step: Callable[[], T]) -> T:
         """Do something until no dropped connection is in the way.
 
         Raises:
@@ -138,7 +138,7 @@ class Far:
             self._keep_watch()
             return step()
 
-        return self._connection.steadily(watched)
+        return self._connection.with_reconnect(watched)
 
     def _find_python(self) -> str:
         given = self._connection.device.python
@@ -152,12 +152,12 @@ class Far:
         raise DeviceError(
             f"{self._connection.device.name} has no Python 3.8 or newer.",
             found=f"Tried {', '.join(candidates)}: {'; '.join(reasons)}.",
-            cure="Install python3, or name one: python = in devices.toml.",
+            hint="Install python3, or name one: python = in devices.toml.",
         )
 
     def _words(self, *words: str) -> tuple[str, ...]:
         # Letters and digits only, so that every login shell takes it: csh and fish quote otherwise.
-        text = base64.b64encode(zlib.compress(Path(far_side.__file__).read_bytes())).decode()
+        text = base64.b64encode(zlib.compress(Path(remote_agent.__file__).read_bytes())).decode()
         return (self.python, "-c", _BOOT, text, *words)
 
     def _keep_watch(self) -> None:

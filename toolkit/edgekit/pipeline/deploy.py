@@ -21,7 +21,7 @@ from edgekit import devices, tflite
 from edgekit import evaluation as scoring
 from edgekit.errors import DataError, EdgekitError
 from edgekit.pipeline import manifest
-from edgekit.pipeline.measuring import bind_to_file
+from edgekit.pipeline.measure import bind_to_file
 from edgekit.records import Artifact, Dataset, Listener, Progress, Report, Row, Samples, Task
 from edgekit.records import silent as silently
 
@@ -169,7 +169,7 @@ def find_inputs(paths: Sequence[Path]) -> list[Path]:
         if not names and not path.is_file():
             raise DataError(
                 f"There is nothing to run on in {path}." if path.is_dir() else f"No file {path}.",
-                cure="Give pictures, WAV, .npz or .npy files, or a folder of them.",
+                hint="Give pictures, WAV, .npz or .npy files, or a folder of them.",
             )
         found += [path / name for name in names] or [path]
     return found
@@ -194,7 +194,7 @@ def prepare(request: Deployment, folder: Path) -> list[Job]:
             )
             if dataset.test is None:
                 raise DataError(
-                    f"{dataset.name} has no test split to score on.", cure="Add x_test and y_test."
+                    f"{dataset.name} has no test split to score on.", hint="Add x_test and y_test."
                 )
             key = tuple((spec.name, spec.shape) for spec in inputs)
             if key not in packages:
@@ -312,11 +312,11 @@ def _judge(outputs: Path, job: Job, output: str | None) -> scoring.Evaluation:
     start = 0
     for batch in dataset.test.batches(256):
         n = len(next(iter(batch.inputs.values())))
-        judged.append(scoring.judge(values[start : start + n], batch, dataset.task))
+        judged.append(scoring.per_sample(values[start : start + n], batch, dataset.task))
         start += n
     columns = {name: np.concatenate([part[name] for part in judged]) for name in judged[0]}
-    scoring.refuse_unsound(columns, job.artifact.path)
-    return scoring.conclude(columns, dataset.task, labels=dataset.labels)
+    scoring.check_finite(columns, job.artifact.path)
+    return scoring.aggregate(columns, dataset.task, labels=dataset.labels)
 
 
 def _scored(row: Row, found: scoring.Evaluation, baseline: scoring.Evaluation | None) -> Row:
@@ -385,5 +385,5 @@ def first_error(outcomes: Sequence[Outcome]) -> Exception | None:
     return DeviceError(
         f"{len(failed)} of {len(outcomes)} devices failed: {names}.",
         found="\n".join(told),
-        cure="The rows of the others are complete." if len(failed) < len(outcomes) else None,
+        hint="The rows of the others are complete." if len(failed) < len(outcomes) else None,
     )

@@ -35,7 +35,7 @@ def bind_targets(
     if test is not None and test.targets is None:
         raise DataError(
             f"{dataset.name}: the test samples have no targets, so nothing can be scored.",
-            cure="Add y_test"
+            hint="Add y_test"
             + (", 0 for normal and 1 for anomalies" if task == "reconstruction" else "")
             + "; samples without targets can serve as x_train.",
         )
@@ -96,7 +96,7 @@ def _classes(
         raise DataError(
             f"{place}: a classifier's output is [1, classes].",
             found=f"Output {output.name!r} is {list(output.shape)}.",
-            cure="Give task regression or reconstruction, or another model.",
+            hint="Give task regression or reconstruction, or another model.",
         )
     classes, note = as_classes(targets)
     if classes is None:
@@ -104,13 +104,13 @@ def _classes(
             f"{place}: the targets are no class labels.",
             found=f"They are {targets.dtype} of shape {list(targets.shape)}, the model has "
             f"{n_classes} classes.",
-            cure="Give whole numbers [n], one-hot rows or texts, or task regression.",
+            hint="Give whole numbers [n], one-hot rows or texts, or task regression.",
         )
     if targets.ndim == 2 and targets.shape[1] > 1 and targets.shape[1] != n_classes:
         raise DataError(
             f"{place}: the one-hot labels have {targets.shape[1]} columns, the model has "
             f"{n_classes} classes.",
-            cure="Make both from the same list of classes.",
+            hint="Make both from the same list of classes.",
         )
     outside = np.flatnonzero((classes < 0) | (classes >= n_classes))
     if len(outside):
@@ -122,7 +122,7 @@ def _classes(
             f"{place}: sample {row} has label {classes[row]}{named}, the model has {n_classes} "
             "classes.",
             found=f"{len(outside)} of {len(classes)} labels are not in 0-{n_classes - 1}.",
-            cure="Number the classes from 0, or give a model with an output for each.",
+            hint="Number the classes from 0, or give a model with an output for each.",
         )
     return classes, note
 
@@ -134,7 +134,7 @@ def _check_labels(dataset: Dataset, output: TensorSpec) -> None:
         raise DataError(
             f"{dataset.name} has {len(dataset.labels)} classes, the model has {n_classes}.",
             found=f"Classes: {names}.",
-            cure="List the model's classes in its order (labels.txt in the folder, or labels).",
+            hint="List the model's classes in its order (labels.txt in the folder, or labels).",
         )
 
 
@@ -148,20 +148,20 @@ def _regression(
         raise DataError(
             f"{place}: the targets are {len(labels)} classes, the model predicts quantities.",
             found=f"Output {output.name!r} is {list(output.shape)}.",
-            cure="Give a classifier, or numbers as targets.",
+            hint="Give a classifier, or numbers as targets.",
         )
     if targets.dtype.kind not in "biuf" or math.prod(targets.shape[1:]) != math.prod(shape):
         raise DataError(
             f"{place}: the targets do not fit the model's output {output.name!r}.",
             found=f"Targets are {targets.dtype} {list(targets.shape)}, the output is "
             f"{list(output.shape)}.",
-            cure="Give one number an output unit and sample.",
+            hint="Give one number an output unit and sample.",
         )
     row = first_unusable_row(targets)
     if row is not None:
         raise DataError(
             f"{place}: the target of sample {row} is NaN, infinite or beyond float32.",
-            cure="Remove or repair such samples.",
+            hint="Remove or repair such samples.",
         )
     return replace(reader, target_shape=shape)
 
@@ -173,12 +173,12 @@ def _flags(targets: Array, place: str) -> Array:
         raise DataError(
             f"{place}: a model that rebuilds its input is scored on flags 0 (normal) and 1.",
             found=f"Targets are {targets.dtype} {list(targets.shape)}.",
-            cure="Give y_test with 1 for each anomaly, 0 for all else.",
+            hint="Give y_test with 1 for each anomaly, 0 for all else.",
         )
     if len(values) < 2:
         raise DataError(
             f"{place}: all samples carry the flag {values.pop()}.",
             found="ROC AUC compares normal samples with anomalies.",
-            cure="Add samples of the other kind.",
+            hint="Add samples of the other kind.",
         )
     return classes

@@ -15,7 +15,7 @@ from edgekit.data.idx import has_idx, open_idx
 from edgekit.data.images import open_folder
 from edgekit.data.preprocessing import check_preprocessing
 from edgekit.data.splits import calibration_subset
-from edgekit.data.store import Opened, adopted, whole
+from edgekit.data.store import RawDataset, adopted, whole
 from edgekit.data.table import open_csv
 from edgekit.errors import DataError, UsageError
 from edgekit.records import Dataset, Task
@@ -84,11 +84,11 @@ def open_data(
 
 def _open(
     spec: str, target: str | None, preprocessing: Mapping[str, Any] | None, seed: int
-) -> Opened | Dataset:
+) -> RawDataset | Dataset:
     path = Path(spec).expanduser()
     is_csv = path.suffix.lower() == ".csv"
     if target is not None and not is_csv:
-        raise UsageError(f"{spec} has no columns to choose a target from.", cure="Drop --column.")
+        raise UsageError(f"{spec} has no columns to choose a target from.", hint="Drop --column.")
     if spec in BUILTINS:
         return open_builtin(spec)
     if is_function(spec) and not path.exists():
@@ -96,7 +96,7 @@ def _open(
         if isinstance(opened, Dataset) and preprocessing is not None:
             raise UsageError(
                 f"{spec} returns a Dataset, whose samples are preprocessed already.",
-                cure="Drop the preprocessing, or return a dict of arrays.",
+                hint="Drop the preprocessing, or return a dict of arrays.",
             )
         return opened
     if path.is_dir():
@@ -110,16 +110,16 @@ def _open(
         raise DataError(
             f"{spec} does not exist.",
             found=f"Did you mean {close[0]!r}?" if close else None,
-            cure=FORMS,
+            hint=FORMS,
         )
     if is_csv:
         return open_csv(path, target, seed)
     if path.suffix.lower() == ".npz":
         return open_npz(path)
-    raise DataError(f"{spec}: data is not read from {path.suffix or 'such'} files.", cure=FORMS)
+    raise DataError(f"{spec}: data is not read from {path.suffix or 'such'} files.", hint=FORMS)
 
 
-def _check_splits(opened: Opened, spec: str) -> None:
+def _check_splits(opened: RawDataset, spec: str) -> None:
     for name, store in (("train", opened.train), ("test", opened.test)):
         if store is not None and len(store) == 0:
-            raise DataError(f"{spec}: the {name} split is empty.", cure="Add samples or drop it.")
+            raise DataError(f"{spec}: the {name} split is empty.", hint="Add samples or drop it.")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Payoff:
+class PruningEstimate:
     """What a share of zeros is predicted to be worth.
 
     Attributes:
@@ -42,7 +42,7 @@ class Payoff:
     faster: TargetFit
 
 
-def will_it_pay(data: bytes, sparsity: float) -> Payoff:
+def estimate_pruning(data: bytes, sparsity: float) -> PruningEstimate:
     """Predict what pruning a model to a share of zeros is worth, by dropping weights in a copy.
 
     Args:
@@ -63,7 +63,7 @@ def will_it_pay(data: bytes, sparsity: float) -> Payoff:
     dense = write(pruned)
     encoded, _ = store_sparse(dense)
     total = sum(mask.size for mask in masks)
-    return Payoff(
+    return PruningEstimate(
         sparsity=1 - sum(int(mask.sum()) for mask in masks) / total if total else 0.0,
         size_bytes=len(data),
         size_deflated_bytes=len(zlib.compress(data, 9)),

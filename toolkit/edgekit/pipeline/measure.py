@@ -72,7 +72,7 @@ def evaluate(
         )
         if dataset.test is None:
             raise DataError(
-                f"{dataset.name} has no test split to score on.", cure="Add x_test and y_test."
+                f"{dataset.name} has no test split to score on.", hint="Add x_test and y_test."
             )
         warnings.extend(dataset.notes)
         evaluation = scoring.evaluate(path, dataset, output=output, listener=listener)

@@ -8,16 +8,17 @@ from typing import Any, cast
 
 from edgekit.errors import UsageError
 from edgekit.files import staging
-from edgekit.pipeline import ladder, manifest
+from edgekit.pipeline import manifest
+from edgekit.pipeline.passes import PassName, run, teach
+from edgekit.pipeline.quantize import Finish, make, measure, write_outputs
 from edgekit.pipeline.request import FLOAT, Request, check, open_data, possible_plans
-from edgekit.pipeline.sources import Imported, is_graph, lower
-from edgekit.pipeline.transforming import PassName, run, teach
+from edgekit.pipeline.sources import ImportedModel, is_graph, lower
 from edgekit.records import Artifact, Listener, PassStep, Plan, Recipe, Report, silent
 from edgekit.worker import Worker
 
 
 def compress(
-    request: Request, recipe: Recipe, *, finish: ladder.Finish, listener: Listener = silent
+    request: Request, recipe: Recipe, *, finish: Finish, listener: Listener = silent
 ) -> Report:
     """Take a model through the steps of a recipe.
 
@@ -27,8 +28,8 @@ def compress(
     Args:
         request: The source, the data, and how to measure; its plan is the recipe's.
         recipe: The steps.
-        finish: As `ladder.quantize` takes it.
-        listener: Hears of progress.
+        finish: As `quantize.quantize` takes it.
+        listener: Progress callback.
 
     Raises:
         EdgekitError: As the rooms below raise it; nothing is left behind then.
@@ -38,13 +39,13 @@ def compress(
     if not isinstance(request.data, str):
         raise UsageError(
             "A recipe that trains needs data that it can open itself.",
-            cure="Give --data: a file, a folder, a built-in name or package.module:function.",
+            hint="Give --data: a file, a folder, a built-in name or package.module:function.",
         )
     if not isinstance(request.source, Path) or is_graph(request.source):
         raise UsageError(
             "A recipe that trains starts from a Keras file.",
             found=f"The source is {request.source}.",
-            cure="Give the .keras or .h5 file.",
+            hint="Give the .keras or .h5 file.",
         )
     with (
         Worker(custom=request.custom, listener=listener) as worker,
@@ -85,14 +86,14 @@ def compress(
             imported = lower(made, dataset, graph, worker, listener=listener)
             artifacts.append(_artifact(imported, Plan(variant=name, mode="float32"), recipe))
         if dataclasses.replace(recipe.plan, variant=FLOAT.variant) != FLOAT:
-            _, final = ladder.make(imported, request.plans, stage, worker, listener=listener)[0]
+            _, final = make(imported, request.plans, stage, worker, listener=listener)[0]
             described = {**final.manifest, "recipe": _described(recipe)}
             artifacts.append(dataclasses.replace(final, manifest=described))
         if teacher is not None:
             teacher.unlink()
         whole = dataclasses.replace(original, notes=tuple(dict.fromkeys(notes)))
-        report = ladder.measure(request, whole, artifacts, listener=listener)
-        return ladder.settle(report, request, stage, finish)
+        report = measure(request, whole, artifacts, listener=listener)
+        return write_outputs(report, request, stage, finish)
 
 
 def stages(recipe: Recipe) -> dict[str, str]:
@@ -111,7 +112,7 @@ def _options(step: PassStep, training: dict[str, Any], teacher: Path | None) -> 
     return {**training, **own, **taught}
 
 
-def _artifact(imported: Imported, plan: Plan, recipe: Recipe) -> Artifact:
+def _artifact(imported: ImportedModel, plan: Plan, recipe: Recipe) -> Artifact:
     described = manifest.describe(imported, plan, imported.graph.read_bytes())
     return manifest.artifact(imported.graph, plan, {**described, "recipe": _described(recipe)})
 

@@ -35,7 +35,7 @@ def load_recipe(path: Path) -> Recipe:
         raise UsageError(
             f"Cannot read the recipe {path}.",
             found=f"The system says: {reason}.",
-            cure="Give the path of a TOML file.",
+            hint="Give the path of a TOML file.",
         ) from error
     return parse_recipe(text, path.name)
 
@@ -52,14 +52,14 @@ def parse_recipe(text: str, name: str) -> Recipe:
         raise UsageError(
             f"{name} is not TOML.",
             found=f"{error}.",
-            cure="Texts stand in quotes; steps begin with [[step]].",
+            hint="Texts stand in quotes; steps begin with [[step]].",
         ) from error
     check(document, TOP_KEYS, name)
     recipe_name = document.get("name", Path(name).stem)
     if not TOP_KEYS["name"].fits(recipe_name):
         raise UsageError(
             f"{name}: {recipe_name!r} cannot name a variant.",
-            cure='Add name = "..." with letters, digits and . _ + - to the recipe.',
+            hint='Add name = "..." with letters, digits and . _ + - to the recipe.',
         )
     steps = document["step"]
     _check_order([step.get("kind") for step in steps], name)
@@ -75,41 +75,41 @@ def parse_recipe(text: str, name: str) -> Recipe:
     if trained and recipe.plan.mode != "int8":
         raise UsageError(
             f"{name}: qat trains a model for int8, but the last step makes {recipe.plan.mode}.",
-            cure='Write mode = "int8" there (bits = 4 in the qat step narrows the weights).',
+            hint='Write mode = "int8" there (bits = 4 in the qat step narrows the weights).',
         )
     return recipe
 
 
 def _check_order(kinds: list[Any], name: str) -> None:
     if not kinds:
-        raise UsageError(f"{name} has no step.", cure='Add [[step]] with kind = "quantize".')
+        raise UsageError(f"{name} has no step.", hint='Add [[step]] with kind = "quantize".')
     for position, kind in enumerate(kinds, start=1):
         if kind is None:
             raise UsageError(
-                f"{name}, step {position}: 'kind' is missing.", cure=f"Known: {', '.join(KINDS)}."
+                f"{name}, step {position}: 'kind' is missing.", hint=f"Known: {', '.join(KINDS)}."
             )
         if kind not in KINDS:
             raise UsageError(
                 f"{name}, step {position}: unknown kind {kind!r}.",
                 found=closest(kind, KINDS) or None,
-                cure=f"Known: {', '.join(KINDS)}.",
+                hint=f"Known: {', '.join(KINDS)}.",
             )
         if kind in kinds[: position - 1]:
             raise UsageError(
                 f"{name}, step {position}: {kind} repeats an earlier step.",
-                cure="Each kind stands once; write a second recipe for a second variant.",
+                hint="Each kind stands once; write a second recipe for a second variant.",
             )
     if kinds != sorted(kinds, key=KINDS.index):
         raise UsageError(
             f"{name}: the steps are out of order.",
             found=f"They are {', '.join(kinds)}; each must keep what those before it did.",
-            cure=f"Write {', '.join(sorted(kinds, key=KINDS.index))}.",
+            hint=f"Write {', '.join(sorted(kinds, key=KINDS.index))}.",
         )
     if kinds[-1] != "quantize":
         raise UsageError(
             f"{name} does not end in a quantize step.",
             found=f"Its last step is {kinds[-1]}.",
-            cure='Add [[step]] with kind = "quantize" and mode = "float32" or another.',
+            hint='Add [[step]] with kind = "quantize" and mode = "float32" or another.',
         )
 
 
@@ -126,17 +126,17 @@ def _quantize_plan(step: Mapping[str, Any], variant: str, place: str) -> Plan:
         if step.get(key, types[0]) not in types:
             raise UsageError(
                 f"{place}: {key} = {step[key]!r} does not go with mode = {mode!r}.",
-                cure=f"{key}: {', '.join(types)}.",
+                hint=f"{key}: {', '.join(types)}.",
             )
     if mode not in CALIBRATED and "ranges" in step:
         raise UsageError(
             f"{place}: mode = {mode!r} keeps activations in float, so 'ranges' means nothing.",
-            cure=f"Leave it out, or take one of: {', '.join(CALIBRATED)}.",
+            hint=f"Leave it out, or take one of: {', '.join(CALIBRATED)}.",
         )
     if "percentile" in step and step.get("ranges") != "percentile":
         raise UsageError(
             f"{place}: 'percentile' is given, but ranges are not chosen by percentile.",
-            cure='Add ranges = "percentile", or leave percentile out.',
+            hint='Add ranges = "percentile", or leave percentile out.',
         )
     return Plan(
         variant=variant,
@@ -161,6 +161,6 @@ def _rule(table: Mapping[str, Any], place: str) -> Rule:
         raise UsageError(
             f"{place}: layers = {table['layers']!r} is not a regular expression.",
             found=f"{error}.",
-            cure='Write ^logits$ for one layer, or "a|b" for two.',
+            hint='Write ^logits$ for one layer, or "a|b" for two.',
         ) from error
     return Rule(layers=table["layers"], mode=table["mode"])

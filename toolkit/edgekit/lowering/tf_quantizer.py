@@ -131,14 +131,14 @@ def _check(calibrated: bytes, plan: Plan, denied: Sequence[str]) -> None:
         raise ConversionError(
             f"Variant {plan.variant}: int16x8 cannot leave single layers in float.",
             found=f"{len(denied)} operators were to stay float.",
-            cure="Drop the rules, or use them with int8.",
+            hint="Drop the rules, or use them with int8.",
         )
     loops = [name for name in _LOOPS if name in _operator_names(calibrated)]
     if loops:
         raise ConversionError(
             f"Variant {plan.variant}: TensorFlow cannot quantize loops to {plan.mode}.",
             found=f"The graph holds {', '.join(loops)}, from a recurrent layer.",
-            cure="Build the recurrent layers with unroll=True, or choose float16 or dynamic.",
+            hint="Build the recurrent layers with unroll=True, or choose float16 or dynamic.",
         )
 
 
@@ -158,5 +158,5 @@ def _refused(plan: Plan, error: Exception) -> ConversionError:
     return ConversionError(
         f"Variant {plan.variant}: TensorFlow refuses to quantize to {plan.mode}.",
         found=told[:200] or type(error).__name__,
-        cure="Keep the layer named there in float32 with a rule, or choose another mode.",
+        hint="Keep the layer named there in float32 with a rule, or choose another mode.",
     )

@@ -23,7 +23,7 @@ from edgekit.pipeline.request import (
     open_data,
     possible_plans,
 )
-from edgekit.pipeline.sources import Imported, is_graph, lower, tensorflow_for
+from edgekit.pipeline.sources import ImportedModel, is_graph, lower, tensorflow_for
 from edgekit.quantization import make as make_variant
 from edgekit.quantization import profile
 from edgekit.records import (
@@ -51,7 +51,7 @@ def quantize(request: Request, *, finish: Finish, listener: Listener = silent) -
         request: What to make.
         finish: Called with the report and the folder in which the files stand, just before they
             are moved into place together with what it wrote there.
-        listener: Hears of progress.
+        listener: Progress callback.
 
     Returns:
         The report, with the paths at which the files now are.
@@ -76,14 +76,19 @@ def quantize(request: Request, *, finish: Finish, listener: Listener = silent) -
             listener=listener,
         )
         artifacts, failed = make(
-            imported, plans, stage, engine, lenient=request.lenient, listener=listener
+            imported,
+            plans,
+            stage,
+            engine,
+            skip_unsupported=request.skip_unsupported,
+            listener=listener,
         )
         report = measure(request, imported, artifacts, listener=listener)
         report = replace(report, warnings=(*refused, *failed, *report.warnings))
-        return settle(report, request, stage, finish)
+        return write_outputs(report, request, stage, finish)
 
 
-def settle(report: Report, request: Request, stage: Path, finish: Finish) -> Report:
+def write_outputs(report: Report, request: Request, stage: Path, finish: Finish) -> Report:
     """Write manifests and whatever `finish` writes; returns the report of where files will be.
 
     The files move there when the stage closes.
@@ -95,12 +100,12 @@ def settle(report: Report, request: Request, stage: Path, finish: Finish) -> Rep
 
 
 def make(
-    imported: Imported,
+    imported: ImportedModel,
     plans: Sequence[Plan],
     folder: Path,
     engine: Any,
     *,
-    lenient: bool = False,
+    skip_unsupported: bool = False,
     listener: Listener = silent,
 ) -> tuple[list[Artifact], list[str]]:
     """Write every variant of one float graph into `folder`; the float32 file comes first.
@@ -108,10 +113,10 @@ def make(
     The graph is calibrated once for every way of choosing ranges, not once for every variant.
 
     Returns:
-        The files; and, where `lenient`, a sentence for every variant that was refused.
+        The files; and, where `skip_unsupported`, a sentence for every variant that was refused.
 
     Raises:
-        ConversionError: A variant was refused, and not `lenient`.
+        ConversionError: A variant was refused, and not `skip_unsupported`.
     """
     graph = imported.graph.read_bytes()
     known: dict[tuple[str, float], Ranges] = {}
@@ -137,7 +142,9 @@ def make(
     wanted = [_as_trained(p, imported) for p in plans if p != FLOAT]
     samples = imported.dataset and imported.dataset.calibrate
     # TensorFlow's published converter takes no ranges from outside: it calibrates by itself.
-    public = any(map(calibrates, wanted)) and not engine.call("edgekit.lowering.engine:available")
+    public = any(map(calibrates, wanted)) and not engine.call(
+        "edgekit.lowering.tf_quantizer:available"
+    )
     if samples and public:
         engine.represent(samples.read(np.arange(samples.n)))
     for position, plan in enumerate(wanted):
@@ -150,7 +157,7 @@ def make(
             )
         except ConversionError as error:
             extra = plan.sparse and len(wanted) > 1  # beside the same file stored dense
-            if not (lenient or extra):
+            if not (skip_unsupported or extra):
                 raise
             refused.append(f"{plan.variant} was left out. {error.found or error.what}")
             continue
@@ -163,14 +170,14 @@ def make(
     return artifacts, refused
 
 
-def _as_trained(plan: Plan, imported: Imported) -> Plan:
+def _as_trained(plan: Plan, imported: ImportedModel) -> Plan:
     """The plan, with what quantization-aware training left in float left so."""
     # Of rules that match one layer the last counts: the plan's own.
     rules = (*imported.rules, *plan.rules) if plan.mode == "int8" else plan.rules
     return replace(plan, rules=rules)
 
 
-def _trained(imported: Imported, plan: Plan) -> Callable[[str, float], Ranges] | None:
+def _trained(imported: ImportedModel, plan: Plan) -> Callable[[str, float], Ranges] | None:
     """The ranges that quantization-aware training found, where they are meant for the plan."""
     trained = imported.trained
     if trained is None or plan.mode != "int8":
@@ -180,7 +187,7 @@ def _trained(imported: Imported, plan: Plan) -> Callable[[str, float], Ranges] |
 
 def measure(
     request: Request,
-    imported: Imported,
+    imported: ImportedModel,
     artifacts: Sequence[Artifact],
     *,
     listener: Listener = silent,

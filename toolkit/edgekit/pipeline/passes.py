@@ -15,14 +15,14 @@ from edgekit.pipeline import manifest
 from edgekit.pipeline.latency_goal import shrink_to_latency
 from edgekit.records import Listener, Plan, Row, silent
 from edgekit.tflite.inspect import inspect
-from edgekit.tflite.payoff import will_it_pay
+from edgekit.tflite.pruning_estimate import estimate_pruning
 from edgekit.training.finetuning import Tuning
 from edgekit.training.saving import checkpoint_path, read_notes
 from edgekit.worker import Worker
 
 if TYPE_CHECKING:
-    from edgekit.tflite.payoff import Payoff
-    from edgekit.training.passes import Passed
+    from edgekit.tflite.pruning_estimate import PruningEstimate
+    from edgekit.training.passes import PassResult
 
 PassName = Literal["shrink", "prune", "cluster", "qat"]
 
@@ -42,7 +42,7 @@ _QAT_4_BITS: Final = {"learning_rate": 2e-4}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Transformed:
+class PassComparison:
     """What a pass did, and what it did to the float32 `.tflite` of the model.
 
     Attributes:
@@ -51,7 +51,7 @@ class Transformed:
         after: The same, of what was written.
     """
 
-    passed: Passed
+    passed: PassResult
     before: Row
     after: Row
 
@@ -77,8 +77,8 @@ def transform(
     distill: bool = False,
     resume: bool = False,
     listener: Listener = silent,
-    foretell: Callable[[Payoff], None] | None = None,
-) -> Transformed:
+    on_estimate: Callable[[PruningEstimate], None] | None = None,
+) -> PassComparison:
     """Take a model through one pass; see `edgekit.api.transform`."""
     checkpoint = checkpoint_path(destination)
     done = _epochs_done(name, checkpoint) if resume else 0
@@ -86,8 +86,8 @@ def transform(
         worker.load(source)
         before = worker.lower(Path(folder) / "before.tflite").path
         chosen = with_defaults(name, options)
-        if foretell is not None and not resume:
-            foretell(will_it_pay(before.read_bytes(), chosen.get("sparsity", HALF)))
+        if on_estimate is not None and not resume:
+            on_estimate(estimate_pruning(before.read_bytes(), chosen.get("sparsity", HALF)))
         training = {"data": data, "checkpoint": checkpoint, "done": done}
         if distill:
             training["teacher"] = teach(worker, Path(folder), {**chosen, "data": data})
@@ -99,7 +99,7 @@ def transform(
         )
         worker.load(destination)
         after = worker.lower(Path(folder) / "after.tflite").path
-        measured = Transformed(
+        measured = PassComparison(
             passed=passed,
             before=row_of("before", before, latency=True),
             after=row_of("after", after, latency=True),
@@ -127,7 +127,7 @@ def run(
     *,
     options: Mapping[str, Any],
     listener: Listener = silent,
-) -> Passed:
+) -> PassResult:
     """Run a pass over the model that the worker has loaded from `source`."""
     chosen = with_defaults(name, options)
     own = {key: value for key, value in chosen.items() if key not in _TUNING}
@@ -139,7 +139,7 @@ def run(
         )
         latency = f"{found.final.ratio:.2f} of before, after {len(found.measured)} cuts timed"
         return replace(found.passed, facts={**found.passed.facts, "latency": latency})
-    passed: Passed = worker.call(
+    passed: PassResult = worker.call(
         f"edgekit.training.passes:{name}", tuning=tuning, destination=destination, **own
     )
     return passed
@@ -172,5 +172,5 @@ def _epochs_done(name: str, checkpoint: Path) -> int:
     raise UsageError(
         f"There is no interrupted {name} to go on with.",
         found=f"{checkpoint} is {f'of {other}' if other else 'not there'}.",
-        cure="Leave --resume out.",
+        hint="Leave --resume out.",
     )
