@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgekit.records import Array, Batch, Dataset, Samples, Task
+from edgekit.records import Array, Batch, Dataset, Samples
 
 
 def samples_of(inputs: Array, targets: Array | None = None) -> Samples:
@@ -22,7 +22,7 @@ def samples_of(inputs: Array, targets: Array | None = None) -> Samples:
     )
 
 
-def dataset_of(task: Task, inputs: Array, targets: Array | None) -> Dataset:
+def dataset_of(task: str, inputs: Array, targets: Array | None) -> Dataset:
     test = samples_of(inputs, targets)
     return Dataset(name="given", task=task, train=None, calibrate=None, test=test)
 

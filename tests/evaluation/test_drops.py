@@ -8,21 +8,22 @@ import pytest
 
 from edgekit.errors import DataError
 from edgekit.evaluation import Evaluation, agreement, budget, evaluate, paired_drop
-from edgekit.evaluation.scores import aggregate, per_sample
+from edgekit.evaluation.scores import aggregate
+from edgekit.evaluation.tasks import CLASSIFICATION, REGRESSION
 from edgekit.records import Batch, Dataset
 
 
-def classifier(right: np.ndarray) -> Evaluation:
+def classifier(right: np.ndarray, metric: str | None = None) -> Evaluation:
     """Evaluate a two-class model that is right where `right` says so, on targets all 1."""
     outputs = np.eye(2)[right.astype(int)]
     targets = np.ones(len(right), int)
-    columns = per_sample(outputs, Batch(inputs={}, targets=targets), "classification")
-    return aggregate(columns, "classification")
+    columns = CLASSIFICATION.per_sample(outputs, Batch(inputs={}, targets=targets))
+    return aggregate(columns, CLASSIFICATION, metric=metric)
 
 
 def regressor(errors: np.ndarray) -> Evaluation:
-    columns = per_sample(errors, Batch(inputs={}, targets=np.zeros(len(errors))), "regression")
-    return aggregate(columns, "regression")
+    columns = REGRESSION.per_sample(errors, Batch(inputs={}, targets=np.zeros(len(errors))))
+    return aggregate(columns, REGRESSION)
 
 
 def test_budget_is_points_of_a_share_and_percent_of_an_error() -> None:
@@ -123,5 +124,5 @@ def test_only_the_same_samples_compare() -> None:
         paired_drop(classifier(np.ones(10)), classifier(np.ones(11)), max_drop=1)
     with pytest.raises(DataError, match="same samples"):
         paired_drop(regressor(np.ones(10)), regressor(np.ones(11)), max_drop=1)
-    with pytest.raises(DataError, match="same samples"):
+    with pytest.raises(DataError, match="one metric"):
         paired_drop(classifier(np.ones(10)), regressor(np.ones(10)), max_drop=1)

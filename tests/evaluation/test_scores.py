@@ -11,7 +11,8 @@ from sklearn import metrics
 
 from edgekit.errors import DataError, ModelError, UsageError
 from edgekit.evaluation import evaluate, predict, score
-from edgekit.records import Array, Batch, Dataset, Samples, Task
+from edgekit.evaluation.tasks import CLASSIFICATION, RECONSTRUCTION, REGRESSION, task_named
+from edgekit.records import Array, Batch, Dataset, Samples
 
 
 def batch(targets: Array, inputs: Array | None = None) -> Batch:
@@ -96,7 +97,7 @@ def test_logit_unit_is_split_at_zero() -> None:
     targets = np.array([0, 1, 1, 0])
     logits = np.array([[-3.0], [0.2], [4.0], [0.3]])
 
-    assert score(logits, batch(targets), task="classification").value == 0.75
+    assert score(logits, batch(targets), task=CLASSIFICATION).value == 0.75
 
 
 @given(
@@ -108,7 +109,7 @@ def test_area_counts_ties_half(rows: list[tuple[bool, int]]) -> None:
     flags = np.array([flag for flag, _ in rows])
     inputs = np.sqrt([[error] for _, error in rows]) - 0.0
 
-    found = score(np.zeros_like(inputs), batch(flags, inputs), task="reconstruction")
+    found = score(np.zeros_like(inputs), batch(flags, inputs), task=RECONSTRUCTION)
 
     squared = np.square(inputs[:, 0])
     assert found.value == pytest.approx(metrics.roc_auc_score(flags, squared))
@@ -118,7 +119,7 @@ def test_area_counts_ties_half(rows: list[tuple[bool, int]]) -> None:
 def test_targets_of_several_values_are_scored_together() -> None:
     targets = np.arange(12.0).reshape(3, 2, 2)
 
-    found = score(targets + np.array([[3.0, 0.0], [0.0, 4.0]]), batch(targets), task="regression")
+    found = score(targets + np.array([[3.0, 0.0], [0.0, 4.0]]), batch(targets), task=REGRESSION)
 
     assert found.value == pytest.approx(np.sqrt(25 / 4))
     assert found.extras["mae"] == pytest.approx(7 / 4)
@@ -127,7 +128,7 @@ def test_targets_of_several_values_are_scored_together() -> None:
 def test_absent_and_never_named_classes_have_zeros() -> None:
     outputs = np.eye(4)[[0, 0, 1]]
 
-    found = score(outputs, batch(np.array([0, 2, 1])), task="classification").per_class
+    found = score(outputs, batch(np.array([0, 2, 1])), task=CLASSIFICATION).per_class
 
     assert [(row.n, row.recall, row.precision) for row in found] == [
         (1, 1.0, 0.5),
@@ -150,10 +151,10 @@ def test_absent_and_never_named_classes_have_zeros() -> None:
     ],
 )
 def test_targets_that_do_not_fit_are_refused(
-    task: Task, outputs: Array, targets: Array, says: str
+    task: str, outputs: Array, targets: Array, says: str
 ) -> None:
     with pytest.raises(DataError, match=says):
-        score(outputs, batch(targets, np.zeros(3)), task=task)
+        score(outputs, batch(targets, np.zeros(3)), task=task_named(task))
 
 
 def test_nan_has_no_score(models: Path) -> None:

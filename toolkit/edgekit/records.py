@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 Mode = Literal["float32", "float16", "dynamic", "int8", "int16x8", "int4"]
-Task = Literal["classification", "regression", "reconstruction"]
 Split = Literal["train", "calibrate", "test"]
 Verdict = Literal["kept", "unproven", "lost"]
 
@@ -110,7 +109,8 @@ class Dataset:
 
     Attributes:
         name: Short name for tables and manifests.
-        task: What the targets mean; None until it is known from the model (`data.bind`).
+        task: What the targets mean: a name of `evaluation.tasks`; None until it is known from the
+            model (`data.bind`).
         train: Training samples; None where the source holds none.
         calibrate: Seeded subset of `train`; the only samples quantization ever sees.
         test: Samples that are scored; None where there are none.
@@ -121,7 +121,7 @@ class Dataset:
     """
 
     name: str
-    task: Task | None
+    task: str | None
     train: Samples | None
     calibrate: Samples | None
     test: Samples | None
@@ -298,7 +298,7 @@ class Drop:
     """The loss against the float model on the same samples; positive is worse.
 
     Attributes:
-        value: In the metric's unit (a fraction for accuracy and AUC, the target's unit for RMSE).
+        value: In the metric's own unit (0.005 for half a point of accuracy).
         ci95: Paired 95 % interval of `value`.
         verdict: `kept`: the whole interval is within the budget; `lost`: the whole interval is
             beyond it; `unproven`: the budget lies inside the interval, more samples would tell.
@@ -314,15 +314,15 @@ class Score:
     """A model's score on the test split.
 
     Attributes:
-        metric: accuracy, rmse or roc_auc.
+        metric: A name of `evaluation.metrics`.
         value: The score.
         n: Number of samples.
         ci95: 95 % interval of `value`.
-        extras: Further figures: top5_accuracy, mae.
+        extras: Further figures by name: other metrics of the task, top5_accuracy, mae.
         per_class: One row a class, for classifiers.
     """
 
-    metric: Literal["accuracy", "rmse", "roc_auc"]
+    metric: str
     value: float
     n: int
     ci95: tuple[float, float]

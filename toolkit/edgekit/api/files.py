@@ -15,7 +15,6 @@ from edgekit.records import (
     Mode,
     Plan,
     Report,
-    Task,
     silent,
 )
 
@@ -34,7 +33,7 @@ def quantize(
     output: str | Path | None = None,
     name: str | None = None,
     column: str | None = None,
-    task: Task | None = None,
+    task: str | None = None,
     preprocessing: Mapping[str, Any] | None = None,
     calibration_samples: int = 200,
     custom: Sequence[str] = (),
@@ -153,7 +152,7 @@ def evaluate(
     data: str | Dataset,
     *,
     column: str | None = None,
-    task: Task | None = None,
+    task: str | None = None,
     preprocessing: Mapping[str, Any] | None = None,
     score_output: str | None = None,
     listener: Listener = silent,

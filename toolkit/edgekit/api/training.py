@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekit.records import Listener, Recipe, Report, Task, silent
+from edgekit.records import Listener, Recipe, Report, silent
 
 if TYPE_CHECKING:
     from edgekit.pipeline.passes import PassComparison, PassName
@@ -20,7 +20,7 @@ def train(
     output: str | Path,
     data: str | None = None,
     column: str | None = None,
-    task: Task | None = None,
+    task: str | None = None,
     preprocessing: Mapping[str, Any] | None = None,
     log_dir: str | Path | None = None,
     initial: str | Path | None = None,
@@ -159,7 +159,7 @@ def compress(
     output: str | Path | None = None,
     name: str | None = None,
     column: str | None = None,
-    task: Task | None = None,
+    task: str | None = None,
     preprocessing: Mapping[str, Any] | None = None,
     calibration_samples: int = 200,
     custom: Sequence[str] = (),

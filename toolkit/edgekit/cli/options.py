@@ -45,18 +45,17 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON (schema 1) instea
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 
 
-def task_of(name: str | None) -> Any:
+def task_of(name: str | None) -> str | None:
     """Check `--task`.
 
     Raises:
         UsageError: There is no such task.
     """
-    from edgekit.errors import UsageError
+    if name is None:
+        return None
+    from edgekit.evaluation.tasks import task_named
 
-    known = ("classification", "regression", "reconstruction")
-    if name is not None and name not in known:
-        raise UsageError(f"There is no task {name!r}.", hint=f"Known: {', '.join(known)}.")
-    return name
+    return task_named(name).name
 
 
 def preprocessing_of(path: Path | None) -> Any:

@@ -22,6 +22,7 @@ from edgekit.data.preprocessing import check_preprocessing
 from edgekit.data.splits import held_out
 from edgekit.data.store import ArrayStore, RawDataset, Rows, array_store
 from edgekit.errors import DataError
+from edgekit.evaluation.tasks import CLASSIFICATION, REGRESSION
 from edgekit.records import Array
 
 DIGITS_TEST = 500
@@ -90,13 +91,13 @@ def _digits() -> RawDataset:
         test=array_store({"x": images[test]}, classes[test]),
         labels=tuple("0123456789"),
         preprocessing=check_preprocessing({"kind": "affine", "scale": 1 / 16}, "digits"),
-        task="classification",
+        task=CLASSIFICATION.name,
     )
 
 
 def _fashion_mnist() -> RawDataset:
     opened = open_idx(_place("fashion_mnist"), None)
-    return replace(opened, labels=FASHION_LABELS, task="classification", notes=())
+    return replace(opened, labels=FASHION_LABELS, task=CLASSIFICATION.name, notes=())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -158,7 +159,7 @@ def _spoken_digits() -> RawDataset:
         test=store(np.flatnonzero(takes < FIRST_TRAINING_TAKE), "test"),
         labels=SPOKEN_LABELS,
         preprocessing=check_preprocessing(SPOKEN_FEATURES, "spoken-digits"),
-        task="classification",
+        task=CLASSIFICATION.name,
     )
 
 
@@ -180,7 +181,7 @@ def _turbofan() -> RawDataset:
             },
             "turbofan",
         ),
-        task="regression",
+        task=REGRESSION.name,
         notes=(f"Targets are the cycles left, at most {RUL_CAP:.0f}.",),
     )
 

@@ -53,33 +53,6 @@ def _texts(targets: Array | None) -> list[str] | None:
     return [" ".join(text.split()) for text in targets.astype(str).reshape(len(targets)).tolist()]
 
 
-def as_classes(targets: Array) -> tuple[Array | None, str | None]:
-    """Return targets as integer classes `[n]` and a note on what they were, or None.
-
-    Integers `[n]` or `[n, 1]`, booleans, whole floats and one-hot rows `[n, k]` are classes.
-    """
-    if targets.dtype.kind not in "biuf":
-        return None, None
-    if targets.ndim == 2 and targets.shape[1] == 1:
-        targets = targets[:, 0]
-    if targets.ndim == 1:
-        if targets.dtype.kind != "f":
-            return targets.astype(np.int64), None
-        if np.isfinite(targets).all() and (targets == np.round(targets)).all():
-            return targets.astype(
-                np.int64
-            ), "The labels are whole floats; they were read as classes."
-        return None, None
-    if targets.ndim == 2 and _is_one_hot(targets):
-        return targets.argmax(axis=1), "The labels are one-hot; they were read as classes."
-    return None, None
-
-
-def _is_one_hot(targets: Array) -> bool:
-    ones = targets == 1
-    return bool((ones | (targets == 0)).all() and (ones.sum(axis=1) == 1).all())
-
-
 def read_labels(folder: Path) -> tuple[str, ...] | None:
     """Return the lines of the folder's `labels.txt`, which tells the order of the classes.
 

@@ -18,7 +18,7 @@ from edgekit.data.splits import calibration_subset
 from edgekit.data.store import RawDataset, adopted, whole
 from edgekit.data.table import open_csv
 from edgekit.errors import DataError, UsageError
-from edgekit.records import Dataset, Task
+from edgekit.records import Dataset
 
 FORMS = (
     "Give an .npz, a .csv, a folder of images or IDX files, package.module:function, or one of "
@@ -34,7 +34,7 @@ def open_data(
     preprocessing: Mapping[str, Any] | None = None,
     calibration_samples: int = 200,
     seed: int = 0,
-    task: Task | None = None,
+    task: str | None = None,
 ) -> Dataset:
     """Open the user's data.
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.data.labels import as_classes
 from edgekit.data.store import adopted, reader_of, subset
 from edgekit.errors import DataError, UsageError
+from edgekit.evaluation.tasks import RECONSTRUCTION, as_classes
 from edgekit.records import Array, Dataset, Samples, Split
 
 VALIDATION_SHARE = 0.1
@@ -48,7 +48,7 @@ def training_split(dataset: Dataset) -> tuple[Samples, Samples]:
     """
     train = adopted(split_of(dataset, "train"))
     reader = reader_of(train)
-    if reader.targets is None and dataset.task != "reconstruction":
+    if reader.targets is None and dataset.task != RECONSTRUCTION.name:
         raise DataError(
             f"The training samples of {dataset.name} have no targets.", hint="Add y_train."
         )

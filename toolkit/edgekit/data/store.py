@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edgekit.data.digest import digest_arrays, digest_rows, digest_subset
 from edgekit.data.preprocessing import apply_preprocessing, names_size
 from edgekit.errors import DataError
-from edgekit.records import Array, Batch, Samples, Split, Task
+from edgekit.records import Array, Batch, Samples, Split
 
 Rows = NDArray[np.int64]
 
@@ -268,7 +268,7 @@ class RawDataset:
     labels: tuple[str, ...] | None = None
     preprocessing: Mapping[str, Any] = field(default_factory=lambda: {"kind": "none"})
     notes: tuple[str, ...] = ()
-    task: Task | None = None
+    task: str | None = None
 
 
 def first_unusable_row(array: Array) -> int | None:

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from edgekit.data.labels import as_classes, number_labels
+from edgekit.data.labels import number_labels
 from edgekit.data.splits import held_out
 from edgekit.data.store import RawDataset, array_store
 from edgekit.errors import DataError, UsageError
+from edgekit.evaluation.tasks import as_classes
 from edgekit.records import Array
 
 TEST_SHARE = 0.2

@@ -1,20 +1,14 @@
 """How good a file is, how sure that is, and which file to ship.
 
 `predict` runs a file over samples on all cores; `evaluate` scores it with an interval;
-`paired_drop` compares two evaluations on the same samples; `recommend` chooses.
+`paired_drop` compares two evaluations on the same samples; `recommend` chooses. What is scored is
+told by a task (`tasks`, one module each), by a metric (`metrics`, one module each).
 """
 
 from edgekit.evaluation.drops import agreement, budget, paired_drop
 from edgekit.evaluation.predict import predict
 from edgekit.evaluation.recommend import recommend, samples_to_settle
-from edgekit.evaluation.scores import (
-    Evaluation,
-    aggregate,
-    check_finite,
-    evaluate,
-    per_sample,
-    score,
-)
+from edgekit.evaluation.scores import Evaluation, aggregate, check_finite, evaluate, score
 
 __all__ = [
     "Evaluation",
@@ -24,7 +18,6 @@ __all__ = [
     "check_finite",
     "evaluate",
     "paired_drop",
-    "per_sample",
     "predict",
     "recommend",
     "samples_to_settle",

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from edgekit.evaluation.drops import budget
-from edgekit.evaluation.intervals import crossing, tango
+from edgekit.evaluation.intervals import crossing
+from edgekit.evaluation.metrics import metric_named
 from edgekit.records import Drop, Row, Score
 
 TIE = 1.01
@@ -49,26 +50,20 @@ def recommend(rows: Sequence[Row], *, max_drop: float) -> tuple[tuple[Row, ...],
 def samples_to_settle(drop: Drop, n: int, allowed: float, *, metric: str) -> int | None:
     """Return about how many samples would prove a drop kept or lost, if it stays as measured.
 
-    For accuracy: where Tango's interval of proportionally more lost and won samples leaves the
-    budget outside. Otherwise the interval's sides shrink with the square root of `n`.
+    Args:
+        drop: As measured on `n` samples.
+        n: Number of samples.
+        allowed: The budget, in the metric's unit.
+        metric: Name of the metric, which knows how its interval shrinks.
 
     Returns:
         The number, or None beyond ten million (the drop is about the budget itself).
     """
-    value, (low, high) = drop.value, drop.ci95
-    ahead = max(0.0, -value * n)
-    won = 0.0
-    if metric == "accuracy":
-        # The number of samples the variant alone gets right is what makes the interval this wide.
-        won = crossing(lambda w: high - tango(w + value * n, w, n)[1], ahead, (n + ahead) / 2)
+    interval = metric_named(metric).extrapolate(drop, n)
 
     def unsettled(log_samples: float) -> float:
-        more = math.exp(log_samples) / n
-        if metric == "accuracy":
-            ends = tango((won + value * n) * more, won * more, n * more)
-        else:
-            ends = (value + (low - value) / more**0.5, value + (high - value) / more**0.5)
-        return 1.0 if ends[0] <= allowed < ends[1] else -1.0
+        low, high = interval(math.exp(log_samples) / n)
+        return 1.0 if low <= allowed < high else -1.0
 
     settled = math.exp(crossing(unsettled, math.log(n), math.log(MOST_SAMPLES)))
     return math.ceil(settled) if settled < 0.99 * MOST_SAMPLES else None
@@ -153,17 +148,16 @@ def _tie(chosen: Row, tied: Sequence[Row]) -> str:
 
 def _float_score(score: Score, drop: Drop) -> Score:
     """Return the float model's score, which the variant's score and drop imply."""
-    gap = -drop.value if score.metric == "rmse" else drop.value
-    return replace(score, value=score.value + gap)
+    sign = 1 if metric_named(score.metric).higher_is_better else -1
+    return replace(score, value=score.value + sign * drop.value)
 
 
 def _change(score: Score, drop: Drop) -> str:
-    noun = {"accuracy": "accuracy", "rmse": "RMSE", "roc_auc": "ROC AUC"}[score.metric]
+    metric = metric_named(score.metric)
     if drop.value == 0:
-        return f"{noun} is the same"
-    worse, better = ("rises", "falls") if score.metric == "rmse" else ("falls", "rises")
-    verb = worse if drop.value > 0 else better
-    return f"{noun} {verb} by {_amount(score, abs(drop.value))}"
+        return f"{metric.title} is the same"
+    falls = (drop.value > 0) == metric.higher_is_better
+    return f"{metric.title} {'falls' if falls else 'rises'} by {_amount(score, abs(drop.value))}"
 
 
 def _interval(score: Score, drop: Drop) -> str:
@@ -173,11 +167,15 @@ def _interval(score: Score, drop: Drop) -> str:
 
 
 def _amount(score: Score, value: float) -> str:
-    return _number(score, value) + ("" if score.metric == "rmse" else " points")
+    return _number(score, value) + ("" if _is_quantity(score) else " points")
 
 
 def _number(score: Score, value: float) -> str:
-    return f"{value:.3g}" if score.metric == "rmse" else f"{value * 100:.2f}"
+    return f"{value:.3g}" if _is_quantity(score) else f"{value * 100:.2f}"
+
+
+def _is_quantity(score: Score) -> bool:
+    return metric_named(score.metric).unit == "quantity"
 
 
 def _kilobytes(size: int) -> str:

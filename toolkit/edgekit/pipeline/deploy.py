@@ -20,9 +20,10 @@ import edgekit_runner
 from edgekit import devices, tflite
 from edgekit import evaluation as scoring
 from edgekit.errors import DataError, EdgekitError
+from edgekit.evaluation.tasks import task_named
 from edgekit.pipeline import manifest
 from edgekit.pipeline.measure import bind_to_file
-from edgekit.records import Artifact, Dataset, Listener, Progress, Report, Row, Samples, Task
+from edgekit.records import Artifact, Dataset, Listener, Progress, Report, Row, Samples
 from edgekit.records import silent as silently
 
 
@@ -57,7 +58,7 @@ class Deployment:
 
     paths: Sequence[Path]
     data: str | Dataset | None = None
-    task: Task | None = None
+    task: str | None = None
     column: str | None = None
     preprocessing: Mapping[str, Any] | None = None
     output: str | None = None
@@ -308,15 +309,16 @@ def _judge(outputs: Path, job: Job, output: str | None) -> scoring.Evaluation:
     assert dataset.task is not None
     with np.load(outputs) as stored:
         values = stored[output or stored.files[0]]
+    task = task_named(dataset.task)
     judged = []
     start = 0
     for batch in dataset.test.batches(256):
         n = len(next(iter(batch.inputs.values())))
-        judged.append(scoring.per_sample(values[start : start + n], batch, dataset.task))
+        judged.append(task.per_sample(values[start : start + n], batch))
         start += n
     columns = {name: np.concatenate([part[name] for part in judged]) for name in judged[0]}
     scoring.check_finite(columns, job.artifact.path)
-    return scoring.aggregate(columns, dataset.task, labels=dataset.labels)
+    return scoring.aggregate(columns, task, labels=dataset.labels)
 
 
 def _scored(row: Row, found: scoring.Evaluation, baseline: scoring.Evaluation | None) -> Row:

@@ -13,14 +13,14 @@ from edgekit import evaluation as scoring
 from edgekit.errors import DataError
 from edgekit.pipeline import manifest
 from edgekit.pipeline.sources import scored_first
-from edgekit.records import Dataset, Listener, Report, Row, Task, silent
+from edgekit.records import Dataset, Listener, Report, Row, silent
 
 
 def bind_to_file(
     spec: str | Dataset,
     path: Path,
     *,
-    task: Task | None = None,
+    task: str | None = None,
     column: str | None = None,
     preprocessing: Mapping[str, Any] | None = None,
     output: str | None = None,
@@ -49,7 +49,7 @@ def evaluate(
     paths: Sequence[Path],
     spec: str | Dataset,
     *,
-    task: Task | None = None,
+    task: str | None = None,
     column: str | None = None,
     preprocessing: Mapping[str, Any] | None = None,
     output: str | None = None,

@@ -9,9 +9,10 @@ from typing import Any
 
 from edgekit import data, targets
 from edgekit.errors import DataError, ModelError, OutputError, UsageError
+from edgekit.evaluation.tasks import task_named
 from edgekit.pipeline.sources import ImportedModel, trained_notes
 from edgekit.recipe.plans import CALIBRATED
-from edgekit.records import Dataset, Listener, Plan, Progress, Task
+from edgekit.records import Dataset, Listener, Plan, Progress
 
 FLOAT = Plan(variant="float32", mode="float32")
 """What is always made, as the measure of the others."""
@@ -50,7 +51,7 @@ class Request:
     name: str | None = None
     data: str | Dataset | None = None
     column: str | None = None
-    task: Task | None = None
+    task: str | None = None
     preprocessing: Mapping[str, Any] | None = None
     calibration_samples: int = 200
     custom: tuple[str, ...] = ()
@@ -157,4 +158,5 @@ def asked_for(request: Request, imported: ImportedModel) -> dict[str, str]:
 
 
 def _unit(dataset: Dataset | None) -> str:
-    return "% of the RMSE" if dataset and dataset.task == "regression" else "points"
+    metric = task_named(dataset.task).metrics[0] if dataset and dataset.task else None
+    return metric.budget_unit if metric else "points"

@@ -9,9 +9,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edgekit.evaluation.metrics import metric_named
 from edgekit.records import Report, Row, Timing
 
-METRICS = {"accuracy": "accuracy", "rmse": "RMSE", "roc_auc": "ROC AUC"}
 ALIKE = "about the same"
 VERDICTS = {
     "kept": "the whole interval of the drop is within the allowed loss",
@@ -119,7 +119,8 @@ def lines(group: Group) -> tuple[Line, ...]:
     """Return the rows of a group as strings, best values and the Pareto front marked."""
     rows, baseline = group.rows, group.baseline
     scores = [row.score.value for row in rows if row.score and math.isfinite(row.score.value)]
-    pick = min if group.metric == "rmse" else max
+    higher = group.metric is None or metric_named(group.metric).higher_is_better
+    pick = max if higher else min
     best_score = pick(scores) if len(scores) > 1 else None
     best_size = min(row.artifact.size_bytes for row in rows) if len(rows) > 1 else None
     latencies = [row.timing.p50_ms for row in rows if row.timing and group.device]
@@ -127,7 +128,8 @@ def lines(group: Group) -> tuple[Line, ...]:
     front = {id(row) for row in pareto(rows)}
     made = []
     for row, label in zip(rows, _labels(rows), strict=True):
-        score, drop, timing = row.score, row.drop, row.timing if group.device else None
+        score, timing = row.score, row.timing if group.device else None
+        drop = row.drop if score else None  # without the metric its unit is unknown
         best = {
             "size": row.artifact.size_bytes == best_size,
             "score": score is not None and score.value == best_score,
@@ -164,10 +166,11 @@ def lines(group: Group) -> tuple[Line, ...]:
 def pareto(rows: Sequence[Row]) -> tuple[Row, ...]:
     """Return the scored rows, by size, to which no other is both as small and as good."""
     scored = [row for row in rows if row.score and math.isfinite(row.score.value)]
-    sign = -1 if scored and scored[0].score and scored[0].score.metric == "rmse" else 1
 
     def goodness(row: Row) -> float:
-        return sign * row.score.value if row.score else -math.inf
+        return (
+            -metric_named(row.score.metric).loss(0.0, row.score.value) if row.score else -math.inf
+        )
 
     front: list[Row] = []
     for row in sorted(scored, key=lambda row: (row.artifact.size_bytes, -goodness(row))):
@@ -227,10 +230,11 @@ def latency_text(latency_ms: float) -> str:
 
 
 def score_text(metric: str, value: float) -> str:
-    """Return a score: accuracy in percent, the others in their own unit."""
+    """Return a score: shares in percent, the others in their own unit."""
     if not math.isfinite(value):
         return "not finite"
-    return f"{_figure(metric, value)} %" if metric == "accuracy" else _figure(metric, value)
+    percent = " %" if metric_named(metric).unit == "percent" else ""
+    return _figure(metric, value) + percent
 
 
 def interval_text(metric: str, interval: tuple[float, float]) -> str:
@@ -239,7 +243,7 @@ def interval_text(metric: str, interval: tuple[float, float]) -> str:
 
 
 def drop_text(metric: str, value: float) -> str:
-    """Return a drop with its sign: in points for accuracy. Positive is worse."""
+    """Return a drop with its sign: in points for shares. Positive is worse."""
     text = _figure(metric, value)
     if not math.isfinite(value):
         return text
@@ -250,7 +254,15 @@ def drop_text(metric: str, value: float) -> str:
 
 def drop_unit(metric: str | None) -> str:
     """Name the unit in which drops of this metric are given."""
-    return "points" if metric == "accuracy" else METRICS.get(metric or "", "")
+    if metric is None:
+        return ""
+    found = metric_named(metric)
+    return "points" if found.unit == "percent" else found.title
+
+
+def metric_title(metric: str | None) -> str:
+    """Return the metric's name as a table head; "score" where nothing is scored."""
+    return "score" if metric is None else metric_named(metric).title
 
 
 def times(ratio: float | None) -> str:
@@ -283,9 +295,10 @@ def timing_text(timing: Timing) -> str:
 def _figure(metric: str, value: float) -> str:
     if not math.isfinite(value):
         return "nan"
-    if metric == "accuracy":
+    unit = metric_named(metric).unit
+    if unit == "percent":
         return f"{100 * value:.2f}"
-    if metric == "roc_auc":
+    if unit == "fraction":
         return f"{value:.4f}"
     return significant(value, 4) if abs(value) >= 1 else f"{value:.3f}"
 

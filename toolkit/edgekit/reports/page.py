@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from edgekit.records import Report
 from edgekit.reports import charts, file_contents, sections
 from edgekit.reports.device_comparison import across, compared_groups
-from edgekit.reports.figures import METRICS, Group, groups, models
+from edgekit.reports.figures import Group, groups, metric_title, models
 from edgekit.reports.glossary import reading
 from edgekit.reports.score_chart import accuracy_size
 from edgekit.reports.sections import escaped
@@ -127,7 +127,7 @@ def _named(group: Group, among: tuple[Group, ...], heading: str) -> str:
 
 
 def _score_heading(group: Group) -> str:
-    name = METRICS.get(group.metric or "", "score")
+    name = metric_title(group.metric)
     return f"{name[0].upper()}{name[1:]} against size"
 
 

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from edgekit.evaluation.metrics import metric_named
 from edgekit.reports.figures import (
-    METRICS,
     Group,
     Line,
     compared,
     interval_text,
     is_float,
     lines,
+    metric_title,
     pareto,
     plain,
 )
@@ -54,7 +55,8 @@ def accuracy_size(group: Group, *, width: int = WIDTH) -> alt.LayerChart | None:
     ]
     if not shown:
         return None
-    metric = group.metric or ""
+    assert group.metric is not None, "something is scored"
+    metric = group.metric
     slowest = max(
         (t.p50_ms for line in shown if (t := line.row.timing) and group.device), default=0
     )
@@ -94,7 +96,7 @@ def accuracy_size(group: Group, *, width: int = WIDTH) -> alt.LayerChart | None:
     subtitle = ["Ringed: recommended. Line: Pareto front. Dashed: float32. Bars: 95 % interval."]
     if slowest:
         subtitle.append(f"Area of a point: p50 latency on {plain(group.device)}.")
-    title = f"{plain(group.model)}: {METRICS.get(metric, 'score')} against size"
+    title = f"{plain(group.model)}: {metric_title(metric)} against size"
     return finished(alt.layer(*layers), title, subtitle, width, height=HEIGHT)
 
 
@@ -104,9 +106,11 @@ def _axes(points: Sequence[Mapping[str, Any]], metric: str) -> Axes:
     sizes = _log_domain([point["size_kb"] for point in points])
     low, high = min(p["low"] for p in points), max(p["high"] for p in points)
     pad = 0.08 * (high - low) or 0.01 * abs(high) or 1
-    ceiling = {"accuracy": 100.0, "roc_auc": 1.0}.get(metric, math.inf)
+    about = metric_named(metric)
+    ceiling = about.ceiling * _factor(metric)
     scores = (low - pad, max(high, min(high + pad, ceiling)))
-    unit = {"accuracy": ", %", "rmse": " (lower is better)"}.get(metric, "")
+    unit = ", %" if about.unit == "percent" else ""
+    unit += "" if about.higher_is_better else " (lower is better)"
     return Axes(
         x=alt.X(
             "size_kb:Q",
@@ -116,7 +120,7 @@ def _axes(points: Sequence[Mapping[str, Any]], metric: str) -> Axes:
         ),
         y=alt.Y(
             "score:Q",
-            title=METRICS.get(metric, "score") + unit,
+            title=metric_title(metric) + unit,
             scale=alt.Scale(domain=list(scores), zero=False, nice=False),
             axis=alt.Axis(tickCount=6),
         ),
@@ -125,12 +129,17 @@ def _axes(points: Sequence[Mapping[str, Any]], metric: str) -> Axes:
     )
 
 
+def _factor(metric: str) -> int:
+    """Return what a score is multiplied by to be drawn."""
+    return 100 if metric_named(metric).unit == "percent" else 1
+
+
 def _point(line: Line, slowest_ms: float) -> dict[str, Any]:
     row = line.row
     score, timing = row.score, row.timing
     assert score is not None
-    factor = 100 if score.metric == "accuracy" else 1
-    metric = METRICS[score.metric]
+    factor = _factor(score.metric)
+    metric = metric_title(score.metric)
     share = timing.p50_ms / slowest_ms if timing and slowest_ms else 0.2
     area = 30 + 330 * share
     point: dict[str, Any] = {

@@ -9,7 +9,6 @@ from edgekit.records import Report
 from edgekit.reports.device_comparison import RULE, Across, Cell, across, device_names
 from edgekit.reports.figures import (
     ALIKE,
-    METRICS,
     VERDICTS,
     Group,
     Line,
@@ -17,6 +16,7 @@ from edgekit.reports.figures import (
     drop_unit,
     latency_text,
     lines,
+    metric_title,
     models,
     plain,
     timing_text,
@@ -81,7 +81,7 @@ def _verdict(line: Line) -> str:
 def variants(group: Group, *, several: bool) -> str:
     """Tabulate the rows of a group; intervals and ratios below the figures."""
     shown = lines(group)
-    metric = METRICS.get(group.metric or "", "score")
+    metric = metric_title(group.metric)
     unit = drop_unit(group.metric)
     agreeing = "agrees with float32" if any(line.agreement for line in shown) else ""
     columns: list[tuple[str, str, str, Callable[[Line], str]]] = [
@@ -314,7 +314,7 @@ def _chosen_card(
     row = line.row
     figures = [("Size", line.size, _against(line.size_ratio, "smaller", "larger"))]
     if row.score:
-        name = METRICS[row.score.metric]
+        name = metric_title(row.score.metric)
         below = f"{line.score_interval}\n95 % interval, n\u00a0=\u00a0{row.score.n:,}"
         figures.append((name[0].upper() + name[1:], line.score, below))
     if line.drop:

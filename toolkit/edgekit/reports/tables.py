@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from edgekit.records import Inspection, Report, Score
 from edgekit.reports.device_comparison import RULE, Across, Cell, across, compared_groups
 from edgekit.reports.figures import (
-    METRICS,
     VERDICTS,
     Group,
     Line,
@@ -16,6 +15,7 @@ from edgekit.reports.figures import (
     count_text,
     drop_unit,
     lines,
+    metric_title,
     plain,
     size_text,
     times,
@@ -197,7 +197,7 @@ def markdown(report: Report) -> str:
         if len(parts) > 1:
             where = f" on {group.device}" if group.device else ""
             text += [f"## {_escaped(group.model + where)}", ""]
-        metric = METRICS.get(group.metric or "", "score")
+        metric = metric_title(group.metric)
         text += [
             f"| variant | size | smaller | {metric} (95 % interval) "
             f"| drop ({drop_unit(group.metric)}, 95 % interval) | verdict | agreement "
@@ -260,7 +260,7 @@ def _rows_table(group: Group) -> Table:
     from rich.text import Text
 
     shown = lines(group)
-    metric = METRICS.get(group.metric or "", "score")
+    metric = metric_title(group.metric)
     unit = drop_unit(group.metric)
     table = _table()
     table.add_column("variant", overflow="fold", max_width=24)

@@ -28,10 +28,10 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, cast
 
 from edgekit.errors import UsageError
-from edgekit.records import Task
+from edgekit.evaluation.tasks import TASKS
 from edgekit.training import zoo
 from edgekit.training.augment import Augmentation
 
@@ -65,7 +65,7 @@ class TrainingConfig:
     options: Mapping[str, Any] = field(default_factory=dict)
     column: str | None = None
     preprocessing: Mapping[str, Any] | None = None
-    task: Task | None = None
+    task: str | None = None
     epochs: int = 20
     batch_size: int = 64
     learning_rate: float = 0.002
@@ -85,7 +85,7 @@ class TrainingConfig:
         _check(self, "label_smoothing", "a number in 0..0.9", 0 <= self.label_smoothing <= 0.9)
         _check(self, "seed", "a whole number from 0", type(self.seed) is int and self.seed >= 0)
         _check(self, "loss", "mse or mae", self.loss in {"mse", "mae"})
-        _check(self, "task", " or ".join(get_args(Task)), self.task in {None, *get_args(Task)})
+        _check(self, "task", " or ".join(TASKS), self.task in {None, *TASKS})
 
 
 _TRAINING = tuple(

@@ -15,7 +15,7 @@ import numpy as np
 from edgekit.data import open_data, training_split
 from edgekit.errors import ConversionError, DataError
 from edgekit.files import writing
-from edgekit.records import Array, Batch, Dataset, Listener, Samples, Source, Task, silent
+from edgekit.records import Array, Batch, Dataset, Listener, Samples, Source, silent
 from edgekit.training.losses import compiled, distillation, usual_loss
 from edgekit.training.progress import progress_reporter
 from edgekit.training.samples import bound_to, resident
@@ -53,7 +53,7 @@ class Tuning:
     data: str | Dataset
     column: str | None = None
     preprocessing: Mapping[str, Any] | None = None
-    task: Task | None = None
+    task: str | None = None
     epochs: int | None = None
     batch_size: int = 64
     learning_rate: float = 1e-3

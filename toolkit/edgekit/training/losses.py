@@ -9,7 +9,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from edgekit.records import Array, Dataset, Source, Task
+from edgekit.evaluation.tasks import CLASSIFICATION
+from edgekit.records import Array, Dataset, Source
 
 # Hinton et al. 2015 find 2.5 to 4 best for small students; keras.distillation's default.
 TEMPERATURE: Final = 3.0
@@ -43,11 +44,11 @@ def compiled(model: Any, source: Source, dataset: Dataset) -> tuple[Any, list[An
         logits = bool(loss.get_config().get("from_logits"))
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=logits)
     if not isinstance(metrics, list) or not all(_plain(metric) for metric in metrics):
-        metrics = ["accuracy"] if dataset.task == "classification" else []
+        metrics = ["accuracy"] if dataset.task == CLASSIFICATION.name else []
     return loss, metrics
 
 
-def usual_loss(task: Task | None, outputs: Array) -> Any:
+def usual_loss(task: str | None, outputs: Array) -> Any:
     """The usual loss of a task for what a model computes.
 
     Args:
@@ -56,7 +57,7 @@ def usual_loss(task: Task | None, outputs: Array) -> Any:
     """
     import keras
 
-    if task != "classification":
+    if task != CLASSIFICATION.name:
         return keras.losses.MeanSquaredError()
     logits = not _are_probabilities(outputs)
     if outputs.shape[-1] == 1:
@@ -64,7 +65,7 @@ def usual_loss(task: Task | None, outputs: Array) -> Any:
     return keras.losses.SparseCategoricalCrossentropy(from_logits=logits)
 
 
-def distillation(task: Task | None, taught: Array) -> Callable[[Any, Any], Any]:
+def distillation(task: str | None, taught: Array) -> Callable[[Any, Any], Any]:
     """`loss(teacher's outputs, student's)`: how far a student is from its teacher.
 
     Classes: the divergence of softened probabilities (Hinton et al. 2015, section 2). All else:
@@ -77,7 +78,7 @@ def distillation(task: Task | None, taught: Array) -> Callable[[Any, Any], Any]:
     import keras
     from keras import ops
 
-    if task != "classification":
+    if task != CLASSIFICATION.name:
         return keras.losses.MeanSquaredError()  # type: ignore[no-any-return]  # Keras has no types
     probabilities = _are_probabilities(taught)
     if taught.shape[-1] == 1:

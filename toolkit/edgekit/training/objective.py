@@ -10,10 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.data.labels import as_classes
 from edgekit.data.store import reader_of
 from edgekit.errors import DataError
-from edgekit.records import Array, Batch, Dataset, Samples, Task
+from edgekit.evaluation.tasks import (
+    CLASSIFICATION,
+    RECONSTRUCTION,
+    REGRESSION,
+    as_classes,
+    task_named,
+)
+from edgekit.records import Array, Batch, Dataset, Samples
 from edgekit.training.config import TrainingConfig
 
 MANY = 1000
@@ -36,7 +42,7 @@ class Objective:
         label_smoothing: Share of the probability spread over all classes.
     """
 
-    task: Task
+    task: str
     outputs: int
     offset: Array
     scale: float = 1.0
@@ -46,14 +52,14 @@ class Objective:
     @property
     def metric(self) -> str:
         """Name of the figure to report: accuracy, rmse (in the targets' unit) or mse."""
-        names = {"classification": "accuracy", "regression": "rmse", "reconstruction": "mse"}
-        return names[self.task]
+        # What a model without targets learns to rebuild has no ROC curve yet.
+        return "mse" if self.task == RECONSTRUCTION.name else task_named(self.task).metrics[0].name
 
     def encode(self, batch: Batch) -> Array:
         """Targets as the loss takes them: one-hot, standardized, or the inputs again."""
         if batch.targets is None:
             return only_input(batch)
-        if self.task == "classification":
+        if self.task == CLASSIFICATION.name:
             return np.eye(self.outputs, dtype=np.float32)[batch.targets]
         values = batch.targets.reshape(len(batch.targets), -1)
         return np.asarray((values - self.offset) / self.scale, np.float32)
@@ -63,7 +69,7 @@ class Objective:
         import keras
 
         loss: Any
-        if self.task == "classification":
+        if self.task == CLASSIFICATION.name:
             loss = keras.losses.CategoricalCrossentropy(label_smoothing=self.label_smoothing)
             score = keras.metrics.CategoricalAccuracy(name="score")
         else:
@@ -76,7 +82,7 @@ class Objective:
     def figures(self, means: Mapping[str, float]) -> dict[str, float]:
         """`val_loss` and `val_<metric>` from the means of `loss` and `score` over validation."""
         score = means["score"]
-        if self.task == "regression":
+        if self.task == REGRESSION.name:
             score = self.scale * math.sqrt(score)
         return {"val_loss": means["loss"], f"val_{self.metric}": score}
 
@@ -84,7 +90,7 @@ class Objective:
     def in_unit(self, model: Any) -> Iterator[None]:
         """Meanwhile a regression predicts in the unit of its targets."""
         weights = model.get_weights()
-        if self.task == "regression":
+        if self.task == REGRESSION.name:
             _rescale(model, self.scale, self.offset)
         try:
             yield
@@ -93,7 +99,7 @@ class Objective:
 
     def standardize(self, model: Any) -> None:
         """Take the unit out of the last layer again, of a model saved `in_unit`."""
-        if self.task == "regression":
+        if self.task == REGRESSION.name:
             _rescale(model, 1 / self.scale, -self.offset / self.scale)
 
 
@@ -111,10 +117,10 @@ def study(train: Samples, dataset: Dataset, config: TrainingConfig) -> Objective
     """
     reader = reader_of(train)
     targets = None if reader.targets is None else reader.targets[reader.index]
-    task: Task | None = config.task or dataset.task
+    task: str | None = config.task or dataset.task
     if config.architecture == "autoencoder" and task is None:
-        task = "reconstruction"
-    if task == "reconstruction":
+        task = RECONSTRUCTION.name
+    if task == RECONSTRUCTION.name:
         return Objective(task=task, outputs=0, offset=np.zeros(1))
     if targets is None:
         raise DataError(
@@ -125,8 +131,8 @@ def study(train: Samples, dataset: Dataset, config: TrainingConfig) -> Objective
     if task is None:
         counted = targets.dtype.kind != "f" or targets.ndim > 1
         few = classes is not None and classes.max() < MANY
-        task = "classification" if dataset.labels or (counted and few) else "regression"
-    if task == "regression":
+        task = (CLASSIFICATION if dataset.labels or (counted and few) else REGRESSION).name
+    if task == REGRESSION.name:
         values = targets.reshape(len(targets), -1).astype(np.float64)
         offset = values.mean(axis=0)
         scale = float(np.sqrt(np.mean((values - offset) ** 2))) or 1.0

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgekit.data import bind, split_of
-from edgekit.records import Array, Batch, Dataset, Samples, Task, TensorSpec
+from edgekit.records import Array, Batch, Dataset, Samples, TensorSpec
 
 MEMORY_BYTES = 512 << 20
 """Samples that need less are read once; more are read anew in every epoch."""
@@ -19,7 +19,7 @@ def bound_to(
     dataset: Dataset,
     inputs: Sequence[TensorSpec],
     outputs: Sequence[TensorSpec],
-    task: Task | None = None,
+    task: str | None = None,
 ) -> Dataset:
     """The training split of `dataset`, checked against a model; the test split stays out.
 

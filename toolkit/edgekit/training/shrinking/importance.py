@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from edgekit.errors import DataError, UsageError
+from edgekit.evaluation.tasks import CLASSIFICATION
 from edgekit.records import Array
 from edgekit.training.losses import usual_loss
 from edgekit.training.shrinking.graph import ChannelGraph, Weight
@@ -154,7 +155,7 @@ def _loss(model: Any, y: Array) -> Any:
     ends = getattr(model.layers[-1], "activation", None)
     softmax = ends is keras.activations.softmax
     if np.issubdtype(y.dtype, np.integer):
-        return lambda targets, outputs: usual_loss("classification", np.asarray(outputs))(
+        return lambda targets, outputs: usual_loss(CLASSIFICATION.name, np.asarray(outputs))(
             targets, outputs
         )
     if softmax:

@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from edgekit.errors import UsageError
-from edgekit.records import Task
+from edgekit.evaluation.tasks import CLASSIFICATION, RECONSTRUCTION
 from edgekit.training.zoo import signals, vision
 from edgekit.training.zoo.applications import APPLICATIONS, application
 
@@ -160,7 +160,7 @@ def build(
     input_shape: tuple[int, ...],
     outputs: int,
     *,
-    task: Task = "classification",
+    task: str = CLASSIFICATION.name,
     **options: Any,
 ) -> Any:
     """Build an untrained model; imports TensorFlow.
@@ -193,7 +193,7 @@ def build(
             found=f"These have shape {list(input_shape)}.",
             hint=_suited(len(input_shape)),
         )
-    if (task == "reconstruction") != (entry.name == "autoencoder"):
+    if (task == RECONSTRUCTION.name) != (entry.name == "autoencoder"):
         raise UsageError(
             f"{entry.name} does not do {task}.",
             hint="Reconstruction needs autoencoder; classification and regression the others.",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from edgekit.records import Task
 from edgekit.training.zoo.parts import topped
 
 # Listed here so that a name can be checked before TensorFlow is loaded.
@@ -32,9 +31,7 @@ APPLICATIONS: tuple[str, ...] = (
 def application(name: str) -> Callable[..., Any]:
     """A builder for `keras.applications.<name>`."""
 
-    def make(
-        input_shape: tuple[int, ...], outputs: int, task: Task, *, dropout: float = 0.2
-    ) -> Any:
+    def make(input_shape: tuple[int, ...], outputs: int, task: str, *, dropout: float = 0.2) -> Any:
         """The network's convolutions, global average pooling, and the zoo's own last layer.
 
         Some of them (EfficientNet, MobileNetV3, ConvNeXt) scale pixels of 0..255 themselves.

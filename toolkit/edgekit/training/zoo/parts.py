@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgekit.records import Task
+from edgekit.evaluation.tasks import CLASSIFICATION
 
 MOMENTUM = 0.9
 """Of the running means of batch normalization. Keras's 0.99 (0.999 in its applications) needs
@@ -38,7 +38,7 @@ def normalized(features: Any, *, name: str, activation: bool = True) -> Any:
     return keras.layers.ReLU(name=f"{name}_relu")(features) if activation else features
 
 
-def head(features: Any, outputs: int, task: Task, *, dropout: float = 0.0) -> Any:
+def head(features: Any, outputs: int, task: str, *, dropout: float = 0.0) -> Any:
     """The last layer: a softmax over classes, or linear values.
 
     A regression ends in a plain dense layer, so that `fit.train` can fold the unit of the
@@ -48,11 +48,11 @@ def head(features: Any, outputs: int, task: Task, *, dropout: float = 0.0) -> An
 
     if dropout:
         features = keras.layers.Dropout(dropout, name="dropout")(features)
-    activation = "softmax" if task == "classification" else None
+    activation = "softmax" if task == CLASSIFICATION.name else None
     return keras.layers.Dense(outputs, activation=activation, name="output")(features)
 
 
-def topped(body: Any, outputs: int, task: Task, *, dropout: float, name: str) -> Any:
+def topped(body: Any, outputs: int, task: str, *, dropout: float, name: str) -> Any:
     """The zoo's own last layer on a network of `keras.applications` without its top."""
     import keras
 

@@ -6,14 +6,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from edgekit.records import Task
 from edgekit.training.zoo.parts import convolution, head, normalized
 
 
 def ds_cnn(
     input_shape: tuple[int, ...],
     outputs: int,
-    task: Task,
+    task: str,
     *,
     stem: int = 64,
     kernel: Sequence[int] = (10, 4),
@@ -63,7 +62,7 @@ def ds_cnn(
 def cnn1d(
     input_shape: tuple[int, ...],
     outputs: int,
-    task: Task,
+    task: str,
     *,
     filters: Sequence[int] = (32, 32, 32),
     kernel: int = 5,
@@ -104,7 +103,7 @@ def cnn1d(
 def autoencoder(
     input_shape: tuple[int, ...],
     outputs: int,  # noqa: ARG001  every builder has it; here the output is the input again
-    task: Task,  # noqa: ARG001  likewise: it is reconstruction
+    task: str,  # noqa: ARG001  likewise: it is reconstruction
     *,
     width: int = 128,
     code: int = 8,

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from edgekit.records import Task
 from edgekit.training.zoo.parts import convolution, head, topped
 
 
 def cnn(
     input_shape: tuple[int, ...],
     outputs: int,
-    task: Task,
+    task: str,
     *,
     widths: Sequence[Sequence[int]] = ((16,), (32, 32), (64, 64)),
     dropout: float = 0.2,
@@ -43,7 +42,7 @@ def cnn(
 def resnet8(
     input_shape: tuple[int, ...],
     outputs: int,
-    task: Task,
+    task: str,
     *,
     width: int = 16,
 ) -> Any:
@@ -86,7 +85,7 @@ def resnet8(
 def mobilenet_v1(
     input_shape: tuple[int, ...],
     outputs: int,
-    task: Task,
+    task: str,
     *,
     alpha: float = 1.0,
     dropout: float = 0.001,
@@ -116,7 +115,7 @@ def mobilenet_v1(
 def mobilenet_v2(
     input_shape: tuple[int, ...],
     outputs: int,
-    task: Task,
+    task: str,
     *,
     alpha: float = 1.0,
     dropout: float = 0.0,

@@ -1,0 +1,82 @@
+"""Every metric by the same rules, and each against a library."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn import metrics as sklearn_metrics
+
+from edgekit.errors import UsageError
+from edgekit.evaluation import paired_drop
+from edgekit.evaluation.metrics import BALANCED_ACCURACY, METRICS, metric_named
+from edgekit.evaluation.scores import aggregate
+from edgekit.evaluation.tasks import CLASSIFICATION, TASKS
+from edgekit.records import Batch
+
+
+def columns(target: np.ndarray, predicted: np.ndarray, classes: int = 3) -> dict[str, np.ndarray]:
+    outputs = np.eye(classes)[predicted]
+    return CLASSIFICATION.per_sample(outputs, Batch(inputs={}, targets=target))
+
+
+def test_every_metric_belongs_to_a_task_and_names_are_unique() -> None:
+    used = {metric.name for task in TASKS.values() for metric in task.metrics}
+
+    assert used == set(METRICS)
+    assert all(METRICS[name].name == name for name in METRICS)
+
+
+def test_an_unknown_metric_names_those_there_are() -> None:
+    with pytest.raises(UsageError, match="Unknown metric: 'f3'") as refused:
+        metric_named("f3")
+
+    assert "balanced_accuracy" in str(refused.value)
+
+
+def test_balanced_accuracy_agrees_with_scikit_learn() -> None:
+    generator = np.random.default_rng(0)
+    target = generator.choice(3, 500, p=[0.9, 0.07, 0.03])
+    predicted = np.where(generator.random(500) < 0.8, target, generator.integers(0, 3, 500))
+
+    found = aggregate(columns(target, predicted), CLASSIFICATION, metric="balanced_accuracy")
+
+    assert found.score.metric == "balanced_accuracy"
+    assert found.score.value == pytest.approx(
+        sklearn_metrics.balanced_accuracy_score(target, predicted)
+    )
+    assert found.score.extras["accuracy"] == np.mean(target == predicted)
+    assert 0 <= found.score.ci95[0] < found.score.value < found.score.ci95[1] <= 1
+
+
+def test_a_dead_rare_class_costs_accuracy_little_and_balanced_accuracy_half() -> None:
+    target = np.array([0] * 980 + [1] * 20)
+    alive, dead = columns(target, target, 2), columns(target, np.zeros_like(target), 2)
+
+    by_accuracy, balanced = (
+        paired_drop(
+            aggregate(alive, CLASSIFICATION, metric=metric),
+            aggregate(dead, CLASSIFICATION, metric=metric),
+            max_drop=5,
+        )
+        for metric in ("accuracy", "balanced_accuracy")
+    )
+
+    assert by_accuracy.value == pytest.approx(0.02)
+    assert by_accuracy.verdict == "kept"
+    assert balanced.value == pytest.approx(0.5)
+    assert balanced.verdict == "lost"
+
+
+def test_the_interval_of_balanced_accuracy_covers_the_truth_19_times_in_20() -> None:
+    generator = np.random.default_rng(1)
+    recalls, sizes = np.array([0.95, 0.6, 0.8]), np.array([200, 20, 40])
+    target = np.repeat(np.arange(3), sizes)
+    covered = []
+    for _ in range(400):
+        right = generator.random(len(target)) < recalls[target]
+        predicted = np.where(right, target, (target + 1) % 3)
+        low, high = BALANCED_ACCURACY.interval({"target": target, "predicted": predicted})
+        covered.append(low <= recalls.mean() <= high)
+
+    # A binomial of 400 draws at 0.95 is within 0.92 and 0.98 in 99 of 100 cases.
+    assert 0.92 <= np.mean(covered) <= 0.985

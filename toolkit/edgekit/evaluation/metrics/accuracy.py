@@ -1,0 +1,51 @@
+"""Accuracy: the share of samples whose class is right."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgekit.evaluation import intervals
+from edgekit.evaluation.metrics.metric import Columns, Extrapolation, Metric
+from edgekit.records import Array, Drop
+
+
+def _right(columns: Columns) -> Array:
+    right: Array = columns["predicted"] == columns["target"]
+    return right
+
+
+def _value(columns: Columns) -> float:
+    return float(np.mean(_right(columns)))
+
+
+def _interval(columns: Columns) -> intervals.Interval:
+    right = _right(columns)
+    return intervals.wilson(int(right.sum()), len(right))
+
+
+def _paired(reference: Columns, variant: Columns) -> intervals.Interval:
+    before, after = _right(reference), _right(variant)
+    lost, won = int(np.sum(before & ~after)), int(np.sum(~before & after))
+    return intervals.tango(lost, won, len(before))
+
+
+def _extrapolate(drop: Drop, n: int) -> Extrapolation:
+    """Return Tango's intervals of proportionally more lost and won samples."""
+    value, high = drop.value, drop.ci95[1]
+    ahead = max(0.0, -value * n)
+    # The number of samples that the variant alone gets right makes the interval as wide as it is.
+    won = intervals.crossing(
+        lambda w: high - intervals.tango(w + value * n, w, n)[1], ahead, (n + ahead) / 2
+    )
+    return lambda more: intervals.tango((won + value * n) * more, won * more, n * more)
+
+
+ACCURACY = Metric(
+    name="accuracy",
+    title="accuracy",
+    unit="percent",
+    value=_value,
+    interval=_interval,
+    paired_interval=_paired,
+    extrapolate=_extrapolate,
+)

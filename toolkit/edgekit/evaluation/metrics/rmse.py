@@ -1,0 +1,35 @@
+"""Root mean squared error, in the unit of the targets."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgekit.evaluation import intervals
+from edgekit.evaluation.metrics.metric import Columns, Metric
+
+
+def _value(columns: Columns) -> float:
+    return float(np.sqrt(columns["squared"].mean()))
+
+
+def _interval(columns: Columns) -> intervals.Interval:
+    return intervals.bootstrap(columns["squared"][:, None], lambda means: np.sqrt(means[..., 0]))
+
+
+def _paired(reference: Columns, variant: Columns) -> intervals.Interval:
+    return intervals.bootstrap(
+        np.stack([reference["squared"], variant["squared"]], axis=1),
+        lambda means: np.sqrt(means[..., 1]) - np.sqrt(means[..., 0]),
+    )
+
+
+RMSE = Metric(
+    name="rmse",
+    title="RMSE",
+    meaning="Root mean squared error, in the target's unit. Lower is better.",
+    unit="quantity",
+    higher_is_better=False,
+    value=_value,
+    interval=_interval,
+    paired_interval=_paired,
+)

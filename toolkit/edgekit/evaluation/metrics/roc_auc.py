@@ -1,0 +1,40 @@
+"""Area under the ROC curve of an anomaly score."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgekit.evaluation import intervals
+from edgekit.evaluation.metrics.metric import Columns, Metric
+
+
+def _value(columns: Columns) -> float:
+    areas, _ = intervals.delong(columns["squared"][None], columns["target"])
+    return float(areas[0])
+
+
+def _interval(columns: Columns) -> intervals.Interval:
+    flags = columns["target"]
+    areas, covariance = intervals.delong(columns["squared"][None], flags)
+    return intervals.area_interval(float(areas[0]), float(covariance[0, 0]), flags)
+
+
+def _paired(reference: Columns, variant: Columns) -> intervals.Interval:
+    first, second = reference["squared"], variant["squared"]
+    if np.array_equal(first, second):
+        return 0.0, 0.0
+    flags = reference["target"]
+    areas, covariance = intervals.delong(np.stack([first, second]), flags)
+    return intervals.area_difference_interval(areas, covariance, flags)
+
+
+ROC_AUC = Metric(
+    name="roc_auc",
+    title="ROC AUC",
+    meaning="The chance that an anomaly gets a higher score than a normal sample: 1 is perfect, "
+    "0.5 is chance.",
+    unit="fraction",
+    value=_value,
+    interval=_interval,
+    paired_interval=_paired,
+)

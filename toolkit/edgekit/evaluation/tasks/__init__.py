@@ -1,0 +1,46 @@
+"""The tasks, one module each. A new one is a module here and a line in `TASKS`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from edgekit.errors import UsageError
+from edgekit.evaluation.tasks.class_labels import as_classes
+from edgekit.evaluation.tasks.classification import CLASSIFICATION
+from edgekit.evaluation.tasks.reconstruction import RECONSTRUCTION
+from edgekit.evaluation.tasks.regression import REGRESSION
+from edgekit.evaluation.tasks.task import BoundTargets, Evidence, Task
+
+__all__ = [
+    "CLASSIFICATION",
+    "RECONSTRUCTION",
+    "REGRESSION",
+    "TASKS",
+    "BoundTargets",
+    "Evidence",
+    "Task",
+    "as_classes",
+    "infer_task",
+    "task_named",
+]
+
+TASKS: Mapping[str, Task] = {
+    task.name: task for task in (RECONSTRUCTION, CLASSIFICATION, REGRESSION)
+}
+"""In the order in which they are tried where the task has to be inferred."""
+
+
+def task_named(name: str) -> Task:
+    """Return the task of that name.
+
+    Raises:
+        UsageError: There is none.
+    """
+    if name not in TASKS:
+        raise UsageError(f"Unknown task: {name!r}.", hint=f"Known: {', '.join(TASKS)}.")
+    return TASKS[name]
+
+
+def infer_task(evidence: Evidence) -> Task | None:
+    """Return the first task that recognizes the data; None where there are no targets."""
+    return next((task for task in TASKS.values() if task.recognizes(evidence)), None)

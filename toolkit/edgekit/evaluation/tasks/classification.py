@@ -1,0 +1,161 @@
+"""One class a sample, told by the highest of `k` scores or by one unit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from edgekit.errors import DataError
+from edgekit.evaluation.metrics import ACCURACY, BALANCED_ACCURACY, Columns, Metric
+from edgekit.evaluation.tasks.class_labels import are_flags, as_classes, class_count
+from edgekit.evaluation.tasks.task import BoundTargets, Evidence, Task, shape_mismatch
+from edgekit.records import Array, Batch, ClassScore, Split, TensorSpec
+
+
+class Classification(Task):
+    """Targets are classes, counted from 0; the output is `[1, classes]` or `[1, 1]`."""
+
+    name: ClassVar[str] = "classification"
+    metrics: ClassVar[tuple[Metric, ...]] = (ACCURACY, BALANCED_ACCURACY)
+    has_labels: ClassVar[bool] = True
+
+    def recognizes(self, evidence: Evidence) -> bool:
+        """Whether targets are classes and the output has a unit for each."""
+        if evidence.targets is None or class_count(evidence.output) is None:
+            return False
+        classes, _ = as_classes(evidence.targets)
+        return classes is not None and (are_flags(classes) or evidence.output.shape[-1] > 1)
+
+    def bind(
+        self,
+        targets: Array,
+        output: TensorSpec,
+        *,
+        split: Split,
+        labels: tuple[str, ...] | None,
+        place: str,
+    ) -> BoundTargets:
+        """Return the classes, int64 `[n]`."""
+        _ = split
+        n_classes = class_count(output)
+        if n_classes is None:
+            raise DataError(
+                f"{place}: a classifier's output is [1, classes].",
+                found=f"Output {output.name!r} is {list(output.shape)}.",
+                hint="Give task regression or reconstruction, or another model.",
+            )
+        classes, note = as_classes(targets)
+        if classes is None:
+            raise DataError(
+                f"{place}: the targets are no class labels.",
+                found=f"They are {targets.dtype} of shape {list(targets.shape)}, the model has "
+                f"{n_classes} classes.",
+                hint="Give whole numbers [n], one-hot rows or texts, or task regression.",
+            )
+        if targets.ndim == 2 and targets.shape[1] > 1 and targets.shape[1] != n_classes:
+            raise DataError(
+                f"{place}: the one-hot labels have {targets.shape[1]} columns, the model has "
+                f"{n_classes} classes.",
+                hint="Make both from the same list of classes.",
+            )
+        outside = np.flatnonzero((classes < 0) | (classes >= n_classes))
+        if len(outside):
+            row = int(outside[0])
+            known = labels is not None and 0 <= classes[row] < len(labels)
+            named = f" ({labels[classes[row]]!r:.40})" if labels is not None and known else ""
+            raise DataError(
+                f"{place}: sample {row} has label {classes[row]}{named}, the model has "
+                f"{n_classes} classes.",
+                found=f"{len(outside)} of {len(classes)} labels are not in 0-{n_classes - 1}.",
+                hint="Number the classes from 0, or give a model with an output for each.",
+            )
+        return BoundTargets(targets=classes, note=note)
+
+    def check_labels(self, labels: tuple[str, ...] | None, output: TensorSpec, name: str) -> None:
+        """Raise where the data names another number of classes than the model has."""
+        n_classes = class_count(output)
+        if labels is not None and len(labels) != n_classes:
+            names = ", ".join(labels[:6]) + (", ..." if len(labels) > 6 else "")
+            raise DataError(
+                f"{name} has {len(labels)} classes, the model has {n_classes}.",
+                found=f"Classes: {names}.",
+                hint="List the model's classes in its order (labels.txt in the folder, or labels).",
+            )
+
+    def per_sample(self, outputs: Array, batch: Batch) -> dict[str, Array]:
+        """Return `target`, and `predicted` and `rank`, or `value` for a model with one unit.
+
+        `rank` counts the classes that score higher than the true one; ties go to the lower index,
+        as in an argmax.
+        """
+        if batch.targets is None:
+            raise DataError("The test split has no targets to score with.")
+        flat = outputs.reshape(len(outputs), -1)
+        n, units = flat.shape
+        classes = max(units, 2)
+        truth = batch.targets.reshape(n, -1)
+        if truth.shape[1] != 1:
+            raise shape_mismatch("targets", batch.targets, flat)
+        target = truth[:, 0].astype(np.int64)
+        if target.min() < 0 or target.max() >= classes:
+            raise DataError(
+                f"The labels do not fit the model: it knows {classes} classes.",
+                found=f"Labels from {target.min()} to {target.max()}.",
+                hint="Labels count from 0. Check that data and model belong together.",
+            )
+        sound = np.logical_not(np.isnan(flat).any(axis=1))
+        if units == 1:
+            return {"sound": sound, "target": target, "value": flat[:, 0].astype(np.float64)}
+        true_score = np.take_along_axis(flat, truth.astype(np.int64), axis=1)
+        ahead = (flat == true_score) & (np.arange(units) < target[:, None])
+        rank = np.sum((flat > true_score) | ahead, axis=1)
+        return {"sound": sound, "target": target, "predicted": flat.argmax(axis=1), "rank": rank}
+
+    def complete(self, columns: Columns) -> Columns:
+        """Split a single unit into two classes.
+
+        At 0.5 where all its values lie in [0, 1] (a sigmoid), else at 0 (a logit).
+        """
+        if "value" not in columns:
+            return columns
+        value = columns["value"]
+        threshold = 0.5 if value.min() >= 0 and value.max() <= 1 else 0.0
+        return {**columns, "predicted": (value > threshold).astype(np.int64)}
+
+    def extras(self, columns: Columns) -> dict[str, float]:
+        """Return `top5_accuracy`, where there are more than five classes."""
+        if "rank" not in columns or _class_total(columns) <= 5:
+            return {}
+        return {"top5_accuracy": float(np.mean(columns["rank"] < 5))}
+
+    def per_class(self, columns: Columns, labels: Sequence[str] | None) -> tuple[ClassScore, ...]:
+        """Return recall and precision of every class; 0 where nothing was there to find."""
+        classes = max(_class_total(columns), len(labels or ()))
+        target, predicted = columns["target"], columns["predicted"]
+        present = np.bincount(target, minlength=classes)
+        named = np.bincount(predicted, minlength=classes)
+        right = np.bincount(target[target == predicted], minlength=classes)
+        return tuple(
+            ClassScore(
+                label=labels[i] if labels is not None and i < len(labels) else str(i),
+                n=int(present[i]),
+                recall=float(right[i] / max(1, present[i])),
+                precision=float(right[i] / max(1, named[i])),
+            )
+            for i in range(classes)
+        )
+
+    def agreement(self, reference: Columns, variant: Columns) -> float | None:
+        """Return the share of samples that are given the same class by both."""
+        return float(np.mean(reference["predicted"] == variant["predicted"]))
+
+
+def _class_total(columns: Columns) -> int:
+    if "value" in columns:
+        return 2
+    return max(int(columns["target"].max()), int(columns["predicted"].max())) + 1
+
+
+CLASSIFICATION = Classification()

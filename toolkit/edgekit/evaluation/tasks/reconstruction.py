@@ -1,0 +1,106 @@
+"""Anomalies: the output is held against the input, and the error against flags."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from edgekit.errors import DataError
+from edgekit.evaluation.metrics import ROC_AUC, Columns, Metric
+from edgekit.evaluation.tasks.class_labels import are_flags, as_classes, class_count
+from edgekit.evaluation.tasks.task import (
+    BoundTargets,
+    Evidence,
+    Task,
+    mean_square,
+    shape_mismatch,
+)
+from edgekit.records import Array, Batch, Split, TensorSpec
+
+
+class Reconstruction(Task):
+    """Targets are 0 (normal) or 1 (anomaly), in the test split; the output rebuilds the input."""
+
+    name: ClassVar[str] = "reconstruction"
+    metrics: ClassVar[tuple[Metric, ...]] = (ROC_AUC,)
+    missing_targets: ClassVar[str] = "Add y_test, 0 for normal and 1 for anomalies"
+
+    def recognizes(self, evidence: Evidence) -> bool:
+        """Whether the output has an input's shape and targets, if any, are flags."""
+        if not evidence.mirrors_an_input:
+            return False
+        if evidence.targets is None:
+            return True
+        classes, _ = as_classes(evidence.targets)
+        two_classes = class_count(evidence.output) == 2
+        return are_flags(classes) and (not two_classes or evidence.unlabelled_train)
+
+    def bind(
+        self,
+        targets: Array,
+        output: TensorSpec,
+        *,
+        split: Split,
+        labels: tuple[str, ...] | None,
+        place: str,
+    ) -> BoundTargets:
+        """Return the flags of the test split, int64 `[n]`; training needs none."""
+        _ = output, labels
+        if split != "test":
+            return BoundTargets(targets=None)
+        classes, _ = as_classes(targets)
+        if classes is None or not are_flags(classes):
+            raise DataError(
+                f"{place}: a model that rebuilds its input is scored on flags 0 (normal) and 1.",
+                found=f"Targets are {targets.dtype} {list(targets.shape)}.",
+                hint="Give y_test with 1 for each anomaly, 0 for all else.",
+            )
+        values = np.unique(classes)
+        if len(values) < 2:
+            raise DataError(
+                f"{place}: all samples carry the flag {values[0]}.",
+                found="ROC AUC compares normal samples with anomalies.",
+                hint="Add samples of the other kind.",
+            )
+        return BoundTargets(targets=classes)
+
+    def label_note(self, labels: tuple[str, ...] | None) -> str | None:
+        """Return which of two named classes is taken for the anomalies."""
+        if labels is None or len(labels) < 2:
+            return None
+        return f"{labels[1]!r} (label 1) is taken for the anomalies."
+
+    def per_sample(self, outputs: Array, batch: Batch) -> dict[str, Array]:
+        """Return `target` (true for anomalies) and `squared`, the reconstruction error."""
+        if batch.targets is None:
+            raise DataError("The test split has no targets to score with.")
+        flat = outputs.reshape(len(outputs), -1)
+        original = next(iter(batch.inputs.values()))
+        truth = original.reshape(len(outputs), -1)
+        if truth.shape != flat.shape or len(batch.inputs) > 1:
+            raise shape_mismatch("inputs", original, outputs)
+        flags = batch.targets.reshape(len(outputs), -1)
+        if flags.shape[1] != 1 or not np.isin(flags, (0, 1)).all():
+            raise DataError(
+                "Anomaly targets must be one 0 (normal) or 1 (anomaly) a sample.",
+                found=f"Found shape {list(batch.targets.shape[1:])} and values "
+                f"{flags.min()} to {flags.max()}.",
+            )
+        squared = mean_square(flat, truth)
+        target = flags[:, 0].astype(bool)
+        return {"sound": np.isfinite(squared), "squared": squared, "target": target}
+
+    def complete(self, columns: Columns) -> Columns:
+        """Check that there are two samples of either kind, which ROC AUC needs."""
+        flags = columns["target"]
+        anomalies = int(flags.sum())
+        if min(anomalies, len(flags) - anomalies) < 2:
+            raise DataError(
+                "ROC AUC needs at least two normal and two anomalous test samples.",
+                found=f"Found {len(flags) - anomalies} normal and {anomalies} anomalous.",
+            )
+        return columns
+
+
+RECONSTRUCTION = Reconstruction()
