@@ -35,8 +35,8 @@ from benchmarks import tfmot_peer
 
 import edgekit
 from edgekit.data import open_data, training_split
-from edgekit.recipe import default_plan
-from edgekit.records import Mode, PassStep, Recipe, Row
+from edgekit.recipe import Recipe, default_plan, pass_step
+from edgekit.records import Row
 from edgekit.training.finetuning import STEPS
 
 MODELS = ("fashion-mnist", "spoken-digits", "turbofan")
@@ -73,7 +73,7 @@ class Task:
     name: str
     step: str
     options: dict[str, Any] = field(default_factory=dict)
-    mode: Mode = "float32"
+    mode: str = "float32"
     longer: int = 1
     rate: float = 1 / 3  # weights that are good already take smaller steps
     bound: str = ""
@@ -147,7 +147,7 @@ def _ours(model: str, task: Task, place: Path) -> None:
     options = {"distill": True, "epochs": task.longer * _epochs(model), **task.options}
     if task.step != "qat":
         options["learning_rate"] = _learning_rate(model, task)
-    step = PassStep(kind=task.step, options=options)
+    step = pass_step({"kind": task.step, **options}, task.name)
     recipe = Recipe(name="result", plan=default_plan(task.mode), passes=(step,))
     with tempfile.TemporaryDirectory() as folder:
         report = edgekit.compress(

@@ -19,6 +19,7 @@ PACKAGE = REPOSITORY / "toolkit" / "edgekit"
 FLOORS: list[set[str]] = [
     {"edgekit_runner"},
     {"errors"},
+    {"choices", "modes"},
     {"records"},
     {"files", "isolate", "numerics", "schema", "targets"},
     {"evaluation"},

@@ -10,7 +10,8 @@ import pytest
 from edgekit.data import open_data
 from edgekit.errors import UsageError
 from edgekit.pipeline.latency_goal import Measured, search, shrink_to_latency
-from edgekit.records import Plan, Timing
+from edgekit.recipe import Shrink
+from edgekit.records import DataRequest, Plan, Timing
 from edgekit.tflite.inspect import inspect
 from edgekit.training.finetuning import Tuning
 from edgekit.worker import Worker
@@ -81,11 +82,9 @@ def test_a_latency_out_of_reach_is_refused_after_the_largest_cut():
     assert bench.asked == [0.5, 0.9]
 
 
-def test_a_share_that_means_nothing_is_refused(tmp_path):
-    with pytest.raises(UsageError, match=r"Received 1\.5"):
-        shrink_to_latency(
-            None, DEMO, 1.5, tuning=Tuning(data="digits"), destination=tmp_path / "out.keras"
-        )
+def test_a_share_that_cannot_be_removed_is_refused():
+    with pytest.raises(UsageError, match=r"invalid value for share: 1\.5"):
+        Shrink(share=1.5)
 
 
 @pytest.fixture(scope="module")
@@ -107,17 +106,22 @@ def walks(tmp_path_factory) -> dict:
             peak_rss_bytes=0,
         )
 
-    tuning = Tuning(data="digits", epochs=1)
+    tuning = Tuning(data=DataRequest(data="digits"), epochs=1)
     found: dict = {"timed": timed}
     with Worker() as engine:
         found["float32"] = shrink_to_latency(
-            engine, DEMO, 0.4, tuning=tuning, destination=folder / "a.keras", bench=by_work
+            engine,
+            DEMO,
+            Shrink(share=0.4),
+            tuning=tuning,
+            destination=folder / "a.keras",
+            bench=by_work,
         )
         found["afterwards"] = engine.call("edgekit.training.shrinking:largest_share", multiple=1)
         found["int8"] = shrink_to_latency(
             engine,
             DEMO,
-            0.02,
+            Shrink(share=0.02),
             tuning=replace(tuning, epochs=0),
             destination=folder / "b.keras",
             plan=Plan(variant="int8", mode="int8"),

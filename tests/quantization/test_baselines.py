@@ -12,8 +12,9 @@ import pytest
 
 from edgekit.data import bind, open_data
 from edgekit.isolate import spread
+from edgekit.modes import MODES
 from edgekit.quantization import make, profile
-from edgekit.records import MODES, Array, Dataset, Plan, Ranges, Rule
+from edgekit.records import Array, Dataset, Plan, Ranges, Rule
 from edgekit.tflite import read, signature
 from edgekit.worker import Worker
 

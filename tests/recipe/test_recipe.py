@@ -7,17 +7,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgekit.errors import UsageError
+from edgekit.modes import MODES
 from edgekit.recipe import (
-    IO_TYPES,
     RANGES,
+    Prune,
+    Qat,
+    Shrink,
+    Training,
     default_plan,
     load_recipe,
     parse_recipe,
+    pass_json,
+    pass_step,
     plan_from_json,
     plan_json,
     reference,
 )
-from edgekit.records import MODES, Plan, Rule
+from edgekit.records import Plan, Rule
 
 FULL = """
 schema = 1
@@ -110,7 +116,7 @@ def test_a_step_stands_once():
 def test_ranges_belong_to_the_modes_that_calibrate():
     text = 'schema = 1\n[[step]]\nkind = "quantize"\nmode = "dynamic"\nranges = "mse"\n'
 
-    with pytest.raises(UsageError, match="'ranges' means nothing"):
+    with pytest.raises(UsageError, match="'ranges' has no effect"):
         parse_recipe(text, "r.toml")
 
 
@@ -153,17 +159,17 @@ def test_default_plans_refuse_unknown_words(options):
         default_plan(**options)
 
 
-plans = st.sampled_from(MODES).flatmap(
+plans = st.sampled_from(list(MODES)).flatmap(
     lambda mode: st.builds(
         Plan,
         variant=st.text(min_size=1),
         mode=st.just(mode),
         ranges=st.sampled_from(RANGES),
         percentile=st.floats(50.5, 100),
-        input_type=st.sampled_from(IO_TYPES[mode]),
-        output_type=st.sampled_from(IO_TYPES[mode]),
+        input_type=st.sampled_from(MODES[mode].io_types),
+        output_type=st.sampled_from(MODES[mode].io_types),
         rules=st.lists(
-            st.builds(Rule, layers=st.text(), mode=st.sampled_from(MODES)), max_size=3
+            st.builds(Rule, layers=st.text(), mode=st.sampled_from(list(MODES))), max_size=3
         ).map(tuple),
     )
 )
@@ -214,7 +220,10 @@ def test_the_stages_before_the_last_are_read_with_their_options():
     recipe = parse_recipe(STAGES, "small.toml")
 
     assert [step.kind for step in recipe.passes] == ["shrink", "qat"]
-    assert recipe.passes[0].options == {"share": 0.4, "epochs": 2, "distill": True}
+    assert recipe.passes == (
+        Shrink(share=0.4, training=Training(epochs=2, distill=True)),
+        Qat(bits=4),
+    )
     assert (recipe.name, recipe.plan.mode) == ("small", "int8")
 
 
@@ -246,3 +255,50 @@ def test_stages_out_of_order_are_refused_with_the_right_order():
 
     with pytest.raises(UsageError, match="shrink, qat, quantize"):
         parse_recipe(text, "r.toml")
+
+
+@pytest.mark.parametrize(
+    ("step", "share", "rate"),
+    [
+        (Prune(), 0.5, 1e-3),
+        (Prune(pattern="2:4"), 0.5, 1e-3),
+        (Prune(pattern="1:4"), 0.75, 1e-3),
+        (Prune(pattern="1:4", sparsity=0.5), 0.5, 1e-3),
+        (Prune(training=Training(learning_rate=0.1)), 0.5, 0.1),
+    ],
+)
+def test_what_a_step_leaves_open_follows_from_its_other_fields(step, share, rate):
+    assert (step.share, step.learning_rate) == (share, rate)
+
+
+def test_qat_trains_more_slowly_the_more_bits_it_has():
+    assert (Qat().learning_rate, Qat(bits=4).learning_rate) == (2e-5, 2e-4)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"sparsity": 1.0},
+        {"sparsity": float("nan")},
+        {"sparsity": True},
+        {"pattern": "5:0"},
+        {"pattern": "4:2"},
+        {"pattern": "block 0x4"},
+        {"scope": "everywhere"},
+        {"training": {"learning_rate": float("inf")}},
+        {"training": {"epochs": -1}},
+        {"training": {"epochs": 1.5}},
+    ],
+)
+def test_a_step_built_in_python_is_checked_as_one_in_a_file(wrong):
+    with pytest.raises(UsageError, match="invalid value for"):
+        Prune(**{**wrong, "training": Training(**wrong.pop("training", {}))})
+
+
+def test_a_pass_in_a_manifest_is_what_a_recipe_would_say():
+    step = Shrink(share=0.4, exclude=("a", "b"), training=Training(epochs=2))
+
+    written = pass_json(step)
+
+    assert written == {"kind": "shrink", "share": 0.4, "exclude": ["a", "b"], "epochs": 2}
+    assert pass_step(written, "manifest") == step

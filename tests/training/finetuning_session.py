@@ -14,6 +14,8 @@ import numpy as np
 from edgekit import sources
 from edgekit.data import open_data
 from edgekit.errors import ConversionError
+from edgekit.recipe import Cluster, Prune
+from edgekit.records import DataRequest
 from edgekit.training import passes
 from edgekit.training.clustering import distinct_of
 from edgekit.training.finetuning import FineTuning, Tuning, inputs_of, teach
@@ -21,6 +23,7 @@ from edgekit.training.losses import compiled
 
 FOLDER, DEMO = Path(sys.argv[1]), Path(sys.argv[2])
 DIGITS = open_data("digits")
+DIGITS_DATA = DataRequest(data="digits")
 layers = keras.layers
 
 
@@ -32,7 +35,7 @@ def distilled() -> dict[str, float]:
     """The loss of a model beside its own teacher, and beside a teacher that knows nothing."""
     found = loaded()
     place = FOLDER / "teacher.npy"
-    tuning = Tuning(data="digits", epochs=1)
+    tuning = Tuning(data=DIGITS_DATA, epochs=1)
     teach(found.model, found.source, tuning=tuning, destination=place)
     fine = FineTuning(found.model, found.source, replace(tuning, teacher=place))
     taught = np.load(place)
@@ -57,7 +60,7 @@ def distilled() -> dict[str, float]:
 def worse() -> dict[str, Any]:
     found = loaded()
     weights = found.model.get_weights()
-    tuning = Tuning(data="digits", epochs=50, learning_rate=0.3, patience=2)
+    tuning = Tuning(data=DIGITS_DATA, epochs=50, learning_rate=0.3, patience=2)
     told = []
     fine = FineTuning(found.model, found.source, tuning, told.append)
     before = fine.judge(found.model)
@@ -75,7 +78,7 @@ def worse() -> dict[str, Any]:
 
 def diverged() -> str:
     found = loaded()
-    tuning = Tuning(data="digits", epochs=3, learning_rate=1e30)
+    tuning = Tuning(data=DIGITS_DATA, epochs=3, learning_rate=1e30)
     try:
         FineTuning(found.model, found.source, tuning).train(found.model)
     except ConversionError as error:
@@ -90,9 +93,9 @@ def repeated() -> bool:
         passes.prune(
             found.model,
             found.source,
-            tuning=Tuning(data="digits", epochs=2),
+            step=Prune(),
+            tuning=Tuning(data=DIGITS_DATA, epochs=2),
             destination=FOLDER / f"{name}.keras",
-            sparsity=0.5,
         )
         made.append((FOLDER / f"{name}.keras").read_bytes())
     return made[0] == made[1]
@@ -130,7 +133,7 @@ def losses() -> dict[str, Any]:
         chosen, metrics = compiled(
             again.model, again.source, replace(DIGITS, task="classification")
         )
-        fine = FineTuning(again.model, again.source, Tuning(data="digits", epochs=0))
+        fine = FineTuning(again.model, again.source, Tuning(data=DIGITS_DATA, epochs=0))
         used = fine._loss_of(again.model)
         found[name] = {
             "compiled": type(chosen).__name__,
@@ -147,9 +150,9 @@ def mixed() -> dict[str, Any]:
     passes.prune(
         adopted.model,
         adopted.source,
-        tuning=Tuning(data="digits", epochs=2),
+        step=Prune(),
+        tuning=Tuning(data=DIGITS_DATA, epochs=2),
         destination=FOLDER / "mixed.keras",
-        sparsity=0.5,
     )
     again = keras.models.load_model(FOLDER / "mixed.keras")
     kernel = again.layers[0].kernel
@@ -167,9 +170,9 @@ def clustered() -> dict[str, Any]:
     passes.cluster(
         adopted.model,
         adopted.source,
-        tuning=Tuning(data="digits", epochs=1),
+        step=Cluster(clusters=8),
+        tuning=Tuning(data=DIGITS_DATA, epochs=1),
         destination=FOLDER / "clustered.keras",
-        clusters=8,
     )
     again = keras.models.load_model(FOLDER / "clustered.keras")
     return {
@@ -186,10 +189,9 @@ def excluded() -> dict[str, int]:
     passes.cluster(
         adopted.model,
         adopted.source,
-        tuning=Tuning(data="digits", epochs=0),
+        step=Cluster(clusters=8, exclude=("inner",)),
+        tuning=Tuning(data=DIGITS_DATA, epochs=0),
         destination=FOLDER / "excluded.keras",
-        clusters=8,
-        exclude=["inner"],
     )
     found = distinct_of(keras.models.load_model(FOLDER / "excluded.keras"))
     return {name: found[name] for name in (inner.layers[0].name, "last")}

@@ -11,17 +11,20 @@ import statistics
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
+from edgekit.choices import RangesMethod
 
-Array = NDArray[Any]
-Mode = Literal["float32", "float16", "dynamic", "int8", "int16x8", "int4"]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+else:  # importing numpy is not worth a name in annotations
+    Array = Any
+
 Split = Literal["train", "calibrate", "test"]
 Verdict = Literal["kept", "unproven", "lost"]
-
-MODES: tuple[Mode, ...] = ("float32", "float16", "dynamic", "int8", "int16x8", "int4")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +102,8 @@ class Samples:
 
     def batches(self, size: int = 64) -> Iterator[Batch]:
         """Walk through all samples in order, `size` at a time."""
+        import numpy as np
+
         for start in range(0, self.n, size):
             yield self.read(np.arange(start, min(start + size, self.n)))
 
@@ -131,6 +136,23 @@ class Dataset:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DataRequest:
+    """Data as the user named it.
+
+    Attributes:
+        data: What `data.open_data` takes, or a Dataset, which cannot be pickled.
+        column: The column to predict, for a `.csv`.
+        task: What the targets mean; None where the data tells.
+        preprocessing: How raw images become inputs; None where the data tells.
+    """
+
+    data: str | Dataset
+    column: str | None = None
+    task: str | None = None
+    preprocessing: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ranges:
     """Ranges of the activations of one float graph, by flatbuffer tensor name.
 
@@ -151,10 +173,10 @@ class Ranges:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """Layers that are treated apart: those whose name matches `layers` (a regular expression)."""
+    """An override for the layers whose name matches `layers` (a regular expression)."""
 
     layers: str
-    mode: Mode
+    mode: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,40 +185,23 @@ class Plan:
 
     Attributes:
         variant: Name of the variant, and the stem of its file.
-        mode: Precision of the whole.
+        mode: Default precision: a name of `modes.MODES`.
         ranges: How activation ranges are chosen.
         percentile: Share of values kept on each side, for `ranges="percentile"`, in percent.
         input_type: dtype of the file's inputs: float32, int8 or uint8 (int16 for int16x8).
         output_type: dtype of the file's outputs.
-        rules: Layers left at another precision.
+        rules: Per-layer overrides; the last match wins.
         sparse: Whether kernels are stored sparse where that makes the file smaller.
     """
 
     variant: str
-    mode: Mode
-    ranges: Literal["minmax", "percentile", "mse", "entropy"] = "minmax"
+    mode: str
+    ranges: RangesMethod = "minmax"
     percentile: float = 99.99
     input_type: str = "float32"
     output_type: str = "float32"
     rules: tuple[Rule, ...] = ()
     sparse: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PassStep:
-    """A step that makes another Keras model: shrink, prune, cluster or qat, and its options."""
-
-    kind: str
-    options: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
-    """A list of steps; the last one quantizes. `plan` is that last step, resolved."""
-
-    name: str
-    plan: Plan
-    passes: tuple[PassStep, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,7 +220,7 @@ class Artifact:
 
     path: Path
     variant: str
-    mode: Mode | None
+    mode: str | None
     size_bytes: int
     size_deflated_bytes: int
     sha256: str
@@ -365,6 +370,8 @@ class Timing:
 
     def percentile_ms(self, share: float) -> float:
         """Latency below which `share` percent of the invocations lie, in milliseconds."""
+        import numpy as np
+
         return float(np.percentile(self.values_ns, share)) / 1e6
 
     @property

@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgekit.modes import MODES
 from edgekit.records import (
-    MODES,
     Artifact,
     Dataset,
     Inspection,
     Listener,
-    Mode,
     Plan,
     Report,
     silent,
@@ -28,7 +27,7 @@ def quantize(
     source: str | Path | Any,
     *,
     data: str | Dataset | None = None,
-    modes: Sequence[Mode] = (),
+    modes: Sequence[str] = (),
     plans: Sequence[Plan] = (),
     output: str | Path | None = None,
     name: str | None = None,
@@ -53,7 +52,7 @@ def quantize(
     Args:
         source: A `.keras`, `.h5`, SavedModel folder or float `.tflite`, or a live Keras model.
         data: As `--data` of the command line, or a `records.Dataset`.
-        modes: Names out of `records.MODES`; where neither modes nor plans are given, all that the
+        modes: Names out of `modes.MODES`; where neither modes nor plans are given, all that the
             model allows.
         plans: Plans, from `recipe.load_recipe(path).plan` or made by hand.
         output: Folder of the files, default `quantized/<name>`.

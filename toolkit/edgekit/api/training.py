@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
-from edgekit.records import Listener, Recipe, Report, silent
+from edgekit.recipe import Cluster, PassStep, Prune, Qat, Recipe, Shrink
+from edgekit.records import DataRequest, Listener, Report, silent
 
 if TYPE_CHECKING:
-    from edgekit.pipeline.passes import PassComparison, PassName
+    from edgekit.pipeline.passes import PassComparison
     from edgekit.tflite.pruning_estimate import PruningEstimate
     from edgekit.training import TrainingResult
 
@@ -25,8 +26,12 @@ def train(
     log_dir: str | Path | None = None,
     initial: str | Path | None = None,
     force: bool = False,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    patience: int | None = None,
+    seed: int | None = None,
     listener: Listener = silent,
-    **training: Any,
 ) -> TrainingResult:
     """Train an architecture of the zoo, or a whole configuration, in a process of its own.
 
@@ -35,13 +40,17 @@ def train(
         output: The `.keras` file to write.
         data: As `--data` of the command line; a `model.toml` names its own.
         column: The column to predict, for a `.csv`.
-        task: What the targets mean, default what they look like.
+        task: What the targets mean, default inferred from the targets.
         preprocessing: How raw images become inputs.
         log_dir: Folder for a TensorBoard log.
         initial: A checkpoint to go on from.
         force: Replace an existing file.
+        epochs: Training epochs, at most; None leaves it to the configuration, as all that follow.
+        batch_size: Batch size.
+        learning_rate: Peak learning rate (cosine decay).
+        patience: Epochs without improvement before stopping.
+        seed: Random seed.
         listener: Progress callback.
-        **training: Fields of `training.TrainingConfig`: epochs, batch_size, learning_rate, ...
 
     Raises:
         EdgekitError: See `edgekit.errors`. Where training was interrupted, the best weights so
@@ -56,8 +65,18 @@ def train(
     from edgekit.worker import Worker
 
     place = Path(output)
-    asked = {"data": data, "column": column, "task": task, "preprocessing": preprocessing}
-    changes = {key: value for key, value in {**asked, **training}.items() if value is not None}
+    asked = {
+        "data": data,
+        "column": column,
+        "task": task,
+        "preprocessing": preprocessing,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "patience": patience,
+        "seed": seed,
+    }
+    changes: dict[str, Any] = {key: value for key, value in asked.items() if value is not None}
     if str(architecture).endswith(".toml"):
         config = replace(load_config(Path(architecture)), **changes)
     elif data is None:
@@ -77,55 +96,94 @@ def train(
     return result
 
 
-def prune(source: str | Path, *, output: str | Path, data: str, **options: Any) -> PassComparison:
-    """Drop the smallest weights of a Keras model, and fine-tune it; see `transform`."""
-    return transform("prune", source, output=output, data=data, **options)
+class TransformOptions(TypedDict, total=False):
+    """What every pass takes beside its step.
+
+    Attributes:
+        column: The column to predict, for a `.csv`.
+        task: What the targets mean, default inferred from the targets.
+        preprocessing: How raw images become inputs.
+        custom: Modules that define the model's own classes.
+        resume: Resume an interrupted run from what it left beside `output`.
+        force: Replace an existing file.
+        listener: Progress callback.
+        on_estimate: Called before any training with what `prune` is predicted to save.
+    """
+
+    column: str | None
+    task: str | None
+    preprocessing: Mapping[str, Any] | None
+    custom: Sequence[str]
+    resume: bool
+    force: bool
+    listener: Listener
+    on_estimate: Callable[[PruningEstimate], None] | None
 
 
-def shrink(source: str | Path, *, output: str | Path, data: str, **options: Any) -> PassComparison:
-    """Remove whole channels of a Keras model, and fine-tune it; see `transform`."""
-    return transform("shrink", source, output=output, data=data, **options)
-
-
-def cluster(source: str | Path, *, output: str | Path, data: str, **options: Any) -> PassComparison:
-    """Give each kernel of a Keras model few distinct weights; see `transform`."""
-    return transform("cluster", source, output=output, data=data, **options)
-
-
-def qat(source: str | Path, *, output: str | Path, data: str, **options: Any) -> PassComparison:
-    """Train a Keras model as its int8 file will compute; see `transform`."""
-    return transform("qat", source, output=output, data=data, **options)
-
-
-def transform(
-    name: PassName,
+def prune(
     source: str | Path,
+    step: Prune | None = None,
     *,
     output: str | Path,
     data: str,
-    custom: Sequence[str] = (),
-    distill: bool = False,
-    resume: bool = False,
-    force: bool = False,
-    listener: Listener = silent,
-    on_estimate: Callable[[PruningEstimate], None] | None = None,
-    **options: Any,
+    **options: Unpack[TransformOptions],
+) -> PassComparison:
+    """Set the smallest weights of a Keras model to zero, and fine-tune it; see `transform`."""
+    return transform(source, step or Prune(), output=output, data=data, **options)
+
+
+def shrink(
+    source: str | Path,
+    step: Shrink | None = None,
+    *,
+    output: str | Path,
+    data: str,
+    **options: Unpack[TransformOptions],
+) -> PassComparison:
+    """Remove whole channels of a Keras model, and fine-tune it; see `transform`."""
+    return transform(source, step or Shrink(), output=output, data=data, **options)
+
+
+def cluster(
+    source: str | Path,
+    step: Cluster | None = None,
+    *,
+    output: str | Path,
+    data: str,
+    **options: Unpack[TransformOptions],
+) -> PassComparison:
+    """Give each kernel of a Keras model few distinct weights; see `transform`."""
+    return transform(source, step or Cluster(), output=output, data=data, **options)
+
+
+def qat(
+    source: str | Path,
+    step: Qat | None = None,
+    *,
+    output: str | Path,
+    data: str,
+    **options: Unpack[TransformOptions],
+) -> PassComparison:
+    """Train a Keras model as its int8 file will compute; see `transform`."""
+    return transform(source, step or Qat(), output=output, data=data, **options)
+
+
+def transform(
+    source: str | Path,
+    step: PassStep,
+    *,
+    output: str | Path,
+    data: str,
+    **options: Unpack[TransformOptions],
 ) -> PassComparison:
     """Take a Keras model through one compression pass, with its fine-tuning.
 
     Args:
-        name: The pass: a function of `edgekit.training.passes`.
         source: A `.keras` or `.h5` file.
+        step: Which pass, and its settings: `Prune(sparsity=0.8, training=Training(epochs=5))`.
         output: The `.keras` file to write.
         data: As `--data` of the command line.
-        custom: Modules that define the model's own classes.
-        distill: Learn from the source's own predictions too, not from the targets alone.
-        resume: Go on from what an interrupted run left beside `output`.
-        force: Replace an existing file.
-        listener: Progress callback.
-        on_estimate: Told before any training what `prune` is predicted to be worth.
-        **options: The pass's own (`sparsity`, `share`, `clusters`, `bits`, ...), and those of
-            `training.finetuning.Tuning` (`epochs`, `batch_size`, ...).
+        **options: See `TransformOptions`.
 
     Raises:
         EdgekitError: See `edgekit.errors`. Where training was interrupted, the best weights so
@@ -136,18 +194,21 @@ def transform(
     from edgekit.training.saving import refuse_other_formats
 
     refuse_other_formats(Path(output))
-    refuse_existing(Path(output), force=force)
+    refuse_existing(Path(output), force=options.get("force", False))
     return pipeline.transform(
-        name,
+        step,
         Path(source),
         Path(output),
-        data=data,
-        options=options,
-        custom=tuple(custom),
-        distill=distill,
-        resume=resume,
-        listener=listener,
-        on_estimate=on_estimate,
+        data=DataRequest(
+            data=data,
+            column=options.get("column"),
+            task=options.get("task"),
+            preprocessing=options.get("preprocessing"),
+        ),
+        custom=tuple(options.get("custom", ())),
+        resume=options.get("resume", False),
+        listener=options.get("listener", silent),
+        on_estimate=options.get("on_estimate"),
     )
 
 

@@ -12,8 +12,8 @@ import typer
 from edgekit.cli import options
 
 if TYPE_CHECKING:
-    from edgekit.recipe import RangesMethod
-    from edgekit.records import Mode, Plan, Report
+    from edgekit.choices import RangesMethod
+    from edgekit.records import Plan, Report
 
 
 def train(
@@ -254,10 +254,10 @@ def _plans(
     ranges: str,
     sparse: bool,
 ) -> list[Plan]:
+    from edgekit.modes import MODES
     from edgekit.recipe import default_plan
-    from edgekit.records import MODES
 
-    wanted = MODES if all_ or not (modes or recipes) else cast("list[Mode]", modes or [])
+    wanted = list(MODES) if all_ or not (modes or recipes) else modes or []
     method = cast("RangesMethod", ranges)
     plans = [
         default_plan(mode, io=io, ranges=method, sparse=stored)
@@ -276,7 +276,7 @@ def _only_plan(path: Path) -> Plan:
     recipe = load_recipe(path)
     if recipe.passes:
         raise UsageError(
-            f"{path} does more than quantize: {', '.join(s.kind for s in recipe.passes)}.",
+            f"{path} does more than quantize: {', '.join(recipe.kinds)}.",
             hint=f"edgekit compress SOURCE --recipe {path} --data DATA",
         )
     return recipe.plan

@@ -13,6 +13,7 @@ Source = Annotated[
         metavar="SOURCE", help="A .keras, .h5, SavedModel folder or float .tflite file."
     ),
 ]
+KerasSource = Annotated[str, typer.Argument(metavar="SOURCE", help="A .keras or .h5 file.")]
 Files = Annotated[list[Path], typer.Argument(metavar="FILE...", help="A .tflite file.")]
 DATA_HELP = (
     "An .npz (x_train y_train x_test y_test), a folder of class folders of images under train/ "
@@ -26,7 +27,9 @@ Column = Annotated[
 ]
 Task = Annotated[
     str | None,
-    typer.Option(help="classification, regression or reconstruction; default: as it looks."),
+    typer.Option(
+        help="classification, regression or reconstruction; default: inferred from the targets."
+    ),
 ]
 Preprocess = Annotated[
     Path | None,

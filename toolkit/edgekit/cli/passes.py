@@ -12,123 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgekit.cli import options
-from edgekit.cli.training_options import Exclude, Output, tuned
+from edgekit.cli.training_options import pass_command
+from edgekit.recipe.steps import Cluster, PassStep, Prune, Qat, Shrink
 
 if TYPE_CHECKING:
-    from edgekit.pipeline.passes import PassComparison, PassName
+    from edgekit.pipeline.passes import PassComparison
     from edgekit.tflite.pruning_estimate import PruningEstimate
-
-
-@tuned
-def prune(
-    source: options.Source,
-    data: options.Data,
-    output: Output,
-    sparsity: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Share of weights to drop; default 0.5.")
-    ] = None,
-    pattern: Annotated[
-        str, typer.Option(help='unstructured, N:M such as 2:4, or "block 1x4".')
-    ] = "unstructured",
-    scope: Annotated[
-        str, typer.Option(help="Compare weights over the whole model (global) or by layer.")
-    ] = "global",
-    exclude: Exclude = None,
-    *,
-    tuning: dict[str, Any],
-) -> None:
-    """Drop the smallest weights: a smaller download.
-
-    \b
-    edgekit prune model.keras --data data.npz --sparsity 0.8 -o pruned.keras
-    """
-    what = {
-        "sparsity": sparsity,
-        "pattern": pattern,
-        "scope": _one_of("scope", scope, ("global", "layer")),
-        "exclude": tuple(exclude or ()),
-    }
-    _run("prune", source, data, output, what, tuning)
-
-
-@tuned
-def shrink(
-    source: options.Source,
-    data: options.Data,
-    output: Output,
-    share: Annotated[float, typer.Option(min=0, max=1, help="Share to remove.")] = 0.5,
-    goal: Annotated[
-        str, typer.Option(help="Of what: macs, parameters, or latency, measured.")
-    ] = "macs",
-    importance: Annotated[
-        str, typer.Option(help="How channels are ranked: l2, bn_scale or taylor.")
-    ] = "l2",
-    rounds: Annotated[int, typer.Option(min=1, help="Cuts, each followed by all the epochs.")] = 1,
-    exclude: Exclude = None,
-    *,
-    tuning: dict[str, Any],
-) -> None:
-    """Remove whole channels: smaller and faster everywhere.
-
-    \b
-    edgekit shrink model.keras --data data.npz --share 0.5 -o small.keras
-    """
-    what = {
-        "share": share,
-        "goal": _one_of("goal", goal, ("macs", "parameters", "latency")),
-        "importance": _one_of("importance", importance, ("l2", "bn_scale", "taylor")),
-        "rounds": rounds,
-        "exclude": tuple(exclude or ()),
-    }
-    _run("shrink", source, data, output, what, tuning)
-
-
-@tuned
-def cluster(
-    source: options.Source,
-    data: options.Data,
-    output: Output,
-    clusters: Annotated[int, typer.Option(min=2, help="Distinct weights a kernel.")] = 16,
-    initial: Annotated[
-        str, typer.Option(help="Where the palette starts: linear or density.")
-    ] = "linear",
-    exclude: Exclude = None,
-    *,
-    tuning: dict[str, Any],
-) -> None:
-    """Give each kernel few distinct weights: a smaller download.
-
-    \b
-    edgekit cluster model.keras --data data.npz --clusters 16 -o clustered.keras
-    """
-    what = {
-        "clusters": clusters,
-        "initial": _one_of("initial", initial, ("linear", "density")),
-        "exclude": tuple(exclude or ()),
-    }
-    _run("cluster", source, data, output, what, tuning)
-
-
-@tuned
-def qat(
-    source: options.Source,
-    data: options.Data,
-    output: Output,
-    bits: Annotated[int, typer.Option(help="Width of the weights: 8 or 4.")] = 8,
-    exclude: Exclude = None,
-    *,
-    tuning: dict[str, Any],
-) -> None:
-    """Train the model as its int8 file will compute: int8 that keeps the accuracy.
-
-    `edgekit quantize` then takes the trained ranges, which travel in the file, and leaves in float
-    what was excluded.
-
-    \b
-    edgekit qat model.keras --data data.npz -o aware.keras
-    edgekit quantize aware.keras --data data.npz --mode int8
-    """
-    _run("qat", source, data, output, {"bits": bits, "exclude": tuple(exclude or ())}, tuning)
 
 
 def compress(
@@ -189,45 +78,35 @@ def compress(
     show(report, json=json)
 
 
-def _one_of(option: str, word: str, known: tuple[str, ...]) -> str:
-    from edgekit.errors import UsageError
-
-    if word not in known:
-        raise UsageError(f"There is no {option} {word!r}.", hint=f"Known: {', '.join(known)}.")
-    return word
-
-
-def _run(
-    name: PassName,
-    source: str,
-    data: str,
-    output: Path,
-    what: dict[str, Any],
-    tuning: dict[str, Any],
-) -> None:
+def _run(step: PassStep, given: dict[str, Any]) -> None:
+    """Run one pass, and print what it did."""
     from edgekit import api
     from edgekit.cli.progress import listening
 
-    quiet = tuning.pop("quiet")
+    output: Path = given["output"]
     started = time.time()
     try:
-        with listening(quiet=quiet) as listener:
+        with listening(quiet=given["quiet"]) as listener:
             done = api.transform(
-                name,
-                source,
+                given["source"],
+                step,
                 output=output,
-                data=data,
+                data=given["data"],
+                column=given["column"],
+                task=options.task_of(given["task"]),
+                preprocessing=options.preprocessing_of(given["preprocess"]),
+                custom=tuple(given["custom"] or ()),
+                resume=given["resume"],
+                force=given["force"],
                 listener=listener,
-                on_estimate=_print_estimate if name == "prune" else None,
-                **what,
-                **tuning,
+                on_estimate=_print_estimate,
             )
     except KeyboardInterrupt:
         from edgekit.training.saving import checkpoint_path
 
         best = checkpoint_path(output)
         # One that stood there before is of another run, unless this one went on with it.
-        if best.exists() and (tuning["resume"] or best.stat().st_mtime >= started):
+        if best.exists() and (given["resume"] or best.stat().st_mtime >= started):
             print(f"The best so far is {best}; go on with --resume", file=sys.stderr)
         raise
     _show(done)
@@ -266,3 +145,48 @@ def _show(done: PassComparison) -> None:
     for label, before, after in figures(done.before, done.after):
         print(f"  {label:<20} {before:>10}  {after:>10}")
     print(f"Wrote {passed.path} ({passed.path.stat().st_size / 1000:.1f} kB)")
+
+
+prune = pass_command(
+    Prune,
+    """Set the smallest weights to zero: a smaller download.
+
+    \b
+    edgekit prune model.keras --data data.npz --sparsity 0.8 -o pruned.keras
+    """,
+    _run,
+)
+
+shrink = pass_command(
+    Shrink,
+    """Remove whole channels: smaller and faster everywhere.
+
+    \b
+    edgekit shrink model.keras --data data.npz --share 0.5 -o small.keras
+    """,
+    _run,
+)
+
+cluster = pass_command(
+    Cluster,
+    """Give each kernel few distinct weights: a smaller download.
+
+    \b
+    edgekit cluster model.keras --data data.npz --clusters 16 -o clustered.keras
+    """,
+    _run,
+)
+
+qat = pass_command(
+    Qat,
+    """Train the model as its int8 file will compute: int8 that keeps the accuracy.
+
+    `edgekit quantize` then takes the trained ranges, which travel in the file, and leaves in float
+    what was excluded.
+
+    \b
+    edgekit qat model.keras --data data.npz -o aware.keras
+    edgekit quantize aware.keras --data data.npz --mode int8
+    """,
+    _run,
+)

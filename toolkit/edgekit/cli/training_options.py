@@ -1,83 +1,110 @@
-"""Options of every command that trains, declared once."""
+"""Commands made from the steps of a recipe: their options are the fields of the step.
+
+What a field accepts and means is declared once, in `edgekit.recipe.steps`; here it becomes an
+option with its help.
+"""
 
 from __future__ import annotations
 
-import functools
 import inspect
 import typing
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from edgekit.cli import options
+from edgekit.recipe.settings import Setting, setting_of
+from edgekit.recipe.steps import PassStep, Training
 
 Output = Annotated[
     Path, typer.Option("--output", "-o", metavar="F.keras", help="The file to write.")
 ]
-Exclude = Annotated[
-    list[str] | None, typer.Option(metavar="LAYER", help="A layer to leave alone; repeatable.")
-]
+Resume = Annotated[bool, typer.Option("--resume", help="Resume an interrupted run.")]
 
-_TUNING: dict[str, tuple[Any, Any]] = {
-    "epochs": (
-        Annotated[
-            int | None,
-            typer.Option(min=0, help="0 trains nothing; default: 2,000 steps, at least 3 epochs."),
-        ],
-        None,
-    ),
-    "batch_size": (Annotated[int, typer.Option(min=1, help="Samples a step.")], 64),
-    "learning_rate": (Annotated[float | None, typer.Option(help="Where a cosine begins.")], None),
-    "patience": (
-        Annotated[
-            int | None, typer.Option(min=1, help="Epochs without improvement before stopping.")
-        ],
-        None,
-    ),
-    "distill": (
-        Annotated[bool, typer.Option("--distill", help="Learn from SOURCE's predictions too.")],
-        False,
-    ),
-    "resume": (
-        Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")],
-        False,
-    ),
-    "seed": (Annotated[int, typer.Option(min=0, help="Seed of every random choice.")], 0),
-    "column": (options.Column, None),
-    "task": (options.Task, None),
-    "preprocess": (options.Preprocess, None),
-    "custom": (options.Custom, None),
-    "force": (options.Force, False),
-    "quiet": (options.Quiet, False),
-}
+Run = Callable[[PassStep, dict[str, Any]], None]
+
+_BEFORE: tuple[tuple[str, Any, Any], ...] = (
+    ("source", options.KerasSource, inspect.Parameter.empty),
+    ("data", options.Data, inspect.Parameter.empty),
+    ("output", Output, inspect.Parameter.empty),
+)
+_AFTER: tuple[tuple[str, Any, Any], ...] = (
+    ("resume", Resume, False),
+    ("column", options.Column, None),
+    ("task", options.Task, None),
+    ("preprocess", options.Preprocess, None),
+    ("custom", options.Custom, None),
+    ("force", options.Force, False),
+    ("quiet", options.Quiet, False),
+)
 
 
-def tuned(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of every training; it gets them as one dict, `tuning`."""
-    hints = typing.get_type_hints(command, include_extras=True)
-    own = [
-        parameter.replace(annotation=hints[name])
-        for name, parameter in inspect.signature(command).parameters.items()
-        if name != "tuning"
-    ]
-    shared = [
+def pass_command(kind: type[PassStep], help_text: str, run: Run) -> Callable[..., None]:
+    """Return a command whose options are the fields of a step.
+
+    Args:
+        kind: The step.
+        help_text: The command's help.
+        run: Called with the step and the remaining options by name.
+    """
+    own = [*_options_of(kind), *_options_of(Training)]
+    names = {name for name, _, _ in own}
+    trained = {entry.name for entry in fields(Training)}
+
+    def command(**given: Any) -> None:
+        chosen = {name: given.pop(name) for name in names}
+        chosen = {k: tuple(v) if isinstance(v, list) else v for k, v in chosen.items()}
+        chosen = {k: v for k, v in chosen.items() if v is not None}
+        training = Training(**{k: chosen.pop(k) for k in trained if k in chosen})
+        run(kind(**chosen, training=training), given)
+
+    # Typer reads both.
+    parameters = [
         inspect.Parameter(
             name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=annotation
         )
-        for name, (annotation, default) in _TUNING.items()
+        for name, annotation, default in (*_BEFORE, *own, *_AFTER)
     ]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    command.__doc__ = help_text
+    command.__name__ = kind.kind
+    return command
 
-    @functools.wraps(command)
-    def call(**given: Any) -> None:
-        tuning = {name: given.pop(name) for name in _TUNING}
-        tuning["task"] = options.task_of(tuning["task"])
-        tuning["preprocessing"] = options.preprocessing_of(tuning.pop("preprocess"))
-        tuning["custom"] = tuple(tuning["custom"] or ())
-        command(**given, tuning=tuning)
 
-    # Typer reads both.
-    call.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]
-    call.__annotations__ = {p.name: p.annotation for p in (*own, *shared)}
-    return call
+def _options_of(kind: type) -> list[tuple[str, Any, Any]]:
+    """Return name, annotation and default of an option for every field that has a setting."""
+    hints = typing.get_type_hints(kind)
+    found = []
+    for entry in fields(kind):
+        setting = setting_of(entry)
+        if setting is None:
+            continue
+        if entry.default == ():
+            annotation: Any = list[str] | None
+            default: Any = None
+            option = typer.Option(metavar="LAYER", help=f"{setting.meaning} Repeatable.")
+        elif isinstance(entry.default, bool):
+            annotation, default = bool, entry.default
+            option = typer.Option(f"--{entry.name}", help=setting.meaning)
+        else:
+            annotation = str if setting.choices else hints[entry.name]
+            default = entry.default
+            option = typer.Option(help=_help(setting, default))
+        found.append((entry.name, Annotated[annotation, option], default))
+    return found
+
+
+def _help(setting: Setting, default: Any) -> str:
+    """Return the meaning, the words it can be, and the default where Typer cannot tell it."""
+    parts = [setting.meaning]
+    if setting.choices:
+        parts.append(f"One of: {', '.join(setting.choices)}.")
+    elif "`" in setting.accepts:
+        parts.append(f"Accepts {setting.accepts.replace('`', '')}.")
+    if default is None:
+        parts.append(f"Default: {setting.default.replace('`', '')}.")
+    return " ".join(parts)

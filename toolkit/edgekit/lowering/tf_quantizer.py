@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from edgekit.errors import ConversionError
+from edgekit.modes import INT8, INT16X8
 from edgekit.records import Batch, Plan, TensorSpec
 
 # The quantizer follows these into their subgraphs and dies there (TensorFlow 2.21).
@@ -48,7 +49,7 @@ def quantize(calibrated: bytes, plan: Plan, *, denied: Sequence[str] = ()) -> by
     import tensorflow as tf
 
     try:
-        if plan.mode == "int8":
+        if plan.mode == INT8.name:
             return bytes(
                 convert.mlir_quantize(
                     calibrated,
@@ -99,7 +100,7 @@ def quantize_publicly(
     converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = representative
-    if plan.mode == "int16x8":
+    if plan.mode == INT16X8.name:
         converter.target_spec.supported_ops = [
             tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8,
             tf.lite.OpsSet.TFLITE_BUILTINS,
@@ -127,7 +128,7 @@ def _entry_points() -> tuple[Any, Any]:
 
 
 def _check(calibrated: bytes, plan: Plan, denied: Sequence[str]) -> None:
-    if plan.mode == "int16x8" and denied:
+    if plan.mode == INT16X8.name and denied:
         raise ConversionError(
             f"Variant {plan.variant}: int16x8 cannot leave single layers in float.",
             found=f"{len(denied)} operators were to stay float.",

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit.choices import Initial
 from edgekit.numerics.affine import Floats
 from edgekit.records import Array
-
-Initial = Literal["linear", "density"]
 
 ROUNDS = 100
 """k-means in one dimension settles in far fewer."""

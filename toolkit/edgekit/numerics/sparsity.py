@@ -10,16 +10,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit.choices import Scope
 from edgekit.errors import UsageError
 from edgekit.records import Array
 
 Mask = NDArray[np.bool_]
-Scope = Literal["global", "layer"]
 
 
 @dataclass(frozen=True, slots=True)

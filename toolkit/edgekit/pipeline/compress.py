@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from edgekit.errors import UsageError
 from edgekit.files import staging
 from edgekit.pipeline import manifest
-from edgekit.pipeline.passes import PassName, run, teach
+from edgekit.pipeline.passes import run, teach, tuning_of
 from edgekit.pipeline.quantize import Finish, make, measure, write_outputs
 from edgekit.pipeline.request import FLOAT, Request, check, open_data, possible_plans
 from edgekit.pipeline.sources import ImportedModel, is_graph, lower
-from edgekit.records import Artifact, Listener, PassStep, Plan, Recipe, Report, silent
+from edgekit.recipe import Recipe, pass_json
+from edgekit.records import Artifact, DataRequest, Listener, Plan, Report, silent
 from edgekit.worker import Worker
 
 
@@ -35,7 +36,7 @@ def compress(
         EdgekitError: As the rooms below raise it; nothing is left behind then.
     """
     names = stages(recipe)
-    check(dataclasses.replace(request, plans=(*_float_plans(names.values()), *request.plans)))
+    check(replace(request, plans=(*_float_plans(names.values()), *request.plans)))
     if not isinstance(request.data, str):
         raise UsageError(
             "A recipe that trains needs data that it can open itself.",
@@ -56,17 +57,14 @@ def compress(
         first = stage / "float32.tflite"
         imported = original = lower(request.source, dataset, first, worker, listener=listener)
         artifacts = [_artifact(imported, FLOAT, recipe)]
-        training = {
-            "data": request.data,
-            "column": request.column,
-            "task": request.task,
-            "preprocessing": request.preprocessing,
-        }
-        teacher = (
-            teach(worker, stage, training)
-            if any(step.options.get("distill") for step in recipe.passes)
-            else None
+        data = DataRequest(
+            data=request.data,
+            column=request.column,
+            task=request.task,
+            preprocessing=request.preprocessing,
         )
+        distilled = next((step for step in recipe.passes if step.training.distill), None)
+        teacher = teach(worker, stage, tuning_of(distilled, data)) if distilled else None
         notes = list(imported.notes)
         previous = request.source
         for step in recipe.passes:
@@ -74,10 +72,12 @@ def compress(
             made = stage / f"{name}.keras"
             passed = run(
                 worker,
-                cast("PassName", step.kind),
+                step,
                 previous,
                 made,
-                options=_options(step, training, teacher),
+                tuning=replace(
+                    tuning_of(step, data), teacher=teacher if step.training.distill else None
+                ),
                 listener=listener,
             )
             previous = made
@@ -85,13 +85,13 @@ def compress(
             graph = stage / f"{name}.tflite"
             imported = lower(made, dataset, graph, worker, listener=listener)
             artifacts.append(_artifact(imported, Plan(variant=name, mode="float32"), recipe))
-        if dataclasses.replace(recipe.plan, variant=FLOAT.variant) != FLOAT:
+        if replace(recipe.plan, variant=FLOAT.variant) != FLOAT:
             _, final = make(imported, request.plans, stage, worker, listener=listener)[0]
             described = {**final.manifest, "recipe": _described(recipe)}
-            artifacts.append(dataclasses.replace(final, manifest=described))
+            artifacts.append(replace(final, manifest=described))
         if teacher is not None:
             teacher.unlink()
-        whole = dataclasses.replace(original, notes=tuple(dict.fromkeys(notes)))
+        whole = replace(original, notes=tuple(dict.fromkeys(notes)))
         report = measure(request, whole, artifacts, listener=listener)
         return write_outputs(report, request, stage, finish)
 
@@ -105,17 +105,10 @@ def _float_plans(names: Any) -> list[Plan]:
     return [Plan(variant=name, mode="float32") for name in names]
 
 
-def _options(step: PassStep, training: dict[str, Any], teacher: Path | None) -> dict[str, Any]:
-    """The step's options as a pass takes them."""
-    own = {key: value for key, value in step.options.items() if key != "distill"}
-    taught = {"teacher": teacher} if step.options.get("distill") else {}
-    return {**training, **own, **taught}
-
-
 def _artifact(imported: ImportedModel, plan: Plan, recipe: Recipe) -> Artifact:
     described = manifest.describe(imported, plan, imported.graph.read_bytes())
     return manifest.artifact(imported.graph, plan, {**described, "recipe": _described(recipe)})
 
 
 def _described(recipe: Recipe) -> list[dict[str, Any]]:
-    return [{"kind": step.kind, **step.options} for step in recipe.passes]
+    return [pass_json(step) for step in recipe.passes]

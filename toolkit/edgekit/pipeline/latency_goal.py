@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from edgekit import devices
+from edgekit.choices import MACS
 from edgekit.errors import UsageError
 from edgekit.pipeline.quantize import make
 from edgekit.pipeline.request import FLOAT
 from edgekit.pipeline.sources import lower
+from edgekit.recipe import Shrink
 from edgekit.records import Dataset, Listener, Plan, Progress, Timing, silent
 from edgekit.tflite.inspect import inspect
 from edgekit.training.finetuning import Tuning
@@ -76,16 +78,14 @@ class LatencyPruningResult:
 def shrink_to_latency(
     engine: Any,
     source: Path | Any,
-    share: float,
+    step: Shrink,
     *,
     tuning: Tuning,
     destination: Path,
-    exclude: Sequence[str] = (),
     plan: Plan = FLOAT,
     dataset: Dataset | None = None,
     bench: Callable[[Path], Timing] = devices.bench,
     listener: Listener = silent,
-    **options: Any,
 ) -> LatencyPruningResult:
     """Find the smallest cut that makes a model `share` faster, make it, and fine-tune.
 
@@ -94,23 +94,18 @@ def shrink_to_latency(
     Args:
         engine: A `Worker` or `InProcess`; `source` is its model again afterwards.
         source: A Keras model that it can load.
-        share: Share of the latency to remove, above 0 and below 1.
+        step: Its `share` is that of the latency to remove.
         tuning: Data and training of the final cut.
         destination: The `.keras` to write.
-        exclude: Layers to keep whole, as `shrinking.shrink` takes them.
         plan: What is timed: the float32 file, or a variant that `dataset` calibrates.
         dataset: Samples that each lowered file is verified and calibrated on.
         bench: Times a file.
         listener: Progress callback.
-        options: For `edgekit.training.passes:shrink`, such as `importance`.
 
     Raises:
         UsageError: The latency cannot be reached by cutting channels.
         EdgekitError: As the rooms below raise it.
     """
-    if not 0 < share < 1:
-        raise UsageError("A share to remove is above 0 and below 1.", found=f"Received {share}.")
-    cutting = {"goal": "macs", "exclude": tuple(exclude), **options}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
 
@@ -137,32 +132,30 @@ def shrink_to_latency(
                 )
             return known[macs]
 
+        def cut(macs_share: float, training: Tuning, place: Path) -> PassResult:
+            by_macs = replace(step, share=macs_share, goal=MACS)
+            result: PassResult = engine.call(
+                "edgekit.training.passes:run_pass",
+                step=by_macs,
+                tuning=training,
+                destination=place,
+            )
+            return result
+
         def attempt(macs_share: float) -> Measured:
             listener(Progress(stage="timing a cut", detail=f"{macs_share:.0%} of the MACs gone"))
             stem = f"cut{macs_share:.6f}"
             candidate = folder / f"{stem}.keras"
             engine.load(source)
-            engine.call(
-                "edgekit.training.passes:shrink",
-                tuning=replace(tuning, epochs=0),
-                destination=candidate,
-                share=macs_share,
-                **cutting,
-            )
+            cut(macs_share, replace(tuning, epochs=0), candidate)
             return measure(candidate, macs_share, stem)
 
         engine.load(source)
-        most = engine.call("edgekit.training.shrinking:largest_share", exclude=tuple(exclude))
-        chosen = search(share, most, attempt)
+        most = engine.call("edgekit.training.shrinking:largest_share", exclude=step.exclude)
+        chosen = search(step.share, most, attempt)
         measured = tuple(known.values())
         engine.load(source)
-        passed: PassResult = engine.call(
-            "edgekit.training.passes:shrink",
-            tuning=tuning,
-            destination=destination,
-            share=chosen.macs_share,
-            **cutting,
-        )
+        passed = cut(chosen.macs_share, tuning, destination)
         final = measure(destination, chosen.macs_share, "final")
         engine.load(source)
     return LatencyPruningResult(passed=passed, chosen=chosen, measured=measured, final=final)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+from typing import TYPE_CHECKING
 
 from edgekit import devices
+from edgekit.choices import LATENCY
 from edgekit.errors import UsageError
 from edgekit.pipeline import manifest
 from edgekit.pipeline.latency_goal import shrink_to_latency
-from edgekit.records import Listener, Plan, Row, silent
+from edgekit.recipe import PassStep, Prune, Shrink
+from edgekit.records import DataRequest, Listener, Plan, Row, silent
 from edgekit.tflite.inspect import inspect
 from edgekit.tflite.pruning_estimate import estimate_pruning
 from edgekit.training.finetuning import Tuning
@@ -23,22 +24,6 @@ from edgekit.worker import Worker
 if TYPE_CHECKING:
     from edgekit.tflite.pruning_estimate import PruningEstimate
     from edgekit.training.passes import PassResult
-
-PassName = Literal["shrink", "prune", "cluster", "qat"]
-
-PASSES: Final[tuple[PassName, ...]] = get_args(PassName)
-
-HALF: Final = 0.5
-"""Share of zeros of every 2:4, and the default."""
-
-_OWN: Final[Mapping[PassName, Mapping[str, Any]]] = {
-    "shrink": {"share": HALF},
-    "prune": {"sparsity": HALF},
-    "cluster": {"clusters": 16},
-    # Folded normalization leaves nothing to absorb large steps.
-    "qat": {"learning_rate": 2e-5},
-}
-_QAT_4_BITS: Final = {"learning_rate": 2e-4}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,51 +41,36 @@ class PassComparison:
     after: Row
 
 
-def with_defaults(name: PassName, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a pass, with its own defaults where something was left out."""
-    given = {key: value for key, value in options.items() if value is not None}
-    defaults = {**_OWN[name], **(_QAT_4_BITS if options.get("bits") == 4 else {})}
-    if pattern := re.fullmatch(r"(\d+):(\d+)", str(options.get("pattern", ""))):
-        # N of M weights are kept, whatever the default.
-        defaults["sparsity"] = 1 - int(pattern[1]) / int(pattern[2])
-    return {**defaults, **given}
-
-
 def transform(
-    name: PassName,
+    step: PassStep,
     source: Path,
     destination: Path,
     *,
-    data: str,
-    options: Mapping[str, Any],
+    data: DataRequest,
     custom: Sequence[str] = (),
-    distill: bool = False,
     resume: bool = False,
     listener: Listener = silent,
     on_estimate: Callable[[PruningEstimate], None] | None = None,
 ) -> PassComparison:
     """Take a model through one pass; see `edgekit.api.transform`."""
     checkpoint = checkpoint_path(destination)
-    done = _epochs_done(name, checkpoint) if resume else 0
+    done = _epochs_done(step, checkpoint) if resume else 0
     with Worker(custom=custom, listener=listener) as worker, TemporaryDirectory() as folder:
         worker.load(source)
         before = worker.lower(Path(folder) / "before.tflite").path
-        chosen = with_defaults(name, options)
-        if on_estimate is not None and not resume:
-            on_estimate(estimate_pruning(before.read_bytes(), chosen.get("sparsity", HALF)))
-        training = {"data": data, "checkpoint": checkpoint, "done": done}
-        if distill:
-            training["teacher"] = teach(worker, Path(folder), {**chosen, "data": data})
+        if on_estimate is not None and isinstance(step, Prune) and not resume:
+            on_estimate(estimate_pruning(before.read_bytes(), step.share))
+        tuning = replace(tuning_of(step, data), checkpoint=checkpoint, done=done)
+        if step.training.distill:
+            tuning = replace(tuning, teacher=teach(worker, Path(folder), tuning))
         if resume:
             worker.load(checkpoint)
         start = checkpoint if resume else source
-        passed = run(
-            worker, name, start, destination, options={**chosen, **training}, listener=listener
-        )
+        result = run(worker, step, start, destination, tuning=tuning, listener=listener)
         worker.load(destination)
         after = worker.lower(Path(folder) / "after.tflite").path
         measured = PassComparison(
-            passed=passed,
+            passed=result,
             before=row_of("before", before, latency=True),
             after=row_of("after", after, latency=True),
         )
@@ -121,56 +91,58 @@ def row_of(variant: str, path: Path, *, latency: bool) -> Row:
 
 def run(
     worker: Worker,
-    name: PassName,
+    step: PassStep,
     source: Path,
     destination: Path,
     *,
-    options: Mapping[str, Any],
+    tuning: Tuning,
     listener: Listener = silent,
 ) -> PassResult:
     """Run a pass over the model that the worker has loaded from `source`."""
-    chosen = with_defaults(name, options)
-    own = {key: value for key, value in chosen.items() if key not in _TUNING}
-    tuning = _tuning(chosen)
-    if own.get("goal") == "latency" and not tuning.done:
-        own.pop("goal")
+    if isinstance(step, Shrink) and step.goal == LATENCY and not tuning.done:
         found = shrink_to_latency(
-            worker, source, tuning=tuning, destination=destination, listener=listener, **own
+            worker, source, step, tuning=tuning, destination=destination, listener=listener
         )
         latency = f"{found.final.ratio:.2f} of before, after {len(found.measured)} cuts timed"
         return replace(found.passed, facts={**found.passed.facts, "latency": latency})
-    passed: PassResult = worker.call(
-        f"edgekit.training.passes:{name}", tuning=tuning, destination=destination, **own
+    result: PassResult = worker.call(
+        "edgekit.training.passes:run_pass", step=step, tuning=tuning, destination=destination
     )
-    return passed
+    return result
 
 
-def teach(worker: Worker, folder: Path, options: Mapping[str, Any]) -> Path:
+def teach(worker: Worker, folder: Path, tuning: Tuning) -> Path:
     """Write what the loaded model predicts, for later ones to learn from."""
     place = folder / "teacher.npy"
-    worker.call("edgekit.training.finetuning:teach", tuning=_tuning(options), destination=place)
+    worker.call("edgekit.training.finetuning:teach", tuning=tuning, destination=place)
     return place
 
 
-_TUNING: Final = frozenset(field.name for field in fields(Tuning))
+def tuning_of(step: PassStep, data: DataRequest) -> Tuning:
+    """Return the training that a step asks for, on this data."""
+    training = step.training
+    return Tuning(
+        data=data,
+        epochs=training.epochs,
+        batch_size=training.batch_size,
+        learning_rate=step.learning_rate,
+        patience=training.patience,
+        seed=training.seed,
+    )
 
 
-def _tuning(options: Mapping[str, Any]) -> Tuning:
-    return Tuning(**{key: value for key, value in options.items() if key in _TUNING})
-
-
-def _epochs_done(name: str, checkpoint: Path) -> int:
+def _epochs_done(step: PassStep, checkpoint: Path) -> int:
     """How far an interrupted run had come.
 
     Raises:
         UsageError: There is no such run, or it was another pass.
     """
     notes = read_notes(checkpoint)
-    if notes.get("pass") == name:
+    if notes.get("pass") == step.kind:
         return int(notes["epochs"])
     other = notes.get("pass")
     raise UsageError(
-        f"There is no interrupted {name} to go on with.",
+        f"There is no interrupted {step.kind} to go on with.",
         found=f"{checkpoint} is {f'of {other}' if other else 'not there'}.",
         hint="Leave --resume out.",
     )

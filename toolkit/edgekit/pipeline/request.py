@@ -10,11 +10,11 @@ from typing import Any
 from edgekit import data, targets
 from edgekit.errors import DataError, ModelError, OutputError, UsageError
 from edgekit.evaluation.tasks import task_named
+from edgekit.modes import FLOAT32, INT8, MODES
 from edgekit.pipeline.sources import ImportedModel, trained_notes
-from edgekit.recipe.plans import CALIBRATED
 from edgekit.records import Dataset, Listener, Plan, Progress
 
-FLOAT = Plan(variant="float32", mode="float32")
+FLOAT = Plan(variant=FLOAT32.name, mode=FLOAT32.name)
 """What is always made, as the measure of the others."""
 
 
@@ -68,14 +68,14 @@ class Request:
 
 def calibrates(plan: Plan) -> bool:
     """Whether a variant needs the ranges of the activations, and so training samples."""
-    return plan.mode in CALIBRATED
+    return MODES[plan.mode].calibrated
 
 
 def possible_plans(request: Request, dataset: Dataset | None) -> tuple[tuple[Plan, ...], list[str]]:
     """The plans that the data allows, and why the others are left out."""
     if dataset is not None and dataset.calibrate is not None:
         return request.plans, []
-    own = "int8" if trained_notes(request.source) else None  # brings its ranges along
+    own = INT8.name if trained_notes(request.source) else None  # brings its ranges along
     without = tuple(p for p in request.plans if not calibrates(p) or p.mode == own)
     if len(without) == len(request.plans):
         return without, []

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from edgekit.errors import UsageError
-from edgekit.records import Mode, Plan, Rule
+from edgekit.modes import MODES
+from edgekit.records import Plan, Rule
 from edgekit.targets.node import Node
 from edgekit.tflite.naming import name_layers
 from edgekit.tflite.nodes import nodes
@@ -17,10 +18,10 @@ if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT
 
 # What a single layer can be while the rest is something else.
-RULE_MODES: Final[tuple[Mode, ...]] = ("float32", "float16", "dynamic", "int4")
+RULE_MODES: Final = tuple(mode.name for mode in MODES.values() if mode.in_rules)
 
 
-def modes_of(plan: Plan, model: ModelT) -> dict[str, Mode]:
+def modes_of(plan: Plan, model: ModelT) -> dict[str, str]:
     """The mode of every operator of a float graph, by the names of its output tensors.
 
     A rule is searched for in the layer's name, its last part, and the output tensors' names; of

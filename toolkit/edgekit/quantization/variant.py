@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from edgekit.errors import ConversionError, ModelError
+from edgekit.modes import DYNAMIC, FLOAT16, FLOAT32, INT4, INT16X8, MODES
 from edgekit.quantization.rules import modes_of
-from edgekit.records import Mode, Plan, Ranges
+from edgekit.records import Plan, Ranges
 from edgekit.targets.node import Node, Tensor
 from edgekit.tflite.graph import read
 from edgekit.tflite.int4_weights import narrow_weights
@@ -24,10 +25,7 @@ from edgekit.tflite.weights import stored_weights, to_dynamic, to_float16, to_in
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT
 
-INTEGER_MODES: Final[tuple[Mode, ...]] = ("int8", "int16x8")
-_REWRITERS: Final = {"float16": to_float16, "dynamic": to_dynamic, "int4": to_int4}
-_ACTIVATIONS: Final = {"int8": "int8", "int16x8": "int16"}
-_STORED: Final = {"float16": {"float16"}, "dynamic": {"int8"}, "int4": {"int4"}}
+_REWRITERS: Final = {FLOAT16.name: to_float16, DYNAMIC.name: to_dynamic, INT4.name: to_int4}
 _CONVERSIONS: Final = frozenset({"QUANTIZE", "DEQUANTIZE"})
 
 
@@ -85,11 +83,11 @@ def make(
     model = read(graph)
     modes = modes_of(plan, model)
     data = graph
-    if plan.mode in INTEGER_MODES:
+    if MODES[plan.mode].calibrated:
         if engine is None:
             raise ConversionError(f"Mode {plan.mode} needs TensorFlow's quantizer.")
         found = ranges(plan.ranges, plan.percentile)
-        calibrated = with_ranges(graph, found, symmetric=plan.mode == "int16x8")
+        calibrated = with_ranges(graph, found, symmetric=plan.mode == INT16X8.name)
         denied = [name for name, mode in modes.items() if mode != plan.mode]
         data = with_names_of(engine.quantize(calibrated, plan, denied), model)
         if found.weight_bits == 4:
@@ -106,7 +104,7 @@ def make(
     if data is not graph:
         _check_runs(plan, data)
     left = _left(plan, modes, result)
-    if plan.mode != "float32" and not _is_quantized(plan, result):
+    if plan.mode != FLOAT32.name and not _is_quantized(plan, result):
         raise ConversionError(
             f"Variant {plan.variant}: nothing could be quantized to {plan.mode}.",
             found=left[0]["reason"] if left else "The model has no weights of a size that pays.",
@@ -160,28 +158,30 @@ def _check_runs(plan: Plan, data: bytes) -> None:
 
 def _is_quantized(plan: Plan, model: ModelT) -> bool:
     """Whether anything in the file has the precision of the plan."""
-    if plan.mode in INTEGER_MODES:
-        kind = _ACTIVATIONS[plan.mode]
+    if MODES[plan.mode].calibrated:
+        kind = MODES[plan.mode].activations
         computing = (node for node in nodes(model) if node.name not in _CONVERSIONS)
         return any(tensor.dtype == kind for node in computing for tensor in node.outputs)
-    return any(weight.dtype in _STORED[plan.mode] for _, weight in stored_weights(nodes(model)))
+    return any(
+        weight.dtype == MODES[plan.mode].weights for _, weight in stored_weights(nodes(model))
+    )
 
 
-def _left(plan: Plan, modes: Mapping[str, Mode], model: ModelT) -> list[dict[str, str]]:
+def _left(plan: Plan, modes: Mapping[str, str], model: ModelT) -> list[dict[str, str]]:
     """Operators of the finished file that did not get the plan's precision, and why."""
     operators = nodes(model)
     layers = dict(zip((n.index for n in operators), name_layers(operators), strict=True))
     reasons: dict[int, str] = {}
-    if plan.mode in INTEGER_MODES:
+    if MODES[plan.mode].calibrated:
         for node in operators:
             computes = any(t.dtype == "float32" for t in (*node.outputs, *node.inputs) if t)
             if computes and node.name not in _CONVERSIONS:
                 reasons[node.index] = (
                     f"TensorFlow's quantizer has no {plan.mode} version of it here"
                 )
-    elif plan.mode != "float32":
+    elif plan.mode != FLOAT32.name:
         for node, weight in stored_weights(operators):
-            if weight.dtype not in _STORED[plan.mode]:
+            if weight.dtype != MODES[plan.mode].weights:
                 reasons[node.index] = _why_not(plan, node, weight)
     for node in operators:
         ruled = {modes[t.name] for t in node.outputs if t.name in modes} - {plan.mode}

@@ -13,29 +13,47 @@
     ranges = "mse"
     rules = [{ layers = "^logits$", mode = "float32" }]
 
-- `keys`: every key there is, what it accepts and means.
-- `reading`: a file or text becomes a `Recipe`.
+- `settings`: how a field is declared: what it accepts, its default and meaning.
+- `steps`: the steps, one dataclass each.
+- `parse`: a file or text becomes a `Recipe`.
 - `plans`: what a bare mode means, and plans from manifests.
+- `reference`: the tables of the docs.
 """
 
-from edgekit.recipe.keys import reference
-from edgekit.recipe.parse import load_recipe, parse_recipe
-from edgekit.recipe.plans import (
-    IO_TYPES,
+from edgekit.recipe.parse import load_recipe, parse_recipe, pass_step
+from edgekit.recipe.plans import default_plan, pass_json, plan_from_json, plan_json
+from edgekit.recipe.reference import reference
+from edgekit.recipe.steps import (
+    PASSES,
     RANGES,
-    RangesMethod,
-    default_plan,
-    plan_from_json,
-    plan_json,
+    STEPS,
+    Cluster,
+    PassStep,
+    Prune,
+    Qat,
+    Quantize,
+    Recipe,
+    Shrink,
+    Training,
 )
 
 __all__ = [
-    "IO_TYPES",
+    "PASSES",
     "RANGES",
-    "RangesMethod",
+    "STEPS",
+    "Cluster",
+    "PassStep",
+    "Prune",
+    "Qat",
+    "Quantize",
+    "Recipe",
+    "Shrink",
+    "Training",
     "default_plan",
     "load_recipe",
     "parse_recipe",
+    "pass_json",
+    "pass_step",
     "plan_from_json",
     "plan_json",
     "reference",

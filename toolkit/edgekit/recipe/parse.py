@@ -9,17 +9,49 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.errors import UsageError
-from edgekit.recipe.keys import (
-    KINDS,
-    PASS_KEYS,
-    QUANTIZE_KEYS,
-    RULE_KEYS,
-    TOP_KEYS,
-    TRAINING_KEYS,
-    check,
+from edgekit.modes import INT8, MODES, calibrated_modes
+from edgekit.recipe.settings import REQUIRED, Setting, check, closest, settings_of
+from edgekit.recipe.steps import (
+    PASSES,
+    STEPS,
+    LayerRule,
+    PassStep,
+    Qat,
+    Quantize,
+    Recipe,
+    Training,
+    compile_layers,
 )
-from edgekit.recipe.plans import CALIBRATED, IO_TYPES, PERCENTILE, closest
-from edgekit.records import Mode, PassStep, Plan, Recipe, Rule
+from edgekit.records import Plan, Rule
+
+_KINDS = tuple(STEPS)
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"\w[\w.+-]*", value) is not None
+
+
+TOP: Mapping[str, Setting] = {
+    "schema": Setting(
+        accepts="`1`",
+        default=REQUIRED,
+        meaning="Version of this format.",
+        fits=lambda value: type(value) is int and value == 1,
+    ),
+    "name": Setting(
+        accepts="letters, digits, `.`, `_`, `+`, `-`",
+        default="the file's stem",
+        meaning="Name of the variant, and stem of the file that is written.",
+        fits=_is_name,
+    ),
+    "step": Setting(
+        accepts="`[[step]]` tables",
+        default=REQUIRED,
+        meaning=f"What is done: {', '.join(_KINDS)}, in this order.",
+        fits=lambda value: isinstance(value, list) and all(isinstance(i, dict) for i in value),
+    ),
+}
+"""The keys of a recipe outside its steps."""
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -44,7 +76,7 @@ def parse_recipe(text: str, name: str) -> Recipe:
     """Read a recipe from its text; `name` stands for it in errors, and its stem names it.
 
     Raises:
-        UsageError: The text is not TOML, or a key, value or order of steps means nothing.
+        UsageError: The text is not TOML, or a key, value or order of steps is invalid.
     """
     try:
         document = tomllib.loads(text)
@@ -54,9 +86,9 @@ def parse_recipe(text: str, name: str) -> Recipe:
             found=f"{error}.",
             hint="Texts stand in quotes; steps begin with [[step]].",
         ) from error
-    check(document, TOP_KEYS, name)
+    check(document, TOP, name)
     recipe_name = document.get("name", Path(name).stem)
-    if not TOP_KEYS["name"].fits(recipe_name):
+    if not TOP["name"].fits(recipe_name):
         raise UsageError(
             f"{name}: {recipe_name!r} cannot name a variant.",
             hint='Add name = "..." with letters, digits and . _ + - to the recipe.',
@@ -65,14 +97,14 @@ def parse_recipe(text: str, name: str) -> Recipe:
     _check_order([step.get("kind") for step in steps], name)
     recipe = Recipe(
         name=recipe_name,
-        plan=_quantize_plan(steps[-1], recipe_name, f"{name}, step {len(steps)}"),
+        plan=_plan(steps[-1], recipe_name, f"{name}, step {len(steps)}"),
         passes=tuple(
-            _pass(step, f"{name}, step {position}")
+            pass_step(step, f"{name}, step {position}")
             for position, step in enumerate(steps[:-1], start=1)
         ),
     )
-    trained = any(step.kind == "qat" for step in recipe.passes)
-    if trained and recipe.plan.mode != "int8":
+    trained = any(isinstance(step, Qat) for step in recipe.passes)
+    if trained and recipe.plan.mode != INT8.name:
         raise UsageError(
             f"{name}: qat trains a model for int8, but the last step makes {recipe.plan.mode}.",
             hint='Write mode = "int8" there (bits = 4 in the qat step narrows the weights).',
@@ -81,31 +113,31 @@ def parse_recipe(text: str, name: str) -> Recipe:
 
 
 def _check_order(kinds: list[Any], name: str) -> None:
+    known = f"Known: {', '.join(_KINDS)}."
     if not kinds:
         raise UsageError(f"{name} has no step.", hint='Add [[step]] with kind = "quantize".')
     for position, kind in enumerate(kinds, start=1):
         if kind is None:
-            raise UsageError(
-                f"{name}, step {position}: 'kind' is missing.", hint=f"Known: {', '.join(KINDS)}."
-            )
-        if kind not in KINDS:
+            raise UsageError(f"{name}, step {position}: 'kind' is missing.", hint=known)
+        if not isinstance(kind, str) or kind not in STEPS:
             raise UsageError(
                 f"{name}, step {position}: unknown kind {kind!r}.",
-                found=closest(kind, KINDS) or None,
-                hint=f"Known: {', '.join(KINDS)}.",
+                found=closest(kind, _KINDS) or None,
+                hint=known,
             )
         if kind in kinds[: position - 1]:
             raise UsageError(
                 f"{name}, step {position}: {kind} repeats an earlier step.",
                 hint="Each kind stands once; write a second recipe for a second variant.",
             )
-    if kinds != sorted(kinds, key=KINDS.index):
+    ordered = sorted(kinds, key=_KINDS.index)
+    if kinds != ordered:
         raise UsageError(
             f"{name}: the steps are out of order.",
             found=f"They are {', '.join(kinds)}; each must keep what those before it did.",
-            hint=f"Write {', '.join(sorted(kinds, key=KINDS.index))}.",
+            hint=f"Write {', '.join(ordered)}.",
         )
-    if kinds[-1] != "quantize":
+    if kinds[-1] != Quantize.kind:
         raise UsageError(
             f"{name} does not end in a quantize step.",
             found=f"Its last step is {kinds[-1]}.",
@@ -113,54 +145,50 @@ def _check_order(kinds: list[Any], name: str) -> None:
         )
 
 
-def _pass(step: Mapping[str, Any], place: str) -> PassStep:
-    check(step, {**PASS_KEYS[step["kind"]], **TRAINING_KEYS}, place)
-    return PassStep(kind=step["kind"], options={k: v for k, v in step.items() if k != "kind"})
+def pass_step(table: Mapping[str, Any], place: str) -> PassStep:
+    """Return the pass that a `[[step]]` table describes; `table["kind"]` is known.
+
+    Raises:
+        UsageError: A key or value does not fit.
+    """
+    kind = PASSES[table["kind"]]
+    given = {key: value for key, value in table.items() if key != "kind"}
+    check(given, {**settings_of(kind), **settings_of(Training)}, place)
+    trained = {key: given.pop(key) for key in settings_of(Training) if key in given}
+    if "exclude" in given:
+        given["exclude"] = tuple(given["exclude"])
+    return kind(**given, training=Training(**trained))
 
 
-def _quantize_plan(step: Mapping[str, Any], variant: str, place: str) -> Plan:
-    check(step, QUANTIZE_KEYS, place)
-    mode: Mode = step["mode"]
-    types = IO_TYPES[mode]
-    for key in ("input", "output"):
-        if step.get(key, types[0]) not in types:
+def _plan(table: Mapping[str, Any], variant: str, place: str) -> Plan:
+    given = {key: value for key, value in table.items() if key != "kind"}
+    check(given, settings_of(Quantize), place)
+    rules = tuple(
+        _rule(rule, f"{place}, rule {position}")
+        for position, rule in enumerate(given.pop("rules", ()), start=1)
+    )
+    step = Quantize(**given, rules=rules)
+    mode = MODES[step.mode]
+    for key, value in (("input", step.input), ("output", step.output)):
+        if value is not None and value not in mode.io_types:
             raise UsageError(
-                f"{place}: {key} = {step[key]!r} does not go with mode = {mode!r}.",
-                hint=f"{key}: {', '.join(types)}.",
+                f"{place}: {key} = {value!r} does not go with mode = {step.mode!r}.",
+                hint=f"{key}: {', '.join(mode.io_types)}.",
             )
-    if mode not in CALIBRATED and "ranges" in step:
+    if not mode.calibrated and "ranges" in given:
         raise UsageError(
-            f"{place}: mode = {mode!r} keeps activations in float, so 'ranges' means nothing.",
-            hint=f"Leave it out, or take one of: {', '.join(CALIBRATED)}.",
+            f"{place}: mode = {step.mode!r} keeps activations in float, so 'ranges' has no effect.",
+            hint=f"Leave it out, or take one of: {calibrated_modes()}.",
         )
-    if "percentile" in step and step.get("ranges") != "percentile":
+    if "percentile" in given and step.ranges != "percentile":
         raise UsageError(
             f"{place}: 'percentile' is given, but ranges are not chosen by percentile.",
             hint='Add ranges = "percentile", or leave percentile out.',
         )
-    return Plan(
-        variant=variant,
-        mode=mode,
-        ranges=step.get("ranges", "minmax"),
-        percentile=float(step.get("percentile", PERCENTILE)),
-        input_type=step.get("input", types[0]),
-        output_type=step.get("output", types[0]),
-        sparse=step.get("sparse", False),
-        rules=tuple(
-            _rule(rule, f"{place}, rule {position}")
-            for position, rule in enumerate(step.get("rules", ()), start=1)
-        ),
-    )
+    return step.plan(variant)
 
 
 def _rule(table: Mapping[str, Any], place: str) -> Rule:
-    check(table, RULE_KEYS, place)
-    try:
-        re.compile(table["layers"])
-    except re.error as error:
-        raise UsageError(
-            f"{place}: layers = {table['layers']!r} is not a regular expression.",
-            found=f"{error}.",
-            hint='Write ^logits$ for one layer, or "a|b" for two.',
-        ) from error
+    check(table, settings_of(LayerRule), place)
+    compile_layers(table["layers"], place)
     return Rule(layers=table["layers"], mode=table["mode"])

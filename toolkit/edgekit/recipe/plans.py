@@ -1,37 +1,21 @@
-"""Plans of single variants, from a bare mode or from a manifest."""
+"""Plans of single variants, from a bare mode or from a manifest; passes as JSON."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
-from dataclasses import asdict
-from typing import Any, Literal, get_args
+from dataclasses import asdict, fields
+from typing import Any
 
+from edgekit.choices import RangesMethod
 from edgekit.errors import UsageError
-from edgekit.records import MODES, Mode, Plan, Rule
-
-RangesMethod = Literal["minmax", "percentile", "mse", "entropy"]
-
-RANGES: tuple[RangesMethod, ...] = get_args(RangesMethod)
-
-IO_TYPES: Mapping[Mode, tuple[str, ...]] = {
-    "float32": ("float32",),
-    "float16": ("float32",),
-    "dynamic": ("float32",),
-    "int8": ("int8", "uint8", "float32"),
-    "int16x8": ("float32", "int16"),
-    "int4": ("float32",),
-}
-"""The types a file's inputs and outputs may have in each mode, the default first."""
-
-CALIBRATED: tuple[Mode, ...] = ("int8", "int16x8")
-"""The modes that quantize activations, and so need their ranges."""
-
-PERCENTILE = 99.99
+from edgekit.modes import IO_TYPES, mode_named
+from edgekit.recipe.settings import closest
+from edgekit.recipe.steps import RANGES, PassStep
+from edgekit.records import Plan, Rule
 
 
 def default_plan(
-    mode: Mode, *, io: str | None = None, ranges: RangesMethod = "minmax", sparse: bool = False
+    mode: str, *, io: str | None = None, ranges: RangesMethod = "minmax", sparse: bool = False
 ) -> Plan:
     """Return the plan that a bare mode means.
 
@@ -39,7 +23,7 @@ def default_plan(
     inputs and outputs float32, and a mode without activation ranges stays at `minmax`.
 
     Args:
-        mode: Precision of the whole.
+        mode: Default precision.
         io: Type of inputs and outputs; None takes the mode's default.
         ranges: How activation ranges are chosen.
         sparse: Whether kernels are stored sparse where that makes the file smaller.
@@ -47,20 +31,19 @@ def default_plan(
     Raises:
         UsageError: One of them is unknown.
     """
-    known = tuple(dict.fromkeys(io_type for types in IO_TYPES.values() for io_type in types))
+    found = mode_named(mode)
     for what, value, choices in (
-        ("mode", mode, MODES),
         ("ranges", ranges, RANGES),
-        ("type of inputs and outputs", io, known),
+        ("type of inputs and outputs", io, IO_TYPES),
     ):
         if value is not None and value not in choices:
             raise UsageError(
                 f"Unknown {what}: {value!r}.",
                 hint=closest(value, choices) + f" Known: {', '.join(choices)}.",
             )
-    types = IO_TYPES[mode]
+    types = found.io_types
     io_type = io if io in types else types[0]
-    ranges = ranges if mode in CALIBRATED else "minmax"
+    ranges = ranges if found.calibrated else "minmax"
     parts: list[str] = [mode]
     if io_type != types[0]:
         parts.append(f"{io_type}io")
@@ -99,7 +82,12 @@ def plan_from_json(value: Mapping[str, Any]) -> Plan:
         ) from error
 
 
-def closest(word: Any, choices: tuple[str, ...]) -> str:
-    """The choice that somebody may have meant, as a question; empty where none is near."""
-    match = difflib.get_close_matches(str(word), choices, n=1)
-    return f"Did you mean {match[0]!r}?" if match else ""
+def pass_json(step: PassStep) -> dict[str, Any]:
+    """Return a pass as it stands in a manifest: what differs from the defaults, as in TOML."""
+    changed: dict[str, Any] = {"kind": step.kind}
+    for part in (step, step.training):
+        for entry in fields(part):
+            value = getattr(part, entry.name)
+            if entry.metadata.get("setting") and value != entry.default:
+                changed[entry.name] = list(value) if isinstance(value, tuple) else value
+    return changed

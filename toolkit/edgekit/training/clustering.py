@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from edgekit.choices import Initial
 from edgekit.errors import ModelError, UsageError
-from edgekit.numerics.palette import Initial, Palette, palette
+from edgekit.numerics.palette import Palette, palette
 from edgekit.training.kernels import Kernel, kernels_of, left_alone
 
 MANY = 64

@@ -15,7 +15,7 @@ import numpy as np
 from edgekit.data import open_data, training_split
 from edgekit.errors import ConversionError, DataError
 from edgekit.files import writing
-from edgekit.records import Array, Batch, Dataset, Listener, Samples, Source, silent
+from edgekit.records import Array, Batch, DataRequest, Listener, Samples, Source, silent
 from edgekit.training.losses import compiled, distillation, usual_loss
 from edgekit.training.progress import progress_reporter
 from edgekit.training.samples import bound_to, resident
@@ -34,26 +34,20 @@ class Tuning:
     """The data of a pass, and how the model is trained on it; picklable.
 
     Attributes:
-        data: As `edgekit.data.open_data` takes it, or a Dataset, which cannot be pickled.
-        column: The column to predict, for a `.csv`.
-        preprocessing: How raw images become inputs.
-        task: What the targets mean; None where the data tells.
-        epochs: Walks through the training samples; 0 changes the weights and trains nothing. None
-            takes as many as make `STEPS` steps, and at least 3.
-        batch_size: Samples a step.
-        learning_rate: Where a cosine begins.
+        data: The training samples, as the user named them.
+        epochs: Training epochs; 0 changes the weights and trains nothing. None takes as many as
+            make `STEPS` steps, and at least 3.
+        batch_size: Samples of one step.
+        learning_rate: Initial learning rate (cosine decay).
         patience: Epochs without a lower validation loss after which training stops; None takes a
             quarter of all, at least 5.
-        seed: Of every random choice.
+        seed: Random seed.
         teacher: An `.npy` that `teach` wrote, for distillation.
         checkpoint: Where the best so far is kept while training goes on, or None.
         done: Epochs that an interrupted run had done.
     """
 
-    data: str | Dataset
-    column: str | None = None
-    preprocessing: Mapping[str, Any] | None = None
-    task: str | None = None
+    data: DataRequest
     epochs: int | None = None
     batch_size: int = 64
     learning_rate: float = 1e-3
@@ -83,13 +77,13 @@ class FineTuning:
         self, model: Any, source: Source, tuning: Tuning, listener: Listener = silent
     ) -> None:
         self._listener = listener
-        given = tuning.data
+        asked = tuning.data
         dataset = (
-            open_data(given, target=tuning.column, preprocessing=tuning.preprocessing)
-            if isinstance(given, str)
-            else given
+            open_data(asked.data, target=asked.column, preprocessing=asked.preprocessing)
+            if isinstance(asked.data, str)
+            else asked.data
         )
-        self.dataset = bound_to(dataset, source.inputs, source.outputs, tuning.task)
+        self.dataset = bound_to(dataset, source.inputs, source.outputs, asked.task)
         training, validation = training_split(self.dataset)
         self.training, self.validation = resident(training), resident(validation)
         self._loss, self._metrics = compiled(model, source, self.dataset)

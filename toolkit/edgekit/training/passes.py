@@ -8,12 +8,14 @@ the model, the later ones keep: zeros stay zero, kernels of few distinct weights
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from edgekit.choices import LATENCY, MACS, TAYLOR
 from edgekit.errors import ModelError
+from edgekit.recipe import Cluster, PassStep, Prune, Qat, Shrink
 from edgekit.records import Listener, Source, silent
 from edgekit.training.finetuning import FineTuning, Tuning, inputs_of
 from edgekit.training.saving import write_model
@@ -48,12 +50,9 @@ def prune(
     model: Any,
     source: Source,
     *,
+    step: Prune,
     tuning: Tuning,
     destination: Path,
-    sparsity: float,
-    scope: Any = "global",
-    pattern: str = "unstructured",
-    exclude: Sequence[str] = (),
     listener: Listener = silent,
 ) -> PassResult:
     """Drop the smallest weights while the model is fine-tuned; see `pruning.pruning_callback`.
@@ -64,6 +63,7 @@ def prune(
     from edgekit.numerics.sparsity import Constant, PolynomialDecay, parse_pattern
     from edgekit.training import pruning
 
+    sparsity, pattern = step.share, step.pattern
     fine = FineTuning(model, source, tuning, listener)
     before = fine.judge(model)
     if fine.epochs:
@@ -76,16 +76,18 @@ def prune(
         )
         callback = pruning.pruning_callback(
             schedule,
-            scope=scope,
+            scope=step.scope,
             pattern=pattern,
-            exclude=exclude,
+            exclude=step.exclude,
             every=max(1, steps // 40),
             initial_step=tuning.done * fine.steps,
         )
-        after = fine.train(model, [callback], notes={"pass": "prune"})
+        after = fine.train(model, [callback], notes=_notes(step))
         done = callback.pruning()
     else:
-        done = pruning.prune(model, sparsity, scope=scope, pattern=pattern, exclude=exclude)
+        done = pruning.prune(
+            model, sparsity, scope=step.scope, pattern=pattern, exclude=step.exclude
+        )
         after = fine.judge(model)
     write_model(model, destination)
     return PassResult(
@@ -101,13 +103,9 @@ def shrink(
     model: Any,
     source: Source,
     *,
+    step: Shrink,
     tuning: Tuning,
     destination: Path,
-    share: float,
-    goal: Any = "macs",
-    importance: Any = "l2",
-    rounds: int = 1,
-    exclude: Sequence[str] = (),
     listener: Listener = silent,
 ) -> PassResult:
     """Remove whole channels, then fine-tune the smaller model; see `shrinking.shrink_in_rounds`.
@@ -119,11 +117,11 @@ def shrink(
     fine = FineTuning(model, source, tuning, listener)
     before = fine.judge(model)
     if tuning.done:  # cut already
-        after = fine.train(model, _keeping(model), notes={"pass": "shrink"})
+        after = fine.train(model, _keeping(model), notes=_notes(step))
         write_model(model, destination)
         return PassResult(path=destination, facts={}, before=before, after=after)
     samples = None
-    if importance == "taylor":
+    if step.importance == TAYLOR:
         batch = fine.sample(STUDIED_SAMPLES)
         first = next(iter(batch.inputs.values()))
         values = first if len(batch.inputs) == 1 else batch.inputs
@@ -134,20 +132,21 @@ def shrink(
         nonlocal after
         if fine.epochs:
             # What is left beside the goal by a run that ends early is not the model asked for.
-            notes = {"pass": "shrink"} if number == rounds else None
+            notes = _notes(step) if number == step.rounds else None
             after = fine.train(smaller, _keeping(smaller), notes=notes)
         else:
             after = fine.judge(smaller)
 
     done = shrinking.shrink_in_rounds(
         model,
-        share=share,
-        rounds=rounds,
+        share=step.share,
+        rounds=step.rounds,
         tune=tune,
-        goal=goal,
-        importance=importance,
+        # A latency goal is met by cuts of which each is counted.
+        goal=MACS if step.goal == LATENCY else step.goal,
+        importance=step.importance,
         data=samples,
-        exclude=exclude,
+        exclude=step.exclude,
     )
     write_model(done.model, destination)
     return PassResult(
@@ -166,11 +165,9 @@ def cluster(
     model: Any,
     source: Source,
     *,
+    step: Cluster,
     tuning: Tuning,
     destination: Path,
-    clusters: int,
-    initial: Any = "linear",
-    exclude: Sequence[str] = (),
     listener: Listener = silent,
 ) -> PassResult:
     """Give each kernel a palette of few weights, and train it; see `clustering`.
@@ -186,7 +183,7 @@ def cluster(
     before = fine.judge(model)
     unfolded = {}
     # Folding puts the layers of nested models into the model itself.
-    exclude = [re.escape(name) for name in excluded(model, exclude)]
+    exclude = [re.escape(name) for name in excluded(model, step.exclude)]
     try:
         model = without_normalization(model)
     except ModelError as error:
@@ -196,11 +193,13 @@ def cluster(
             if type(layer).__name__ == "BatchNormalization"
         }
     if fine.epochs:
-        callback = clustering.clustering_callback(clusters, initial=initial, exclude=exclude)
-        after = fine.train(model, [*_keeping(model), callback], notes={"pass": "cluster"})
+        callback = clustering.clustering_callback(
+            step.clusters, initial=step.initial, exclude=exclude
+        )
+        after = fine.train(model, [*_keeping(model), callback], notes=_notes(step))
         done = callback.clustering()
     else:
-        done = clustering.cluster(model, clusters, initial=initial, exclude=exclude)
+        done = clustering.cluster(model, step.clusters, initial=step.initial, exclude=exclude)
         after = fine.judge(model)
     write_model(model, destination)
     clustered = {name: n for name, n in done.distinct.items() if name not in done.left_alone}
@@ -217,10 +216,9 @@ def qat(
     model: Any,
     source: Source,
     *,
+    step: Qat,
     tuning: Tuning,
     destination: Path,
-    bits: int = 8,
-    exclude: Sequence[str] = (),
     listener: Listener = silent,
 ) -> PassResult:
     """Train a model as its int8 file will compute; see `training.qat`.
@@ -238,26 +236,65 @@ def qat(
     else:
         prepared = aware.prepare(
             model,
-            weight_bits=bits,
+            weight_bits=step.bits,
             data=inputs_of(fine.sample(STUDIED_SAMPLES)),
             palettes=palettes_of(model),
-            exclude=exclude,
+            exclude=step.exclude,
         )
     if fine.epochs:
-        after = fine.train(prepared, _keeping(prepared), notes={"pass": "qat"})
+        after = fine.train(prepared, _keeping(prepared), notes=_notes(step))
     else:
         after = fine.judge(prepared)
     plain, ranges = aware.finish(prepared)
     left = aware.left_in_float(prepared)
-    notes = {"bits": bits, "low": dict(ranges.low), "high": dict(ranges.high), "float": left}
+    notes = {"bits": step.bits, "low": dict(ranges.low), "high": dict(ranges.high), "float": left}
     write_model(plain, destination, {"qat": notes})
     return PassResult(
         path=destination,
-        facts={"trained for": f"int8 activations, int{bits} weights"},
+        facts={"trained for": f"int8 activations, int{step.bits} weights"},
         left=dict.fromkeys(left, "excluded, it stays float"),
         before=before,
         after=after,
     )
+
+
+def run_pass(
+    model: Any,
+    source: Source,
+    *,
+    step: PassStep,
+    tuning: Tuning,
+    destination: Path,
+    listener: Listener = silent,
+) -> PassResult:
+    """Take a model through the pass that the step describes.
+
+    Args:
+        model: A Keras model.
+        source: What it is.
+        step: Which pass, and its settings.
+        tuning: Data and training.
+        destination: The `.keras` to write.
+        listener: Progress callback.
+
+    Raises:
+        EdgekitError: As the pass raises it.
+    """
+    run = _FUNCTIONS[type(step)]
+    return run(model, source, step=step, tuning=tuning, destination=destination, listener=listener)
+
+
+_FUNCTIONS: Final[Mapping[type[PassStep], Callable[..., PassResult]]] = {
+    Shrink: shrink,
+    Prune: prune,
+    Cluster: cluster,
+    Qat: qat,
+}
+
+
+def _notes(step: PassStep) -> dict[str, str]:
+    """What a checkpoint says of the run it is of."""
+    return {"pass": step.kind}
 
 
 def _keeping(model: Any) -> list[Any]:

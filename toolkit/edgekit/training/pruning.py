@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from edgekit.choices import Scope
 from edgekit.errors import ModelError, UsageError
 from edgekit.numerics.sparsity import (
     Blocks,
@@ -20,7 +21,6 @@ from edgekit.numerics.sparsity import (
     NofM,
     Pattern,
     Schedule,
-    Scope,
     magnitude_masks,
     misfit,
     parse_pattern,

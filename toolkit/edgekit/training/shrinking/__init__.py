@@ -6,14 +6,12 @@ that leave, `rebuild` builds the smaller model, or the same one with those chann
 """
 
 from edgekit.training.shrinking.graph import ChannelGraph, Family, Weight, trace
-from edgekit.training.shrinking.importance import Importance
 from edgekit.training.shrinking.rebuild import masked
 from edgekit.training.shrinking.shrink import PruningResult, largest_share, shrink, shrink_in_rounds
 
 __all__ = [
     "ChannelGraph",
     "Family",
-    "Importance",
     "PruningResult",
     "Weight",
     "largest_share",

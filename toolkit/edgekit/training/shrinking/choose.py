@@ -12,7 +12,7 @@ import numpy as np
 from edgekit.records import Array
 from edgekit.training.shrinking.graph import ChannelGraph, Family
 
-Goal = Literal["macs", "parameters"]
+CountedGoal = Literal["macs", "parameters"]
 
 Widths = Mapping[tuple[str, ...], int]
 """Layers of a family -> how many channels it has before any left."""
@@ -28,7 +28,7 @@ def choose(
     ranked: Mapping[int, float],
     target: float,
     *,
-    goal: Goal,
+    goal: CountedGoal,
     multiple: int,
     widths: Widths,
 ) -> set[int]:
@@ -66,7 +66,7 @@ def choose(
     return cut
 
 
-def least(graph: ChannelGraph, goal: Goal, multiple: int) -> int:
+def least(graph: ChannelGraph, goal: CountedGoal, multiple: int) -> int:
     """What is left where all has gone that may: multiply-accumulates, or weights."""
     tally = _Tally.of(graph, goal)
     for family in graph.families:
@@ -128,7 +128,7 @@ class _Tally:
     touches: dict[int, list[tuple[int, int, int]]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, graph: ChannelGraph, goal: Goal) -> _Tally:
+    def of(cls, graph: ChannelGraph, goal: CountedGoal) -> _Tally:
         tally = cls()
         for number, weight in enumerate(graph.weights):
             shape = weight.variable.shape

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from edgekit.choices import Importance
 from edgekit.errors import DataError, UsageError
 from edgekit.evaluation.tasks import CLASSIFICATION
 from edgekit.records import Array
 from edgekit.training.losses import usual_loss
 from edgekit.training.shrinking.graph import ChannelGraph, Weight
 
-Importance = Literal["l2", "bn_scale", "taylor"]
 Inputs = Array | Mapping[str, Array]
 """Samples `[n, ...]` of a model's only input, or of each of its inputs by name."""
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from edgekit.choices import Importance
 from edgekit.errors import UsageError
 from edgekit.records import Array
 from edgekit.training.kernels import check_names
-from edgekit.training.shrinking.choose import Goal, choose, least, widths_of
+from edgekit.training.shrinking.choose import CountedGoal, choose, least, widths_of
 from edgekit.training.shrinking.graph import ChannelGraph, trace
-from edgekit.training.shrinking.importance import Importance, Inputs, importances
+from edgekit.training.shrinking.importance import Inputs, importances
 from edgekit.training.shrinking.rebuild import rebuild
 
 ROUNDING = 1e-9
@@ -50,7 +51,7 @@ def shrink(
     model: Any,
     *,
     share: float,
-    goal: Goal = "macs",
+    goal: CountedGoal = "macs",
     importance: Importance = "l2",
     data: tuple[Inputs, Array] | None = None,
     exclude: Sequence[str] = (),
@@ -96,7 +97,7 @@ def shrink_in_rounds(
     share: float,
     rounds: int,
     tune: Callable[[Any, int], None],
-    goal: Goal = "macs",
+    goal: CountedGoal = "macs",
     importance: Importance = "l2",
     data: tuple[Inputs, Array] | None = None,
     exclude: Sequence[str] = (),
@@ -164,7 +165,7 @@ def shrink_in_rounds(
 
 
 def largest_share(
-    model: Any, *, goal: Goal = "macs", exclude: Sequence[str] = (), multiple: int = 8
+    model: Any, *, goal: CountedGoal = "macs", exclude: Sequence[str] = (), multiple: int = 8
 ) -> float:
     """The largest share that `shrink` can remove from this model; 0 where nothing may leave."""
     graph = trace(model, exclude=exclude)
@@ -172,13 +173,13 @@ def largest_share(
     return _largest_share(graph, goal, multiple)
 
 
-def _largest_share(graph: ChannelGraph, goal: Goal, multiple: int) -> float:
+def _largest_share(graph: ChannelGraph, goal: CountedGoal, multiple: int) -> float:
     if not graph.families:
         return 0.0
     return 1 - least(graph, goal, multiple) / (graph.macs if goal == "macs" else graph.parameters)
 
 
-def _check_share(graph: ChannelGraph, share: float, goal: Goal, multiple: int) -> None:
+def _check_share(graph: ChannelGraph, share: float, goal: CountedGoal, multiple: int) -> None:
     most = _largest_share(graph, goal, multiple)
     if share > most + ROUNDING:
         stays = f", {multiple} of the wide ones" if multiple > 1 else ""

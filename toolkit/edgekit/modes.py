@@ -1,0 +1,79 @@
+"""The precision modes. A new one is an entry here and its writer in `quantization`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from edgekit.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mode:
+    """What a precision means for a file.
+
+    Attributes:
+        name: The name on the command line, in recipes and in manifests.
+        weights: Type in which weights are stored.
+        activations: Type in which activations are computed.
+        io_types: Types that the file's inputs and outputs may have, the default first.
+        calibrated: Whether activations are quantized, so that their ranges must be known.
+        in_rules: Whether single layers of a file of another mode can have it.
+        needs_litert: Whether only LiteRT runs it; tflite-runtime 2.14 refuses it.
+    """
+
+    name: str
+    weights: str
+    activations: str = "float32"
+    io_types: tuple[str, ...] = ("float32",)
+    calibrated: bool = False
+    in_rules: bool = True
+    needs_litert: bool = False
+
+
+FLOAT32 = Mode(name="float32", weights="float32")
+FLOAT16 = Mode(name="float16", weights="float16")
+DYNAMIC = Mode(name="dynamic", weights="int8")
+INT8 = Mode(
+    name="int8",
+    weights="int8",
+    activations="int8",
+    io_types=("int8", "uint8", "float32"),
+    calibrated=True,
+    in_rules=False,
+)
+INT16X8 = Mode(
+    name="int16x8",
+    weights="int8",
+    activations="int16",
+    io_types=("float32", "int16"),
+    calibrated=True,
+    in_rules=False,
+)
+INT4 = Mode(name="int4", weights="int4", needs_litert=True)
+
+MODES: Mapping[str, Mode] = {
+    mode.name: mode for mode in (FLOAT32, FLOAT16, DYNAMIC, INT8, INT16X8, INT4)
+}
+"""By name, in the order in which tables list them."""
+
+IO_TYPES: tuple[str, ...] = tuple(
+    dict.fromkeys(io_type for mode in MODES.values() for io_type in mode.io_types)
+)
+"""Every type that inputs and outputs can have in some mode."""
+
+
+def mode_named(name: str) -> Mode:
+    """Return the mode of that name.
+
+    Raises:
+        UsageError: There is none.
+    """
+    if name not in MODES:
+        raise UsageError(f"Unknown mode: {name!r}.", hint=f"Known: {', '.join(MODES)}.")
+    return MODES[name]
+
+
+def calibrated_modes() -> str:
+    """Return the names of the modes that need ranges, as a list in words."""
+    return ", ".join(mode.name for mode in MODES.values() if mode.calibrated)

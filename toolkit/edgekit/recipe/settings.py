@@ -1,0 +1,216 @@
+"""How a field of a step is declared: what it accepts, its default, and what it means.
+
+The check of a TOML file, the command line's options, their help and the tables of the docs are
+made from these declarations.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from typing import Any
+
+from edgekit.errors import UsageError
+
+REQUIRED = "required"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What is known of one field.
+
+    Attributes:
+        meaning: What it does, in a sentence.
+        accepts: What may be written there, in words.
+        default: What holds where it is left out, in words; `REQUIRED` where nothing does.
+        fits: Whether a value may stand there.
+        choices: The words that may stand there, where it is one of a few.
+        help: Text of the command line's option, where `meaning` alone would not do.
+    """
+
+    meaning: str
+    accepts: str
+    default: str
+    fits: Callable[[Any], bool]
+    choices: tuple[str, ...] = ()
+    help: str | None = None
+
+
+def declared(default: Any, setting: Setting) -> Any:
+    """Return a dataclass field with a setting; `...` as default makes it required."""
+    if default is ...:
+        return field(metadata={"setting": setting})
+    return field(default=default, metadata={"setting": setting})
+
+
+def setting_of(entry: Field[Any]) -> Setting | None:
+    """Return the setting of a dataclass field; None for a field that no recipe writes."""
+    found: Setting | None = entry.metadata.get("setting")
+    return found
+
+
+def settings_of(kind: type) -> dict[str, Setting]:
+    """Return name -> setting of every field of a dataclass that has one."""
+    return {entry.name: found for entry in fields(kind) if (found := setting_of(entry))}
+
+
+def is_required(entry: Field[Any]) -> bool:
+    """Whether a field has no default."""
+    return entry.default is MISSING and entry.default_factory is MISSING
+
+
+def is_text(value: Any) -> bool:
+    """Whether a value is text that is not empty."""
+    return isinstance(value, str) and bool(value)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number; TOML knows nan and inf, and true is none."""
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def text(default: Any, meaning: str, *, accepts: str, shown: str, fits: Any = is_text) -> Any:
+    """Declare a field that holds text."""
+    return declared(default, Setting(meaning=meaning, accepts=accepts, default=shown, fits=fits))
+
+
+def choice(choices: tuple[str, ...], meaning: str, *, required: bool = False) -> Any:
+    """Declare a field that holds one of several words, by default the first."""
+    return declared(
+        ... if required else choices[0],
+        Setting(
+            meaning=meaning,
+            accepts=", ".join(f"`{word}`" for word in choices),
+            default=REQUIRED if required else f"`{choices[0]}`",
+            fits=lambda value: isinstance(value, str) and value in choices,
+            choices=choices,
+        ),
+    )
+
+
+def whole_number(default: int | None, meaning: str, *, least: int, shown: str | None = None) -> Any:
+    """Declare a field that holds a whole number of at least `least`."""
+    return declared(
+        default,
+        Setting(
+            meaning=meaning,
+            accepts=f"a whole number from {least}" if least else "a whole number",
+            default=shown or f"`{default}`",
+            fits=lambda value: type(value) is int and value >= least,
+        ),
+    )
+
+
+def number(
+    default: float | None,
+    meaning: str,
+    *,
+    accepts: str,
+    fits: Callable[[float], bool],
+    shown: str | None = None,
+) -> Any:
+    """Declare a field that holds a finite number."""
+    return declared(
+        default,
+        Setting(
+            meaning=meaning,
+            accepts=accepts,
+            default=shown or f"`{default}`",
+            fits=lambda value: is_number(value) and fits(value),
+        ),
+    )
+
+
+def switch(meaning: str) -> Any:
+    """Declare a field that is true or false, by default false."""
+    return declared(
+        False,
+        Setting(
+            meaning=meaning,
+            accepts="`true`, `false`",
+            default="`false`",
+            fits=lambda value: isinstance(value, bool),
+        ),
+    )
+
+
+def layer_names(meaning: str) -> Any:
+    """Declare a field that lists layers, by names or regular expressions."""
+    return declared(
+        (),
+        Setting(
+            meaning=meaning,
+            accepts="a list of names or regular expressions",
+            default="none",
+            fits=lambda value: isinstance(value, list) and all(map(is_text, value)),
+        ),
+    )
+
+
+def tables(meaning: str, *, accepts: str, shown: str, default: Any = ...) -> Any:
+    """Declare a field that holds a list of tables."""
+    return declared(
+        default,
+        Setting(
+            meaning=meaning,
+            accepts=accepts,
+            default=shown,
+            fits=lambda value: (
+                isinstance(value, list) and all(isinstance(item, dict) for item in value)
+            ),
+        ),
+    )
+
+
+def check(table: Mapping[str, Any], settings: Mapping[str, Setting], place: str) -> None:
+    """Raise unless `table` holds only known keys, all required ones, and values that fit.
+
+    Raises:
+        UsageError: It does not; the message names the key and what it accepts.
+    """
+    for key, value in table.items():
+        if key not in settings:
+            raise UsageError(
+                f"{place}: unknown key {key!r}.",
+                found=closest(key, tuple(settings)) or None,
+                hint=f"Known here: {', '.join(settings)}.",
+            )
+        if not settings[key].fits(value):
+            hint = closest(value, tuple(re.findall(r"`(\w+)`", settings[key].accepts)))
+            raise UsageError(
+                f"{place}: invalid value for {key}: {key} = {value!r}.",
+                found=hint or None,
+                hint=f"{key}: {_accepts(settings[key])}.",
+            )
+    for key, setting in settings.items():
+        if setting.default == REQUIRED and key not in table:
+            raise UsageError(f"{place}: {key!r} is missing.", hint=f"{key}: {_accepts(setting)}.")
+
+
+def check_fields(record: Any, place: str) -> None:
+    """Raise unless every field of a record that was built in Python fits its setting.
+
+    Raises:
+        UsageError: A value does not fit.
+    """
+    for key, setting in settings_of(type(record)).items():
+        value = getattr(record, key)
+        given = list(value) if isinstance(value, tuple) else value
+        if given is not None and not setting.fits(given):
+            raise UsageError(
+                f"{place}: invalid value for {key}: {given!r}.",
+                hint=f"{key}: {_accepts(setting)}.",
+            )
+
+
+def closest(word: Any, choices: tuple[str, ...]) -> str:
+    """Return the choice that somebody may have meant, as a question; empty if none is near."""
+    match = difflib.get_close_matches(str(word), choices, n=1)
+    return f"Did you mean {match[0]!r}?" if match else ""
+
+
+def _accepts(setting: Setting) -> str:
+    return setting.accepts.replace("`", "")

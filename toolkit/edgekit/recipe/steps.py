@@ -1,0 +1,344 @@
+"""The steps of a recipe, one dataclass each: shrink, prune, cluster, qat, quantize.
+
+A new step is a dataclass here, in the place of `STEPS` where it must stand, and the function that
+`training.passes` has for it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, get_args
+
+from edgekit.choices import Goal, Importance, Initial, RangesMethod, Scope
+from edgekit.errors import UsageError
+from edgekit.modes import MODES
+from edgekit.recipe.settings import (
+    Setting,
+    check_fields,
+    choice,
+    declared,
+    is_text,
+    layer_names,
+    number,
+    switch,
+    tables,
+    text,
+    whole_number,
+)
+
+if TYPE_CHECKING:
+    from edgekit.records import Plan, Rule
+
+RANGES: tuple[RangesMethod, ...] = get_args(RangesMethod)
+PERCENTILE = 99.99
+HALF = 0.5
+_DTYPES = "`float32`; `int8`, `uint8` with `int8`; `int16` with `int16x8`"
+
+
+def _is_pattern(value: object) -> bool:
+    from edgekit.numerics.sparsity import parse_pattern
+
+    try:
+        parse_pattern(str(value))
+    except UsageError:
+        return False
+    return is_text(value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """How a step fine-tunes the model; every step that trains has it.
+
+    Attributes:
+        epochs: Training epochs; None takes as many as make 2,000 steps, and at least 3.
+        learning_rate: Initial learning rate; None takes the step's own.
+        batch_size: Samples of one step.
+        patience: Epochs without a lower validation loss after which training stops; None takes a
+            quarter of `epochs`, at least 5.
+        seed: Random seed.
+        distill: Also learn from the source's predictions.
+    """
+
+    epochs: int | None = whole_number(
+        None,
+        "Training epochs; 0 disables fine-tuning.",
+        least=0,
+        shown="as many as make 2,000 steps, at least 3",
+    )
+    learning_rate: float | None = number(
+        None,
+        "Initial learning rate (cosine decay).",
+        accepts="a number above 0",
+        fits=lambda value: value > 0,
+        shown="`0.001`; `qat` `0.00002`, with `bits = 4` `0.0002`",
+    )
+    batch_size: int = whole_number(64, "Batch size.", least=1)
+    patience: int | None = whole_number(
+        None,
+        "Epochs without a lower validation loss after which training stops.",
+        least=1,
+        shown="a quarter of `epochs`, at least 5",
+    )
+    seed: int = whole_number(0, "Random seed.", least=0)
+    distill: bool = switch("Also learn from the source's predictions (distillation).")
+
+    def __post_init__(self) -> None:
+        check_fields(self, "training")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PassStep:
+    """A step that makes a Keras model of a Keras model.
+
+    Attributes:
+        exclude: Layers to leave alone, by names or regular expressions.
+        training: How the model is fine-tuned.
+    """
+
+    kind: ClassVar[str]
+
+    exclude: tuple[str, ...] = layer_names("Layers to leave alone.")
+    training: Training = Training()
+
+    def __post_init__(self) -> None:
+        check_fields(self, self.kind)
+
+    @property
+    def learning_rate(self) -> float:
+        """The initial learning rate."""
+        return self.training.learning_rate or 1e-3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shrink(PassStep):
+    """Remove whole channels.
+
+    Attributes:
+        share: Share to remove, above 0 and below 1.
+        goal: Quantity to reduce: macs, parameters or latency.
+        rounds: Prune and fine-tune iterations.
+        importance: How channels are ranked: l2, bn_scale or taylor.
+    """
+
+    kind: ClassVar[str] = "shrink"
+
+    share: float = number(
+        HALF,
+        "Share to remove by cutting whole channels.",
+        accepts="a number above 0, below 1",
+        fits=lambda value: 0 < value < 1,
+    )
+    goal: Goal = choice(  # noqa: RUF009
+        get_args(Goal),
+        "Quantity to reduce; latency is measured for each candidate.",
+    )
+    rounds: int = whole_number(1, "Prune and fine-tune iterations.", least=1)
+    importance: Importance = choice(get_args(Importance), "How channels are ranked.")  # noqa: RUF009
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prune(PassStep):
+    """Set the smallest weights to zero.
+
+    Attributes:
+        sparsity: Share of weights to set to zero; None takes what the pattern means, else half.
+        pattern: unstructured, N:M such as 2:4, or "block 1x4".
+        scope: global or layer.
+    """
+
+    kind: ClassVar[str] = "prune"
+
+    sparsity: float | None = number(
+        None,
+        "Share of weights to set to zero.",
+        accepts="a number from 0, below 1",
+        fits=lambda value: 0 <= value < 1,
+        shown="`0.5`; of N:M what it means",
+    )
+    pattern: str = text(
+        "unstructured",
+        "Which weights may become zero together.",
+        accepts="`unstructured`, `2:4` (any N:M), `block 1x4` (any)",
+        shown="`unstructured`",
+        fits=_is_pattern,
+    )
+    scope: Scope = choice(  # noqa: RUF009
+        get_args(Scope), "Compare weights over the whole model, or by layer."
+    )
+
+    @property
+    def share(self) -> float:
+        """The share of weights to set to zero."""
+        if self.sparsity is not None:
+            return self.sparsity
+        from edgekit.numerics.sparsity import NofM, parse_pattern
+
+        pattern = parse_pattern(self.pattern)
+        return pattern.sparsity if isinstance(pattern, NofM) else HALF
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster(PassStep):
+    """Give each kernel few distinct weights.
+
+    Attributes:
+        clusters: Clusters per kernel.
+        initial: Centroid initialization: linear or density.
+    """
+
+    kind: ClassVar[str] = "cluster"
+
+    clusters: int = whole_number(16, "Clusters per kernel.", least=2)
+    initial: Initial = choice(get_args(Initial), "Centroid initialization.")  # noqa: RUF009
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Qat(PassStep):
+    """Train the model as its int8 file computes.
+
+    Attributes:
+        exclude: Layers to leave in float, in the file too.
+        bits: Width of the weights: 8 or 4.
+    """
+
+    kind: ClassVar[str] = "qat"
+
+    exclude: tuple[str, ...] = layer_names("Layers to leave in float, in the file too.")
+    bits: int = declared(
+        8,
+        Setting(
+            meaning="Width of the weights that the model is trained for.",
+            accepts="`8`, `4`",
+            default="`8`",
+            fits=lambda value: type(value) is int and value in (8, 4),
+        ),
+    )
+
+    @property
+    def learning_rate(self) -> float:
+        """The initial learning rate: folded normalization leaves nothing to absorb large steps."""
+        return self.training.learning_rate or (2e-4 if self.bits == 4 else 2e-5)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerRule:
+    """One of a quantize step's `rules`, as a file has it.
+
+    Attributes:
+        layers: A regular expression, searched for in the layers' names.
+        mode: The precision of those layers.
+    """
+
+    layers: str = text(
+        ...,
+        "Layers it applies to, searched for in their names.",
+        accepts="a regular expression",
+        shown="required",
+    )
+    mode: str = choice(tuple(MODES), "Precision of those layers.", required=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantize:
+    """Write the file, in one precision or with rules for some layers.
+
+    Attributes:
+        mode: Default precision.
+        ranges: How activation ranges are chosen.
+        percentile: Share of the values kept on each side, in percent.
+        input: Type of the file's inputs; None takes the mode's default.
+        output: Type of the file's outputs; None takes the mode's default.
+        sparse: Whether kernels are stored sparse where that makes the file smaller.
+        rules: Per-layer overrides; the last match wins.
+    """
+
+    kind: ClassVar[str] = "quantize"
+
+    mode: str = choice(tuple(MODES), "Default precision.", required=True)
+    ranges: RangesMethod = choice(  # noqa: RUF009
+        RANGES, "How activation ranges are chosen; for `int8` and `int16x8`."
+    )
+    percentile: float = number(
+        PERCENTILE,
+        'Share of the values kept on each side, in percent; for `ranges = "percentile"`.',
+        accepts="a number above 50, at most 100",
+        fits=lambda value: 50 < value <= 100,
+    )
+    input: str | None = text(
+        None,
+        "Type of the file's inputs.",
+        accepts=_DTYPES,
+        shown="`int8` with `int8`, else `float32`",
+    )
+    output: str | None = text(
+        None, "Type of the file's outputs.", accepts="as `input`", shown="as `input`'s default"
+    )
+    sparse: bool = switch(
+        "Store kernels sparse where that makes the file smaller; unpacked when loaded."
+    )
+    rules: tuple[Rule, ...] = tables(
+        "Per-layer overrides; the last match wins.",
+        accepts="a list of `{ layers, mode }`",
+        shown="none",
+        default=(),
+    )
+
+    def plan(self, variant: str) -> Plan:
+        """Return the step as the plan of a variant, defaults filled in."""
+        from edgekit.records import Plan
+
+        types = MODES[self.mode].io_types
+        return Plan(
+            variant=variant,
+            mode=self.mode,
+            ranges=self.ranges,
+            percentile=float(self.percentile),
+            input_type=self.input or types[0],
+            output_type=self.output or types[0],
+            sparse=self.sparse,
+            rules=self.rules,
+        )
+
+
+PASSES: Mapping[str, type[PassStep]] = {step.kind: step for step in (Shrink, Prune, Cluster, Qat)}
+"""The steps before the last, in the order in which a recipe must have them."""
+
+STEPS: Mapping[str, type[PassStep | Quantize]] = {**PASSES, Quantize.kind: Quantize}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """What is done with a model.
+
+    Attributes:
+        name: Name of the variant, and stem of its file.
+        plan: The last step, resolved.
+        passes: The steps before it.
+    """
+
+    name: str
+    plan: Plan
+    passes: tuple[PassStep, ...] = ()
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of the passes, in order."""
+        return tuple(step.kind for step in self.passes)
+
+
+def compile_layers(pattern: str, place: str) -> None:
+    """Raise unless a rule's `layers` is a regular expression.
+
+    Raises:
+        UsageError: It is none.
+    """
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise UsageError(
+            f"{place}: layers = {pattern!r} is not a regular expression.",
+            found=f"{error}.",
+            hint='Write ^logits$ for one layer, or "a|b" for two.',
+        ) from error
