@@ -202,6 +202,7 @@ def deploy(
     paths: Sequence[str | Path],
     device: str | Sequence[str],
     *,
+    devices: str | Path | None = None,
     data: str | Dataset | None = None,
     inputs: Sequence[str | Path] = (),
     wheels: str | Path | None = None,
@@ -213,6 +214,8 @@ def deploy(
     Args:
         paths: The files; the first, as computed here, is what the others are held against.
         device: user@host, a name of `devices.toml`, "all", or several of these.
+        devices: The `devices.toml` to take; None takes the one in the current folder, which may
+            not name files of this machine, or else the user's own.
         data: What they are scored on; None leaves scores out.
         inputs: Pictures, recordings or samples to run the files on instead of measuring them.
         wheels: A folder of wheels for `setup`; None downloads them.
@@ -223,7 +226,8 @@ def deploy(
         The report, and what came of each device: an error there stops no other device and is not
         raised; what the files answered to `inputs` is there, too.
     """
-    from edgekit import devices, pipeline
+    from edgekit import pipeline
+    from edgekit.devices import find_devices
 
     request = pipeline.Deployment(
         paths=[Path(path) for path in paths],
@@ -232,7 +236,8 @@ def deploy(
         wheels=Path(wheels) if wheels else None,
         **options,
     )
-    fleet = devices.find_devices([device] if isinstance(device, str) else device)
+    asked = [device] if isinstance(device, str) else device
+    fleet = find_devices(asked, Path(devices) if devices else None)
     return pipeline.deploy(request, fleet, listener=listener)
 
 

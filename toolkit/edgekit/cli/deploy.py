@@ -18,6 +18,14 @@ DEVICE_HELP = (
     "user@host, a name of devices.toml or of the ssh configuration, or all of devices.toml; "
     "repeatable."
 )
+Devices = Annotated[
+    Path | None,
+    typer.Option(
+        "--devices",
+        metavar="FILE",
+        help="The devices.toml to take; one that is only found here may not name local files.",
+    ),
+]
 Threads = Annotated[
     int | None, typer.Option(min=1, help="Interpreter threads; default: the device's, or 1.")
 ]
@@ -28,6 +36,7 @@ def deploy(
     device: Annotated[
         list[str], typer.Option("--device", "-D", metavar="DEVICE", help=DEVICE_HELP)
     ],
+    devices: Devices = None,
     data: options.MaybeData = None,
     run: Annotated[
         list[Path] | None,
@@ -107,6 +116,7 @@ def deploy(
         json=json,
         quiet=quiet,
         report=_files(output, force=force) if output else {},
+        devices=devices,
         data=data,
         inputs=run or (),
         labels=labels,
