@@ -115,17 +115,17 @@ def read_devices(path: Path) -> dict[str, Device]:
 
 
 def _tables(path: Path) -> dict[str, Any]:
+    cure = 'A device is a table: [pi4], and below it host = "pi@192.0.2.7".'
     try:
         return tomllib.loads(_text(path))
     except RecursionError:
         found = "Its values are nested too deeply."
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         found = str(error)
-    raise UsageError(
-        f"{path} cannot be read.",
-        found=found,
-        cure='A device is a table: [pi4], and below it host = "pi@192.0.2.7".',
-    )
+    except OSError as error:
+        found = error.strerror or str(error)
+        cure = f"Give --devices a {FILE} that can be read."
+    raise UsageError(f"{path} cannot be read.", found=found, cure=cure)
 
 
 def _text(path: Path) -> str:
@@ -135,11 +135,11 @@ def _text(path: Path) -> str:
     with path.open("rb") as stream:
         content = stream.read(MOST_BYTES + 1)
     if len(content) > MOST_BYTES:
-        raise OSError(f"It has more than {MOST_BYTES // 1_000} kB.")
+        raise ValueError(f"It has more than {MOST_BYTES // 1_000} kB.")
     text = content.decode()
     for number, line in enumerate(text.split("\n"), 1):
         if len(line) > MOST_CHARACTERS_A_LINE:
-            raise OSError(f"Line {number} has more than {MOST_CHARACTERS_A_LINE} characters.")
+            raise ValueError(f"Line {number} has more than {MOST_CHARACTERS_A_LINE} characters.")
     return text
 
 
