@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekit.printable import one_line
+from edgekit.printable import MOST_PATH, one_line, printable
 from edgekit.records import Artifact, Report, Row, Timing
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def wrote(artifact: Artifact, reference: Artifact | None = None) -> str:
     size = f"{artifact.size_bytes / 1000:.1f} kB"
     if reference is not None and reference.size_bytes > artifact.size_bytes:
         size += f", {reference.size_bytes / artifact.size_bytes:.1f}x smaller"
-    return f"Wrote {artifact.path} ({size})"
+    return f"Wrote {printable(artifact.path, MOST_PATH)} ({size})"
 
 
 def figures(*rows: Row) -> Iterator[tuple[str, ...]]:
@@ -48,7 +48,7 @@ def emit(report: Report, *, json: bool) -> None:
     tables.terminal(report, Console(file=sys.stdout))
     for row in report.rows:
         if row.timing and (lines := list(_details(row.timing))):
-            print(f"{row.artifact.variant}, {row.timing.device}")
+            print(f"{printable(row.artifact.variant)}, {one_line(row.timing.device)}")
             print("\n".join(lines))
 
 
@@ -94,4 +94,5 @@ def write_whole(path: Path, content: str | bytes, *, quiet: bool = False) -> Non
     with writing(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
     if not quiet:
-        print(f"Wrote {path} ({path.stat().st_size / 1000:.1f} kB)")
+        shown = printable(path, MOST_PATH)
+        print(f"Wrote {shown} ({path.stat().st_size / 1000:.1f} kB)")
