@@ -84,7 +84,7 @@ def _drawable(report: Report) -> bool:
 
 def _ask(task: str, *arguments: object) -> Any:
     # -P: a file in the current folder must not pass for a library.
-    command = [sys.executable, "-P", "-m", "edgekit.reports.drawing_process", str(LIMIT_S)]
+    command = [sys.executable, "-P", "-m", "edgekit.reports.drawing_process", str(LIMIT_S + 5)]
     try:
         done = subprocess.run(
             command,
