@@ -111,7 +111,7 @@ def quantize(
         seed=seed,
         command=command,
     )
-    return pipeline.quantize(request, finish=reports.write, listener=listener)
+    return pipeline.quantize(request, finish=reports.write_pages, listener=listener)
 
 
 def import_model(

@@ -215,4 +215,4 @@ def compress(
         force=force,
         command=command,
     )
-    return pipeline.compress(request, steps, finish=reports.write, listener=listener)
+    return pipeline.compress(request, steps, finish=reports.write_pages, listener=listener)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable
 
@@ -9,6 +10,7 @@ import typer
 
 from edgekit.cli import deploy, measure, model, passes, project, reading
 from edgekit.errors import EdgekitError
+from edgekit.printable import one_line
 
 # What Typer itself makes of Ctrl-C inside a command.
 INTERRUPTED = 130
@@ -77,6 +79,10 @@ for command, function in _COMMANDS.items():
 def main(arguments: list[str] | None = None) -> None:
     """Run a command, and leave with its exit code."""
     words = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # Names hold what a terminal's encoding may lack, and bytes that no encoding has.
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(run(words))
 
 
@@ -94,7 +100,7 @@ def run(words: list[str]) -> int:
         return error.exit_code
     except typer.exceptions.TyperException as error:
         said = error.format_message() if hasattr(error, "format_message") else str(error)
-        _complain(said, _usage_cure(error))
+        _complain(one_line(said), _usage_cure(error))
         return 2
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED

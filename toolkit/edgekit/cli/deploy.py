@@ -11,7 +11,6 @@ import typer
 from edgekit.cli import options
 
 if TYPE_CHECKING:
-    from edgekit.records import Report
     from edgekit.reports import Format
 
 DEVICE_HELP = (
@@ -146,11 +145,9 @@ def to_devices(
     **asked: Any,
 ) -> None:
     """Deploy, print what came of the devices that answered, and raise for those that did not."""
-    import json as json_
-
     from edgekit import api
     from edgekit.cli.progress import listening
-    from edgekit.cli.wording import emit
+    from edgekit.cli.wording import emit, json_line, write_rendered
     from edgekit.pipeline import first_error
 
     with listening(quiet=quiet) as listener:
@@ -158,10 +155,10 @@ def to_devices(
     error = first_error(outcomes)
     for outcome in outcomes:
         for answer in outcome.answers:
-            print(json_.dumps(answer, ensure_ascii=False))
+            print(json_line(answer))
     if result.rows:
         emit(result, json=json)
-        _write(result, report or {}, quiet=json)
+        write_rendered(result, report or {}, quiet=json)
     if error is not None:
         raise error
 
@@ -183,11 +180,3 @@ def _files(output: Path, *, force: bool) -> dict[Path, Format]:
     for path in found:
         refuse_existing(path, force=force)
     return found
-
-
-def _write(report: Report, files: dict[Path, Format], *, quiet: bool) -> None:
-    from edgekit.cli.wording import write_whole
-    from edgekit.reports import render
-
-    for path, form in files.items():
-        write_whole(path, render(report, form), quiet=quiet)

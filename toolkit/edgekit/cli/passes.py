@@ -13,6 +13,7 @@ import typer
 
 from edgekit.cli import options
 from edgekit.cli.tuned import Exclude, Output, tuned
+from edgekit.printable import one_line, printable
 
 if TYPE_CHECKING:
     from edgekit.pipeline.transforming import PassName, Transformed
@@ -259,7 +260,7 @@ def _show(done: Transformed) -> None:
     for label, words in passed.facts.items():
         print(f"{label}: {words}")
     for layer, reason in passed.left.items():
-        print(f"left alone: {layer}: {reason}")
+        print(f"left alone: {printable(layer)}: {one_line(reason)}")
     for key, value in passed.after.items():
         print(f"validation {key}: {passed.before[key]:.4g} before, {value:.4g} after")
     print("float32 .tflite            before       after")

@@ -41,7 +41,7 @@ from edgekit.schema import row_to_json
 from edgekit.tflite import carry_metadata
 from edgekit.tflite.inspect import inspect
 
-Finish = Callable[[Report, Path], object]
+Finish = Callable[[Report, Path], Report]
 
 
 def quantize(request: Request, *, finish: Finish, listener: Listener = silent) -> Report:
@@ -50,7 +50,8 @@ def quantize(request: Request, *, finish: Finish, listener: Listener = silent) -
     Args:
         request: What to make.
         finish: Called with the report and the folder in which the files stand, just before they
-            are moved into place together with what it wrote there.
+            are moved into place together with what it wrote there; returns the report as it
+            wrote it.
         listener: Hears of progress.
 
     Returns:
@@ -90,8 +91,7 @@ def settle(report: Report, request: Request, stage: Path, finish: Finish) -> Rep
     """
     _write_manifests(report, stage)
     final = replace(report, rows=tuple(_at(row, request.folder) for row in report.rows))
-    finish(final, stage)
-    return final
+    return finish(final, stage)
 
 
 def make(
