@@ -156,6 +156,27 @@ def write_h5(path: Path, config: Json) -> Path:
     return path
 
 
+def write_h5_of_another_file(path: Path, kind: str) -> Path:
+    """An .h5 whose weights are the contents of another file."""
+    import h5py
+    import numpy as np
+
+    write_h5(path, sequential(DENSE))
+    with h5py.File(path, "r+") as file:
+        weights = file.create_group("model_weights")
+        weights["again"] = file["/"]  # a circle
+        if kind == "link":
+            weights["dense"] = h5py.ExternalLink("other.h5", "/")
+        elif kind == "bytes":
+            secret = [("/etc/passwd", 0, 16)]
+            weights.create_dataset("kernel", (16,), np.uint8, external=secret)
+        else:
+            layout = h5py.VirtualLayout((4,), np.float32)
+            layout[:] = h5py.VirtualSource("other.h5", "kernel", (4,))
+            weights.create_virtual_dataset("kernel", layout)
+    return path
+
+
 def write_saved_model(folder: Path, notes: Json, *, old: bool = False) -> Path:
     """A SavedModel with nothing in its graph, and with Keras' notes where they were in time."""
     folder.mkdir()

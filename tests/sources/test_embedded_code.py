@@ -14,7 +14,7 @@ import pytest
 
 from edgekit.cli import run
 from edgekit.errors import ModelError
-from edgekit.sources import check_source
+from edgekit.sources import check_source, load
 from edgekit.sources.keras_config import Trusted, code_in
 from edgekit.worker import Worker
 
@@ -151,6 +151,28 @@ def test_a_harmless_layer_is_no_finding(harmless: hostile_models.Json) -> None:
     assert findings(harmless) == []
 
 
+def test_custom_modules_are_no_leave_for_others(place: Path) -> None:
+    """With them the check is left to the loader's process, which knows what they define."""
+    (place / "mine.py").write_text("def triple(x):\n    return 3 * x\n")
+    layers = [hostile_models.layer("Scale", "mine"), hostile_models.layer("Layer", "payload")]
+    path = hostile_models.write_keras(place / "m.keras", hostile_models.sequential(*layers))
+    with pytest.raises(ModelError, match="payload"):
+        load(path, custom=("mine",))
+    path = hostile_models.write(place, "h5:lambda_behind_lstm")
+    with pytest.raises(ModelError, match="Lambda"):
+        load(path, custom=("mine",))
+    assert not (place / hostile_models.MARKER).exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("link", "other.h5"), ("bytes", "/etc/passwd"), ("virtual", "other.h5")]
+)
+def test_weights_from_another_file_are_refused(kind: str, name: str, tmp_path: Path) -> None:
+    path = hostile_models.write_h5_of_another_file(tmp_path / "m.h5", kind)
+    with pytest.raises(ModelError, match=f"reads another file .*{name}"):
+        check_source(path)
+
+
 @pytest.mark.parametrize("text", ["{", "[" * 100_000, '"\\ud800'])
 def test_an_unreadable_configuration_is_an_error(text: str, tmp_path: Path) -> None:
     import zipfile
@@ -171,6 +193,23 @@ def test_a_graph_that_is_no_protocol_buffer_is_an_error(content: bytes, tmp_path
     (tmp_path / "odd" / "saved_model.pb").write_bytes(content)
     with pytest.raises(ModelError, match="cannot be restored"):
         check_source(tmp_path / "odd")
+
+
+def test_a_function_without_a_name_counts(tmp_path: Path) -> None:
+    content = hostile_models.graph_with("WriteFile", function="f").replace(
+        b"\x0a\x01f", b"\x4a\x01f"
+    )
+    assert b"\x4a\x01f" in content
+    (tmp_path / "saved_model.pb").write_bytes(content)
+    with pytest.raises(ModelError, match="WriteFile"):
+        check_source(tmp_path)
+
+
+def test_notes_of_another_kind_are_left_alone(tmp_path: Path) -> None:
+    path = hostile_models.write_saved_model(tmp_path / "m", {}, old=True)
+    content = (path / "saved_model.pb").read_bytes()
+    (path / "saved_model.pb").write_bytes(content.replace(b"{}", b"v1"))
+    check_source(path)
 
 
 def test_print_to_the_terminal_is_harmless(tmp_path: Path) -> None:

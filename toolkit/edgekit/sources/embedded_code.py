@@ -30,7 +30,7 @@ def trusted_by(custom: Sequence[str], objects: Sequence[str] = ()) -> Trusted:
         objects: Names of their classes and functions, once they have been imported.
     """
     registered: list[str] = []
-    for package in ("keras", "tf_keras") if objects else ():
+    for package in ("keras", "tf_keras") if custom else ():
         if keras := sys.modules.get(package):
             registered += keras.saving.get_custom_objects()
     return Trusted(modules=tuple(custom), names=frozenset((*objects, *registered)))
@@ -91,10 +91,35 @@ def _h5_config(path: Path) -> str | bytes:
 
     try:
         with h5py.File(path) as file:
+            if other := next(_other_files(file), None):
+                raise _refusal(path, Finding(kind="file", name=other))
             config = file.attrs.get("model_config", "null")
     except OSError:  # the loader says in which way it is damaged
         return "null"
     return config if isinstance(config, str | bytes) else repr(config)
+
+
+def _other_files(file: Any) -> Iterator[str]:
+    """Other files that an HDF5 file takes its contents from."""
+    import h5py
+
+    todo, seen = [file], set()
+    while todo:
+        group = todo.pop()
+        for name in group:
+            link = group.get(name, getlink=True)
+            if isinstance(link, h5py.ExternalLink):
+                yield link.filename
+            if not isinstance(link, h5py.HardLink):
+                continue  # a soft link leads to what is seen anyway
+            item = group[name]
+            if isinstance(item, h5py.Dataset):
+                yield from (str(source[0]) for source in item.external or ())
+                if item.is_virtual:
+                    yield from (source.file_name for source in item.virtual_sources())
+            elif isinstance(item, h5py.Group) and item.id not in seen:
+                seen.add(item.id)  # hard links may lead in circles
+                todo.append(item)
 
 
 def _saved_model_configs(path: Path) -> Iterator[tuple[Any, bool]]:
@@ -109,7 +134,10 @@ def _saved_model_configs(path: Path) -> Iterator[tuple[Any, bool]]:
     except ValueError as error:
         raise _torn(path, error) from error
     for text in notes:
-        config = _decoded(path, text)
+        try:
+            config = json.loads(text)
+        except (ValueError, RecursionError):
+            continue  # as it is for Keras: only the functions are left to restore
         if isinstance(config, dict):
             config.pop("training_config", None)  # never compiled on loading
         yield config, False

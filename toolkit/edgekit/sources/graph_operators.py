@@ -81,7 +81,7 @@ def _unsafe_in(graph: memoryview) -> str | None:
     functions: dict[str, list[_Node]] = {}
     for function in messages(graph, 2, 2, 1):  # of the library
         nodes = [_node(view) for view in messages(function, 3)]
-        for name in strings(function, 1, 1):
+        for name in [*strings(function, 1, 1)] or [""]:
             functions.setdefault(name, []).extend(nodes)
     for place, nodes in (("the graph", main), *functions.items()):
         for node in nodes:
