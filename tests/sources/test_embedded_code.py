@@ -96,6 +96,22 @@ def test_every_command_that_loads_a_model_refuses_it(
     assert sorted(place.rglob("*")) == before  # neither a marker nor half an output
 
 
+def test_every_command_that_can_be_given_a_keras_file_can_be_told_to_trust_it() -> None:
+    import typer
+
+    from edgekit.cli import app
+
+    commands = typer.main.get_command(app).commands
+    options = {
+        name: {option for p in command.params for option in p.opts}
+        for name, command in commands.items()
+    }
+    trusting = {name for name, known in options.items() if "--trust-code" in known}
+    # `--custom` and `--from` are on whatever loads a model
+    assert trusting == {name for name, known in options.items() if known & {"--custom", "--from"}}
+    assert trusting == set(COMMANDS)
+
+
 def test_the_check_needs_no_tensorflow(place: Path) -> None:
     path = hostile_models.write(place, "keras:lambda")
     script = (
@@ -139,6 +155,7 @@ def test_what_the_user_gave_is_no_finding() -> None:
         hostile_models.layer("Dense", "tensorflow.python.keras.layers"),
         hostile_models.layer("Add", "keras.src.ops.numpy"),
         hostile_models.layer("my_package>Scale", None),
+        hostile_models.layer("my_layer", None),
         hostile_models.layer("TFOpLambda", None, function="__operators__.add"),
         hostile_models.layer("TFOpLambda", None, function="compat.v1.nn.conv2d"),
         hostile_models.layer("TensorFlowOpLayer", None, node_def={"op": "AddV2"}),

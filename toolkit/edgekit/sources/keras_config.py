@@ -169,8 +169,8 @@ def _in_class(value: Mapping[str, Any], where: str, trusted: Trusted) -> Iterato
         yield Finding(kind="module", name=short, where=where, module=str(module))
     elif not module:
         # Old configurations name no module: the name is looked up among Keras' own, where there
-        # are functions too.
-        if not _CLASS_NAME.fullmatch(short):
+        # are functions too, those that load among them.
+        if not _CLASS_NAME.fullmatch(short) and not _FUNCTION_NAME.fullmatch(short):
             yield Finding(kind="function", name=short, where=where)
     elif _is_type_spec(module, short):
         return
