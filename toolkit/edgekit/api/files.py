@@ -38,6 +38,7 @@ def quantize(
     preprocessing: Mapping[str, Any] | None = None,
     calibration_samples: int = 200,
     custom: Sequence[str] = (),
+    trust_code: bool = False,
     max_drop: float = 0.5,
     score_output: str | None = None,
     target: str | None = None,
@@ -64,6 +65,7 @@ def quantize(
         preprocessing: How raw images become inputs.
         calibration_samples: How many training samples set the activation ranges.
         custom: Modules that define the model's own classes.
+        trust_code: Whether to run code that a model file brings along; see SECURITY.md.
         max_drop: Accepted loss: points of accuracy or AUC, percent of RMSE.
         score_output: Name of the output that is scored.
         target: An accelerator the recommended file must be able to use: coral.
@@ -102,6 +104,7 @@ def quantize(
         preprocessing=preprocessing,
         calibration_samples=calibration_samples,
         custom=tuple(custom),
+        trust_code=trust_code,
         max_drop=max_drop,
         output=score_output,
         threads=threads,
@@ -122,6 +125,7 @@ def import_model(
     column: str | None = None,
     preprocessing: Mapping[str, Any] | None = None,
     custom: Sequence[str] = (),
+    trust_code: bool = False,
     force: bool = False,
     listener: Listener = silent,
 ) -> tuple[Artifact, Imported]:
@@ -143,6 +147,7 @@ def import_model(
         Path(output),
         dataset=dataset,
         custom=tuple(custom),
+        trust_code=trust_code,
         force=force,
         listener=listener,
     )

@@ -51,6 +51,9 @@ def _options(
 
     Exit codes: 0 done, 1 a bug, 2 usage, 3 model, 4 data, 5 conversion,
     6 a budget is unmet, 7 device or runtime, 130 interrupted.
+
+    Environment: EDGEKIT_MODEL_TIMEOUT, seconds that loading or lowering a model may
+    take (default 1800).
     """
     _ = version, debug  # acted on by the callback, and by `run`, which knows before parsing
 

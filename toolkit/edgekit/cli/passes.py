@@ -145,6 +145,7 @@ def compress(
     task: options.Task = None,
     preprocess: options.Preprocess = None,
     custom: options.Custom = None,
+    trust_code: options.TrustCode = False,
     calibration_samples: Annotated[
         int, typer.Option(min=1, help="Training samples that set the activation ranges.")
     ] = 200,
@@ -180,6 +181,7 @@ def compress(
             preprocessing=options.preprocessing_of(preprocess),
             calibration_samples=calibration_samples,
             custom=tuple(custom or ()),
+            trust_code=trust_code,
             max_drop=max_drop,
             threads=threads,
             latency=bench,

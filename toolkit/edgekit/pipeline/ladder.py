@@ -63,7 +63,13 @@ def quantize(request: Request, *, finish: Finish, listener: Listener = silent) -
     check(request)
     needed = not is_graph(request.source) or any(map(calibrates, request.plans))
     with (
-        tensorflow_for(request.source, request.custom, listener, needed=needed) as engine,
+        tensorflow_for(
+            request.source,
+            request.custom,
+            listener,
+            needed=needed,
+            trust_code=request.trust_code,
+        ) as engine,
         staging(request.folder) as stage,
     ):
         dataset = open_data(request, listener)
