@@ -68,7 +68,7 @@ def affine(raw: Any, spec: Mapping[str, Any]) -> Any:
     """
     import numpy as np
 
-    value = np.asarray(raw).astype(np.float32)
+    value = _expect_numbers(np.asarray(raw)).astype(np.float32)
     for key in ("scale", "mean", "std"):
         if np.size(spec.get(key, 1)) > 1 and np.shape(spec[key]) != value.shape[-1:]:
             raise ValueError(
@@ -81,6 +81,13 @@ def affine(raw: Any, spec: Mapping[str, Any]) -> Any:
         value -= np.asarray(spec["mean"], np.float32)
     if spec.get("std", 1) != 1:
         value /= np.asarray(spec["std"], np.float32)
+    return value
+
+
+def _expect_numbers(value: Any) -> Any:
+    """Return an array; raise a ValueError where it holds no real numbers."""
+    if value.dtype.kind not in "fiub":
+        raise ValueError(f"{value.dtype} where numbers are expected")
     return value
 
 
@@ -198,7 +205,7 @@ def log_mel(audio: Any, spec: Mapping[str, Any]) -> Any:
     """
     import numpy as np
 
-    audio = np.asarray(audio)
+    audio = _expect_numbers(np.asarray(audio))
     if audio.ndim != 1:
         raise ValueError(f"audio has shape [n], not {list(audio.shape)}")
     samples, frame, hop = spec["samples"], spec["frame"], spec["hop"]
@@ -541,9 +548,6 @@ class Trial:
     explains (see `supervise`); Python code of this process would not get a turn.
     """
 
-    def __init__(self, path: str) -> None:
-        self.path = path
-
     def __enter__(self) -> None:
         module = _stops()[0]
         module.signal(module.SIGALRM, module.SIG_DFL)
@@ -552,9 +556,14 @@ class Trial:
     def __exit__(self, *_: object) -> None:
         _stops()[0].alarm(0)
 
-    def passed(self) -> None:
-        """Tell the user that the file was tried."""
-        complain(plain(f"{self.path} has no manifest with its digest: tried in a child process."))
+
+def tell_of_trial(options: Options) -> None:
+    """Tell the user once that the file is of unknown origin, and was tried."""
+    if options.unknown:
+        complain(
+            plain(f"{options.model} has no manifest with its digest: tried in a child process.")
+        )
+        options.unknown = False
 
 
 class Runtime:
@@ -863,9 +872,7 @@ class Tensor:
         """Return what `encode` makes of values of any shape."""
         import numpy as np
 
-        if value.dtype.kind not in "fiub":
-            raise ValueError(f"{value.dtype} where numbers are expected")
-        if value.dtype.kind == "f" and not np.isfinite(value).all():
+        if _expect_numbers(value).dtype.kind == "f" and not np.isfinite(value).all():
             raise ValueError("NaN or infinity")
         if value.dtype == self.dtype:
             return value.astype(self.dtype)
@@ -1012,7 +1019,6 @@ class Model:
             if trial:
                 with trial:
                     self.interpreter.invoke()
-                trial.passed()
             else:
                 self.interpreter.invoke()
         except (RuntimeError, SystemError, ValueError) as error:
@@ -1055,7 +1061,7 @@ def open_model(options: Options, runtime: Runtime | None = None) -> Model:
         options.threads,
         options.kernels,
         Delegate(options.delegate, options.delegate_option) if options.delegate else None,
-        trial=Trial(options.model) if options.unknown else None,
+        trial=Trial() if options.unknown else None,
     )
 
 
@@ -2610,9 +2616,8 @@ def info(options: Options) -> None:
     ]
     if options.model:
         model = open_model(options, runtime)
-        if model.trial:
-            model.trial.passed()
         known = read_manifest(options.model)
+        _try_once(model)
         facts.update(_file_facts(options))
         facts.update(
             inputs=[tensor.describe() for tensor in model.inputs],
@@ -2631,6 +2636,19 @@ def info(options: Options) -> None:
             *lines,
         ]
     _print(facts if options.json else lines)
+
+
+def _try_once(model: Model) -> None:
+    """Run a model of unknown origin, so that a crash is told by whoever asks about it first.
+
+    That it refuses random input, as a lookup of words may do, is no reason not to describe it.
+    """
+    if model.trial:
+        try:
+            model.feed(_random_inputs(model))
+            model.invoke()
+        except RunnerError:
+            pass
 
 
 def bench(options: Options) -> None:
@@ -3202,6 +3220,7 @@ def run(options: Options) -> None:
                 line["drawn"] = drawings.draw(sample, answer, class_map)
             line["invoke_ms"] = round(elapsed / 1e6, 4)
             _say(_line(line))
+            tell_of_trial(options)
             if count == options.limit:
                 break
             if options.every:
@@ -3994,6 +4013,7 @@ def supervise(command: Callable[[Options], None], options: Options) -> int:
             for stop in early:
                 before[stop](stop, None)
             command(options)
+            tell_of_trial(options)
 
         code = _answer_for(work)
         _flush_stderr()
