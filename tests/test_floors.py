@@ -17,8 +17,8 @@ PACKAGE = REPOSITORY / "toolkit" / "edgekit"
 
 # From the ground up; rooms in one line do not know each other.
 FLOORS: list[set[str]] = [
-    {"edgekit_runner"},
-    {"errors"},
+    {"edgekit_runner", "printable"},
+    {"errors", "fields"},
     {"records"},
     {"files", "isolate", "numerics", "schema", "targets"},
     {"recipe", "data", "tflite"},

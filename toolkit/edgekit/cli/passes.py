@@ -13,6 +13,7 @@ import typer
 
 from edgekit.cli import options
 from edgekit.cli.training_options import Exclude, Output, tuned
+from edgekit.printable import one_line, printable
 
 if TYPE_CHECKING:
     from edgekit.pipeline.passes import PassComparison, PassName
@@ -144,6 +145,7 @@ def compress(
     task: options.Task = None,
     preprocess: options.Preprocess = None,
     custom: options.Custom = None,
+    trust_code: options.TrustCode = False,
     calibration_samples: Annotated[
         int, typer.Option(min=1, help="Training samples that set the activation ranges.")
     ] = 200,
@@ -179,6 +181,7 @@ def compress(
             preprocessing=options.preprocessing_of(preprocess),
             calibration_samples=calibration_samples,
             custom=tuple(custom or ()),
+            trust_code=trust_code,
             max_drop=max_drop,
             threads=threads,
             latency=bench,
@@ -259,7 +262,7 @@ def _show(done: PassComparison) -> None:
     for label, words in passed.facts.items():
         print(f"{label}: {words}")
     for layer, reason in passed.left.items():
-        print(f"left alone: {layer}: {reason}")
+        print(f"left alone: {printable(layer)}: {one_line(reason)}")
     for key, value in passed.after.items():
         print(f"validation {key}: {passed.before[key]:.4g} before, {value:.4g} after")
     print("float32 .tflite            before       after")

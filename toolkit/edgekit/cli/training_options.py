@@ -49,6 +49,7 @@ _TUNING: dict[str, tuple[Any, Any]] = {
     "task": (options.Task, None),
     "preprocess": (options.Preprocess, None),
     "custom": (options.Custom, None),
+    "trust_code": (options.TrustCode, False),
     "force": (options.Force, False),
     "quiet": (options.Quiet, False),
 }

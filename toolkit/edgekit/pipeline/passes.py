@@ -74,6 +74,7 @@ def transform(
     data: str,
     options: Mapping[str, Any],
     custom: Sequence[str] = (),
+    trust_code: bool = False,
     distill: bool = False,
     resume: bool = False,
     listener: Listener = silent,
@@ -82,7 +83,10 @@ def transform(
     """Take a model through one pass; see `edgekit.api.transform`."""
     checkpoint = checkpoint_path(destination)
     done = _epochs_done(name, checkpoint) if resume else 0
-    with Worker(custom=custom, listener=listener) as worker, TemporaryDirectory() as folder:
+    with (
+        Worker(custom, listener, trust_code=trust_code) as worker,
+        TemporaryDirectory() as folder,
+    ):
         worker.load(source)
         before = worker.lower(Path(folder) / "before.tflite").path
         chosen = with_defaults(name, options)
