@@ -25,6 +25,7 @@ def train(
     preprocessing: Mapping[str, Any] | None = None,
     log_dir: str | Path | None = None,
     initial: str | Path | None = None,
+    trust_code: bool = False,
     force: bool = False,
     epochs: int | None = None,
     batch_size: int | None = None,
@@ -44,6 +45,7 @@ def train(
         preprocessing: How raw images become inputs.
         log_dir: Folder for a TensorBoard log.
         initial: A checkpoint to go on from.
+        trust_code: Whether to run code that the checkpoint brings along; see SECURITY.md.
         force: Replace an existing file.
         epochs: Training epochs, at most; None leaves it to the configuration, as all that follow.
         batch_size: Batch size.
@@ -60,6 +62,7 @@ def train(
 
     from edgekit.errors import UsageError
     from edgekit.files import refuse_existing
+    from edgekit.sources import check_source
     from edgekit.training import TrainingConfig, load_config
     from edgekit.training.saving import refuse_other_formats
     from edgekit.worker import Worker
@@ -85,7 +88,9 @@ def train(
         config = TrainingConfig(name=place.stem, architecture=str(architecture), **changes)
     refuse_other_formats(place)
     refuse_existing(place, force=force)
-    with Worker(listener=listener) as worker:
+    if initial is not None and not trust_code:
+        check_source(Path(initial))
+    with Worker(listener=listener, trust_code=trust_code) as worker:
         result: TrainingResult = worker.call(
             "edgekit.training.fit:train",
             config=config,
@@ -104,6 +109,7 @@ class TransformOptions(TypedDict, total=False):
         task: What the targets mean, default inferred from the targets.
         preprocessing: How raw images become inputs.
         custom: Modules that define the model's own classes.
+        trust_code: Whether to run code that a model file brings along; see SECURITY.md.
         resume: Resume an interrupted run from what it left beside `output`.
         force: Replace an existing file.
         listener: Progress callback.
@@ -114,6 +120,7 @@ class TransformOptions(TypedDict, total=False):
     task: str | None
     preprocessing: Mapping[str, Any] | None
     custom: Sequence[str]
+    trust_code: bool
     resume: bool
     force: bool
     listener: Listener
@@ -206,6 +213,7 @@ def transform(
             preprocessing=options.get("preprocessing"),
         ),
         custom=tuple(options.get("custom", ())),
+        trust_code=options.get("trust_code", False),
         resume=options.get("resume", False),
         listener=options.get("listener", silent),
         on_estimate=options.get("on_estimate"),
@@ -224,6 +232,7 @@ def compress(
     preprocessing: Mapping[str, Any] | None = None,
     calibration_samples: int = 200,
     custom: Sequence[str] = (),
+    trust_code: bool = False,
     max_drop: float = 0.5,
     threads: int = 1,
     latency: bool = True,
@@ -244,6 +253,7 @@ def compress(
         preprocessing: How raw images become inputs.
         calibration_samples: How many training samples set the activation ranges.
         custom: Modules that define the model's own classes.
+        trust_code: Whether to run code that a model file brings along; see SECURITY.md.
         max_drop: Accepted loss.
         threads: Interpreter threads for latency.
         latency: Whether to measure latencies.
@@ -270,10 +280,11 @@ def compress(
         preprocessing=preprocessing,
         calibration_samples=calibration_samples,
         custom=tuple(custom),
+        trust_code=trust_code,
         max_drop=max_drop,
         threads=threads,
         latency=latency,
         force=force,
         command=command,
     )
-    return pipeline.compress(request, steps, finish=reports.write, listener=listener)
+    return pipeline.compress(request, steps, finish=reports.write_pages, listener=listener)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable
 
@@ -9,6 +10,7 @@ import typer
 
 from edgekit.cli import deploy, measure, model, passes, project, reading
 from edgekit.errors import EdgekitError
+from edgekit.printable import one_line
 
 # What Typer itself makes of Ctrl-C inside a command.
 INTERRUPTED = 130
@@ -49,6 +51,9 @@ def _options(
 
     Exit codes: 0 done, 1 a bug, 2 usage, 3 model, 4 data, 5 conversion,
     6 a budget is unmet, 7 device or runtime, 130 interrupted.
+
+    Environment: EDGEKIT_MODEL_TIMEOUT, seconds that loading or lowering a model may
+    take (default 1800).
     """
     _ = version, debug  # acted on by the callback, and by `run`, which knows before parsing
 
@@ -77,6 +82,10 @@ for command, function in _COMMANDS.items():
 def main(arguments: list[str] | None = None) -> None:
     """Run a command, and leave with its exit code."""
     words = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # Names hold what a terminal's encoding may lack, and bytes that no encoding has.
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(run(words))
 
 
@@ -94,7 +103,7 @@ def run(words: list[str]) -> int:
         return error.exit_code
     except typer.exceptions.TyperException as error:
         said = error.format_message() if hasattr(error, "format_message") else str(error)
-        _complain(said, _usage_hint(error))
+        _complain(one_line(said), _usage_hint(error))
         return 2
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED

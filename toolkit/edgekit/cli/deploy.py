@@ -11,13 +11,20 @@ import typer
 from edgekit.cli import options
 
 if TYPE_CHECKING:
-    from edgekit.records import Report
     from edgekit.reports import Format
 
 DEVICE_HELP = (
     "user@host, a name of devices.toml or of the ssh configuration, or all of devices.toml; "
     "repeatable."
 )
+Devices = Annotated[
+    Path | None,
+    typer.Option(
+        "--devices",
+        metavar="FILE",
+        help="The devices.toml to take; one that is only found here may not name local files.",
+    ),
+]
 Threads = Annotated[
     int | None, typer.Option(min=1, help="Interpreter threads; default: the device's, or 1.")
 ]
@@ -28,6 +35,7 @@ def deploy(
     device: Annotated[
         list[str], typer.Option("--device", "-D", metavar="DEVICE", help=DEVICE_HELP)
     ],
+    devices: Devices = None,
     data: options.MaybeData = None,
     run: Annotated[
         list[Path] | None,
@@ -107,6 +115,7 @@ def deploy(
         json=json,
         quiet=quiet,
         report=_files(output, force=force) if output else {},
+        devices=devices,
         data=data,
         inputs=run or (),
         labels=labels,
@@ -136,10 +145,8 @@ def to_devices(
     **asked: Any,
 ) -> None:
     """Deploy, print what came of the devices that answered, and raise for those that did not."""
-    import json as json_
-
     from edgekit import api
-    from edgekit.cli.output import emit
+    from edgekit.cli.output import emit, json_line, write_rendered
     from edgekit.cli.progress import listening
     from edgekit.pipeline import first_error
 
@@ -148,10 +155,10 @@ def to_devices(
     error = first_error(outcomes)
     for outcome in outcomes:
         for answer in outcome.answers:
-            print(json_.dumps(answer, ensure_ascii=False))
+            print(json_line(answer))
     if result.rows:
         emit(result, json=json)
-        _write(result, report or {}, quiet=json)
+        write_rendered(result, report or {}, quiet=json)
     if error is not None:
         raise error
 
@@ -173,11 +180,3 @@ def _files(output: Path, *, force: bool) -> dict[Path, Format]:
     for path in found:
         refuse_existing(path, force=force)
     return found
-
-
-def _write(report: Report, files: dict[Path, Format], *, quiet: bool) -> None:
-    from edgekit.cli.output import write_whole
-    from edgekit.reports import render
-
-    for path, form in files.items():
-        write_whole(path, render(report, form), quiet=quiet)

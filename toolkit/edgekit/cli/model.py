@@ -37,6 +37,7 @@ def train(
     initial: Annotated[
         Path | None, typer.Option("--from", metavar="F.keras", help="A checkpoint to go on from.")
     ] = None,
+    trust_code: options.TrustCode = False,
     log: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write a TensorBoard log here.")
     ] = None,
@@ -74,6 +75,7 @@ def train(
                 preprocessing=options.preprocessing_of(preprocess),
                 log_dir=log,
                 initial=initial,
+                trust_code=trust_code,
                 force=force,
                 listener=listener,
                 epochs=epochs,
@@ -114,6 +116,7 @@ def import_(
     column: options.Column = None,
     preprocess: options.Preprocess = None,
     custom: options.Custom = None,
+    trust_code: options.TrustCode = False,
     force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -134,6 +137,7 @@ def import_(
             column=column,
             preprocessing=options.preprocessing_of(preprocess),
             custom=tuple(custom or ()),
+            trust_code=trust_code,
             force=force,
             listener=listener,
         )
@@ -183,6 +187,7 @@ def quantize(
     task: options.Task = None,
     preprocess: options.Preprocess = None,
     custom: options.Custom = None,
+    trust_code: options.TrustCode = False,
     calibration_samples: Annotated[
         int, typer.Option(min=1, help="Training samples that set the activation ranges.")
     ] = 200,
@@ -220,6 +225,7 @@ def quantize(
             preprocessing=options.preprocessing_of(preprocess),
             calibration_samples=calibration_samples,
             custom=tuple(custom or ()),
+            trust_code=trust_code,
             max_drop=max_drop,
             score_output=score_output,
             target=target,

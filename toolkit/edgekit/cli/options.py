@@ -39,6 +39,13 @@ Custom = Annotated[
     list[str] | None,
     typer.Option(metavar="MODULE", help="Module with the model's own classes; repeatable."),
 ]
+TrustCode = Annotated[
+    bool,
+    typer.Option(
+        "--trust-code",
+        help="Run code that the model file brings along: only if you trust its author.",
+    ),
+]
 Output = Annotated[
     str | None, typer.Option("--score-output", metavar="NAME", help="The output that is scored.")
 ]

@@ -13,6 +13,7 @@ import typer
 
 from edgekit.cli import options
 from edgekit.cli.training_options import pass_command
+from edgekit.printable import one_line, printable
 from edgekit.recipe.steps import Cluster, PassStep, Prune, Qat, Shrink
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def compress(
     task: options.Task = None,
     preprocess: options.Preprocess = None,
     custom: options.Custom = None,
+    trust_code: options.TrustCode = False,
     calibration_samples: Annotated[
         int, typer.Option(min=1, help="Training samples that set the activation ranges.")
     ] = 200,
@@ -68,6 +70,7 @@ def compress(
             preprocessing=options.preprocessing_of(preprocess),
             calibration_samples=calibration_samples,
             custom=tuple(custom or ()),
+            trust_code=trust_code,
             max_drop=max_drop,
             threads=threads,
             latency=bench,
@@ -96,6 +99,7 @@ def _run(step: PassStep, given: dict[str, Any]) -> None:
                 task=options.task_of(given["task"]),
                 preprocessing=options.preprocessing_of(given["preprocess"]),
                 custom=tuple(given["custom"] or ()),
+                trust_code=given["trust_code"],
                 resume=given["resume"],
                 force=given["force"],
                 listener=listener,
@@ -138,7 +142,7 @@ def _show(done: PassComparison) -> None:
     for label, words in passed.facts.items():
         print(f"{label}: {words}")
     for layer, reason in passed.left.items():
-        print(f"left alone: {layer}: {reason}")
+        print(f"left alone: {printable(layer)}: {one_line(reason)}")
     for key, value in passed.after.items():
         print(f"validation {key}: {passed.before[key]:.4g} before, {value:.4g} after")
     print("float32 .tflite            before       after")

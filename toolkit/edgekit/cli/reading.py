@@ -65,18 +65,19 @@ def report(
     edgekit report quantized/*/report.json -o report.html
     edgekit report here.json there.json --format md
     """
-    from edgekit import api
-    from edgekit.cli.output import write_whole
+    from edgekit.cli.output import write_rendered
     from edgekit.errors import UsageError
     from edgekit.files import refuse_existing
+    from edgekit.reports import read_reports, render
 
     chosen = format_ or (output.suffix.lstrip(".") if output else "terminal")
     if output is None and chosen in ("png", "html", "svg"):
         raise UsageError(f"A {chosen} report wants a file.", hint="Give --output FILE.")
     if output is not None:
         refuse_existing(output, force=force)
-    content = api.report(rows, cast("Format", chosen))
-    if output is None:
-        print(content if isinstance(content, str) else content.decode())
+    told, form = read_reports(rows), cast("Format", chosen)
+    if output is not None:
+        write_rendered(told, {output: form})
         return
-    write_whole(output, content)
+    content = render(told, form)
+    print(content if isinstance(content, str) else content.decode())

@@ -37,6 +37,7 @@ _AFTER: tuple[tuple[str, Any, Any], ...] = (
     ("task", options.Task, None),
     ("preprocess", options.Preprocess, None),
     ("custom", options.Custom, None),
+    ("trust_code", options.TrustCode, False),
     ("force", options.Force, False),
     ("quiet", options.Quiet, False),
 )

@@ -49,7 +49,7 @@ def compress(
             hint="Give the .keras or .h5 file.",
         )
     with (
-        Worker(custom=request.custom, listener=listener) as worker,
+        Worker(request.custom, listener, trust_code=request.trust_code) as worker,
         staging(request.folder) as stage,
     ):
         dataset = open_data(request, listener)

@@ -376,7 +376,7 @@ def _one_at_a_time(listener: Listener) -> Listener:
 
 def first_error(outcomes: Sequence[Outcome]) -> Exception | None:
     """Return what the command ends with: a lone device's own error, else that some failed."""
-    from edgekit.errors import DeviceError
+    from edgekit.errors import FleetError
 
     failed = [outcome for outcome in outcomes if outcome.error is not None]
     bugs = [o.error for o in failed if not isinstance(o.error, EdgekitError)]
@@ -384,7 +384,7 @@ def first_error(outcomes: Sequence[Outcome]) -> Exception | None:
         return bugs[0] if bugs else (failed[0].error if failed else None)
     told = [f"{o.device.name}: {o.error}".replace("\n", "\n  ") for o in failed]
     names = ", ".join(o.device.name for o in failed)
-    return DeviceError(
+    return FleetError(
         f"{len(failed)} of {len(outcomes)} devices failed: {names}.",
         found="\n".join(told),
         hint="The rows of the others are complete." if len(failed) < len(outcomes) else None,

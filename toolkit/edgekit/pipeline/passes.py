@@ -48,6 +48,7 @@ def transform(
     *,
     data: DataRequest,
     custom: Sequence[str] = (),
+    trust_code: bool = False,
     resume: bool = False,
     listener: Listener = silent,
     on_estimate: Callable[[PruningEstimate], None] | None = None,
@@ -55,7 +56,10 @@ def transform(
     """Take a model through one pass; see `edgekit.api.transform`."""
     checkpoint = checkpoint_path(destination)
     done = _epochs_done(step, checkpoint) if resume else 0
-    with Worker(custom=custom, listener=listener) as worker, TemporaryDirectory() as folder:
+    with (
+        Worker(custom, listener, trust_code=trust_code) as worker,
+        TemporaryDirectory() as folder,
+    ):
         worker.load(source)
         before = worker.lower(Path(folder) / "before.tflite").path
         if on_estimate is not None and isinstance(step, Prune) and not resume:

@@ -41,7 +41,7 @@ from edgekit.schema import row_to_json
 from edgekit.tflite import carry_metadata
 from edgekit.tflite.inspect import inspect
 
-Finish = Callable[[Report, Path], object]
+Finish = Callable[[Report, Path], Report]
 
 
 def quantize(request: Request, *, finish: Finish, listener: Listener = silent) -> Report:
@@ -50,7 +50,8 @@ def quantize(request: Request, *, finish: Finish, listener: Listener = silent) -
     Args:
         request: What to make.
         finish: Called with the report and the folder in which the files stand, just before they
-            are moved into place together with what it wrote there.
+            are moved into place together with what it wrote there; returns the report as it
+            wrote it.
         listener: Progress callback.
 
     Returns:
@@ -62,7 +63,13 @@ def quantize(request: Request, *, finish: Finish, listener: Listener = silent) -
     check(request)
     needed = not is_graph(request.source) or any(map(calibrates, request.plans))
     with (
-        tensorflow_for(request.source, request.custom, listener, needed=needed) as engine,
+        tensorflow_for(
+            request.source,
+            request.custom,
+            listener,
+            needed=needed,
+            trust_code=request.trust_code,
+        ) as engine,
         staging(request.folder) as stage,
     ):
         dataset = open_data(request, listener)
@@ -95,8 +102,7 @@ def write_outputs(report: Report, request: Request, stage: Path, finish: Finish)
     """
     _write_manifests(report, stage)
     final = replace(report, rows=tuple(_at(row, request.folder) for row in report.rows))
-    finish(final, stage)
-    return final
+    return finish(final, stage)
 
 
 def make(

@@ -33,6 +33,7 @@ class Request:
         preprocessing: How raw input becomes arrays, for images.
         calibration_samples: How many training samples set the activation ranges.
         custom: Modules that define the model's own classes.
+        trust_code: Whether to run code that the source brings along.
         max_drop: Accepted loss: points for accuracy and AUC, percent for RMSE.
         output: Name of the output that is scored, default the first.
         target: An accelerator that the recommended file must be able to use.
@@ -55,6 +56,7 @@ class Request:
     preprocessing: Mapping[str, Any] | None = None
     calibration_samples: int = 200
     custom: tuple[str, ...] = ()
+    trust_code: bool = False
     max_drop: float = 0.5
     output: str | None = None
     target: str | None = None

@@ -82,7 +82,12 @@ def is_graph(source: Path | Any) -> bool:
 
 @contextmanager
 def tensorflow_for(
-    source: Path | Any, custom: Sequence[str], listener: Listener, *, needed: bool = True
+    source: Path | Any,
+    custom: Sequence[str],
+    listener: Listener,
+    *,
+    needed: bool = True,
+    trust_code: bool = False,
 ) -> Iterator[Any]:
     """Yield who speaks to TensorFlow: a worker process, or this process for a live model.
 
@@ -94,7 +99,7 @@ def tensorflow_for(
     if not needed:
         yield None
     elif isinstance(source, Path):
-        with worker.Worker(custom=custom, listener=listener) as engine:
+        with worker.Worker(custom, listener, trust_code=trust_code) as engine:
             yield engine
     else:
         with worker.InProcess(source, listener=listener) as engine:
@@ -198,6 +203,7 @@ def import_source(
     *,
     dataset: Dataset | None = None,
     custom: Sequence[str] = (),
+    trust_code: bool = False,
     force: bool = False,
     listener: Listener = silent,
 ) -> tuple[Artifact, ImportedModel]:
@@ -208,13 +214,16 @@ def import_source(
         destination: The `.tflite` to write.
         dataset: Real samples to verify on; seeded noise is used (and said) without.
         custom: Modules that define the model's own classes.
+        trust_code: Whether to run code that the source brings along.
         force: Replace an existing file.
         listener: Progress callback.
     """
     refuse_existing(destination, force=force)
     with writing(destination) as temporary:
         needed = not is_graph(source)
-        with tensorflow_for(source, custom, listener, needed=needed) as engine:
+        with tensorflow_for(
+            source, custom, listener, needed=needed, trust_code=trust_code
+        ) as engine:
             imported = lower(source, dataset, temporary, engine, listener=listener)
     plan = Plan(variant=destination.stem, mode="float32")
     described = manifest.describe(imported, plan, destination.read_bytes())

@@ -58,10 +58,17 @@ def _devices(report: Report) -> Mapping[str, Mapping[str, str]]:
 
 def _read(path: Path) -> Report:
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        document = json.loads(text, parse_constant=_refuse_constant)
     except OSError as error:
         raise UsageError(
             f"Cannot read {path}: {error.strerror or error}.",
+            hint="Give the JSON files that edgekit wrote.",
+        ) from error
+    except RecursionError as error:
+        raise UsageError(
+            f"{path} holds no report.",
+            found="Its lists and objects are nested too deeply to be read.",
             hint="Give the JSON files that edgekit wrote.",
         ) from error
     except ValueError as error:  # both broken JSON and bytes that are no text
@@ -80,6 +87,11 @@ def _read(path: Path) -> Report:
         return report_from_json(document)
     except UsageError as error:
         raise UsageError(f"{path}: {error.what}", found=error.found, hint=error.hint) from error
+
+
+def _refuse_constant(word: str) -> None:
+    """Refuse NaN and Infinity, which Python reads and JSON does not have."""
+    raise ValueError(f"{word} is no JSON value; a number that is not finite is null.")
 
 
 def _merged(rows: Sequence[Row]) -> tuple[Row, ...]:

@@ -9,16 +9,17 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from edgekit.evaluation.metrics import metric_named
+from edgekit.printable import printable
 from edgekit.reports.figures import (
     Group,
     Line,
     compared,
+    device_text,
     interval_text,
     is_float,
     lines,
     metric_title,
     pareto,
-    plain,
 )
 from edgekit.reports.labels import Anchor, Box, Place, place
 from edgekit.reports.style import COLOURS, WIDTH, finished, role_colour, tooltips
@@ -95,8 +96,8 @@ def accuracy_size(group: Group, *, width: int = WIDTH) -> alt.LayerChart | None:
     ]
     subtitle = ["Ringed: recommended. Line: Pareto front. Dashed: float32. Bars: 95 % interval."]
     if slowest:
-        subtitle.append(f"Area of a point: p50 latency on {plain(group.device)}.")
-    title = f"{plain(group.model)}: {metric_title(metric)} against size"
+        subtitle.append(f"Area of a point: p50 latency on {device_text(group.device)}.")
+    title = f"{printable(group.model)}: {metric_title(metric)} against size"
     return finished(alt.layer(*layers), title, subtitle, width, height=HEIGHT)
 
 

@@ -12,6 +12,7 @@ from edgekit.errors import ModelError
 from edgekit.files import sha256_of
 from edgekit.records import Source
 from edgekit.sources.custom import import_custom
+from edgekit.sources.embedded_code import names_other_modules, refuse_code, trusted_by
 from edgekit.sources.interface import Example, Interface
 from edgekit.sources.loaded import Loaded
 
@@ -22,30 +23,56 @@ _HDF5 = b"\x89HDF\r\n\x1a\n"
 _ZIP = b"PK\x03\x04"
 
 
-def load(path: Path, *, custom: Sequence[str] = (), example: Example | None = None) -> Loaded:
+def load(
+    path: Path,
+    *,
+    custom: Sequence[str] = (),
+    example: Example | None = None,
+    trust_code: bool = False,
+) -> Loaded:
     """Read a model file or folder.
 
     Args:
         path: A `.keras` or `.h5` file, or a SavedModel folder.
         custom: Importable modules that define the model's own layers and functions.
         example: Input name -> shape of a batch; fills dimensions the model leaves open.
+        trust_code: Whether to run code that the file brings along.
 
     Raises:
-        ModelError: It is not there, not a model, damaged, or needs what is not here.
+        ModelError: It is not there, not a model, damaged, or needs what is not here; or it
+            holds code and that is not trusted.
     """
     kind = kind_of(path)
     objects = import_custom(custom)
+    trusted = trusted_by(custom, tuple(objects))
+    if not trust_code:
+        refuse_code(path, kind, trusted)
     if kind == "saved_model":
         from edgekit.sources.saved_model import read_saved_model
 
-        model, interface = read_saved_model(path, example)
+        # Keras 2 would import the modules that its notes name; the functions need none.
+        layered = trust_code or not names_other_modules(path, trusted)
+        model, interface = read_saved_model(path, example, layered=layered)
     else:
         from edgekit.sources.interface import interface_of
         from edgekit.sources.keras_file import read_keras
 
-        model = read_keras(path, kind, objects)
+        model = read_keras(path, kind, objects, trust_code=trust_code)
         interface = interface_of(model, path.name, example)
     return _loaded(path, kind, sha256_of(path), model, interface)
+
+
+def check_source(path: Path, *, custom: Sequence[str] = ()) -> None:
+    """Refuse, without TensorFlow, a file that brings code along; `load` checks again.
+
+    With custom modules only `load` can tell: it imports them.
+
+    Raises:
+        ModelError: It is no model, or holds code.
+    """
+    kind = kind_of(path)
+    if not custom:
+        refuse_code(path, kind, trusted_by(()))
 
 
 def adopt(model: Any, *, example: Example | None = None) -> Loaded:

@@ -32,8 +32,10 @@ def compiled(model: Any, source: Source, dataset: Dataset) -> tuple[Any, list[An
     if loss is None:
         config = _compile_config(source)
         try:
-            loss = keras.saving.deserialize_keras_object(config.get("loss"))
-            metrics = keras.saving.deserialize_keras_object(config.get("metrics"))
+            loss, metrics = (
+                keras.saving.deserialize_keras_object(config.get(key), safe_mode=True)
+                for key in ("loss", "metrics")
+            )
         except (TypeError, ValueError, KeyError):  # of the user's own making, and not here
             loss = None
     if isinstance(loss, (dict, list, tuple)):  # one for each output: targets belong to the first
