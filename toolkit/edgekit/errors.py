@@ -16,6 +16,9 @@ EdgekitError
 
 from __future__ import annotations
 
+LONGEST = 1000
+"""Characters of one line of a message."""
+
 
 class EdgekitError(Exception):
     """An error the user can act on: what failed, what was found, and what to do next.
@@ -35,11 +38,23 @@ class EdgekitError(Exception):
         self.cure = cure
 
     def __str__(self) -> str:
-        return "\n".join(line for line in (self.what, self.found, self.cure) if line)
+        return "\n".join(printable(line) for line in (self.what, self.found, self.cure) if line)
 
     def __reduce__(self) -> tuple[object, ...]:
         """Survive the way from the worker process to the parent, cure and all."""
         return _rebuild, (type(self), self.what, self.found, self.cure)
+
+
+def printable(text: str) -> str:
+    r"""Return text that stays one line, of a length that can be read, and moves no cursor.
+
+    File names, labels and foreign messages may hold control characters; they are shown escaped.
+
+    >>> printable("a\nb\x1b[2J")
+    'a\\nb\\x1b[2J'
+    """
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 60]} ... {text[-50:]}"
 
 
 def _rebuild(
