@@ -25,6 +25,7 @@ __all__ = [
     "report",
     "shrink",
     "train",
+    "unpacked_limit",
 ]
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
         report,
         shrink,
         train,
+        unpacked_limit,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -26,9 +27,19 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def exists(path: Path) -> bool:
+    """Tell whether there is anything; a name longer than names can be stands for nothing."""
+    try:
+        return path.exists()
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return False
+
+
 def refuse_existing(path: Path, *, force: bool) -> None:
     """Raise unless `path` is free or `force` allows to replace it."""
-    if path.exists() and not force:
+    if exists(path) and not force:
         raise OutputError(
             f"{path} exists already.", cure="Give another --output, or --force to replace it."
         )
@@ -66,7 +77,7 @@ def staging(folder: Path) -> Iterator[Path]:
     On success its files move into `folder`, each by one rename; on any failure nothing of it
     remains, and a `folder` that did not exist before does not exist after.
     """
-    created = [p for p in (folder, *folder.parents) if not p.exists()]
+    created = [p for p in (folder, *folder.parents) if not exists(p)]
     stage: Path | None = None
     try:
         with _placing(folder):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import typer
 
-from edgekit.cli import deploy, measure, model, passes, project, reading
+from edgekit.cli import deploy, measure, model, options, passes, project, reading
 from edgekit.errors import EdgekitError
 from edgekit.printable import one_line
 
@@ -75,8 +75,10 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "report": reading.report,
     "doctor": project.doctor,
 }
+_READS_NO_ARCHIVE = {"demo", "inspect", "bench", "report", "doctor"}
 for command, function in _COMMANDS.items():
-    app.command(command)(function)
+    limited = command not in _READS_NO_ARCHIVE
+    app.command(command)(options.with_unpacked_limit(function) if limited else function)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -107,6 +109,15 @@ def run(words: list[str]) -> int:
         return 2
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
+    except MemoryError as error:
+        if debug:
+            raise
+        _complain(
+            "There is not enough memory.",
+            f"{error}." if str(error) else "An allocation failed.",
+            "Free memory, raise the limit (ulimit -v), or give smaller or fewer samples.",
+        )
+        return 4
     except BrokenPipeError:
         # The reader of our output has gone (`edgekit ... | head`): not an error of ours.
         sys.stderr.close()

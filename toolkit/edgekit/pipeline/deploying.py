@@ -20,6 +20,7 @@ import edgekit_runner
 from edgekit import devices, tflite
 from edgekit import evaluation as scoring
 from edgekit.errors import DataError, EdgekitError
+from edgekit.files import exists
 from edgekit.pipeline import manifest
 from edgekit.pipeline.measuring import bind_to_file
 from edgekit.records import Artifact, Dataset, Listener, Progress, Report, Row, Samples, Task
@@ -165,10 +166,11 @@ def find_inputs(paths: Sequence[Path]) -> list[Path]:
     """
     found = []
     for path in paths:
-        names = edgekit_runner.list_inputs(str(path)) if path.is_dir() else []
-        if not names and not path.is_file():
+        is_folder = exists(path) and path.is_dir()
+        names = edgekit_runner.list_inputs(str(path)) if is_folder else []
+        if not names and not (exists(path) and path.is_file()):
             raise DataError(
-                f"There is nothing to run on in {path}." if path.is_dir() else f"No file {path}.",
+                f"There is nothing to run on in {path}." if is_folder else f"No file {path}.",
                 cure="Give pictures, WAV, .npz or .npy files, or a folder of them.",
             )
         found += [path / name for name in names] or [path]

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekit.errors import ModelError
+from edgekit.files import exists
+from edgekit.parsing import read_json
 from edgekit.records import Artifact, Dataset, Plan
 from edgekit.schema import finite
 
@@ -103,9 +105,9 @@ def open_artifact(path: Path) -> Artifact:
     Raises:
         ModelError: There is no such file.
     """
-    if not path.is_file():
+    if not (exists(path) and path.is_file()):
         raise ModelError(
-            f"{path} is {'a folder' if path.is_dir() else 'not there'}.",
+            f"{path} is {'a folder' if exists(path) and path.is_dir() else 'not there'}.",
             cure="Give a .tflite file.",
         )
     content = path.read_bytes()
@@ -127,7 +129,7 @@ def open_artifact(path: Path) -> Artifact:
 def read_manifest(path: Path) -> dict[str, Any]:
     """The manifest at `path`; empty where there is none or it is something else."""
     try:
-        described = json.loads(path.read_text(encoding="utf-8"))
+        described = read_json(path)
     except (OSError, ValueError):
         return {}
     if not isinstance(described, dict) or described.get("schema") != SCHEMA:

@@ -9,6 +9,7 @@ from typing import Any
 
 from edgekit import data, targets
 from edgekit.errors import DataError, ModelError, OutputError, UsageError
+from edgekit.files import exists
 from edgekit.pipeline.sources import Imported, trained_notes
 from edgekit.recipe.plans import CALIBRATED
 from edgekit.records import Dataset, Listener, Plan, Progress, Task
@@ -109,9 +110,16 @@ def check(request: Request) -> None:
 
     Raises:
         ModelError: There is no such source.
-        UsageError: There is no such target, or two files would have one name.
+        UsageError: The accepted loss is no number, there is no such target, or two files would
+            have one name.
         OutputError: The folder is a file, or holds one of the files already.
     """
+    # Compared, so that NaN is refused too.
+    if not 0 <= request.max_drop <= 3e38:
+        raise UsageError(
+            f"An accepted loss of {request.max_drop!r:.40} cannot be.",
+            cure="Give a finite number from 0.",
+        )
     if request.target is not None:
         targets.target(request.target)
     stems = ["float32", *(plan.variant for plan in request.plans if plan != FLOAT)]
@@ -120,17 +128,17 @@ def check(request: Request) -> None:
             f"Two variants are called {twice.pop()!r}.",
             cure="Give each recipe a name of its own, and each mode once.",
         )
-    if isinstance(request.source, Path) and not request.source.exists():
+    if isinstance(request.source, Path) and not exists(request.source):
         raise ModelError(
             f"{request.source} does not exist.",
             cure="Give a .keras, .h5 or .tflite file, or a SavedModel folder.",
         )
-    if request.folder.exists() and not request.folder.is_dir():
+    if exists(request.folder) and not request.folder.is_dir():
         raise OutputError(f"{request.folder} is a file.", cure="Give a folder to --output.")
     if request.force:
         return
     names = [f"{stem}{end}" for stem in stems for end in (".tflite", ".json")]
-    taken = [n for n in (*names, "report.html", "report.json") if (request.folder / n).exists()]
+    taken = [n for n in (*names, "report.html", "report.json") if exists(request.folder / n)]
     if taken:
         raise OutputError(
             f"{request.folder} holds {taken[0]} already.",
