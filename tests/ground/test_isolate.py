@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ import threading
 
 import pytest
 
-from edgekit.isolate import ChildDiedError, isolated, report, spread
+from edgekit.isolate import Background, ChildDiedError, isolated, report, spread
 
 
 def test_results_come_back_in_order_and_from_other_processes():
@@ -72,3 +73,38 @@ def test_ctrl_c_at_the_birth_of_a_child_is_not_told_there():
         [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60
     )
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "answer\n", "")
+
+
+def test_a_child_without_an_end_is_ended_and_the_limit_named():
+    def spin() -> None:
+        while True:
+            pass
+
+    with pytest.raises(ChildDiedError, match="ended after 1 s of processor time"):
+        isolated(spin, limit_s=1)
+
+
+def test_a_limit_does_not_touch_what_keeps_it():
+    assert isolated(lambda: 3, limit_s=60) == 3
+
+
+def test_calls_in_the_background_answer_when_asked():
+    with Background() as background:
+        first = background.start(lambda: (1, os.getpid()))
+        second = background.start(lambda: 1 // 0)
+        third = background.start(lambda: os.kill(os.getpid(), signal.SIGSEGV))
+
+        answer, process = first()
+        assert (answer, process != os.getpid()) == (1, True)
+        with pytest.raises(ZeroDivisionError):
+            second()
+        with pytest.raises(ChildDiedError, match="SIGSEGV"):
+            third()
+
+
+def test_nobody_waits_for_an_answer_that_nobody_took():
+    with Background() as background:
+        background.start(lambda: threading.Event().wait(600))
+        (running,) = multiprocessing.active_children()
+        assert running.is_alive()
+    assert multiprocessing.active_children() == []

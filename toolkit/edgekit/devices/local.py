@@ -14,7 +14,7 @@ from typing import Any
 import edgekit_runner
 from edgekit.devices import answers
 from edgekit.records import Listener, Progress, Timing, silent
-from edgekit.tflite import read
+from edgekit.tflite import check_interface, read
 
 
 def bench(
@@ -40,7 +40,8 @@ def bench(
     """
     if path.is_file():
         # A damaged file can make a runtime take all memory before it dies: it never gets to see it.
-        read(path)
+        graph = read(path).subgraphs[0]
+        check_interface(str(path), graph.inputs, graph.outputs)
     listener(Progress(stage="measuring", detail=path.name))
     facts = _runner("bench", path, answers.options(threads=threads, **options))
     return answers.timing(facts, "local")

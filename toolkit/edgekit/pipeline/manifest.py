@@ -87,14 +87,20 @@ def describe_data(dataset: Dataset | None) -> dict[str, Any] | None:
 
 def artifact(path: Path, plan: Plan, described: Mapping[str, Any]) -> Artifact:
     """The record of a file that was just made."""
-    content = path.read_bytes()
+    digest, packer = hashlib.sha256(), zlib.compressobj(9)
+    deflated = 0
+    # In pieces: several files of 100 MB may be recorded at once.
+    with path.open("rb") as stream:
+        while piece := stream.read(1 << 20):
+            digest.update(piece)
+            deflated += len(packer.compress(piece))
     return Artifact(
         path=path,
         variant=plan.variant,
         mode=plan.mode,
-        size_bytes=len(content),
-        size_deflated_bytes=len(zlib.compress(content, 9)),
-        sha256=hashlib.sha256(content).hexdigest(),
+        size_bytes=path.stat().st_size,
+        size_deflated_bytes=deflated + len(packer.flush()),
+        sha256=digest.hexdigest(),
         manifest=described,
     )
 

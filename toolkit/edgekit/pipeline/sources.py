@@ -142,7 +142,7 @@ def lower(
         outputs = scored_first(loaded.outputs, output)
         bound = data.bind(dataset, loaded.inputs, outputs) if dataset else None
         destination.write_bytes(source.read_bytes())
-        tflite.check_loads(destination)
+        tflite.check_loads(source)
         _describe(destination, loaded.name, bound)
         return Imported(
             source=loaded,
