@@ -375,33 +375,42 @@ class Quiet:
 
 
 class Undisturbed:
-    """Puts Ctrl-C off until what must not be cut in two is over.
+    """Puts SIGINT, SIGTERM and SIGHUP off until what must not be cut in two is over.
 
     An extension module whose import is interrupted reports an ordinary ImportError, or nothing;
-    a process whose start is interrupted runs on unseen.
+    a process whose start is interrupted runs on unseen. Signals without a handler of Python's
+    (SIGTERM, as a rule) are left alone.
     """
 
     def __enter__(self) -> None:
         import signal
 
-        self.interrupted = False
-        self.handler = signal.getsignal(signal.SIGINT)
-        if self.handler is signal.default_int_handler:
+        self.received: tuple[int, Any] = (0, None)
+        self.handlers: dict[int, Any] = {}
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            handler = signal.getsignal(number)
+            if not callable(handler):
+                continue
             try:
-                signal.signal(signal.SIGINT, self._remember)
-            except ValueError:  # not in the main thread, the only one that Ctrl-C interrupts
-                self.handler = None
+                signal.signal(number, self._remember)
+            except ValueError:  # not in the main thread, the only one that signals interrupt
+                return
+            self.handlers[number] = handler
 
-    def _remember(self, *_: object) -> None:
-        self.interrupted = True
+    def _remember(self, number: int, frame: Any) -> None:
+        self.received = self.received if self.received[0] else (number, frame)
 
     def __exit__(self, *_: object) -> None:
         import signal
 
-        if self.handler is signal.default_int_handler:
-            signal.signal(signal.SIGINT, self.handler)
-        if self.interrupted:
-            raise KeyboardInterrupt
+        # A signal amid this would leave the rest of the handlers as they are.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, self.handlers)
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        number, frame = self.received
+        if number:
+            self.handlers[number](number, frame)
 
 
 class Runtime:
