@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgekit.errors import DataError
+from edgekit.files import check_input
 from edgekit.records import Array
 from edgekit_runner import affine, preprocess
 
@@ -117,6 +118,7 @@ def read_preprocessing(path: Path) -> dict[str, Any]:
     Raises:
         DataError: It cannot be read.
     """
+    check_input(path, DataError, cure="Give a preprocessing.toml.")
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

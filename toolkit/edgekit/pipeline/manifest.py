@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekit.errors import ModelError
+from edgekit.files import FILE, check_input, what_is
 from edgekit.records import Artifact, Dataset, Plan
 from edgekit.schema import finite
 
@@ -103,11 +104,7 @@ def open_artifact(path: Path) -> Artifact:
     Raises:
         ModelError: There is no such file.
     """
-    if not path.is_file():
-        raise ModelError(
-            f"{path} is {'a folder' if path.is_dir() else 'not there'}.",
-            cure="Give a .tflite file.",
-        )
+    check_input(path, ModelError, cure="Give a .tflite file.")
     content = path.read_bytes()
     digest = hashlib.sha256(content).hexdigest()
     beside = read_manifest(path.with_suffix(".json"))
@@ -126,6 +123,8 @@ def open_artifact(path: Path) -> Artifact:
 
 def read_manifest(path: Path) -> dict[str, Any]:
     """The manifest at `path`; empty where there is none or it is something else."""
+    if what_is(path) != FILE:
+        return {}
     try:
         described = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -38,7 +38,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and re.fullmatch(r"\w[\w.+-]*", value) is not None
+    return isinstance(value, str) and re.fullmatch(r"\w[\w.+-]{0,99}", value) is not None
 
 
 def _is_percentile(value: Any) -> bool:
@@ -98,7 +98,7 @@ TOP_KEYS: Mapping[str, Key] = {
         fits=lambda value: type(value) is int and value == 1,
     ),
     "name": Key(
-        accepts="letters, digits, `.`, `_`, `+`, `-`",
+        accepts="up to 100 letters, digits, `.`, `_`, `+`, `-`",
         default="the file's stem",
         meaning="Name of the variant, and stem of the file that is written.",
         fits=_is_name,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgekit.errors import ModelError
-from edgekit.files import sha256_of
+from edgekit.files import FOLDER, check_input, sha256_of
 from edgekit.records import Source
 from edgekit.sources.custom import import_custom
 from edgekit.sources.embedded_code import names_other_modules, refuse_code, trusted_by
@@ -103,10 +103,9 @@ def kind_of(path: Path) -> Kind:
     Raises:
         ModelError: It is no model that can be read, or a damaged one.
     """
-    if not path.exists():
-        raise ModelError(f"{path} does not exist.", cure=_ACCEPTED)
+    found = check_input(path, ModelError, folder=True, cure=_ACCEPTED)
     try:
-        if path.is_dir():
+        if found == FOLDER:
             return _folder_kind(path)
         with path.open("rb") as stream:
             start = stream.read(8)

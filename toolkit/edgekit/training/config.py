@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from edgekit.errors import UsageError
+from edgekit.files import check_input
 from edgekit.records import Task
 from edgekit.training import zoo
 from edgekit.training.augment import Augmentation
@@ -118,6 +119,7 @@ def load_config(path: Path) -> TrainingConfig:
     Raises:
         UsageError: No such file, no TOML, a key or value that means nothing.
     """
+    check_input(path, UsageError, cure="See models/ for examples.")
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

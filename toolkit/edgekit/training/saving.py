@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from edgekit.errors import ModelError, UsageError
-from edgekit.files import writing
+from edgekit.files import FILE, check_input, what_is, writing
 from edgekit.training.objective import Objective
 
 CHECKPOINT_SECONDS = 10.0
@@ -66,6 +66,8 @@ def write_model(model: Any, path: Path, notes: Mapping[str, Any] | None = None) 
 
 def read_notes(path: Path) -> dict[str, Any]:
     """Read what `write_model` was told; empty for a model from elsewhere. Imports no Keras."""
+    if what_is(path) != FILE:
+        return {}
     try:
         with zipfile.ZipFile(path) as archive:
             found = json.loads(archive.read(_NOTES))
@@ -82,6 +84,7 @@ def start_from(model: Any, initial: Path, objective: Objective) -> None:
     """
     import keras
 
+    check_input(initial, ModelError, cure="Start from a .keras file that edgekit train wrote.")
     try:
         weights = keras.models.load_model(initial, compile=False).get_weights()
     except Exception as error:
