@@ -20,7 +20,7 @@ FLOORS: list[set[str]] = [
     {"edgekit_runner", "interruption", "printable", "temporary"},
     {"errors", "fields"},
     {"records"},
-    {"files", "isolate", "numerics", "schema", "targets"},
+    {"archives", "files", "isolate", "numerics", "parsing", "schema", "targets"},
     {"recipe", "data", "tflite"},
     {"sources", "training", "lowering"},
     {"quantization", "evaluation", "devices", "worker"},

@@ -25,6 +25,7 @@ __all__ = [
     "report",
     "shrink",
     "train",
+    "unpacked_limit",
 ]
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
         report,
         shrink,
         train,
+        unpacked_limit,
     )
 
 

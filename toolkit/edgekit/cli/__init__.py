@@ -9,7 +9,7 @@ from collections.abc import Callable
 import typer
 
 from edgekit import interruption
-from edgekit.cli import deploy, measure, model, passes, project, reading, streams
+from edgekit.cli import deploy, measure, model, options, passes, project, reading, streams
 from edgekit.errors import EdgekitError, OutputError
 from edgekit.interruption import INTERRUPTED  # also what Typer makes of Ctrl-C in a command
 from edgekit.printable import one_line
@@ -75,8 +75,10 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "report": reading.report,
     "doctor": project.doctor,
 }
+_READS_NO_ARCHIVE = {"demo", "inspect", "bench", "report", "doctor"}
 for command, function in _COMMANDS.items():
-    app.command(command)(function)
+    limited = command not in _READS_NO_ARCHIVE
+    app.command(command)(options.with_unpacked_limit(function) if limited else function)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -134,6 +136,15 @@ def _outcome(words: list[str]) -> int:
         said = error.format_message() if hasattr(error, "format_message") else str(error)
         _complain(one_line(said), _usage_cure(error))
         return 2
+    except MemoryError as error:
+        if "--debug" in sys.argv:
+            raise
+        _complain(
+            "There is not enough memory.",
+            f"{error}." if str(error) else "An allocation failed.",
+            "Free memory, raise the limit (ulimit -v), or give smaller or fewer samples.",
+        )
+        return 4
     except streams.ReaderGoneError:
         return 0
     return code if isinstance(code, int) else 0

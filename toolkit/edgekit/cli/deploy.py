@@ -27,7 +27,12 @@ Devices = Annotated[
     ),
 ]
 Threads = Annotated[
-    int | None, typer.Option(min=1, help="Interpreter threads; default: the device's, or 1.")
+    int | None,
+    typer.Option(
+        parser=options.whole(1, options.MOST_THREADS),
+        metavar="N",
+        help="Interpreter threads; default: the device's, or 1.",
+    ),
 ]
 
 
@@ -51,11 +56,20 @@ def deploy(
         typer.Option(metavar="FILE", help="Class names for --run; default: the model's own."),
     ] = None,
     top: Annotated[
-        int | None, typer.Option(min=1, help="Classes that --run names; default 5.")
+        int | None,
+        typer.Option(
+            parser=options.whole(1, options.MOST_THREADS),
+            metavar="N",
+            help="Classes that --run names; default 5.",
+        ),
     ] = None,
     threshold: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Least score of a box that --run finds; default 0.5."),
+        typer.Option(
+            parser=options.number(0, 1),
+            metavar="SHARE",
+            help="Least score of a box that --run finds; default 0.5.",
+        ),
     ] = None,
     output: Annotated[
         Path | None,
@@ -72,7 +86,12 @@ def deploy(
     score_output: options.Output = None,
     threads: Threads = None,
     runs: Annotated[
-        int | None, typer.Option(min=1, help="Counted invocations; default: until settled.")
+        int | None,
+        typer.Option(
+            parser=options.whole(1),
+            metavar="N",
+            help="Counted invocations; default: until settled.",
+        ),
     ] = None,
     runtime: Annotated[
         str | None, typer.Option(help="litert, tflite or tensorflow; default: the first found.")

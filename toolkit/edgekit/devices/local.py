@@ -65,7 +65,8 @@ def _runner(command: str, path: Path, options: list[str]) -> Any:
     try:
         with edgekit_runner.Undisturbed():
             process = subprocess.Popen(
-                [*runner, command, "--json", *options, "--", str(path)],
+                # Trusted: the process is isolated already, its death is told by `answers.failure`.
+                [*runner, command, "--json", "--trusted", *options, "--", str(path)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

@@ -255,7 +255,9 @@ class Remote:
         """Run the runner to its end; a dropped connection starts it anew."""
         folder, _, module = self._runner.removesuffix(".py").rpartition("/")
         seconds = self.device.timeout + lasting
-        program = (self._far.python, "-c", _RUNNER, folder, module, *words)
+        # Trusted: a death over there is told here, without a child process of its own.
+        asked = (words[0], "--trusted", *words[1:])
+        program = (self._far.python, "-c", _RUNNER, folder, module, *asked)
         return self._far.steadily(
             lambda: self._far.call(
                 *("run", str(seconds), self._site, *program), timeout=seconds + STEP_SECONDS

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgekit.errors import ModelError
 from edgekit.files import FILE, check_input, what_is
+from edgekit.parsing import read_json
 from edgekit.records import Artifact, Dataset, Plan
 from edgekit.schema import finite
 
@@ -126,7 +127,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     if what_is(path) != FILE:
         return {}
     try:
-        described = json.loads(path.read_text(encoding="utf-8"))
+        described = read_json(path)
     except (OSError, ValueError):
         return {}
     if not isinstance(described, dict) or described.get("schema") != SCHEMA:

@@ -36,6 +36,7 @@ def bind_to_file(
             task=task or (described.get("data") or {}).get("task"),
             target=column,
             preprocessing=preprocessing,
+            needed="test",
         )
     )
     # A quantized file takes the float samples that its float source took.

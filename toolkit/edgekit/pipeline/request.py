@@ -111,9 +111,16 @@ def check(request: Request) -> None:
 
     Raises:
         ModelError: There is no such source.
-        UsageError: There is no such target, or two files would have one name.
+        UsageError: The accepted loss is no number, there is no such target, or two files would
+            have one name.
         OutputError: The folder is a file, or holds one of the files already, or what is no file.
     """
+    # Compared, so that NaN is refused too.
+    if not 0 <= request.max_drop <= 3e38:
+        raise UsageError(
+            f"An accepted loss of {request.max_drop!r:.40} cannot be.",
+            cure="Give a finite number from 0.",
+        )
     if request.target is not None:
         targets.target(request.target)
     stems = ["float32", *(plan.variant for plan in request.plans if plan != FLOAT)]

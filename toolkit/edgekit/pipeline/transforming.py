@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 from edgekit import devices
 from edgekit.errors import UsageError
 from edgekit.files import cleared, temporary_folder
+from edgekit.numerics.sparsity import NofM, parse_pattern
 from edgekit.pipeline import manifest
 from edgekit.pipeline.latency_goal import shrink_to_latency
 from edgekit.records import Listener, Plan, Row, silent
@@ -57,12 +57,17 @@ class Transformed:
 
 
 def with_defaults(name: PassName, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a pass, with its own defaults where something was left out."""
+    """The options of a pass, with its own defaults where something was left out.
+
+    Raises:
+        UsageError: There is no such pattern.
+    """
     given = {key: value for key, value in options.items() if value is not None}
     defaults = {**_OWN[name], **(_QAT_4_BITS if options.get("bits") == 4 else {})}
-    if pattern := re.fullmatch(r"(\d+):(\d+)", str(options.get("pattern", ""))):
+    pattern = parse_pattern(given.get("pattern", "unstructured"))
+    if isinstance(pattern, NofM):
         # N of M weights are kept, whatever the default.
-        defaults["sparsity"] = 1 - int(pattern[1]) / int(pattern[2])
+        defaults["sparsity"] = pattern.sparsity
     return {**defaults, **given}
 
 
@@ -81,6 +86,7 @@ def transform(
     foretell: Callable[[Payoff], None] | None = None,
 ) -> Transformed:
     """Take a model through one pass; see `edgekit.api.transform`."""
+    chosen = with_defaults(name, options)
     checkpoint = checkpoint_path(destination)
     done = _epochs_done(name, checkpoint) if resume else 0
     with (
@@ -90,7 +96,6 @@ def transform(
     ):
         worker.load(source)
         before = worker.lower(folder / "before.tflite").path
-        chosen = with_defaults(name, options)
         if foretell is not None and not resume:
             foretell(will_it_pay(before.read_bytes(), chosen.get("sparsity", HALF)))
         training = {"data": data, "checkpoint": checkpoint, "done": done}
