@@ -17,7 +17,7 @@ PACKAGE = REPOSITORY / "toolkit" / "edgekit"
 
 # From the ground up; rooms in one line do not know each other.
 FLOORS: list[set[str]] = [
-    {"edgekit_runner", "printable"},
+    {"edgekit_runner", "interruption", "printable", "temporary"},
     {"errors", "fields"},
     {"records"},
     {"archives", "files", "isolate", "numerics", "parsing", "schema", "targets"},
@@ -29,6 +29,7 @@ FLOORS: list[set[str]] = [
     {"doctor"},
     {"api"},
     {"cli"},
+    {"__main__"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 TENSORFLOW = {"tensorflow", "keras", "tf_keras"}

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from pathlib import Path
 
 import pytest
 
@@ -108,3 +110,46 @@ def test_nobody_waits_for_an_answer_that_nobody_took():
         (running,) = multiprocessing.active_children()
         assert running.is_alive()
     assert multiprocessing.active_children() == []
+
+
+def test_a_signal_to_the_whole_group_is_the_parent_s_alone():
+    program = (
+        "import os, signal, sys, threading\n"
+        "from edgekit import interruption\n"
+        "from edgekit.isolate import report, spread\n"
+        "interruption.install()\n"
+        "def work(_): report(1); threading.Event().wait(60)\n"
+        "try:\n"
+        "    spread(work, [0, 1], tick=lambda _: os.killpg(0, signal.SIGTERM))\n"
+        "except KeyboardInterrupt:\n"
+        "    print(interruption.exit_code())\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        start_new_session=True,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "143\n", "")
+
+
+def test_children_do_not_outlive_a_parent_that_is_killed():
+    program = (
+        "import os, signal, threading\n"
+        "from edgekit.isolate import report, spread\n"
+        "def work(_): report(os.getpid()); threading.Event().wait(600)\n"
+        "def tick(pid): print(pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)\n"
+        "spread(work, [0], tick=tick)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert ended.returncode == -signal.SIGKILL
+    child = Path(f"/proc/{int(ended.stdout)}/stat")
+    end = time.monotonic() + 10
+    # Nobody may have collected a dead one yet.
+    while (alive := child.exists() and ") Z " not in child.read_text()) and time.monotonic() < end:
+        time.sleep(0.01)
+    assert not alive

@@ -115,9 +115,9 @@ def test_ranges_belong_to_the_modes_that_calibrate():
 
 
 def test_a_recipe_that_is_not_there_or_not_text(tmp_path):
-    with pytest.raises(UsageError, match="Cannot read the recipe"):
+    with pytest.raises(UsageError, match="does not exist"):
         load_recipe(tmp_path / "missing.toml")
-    with pytest.raises(UsageError, match="Cannot read the recipe"):
+    with pytest.raises(UsageError, match="is a folder"):
         load_recipe(tmp_path)
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UsageError, match="UTF-8"):

@@ -8,11 +8,13 @@ not have imported TensorFlow (it never has).
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import faulthandler
 import multiprocessing
 import os
 import resource
 import signal
+import sys
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess
@@ -89,7 +91,7 @@ def spread(
     pipes: dict[Connection, int] = {}
     try:
         for position, argument in enumerate(arguments):
-            # Ctrl-C between the fork and the child's first line would be told twice.
+            # A signal between the fork and the child's first line would be told twice.
             with Undisturbed():
                 ours, child = _start(function, argument)
                 children.append(child)
@@ -175,7 +177,8 @@ def _start(function: Callable[[A], R], argument: A) -> tuple[Connection, ForkPro
     """Fork a child that computes `function(argument)`; returns where its messages arrive."""
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
-    child = context.Process(target=_child, args=(theirs, function, argument), daemon=True)
+    bound = with_parent()
+    child = context.Process(target=_child, args=(theirs, bound, function, argument), daemon=True)
     child.start()
     theirs.close()
     return ours, child
@@ -191,11 +194,33 @@ def _received(pipe: Connection, child: ForkProcess) -> tuple[str, Any]:
     return message
 
 
-def _child(pipe: Connection, function: Callable[[A], R], argument: A) -> None:
+def with_parent() -> Callable[[], None]:
+    """Return what a child of this thread calls to be killed with its parent, however that ends.
+
+    Made in the parent, so that a child of a process with threads need not import anything.
+    """
+    parent = os.getpid()
+    prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+    parent_death_signal = 1  # PR_SET_PDEATHSIG
+
+    def bind() -> None:
+        if prctl is not None:
+            prctl(parent_death_signal, int(signal.SIGKILL))
+        if os.getppid() != parent:  # it died before the kernel was told
+            os._exit(1)
+
+    return bind
+
+
+def _child(
+    pipe: Connection, bound: Callable[[], None], function: Callable[[A], R], argument: A
+) -> None:
     global _pipe  # noqa: PLW0603  a child is a fresh process: this is its one channel
     _pipe = pipe
-    # Ctrl-C reaches the whole group; the parent alone decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # These reach the whole group; the parent alone decides what they mean.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    bound()
     # Native code prints what it likes, also while it crashes: what matters comes over the pipe.
     faulthandler.disable()
     with Path(os.devnull).open("wb") as nowhere:

@@ -76,7 +76,7 @@ def report(
         refuse_existing(output, force=force)
     told, form = read_reports(rows), cast("Format", chosen)
     if output is not None:
-        write_rendered(told, {output: form})
+        write_rendered(told, output, form, replace=force)
         return
     content = render(told, form)
     print(content if isinstance(content, str) else content.decode())

@@ -20,6 +20,7 @@ from edgekit.data.preprocessing import UNIT_SCALE, check_preprocessing
 from edgekit.data.store import ArrayStore, Opened, array_store
 from edgekit.data.stored import StoredArray
 from edgekit.errors import DataError
+from edgekit.files import check_input
 from edgekit.records import Array
 
 DTYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -66,6 +67,7 @@ def read_idx(path: Path) -> Array:
     Raises:
         DataError: It is damaged, or no IDX file.
     """
+    check_input(path, DataError)
     try:
         if path.suffix == ".gz":
             content: Any = np.frombuffer(read_gzip(path), np.uint8)

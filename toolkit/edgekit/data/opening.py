@@ -18,6 +18,7 @@ from edgekit.data.splits import calibration_subset
 from edgekit.data.store import Opened, adopted, whole
 from edgekit.data.table import open_csv
 from edgekit.errors import DataError, UsageError
+from edgekit.files import FOLDER, MISSING, check_input, what_is
 from edgekit.printable import printable
 from edgekit.records import Dataset, Split, Task
 
@@ -102,13 +103,17 @@ def _open(
     seed: int,
     needed: Split | None,
 ) -> Opened | Dataset:
-    path = Path(spec).expanduser()
+    try:
+        path = Path(spec).expanduser()
+    except RuntimeError as error:
+        raise DataError(f"{spec} names no user's home.", found=f"{error}", cure=FORMS) from error
     is_csv = path.suffix.lower() == ".csv"
     if target is not None and not is_csv:
         raise UsageError(f"{spec} has no columns to choose a target from.", cure="Drop --column.")
     if spec in BUILTINS:
         return open_builtin(spec)
-    if is_function(spec) and not path.exists():
+    found = what_is(path)
+    if is_function(spec) and found == MISSING:
         opened = open_function(spec)
         if isinstance(opened, Dataset) and preprocessing is not None:
             raise UsageError(
@@ -116,11 +121,11 @@ def _open(
                 cure="Drop the preprocessing, or return a dict of arrays.",
             )
         return opened
-    if path.is_dir():
+    if found == FOLDER:
         if has_idx(path):
             return open_idx(path, preprocessing)
         return open_folder(path, preprocessing)
-    if not path.exists():
+    if found == MISSING:
         if path.name and path.parent.is_dir() and has_idx(path):
             return open_idx(path, preprocessing)
         close = difflib.get_close_matches(spec, BUILTINS, n=1)
@@ -129,6 +134,7 @@ def _open(
             found=f"Did you mean {close[0]!r}?" if close else None,
             cure=FORMS,
         )
+    check_input(path, DataError, cure=FORMS)
     if is_csv:
         return open_csv(path, target, seed)
     if path.suffix.lower() == ".npz":

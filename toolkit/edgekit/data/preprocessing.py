@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from edgekit.errors import DataError
+from edgekit.files import check_input
 from edgekit.parsing import read_toml
 from edgekit.records import Array
 from edgekit_runner import affine, preprocess
@@ -148,6 +149,7 @@ def read_preprocessing(path: Path) -> dict[str, Any]:
     Raises:
         DataError: It cannot be read.
     """
+    check_input(path, DataError, cure="Give a preprocessing.toml.")
     try:
         return read_toml(path)
     except (OSError, ValueError) as error:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.errors import DataError, ModelError
+from edgekit.files import check_input
 from edgekit.isolate import ChildDiedError, isolated, report, spread
 from edgekit.records import Array, Batch, Listener, Progress, Samples, TensorSpec, silent
 from edgekit.tflite import check_interface
@@ -76,8 +77,7 @@ def sweep(
     """
     import ai_edge_litert.interpreter  # noqa: F401  imported before the fork, so once for all
 
-    if not path.is_file():
-        raise ModelError(f"There is no model file {path}.", cure="Check the path.")
+    check_input(path, ModelError, cure="Check the path.")
     if samples.n == 0:
         raise DataError(f"The {samples.split} split is empty: nothing to run {path.name} on.")
     workers = max(1, min(processes or len(os.sched_getaffinity(0)), samples.n))

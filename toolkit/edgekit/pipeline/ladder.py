@@ -68,6 +68,7 @@ def quantize(request: Request, *, finish: Finish, listener: Listener = silent) -
     check(request)
     needed = not is_graph(request.source) or any(map(calibrates, request.plans))
     with (
+        staging(request.folder, replace=request.force) as stage,
         tensorflow_for(
             request.source,
             request.custom,
@@ -75,7 +76,6 @@ def quantize(request: Request, *, finish: Finish, listener: Listener = silent) -
             needed=needed,
             trust_code=request.trust_code,
         ) as engine,
-        staging(request.folder) as stage,
     ):
         dataset = open_data(request, listener)
         plans, refused = possible_plans(request, dataset)

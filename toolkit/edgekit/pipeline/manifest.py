@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekit.errors import ModelError
-from edgekit.files import exists
+from edgekit.files import FILE, check_input, what_is
 from edgekit.parsing import read_json
 from edgekit.records import Artifact, Dataset, Plan
 from edgekit.schema import finite
@@ -111,11 +111,7 @@ def open_artifact(path: Path) -> Artifact:
     Raises:
         ModelError: There is no such file.
     """
-    if not (exists(path) and path.is_file()):
-        raise ModelError(
-            f"{path} is {'a folder' if exists(path) and path.is_dir() else 'not there'}.",
-            cure="Give a .tflite file.",
-        )
+    check_input(path, ModelError, cure="Give a .tflite file.")
     content = path.read_bytes()
     digest = hashlib.sha256(content).hexdigest()
     beside = read_manifest(path.with_suffix(".json"))
@@ -134,6 +130,8 @@ def open_artifact(path: Path) -> Artifact:
 
 def read_manifest(path: Path) -> dict[str, Any]:
     """The manifest at `path`; empty where there is none or it is something else."""
+    if what_is(path) != FILE:
+        return {}
     try:
         described = read_json(path)
     except (OSError, ValueError):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from edgekit import devices
 from edgekit.errors import UsageError
+from edgekit.files import cleared, temporary_folder
 from edgekit.numerics.sparsity import NofM, parse_pattern
 from edgekit.pipeline import manifest
 from edgekit.pipeline.latency_goal import shrink_to_latency
@@ -90,16 +90,17 @@ def transform(
     checkpoint = checkpoint_path(destination)
     done = _epochs_done(name, checkpoint) if resume else 0
     with (
+        cleared(destination.parent),
+        temporary_folder() as folder,
         Worker(custom, listener, trust_code=trust_code) as worker,
-        TemporaryDirectory() as folder,
     ):
         worker.load(source)
-        before = worker.lower(Path(folder) / "before.tflite").path
+        before = worker.lower(folder / "before.tflite").path
         if foretell is not None and not resume:
             foretell(will_it_pay(before.read_bytes(), chosen.get("sparsity", HALF)))
         training = {"data": data, "checkpoint": checkpoint, "done": done}
         if distill:
-            training["teacher"] = teach(worker, Path(folder), {**chosen, "data": data})
+            training["teacher"] = teach(worker, folder, {**chosen, "data": data})
         if resume:
             worker.load(checkpoint)
         start = checkpoint if resume else source
@@ -107,7 +108,7 @@ def transform(
             worker, name, start, destination, options={**chosen, **training}, listener=listener
         )
         worker.load(destination)
-        after = worker.lower(Path(folder) / "after.tflite").path
+        after = worker.lower(folder / "after.tflite").path
         measured = Transformed(
             passed=passed,
             before=row_of("before", before, latency=True),

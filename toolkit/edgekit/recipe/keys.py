@@ -115,7 +115,7 @@ TOP_KEYS: Mapping[str, Key] = {
         fits=lambda value: type(value) is int and value == 1,
     ),
     "name": Key(
-        accepts="letters, digits, `.`, `_`, `+`, `-`",
+        accepts="up to 100 letters, digits, `.`, `_`, `+`, `-`",
         default="the file's stem",
         meaning="Name of the variant, and stem of the file that is written.",
         fits=_is_name,

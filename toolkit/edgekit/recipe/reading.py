@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.errors import UsageError
+from edgekit.files import check_input
 from edgekit.parsing import TOML_BYTES, ParseError, parse_toml, read_text
 from edgekit.recipe.keys import (
     KINDS,
@@ -21,6 +22,9 @@ from edgekit.recipe.keys import (
 from edgekit.recipe.plans import CALIBRATED, IO_TYPES, PERCENTILE, closest
 from edgekit.records import Mode, PassStep, Plan, Recipe, Rule
 
+REPORT = "report"
+"""The stem of the files that tell of all variants."""
+
 
 def load_recipe(path: Path) -> Recipe:
     """Read a recipe from a file.
@@ -28,6 +32,7 @@ def load_recipe(path: Path) -> Recipe:
     Raises:
         UsageError: The file cannot be read, or is not a recipe.
     """
+    check_input(path, UsageError, cure="Give the path of a recipe, a TOML file.")
     try:
         text = read_text(path, TOML_BYTES)
     except (OSError, ParseError) as error:
@@ -60,6 +65,13 @@ def parse_recipe(text: str, name: str) -> Recipe:
         raise UsageError(
             f"{name}: {recipe_name!r} cannot name a variant.",
             cure='Add name = "..." with letters, digits and . _ + - to the recipe.',
+        )
+    # Some file systems do not tell upper case from lower.
+    if recipe_name.casefold() == REPORT:
+        raise UsageError(
+            f"{name}: a variant cannot be called {recipe_name!r}.",
+            found="Its files would take the place of report.json.",
+            cure='Add name = "..." with another name to the recipe.',
         )
     steps = document["step"]
     _check_order([step.get("kind") for step in steps], name)

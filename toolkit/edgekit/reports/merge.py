@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgekit.errors import UsageError
+from edgekit.files import check_input
 from edgekit.parsing import ParseError, read_json
 from edgekit.records import Report, Row, Timing
 from edgekit.schema import report_from_json
@@ -57,6 +58,7 @@ def _devices(report: Report) -> Mapping[str, Mapping[str, str]]:
 
 
 def _read(path: Path) -> Report:
+    check_input(path, UsageError, cure="Give the JSON files that edgekit wrote.")
     try:
         document = read_json(path)
     except OSError as error:

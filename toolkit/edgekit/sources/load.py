@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from edgekit.archives import ArchiveError, check_weights, checked_members
 from edgekit.errors import ModelError
-from edgekit.files import exists, sha256_of
+from edgekit.files import FOLDER, check_input, sha256_of
 from edgekit.records import Source
 from edgekit.sources.custom import import_custom
 from edgekit.sources.embedded_code import names_other_modules, refuse_code, trusted_by
@@ -106,10 +106,9 @@ def kind_of(path: Path) -> Kind:
     Raises:
         ModelError: It is no model that can be read, or a damaged one.
     """
-    if not exists(path):
-        raise ModelError(f"{path} does not exist.", cure=_ACCEPTED)
+    found = check_input(path, ModelError, folder=True, cure=_ACCEPTED)
     try:
-        if path.is_dir():
+        if found == FOLDER:
             return _folder_kind(path)
         with path.open("rb") as stream:
             start = stream.read(8)

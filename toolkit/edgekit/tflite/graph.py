@@ -17,6 +17,7 @@ import flatbuffers
 import numpy as np
 
 from edgekit.errors import ModelError
+from edgekit.files import check_input
 from edgekit.records import Array
 from edgekit.tflite.unpack import unpack
 from edgekit.tflite.verify import verify
@@ -67,6 +68,7 @@ def read(source: Path | bytes) -> ModelT:
         name, data = "The model", source
     else:
         name = str(source)
+        check_input(source, ModelError, cure="Give an existing .tflite file.")
         try:
             data = source.read_bytes()
         except OSError as error:

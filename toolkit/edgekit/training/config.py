@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from edgekit.errors import UsageError
+from edgekit.files import check_input
 from edgekit.parsing import ParseError, read_toml
 from edgekit.records import Task
 from edgekit.training import zoo
@@ -144,6 +145,7 @@ def load_config(path: Path) -> TrainingConfig:
     Raises:
         UsageError: No such file, no TOML, a key or value that means nothing.
     """
+    check_input(path, UsageError, cure="See models/ for examples.")
     try:
         table = read_toml(path)
     except OSError as error:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from edgekit.archives import ArchiveError, check_weights, read_member
 from edgekit.errors import ModelError, UsageError
-from edgekit.files import writing
+from edgekit.files import FILE, check_input, what_is, writing
 from edgekit.parsing import parse_json
 from edgekit.training.objective import Objective
 
@@ -68,6 +68,8 @@ def write_model(model: Any, path: Path, notes: Mapping[str, Any] | None = None) 
 
 def read_notes(path: Path) -> dict[str, Any]:
     """Read what `write_model` was told; empty for a model from elsewhere. Imports no Keras."""
+    if what_is(path) != FILE:
+        return {}
     try:
         found = parse_json(read_member(path, _NOTES))
     except (OSError, KeyError, ValueError):
@@ -83,6 +85,7 @@ def start_from(model: Any, initial: Path, objective: Objective) -> None:
     """
     import keras
 
+    check_input(initial, ModelError, cure="Start from a .keras file that edgekit train wrote.")
     try:
         check_weights(initial)
         weights = keras.models.load_model(initial, compile=False).get_weights()
