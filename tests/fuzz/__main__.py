@@ -92,6 +92,7 @@ def _all(chosen: list[Reader], options: argparse.Namespace, folder: Path) -> int
             f"{reader.name:<16} {inputs[reader.name]:>9,} inputs  "
             f"{refused[reader.name]:>9,} refused  {count:>4} findings"
         )
+    sys.stdout.flush()
     for found in kinds.values():
         print(f"\n{len(found)} x {found[0]}")
         if options.findings:

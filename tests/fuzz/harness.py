@@ -350,10 +350,13 @@ def _limit(fallen: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (size, size))
 
 
-def reduced(reader: Reader, finding: Finding, folder: Path, *, tries: int = 150) -> bytes:
+def reduced(reader: Reader, finding: Finding, folder: Path, *, seconds: float = 10) -> bytes:
     """Return a smaller input, or one nearer to its seed, with the same finding."""
+    end = time.monotonic() + seconds
 
     def same(content: bytes) -> bool:
+        if time.monotonic() > end:
+            return False
         found = try_one(reader, content, folder).findings
         return bool(found) and found[0].kind == finding.kind
 
@@ -362,17 +365,16 @@ def reduced(reader: Reader, finding: Finding, folder: Path, *, tries: int = 150)
     if seeds:
         seed = min(seeds, key=lambda one: sum(a != b for a, b in zip(one, content, strict=True)))
         places = [i for i in range(len(seed)) if seed[i] != content[i]]
-        for place in places[:tries]:
+        for place in places:
             nearer = bytearray(content)
             nearer[place] = seed[place]
             if same(bytes(nearer)):
                 content = bytes(nearer)
         return content
     size = max(1, len(content) // 2)
-    while size and tries > 0:
+    while size and time.monotonic() < end:
         place = 0
-        while place < len(content) and tries > 0:
-            tries -= 1
+        while place < len(content) and time.monotonic() < end:
             shorter = content[:place] + content[place + size :]
             if same(shorter):
                 content = shorter

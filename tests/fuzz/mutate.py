@@ -25,8 +25,8 @@ NUMBERS = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x8000
 # What is no file of any format, or the beginning of one.
 STUMPS = (b"", b"\0", b"\n", b"PK\3\4", b"PK\5\6" + bytes(18), b"\x89HDF\r\n\x1a\n", b"{", b"[]")
 TEXTS = (
-    "", " ", "\0", "a\nb", "a\r\nb\x85c\u2028d", "\x1b[31m", "\ud800", "\ufeff", "é" * 300, "0", "-1",
-    "nan", "../../x", "/dev/null", "[red]", "[/red]", "{0}", "%s", "|", "`", "<b>",
+    "", " ", "\0", "a\nb", "a\r\nb\x85c\u2028d", "\x1b[31m", "\ud800", "\ufeff", "é" * 300,
+    "0", "-1", "nan", "../../x", "/dev/null", "[red]", "[/red]", "{0}", "%s", "|", "`", "<b>",
     "x" * 100_000,
     "(" * 50, "a" * 300, "[", "(?P<", "\\", "٣", "²", "--x", "1e999", ".", "NaN",
 )  # fmt: skip
