@@ -345,9 +345,10 @@ def _limit(fallen: int) -> None:
         signal.signal(number, signal.SIG_DFL)
         faulthandler.register(number, fallen, all_threads=False, chain=True)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    # What is written to, not what is reserved: engines of scripts reserve more than there is.
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[5])
     size = pages * resource.getpagesize() + MEMORY_BYTES
-    resource.setrlimit(resource.RLIMIT_AS, (size, size))
+    resource.setrlimit(resource.RLIMIT_DATA, (size, size))
 
 
 def reduced(reader: Reader, finding: Finding, folder: Path, *, seconds: float = 10) -> bytes:

@@ -13,7 +13,6 @@ import io
 import json
 import shutil
 import struct
-import tempfile
 import wave
 import zipfile
 import zlib
@@ -49,7 +48,7 @@ from edgekit.errors import DataError, ModelError
 from edgekit.pipeline import manifest
 from edgekit.pipeline.measuring import _report, bind_to_file
 from edgekit.recipe.reading import load_recipe
-from edgekit.records import Row, Source, TensorSpec
+from edgekit.records import Report, Row, Source, TensorSpec
 from edgekit.schema import inspection_to_json
 from edgekit.sources.keras_file import _keras_version
 from edgekit.sources.load import kind_of
@@ -64,8 +63,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 GOLDEN = REPOSITORY / "tests" / "golden"
 DEMO = REPOSITORY / "toolkit" / "edgekit" / "demo"
 USAGE, MODEL, DATA, CONVERSION = 2, 3, 4, 5
-# A page takes twenty times as long as all others.
-FORMATS: tuple[reports.Format, ...] = (*("terminal", "json", "md", "csv") * 3, "html")
+FORMATS: tuple[reports.Format, ...] = ("terminal", "json", "md", "csv")
 VECTORS = (
     [TensorSpec(name="x", shape=(1, 4), dtype="float32")],
     [TensorSpec(name="y", shape=(1, 3), dtype="float32")],
@@ -372,12 +370,21 @@ def read_host_manifest(content: bytes, folder: Path) -> None:
 
 
 def read_report(content: bytes, folder: Path) -> None:
-    """As `edgekit report` does, alone or with another, in each format of text."""
+    """As `edgekit report` does, alone or with another, in the formats of text."""
+    encoded(reports.render(merged(content, folder), choice(content, FORMATS)))
+
+
+def read_report_for_page(content: bytes, folder: Path) -> None:
+    """The same, as a page with its charts."""
+    encoded(reports.render(merged(content, folder), "html"))
+
+
+def merged(content: bytes, folder: Path) -> Report:
+    """Read a report alone, or with another."""
     paths = [put(folder, "one.json", content)]
     if zlib.crc32(content) & 64:
         paths.append(put(folder, "two.json", _good_report()))
-    report = reports.read_reports(paths)
-    encoded(reports.render(report, choice(content, FORMATS)))
+    return reports.read_reports(paths)
 
 
 @cache
@@ -565,15 +572,6 @@ def hdf5_files() -> list[bytes]:
 
 
 @cache
-def load_page() -> None:
-    """Render a page: the library inside it is made by an engine that reserves much memory."""
-    load_litert()
-    with tempfile.TemporaryDirectory() as folder:
-        path = put(Path(folder), "one.json", _good_report())
-        reports.render(reports.read_reports([path]), "html")
-
-
-@cache
 def load_litert() -> None:
     """Import what the product imports when it is first needed."""
     from ai_edge_litert import interpreter, schema_py_generated
@@ -582,6 +580,16 @@ def load_litert() -> None:
 
     Image.init()
     assert {interpreter, schema_py_generated, console}
+
+
+@cache
+def load_charts() -> None:
+    """Import what draws, and start nothing of it."""
+    import vl_convert
+
+    from edgekit.reports import page
+
+    assert {vl_convert, page}
 
 
 @cache
@@ -629,10 +637,19 @@ READERS: Mapping[str, Reader] = {
             damage_json,
             read_host_manifest,
             MODEL,
-            prepare=load_page,
             lenient=True,
         ),
-        _reader("report", report_files, damage_json, read_report, USAGE, prepare=load_page),
+        _reader("report", report_files, damage_json, read_report, USAGE),
+        # The engine that draws has threads, which no fork takes along: each child starts its own.
+        _reader(
+            "page",
+            report_files,
+            damage_json,
+            read_report_for_page,
+            USAGE,
+            prepare=load_charts,
+            fewest=5,
+        ),
         _reader(
             "recipe",
             lambda: [RECIPE, *tomls("*/small.toml")],
