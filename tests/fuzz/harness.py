@@ -31,7 +31,7 @@ from mutate import Damage
 from edgekit.errors import EdgekitError
 from edgekit_runner import RunnerError
 
-CPU_SECONDS = 5
+CPU_SECONDS = 10
 """What one input may cost; thousands of times what it usually does."""
 SILENT_SECONDS = 120
 """When a child that makes no progress and uses no processor is given up."""
