@@ -6,6 +6,7 @@ its own terms: fields of tables, values of trees, members of archives, cells, he
 
 from __future__ import annotations
 
+import copy
 import gzip
 import io
 import json
@@ -187,7 +188,7 @@ def damage_tree(tree: Any, dice: Random) -> Any:
     for _ in range(dice.choice((1, 1, 2, 4))):
         slots = list(_slots(tree))
         if not slots:
-            return dice.choice(VALUES)
+            return copy.deepcopy(dice.choice(VALUES))
         owner, key = dice.choice(slots)
         kind = dice.randrange(8)
         if kind == 0:
@@ -207,7 +208,7 @@ def damage_tree(tree: Any, dice: Random) -> Any:
         elif kind == 6 and isinstance(owner[key], int | float):
             owner[key] = dice.choice((-owner[key], owner[key] * 2, str(owner[key]), [owner[key]]))
         else:
-            owner[key] = dice.choice(VALUES)
+            owner[key] = copy.deepcopy(dice.choice(VALUES))
     return tree
 
 

@@ -40,3 +40,15 @@ def test_whole_files_are_read(name, tmp_path):
 
     assert not outcome.findings, "\n".join(map(str, outcome.findings))
     assert (outcome.read, outcome.refused) == (len(reader.seeds), 0)
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_an_input_does_not_depend_on_those_before_it(name):
+    reader = READERS[name]
+    numbers = range(100, 130)
+
+    forwards = {number: reader.content(number) for number in numbers}
+    backwards = {number: reader.content(number) for number in reversed(numbers)}
+
+    assert forwards == backwards
+    assert len(set(forwards.values())) > 10
