@@ -5,8 +5,10 @@ BIN := .venv/bin
 export EDGEKIT_DATA ?= $(wildcard $(abspath ../shared/data))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 WORKERS ?= 2
+FUZZ_SECONDS ?= 3600
+FUZZ_FIRST ?= 0
 
-.PHONY: demo test test-devices kill-test lint format bench models docs lock clean
+.PHONY: demo test test-devices fuzz kill-test lint format bench models docs lock clean
 
 demo: .venv/.ready
 	$(BIN)/edgekit demo -o out/demo --force
@@ -24,6 +26,9 @@ KILLS ?= 1000
 kill-test: .venv/.ready
 	EDGEKIT_KILLS=$(KILLS) $(BIN)/pytest tests/ground/test_kills.py tests/cli/test_command_kills.py \
 		tests/devices/test_deploy_kills.py
+# damaged files for every reader, on all cores: inputs and findings, which stay in out/fuzz
+fuzz: .venv/.ready
+	$(BIN)/python tests/fuzz --seconds $(FUZZ_SECONDS) --first $(FUZZ_FIRST) --findings out/fuzz
 
 lint: .venv/.ready
 	$(BIN)/ruff format --check .
