@@ -5,8 +5,10 @@ BIN := .venv/bin
 export EDGEKIT_DATA ?= $(wildcard $(abspath ../shared/data))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 WORKERS ?= 2
+FUZZ_SECONDS ?= 3600
+FUZZ_FIRST ?= 0
 
-.PHONY: demo test test-devices lint format bench models docs lock clean
+.PHONY: demo test test-devices fuzz kill-test lint format bench models docs lock clean
 
 demo: .venv/.ready
 	$(BIN)/edgekit demo -o out/demo --force
@@ -18,6 +20,15 @@ test: .venv/.ready
 test-devices: .venv/.ready
 	-$(BIN)/python tests/device/userland.py
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile tests/device
+
+# commands ended by signals at random moments, KILLS times each: no half file, no leftover, no orphan
+KILLS ?= 1000
+kill-test: .venv/.ready
+	EDGEKIT_KILLS=$(KILLS) $(BIN)/pytest tests/ground/test_kills.py tests/cli/test_command_kills.py \
+		tests/devices/test_deploy_kills.py
+# damaged files for every reader, on all cores: inputs and findings, which stay in out/fuzz
+fuzz: .venv/.ready
+	$(BIN)/python tests/fuzz --seconds $(FUZZ_SECONDS) --first $(FUZZ_FIRST) --findings out/fuzz
 
 lint: .venv/.ready
 	$(BIN)/ruff format --check .

@@ -11,8 +11,8 @@ EdgekitError
 `-- DeviceError       7  device, runtime or delegate
     `-- FleetError    7  several devices, each with its own error
 ```
-0 is done, 1 is a bug of ours (with its traceback), 130 is an interruption. The runner
-(`edgekit_runner`) uses the same numbers.
+0 is done, 1 is a bug of ours (with its traceback); 130, 143 and 129 are interruptions by SIGINT,
+SIGTERM and SIGHUP. The runner (`edgekit_runner`) uses the same numbers.
 """
 
 from __future__ import annotations

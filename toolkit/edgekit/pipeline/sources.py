@@ -13,7 +13,7 @@ import numpy as np
 
 from edgekit import data, evaluation, tflite
 from edgekit.errors import ConversionError, ModelError, UsageError
-from edgekit.files import refuse_existing, write_text, writing
+from edgekit.files import check_input, refuse_existing, staging
 from edgekit.pipeline import manifest
 from edgekit.records import (
     Array,
@@ -142,7 +142,7 @@ def lower(
         outputs = scored_first(loaded.outputs, output)
         bound = data.bind(dataset, loaded.inputs, outputs) if dataset else None
         destination.write_bytes(source.read_bytes())
-        tflite.check_loads(destination)
+        tflite.check_loads(source)
         _describe(destination, loaded.name, bound)
         return ImportedModel(
             source=loaded,
@@ -218,16 +218,25 @@ def import_source(
         force: Replace an existing file.
         listener: Progress callback.
     """
-    refuse_existing(destination, force=force)
-    with writing(destination) as temporary:
+    beside = destination.with_suffix(".json")
+    if beside == destination:
+        raise UsageError(
+            f"{destination} is where the manifest goes.", hint="Give --output F.tflite."
+        )
+    if isinstance(source, Path):
+        check_input(source, ModelError, folder=True)
+    for place in (destination, beside):
+        refuse_existing(place, force=force)
+    plan = Plan(variant=destination.stem, mode="float32")
+    with staging(destination.parent, replace=force) as stage:
+        graph = stage / destination.name
         needed = not is_graph(source)
         with tensorflow_for(
             source, custom, listener, needed=needed, trust_code=trust_code
         ) as engine:
-            imported = lower(source, dataset, temporary, engine, listener=listener)
-    plan = Plan(variant=destination.stem, mode="float32")
-    described = manifest.describe(imported, plan, destination.read_bytes())
-    write_text(destination.with_suffix(".json"), manifest.to_text(described))
+            imported = lower(source, dataset, graph, engine, listener=listener)
+        described = manifest.describe(imported, plan, graph.read_bytes())
+        (stage / beside.name).write_text(manifest.to_text(described), encoding="utf-8")
     return manifest.artifact(destination, plan, described), imported
 
 
