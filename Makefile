@@ -6,7 +6,7 @@ export EDGEKIT_DATA ?= $(wildcard $(abspath ../shared/data))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 WORKERS ?= 2
 
-.PHONY: demo test test-devices lint format bench models docs site lock clean
+.PHONY: demo test test-devices kill-test lint format bench models docs site lock clean
 
 demo: .venv/.ready
 	$(BIN)/edgekit demo -o out/demo --force
@@ -18,6 +18,12 @@ test: .venv/.ready
 test-devices: .venv/.ready
 	-$(BIN)/python tests/device/userland.py
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile tests/device
+
+# commands ended by signals at random moments, KILLS times each: no half file, no leftover, no orphan
+KILLS ?= 1000
+kill-test: .venv/.ready
+	EDGEKIT_KILLS=$(KILLS) $(BIN)/pytest tests/ground/test_kills.py tests/cli/test_command_kills.py \
+		tests/devices/test_deploy_kills.py
 
 lint: .venv/.ready
 	$(BIN)/ruff format --check .

@@ -21,7 +21,9 @@ UNITS = {"accuracy": ("accuracy", 100, "{:.2f} %"), "rmse": ("RMSE", 1, "{:.2f}"
 OTHER_EXIT_CODES = {
     0: "Done.",
     1: "A bug of edgekit; the traceback is shown.",
-    130: "Interrupted; no incomplete file is left.",
+    129: "Ended by SIGHUP; no incomplete file is left.",
+    130: "Interrupted by SIGINT (Ctrl-C); no incomplete file is left.",
+    143: "Ended by SIGTERM; no incomplete file is left.",
 }
 FLASH = "| model | variant | score | drop, 95 % interval | size | deflated | latency p50 |\n"
 

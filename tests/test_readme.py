@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 import re
 import subprocess
 import sys
@@ -80,6 +81,17 @@ def test_its_recipes_and_its_python_are_valid(page):
             assert parse_recipe(block, page.stem).name
     for block in blocks(page, "python"):
         compile(block, page.name, "exec")
+
+
+def test_every_python_name_it_mentions_exists():
+    names = {
+        name
+        for page in PAGES
+        for name in re.findall(r"`(edgekit(?:\.\w+)+)`", page.read_text(encoding="utf-8"))
+    }
+    assert names
+    for name in names:
+        pkgutil.resolve_name(name)
 
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 Mode = Literal["float32", "float16", "dynamic", "int8", "int16x8", "int4"]
 Task = Literal["classification", "regression", "reconstruction"]
+Metric = Literal["accuracy", "rmse", "roc_auc"]
 Split = Literal["train", "calibrate", "test"]
 Verdict = Literal["kept", "unproven", "lost"]
 
@@ -324,7 +325,7 @@ class Score:
         per_class: One row a class, for classifiers.
     """
 
-    metric: Literal["accuracy", "rmse", "roc_auc"]
+    metric: Metric
     value: float
     n: int
     ci95: tuple[float, float]

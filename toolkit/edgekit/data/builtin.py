@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.data.arrays import read_npz
 from edgekit.data.digest import digest_arrays, digest_rows
 from edgekit.data.idx import open_idx
+from edgekit.data.npz import read_npz
 from edgekit.data.preprocessing import check_preprocessing
 from edgekit.data.splits import held_out
 from edgekit.data.store import ArrayStore, Opened, Rows, array_store
