@@ -68,7 +68,7 @@ def affine(raw: Any, spec: Mapping[str, Any]) -> Any:
     """
     import numpy as np
 
-    value = np.asarray(raw).astype(np.float32)
+    value = _expect_numbers(np.asarray(raw)).astype(np.float32)
     for key in ("scale", "mean", "std"):
         if np.size(spec.get(key, 1)) > 1 and np.shape(spec[key]) != value.shape[-1:]:
             raise ValueError(
@@ -81,6 +81,13 @@ def affine(raw: Any, spec: Mapping[str, Any]) -> Any:
         value -= np.asarray(spec["mean"], np.float32)
     if spec.get("std", 1) != 1:
         value /= np.asarray(spec["std"], np.float32)
+    return value
+
+
+def _expect_numbers(value: Any) -> Any:
+    """Return an array; raise a ValueError where it holds no real numbers."""
+    if value.dtype.kind not in "fiub":
+        raise ValueError(f"{value.dtype} where numbers are expected")
     return value
 
 
@@ -198,7 +205,7 @@ def log_mel(audio: Any, spec: Mapping[str, Any]) -> Any:
     """
     import numpy as np
 
-    audio = np.asarray(audio)
+    audio = _expect_numbers(np.asarray(audio))
     if audio.ndim != 1:
         raise ValueError(f"audio has shape [n], not {list(audio.shape)}")
     samples, frame, hop = spec["samples"], spec["frame"], spec["hop"]
@@ -328,14 +335,139 @@ class RunnerError(Exception):
         if isinstance(found, OSError) and found.strerror:
             found = found.strerror
         # A foreign message may run over many lines; its first one names the trouble.
-        self.lines = [what, *str(found).strip().splitlines()[:1], *([hint] if hint else [])]
+        lines = [what, *str(found).strip().splitlines()[:1], *([hint] if hint else [])]
+        self.lines = [plain(line) for line in lines]
+
+
+# Longer names and lines lose their middle.
+NAME_LENGTH, LINE_LENGTH = 160, 500
+
+
+def plain(line: str) -> str:
+    """Return one line of text without control characters; what is too long loses its middle."""
+    if not line.isprintable():
+        line = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
+    if len(line) > NAME_LENGTH:
+        line = " ".join(_shortened(word, NAME_LENGTH) for word in line.split(" "))
+    return _shortened(line, LINE_LENGTH)
+
+
+def _shortened(text: str, length: int) -> str:
+    half = (length - 3) // 2
+    return text if len(text) <= length else f"{text[:half]}...{text[-half:]}"
 
 
 def unreadable(code: int, path: str, error: Exception, hint: str) -> RunnerError:
     """Say that a file cannot be read; where it is not there, that is what there is to hint."""
     if isinstance(error, FileNotFoundError):
-        hint = f"Check its name: paths begin at {os.getcwd()}."
+        try:
+            hint = f"Check its name: paths begin at {os.getcwd()}."
+        except OSError:
+            hint = "The current folder is gone: change to another one."
     return RunnerError(code, f"Cannot read {path}.", error, hint)
+
+
+# --- Files, signals and streams -----------------------------------------------------------------
+
+
+def expect_file(path: str) -> None:
+    """Raise an OSError unless `path` is a regular file: a fifo or device would be waited for."""
+    import stat
+
+    mode = os.stat(path).st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(21, "Is a directory")
+    if not stat.S_ISREG(mode):
+        kind = (
+            "a fifo" if stat.S_ISFIFO(mode) else "a socket" if stat.S_ISSOCK(mode) else "a device"
+        )
+        raise OSError(22, f"It is {kind}, not a file.")
+
+
+TEXT_BYTES = 1 << 26
+
+
+def read_text(path: str) -> str:
+    """Return the UTF-8 text of a regular file of 64 MiB at the most.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is too long, or no text.
+    """
+    expect_file(path)
+    with open(path, encoding="utf-8-sig") as stream:
+        if os.fstat(stream.fileno()).st_size > TEXT_BYTES:
+            raise ValueError(f"It has more than {TEXT_BYTES >> 20} MiB.")
+        return stream.read()
+
+
+def output_place(path: str, option: str, inputs: Sequence[str], *, force: bool) -> str:
+    """Return the path to write to, which a link leads to.
+
+    Args:
+        path: What the user gave.
+        option: By which option.
+        inputs: Files that must not be replaced by their own output.
+        force: Whether another regular file may be replaced.
+
+    Raises:
+        RunnerError: Something else than a regular file is there, or an input, or it may not be
+            replaced (code 2).
+    """
+    hint = f"Give another {option}."
+    if os.path.exists(path):
+        if not os.path.isfile(path):
+            raise RunnerError(USAGE, f"{path} is not a regular file.", "", hint)
+        if any(os.path.exists(name) and os.path.samefile(path, name) for name in inputs):
+            raise RunnerError(USAGE, f"{path} is an input of this command.", "", hint)
+        if not force:
+            raise RunnerError(USAGE, f"{path} exists already.", "", f"{hint[:-1]}, or add --force.")
+    return os.path.realpath(path)
+
+
+class Stopped(KeyboardInterrupt):
+    """SIGTERM or SIGHUP, upon which a command ends as it does upon Ctrl-C."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+def _stop(number: int, _: object) -> None:
+    raise Stopped(number)
+
+
+def _stops() -> tuple[Any, list[int]]:
+    """Return the module of signals, and the numbers of those that ask a command to end."""
+    # The C half of `signal`: without the enumerations that the other half is made of.
+    module = __import__("_signal")
+    return module, [module.SIGTERM, module.SIGHUP, module.SIGINT]
+
+
+def complain(text: str, end: str = "\n") -> None:
+    """Print on stderr, where there is one: closed or on a full disk, the exit code says enough."""
+    try:  # noqa: SIM105  contextlib is not loaded for this
+        print(text, end=end, file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        pass
+
+
+def _flush_stderr() -> None:
+    try:  # noqa: SIM105
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        pass
+
+
+def _fill_streams() -> None:
+    """Put /dev/null in the place of closed streams, before a file that is opened gets there."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the system gives the lowest number that is free
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  until the end
 
 
 # --- Runtime and model --------------------------------------------------------------------------
@@ -362,46 +494,79 @@ class Quiet:
     """
 
     def __enter__(self) -> None:
-        sys.stderr.flush()
+        _flush_stderr()
         self.saved = os.dup(2)
         sink = os.open(os.devnull, os.O_WRONLY)
         os.dup2(sink, 2)
         os.close(sink)
 
     def __exit__(self, *_: object) -> None:
-        sys.stderr.flush()
+        _flush_stderr()
         os.dup2(self.saved, 2)
         os.close(self.saved)
 
 
 class DeferSigint:
-    """Puts Ctrl-C off until what must not be cut in two is over.
+    """Puts Ctrl-C, SIGTERM and SIGHUP off until what must not be cut in two is over.
 
     An extension module whose import is interrupted reports an ordinary ImportError, or nothing;
-    a process whose start is interrupted runs on unseen.
+    a process whose start is interrupted runs on unseen. Signals that are ignored, or end the
+    process without any Python, are left alone.
     """
 
     def __enter__(self) -> None:
-        import signal
+        module, stops = _stops()
+        self.pending: list[int] = []
+        self.handlers: dict[int, Any] = {}
+        for number in stops:
+            handler = module.getsignal(number)
+            if callable(handler):
+                try:
+                    module.signal(number, self._remember)
+                except ValueError:  # not in the main thread, the only one that is interrupted
+                    return
+                self.handlers[number] = handler
 
-        self.interrupted = False
-        self.handler = signal.getsignal(signal.SIGINT)
-        if self.handler is signal.default_int_handler:
-            try:
-                signal.signal(signal.SIGINT, self._remember)
-            except ValueError:  # not in the main thread, the only one that Ctrl-C interrupts
-                self.handler = None
-
-    def _remember(self, *_: object) -> None:
-        self.interrupted = True
+    def _remember(self, number: int, _: object) -> None:
+        self.pending.append(number)
 
     def __exit__(self, *_: object) -> None:
-        import signal
+        module, _stop_numbers = _stops()
+        # A signal amid this would leave the rest of the handlers as they are.
+        before = module.pthread_sigmask(module.SIG_BLOCK, self.handlers)
+        for number, handler in self.handlers.items():
+            module.signal(number, handler)
+        module.pthread_sigmask(module.SIG_SETMASK, before)
+        if self.pending:
+            self.handlers[self.pending[0]](self.pending[0], None)
 
-        if self.handler is signal.default_int_handler:
-            signal.signal(signal.SIGINT, self.handler)
-        if self.interrupted:
-            raise KeyboardInterrupt
+
+TRIAL_S = 60
+
+
+class Trial:
+    """The first load and run of a file of unknown origin, which happen in a child process.
+
+    Used in a `with`: what takes longer than a minute is ended by SIGALRM, which the parent
+    explains (see `supervise`); Python code of this process would not get a turn.
+    """
+
+    def __enter__(self) -> None:
+        module = _stops()[0]
+        module.signal(module.SIGALRM, module.SIG_DFL)
+        module.alarm(TRIAL_S)
+
+    def __exit__(self, *_: object) -> None:
+        _stops()[0].alarm(0)
+
+
+def tell_of_trial(options: Options) -> None:
+    """Tell the user once that the file is of unknown origin, and was tried."""
+    if options.unknown:
+        complain(
+            plain(f"{options.model} has no manifest with its digest: tried in a child process.")
+        )
+        options.unknown = False
 
 
 class Runtime:
@@ -587,6 +752,8 @@ class Delegate:
         import ctypes
 
         try:
+            if self.is_file:
+                expect_file(self.library)
             found = ctypes.CDLL(self.library)
         except OSError as error:
             raise self._library_error(str(error)) from error
@@ -685,8 +852,11 @@ class Tensor:
         self.shape = tuple(int(size) for size in details["shape"])
         self.dtype = np.dtype(details["dtype"])
         scale, zero_point = details["quantization"]
-        self.scale = float(scale) or None
+        # Only integers stand for other numbers, whatever a file says of its floats.
+        self.scale = (float(scale) or None) if self.dtype.kind in "iu" else None
         self.zero_point = int(zero_point)
+        if self.scale and not 0 < self.scale < 1e38:
+            raise ValueError(f"tensor {name} has the scale {self.scale}")
 
     def encode(self, value: Any) -> Any:
         """Turn one prepared sample into this tensor's shape and codes.
@@ -705,18 +875,23 @@ class Tensor:
         """Return what `encode` makes of values of any shape."""
         import numpy as np
 
-        if value.dtype.kind not in "fiub":
-            raise ValueError(f"{value.dtype} where numbers are expected")
-        if value.dtype.kind == "f" and not np.isfinite(value).all():
+        if _expect_numbers(value).dtype.kind == "f" and not np.isfinite(value).all():
             raise ValueError("NaN or infinity")
-        if value.dtype != self.dtype:
+        if value.dtype == self.dtype:
+            return value.astype(self.dtype)
+        with np.errstate(all="ignore"):  # what overflows is clipped, or refused
             if self.scale:
                 codes = np.round(value.astype(np.float32) / np.float32(self.scale))
                 limits = np.iinfo(self.dtype)
+                if limits.bits > 16:  # float32 does not tell the largest of these from the next
+                    codes = codes.astype(np.float64)
                 value = np.clip(codes + self.zero_point, limits.min, limits.max)
-            elif self.dtype.kind in "iub" and not np.array_equal(value, value.astype(self.dtype)):
+            codes = value.astype(self.dtype)
+            if not self.scale and self.dtype.kind in "iub" and not np.array_equal(value, codes):
                 raise ValueError(f"{value.dtype} values where {self.dtype} is expected")
-        return value.astype(self.dtype)
+        if self.dtype.kind == "f" and value.dtype.kind == "f" and not np.isfinite(codes).all():
+            raise ValueError(f"values too large for {self.dtype}")
+        return codes
 
     def decode(self, codes: Any) -> Any:
         """Turn codes into the real values they stand for: `(code - zero_point) * scale`."""
@@ -766,17 +941,22 @@ class Model:
         threads: int,
         kernels: str = "default",
         delegate: Delegate | None = None,
+        *,
+        trial: Trial | None = None,
     ) -> None:
         self.path = path
         self.runtime = runtime
         self.delegate = delegate
+        self.trial = trial
         _refuse_foreign_file(path)
         _refuse_foreign_delegate(path, delegate)
         arguments = runtime.choose(kernels)
+        import contextlib  # which numpy has imported already
+
         start = time.perf_counter_ns()
         try:
             # A delegate that is cut in two while it is made complains of it on its way out.
-            with DeferSigint(), Quiet():
+            with DeferSigint(), Quiet(), trial or contextlib.nullcontext():
                 if delegate:
                     arguments["experimental_delegates"] = [delegate.load(runtime)]
                 interpreter = runtime.interpreter(model_path=path, num_threads=threads, **arguments)
@@ -789,6 +969,13 @@ class Model:
         self.load_ns = loaded - start
         self.allocate_ns = time.perf_counter_ns() - loaded
         self.interpreter = interpreter
+        try:
+            self._read_interface()
+        except Exception as error:  # types that numpy lacks, names that are no text
+            raise self._unsound("has inputs or outputs that cannot be read", error) from error
+
+    def _read_interface(self) -> None:
+        interpreter = self.interpreter
         self.signatures = interpreter.get_signature_list()
         names = {}
         if self.signatures:
@@ -798,10 +985,31 @@ class Model:
         self.inputs = _tensors(interpreter.get_input_details(), names)
         self.outputs = _tensors(interpreter.get_output_details(), names)
 
+    def _unsound(self, how: str, found: object) -> RunnerError:
+        return RunnerError(
+            MODEL,
+            f"{self.path} {how}.",
+            found,
+            "Convert the model again, or try another --runtime.",
+        )
+
+    def expect_interface(self) -> None:
+        """Raise a RunnerError (code 3) where there is nothing to feed or to read."""
+        for tensors, side in ((self.inputs, "input"), (self.outputs, "output")):
+            if not tensors:
+                raise self._unsound(f"has no {side}", "Nothing can be measured or told of it.")
+
     def feed(self, encoded: Sequence[Any]) -> None:
-        """Write one array into each input."""
+        """Write one array into each input.
+
+        Raises:
+            RunnerError: The runtime does not take it (code 3).
+        """
         for tensor, value in zip(self.inputs, encoded):
-            self.interpreter.set_tensor(tensor.index, value)
+            try:
+                self.interpreter.set_tensor(tensor.index, value)
+            except (RuntimeError, TypeError, ValueError) as error:
+                raise self._unsound(f"takes no value at input {tensor.name}", error) from error
 
     def invoke(self) -> None:
         """Run once.
@@ -809,15 +1017,15 @@ class Model:
         Raises:
             RunnerError: A kernel refuses (code 3).
         """
+        trial, self.trial = self.trial, None
         try:
-            self.interpreter.invoke()
-        except RuntimeError as error:
-            raise RunnerError(
-                MODEL,
-                f"{self.path} fails while it runs.",
-                error,
-                "Convert the model again, or try another --runtime.",
-            ) from error
+            if trial:
+                with trial:
+                    self.interpreter.invoke()
+            else:
+                self.interpreter.invoke()
+        except (RuntimeError, SystemError, ValueError) as error:
+            raise self._unsound("fails while it runs", error) from error
 
     def results(self) -> list[Any]:
         """Return every output, dequantized, without its batch axis of 1.
@@ -829,7 +1037,11 @@ class Model:
 
         found = []
         for tensor in self.outputs:
-            value = tensor.decode(self.interpreter.get_tensor(tensor.index))
+            try:
+                codes = self.interpreter.get_tensor(tensor.index)
+            except (RuntimeError, TypeError, ValueError) as error:
+                raise self._unsound(f"gives no value at output {tensor.name}", error) from error
+            value = tensor.decode(codes)
             if value.dtype.kind == "f" and np.isnan(value).any():
                 raise RunnerError(
                     MODEL,
@@ -843,12 +1055,16 @@ class Model:
 
 def open_model(options: Options, runtime: Runtime | None = None) -> Model:
     """Load the model of a command line as its options say."""
+    runtime = runtime or find_runtime(options.runtime)
+    if options.unknown:
+        _keep_stderr()
     return Model(
         options.model,
-        runtime or find_runtime(options.runtime),
+        runtime,
         options.threads,
         options.kernels,
         Delegate(options.delegate, options.delegate_option) if options.delegate else None,
+        trial=Trial() if options.unknown else None,
     )
 
 
@@ -971,6 +1187,42 @@ def delegate_mismatch(delegate: object, found: str) -> RunnerError:
     )
 
 
+def manifest_place(path: str) -> str:
+    """Return where the manifest of a model is looked for."""
+    return os.path.splitext(path)[0] + ".json"
+
+
+def of_unknown_origin(options: Options) -> bool:
+    """Tell whether a model comes without a manifest that names its digest.
+
+    What is not even called a TFLite model is refused before a runtime sees it.
+    """
+    import json
+
+    try:
+        if _head(options.model, 8)[4:8] != b"TFL3":
+            return False
+    except OSError:
+        return False
+    try:
+        told = json.loads(read_text(manifest_place(options.model)))["sha256"]
+        options.sha256 = sha256_of(options.model)
+    except (KeyError, IndexError, OSError, RecursionError, TypeError, ValueError):
+        return True
+    return bool(told != options.sha256)
+
+
+def sha256_of(path: str) -> str:
+    """Return the digest of a file, in hexadecimal."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        for block in iter(lambda: stream.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 def read_manifest(path: str) -> dict[str, Any]:
     """Return what is known of a model: its manifest, and what only the file itself says.
 
@@ -984,17 +1236,16 @@ def read_manifest(path: str) -> dict[str, Any]:
     """
     import json
 
-    place = os.path.splitext(path)[0] + ".json"
+    place = manifest_place(path)
     manifest: dict[str, Any] = {}
     try:
-        with open(place, encoding="utf-8") as stream:
-            manifest = json.load(stream)
+        manifest = json.loads(read_text(place))
         check_manifest(manifest)
         if manifest.get("preprocessing") is not None:
             manifest["preprocessing"].setdefault("kind", "none")
     except FileNotFoundError:
         pass
-    except (OSError, TypeError, ValueError) as error:
+    except (OSError, RecursionError, TypeError, ValueError) as error:
         raise RunnerError(
             MODEL,
             f"Cannot read {place}, the manifest of the model.",
@@ -1012,21 +1263,26 @@ def read_manifest(path: str) -> dict[str, Any]:
     return manifest
 
 
-# The numbers that a preprocessing must name.
-NUMBERS = {
-    "none": (),
-    "affine": (),
-    "image": ("height", "width"),
-    "log-mel": ("sample_rate", "samples", "frame", "hop", "bands", "low_hz", "high_hz"),
+# What a preprocessing must name: whole numbers up to so much, above 0.
+COUNTS: dict[str, dict[str, int]] = {
+    "none": {},
+    "affine": {},
+    "image": {"height": 1 << 14, "width": 1 << 14},
+    "log-mel": {
+        "sample_rate": 1 << 24,
+        "samples": 1 << 26,
+        "frame": 1 << 20,
+        "hop": 1 << 26,
+        "bands": 1 << 12,
+    },
 }
+# What it may name: words and counts of which there are few.
+CHOICES = {"channels": (1, 3), "order": ("rgb", "bgr"), "fit": ("stretch", "crop")}
+FRAMED = 1 << 27  # samples in all frames of a recording, of 8 bytes each
 
 
 def check_manifest(manifest: Any) -> None:
     """Raise a TypeError or ValueError unless all that is read of a manifest is of its kind."""
-
-    def number(value: Any) -> bool:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-
     if not isinstance(manifest, dict):
         raise TypeError("It is no JSON object.")
     for key, kind in (("preprocessing", dict), ("data", dict), ("labels", list)):
@@ -1034,18 +1290,47 @@ def check_manifest(manifest: Any) -> None:
             raise TypeError(f"Its {key} is {manifest[key]!r}.")
     if not all(isinstance(label, str) for label in manifest.get("labels") or ()):
         raise ValueError("A label in it is no text.")
-    spec = manifest.get("preprocessing") or {"kind": "none"}
+    if not isinstance((manifest.get("data") or {}).get("task"), (str, type(None))):
+        raise TypeError(f"Its data has task {manifest['data']['task']!r}.")
+    check_spec(manifest.get("preprocessing") or {})
+
+
+def check_spec(spec: Mapping[str, Any]) -> None:
+    """Raise a ValueError unless a preprocessing can be carried out."""
+
+    def number(value: Any, least: float = -1e38) -> bool:
+        # NaN and what float32 has no room for are no numbers here.
+        known = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return known and least <= value <= 1e38
+
     kind = spec.get("kind", "none")
-    if kind not in NUMBERS:
-        known = ", ".join(NUMBERS)
+    if kind not in COUNTS:
+        known = ", ".join(COUNTS)
         raise ValueError(f"Its preprocessing is of unknown kind {kind!r}; known: {known}.")
-    for key in NUMBERS[kind]:
-        if not number(spec.get(key)) or spec[key] <= 0:
-            raise ValueError(f"Its preprocessing of kind {kind} has {key} {spec.get(key)!r}.")
-    for key in {"scale", "mean", "std"} & set(spec):
-        values = spec[key] if isinstance(spec[key], list) else [spec[key]]
+    wrong = [
+        key
+        for key, most in COUNTS[kind].items()
+        if type(spec.get(key)) is not int or not 0 < spec[key] <= most
+    ]
+    if kind == "image":
+        wrong += [key for key in CHOICES if key in spec and spec[key] not in CHOICES[key]]
+    if kind == "log-mel":
+        wrong += [key for key in ("low_hz", "high_hz") if not number(spec.get(key), 0)]
+        wrong += [key for key in ("floor", "std") if not number(spec.get(key, 1), 1e-38)]
+        wrong += [] if number(spec.get("mean", 0)) else ["mean"]
+        if not wrong and spec["frame"] > spec["samples"]:
+            wrong = ["frame"]
+        elif not wrong and spec["samples"] // spec["hop"] * spec["frame"] > FRAMED:
+            wrong = ["hop"]
+    for key in wrong:
+        raise ValueError(f"Its preprocessing of kind {kind} has {key} {spec.get(key)!r}.")
+    for key in ("scale", "mean", "std"):
+        value = spec.get(key, 1)
+        values = value if isinstance(value, list) else [value]
         if not values or not all(map(number, values)):
-            raise ValueError(f"Its preprocessing has {key} {spec[key]!r}.")
+            raise ValueError(f"Its preprocessing has {key} {value!r}.")
+        if key == "std" and any(abs(one) < 1e-38 for one in values):
+            raise ValueError(f"Its preprocessing has std {value!r}.")
 
 
 class Table:
@@ -1181,6 +1466,7 @@ def _metadata(content: bytes, path: str) -> dict[str, Any]:
                         "mean": mean[0] if len(mean) == 1 else mean,
                         "std": std[0] if len(std) == 1 else std,
                     }
+                    check_spec(found["preprocessing"])
         files = [file for tensor in graph.tables(3) for file in tensor.tables(6)]
         names = [file.text(0) for file in files if file.number(2, "<B") in (2, 3)]
         if names:
@@ -1235,6 +1521,7 @@ def read_columns(path: str) -> dict[str, Column]:
 
 
 def _head(path: str, size: int) -> bytes:
+    expect_file(path)
     with open(path, "rb") as stream:
         return stream.read(size)
 
@@ -1244,8 +1531,40 @@ def _npy_column(path: str) -> Column:
 
     if _head(path, 6) != b"\x93NUMPY":
         raise ValueError("numpy did not write it.")
+    # numpy maps the file, and refuses one that is shorter than its header says.
     array = np.load(path, mmap_mode="r", allow_pickle=False)
     return Column("x", array.shape, array.dtype, lambda: iter(array))
+
+
+# Deflate makes a thousandth of its input at the least (zlib.net/zlib_tech.html: 1032:1).
+DEFLATE_RATIO = 1032
+
+
+def _refuse_bomb(infos: Sequence[Any], size: int) -> None:
+    """Raise a ValueError where an archive declares more than so many bytes can hold."""
+    declared = sum(info.file_size for info in infos)
+    if declared > DEFLATE_RATIO * size:
+        raise ValueError(f"Its {size} bytes declare {declared}: more than deflate can hold.")
+
+
+def _refuse_large_rows(shape: Sequence[int], itemsize: int, stored: int, *, whole: bool) -> None:
+    """Raise a ValueError where an array is larger than its member, or a row than the memory.
+
+    Args:
+        shape: What the header of the array says.
+        itemsize: Bytes of one value.
+        stored: Bytes of values in the archive, as the archive declares them.
+        whole: The rows cannot be read one by one.
+    """
+    import math
+
+    if any(size < 0 for size in shape) or math.prod(shape) * itemsize > stored:
+        raise ValueError(f"An array of {list(shape)} is declared where {stored} bytes are.")
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    held = math.prod(shape if whole else shape[1:]) * itemsize
+    if held > memory // 2:
+        what = "An array that is stored column by column" if whole else "One sample"
+        raise ValueError(f"{what} has {held} bytes, and this device {memory}.")
 
 
 def _npz_columns(path: str) -> dict[str, Column]:
@@ -1283,9 +1602,13 @@ def _npz_columns(path: str) -> dict[str, Column]:
 
     columns = {}
     with zipfile.ZipFile(path) as archive:
-        for member in archive.namelist():
+        _refuse_bomb(archive.infolist(), os.path.getsize(path))
+        for info in archive.infolist():
+            member = info.filename
             with archive.open(member) as stream:
-                shape, _, dtype = header(stream)
+                shape, fortran, dtype = header(stream)
+                stored = info.file_size - stream.tell()
+            _refuse_large_rows(shape, dtype.itemsize, stored, whole=fortran)
             name = member[: -len(".npy")]
             columns[name] = Column(name, shape, dtype, partial(rows, member))
     return columns
@@ -1313,7 +1636,7 @@ def pick_inputs(columns: Mapping[str, Column], model: Model, path: str) -> list[
                 f"Name the array {' or '.join(names)}.",
             )
         found.append(columns[name])
-    lengths = {column.shape[0] if column.shape else 0 for column in found}
+    lengths = {0 if 0 in column.shape or not column.shape else column.shape[0] for column in found}
     if len(lengths) > 1 or 0 in lengths:
         raise RunnerError(
             DATA,
@@ -1422,7 +1745,7 @@ class Source:
             return self._frames()
         kind, _, number = name.partition(":")
         if kind == "camera" and not os.path.exists(name):
-            if name != kind and not number.isdecimal():
+            if name != kind and not (number.isdecimal() and len(number) < 6):
                 raise _usage(f"There is no {name}.", "Cameras: camera, camera:1 and so on.", "run")
             return self._camera(name, int(number or 0))
         return self._folder(name) if os.path.isdir(name) else self.file(name)
@@ -1459,11 +1782,18 @@ class Source:
         return pick_inputs(stored, self.model, path)
 
     def _decoded(self, path: str) -> Iterator[Sample]:
+        import warnings
+
         image = _pillow(path)
         self.expect_pictures(path)
         try:
-            with image.open(path) as picture:
-                picture.load()
+            expect_file(path)
+            with warnings.catch_warnings():
+                # Of odd pictures Pillow only warns, also of those that inflate to gigabytes.
+                warnings.simplefilter("ignore")
+                warnings.simplefilter("error", image.DecompressionBombWarning)
+                with image.open(path) as picture:
+                    picture.load()
         except Exception as error:  # Pillow's decoders raise whatever they stumble over
             hint = "Give a picture (PNG, JPEG, BMP), a .wav, an .npz or .npy, or a folder of these."
             raise unreadable(DATA, path, error, hint) from error
@@ -1538,7 +1868,9 @@ class Source:
         prepare = Preparation(spec, model.inputs[0])
         rate, length = spec["sample_rate"], spec["samples"]
         try:
-            with wave.open(path, "rb") as sound:
+            expect_file(path)
+            with open(path, "rb") as stream:
+                sound, frames = _open_wave(stream)
                 found = (sound.getframerate(), sound.getnchannels(), 8 * sound.getsampwidth())
                 if found != (rate, 1, 16):
                     raise RunnerError(
@@ -1550,7 +1882,7 @@ class Source:
                         f"Convert it: sox in.wav -r {rate} -c 1 -b 16 out.wav",
                     )
                 # A recording that ends at once is one window of silence, as in training.
-                count = max(1, sound.getnframes() // length)
+                count = max(1, frames // length)
                 for index in range(count):
                     block = sound.readframes(length)
                     audio = np.frombuffer(block[: len(block) & ~1], "<i2").astype(np.int16)
@@ -1563,7 +1895,7 @@ class Source:
                         single=count == 1,
                         extra={"start_s": round(index * length / rate, 4)},
                     )
-        except (OSError, EOFError, wave.Error) as error:
+        except (OSError, EOFError, RuntimeError, ValueError, wave.Error) as error:
             raise unreadable(DATA, path, error, "Give a PCM WAV of 16 bits.") from error
 
     def _frames(self) -> Iterator[Sample]:
@@ -1574,7 +1906,13 @@ class Source:
         size = shape[0] * shape[1] * shape[2]
         index = 0
         while True:
-            block = sys.stdin.buffer.read(size)
+            try:
+                block = sys.stdin.buffer.read(size)
+            except (AttributeError, OSError) as error:  # closed, or a folder
+                found = error if isinstance(error, OSError) else "It is closed."
+                raise RunnerError(
+                    DATA, "Cannot read stdin.", found, "Pipe raw uint8 pixels into it."
+                ) from error
             if not block and index:
                 return
             if not block:
@@ -1635,11 +1973,28 @@ class Source:
                     except RunnerError as error:
                         if error.code != DATA:
                             raise
-                        print("\n".join(error.lines), file=sys.stderr, flush=True)
+                        complain("\n".join(error.lines))
             for name in set(known) - set(now):
                 del known[name]
             before = now
             time.sleep(every)
+
+
+def _open_wave(stream: Any) -> tuple[Any, int]:
+    """Return a reader of a recording, and its number of frames.
+
+    Headers may claim more than there is: a recorder that was cut off, or a pipe, leaves 4 GB there.
+    """
+    import struct
+    import wave
+
+    try:
+        sound = wave.open(stream)  # noqa: SIM115  the caller closes the stream
+    except (ArithmeticError, struct.error) as error:  # a header that is cut off, or all zeros
+        raise ValueError(f"Its header is damaged: {error}.") from error
+    left = os.fstat(stream.fileno()).st_size - stream.tell()
+    width = sound.getnchannels() * sound.getsampwidth()
+    return sound, min(sound.getnframes(), left // width)
 
 
 def list_inputs(folder: str) -> list[str]:
@@ -1658,13 +2013,16 @@ def list_inputs(folder: str) -> list[str]:
 
 def look_into(folder: str) -> dict[str, tuple[int, int]]:
     """Return size in bytes and time of change in nanoseconds of each file of `list_inputs`."""
+    import stat
+
     found = {}
     for name in list_inputs(folder):
         try:
             status = os.stat(os.path.join(folder, name))
         except OSError:  # gone since the folder was read
             continue
-        found[name] = (status.st_size, status.st_mtime_ns)
+        if stat.S_ISREG(status.st_mode):
+            found[name] = (status.st_size, status.st_mtime_ns)
     return found
 
 
@@ -1801,9 +2159,11 @@ class Scorer:
         import numpy as np
 
         output = np.asarray(output, np.float64).ravel()
+        if target.dtype.kind not in "fiubU" or not target.size:
+            raise ValueError(f"{target.dtype} where a number is expected")
         if self.task == "classification":
             if target.dtype.kind == "U":
-                target = self.labels.index(str(target))
+                target = np.asarray(self.labels.index(str(target)))
             target = _class(target, len(output))
             if len(output) == 1:
                 self.first[position], self.second[position] = output[0], target
@@ -1878,6 +2238,8 @@ def _class(target: Any, units: int) -> int:
 
     if np.size(target) > 1:
         target = np.argmax(target)
+    elif not np.isfinite(target).all():
+        raise ValueError(f"label {np.squeeze(target)}")
     number = int(np.squeeze(target))
     if not 0 <= number < max(2, units):
         raise ValueError(f"label {number} where the model has {max(2, units)} classes")
@@ -2171,9 +2533,9 @@ def sustain(invoke: Callable[[], object], seconds: float) -> list[dict[str, Any]
             }
         )
         if sys.stderr.isatty():
-            print(f"\r{passed:.0f} of {seconds:.0f} s", end="", file=sys.stderr, flush=True)
+            complain(f"\r{passed:.0f} of {seconds:.0f} s", end="")
     if sys.stderr.isatty():
-        print(file=sys.stderr)
+        complain("")
     return found
 
 
@@ -2258,7 +2620,8 @@ def info(options: Options) -> None:
     if options.model:
         model = open_model(options, runtime)
         known = read_manifest(options.model)
-        facts.update(_file_facts(options.model))
+        _try_once(model)
+        facts.update(_file_facts(options))
         facts.update(
             inputs=[tensor.describe() for tensor in model.inputs],
             outputs=[tensor.describe() for tensor in model.outputs],
@@ -2278,11 +2641,25 @@ def info(options: Options) -> None:
     _print(facts if options.json else lines)
 
 
+def _try_once(model: Model) -> None:
+    """Run a model of unknown origin, so that a crash is told by whoever asks about it first.
+
+    That it refuses random input, as a lookup of words may do, is no reason not to describe it.
+    """
+    if model.trial:
+        try:
+            model.feed(_random_inputs(model))
+            model.invoke()
+        except RunnerError:
+            pass
+
+
 def bench(options: Options) -> None:
     """Time single invocations."""
     runtime = find_runtime(options.runtime)
     before = conditions()
     model = open_model(options, runtime)
+    model.expect_interface()
     import numpy as np
 
     prepare, sample = _bench_input(options.data, model)
@@ -2313,7 +2690,7 @@ def bench(options: Options) -> None:
     facts: dict[str, Any] = {
         "schema": 1,
         "version": __version__,
-        **_file_facts(options.model),
+        **_file_facts(options),
         "p50_ms": p50,
         "p90_ms": p90,
         "p99_ms": p99,
@@ -2372,13 +2749,8 @@ def bench(options: Options) -> None:
     ]
     _print(facts if options.json else lines)
     if reasons and not options.json:
-        print(
-            "The timing may be unstable:",
-            *(f"- {reason}" for reason in reasons),
-            advice,
-            sep="\n",
-            file=sys.stderr,
-        )
+        listed = [f"- {reason}" for reason in reasons]
+        complain("\n".join(["The timing may be unstable:", *listed, advice]))
 
 
 def _measure(model: Model, options: Options) -> tuple[list[int], list[int], bool]:
@@ -2406,7 +2778,8 @@ def sweep(options: Options, runtime: Runtime, codes: Sequence[Any]) -> list[dict
     for kernels in ("default", "builtin"):
         for threads in range(1, max(options.threads, _cores()) + 1):
             chosen = Options()
-            vars(chosen).update(vars(options), kernels=kernels, threads=threads)
+            # The file was tried already, with the kernels that were asked for.
+            vars(chosen).update(vars(options), kernels=kernels, threads=threads, unknown=False)
             model = open_model(chosen, runtime)
             model.feed(codes)
             values, _, settled = _measure(model, options)
@@ -2649,14 +3022,15 @@ def evaluate(options: Options) -> None:
     """Score a model on labelled data, and keep its outputs where asked to."""
     import math
 
-    if options.outputs and os.path.exists(options.outputs) and not options.force:
-        raise RunnerError(
-            USAGE, f"{options.outputs} exists already.", "", "Give another name, or add --force."
-        )
+    path = options.files[0]
+    place = ""
+    if options.outputs:
+        inputs = [options.model, manifest_place(options.model), path]
+        place = output_place(options.outputs, "--outputs", inputs, force=options.force)
     runtime = find_runtime(options.runtime)
     model = open_model(options, runtime)
+    model.expect_interface()
     manifest = read_manifest(options.model)
-    path = options.files[0]
     stored = read_columns(path)
     columns = pick_inputs(stored, model, path)
     n = columns[0].shape[0]
@@ -2677,16 +3051,16 @@ def evaluate(options: Options) -> None:
         )
     scorer = None
     if targets is not None:
-        task = manifest.get("data", {}).get("task") or guess_task(model, targets)
+        task = (manifest.get("data") or {}).get("task") or guess_task(model, targets)
         scorer = Scorer(task, n, manifest.get("labels") or [])
     rows = prepared(columns, manifest.get("preprocessing"), model, path)
     answers = _answers(
         model, path, zip(rows, targets.rows() if targets else iter([None] * n)), scorer
     )
     start = time.perf_counter()
-    if options.outputs:
+    if place:
         try:
-            with OutputFile(options.outputs, [tensor.name for tensor in model.outputs], n) as kept:
+            with OutputFile(place, [tensor.name for tensor in model.outputs], n) as kept:
                 for position, outputs in enumerate(answers):
                     kept.add(outputs)
                     _tick(position + 1, n)
@@ -2704,7 +3078,7 @@ def evaluate(options: Options) -> None:
     facts = {
         "schema": 1,
         "version": __version__,
-        **_file_facts(options.model),
+        **_file_facts(options),
         "score": scorer.score(math.prod(model.outputs[0].shape)) if scorer else None,
         "n": n,
         "seconds": seconds,
@@ -2773,8 +3147,12 @@ class OutputFile:
         self.parts: list[Any] = []
 
     def __enter__(self) -> Any:
-        for position in range(len(self.names)):
-            self.parts.append(open(self._part(position), "wb"))
+        try:
+            for position in range(len(self.names)):
+                self.parts.append(open(self._part(position), "wb"))
+        except BaseException:
+            self._tidy()
+            raise
         return self
 
     def add(self, values: Sequence[Any]) -> None:
@@ -2805,12 +3183,18 @@ class OutputFile:
                         archive.write(self._part(position), name + ".npy")
                 os.replace(whole, self.path)
         finally:
+            self._tidy()
+
+    def _tidy(self) -> None:
+        with DeferSigint():
             for position in range(len(self.names) + 1):
                 if os.path.exists(self._part(position)):
                     os.remove(self._part(position))
 
     def _part(self, position: int) -> str:
-        return f"{self.path}.{os.getpid()}.{position}.part"
+        # A short name: that of the file may be as long as names can be.
+        name = f"edgekit-{os.getpid()}-{position}.part"
+        return os.path.join(os.path.dirname(self.path), name)
 
 
 def run(options: Options) -> None:
@@ -2818,6 +3202,7 @@ def run(options: Options) -> None:
     if not options.files and not options.watch:
         raise _usage("run needs an INPUT, or --watch FOLDER.", "", "run")
     model = open_model(options)
+    model.expect_interface()
     manifest = read_manifest(options.model)
     labels = read_labels(options.labels) if options.labels else manifest.get("labels") or []
     answers = Answers(model, manifest, labels, options.top, options.threshold)
@@ -2838,6 +3223,7 @@ def run(options: Options) -> None:
                 line["drawn"] = drawings.draw(sample, answer, class_map)
             line["invoke_ms"] = round(elapsed / 1e6, 4)
             _say(_line(line))
+            tell_of_trial(options)
             if count == options.limit:
                 break
             if options.every:
@@ -3078,30 +3464,30 @@ class Drawings:
         else:
             picture = _annotated(image, sample.picture, answer)
         path = self._place(sample)
-        temporary = f"{path}.{os.getpid()}.part"
+        temporary = os.path.join(self.folder, f"edgekit-{os.getpid()}.part")
         try:
             picture.save(temporary, "PNG")
             os.replace(temporary, path)
         except OSError as error:
             raise self._unwritable(error) from error
         finally:
-            if os.path.exists(temporary):
-                os.remove(temporary)
+            with DeferSigint():
+                if os.path.exists(temporary):
+                    os.remove(temporary)
         return path
 
     def _place(self, sample: Sample) -> str:
         stem = os.path.splitext(os.path.basename(sample.source))[0].replace(":", "-")
         stem = "frame" if sample.source == "-" else stem
+        # Room for a number and an ending, where names have 255 bytes.
+        stem = os.fsdecode(os.fsencode(stem)[:200])
         if not sample.single:
             stem += f"-{sample.index:06d}"
         # Pictures from several folders may share a name.
         self.used[stem] = self.used.get(stem, 0) + 1
         name = stem if self.used[stem] == 1 else f"{stem}-{self.used[stem]}"
         path = os.path.join(self.folder, name + ".png")
-        if os.path.exists(path) and not self.force:
-            raise RunnerError(
-                USAGE, f"{path} exists already.", "", "Give another --draw, or add --force."
-            )
+        output_place(path, "--draw", [sample.source], force=self.force)
         return path
 
 
@@ -3181,8 +3567,7 @@ def read_labels(path: str) -> list[str]:
         RunnerError: It cannot be read (code 4).
     """
     try:
-        with open(path, encoding="utf-8") as stream:
-            return parse_labels(stream.read())
+        return parse_labels(read_text(path))
     except (OSError, ValueError) as error:
         raise unreadable(DATA, path, error, "Give a text file, one label a line.") from error
 
@@ -3194,17 +3579,38 @@ def _print(answer: Any) -> None:
     if isinstance(answer, dict):
         _say(_line(answer))
     else:
-        _say("\n".join(answer))
+        _say("\n".join(map(plain, answer)))
 
 
 def _line(answer: dict[str, Any]) -> str:
-    """Return JSON; null stands for infinity, for which it has no word."""
+    """Return JSON that the terminal can show; null stands for infinity, which it has no word for.
+
+    Raises:
+        RunnerError: What the manifest holds is nested too deeply (code 3).
+    """
     import json
 
     try:
-        return json.dumps(answer, ensure_ascii=False, allow_nan=False)
-    except ValueError:
-        return json.dumps(_finite(answer), ensure_ascii=False)
+        try:
+            text = json.dumps(answer, ensure_ascii=False, allow_nan=False)
+        except ValueError:
+            answer = _finite(answer)
+            text = json.dumps(answer, ensure_ascii=False)
+        if not text.isprintable() or not _stdout_knows(text):
+            text = json.dumps(answer).replace("\x7f", "\\u007f")
+    except RecursionError as error:
+        raise RunnerError(
+            MODEL, "The manifest is nested too deeply.", error, "Move it away to run without."
+        ) from error
+    return text
+
+
+def _stdout_knows(text: str) -> bool:
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _finite(value: Any) -> Any:
@@ -3222,14 +3628,21 @@ def _say(text: str) -> None:
     Raises:
         RunnerError: stdout is a file on a full disk, for instance (code 2).
     """
+    if sys.stdout is None:
+        raise _deaf_stdout("It is closed.")
     try:
+        if not _stdout_knows(text):
+            text = text.encode("ascii", "backslashreplace").decode("ascii")
         print(text, flush=True)
     except BrokenPipeError:  # a reader that has seen enough is no error
         raise
     except OSError as error:
-        raise RunnerError(
-            USAGE, "Cannot write to stdout.", error, "Make room, or send it to another place."
-        ) from error
+        raise _deaf_stdout(error) from error
+
+
+def _deaf_stdout(found: object) -> RunnerError:
+    hint = "Make room, or send it to another place."
+    return RunnerError(USAGE, "Cannot write to stdout.", found, hint)
 
 
 def _entry(name: str, *phrases: str) -> list[str]:
@@ -3251,17 +3664,13 @@ def _tick(done: int, n: int) -> None:
     """Show progress on a terminal, twenty times in all."""
     if done % max(1, n // 20) == 0 and sys.stderr.isatty():
         end = "\n" if done == n else ""
-        print(f"\r{done} of {n} samples", end=end, file=sys.stderr, flush=True)
+        complain(f"\r{done} of {n} samples", end=end)
 
 
-def _file_facts(path: str) -> dict[str, Any]:
-    import hashlib
-
-    digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        for block in iter(lambda: stream.read(1 << 20), b""):
-            digest.update(block)
-    return {"model": path, "sha256": digest.hexdigest(), "size_bytes": os.path.getsize(path)}
+def _file_facts(options: Options) -> dict[str, Any]:
+    path = options.model
+    digest = options.sha256 or sha256_of(path)
+    return {"model": path, "sha256": digest, "size_bytes": os.path.getsize(path)}
 
 
 def _size(size_bytes: int) -> str:
@@ -3326,6 +3735,7 @@ LOADING_HELP = """\
   --kernels NAME        default, builtin (no XNNPACK), reference (slow, exact)
   --delegate NAME       edgetpu, usb, pci, usb:0, pci:0, or a library's path;
                         its options: --delegate-option KEY=VALUE
+  --trusted             no child process for a file without its manifest
 """
 
 # `COMMAND --help`: every option of that command, on one screen of 24 lines of 80.
@@ -3432,9 +3842,13 @@ class Options:
     limit: int | None = None
     frame: tuple[int, ...] | None = None
     draw: str | None = None
+    trusted = False
+    # Found out, not given: the digest of the model, and whether it comes without its manifest.
+    sha256 = ""
+    unknown = False
 
 
-LOADING = ("runtime", "kernels", "delegate", "delegate-option")
+LOADING = ("runtime", "kernels", "delegate", "delegate-option", "trusted")
 RUN_OPTIONS = (
     "watch", "every", "limit", "frame", "draw", "force", "labels", "top", "threshold",
 )  # fmt: skip
@@ -3518,14 +3932,16 @@ def _value(name: str, text: str, verb: str) -> Any:
         raise _usage("--delegate-option is KEY=VALUE.", f"Found {text!r}.", verb)
     if name == "delegate":
         kind, _, number = text.partition(":")
-        if not (kind in EDGE_TPU and (kind == text or number.isdecimal())) and "." not in text:
+        numbered = number.isdecimal() and len(number) < 6
+        if not (kind in EDGE_TPU and (kind == text or numbered)) and "." not in text:
             raise _usage(
                 f"There is no delegate {text!r}.",
                 "Delegates: edgetpu, usb, pci, usb:0 and the like, or the path of a library.",
                 verb,
             )
     if name == "frame":
-        sizes = tuple(int(size) for size in text.split("x") if size.isdecimal() and int(size))
+        digits = [size for size in text.split("x") if size.isdecimal() and len(size) < 6]
+        sizes = tuple(int(size) for size in digits if int(size))
         wrong = text != "x".join(map(str, sizes)) or len(sizes) != 3 or sizes[2] not in (1, 3)
         if wrong or max(sizes) > 1 << 14:
             raise _usage(
@@ -3561,43 +3977,94 @@ def supervise(command: Callable[[Options], None], options: Options) -> int:
 
     Args:
         command: What native code may kill: the self-test of a runtime, or anything that loads a
-            delegate.
+            delegate or a model of unknown origin.
         options: Its options.
 
     Returns:
         The exit code of the child.
 
     Raises:
-        RunnerError: A signal ended it (code 7).
+        RunnerError: A signal ended it (code 3 for a model of unknown origin, otherwise 7).
     """
-    import signal
+    module, stops = _stops()
+    child = 0
+    early: list[int] = []
 
-    sys.stdout.flush()
+    def forward(number: int, _: object) -> None:
+        if child:
+            os.kill(child, number)
+        else:
+            early.append(number)
+
+    # Set before the fork: whatever arrives meanwhile is the child's, and told once.
+    before = {stop: module.getsignal(stop) for stop in stops}
+    caught = [stop for stop in stops if before[stop] != module.SIG_IGN]
+    for stop in caught:
+        module.signal(stop, forward)
+    if sys.stdout:
+        sys.stdout.flush()
     child = os.fork()
     if child == 0:
+        early.clear()
         # A group of its own: Ctrl-C reaches it once, through its parent.
         os.setpgid(0, 0)
         _die_with_parent()
-        code = _answer_for(lambda: command(options))
-        sys.stderr.flush()
+
+        def work() -> None:
+            for stop in caught:
+                module.signal(stop, before[stop])
+            for stop in early:
+                before[stop](stop, None)
+            command(options)
+            tell_of_trial(options)
+
+        code = _answer_for(work)
+        _flush_stderr()
         os._exit(code)
-    # SIGTERM arrives as Ctrl-C, upon which the child puts its affairs in order.
-    stops = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.getsignal(stop) for stop in stops]
-    for stop in stops:
-        signal.signal(stop, lambda *_: os.kill(child, signal.SIGINT))
+    for stop in early:
+        os.kill(child, stop)
     _, status = os.waitpid(child, 0)
-    for stop, handler in zip(stops, before):
-        signal.signal(stop, handler)
+    for stop in caught:
+        module.signal(stop, before[stop])
     if not os.WIFSIGNALED(status):
         return os.WEXITSTATUS(status)
     number = os.WTERMSIG(status)
-    if number == signal.SIGINT:
-        return INTERRUPTED
-    found = f"The process was ended by {signal.Signals(number).name}."
+    if number in stops:
+        return 128 + number
+    raise _death(options, number)
+
+
+def _death(options: Options, number: int) -> RunnerError:
+    """Say that a signal ended the child process."""
+    import signal
+
+    name = signal.Signals(number).name
     if options.delegate:
-        raise delegate_mismatch(options.delegate, found)
-    raise _broken("crashes", found)
+        return delegate_mismatch(options.delegate, f"The process was ended by {name}.")
+    if not options.unknown:
+        return _broken("crashes", f"The process was ended by {name}.")
+    found = "It has no manifest with its digest: tried in a child process, which {} ended.".format
+    hint = "The file is damaged, or holds what the runtime cannot run: copy or convert it again."
+    if name == "SIGALRM":
+        return RunnerError(
+            MODEL,
+            f"{options.model} does not finish its first run in {TRIAL_S} s.",
+            found(name),
+            "Add --trusted to wait for it: a damaged file may never end.",
+        )
+    if name == "SIGKILL":
+        hint = "The system may have run out of memory: close other programs and try again."
+    return RunnerError(MODEL, f"{options.model} crashes the runtime.", found(name), hint)
+
+
+def _keep_stderr() -> None:
+    """Leave stderr to Python alone: native code announces its crashes on file descriptor 2."""
+    kept = os.dup(2)
+    known = sys.stderr.encoding
+    sys.stderr = open(kept, "w", 1, known, "backslashreplace")  # noqa: SIM115  until the end
+    sink = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(sink, 2)
+    os.close(sink)
 
 
 def _die_with_parent() -> None:
@@ -3620,34 +4087,53 @@ def main(words: Sequence[str]) -> int:
             _say(PAGES.get(words[0], HELP)[:-1])
         else:
             command, options = parse(words)
-            if command is selftest or options.delegate:
+            isolate = command is selftest or bool(options.delegate)
+            if options.model and not isolate and not options.trusted and hasattr(os, "fork"):
+                isolate = options.unknown = of_unknown_origin(options)
+            if isolate:
                 return supervise(command, options)
             command(options)
         return 0
 
-    return _answer_for(work)
+    _fill_streams()
+    module, stops = _stops()
+    before = {stop: module.getsignal(stop) for stop in stops}
+    try:
+        for stop in (module.SIGTERM, module.SIGHUP):
+            if before[stop] == module.SIG_DFL:  # nohup ignores SIGHUP: that stays
+                module.signal(stop, _stop)
+        return _answer_for(work)
+    finally:
+        for stop in stops:
+            if before[stop] is not None:
+                module.signal(stop, before[stop])
 
 
 def _answer_for(work: Callable[[], int | None]) -> int:
     """Do it; return its exit code, and say on stderr what went wrong."""
-    code = 0
+    module, stops = _stops()
     try:
-        code = work() or 0
+        return work() or 0
     except RunnerError as error:
-        print("\n".join(error.lines), file=sys.stderr)
+        complain("\n".join(error.lines))
         return error.code
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        return INTERRUPTED
+    except KeyboardInterrupt as error:
+        for stop in stops:  # once is enough
+            module.signal(stop, module.SIG_IGN)
+        complain("Interrupted.")
+        return 128 + error.number if isinstance(error, Stopped) else INTERRUPTED
+    except MemoryError:
+        complain("There is not enough memory.\nClose other programs, or take smaller data.")
+        return DEVICE
     except BrokenPipeError:
         # The reader has seen enough (`| head`); what is still buffered must go nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    return code
+        return 0
 
 
 if __name__ == "__main__":
     code = main(sys.argv[1:])
-    sys.stderr.flush()
+    _flush_stderr()
     # Without tearing the interpreter down: it takes time, and a heap that a broken model
     # corrupted would abort a finished run.
     os._exit(code)

@@ -17,10 +17,10 @@ PACKAGE = REPOSITORY / "toolkit" / "edgekit"
 
 # From the ground up; rooms in one line do not know each other.
 FLOORS: list[set[str]] = [
-    {"edgekit_runner"},
-    {"errors"},
+    {"edgekit_runner", "interruption", "printable", "temporary"},
+    {"errors", "fields"},
     {"records"},
-    {"files", "isolate", "numerics", "schema", "targets"},
+    {"archives", "files", "isolate", "numerics", "parsing", "schema", "targets"},
     {"recipe", "data", "tflite"},
     {"sources", "training", "lowering"},
     {"quantization", "evaluation", "devices", "worker"},
@@ -29,6 +29,7 @@ FLOORS: list[set[str]] = [
     {"doctor"},
     {"api"},
     {"cli"},
+    {"__main__"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 TENSORFLOW = {"tensorflow", "keras", "tf_keras"}

@@ -7,12 +7,12 @@ import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 import sshd
 
@@ -50,7 +50,7 @@ def write_python(folder: Path, *, packages: bool = True, before: str = "") -> Pa
     python = base_python()
     if python is None:
         pytest.skip("no Python here that the user of the loopback sshd may start")
-    site = sysconfig.get_path("purelib")
+    site = Path(np.__file__).parents[1]  # not always this environment's own folder
     folder.mkdir(parents=True)
     path = f'export PYTHONPATH="${{PYTHONPATH:+$PYTHONPATH:}}{site}"\n' if packages else ""
     script = folder / "python3"

@@ -223,7 +223,11 @@ def _inspection(path: Path, mode: str, size_bytes: int) -> Inspection:
             TensorSpec(name="scores", shape=(1, 10), dtype="int8", scale=1 / 256, zero_point=-128),
         ),
         ops=ops,
-        bytes={"weights": weights, "quantization": 1200, "graph": size_bytes - weights - 1200},
+        bytes={
+            "weights": weights,
+            "quantization": 1200,
+            "graph": max(size_bytes - weights - 1200, 0),
+        },
         weight_dtypes={dtype: weights},
         macs=sum(op.macs or 0 for op in ops),
         parameters=sum(weights for _, _, weights, _ in LAYERS),

@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from edgekit.reports import render, terminal, terminal_inspection, terminal_per_class
+from edgekit.reports.drawing import PageCharts
 
 
 def printed(function, record, *, width=80, **options):
@@ -112,3 +113,61 @@ def test_csv_holds_the_unrounded_figures(fashion):
 
 def test_the_terminal_is_not_steered_by_names(hostile):
     assert "\x1b" not in render(hostile, "terminal")
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t=", "\r=", " =", "\n@"])
+def test_a_csv_cell_of_text_never_begins_a_formula(fashion, start):
+    attack = f'{start}HYPERLINK("http://x")'
+    rows = tuple(
+        replace(
+            row,
+            model=attack,
+            artifact=replace(row.artifact, variant=attack),
+            timing=replace(row.timing, device=attack, runtime=attack),
+            drop=row.drop and replace(row.drop, value=-0.25),
+        )
+        for row in fashion.rows
+    )
+    text = render(replace(fashion, rows=rows), "csv")
+    assert len(text.splitlines()) == 1 + len(rows)
+    for row in csv.DictReader(io.StringIO(text)):
+        for cell in row.values():
+            assert not cell.lstrip().startswith(("=", "+", "@"))
+        assert "HYPERLINK" in row["variant"]
+        assert not row["device"].startswith("-")
+    # A number stays one.
+    assert float(row["drop"]) == -0.25
+
+
+def test_a_csv_path_still_opens_its_file(fashion, tmp_path):
+    path = tmp_path / ("d" * 100) / ("m" * 100 + ".tflite")
+    rows = (replace(fashion.rows[0], artifact=replace(fashion.rows[0].artifact, path=path)),)
+    (row,) = csv.DictReader(io.StringIO(render(replace(fashion, rows=rows), "csv")))
+    assert row["path"] == str(path)
+
+
+def test_long_names_lose_their_middle_and_stay_apart(fashion):
+    names = [f"{'v' * 200}-{end}" for end in ("ab", "ab", "cd", "cd")]
+    rows = tuple(
+        replace(row, model="m" * 300, artifact=replace(row.artifact, variant=name))
+        for row, name in zip(fashion.rows, names, strict=True)
+    )
+    report = replace(fashion, rows=rows, title="t" * 300)
+    text = render(report, "terminal")
+    assert 4 * 40 < text.count("v") < 4 * 60
+    assert max(map(len, text.splitlines())) <= 80
+    text = render(report, "md")
+    shown = [line for line in text.splitlines() if "vvv" in line]
+    assert all("v...v" in line for line in shown)
+    assert len({line.split("|")[1] for line in shown}) == 4
+    assert text.startswith("# " + "t" * 29 + "...")
+
+
+@pytest.mark.parametrize("form", ["terminal", "md", "csv", "html"])
+def test_names_of_bytes_that_are_no_text_can_be_written(fashion, form, monkeypatch):
+    name = "caf\udce9\ud800\u202e"
+    rows = (replace(fashion.rows[0], artifact=replace(fashion.rows[0].artifact, variant=name)),)
+    monkeypatch.setattr("edgekit.reports.page_charts", lambda _: PageCharts())
+    text = render(replace(fashion, rows=rows, title=name, reason=name), form).encode().decode()
+    assert r"caf\xe9" in text.replace("\n", "").replace("\\\\", "\\")
+    assert "\u202e" not in text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 import signal
 import subprocess
@@ -16,8 +18,16 @@ import edgekit_runner
 
 
 @pytest.fixture(scope="session")
-def models(golden: Path) -> Path:
-    return golden / "runner"
+def models(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The golden files, each with a manifest that names its digest, as edgekit writes it."""
+    folder = tmp_path_factory.mktemp("models") / "runner"
+    shutil.copytree(golden / "runner", folder)
+    for path in folder.glob("*.tflite"):
+        place = path.with_suffix(".json")
+        manifest = json.loads(place.read_text()) if place.exists() else {}
+        manifest["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+        place.write_text(json.dumps(manifest))
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -47,8 +57,12 @@ def alone(copied_runner: Path) -> Callable[..., subprocess.CompletedProcess[str]
 
 
 @pytest.fixture
-def runner(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+def runner(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[int, str, str]]:
     """Run a command in this process; return exit code, stdout, stderr."""
+    # What a child process prints would be lost here.
+    monkeypatch.setattr(edgekit_runner, "of_unknown_origin", lambda _: False)
 
     def run(*arguments: Any) -> tuple[int, str, str]:
         code = edgekit_runner.main([str(argument) for argument in arguments])

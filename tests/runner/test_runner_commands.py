@@ -173,7 +173,7 @@ def test_bench_keeps_every_raw_value_and_derives_the_rest(runner, models):
     assert facts["peak_rss_bytes"] > 20e6
     assert (facts["threads"], facts["delegate"]) == (1, None)
     assert facts["stable"] is (facts["warning"] is None)
-    assert facts["sha256"] == edgekit_runner._file_facts(str(models / "fsdd_int8.tflite"))["sha256"]
+    assert facts["sha256"] == edgekit_runner.sha256_of(str(models / "fsdd_int8.tflite"))
     assert {"device", "runtime", "conditions", "python", "numpy"} <= set(facts)
 
 

@@ -189,7 +189,7 @@ def test_a_manifest_of_another_shape(fails, model, models, manifest, words):
 
 
 def test_bit_flips_never_end_in_a_traceback(model, models):
-    """Forty damaged files: an answer, a code, or a death that the host turns into an error."""
+    """Forty damaged files: an answer or a code, also where the runtime crashes."""
     content = model.read_bytes()
     rng = random.Random(0)
     codes = []
@@ -198,7 +198,7 @@ def test_bit_flips_never_end_in_a_traceback(model, models):
         for _ in range(rng.choice([1, 4, 32])):
             damaged[rng.randrange(len(damaged))] ^= 1 << rng.randrange(8)
         codes.append(_code_of(bytes(damaged), models / "cmapss.npz"))
-    assert set(codes) <= {0, 3, 4, "died"}
+    assert set(codes) <= {0, 3, 4}
     assert 3 in codes
 
 

@@ -6,6 +6,7 @@ import importlib
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 OWN_LAYERS = '''
 import keras
@@ -115,6 +116,115 @@ def make_legacy(folder: Path) -> None:
     model.save(folder / "legacy_saved", save_format="tf")
 
 
+def make_with_code(folder: Path) -> None:
+    """Save models that leave the file `the-code-ran` here; SavedModels, hostile and harmless."""
+    import keras
+    import tensorflow as tf
+    from keras import layers
+
+    x = keras.Input((4,), name="x")
+    touch = layers.Lambda(lambda v: __import__("pathlib").Path("the-code-ran").touch() or v)
+    model = keras.Model(x, touch(x))
+    model.save(folder / "lambda.keras")
+    model.save(folder / "lambda.h5")
+    dense = keras.Model(x, layers.Dense(2)(x))
+    dense.export(folder / "functional", verbose=False)
+    words = keras.Input((1,), dtype="int64")
+    lookup = keras.Model(words, layers.IntegerLookup(vocabulary=[3, 5])(words))
+    lookup.export(folder / "vocabulary", verbose=False)
+
+    prefix = str(folder / "variables")
+
+    def restored() -> object:
+        return tf.raw_ops.RestoreV2(
+            prefix=prefix, tensor_names=["v"], shape_and_slices=[""], dtypes=[tf.float32]
+        )[0]
+
+    def saved(v: object) -> object:
+        save = tf.raw_ops.SaveV2(
+            prefix=prefix, tensor_names=["v"], shape_and_slices=[""], tensors=[v]
+        )
+        with tf.control_dependencies([save]):
+            return tf.identity(v)
+
+    def written(v: object) -> object:
+        with tf.control_dependencies([tf.io.write_file("the-code-ran", "")]):
+            return tf.identity(v)
+
+    programs = {
+        "writes": written,
+        "reads": lambda v: v + tf.cast(tf.strings.length(tf.io.read_file(prefix)), tf.float32),
+        "restores": lambda v: v + restored(),
+        "saves": saved,
+        "python": lambda v: tf.ensure_shape(tf.py_function(abs, [v], tf.float32), (None, 4)),
+        "loop": lambda v: tf.while_loop(lambda _: True, lambda w: [w * 0.5], [v])[0],
+    }
+    for name, program in programs.items():
+        _save_program(program, folder / name)
+    _save_tables(folder)
+    _save_first_version(folder / "tf1")
+
+
+def make_legacy_with_code(folder: Path) -> None:
+    """Save models of Keras 2 with a Lambda that leaves a file, behind what Keras 3 cannot read."""
+    import tf_keras
+    from tf_keras import layers
+
+    x = layers.Input((4,), name="x")
+    y = layers.LSTM(3)(layers.Reshape((2, 2))(x))
+    touch = layers.Lambda(lambda v: __import__("pathlib").Path("the-code-ran").touch() or v)
+    model = tf_keras.Model(x, touch(y))
+    model.save(folder / "lambda_2.h5")
+    model.save(folder / "lambda_2.keras")
+    model.save(folder / "lambda_2_saved", save_format="tf")
+
+
+def _save_program(program: Any, path: Path, **parts: Any) -> None:
+    import tensorflow as tf
+
+    module = tf.Module()
+    module.variable = tf.Variable([1.0, 2.0, 3.0, 4.0])
+    for name, part in parts.items():
+        setattr(module, name, part)
+    module.run = tf.function(
+        lambda x: program(x * module.variable),
+        input_signature=[tf.TensorSpec((None, 4), tf.float32, name="x")],
+    )
+    tf.saved_model.save(module, str(path), signatures=module.run)
+
+
+def _save_tables(folder: Path) -> None:
+    """One table that only looks up, and one whose initializer writes a file on loading."""
+    import tensorflow as tf
+
+    class Writing(tf.lookup.KeyValueTensorInitializer):
+        def initialize(self, table: Any) -> Any:
+            with tf.control_dependencies([tf.io.write_file("the-code-ran", "")]):
+                return super().initialize(table)
+
+    keys, values = tf.constant([1, 2], tf.int64), tf.constant([3, 4], tf.int64)
+    for name, kind in (("table", tf.lookup.KeyValueTensorInitializer), ("writes_on_load", Writing)):
+        table = tf.lookup.StaticHashTable(kind(keys, values), -1)
+
+        def look_up(v: Any, table: Any = table) -> Any:
+            return tf.cast(table.lookup(tf.cast(v, tf.int64)), tf.float32)
+
+        _save_program(look_up, folder / name, table=table)
+
+
+def _save_first_version(path: Path) -> None:
+    """A SavedModel as TensorFlow 1 wrote it: a graph with a saver in it."""
+    import tensorflow as tf
+
+    one = tf.compat.v1
+    with tf.Graph().as_default() as graph, one.Session(graph=graph) as session:
+        x = one.placeholder(tf.float32, (None, 4), name="x")
+        weights = one.get_variable("weights", (4, 2), use_resource=True)
+        y = tf.matmul(x, weights)
+        session.run(one.global_variables_initializer())
+        one.saved_model.simple_save(session, str(path), {"x": x}, {"y": y})
+
+
 def load_with(path: Path, custom: tuple[str, ...]) -> object:
     """Load with custom modules, in a process whose worker was started without."""
     from edgekit import sources
@@ -129,7 +239,7 @@ def load_without_tf_keras(path: Path) -> object:
     from edgekit import sources
 
     with mock.patch("importlib.util.find_spec", return_value=None):
-        return sources.load(path).source
+        return sources.load(path, custom=("own_layers",)).source
 
 
 def _add_groups(path: Path) -> None:

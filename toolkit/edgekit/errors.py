@@ -9,20 +9,25 @@ EdgekitError
 |-- ConversionError   5  lowering or quantization refused, or died
 |-- BudgetError       6  a budget or a gate is unmet
 `-- DeviceError       7  device, runtime or delegate
+    `-- FleetError    7  several devices, each with its own error
 ```
-0 is done, 1 is a bug of ours (with its traceback), 130 is an interruption. The runner
-(`edgekit_runner`) uses the same numbers.
+0 is done, 1 is a bug of ours (with its traceback); 130, 143 and 129 are interruptions by SIGINT,
+SIGTERM and SIGHUP. The runner (`edgekit_runner`) uses the same numbers.
 """
 
 from __future__ import annotations
+
+from edgekit.printable import MOST_LINE, one_line, printable
 
 
 class EdgekitError(Exception):
     """An error the user can act on: what failed, what was found, and what to do next.
 
+    Printed it has at most three lines and no control characters, whatever the names in it hold.
+
     Args:
         what: One line: what failed and where.
-        found: One line: what was found there, or the foreign error's own words.
+        found: What was found there, or the foreign error's own words; printed as one line.
         hint: One line: what to do next.
     """
 
@@ -35,11 +40,18 @@ class EdgekitError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        return "\n".join(line for line in (self.what, self.found, self.hint) if line)
+        return "\n".join([*_lines(self.what), *self._told(), *_lines(self.hint)])
+
+    def _told(self) -> list[str]:
+        return [one_line(self.found)] if self.found else []
 
     def __reduce__(self) -> tuple[object, ...]:
         """Survive the way from the worker process to the parent, hint and all."""
         return _rebuild, (type(self), self.what, self.found, self.hint)
+
+
+def _lines(sentence: str | None) -> list[str]:
+    return [printable(sentence, MOST_LINE)] if sentence else []
 
 
 def _rebuild(
@@ -86,3 +98,10 @@ class DeviceError(EdgekitError):
     """A device, a runtime or a delegate is missing or fails."""
 
     exit_code = 7
+
+
+class FleetError(DeviceError):
+    """Several devices failed; `found` has lines of its own for each of them."""
+
+    def _told(self) -> list[str]:
+        return [printable(line, MOST_LINE) for line in (self.found or "").split("\n") if line]

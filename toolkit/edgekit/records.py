@@ -1,6 +1,8 @@
 """What flows through edgekit, in the order in which it flows. Read this first.
 
-    Source -> Samples -> Ranges -> Plan -> Artifact -> (Inspection, Score, Timing) -> Row -> Report
+```
+Source -> Samples -> Ranges -> Plan -> Artifact -> (Inspection, Score, Timing) -> Row -> Report
+```
 
 All records are frozen; a pass takes records and returns new ones.
 """
@@ -19,6 +21,7 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 Mode = Literal["float32", "float16", "dynamic", "int8", "int16x8", "int4"]
 Task = Literal["classification", "regression", "reconstruction"]
+Metric = Literal["accuracy", "rmse", "roc_auc"]
 Split = Literal["train", "calibrate", "test"]
 Verdict = Literal["kept", "unproven", "lost"]
 
@@ -322,7 +325,7 @@ class Score:
         per_class: One row a class, for classifiers.
     """
 
-    metric: Literal["accuracy", "rmse", "roc_auc"]
+    metric: Metric
     value: float
     n: int
     ci95: tuple[float, float]

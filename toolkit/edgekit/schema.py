@@ -6,16 +6,21 @@ A number that is not finite becomes null, because JSON has no word for it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 from edgekit.errors import UsageError
+from edgekit.fields import FieldError, Fields, MissingFieldError, refuse_deep
 from edgekit.records import (
+    MODES,
     Artifact,
     ClassScore,
     Drop,
     Inspection,
+    Metric,
+    Mode,
     Operator,
     Report,
     Row,
@@ -23,6 +28,7 @@ from edgekit.records import (
     TargetFit,
     TensorSpec,
     Timing,
+    Verdict,
 )
 
 SCHEMA = 1
@@ -108,45 +114,35 @@ def report_from_json(document: Mapping[str, Any]) -> Report:
     """Return the report that `report_to_json` wrote.
 
     Raises:
-        UsageError: Another schema, no rows, or a row without what every row has.
+        UsageError: Another schema, no rows, a row without what every row has, or a value of
+            another type or out of range.
     """
-    schema = document.get("schema")
-    if schema != SCHEMA:
-        raise UsageError(
-            "This is not a report that can be read here.",
-            found=f"Its schema is {schema!r}; this edgekit reads schema {SCHEMA}.",
-            hint="Give the JSON of quantize, eval, bench, deploy or report, of this version.",
-        )
-    rows = document.get("rows")
-    if not isinstance(rows, list):
-        raise UsageError(
-            "This JSON holds no rows.",
-            found=f"Its keys are {', '.join(map(str, document)) or 'none'}.",
-            hint="Give the JSON of quantize, eval, bench, deploy or report.",
-        )
     try:
-        return Report(
-            title=str(document.get("title", "")),
-            asked=dict(document.get("asked") or {}),
-            rows=tuple(_row_from_json(row) for row in rows),
-            reason=str(document.get("reason", "")),
-            data=dict(document.get("data") or {}),
-            versions=dict(document.get("versions") or {}),
-            device=dict(document.get("device") or {}),
-            devices={k: dict(v) for k, v in (document.get("devices") or {}).items()},
-            warnings=tuple(document.get("warnings") or ()),
-            created=str(document.get("created", "")),
-        )
-    except KeyError as error:
+        refuse_deep(document)
+        schema = document.get("schema")
+        if schema != SCHEMA:
+            raise UsageError(
+                "This is not a report that can be read here.",
+                found=f"Its schema is {schema!r}; this edgekit reads schema {SCHEMA}.",
+                hint="Give the JSON of quantize, eval, bench, deploy or report, of this version.",
+            )
+        if not isinstance(document.get("rows"), list):
+            raise UsageError(
+                "This JSON holds no rows.",
+                found=f"Its keys are {', '.join(map(str, document)) or 'none'}.",
+                hint="Give the JSON of quantize, eval, bench, deploy or report.",
+            )
+        return _report(Fields(document, ""))
+    except MissingFieldError as error:
         raise UsageError(
             "A row of this JSON is incomplete.",
-            found=f"It has no {error.args[0]!r}.",
+            found=str(error),
             hint="Write it again with this version of edgekit.",
         ) from error
-    except (TypeError, ValueError, AttributeError) as error:
+    except FieldError as error:
         raise UsageError(
-            "A row of this JSON is not as edgekit writes it.",
-            found=str(error).splitlines()[0],
+            "This JSON is not as edgekit writes it.",
+            found=str(error),
             hint="Write it again with this version of edgekit.",
         ) from error
 
@@ -162,15 +158,6 @@ def finite(value: Any) -> Any:
 
 def _finite(value: float | None) -> float | None:
     return float(value) if value is not None and math.isfinite(value) else None
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else float(value)
-
-
-def _pair(values: Sequence[float | None]) -> tuple[float, float]:
-    low, high = values
-    return _number(low), _number(high)
 
 
 def _score_to_json(score: Score) -> dict[str, Any]:
@@ -223,107 +210,125 @@ def _tensor_to_json(tensor: TensorSpec) -> dict[str, Any]:
     }
 
 
-def _row_from_json(row: Mapping[str, Any]) -> Row:
-    score, latency, inspection = row.get("score"), row.get("latency"), row.get("inspection")
-    drop = None
-    if row.get("verdict") is not None:
-        drop = Drop(
-            value=_number(row["drop"]), ci95=_pair(row["drop_ci95"]), verdict=row["verdict"]
-        )
-    return Row(
-        model=row["model"],
-        artifact=Artifact(
-            path=Path(row["path"]),
-            variant=row["variant"],
-            mode=row.get("mode"),
-            size_bytes=int(row["size_bytes"]),
-            size_deflated_bytes=int(row.get("size_deflated_bytes") or 0),
-            sha256=row["sha256"],
-            manifest=row.get("manifest") or {},
-        ),
-        inspection=None if inspection is None else _inspection_from_json(inspection),
-        score=None if score is None else _score_from_json(score),
-        drop=drop,
-        agreement=row.get("agreement"),
-        timing=None if latency is None else _timing_from_json(latency, row.get("peak_rss_bytes")),
-        recommended=bool(row.get("recommended", False)),
-        device=None if latency else row.get("device"),
+def _report(document: Fields) -> Report:
+    return Report(
+        title=document.text("title", ""),
+        asked=document.table("asked", Fields.fact),
+        rows=tuple(_row(row) for row in document.objects("rows")),
+        reason=document.text("reason", ""),
+        data=document.table("data", Fields.fact),
+        versions=document.table("versions", Fields.fact),
+        device=document.table("device", Fields.fact),
+        devices=document.table("devices", lambda of, name: of.table(name, Fields.fact)),
+        warnings=document.texts("warnings"),
+        created=document.text("created", ""),
     )
 
 
-def _score_from_json(score: Mapping[str, Any]) -> Score:
+def _row(row: Fields) -> Row:
+    drop = None
+    if row.has("verdict"):
+        verdict = cast("Verdict", row.choice("verdict", get_args(Verdict)))
+        drop = Drop(value=row.number("drop"), ci95=row.pair("drop_ci95"), verdict=verdict)
+    timing = None
+    if row.has("latency"):
+        timing = _timing(row.object("latency"), row.integer("peak_rss_bytes", 0))
+    return Row(
+        model=row.text("model"),
+        artifact=Artifact(
+            path=Path(row.text("path")),
+            variant=row.text("variant"),
+            mode=cast("Mode", row.choice("mode", MODES)) if row.has("mode") else None,
+            size_bytes=row.integer("size_bytes"),
+            size_deflated_bytes=row.integer("size_deflated_bytes", 0),
+            sha256=row.text("sha256"),
+            manifest=row.free("manifest"),
+        ),
+        inspection=_inspection(row.object("inspection")) if row.has("inspection") else None,
+        score=_score(row.object("score")) if row.has("score") else None,
+        drop=drop,
+        agreement=row.maybe("agreement", row.number),
+        timing=timing,
+        recommended=row.flag("recommended", default=False),
+        device=None if timing else row.maybe("device", row.text),
+    )
+
+
+def _score(score: Fields) -> Score:
     return Score(
-        metric=score["metric"],
-        value=_number(score["value"]),
-        n=int(score["n"]),
-        ci95=_pair(score["ci95"]),
-        extras={key: _number(value) for key, value in (score.get("extras") or {}).items()},
+        metric=cast("Metric", score.choice("metric", get_args(Metric))),
+        value=score.number("value"),
+        n=score.integer("n"),
+        ci95=score.pair("ci95"),
+        extras=score.table("extras", Fields.number),
         per_class=tuple(
             ClassScore(
-                label=one["label"],
-                n=int(one["n"]),
-                recall=_number(one["recall"]),
-                precision=_number(one["precision"]),
+                label=one.text("label"),
+                n=one.integer("n"),
+                recall=one.number("recall"),
+                precision=one.number("precision"),
             )
-            for one in score.get("per_class") or ()
+            for one in (score.objects("per_class") if score.has("per_class") else ())
         ),
     )
 
 
-def _timing_from_json(latency: Mapping[str, Any], peak_rss_bytes: int | None) -> Timing:
+def _timing(latency: Fields, peak_rss_bytes: int) -> Timing:
+    values_ns = latency.integers("values_ns")
+    if not values_ns:
+        raise MissingFieldError(f"{latency.place('values_ns')} holds no latency.")
     return Timing(
-        values_ns=tuple(int(value) for value in latency["values_ns"]),
-        warmup_ns=tuple(int(value) for value in latency.get("warmup_ns") or ()),
-        threads=int(latency["threads"]),
-        device=latency["device"],
-        runtime=latency["runtime"],
-        delegate=latency.get("delegate"),
-        peak_rss_bytes=int(peak_rss_bytes or 0),
-        cold_start_ns=latency.get("cold_start_ns") or {},
-        conditions=latency.get("conditions") or {},
-        stable=bool(latency.get("stable", True)),
-        warning=latency.get("warning"),
-        details=latency.get("details") or {},
+        values_ns=values_ns,
+        warmup_ns=latency.integers("warmup_ns"),
+        threads=latency.integer("threads"),
+        device=latency.text("device"),
+        runtime=latency.text("runtime"),
+        delegate=latency.maybe("delegate", latency.text),
+        peak_rss_bytes=peak_rss_bytes,
+        cold_start_ns=latency.table("cold_start_ns", Fields.integer),
+        conditions=latency.free("conditions"),
+        stable=latency.flag("stable", default=True),
+        warning=latency.maybe("warning", latency.text),
+        details=latency.free("details"),
     )
 
 
-def _tensors_from_json(tensors: Sequence[Mapping[str, Any]]) -> tuple[TensorSpec, ...]:
-    return tuple(
-        TensorSpec(
-            name=tensor["name"],
-            shape=tuple(tensor["shape"]),
-            dtype=tensor["dtype"],
-            scale=tensor.get("scale"),
-            zero_point=tensor.get("zero_point"),
-        )
-        for tensor in tensors
+def _tensor(tensor: Fields) -> TensorSpec:
+    return TensorSpec(
+        name=tensor.text("name"),
+        shape=tensor.integers("shape", least=-1),
+        dtype=tensor.text("dtype"),
+        scale=tensor.maybe("scale", tensor.number),
+        zero_point=tensor.maybe("zero_point", partial(tensor.integer, least=-(2**31))),
     )
 
 
-def _inspection_from_json(inspection: Mapping[str, Any]) -> Inspection:
+def _operator(op: Fields) -> Operator:
+    def fit(of: Fields, target: str) -> TargetFit:
+        told = of.object(target)
+        return TargetFit(mapped=told.flag("mapped"), reason=told.maybe("reason", told.text))
+
+    return Operator(
+        index=op.integer("index"),
+        name=op.text("name"),
+        layer=op.text("layer"),
+        outputs=op.texts("outputs"),
+        dtype=op.text("dtype"),
+        bytes=op.integer("bytes"),
+        macs=op.maybe("macs", op.integer),
+        targets=op.table("targets", fit),
+    )
+
+
+def _inspection(inspection: Fields) -> Inspection:
     return Inspection(
-        path=Path(inspection["path"]),
-        size_bytes=int(inspection["size_bytes"]),
-        inputs=_tensors_from_json(inspection["inputs"]),
-        outputs=_tensors_from_json(inspection["outputs"]),
-        ops=tuple(
-            Operator(
-                index=int(op["index"]),
-                name=op["name"],
-                layer=op["layer"],
-                outputs=tuple(op["outputs"]),
-                dtype=op["dtype"],
-                bytes=int(op["bytes"]),
-                macs=op.get("macs"),
-                targets={
-                    target: TargetFit(mapped=bool(fit["mapped"]), reason=fit.get("reason"))
-                    for target, fit in (op.get("targets") or {}).items()
-                },
-            )
-            for op in inspection["ops"]
-        ),
-        bytes=inspection["bytes"],
-        weight_dtypes=inspection["weight_dtypes"],
-        macs=int(inspection["macs"]),
-        parameters=int(inspection["parameters"]),
+        path=Path(inspection.text("path")),
+        size_bytes=inspection.integer("size_bytes"),
+        inputs=tuple(map(_tensor, inspection.objects("inputs"))),
+        outputs=tuple(map(_tensor, inspection.objects("outputs"))),
+        ops=tuple(map(_operator, inspection.objects("ops"))),
+        bytes=inspection.table("bytes", Fields.integer),
+        weight_dtypes=inspection.table("weight_dtypes", Fields.integer),
+        macs=inspection.integer("macs"),
+        parameters=inspection.integer("parameters"),
     )

@@ -38,6 +38,7 @@ def quantize(
     preprocessing: Mapping[str, Any] | None = None,
     calibration_samples: int = 200,
     custom: Sequence[str] = (),
+    trust_code: bool = False,
     max_drop: float = 0.5,
     score_output: str | None = None,
     target: str | None = None,
@@ -64,6 +65,7 @@ def quantize(
         preprocessing: How raw images become inputs.
         calibration_samples: How many training samples set the activation ranges.
         custom: Modules that define the model's own classes.
+        trust_code: Whether to run code that a model file brings along; see SECURITY.md.
         max_drop: Accepted loss: points of accuracy or AUC, percent of RMSE.
         score_output: Name of the output that is scored.
         target: An accelerator the recommended file must be able to use: coral.
@@ -102,6 +104,7 @@ def quantize(
         preprocessing=preprocessing,
         calibration_samples=calibration_samples,
         custom=tuple(custom),
+        trust_code=trust_code,
         max_drop=max_drop,
         output=score_output,
         threads=threads,
@@ -111,7 +114,7 @@ def quantize(
         seed=seed,
         command=command,
     )
-    return pipeline.quantize(request, finish=reports.write, listener=listener)
+    return pipeline.quantize(request, finish=reports.write_pages, listener=listener)
 
 
 def import_model(
@@ -122,6 +125,7 @@ def import_model(
     column: str | None = None,
     preprocessing: Mapping[str, Any] | None = None,
     custom: Sequence[str] = (),
+    trust_code: bool = False,
     force: bool = False,
     listener: Listener = silent,
 ) -> tuple[Artifact, ImportedModel]:
@@ -143,6 +147,7 @@ def import_model(
         Path(output),
         dataset=dataset,
         custom=tuple(custom),
+        trust_code=trust_code,
         force=force,
         listener=listener,
     )
@@ -202,6 +207,7 @@ def deploy(
     paths: Sequence[str | Path],
     device: str | Sequence[str],
     *,
+    devices: str | Path | None = None,
     data: str | Dataset | None = None,
     inputs: Sequence[str | Path] = (),
     wheels: str | Path | None = None,
@@ -213,6 +219,8 @@ def deploy(
     Args:
         paths: The files; the first, as computed here, is what the others are held against.
         device: user@host, a name of `devices.toml`, "all", or several of these.
+        devices: The `devices.toml` to take; None takes the one in the current folder, which may
+            not name files of this machine, or else the user's own.
         data: What they are scored on; None leaves scores out.
         inputs: Pictures, recordings or samples to run the files on instead of measuring them.
         wheels: A folder of wheels for `setup`; None downloads them.
@@ -223,7 +231,8 @@ def deploy(
         The report, and what came of each device: an error there stops no other device and is not
         raised; what the files answered to `inputs` is there, too.
     """
-    from edgekit import devices, pipeline
+    from edgekit import pipeline
+    from edgekit.devices import find_devices
 
     request = pipeline.Deployment(
         paths=[Path(path) for path in paths],
@@ -232,7 +241,8 @@ def deploy(
         wheels=Path(wheels) if wheels else None,
         **options,
     )
-    fleet = devices.find_devices([device] if isinstance(device, str) else device)
+    asked = [device] if isinstance(device, str) else device
+    fleet = find_devices(asked, Path(devices) if devices else None)
     return pipeline.deploy(request, fleet, listener=listener)
 
 

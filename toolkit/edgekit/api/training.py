@@ -24,6 +24,7 @@ def train(
     preprocessing: Mapping[str, Any] | None = None,
     log_dir: str | Path | None = None,
     initial: str | Path | None = None,
+    trust_code: bool = False,
     force: bool = False,
     listener: Listener = silent,
     **training: Any,
@@ -39,6 +40,7 @@ def train(
         preprocessing: How raw images become inputs.
         log_dir: Folder for a TensorBoard log.
         initial: A checkpoint to go on from.
+        trust_code: Whether to run code that the checkpoint brings along; see SECURITY.md.
         force: Replace an existing file.
         listener: Progress callback.
         **training: Fields of `training.TrainingConfig`: epochs, batch_size, learning_rate, ...
@@ -50,9 +52,10 @@ def train(
     from dataclasses import replace
 
     from edgekit.errors import UsageError
-    from edgekit.files import refuse_existing
+    from edgekit.files import cleared, refuse_existing
+    from edgekit.sources import check_source
     from edgekit.training import TrainingConfig, load_config
-    from edgekit.training.saving import refuse_other_formats
+    from edgekit.training.saving import checkpoint_path, refuse_other_formats
     from edgekit.worker import Worker
 
     place = Path(output)
@@ -66,7 +69,10 @@ def train(
         config = TrainingConfig(name=place.stem, architecture=str(architecture), **changes)
     refuse_other_formats(place)
     refuse_existing(place, force=force)
-    with Worker(listener=listener) as worker:
+    refuse_existing(checkpoint_path(place), force=True)
+    if initial is not None and not trust_code:
+        check_source(Path(initial))
+    with cleared(place.parent), Worker(listener=listener, trust_code=trust_code) as worker:
         result: TrainingResult = worker.call(
             "edgekit.training.fit:train",
             config=config,
@@ -104,6 +110,7 @@ def transform(
     output: str | Path,
     data: str,
     custom: Sequence[str] = (),
+    trust_code: bool = False,
     distill: bool = False,
     resume: bool = False,
     force: bool = False,
@@ -119,6 +126,7 @@ def transform(
         output: The `.keras` file to write.
         data: As `--data` of the command line.
         custom: Modules that define the model's own classes.
+        trust_code: Whether to run code that a model file brings along; see SECURITY.md.
         distill: Learn from the source's own predictions too, not from the targets alone.
         resume: Go on from what an interrupted run left beside `output`.
         force: Replace an existing file.
@@ -132,11 +140,14 @@ def transform(
             far lie beside `output` (`<stem>.checkpoint.keras`).
     """
     from edgekit import pipeline
-    from edgekit.files import refuse_existing
-    from edgekit.training.saving import refuse_other_formats
+    from edgekit.errors import ModelError
+    from edgekit.files import check_input, refuse_existing
+    from edgekit.training.saving import checkpoint_path, refuse_other_formats
 
+    check_input(Path(source), ModelError, folder=True, hint="Give a .keras or .h5 file.")
     refuse_other_formats(Path(output))
     refuse_existing(Path(output), force=force)
+    refuse_existing(checkpoint_path(Path(output)), force=True)
     return pipeline.transform(
         name,
         Path(source),
@@ -144,6 +155,7 @@ def transform(
         data=data,
         options=options,
         custom=tuple(custom),
+        trust_code=trust_code,
         distill=distill,
         resume=resume,
         listener=listener,
@@ -163,6 +175,7 @@ def compress(
     preprocessing: Mapping[str, Any] | None = None,
     calibration_samples: int = 200,
     custom: Sequence[str] = (),
+    trust_code: bool = False,
     max_drop: float = 0.5,
     threads: int = 1,
     latency: bool = True,
@@ -183,6 +196,7 @@ def compress(
         preprocessing: How raw images become inputs.
         calibration_samples: How many training samples set the activation ranges.
         custom: Modules that define the model's own classes.
+        trust_code: Whether to run code that a model file brings along; see SECURITY.md.
         max_drop: Accepted loss.
         threads: Interpreter threads for latency.
         latency: Whether to measure latencies.
@@ -209,10 +223,11 @@ def compress(
         preprocessing=preprocessing,
         calibration_samples=calibration_samples,
         custom=tuple(custom),
+        trust_code=trust_code,
         max_drop=max_drop,
         threads=threads,
         latency=latency,
         force=force,
         command=command,
     )
-    return pipeline.compress(request, steps, finish=reports.write, listener=listener)
+    return pipeline.compress(request, steps, finish=reports.write_pages, listener=listener)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from edgekit.cli import options
-from edgekit.cli.deploy import DEVICE_HELP, Threads, to_devices
+from edgekit.cli.deploy import DEVICE_HELP, Devices, Threads, to_devices
 
 Device = Annotated[
     list[str] | None, typer.Option("--device", "-D", metavar="DEVICE", help=DEVICE_HELP)
@@ -22,6 +23,7 @@ def eval_(
     preprocess: options.Preprocess = None,
     score_output: options.Output = None,
     device: Device = None,
+    devices: Devices = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -34,12 +36,14 @@ def eval_(
     edgekit eval float32.tflite int8.tflite --data data.npz --json
     edgekit eval int8.tflite --data data.npz --device pi@raspberrypi.local
     """
+    _check_devices(device, devices)
     if device:
         to_devices(
             files,
             device,
             json=json,
             quiet=quiet,
+            devices=devices,
             data=data,
             column=column,
             task=options.task_of(task),
@@ -75,7 +79,12 @@ def bench(
     files: options.Files,
     threads: Threads = None,
     runs: Annotated[
-        int | None, typer.Option(min=1, help="Counted invocations; default: until settled.")
+        int | None,
+        typer.Option(
+            parser=options.whole(1),
+            metavar="N",
+            help="Counted invocations; default: until settled.",
+        ),
     ] = None,
     runtime: Annotated[
         str | None, typer.Option(help="litert, tflite or tensorflow; default: the first found.")
@@ -85,12 +94,17 @@ def bench(
     ] = None,
     duration: Annotated[
         float | None,
-        typer.Option(min=1, metavar="SECONDS", help="Then load it so long: does it throttle?"),
+        typer.Option(
+            parser=options.number(1, 1e6),
+            metavar="SECONDS",
+            help="Then load it so long: does it throttle?",
+        ),
     ] = None,
     sweep: Annotated[
         bool, typer.Option("--sweep", help="Also without XNNPACK, and on 1 thread to one a core.")
     ] = False,
     device: Device = None,
+    devices: Devices = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -108,8 +122,10 @@ def bench(
         "duration": duration,
         "sweep": sweep,
     }
+    _check_devices(device, devices)
     if device:
-        to_devices(files, device, json=json, quiet=quiet, threads=threads, **asked)
+        asked |= {"devices": devices, "threads": threads}
+        to_devices(files, device, json=json, quiet=quiet, **asked)
         return
     from edgekit import api
     from edgekit.cli.output import emit
@@ -118,3 +134,13 @@ def bench(
     with listening(quiet=quiet) as listener:
         result = api.bench(files, threads=threads or 1, listener=listener, **asked)
     emit(result, json=json)
+
+
+def _check_devices(device: list[str] | None, devices: Path | None) -> None:
+    from edgekit.errors import UsageError
+
+    if devices is not None and not device:
+        raise UsageError(
+            "--devices has no effect without --device.",
+            hint="Add --device NAME, or --device all.",
+        )

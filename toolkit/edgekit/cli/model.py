@@ -27,16 +27,38 @@ def train(
     column: options.Column = None,
     task: options.Task = None,
     preprocess: options.Preprocess = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs at most.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Samples a step.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Its peak; a cosine follows.")] = None,
-    patience: Annotated[
-        int | None, typer.Option(min=1, help="Epochs without improvement before stopping.")
+    epochs: Annotated[
+        int | None, typer.Option(parser=options.whole(1), metavar="N", help="Epochs at most.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed of every random choice.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(parser=options.whole(1), metavar="N", help="Samples a step.")
+    ] = None,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(
+            parser=options.number(0, above=True),
+            metavar="NUMBER",
+            help="Its peak; a cosine follows.",
+        ),
+    ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(
+            parser=options.whole(1), metavar="N", help="Epochs without improvement before stopping."
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            parser=options.whole(0, options.MOST_SEED),
+            metavar="N",
+            help="Seed of every random choice.",
+        ),
+    ] = None,
     initial: Annotated[
         Path | None, typer.Option("--from", metavar="F.keras", help="A checkpoint to go on from.")
     ] = None,
+    trust_code: options.TrustCode = False,
     log: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write a TensorBoard log here.")
     ] = None,
@@ -74,6 +96,7 @@ def train(
                 preprocessing=options.preprocessing_of(preprocess),
                 log_dir=log,
                 initial=initial,
+                trust_code=trust_code,
                 force=force,
                 listener=listener,
                 epochs=epochs,
@@ -114,6 +137,7 @@ def import_(
     column: options.Column = None,
     preprocess: options.Preprocess = None,
     custom: options.Custom = None,
+    trust_code: options.TrustCode = False,
     force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -134,6 +158,7 @@ def import_(
             column=column,
             preprocessing=options.preprocessing_of(preprocess),
             custom=tuple(custom or ()),
+            trust_code=trust_code,
             force=force,
             listener=listener,
         )
@@ -173,7 +198,11 @@ def quantize(
     ] = False,
     max_drop: Annotated[
         float,
-        typer.Option(min=0, help="Accepted loss: points of accuracy or AUC, percent of RMSE."),
+        typer.Option(
+            parser=options.number(0),
+            metavar="NUMBER",
+            help="Accepted loss: points of accuracy or AUC, percent of RMSE.",
+        ),
     ] = 0.5,
     output: Annotated[
         Path | None,
@@ -183,8 +212,14 @@ def quantize(
     task: options.Task = None,
     preprocess: options.Preprocess = None,
     custom: options.Custom = None,
+    trust_code: options.TrustCode = False,
     calibration_samples: Annotated[
-        int, typer.Option(min=1, help="Training samples that set the activation ranges.")
+        int,
+        typer.Option(
+            parser=options.whole(1),
+            metavar="N",
+            help="Training samples that set the activation ranges.",
+        ),
     ] = 200,
     score_output: options.Output = None,
     target: Annotated[
@@ -220,6 +255,7 @@ def quantize(
             preprocessing=options.preprocessing_of(preprocess),
             calibration_samples=calibration_samples,
             custom=tuple(custom or ()),
+            trust_code=trust_code,
             max_drop=max_drop,
             score_output=score_output,
             target=target,

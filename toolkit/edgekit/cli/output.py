@@ -6,8 +6,13 @@ import json as json_
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from edgekit.printable import MOST_PATH, one_line, printable
 from edgekit.records import Artifact, Report, Row, Timing
+
+if TYPE_CHECKING:
+    from edgekit.reports import Format
 
 
 def wrote(artifact: Artifact, reference: Artifact | None = None) -> str:
@@ -15,7 +20,7 @@ def wrote(artifact: Artifact, reference: Artifact | None = None) -> str:
     size = f"{artifact.size_bytes / 1000:.1f} kB"
     if reference is not None and reference.size_bytes > artifact.size_bytes:
         size += f", {reference.size_bytes / artifact.size_bytes:.1f}x smaller"
-    return f"Wrote {artifact.path} ({size})"
+    return f"Wrote {printable(artifact.path, MOST_PATH)} ({size})"
 
 
 def figures(*rows: Row) -> Iterator[tuple[str, ...]]:
@@ -30,6 +35,7 @@ def figures(*rows: Row) -> Iterator[tuple[str, ...]]:
 
 def emit(report: Report, *, json: bool) -> None:
     """Print a report as a table, or as JSON."""
+    tell_missing_charts(report)
     if json:
         from edgekit.schema import report_to_json
 
@@ -42,8 +48,14 @@ def emit(report: Report, *, json: bool) -> None:
     tables.terminal(report, Console(file=sys.stdout))
     for row in report.rows:
         if row.timing and (lines := list(_details(row.timing))):
-            print(f"{row.artifact.variant}, {row.timing.device}")
+            print(f"{printable(row.artifact.variant)}, {one_line(row.timing.device)}")
             print("\n".join(lines))
+
+
+def json_line(value: Any) -> str:
+    """One line of JSON, with letters as they are where stdout has them."""
+    told = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    return json_.dumps(value, ensure_ascii=not told)
 
 
 def _details(timing: Timing) -> Iterator[str]:
@@ -56,11 +68,27 @@ def _details(timing: Timing) -> Iterator[str]:
         yield from edgekit_runner.sweep_words(sweep)
 
 
-def write_whole(path: Path, content: str | bytes, *, quiet: bool = False) -> None:
-    """Write a report's file, and say so unless stdout is JSON."""
-    from edgekit.files import writing
+def tell_missing_charts(report: Report) -> None:
+    """Say on stderr, beside the report itself, that its page is without pictures."""
+    from edgekit.reports import NO_CHARTS
 
-    with writing(path) as temporary:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-    if not quiet:
-        print(f"Wrote {path} ({path.stat().st_size / 1000:.1f} kB)")
+    for text in report.warnings:
+        if text.startswith(NO_CHARTS):
+            print(f"Warning: {one_line(text)}", file=sys.stderr)
+
+
+def write_rendered(report: Report, path: Path, form: Format, *, replace: bool) -> None:
+    """Write a report's file, and say so."""
+    from edgekit.files import writing
+    from edgekit.reports import encoded, render_all
+
+    with writing(path, replace=replace) as temporary:
+        told, contents = render_all(report, (form,))
+        temporary.write_bytes(encoded(contents[form]))
+    tell_missing_charts(told)
+    print(wrote_file(path))
+
+
+def wrote_file(path: Path) -> str:
+    """Tell of a report's file: "Wrote report.html (45.6 kB)"."""
+    return f"Wrote {printable(path, MOST_PATH)} ({path.stat().st_size / 1000:.1f} kB)"

@@ -13,6 +13,7 @@ import typer
 
 from edgekit.cli import options
 from edgekit.cli.training_options import Exclude, Output, tuned
+from edgekit.printable import one_line, printable
 
 if TYPE_CHECKING:
     from edgekit.pipeline.passes import PassComparison, PassName
@@ -25,7 +26,12 @@ def prune(
     data: options.Data,
     output: Output,
     sparsity: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Share of weights to drop; default 0.5.")
+        float | None,
+        typer.Option(
+            parser=options.number(0, 1, below=True),
+            metavar="SHARE",
+            help="Share of weights to drop; default 0.5.",
+        ),
     ] = None,
     pattern: Annotated[
         str, typer.Option(help='unstructured, N:M such as 2:4, or "block 1x4".')
@@ -56,14 +62,26 @@ def shrink(
     source: options.Source,
     data: options.Data,
     output: Output,
-    share: Annotated[float, typer.Option(min=0, max=1, help="Share to remove.")] = 0.5,
+    share: Annotated[
+        float,
+        typer.Option(
+            parser=options.number(0, 1, above=True, below=True),
+            metavar="SHARE",
+            help="Share to remove.",
+        ),
+    ] = 0.5,
     goal: Annotated[
         str, typer.Option(help="Of what: macs, parameters, or latency, measured.")
     ] = "macs",
     importance: Annotated[
         str, typer.Option(help="How channels are ranked: l2, bn_scale or taylor.")
     ] = "l2",
-    rounds: Annotated[int, typer.Option(min=1, help="Cuts, each followed by all the epochs.")] = 1,
+    rounds: Annotated[
+        int,
+        typer.Option(
+            parser=options.whole(1), metavar="N", help="Cuts, each followed by all the epochs."
+        ),
+    ] = 1,
     exclude: Exclude = None,
     *,
     tuning: dict[str, Any],
@@ -88,7 +106,9 @@ def cluster(
     source: options.Source,
     data: options.Data,
     output: Output,
-    clusters: Annotated[int, typer.Option(min=2, help="Distinct weights a kernel.")] = 16,
+    clusters: Annotated[
+        int, typer.Option(parser=options.whole(2), metavar="N", help="Distinct weights a kernel.")
+    ] = 16,
     initial: Annotated[
         str, typer.Option(help="Where the palette starts: linear or density.")
     ] = "linear",
@@ -114,7 +134,10 @@ def qat(
     source: options.Source,
     data: options.Data,
     output: Output,
-    bits: Annotated[int, typer.Option(help="Width of the weights: 8 or 4.")] = 8,
+    bits: Annotated[
+        int,
+        typer.Option(parser=options.whole(4, 8), metavar="N", help="Width of the weights: 8 or 4."),
+    ] = 8,
     exclude: Exclude = None,
     *,
     tuning: dict[str, Any],
@@ -144,12 +167,22 @@ def compress(
     task: options.Task = None,
     preprocess: options.Preprocess = None,
     custom: options.Custom = None,
+    trust_code: options.TrustCode = False,
     calibration_samples: Annotated[
-        int, typer.Option(min=1, help="Training samples that set the activation ranges.")
+        int,
+        typer.Option(
+            parser=options.whole(1),
+            metavar="N",
+            help="Training samples that set the activation ranges.",
+        ),
     ] = 200,
     max_drop: Annotated[
         float,
-        typer.Option(min=0, help="Accepted loss: points of accuracy or AUC, percent of RMSE."),
+        typer.Option(
+            parser=options.number(0),
+            metavar="NUMBER",
+            help="Accepted loss: points of accuracy or AUC, percent of RMSE.",
+        ),
     ] = 0.5,
     threads: options.Threads = 1,
     bench: Annotated[bool, typer.Option(help="Measure latencies.")] = True,
@@ -179,6 +212,7 @@ def compress(
             preprocessing=options.preprocessing_of(preprocess),
             calibration_samples=calibration_samples,
             custom=tuple(custom or ()),
+            trust_code=trust_code,
             max_drop=max_drop,
             threads=threads,
             latency=bench,
@@ -259,7 +293,7 @@ def _show(done: PassComparison) -> None:
     for label, words in passed.facts.items():
         print(f"{label}: {words}")
     for layer, reason in passed.left.items():
-        print(f"left alone: {layer}: {reason}")
+        print(f"left alone: {printable(layer)}: {one_line(reason)}")
     for key, value in passed.after.items():
         print(f"validation {key}: {passed.before[key]:.4g} before, {value:.4g} after")
     print("float32 .tflite            before       after")

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from edgekit.printable import one_line, printable
 from edgekit.records import Listener, Progress, silent
 
 
@@ -33,7 +34,7 @@ class _Lines:
         if progress.stage != self.stage:
             self.stage = progress.stage
             seconds = time.monotonic() - self.begun
-            print(f"[{seconds:5.1f} s] {progress.stage}", file=sys.stderr, flush=True)
+            print(f"[{seconds:5.1f} s] {one_line(progress.stage)}", file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -43,9 +44,9 @@ def _bars() -> Iterator[Listener]:
     from rich.progress import Progress as Bars
 
     with Bars(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
-        TextColumn("{task.fields[detail]}"),
+        TextColumn("{task.fields[detail]}", markup=False),
         TimeElapsedColumn(),
         console=Console(stderr=True),
         transient=True,
@@ -58,13 +59,13 @@ def _bars() -> Iterator[Listener]:
                     bars.update(done, visible=False)
                 tasks.clear()
                 tasks[progress.stage] = bars.add_task(
-                    progress.stage, total=progress.total, detail=progress.detail
+                    one_line(progress.stage), total=progress.total, detail=""
                 )
             bars.update(
                 tasks[progress.stage],
                 completed=progress.done,
                 total=progress.total,
-                detail=progress.detail,
+                detail=printable(progress.detail),
             )
 
         yield listen

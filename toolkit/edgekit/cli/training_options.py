@@ -24,15 +24,37 @@ _TUNING: dict[str, tuple[Any, Any]] = {
     "epochs": (
         Annotated[
             int | None,
-            typer.Option(min=0, help="0 trains nothing; default: 2,000 steps, at least 3 epochs."),
+            typer.Option(
+                parser=options.whole(0),
+                metavar="N",
+                help="0 trains nothing; default: 2,000 steps, at least 3 epochs.",
+            ),
         ],
         None,
     ),
-    "batch_size": (Annotated[int, typer.Option(min=1, help="Samples a step.")], 64),
-    "learning_rate": (Annotated[float | None, typer.Option(help="Where a cosine begins.")], None),
+    "batch_size": (
+        Annotated[int, typer.Option(parser=options.whole(1), metavar="N", help="Samples a step.")],
+        64,
+    ),
+    "learning_rate": (
+        Annotated[
+            float | None,
+            typer.Option(
+                parser=options.number(0, above=True),
+                metavar="NUMBER",
+                help="Where a cosine begins.",
+            ),
+        ],
+        None,
+    ),
     "patience": (
         Annotated[
-            int | None, typer.Option(min=1, help="Epochs without improvement before stopping.")
+            int | None,
+            typer.Option(
+                parser=options.whole(1),
+                metavar="N",
+                help="Epochs without improvement before stopping.",
+            ),
         ],
         None,
     ),
@@ -44,11 +66,22 @@ _TUNING: dict[str, tuple[Any, Any]] = {
         Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")],
         False,
     ),
-    "seed": (Annotated[int, typer.Option(min=0, help="Seed of every random choice.")], 0),
+    "seed": (
+        Annotated[
+            int,
+            typer.Option(
+                parser=options.whole(0, options.MOST_SEED),
+                metavar="N",
+                help="Seed of every random choice.",
+            ),
+        ],
+        0,
+    ),
     "column": (options.Column, None),
     "task": (options.Task, None),
     "preprocess": (options.Preprocess, None),
     "custom": (options.Custom, None),
+    "trust_code": (options.TrustCode, False),
     "force": (options.Force, False),
     "quiet": (options.Quiet, False),
 }

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from edgekit.errors import DataError
+from edgekit.files import MISSING, check_input, what_is
 from edgekit.records import Array
 
 
@@ -65,7 +66,8 @@ def as_classes(targets: Array) -> tuple[Array | None, str | None]:
     if targets.ndim == 1:
         if targets.dtype.kind != "f":
             return targets.astype(np.int64), None
-        if np.isfinite(targets).all() and (targets == np.round(targets)).all():
+        # NaN and infinity compare as larger; beyond 2 ** 53 every float is whole.
+        if (np.abs(targets) <= 2**53).all() and (targets == np.round(targets)).all():
             return targets.astype(
                 np.int64
             ), "The labels are whole floats; they were read as classes."
@@ -87,8 +89,9 @@ def read_labels(folder: Path) -> tuple[str, ...] | None:
         DataError: A label stands twice, or the file is not text.
     """
     path = folder / "labels.txt"
-    if not path.is_file():
+    if what_is(path) == MISSING:
         return None
+    check_input(path, DataError)
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -7,6 +7,9 @@ host = "pi@192.0.2.7"
 host = "attic"              # a name of the user's ssh configuration
 python = "/home/pi/env/bin/python"
 threads = 4
+
+A file that lies in the current folder may be anybody's, a cloned repository's for example: it names
+hosts, but none of this machine's files (`identity`, `ssh_config`), unless the user names it.
 """
 
 from __future__ import annotations
@@ -19,10 +22,14 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from edgekit.devices import grammar
 from edgekit.errors import UsageError
 
 FILE = "devices.toml"
 ALL = "all"
+# More than anybody's devices. tomllib's time grows with the square of a dotted key's parts.
+MOST_BYTES = 100_000
+MOST_CHARACTERS_A_LINE = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +47,9 @@ class Device:
         timeout: Seconds that one run of a model may take.
         ssh_config: A configuration file for ssh in place of the user's.
         meant: The name in `devices.toml` that was meant, perhaps, where `name` is none of them.
+
+    Raises:
+        UsageError: A value has characters that could mean more to ssh or to a shell.
     """
 
     name: str
@@ -53,37 +63,44 @@ class Device:
     ssh_config: str | None = None
     meant: str | None = None
 
-
-_KINDS: Mapping[str, tuple[type, ...]] = {
-    "host": (str,),
-    "python": (str,),
-    "port": (int,),
-    "identity": (str,),
-    "threads": (int,),
-    "jump": (str,),
-    "timeout": (int, float),
-    "ssh_config": (str,),
-}
+    def __post_init__(self) -> None:
+        if not grammar.is_printable(self.name):
+            raise _bad_name(self.name, "A device")
+        for key in grammar.RULES:
+            value = getattr(self, key)
+            if value is not None:
+                grammar.check(key, value, self.name)
 
 
-def find_devices(asked: Sequence[str]) -> tuple[Device, ...]:
+def find_devices(asked: Sequence[str], file: Path | None = None) -> tuple[Device, ...]:
     """Return the devices that names, hosts or "all" stand for, each once.
+
+    Args:
+        asked: The names, hosts, or "all".
+        file: The `devices.toml`, trusted with this machine's files; None takes the one in the
+            current folder, which is not, or else the user's own.
 
     Raises:
         UsageError: `devices.toml` cannot be understood, "all" of none, or what is no host.
     """
-    path = _registry()
+    path = file or _registry()
     known = read_devices(path) if path else {}
+    trusted = path is None or path == file or _is_own(path)
     found: dict[str, Device] = {}
     for word in asked:
         if word == ALL and not known:
             raise UsageError(
                 "There are no devices to take all of.",
-                found=f"No {FILE} here and none in {_config_folder()}.",
+                found=f"No device in {path}."
+                if path
+                else f"No {FILE} here and none in {_config_folder()}.",
                 hint='Write one ([pi4] and host = "pi@192.0.2.7"), or give --device user@host.',
             )
         some = known.values() if word == ALL else [known.get(word) or _from_word(word, known)]
-        found.update((device.name, device) for device in some)
+        for device in some:
+            if not trusted:
+                _refuse_files(device)
+            found[device.name] = device
     return tuple(found.values())
 
 
@@ -93,18 +110,42 @@ def read_devices(path: Path) -> dict[str, Device]:
     Raises:
         UsageError: It cannot be read, or says what means nothing.
     """
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(
-            f"{path} cannot be read.",
-            found=str(error),
-            hint='A device is a table: [pi4], and below it host = "pi@192.0.2.7".',
-        ) from error
+    tables = _tables(path)
     return {name: _device(name, table, path) for name, table in tables.items()}
 
 
+def _tables(path: Path) -> dict[str, Any]:
+    hint = 'A device is a table: [pi4], and below it host = "pi@192.0.2.7".'
+    try:
+        return tomllib.loads(_text(path))
+    except RecursionError:
+        found = "Its values are nested too deeply."
+    except ValueError as error:
+        found = str(error)
+    except OSError as error:
+        found = error.strerror or str(error)
+        hint = f"Give --devices a {FILE} that can be read."
+    raise UsageError(f"{path} cannot be read.", found=found, hint=hint)
+
+
+def _text(path: Path) -> str:
+    # A pipe or the file of a device might never end.
+    if path.exists() and not path.is_file():
+        raise OSError("It is not a regular file.")
+    with path.open("rb") as stream:
+        content = stream.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise ValueError(f"It has more than {MOST_BYTES // 1_000} kB.")
+    text = content.decode()
+    for number, line in enumerate(text.split("\n"), 1):
+        if len(line) > MOST_CHARACTERS_A_LINE:
+            raise ValueError(f"Line {number} has more than {MOST_CHARACTERS_A_LINE} characters.")
+    return text
+
+
 def _device(name: str, table: Any, path: Path) -> Device:
+    if not grammar.is_printable(name):
+        raise _bad_name(name, str(path))
     where = f"{path}, [{name}]"
     if not isinstance(table, dict):
         raise UsageError(
@@ -113,42 +154,56 @@ def _device(name: str, table: Any, path: Path) -> Device:
     if name == ALL:
         raise UsageError(f"{where}: this name means every device.", hint="Choose another.")
     for key, value in table.items():
-        if key not in _KINDS:
-            close = difflib.get_close_matches(key, _KINDS, n=1)
+        if key not in grammar.RULES:
+            close = difflib.get_close_matches(key[:80], grammar.RULES, n=1)
+            known = ", ".join(grammar.RULES)
             raise UsageError(
-                f"{where}: there is no key {key!r}.",
-                hint=f"Did you mean {close[0]}?" if close else f"Known: {', '.join(_KINDS)}.",
+                f"{where}: there is no key {grammar.shown(key)}.",
+                hint=f"Did you mean {close[0]}?" if close else f"Known: {known}.",
             )
-        if isinstance(value, bool) or not isinstance(value, _KINDS[key]) or not value:
-            kind = "text" if _KINDS[key] == (str,) else "a number above 0"
-            raise UsageError(f"{where}: {key} is {kind}.", found=f"Found {value!r}.")
-        if isinstance(value, (int, float)) and not 0 < value < 1e6:
-            raise UsageError(f"{where}: {key} is a number above 0.", found=f"Found {value!r}.")
+        grammar.check(key, value, where)
     if "host" not in table:
         raise UsageError(f"{where}: host is missing.", hint='Add host = "user@address".')
-    _check_host(table["host"], where)
-    if "jump" in table:
-        _check_host(table["jump"], where)
     return Device(name=name, **{"ssh_config": _ssh_config(), **table})
 
 
+def _bad_name(name: str, where: str) -> UsageError:
+    return UsageError(
+        f"{where}: invalid device name: {grammar.shown(name)}.",
+        hint=f"Expected: 1 to {grammar.MOST_CHARACTERS} printable characters.",
+    )
+
+
 def _from_word(word: str, known: Mapping[str, Device]) -> Device:
-    _check_host(word, "--device")
+    if not grammar.is_host(word):
+        raise UsageError(
+            f"--device: {grammar.shown(word)} is no host.",
+            hint=f"Give user@host, or a name of {FILE}, where a port can be given: port = 2222.",
+        )
     close = difflib.get_close_matches(word, known, n=1)
     meant = close[0] if close else None
     return Device(name=word, host=word, ssh_config=_ssh_config(), meant=meant)
 
 
-def _check_host(host: str, where: str) -> None:
-    # ssh would take a leading dash for an option, and options can name programs to run.
-    if host.startswith("-") or not host.isprintable() or any(map(str.isspace, host)) or not host:
-        raise UsageError(
-            f"{where}: {host!r} is no host.", hint="Give user@host, or a name of devices.toml."
-        )
+def _refuse_files(device: Device) -> None:
+    """Keep a file that merely lies in the current folder from naming files of this machine."""
+    named = {"identity": device.identity}
+    if device.ssh_config != _ssh_config():
+        named["ssh_config"] = device.ssh_config
+    for key, value in named.items():
+        if value is not None:
+            raise UsageError(
+                f"{FILE}, [{device.name}]: {key} is not taken from a file in the current folder.",
+                found=f"It names a file of this machine: {value}.",
+                hint=f"If the file is yours, name it: --devices {FILE}",
+            )
 
 
 def _ssh_config() -> str | None:
-    return os.environ.get("EDGEKIT_SSH_CONFIG") or None
+    path = os.environ.get("EDGEKIT_SSH_CONFIG") or None
+    if path is not None:
+        grammar.check("ssh_config", path, "EDGEKIT_SSH_CONFIG")
+    return path
 
 
 def _config_folder() -> Path:
@@ -160,4 +215,9 @@ def _registry() -> Path | None:
     return next((place for place in places if place.is_file()), None)
 
 
-assert set(_KINDS) == {entry.name for entry in fields(Device)} - {"name", "meant"}
+def _is_own(path: Path) -> bool:
+    own = _config_folder() / FILE
+    return own.is_file() and path.samefile(own)
+
+
+assert set(grammar.RULES) == {entry.name for entry in fields(Device)} - {"name", "meant"}

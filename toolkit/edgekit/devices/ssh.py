@@ -9,6 +9,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -17,7 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TypeVar
 
+from edgekit.devices import lifeline
 from edgekit.devices.registry import Device
+from edgekit.devices.socket_folder import SocketFolder
 from edgekit.errors import DeviceError
 
 T = TypeVar("T")
@@ -84,9 +87,7 @@ class Connection:
         self.cancel = cancel
         self._dropped = dropped
         self._master: subprocess.Popen[bytes] | None = None
-        # Short and private: a socket's whole path has 108 bytes, and who reaches it gets in.
-        self._folder = Path(tempfile.mkdtemp(prefix="ek-"))
-        self._socket = self._folder / "s"
+        self._folder: SocketFolder | None = None
 
     def open(self) -> None:
         """Connect.
@@ -95,11 +96,14 @@ class Connection:
             DeviceError: ssh is missing, or cannot reach or enter the host.
         """
         self._close_master()
-        log = self._folder / "log"
+        if self._folder is None:
+            self._folder = SocketFolder()
+        log = self._folder.path / "log"
         with log.open("wb") as errors:
             self._master = self._start(
                 ["-M", "-N", "-o", "ControlPersist=no"],
-                stdin=subprocess.DEVNULL,
+                # A pipe that nobody writes to, and whose end is the lifeline's to notice.
+                stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
             )
@@ -113,8 +117,12 @@ class Connection:
 
     def close(self) -> None:
         """Hang up."""
-        self._close_master()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        try:
+            self._close_master()
+        finally:
+            if self._folder is not None:
+                self._folder.remove()
+                self._folder = None
 
     def run(
         self,
@@ -222,7 +230,15 @@ class Connection:
         stderr: IO[bytes] | int,
     ) -> subprocess.Popen[bytes]:
         device = self.device
-        words = ["ssh", "-T", "-S", str(self._socket), *options]
+        program = shutil.which("ssh")
+        if program is None:
+            raise DeviceError(
+                "There is no ssh here.", hint="Install OpenSSH's client (openssh-client)."
+            )
+        words = [program, "-T", "-S", str(self._socket), *options]
+        if command is None:
+            # Only the shared connection would go on without edgekit; the rest ends with it.
+            words = [sys.executable, "-I", "-S", lifeline.__file__, *words]
         for key, value in (
             ("BatchMode", "yes"),
             ("ConnectTimeout", CONNECT_SECONDS),
@@ -242,26 +258,28 @@ class Connection:
             if given and not (option == "-J" and command is not None):
                 words += [option, str(given)]
         words += ["--", device.host, *([command] if command is not None else [])]
-        try:
-            # In a session of its own: Ctrl-C is ours to answer, after which the device is tidied.
-            return subprocess.Popen(
-                words, stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=True
-            )
-        except FileNotFoundError as error:
-            raise DeviceError(
-                "There is no ssh here.", hint="Install OpenSSH's client (openssh-client)."
-            ) from error
+        # In a session of its own: Ctrl-C is ours to answer, after which the device is tidied.
+        return subprocess.Popen(
+            words, stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=True
+        )
+
+    @property
+    def _socket(self) -> Path:
+        assert self._folder is not None
+        return self._folder.path / "s"
 
     def _close_master(self) -> None:
         if self._master is not None:
-            self._master.terminate()
+            assert self._master.stdin is not None
+            self._master.stdin.close()
             try:
-                self._master.wait(5)
+                self._master.wait(3 * lifeline.PATIENCE_SECONDS)
             except subprocess.TimeoutExpired:
                 self._master.kill()
                 self._master.wait()
             self._master = None
-        self._socket.unlink(missing_ok=True)
+        if self._folder is not None:
+            self._socket.unlink(missing_ok=True)
 
     def _pause(self, seconds: float) -> None:
         if self.cancel.wait(seconds):

@@ -135,16 +135,16 @@ def parse_pattern(text: str) -> Pattern:
     """
     if text == "unstructured":
         return Blocks()
-    if found := re.fullmatch(r"(\d+):(\d+)", text):
+    if found := re.fullmatch(r"([0-9]{1,4}):([0-9]{1,4})", text):
         n, m = map(int, found.groups())
         if 0 < n < m:
             return NofM(n, m)
-    if found := re.fullmatch(r"block (\d+)x(\d+)", text):
+    if found := re.fullmatch(r"block ([0-9]{1,4})x([0-9]{1,4})", text):
         outputs, inputs = map(int, found.groups())
         if outputs and inputs:
             return Blocks(outputs, inputs)
     raise UsageError(
-        f"There is no sparsity pattern {text!r}.",
+        f"There is no sparsity pattern {text!r:.80}.",
         hint="Patterns: unstructured; N:M, such as 2:4; block RxC, such as block 1x4.",
     )
 

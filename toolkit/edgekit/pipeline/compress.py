@@ -48,8 +48,8 @@ def compress(
             hint="Give the .keras or .h5 file.",
         )
     with (
-        Worker(custom=request.custom, listener=listener) as worker,
-        staging(request.folder) as stage,
+        staging(request.folder, replace=request.force) as stage,
+        Worker(request.custom, listener, trust_code=request.trust_code) as worker,
     ):
         dataset = open_data(request, listener)
         possible_plans(request, dataset)

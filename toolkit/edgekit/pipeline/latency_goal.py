@@ -7,7 +7,6 @@ run what is left. So every candidate is lowered and timed by the runner, as the 
 from __future__ import annotations
 
 import statistics
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 from edgekit import devices
 from edgekit.errors import UsageError
+from edgekit.files import temporary_folder
 from edgekit.pipeline.quantize import make
 from edgekit.pipeline.request import FLOAT
 from edgekit.pipeline.sources import lower
@@ -111,8 +111,7 @@ def shrink_to_latency(
     if not 0 < share < 1:
         raise UsageError("A share to remove is above 0 and below 1.", found=f"Received {share}.")
     cutting = {"goal": "macs", "exclude": tuple(exclude), **options}
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with temporary_folder() as folder:
 
         def file_of(model: Path | Any, stem: str) -> tuple[Path, int]:
             place = folder / stem

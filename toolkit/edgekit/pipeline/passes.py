@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from edgekit import devices
 from edgekit.errors import UsageError
+from edgekit.files import cleared, temporary_folder
+from edgekit.numerics.sparsity import NofM, parse_pattern
 from edgekit.pipeline import manifest
 from edgekit.pipeline.latency_goal import shrink_to_latency
 from edgekit.records import Listener, Plan, Row, silent
@@ -57,12 +57,17 @@ class PassComparison:
 
 
 def with_defaults(name: PassName, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a pass, with its own defaults where something was left out."""
+    """The options of a pass, with its own defaults where something was left out.
+
+    Raises:
+        UsageError: There is no such pattern.
+    """
     given = {key: value for key, value in options.items() if value is not None}
     defaults = {**_OWN[name], **(_QAT_4_BITS if options.get("bits") == 4 else {})}
-    if pattern := re.fullmatch(r"(\d+):(\d+)", str(options.get("pattern", ""))):
+    pattern = parse_pattern(given.get("pattern", "unstructured"))
+    if isinstance(pattern, NofM):
         # N of M weights are kept, whatever the default.
-        defaults["sparsity"] = 1 - int(pattern[1]) / int(pattern[2])
+        defaults["sparsity"] = pattern.sparsity
     return {**defaults, **given}
 
 
@@ -74,23 +79,28 @@ def transform(
     data: str,
     options: Mapping[str, Any],
     custom: Sequence[str] = (),
+    trust_code: bool = False,
     distill: bool = False,
     resume: bool = False,
     listener: Listener = silent,
     on_estimate: Callable[[PruningEstimate], None] | None = None,
 ) -> PassComparison:
     """Take a model through one pass; see `edgekit.api.transform`."""
+    chosen = with_defaults(name, options)
     checkpoint = checkpoint_path(destination)
     done = _epochs_done(name, checkpoint) if resume else 0
-    with Worker(custom=custom, listener=listener) as worker, TemporaryDirectory() as folder:
+    with (
+        cleared(destination.parent),
+        temporary_folder() as folder,
+        Worker(custom, listener, trust_code=trust_code) as worker,
+    ):
         worker.load(source)
-        before = worker.lower(Path(folder) / "before.tflite").path
-        chosen = with_defaults(name, options)
+        before = worker.lower(folder / "before.tflite").path
         if on_estimate is not None and not resume:
             on_estimate(estimate_pruning(before.read_bytes(), chosen.get("sparsity", HALF)))
         training = {"data": data, "checkpoint": checkpoint, "done": done}
         if distill:
-            training["teacher"] = teach(worker, Path(folder), {**chosen, "data": data})
+            training["teacher"] = teach(worker, folder, {**chosen, "data": data})
         if resume:
             worker.load(checkpoint)
         start = checkpoint if resume else source
@@ -98,7 +108,7 @@ def transform(
             worker, name, start, destination, options={**chosen, **training}, listener=listener
         )
         worker.load(destination)
-        after = worker.lower(Path(folder) / "after.tflite").path
+        after = worker.lower(folder / "after.tflite").path
         measured = PassComparison(
             passed=passed,
             before=row_of("before", before, latency=True),

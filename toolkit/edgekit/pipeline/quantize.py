@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from edgekit import devices, evaluation
 from edgekit.errors import ConversionError
 from edgekit.files import staging
+from edgekit.isolate import Background
 from edgekit.pipeline import manifest
 from edgekit.pipeline.request import (
     FLOAT,
@@ -41,7 +43,10 @@ from edgekit.schema import row_to_json
 from edgekit.tflite import carry_metadata
 from edgekit.tflite.inspect import inspect
 
-Finish = Callable[[Report, Path], object]
+Finish = Callable[[Report, Path], Report]
+
+# Smaller files are compressed in less time than it takes to fork.
+_LARGE_BYTES = 1 << 20
 
 
 def quantize(request: Request, *, finish: Finish, listener: Listener = silent) -> Report:
@@ -50,7 +55,8 @@ def quantize(request: Request, *, finish: Finish, listener: Listener = silent) -
     Args:
         request: What to make.
         finish: Called with the report and the folder in which the files stand, just before they
-            are moved into place together with what it wrote there.
+            are moved into place together with what it wrote there; returns the report as it
+            wrote it.
         listener: Progress callback.
 
     Returns:
@@ -62,8 +68,14 @@ def quantize(request: Request, *, finish: Finish, listener: Listener = silent) -
     check(request)
     needed = not is_graph(request.source) or any(map(calibrates, request.plans))
     with (
-        tensorflow_for(request.source, request.custom, listener, needed=needed) as engine,
-        staging(request.folder) as stage,
+        staging(request.folder, replace=request.force) as stage,
+        tensorflow_for(
+            request.source,
+            request.custom,
+            listener,
+            needed=needed,
+            trust_code=request.trust_code,
+        ) as engine,
     ):
         dataset = open_data(request, listener)
         plans, refused = possible_plans(request, dataset)
@@ -95,8 +107,7 @@ def write_outputs(report: Report, request: Request, stage: Path, finish: Finish)
     """
     _write_manifests(report, stage)
     final = replace(report, rows=tuple(_at(row, request.folder) for row in report.rows))
-    finish(final, stage)
-    return final
+    return finish(final, stage)
 
 
 def make(
@@ -118,6 +129,28 @@ def make(
     Raises:
         ConversionError: A variant was refused, and not `skip_unsupported`.
     """
+    with Background() as background:
+        return _make(
+            imported,
+            plans,
+            folder,
+            engine,
+            background=background,
+            skip_unsupported=skip_unsupported,
+            listener=listener,
+        )
+
+
+def _make(
+    imported: ImportedModel,
+    plans: Sequence[Plan],
+    folder: Path,
+    engine: Any,
+    *,
+    background: Background,
+    skip_unsupported: bool,
+    listener: Listener,
+) -> tuple[list[Artifact], list[str]]:
     graph = imported.graph.read_bytes()
     known: dict[tuple[str, float], Ranges] = {}
 
@@ -135,8 +168,8 @@ def make(
             )
         return known[key]
 
-    artifacts = [
-        manifest.artifact(imported.graph, FLOAT, manifest.describe(imported, FLOAT, graph))
+    records = [
+        _record(background, imported.graph, FLOAT, manifest.describe(imported, FLOAT, graph))
     ]
     refused: list[str] = []
     wanted = [_as_trained(p, imported) for p in plans if p != FLOAT]
@@ -165,9 +198,18 @@ def make(
         content = carry_metadata(graph, made.data)
         path.write_bytes(content)
         described = manifest.describe(imported, plan, content, left_in_float=made.left_in_float)
-        artifacts.append(manifest.artifact(path, plan, described))
+        records.append(_record(background, path, plan, described))
+    artifacts = [record() for record in records]
     listener(Progress(stage="quantizing", done=len(wanted), total=len(wanted)))
     return artifacts, refused
+
+
+def _record(
+    background: Background, path: Path, plan: Plan, described: Mapping[str, Any]
+) -> Callable[[], Artifact]:
+    """The record of a finished file; a large one is compressed while the next file is made."""
+    record = partial(manifest.artifact, path, plan, described)
+    return background.start(record) if path.stat().st_size >= _LARGE_BYTES else record
 
 
 def _as_trained(plan: Plan, imported: ImportedModel) -> Plan:

@@ -13,7 +13,7 @@ import numpy as np
 
 from edgekit import data, evaluation, tflite
 from edgekit.errors import ConversionError, ModelError, UsageError
-from edgekit.files import refuse_existing, write_text, writing
+from edgekit.files import check_input, refuse_existing, staging
 from edgekit.pipeline import manifest
 from edgekit.records import (
     Array,
@@ -82,7 +82,12 @@ def is_graph(source: Path | Any) -> bool:
 
 @contextmanager
 def tensorflow_for(
-    source: Path | Any, custom: Sequence[str], listener: Listener, *, needed: bool = True
+    source: Path | Any,
+    custom: Sequence[str],
+    listener: Listener,
+    *,
+    needed: bool = True,
+    trust_code: bool = False,
 ) -> Iterator[Any]:
     """Yield who speaks to TensorFlow: a worker process, or this process for a live model.
 
@@ -94,7 +99,7 @@ def tensorflow_for(
     if not needed:
         yield None
     elif isinstance(source, Path):
-        with worker.Worker(custom=custom, listener=listener) as engine:
+        with worker.Worker(custom, listener, trust_code=trust_code) as engine:
             yield engine
     else:
         with worker.InProcess(source, listener=listener) as engine:
@@ -137,7 +142,7 @@ def lower(
         outputs = scored_first(loaded.outputs, output)
         bound = data.bind(dataset, loaded.inputs, outputs) if dataset else None
         destination.write_bytes(source.read_bytes())
-        tflite.check_loads(destination)
+        tflite.check_loads(source)
         _describe(destination, loaded.name, bound)
         return ImportedModel(
             source=loaded,
@@ -198,6 +203,7 @@ def import_source(
     *,
     dataset: Dataset | None = None,
     custom: Sequence[str] = (),
+    trust_code: bool = False,
     force: bool = False,
     listener: Listener = silent,
 ) -> tuple[Artifact, ImportedModel]:
@@ -208,17 +214,29 @@ def import_source(
         destination: The `.tflite` to write.
         dataset: Real samples to verify on; seeded noise is used (and said) without.
         custom: Modules that define the model's own classes.
+        trust_code: Whether to run code that the source brings along.
         force: Replace an existing file.
         listener: Progress callback.
     """
-    refuse_existing(destination, force=force)
-    with writing(destination) as temporary:
-        needed = not is_graph(source)
-        with tensorflow_for(source, custom, listener, needed=needed) as engine:
-            imported = lower(source, dataset, temporary, engine, listener=listener)
+    beside = destination.with_suffix(".json")
+    if beside == destination:
+        raise UsageError(
+            f"{destination} is where the manifest goes.", hint="Give --output F.tflite."
+        )
+    if isinstance(source, Path):
+        check_input(source, ModelError, folder=True)
+    for place in (destination, beside):
+        refuse_existing(place, force=force)
     plan = Plan(variant=destination.stem, mode="float32")
-    described = manifest.describe(imported, plan, destination.read_bytes())
-    write_text(destination.with_suffix(".json"), manifest.to_text(described))
+    with staging(destination.parent, replace=force) as stage:
+        graph = stage / destination.name
+        needed = not is_graph(source)
+        with tensorflow_for(
+            source, custom, listener, needed=needed, trust_code=trust_code
+        ) as engine:
+            imported = lower(source, dataset, graph, engine, listener=listener)
+        described = manifest.describe(imported, plan, graph.read_bytes())
+        (stage / beside.name).write_text(manifest.to_text(described), encoding="utf-8")
     return manifest.artifact(destination, plan, described), imported
 
 

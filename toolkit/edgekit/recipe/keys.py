@@ -8,8 +8,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from edgekit.errors import UsageError
+from edgekit.numerics.sparsity import parse_pattern
 from edgekit.recipe.plans import PERCENTILE, RANGES, closest
 from edgekit.records import MODES
+
+LARGEST = 3.4e38
+TINY = 1e-30
+"""Numbers that float32 holds, with room for what is computed from them."""
+MOST = 10**9
+"""Of whatever is counted."""
+MOST_SEED = 2**32 - 1
+"""What numpy and Keras take."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,11 +47,19 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and re.fullmatch(r"\w[\w.+-]*", value) is not None
+    return isinstance(value, str) and re.fullmatch(r"\w[\w.+-]{0,99}", value) is not None
 
 
-def _is_percentile(value: Any) -> bool:
-    return type(value) in (int, float) and 50 < value <= 100
+def _is_number(value: Any) -> bool:
+    # Compared rather than converted: a TOML integer may be beyond any float. NaN compares false.
+    return type(value) in (int, float) and abs(value) <= LARGEST
+
+
+def _is_pattern(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and parse_pattern(value) is not None
+    except UsageError:
+        return False
 
 
 def _is_tables(value: Any) -> bool:
@@ -63,12 +80,12 @@ def _choice(choices: tuple[str, ...], meaning: str) -> Key:
     )
 
 
-def _count(least: int, default: str, meaning: str) -> Key:
+def _count(least: int, default: str, meaning: str, most: int = MOST) -> Key:
     return Key(
         accepts=f"a whole number from {least}" if least else "a whole number",
         default=default,
         meaning=meaning,
-        fits=lambda value: type(value) is int and value >= least,
+        fits=lambda value: type(value) is int and least <= value <= most,
     )
 
 
@@ -98,7 +115,7 @@ TOP_KEYS: Mapping[str, Key] = {
         fits=lambda value: type(value) is int and value == 1,
     ),
     "name": Key(
-        accepts="letters, digits, `.`, `_`, `+`, `-`",
+        accepts="up to 100 letters, digits, `.`, `_`, `+`, `-`",
         default="the file's stem",
         meaning="Name of the variant, and stem of the file that is written.",
         fits=_is_name,
@@ -121,7 +138,7 @@ TRAINING_KEYS: Mapping[str, Key] = {
         accepts="a number above 0",
         default="`0.001`; `qat` `0.00002`, with `bits = 4` `0.0002`",
         meaning="Where a cosine begins.",
-        fits=lambda value: type(value) in (int, float) and value > 0,
+        fits=lambda value: _is_number(value) and value >= TINY,
     ),
     "batch_size": _count(1, "`64`", "Samples a step."),
     "patience": _count(
@@ -129,7 +146,7 @@ TRAINING_KEYS: Mapping[str, Key] = {
         "a quarter of `epochs`, at least 5",
         "Epochs without a lower validation loss after which training stops.",
     ),
-    "seed": _count(0, "`0`", "Of every random choice."),
+    "seed": _count(0, "`0`", "Of every random choice.", MOST_SEED),
     "distill": _switch("Learn from the predictions of the recipe's source too."),
 }
 """Keys of every step that trains."""
@@ -148,7 +165,7 @@ PASS_KEYS: Mapping[str, Mapping[str, Key]] = {
             accepts="a number above 0, below 1",
             default="`0.5`",
             meaning="Share to remove by cutting whole channels.",
-            fits=lambda value: type(value) in (int, float) and 0 < value < 1,
+            fits=lambda value: _is_number(value) and TINY <= value < 1,
         ),
         "goal": _choice(
             ("macs", "parameters", "latency"), "Of what; latency is measured, cut by cut."
@@ -163,13 +180,13 @@ PASS_KEYS: Mapping[str, Mapping[str, Key]] = {
             accepts="a number from 0, below 1",
             default="`0.5`",
             meaning="Share of weights to drop.",
-            fits=lambda value: type(value) in (int, float) and 0 <= value < 1,
+            fits=lambda value: _is_number(value) and 0 <= value < 1,
         ),
         "pattern": Key(
             accepts="`unstructured`, `2:4` (any N:M), `block 1x4` (any)",
             default="`unstructured`",
             meaning="Which weights may be dropped together.",
-            fits=_is_text,
+            fits=_is_pattern,
         ),
         "scope": _choice(
             ("global", "layer"), "Weights are compared over the whole model, or by layer."
@@ -213,7 +230,7 @@ QUANTIZE_KEYS: Mapping[str, Key] = {
         accepts="a number above 50, at most 100",
         default=f"`{PERCENTILE}`",
         meaning='Share of the values kept on each side, in percent; for `ranges = "percentile"`.',
-        fits=_is_percentile,
+        fits=lambda value: _is_number(value) and 50 < value <= 100,
     ),
     "input": Key(
         accepts="`float32`; `int8`, `uint8` with `int8`; `int16` with `int16x8`",
@@ -278,7 +295,7 @@ def check(table: Mapping[str, Any], keys: Mapping[str, Key], place: str) -> None
     for key, value in table.items():
         if key not in keys:
             raise UsageError(
-                f"{place}: unknown key {key!r}.",
+                f"{place}: unknown key {key!r:.80}.",
                 found=closest(key, tuple(keys)) or None,
                 hint=f"Known here: {', '.join(keys)}.",
             )
@@ -286,7 +303,7 @@ def check(table: Mapping[str, Any], keys: Mapping[str, Key], place: str) -> None
             accepts = keys[key].accepts.replace("`", "")
             hint = closest(value, tuple(re.findall(r"`(\w+)`", keys[key].accepts)))
             raise UsageError(
-                f"{place}: {key} = {value!r} cannot be.",
+                f"{place}: {key} = {value!r:.80} cannot be.",
                 found=hint or None,
                 hint=f"{key}: {accepts}.",
             )

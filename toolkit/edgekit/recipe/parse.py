@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from edgekit.errors import UsageError
+from edgekit.files import check_input
+from edgekit.parsing import TOML_BYTES, ParseError, parse_toml, read_text
 from edgekit.recipe.keys import (
     KINDS,
     PASS_KEYS,
@@ -21,6 +22,9 @@ from edgekit.recipe.keys import (
 from edgekit.recipe.plans import CALIBRATED, IO_TYPES, PERCENTILE, closest
 from edgekit.records import Mode, PassStep, Plan, Recipe, Rule
 
+REPORT = "report"
+"""The stem of the files that tell of all variants."""
+
 
 def load_recipe(path: Path) -> Recipe:
     """Read a recipe from a file.
@@ -28,10 +32,11 @@ def load_recipe(path: Path) -> Recipe:
     Raises:
         UsageError: The file cannot be read, or is not a recipe.
     """
+    check_input(path, UsageError, hint="Give the path of a recipe, a TOML file.")
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        text = read_text(path, TOML_BYTES)
+    except (OSError, ParseError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
         raise UsageError(
             f"Cannot read the recipe {path}.",
             found=f"The system says: {reason}.",
@@ -47,8 +52,8 @@ def parse_recipe(text: str, name: str) -> Recipe:
         UsageError: The text is not TOML, or a key, value or order of steps means nothing.
     """
     try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        document = parse_toml(text)
+    except ParseError as error:
         raise UsageError(
             f"{name} is not TOML.",
             found=f"{error}.",
@@ -60,6 +65,13 @@ def parse_recipe(text: str, name: str) -> Recipe:
         raise UsageError(
             f"{name}: {recipe_name!r} cannot name a variant.",
             hint='Add name = "..." with letters, digits and . _ + - to the recipe.',
+        )
+    # Some file systems do not tell upper case from lower.
+    if recipe_name.casefold() == REPORT:
+        raise UsageError(
+            f"{name}: a variant cannot be called {recipe_name!r}.",
+            found="Its files would take the place of report.json.",
+            hint='Add name = "..." with another name to the recipe.',
         )
     steps = document["step"]
     _check_order([step.get("kind") for step in steps], name)
@@ -88,9 +100,9 @@ def _check_order(kinds: list[Any], name: str) -> None:
             raise UsageError(
                 f"{name}, step {position}: 'kind' is missing.", hint=f"Known: {', '.join(KINDS)}."
             )
-        if kind not in KINDS:
+        if not isinstance(kind, str) or kind not in KINDS:
             raise UsageError(
-                f"{name}, step {position}: unknown kind {kind!r}.",
+                f"{name}, step {position}: unknown kind {kind!r:.80}.",
                 found=closest(kind, KINDS) or None,
                 hint=f"Known: {', '.join(KINDS)}.",
             )
@@ -157,9 +169,9 @@ def _rule(table: Mapping[str, Any], place: str) -> Rule:
     check(table, RULE_KEYS, place)
     try:
         re.compile(table["layers"])
-    except re.error as error:
+    except (re.error, RecursionError, OverflowError) as error:
         raise UsageError(
-            f"{place}: layers = {table['layers']!r} is not a regular expression.",
+            f"{place}: layers = {table['layers']!r:.80} is not a regular expression.",
             found=f"{error}.",
             hint='Write ^logits$ for one layer, or "a|b" for two.',
         ) from error

@@ -1,7 +1,8 @@
 """Reports: the same rows in the terminal, as JSON, Markdown, CSV, HTML and pictures.
 
-write(report, folder)              report.html and report.json, each whole or not at all
+write(report, folder)              report.html and report.json, both or none
 render(report, "md")               one of FORMATS as text or bytes
+render_all(report, formats)        several of them, and the warning that charts are missing
 read_reports([a, b])               row files, merged
 """
 
@@ -10,59 +11,84 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from edgekit.errors import UsageError
-from edgekit.files import writing
+from edgekit.errors import DeviceError, UsageError
+from edgekit.files import staging
+from edgekit.printable import one_line
 from edgekit.records import Report
 from edgekit.reports.csv_table import csv
+from edgekit.reports.drawing import DrawingError, PageCharts, page_charts, pictures
 from edgekit.reports.merge import read_reports
 from edgekit.reports.tables import markdown, terminal, terminal_inspection, terminal_per_class
 from edgekit.schema import report_to_json
 
 __all__ = [
     "FORMATS",
+    "NO_CHARTS",
+    "PICTURES",
     "Format",
     "read_reports",
     "render",
+    "render_all",
     "terminal",
     "terminal_inspection",
     "terminal_per_class",
     "write",
+    "write_pages",
 ]
 
 Format = Literal["terminal", "json", "md", "html", "csv", "png", "svg"]
 FORMATS: tuple[Format, ...] = get_args(Format)
+PICTURES: tuple[Format, ...] = ("png", "svg")
+NO_CHARTS = "The charts could not be drawn"
+_CURE = (
+    "Give `edgekit report` the same rows where the address space is not limited (ulimit -v) "
+    "and memory is free."
+)
 
 
 def render(report: Report, format: Format) -> str | bytes:  # noqa: A002  the option's name
     """Return the report in one format; `png` and `svg` are its first chart.
 
+    A page whose charts cannot be drawn is without pictures, and says so.
+
     Raises:
         UsageError: An unknown format, or a picture of a report that has nothing to draw.
+        DeviceError: A picture that cannot be drawn on this machine.
     """
-    if format == "terminal":
-        from rich.console import Console
+    return render_all(report, (format,))[1][format]
 
-        stream = io.StringIO()
-        terminal(report, Console(file=stream, width=80, no_color=True))
-        return stream.getvalue()
-    if format == "json":
-        return json.dumps(report_to_json(report), allow_nan=False) + "\n"
-    if format == "md":
-        return markdown(report)
-    if format == "csv":
-        return csv(report)
-    if format == "html":
-        from edgekit.reports.page import html
 
-        return html(report)
-    if format in ("png", "svg"):
-        return next(iter(_pictures(report, format).values()))
-    raise UsageError(
-        f"There is no report format {format!r}.", hint=f"Choose one of {', '.join(FORMATS)}."
-    )
+def render_all(
+    report: Report, formats: Iterable[Format]
+) -> tuple[Report, dict[Format, str | bytes]]:
+    """Return the report in several formats, and as it is told in them.
+
+    That is with one more warning, which begins with `NO_CHARTS`, where the page's charts cannot
+    be drawn on this machine: everything else is written then, and nothing is lost.
+
+    Raises:
+        UsageError, DeviceError: As `render`.
+    """
+    wanted = tuple(formats)
+    if unknown := [name for name in wanted if name not in FORMATS]:
+        raise UsageError(
+            f"There is no report format {unknown[0]!r}.",
+            hint=f"Choose one of {', '.join(FORMATS)}.",
+        )
+    drawn = PageCharts()
+    if "html" in wanted:
+        warnings = tuple(text for text in report.warnings if not text.startswith(NO_CHARTS))
+        report = replace(report, warnings=warnings)
+        try:
+            drawn = page_charts(report)
+        except DrawingError as error:
+            text = f"{NO_CHARTS} ({one_line(error.reason, 200)}). {_CURE}"
+            report = replace(report, warnings=(*warnings, text))
+    return report, {name: _rendered(report, name, drawn) for name in wanted}
 
 
 def write(
@@ -75,32 +101,73 @@ def write(
 
     Raises:
         OutputError: The folder cannot be written.
-        UsageError: As `render`.
+        UsageError, DeviceError: As `render`.
     """
-    files: dict[Path, str | bytes] = {}
+    return _written(report, folder, tuple(formats))[1]
+
+
+def write_pages(report: Report, folder: Path) -> Report:
+    """Write `report.html` and `report.json`; return the report as it is told there.
+
+    Raises:
+        OutputError: The folder cannot be written.
+    """
+    return _written(report, folder, ("html", "json"))[0]
+
+
+def encoded(content: str | bytes) -> bytes:
+    """Return what was rendered as the bytes of a file."""
+    return content.encode() if isinstance(content, str) else content
+
+
+def _written(
+    report: Report, folder: Path, formats: tuple[Format, ...]
+) -> tuple[Report, tuple[Path, ...]]:
+    report, texts = render_all(report, (name for name in formats if name not in PICTURES))
+    files: dict[str, str | bytes] = {}
     for name in formats:
-        if name in ("png", "svg"):
+        if name in PICTURES:
             for chart, picture in _pictures(report, name).items():
-                files[folder / f"{chart}.{name}"] = picture
+                files[f"{chart}.{name}"] = picture
         else:
-            files[folder / f"report.{'txt' if name == 'terminal' else name}"] = render(report, name)
-    for path, content in files.items():
-        with writing(path) as temporary:
-            temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-    return tuple(files)
+            files[f"report.{'txt' if name == 'terminal' else name}"] = texts[name]
+    with staging(folder, replace=True) as stage:
+        for file, content in files.items():
+            (stage / file).write_bytes(encoded(content))
+    return report, tuple(folder / file for file in files)
+
+
+def _rendered(report: Report, name: Format, drawn: PageCharts) -> str | bytes:
+    if name == "terminal":
+        from rich.console import Console
+
+        stream = io.StringIO()
+        terminal(report, Console(file=stream, width=80, no_color=True))
+        return stream.getvalue()
+    if name == "json":
+        return json.dumps(report_to_json(report), allow_nan=False) + "\n"
+    if name == "md":
+        return markdown(report)
+    if name == "csv":
+        return csv(report)
+    if name == "html":
+        from edgekit.reports.page import html
+
+        return html(report, drawn)
+    return next(iter(_pictures(report, name).values()))
 
 
 def _pictures(report: Report, name: Format) -> dict[str, str | bytes]:
-    from edgekit.reports import charts
-
-    drawn = charts.charts(report)
+    try:
+        drawn = pictures(report, name)
+    except DrawingError as error:
+        raise DeviceError(
+            f"{NO_CHARTS}.", found=f"The chart library failed: {error.reason}.", hint=_CURE
+        ) from error
     if not drawn:
         raise UsageError(
             "There is nothing to draw in this report.",
             found="Its rows hold no score, no latency and no inspection.",
             hint="Give rows of quantize, eval or bench.",
         )
-    return {
-        chart: charts.png(drawing) if name == "png" else charts.svg(drawing)
-        for chart, drawing in drawn.items()
-    }
+    return drawn

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from edgekit.printable import printable
 from edgekit.records import Inspection, Report
 from edgekit.reports.figures import (
     Group,
     Line,
     compared,
+    device_text,
     groups,
     is_float,
     latency_text,
@@ -35,11 +37,11 @@ def charts(report: Report) -> dict[str, alt.LayerChart]:
     drawn: dict[str, alt.LayerChart | None] = {}
     timed = [group for group in groups(report) if group.device]
     for position, group in enumerate(models(report)):
-        drawn[_numbered("accuracy-size", position)] = accuracy_size(group)
+        drawn[numbered("accuracy-size", position)] = accuracy_size(group)
     for position, group in enumerate(timed):
-        drawn[_numbered("latency", position)] = latency(group)
+        drawn[numbered("latency", position)] = latency(group)
     for position, group in enumerate(models(report)):
-        drawn[_numbered("bytes", position)] = layer_bytes(group)
+        drawn[numbered("bytes", position)] = layer_bytes(group)
     return {name: chart for name, chart in drawn.items() if chart is not None}
 
 
@@ -98,8 +100,8 @@ def latency(group: Group, *, width: int = WIDTH) -> alt.LayerChart | None:
             x=alt.X("p90:Q"), y=y, text="text:N"
         ),
     ]
-    title = f"{plain(group.model)}: latency"
-    subtitle = [f"Bar: median. Whisker: 90th percentile. {plain(group.device)}."]
+    title = f"{printable(group.model)}: latency"
+    subtitle = [f"Bar: median. Whisker: 90th percentile. {device_text(group.device)}."]
     return finished(alt.layer(*layers), title, subtitle, width, height=26 * len(values))
 
 
@@ -160,7 +162,7 @@ def layer_bytes(group: Group, *, width: int = WIDTH) -> alt.LayerChart | None:
         )
         .properties(name="layers")
     )
-    title = f"{plain(group.model)}: where the bytes are"
+    title = f"{printable(group.model)}: where the bytes are"
     return finished(alt.layer(bars), title, [], width, height=len(layers) * (10 + 12 * len(names)))
 
 
@@ -189,7 +191,8 @@ def png(chart: alt.LayerChart, *, scale: float = 2) -> bytes:
     return bytes(vl_convert.vegalite_to_png(chart.to_dict(), scale=scale))
 
 
-def _numbered(name: str, position: int) -> str:
+def numbered(name: str, position: int) -> str:
+    """Name the chart of the group at `position`: latency, latency-2, ..."""
     return name if position == 0 else f"{name}-{position + 1}"
 
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import csv as csv_format
 import io
+from numbers import Real
 from typing import Any
 
+from edgekit.printable import MOST_PATH, printable
 from edgekit.records import Report
 from edgekit.reports.figures import Line, groups, lines
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def csv(report: Report) -> str:
@@ -30,6 +34,21 @@ _COLUMNS = (
 
 
 def _record(line: Line) -> dict[str, Any]:
+    return {name: _cell(value) for name, value in _values(line).items()}
+
+
+def _cell(value: Any) -> Any:
+    """Return a cell as spreadsheets may read it: numbers as they are, text never a formula.
+
+    A text that would begin one is put behind an apostrophe, which spreadsheets do not show.
+    """
+    if value is None or isinstance(value, Real):
+        return value
+    text = printable(value, MOST_PATH)
+    return f"'{text}" if text.lstrip().startswith(_FORMULA) else text
+
+
+def _values(line: Line) -> dict[str, Any]:
     row = line.row
     artifact, score, drop, timing = row.artifact, row.score, row.drop, row.timing
     record: dict[str, Any] = {

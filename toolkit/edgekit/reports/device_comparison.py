@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
+from edgekit.printable import printable
 from edgekit.records import Report, Row
-from edgekit.reports.figures import Group, groups, latency_text, lines, models, plain, timing_text
+from edgekit.reports.figures import (
+    Group,
+    device_text,
+    groups,
+    latency_text,
+    lines,
+    models,
+    timing_text,
+)
 
 File = tuple[str, str]  # variant and digest
 RULE = (
@@ -83,7 +92,7 @@ def device_names(report: Report) -> dict[str, str]:
     devices = dict.fromkeys(row.timing.device for row in report.rows if row.timing)
     names: dict[str, str] = {}
     for device in devices:
-        names[device] = _unused(plain(device.split(": ", 1)[0]) or "?", names.values())
+        names[device] = _unused(printable(device.split(": ", 1)[0]) or "?", names.values())
     return names
 
 
@@ -94,7 +103,7 @@ def _across(whole: Group, parts: Sequence[Group], names: dict[str, str]) -> Acro
     scores = {_file(line.row): line.score for line in lines(whole)}
     files: dict[File, str] = {}
     for row in whole.rows:
-        files[_file(row)] = _unused(plain(row.artifact.variant), files.values())
+        files[_file(row)] = _unused(printable(row.artifact.variant), files.values())
     for position, part in enumerate(parts):
         for line, label in zip(lines(part), _labels(part.rows, files, often=often), strict=True):
             assert line.row.timing is not None
@@ -111,7 +120,7 @@ def _across(whole: Group, parts: Sequence[Group], names: dict[str, str]) -> Acro
     described = {}
     for part in parts:
         ways = dict.fromkeys(timing_text(row.timing) for row in part.rows if row.timing)
-        name, device = names[part.device or ""], plain(part.device)
+        name, device = names[part.device or ""], device_text(part.device)
         told = device.partition(": ")[2] or device
         described[name] = "; ".join(way.replace(device, told, 1) for way in ways)
     return Across(
@@ -130,7 +139,7 @@ def _labels(rows: Sequence[Row], files: dict[File, str], *, often: bool) -> list
     for row in rows:
         name = files[_file(row)]
         if often and row.timing:
-            way = f", {plain(row.timing.delegate)}" if row.timing.delegate else ""
+            way = f", {printable(row.timing.delegate)}" if row.timing.delegate else ""
             name += f" ({row.timing.threads}t{way})"
         made.append(_unused(name, made))
     return made

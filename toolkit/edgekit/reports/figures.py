@@ -9,9 +9,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edgekit.printable import one_line, printable
 from edgekit.records import Report, Row, Timing
 
 METRICS = {"accuracy": "accuracy", "rmse": "RMSE", "roc_auc": "ROC AUC"}
+# Characters of a sentence, and of a device's description of itself.
+MOST_TEXT, MOST_DEVICE = 2000, 100
 ALIKE = "about the same"
 VERDICTS = {
     "kept": "the whole interval of the drop is within the allowed loss",
@@ -27,6 +30,12 @@ class Group:
     model: str
     device: str | None
     rows: tuple[Row, ...]
+
+    @property
+    def name(self) -> str:
+        """The model, and the device where it counts, in words."""
+        where = f" on {device_text(self.device)}" if self.device else ""
+        return f"{printable(self.model)}{where}"
 
     @property
     def baseline(self) -> Row | None:
@@ -182,9 +191,13 @@ def is_float(row: Row) -> bool:
 
 
 def plain(text: object) -> str:
-    """Return one line that cannot steer a terminal: control characters become "?"."""
-    line = " ".join(str(text).split())
-    return "".join(c if c.isprintable() else "?" for c in line)
+    """Return a sentence on one line that cannot steer a terminal (names: see `printable`)."""
+    return one_line(" ".join(str(text).split()), MOST_TEXT)
+
+
+def device_text(device: str | None) -> str:
+    """Return a device as it describes itself, which is longer than a name."""
+    return printable(device, MOST_DEVICE)
 
 
 def significant(value: float, digits: int = 3) -> str:
@@ -277,7 +290,7 @@ def timing_text(timing: Timing) -> str:
     """Say in words how a latency was taken."""
     threads = f"{timing.threads} thread{'s' if timing.threads != 1 else ''}"
     parts = (timing.device, timing.runtime, timing.delegate, threads)
-    return ", ".join(plain(part) for part in parts if part)
+    return ", ".join(device_text(part) for part in parts if part)
 
 
 def _figure(metric: str, value: float) -> str:
@@ -296,7 +309,7 @@ def _shrinkage(baseline: Row | None, row: Row, *, deflated: bool = False) -> flo
     def size(of: Row) -> int:
         return of.artifact.size_deflated_bytes if deflated else of.artifact.size_bytes
 
-    if baseline is None or baseline is row or not size(row):
+    if baseline is None or baseline is row or not (size(baseline) and size(row)):
         return None
     return size(baseline) / size(row)
 
@@ -306,18 +319,20 @@ def _speedup(baseline: Row | None, row: Row) -> float | None:
     if baseline is None or baseline is row or not (baseline.timing and row.timing):
         return None
     before, after = baseline.timing, row.timing
+    if not (before.p50_ms and after.p50_ms):
+        return None
     ways = [(t.device, t.runtime, t.delegate, t.threads) for t in (before, after)]
     return before.p50_ms / after.p50_ms if ways[0] == ways[1] else None
 
 
 def _labels(rows: Sequence[Row]) -> list[str]:
     """Name the rows by variant, and by how they were timed where that is not enough."""
-    variants = [plain(row.artifact.variant) for row in rows]
+    variants = [printable(row.artifact.variant) for row in rows]
     names = list(variants)
     for position, row in enumerate(rows):
         if variants.count(variants[position]) > 1 and row.timing:
             way = row.timing.delegate or row.timing.runtime
-            names[position] += f" ({row.timing.threads}t, {plain(way)})"
+            names[position] += f" ({row.timing.threads}t, {printable(way)})"
     return [
         f"{name} #{names[:position].count(name) + 1}" if name in names[:position] else name
         for position, name in enumerate(names)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from edgekit.records import Report, Row
 from edgekit.reports.charts import compared_files
 from edgekit.reports.figures import Group, models, size_text
@@ -56,7 +58,8 @@ def predictions(report: Report) -> str:
             continue
         for target in dict.fromkeys(name for op in row.inspection.ops for name in op.targets):
             text += _fit(row, target)
-        left = row.artifact.manifest.get("left_in_float") or ()
+        told = row.artifact.manifest.get("left_in_float")
+        left = [one for one in told if isinstance(one, Mapping)] if isinstance(told, list) else []
         items = "".join(
             f"<li><code>{escaped(one.get('operator', ''))}</code> {escaped(one.get('layer', ''))}: "
             f"{escaped(one.get('reason', ''))}</li>"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from edgekit.errors import UsageError
+from edgekit.files import check_input
+from edgekit.parsing import ParseError, read_json
 from edgekit.records import Report, Row, Timing
 from edgekit.schema import report_from_json
 
@@ -57,17 +58,18 @@ def _devices(report: Report) -> Mapping[str, Mapping[str, str]]:
 
 
 def _read(path: Path) -> Report:
+    check_input(path, UsageError, hint="Give the JSON files that edgekit wrote.")
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_json(path)
     except OSError as error:
         raise UsageError(
             f"Cannot read {path}: {error.strerror or error}.",
             hint="Give the JSON files that edgekit wrote.",
         ) from error
-    except ValueError as error:  # both broken JSON and bytes that are no text
+    except ParseError as error:
         raise UsageError(
             f"{path} is not JSON.",
-            found=str(error).splitlines()[0],
+            found=f"{error}.",
             hint="Give the JSON files that edgekit wrote (--json, or report --format json).",
         ) from error
     if not isinstance(document, dict):

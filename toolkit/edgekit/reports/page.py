@@ -7,21 +7,18 @@ policy forbids the rest. Every text that came from a file is escaped.
 from __future__ import annotations
 
 import json
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edgekit.records import Report
-from edgekit.reports import charts, file_contents, sections
+from edgekit.reports import file_contents, sections
+from edgekit.reports.charts import numbered
 from edgekit.reports.device_comparison import across, compared_groups
+from edgekit.reports.drawing import PageCharts
 from edgekit.reports.figures import METRICS, Group, groups, models
 from edgekit.reports.glossary import reading
-from edgekit.reports.score_chart import accuracy_size
 from edgekit.reports.sections import escaped
 from edgekit.reports.style import COLOURS, DARK
-
-if TYPE_CHECKING:
-    import altair as alt
 
 POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; "
@@ -29,21 +26,22 @@ POLICY = (
 )
 
 
-def html(report: Report) -> str:
-    """Return the report as one HTML document of about a megabyte, most of it the chart library."""
+def html(report: Report, charts: PageCharts) -> str:
+    """Return the report as one HTML document of about a megabyte, most of it the chart library.
+
+    Args:
+        report: What it tells.
+        charts: What `drawing.page_charts` drew of it; empty for a page without pictures.
+    """
     specs: dict[str, dict[str, Any]] = {}
 
-    def figure(chart: alt.LayerChart | None, heading: str, legend: str) -> str:
+    def figure(chart: str, heading: str, legend: str) -> str:
         """Show the chart as a still picture, and keep its specification for the script."""
-        if chart is None:
+        if chart not in charts.specs:
             return ""
-        import vl_convert
-
-        spec = chart.to_dict()
-        del spec["title"]  # the caption says it better
         name = f"chart-{len(specs) + 1}"
-        specs[name] = spec
-        picture = _themed(vl_convert.vegalite_to_svg(spec))
+        specs[name] = charts.specs[chart]
+        picture = _themed(charts.pictures[chart])
         return (
             f'<figure aria-labelledby="{name}-caption"><figcaption id="{name}-caption">'
             f"<strong>{escaped(heading)}</strong>{legend}</figcaption>"
@@ -58,23 +56,23 @@ def html(report: Report) -> str:
         sections.asked(report),
         "<h2>The variants</h2>",
         *(
-            figure(accuracy_size(group), _named(group, whole, _score_heading(group)),
+            figure(numbered("accuracy-size", n), _named(group, whole, _score_heading(group)),
                    sections.score_legend(group))
-            for group in whole
+            for n, group in enumerate(whole)
         ),
         *(sections.variants(group, several=len(tabled) > 1) for group in tabled),
         *(sections.latencies(one, several=len(whole) > 1) for one in across(report)),
         sections.verdicts(report),
         *(
-            figure(charts.latency(group), _named(group, timed, "Latency"),
+            figure(numbered("latency", n), _named(group, timed, "Latency"),
                    sections.latency_legend(group))
-            for group in timed
+            for n, group in enumerate(group for group in timed if group.device)
         ),
         "<h2>Where the bytes are</h2>" if any(row.inspection for row in report.rows) else "",
         *(
-            figure(charts.layer_bytes(group), _named(group, whole, "Constants of every layer"),
+            figure(numbered("bytes", n), _named(group, whole, "Constants of every layer"),
                    file_contents.bytes_legend(group)) + file_contents.bytes_table(group)
-            for group in whole
+            for n, group in enumerate(whole)
         ),
         *(sections.per_class(group) for group in whole),
         file_contents.predictions(report),
@@ -89,7 +87,8 @@ def html(report: Report) -> str:
     )
     scripts = ""
     if specs:
-        scripts = f"{data}<script>\n{_library()}\n</script>\n<script>\n{_asset('page.js')}</script>"
+        scripts = f"{data}<script>\n{_library(charts.library)}\n</script>\n"
+        scripts += f"<script>\n{_asset('page.js')}</script>"
     created = f" · {escaped(report.created)}" if report.created else ""
     return f"""<!doctype html>
 <html lang="en">
@@ -123,7 +122,7 @@ def _named(group: Group, among: tuple[Group, ...], heading: str) -> str:
     """Say which model and device a figure is about where there are several."""
     if len(among) < 2:
         return heading
-    return f"{heading}: {group.model}" + (f" on {group.device}" if group.device else "")
+    return f"{heading}: {group.name}"
 
 
 def _score_heading(group: Group) -> str:
@@ -156,12 +155,8 @@ def _embedded(spec: dict[str, Any]) -> str:
     return _themed(json.dumps(spec, separators=(",", ":"), allow_nan=False)).replace("<", "\\u003c")
 
 
-@cache
-def _library() -> str:
-    """Bundle Vega, Vega-Lite and Vega-Embed, from the converter's own copy: no network."""
-    import vl_convert
-
-    code: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+def _library(code: str) -> str:
+    """The bundle of Vega, Vega-Lite and Vega-Embed, from the converter's own copy: no network."""
     notice = (
         "/* Vega, Vega-Lite and Vega-Embed, copyright University of Washington Interactive Data "
         "Lab and contributors, BSD 3-Clause; with D3, copyright Mike Bostock, ISC. */"

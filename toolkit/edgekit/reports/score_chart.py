@@ -8,16 +8,17 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from edgekit.printable import printable
 from edgekit.reports.figures import (
     METRICS,
     Group,
     Line,
     compared,
+    device_text,
     interval_text,
     is_float,
     lines,
     pareto,
-    plain,
 )
 from edgekit.reports.labels import Anchor, Box, Place, place
 from edgekit.reports.style import COLOURS, WIDTH, finished, role_colour, tooltips
@@ -93,8 +94,8 @@ def accuracy_size(group: Group, *, width: int = WIDTH) -> alt.LayerChart | None:
     ]
     subtitle = ["Ringed: recommended. Line: Pareto front. Dashed: float32. Bars: 95 % interval."]
     if slowest:
-        subtitle.append(f"Area of a point: p50 latency on {plain(group.device)}.")
-    title = f"{plain(group.model)}: {METRICS.get(metric, 'score')} against size"
+        subtitle.append(f"Area of a point: p50 latency on {device_text(group.device)}.")
+    title = f"{printable(group.model)}: {METRICS.get(metric, 'score')} against size"
     return finished(alt.layer(*layers), title, subtitle, width, height=HEIGHT)
 
 

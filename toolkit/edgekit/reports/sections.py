@@ -118,8 +118,7 @@ def variants(group: Group, *, several: bool) -> str:
     )
     heading = ""
     if several:
-        where = f" on {group.device}" if group.device else ""
-        heading = f"<h3>{escaped(group.model + where)}</h3>"
+        heading = f"<h3>{escaped(group.name)}</h3>"
     timed = next((line.row.timing for line in shown if line.row.timing), None)
     caption = ""
     if timed is None or group.device:
@@ -232,12 +231,13 @@ def data(report: Report) -> str:
     """Say on which samples the figures rest."""
     pairs = dict(report.data)
     for row in report.rows:
-        check = row.artifact.manifest.get("lowering") or {}
-        if "max_abs_difference" in check:
+        # A manifest is read as it lies beside a file: anything may be in it.
+        check = row.artifact.manifest.get("lowering")
+        difference = check.get("max_abs_difference") if isinstance(check, Mapping) else None
+        if isinstance(check, Mapping) and isinstance(difference, float):
             pairs.setdefault(
                 "float32 file against the source model",
-                f"largest difference {check['max_abs_difference']:.3g} "
-                f"over {check.get('samples', '?')} samples",
+                f"largest difference {difference:.3g} over {check.get('samples', '?')} samples",
             )
     return f"<section><h2>Data</h2>{_facts(pairs)}</section>" if pairs else ""
 

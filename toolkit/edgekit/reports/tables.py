@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from edgekit.printable import MOST_PATH, printable
 from edgekit.records import Inspection, Report, Score
 from edgekit.reports.device_comparison import RULE, Across, Cell, across, compared_groups
 from edgekit.reports.figures import (
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 BEST = "*"
 # The widest a variant's and a device's name get before they are folded, in characters.
 MOST_LABEL, MOST_NAME = 24, 20
+# The most operators that are listed on a terminal, where nobody reads more.
+_MOST_OPERATORS = 1000
 
 
 def terminal(report: Report, console: Console) -> None:
@@ -37,8 +40,7 @@ def terminal(report: Report, console: Console) -> None:
     parts, devices = compared_groups(report), across(report)
     for group in parts:
         if len(parts) > 1:
-            where = f" on {plain(group.device)}" if group.device else ""
-            console.print(Text(f"{plain(group.model)}{where}", style="bold"))
+            console.print(Text(group.name, style="bold"))
         console.print(_rows_table(group))
     for one in devices:
         _print_across(one, console)
@@ -65,7 +67,9 @@ def _print_across(one: Across, console: Console) -> None:
     from rich.text import Text
 
     console.print()
-    console.print(Text(f"{plain(one.model)}: p50 latency on {len(one.devices)} devices", "bold"))
+    console.print(
+        Text(f"{printable(one.model)}: p50 latency on {len(one.devices)} devices", "bold")
+    )
     labels = 2 + min(MOST_LABEL, max(len(line.label) for line in one.lines))
     positions: list[int] = []
     left = console.width - labels
@@ -121,14 +125,18 @@ def terminal_inspection(inspection: Inspection, console: Console) -> None:
     """Print what is inside a file: totals first, then one line an operator."""
     from rich.text import Text
 
-    console.print(Text(plain(inspection.path), style="bold"))
+    console.print(Text(printable(inspection.path, MOST_PATH), style="bold"))
     for side, tensors in (("in", inspection.inputs), ("out", inspection.outputs)):
         for tensor in tensors:
             shape = " x ".join(map(str, tensor.shape))
             grid = (
                 "" if tensor.scale is None else f", {tensor.scale:.6g} x (q - {tensor.zero_point})"
             )
-            console.print(Text(f"{side:>4}  {plain(tensor.name)}: {tensor.dtype} {shape}{grid}"))
+            console.print(
+                Text(
+                    f"{side:>4}  {printable(tensor.name)}: {printable(tensor.dtype)} {shape}{grid}"
+                )
+            )
     kinds = ", ".join(f"{size_text(n)} {kind}" for kind, n in inspection.weight_dtypes.items())
     shares = ", ".join(f"{size_text(n)} {part}" for part, n in inspection.bytes.items())
     console.print(Text(f"size  {size_text(inspection.size_bytes)}: {shares}"))
@@ -139,7 +147,9 @@ def terminal_inspection(inspection: Inspection, console: Console) -> None:
     for target in targets:
         mapped = sum(op.targets[target].mapped for op in inspection.ops if target in op.targets)
         console.print(
-            Text(f"fit   {plain(target)}, predicted: {mapped} of {len(inspection.ops)} operators")
+            Text(
+                f"fit   {printable(target)}, predicted: {mapped} of {len(inspection.ops)} operators"
+            )
         )
     table = _table()
     table.add_column("#", justify="right")
@@ -149,14 +159,14 @@ def terminal_inspection(inspection: Inspection, console: Console) -> None:
     table.add_column("bytes", justify="right", no_wrap=True)
     table.add_column("MACs", justify="right", no_wrap=True)
     for target in targets:
-        table.add_column(Text(plain(target)), min_width=6)
-    for op in inspection.ops:
+        table.add_column(Text(printable(target)), min_width=6)
+    for op in inspection.ops[:_MOST_OPERATORS]:
         fits = [op.targets.get(target) for target in targets]
         table.add_row(
             str(op.index),
-            Text(plain(op.name)),
-            Text(plain(op.layer)),
-            op.dtype,
+            Text(printable(op.name)),
+            Text(printable(op.layer)),
+            Text(printable(op.dtype)),
             size_text(op.bytes) if op.bytes else "",
             count_text(op.macs) if op.macs else "",
             *(
@@ -165,6 +175,9 @@ def terminal_inspection(inspection: Inspection, console: Console) -> None:
             ),
         )
     console.print(table)
+    left = len(inspection.ops) - _MOST_OPERATORS
+    if left > 0:
+        console.print(Text(f"... and {left:,} more operators; --json lists all of them"))
 
 
 def terminal_per_class(score: Score, console: Console) -> None:
@@ -179,7 +192,7 @@ def terminal_per_class(score: Score, console: Console) -> None:
     for one in score.per_class:
         mark = " < weakest" if one.n and one.recall == weakest else ""
         table.add_row(
-            Text(plain(one.label)),
+            Text(printable(one.label)),
             f"{one.n:,}",
             f"{100 * one.recall:.2f} %",
             f"{100 * one.precision:.2f} %{mark}",
@@ -189,14 +202,13 @@ def terminal_per_class(score: Score, console: Console) -> None:
 
 def markdown(report: Report) -> str:
     """Return the report as GitHub-flavoured Markdown, best values in bold."""
-    text = [f"# {_escaped(report.title)}", ""]
+    text = [f"# {_escaped(printable(report.title))}", ""]
     if report.reason:
         text += [_escaped(report.reason), ""]
     parts = compared_groups(report)
     for group in parts:
         if len(parts) > 1:
-            where = f" on {group.device}" if group.device else ""
-            text += [f"## {_escaped(group.model + where)}", ""]
+            text += [f"## {_escaped(group.name)}", ""]
         metric = METRICS.get(group.metric or "", "score")
         text += [
             f"| variant | size | smaller | {metric} (95 % interval) "
@@ -232,7 +244,7 @@ def _markdown_across(one: Across) -> list[str]:
         return f"{figure} ({below})" if below else figure
 
     return [
-        f"## {_escaped(one.model)}: p50 latency on {len(one.devices)} devices",
+        f"## {_escaped(printable(one.model))}: p50 latency on {len(one.devices)} devices",
         "",
         f"| variant | {' | '.join(map(_escaped, one.devices))} |",
         "|---|" + "--:|" * len(one.devices),
@@ -341,4 +353,4 @@ def _markdown_row(line: Line, *, staged: bool) -> str:
 def _escaped(text: str) -> str:
     """Make text inert in Markdown: no markup, no HTML, no table cell of its own."""
     safe = plain(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_\[\]|#])", r"\\\1", safe)
+    return re.sub(r"([\\`*_\[\]|#~$])", r"\\\1", safe)

@@ -4,7 +4,7 @@ All of it needs TensorFlow, so it runs in the worker process; only a live model 
 adopted in the caller's own. `.tflite` files are read elsewhere, without TensorFlow.
 """
 
-from edgekit.sources.load import adopt, load
+from edgekit.sources.load import adopt, check_source, load
 from edgekit.sources.loaded import Loaded
 
-__all__ = ["Loaded", "adopt", "load"]
+__all__ = ["Loaded", "adopt", "check_source", "load"]

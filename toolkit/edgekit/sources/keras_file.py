@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from edgekit.archives import read_member
 from edgekit.errors import ModelError
+from edgekit.parsing import parse_json
 
 _UNKNOWN = re.compile(
     r"(?:Could not locate (?:class|function)|Unknown (?:layer|\w+ function|object|initializer)"
@@ -19,16 +19,22 @@ _UNKNOWN = re.compile(
 )
 
 
-def read_keras(path: Path, kind: Literal["keras", "h5"], objects: Mapping[str, Any]) -> Any:
+def read_keras(
+    path: Path,
+    kind: Literal["keras", "h5"],
+    objects: Mapping[str, Any],
+    *,
+    trust_code: bool = False,
+) -> Any:
     """Load a Keras model for inference.
 
-    Files of Keras 2 that Keras 3 refuses are read by tf_keras where that is installed. Code that
-    hides in a file (a `Lambda` of a Python lambda) is never run.
+    Files of Keras 2 that Keras 3 refuses are read by tf_keras where that is installed.
 
     Args:
         path: The file, known to be of that kind.
         kind: Which of the two formats.
         objects: Custom classes and functions by name.
+        trust_code: Whether a `Lambda` of a Python lambda, code inside the file, may be run.
 
     Raises:
         ModelError: It holds no whole model, or needs what is not here.
@@ -37,13 +43,16 @@ def read_keras(path: Path, kind: Literal["keras", "h5"], objects: Mapping[str, A
 
     try:
         return keras.saving.load_model(
-            path, custom_objects={**_older_layers(kind), **objects}, compile=False
+            path,
+            custom_objects={**_older_layers(kind), **objects},
+            compile=False,
+            safe_mode=not trust_code,
         )
     except Exception as error:  # Keras raises whatever the layers inside raise
         failure = error
     version = _keras_version(path, kind)
-    if version.startswith(("1.", "2.")) and not _is_known(failure):
-        return _read_legacy(path, version, objects, failure)
+    if version.startswith(("1.", "2.")) and (trust_code or not _is_known(failure)):
+        return _read_legacy(path, version, objects, failure, trust_code=trust_code)
     raise _explained(path, failure, f"Keras {keras.__version__}") from failure
 
 
@@ -67,8 +76,8 @@ def _keras_version(path: Path, kind: str) -> str:
     """The version that wrote the file, "" where it does not say."""
     try:
         if kind == "keras":
-            with zipfile.ZipFile(path) as archive:
-                return str(json.loads(archive.read("metadata.json")).get("keras_version", ""))
+            metadata = parse_json(read_member(path, "metadata.json"))
+            return str(metadata.get("keras_version", "")) if isinstance(metadata, dict) else ""
         import h5py
 
         with h5py.File(path) as file:
@@ -78,7 +87,9 @@ def _keras_version(path: Path, kind: str) -> str:
         return ""
 
 
-def _read_legacy(path: Path, version: str, objects: Mapping[str, Any], failure: Exception) -> Any:
+def _read_legacy(
+    path: Path, version: str, objects: Mapping[str, Any], failure: Exception, *, trust_code: bool
+) -> Any:
     if importlib.util.find_spec("tf_keras") is None:
         raise ModelError(
             f"{path} was saved by Keras {version} and holds what Keras 3 cannot read.",
@@ -88,7 +99,13 @@ def _read_legacy(path: Path, version: str, objects: Mapping[str, Any], failure: 
     import tf_keras
 
     try:
-        return tf_keras.models.load_model(path, custom_objects=dict(objects), compile=False)
+        # It has no safe mode for .h5 files: `refuse_code` has looked before.
+        return tf_keras.models.load_model(
+            path,
+            custom_objects=dict(objects),
+            compile=False,
+            **({"safe_mode": not trust_code} if path.suffix == ".keras" else {}),
+        )
     except Exception as error:
         raise _explained(path, error, f"tf_keras {tf_keras.__version__}") from error
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from edgekit.archives import ArchiveError, check_weights, checked_members
 from edgekit.errors import ModelError
-from edgekit.files import sha256_of
+from edgekit.files import FOLDER, check_input, sha256_of
 from edgekit.records import Source
 from edgekit.sources.custom import import_custom
+from edgekit.sources.embedded_code import names_other_modules, refuse_code, trusted_by
 from edgekit.sources.interface import Example, Interface
 from edgekit.sources.loaded import Loaded
 
@@ -22,30 +25,57 @@ _HDF5 = b"\x89HDF\r\n\x1a\n"
 _ZIP = b"PK\x03\x04"
 
 
-def load(path: Path, *, custom: Sequence[str] = (), example: Example | None = None) -> Loaded:
+def load(
+    path: Path,
+    *,
+    custom: Sequence[str] = (),
+    example: Example | None = None,
+    trust_code: bool = False,
+) -> Loaded:
     """Read a model file or folder.
 
     Args:
         path: A `.keras` or `.h5` file, or a SavedModel folder.
         custom: Importable modules that define the model's own layers and functions.
         example: Input name -> shape of a batch; fills dimensions the model leaves open.
+        trust_code: Whether to run code that the file brings along.
 
     Raises:
-        ModelError: It is not there, not a model, damaged, or needs what is not here.
+        ModelError: It is not there, not a model, damaged, or needs what is not here; or it
+            holds code and that is not trusted.
     """
     kind = kind_of(path)
     objects = import_custom(custom)
+    trusted = trusted_by(custom, tuple(objects))
+    if not trust_code:
+        refuse_code(path, kind, trusted)
     if kind == "saved_model":
         from edgekit.sources.saved_model import read_saved_model
 
-        model, interface = read_saved_model(path, example)
+        # Keras 2 would import the modules that its notes name; the functions need none.
+        layered = trust_code or not names_other_modules(path, trusted)
+        model, interface = read_saved_model(path, example, layered=layered)
     else:
         from edgekit.sources.interface import interface_of
         from edgekit.sources.keras_file import read_keras
 
-        model = read_keras(path, kind, objects)
+        _check_weights(path)
+        model = read_keras(path, kind, objects, trust_code=trust_code)
         interface = interface_of(model, path.name, example)
     return _loaded(path, kind, sha256_of(path), model, interface)
+
+
+def check_source(path: Path, *, custom: Sequence[str] = ()) -> None:
+    """Refuse, without TensorFlow, a file that brings code along; `load` checks again.
+
+    With custom modules only `load` can tell: it imports them.
+
+    Raises:
+        ModelError: It is no model, or holds code.
+    """
+    kind = kind_of(path)
+    if not custom:
+        refuse_code(path, kind, trusted_by(()))
 
 
 def adopt(model: Any, *, example: Example | None = None) -> Loaded:
@@ -76,10 +106,9 @@ def kind_of(path: Path) -> Kind:
     Raises:
         ModelError: It is no model that can be read, or a damaged one.
     """
-    if not path.exists():
-        raise ModelError(f"{path} does not exist.", hint=_ACCEPTED)
+    found = check_input(path, ModelError, folder=True, hint=_ACCEPTED)
     try:
-        if path.is_dir():
+        if found == FOLDER:
             return _folder_kind(path)
         with path.open("rb") as stream:
             start = stream.read(8)
@@ -110,9 +139,11 @@ def _check_zip(path: Path) -> None:
     damaged = None
     try:
         with zipfile.ZipFile(path) as archive:
-            names = set(archive.namelist())
+            names = {member.filename for member in checked_members(archive)}
             damaged = archive.testzip()
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:
+    except ArchiveError as error:
+        raise ModelError(f"{path} is not unpacked.", found=error.found, hint=error.hint) from error
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError) as error:
         raise ModelError(
             f"{path} is damaged: it ends too early or lost bytes on its way.",
             found=f"zip: {error}",
@@ -130,6 +161,13 @@ def _check_zip(path: Path) -> None:
             found=f"It holds {', '.join(sorted(names)[:5]) or 'nothing'}; config.json is missing.",
             hint=_ACCEPTED,
         )
+
+
+def _check_weights(path: Path) -> None:
+    try:
+        check_weights(path)
+    except ArchiveError as error:
+        raise ModelError(f"{path} is not unpacked.", found=error.found, hint=error.hint) from error
 
 
 def _agreeing(path: Path, kind: Kind, suffixes: tuple[str, ...]) -> Kind:

@@ -13,15 +13,23 @@ from edgekit.records import TensorSpec
 from edgekit.sources.interface import Example, Interface, filled_shape, interface_of
 
 
-def read_saved_model(path: Path, example: Example | None) -> tuple[Any, Interface]:
+def read_saved_model(
+    path: Path, example: Example | None, *, layered: bool = True
+) -> tuple[Any, Interface]:
     """Restore a SavedModel and describe its serving signature.
+
+    Args:
+        path: The folder.
+        example: Input name -> shape of a batch; fills dimensions the model leaves open.
+        layered: Whether to restore the layers that Keras 2 noted, where it did.
 
     Raises:
         ModelError: It cannot be restored, or leaves open which function is the model.
     """
     import tensorflow as tf
 
-    if (path / "keras_metadata.pb").is_file() and importlib.util.find_spec("tf_keras"):
+    noted = (path / "keras_metadata.pb").is_file()
+    if layered and noted and importlib.util.find_spec("tf_keras"):
         # Keras 2 wrote it: its layers come back, and with them their names.
         import tf_keras
 

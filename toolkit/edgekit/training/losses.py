@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
 
+from edgekit.archives import read_member
 from edgekit.records import Array, Dataset, Source, Task
 
 # Hinton et al. 2015 find 2.5 to 4 best for small students; keras.distillation's default.
@@ -31,8 +31,10 @@ def compiled(model: Any, source: Source, dataset: Dataset) -> tuple[Any, list[An
     if loss is None:
         config = _compile_config(source)
         try:
-            loss = keras.saving.deserialize_keras_object(config.get("loss"))
-            metrics = keras.saving.deserialize_keras_object(config.get("metrics"))
+            loss, metrics = (
+                keras.saving.deserialize_keras_object(config.get(key), safe_mode=True)
+                for key in ("loss", "metrics")
+            )
         except (TypeError, ValueError, KeyError):  # of the user's own making, and not here
             loss = None
     if isinstance(loss, (dict, list, tuple)):  # one for each output: targets belong to the first
@@ -109,8 +111,8 @@ def _plain(metric: Any) -> bool:
 def _compile_config(source: Source) -> dict[str, Any]:
     """What a `.keras` file says of how its model was compiled."""
     try:
-        with zipfile.ZipFile(source.path) as archive:
-            config = json.loads(archive.read("config.json")).get("compile_config")
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        document = json.loads(read_member(source.path, "config.json"))
+        config = document.get("compile_config")
+    except (OSError, KeyError, ValueError, RecursionError):
         return {}
     return config if isinstance(config, dict) else {}

@@ -13,10 +13,13 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Final, Self
 
-from edgekit.errors import ConversionError, EdgekitError, ModelError
+from edgekit.errors import ConversionError, EdgekitError, ModelError, UsageError
 from edgekit.records import Batch, Listener, Plan, Progress, Source, silent
+from edgekit.sources import check_source
+from edgekit.worker import wire
+from edgekit.worker.session import TRUST_CODE
 
 if TYPE_CHECKING:
     from edgekit.lowering import LoweredModel
@@ -26,7 +29,19 @@ _ENVIRONMENT = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "PYTHONUNBUFFERED": "1",
 }
+# TensorFlow copies weights many times over. By default glibc returns the memory of every large
+# array to the system, which then clears it, page by page, for the next one: half the time of a
+# conversion of 100 MB. A user's own setting comes first; other systems do not read it.
+_ALLOCATOR = {
+    "GLIBC_TUNABLES": "glibc.malloc.arena_max=1:glibc.malloc.hugetlb=1"
+    ":glibc.malloc.mmap_threshold=4294967296:glibc.malloc.trim_threshold=536870912"
+}
 # Lines of TensorFlow, absl and the converter that say nothing about a failure.
+TIMEOUT_VARIABLE: Final = "EDGEKIT_MODEL_TIMEOUT"
+"""Environment variable with the seconds that a model may take, in place of the default."""
+_TIMEOUT_SECONDS: Final = 1800.0
+# These run the model's own program, which need not end; training takes what it takes.
+_LIMITED: Final = frozenset({"load", "recurrent_layers", "lower"})
 _CHATTER = re.compile(r"\s*(WARNING|INFO|[IW]\d{4} |fully_quantize:)")
 
 
@@ -51,16 +66,28 @@ class Worker:
     Args:
         custom: Modules that define the models' own classes.
         listener: Progress callback, in the caller's thread, during requests.
+        trust_code: Whether to run code that model files bring along.
+        timeout: Seconds that reading or lowering a model may take, its own program included;
+            None for `$EDGEKIT_MODEL_TIMEOUT`, by default 1800.
     """
 
-    def __init__(self, custom: Sequence[str] = (), listener: Listener = silent) -> None:
+    def __init__(
+        self,
+        custom: Sequence[str] = (),
+        listener: Listener = silent,
+        *,
+        trust_code: bool = False,
+        timeout: float | None = None,
+    ) -> None:
         self._custom = tuple(custom)
+        self._trust_code = trust_code
+        self._timeout = _default_timeout() if timeout is None else timeout
         self._listener = listener
         self._child: _Child | None = None
         self._recurrent: tuple[str, ...] = ()
 
     def __enter__(self) -> Self:
-        self._child = _start(self._custom)
+        self._child = self._start()
         return self
 
     def __exit__(
@@ -79,8 +106,10 @@ class Worker:
             example: Input name -> shape of a batch; fills dimensions the model leaves open.
 
         Raises:
-            ModelError: It cannot be read, or kills its reader.
+            ModelError: It cannot be read, kills its reader, or holds code that is not trusted.
         """
+        if not self._trust_code:
+            check_source(source, custom=self._custom)
         found: Source = self._ask("load", f"loading {source.name}", source=source, example=example)
         self._recurrent = self._ask("recurrent_layers", "loading")
         return found
@@ -147,12 +176,15 @@ class Worker:
 
     def _ask(self, method: str, stage: str, **arguments: Any) -> Any:
         if self._child is None:
-            self._child = _start(self._custom)
+            self._child = self._start()
         child = self._child
+        limit = self._timeout if method in _LIMITED else None
         try:
-            child.connection.send((method, arguments))
+            wire.send(child.connection, (method, arguments))
             while True:
-                kind, value = child.connection.recv()
+                if not child.connection.poll(limit):
+                    raise self._timed_out(stage)
+                kind, value = wire.receive(child.connection)
                 if kind == "progress":
                     assert isinstance(value, Progress)
                     self._listener(value)
@@ -166,6 +198,18 @@ class Worker:
             self._end()
             raise died from error
 
+    def _start(self) -> _Child:
+        return _start(self._custom, trust_code=self._trust_code)
+
+    def _timed_out(self, stage: str) -> ModelError:
+        self._end()
+        return ModelError(
+            f"The model took longer than {self._timeout:g} seconds while {stage}.",
+            found="A program in it may not end; the process was stopped.",
+            hint=f"If it is only slow, allow more seconds: {TIMEOUT_VARIABLE}="
+            f"{4 * max(self._timeout, 1):.0f} edgekit ...",
+        )
+
     def _end(self) -> None:
         child, self._child = self._child, None
         if child is None:
@@ -178,7 +222,20 @@ class Worker:
         child.chatter.close()
 
 
-def _start(custom: Sequence[str]) -> _Child:
+def _default_timeout() -> float:
+    written = os.environ.get(TIMEOUT_VARIABLE, "")
+    try:
+        seconds = float(written or _TIMEOUT_SECONDS)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise UsageError(
+            f"Invalid value for {TIMEOUT_VARIABLE}: {written}.", hint="Give seconds, above 0."
+        )
+    return seconds
+
+
+def _start(custom: Sequence[str], *, trust_code: bool) -> _Child:
     ours, theirs = Pipe()
     watched, lifeline = os.pipe()
     chatter = tempfile.TemporaryFile()  # noqa: SIM115  lives as long as the child
@@ -186,12 +243,18 @@ def _start(custom: Sequence[str]) -> _Child:
     command = [sys.executable, "-P", "-m", "edgekit.worker.server"]
     try:
         process = subprocess.Popen(
-            [*command, str(theirs.fileno()), str(watched), *custom],
+            [
+                *command,
+                str(theirs.fileno()),
+                str(watched),
+                TRUST_CODE if trust_code else "",
+                *custom,
+            ],
             stdin=subprocess.DEVNULL,
             stdout=chatter,
             stderr=chatter,
             pass_fds=(theirs.fileno(), watched),
-            env={**os.environ, **_ENVIRONMENT},
+            env={**_ALLOCATOR, **os.environ, **_ENVIRONMENT},
             # Ctrl-C is the parent's to interpret; its exit ends the child.
             start_new_session=True,
         )

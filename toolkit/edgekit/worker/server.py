@@ -14,7 +14,8 @@ from typing import Any
 
 from edgekit.errors import ConversionError, EdgekitError
 from edgekit.records import Progress
-from edgekit.worker.session import Session
+from edgekit.worker import wire
+from edgekit.worker.session import TRUST_CODE, Session
 
 
 def main() -> None:
@@ -22,16 +23,18 @@ def main() -> None:
     connection = Connection(int(sys.argv[1]))
     lifeline = int(sys.argv[2])
     threading.Thread(target=_die_with_parent, args=(lifeline,), daemon=True).start()
-    session = Session(tuple(sys.argv[3:]), lambda progress: _send(connection, progress))
-    broken = _import_tensorflow()
+    trust_code = sys.argv[3] == TRUST_CODE
+    session = Session(
+        tuple(sys.argv[4:]), lambda progress: _send(connection, progress), trust_code=trust_code
+    )
+    broken = _import_tensorflow(trust_code=trust_code)
     while True:
         try:
-            method, arguments = connection.recv()
+            method, arguments = wire.receive(connection)
         except EOFError:
             break
-        connection.send(
-            ("error", broken) if broken else _answer(getattr(session, method), arguments)
-        )
+        answer = ("error", broken) if broken else _answer(getattr(session, method), arguments)
+        wire.send(connection, answer)
     # Skip the teardown of TensorFlow, which takes seconds.
     os._exit(0)
 
@@ -44,7 +47,7 @@ def _answer(method: Callable[..., Any], arguments: dict[str, Any]) -> tuple[str,
 
 
 def _send(connection: Connection, progress: Progress) -> None:
-    connection.send(("progress", progress))
+    wire.send(connection, ("progress", progress))
 
 
 def _die_with_parent(lifeline: int) -> None:
@@ -53,10 +56,13 @@ def _die_with_parent(lifeline: int) -> None:
     os._exit(1)
 
 
-def _import_tensorflow() -> EdgekitError | None:
+def _import_tensorflow(*, trust_code: bool) -> EdgekitError | None:
     try:
         importlib.import_module("tensorflow")
-        importlib.import_module("keras")
+        keras = importlib.import_module("keras")
+        if trust_code:
+            # Passes clone layers, which reads their configurations again.
+            keras.config.enable_unsafe_deserialization()
     except Exception as error:  # a broken installation raises anything
         return ConversionError(
             "TensorFlow cannot be imported.",

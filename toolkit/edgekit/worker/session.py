@@ -6,7 +6,7 @@ import importlib
 import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from edgekit.errors import ConversionError, ModelError
 from edgekit.records import Batch, Listener, Plan, Source
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from edgekit.lowering import LoweredModel
     from edgekit.sources import Loaded
 
+TRUST_CODE: Final = "trust-code"
+"""Tells the child that code in model files may be run."""
+
 
 class Session:
     """One model after another, in a process that has TensorFlow.
@@ -22,10 +25,14 @@ class Session:
     Args:
         custom: Modules that define the models' own classes.
         listener: Progress callback.
+        trust_code: Whether to run code that model files bring along.
     """
 
-    def __init__(self, custom: Sequence[str], listener: Listener) -> None:
+    def __init__(
+        self, custom: Sequence[str], listener: Listener, *, trust_code: bool = False
+    ) -> None:
         self._custom = tuple(custom)
+        self._trust_code = trust_code
         self._listener = listener
         self._loaded: Loaded | None = None
         # What the published converter needs where TensorFlow has no quicker way.
@@ -40,7 +47,7 @@ class Session:
         qat.register()
         self._loaded = None
         self._loaded = (
-            sources.load(source, custom=self._custom, example=example)
+            sources.load(source, custom=self._custom, example=example, trust_code=self._trust_code)
             if isinstance(source, Path)
             else sources.adopt(source, example=example)
         )

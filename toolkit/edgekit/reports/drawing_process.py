@@ -1,0 +1,63 @@
+"""The process that draws: one request on stdin, its answer on stdout (see `drawing`)."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from edgekit.records import Report
+
+
+def main() -> None:
+    """Answer the request; at most as many seconds as the argument says."""
+    # Without a handler the alarm ends even native code, and also where the parent is gone.
+    signal.alarm(int(sys.argv[1]))
+    answers = os.dup(1)
+    os.dup2(2, 1)  # what the library prints is no answer
+    task, arguments = pickle.load(sys.stdin.buffer)
+    try:
+        draw: Callable[..., object] = page if task == "page" else pictures
+        answer: tuple[str, object] = ("value", draw(*arguments))
+    except Exception as error:  # whatever it is, there are no pictures
+        answer = ("error", f"{type(error).__name__}: {error}")
+    with os.fdopen(answers, "wb") as stream:
+        pickle.dump(answer, stream)
+    # The engine's threads may hang in an ordinary exit.
+    os._exit(0)
+
+
+def page(
+    report: Report, with_library: bool
+) -> tuple[dict[str, dict[str, Any]], dict[str, str], str]:
+    """Return specifications and pictures without titles, which the page's captions are."""
+    import vl_convert
+
+    from edgekit.reports import charts
+
+    specs = {}
+    for name, chart in charts.charts(report).items():
+        specs[name] = chart.to_dict()
+        del specs[name]["title"]
+    drawn = {name: str(vl_convert.vegalite_to_svg(spec)) for name, spec in specs.items()}
+    library = ""
+    if specs and with_library:
+        library = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    return specs, drawn, library
+
+
+def pictures(report: Report, form: str) -> dict[str, str | bytes]:
+    """Return every chart as `png` or `svg`."""
+    from edgekit.reports import charts
+
+    return {
+        name: charts.png(chart) if form == "png" else charts.svg(chart)
+        for name, chart in charts.charts(report).items()
+    }
+
+
+if __name__ == "__main__":
+    main()
