@@ -41,7 +41,6 @@ def examine() -> list[Finding]:
         _runtime("tflite-runtime", "tflite_runtime.interpreter", needed=False),
         _package("tf_keras", hint="for Keras 2 files: pip install tf_keras"),
         _package("tensorboard", hint="for --log: pip install tensorboard"),
-        _package("scikit-learn", hint="for the demo: pip install scikit-learn"),
         _program("litert-benchmark", "comes with ai-edge-litert; for `make bench`"),
         _program(
             "edgetpu_compiler",
