@@ -77,7 +77,7 @@ def _runtime(distribution: str, module: str, *, needed: bool) -> Finding:
             needed,
             "it is here but needs numpy < 2: use a separate environment, or ai-edge-litert",
         )
-    last = (tried.stderr.strip().splitlines() or ["it died without a word"])[-1]
+    last = (tried.stderr.strip().splitlines() or ["it exited without an error message"])[-1]
     return Finding(distribution, "", needed, f"it is here but does not load: {last}")
 
 

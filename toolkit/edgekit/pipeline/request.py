@@ -44,7 +44,7 @@ class Request:
         skip_unsupported: Whether a variant that cannot be made is a warning instead of an
             error: where nobody asked for it by name.
         force: Replace files that exist.
-        seed: Seed of every random choice.
+        seed: Random seed.
         command: The command line, for the report.
     """
 
@@ -119,7 +119,7 @@ def check(request: Request) -> None:
     # Compared, so that NaN is refused too.
     if not 0 <= request.max_drop <= 3e38:
         raise UsageError(
-            f"An accepted loss of {request.max_drop!r:.40} cannot be.",
+            f"An accepted loss of {request.max_drop!r:.40} is invalid.",
             hint="Give a finite number from 0.",
         )
     if request.target is not None:

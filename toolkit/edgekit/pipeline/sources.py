@@ -15,6 +15,7 @@ from edgekit import data, evaluation, tflite
 from edgekit.errors import ConversionError, ModelError, UsageError
 from edgekit.files import check_input, refuse_existing, staging
 from edgekit.pipeline import manifest
+from edgekit.recipe import Qat
 from edgekit.records import (
     Array,
     Artifact,
@@ -180,7 +181,7 @@ def trained_notes(source: Path | Any) -> Mapping[str, Any] | None:
     """What `edgekit qat` wrote into a Keras file, or None."""
     from edgekit.training.saving import read_notes
 
-    notes = read_notes(source).get("qat") if isinstance(source, Path) else None
+    notes = read_notes(source).get(Qat.kind) if isinstance(source, Path) else None
     return notes if isinstance(notes, Mapping) else None
 
 
