@@ -11,7 +11,8 @@ from edgekit import data, targets
 from edgekit.errors import DataError, ModelError, OutputError, UsageError
 from edgekit.evaluation.tasks import task_named
 from edgekit.modes import FLOAT32, INT8, MODES
-from edgekit.pipeline.sources import ImportedModel, trained_notes
+from edgekit.pipeline.imported_model import ImportedModel
+from edgekit.pipeline.sources import trained_notes
 from edgekit.records import Dataset, Listener, Plan, Progress
 
 FLOAT = Plan(variant=FLOAT32.name, mode=FLOAT32.name)
