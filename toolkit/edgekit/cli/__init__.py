@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import typer
 
-from edgekit.cli import deploy, measure, model, passes, project, reading
+from edgekit.cli import deploy, inspect, measure, model, passes, project, report
 from edgekit.errors import EdgekitError
 from edgekit.printable import one_line
 
@@ -68,11 +68,11 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "qat": passes.qat,
     "compress": passes.compress,
     "quantize": model.quantize,
-    "inspect": reading.inspect,
+    "inspect": inspect.inspect,
     "eval": measure.eval_,
     "bench": measure.bench,
     "deploy": deploy.deploy,
-    "report": reading.report,
+    "report": report.report,
     "doctor": project.doctor,
 }
 for command, function in _COMMANDS.items():

@@ -1,4 +1,4 @@
-"""The page's sections on what is inside the files: their bytes, their fit on an accelerator."""
+"""The page's sections on the files: their size by part, their operators on accelerators."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 from edgekit.records import Report, Row
 from edgekit.reports.charts import compared_files
-from edgekit.reports.figures import Group, models, size_text
-from edgekit.reports.sections import escaped
+from edgekit.reports.formatting import size_text
+from edgekit.reports.groups import Group, groups_by_model
+from edgekit.reports.page_text import escaped
 
 
 def bytes_legend(group: Group) -> str:
@@ -17,7 +18,7 @@ def bytes_legend(group: Group) -> str:
 
 
 def bytes_table(group: Group) -> str:
-    """Tabulate what the bytes of each inspected file are."""
+    """Tabulate the size of each inspected file by part."""
     compared = compared_files(group)
     if not compared:
         return ""
@@ -49,8 +50,8 @@ def bytes_table(group: Group) -> str:
 
 
 def predictions(report: Report) -> str:
-    """Say what was not measured but predicted: operators on accelerators; what stayed in float."""
-    files = [row for group in models(report) for row in group.rows]
+    """List what is predicted: operators on accelerators; and what was kept in float."""
+    files = [row for group in groups_by_model(report) for row in group.rows]
     rows = [row for row in files if row.recommended] or files[:1]
     text = ""
     for row in rows:
@@ -67,7 +68,7 @@ def predictions(report: Report) -> str:
         )
         if items:
             text += (
-                f'<details class="card"><summary>Left in float in {escaped(row.artifact.variant)} '
+                f'<details class="card"><summary>Kept in float in {escaped(row.artifact.variant)} '
                 f"({len(left)})</summary><ul>{items}</ul></details>"
             )
     return text
