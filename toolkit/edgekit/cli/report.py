@@ -42,7 +42,7 @@ def report(
 
     chosen = format_ or (output.suffix.lstrip(".") if output else "terminal")
     if output is None and chosen in ("png", "html", "svg"):
-        raise UsageError(f"{chosen} output requires a file.", hint="Give --output FILE.")
+        raise UsageError(f"{chosen} output requires --output.", hint="Give --output FILE.")
     if output is not None:
         refuse_existing(output, force=force)
     merged, form = read_reports(rows), cast("Format", chosen)

@@ -6,8 +6,9 @@ has the fields of all of them, always, so that a script finds what it looks for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Literal
 
 from edgekit.records import Drop, Inspection, Score, Timing
@@ -55,6 +56,7 @@ class Column:
             the rows has a figure.
         terminal: How a table of 80 characters shows it: in a column of its own, or before or
             below the figure of the column to its left.
+        page: How the page shows it, which is wider.
         terminal_heading: Two short lines for it, where title and subtitle are too wide there.
         optional: Whether the terminal leaves it out where there is no room, the last one first.
         align: Where its figures are in Markdown.
@@ -70,6 +72,7 @@ class Column:
     details: tuple[str, ...] = ()
     present: Callable[[Group], bool] = lambda _: True
     terminal: Literal["own", "before", "below"] = "own"
+    page: Literal["own", "below"] = "own"
     terminal_heading: str = ""
     optional: bool = False
     align: Literal["left", "right"] = "right"
@@ -87,6 +90,20 @@ def present_columns(group: Group, rows: Sequence[FormattedRow]) -> tuple[Column,
         for column in COLUMNS
         if column.present(group) and any(column.cell(row).figure for row in rows)
     )
+
+
+def stacked(
+    columns: Sequence[Column], layout: Literal["terminal", "page"]
+) -> Iterator[tuple[Column, tuple[Column, ...]]]:
+    """Yield each column of its own in this layout, and those that share it."""
+
+    def shares(column: Column) -> bool:
+        return (column.terminal if layout == "terminal" else column.page) != "own"
+
+    for position, column in enumerate(columns):
+        # The first has no column to share.
+        if position == 0 or not shares(column):
+            yield column, tuple(takewhile(shares, columns[position + 1 :]))
 
 
 def csv_fields() -> dict[str, Field]:
@@ -157,6 +174,7 @@ COLUMNS: tuple[Column, ...] = (
         title="MACs",
         present=lambda group: group.has_several_floats,
         terminal="below",
+        page="below",
         cell=lambda line: Cell(figure=line.macs),
         csv={
             "macs": _inspection(lambda inspection: inspection.macs),
@@ -199,6 +217,7 @@ COLUMNS: tuple[Column, ...] = (
         title="agreement",
         subtitle="with float32",
         terminal_heading="agrees\nwith f32",
+        page="below",
         optional=True,
         cell=lambda line: Cell(figure=line.agreement),
         csv={"agreement": lambda line: line.row.agreement},

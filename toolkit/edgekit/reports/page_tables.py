@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from edgekit.reports.columns import Cell, Column, present_columns
+from collections.abc import Sequence
+
+from edgekit.reports.columns import Column, present_columns, stacked
 from edgekit.reports.device_comparison import RATIO_NOTE, DeviceComparison, DeviceLatency
 from edgekit.reports.formatted_rows import FormattedRow, formatted_rows
 from edgekit.reports.formatting import compared, timing_text
@@ -13,19 +15,21 @@ from edgekit.reports.page_text import capitalized, escaped, fact_list, typograph
 def variants_table(group: Group, *, several: bool) -> str:
     """Tabulate the rows of a group; intervals and ratios below the figures."""
     rows = formatted_rows(group)
-    columns = present_columns(group, rows)
-    titles = [_title(column, group) for column in columns]
+    columns = [
+        (column, others, _title(column, group))
+        for column, others in stacked(present_columns(group, rows), "page")
+    ]
     head = "".join(
-        f'<th scope="col">{title}{_small(_subtitle(column))}</th>'
-        for column, title in zip(columns, titles, strict=True)
+        f'<th scope="col">{title}{_small(_subtitle(column, others, group))}</th>'
+        for column, others, title in columns
     )
     body = "".join(
         f"<tr{' class=recommended' if row.row.recommended else ''}>"
         f'<th scope="row">{escaped(row.label)}'
         f"{'<small>recommended</small>' if row.row.recommended else ''}</th>"
         + "".join(
-            f'<td data-label="{title}">{_cell(column, row)}</td>'
-            for column, title in zip(columns, titles, strict=True)
+            f'<td data-label="{title}">{_cell(column, others, row, group)}</td>'
+            for column, others, title in columns
         )
         + "</tr>"
         for row in rows
@@ -115,20 +119,26 @@ def _title(column: Column, group: Group) -> str:
     return escaped(f"{title}, {unit}" if unit else title)
 
 
-def _subtitle(column: Column) -> str:
+def _subtitle(column: Column, others: Sequence[Column], group: Group) -> str:
     ratio = "against float32" if column.better else ""
-    return ", ".join(filter(None, (column.subtitle, ratio, *column.details)))
+    below = (
+        other.heading(group) + (f" ({other.subtitle})" if other.subtitle else "")
+        for other in others
+    )
+    return ", ".join(filter(None, (column.subtitle, ratio, *column.details, *below)))
 
 
-def _cell(column: Column, row: FormattedRow) -> str:
-    cell: Cell = column.cell(row)
-    if not cell.figure:
-        return ""
+def _cell(column: Column, others: Sequence[Column], row: FormattedRow, group: Group) -> str:
+    cell = column.cell(row)
     figure = typographic(escaped(cell.figure))
     style = "best" if cell.best else cell.css_class
-    if style:
+    if figure and style:
         figure = f'<span class="{escaped(style)}">{figure}</span>'
-    below = (compared(cell.ratio, column.better, column.worse), cell.note, *cell.details)
+    below = [compared(cell.ratio, column.better, column.worse), cell.note, *cell.details]
+    below = below if figure else []
+    for other in others:
+        if shared := other.cell(row).figure:
+            below.append(f"{other.heading(group)} {shared}")
     return figure + "".join(map(_small, below))
 
 

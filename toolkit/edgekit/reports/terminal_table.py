@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from edgekit.printable import printable
 from edgekit.records import Report, Score
-from edgekit.reports.columns import present_columns
+from edgekit.reports.columns import present_columns, stacked
 from edgekit.reports.device_comparison import (
     RATIO_NOTE,
     DeviceComparison,
@@ -121,15 +120,12 @@ def plain_table() -> Table:
 
 def _stacked_columns(group: Group, rows: Sequence[FormattedRow]) -> Iterator[StackedColumn]:
     """Stack figure and interval or ratio, and the columns that have no room of their own."""
-    present = present_columns(group, rows)
-    for position, column in enumerate(present):
-        if column.terminal != "own":
-            continue
+    for column, others in stacked(present_columns(group, rows), "terminal"):
         own = [column.cell(row) for row in rows]
         figures = [cell.figure for cell in own]
         below = [cell.note or times(cell.ratio) for cell in own]
         unit, subtitle = column.unit(group), column.subtitle
-        for other in takewhile(lambda one: one.terminal != "own", present[position + 1 :]):
+        for other in others:
             added = [other.cell(row).figure for row in rows]
             if other.terminal == "below":
                 subtitle, below = other.heading(group), added
@@ -148,19 +144,24 @@ def _stacked_columns(group: Group, rows: Sequence[FormattedRow]) -> Iterator[Sta
         )
 
 
-def _fit(columns: list[StackedColumn], rows: Sequence[FormattedRow], width: int) -> Iterator[str]:
-    """Remove optional columns, the last first, until the table fits; yield their titles.
+def _fit(columns: list[StackedColumn], rows: Sequence[FormattedRow], width: int) -> list[str]:
+    """Remove optional columns, the last first, until the table fits; return their titles.
 
     Names are folded to the width of `RECOMMENDED` before a column goes.
     """
     from rich.cells import cell_len
 
-    labels = min(len(RECOMMENDED), max((cell_len(row.label) for row in rows), default=0))
-    optional = [stacked for stacked in columns if stacked.optional]
-    while optional and labels + sum(GAP + stacked.width for stacked in columns) > width:
-        removed = optional.pop()
-        columns.remove(removed)
-        yield removed.title
+    marks = [RECOMMENDED for row in rows if row.row.recommended]
+    labels = max(map(cell_len, (*(row.label for row in rows), *marks)), default=0)
+    needed = min(labels, len(RECOMMENDED)) + sum(GAP + column.width for column in columns)
+    left_out = []
+    for column in reversed([column for column in columns if column.optional]):
+        if needed <= width:
+            break
+        needed -= GAP + column.width
+        columns.remove(column)
+        left_out.append(column.title)
+    return left_out[::-1]
 
 
 def _rows_table(rows: Sequence[FormattedRow], columns: Sequence[StackedColumn]) -> Table:
@@ -168,14 +169,14 @@ def _rows_table(rows: Sequence[FormattedRow], columns: Sequence[StackedColumn]) 
 
     table = plain_table()
     table.add_column("variant", overflow="fold", max_width=MOST_LABEL)
-    for stacked in columns:
-        table.add_column(stacked.heading, justify="right", no_wrap=True)
+    for column in columns:
+        table.add_column(column.heading, justify="right", no_wrap=True)
     for position, row in enumerate(rows):
         chosen = row.row.recommended
         label = Text(
             f"{row.label}\n" + (RECOMMENDED if chosen else ""), style="bold green" if chosen else ""
         )
-        table.add_row(label, *(_cell(*stacked.cells[position]) for stacked in columns))
+        table.add_row(label, *(_cell(*column.cells[position]) for column in columns))
     return table
 
 
