@@ -89,6 +89,20 @@ def test_only_columns_with_figures_are_shown(fashion, ladder):
     assert "drop" not in render(bench, "md")
 
 
+def test_memory_is_shown_where_it_was_measured_on_one_device(fashion, ladder):
+    bench = replace(
+        fashion,
+        rows=tuple(replace(r, score=None, drop=None, agreement=None) for r in fashion.rows),
+    )
+    unknown = tuple(replace(r, timing=replace(r.timing, peak_rss_bytes=0)) for r in bench.rows)
+    two_devices = replace(fashion, rows=fashion.rows + ladder(device="pi@raspberrypi").rows)
+
+    assert printed(bench, 80).count("48.0 MB") == 4
+    assert "| memory (peak RSS) |" in render(fashion, "md")
+    assert "memory" not in render(replace(bench, rows=unknown), "md")
+    assert "memory" not in render(two_devices, "md")
+
+
 def test_compressed_models_show_download_and_macs(many):
     assert titles(many)[:3] == ["size", "download", "MACs"]
     assert "download (deflated)" in render(many, "md")
@@ -99,6 +113,6 @@ def test_a_narrow_terminal_says_what_it_leaves_out(many):
 
     assert max(map(len, narrow.splitlines())) <= 80
     assert "99.21 %" not in narrow
-    assert "too narrow to show: agreement" in " ".join(narrow.split())
+    assert "too narrow to show: agreement, memory" in " ".join(narrow.split())
     assert "99.21 %" in wide
     assert "too narrow" not in wide

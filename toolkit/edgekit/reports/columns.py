@@ -13,7 +13,7 @@ from typing import Literal
 
 from edgekit.records import Drop, Inspection, Score, Timing
 from edgekit.reports.formatted_rows import FormattedRow
-from edgekit.reports.formatting import drop_unit, latency_text, metric_title
+from edgekit.reports.formatting import drop_unit, latency_text, metric_title, size_text
 from edgekit.reports.groups import Group
 
 Field = Callable[[FormattedRow], object]
@@ -240,8 +240,21 @@ COLUMNS: tuple[Column, ...] = (
             "device": lambda line: line.row.place,
             "runtime": _timing(lambda timing: timing.runtime),
             "delegate": _timing(lambda timing: timing.delegate),
-            "peak_rss_bytes": _timing(lambda timing: timing.peak_rss_bytes),
         },
+    ),
+    Column(
+        title="memory",
+        subtitle="peak RSS",
+        page="below",
+        optional=True,
+        # Of several devices it would be no more comparable than a latency.
+        present=lambda group: group.device is not None,
+        cell=lambda line: Cell(
+            figure=size_text(line.row.timing.peak_rss_bytes)
+            if line.row.timing and line.row.timing.peak_rss_bytes
+            else ""
+        ),
+        csv={"peak_rss_bytes": _timing(lambda timing: timing.peak_rss_bytes)},
     ),
 )
 """In the order in which every table shows them."""
