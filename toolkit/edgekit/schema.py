@@ -79,7 +79,7 @@ def row_to_json(row: Row) -> dict[str, Any]:
 
 
 def inspection_to_json(inspection: Inspection) -> dict[str, Any]:
-    """Return what is inside a file as one JSON object."""
+    """Return the contents of a file as one JSON object."""
     return {
         "schema": SCHEMA,
         "path": str(inspection.path),
@@ -304,8 +304,8 @@ def _tensor(tensor: Fields) -> TensorSpec:
 
 def _operator(op: Fields) -> Operator:
     def fit(of: Fields, target: str) -> TargetFit:
-        told = of.object(target)
-        return TargetFit(mapped=told.flag("mapped"), reason=told.maybe("reason", told.text))
+        value = of.object(target)
+        return TargetFit(mapped=value.flag("mapped"), reason=value.maybe("reason", value.text))
 
     return Operator(
         index=op.integer("index"),

@@ -59,7 +59,7 @@ def json_line(value: Any) -> str:
 
 
 def _details(timing: Timing) -> Iterator[str]:
-    """Yield what was measured beside the latencies (sustained, sweep), as the runner says it."""
+    """Yield what was measured beside the latencies (sustained, sweep), as the runner formats it."""
     import edgekit_runner
 
     if sustained := timing.details.get("sustained"):

@@ -1,7 +1,7 @@
 """The columns of every table of rows. A new one is an entry in `COLUMNS`.
 
-The terminal, Markdown and the page show the columns that have something to say about a group; CSV
-has the fields of all of them, always, so that a script finds what it looks for.
+The terminal, Markdown and the page show the columns that have values in a group of rows; CSV always
+has the fields of all of them, so that scripts can rely on its header.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ class Column:
 
     Attributes:
         title: Its heading, in lower case; of a group where it depends on the metric.
-        cell: What it says of a row.
+        cell: Its figure of a row.
         subtitle: What `Cell.figure` or `Cell.note` is: "95 % interval", "p50".
         unit: The unit where cells are without it, "" for none.
         better: What a ratio above 1 is called, where cells have ratios: "smaller".
         worse: What a ratio below 1 is called.
         details: What `Cell.details` are: "p90".
-        present: Whether it can say anything about a group; it is left out anyway where none of
-            the rows has a figure.
+        present: Whether it applies to a group; it is also left out where none of the rows has a
+            figure.
         terminal: How a table of 80 characters shows it: in a column of its own, or before or
             below the figure of the column to its left.
         page: How the page shows it, which is wider.
@@ -84,7 +84,7 @@ class Column:
 
 
 def present_columns(group: Group, rows: Sequence[FormattedRow]) -> tuple[Column, ...]:
-    """Return the columns that say something about these rows of the group."""
+    """Return the columns that have figures for these rows of the group."""
     return tuple(
         column
         for column in COLUMNS

@@ -17,7 +17,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def csv(report: Report) -> str:
-    """Return one line a row with unrounded figures, units in the column names."""
+    """Return one line per row with unrounded figures, units in the column names."""
     stream = io.StringIO()
     fields = csv_fields()
     writer = csv_format.writer(stream, lineterminator="\n")

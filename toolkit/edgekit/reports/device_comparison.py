@@ -51,7 +51,7 @@ class DeviceComparison:
 
     Attributes:
         devices: What each column is: short name -> device, runtime and threads in words.
-        files: One line a file.
+        files: One line per file.
     """
 
     model: str
@@ -119,8 +119,8 @@ def _comparison(whole: Group, parts: Sequence[Group], names: dict[str, str]) -> 
     for part in parts:
         ways = dict.fromkeys(timing_text(row.timing) for row in part.rows if row.timing)
         name, device = names[part.device or ""], device_text(part.device)
-        told = device.partition(": ")[2] or device
-        described[name] = "; ".join(way.replace(device, told, 1) for way in ways)
+        description = device.partition(": ")[2] or device
+        described[name] = "; ".join(way.replace(device, description, 1) for way in ways)
     return DeviceComparison(
         model=whole.model,
         devices=described,
@@ -148,6 +148,6 @@ def _file(row: Row) -> File:
 
 
 def _unused(name: str, taken: Collection[str]) -> str:
-    """Return the name, with a number where it is taken."""
+    """Return the name, with a number where it is in use."""
     numbered = (f"{name} #{number}" for number in range(2, len(taken) + 3))
     return next(one for one in (name, *numbered) if one not in taken)

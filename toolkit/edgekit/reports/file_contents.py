@@ -59,8 +59,10 @@ def predictions(report: Report) -> str:
             continue
         for target in dict.fromkeys(name for op in row.inspection.ops for name in op.targets):
             text += _fit(row, target)
-        told = row.artifact.manifest.get("left_in_float")
-        left = [one for one in told if isinstance(one, Mapping)] if isinstance(told, list) else []
+        listed = row.artifact.manifest.get("left_in_float")
+        left = (
+            [one for one in listed if isinstance(one, Mapping)] if isinstance(listed, list) else []
+        )
         items = "".join(
             f"<li><code>{escaped(one.get('operator', ''))}</code> {escaped(one.get('layer', ''))}: "
             f"{escaped(one.get('reason', ''))}</li>"

@@ -107,7 +107,7 @@ def times(ratio: float | None) -> str:
 
 
 def compared(ratio: float | None, better: str, worse: str) -> str:
-    """Return a ratio in words, so that nobody has to read "0.5x smaller".
+    """Return a ratio in words: "2.0x larger" instead of "0.5x smaller".
 
     >>> compared(3.23, "smaller", "larger"), compared(0.5, "smaller", "larger")
     ('3.2x smaller', '2.0x larger')

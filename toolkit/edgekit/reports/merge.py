@@ -116,8 +116,8 @@ def _merged(rows: Sequence[Row]) -> tuple[Row, ...]:
         for place in places:
             here = [row for row in same if row.place == place]
             # A score without a device is valid for all of them.
-            lent = [row for row in same if row.device is None]
-            scored = next((row for row in (*here, *lent) if row.score), here[0])
+            anywhere = [row for row in same if row.device is None]
+            scored = next((row for row in (*here, *anywhere) if row.score), here[0])
             timings: list[Timing] = []
             for row in here:
                 if row.timing is not None and row.timing not in timings:

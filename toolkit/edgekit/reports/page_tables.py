@@ -38,8 +38,8 @@ def variants_table(group: Group, *, several: bool) -> str:
     timed = next((row.row.timing for row in rows if row.row.timing), None)
     caption = ""
     if timed is None or group.device:
-        told = f"Latency: {escaped(timing_text(timed))}." if timed else "Latency: not measured."
-        caption = f"<caption>{told}</caption>"
+        text = f"Latency: {escaped(timing_text(timed))}." if timed else "Latency: not measured."
+        caption = f"<caption>{text}</caption>"
     return (
         f'{heading}<div class="card variants scroll" tabindex="0"><table>{caption}'
         f'<thead><tr><th scope="col">Variant</th>{head}</tr></thead><tbody>{body}</tbody>'

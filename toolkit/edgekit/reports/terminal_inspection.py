@@ -1,4 +1,4 @@
-"""What is inside a file, for a terminal."""
+"""The contents of a .tflite file, for a terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def print_inspection(inspection: Inspection, console: Console) -> None:
-    """Print what is inside a file: totals first, then one line an operator."""
+    """Print the contents of a file: totals first, then one line per operator."""
     from rich.text import Text
 
     console.print(Text(printable(inspection.path, MOST_PATH), style="bold"))

@@ -40,7 +40,7 @@ class StackedColumn:
         title: The first one's.
         heading: Two lines.
         optional: Whether it is left out where there is no room.
-        cells: One a row: figure, the line below it, whether it is the best.
+        cells: One per row: figure, the line below it, whether it is the best.
     """
 
     title: str
@@ -57,7 +57,7 @@ class StackedColumn:
 
 
 def print_report(report: Report, console: Console) -> None:
-    """Print the report; colour repeats what the text says."""
+    """Print the report; colour only repeats what the text shows."""
     from rich.text import Text
 
     groups, comparisons = table_groups(report), compare_devices(report)
@@ -147,7 +147,7 @@ def _stacked_columns(group: Group, rows: Sequence[FormattedRow]) -> Iterator[Sta
 def _fit(columns: list[StackedColumn], rows: Sequence[FormattedRow], width: int) -> list[str]:
     """Remove optional columns, the last first, until the table fits; return their titles.
 
-    Names are folded to the width of `RECOMMENDED` before a column goes.
+    Names are folded to the width of `RECOMMENDED` before a column is left out.
     """
     from rich.cells import cell_len
 
@@ -191,7 +191,7 @@ def _cell(figure: str, below: str, best: bool = False) -> Any:
 
 
 def _print_comparison(comparison: DeviceComparison, console: Console) -> None:
-    """Print a column a device, as many beside each other as there is room for."""
+    """Print a column per device, as many beside each other as there is room for."""
     from rich.text import Text
 
     devices = comparison.devices
