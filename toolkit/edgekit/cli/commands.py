@@ -57,7 +57,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "quantize": Command("model", "quantize", "Make every variant, and say which one to ship."),
     "inspect": Command(
-        "reading", "inspect", "Show operators, bytes and the fit on a target.", False
+        "inspect", "inspect", "Show operators, sizes and predicted accelerator support.", False
     ),
     "eval": Command("measure", "eval_", "Score .tflite files on the test split."),
     "bench": Command(
@@ -66,7 +66,9 @@ COMMANDS: dict[str, Command] = {
     "deploy": Command(
         "deploy", "deploy", "Score and time .tflite files on devices, over SSH; or run them there."
     ),
-    "report": Command("reading", "report", "Turn rows of other commands into one report.", False),
+    "report": Command(
+        "report", "report", "Merge results of other commands into one report.", False
+    ),
     "doctor": Command(
         "project", "doctor", "Say what is here, and the hint for what is not.", False
     ),

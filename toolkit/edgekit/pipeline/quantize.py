@@ -16,6 +16,7 @@ from edgekit.errors import ConversionError
 from edgekit.files import staging
 from edgekit.isolate import Background
 from edgekit.pipeline import manifest
+from edgekit.pipeline.imported_model import ImportedModel
 from edgekit.pipeline.request import (
     FLOAT,
     Request,
@@ -25,7 +26,7 @@ from edgekit.pipeline.request import (
     open_data,
     possible_plans,
 )
-from edgekit.pipeline.sources import ImportedModel, is_graph, lower, tensorflow_for
+from edgekit.pipeline.sources import is_graph, lower, tensorflow_for
 from edgekit.quantization import make as make_variant
 from edgekit.quantization import profile
 from edgekit.records import (

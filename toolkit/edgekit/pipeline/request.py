@@ -12,7 +12,8 @@ from edgekit.errors import DataError, ModelError, UsageError
 from edgekit.evaluation.tasks import task_named
 from edgekit.files import check_folder, check_input, refuse_existing
 from edgekit.modes import FLOAT32, INT8, MODES
-from edgekit.pipeline.sources import ImportedModel, trained_notes
+from edgekit.pipeline.imported_model import ImportedModel
+from edgekit.pipeline.sources import trained_notes
 from edgekit.recipe.parse import REPORT
 from edgekit.records import Dataset, Listener, Plan, Progress
 

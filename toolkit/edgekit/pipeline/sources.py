@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from edgekit import data, evaluation, tflite
 from edgekit.errors import ConversionError, ModelError, UsageError
 from edgekit.files import check_input, refuse_existing, staging
 from edgekit.pipeline import manifest
+from edgekit.pipeline.imported_model import ImportedModel, Verification
 from edgekit.recipe import Qat
 from edgekit.records import (
     Array,
@@ -36,44 +36,6 @@ from edgekit.records import (
 # of the output's own range is no rounding.
 TOLERANCE = 1e-2
 VERIFIED_SAMPLES = 16
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verification:
-    """How far the float TFLite file is from its source.
-
-    Attributes:
-        max_abs_difference: Largest difference of any output element.
-        samples: Number of samples compared.
-        inputs: "data", or "noise" where no data was given.
-    """
-
-    max_abs_difference: float
-    samples: int
-    inputs: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImportedModel:
-    """A float graph ready for quantization.
-
-    Attributes:
-        source: What it came from.
-        dataset: The user's data, bound to the model's inputs, or None.
-        graph: The float `.tflite`.
-        verification: The comparison with the source; None where the source is that very file.
-        notes: What was done without being asked for.
-        trained: Ranges of the graph's tensors that quantization-aware training found, for int8.
-        rules: For the layers that it left in float.
-    """
-
-    source: Source
-    dataset: Dataset | None
-    graph: Path
-    verification: Verification | None
-    notes: tuple[str, ...] = ()
-    trained: Ranges | None = None
-    rules: tuple[Rule, ...] = ()
 
 
 def is_graph(source: Path | Any) -> bool:
