@@ -17,13 +17,14 @@ PACKAGE = REPOSITORY / "toolkit" / "edgekit"
 
 # From the ground up; rooms in one line do not know each other.
 FLOORS: list[set[str]] = [
-    {"edgekit_runner", "printable"},
+    {"edgekit_runner", "interruption", "printable", "temporary"},
     {"errors", "fields"},
     {"choices", "modes"},
     {"records"},
-    {"files", "isolate", "numerics", "targets"},
+    {"archives", "files", "isolate", "numerics", "parsing", "targets"},
+    {"tflite"},
     {"evaluation"},
-    {"recipe", "data", "schema", "tflite"},
+    {"recipe", "data", "schema"},
     {"sources", "training", "lowering"},
     {"quantization", "devices", "worker"},
     {"pipeline"},
@@ -31,6 +32,7 @@ FLOORS: list[set[str]] = [
     {"doctor"},
     {"api"},
     {"cli"},
+    {"__main__"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 TENSORFLOW = {"tensorflow", "keras", "tf_keras"}

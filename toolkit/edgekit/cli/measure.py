@@ -79,7 +79,12 @@ def bench(
     files: options.Files,
     threads: Threads = None,
     runs: Annotated[
-        int | None, typer.Option(min=1, help="Counted invocations; default: until settled.")
+        int | None,
+        typer.Option(
+            parser=options.whole(1),
+            metavar="N",
+            help="Counted invocations; default: until settled.",
+        ),
     ] = None,
     runtime: Annotated[
         str | None, typer.Option(help="litert, tflite or tensorflow; default: the first found.")
@@ -89,7 +94,11 @@ def bench(
     ] = None,
     duration: Annotated[
         float | None,
-        typer.Option(min=1, metavar="SECONDS", help="Then load it so long: does it throttle?"),
+        typer.Option(
+            parser=options.number(1, 1e6),
+            metavar="SECONDS",
+            help="Then load it so long: does it throttle?",
+        ),
     ] = None,
     sweep: Annotated[
         bool, typer.Option("--sweep", help="Also without XNNPACK, and on 1 thread to one a core.")

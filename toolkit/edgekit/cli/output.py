@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as json_
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,22 +77,18 @@ def tell_missing_charts(report: Report) -> None:
             print(f"Warning: {one_line(text)}", file=sys.stderr)
 
 
-def write_rendered(report: Report, files: Mapping[Path, Format], *, quiet: bool = False) -> None:
-    """Write a report's files, each in its format; say so unless stdout is JSON."""
-    from edgekit.reports import render_all
-
-    told, contents = render_all(report, files.values())
-    tell_missing_charts(told)
-    for path, form in files.items():
-        write_whole(path, contents[form], quiet=quiet)
-
-
-def write_whole(path: Path, content: str | bytes, *, quiet: bool = False) -> None:
-    """Write a report's file, and say so unless stdout is JSON."""
+def write_rendered(report: Report, path: Path, form: Format, *, replace: bool) -> None:
+    """Write a report's file, and say so."""
     from edgekit.files import writing
+    from edgekit.reports import encoded, render_all
 
-    with writing(path) as temporary:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-    if not quiet:
-        shown = printable(path, MOST_PATH)
-        print(f"Wrote {shown} ({path.stat().st_size / 1000:.1f} kB)")
+    with writing(path, replace=replace) as temporary:
+        told, contents = render_all(report, (form,))
+        temporary.write_bytes(encoded(contents[form]))
+    tell_missing_charts(told)
+    print(wrote_file(path))
+
+
+def wrote_file(path: Path) -> str:
+    """Tell of a report's file: "Wrote report.html (45.6 kB)"."""
+    return f"Wrote {printable(path, MOST_PATH)} ({path.stat().st_size / 1000:.1f} kB)"

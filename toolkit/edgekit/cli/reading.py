@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -31,11 +32,9 @@ def inspect(
 
     inspection = api.inspect(file, targets=tuple(target or (("coral",) if json else ())))
     if json:
-        import json as json_
-
         from edgekit.schema import inspection_to_json
 
-        print(json_.dumps(inspection_to_json(inspection), indent=1, allow_nan=False))
+        sys.stdout.writelines(_lines(inspection_to_json(inspection)))
         return
     from rich.console import Console
 
@@ -77,7 +76,29 @@ def report(
         refuse_existing(output, force=force)
     told, form = read_reports(rows), cast("Format", chosen)
     if output is not None:
-        write_rendered(told, {output: form})
+        write_rendered(told, output, form, replace=force)
         return
     content = render(told, form)
     print(content if isinstance(content, str) else content.decode())
+
+
+def _lines(document: Mapping[str, Any]) -> Iterator[str]:
+    """A JSON object, one line a member, and of its operators one line each.
+
+    Written as it is made, and by the encoder that does not indent: 300,000 operators take a tenth
+    of the time and none of the memory that indenting them would.
+    """
+    from json import JSONEncoder
+
+    encode = JSONEncoder(allow_nan=False).encode
+    yield "{"
+    for number, (key, value) in enumerate(document.items()):
+        yield f"{',' if number else ''}\n {encode(key)}: "
+        if key == "ops":
+            yield "["
+            for index, op in enumerate(value):
+                yield f"{',' if index else ''}\n  {encode(op)}"
+            yield "\n ]"
+        else:
+            yield encode(value)
+    yield "\n}\n"

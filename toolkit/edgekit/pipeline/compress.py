@@ -49,8 +49,8 @@ def compress(
             hint="Give the .keras or .h5 file.",
         )
     with (
+        staging(request.folder, replace=request.force) as stage,
         Worker(request.custom, listener, trust_code=request.trust_code) as tensorflow,
-        staging(request.folder) as stage,
     ):
         dataset = open_data(request, listener)
         possible_plans(request, dataset)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from edgekit import devices, evaluation
 from edgekit.errors import ConversionError
 from edgekit.files import staging
+from edgekit.isolate import Background
 from edgekit.pipeline import manifest
 from edgekit.pipeline.request import (
     FLOAT,
@@ -41,6 +44,9 @@ from edgekit.worker import TensorFlowProcess
 
 Finish = Callable[[Report, Path], Report]
 
+# Smaller files are compressed in less time than it takes to fork.
+_LARGE_BYTES = 1 << 20
+
 
 def quantize(request: Request, *, finish: Finish, listener: Listener = silent) -> Report:
     """Make the files of `request`, and measure them.
@@ -61,6 +67,7 @@ def quantize(request: Request, *, finish: Finish, listener: Listener = silent) -
     check(request)
     needed = not is_graph(request.source) or any(map(calibrates, request.plans))
     with (
+        staging(request.folder, replace=request.force) as stage,
         tensorflow_for(
             request.source,
             request.custom,
@@ -68,7 +75,6 @@ def quantize(request: Request, *, finish: Finish, listener: Listener = silent) -
             needed=needed,
             trust_code=request.trust_code,
         ) as tensorflow,
-        staging(request.folder) as stage,
     ):
         dataset = open_data(request, listener)
         plans, refused = possible_plans(request, dataset)
@@ -130,6 +136,28 @@ def make(
     Raises:
         ConversionError: A variant was refused, and not `skip_unsupported`.
     """
+    with Background() as background:
+        return _make(
+            imported,
+            plans,
+            folder,
+            tensorflow,
+            background=background,
+            skip_unsupported=skip_unsupported,
+            listener=listener,
+        )
+
+
+def _make(
+    imported: ImportedModel,
+    plans: Sequence[Plan],
+    folder: Path,
+    tensorflow: TensorFlowProcess | None,
+    *,
+    background: Background,
+    skip_unsupported: bool,
+    listener: Listener,
+) -> tuple[list[Artifact], list[str]]:
     graph = imported.graph.read_bytes()
     known: dict[tuple[str, float], Ranges] = {}
 
@@ -147,8 +175,8 @@ def make(
             )
         return known[key]
 
-    artifacts = [
-        manifest.artifact(imported.graph, FLOAT, manifest.describe(imported, FLOAT, graph))
+    records = [
+        _record(background, imported.graph, FLOAT, manifest.describe(imported, FLOAT, graph))
     ]
     refused: list[str] = []
     wanted = [_as_trained(p, imported) for p in plans if p != FLOAT]
@@ -170,9 +198,18 @@ def make(
         content = carry_metadata(graph, made.data)
         path.write_bytes(content)
         described = manifest.describe(imported, plan, content, left_in_float=made.left_in_float)
-        artifacts.append(manifest.artifact(path, plan, described))
+        records.append(_record(background, path, plan, described))
+    artifacts = [record() for record in records]
     listener(Progress(stage="quantizing", done=len(wanted), total=len(wanted)))
     return artifacts, refused
+
+
+def _record(
+    background: Background, path: Path, plan: Plan, described: Mapping[str, Any]
+) -> Callable[[], Artifact]:
+    """The record of a finished file; a large one is compressed while the next file is made."""
+    record = partial(manifest.artifact, path, plan, described)
+    return background.start(record) if path.stat().st_size >= _LARGE_BYTES else record
 
 
 def _as_trained(plan: Plan, imported: ImportedModel) -> Plan:

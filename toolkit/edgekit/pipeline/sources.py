@@ -13,8 +13,9 @@ import numpy as np
 
 from edgekit import data, evaluation, tflite
 from edgekit.errors import ConversionError, ModelError, UsageError
-from edgekit.files import refuse_existing, write_text, writing
+from edgekit.files import check_input, refuse_existing, staging
 from edgekit.pipeline import manifest
+from edgekit.recipe import Qat
 from edgekit.records import (
     Array,
     Artifact,
@@ -149,7 +150,7 @@ def lower(
         outputs = scored_first(loaded.outputs, output)
         bound = data.bind(dataset, loaded.inputs, outputs) if dataset else None
         destination.write_bytes(source.read_bytes())
-        tflite.check_loads(destination)
+        tflite.check_loads(source)
         _describe(destination, loaded.name, bound)
         return ImportedModel(
             source=loaded,
@@ -188,7 +189,7 @@ def trained_notes(source: Path | Any) -> Mapping[str, Any] | None:
     """What `edgekit qat` wrote into a Keras file, or None."""
     from edgekit.training.saving import read_notes
 
-    notes = read_notes(source).get("qat") if isinstance(source, Path) else None
+    notes = read_notes(source).get(Qat.kind) if isinstance(source, Path) else None
     return notes if isinstance(notes, Mapping) else None
 
 
@@ -226,16 +227,25 @@ def import_source(
         force: Replace an existing file.
         listener: Progress callback.
     """
-    refuse_existing(destination, force=force)
-    with writing(destination) as temporary:
+    beside = destination.with_suffix(".json")
+    if beside == destination:
+        raise UsageError(
+            f"{destination} is where the manifest goes.", hint="Give --output F.tflite."
+        )
+    if isinstance(source, Path):
+        check_input(source, ModelError, folder=True)
+    for place in (destination, beside):
+        refuse_existing(place, force=force)
+    plan = Plan(variant=destination.stem, mode="float32")
+    with staging(destination.parent, replace=force) as stage:
+        graph = stage / destination.name
         needed = not is_graph(source)
         with tensorflow_for(
             source, custom, listener, needed=needed, trust_code=trust_code
         ) as tensorflow:
-            imported = lower(source, dataset, temporary, tensorflow, listener=listener)
-    plan = Plan(variant=destination.stem, mode="float32")
-    described = manifest.describe(imported, plan, destination.read_bytes())
-    write_text(destination.with_suffix(".json"), manifest.to_text(described))
+            imported = lower(source, dataset, graph, tensorflow, listener=listener)
+        described = manifest.describe(imported, plan, graph.read_bytes())
+        (stage / beside.name).write_text(manifest.to_text(described), encoding="utf-8")
     return manifest.artifact(destination, plan, described), imported
 
 

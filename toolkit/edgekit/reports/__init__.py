@@ -1,6 +1,6 @@
 """Reports: the same rows in the terminal, as JSON, Markdown, CSV, HTML and pictures.
 
-write(report, folder)              report.html and report.json, each whole or not at all
+write(report, folder)              report.html and report.json, both or none
 render(report, "md")               one of FORMATS as text or bytes
 render_all(report, formats)        several of them, and the warning that charts are missing
 read_reports([a, b])               row files, merged
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from edgekit.errors import DeviceError, UsageError
-from edgekit.files import writing
+from edgekit.files import staging
 from edgekit.printable import one_line
 from edgekit.records import Report
 from edgekit.reports.csv_table import csv
@@ -115,21 +115,26 @@ def write_pages(report: Report, folder: Path) -> Report:
     return _written(report, folder, ("html", "json"))[0]
 
 
+def encoded(content: str | bytes) -> bytes:
+    """Return what was rendered as the bytes of a file."""
+    return content.encode() if isinstance(content, str) else content
+
+
 def _written(
     report: Report, folder: Path, formats: tuple[Format, ...]
 ) -> tuple[Report, tuple[Path, ...]]:
     report, texts = render_all(report, (name for name in formats if name not in PICTURES))
-    files: dict[Path, str | bytes] = {}
+    files: dict[str, str | bytes] = {}
     for name in formats:
         if name in PICTURES:
             for chart, picture in _pictures(report, name).items():
-                files[folder / f"{chart}.{name}"] = picture
+                files[f"{chart}.{name}"] = picture
         else:
-            files[folder / f"report.{'txt' if name == 'terminal' else name}"] = texts[name]
-    for path, content in files.items():
-        with writing(path) as temporary:
-            temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-    return report, tuple(files)
+            files[f"report.{'txt' if name == 'terminal' else name}"] = texts[name]
+    with staging(folder, replace=True) as stage:
+        for file, content in files.items():
+            (stage / file).write_bytes(encoded(content))
+    return report, tuple(folder / file for file in files)
 
 
 def _rendered(report: Report, name: Format, drawn: PageCharts) -> str | bytes:

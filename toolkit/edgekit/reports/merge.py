@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from edgekit.errors import UsageError
+from edgekit.files import check_input
+from edgekit.parsing import ParseError, read_json
 from edgekit.records import Report, Row, Timing
 from edgekit.schema import report_from_json
 
@@ -57,24 +58,18 @@ def _devices(report: Report) -> Mapping[str, Mapping[str, str]]:
 
 
 def _read(path: Path) -> Report:
+    check_input(path, UsageError, hint="Give the JSON files that edgekit wrote.")
     try:
-        text = path.read_text(encoding="utf-8")
-        document = json.loads(text, parse_constant=_refuse_constant)
+        document = read_json(path)
     except OSError as error:
         raise UsageError(
             f"Cannot read {path}: {error.strerror or error}.",
             hint="Give the JSON files that edgekit wrote.",
         ) from error
-    except RecursionError as error:
-        raise UsageError(
-            f"{path} holds no report.",
-            found="Its lists and objects are nested too deeply to be read.",
-            hint="Give the JSON files that edgekit wrote.",
-        ) from error
-    except ValueError as error:  # both broken JSON and bytes that are no text
+    except ParseError as error:
         raise UsageError(
             f"{path} is not JSON.",
-            found=str(error).splitlines()[0],
+            found=f"{error}.",
             hint="Give the JSON files that edgekit wrote (--json, or report --format json).",
         ) from error
     if not isinstance(document, dict):
@@ -87,11 +82,6 @@ def _read(path: Path) -> Report:
         return report_from_json(document)
     except UsageError as error:
         raise UsageError(f"{path}: {error.what}", found=error.found, hint=error.hint) from error
-
-
-def _refuse_constant(word: str) -> None:
-    """Refuse NaN and Infinity, which Python reads and JSON does not have."""
-    raise ValueError(f"{word} is no JSON value; a number that is not finite is null.")
 
 
 def _merged(rows: Sequence[Row]) -> tuple[Row, ...]:

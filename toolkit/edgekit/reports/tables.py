@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 BEST = "*"
 # The widest a variant's and a device's name get before they are folded, in characters.
 MOST_LABEL, MOST_NAME = 24, 20
+# The most operators that are listed on a terminal, where nobody reads more.
+_MOST_OPERATORS = 1000
 
 
 def terminal(report: Report, console: Console) -> None:
@@ -158,7 +160,7 @@ def terminal_inspection(inspection: Inspection, console: Console) -> None:
     table.add_column("MACs", justify="right", no_wrap=True)
     for target in targets:
         table.add_column(Text(printable(target)), min_width=6)
-    for op in inspection.ops:
+    for op in inspection.ops[:_MOST_OPERATORS]:
         fits = [op.targets.get(target) for target in targets]
         table.add_row(
             str(op.index),
@@ -173,6 +175,9 @@ def terminal_inspection(inspection: Inspection, console: Console) -> None:
             ),
         )
     console.print(table)
+    left = len(inspection.ops) - _MOST_OPERATORS
+    if left > 0:
+        console.print(Text(f"... and {left:,} more operators; --json lists all of them"))
 
 
 def terminal_per_class(score: Score, console: Console) -> None:
