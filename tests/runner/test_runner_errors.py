@@ -421,12 +421,12 @@ def test_a_runtime_whose_library_cannot_be_loaded(fails, model, monkeypatch, tmp
     ],
 )
 def test_the_runtime_that_is_advised_has_a_wheel_there(key, machine, version, words):
-    assert words in edgekit_runner._runtime_cure(key, machine, version, narrow=False)
+    assert words in edgekit_runner._runtime_hint(key, machine, version, narrow=False)
 
 
 def test_a_32_bit_python_on_a_64_bit_kernel_is_32_bit():
     # Raspberry Pi OS of 32 bits starts a kernel of 64 where the board has them.
-    hint = edgekit_runner._runtime_cure(None, "aarch64", (3, 11), narrow=True)
+    hint = edgekit_runner._runtime_hint(None, "aarch64", (3, 11), narrow=True)
     assert 'tflite-runtime "numpy<2"' in hint
 
 
