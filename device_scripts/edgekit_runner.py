@@ -947,18 +947,107 @@ def _predict(
 
 
 def infer_task_from_targets(model: Model, targets: StoredArray) -> str:
-    """Return what the shapes of inputs, outputs and targets speak for, without a manifest."""
-    output = model.outputs[0]
-    single = len(_without_unit_axes(targets.shape[1:])) == 0
-    if single and output.shape == model.inputs[0].shape:
-        return "reconstruction"
-    whole = targets.dtype.kind in "iubU"
-    return (
-        "classification"
-        if single and whole and len(_without_unit_axes(output.shape)) == 1
-        else "regression"
-    )
+    """Return the task that targets and shapes suggest, by the rules of edgekit's evaluation/tasks.
 
+    Classes are texts, whole numbers, or one-hot rows; flags are nothing but 0 and 1.
+    """
+    import numpy as np
+
+    if targets.dtype.kind == "U":
+        return "classification"
+    classes = flags = targets.dtype.kind in "biuf"
+    for value in targets.rows() if classes else ():
+        row = np.ravel(value)
+        binary = bool(((row == 0) | (row == 1)).all())
+        flags = flags and binary and row.size == 1
+        one_hot = binary and row.sum() == 1
+        classes = classes and (float(row[0]).is_integer() if row.size == 1 else one_hot)
+        if not classes:
+            return "regression"
+    shape = model.outputs[0].shape
+    units = shape[1] if len(shape) == 2 else 0
+    if flags and units not in (1, 2) and shape in [tensor.shape for tensor in model.inputs]:
+        return "reconstruction"
+    return "classification" if units > 1 or (units and flags) else "regression"
+
+
+class OutputFile:
+    """An `.npz` with every output as `[n, ...]` under its name, written sample by sample.
+
+    Used in a `with`: the file appears whole at its end, or not at all.
+
+    Args:
+        path: The file.
+        names: One for each output.
+        n: Number of samples.
+    """
+
+    def __init__(self, path: str, names: Sequence[str], n: int) -> None:
+        self.path = path
+        self.names = names
+        self.n = n
+        self.parts: list[Any] = []
+
+    def __enter__(self) -> Any:
+        try:
+            for position in range(len(self.names)):
+                self.parts.append(open(self._part(position), "wb"))
+        except BaseException:
+            self._remove_parts()
+            raise
+        return self
+
+    def add(self, values: Sequence[Any]) -> None:
+        """Write the outputs for one sample."""
+        from numpy.lib import format as npy
+
+        for stream, value in zip(self.parts, values):
+            if not stream.tell():
+                header = {
+                    "descr": npy.dtype_to_descr(value.dtype),
+                    "fortran_order": False,
+                    "shape": (self.n, *value.shape),
+                }
+                npy.write_array_header_1_0(stream, header)
+            stream.write(value.tobytes())
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        import zipfile
+
+        whole = self._part(len(self.names))
+        try:
+            for stream in self.parts:
+                stream.close()
+            if kind is None:
+                # Boards without a clock of their own start in 1970, which zip files do not know.
+                with zipfile.ZipFile(whole, "w", strict_timestamps=False) as archive:
+                    for position, name in enumerate(self.names):
+                        archive.write(self._part(position), name + ".npy")
+                os.replace(whole, self.path)
+        finally:
+            self._remove_parts()
+
+    def _remove_parts(self) -> None:
+        with DeferSigint():
+            for position in range(len(self.names) + 1):
+                if os.path.exists(self._part(position)):
+                    os.remove(self._part(position))
+
+    def _part(self, position: int) -> str:
+        # A short name: that of the file may be as long as names can be.
+        name = f"edgekit-{os.getpid()}-{position}.part"
+        return os.path.join(os.path.dirname(self.path), name)
+
+
+def _show_progress(done: int, n: int) -> None:
+    """Show progress on a terminal, twenty times in all."""
+    if done % max(1, n // 20) == 0 and sys.stderr.isatty():
+        end = "\n" if done == n else ""
+        write_stderr(f"\r{done} of {n} samples", end=end)
+
+
+# --- Scores ---------------------------------------------------------------------------------------
+# Metrics of `eval` and their 95 % intervals, the same as on the host.
 
 SCORED = ("classification", "regression", "reconstruction")
 
@@ -1055,20 +1144,19 @@ class Scorer:
                 "Check the ranges and weights of the model; convert it again.",
             )
         if self.task == "classification":
-            metric, value = "accuracy", float((self.first == 0).mean())
-            interval = wilson(value, n)
+            right = self.first == 0
+            metric, value = "accuracy", float(right.mean())
+            interval = wilson(int(right.sum()), n)
             if classes > 5:
                 extras["top5_accuracy"] = float((self.first < 5).mean())
         elif self.task == "regression":
-            metric, value = "rmse", float(self.first.mean()) ** 0.5
-            # The delta method: the deviation of a root is that of its square over twice the root.
-            spread = float(self.first.std()) / n**0.5 / (2 * value) if value else 0.0
-            interval = (max(0.0, value - 1.96 * spread), value + 1.96 * spread)
+            metric, value = "rmse", float(np.sqrt(self.first.mean()))
+            interval = rmse_interval(self.first)
             extras["mae"] = float(self.second.mean())
         else:
             metric = "roc_auc"
-            value, spread = roc_auc(self.first, self.second)
-            interval = (max(0.0, value - 1.96 * spread), min(1.0, value + 1.96 * spread))
+            value, low, high = roc_auc(self.first, self.second)
+            interval = (low, high)
         return {
             "metric": metric,
             "value": value,
@@ -1098,25 +1186,78 @@ def _rank(scores: Any, target: int) -> int:
     return int(ahead)
 
 
-def wilson(share: float, n: int) -> tuple[float, float]:
-    """Return Wilson's 95 % score interval for a share of `n` (E. B. Wilson, 1927)."""
-    z2 = 1.96**2
-    centre = share + z2 / (2 * n)
-    half = 1.96 * (share * (1 - share) / n + z2 / (4 * n * n)) ** 0.5
-    return max(0.0, (centre - half) / (1 + z2 / n)), min(1.0, (centre + half) / (1 + z2 / n))
+# The same formulas, in the same order of operations, as edgekit's evaluation/intervals.py: a score
+# has one interval, wherever it is computed.
+Z = 1.9599639845400536  # the normal distribution's 97.5 % quantile
+RESAMPLES = 2000
+BOOTSTRAP_LIMIT = 5000  # with more samples, the normal interval
 
 
-def roc_auc(errors: Any, flags: Any) -> tuple[float, float]:
-    """Return the area under the ROC curve and its standard error.
+def wilson(successes: int, n: int) -> tuple[float, float]:
+    """Return Wilson's 95 % score interval of a proportion (E. B. Wilson, 1927)."""
+    share, spread = successes / n, Z**2 / n
+    middle = (share + spread / 2) / (1 + spread)
+    half = (spread * share * (1 - share) + spread**2 / 4) ** 0.5 / (1 + spread)
+    return max(0.0, middle - half), min(1.0, middle + half)
 
-    Placements by midranks: E. DeLong et al., Biometrics 44 (1988), equations 3 to 5.
+
+def rmse_interval(squared: Any) -> tuple[float, float]:
+    """Return the bootstrap's 95 % interval of a root mean squared error.
+
+    The BCa interval (B. Efron, R. Tibshirani, "An Introduction to the Bootstrap", 1993, eqs. 14.10,
+    14.14 and 14.15) with the wider percentiles of T. Hesterberg (2015), for few samples.
+
+    Args:
+        squared: `[n]` squared errors, float64.
+    """
+    import numpy as np
+
+    n = len(squared)
+    value = float(np.sqrt(squared.mean()))
+    left_out = np.sqrt((squared.sum() - squared) / (n - 1)) if n > 1 else np.full(1, value)
+    influence = left_out.mean() - left_out
+    energy = float(np.sum(influence**2))
+    if energy == 0.0:
+        return value, value
+    if n > BOOTSTRAP_LIMIT:
+        half = Z * ((n - 1) / n * energy) ** 0.5
+        return value - half, value + half
+    with DeferSigint():  # imports
+        from statistics import NormalDist
+
+        generator = np.random.default_rng(0)
+    means = np.empty(RESAMPLES)
+    rows = max(1, (1 << 20) // n)  # at most 2^20 samples are drawn at once, to save memory
+    for start in range(0, RESAMPLES, rows):
+        some = means[start : start + rows]
+        some[:] = squared[generator.integers(0, n, (len(some), n), np.int32)].mean(axis=1)
+    values = np.sort(np.sqrt(means))
+    normal = NormalDist()
+    below = float(np.mean(values < value) + np.mean(values == value) / 2)
+    bias = normal.inv_cdf(min(max(below, 0.5 / RESAMPLES), 1 - 0.5 / RESAMPLES))
+    skewness = float(np.sum(influence**3)) / (6 * energy**1.5)
+    # Student's t quantile by its first Cornish-Fisher term.
+    reach = (Z + (Z**3 + Z) / (4 * (n - 1))) * (n / (n - 1)) ** 0.5
+
+    def percentile(z: float) -> float:
+        share = normal.cdf(bias + (bias + z) / max(1e-9, 1 - skewness * (bias + z)))
+        return float(np.quantile(values, share))
+
+    return percentile(-reach), percentile(reach)
+
+
+def roc_auc(errors: Any, flags: Any) -> tuple[float, float, float]:
+    """Return the area under the ROC curve and the ends of its 95 % interval.
+
+    DeLong's variance by midranks (X. Sun, W. Xu, IEEE Signal Processing Letters 21, 2014) on the
+    logit scale (M. Pepe, 2003).
 
     Args:
         errors: `[n]` scores, higher for an anomaly.
         flags: `[n]` 1 for an anomaly, 0 for a normal sample.
 
     Raises:
-        RunnerError: One of the two kinds is missing (code 4).
+        RunnerError: There are fewer than two samples of either kind (code 4).
     """
     import numpy as np
 
@@ -1126,92 +1267,27 @@ def roc_auc(errors: Any, flags: Any) -> tuple[float, float]:
 
     anomalous = flags == 1
     p, q = int(anomalous.sum()), int((~anomalous).sum())
-    if not p or not q:
+    if min(p, q) < 2:
         raise RunnerError(
             DATA,
-            "The ROC AUC needs anomalies and normal samples.",
+            "The ROC AUC needs at least two anomalies and two normal samples.",
             f"The targets mark {p} anomalies among {p + q} samples.",
             "Mark anomalies with 1 and normal samples with 0.",
         )
     ranks = midranks(errors)
     above = (ranks[anomalous] - midranks(errors[anomalous])) / q
     below = 1 - (ranks[~anomalous] - midranks(errors[~anomalous])) / p
-    return float(above.mean()), float((above.var() / p + below.var() / q) ** 0.5)
-
-
-class OutputFile:
-    """An `.npz` with every output as `[n, ...]` under its name, written sample by sample.
-
-    Used in a `with`: the file appears whole at its end, or not at all.
-
-    Args:
-        path: The file.
-        names: One for each output.
-        n: Number of samples.
-    """
-
-    def __init__(self, path: str, names: Sequence[str], n: int) -> None:
-        self.path = path
-        self.names = names
-        self.n = n
-        self.parts: list[Any] = []
-
-    def __enter__(self) -> Any:
-        try:
-            for position in range(len(self.names)):
-                self.parts.append(open(self._part(position), "wb"))
-        except BaseException:
-            self._remove_parts()
-            raise
-        return self
-
-    def add(self, values: Sequence[Any]) -> None:
-        """Write the outputs for one sample."""
-        from numpy.lib import format as npy
-
-        for stream, value in zip(self.parts, values):
-            if not stream.tell():
-                header = {
-                    "descr": npy.dtype_to_descr(value.dtype),
-                    "fortran_order": False,
-                    "shape": (self.n, *value.shape),
-                }
-                npy.write_array_header_1_0(stream, header)
-            stream.write(value.tobytes())
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        import zipfile
-
-        whole = self._part(len(self.names))
-        try:
-            for stream in self.parts:
-                stream.close()
-            if kind is None:
-                # Boards without a clock of their own start in 1970, which zip files do not know.
-                with zipfile.ZipFile(whole, "w", strict_timestamps=False) as archive:
-                    for position, name in enumerate(self.names):
-                        archive.write(self._part(position), name + ".npy")
-                os.replace(whole, self.path)
-        finally:
-            self._remove_parts()
-
-    def _remove_parts(self) -> None:
-        with DeferSigint():
-            for position in range(len(self.names) + 1):
-                if os.path.exists(self._part(position)):
-                    os.remove(self._part(position))
-
-    def _part(self, position: int) -> str:
-        # A short name: that of the file may be as long as names can be.
-        name = f"edgekit-{os.getpid()}-{position}.part"
-        return os.path.join(os.path.dirname(self.path), name)
-
-
-def _show_progress(done: int, n: int) -> None:
-    """Show progress on a terminal, twenty times in all."""
-    if done % max(1, n // 20) == 0 and sys.stderr.isatty():
-        end = "\n" if done == n else ""
-        write_stderr(f"\r{done} of {n} samples", end=end)
+    area = float(above.mean())
+    variance = float(np.cov(above) / p + np.cov(below) / q)
+    if not 0 < area < 1 or variance <= 0:
+        # A perfect separation has no variance: the interval of `few` successes in `few`.
+        few = min(p, q)
+        slack = 1 - wilson(few, few)[0]
+        return area, max(0.0, area - slack), min(1.0, area + slack)
+    logit = float(np.log(area / (1 - area)))
+    half = Z * variance**0.5 / (area * (1 - area))
+    low, high = (float(1 / (1 + np.exp(-(logit + side)))) for side in (-half, half))
+    return area, low, high
 
 
 # --- Command run ----------------------------------------------------------------------------------
