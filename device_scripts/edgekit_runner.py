@@ -2,10 +2,36 @@
 """Run, time and score TFLite models on the device they are meant for.
 
 One file. It needs Python 3.8 or newer, numpy, and one TFLite runtime: ai-edge-litert,
-tflite-runtime or tensorflow. Pillow is used when images are to be decoded, and only then.
-The manifest that lies beside a model (`model.json` beside `model.tflite`) says how raw input is
-prepared and what the outputs are called; edgekit itself imports the same functions from here, so
-host and device prepare input alike.
+tflite-runtime or tensorflow. Pillow is needed to decode pictures only. The manifest beside a model
+(`model.json` beside `model.tflite`) holds its preprocessing and labels; edgekit imports the
+preprocessing from here, so that host and device preprocess input alike.
+
+numpy is imported inside functions: `--help`, `--version` and a host that only needs the path of
+this file do not load it, and `bench` measures the import.
+
+Sections, each under a line `# --- Name ---`:
+
+    Errors                  exit codes, and the error that a user sees
+    Command line            help pages, options and their parsing
+    Command info            inputs and outputs of a model, runtime and device
+    Command bench           latency, end to end and under load; cold start, memory
+    Command eval            scoring labelled data, writing outputs
+    Scores                  metrics and their 95 % intervals, as on the host
+    Command run             one JSON line for each sample
+    Drawing                 annotated pictures, for `run --draw`
+    Command selftest        a small model with known outputs
+    Runtimes                finding and importing a TFLite runtime
+    Delegates               Edge TPUs and other delegate libraries
+    Models                  a loaded model, its tensors, errors of loading
+    Manifests and metadata  preprocessing and labels of a model
+    Inputs                  samples from files, folders, stdin and cameras
+    Arrays                  .npz and .npy files, read row by row
+    Preprocessing           from raw samples to model input
+    Device                  processor, clock, temperature, throttling, memory
+    Files                   checked reading and writing
+    Output                  text and JSON on stdout, messages on stderr
+    Processes and signals   signals, native stderr, child processes
+    Main                    from the command line to the exit code
 """
 
 # ruff: noqa: B905  zip(strict=...) came with Python 3.10
@@ -37,17 +63,17 @@ class RunnerError(Exception):
         self.code = code
         if isinstance(found, OSError) and found.strerror:
             found = found.strerror
-        # A foreign message may run over many lines; its first one names the trouble.
+        # Messages of other libraries may have many lines; the first one says what is wrong.
         lines = [what, *str(found).strip().splitlines()[:1], *([hint] if hint else [])]
         self.lines = [plain(line) for line in lines]
 
 
-# Longer names and lines lose their middle.
+# Longer names and lines are shortened in the middle.
 NAME_LENGTH, LINE_LENGTH = 160, 500
 
 
 def plain(line: str) -> str:
-    """Return one line of text without control characters; what is too long loses its middle."""
+    """Return a line without control characters, shortened in the middle if it is too long."""
     if not line.isprintable():
         line = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
     if len(line) > NAME_LENGTH:
@@ -61,7 +87,7 @@ def _shorten(text: str, length: int) -> str:
 
 
 def read_error(code: int, path: str, error: Exception, hint: str) -> RunnerError:
-    """Say that a file cannot be read; where it is not there, that is what there is to hint."""
+    """Return the error for a file that cannot be read; a missing file gets its own hint."""
     if isinstance(error, FileNotFoundError):
         try:
             hint = f"Check its name: paths begin at {os.getcwd()}."
@@ -71,7 +97,7 @@ def read_error(code: int, path: str, error: Exception, hint: str) -> RunnerError
 
 
 def delegate_mismatch(delegate: object, found: str) -> RunnerError:
-    """Say that a delegate library and the runtime do not fit together."""
+    """Return the error for a delegate library that was built for another runtime version."""
     return RunnerError(
         DEVICE,
         f"--delegate {delegate} does not work with this runtime.",
@@ -93,8 +119,8 @@ commands:
   info  [MODEL]         inputs, outputs, runtime and device
   bench MODEL           latency, cold start and memory
   eval  MODEL DATA      score on an .npz with x_test, y_test or inputs, targets
-  run   MODEL INPUT...  a JSON line for each picture, sound, sample or frame
-  selftest              whether the runtime works: a small model, known answers
+  run   MODEL INPUT...  a JSON line for each picture, recording or sample
+  selftest              check the runtime with a small model
 
 options:
   COMMAND --help        all options of a command
@@ -109,14 +135,14 @@ LOADING_HELP = """\
   --kernels NAME        default, builtin (no XNNPACK), reference (slow, exact)
   --delegate NAME       edgetpu, usb, pci, usb:0, pci:0, or a library's path;
                         its options: --delegate-option KEY=VALUE
-  --trusted             no child process for a file without its manifest
+  --trusted             no child process for a file without a manifest
 """
 # `COMMAND --help`: every option of that command, on one screen of 24 lines of 80.
 PAGES = {
     "info": f"""\
 usage: edgekit_runner.py info [MODEL] [OPTIONS]
 
-What a model takes and gives, or, without a model, what this device has.
+Inputs and outputs of a model, and the runtime and device.
 
   --json                JSON on stdout
 {LOADING_HELP.partition(chr(10))[2]}
@@ -129,8 +155,8 @@ Time single invocations: latency, cold start and memory.
 
   --runs N              invocations to time; or for how long: --seconds S
   --data FILE           feed the first sample of FILE, not random numbers
-  --duration S          then load it for S seconds: temperature, throttling
-  --sweep               with and without XNNPACK, on 1 thread to one a core
+  --duration S          sustained load for S seconds: does it throttle?
+  --sweep               with and without XNNPACK, for each thread count
   --json                JSON on stdout
 {LOADING_HELP}
 example: edgekit_runner.py bench model.tflite --duration 60
@@ -151,22 +177,22 @@ usage: edgekit_runner.py run MODEL INPUT... [OPTIONS]
 One JSON line for each sample. An INPUT is a picture, a WAV, an .npz or .npy,
 a folder of these, camera or camera:1, or - for raw uint8 frames on stdin.
 
-  --watch FOLDER        then wait for files to come into FOLDER, each once
-  --every SECONDS       no sample sooner than this after the one before
+  --watch FOLDER        then process files that are added to FOLDER
+  --every SECONDS       minimum interval between samples
   --limit N             stop after N samples
   --frame HxWxC         size of a raw frame, or of the camera's pictures
-  --draw DIR            write pictures with boxes or labels, or maps of classes;
+  --draw DIR            write annotated pictures or class maps as PNG files;
                         --force replaces what is in DIR
-  --labels FILE         class names, one a line; default: those of the model
+  --labels FILE         class names, one a line; default: the manifest's
   --top K               classes to print; default: 5
-  --threshold SCORE     least score of a box; default: 0.5
+  --threshold SCORE     minimum score of a box; default: 0.5
 {LOADING_HELP}
 example: edgekit_runner.py run model.tflite camera --every 1 --draw seen
 """,
     "selftest": """\
 usage: edgekit_runner.py selftest [OPTIONS]
 
-Run a small model with known answers: is the runtime broken, or a model?
+Check the runtime with a small model: is the runtime broken, or your model?
 
   --runtime NAME        litert, tflite or tensorflow; default: first installed
   --threads N           default: 1
@@ -178,7 +204,7 @@ example: edgekit_runner.py selftest
 
 
 class Options:
-    """What a command line says; the values here are the defaults."""
+    """Options of the command line; the values here are the defaults."""
 
     model = ""
     files: Sequence[str] = ()
@@ -204,7 +230,7 @@ class Options:
     frame: tuple[int, ...] | None = None
     draw: str | None = None
     trusted = False
-    # Found out, not given: the digest of the model, and whether it comes without its manifest.
+    # Not options but derived: the model's digest, and whether no manifest confirms it.
     sha256 = ""
     unknown_origin = False
 
@@ -344,11 +370,11 @@ def _usage(what: str, found: str = "", verb: str = "") -> RunnerError:
 
 
 # --- Command info ---------------------------------------------------------------------------------
-# What a model takes and returns, and what this device has.
+# Inputs and outputs of a model, runtime and device.
 
 
 def info(options: Options) -> None:
-    """Print what a model takes and gives, or, without a model, what this device has."""
+    """Print a model's inputs and outputs, and the runtime and device."""
     runtime = find_runtime(options.runtime)
     import numpy as np
 
@@ -390,9 +416,9 @@ def info(options: Options) -> None:
 
 
 def _trial_run(model: Model) -> None:
-    """Run a model of unknown origin, so that a crash is told by whoever asks about it first.
+    """Run a model of unknown origin once, so that `info` already reports a crash.
 
-    That it refuses random input, as a lookup of words may do, is no reason not to describe it.
+    Errors are ignored: a sound model may refuse random input, for instance indices of a lookup.
     """
     if model.trial:
         try:
@@ -415,7 +441,7 @@ def _describe_tensor(tensor: Tensor) -> str:
 def _describe_preprocessing(known: Mapping[str, Any]) -> str:
     spec = known.get("preprocessing")
     if spec is None:
-        return "nobody says (no manifest beside the model, no metadata in it)"
+        return "unknown (no manifest beside the model, no metadata in it)"
     values = [str(spec.get("kind"))] + [f"{key} {spec[key]}" for key in spec if key != "kind"]
     return f"{', '.join(values)} (from the {known['origin']['preprocessing']})"
 
@@ -438,7 +464,7 @@ def bench(options: Options) -> None:
     import numpy as np
 
     prepare, sample = _bench_input(options.data, model)
-    # Random codes where nothing else is asked for: what the figures of other tools are made on.
+    # Random codes by default, as other benchmark tools use them.
     codes = prepare() if options.data else _random_inputs(model)
     model.feed(codes)
     with SilenceStderr():
@@ -495,37 +521,42 @@ def bench(options: Options) -> None:
         "values_ns": values,
         "warmup_ns": warmup,
     }
+    _print_result(facts if options.json else bench_lines(facts))
+    if reasons and not options.json:
+        listed = [f"- {reason}" for reason in reasons]
+        write_stderr("\n".join(["The timing may be unstable:", *listed, advice]))
+
+
+def bench_lines(facts: Mapping[str, Any]) -> list[str]:
+    """Return the text lines for the facts of `bench`."""
+    whole = facts["end_to_end"]
     cold = {key: value / 1e6 for key, value in facts["cold_start_ns"].items()}
     phases = [f"{key.replace('_', ' ')} {value:.1f}" for key, value in cold.items()]
     parts = [f"{key} {value:.3f}" for key, value in whole["parts_ms"].items()]
-    lines = [
-        f"{options.model}  {_format_size(facts['size_bytes'])}",
-        f"{runtime} on {machine['device']}",
-        *(_wrapped("delegate", str(model.delegate)) if model.delegate else []),
+    return [
+        f"{facts['model']}  {_format_size(facts['size_bytes'])}",
+        f"{facts['runtime']} on {facts['device']}",
+        *(_wrapped("delegate", facts["delegate"]) if facts["delegate"] else []),
         *_wrapped(
             "one run",
-            f"p50 {p50:.3f} ms",
-            f"p90 {p90:.3f}",
-            f"p99 {p99:.3f}",
+            f"p50 {facts['p50_ms']:.3f} ms",
+            f"p90 {facts['p90_ms']:.3f}",
+            f"p99 {facts['p99_ms']:.3f}",
             f"mean {facts['mean_ms']:.3f}",
-            _plural(n, "run"),
-            _plural(options.threads, "thread"),
+            _plural(facts["n"], "run"),
+            _plural(facts["threads"], "thread"),
         ),
         *_wrapped(
             "end to end",
             f"p50 {whole['p50_ms']:.3f} ms: {parts[0]}",
             *parts[1:],
-            f"on {sample}",
+            f"on {whole['input']}",
         ),
         *_wrapped("cold start", f"{sum(cold.values()):.0f} ms: {phases[0]}", *phases[1:]),
         *_wrapped("memory", f"{_format_size(facts['peak_rss_bytes'])} at the most"),
-        *(sustained_lines(sustained) if sustained else []),
-        *(sweep_lines(facts["sweep"]) if options.sweep else []),
+        *(sustained_lines(facts["sustained"]) if "sustained" in facts else []),
+        *(sweep_lines(facts["sweep"]) if "sweep" in facts else []),
     ]
-    _print_result(facts if options.json else lines)
-    if reasons and not options.json:
-        listed = [f"- {reason}" for reason in reasons]
-        write_stderr("\n".join(["The timing may be unstable:", *listed, advice]))
 
 
 def _warm_up_and_time(model: Model, options: Options) -> tuple[list[int], list[int], bool]:
@@ -547,7 +578,7 @@ def warm_up(invoke: Callable[[], object]) -> tuple[list[int], bool]:
     """Call until two blocks in a row have medians within 3 %, for three seconds at most.
 
     Returns:
-        What each call took, in nanoseconds, and whether it settled.
+        The duration of each call in nanoseconds, and whether the medians agreed.
     """
     values: list[int] = time_runs(invoke, 2)
     size = max(2, min(2000, BLOCK_NS // max(1, values[-1])))
@@ -582,7 +613,7 @@ def _median(values: Sequence[int]) -> int:
 def stability_warnings(
     values: Sequence[int], *, settled: bool, threads: int, throttled: str
 ) -> list[str]:
-    """Return the reasons not to trust a measurement, in words."""
+    """Return why a measurement may be unreliable, one phrase for each reason."""
     found = []
     if not settled:
         found.append("latency did not settle during warm-up")
@@ -607,16 +638,16 @@ def stability_warnings(
 def time_end_to_end(
     model: Model, prepare: Callable[[], Sequence[Any]], seconds: float
 ) -> dict[str, Any]:
-    """Time all that happens to one sample: preparing it, setting it, running, getting the outputs.
+    """Time a sample from end to end: preprocessing, setting inputs, invoking, reading outputs.
 
     Args:
-        model: What runs it.
-        prepare: Turns the raw sample into the codes of each input.
-        seconds: For how long, after two rounds that do not count.
+        model: The model.
+        prepare: Returns the preprocessed sample, one array of codes for each input.
+        seconds: Duration, after two warm-up rounds.
 
     Returns:
-        `p50_ms`, `p90_ms`, `p99_ms` and `mean_ms` of the whole, `n`, and in `parts_ms` the
-        median of each of prepare, set, invoke and get.
+        Total latency as `p50_ms`, `p90_ms`, `p99_ms` and `mean_ms`, the number of rounds `n`,
+        and in `parts_ms` the medians of prepare, set, invoke and get.
     """
     import numpy as np
 
@@ -651,7 +682,7 @@ def time_end_to_end(
 
 
 def _bench_input(path: str | None, model: Model) -> tuple[Callable[[], Sequence[Any]], str]:
-    """Return what prepares one raw sample again and again, and what the sample is, in words."""
+    """Return a function that preprocesses the same raw sample at each call, and its description."""
     spec = read_manifest(model.path).get("preprocessing")
     source = Source(model, spec, None)
     if path and not path.lower().endswith(ARRAYS):
@@ -679,7 +710,7 @@ RANDOM_PICTURE = "a random picture of 640 x 480"
 
 
 def _random_sample(model: Model, spec: Mapping[str, Any] | None) -> tuple[Sequence[Any], str]:
-    """Return raw random values for each input, and what they are, in words."""
+    """Return a random raw sample, one array for each input, and its description."""
     import numpy as np
 
     first, kind = model.inputs[0], spec["kind"] if spec else "none"
@@ -692,7 +723,7 @@ def _random_sample(model: Model, spec: Mapping[str, Any] | None) -> tuple[Sequen
         return [audio], f"random audio, {spec['samples']} samples"
     colours = len(first.shape) == 4 and first.shape[3] == 3
     if kind == "image" or (colours and (spec or first.dtype.kind in "iu")):
-        # As large as a camera's, since resizing is a good part of the work.
+        # As large as a camera's picture: resizing takes a good part of the time.
         return [random.randint(0, 256, (480, 640, 3), np.uint8)], RANDOM_PICTURE
     if kind == "affine":
         return [random.randint(0, 256, first.shape, np.uint8)], "random uint8"
@@ -718,11 +749,15 @@ def _random_inputs(model: Model) -> list[Any]:
 
 
 def sustain(invoke: Callable[[], object], seconds: float) -> list[dict[str, Any]]:
-    """Call without pause for so long, and read the sensors about every second.
+    """Call without pause and read the sensors about every second.
+
+    Args:
+        invoke: What is called.
+        seconds: Duration.
 
     Returns:
-        For each second (or 600th part of the time, if that is longer) the time since the start
-        `t_s`, `p50_ms`, the number of calls `n`, and what `sensors` tells at its end.
+        For each second (or 600th of the duration, if longer): `t_s` since the start, `p50_ms`,
+        the number of calls `n`, and the values of `sensors` at its end.
     """
     step = max(1.0, seconds / 600)
     found: list[dict[str, Any]] = []
@@ -752,7 +787,7 @@ def sustain(invoke: Callable[[], object], seconds: float) -> list[dict[str, Any]
 
 
 def load_warnings(sustained: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return what sustained load did to a device that a short measurement does not show."""
+    """Return warnings about throttling and rising latency under sustained load."""
     limits = sorted({word for entry in sustained for word in entry["throttled"] or []})
     found = [f"the board throttles under load ({', '.join(limits)})"] if limits else []
     if sustained:
@@ -763,7 +798,7 @@ def load_warnings(sustained: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def sustained_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the lines that tell of a sustained load."""
+    """Return the text lines for a sustained load."""
     first, last = rows[0]["p50_ms"], rows[-1]["p50_ms"]
     change = f"{100 * (last - first) / first:+.0f} %"
     phrases = [
@@ -784,7 +819,7 @@ def sweep(options: Options, runtime: Runtime, codes: Sequence[Any]) -> list[dict
 
     Args:
         options: Those of `bench`.
-        runtime: What runs it.
+        runtime: The runtime.
         codes: One array for each input.
     """
     import numpy as np
@@ -793,7 +828,7 @@ def sweep(options: Options, runtime: Runtime, codes: Sequence[Any]) -> list[dict
     for kernels in ("default", "builtin"):
         for threads in range(1, max(options.threads, _cores()) + 1):
             chosen = Options()
-            # The file was tried already, with the kernels that were asked for.
+            # No second trial: the file was run already, with the kernels of the options.
             vars(chosen).update(
                 vars(options), kernels=kernels, threads=threads, unknown_origin=False
             )
@@ -817,7 +852,7 @@ def sweep(options: Options, runtime: Runtime, codes: Sequence[Any]) -> list[dict
 
 
 def sweep_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the lines that tell of a sweep."""
+    """Return the text lines for a sweep."""
     names = {"default": "with XNNPACK", "builtin": "without"}
     best = min(row["p50_ms"] for row in rows)
     lines = [f"  {'sweep':10} {'kernels':12} {'threads':>7} {'p50 ms':>10} {'p90 ms':>10}"]
@@ -832,11 +867,11 @@ def sweep_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 # --- Command eval ---------------------------------------------------------------------------------
-# Scores on labelled data with their 95 % intervals, and files of outputs.
+# Scoring labelled data, and writing outputs.
 
 
 def evaluate(options: Options) -> None:
-    """Score a model on labelled data, and keep its outputs where asked to."""
+    """Score a model on labelled data, and write its outputs if --outputs is given."""
     import math
 
     path = options.files[0]
@@ -848,24 +883,8 @@ def evaluate(options: Options) -> None:
     model = open_model(options, runtime)
     model.require_inputs_and_outputs()
     manifest = read_manifest(options.model)
-    stored = read_arrays(path)
-    columns = pick_inputs(stored, model, path)
+    columns, targets = _read_labelled(path, model, unscored=bool(options.outputs))
     n = columns[0].shape[0]
-    targets = next((stored[key] for key in ("targets", "y_test", "y") if key in stored), None)
-    if targets is None and not options.outputs:
-        raise RunnerError(
-            DATA,
-            f"{path} holds no targets.",
-            f"It holds {', '.join(sorted(stored))}.",
-            "Store them as y_test, or add --outputs F.npz to keep the outputs unscored.",
-        )
-    if targets is not None and targets.shape[:1] != (n,):
-        raise RunnerError(
-            DATA,
-            f"{path} holds {n} samples and not as many targets.",
-            f"{columns[0].name} {list(columns[0].shape)}, {targets.name} {list(targets.shape)}.",
-            "Store one target for each sample.",
-        )
     scorer = None
     if targets is not None:
         task = (manifest.get("data") or {}).get("task") or infer_task_from_targets(model, targets)
@@ -906,19 +925,59 @@ def evaluate(options: Options) -> None:
         "device": describe_device()["device"],
         "peak_rss_bytes": peak_rss_bytes(),
     }
-    lines = [f"{options.model}  {_format_size(facts['size_bytes'])}"]
-    if scorer:
-        score = facts["score"]
-        low, high = score["ci95"]
-        lines.append(
-            f"  {score['metric']} {score['value']:.4f}   95 % interval {low:.4f} to {high:.4f}   "
-            f"({_plural(n, 'sample')})"
-        )
-        lines += [f"  {name} {value:.4f}" for name, value in score["extras"].items()]
-    lines.append(f"  {seconds:.3f} s on {runtime}, {facts['device']}")
+    lines = eval_lines(facts)
     if options.outputs:
         lines.append(f"Wrote {options.outputs}")
     _print_result(facts if options.json else lines)
+
+
+def _read_labelled(
+    path: str, model: Model, *, unscored: bool
+) -> tuple[list[StoredArray], StoredArray | None]:
+    """Return the arrays for the inputs, and the targets.
+
+    Args:
+        path: The file.
+        model: The model.
+        unscored: Whether targets may be missing.
+
+    Raises:
+        RunnerError: An array is missing, or lengths differ (code 4).
+    """
+    stored = read_arrays(path)
+    columns = pick_inputs(stored, model, path)
+    n = columns[0].shape[0]
+    targets = next((stored[key] for key in ("targets", "y_test", "y") if key in stored), None)
+    if targets is None and not unscored:
+        raise RunnerError(
+            DATA,
+            f"{path} holds no targets.",
+            f"It holds {', '.join(sorted(stored))}.",
+            "Store them as y_test, or write outputs without a score: --outputs F.npz.",
+        )
+    if targets is not None and targets.shape[:1] != (n,):
+        raise RunnerError(
+            DATA,
+            f"{path} has {n} samples but another number of targets.",
+            f"{columns[0].name} {list(columns[0].shape)}, {targets.name} {list(targets.shape)}.",
+            "Store one target for each sample.",
+        )
+    return columns, targets
+
+
+def eval_lines(facts: Mapping[str, Any]) -> list[str]:
+    """Return the text lines for the facts of `eval`."""
+    lines = [f"{facts['model']}  {_format_size(facts['size_bytes'])}"]
+    score = facts["score"]
+    if score:
+        low, high = score["ci95"]
+        lines.append(
+            f"  {score['metric']} {score['value']:.4f}   95 % interval {low:.4f} to {high:.4f}   "
+            f"({_plural(facts['n'], 'sample')})"
+        )
+        lines += [f"  {name} {value:.4f}" for name, value in score["extras"].items()]
+    lines.append(f"  {facts['seconds']:.3f} s on {facts['runtime']}, {facts['device']}")
+    return lines
 
 
 def _predict(
@@ -927,7 +986,7 @@ def _predict(
     rows: Iterator[tuple[tuple[list[Any], Callable[[], Any]], Any]],
     scorer: Scorer | None,
 ) -> Iterator[list[Any]]:
-    """Yield the dequantized outputs for each prepared sample, and let the scorer judge them."""
+    """Yield the dequantized outputs of each sample, after passing them to the scorer."""
     for position, ((codes, value), target) in enumerate(rows):
         model.feed(codes)
         model.invoke()
@@ -972,9 +1031,9 @@ def infer_task_from_targets(model: Model, targets: StoredArray) -> str:
 
 
 class OutputFile:
-    """An `.npz` with every output as `[n, ...]` under its name, written sample by sample.
+    """Writes an `.npz` with each output as `[n, ...]` under its name, sample by sample.
 
-    Used in a `with`: the file appears whole at its end, or not at all.
+    A context manager: the file appears complete on exit, or not at all.
 
     Args:
         path: The file.
@@ -1040,7 +1099,7 @@ class OutputFile:
 
 
 def _show_progress(done: int, n: int) -> None:
-    """Show progress on a terminal, twenty times in all."""
+    """Show progress on a terminal, in twenty steps."""
     if done % max(1, n // 20) == 0 and sys.stderr.isatty():
         end = "\n" if done == n else ""
         write_stderr(f"\r{done} of {n} samples", end=end)
@@ -1053,15 +1112,15 @@ SCORED = ("classification", "regression", "reconstruction")
 
 
 class Scorer:
-    """Keeps the few numbers of each sample that a score is made of.
+    """Collects per-sample statistics and computes the score from them.
 
     Args:
         task: classification, regression or reconstruction.
         n: Number of samples.
-        labels: Class names, for targets that are texts.
+        labels: Class names, for targets that are strings.
 
     Raises:
-        RunnerError: The task is another one (code 4).
+        RunnerError: The task cannot be scored (code 4).
     """
 
     def __init__(self, task: str, n: int, labels: Sequence[str]) -> None:
@@ -1072,7 +1131,7 @@ class Scorer:
                 DATA,
                 f"eval cannot score {task}.",
                 f"It scores {', '.join(SCORED)}.",
-                "Keep the outputs unscored: --outputs F.npz, and a DATA.npz without targets.",
+                "Write outputs without a score: --outputs F.npz, and a DATA.npz without targets.",
             )
         self.task = task
         self.labels = list(labels)
@@ -1080,13 +1139,13 @@ class Scorer:
         self.second = np.zeros(n)
 
     def add(self, position: int, value: Callable[[], Any], output: Any, target: Any) -> None:
-        """Judge one sample.
+        """Add one sample.
 
         Args:
-            position: Which sample.
-            value: Works out the prepared input, as real values.
+            position: Index of the sample.
+            value: Returns the preprocessed input as real values.
             output: The dequantized output.
-            target: A class, the value to be predicted, or 1 for an anomaly.
+            target: A class, the true value, or 1 for an anomaly.
 
         Raises:
             ValueError: The target does not fit the output.
@@ -1122,8 +1181,8 @@ class Scorer:
     def score(self, classes: int) -> dict[str, Any]:
         """Return metric, value, n, 95 % interval and further figures.
 
-        One unit stands for two classes, split at 0.5 where all its values lie in [0, 1] (a
-        sigmoid), else at 0 (a logit).
+        A single output unit means two classes, split at 0.5 if all values lie in [0, 1] (a
+        sigmoid), otherwise at 0 (a logit).
 
         Raises:
             RunnerError: The outputs are too large for a squared error (code 3).
@@ -1139,8 +1198,8 @@ class Scorer:
             broken = int(n - np.isfinite(self.first).sum())
             raise RunnerError(
                 MODEL,
-                "The model has no score: its answers reach infinity.",
-                f"So do {broken} of {n} samples.",
+                "The model has no score: its outputs overflow.",
+                f"They do for {broken} of {n} samples.",
                 "Check the ranges and weights of the model; convert it again.",
             )
         if self.task == "classification":
@@ -1167,7 +1226,7 @@ class Scorer:
 
 
 def _class(target: Any, units: int) -> int:
-    """Return the class that a target names, by its number or one-hot."""
+    """Return the class number of a target, which is a number or one-hot."""
     import numpy as np
 
     if np.size(target) > 1:
@@ -1295,7 +1354,7 @@ def roc_auc(errors: Any, flags: Any) -> tuple[float, float, float]:
 
 
 def run(options: Options) -> None:
-    """Run a model on whatever comes and print one JSON line for each sample."""
+    """Run a model on all inputs and print one JSON line for each sample."""
     if not options.files and not options.watch:
         raise _usage("run needs an INPUT, or --watch FOLDER.", "", "run")
     model = open_model(options)
@@ -1331,7 +1390,7 @@ def run(options: Options) -> None:
 
 
 def _all_samples(options: Options, source: Source) -> Generator[Sample, None, None]:
-    # What is in the watched folder now is not new; what comes while inputs are worked off is.
+    # Files already in the watched folder are not new; those that arrive from now on are.
     known = file_states(options.watch) if options.watch else {}
     for name in options.files:
         yield from source.open(name)
@@ -1343,14 +1402,14 @@ WATCH_S = 0.25
 
 
 class OutputDecoder:
-    """Reads what a model says: classes, a value, boxes, a map, or plain outputs.
+    """Decodes outputs by task: classes, a value, boxes, a class map, or plain outputs.
 
     Args:
         model: The model.
-        manifest: What is known of it; its task is guessed where it names none.
+        manifest: Its manifest; without a task in it, the task is inferred from shapes.
         labels: Class names.
-        top: How many classes to tell.
-        threshold: Boxes with lower scores are left out.
+        top: Number of classes to report.
+        threshold: Minimum score of a box.
     """
 
     def __init__(
@@ -1371,10 +1430,10 @@ class OutputDecoder:
         self.spec = manifest.get("preprocessing") or {}
 
     def read(self, sample: Sample) -> tuple[dict[str, Any], Any]:
-        """Return what the line of a sample says, and a map of classes `[h, w]` or None.
+        """Return the decoded outputs of a sample, and its class map `[h, w]` or None.
 
         Raises:
-            RunnerError: The labels are not those of the model (code 4), or it answers NaN (3).
+            RunnerError: The number of labels is wrong (code 4), or an output is NaN (code 3).
         """
         import numpy as np
 
@@ -1414,10 +1473,10 @@ class OutputDecoder:
         return [{**self._class_and_label(int(k)), "score": _to_plain(scores[k])} for k in order]
 
     def _objects(self, outputs: Sequence[Any], picture: Any) -> list[dict[str, Any]]:
-        """Return boxes `[ymin, xmin, ymax, xmax]` as fractions of the whole picture."""
+        """Return detections with boxes `[ymin, xmin, ymax, xmax]`, fractions of the picture."""
         boxes, classes, scores, count = (outputs[k] for k in _detection_order(self.model))
         height, width = picture_size(picture) if picture is not None else (1, 1)
-        # A model that was shown a part of the picture only speaks of that part.
+        # After a crop, boxes are relative to the crop window.
         part = crop_window(height, width, self.spec) if picture is not None else (0, 0, 1, 1)
         found = []
         boxes, classes, scores = boxes.reshape(-1, 4), classes.ravel(), scores.ravel()
@@ -1449,7 +1508,7 @@ class OutputDecoder:
 
 
 def infer_task_from_shapes(model: Model) -> str | None:
-    """Return the task that the shapes of a model speak for, where no manifest names one."""
+    """Return the task that the shapes of a model suggest, None where they do not."""
     if _detection_order(model):
         return "detection"
     shape, taken = model.outputs[0].shape, model.inputs[0].shape
@@ -1462,11 +1521,11 @@ def infer_task_from_shapes(model: Model) -> str | None:
 
 
 def _detection_order(model: Model) -> list[int]:
-    """Return where boxes, classes, scores and count are among the outputs; [] if they are not.
+    """Return the indices of boxes, classes, scores and count among the outputs, [] without them.
 
-    The four outputs of the operator TFLite_Detection_PostProcess: boxes `[1, n, 4]`, classes and
-    scores `[1, n]`, count `[1]`, in this order; TensorFlow 2 sorts them otherwise, and
-    then scores come before classes.
+    The operator TFLite_Detection_PostProcess has four outputs: boxes `[1, n, 4]`, classes and
+    scores `[1, n]`, count `[1]`, in this order; TensorFlow 2 reorders them, and then scores come
+    before classes.
     """
     tensors = model.outputs
     if len(tensors) != 4:
@@ -1482,7 +1541,7 @@ def _detection_order(model: Model) -> list[int]:
 
 
 def to_class_map(output: Any) -> Any:
-    """Return `[h, w]` class numbers of a map `[h, w]`, or of scores `[h, w, classes]`.
+    """Return class numbers `[h, w]` of a class map `[h, w]` or of scores `[h, w, classes]`.
 
     A single channel is the probability of class 1.
     """
@@ -1502,7 +1561,7 @@ def picture_size(picture: Any) -> tuple[int, int]:
 
 
 def _to_plain(value: Any) -> Any:
-    """Return nested lists; a float32 with the few digits that tell it from its neighbours."""
+    """Return nested lists for JSON; a float has the fewest digits that identify it."""
     import numpy as np
 
     if isinstance(value, np.ndarray) and value.ndim:
@@ -1515,11 +1574,11 @@ def _to_plain(value: Any) -> Any:
 
 
 class Drawings:
-    """Writes what a model saw into a folder, one PNG for each sample, whole or not at all.
+    """Writes annotated pictures or class maps into a folder, one PNG for each sample.
 
     Args:
-        folder: Made if it is not there.
-        force: Replace what other runs left in it.
+        folder: Created if missing.
+        force: Whether files of earlier runs are replaced.
     """
 
     def __init__(self, folder: str, *, force: bool) -> None:
@@ -1587,10 +1646,9 @@ class Drawings:
 
 
 def class_colours(count: int = 256) -> list[int]:
-    """Return red, green and blue of each class, one after the other.
+    """Return the palette of PASCAL VOC: red, green and blue of each class, concatenated.
 
-    The colours of PASCAL VOC: the bits of the class number, three by three, from the top of each
-    channel down.
+    The bits of the class number go to the three channels in turn, highest bit first.
     """
     colours = []
     for number in range(count):
@@ -1601,7 +1659,7 @@ def class_colours(count: int = 256) -> list[int]:
 
 
 def _annotate(image: Any, picture: Any, answer: Mapping[str, Any]) -> Any:
-    """Return a copy of a picture with boxes and their names, or with the answer in its corner."""
+    """Return a copy of a picture with labelled boxes, or with classes or a value in its corner."""
     import numpy as np
     from PIL import ImageDraw
 
@@ -1636,7 +1694,7 @@ def _annotate(image: Any, picture: Any, answer: Mapping[str, Any]) -> Any:
 
 
 def _draw_text(pen: Any, corner: tuple[float, float], text: str, size: int, colour: Any) -> None:
-    """Write on a plate of one colour, black or white, whichever is read more easily on it."""
+    """Draw text on a rectangle of a colour, in black or white, whichever has more contrast."""
     from PIL import ImageFont
 
     try:
@@ -1651,7 +1709,7 @@ def _draw_text(pen: Any, corner: tuple[float, float], text: str, size: int, colo
 
 
 # --- Command selftest -----------------------------------------------------------------------------
-# A small model with known answers, to tell a broken runtime from a broken model.
+# A small model with known outputs, to tell a broken runtime from a broken model.
 
 SELFTEST = (
     "c-pmB32YSS75;a2c6WAWc4vGa*v1fpIec>3>;^DLR9Z|p+)Jtg3oNlEFw|bBkkYd2I7mrpkRlRNM5IIz;x<8~H8nYCAs"
@@ -1685,16 +1743,16 @@ SELFTEST = (
     "O9LhXlv}sc*W0pd=k)oSkH#ora}^9AlPSM?=<W!f^UYkz{`PxVgHby<(t6I7>S=lcrLjL@;tdI@RBO@xbi*hog~m)&HU"
     "Tz@ozC{)H#SJIes&khrg!jpB%!@SN1Lmd@IcOmhVt;)boH{m9Re>>_i{=Cj0mE2EO(kA`$7ce*wsv?oR"
 )
-# Kernels round differently: XNNPACK is up to 13 codes of 256 away from the reference after a
-# softmax, and right all the same; a broken kernel is far away.
+# Largest difference in codes. Kernels round differently: after a softmax, XNNPACK may be up to 13
+# codes of 256 away from the reference without being wrong; a broken kernel is far away.
 TOLERANCE = {"default": 16, "reference": 1}
 
 
 def selftest(options: Options) -> None:
-    """Run the model in this file, and compare with the answers that are known.
+    """Run the model in this file and compare its outputs with the known ones.
 
     Raises:
-        RunnerError: The runtime gives others (code 7).
+        RunnerError: They differ, or the runtime fails (code 7).
     """
     runtime = find_runtime(options.runtime)
     import base64
@@ -1712,23 +1770,23 @@ def selftest(options: Options) -> None:
         try:
             with SilenceStderr():
                 found = _classify(runtime, kernels, options.threads, packed[740:], pictures)
-        except Exception as error:  # whatever a broken runtime may think of
+        except Exception as error:  # a broken runtime may raise anything
             foreign = _load_error(error, "the model in this file", runtime)
             if foreign.code == DEVICE:
                 raise foreign from error
-            raise _broken_runtime("cannot run a sound model", error) from error
+            raise _broken_runtime("cannot run a valid model", error) from error
         right = int((found.argmax(1) == known.argmax(1)).sum())
         away = int(abs(found - known).max())
         results.append({"kernels": kernels, "right": right, "n": 10, "largest_difference": away})
         if right < 10 or away > tolerance:
             raise _broken_runtime(
-                "calculates wrongly",
+                "computes wrong results",
                 f"{kernels.capitalize()} kernels: {right} of 10 right, up to {away} codes away.",
             )
     machine = describe_device()
     lines = [
         f"{runtime} works on {machine['device']}:",
-        "a model that fails here is at fault itself.",
+        "a model that fails here is itself at fault.",
     ]
     for result in results:
         away = result["largest_difference"]
@@ -1769,7 +1827,7 @@ def _broken_runtime(how: str, found: object) -> RunnerError:
         DEVICE,
         f"The runtime is broken: it {how}.",
         found,
-        "Install it again, or another version or --runtime; models are not to blame.",
+        "Install it again, or another version or --runtime; the model is not the cause.",
     )
 
 
@@ -1781,8 +1839,8 @@ RUNTIMES = {
     "tflite": ("tflite_runtime", "tflite-runtime"),
     "tensorflow": ("tensorflow", "tensorflow"),
 }
-# `default` hands to XNNPACK what it takes; `builtin` keeps the runtime's own optimized kernels;
-# the slow `reference` kernels answer alike, to the bit, on every kind of processor.
+# `default` uses XNNPACK for the operators it supports; `builtin` only the runtime's optimized
+# kernels; `reference` is slow and bit-exact on every processor.
 KERNELS = {
     "default": "AUTO",
     "builtin": "BUILTIN_WITHOUT_DEFAULT_DELEGATES",
@@ -1795,14 +1853,14 @@ class Runtime:
 
     Args:
         key: litert, tflite or tensorflow.
-        start_ns: The clock when the first import began.
+        start_ns: Clock reading before the first import.
 
     Attributes:
         key: litert, tflite or tensorflow.
-        version: The version it gives for itself.
+        version: Its version.
         interpreter: Its Interpreter class.
-        load_delegate: Its function of that name.
-        import_ns: What importing numpy and the runtime took.
+        load_delegate: Its function to load a delegate.
+        import_ns: Time that importing numpy and the runtime took.
     """
 
     def __init__(self, key: str, start_ns: int) -> None:
@@ -1828,16 +1886,16 @@ class Runtime:
         return f"{self.distribution} {self.version}"
 
     def choose(self, kernels: str) -> dict[str, Any]:
-        """Return the arguments with which an interpreter takes these kernels.
+        """Return the interpreter arguments that select these kernels.
 
         Raises:
-            RunnerError: The runtime leaves no choice, as those before TFLite 2.6 (code 7).
+            RunnerError: The runtime cannot select kernels: it is older than TFLite 2.6 (code 7).
         """
         if kernels == "default":
             return {}
         if self.resolvers is None:
             raise RunnerError(
-                DEVICE, f"{self} has default kernels only.", "", "Leave --kernels and --sweep out."
+                DEVICE, f"{self} has default kernels only.", "", "Omit --kernels and --sweep."
             )
         return {"experimental_op_resolver_type": getattr(self.resolvers, KERNELS[kernels])}
 
@@ -1849,7 +1907,7 @@ def find_runtime(key: str | None = None) -> Runtime:
         RunnerError: Neither numpy nor a runtime is installed, or the first one found does not
             work (code 7).
     """
-    # Looking for a runtime that is not there imports numpy all the same: the clock starts before.
+    # The clock starts here: looking for a missing runtime already imports numpy.
     start = time.perf_counter_ns()
     for candidate in [key] if key else RUNTIMES:
         package, distribution = RUNTIMES[candidate]
@@ -1883,7 +1941,7 @@ def _import_numpy() -> None:
     except ModuleNotFoundError:
         raise
     except ImportError as error:
-        # numpy hides what the loader said behind a page of advice.
+        # numpy wraps the loader's message in a page of advice: the first error has it.
         first: BaseException = error
         while first.__context__ or first.__cause__:
             first = first.__cause__ or first.__context__ or first
@@ -1900,10 +1958,10 @@ def _runtime_hint(
     version: tuple[int, ...] = sys.version_info[:2],
     narrow: bool = sys.maxsize < 1 << 32,
 ) -> str:
-    """Say how to get a runtime onto this machine, where there is a wheel for it.
+    """Return how to install a runtime on this machine, if there is a wheel for it.
 
-    A 32-bit system may run on a 64-bit kernel, whose machine is aarch64 all the same: what counts
-    is how wide Python itself is.
+    A 32-bit system may run on a 64-bit kernel, where uname says aarch64: the pointer size of
+    Python decides.
     """
     if key == "tensorflow":
         return f"{_pip()} tensorflow"
@@ -1933,7 +1991,7 @@ MACHINES = {3: "32-bit x86", 40: "32-bit ARM", 62: "64-bit x86", 183: "64-bit AR
 
 
 class Delegate:
-    """A library that takes operators over from the runtime.
+    """A delegate library, to which the runtime hands operators over.
 
     Args:
         name: edgetpu, usb, pci, one of them with the number of a device (usb:0), or the path of a
@@ -1941,9 +1999,9 @@ class Delegate:
         settings: Its options, as `key=value`.
 
     Attributes:
-        library: What is loaded.
-        options: What it is given.
-        edge_tpu: Whether it is libedgetpu that is asked for.
+        library: Name or path that is loaded.
+        options: Options of the library.
+        edge_tpu: Whether it is libedgetpu.
     """
 
     def __init__(self, name: str, settings: Sequence[str]) -> None:
@@ -1956,11 +2014,11 @@ class Delegate:
             self.library = "libedgetpu.so.1"
             if sys.platform == "darwin":
                 self.library = "libedgetpu.1.dylib"
-            # libedgetpu reads its other options only where the device is numbered.
+            # libedgetpu ignores its other options unless the device has a number.
             number = "" if colon or not self.options else ":0"
             self.options.setdefault("device", name.replace("edgetpu", "") + number)
         else:
-            # The loader looks for a bare name everywhere but in the current folder.
+            # The loader does not search the current folder.
             self.library = os.path.abspath(name) if os.path.exists(name) else name
         self.is_file = not self.edge_tpu and os.path.exists(name)
 
@@ -1968,10 +2026,10 @@ class Delegate:
         return " ".join([self.name, *self.settings])
 
     def load(self, runtime: Runtime) -> Any:
-        """Return what an interpreter takes as its delegate.
+        """Return the loaded delegate for an interpreter.
 
         Raises:
-            RunnerError: The library is missing, foreign or without a device (code 7).
+            RunnerError: The library is missing, no delegate, or finds no device (code 7).
         """
         import ctypes
 
@@ -2026,7 +2084,7 @@ class Delegate:
         return RunnerError(DEVICE, f"{self.library} is not installed.", text, hint)
 
     def _no_device_error(self) -> RunnerError:
-        """Say why libedgetpu, which gives no reason, found no device."""
+        """Return the error for a missing device, for which libedgetpu gives no reason."""
         usb, pci = _count_edge_tpus()
         kind, _, number = self.options["device"].partition(":")
         usable = (usb if kind != "pci" else 0) + (pci if kind != "usb" else 0)
@@ -2047,7 +2105,7 @@ class Delegate:
 
 
 def _elf_machine(path: str) -> str:
-    """Return the kind of processor an ELF file is for; nothing for other files."""
+    """Return the processor architecture of an ELF file; "" for other files."""
     try:
         head = _head(path, 20)
     except OSError:
@@ -2059,7 +2117,7 @@ def _elf_machine(path: str) -> str:
 
 
 def _count_edge_tpus() -> tuple[int, int]:
-    """Return how many Edge TPUs the kernel sees on USB and on PCIe."""
+    """Return the number of Edge TPUs on USB and on PCIe, as the kernel lists them."""
     usb = _kernel_files("/sys/bus/usb/devices/*/idVendor")
     names = [
         (_kernel_text(path), _kernel_text(path.replace("idVendor", "idProduct"))) for path in usb
@@ -2072,7 +2130,7 @@ def _count_edge_tpus() -> tuple[int, int]:
 
 
 def open_model(options: Options, runtime: Runtime | None = None) -> Model:
-    """Load the model of a command line as its options say."""
+    """Load the model that the options name."""
     runtime = runtime or find_runtime(options.runtime)
     if options.unknown_origin:
         _silence_native_stderr()
@@ -2091,13 +2149,13 @@ class Model:
 
     Attributes:
         path: The file.
-        runtime: What runs it.
-        delegate: What helps, or None.
-        inputs: Tensors by signature name where there is a signature.
-        outputs: Likewise.
+        runtime: The runtime.
+        delegate: The delegate, or None.
+        inputs: Input tensors, with signature names where there is a signature.
+        outputs: Output tensors, likewise.
         signatures: Signature name -> {"inputs": [...], "outputs": [...]}.
-        load_ns: What opening the file took, and opening the delegate.
-        allocate_ns: What allocating tensors (and preparing kernels) took.
+        load_ns: Time to load the file and the delegate.
+        allocate_ns: Time to allocate tensors and prepare kernels.
     """
 
     def __init__(
@@ -2121,7 +2179,7 @@ class Model:
 
         start = time.perf_counter_ns()
         try:
-            # A delegate that is cut in two while it is made complains of it on its way out.
+            # A signal while a delegate is being created would leave it half-initialized.
             with DeferSigint(), SilenceStderr(), trial or contextlib.nullcontext():
                 if delegate:
                     arguments["experimental_delegates"] = [delegate.load(runtime)]
@@ -2130,7 +2188,7 @@ class Model:
                 interpreter.allocate_tensors()
         except RunnerError:
             raise
-        except Exception as error:  # ValueError, RuntimeError, SystemError: each runtime its own
+        except Exception as error:  # ValueError, RuntimeError, SystemError: runtimes differ
             raise _load_error(error, path, runtime, delegate) from error
         self.load_ns = loaded - start
         self.allocate_ns = time.perf_counter_ns() - loaded
@@ -2160,16 +2218,16 @@ class Model:
         )
 
     def require_inputs_and_outputs(self) -> None:
-        """Raise a RunnerError (code 3) where there is nothing to feed or to read."""
+        """Raise a RunnerError (code 3) unless the model has inputs and outputs."""
         for tensors, side in ((self.inputs, "input"), (self.outputs, "output")):
             if not tensors:
-                raise self._error(f"has no {side}", "Nothing can be measured or told of it.")
+                raise self._error(f"has no {side}", "It cannot be measured or scored.")
 
     def feed(self, encoded: Sequence[Any]) -> None:
         """Write one array into each input.
 
         Raises:
-            RunnerError: The runtime does not take it (code 3).
+            RunnerError: The runtime rejects it (code 3).
         """
         for tensor, value in zip(self.inputs, encoded):
             try:
@@ -2181,7 +2239,7 @@ class Model:
         """Run once.
 
         Raises:
-            RunnerError: A kernel refuses (code 3).
+            RunnerError: A kernel fails (code 3).
         """
         trial, self.trial = self.trial, None
         try:
@@ -2194,7 +2252,7 @@ class Model:
             raise self._error("fails while it runs", error) from error
 
     def results(self) -> list[Any]:
-        """Return every output, dequantized, without its batch axis of 1.
+        """Return all outputs, dequantized, without the batch axis.
 
         Raises:
             RunnerError: An output holds NaN (code 3).
@@ -2211,7 +2269,7 @@ class Model:
             if value.dtype.kind == "f" and np.isnan(value).any():
                 raise RunnerError(
                     MODEL,
-                    f"{self.path} answers NaN at output {tensor.name}.",
+                    f"{self.path} computes NaN at output {tensor.name}.",
                     "The input was finite.",
                     "Check the ranges and weights of the model; convert it again.",
                 )
@@ -2234,16 +2292,16 @@ class Tensor:
         self.shape = tuple(int(size) for size in details["shape"])
         self.dtype = np.dtype(details["dtype"])
         scale, zero_point = details["quantization"]
-        # Only integers stand for other numbers, whatever a file says of its floats.
+        # Float tensors are not quantized, even if a file gives them a scale.
         self.scale = (float(scale) or None) if self.dtype.kind in "iu" else None
         self.zero_point = int(zero_point)
         if self.scale and not 0 < self.scale < 1e38:
             raise ValueError(f"tensor {name} has the scale {self.scale}")
 
     def encode(self, value: Any) -> Any:
-        """Turn one prepared sample into this tensor's shape and codes.
+        """Quantize one preprocessed sample and reshape it to this tensor.
 
-        An array of the tensor's own dtype is taken as codes; anything else as real values, which
+        An array of the tensor's dtype holds codes already; anything else holds real values, which
         a quantized tensor stores as `round(value / scale) + zero_point`.
 
         Raises:
@@ -2254,18 +2312,18 @@ class Tensor:
         return self.codes(value).reshape(self.shape)
 
     def codes(self, value: Any) -> Any:
-        """Return what `encode` makes of values of any shape."""
+        """Return the codes of values of any shape; see `encode`."""
         import numpy as np
 
         if _require_numbers(value).dtype.kind == "f" and not np.isfinite(value).all():
             raise ValueError("NaN or infinity")
         if value.dtype == self.dtype:
             return value.astype(self.dtype)
-        with np.errstate(all="ignore"):  # what overflows is clipped, or refused
+        with np.errstate(all="ignore"):  # overflow is clipped, or refused below
             if self.scale:
                 codes = np.round(value.astype(np.float32) / np.float32(self.scale))
                 limits = np.iinfo(self.dtype)
-                if limits.bits > 16:  # float32 does not tell the largest of these from the next
+                if limits.bits > 16:  # float32 cannot represent the largest of these
                     codes = codes.astype(np.float64)
                 value = np.clip(codes + self.zero_point, limits.min, limits.max)
             codes = value.astype(self.dtype)
@@ -2276,7 +2334,7 @@ class Tensor:
         return codes
 
     def decode(self, codes: Any) -> Any:
-        """Turn codes into the real values they stand for: `(code - zero_point) * scale`."""
+        """Dequantize codes: `(code - zero_point) * scale`."""
         import numpy as np
 
         if not self.scale:
@@ -2284,11 +2342,11 @@ class Tensor:
         return (codes.astype(np.float32) - np.float32(self.zero_point)) * np.float32(self.scale)
 
     def real(self, value: Any) -> Any:
-        """Return real values for what `encode` takes: codes are decoded, the rest is as it is."""
+        """Return real values: codes are dequantized, real values returned as they are."""
         return self.decode(value) if value.dtype == self.dtype else value
 
     def describe(self) -> dict[str, Any]:
-        """Return what `info` says of this tensor."""
+        """Return the facts that `info` prints about this tensor."""
         return {
             "name": self.name,
             "shape": list(self.shape),
@@ -2309,7 +2367,7 @@ def _load_error(
 
     text = str(error)
     if isinstance(error, SystemError) and int(np.__version__.split(".")[0]) >= 2:
-        # Built against numpy 1: imports, then fails to find numpy's C interface (_ARRAY_API).
+        # A runtime built for numpy 1 imports, then misses numpy's C interface (_ARRAY_API).
         return RunnerError(
             DEVICE,
             f"{runtime} does not work with numpy {np.__version__}.",
@@ -2348,7 +2406,7 @@ def _load_error(
     return RunnerError(MODEL, f"{runtime} cannot load {path}.", text, hint)
 
 
-# What else is given as a model, by how it begins.
+# Other formats that are given by mistake, by their first four bytes.
 OTHER_FORMATS = {
     b"PK\x03\x04": "It is a zip archive, as .keras and .npz are.",
     b"\x89HDF": "It is an HDF5 file, as .h5 is.",
@@ -2357,20 +2415,20 @@ OTHER_FORMATS = {
 
 
 def _require_tflite_file(path: str) -> None:
-    """Raise unless `path` is a file that says it is a TFLite model."""
+    """Raise a RunnerError unless `path` is a file with the identifier of a TFLite model."""
     hint = "Give a .tflite file; what Keras saved, `edgekit import` converts on a computer."
     try:
         head = _head(path, 8)
     except OSError as error:
         raise read_error(MODEL, path, error, hint) from error
-    # A flatbuffer names its schema in bytes 4 to 8.
+    # Bytes 4 to 8 of a flatbuffer identify its schema.
     if head[4:8] != b"TFL3":
         found = OTHER_FORMATS.get(head[:4], f"It starts with {head!r}, not with TFL3.")
         raise RunnerError(MODEL, f"{path} is no TFLite model.", found, hint)
 
 
 def _check_delegate(path: str, delegate: Delegate | None) -> None:
-    """Raise where a model for the Edge TPU would be loaded without it, or the other way round."""
+    """Raise if a model compiled for the Edge TPU has no delegate for it, or the reverse."""
     compiled = EDGE_TPU_OPERATOR in custom_operators(path)
     if compiled and delegate is None:
         raise RunnerError(
@@ -2390,10 +2448,7 @@ def _check_delegate(path: str, delegate: Delegate | None) -> None:
 
 
 def custom_operators(path: str) -> list[str]:
-    """Return the names of the operators that are not TFLite's own.
-
-    A damaged file has none: the runtime says the rest.
-    """
+    """Return the names of a model's custom operators; none for a damaged file."""
     import mmap
     import struct
 
@@ -2408,18 +2463,18 @@ def custom_operators(path: str) -> list[str]:
 
 
 # --- Manifests and metadata -----------------------------------------------------------------------
-# What is known of a model: the JSON file beside it, and the metadata inside it.
+# Preprocessing and labels of a model: the JSON file beside it, and the metadata inside it.
 
 
 def manifest_path(path: str) -> str:
-    """Return where the manifest of a model is looked for."""
+    """Return the path of a model's manifest."""
     return os.path.splitext(path)[0] + ".json"
 
 
 def has_unknown_origin(options: Options) -> bool:
-    """Tell whether a model comes without a manifest that names its digest.
+    """Return whether a model has no manifest with its digest.
 
-    What is not even called a TFLite model is refused before a runtime sees it.
+    Files of other formats do not count: they are refused before a runtime loads them.
     """
     import json
 
@@ -2448,15 +2503,15 @@ def sha256_of(path: str) -> str:
 
 
 def read_manifest(path: str) -> dict[str, Any]:
-    """Return what is known of a model: its manifest, and what only the file itself says.
+    """Return a model's manifest, completed from the metadata in the model.
 
     Returns:
-        The manifest beside the model, or an empty one; where it is silent, `preprocessing` and
-        `labels` come from the metadata inside the model. `origin` tells for both where they are
-        from: "manifest" or "metadata".
+        The manifest beside the model, or an empty one. If it has no `preprocessing` or `labels`,
+        they are taken from the metadata. `origin` names the source of both: "manifest" or
+        "metadata".
 
     Raises:
-        RunnerError: One of them is there and cannot be read (code 3).
+        RunnerError: Manifest or metadata cannot be read (code 3).
     """
     import json
 
@@ -2487,7 +2542,7 @@ def read_manifest(path: str) -> dict[str, Any]:
     return manifest
 
 
-# What a preprocessing must name: whole numbers up to so much, above 0.
+# Required keys of each kind of preprocessing: integers from 1 up to this limit.
 REQUIRED_COUNTS: dict[str, dict[str, int]] = {
     "none": {},
     "affine": {},
@@ -2500,13 +2555,13 @@ REQUIRED_COUNTS: dict[str, dict[str, int]] = {
         "bands": 1 << 12,
     },
 }
-# What it may name: words and counts of which there are few.
+# Allowed values of optional keys.
 ALLOWED_VALUES = {"channels": (1, 3), "order": ("rgb", "bgr"), "fit": ("stretch", "crop")}
-MAX_FRAMED_SAMPLES = 1 << 27  # samples in all frames of a recording, of 8 bytes each
+MAX_FRAMED_SAMPLES = 1 << 27  # of float64, in all frames of a recording together
 
 
 def check_manifest(manifest: Any) -> None:
-    """Raise a TypeError or ValueError unless all that is read of a manifest is of its kind."""
+    """Raise a TypeError or ValueError unless the used parts of a manifest have valid types."""
     if not isinstance(manifest, dict):
         raise TypeError("It is no JSON object.")
     for key, kind in (("preprocessing", dict), ("data", dict), ("labels", list)):
@@ -2520,10 +2575,10 @@ def check_manifest(manifest: Any) -> None:
 
 
 def check_spec(spec: Mapping[str, Any]) -> None:
-    """Raise a ValueError unless a preprocessing can be carried out."""
+    """Raise a ValueError unless a preprocessing is valid."""
 
     def number(value: Any, least: float = -1e38) -> bool:
-        # NaN and what float32 has no room for are no numbers here.
+        # NaN and numbers beyond the range of float32 are invalid.
         known = isinstance(value, (int, float)) and not isinstance(value, bool)
         return known and least <= value <= 1e38
 
@@ -2560,7 +2615,7 @@ def check_spec(spec: Mapping[str, Any]) -> None:
 
 
 def read_metadata(path: str) -> dict[str, Any]:
-    """Return what a model says of itself, in the way that TFLite tools agreed on.
+    """Return the TFLite metadata in a model.
 
     The flatbuffer of `metadata_schema.fbs` (tensorflow/tflite-support) in a buffer of the model
     that is named TFLITE_METADATA; label files are in a zip archive behind the model.
@@ -2638,7 +2693,7 @@ def _labels_in_archive(path: str, name: str) -> list[str]:
     try:
         with zipfile.ZipFile(path) as archive, archive.open(name) as stream:
             return parse_labels(stream.read(1 << 24).decode("utf-8"))
-    except Exception as error:  # zipfile and zlib have an error type for every kind of damage
+    except Exception as error:  # zipfile and zlib raise many types for damaged files
         raise ValueError(f"label file {name}: {error}") from error
 
 
@@ -2672,12 +2727,12 @@ class Table:
         return place + int(self._unpack("<I", place))
 
     def number(self, field: int, layout: str) -> int:
-        """Return a number, 0 where it is left out."""
+        """Return a number; 0 if the field is absent."""
         place = self._place(field)
         return int(self._unpack(layout, place)) if place else 0
 
     def block(self, field: int, size: int = 1) -> tuple[int, bytes]:
-        """Return position and bytes of a vector whose items have `size` bytes, or of a text."""
+        """Return position and bytes of a string, or of a vector with items of `size` bytes."""
         place = self._place(field)
         if not place:
             return 0, b""
@@ -2688,7 +2743,7 @@ class Table:
         return start + 4, self.data[start + 4 : start + 4 + count]
 
     def text(self, field: int) -> str:
-        """Return a text, "" where it is left out."""
+        """Return a string; "" if the field is absent."""
         return self.block(field)[1].decode("utf-8")
 
     def floats(self, field: int) -> list[float]:
@@ -2705,7 +2760,7 @@ class Table:
         return [Table(self.data, self._target(place)) for place in places]
 
     def table(self, field: int) -> Table | None:
-        """Return a table, None where it is left out."""
+        """Return a table; None if the field is absent."""
         place = self._place(field)
         return Table(self.data, self._target(place)) if place else None
 
@@ -2723,7 +2778,7 @@ def read_labels(path: str) -> list[str]:
 
 
 def parse_labels(text: str) -> list[str]:
-    """Return one name a line; where every line begins with its class number, by that number."""
+    """Return the label on each line, or, if all lines begin with a class number, by that number."""
     lines = text.splitlines()
     pairs = [line.replace(":", " ", 1).split(None, 1) for line in lines if line.strip()]
     if not all(len(pair) == 2 and pair[0].isdecimal() and len(pair[0]) < 6 for pair in pairs):
@@ -2742,16 +2797,16 @@ ARRAYS = (".npz", ".npy")
 
 
 class Sample:
-    """One thing to run a model on, ready to be fed.
+    """One preprocessed sample.
 
     Attributes:
-        source: Where it is from, as the user named it.
-        index: Its place there.
+        source: File or device it comes from, as the user named it.
+        index: Its index in the source.
         codes: One array for each input.
-        value: Works out the real values that the first input stands for.
-        picture: What it was made of, to be drawn on: a PIL image or uint8 pixels, or None.
-        single: There is no other sample at its source.
-        extra: What else its line tells.
+        value: Returns the real values of the first input.
+        picture: The original picture, to draw on: a PIL image or uint8 pixels, or None.
+        single: Whether it is the only sample of its source.
+        extra: Further fields of its JSON line.
     """
 
     def __init__(
@@ -2775,11 +2830,11 @@ class Sample:
 
 
 class Source:
-    """Makes samples for one model out of whatever there is.
+    """Reads samples for one model from files, folders, stdin and cameras.
 
     Args:
         model: The model.
-        spec: How its raw input is prepared, None where nobody says.
+        spec: Its preprocessing, None if unknown.
         frame: `[height, width, channels]` of raw frames and of the camera, or None.
     """
 
@@ -2792,7 +2847,7 @@ class Source:
         self.preprocessor: Preprocessor | None = None
 
     def open(self, name: str) -> Iterator[Sample]:
-        """Walk through the samples of an INPUT of the command line.
+        """Yield the samples of an INPUT of the command line.
 
         Raises:
             RunnerError: It cannot be read or does not fit (code 4), or Pillow or a camera is
@@ -2808,7 +2863,7 @@ class Source:
         return self._folder(name) if os.path.isdir(name) else self.file(name)
 
     def file(self, path: str) -> Iterator[Sample]:
-        """Walk through the samples of one file; what it is, its ending says."""
+        """Yield the samples of one file; its extension decides how it is read."""
         ending = os.path.splitext(path)[1].lower()
         if ending in ARRAYS:
             return self._arrays(path)
@@ -2820,7 +2875,7 @@ class Source:
             raise RunnerError(
                 DATA,
                 f"{folder} holds nothing to run on.",
-                f"Known endings: {' '.join((*PICTURES, '.wav', *ARRAYS))}.",
+                f"Known extensions: {' '.join((*PICTURES, '.wav', *ARRAYS))}.",
                 "Give another folder, or wait for files with --watch FOLDER.",
             )
         for name in names:
@@ -2832,7 +2887,7 @@ class Source:
             yield Sample(path, index, *sample)
 
     def columns(self, path: str) -> list[StoredArray]:
-        """Return one column for each input; an array alone may be a single sample."""
+        """Return one array for each input; a lone array may be a single sample."""
         stored = read_arrays(path)
         if list(stored) == ["x"] and _is_one_sample(stored["x"], self.model, self.spec or {}):
             stored = {"x": stored["x"].as_one_sample()}
@@ -2846,12 +2901,12 @@ class Source:
         try:
             require_regular_file(path)
             with warnings.catch_warnings():
-                # Of odd pictures Pillow only warns, also of those that inflate to gigabytes.
+                # Pillow only warns of decompression bombs.
                 warnings.simplefilter("ignore")
                 warnings.simplefilter("error", image.DecompressionBombWarning)
                 with image.open(path) as picture:
                     picture.load()
-        except Exception as error:  # Pillow's decoders raise whatever they stumble over
+        except Exception as error:  # Pillow's decoders raise many types
             hint = "Give a picture (PNG, JPEG, BMP), a .wav, an .npz or .npy, or a folder of these."
             raise read_error(DATA, path, error, hint) from error
         yield self._image_sample(path, 0, picture, single=True)
@@ -2870,10 +2925,10 @@ class Source:
         )
 
     def image_preprocessor(self, source: str) -> Preprocessor:
-        """Return what prepares pictures.
+        """Return the preprocessor of pictures.
 
-        Without a word about scaling a uint8 or int8 input takes the pixels themselves as codes,
-        as models with integer input do by custom.
+        If the preprocessing is unknown, pixels are the codes of a uint8 or int8 input, as is
+        usual for models with integer input.
         """
         import numpy as np
 
@@ -2893,7 +2948,7 @@ class Source:
         if spec is None and tensor.dtype.kind == "f":
             raise RunnerError(
                 DATA,
-                f"Nobody says how pixels are scaled for {model.path}.",
+                f"The pixel scaling of {model.path} is not specified.",
                 "It has float input, no manifest beside it, and no metadata in it.",
                 f"Put {os.path.basename(os.path.splitext(model.path)[0])}.json beside it.",
             )
@@ -2910,7 +2965,7 @@ class Source:
         return self.preprocessor
 
     def _recording(self, path: str) -> Iterator[Sample]:
-        """Cut a recording into windows as long as the model hears; a short one is padded."""
+        """Cut a recording into windows of the model's input length; a short one is padded."""
         import wave
         from functools import partial
 
@@ -2920,7 +2975,7 @@ class Source:
         if spec.get("kind") != "log-mel":
             raise RunnerError(
                 DATA,
-                f"{path} is a recording, and nobody says how {model.path} hears.",
+                f"{path} is a recording, and {model.path} has no audio preprocessing.",
                 f"Its preprocessing is of kind {spec.get('kind', 'none')}, not log-mel.",
                 "Put the manifest beside the model, or give prepared samples in an .npz.",
             )
@@ -2934,13 +2989,13 @@ class Source:
                 if found != (rate, 1, 16):
                     raise RunnerError(
                         DATA,
-                        f"{path} is not recorded as {model.path} hears.",
+                        f"{path} is not in the audio format of {model.path}.",
                         "Found {} Hz, {} channels, {} bit; wanted {} Hz, 1 channel, 16 bit.".format(
                             *found, rate
                         ),
                         f"Convert it: sox in.wav -r {rate} -c 1 -b 16 out.wav",
                     )
-                # A recording that ends at once is one window of silence, as in training.
+                # An empty recording is one window of silence, as in training.
                 count = max(1, frames // length)
                 for index in range(count):
                     block = sound.readframes(length)
@@ -2978,8 +3033,8 @@ class Source:
                 raise RunnerError(
                     DATA,
                     "stdin holds no frame.",
-                    "It ended at once: look for an error of the program before the pipe.",
-                    "Pipe raw uint8 pixels into it: edgekit_runner.py run --help tells how.",
+                    "It is empty: look for an error of the program that writes to the pipe.",
+                    "Pipe raw uint8 pixels into it: see edgekit_runner.py run --help.",
                 )
             if len(block) < size:
                 raise RunnerError(
@@ -3011,15 +3066,15 @@ class Source:
     def watch(
         self, folder: str, every: float, known: dict[str, tuple[int, int]]
     ) -> Iterator[Sample]:
-        """Wait for files to come into a folder, or to be replaced there.
+        """Yield the samples of files that are added to a folder or replaced in it.
 
-        A file is taken when its size and time stand still from one look to the next. One that
-        cannot be read is reported on stderr, and the watch goes on.
+        A file is read once its size and time are the same in two polls. One that cannot be read
+        is reported on stderr.
 
         Args:
             folder: The folder.
-            every: Seconds from one look to the next.
-            known: Size and time of the files that are not new, by name; kept up to date.
+            every: Polling interval in seconds.
+            known: Size and time of the files already seen, by name; updated.
         """
         before = dict(known)
         while True:
@@ -3046,7 +3101,7 @@ def _is_one_sample(column: StoredArray, model: Model, spec: Mapping[str, Any]) -
 
 
 def list_inputs(folder: str) -> list[str]:
-    """Return the names in a folder that `run` knows the endings of, sorted, hidden ones left out.
+    """Return the names of a folder's files with known extensions, sorted, without hidden files.
 
     Raises:
         RunnerError: The folder cannot be read (code 4).
@@ -3060,14 +3115,14 @@ def list_inputs(folder: str) -> list[str]:
 
 
 def file_states(folder: str) -> dict[str, tuple[int, int]]:
-    """Return size in bytes and time of change in nanoseconds of each file of `list_inputs`."""
+    """Return size in bytes and modification time in nanoseconds of each file of `list_inputs`."""
     import stat
 
     found = {}
     for name in list_inputs(folder):
         try:
             status = os.stat(os.path.join(folder, name))
-        except OSError:  # gone since the folder was read
+        except OSError:  # deleted since the folder was listed
             continue
         if stat.S_ISREG(status.st_mode):
             found[name] = (status.st_size, status.st_mtime_ns)
@@ -3088,7 +3143,7 @@ def _import_pillow(path: str) -> Any:
 def _open_wave(stream: Any) -> tuple[Any, int]:
     """Return a reader of a recording, and its number of frames.
 
-    Headers may claim more than there is: a recorder that was cut off, or a pipe, leaves 4 GB there.
+    Headers may claim more than the file holds: an interrupted recorder or a pipe leaves 4 GB there.
     """
     import struct
     import wave
@@ -3105,11 +3160,11 @@ def _open_wave(stream: Any) -> tuple[Any, int]:
 def open_camera(
     number: int, height: int, width: int
 ) -> tuple[Callable[[], Any], Callable[[], object]]:
-    """Start a camera: picamera2 where it is installed, OpenCV otherwise.
+    """Open a camera with picamera2 if it is installed, otherwise with OpenCV.
 
     Returns:
-        A function that takes a picture, uint8 `[height, width, 3]` in RGB order, and one that
-        stops the camera.
+        A function that captures uint8 `[height, width, 3]` in RGB order, and one that closes the
+        camera.
 
     Raises:
         RunnerError: Neither library is installed, or the camera does not answer (code 7).
@@ -3155,7 +3210,7 @@ def _open_video(
         raise _camera_error(number, "OpenCV cannot open it.")
     camera.set(cv2.CAP_PROP_FRAME_HEIGHT, height)
     camera.set(cv2.CAP_PROP_FRAME_WIDTH, width)
-    # What the driver has queued is old by the time that it is asked for.
+    # Frames that the driver queues would be out of date when they are read.
     camera.set(cv2.CAP_PROP_BUFFERSIZE, 1)
 
     def capture() -> Any:
@@ -3172,7 +3227,7 @@ def _camera_error(number: int, found: object) -> RunnerError:
         DEVICE,
         f"Camera {number} does not answer.",
         found,
-        "See what is connected: rpicam-hello --list-cameras, or ls /dev/video*; end other users.",
+        "List cameras: rpicam-hello --list-cameras, or ls /dev/video*; close programs that use it.",
     )
 
 
@@ -3181,7 +3236,7 @@ def _camera_error(number: int, found: object) -> RunnerError:
 
 
 class StoredArray:
-    """One array in a file, read row by row so that memory holds one sample at a time."""
+    """An array in a file, read row by row so that one sample at a time is in memory."""
 
     def __init__(
         self, name: str, shape: Sequence[int], dtype: Any, rows: Callable[[], Iterator[Any]]
@@ -3192,7 +3247,7 @@ class StoredArray:
         self.rows = rows
 
     def as_one_sample(self) -> StoredArray:
-        """Return the whole array as the only row of a column."""
+        """Return this array as a single sample, under a new first axis of 1."""
         import numpy as np
 
         return StoredArray(
@@ -3208,7 +3263,7 @@ def read_arrays(path: str) -> dict[str, StoredArray]:
     """
     try:
         return _npz_arrays(path) if _head(path, 2) == b"PK" else {"x": _npy_array(path)}
-    except Exception as error:  # numpy, zipfile and zlib have an error type for every kind of dirt
+    except Exception as error:  # numpy, zipfile and zlib raise many types for damaged files
         hint = "Give an .npz or .npy; pictures and recordings are for the command run."
         raise read_error(DATA, path, error, hint) from error
 
@@ -3217,7 +3272,7 @@ def _npy_array(path: str) -> StoredArray:
     import numpy as np
 
     if _head(path, 6) != b"\x93NUMPY":
-        raise ValueError("numpy did not write it.")
+        raise ValueError("It is not a .npy file.")
     # numpy maps the file, and refuses one that is shorter than its header says.
     array = np.load(path, mmap_mode="r", allow_pickle=False)
     return StoredArray("x", array.shape, array.dtype, lambda: iter(array))
@@ -3243,7 +3298,7 @@ def _npz_arrays(path: str) -> dict[str, StoredArray]:
             with zipfile.ZipFile(path) as archive, archive.open(member) as stream:
                 shape, fortran, dtype = header(stream)
                 count = int(np.prod(shape, dtype=np.int64))
-                if fortran:  # its rows are scattered all over: read it whole
+                if fortran:  # rows are not contiguous: read the whole array
                     block = stream.read(count * dtype.itemsize)
                     yield from np.frombuffer(block, dtype).reshape(shape, order="F")
                     return
@@ -3251,7 +3306,7 @@ def _npz_arrays(path: str) -> dict[str, StoredArray]:
                 for _ in range(shape[0]):
                     block = stream.read(count * dtype.itemsize)
                     yield np.frombuffer(block, dtype, count).reshape(shape[1:])
-        except Exception as error:  # a damaged archive, whatever layer notices it
+        except Exception as error:  # a damaged archive: zipfile, zlib or numpy notices it
             raise RunnerError(
                 DATA, f"{path} is damaged in {member}.", error, "Copy the file again."
             ) from error
@@ -3270,25 +3325,25 @@ def _npz_arrays(path: str) -> dict[str, StoredArray]:
     return columns
 
 
-# Deflate makes a thousandth of its input at the least (zlib.net/zlib_tech.html: 1032:1).
+# The maximum compression ratio of deflate (zlib.net/zlib_tech.html).
 DEFLATE_RATIO = 1032
 
 
 def _check_compression_ratio(infos: Sequence[Any], size: int) -> None:
-    """Raise a ValueError where an archive declares more than so many bytes can hold."""
+    """Raise a ValueError if an archive declares more than its size can hold (a zip bomb)."""
     declared = sum(info.file_size for info in infos)
     if declared > DEFLATE_RATIO * size:
         raise ValueError(f"Its {size} bytes declare {declared}: more than deflate can hold.")
 
 
 def _check_row_size(shape: Sequence[int], itemsize: int, stored: int, *, whole: bool) -> None:
-    """Raise a ValueError where an array is larger than its member, or a row than the memory.
+    """Raise a ValueError if an array exceeds its archive member, or a row half the memory.
 
     Args:
-        shape: What the header of the array says.
+        shape: Shape in the array's header.
         itemsize: Bytes of one value.
-        stored: Bytes of values in the archive, as the archive declares them.
-        whole: The rows cannot be read one by one.
+        stored: Bytes of values that the archive declares.
+        whole: Whether the array must be read as a whole.
     """
     import math
 
@@ -3302,13 +3357,13 @@ def _check_row_size(shape: Sequence[int], itemsize: int, stored: int, *, whole: 
 
 
 def pick_inputs(columns: Mapping[str, StoredArray], model: Model, path: str) -> list[StoredArray]:
-    """Return one column for each input of the model.
+    """Return one array for each input of the model.
 
-    A model of one input reads `inputs`, `x_test` or `x`; one of several reads `inputs_<input>` or
-    `x_test_<input>` for each; an array that bears the very name of an input serves both.
+    A model with one input reads `inputs`, `x_test` or `x`; one with several reads
+    `inputs_<input>` or `x_test_<input>` for each. Both also read arrays named like the input.
 
     Raises:
-        RunnerError: A column is missing, empty, or differs in length (code 4).
+        RunnerError: An array is missing or empty, or lengths differ (code 4).
     """
     found = []
     for tensor in model.inputs:
@@ -3337,9 +3392,9 @@ def pick_inputs(columns: Mapping[str, StoredArray], model: Model, path: str) -> 
 def preprocessors(
     columns: Sequence[StoredArray], spec: Mapping[str, Any] | None, model: Model
 ) -> list[Preprocessor]:
-    """Return what prepares each column for its input.
+    """Return a preprocessor for each input.
 
-    An array called `inputs` is prepared already: that is how data are packed for a device.
+    An array named `inputs` is preprocessed already: edgekit packs data for a device this way.
     """
     return [
         Preprocessor({} if column.name.startswith("inputs") else spec or {}, tensor)
@@ -3350,10 +3405,10 @@ def preprocessors(
 def preprocessed_samples(
     columns: Sequence[StoredArray], spec: Mapping[str, Any] | None, model: Model, path: str
 ) -> Iterator[tuple[list[Any], Callable[[], Any]]]:
-    """Walk through the samples of a file.
+    """Yield the preprocessed samples of a file.
 
     Yields:
-        The codes for each input, and what works out the real values of the first one.
+        The codes for each input, and a function that returns the real values of the first.
 
     Raises:
         RunnerError: A sample does not fit (code 4).
@@ -3372,7 +3427,7 @@ def preprocessed_samples(
 
 
 def preprocess(raw: Any, spec: Mapping[str, Any]) -> Any:
-    """Turn one raw sample into what the model was trained on.
+    """Preprocess one raw sample for the model.
 
     Args:
         raw: An array, or a PIL image where `spec` is of kind "image".
@@ -3417,7 +3472,7 @@ def affine(raw: Any, spec: Mapping[str, Any]) -> Any:
             raise ValueError(
                 f"shape {list(value.shape)} where {len(spec[key])} channels have a {key}"
             )
-    # Each step is skipped where it does nothing, so that raw data pass through bit for bit.
+    # Identity steps are skipped, so that raw data stay bit-exact.
     if spec.get("scale", 1) != 1:
         value *= np.asarray(spec["scale"], np.float32)
     if spec.get("mean", 0) != 0:
@@ -3428,14 +3483,14 @@ def affine(raw: Any, spec: Mapping[str, Any]) -> Any:
 
 
 def _require_numbers(value: Any) -> Any:
-    """Return an array; raise a ValueError where it holds no real numbers."""
+    """Return an array; raise a ValueError if it holds no real numbers."""
     if value.dtype.kind not in "fiub":
         raise ValueError(f"{value.dtype} where numbers are expected")
     return value
 
 
 def preprocess_image(pixels: Any, spec: Mapping[str, Any]) -> Any:
-    """Crop, resize and scale one picture.
+    """Crop, resize and normalize one picture.
 
     Args:
         pixels: uint8 `[h, w]`, `[h, w, 1]`, `[h, w, 3]` or `[h, w, 4]` in RGB order (alpha is
@@ -3447,13 +3502,13 @@ def preprocess_image(pixels: Any, spec: Mapping[str, Any]) -> Any:
         float32 `[height, width, channels]`.
 
     Raises:
-        ValueError: The pixels are no picture.
+        ValueError: Shape or dtype are not those of a picture.
     """
     return affine(resize_image(pixels, spec), spec)
 
 
 def resize_image(pixels: Any, spec: Mapping[str, Any]) -> Any:
-    """Do what `preprocess_image` does up to the resized uint8 `[height, width, channels]`."""
+    """Crop and resize one picture to uint8 `[height, width, channels]`; see `preprocess_image`."""
     import numpy as np
 
     height, width, channels = spec["height"], spec["width"], spec.get("channels", 3)
@@ -3481,7 +3536,7 @@ def resize_image(pixels: Any, spec: Mapping[str, Any]) -> Any:
 
 
 def crop_window(height: int, width: int, spec: Mapping[str, Any]) -> tuple[int, int, int, int]:
-    """Return top, left, rows and columns of what a model gets to see of a picture."""
+    """Return top, left, rows and columns of the part of a picture that the model gets."""
     if spec.get("fit", "stretch") != "crop":
         return 0, 0, height, width
     rows = min(height, max(1, round(width * spec["height"] / spec["width"])))
@@ -3574,7 +3629,7 @@ def _mel_filters(spec: Mapping[str, Any]) -> Any:
     corner = np.floor((spec["frame"] + 1) * hertz / spec["sample_rate"])
     low, middle, high = corner[:-2], corner[1:-1], corner[2:]
     bins = np.arange(spec["frame"] // 2 + 1)[:, None]
-    # Corners of narrow bands fall on the same bin: such a side has no bins, and no width.
+    # Corners of narrow bands may fall on the same bin: that side of the triangle is empty.
     rising = (bins - low) / np.maximum(middle - low, 1)
     falling = (high - bins) / np.maximum(high - middle, 1)
     return np.where(
@@ -3587,9 +3642,9 @@ def _mel_filters(spec: Mapping[str, Any]) -> Any:
 class Preprocessor:
     """Turns raw samples into the codes of one input, as `preprocess` and `Tensor.encode` do.
 
-    Where the input is made of integers and the scaling is affine, samples of 8 bits have 256 values
-    at most for each channel: their codes are worked out once, and then only looked up. (Samples of
-    16 bits have too many: a table of theirs is no faster than the arithmetic.)
+    For an integer input with affine scaling, 8-bit samples have at most 256 values for each
+    channel: their codes are computed once and then looked up. (For 16-bit samples, a lookup table
+    is no faster than the arithmetic.)
 
     Args:
         spec: The preprocessing.
@@ -3600,7 +3655,7 @@ class Preprocessor:
         self.spec = spec
         self.tensor = tensor
         self.kind = spec.get("kind", "none")
-        # By the type of the samples: codes `[256, channels]`, or None where only floats will do.
+        # By dtype of the samples: codes `[256, channels]`, or None where floats are needed.
         self.tables: dict[Any, Any] = {}
 
     def __call__(self, raw: Any) -> Any:
@@ -3626,7 +3681,7 @@ class Preprocessor:
         return self.tensor.encode(codes)
 
     def table(self, dtype: Any) -> Any:
-        """Return the codes `[256, channels]` of all values that samples of this type have."""
+        """Return the lookup table `[256, channels]` of codes for samples of this dtype, or None."""
         import numpy as np
 
         if dtype not in self.tables:
@@ -3639,16 +3694,16 @@ class Preprocessor:
                 try:
                     values = affine(np.repeat(every[:, None], channels, 1), spec)
                     self.tables[dtype] = tensor.codes(values)
-                except ValueError:  # a value that may never come has no code: see at each sample
+                except ValueError:  # some value has no code: check each sample instead
                     pass
         return self.tables[dtype]
 
     def real(self, raw: Any) -> Any:
-        """Return the real values that one sample stands for."""
+        """Return the preprocessed real values of one sample."""
         return self.tensor.real(preprocess(raw, self.spec))
 
     def encode(self, raw: Any, where: str) -> Any:
-        """Return the codes of one sample, of which `where` tells where it is from.
+        """Return the codes of one sample; `where` names it in errors.
 
         Raises:
             RunnerError: It does not fit the preprocessing or the input (code 4).
@@ -3669,7 +3724,7 @@ class Preprocessor:
 
 
 def describe_device() -> dict[str, str]:
-    """Return what this machine is, in words: device, cpu, cores, memory, os, python."""
+    """Return a description of this machine: device, cpu, cores, memory, os, python."""
     cpu = _kernel_field("/proc/cpuinfo", "model name") or _kernel_field("/proc/cpuinfo", "Hardware")
     system = os.uname()
     cpu = cpu or system.machine
@@ -3694,11 +3749,11 @@ def _cores() -> int:
         return os.cpu_count() or 1
 
 
-SYSTEM_ROOT = ""  # the folder in which /sys, /proc and /dev are found
+SYSTEM_ROOT = ""  # parent of /sys, /proc and /dev; tests set it
 
 
 def _kernel_text(path: str) -> str:
-    """Content of a file of the kernel, or nothing."""
+    """Return the content of a file under /sys, /proc or /dev; "" if it cannot be read."""
     try:
         with open(SYSTEM_ROOT + path, encoding="utf-8", errors="replace") as stream:
             return stream.read().strip("\0\n ")
@@ -3707,7 +3762,7 @@ def _kernel_text(path: str) -> str:
 
 
 def _kernel_files(pattern: str) -> list[str]:
-    """Return the paths that match, as `_kernel_text` takes them."""
+    """Return the paths under /sys, /proc or /dev that match."""
     import glob
 
     return [path[len(SYSTEM_ROOT) :] for path in glob.glob(SYSTEM_ROOT + pattern)]
@@ -3722,7 +3777,7 @@ def _kernel_field(path: str, key: str, separator: str = ":") -> str:
 
 
 def conditions() -> dict[str, Any]:
-    """Return what may bend a timing, as far as the kernel tells."""
+    """Return load, governor, frequency, temperature and throttling, where the kernel has them."""
     found: dict[str, Any] = {"load_average": round(os.getloadavg()[0], 2)}
     cpufreq = "/sys/devices/system/cpu/cpu0/cpufreq/"
     for key, path in (
@@ -3738,7 +3793,7 @@ def conditions() -> dict[str, Any]:
 
 
 def sensors() -> dict[str, Any]:
-    """Return temperature_c, frequency_mhz and throttled: each None where the device has none."""
+    """Return temperature_c, frequency_mhz and throttled, each None if the device has no sensor."""
     zones = []
     for zone in _kernel_files("/sys/class/thermal/thermal_zone*"):
         value = _kernel_text(zone + "/temp")
@@ -3750,19 +3805,19 @@ def sensors() -> dict[str, Any]:
     cores = [int(_kernel_text(path) or 0) // 1000 for path in clocks]
     flags = throttle_flags()
     return {
-        # The hottest zone of the processor, or of all where none says that it is one.
+        # The hottest processor zone, or the hottest of all if none is named so.
         "temperature_c": max(zones)[1] if zones else None,
         "frequency_mhz": max(cores) if cores else None,
         "throttled": throttling(flags) if flags else None,
     }
 
 
-# Bits of the Raspberry Pi's flags: these tell of now, the same sixteen higher of since start-up.
+# Bits of the Raspberry Pi's flags: the current state; sixteen bits higher, the same since boot.
 THROTTLING = ("under-voltage", "frequency capped", "throttled", "soft temperature limit")
 
 
 def throttle_flags() -> str:
-    """Return the flags of a Raspberry Pi's firmware, in hexadecimal; nothing on other boards."""
+    """Return the flags of a Raspberry Pi's firmware, in hexadecimal; "" on other boards."""
     flags = _kernel_text("/sys/devices/platform/soc/soc:firmware/get_throttled")
     if not flags and _kernel_text("/proc/device-tree/model").startswith("Raspberry Pi"):
         import subprocess
@@ -3782,7 +3837,7 @@ def throttle_flags() -> str:
 
 
 def throttling(flags: str, since_start: bool = False) -> list[str]:
-    """Return what a Raspberry Pi's flags say, in words: of now, or of the time since start-up."""
+    """Return the conditions in a Raspberry Pi's flags, current ones or those since boot."""
     try:
         bits = int(flags or "0", 16) >> (16 if since_start else 0)
     except ValueError:
@@ -3791,8 +3846,8 @@ def throttling(flags: str, since_start: bool = False) -> list[str]:
 
 
 def peak_rss_bytes() -> int:
-    """Return the most memory this process ever held."""
-    # getrusage would hand down the parent's peak: Linux keeps it across fork and exec.
+    """Return the peak resident set size of this process."""
+    # Not getrusage: Linux keeps the parent's peak there across fork and exec.
     high_water = _kernel_field("/proc/self/status", "VmHWM").split()
     if high_water:
         return int(high_water[0]) * 1024
@@ -3803,11 +3858,11 @@ def peak_rss_bytes() -> int:
 
 
 # --- Files ----------------------------------------------------------------------------------------
-# Reading and writing files of any origin.
+# Checked reading and writing: sizes, kinds of files, overwriting.
 
 
 def require_regular_file(path: str) -> None:
-    """Raise an OSError unless `path` is a regular file: a fifo or device would be waited for."""
+    """Raise an OSError unless `path` is a regular file: reading a FIFO or device may block."""
     import stat
 
     mode = os.stat(path).st_mode
@@ -3815,7 +3870,7 @@ def require_regular_file(path: str) -> None:
         raise IsADirectoryError(21, "Is a directory")
     if not stat.S_ISREG(mode):
         kind = (
-            "a fifo" if stat.S_ISFIFO(mode) else "a socket" if stat.S_ISSOCK(mode) else "a device"
+            "a FIFO" if stat.S_ISFIFO(mode) else "a socket" if stat.S_ISSOCK(mode) else "a device"
         )
         raise OSError(22, f"It is {kind}, not a file.")
 
@@ -3830,11 +3885,11 @@ TEXT_BYTES = 1 << 26
 
 
 def read_text(path: str) -> str:
-    """Return the UTF-8 text of a regular file of 64 MiB at the most.
+    """Return the text of a UTF-8 file of at most 64 MiB.
 
     Raises:
         OSError: It cannot be read.
-        ValueError: It is too long, or no text.
+        ValueError: It is too long, or not UTF-8.
     """
     require_regular_file(path)
     with open(path, encoding="utf-8-sig") as stream:
@@ -3844,17 +3899,17 @@ def read_text(path: str) -> str:
 
 
 def output_path(path: str, option: str, inputs: Sequence[str], *, force: bool) -> str:
-    """Return the path to write to, which a link leads to.
+    """Return the real path of an output file, links resolved.
 
     Args:
-        path: What the user gave.
-        option: By which option.
-        inputs: Files that must not be replaced by their own output.
-        force: Whether another regular file may be replaced.
+        path: The path that the user gave.
+        option: The option it was given with.
+        inputs: Files of the command that must not be overwritten.
+        force: Whether an existing regular file may be overwritten.
 
     Raises:
-        RunnerError: Something else than a regular file is there, or an input, or it may not be
-            replaced (code 2).
+        RunnerError: It exists and is not a regular file, or is an input, or `force` is false
+            (code 2).
     """
     hint = f"Give another {option}."
     if os.path.exists(path):
@@ -3885,10 +3940,10 @@ def _print_result(answer: Any) -> None:
 
 
 def _to_json(answer: dict[str, Any]) -> str:
-    """Return JSON that the terminal can show; null stands for infinity, which it has no word for.
+    """Return JSON that stdout can encode; infinity becomes null.
 
     Raises:
-        RunnerError: What the manifest holds is nested too deeply (code 3).
+        RunnerError: The manifest is nested too deeply (code 3).
     """
     import json
 
@@ -3925,10 +3980,10 @@ def _without_infinity(value: Any) -> Any:
 
 
 def _write_stdout(text: str) -> None:
-    """Print at once.
+    """Print and flush.
 
     Raises:
-        RunnerError: stdout is a file on a full disk, for instance (code 2).
+        RunnerError: stdout cannot be written, for instance on a full disk (code 2).
     """
     if sys.stdout is None:
         raise _stdout_error("It is closed.")
@@ -3936,7 +3991,7 @@ def _write_stdout(text: str) -> None:
         if not _stdout_can_encode(text):
             text = text.encode("ascii", "backslashreplace").decode("ascii")
         print(text, flush=True)
-    except BrokenPipeError:  # a reader that has seen enough is no error
+    except BrokenPipeError:  # a reader that stops early is no error
         raise
     except OSError as error:
         raise _stdout_error(error) from error
@@ -3948,7 +4003,7 @@ def _stdout_error(found: object) -> RunnerError:
 
 
 def write_stderr(text: str, end: str = "\n") -> None:
-    """Print on stderr, where there is one: closed or on a full disk, the exit code says enough."""
+    """Print on stderr; errors are ignored, since the exit code reports the failure."""
     try:  # noqa: SIM105  contextlib is not loaded for this
         print(text, end=end, file=sys.stderr, flush=True)
     except (OSError, ValueError):
@@ -3966,7 +4021,7 @@ WIDTH = 80
 
 
 def _wrapped(name: str, *phrases: str) -> list[str]:
-    """Return phrases after a name, with commas, in lines of 80; later ones are indented."""
+    """Return a name and comma-separated phrases, wrapped to 80 columns with an indent."""
     lines, line = [], f"  {name:10}"
     for position, phrase in enumerate(phrases):
         text = phrase if position == len(phrases) - 1 else phrase + ","
@@ -3992,7 +4047,7 @@ def _plural(n: int, noun: str) -> str:
 
 
 class Stopped(KeyboardInterrupt):
-    """SIGTERM or SIGHUP, upon which a command ends as it does upon Ctrl-C."""
+    """Raised on SIGTERM and SIGHUP, which end a command like Ctrl-C."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
@@ -4004,18 +4059,18 @@ def _raise_stopped(number: int, _: object) -> None:
 
 
 def _stop_signals() -> tuple[Any, list[int]]:
-    """Return the module of signals, and the numbers of those that ask a command to end."""
-    # The C half of `signal`: without the enumerations that the other half is made of.
+    """Return the signal module, and the signals that stop a command."""
+    # The C module behind `signal`, which loads faster.
     module = __import__("_signal")
     return module, [module.SIGTERM, module.SIGHUP, module.SIGINT]
 
 
 class DeferSigint:
-    """Puts Ctrl-C, SIGTERM and SIGHUP off until what must not be cut in two is over.
+    """Defers SIGINT, SIGTERM and SIGHUP until the end of a block.
 
-    An extension module whose import is interrupted reports an ordinary ImportError, or nothing;
-    a process whose start is interrupted runs on unseen. Signals that are ignored, or end the
-    process without any Python, are left alone.
+    An interrupted import of an extension module reports an ordinary ImportError, or nothing; an
+    interrupted start of a process leaves it running. Signals without a Python handler are left
+    alone.
     """
 
     def __enter__(self) -> None:
@@ -4027,7 +4082,7 @@ class DeferSigint:
             if callable(handler):
                 try:
                     module.signal(number, self._remember)
-                except ValueError:  # not in the main thread, the only one that is interrupted
+                except ValueError:  # not in the main thread, which alone gets signals
                     return
                 self.handlers[number] = handler
 
@@ -4043,10 +4098,10 @@ class DeferSigint:
 
 
 class SilenceStderr:
-    """Keeps what native code writes to file descriptor 2 off the terminal.
+    """Discards what native code writes to file descriptor 2.
 
-    The runtimes announce their delegates there, and numpy its quarrel with old extensions; what
-    matters of it arrives again as an exception.
+    Runtimes announce their delegates there, and numpy incompatible extensions; errors arrive as
+    exceptions too.
     """
 
     def __enter__(self) -> None:
@@ -4063,7 +4118,7 @@ class SilenceStderr:
 
 
 def _open_missing_streams() -> None:
-    """Put /dev/null in the place of closed streams, before a file that is opened gets there."""
+    """Open /dev/null for closed standard streams, lest another file gets their descriptor."""
     for number in range(3):
         try:
             os.fstat(number)
@@ -4074,7 +4129,7 @@ def _open_missing_streams() -> None:
 
 
 def _silence_native_stderr() -> None:
-    """Leave stderr to Python alone: native code announces its crashes on file descriptor 2."""
+    """Move Python's stderr to a new descriptor, and discard what native code writes to 2."""
     kept = os.dup(2)
     known = sys.stderr.encoding
     sys.stderr = open(kept, "w", 1, known, "backslashreplace")  # noqa: SIM115  until the end
@@ -4087,10 +4142,10 @@ TRIAL_S = 60
 
 
 class Trial:
-    """The first load and run of a file of unknown origin, which happen in a child process.
+    """A time limit for the first load and run of a file of unknown origin, in a child process.
 
-    Used in a `with`: what takes longer than a minute is ended by SIGALRM, which the parent
-    explains (see `supervise`); Python code of this process would not get a turn.
+    After a minute in the block, SIGALRM ends the process, which the parent reports (see
+    `supervise`): a Python handler would not run while native code does.
     """
 
     def __enter__(self) -> None:
@@ -4103,7 +4158,7 @@ class Trial:
 
 
 def report_trial(options: Options) -> None:
-    """Tell the user once that the file is of unknown origin, and was tried."""
+    """Report once that the file is of unknown origin and was run in a child process."""
     if options.unknown_origin:
         write_stderr(
             plain(f"{options.model} has no manifest with its digest: tried in a child process.")
@@ -4112,11 +4167,11 @@ def report_trial(options: Options) -> None:
 
 
 def supervise(command: Callable[[Options], None], options: Options) -> int:
-    """Run a command in a child process, so that a crash becomes an error in words.
+    """Run a command in a child process, so that a crash becomes an error message.
 
     Args:
-        command: What native code may kill: the self-test of a runtime, or anything that loads a
-            delegate or a model of unknown origin.
+        command: One that may crash in native code: the self-test, or any command with a delegate
+            or a model of unknown origin.
         options: Its options.
 
     Returns:
@@ -4135,7 +4190,7 @@ def supervise(command: Callable[[Options], None], options: Options) -> int:
         else:
             early.append(number)
 
-    # Set before the fork: whatever arrives meanwhile is the child's, and told once.
+    # Set before the fork: a signal that arrives meanwhile is passed to the child, once.
     before = {stop: module.getsignal(stop) for stop in stops}
     caught = [stop for stop in stops if before[stop] != module.SIG_IGN]
     for stop in caught:
@@ -4145,7 +4200,7 @@ def supervise(command: Callable[[Options], None], options: Options) -> int:
     child = os.fork()
     if child == 0:
         early.clear()
-        # A group of its own: Ctrl-C reaches it once, through its parent.
+        # Its own process group: Ctrl-C reaches it once, through its parent.
         os.setpgid(0, 0)
         _die_with_parent()
 
@@ -4174,7 +4229,7 @@ def supervise(command: Callable[[Options], None], options: Options) -> int:
 
 
 def _crash_error(options: Options, number: int) -> RunnerError:
-    """Say that a signal ended the child process."""
+    """Return the error for a child process that was ended by a signal."""
     import signal
 
     name = signal.Signals(number).name
@@ -4189,7 +4244,7 @@ def _crash_error(options: Options, number: int) -> RunnerError:
             MODEL,
             f"{options.model} does not finish its first run in {TRIAL_S} s.",
             found(name),
-            "Add --trusted to wait for it: a damaged file may never end.",
+            "Add --trusted to wait longer; a damaged file may never finish.",
         )
     if name == "SIGKILL":
         hint = "The system may have run out of memory: close other programs and try again."
@@ -4197,7 +4252,7 @@ def _crash_error(options: Options, number: int) -> RunnerError:
 
 
 def _die_with_parent() -> None:
-    """Let the kernel end this process with its parent, where there is such a thing."""
+    """Let the kernel end this process when its parent dies (Linux only)."""
     if sys.platform == "linux":
         import ctypes
         import signal
@@ -4253,7 +4308,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def _run_to_exit_code(work: Callable[[], int | None]) -> int:
-    """Do it; return its exit code, and say on stderr what went wrong."""
+    """Call a function and return the exit code; errors are printed on stderr."""
     module, stops = _stop_signals()
     try:
         return work() or 0
@@ -4261,7 +4316,7 @@ def _run_to_exit_code(work: Callable[[], int | None]) -> int:
         write_stderr("\n".join(error.lines))
         return error.code
     except KeyboardInterrupt as error:
-        for stop in stops:  # once is enough
+        for stop in stops:  # ignore further signals
             module.signal(stop, module.SIG_IGN)
         write_stderr("Interrupted.")
         return 128 + error.number if isinstance(error, Stopped) else INTERRUPTED
@@ -4269,7 +4324,7 @@ def _run_to_exit_code(work: Callable[[], int | None]) -> int:
         write_stderr("There is not enough memory.\nClose other programs, or take smaller data.")
         return DEVICE
     except BrokenPipeError:
-        # The reader has seen enough (`| head`); what is still buffered must go nowhere.
+        # The reader stopped early (`| head`): discard what is still buffered.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
 
@@ -4277,6 +4332,6 @@ def _run_to_exit_code(work: Callable[[], int | None]) -> int:
 if __name__ == "__main__":
     code = main(sys.argv[1:])
     _flush_stderr()
-    # Without tearing the interpreter down: it takes time, and a heap that a broken model
-    # corrupted would abort a finished run.
+    # Without finalizing the interpreter: that takes time, and would abort a finished run if a
+    # broken model corrupted the heap.
     os._exit(code)

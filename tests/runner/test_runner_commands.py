@@ -230,6 +230,13 @@ def test_warm_up_ends_when_two_blocks_agree():
     assert len(values) == len(calls)
 
 
+def test_table_of_contents_names_every_section_in_order():
+    sections = re.findall(r"^# --- (.+?) -+\n# .", SOURCE, re.MULTILINE)
+    contents = SOURCE.split("Sections, each", 1)[1].split('"""', 1)[0]
+    assert re.findall(r"^    (\S.*?)  +", contents, re.MULTILINE) == sections
+    assert len(sections) == SOURCE.count("\n# --- ")
+
+
 # --- eval ---
 
 
@@ -357,7 +364,7 @@ def test_one_hot_targets_are_classes_too():
 
 def test_wilson_interval_is_the_published_example():
     # R. Newcombe, Statistics in Medicine 17 (1998), table I, method 3: 81 of 263.
-    assert edgekit_runner.wilson(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert edgekit_runner.wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
 
 
 # --- run ---

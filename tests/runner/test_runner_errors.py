@@ -233,7 +233,7 @@ def bad_data() -> dict[str, dict[str, np.ndarray]]:
         "x_test [0, 30, 14]": {"x_test": WINDOW[:0], "y_test": y[:0]},
         "no array for input": {"x_train": WINDOW, "y_test": y},
         "no targets": {"x_test": WINDOW},
-        "not as many targets": {"x_test": WINDOW, "y_test": np.zeros(2)},
+        "another number of targets": {"x_test": WINDOW, "y_test": np.zeros(2)},
         "has a target that does not fit": {"x_test": WINDOW, "y_test": np.array([np.nan])},
         "Python objects": {"x_test": np.array([None]), "y_test": y},
     }

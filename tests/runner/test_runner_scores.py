@@ -42,9 +42,9 @@ def classification(digits, tmp_path) -> tuple[Path, Path]:
 
 @pytest.fixture
 def few_classes(classification, digits) -> tuple[Path, Path]:
-    """The same, where five samples of the first class are all there is."""
+    """The same, where five samples of one class are all there is."""
     model, data = classification
-    chosen = np.flatnonzero(digits[1] == 0)[:5]
+    chosen = np.flatnonzero(digits[1] == 1)[:5]
     np.savez(data, x_test=digits[0][chosen].reshape(-1, 8, 8, 1), y_test=digits[1][chosen])
     return model, data
 
