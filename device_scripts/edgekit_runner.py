@@ -2484,11 +2484,11 @@ def has_unknown_origin(options: Options) -> bool:
     except OSError:
         return False
     try:
-        told = json.loads(read_text(manifest_path(options.model)))["sha256"]
+        declared = json.loads(read_text(manifest_path(options.model)))["sha256"]
         options.sha256 = sha256_of(options.model)
     except (KeyError, IndexError, OSError, RecursionError, TypeError, ValueError):
         return True
-    return bool(told != options.sha256)
+    return bool(declared != options.sha256)
 
 
 def sha256_of(path: str) -> str:
@@ -2936,13 +2936,13 @@ class Source:
             return self.preprocessor
         model, tensor, spec = self.model, self.model.inputs[0], self.spec
         size = [*tensor.shape, 1][:4] if len(tensor.shape) in (3, 4) else None
-        hears = (spec or {}).get("kind") == "log-mel"
-        if hears or len(model.inputs) != 1 or size is None or size[3] not in (1, 3):
+        takes_audio = (spec or {}).get("kind") == "log-mel"
+        if takes_audio or len(model.inputs) != 1 or size is None or size[3] not in (1, 3):
             raise RunnerError(
                 DATA,
                 f"{source} is a picture, and {model.path} takes none.",
                 f"Its inputs: {', '.join(f'{t.name} {list(t.shape)}' for t in model.inputs)}.",
-                f"Give {'a .wav, ' if hears else ''}an .npz or .npy.",
+                f"Give {'a .wav, ' if takes_audio else ''}an .npz or .npy.",
             )
         shape = {"kind": "image", "height": size[1], "width": size[2], "channels": size[3]}
         if spec is None and tensor.dtype.kind == "f":
