@@ -5,8 +5,10 @@ BIN := .venv/bin
 export EDGEKIT_DATA ?= $(wildcard $(abspath ../shared/data))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 WORKERS ?= 2
+FUZZ_SECONDS ?= 3600
+FUZZ_FIRST ?= 0
 
-.PHONY: demo test test-devices lint format bench models docs lock clean
+.PHONY: demo test test-devices fuzz kill-test lint format bench models docs site lock clean
 
 demo: .venv/.ready
 	$(BIN)/edgekit demo -o out/demo --force
@@ -19,6 +21,15 @@ test-devices: .venv/.ready
 	-$(BIN)/python tests/device/userland.py
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile tests/device
 
+# commands ended by signals at random moments, KILLS times each: no half file, no leftover, no orphan
+KILLS ?= 1000
+kill-test: .venv/.ready
+	EDGEKIT_KILLS=$(KILLS) $(BIN)/pytest tests/ground/test_kills.py tests/cli/test_command_kills.py \
+		tests/devices/test_deploy_kills.py
+# damaged files for every reader, on all cores: inputs and findings, which stay in out/fuzz
+fuzz: .venv/.ready
+	$(BIN)/python tests/fuzz --seconds $(FUZZ_SECONDS) --first $(FUZZ_FIRST) --findings out/fuzz
+
 lint: .venv/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -28,7 +39,7 @@ format: .venv/.ready
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# every figure in README.md and benchmarks/RESULTS.md
+# every figure in docs/ and benchmarks/RESULTS.md
 bench: .venv/.ready
 	$(BIN)/python -m benchmarks
 
@@ -37,13 +48,18 @@ models: .venv/.ready
 	$(BIN)/python models/build.py
 	$(BIN)/python docs/build.py --picture
 
-# the generated parts of README.md
+# the generated parts of the pages in docs/, and the site in build/docs
 docs: .venv/.ready
 	$(BIN)/python docs/build.py
+	$(MAKE) site
+
+# the site alone; a dead link or a docstring that cannot be rendered fails
+site: .venv/.ready
+	$(BIN)/python -m sphinx -W --keep-going -q -E -b html docs build/docs
 
 lock: .venv/.ready
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile pyproject.toml --extra demo --extra legacy --extra tensorboard --group dev \
+	$(BIN)/uv pip compile pyproject.toml --extra legacy --extra tensorboard --group dev --group docs \
 		--generate-hashes --no-emit-index-url --no-emit-find-links --universal --quiet \
 		--python-version 3.11 --custom-compile-command "make lock" -o requirements.lock
 
@@ -55,4 +71,4 @@ lock: .venv/.ready
 	touch $@
 
 clean:
-	rm -rf .venv out .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv out build .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis

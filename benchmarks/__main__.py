@@ -1,6 +1,6 @@
 """Every figure: run all benchmarks, side by side with what a user would do instead.
 
-python -m benchmarks [ladder runner evaluation startup compression sparse]
+python -m benchmarks [ladder runner evaluation startup compression large_data inspection sparse]
 
 Writes benchmarks/RESULTS.md.
 """
@@ -21,6 +21,8 @@ SECTIONS = {
     "evaluation": "Evaluation throughput against a bare loop on one core",
     "startup": "Start-up",
     "compression": "Compression passes, and the same by tensorflow-model-optimization",
+    "large_data": "Peak memory on data larger than it",
+    "inspection": "edgekit inspect of very many operators",
     "sparse": "Pruned models on ARM, stored dense and sparse",
 }
 RESULTS = Path(__file__).with_name("RESULTS.md")

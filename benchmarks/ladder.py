@@ -1,7 +1,8 @@
 """Six variants by edgekit and by the stock converter: seconds, bytes, scores, memory.
 
 The models are MobileNetV2 1.0/224 (seeded weights with normalization that fits them: no trained
-ones can be had offline, so it has no scores) and the published Fashion-MNIST model. Both sides
+ones can be had offline, so it has no scores), a dense layer of 5000 x 5000 (seeded weights, 100 MB)
+and the published Fashion-MNIST model. Both sides
 get the same 200 calibration samples, and are timed from the loaded model to six files; edgekit's
 time holds a second loading of the model. Memory is that of all processes together.
 """
@@ -35,6 +36,16 @@ for start in range(0, 160, 16):
     model(samples[start : start + 16], training=True)
 model.save(sys.argv[1])
 """
+MAKE_DENSE = """
+import sys
+import keras
+import numpy as np
+keras.utils.set_random_seed(0)
+inputs = keras.Input((5000,), name="x")
+hidden = keras.layers.Dense(5000, activation="relu")(inputs)
+keras.Model(inputs, keras.layers.Dense(10)(hidden)).save(sys.argv[1])
+np.save(sys.argv[2], np.random.default_rng(0).standard_normal((200, 5000), dtype=np.float32))
+"""
 
 
 def measure() -> list[dict[str, str]]:
@@ -52,6 +63,7 @@ def measure() -> list[dict[str, str]]:
             stderr=subprocess.DEVNULL,
         )
         rows += _compare("MobileNetV2 1.0/224", mobilenet, inputs, folder)
+        rows += dense(folder)
 
         fashion = HERE.parent / "models" / "fashion-mnist" / "fashion-mnist.keras"
         from edgekit.data import open_data
@@ -61,6 +73,17 @@ def measure() -> list[dict[str, str]]:
         np.save(folder / "fashion.npy", calibration)
         rows += _compare("Fashion-MNIST", fashion, folder / "fashion.npy", folder, dataset)
     return rows
+
+
+def dense(folder: Path) -> list[dict[str, str]]:
+    """A model of few operators and 100 MB: what copying costs."""
+    model, inputs = folder / "dense.keras", folder / "dense.npy"
+    subprocess.run(
+        [sys.executable, "-c", MAKE_DENSE, str(model), str(inputs)],
+        check=True,
+        stderr=subprocess.DEVNULL,
+    )
+    return _compare("dense, 100 MB", model, inputs, folder)
 
 
 def _compare(

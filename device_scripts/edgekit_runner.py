@@ -4091,8 +4091,11 @@ class DeferSigint:
 
     def __exit__(self, *_: object) -> None:
         module, _stop_numbers = _stop_signals()
+        # A signal between two of these would leave the other handlers unrestored.
+        before = module.pthread_sigmask(module.SIG_BLOCK, self.handlers)
         for number, handler in self.handlers.items():
             module.signal(number, handler)
+        module.pthread_sigmask(module.SIG_SETMASK, before)
         if self.pending:
             self.handlers[self.pending[0]](self.pending[0], None)
 

@@ -107,3 +107,29 @@ def test_text_of_another_encoding(tmp_path):
 
     with pytest.raises(DataError, match="UTF-8"):
         open_data(str(path), target="y")
+
+
+def test_a_column_whose_name_moves_the_cursor(tmp_path):
+    with pytest.raises(DataError, match="column 2 holds a control character"):
+        opened(tmp_path, "a,b\x1b[2J,y\n1,2,3\n", target="y")
+
+
+def test_a_class_whose_name_moves_the_cursor(tmp_path):
+    with pytest.raises(DataError, match="class name holds a control character") as no:
+        opened(tmp_path, "a,y\n1,p\x1b[2J\n2,q\n", target="y")
+
+    assert "\x1b" not in str(no.value)
+
+
+def test_whole_numbers_beyond_integers_stay_numbers(tmp_path):
+    cells = "".join(f"{i},{i}00000000000000000000000\n" for i in range(1, 21))
+
+    dataset = opened(tmp_path, "a,y\n" + cells, target="y")
+
+    assert everything(dataset.train).targets.dtype == np.float64
+    assert everything(dataset.train).targets.min() > 1e22
+
+
+def test_a_name_that_is_too_long(tmp_path):
+    with pytest.raises(DataError, match="too long"):
+        open_data(str(tmp_path / ("n" * 300 + ".csv")), target="y")

@@ -35,6 +35,23 @@ LOG_MEL = {
         ({"kind": "affine", "mean": "x"}, ["mean"]),
         ({"kind": "affine", "mean": []}, ["mean"]),
         ({"kind": "affine", "scale": float("nan")}, ["scale"]),
+        ({"kind": "affine", "scale": float("inf")}, ["scale"]),
+        ({"kind": "affine", "scale": 0}, ["scale", "other than 0"]),
+        ({"kind": "affine", "scale": 10**400}, ["scale"]),
+        ({"kind": "affine", "mean": [0, float("nan")]}, ["mean"]),
+        ({"kind": "affine", "std": float("nan")}, ["std"]),
+        ({"kind": "affine", "std": 1e-300}, ["std"]),
+        ({"kind": "affine", "std": True}, ["std"]),
+        ({"kind": "image", "height": 10**9}, ["height", "8192"]),
+        ({"kind": "image", "width": 0}, ["width"]),
+        ({**LOG_MEL, "samples": 10**9}, ["samples"]),
+        ({**LOG_MEL, "bands": 10**9}, ["bands"]),
+        ({**LOG_MEL, "frame": 2001}, ["frame of 2001", "2000 samples"]),
+        ({**LOG_MEL, "high_hz": 4001}, ["4001 Hz", "sample_rate / 2"]),
+        ({**LOG_MEL, "low_hz": 3900}, ["3900 to 3900 Hz"]),
+        ({**LOG_MEL, "low_hz": -1}, ["-1 to"]),
+        ({**LOG_MEL, "std": 0}, ["std"]),
+        ({"kind": "x" * 5000}, ["unknown kind"]),
         ({"kind": "image", "height": 1.5}, ["height"]),
         ({"kind": "image", "channels": 2}, ["channels", "1 or 3"]),
         ({"kind": "image", "fit": "pad"}, ["fit", "crop"]),
@@ -49,6 +66,7 @@ def test_specs_that_mean_nothing(spec, says):
     text = str(caught.value)
     assert "preprocessing.toml" in text
     assert len(text.splitlines()) <= 3
+    assert len(text) < 400
     for words in says:
         assert words in text
 
@@ -127,3 +145,11 @@ def test_a_dataset_declares_its_own(tmp_path, monkeypatch):
 
     with pytest.raises(UsageError, match="already"):
         open_data("own_dataset:data", preprocessing={"kind": "affine"})
+
+
+def test_a_spec_nested_beyond_reason(tmp_path):
+    path = tmp_path / "preprocessing.toml"
+    path.write_text("kind = " + "[" * 50_000)
+
+    with pytest.raises(DataError, match="nested"):
+        read_preprocessing(path)

@@ -168,11 +168,11 @@ class Sshd:
         for entry in Path("/proc").glob("[0-9]*"):
             try:
                 environment = (entry / "environ").read_bytes().split(b"\0")
-                words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                words = (entry / "cmdline").read_bytes().decode(errors="replace")
             except OSError:
                 continue
             if f"HOME={self.home}".encode() in environment and words:
-                found.append(words)
+                found.append(words.replace("\0", " "))
         return found
 
 

@@ -125,7 +125,7 @@ def test_what_was_answered_before_an_error_is_not_lost(board, edgekit, model, tm
     assert [json.loads(line)["source"] for line in ended.out.splitlines()] == ["good.npz"] * 2
     assert "bad.wav" in ended.err
     missing = edgekit("deploy", model, "--device", "board", "--run", "none.jpg", "-q")
-    assert (missing.code, missing.err.splitlines()[0]) == (4, "No file none.jpg.")
+    assert (missing.code, missing.err.splitlines()[0]) == (4, "none.jpg does not exist.")
     assert edgekit("deploy", model, "-D", "board", "--run", "good.npz", "-o", "x").code == 2
 
 

@@ -3,18 +3,42 @@
 from __future__ import annotations
 
 import os
+import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from edgekit.errors import OutputError
-from edgekit.files import refuse_existing, sha256_of, staging, writing
+from edgekit.errors import DataError, OutputError
+from edgekit.files import (
+    FILE,
+    FOLDER,
+    check_input,
+    refuse_existing,
+    sha256_of,
+    staging,
+    writing,
+)
 
 
 def contents(folder: Path) -> list[str]:
     return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*"))
+
+
+def write(path: Path, text: str, **options: bool) -> None:
+    with writing(path, **options) as temporary:
+        temporary.write_text(text)
+
+
+def stage_all(
+    folder: Path, names: list[str], text: str = "new", *, meanwhile=lambda: None, **options: bool
+) -> None:
+    with staging(folder, **options) as stage:
+        for name in names:
+            (stage / name).write_text(text)
+        meanwhile()
 
 
 def test_a_written_file_has_its_content_and_nothing_else_remains(tmp_path):
@@ -124,3 +148,119 @@ def test_errors_survive_the_way_between_processes():
     sent = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True).stdout
     error = pickle.loads(sent)
     assert (error.exit_code, str(error)) == (3, "what\nfound\nhint")
+
+
+# --- what may be read, and what may be replaced -------------------------------------------------
+
+
+@pytest.fixture
+def places(tmp_path):
+    """Something of every kind, by the words for it."""
+    folder = tmp_path / "places"
+    folder.mkdir()
+    (folder / "file").write_text("content")
+    (folder / "folder").mkdir()
+    os.mkfifo(folder / "pipe")
+    (folder / "loop").symlink_to("loop")
+    with socket.socket(socket.AF_UNIX) as server:
+        here = Path.cwd()
+        os.chdir(folder)  # a socket's whole path has 108 bytes
+        server.bind("socket")
+        os.chdir(here)
+        yield {
+            "a folder": folder / "folder",
+            "a named pipe": folder / "pipe",
+            "a socket": folder / "socket",
+            "a device": Path(os.devnull),
+            "out of reach (Too many levels of symbolic links)": folder / "loop",
+            "out of reach (File name too long)": folder / ("a" * 300),
+            "out of reach (embedded null byte)": folder / "a\0b",
+        }
+
+
+def test_only_a_file_is_read(places, tmp_path):
+    for words, path in places.items():
+        with pytest.raises(DataError) as raised:
+            check_input(path, DataError, hint="Give a file.")
+        assert str(raised.value).splitlines()[0].endswith(f" is {words}.")
+    with pytest.raises(DataError, match="does not exist"):
+        check_input(tmp_path / "none", DataError)
+    assert check_input(tmp_path / "places" / "file", DataError) == FILE
+    assert check_input(tmp_path / "places", DataError, folder=True) == FOLDER
+
+
+def test_only_a_file_is_replaced_whatever_was_asked_for(places):
+    kinds = {words: path for words, path in places.items() if "null byte" not in words}
+    for path in kinds.values():
+        before = os.lstat(path) if os.path.lexists(path) else None
+        for force in (True, False):
+            with pytest.raises(OutputError):
+                refuse_existing(path, force=force)
+        with pytest.raises(OutputError):
+            write(path, "new")
+        after = os.lstat(path) if os.path.lexists(path) else None
+        assert (before and before.st_ino) == (after and after.st_ino)
+
+
+def test_a_link_within_its_folder_is_followed_and_one_out_of_it_refused(tmp_path):
+    inside, outside = tmp_path / "out", tmp_path / "elsewhere"
+    inside.mkdir()
+    outside.write_text("theirs")
+    (inside / "v1.json").write_text("old")
+    (inside / "latest.json").symlink_to("v1.json")
+    (inside / "away.json").symlink_to(outside)
+    (inside / "nowhere.json").symlink_to(tmp_path / "none")
+    with writing(inside / "latest.json") as temporary:
+        temporary.write_text("new")
+    assert (inside / "v1.json").read_text() == "new"
+    assert (inside / "latest.json").is_symlink()
+    for name in ("away.json", "nowhere.json"):
+        with pytest.raises(OutputError, match="is a link to"):
+            refuse_existing(inside / name, force=True)
+        with pytest.raises(OutputError, match="is a link to"):
+            stage_all(inside, ["a.json", name], replace=True)
+    assert outside.read_text() == "theirs"
+    assert contents(inside) == ["away.json", "latest.json", "nowhere.json", "v1.json"]
+
+
+# --- all or nothing -----------------------------------------------------------------------------
+
+
+def test_files_that_appeared_meanwhile_are_kept_and_the_whole_is_refused(tmp_path):
+    def first() -> None:
+        stage_all(tmp_path / "out", ["b.json", "report.json"], "first")
+        write(tmp_path / "out.md", "first")
+
+    with pytest.raises(OutputError, match=r"report\.json exists already"):
+        stage_all(tmp_path / "out", ["a.json", "report.json"], "second", meanwhile=first)
+    assert contents(tmp_path) == ["out", "out.md", "out/b.json", "out/report.json"]
+    assert (tmp_path / "out" / "report.json").read_text() == "first"
+    with pytest.raises(OutputError, match="exists already"):
+        write(tmp_path / "out.md", "second", replace=False)
+    assert (tmp_path / "out.md").read_text() == "first"
+
+
+def test_what_was_replaced_comes_back_where_a_later_file_cannot_be_placed(tmp_path):
+    (tmp_path / "a.json").write_text("old")
+    (tmp_path / "z.html").mkdir()
+    with pytest.raises(OutputError, match=r"z\.html is a folder"):
+        stage_all(tmp_path, ["a.json", "new.json", "z.html"], replace=True)
+    assert (tmp_path / "a.json").read_text() == "old"
+    assert contents(tmp_path) == ["a.json", "z.html"]
+
+
+@pytest.mark.parametrize("existed", [True, False])
+def test_a_folder_that_is_removed_meanwhile_is_an_error(existed, tmp_path):
+    folder = tmp_path / "deep" / "out"
+    if existed:
+        folder.mkdir(parents=True)
+    with pytest.raises(OutputError, match="Cannot write"):
+        stage_all(folder, ["a.json"], meanwhile=lambda: shutil.rmtree(tmp_path / "deep"))
+    assert contents(tmp_path) == []
+
+
+def test_a_new_folder_has_the_permissions_of_any_new_folder(tmp_path):
+    with staging(tmp_path / "a") as stage:
+        (stage / "file").touch()
+    (tmp_path / "b").mkdir()
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode

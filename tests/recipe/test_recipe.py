@@ -121,9 +121,9 @@ def test_ranges_belong_to_the_modes_that_calibrate():
 
 
 def test_a_recipe_that_is_not_there_or_not_text(tmp_path):
-    with pytest.raises(UsageError, match="Cannot read the recipe"):
+    with pytest.raises(UsageError, match="does not exist"):
         load_recipe(tmp_path / "missing.toml")
-    with pytest.raises(UsageError, match="Cannot read the recipe"):
+    with pytest.raises(UsageError, match="is a folder"):
         load_recipe(tmp_path)
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UsageError, match="UTF-8"):
@@ -302,3 +302,75 @@ def test_a_pass_in_a_manifest_is_what_a_recipe_would_say():
 
     assert written == {"kind": "shrink", "share": 0.4, "exclude": ["a", "b"], "epochs": 2}
     assert pass_step(written, "manifest") == step
+
+
+TUNED = """
+schema = 1
+[[step]]
+kind = "prune"
+sparsity = 0.5
+pattern = "2:4"
+learning_rate = 0.01
+epochs = 3
+seed = 1
+[[step]]
+kind = "quantize"
+mode = "int8"
+ranges = "percentile"
+percentile = 99.9
+"""
+
+
+@pytest.mark.parametrize(
+    "value", ["nan", "-nan", "inf", "-inf", "-0.0", "1" + "0" * 400, "true", "'1'"]
+)
+@pytest.mark.parametrize("key", ["learning_rate", "epochs", "seed", "percentile", "sparsity"])
+def test_no_number_of_a_recipe_is_anything_else(key, value):
+    if (key, value) == ("sparsity", "-0.0"):
+        value = "-0.1"
+    line = next(line for line in TUNED.splitlines() if line.startswith(f"{key} "))
+
+    with pytest.raises(UsageError) as no:
+        parse_recipe(TUNED.replace(line, f"{key} = {value}"), "r.toml")
+
+    text = str(no.value)
+    assert key in text
+    assert len(text.splitlines()) <= 3
+    assert len(text) < 400
+
+
+@pytest.mark.parametrize("pattern", ["5:0", "0:4", "4:2", "4:4", "block 0x4", "2x4", "99999:1", ""])
+def test_patterns_that_mean_nothing(pattern):
+    with pytest.raises(UsageError, match="pattern"):
+        parse_recipe(TUNED.replace("2:4", pattern), "r.toml")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a = " + "[" * 50_000,
+        ".".join("a" * 5000) + " = 1",
+        "schema = " + "9" * 5000,
+        "schema = 1\n" + "k" * 5000 + " = 1",
+        'schema = 1\nname = "' + "n" * 300 + '"',
+        "schema = 1\n[[step]]\nkind = {a = 1}",
+        'schema = 1\n[[step]]\nkind = "quantize"\nmode = "int8"\n'
+        'rules = [{ layers = "' + "(" * 5000 + ")" * 5000 + '", mode = "float32" }]',
+    ],
+    ids=["nested", "dotted", "digits", "long key", "long name", "kind", "nested expression"],
+)
+def test_recipes_beyond_reason_are_refused_in_words_that_can_be_read(text, tmp_path):
+    path = tmp_path / "r.toml"
+    path.write_text(text)
+
+    with pytest.raises(UsageError) as no:
+        load_recipe(path)
+
+    said = str(no.value)
+    assert len(said.splitlines()) <= 3
+    assert len(said) < 600
+
+
+def test_a_recipe_under_a_name_too_long(tmp_path):
+    with pytest.raises(UsageError, match="too long"):
+        load_recipe(tmp_path / ("r" * 300))

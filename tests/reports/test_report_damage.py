@@ -146,10 +146,10 @@ def test_a_damaged_report_is_read_or_refused(documents, seed, tmp_path):
         (("rows", 0, "size_bytes"), True, "rows[0].size_bytes is True"),
         (("rows", 0, "score", "value"), 10**400, "rows[0].score.value is 1000"),
         (("rows", 0, "score", "ci95"), [0.5], "rows[0].score.ci95 is list; expected a list of two"),
-        (("rows", 0, "score", "metric"), "f1", "expected one of accuracy, rmse, roc_auc"),
+        (("rows", 0, "score", "metric"), "f1", "expected one of accuracy, "),
         (("rows", 2, "verdict"), "maybe", "expected one of kept, unproven, lost"),
         (("rows", 2, "mode"), "int3", "rows[2].mode is 'int3'"),
-        (("rows", 0, "latency", "values_ns"), [], "rows[0].latency.values_ns holds no latency"),
+        (("rows", 0, "latency", "values_ns"), [], "rows[0].latency.values_ns has no latency"),
         (("rows", 0, "latency", "values_ns", 3), 1.5, "values_ns[3] is 1.5"),
         (("rows", 0, "inspection", "ops", 1, "targets"), [], "ops[1].targets is list"),
         (("rows", 0, "inspection", "bytes"), {"graph": "x"}, "inspection.bytes.graph is 'x'"),
@@ -178,7 +178,7 @@ def test_the_first_wrong_value_is_named(documents, place, value, said, tmp_path)
 def test_brackets_without_end(tmp_path):
     path = tmp_path / "report.json"
     path.write_text("[" * 10 * sys.getrecursionlimit())
-    with pytest.raises(UsageError, match="nested too deeply"):
+    with pytest.raises(UsageError, match="nested more than"):
         read_reports([path])
 
 
@@ -186,7 +186,7 @@ def test_brackets_without_end(tmp_path):
 def test_a_number_that_json_does_not_have(word, tmp_path):
     path = tmp_path / "report.json"
     path.write_text(f'{{"schema": 1, "rows": [], "data": {{"n": {word}}}}}')
-    with pytest.raises(UsageError, match=f"{word} is no JSON value"):
+    with pytest.raises(UsageError, match=f"{word} is no JSON number"):
         read_reports([path])
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from edgekit.archives import parse_size, unpacked_limit
 from edgekit.errors import ModelError
 from edgekit.records import Source
 from edgekit.worker import Worker
@@ -227,3 +228,37 @@ def test_keras_2_models_with_the_extra(worker: Worker, folder: Path, name: str) 
     assert lowered.notes == (
         "lstm: its 7 steps were written out one by one; the outputs are the same",
     )
+
+
+@pytest.mark.parametrize("kind", ["keras", "weights", "h5"])
+def test_a_file_that_would_unpack_to_gigabytes_is_refused_and_the_hint_works(
+    worker: Worker, folder: Path, tmp_path: Path, kind: str
+) -> None:
+    import h5py
+
+    path = tmp_path / ("bomb.h5" if kind == "h5" else "bomb.keras")
+    path.write_bytes((folder / f"functional{path.suffix}").read_bytes())
+    weights = path if kind == "h5" else tmp_path / "weights.h5"
+    if kind == "weights":
+        with zipfile.ZipFile(path) as archive:
+            weights.write_bytes(archive.read("model.weights.h5"))
+            members = {name: archive.read(name) for name in archive.namelist()}
+    if kind != "keras":
+        with h5py.File(weights, "a") as file:
+            file.create_dataset("extra", (10**9,), "f4", chunks=(1 << 20,), compression="gzip")
+    if kind == "weights":
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in {**members, "model.weights.h5": weights.read_bytes()}.items():
+                archive.writestr(name, content)
+    if kind == "keras":
+        with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("assets/zeros", bytes(300 << 20))
+
+    with pytest.raises(ModelError, match="would unpack to") as refused:
+        worker.load(path)
+
+    if kind == "keras":
+        return  # Keras itself refuses so many zeros, whatever is allowed here
+    hint = str(refused.value).rpartition("--max-unpacked ")[2].rstrip(".")
+    with unpacked_limit(parse_size(hint)), Worker() as fresh:
+        assert fresh.load(path).inputs[0].name == "image"

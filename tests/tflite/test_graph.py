@@ -98,7 +98,7 @@ def test_other_files_are_refused(content: bytes, words: str) -> None:
 
 def test_missing_files_and_folders_are_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "missing.tflite", tmp_path):
-        with pytest.raises(ModelError, match="Cannot read"):
+        with pytest.raises(ModelError, match=r"does not exist|is a folder"):
             read(path)
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from edgekit.errors import ModelError
+from edgekit.tflite import operator_name, read, write
 from edgekit.tflite.pruning_estimate import estimate_pruning
 
 PUBLISHED = ["fashion-mnist", "spoken-digits", "turbofan"]
@@ -33,3 +35,13 @@ def test_integers_gain_less_in_flash(repository: Path, name: str) -> None:
     assert not told.faster.mapped
     # A value and its place take two bytes: half of the weights must go before anything is saved.
     assert estimate_pruning(data, 0.4).sparse_bytes is None
+
+
+def test_kernels_that_do_not_hold_what_their_shape_says_are_refused(golden: Path) -> None:
+    model = read((golden / "quantize" / "speech_float32.tflite").read_bytes())
+    graph = model.subgraphs[0]
+    convolution = next(op for op in graph.operators if operator_name(model, op) == "CONV_2D")
+    kernel = graph.tensors[convolution.inputs[1]]
+    kernel.shape = kernel.shape + 1
+    with pytest.raises(ModelError, match="does not hold what its shape"):
+        estimate_pruning(write(model), 0.5)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from edgekit.data import bind, open_data
 from edgekit.errors import ModelError
 from edgekit.numerics import dequantize, symmetric_scales, unpack_int4
 from edgekit.records import Dataset
-from edgekit.tflite import check_loads, read, signature
+from edgekit.tflite import check_loads, read, signature, write
 from edgekit.tflite.graph import constant, operators, quantized
 from edgekit.tflite.nodes import nodes
 from edgekit.tflite.weights import stored_weights, to_dynamic, to_float16, to_int4
@@ -146,3 +147,17 @@ def test_a_constant_of_the_wrong_size_is_an_error(speech: bytes) -> None:
     model.buffers[kernel.buffer].data = model.buffers[kernel.buffer].data[:400]
     with pytest.raises(ModelError, match="does not hold what its shape"):
         to_dynamic(write(model))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("rewrite", [to_dynamic, to_int4])
+def test_weights_that_are_no_numbers_are_refused(
+    speech: bytes, rewrite: Callable[[bytes], bytes], value: float
+) -> None:
+    model = read(speech)
+    largest = max(model.buffers, key=lambda buffer: 0 if buffer.data is None else len(buffer.data))
+    weights = largest.data.view(np.float32).copy()
+    weights[0] = value
+    largest.data = weights.view(np.uint8)
+    with pytest.raises(ModelError, match="holds NaN or infinity"):
+        rewrite(write(model))

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from edgekit.data import open_data
 from edgekit.errors import UsageError
 from edgekit.training import NAMES, Augmentation, TrainingConfig, describe, find, load_config
+from edgekit.training.finetuning import Tuning
 
 GOOD = """
 schema = 1
@@ -74,6 +75,14 @@ def test_a_model_toml_is_read_and_survives_the_way_to_another_process(tmp_path):
         ("shift = [1, 1]", "shift = [-1]", "augment.shift must be whole numbers"),
         ("shift = [1, 1]", "shift = 1", "wrong type"),
         ("shift = [1, 1]", "noise = nan", "augment.noise must be"),
+        ("shift = [1, 1]", "noise = inf", "augment.noise must be"),
+        ("shift = [1, 1]", "shift = [1000000000]", "augment.shift must be"),
+        ("learning_rate = 0.005", "learning_rate = nan", "learning_rate must be"),
+        ("learning_rate = 0.005", "learning_rate = inf", "learning_rate must be"),
+        ("epochs = 3", "epochs = 99999999999999999999", "epochs must be"),
+        ("epochs = 3", "seed = 4294967296", "seed must be"),
+        ("[12], [24, 24]", "[12], [24, 1000000000]", "options must be"),
+        ("[12], [24, 24]", "[12], [nan]", "options must be"),
         ('name = "cnn"', 'name = "resnet9"', "Did you mean 'resnet8'?"),
         ('name = "cnn"', "", "architecture.name is missing"),
         ('source = "digits"', "", "data.source is missing"),
@@ -96,7 +105,7 @@ def test_what_means_nothing_is_refused_in_three_lines(tmp_path, old, new, says):
 
 
 def test_a_missing_file_is_a_usage_error(tmp_path):
-    with pytest.raises(UsageError, match="Cannot read"):
+    with pytest.raises(UsageError, match="does not exist"):
         load_config(tmp_path / "model.toml")
 
 
@@ -204,3 +213,27 @@ def test_the_published_models_state_the_preprocessing_and_labels_of_their_data(
         assert dict(stated.preprocessing) == dict(dataset.preprocessing)
         if dataset.labels:
             assert tuple((folder / "labels.txt").read_text().splitlines()) == dataset.labels
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"learning_rate": float("nan")},
+        {"learning_rate": float("inf")},
+        {"learning_rate": 0.0},
+        {"epochs": -1},
+        {"epochs": 1.5},
+        {"batch_size": 0},
+        {"batch_size": 10**20},
+        {"patience": 0},
+        {"seed": 2**32},
+    ],
+)
+def test_no_number_of_a_fine_tuning_is_anything_else(changes):
+    with pytest.raises(UsageError, match=next(iter(changes))):
+        Tuning(data="digits", **changes)
+
+
+def test_a_model_toml_nested_beyond_reason(tmp_path):
+    with pytest.raises(UsageError, match="nested"):
+        load_config(written(tmp_path, "a = " + "[" * 50_000))

@@ -6,7 +6,7 @@ return, `edgekit.errors` what they raise. Nothing heavy is imported before it is
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+TYPE_CHECKING = False  # as `typing` has it: importing that comes before signals are answered
 
 __version__ = "0.1.0"
 __all__ = [
@@ -25,9 +25,12 @@ __all__ = [
     "report",
     "shrink",
     "train",
+    "unpacked_limit",
 ]
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from edgekit.api import (
         bench,
         cluster,
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
         report,
         shrink,
         train,
+        unpacked_limit,
     )
 
 

@@ -1,16 +1,35 @@
-"""Files that appear whole or not at all."""
+"""Files that are read, and files that appear whole or not at all.
+
+what_is(path)                  a file, a folder, a named pipe, ...
+check_input(path, Error)       only files are read: a pipe or a device would block, or never end
+refuse_existing(path, force)   only files are replaced, and only where that was asked for
+writing(path), staging(folder) temporary places whose content appears at once
+"""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from edgekit.errors import OutputError
+from edgekit.errors import EdgekitError, OutputError
+from edgekit.temporary import PREFIX, new_file, new_folder, sweep
+from edgekit_runner import DeferSigint
+
+FILE = "a file"
+FOLDER = "a folder"
+MISSING = "missing"
+
+# The system's words for a file system without hard links.
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES}
+# What an operating system's error without a file name is about, if not about a disk.
+_ELSEWHERE = (ConnectionError, ChildProcessError, ProcessLookupError, TimeoutError)
 
 
 def sha256_of(path: Path) -> str:
@@ -26,92 +45,319 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def what_is(path: Path) -> str:
+    """FILE, FOLDER, MISSING, or words for what else a path leads to; never raises."""
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return MISSING
+    except (OSError, ValueError) as error:  # too long a name, a loop of links, a null byte
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        return f"out of reach ({reason})"
+    for fits, words in (
+        (stat.S_ISREG, FILE),
+        (stat.S_ISDIR, FOLDER),
+        (stat.S_ISFIFO, "a named pipe"),
+        (stat.S_ISSOCK, "a socket"),
+    ):
+        if fits(mode):
+            return words
+    return "a device"
+
+
+def check_input(
+    path: Path, raises: type[EdgekitError], *, folder: bool = False, hint: str | None = None
+) -> str:
+    """Look at what is about to be read; return FILE, or FOLDER where `folder` allows one.
+
+    Args:
+        path: The input.
+        raises: The error of what cannot be read: a missing file, a pipe, a device, one without
+            the right to read it.
+        folder: Whether a folder will do as well.
+        hint: What to give instead.
+    """
+    found = what_is(path)
+    if found == FILE or (folder and found == FOLDER):
+        if os.access(path, os.R_OK):
+            return found
+        found = "not readable for this user"
+    if found == MISSING:
+        raise raises(f"{path} does not exist.", hint=hint)
+    raise raises(f"{path} is {found}.", hint=hint)
+
+
 def refuse_existing(path: Path, *, force: bool) -> None:
-    """Raise unless `path` is free or `force` allows to replace it."""
-    if path.exists() and not force:
-        raise OutputError(
-            f"{path} exists already.", hint="Give another --output, or --force to replace it."
-        )
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path; on success it becomes `path`, on any failure it is gone.
+    """Look at the place of a file that is about to be written.
 
     Raises:
-        OutputError: The place cannot be written (full, read-only, not a folder).
+        OutputError: There is a file and no `force`; or something that is never replaced: a
+            folder, a device, a pipe, a link out of its folder.
     """
-    temporary: Path | None = None
-    try:
-        with _placing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(
-                prefix=f".{path.stem[:40]}-", suffix=path.suffix, dir=path.parent
+    goal = _goal(path)
+    found = what_is(goal)
+    if found in {FILE, MISSING}:
+        if not force and os.path.lexists(path):
+            raise OutputError(
+                f"{path} exists already.", hint="Give another --output, or --force to replace it."
             )
-            os.close(handle)
-            temporary = Path(name)
-            temporary.chmod(0o666 & ~_umask())
-            yield temporary
-            temporary.replace(path)
-            temporary = None
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        return
+    raise OutputError(f"{path} is {found}.", hint="Give another --output: only files are replaced.")
 
 
 @contextmanager
-def staging(folder: Path) -> Iterator[Path]:
-    """Yield an empty temporary folder beside the files of `folder`.
+def writing(path: Path, *, replace: bool = True) -> Iterator[Path]:
+    """Yield a temporary path; on success it becomes `path`, on any failure it is gone.
 
-    On success its files move into `folder`, each by one rename; on any failure nothing of it
-    remains, and a `folder` that did not exist before does not exist after.
+    Args:
+        path: The file to be. Where it is a link to a file of the same folder, that is written.
+        replace: Whether a file may be replaced; without, one that appeared meanwhile is kept.
+
+    Raises:
+        OutputError: The place cannot be written (full, read-only, not a folder, taken).
     """
-    created = [p for p in (folder, *folder.parents) if not p.exists()]
-    stage: Path | None = None
+    refuse_existing(path, force=True)
+    goal = _goal(path)
+    temporary: Path | None = None
+    created: list[Path] = []
+    own = [path, goal]
     try:
-        with _placing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            stage = Path(tempfile.mkdtemp(prefix=".edgekit-", dir=folder))
-            yield stage
-            for file in sorted(p for p in stage.rglob("*") if p.is_file()):
-                goal = folder / file.relative_to(stage)
-                goal.parent.mkdir(parents=True, exist_ok=True)
-                file.replace(goal)
-            created = []
+        with _placing(path, own):
+            sweep(goal.parent)
+            with DeferSigint():
+                _make_folder(goal.parent, created)
+                temporary = new_file(goal.parent, goal.suffix)
+            own.append(temporary)
+            yield temporary
+            with DeferSigint():
+                _move(temporary, goal, replace=replace)
+                temporary = None
     finally:
-        if stage is not None:
-            shutil.rmtree(stage, ignore_errors=True)
-        for parent in created:
-            if parent.is_dir() and not any(parent.iterdir()):
-                parent.rmdir()
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole."""
-    with writing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        with DeferSigint():
+            if temporary is not None:
+                temporary.unlink(missing_ok=True)
+            _remove_empty(created)
 
 
 @contextmanager
-def _placing(path: Path) -> Iterator[None]:
-    """Turn an operating system's refusal to write below `path` into an `OutputError`."""
+def staging(folder: Path, *, replace: bool = False) -> Iterator[Path]:
+    """Yield an empty temporary folder; on success its files appear in `folder`.
+
+    A folder that is new appears with all its files by one rename. Into one that exists each file
+    is renamed, and where one cannot be, the others are taken back. On any failure nothing of it
+    remains, and a `folder` that did not exist before does not exist after.
+
+    Args:
+        folder: The folder to be.
+        replace: Whether files in it may be replaced; without, those that appeared meanwhile are
+            kept, and the whole is refused.
+
+    Raises:
+        OutputError: The place cannot be written (full, read-only, a file, taken).
+    """
+    check_folder(folder)
+    created: list[Path] = []
+    stage: Path | None = None
+    own = [folder]
+    try:
+        with _placing(folder, own):
+            is_new = what_is(folder) == MISSING
+            place = folder.parent if is_new else folder
+            sweep(place)
+            with DeferSigint():
+                _make_folder(place, created)
+                stage = new_folder(place)
+            own.append(stage)
+            yield stage
+            with DeferSigint():
+                if any(stage.iterdir()) and not (is_new and _became(stage, folder)):
+                    _move_all(stage, folder, replace=replace)
+    finally:
+        with DeferSigint():
+            if stage is not None:
+                _remove(stage)
+            _remove_empty(created)
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Yield a private folder of the system's temporary ones, removed at the end."""
+    place = Path(tempfile.gettempdir())
+    folder: Path | None = None
+    try:
+        sweep(place)
+        with DeferSigint():
+            folder = new_folder(place, mode=0o700)
+        yield folder
+    finally:
+        with DeferSigint():
+            if folder is not None:
+                _remove(folder)
+
+
+@contextmanager
+def cleared(folder: Path) -> Iterator[None]:
+    """At the end, remove what processes ended within were writing into a folder."""
     try:
         yield
-    except OSError as error:
-        if error.filename is not None and not _below(Path(os.fsdecode(error.filename)), path):
-            raise
+    finally:
+        with DeferSigint():
+            sweep(folder)
+
+
+def check_folder(folder: Path) -> None:
+    """Raise unless files can go into `folder`, which need not exist.
+
+    Raises:
+        OutputError: It is something else than a folder.
+    """
+    found = what_is(folder)
+    if found == MISSING and folder.is_symlink():
+        found = "a link to nothing"
+    if found not in {FOLDER, MISSING}:
+        raise OutputError(f"{folder} is {found}.", hint="Give a folder to --output.")
+
+
+def _goal(path: Path) -> Path:
+    """The file that is written for `path`: itself, or what it links to beside it.
+
+    Raises:
+        OutputError: It links out of its folder, where nobody expects files to change.
+    """
+    if not os.path.islink(path):  # noqa: PTH114  the other raises where a name is too long
+        return path
+    target = Path(os.path.realpath(path))
+    if target.parent != Path(os.path.realpath(path.parent)):
         raise OutputError(
-            f"Cannot write {path}: {error.strerror or error}.",
-            hint="Nothing was changed. Free some space or give another --output.",
+            f"{path} is a link to {target}.",
+            hint="Give that place to --output; links out of their folder are not followed.",
+        )
+    return target
+
+
+def _became(stage: Path, folder: Path) -> bool:
+    """Rename the whole stage; false where the folder came into being meanwhile, with files."""
+    try:
+        stage.rename(folder)
+    except OSError as error:
+        if error.errno in {errno.ENOTEMPTY, errno.EEXIST}:
+            return False
+        raise
+    return True
+
+
+def _move_all(stage: Path, folder: Path, *, replace: bool) -> None:
+    """Move every file of the stage into the folder, or none."""
+    files = [
+        Path(root, name) for root, _, names in os.walk(stage, onerror=_raise) for name in names
+    ]
+    goals = [_goal(folder / file.relative_to(stage)) for file in sorted(files)]
+    created: list[Path] = []
+    # Beside the new files, so that they are swept with these.
+    kept = new_folder(stage)
+    placed: list[tuple[Path, Path | None]] = []
+    try:
+        for number, (file, goal) in enumerate(zip(files, goals, strict=True)):
+            refuse_existing(goal, force=True)
+            _make_folder(goal.parent, created)
+            backup = _copy(goal, kept / str(number)) if replace else None
+            _move(file, goal, replace=replace)
+            placed.append((goal, backup))
+    except BaseException:
+        for goal, backup in reversed(placed):
+            if backup is None:
+                goal.unlink(missing_ok=True)
+            else:
+                backup.replace(goal)
+        _remove_empty(created)
+        raise
+
+
+def _copy(path: Path, backup: Path) -> Path | None:
+    """Keep a file by a second name; None where there is none."""
+    try:
+        backup.hardlink_to(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        shutil.copy2(path, backup)
+    return backup
+
+
+def _move(file: Path, goal: Path, *, replace: bool) -> None:
+    """Give a file its final name, at once; without `replace`, never that of another file."""
+    if replace:
+        file.replace(goal)
+        return
+    try:
+        try:
+            goal.hardlink_to(file)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            # Between these two another file may appear still, on the few systems without links.
+            if os.path.lexists(goal):
+                raise FileExistsError from error
+            file.replace(goal)
+        else:
+            file.unlink()
+    except FileExistsError as error:
+        raise OutputError(
+            f"{goal} exists already.",
+            found="It came into being while this command ran.",
+            hint="Give another --output, or --force to replace it.",
         ) from error
 
 
-def _below(name: Path, place: Path) -> bool:
-    folder = place.parent.absolute()
-    return name.absolute().is_relative_to(folder) or folder.is_relative_to(name.absolute())
+def _make_folder(folder: Path, created: list[Path]) -> None:
+    """Make a folder with its parents, and note which of them are new, the deepest first."""
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    created[:0] = new
+    folder.mkdir(parents=True, exist_ok=True)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _remove(folder: Path) -> None:
+    # A worker that is about to be ended may write into it still, between look and removal.
+    for _ in range(5):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        with suppress(OSError):  # not empty, or gone
+            folder.rmdir()
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+@contextmanager
+def _placing(path: Path, own: list[Path]) -> Iterator[None]:
+    """Turn an operating system's refusal to write at one of `own` into an `OutputError`."""
+    try:
+        yield
+    except OSError as error:
+        if not _about(error, own):
+            raise
+        raise OutputError(
+            f"Cannot write {path}: {error.strerror or error}.",
+            hint="Nothing was changed. Run it again."
+            if error.errno == errno.ENOENT  # removed by somebody else, as it was there or made
+            else "Nothing was changed. Free some space or give another --output.",
+        ) from error
+
+
+def _about(error: OSError, own: list[Path]) -> bool:
+    if error.filename is None:
+        return not isinstance(error, _ELSEWHERE)
+    name = Path(os.fsdecode(error.filename)).absolute()
+    places = [path.absolute() for path in own]
+    # A parent that is no folder is an error about that parent.
+    return name.name.startswith(PREFIX) or any(
+        name.is_relative_to(place) or place.is_relative_to(name) for place in places
+    )

@@ -8,14 +8,18 @@ not have imported TensorFlow (it never has).
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import faulthandler
 import multiprocessing
 import os
+import resource
 import signal
+import sys
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkProcess
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Self, TypeVar
 
 from edgekit_runner import DeferSigint
 
@@ -35,16 +39,34 @@ class ChildDiedError(Exception):
         self.reason = reason
 
 
-def isolated(function: Callable[[], R]) -> R:
+def isolated(function: Callable[[], R], *, limit_s: int | None = None) -> R:
     """Return `function()`, computed in a forked child.
 
     Exceptions of the function are raised here. The result travels pickled; large arrays are
     better written into shared memory by the function (see `shared`).
 
+    Args:
+        function: Any callable.
+        limit_s: Processor time after which the child is ended; a busy machine does not shorten
+            it. No limit where None.
+
     Raises:
         ChildDiedError: The child was killed by a signal or left without an answer.
     """
-    return spread(lambda _: function(), [None])[0]
+
+    def limited(_: None) -> R:
+        if limit_s is not None:
+            hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+            soft = limit_s if hard == resource.RLIM_INFINITY else min(limit_s, hard)
+            resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
+        return function()
+
+    try:
+        return spread(limited, [None])[0]
+    except ChildDiedError as error:
+        if limit_s is not None and error.reason == "SIGXCPU":
+            raise ChildDiedError(f"ended after {limit_s} s of processor time") from error
+        raise
 
 
 def spread(
@@ -64,32 +86,21 @@ def spread(
     Raises:
         ChildDiedError: A child was killed by a signal or left without an answer.
     """
-    context = multiprocessing.get_context("fork")
     children = []
     results: dict[int, R] = {}
     pipes: dict[Connection, int] = {}
     try:
         for position, argument in enumerate(arguments):
-            # Ctrl-C between the fork and the child's first line would be told twice.
+            # A signal between the fork and the child's first line would be told twice.
             with DeferSigint():
-                ours, theirs = context.Pipe(duplex=False)
-                child = context.Process(
-                    target=_child, args=(theirs, function, argument), daemon=True
-                )
-                child.start()
-                theirs.close()
+                ours, child = _start(function, argument)
                 children.append(child)
                 pipes[ours] = position
         while pipes:
             for ready in wait(list(pipes)):
                 assert isinstance(ready, Connection)
                 position = pipes[ready]
-                try:
-                    kind, value = ready.recv()
-                except EOFError:
-                    child = children[position]
-                    child.join()
-                    raise ChildDiedError(_reason(child.exitcode)) from None
+                kind, value = _received(ready, children[position])
                 if kind == "tick":
                     if tick is not None:
                         tick(value)
@@ -110,6 +121,49 @@ def spread(
     return [results[position] for position in range(len(arguments))]
 
 
+class Background:
+    """Calls in forked children of lower priority, while the caller goes on with something else.
+
+    A context manager: children whose answer nobody took are killed at its end.
+    """
+
+    def __init__(self) -> None:
+        self._running: list[tuple[Connection, ForkProcess]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for pipe, child in self._running:
+            pipe.close()
+            child.kill()
+            child.join()
+            child.close()
+
+    def start(self, function: Callable[[], R]) -> Callable[[], R]:
+        """Begin `function()`; what is returned waits for its result, and is called once.
+
+        It raises the function's exceptions, and `ChildDiedError` as `isolated` does.
+        """
+
+        def politely(_: None) -> R:
+            os.nice(5)
+            return function()
+
+        with DeferSigint():
+            running = _start(politely, None)
+            self._running.append(running)
+
+        def result() -> R:
+            kind, value = _received(*running)
+            if kind == "error":
+                raise value
+            answer: R = value
+            return answer
+
+        return result
+
+
 _pipe: Connection | None = None
 
 
@@ -119,11 +173,54 @@ def report(steps: int) -> None:
         _pipe.send(("tick", steps))
 
 
-def _child(pipe: Connection, function: Callable[[A], R], argument: A) -> None:
+def _start(function: Callable[[A], R], argument: A) -> tuple[Connection, ForkProcess]:
+    """Fork a child that computes `function(argument)`; returns where its messages arrive."""
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe(duplex=False)
+    bound = with_parent()
+    child = context.Process(target=_child, args=(theirs, bound, function, argument), daemon=True)
+    child.start()
+    theirs.close()
+    return ours, child
+
+
+def _received(pipe: Connection, child: ForkProcess) -> tuple[str, Any]:
+    """The next message of a child: a tick, its value or its error."""
+    try:
+        message: tuple[str, Any] = pipe.recv()
+    except EOFError:
+        child.join()
+        raise ChildDiedError(_reason(child.exitcode)) from None
+    return message
+
+
+def with_parent() -> Callable[[], None]:
+    """Return what a child of this thread calls to be killed with its parent, however that ends.
+
+    Made in the parent, so that a child of a process with threads need not import anything.
+    """
+    parent = os.getpid()
+    prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+    parent_death_signal = 1  # PR_SET_PDEATHSIG
+
+    def bind() -> None:
+        if prctl is not None:
+            prctl(parent_death_signal, int(signal.SIGKILL))
+        if os.getppid() != parent:  # it died before the kernel was told
+            os._exit(1)
+
+    return bind
+
+
+def _child(
+    pipe: Connection, bound: Callable[[], None], function: Callable[[A], R], argument: A
+) -> None:
     global _pipe  # noqa: PLW0603  a child is a fresh process: this is its one channel
     _pipe = pipe
-    # Ctrl-C reaches the whole group; the parent alone decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # These reach the whole group; the parent alone decides what they mean.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    bound()
     # Native code prints what it likes, also while it crashes: what matters comes over the pipe.
     faulthandler.disable()
     with Path(os.devnull).open("wb") as nowhere:

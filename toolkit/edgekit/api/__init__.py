@@ -7,6 +7,8 @@ report = edgekit.quantize("model.keras", data="data.npz", max_drop=0.5)
 best = next(row for row in report.rows if row.recommended)
 print(best.artifact.path, best.score.value, best.timing.p50_ms)
 ```
+
+`with edgekit.unpacked_limit(8 << 30):` is `--max-unpacked 8G` of the command line.
 """
 
 from edgekit.api.files import (
@@ -21,6 +23,7 @@ from edgekit.api.files import (
     report,
 )
 from edgekit.api.training import cluster, compress, prune, qat, shrink, train, transform
+from edgekit.archives import unpacked_limit
 
 __all__ = [
     "bench",
@@ -39,4 +42,5 @@ __all__ = [
     "shrink",
     "train",
     "transform",
+    "unpacked_limit",
 ]

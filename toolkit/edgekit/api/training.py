@@ -61,10 +61,10 @@ def train(
     from dataclasses import replace
 
     from edgekit.errors import UsageError
-    from edgekit.files import refuse_existing
+    from edgekit.files import cleared, refuse_existing
     from edgekit.sources import check_source
     from edgekit.training import TrainingConfig, load_config
-    from edgekit.training.saving import refuse_other_formats
+    from edgekit.training.saving import checkpoint_path, refuse_other_formats
     from edgekit.worker import Worker
 
     place = Path(output)
@@ -88,9 +88,10 @@ def train(
         config = TrainingConfig(name=place.stem, architecture=str(architecture), **changes)
     refuse_other_formats(place)
     refuse_existing(place, force=force)
+    refuse_existing(checkpoint_path(place), force=True)
     if initial is not None and not trust_code:
         check_source(Path(initial))
-    with Worker(listener=listener, trust_code=trust_code) as worker:
+    with cleared(place.parent), Worker(listener=listener, trust_code=trust_code) as worker:
         result: TrainingResult = worker.call(
             "edgekit.training.fit:train",
             config=config,
@@ -197,11 +198,14 @@ def transform(
             far lie beside `output` (`<stem>.checkpoint.keras`).
     """
     from edgekit import pipeline
-    from edgekit.files import refuse_existing
-    from edgekit.training.saving import refuse_other_formats
+    from edgekit.errors import ModelError
+    from edgekit.files import check_input, refuse_existing
+    from edgekit.training.saving import checkpoint_path, refuse_other_formats
 
+    check_input(Path(source), ModelError, folder=True, hint="Give a .keras or .h5 file.")
     refuse_other_formats(Path(output))
     refuse_existing(Path(output), force=options.get("force", False))
+    refuse_existing(checkpoint_path(Path(output)), force=True)
     return pipeline.transform(
         step,
         Path(source),

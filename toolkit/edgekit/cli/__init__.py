@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import io
+import errno
 import sys
-from collections.abc import Callable
 
 import typer
 
-from edgekit.cli import deploy, measure, model, passes, project, reading
-from edgekit.errors import EdgekitError
+from edgekit import interruption
+from edgekit.cli import streams
+from edgekit.cli.commands import SETTINGS, CommandGroup
+from edgekit.errors import EdgekitError, OutputError
+from edgekit.interruption import INTERRUPTED  # also what Typer makes of Ctrl-C in a command
 from edgekit.printable import one_line
 
-# What Typer itself makes of Ctrl-C inside a command.
-INTERRUPTED = 130
-
-app = typer.Typer(
-    name="edgekit",
-    # Plain help is three times as fast to start as decorated help, and can be piped.
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    no_args_is_help=True,
-    add_completion=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+app = typer.Typer(name="edgekit", cls=CommandGroup, no_args_is_help=True, **SETTINGS)
 
 
 def _print_version(wanted: bool) -> None:
@@ -50,7 +41,8 @@ def _options(
     edgekit bench quantized/model/int8.tflite     latency, here
 
     Exit codes: 0 done, 1 a bug, 2 usage, 3 model, 4 data, 5 conversion,
-    6 a budget is unmet, 7 device or runtime, 130 interrupted.
+    6 a budget is unmet, 7 device or runtime; 130, 143, 129 interrupted by SIGINT (Ctrl-C),
+    SIGTERM, SIGHUP.
 
     Environment: EDGEKIT_MODEL_TIMEOUT, seconds that loading or lowering a model may
     take (default 1800).
@@ -58,35 +50,21 @@ def _options(
     _ = version, debug  # acted on by the callback, and by `run`, which knows before parsing
 
 
-_COMMANDS: dict[str, Callable[..., None]] = {
-    "demo": project.demo,
-    "train": model.train,
-    "import": model.import_,
-    "prune": passes.prune,
-    "shrink": passes.shrink,
-    "cluster": passes.cluster,
-    "qat": passes.qat,
-    "compress": passes.compress,
-    "quantize": model.quantize,
-    "inspect": reading.inspect,
-    "eval": measure.eval_,
-    "bench": measure.bench,
-    "deploy": deploy.deploy,
-    "report": reading.report,
-    "doctor": project.doctor,
-}
-for command, function in _COMMANDS.items():
-    app.command(command)(function)
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Run a command, and leave with its exit code."""
-    words = sys.argv[1:] if arguments is None else arguments
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # Names hold what a terminal's encoding may lack, and bytes that no encoding has.
-            stream.reconfigure(errors="backslashreplace")
-    sys.exit(run(words))
+    interruption.install()
+    streams.secure()
+    code = run(sys.argv[1:] if arguments is None else arguments)
+    interruption.finish()
+    try:
+        streams.flush()
+    except streams.ReaderGoneError:
+        pass
+    except OutputError as error:
+        if code == 0:
+            _complain(str(error))
+            code = error.exit_code
+    sys.exit(code)
 
 
 def run(words: list[str]) -> int:
@@ -95,25 +73,56 @@ def run(words: list[str]) -> int:
     # One flag for every command, wherever it stands.
     words = [word for word in words if word != "--debug"]
     try:
-        code = app(args=words, prog_name="edgekit", standalone_mode=False, obj=words)
-    except EdgekitError as error:
-        if debug:
+        code = _outcome(words)
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    except OSError as error:
+        if debug or error.errno not in {errno.ENOSPC, errno.EDQUOT}:
             raise
-        _complain(str(error))
-        return error.exit_code
+        where = error.filename or "a temporary file"
+        code = _told(
+            OutputError(
+                f"Cannot write {where}: {error.strerror}.",
+                hint="Free some space there; TMPDIR names the folder of temporary files.",
+            )
+        )
+    except Exception as error:
+        # What is interrupted in native code, an import for one, fails in words of its own.
+        if debug or (interruption.exit_code() is None and not isinstance(error, EdgekitError)):
+            raise
+        code = INTERRUPTED if interruption.exit_code() else _told(error)
+    if code == INTERRUPTED:
+        interruption.finish()
+        _complain(interruption.words())
+        return interruption.exit_code() or INTERRUPTED
+    return code
+
+
+def _outcome(words: list[str]) -> int:
+    try:
+        code = app(args=words, prog_name="edgekit", standalone_mode=False, obj=words)
     except typer.exceptions.TyperException as error:
         said = error.format_message() if hasattr(error, "format_message") else str(error)
         _complain(one_line(said), _usage_hint(error))
         return 2
-    except (KeyboardInterrupt, typer.Abort):
-        code = INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output has gone (`edgekit ... | head`): not an error of ours.
-        sys.stderr.close()
+    except MemoryError as error:
+        if "--debug" in sys.argv:
+            raise
+        _complain(
+            "There is not enough memory.",
+            f"{error}." if str(error) else "An allocation failed.",
+            "Free memory, raise the limit (ulimit -v), or give smaller or fewer samples.",
+        )
+        return 4
+    except streams.ReaderGoneError:
         return 0
-    if code == INTERRUPTED:
-        _complain("Interrupted; nothing half-written was left.")
     return code if isinstance(code, int) else 0
+
+
+def _told(error: Exception) -> int:
+    assert isinstance(error, EdgekitError)
+    _complain(str(error))
+    return error.exit_code
 
 
 def _complain(*lines: str) -> None:

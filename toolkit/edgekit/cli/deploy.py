@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from edgekit.cli import options
 
 if TYPE_CHECKING:
-    from edgekit.reports import Format
+    from edgekit.records import Report
 
 DEVICE_HELP = (
     "user@host, a name of devices.toml or of the ssh configuration, or all of devices.toml; "
@@ -26,7 +27,12 @@ Devices = Annotated[
     ),
 ]
 Threads = Annotated[
-    int | None, typer.Option(min=1, help="Interpreter threads; default: the device's, or 1.")
+    int | None,
+    typer.Option(
+        parser=options.whole(1, options.MOST_THREADS),
+        metavar="N",
+        help="Interpreter threads; default: the device's, or 1.",
+    ),
 ]
 
 
@@ -50,11 +56,20 @@ def deploy(
         typer.Option(metavar="FILE", help="Class names for --run; default: the model's own."),
     ] = None,
     top: Annotated[
-        int | None, typer.Option(min=1, help="Classes that --run names; default 5.")
+        int | None,
+        typer.Option(
+            parser=options.whole(1, options.MOST_THREADS),
+            metavar="N",
+            help="Classes that --run names; default 5.",
+        ),
     ] = None,
     threshold: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Least score of a box that --run finds; default 0.5."),
+        typer.Option(
+            parser=options.number(0, 1),
+            metavar="SHARE",
+            help="Least score of a box that --run finds; default 0.5.",
+        ),
     ] = None,
     output: Annotated[
         Path | None,
@@ -71,7 +86,12 @@ def deploy(
     score_output: options.Output = None,
     threads: Threads = None,
     runs: Annotated[
-        int | None, typer.Option(min=1, help="Counted invocations; default: until settled.")
+        int | None,
+        typer.Option(
+            parser=options.whole(1),
+            metavar="N",
+            help="Counted invocations; default: until settled.",
+        ),
     ] = None,
     runtime: Annotated[
         str | None, typer.Option(help="litert, tflite or tensorflow; default: the first found.")
@@ -114,7 +134,8 @@ def deploy(
         device,
         json=json,
         quiet=quiet,
-        report=_files(output, force=force) if output else {},
+        output_path=output,
+        force=force,
         devices=devices,
         data=data,
         inputs=run or (),
@@ -141,42 +162,74 @@ def to_devices(
     *,
     json: bool,
     quiet: bool,
-    report: dict[Path, Format] | None = None,
+    output_path: Path | None = None,
+    force: bool = False,
     **asked: Any,
 ) -> None:
     """Deploy, print what came of the devices that answered, and raise for those that did not."""
     from edgekit import api
-    from edgekit.cli.output import emit, json_line, write_rendered
+    from edgekit.cli.output import emit, json_line, wrote_file
     from edgekit.cli.progress import listening
     from edgekit.pipeline import first_error
 
-    with listening(quiet=quiet) as listener:
-        result, outcomes = api.deploy(files, device, listener=listener, **asked)
-    error = first_error(outcomes)
+    written: Sequence[Path] = ()
+    with _placing(output_path, force=force) as write:
+        with listening(quiet=quiet) as listener:
+            result, outcomes = api.deploy(files, device, listener=listener, **asked)
+        error = first_error(outcomes)
+        if result.rows:
+            written = write(result)
+        elif error is not None and output_path is not None:
+            raise error  # there is nothing to place
     for outcome in outcomes:
         for answer in outcome.answers:
             print(json_line(answer))
     if result.rows:
         emit(result, json=json)
-        write_rendered(result, report or {}, quiet=json)
+    for path in () if json else written:
+        print(wrote_file(path))
     if error is not None:
         raise error
 
 
-def _files(output: Path, *, force: bool) -> dict[Path, Format]:
-    """The files that `--output` stands for, refused before anything is measured."""
-    from edgekit.errors import UsageError
-    from edgekit.files import refuse_existing
-    from edgekit.reports import FORMATS
+@contextmanager
+def _placing(output: Path | None, *, force: bool) -> Iterator[Callable[[Report], Sequence[Path]]]:
+    """Yield what writes a report to where `--output` says; it appears at the end, all or nothing.
 
+    A place that cannot be written is refused before anything is measured.
+    """
+    from edgekit.cli.output import warn_missing_charts
+    from edgekit.errors import UsageError
+    from edgekit.files import refuse_existing, staging, writing
+    from edgekit.reports import FORMATS, encoded, render_all, write_pages
+
+    if output is None:
+        yield lambda _: ()
+        return
     ending = output.suffix.lstrip(".")
     if ending and ending not in FORMATS:
         raise UsageError(
             f"There is no report format {ending!r}.", hint=f"Known: {', '.join(FORMATS)}."
         )
-    found = {output: cast("Format", ending)}
-    if not ending:
-        found = {output / "report.json": "json", output / "report.html": "html"}
-    for path in found:
-        refuse_existing(path, force=force)
-    return found
+    if ending:
+        refuse_existing(output, force=force)
+        with writing(output, replace=force) as temporary:
+
+            def write_file(report: Report) -> Sequence[Path]:
+                told, contents = render_all(report, (ending,))
+                warn_missing_charts(told)
+                temporary.write_bytes(encoded(contents[ending]))
+                return [output]
+
+            yield write_file
+        return
+    places = [output / "report.json", output / "report.html"]
+    for place in places:
+        refuse_existing(place, force=force)
+    with staging(output, replace=force) as stage:
+
+        def write_both(report: Report) -> Sequence[Path]:
+            warn_missing_charts(write_pages(report, stage))
+            return places
+
+        yield write_both

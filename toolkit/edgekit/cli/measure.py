@@ -70,16 +70,21 @@ def eval_(
     if not json and len(result.rows) == 1 and result.rows[0].score:
         from rich.console import Console
 
-        from edgekit.reports import tables
+        from edgekit.reports import print_per_class
 
-        tables.terminal_per_class(result.rows[0].score, Console())
+        print_per_class(result.rows[0].score, Console())
 
 
 def bench(
     files: options.Files,
     threads: Threads = None,
     runs: Annotated[
-        int | None, typer.Option(min=1, help="Counted invocations; default: until settled.")
+        int | None,
+        typer.Option(
+            parser=options.whole(1),
+            metavar="N",
+            help="Counted invocations; default: until settled.",
+        ),
     ] = None,
     runtime: Annotated[
         str | None, typer.Option(help="litert, tflite or tensorflow; default: the first found.")
@@ -89,7 +94,11 @@ def bench(
     ] = None,
     duration: Annotated[
         float | None,
-        typer.Option(min=1, metavar="SECONDS", help="Then load it so long: does it throttle?"),
+        typer.Option(
+            parser=options.number(1, 1e6),
+            metavar="SECONDS",
+            help="Then load it so long: does it throttle?",
+        ),
     ] = None,
     sweep: Annotated[
         bool, typer.Option("--sweep", help="Also without XNNPACK, and on 1 thread to one a core.")

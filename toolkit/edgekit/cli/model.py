@@ -27,13 +27,34 @@ def train(
     column: options.Column = None,
     task: options.Task = None,
     preprocess: options.Preprocess = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs at most.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Samples a step.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Its peak; a cosine follows.")] = None,
-    patience: Annotated[
-        int | None, typer.Option(min=1, help="Epochs without improvement before stopping.")
+    epochs: Annotated[
+        int | None, typer.Option(parser=options.whole(1), metavar="N", help="Epochs at most.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed of every random choice.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(parser=options.whole(1), metavar="N", help="Samples a step.")
+    ] = None,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(
+            parser=options.number(0, above=True),
+            metavar="NUMBER",
+            help="Its peak; a cosine follows.",
+        ),
+    ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(
+            parser=options.whole(1), metavar="N", help="Epochs without improvement before stopping."
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            parser=options.whole(0, options.MOST_SEED),
+            metavar="N",
+            help="Seed of every random choice.",
+        ),
+    ] = None,
     initial: Annotated[
         Path | None, typer.Option("--from", metavar="F.keras", help="A checkpoint to go on from.")
     ] = None,
@@ -177,7 +198,11 @@ def quantize(
     ] = False,
     max_drop: Annotated[
         float,
-        typer.Option(min=0, help="Accepted loss: points of accuracy or AUC, percent of RMSE."),
+        typer.Option(
+            parser=options.number(0),
+            metavar="NUMBER",
+            help="Accepted loss: points of accuracy or AUC, percent of RMSE.",
+        ),
     ] = 0.5,
     output: Annotated[
         Path | None,
@@ -189,7 +214,12 @@ def quantize(
     custom: options.Custom = None,
     trust_code: options.TrustCode = False,
     calibration_samples: Annotated[
-        int, typer.Option(min=1, help="Training samples that set the activation ranges.")
+        int,
+        typer.Option(
+            parser=options.whole(1),
+            metavar="N",
+            help="Training samples that set the activation ranges.",
+        ),
     ] = 200,
     score_output: options.Output = None,
     target: Annotated[

@@ -2,10 +2,80 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+import math
+import typing
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+MOST = 10**9
+"""Of whatever is counted: epochs, samples, threads. What is larger overflows somewhere."""
+MOST_THREADS = 1024
+MOST_SEED = 2**32 - 1
+"""What numpy and Keras take."""
+
+
+def number(
+    least: float, most: float = 3e38, *, above: bool = False, below: bool = False
+) -> Callable[[str | float], float]:
+    """Make the reader of an option that is a number: finite, and within its bounds.
+
+    Every option that is no whole number is read by it; nan and inf, which Click takes, are not.
+
+    Args:
+        least: Least value.
+        most: Largest value; by default what float32 holds.
+        above: Whether `least` itself is refused.
+        below: Whether `most` itself is refused.
+    """
+    lower = f"above {least:g}" if above else f"from {least:g}"
+    upper = f", {'below' if below else 'at most'} {most:g}" if most < 3e38 else ""
+    # A number that float32 holds only as zero is no number above zero.
+    tiny = 1e-30 if above else 0.0
+
+    def read(text: str | float) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        fits = least + tiny <= value <= most and not (below and value == most)
+        if not fits:
+            raise typer.BadParameter(f"{str(text)[:40]} is not a number {lower}{upper}.")
+        return value + 0.0  # -0 is 0
+
+    return read
+
+
+def whole(least: int, most: int = MOST) -> Callable[[str | int], int]:
+    """Make the reader of an option that is a whole number from `least` to `most`."""
+
+    def read(text: str | int) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if not least <= value <= most:
+            raise typer.BadParameter(
+                f"{str(text)[:40]} is not a whole number from {least} to {most}."
+            )
+        return value
+
+    return read
+
+
+def size(text: str | int) -> int:
+    """Read a number of bytes, such as 8G."""
+    from edgekit.archives import parse_size
+
+    try:
+        return parse_size(str(text))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
 
 Source = Annotated[
     str,
@@ -49,10 +119,48 @@ TrustCode = Annotated[
 Output = Annotated[
     str | None, typer.Option("--score-output", metavar="NAME", help="The output that is scored.")
 ]
-Threads = Annotated[int, typer.Option(min=1, help="Interpreter threads for latency.")]
+MaxUnpacked = Annotated[
+    int | None,
+    typer.Option(
+        parser=size,
+        metavar="SIZE",
+        help="What a compressed model or .npz may unpack to, such as 8G; default: 100 times its "
+        "size, 256M to 4G.",
+    ),
+]
+Threads = Annotated[
+    int,
+    typer.Option(
+        parser=whole(1, MOST_THREADS), metavar="N", help="Interpreter threads for latency."
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON (schema 1) instead of a table.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+
+
+def with_unpacked_limit(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command that reads archives the option `--max-unpacked`, in force while it runs."""
+    hints = typing.get_type_hints(command, include_extras=True)
+    parameters = [
+        parameter.replace(annotation=hints[name])
+        for name, parameter in inspect.signature(command).parameters.items()
+    ]
+    added = inspect.Parameter(
+        "max_unpacked", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=MaxUnpacked
+    )
+
+    @functools.wraps(command)
+    def call(*, max_unpacked: int | None, **given: Any) -> None:
+        from edgekit.archives import unpacked_limit
+
+        with unpacked_limit(max_unpacked):
+            command(**given)
+
+    # Typer reads both.
+    call.__signature__ = inspect.Signature([*parameters, added])  # type: ignore[attr-defined]
+    call.__annotations__ = {p.name: p.annotation for p in (*parameters, added)}
+    return call
 
 
 def task_of(name: str | None) -> str | None:

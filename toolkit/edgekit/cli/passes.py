@@ -36,11 +36,20 @@ def compress(
     custom: options.Custom = None,
     trust_code: options.TrustCode = False,
     calibration_samples: Annotated[
-        int, typer.Option(min=1, help="Training samples that set the activation ranges.")
+        int,
+        typer.Option(
+            parser=options.whole(1),
+            metavar="N",
+            help="Training samples that set the activation ranges.",
+        ),
     ] = 200,
     max_drop: Annotated[
         float,
-        typer.Option(min=0, help="Accepted loss: points of accuracy or AUC, percent of RMSE."),
+        typer.Option(
+            parser=options.number(0),
+            metavar="NUMBER",
+            help="Accepted loss: points of accuracy or AUC, percent of RMSE.",
+        ),
     ] = 0.5,
     threads: options.Threads = 1,
     bench: Annotated[bool, typer.Option(help="Measure latencies.")] = True,

@@ -9,74 +9,53 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from edgekit.data.labels import number_labels
+from edgekit.data.npz import Member, read_members
 from edgekit.data.store import ArrayStore, RawDataset, array_store
 from edgekit.errors import DataError
-from edgekit.records import Array
+from edgekit.records import Array, Split
 
 NAMES = "x_train, y_train, x_test, y_test"
+SPARED_BYTES = 256 << 20
+"""A split of more that is not needed is not read at all, not even to look for leaks."""
 
 
-def open_npz(path: Path) -> RawDataset:
-    """Open an `.npz` file.
+def open_npz(path: Path, needed: Split | None = None) -> RawDataset:
+    """Open an `.npz` file; large arrays stay in it and are read row by row.
+
+    Args:
+        path: The file.
+        needed: The only split that will be read, if that is known. A large other one is left out,
+            and a note says so.
 
     Raises:
         DataError: It cannot be read, or its arrays do not fit each other.
     """
-    return open_arrays(read_npz(path), path.stem, str(path))
+    return open_arrays(read_members(path), path.stem, str(path), needed)
 
 
-def read_npz(path: Path) -> dict[str, Array]:
-    """Read all arrays of an `.npz` file.
-
-    Raises:
-        DataError: It is not one, it is damaged, or it holds pickled objects.
-    """
-    try:
-        # Opened here, because numpy leaves a damaged file open.
-        with path.open("rb") as stream:
-            _require_zip(stream, path)
-            with np.load(stream, allow_pickle=False) as archive:
-                return {name: archive[name] for name in archive.files}
-    except DataError:
-        raise
-    except Exception as error:  # a damaged archive makes zipfile and numpy raise what they like
-        if "allow_pickle" in str(error):
-            raise DataError(
-                f"{path} holds an array of Python objects.",
-                found="Reading it would run code from the file.",
-                hint="Save arrays of numbers of equal shape (numpy.stack), and labels as texts.",
-            ) from error
-        raise DataError(
-            f"{path} cannot be read.",
-            found=f"{str(error).splitlines()[0] if str(error) else type(error).__name__}.",
-            hint="The file is damaged: write it anew.",
-        ) from error
-
-
-def _require_zip(stream: BinaryIO, path: Path) -> None:
-    if stream.read(2) != b"PK":
-        raise DataError(
-            f"{path} is not an .npz file.",
-            found="It does not begin like a zip archive.",
-            hint="Write it with numpy.savez(path, x_train=..., y_train=..., ...).",
-        )
-    stream.seek(0)
-
-
-def open_arrays(arrays: Mapping[str, Any], name: str, place: str) -> RawDataset:
+def open_arrays(
+    arrays: Mapping[str, Any], name: str, place: str, needed: Split | None = None
+) -> RawDataset:
     """Sort named arrays into splits, inputs and targets.
+
+    Args:
+        arrays: Arrays, or what becomes one, or members of an `.npz`.
+        name: Name of the data set.
+        place: Where it comes from, in messages.
+        needed: As for `open_npz`.
 
     Raises:
         DataError: Names or lengths do not fit, or an array holds objects.
     """
     checked = {key: _as_array(value, key, place) for key, value in arrays.items()}
-    labels = _labels(checked.pop("labels", None), place)
-    inputs: dict[str, dict[str, Array]] = {"train": {}, "test": {}}
+    declared = checked.pop("labels", None)
+    labels = None if declared is None else _labels(_in_memory(declared), place)
+    inputs: dict[str, dict[str, Array | Member]] = {"train": {}, "test": {}}
     targets: dict[str, Array | None] = {"train": None, "test": None}
     ignored = []
     for key, array in checked.items():
@@ -85,7 +64,7 @@ def open_arrays(arrays: Mapping[str, Any], name: str, place: str) -> RawDataset:
         if role == "x" and split in inputs:
             inputs[split][input_name or "x"] = array
         elif role == "y" and split in inputs and not input_name:
-            targets[split] = array
+            targets[split] = _in_memory(array)
         else:
             ignored.append(key)
     if not any(inputs.values()):
@@ -103,18 +82,28 @@ def open_arrays(arrays: Mapping[str, Any], name: str, place: str) -> RawDataset:
     notes = [note] if note else []
     if ignored:
         notes.append(f"Arrays not used: {', '.join(ignored)}.")
+    stores: dict[str, ArrayStore | None] = {}
+    for split, wanted in (("train", train), ("test", test)):
+        size = sum(values.nbytes for values in inputs[split].values())
+        if needed in (None, split) or size <= SPARED_BYTES:
+            stores[split] = _store(inputs[split], wanted, split, place)
+        else:
+            notes.append(
+                f"x_{split} ({size / 1e6:,.0f} MB) was not read: whether the {needed} samples are "
+                "also in it was not checked."
+            )
     return RawDataset(
         name=name,
-        train=_store(inputs["train"], train, "train", place),
-        test=_store(inputs["test"], test, "test", place),
+        train=stores.get("train"),
+        test=stores.get("test"),
         labels=labels,
         notes=tuple(notes),
     )
 
 
-def _as_array(value: Any, key: str, place: str) -> Array:
+def _as_array(value: Any, key: str, place: str) -> Array | Member:
     try:
-        array = np.asarray(value)
+        array = value if isinstance(value, Member) else np.asarray(value)
     except ValueError as error:
         raise DataError(
             f"{place}: {key} is ragged.", found=f"{error}.", hint="All samples need one shape."
@@ -128,12 +117,20 @@ def _as_array(value: Any, key: str, place: str) -> Array:
         raise DataError(
             f"{place}: {key} is a single value.", hint="The first axis counts the samples."
         )
+    if 0 in array.shape[1:]:
+        raise DataError(
+            f"{place}: the entries of {key} are empty.",
+            found=f"Its shape is {'x'.join(map(str, array.shape))}.",
+            hint="Give at least one number a sample.",
+        )
     return array
 
 
-def _labels(array: Array | None, place: str) -> tuple[str, ...] | None:
-    if array is None:
-        return None
+def _in_memory(array: Array | Member) -> Array:
+    return array.in_memory() if isinstance(array, Member) else array
+
+
+def _labels(array: Array, place: str) -> tuple[str, ...]:
     if array.ndim != 1 or array.dtype.kind == "f":
         raise DataError(
             f"{place}: labels has shape {array.shape} and type {array.dtype}.",
@@ -143,12 +140,12 @@ def _labels(array: Array | None, place: str) -> tuple[str, ...] | None:
 
 
 def _store(
-    inputs: Mapping[str, Array], targets: Array | None, split: str, place: str
+    inputs: Mapping[str, Array | Member], targets: Array | None, split: str, place: str
 ) -> ArrayStore | None:
     if not inputs:
         return None
     lengths = {
-        f"x_{split}" + ("" if key == "x" else f"_{key}"): len(a) for key, a in inputs.items()
+        f"x_{split}" + ("" if key == "x" else f"_{key}"): a.shape[0] for key, a in inputs.items()
     }
     if targets is not None:
         lengths[f"y_{split}"] = len(targets)
@@ -159,4 +156,8 @@ def _store(
             found=f"Samples in {listed}.",
             hint="Each needs one entry a sample.",
         )
-    return array_store(inputs, targets)
+    opened = {
+        key: values.by_rows() if isinstance(values, Member) else values
+        for key, values in inputs.items()
+    }
+    return array_store(opened, targets)

@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit.data.stored import StoredArray
 from edgekit.errors import DataError
 from edgekit.records import Array
 
 CHUNK_BYTES = 1 << 22
 
 
-def digest_arrays(arrays: Mapping[str, Array]) -> str:
+def digest_arrays(arrays: Mapping[str, Array | StoredArray]) -> str:
     """Digest names, dtypes, shapes and contents, a few megabytes at a time."""
     digest = hashlib.sha256()
     for name in sorted(arrays):
@@ -51,18 +52,23 @@ def digest_files(root: Path, files: Sequence[str]) -> tuple[str, tuple[bytes, ..
     return digest.hexdigest(), contents
 
 
-def digest_rows(inputs: Mapping[str, Array], rows: NDArray[np.int64]) -> list[bytes]:
-    """Return one digest a sample, over all its inputs."""
-    views = [
-        np.ascontiguousarray(inputs[name]).reshape(len(inputs[name]), -1).view(np.uint8)
-        for name in sorted(inputs)
-    ]
+def digest_rows(inputs: Mapping[str, Array | StoredArray], rows: NDArray[np.int64]) -> list[bytes]:
+    """Return one digest a sample, over all its inputs, a few megabytes at a time."""
+    names = sorted(inputs)
+    n = max(1, len(inputs[names[0]]))
+    step = max(1, CHUNK_BYTES // max(1, sum(inputs[name].nbytes for name in names) // n))
     digests = []
-    for row in rows:
-        digest = hashlib.blake2b(digest_size=16)
-        for view in views:
-            digest.update(view[row])
-        digests.append(digest.digest())
+    for start in range(0, len(rows), step):
+        some = rows[start : start + step]
+        views = [
+            np.ascontiguousarray(inputs[name][some]).reshape(len(some), -1).view(np.uint8)
+            for name in names
+        ]
+        for row in range(len(some)):
+            digest = hashlib.blake2b(digest_size=16)
+            for view in views:
+                digest.update(view[row])
+            digests.append(digest.digest())
     return digests
 
 

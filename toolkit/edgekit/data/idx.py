@@ -6,23 +6,26 @@ integer; then the values, big-endian, last dimension fastest.
 
 from __future__ import annotations
 
-import gzip
 import math
 import struct
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edgekit.archives import ArchiveError, read_gzip
 from edgekit.data.labels import read_labels
 from edgekit.data.preprocessing import UNIT_SCALE, check_preprocessing
 from edgekit.data.store import ArrayStore, RawDataset, array_store
+from edgekit.data.stored import StoredArray
 from edgekit.errors import DataError
+from edgekit.files import check_input
 from edgekit.records import Array
 
 DTYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+AXES = 8
+"""More axes than any data set has; numpy takes 64, the format 255."""
 SPLIT_WORDS = {"train": ("train",), "test": ("t10k", "test")}
 
 
@@ -64,17 +67,20 @@ def read_idx(path: Path) -> Array:
     Raises:
         DataError: It is damaged, or no IDX file.
     """
+    check_input(path, DataError)
     try:
         if path.suffix == ".gz":
-            content: Any = np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8)
+            content: Any = np.frombuffer(read_gzip(path), np.uint8)
         else:
             content = np.memmap(path, np.uint8, mode="r")
-    except (OSError, EOFError, zlib.error, ValueError) as error:
+    except ArchiveError as error:
+        raise DataError(f"{path} cannot be read.", found=error.found, hint=error.hint) from error
+    except (OSError, ValueError) as error:
         raise DataError(
             f"{path} cannot be read.", found=f"{error}.", hint="The file is damaged: fetch it anew."
         ) from error
     head = bytes(content[:4])
-    if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in DTYPES or head[3] == 0:
+    if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in DTYPES or not 0 < head[3] <= AXES:
         raise DataError(
             f"{path} is not an IDX file.",
             found=f"It begins with {head.hex(' ') or 'nothing'}.",
@@ -84,7 +90,7 @@ def read_idx(path: Path) -> Array:
     body = content[start:]
     dtype = np.dtype(DTYPES[head[2]])
     shape = struct.unpack(f">{head[3]}I", content[4:start]) if len(content) >= start else (1,)
-    if len(body) != math.prod(shape) * dtype.itemsize:
+    if len(body) != math.prod(shape) * dtype.itemsize or 0 in shape[1:]:
         raise DataError(
             f"{path} is truncated or too long.",
             found=f"{'x'.join(map(str, shape))} values announced, {len(body):,} bytes there.",
@@ -126,7 +132,7 @@ def _split(place: Path, split: str) -> ArrayStore | None:
     return array_store({"x": images}, targets)
 
 
-def _unit_pixels(images: Array) -> dict[str, Any]:
+def _unit_pixels(images: Array | StoredArray) -> dict[str, Any]:
     if images.ndim == 3 or (images.ndim == 4 and images.shape[-1] in (1, 3)):
         height, width = images.shape[1:3]
         channels = 1 if images.ndim == 3 else images.shape[3]

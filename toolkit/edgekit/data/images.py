@@ -15,6 +15,7 @@ from edgekit.data.labels import read_labels
 from edgekit.data.preprocessing import AFFINE, check_preprocessing, read_preprocessing
 from edgekit.data.store import RawDataset, Rows
 from edgekit.errors import DataError
+from edgekit.files import MISSING, what_is
 from edgekit.records import Array
 
 SUFFIXES = frozenset(
@@ -122,7 +123,7 @@ def open_folder(root: Path, preprocessing: Mapping[str, Any] | None) -> RawDatas
 def _spec(root: Path, given: Mapping[str, Any] | None) -> tuple[dict[str, Any], list[str]]:
     path = root / "preprocessing.toml"
     place = "preprocessing"
-    if given is None and path.is_file():
+    if given is None and what_is(path) != MISSING:
         given, place = read_preprocessing(path), str(path)
     given = {"kind": "image"} if given is None else given
     spec = check_preprocessing(given, place)

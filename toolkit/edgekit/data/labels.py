@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from edgekit.errors import DataError
+from edgekit.files import MISSING, check_input, what_is
 from edgekit.records import Array
 
 
@@ -60,8 +61,9 @@ def read_labels(folder: Path) -> tuple[str, ...] | None:
         DataError: A label stands twice, or the file is not text.
     """
     path = folder / "labels.txt"
-    if not path.is_file():
+    if what_is(path) == MISSING:
         return None
+    check_input(path, DataError)
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -18,7 +18,9 @@ from edgekit.data.splits import calibration_subset
 from edgekit.data.store import RawDataset, adopted, whole
 from edgekit.data.table import open_csv
 from edgekit.errors import DataError, UsageError
-from edgekit.records import Dataset
+from edgekit.files import FOLDER, MISSING, check_input, what_is
+from edgekit.printable import one_line
+from edgekit.records import Dataset, Split
 
 FORMS = (
     "Give an .npz, a .csv, a folder of images or IDX files, package.module:function, or one of "
@@ -35,6 +37,7 @@ def open_data(
     calibration_samples: int = 200,
     seed: int = 0,
     task: str | None = None,
+    needed: Split | None = None,
 ) -> Dataset:
     """Open the user's data.
 
@@ -47,21 +50,32 @@ def open_data(
         calibration_samples: Size of the subset of train that quantization sees.
         seed: Draws that subset, and the test split of a table without one.
         task: What the targets mean; None leaves it to the source, or to the model (`bind`).
+        needed: The only split that will be read, if that is known: a large other one of an `.npz`
+            is left out then, with a note.
 
     Raises:
         DataError: The data is not there, damaged, or does not fit itself.
         UsageError: An option that means nothing for this form.
     """
     try:
-        opened = _open(spec, target, preprocessing, seed)
+        opened = _open(spec, target, preprocessing, seed, needed)
     except OSError as error:
         raise DataError(
-            f"{spec} cannot be read.", found=f"The system says: {error.strerror or error}."
+            f"{spec} cannot be read.",
+            found=f"The system says: {error.strerror or error}.",
+            hint="Check the path and the rights.",
+        ) from error
+    except MemoryError as error:
+        raise DataError(
+            f"There is not enough memory to read {spec}.",
+            found=f"{error}." if str(error) else None,
+            hint="Free memory or raise the limit (ulimit -v), or give .npz, which is not loaded.",
         ) from error
     if isinstance(opened, Dataset):
         dataset = opened
     else:
         _check_splits(opened, spec)
+        _check_labels(opened, spec)
         applied = opened.preprocessing
         if preprocessing is not None:
             applied = check_preprocessing(preprocessing, "preprocessing")
@@ -73,7 +87,7 @@ def open_data(
             test=whole("test", opened.test, applied) if opened.test is not None else None,
             labels=opened.labels,
             preprocessing=applied,
-            notes=opened.notes,
+            notes=tuple(one_line(note) for note in opened.notes),
         )
     if dataset.calibrate is None and dataset.train is not None:
         train = adopted(dataset.train)
@@ -83,15 +97,23 @@ def open_data(
 
 
 def _open(
-    spec: str, target: str | None, preprocessing: Mapping[str, Any] | None, seed: int
+    spec: str,
+    target: str | None,
+    preprocessing: Mapping[str, Any] | None,
+    seed: int,
+    needed: Split | None,
 ) -> RawDataset | Dataset:
-    path = Path(spec).expanduser()
+    try:
+        path = Path(spec).expanduser()
+    except RuntimeError as error:
+        raise DataError(f"{spec} names no user's home.", found=f"{error}", hint=FORMS) from error
     is_csv = path.suffix.lower() == ".csv"
     if target is not None and not is_csv:
         raise UsageError(f"{spec} has no columns to choose a target from.", hint="Drop --column.")
     if spec in BUILTINS:
         return open_builtin(spec)
-    if is_function(spec) and not path.exists():
+    found = what_is(path)
+    if is_function(spec) and found == MISSING:
         opened = open_function(spec)
         if isinstance(opened, Dataset) and preprocessing is not None:
             raise UsageError(
@@ -99,11 +121,11 @@ def _open(
                 hint="Drop the preprocessing, or return a dict of arrays.",
             )
         return opened
-    if path.is_dir():
+    if found == FOLDER:
         if has_idx(path):
             return open_idx(path, preprocessing)
         return open_folder(path, preprocessing)
-    if not path.exists():
+    if found == MISSING:
         if path.name and path.parent.is_dir() and has_idx(path):
             return open_idx(path, preprocessing)
         close = difflib.get_close_matches(spec, BUILTINS, n=1)
@@ -112,10 +134,11 @@ def _open(
             found=f"Did you mean {close[0]!r}?" if close else None,
             hint=FORMS,
         )
+    check_input(path, DataError, hint=FORMS)
     if is_csv:
         return open_csv(path, target, seed)
     if path.suffix.lower() == ".npz":
-        return open_npz(path)
+        return open_npz(path, needed)
     raise DataError(f"{spec}: data is not read from {path.suffix or 'such'} files.", hint=FORMS)
 
 
@@ -123,3 +146,13 @@ def _check_splits(opened: RawDataset, spec: str) -> None:
     for name, store in (("train", opened.train), ("test", opened.test)):
         if store is not None and len(store) == 0:
             raise DataError(f"{spec}: the {name} split is empty.", hint="Add samples or drop it.")
+
+
+def _check_labels(opened: RawDataset, spec: str) -> None:
+    strange = [label for label in opened.labels or () if not label.isprintable()]
+    if strange:
+        raise DataError(
+            f"{spec}: a class name holds a control character.",
+            found=f"It is {strange[0]!r:.80}.",
+            hint="Rename the class; tables and reports show its name.",
+        )

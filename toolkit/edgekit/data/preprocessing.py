@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,16 +10,26 @@ from typing import Any
 import numpy as np
 
 from edgekit.errors import DataError
+from edgekit.files import check_input
+from edgekit.parsing import read_toml
 from edgekit.records import Array
 from edgekit_runner import affine, preprocess
 
 UNIT_SCALE = 1 / 255
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+FLOAT32_TINY = float(np.finfo(np.float32).tiny)
+MOST_PIXELS = 1 << 13
+"""Height and width at most; a network's input is far below."""
+MOST_SAMPLES = 1 << 24
+"""Samples of sound at most: minutes, where networks take seconds."""
 
 Check = tuple[str, Callable[[Any], bool]]
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    # Compared rather than converted: a TOML integer may be beyond any float. NaN compares false.
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and abs(value) <= FLOAT32_MAX
 
 
 def _is_each(value: Any, fits: Callable[[Any], bool]) -> bool:
@@ -30,21 +38,29 @@ def _is_each(value: Any, fits: Callable[[Any], bool]) -> bool:
 
 
 NUMBER: Check = ("a number", _is_number)
+SCALE: Check = (
+    "a number other than 0",
+    lambda v: _is_number(v) and abs(v) >= FLOAT32_TINY,
+)
 NUMBERS: Check = ("a number, or one a channel", lambda v: _is_each(v, _is_number))
 NONZERO: Check = (
     "a number other than 0, or one a channel",
-    lambda v: _is_each(v, lambda item: _is_number(item) and item != 0),
+    lambda v: _is_each(v, lambda item: _is_number(item) and abs(item) >= FLOAT32_TINY),
 )
-POSITIVE: Check = ("a number above 0", lambda v: _is_number(v) and v > 0)
-COUNT: Check = ("a whole number above 0", lambda v: type(v) is int and v > 0)
+POSITIVE: Check = ("a number above 0", lambda v: _is_number(v) and v >= FLOAT32_TINY)
 
-AFFINE: Mapping[str, Check] = {"scale": NUMBER, "mean": NUMBERS, "std": NONZERO}
+
+def _count(most: int) -> Check:
+    return f"a whole number from 1 to {most}", lambda v: type(v) is int and 0 < v <= most
+
+
+AFFINE: Mapping[str, Check] = {"scale": SCALE, "mean": NUMBERS, "std": NONZERO}
 KINDS: Mapping[str, Mapping[str, Check]] = {
     "none": {},
     "affine": AFFINE,
     "image": {
-        "height": COUNT,
-        "width": COUNT,
+        "height": _count(MOST_PIXELS),
+        "width": _count(MOST_PIXELS),
         "channels": ("1 or 3", lambda v: type(v) is int and v in (1, 3)),
         "order": ('"rgb" or "bgr"', lambda v: v in ("rgb", "bgr")),
         "resize": ('"bilinear"', lambda v: v == "bilinear"),
@@ -52,11 +68,11 @@ KINDS: Mapping[str, Mapping[str, Check]] = {
         **AFFINE,
     },
     "log-mel": {
-        "sample_rate": COUNT,
-        "samples": COUNT,
-        "frame": COUNT,
-        "hop": COUNT,
-        "bands": COUNT,
+        "sample_rate": _count(1 << 20),
+        "samples": _count(MOST_SAMPLES),
+        "frame": _count(1 << 16),
+        "hop": _count(1 << 16),
+        "bands": _count(1 << 12),
         "low_hz": NUMBER,
         "high_hz": POSITIVE,
         "floor": POSITIVE,
@@ -85,7 +101,7 @@ def check_preprocessing(spec: Mapping[str, Any], place: str) -> dict[str, Any]:
     kind = spec.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:
         raise DataError(
-            f"{place}: unknown kind of preprocessing {kind!r}.",
+            f"{place}: unknown kind of preprocessing {kind!r:.80}.",
             found=_closest(kind, KINDS),
             hint=f"Known: {', '.join(KINDS)}.",
         )
@@ -95,20 +111,38 @@ def check_preprocessing(spec: Mapping[str, Any], place: str) -> dict[str, Any]:
             continue
         if key not in checks:
             raise DataError(
-                f"{place}: unknown key {key!r}.",
+                f"{place}: unknown key {key!r:.80}.",
                 found=_closest(key, checks),
                 hint=f"Known with kind = {kind!r}: {', '.join(checks) or 'none'}.",
             )
         accepts, fits = checks[key]
         if not fits(value):
-            raise DataError(f"{place}: {key} = {value!r} cannot be.", hint=f"{key}: {accepts}.")
+            raise DataError(
+                f"{place}: invalid value for {key}: {value!r:.80}.", hint=f"{key}: {accepts}."
+            )
     whole = {"kind": kind, **DEFAULTS[kind], **spec}
     if kind == "image" and not AFFINE.keys() & spec.keys():
         whole["scale"] = UNIT_SCALE
     missing = [key for key in checks if key not in whole] if kind == "log-mel" else []
     if missing:
         raise DataError(f"{place}: {', '.join(missing)} missing.", hint="Write them all out.")
+    if kind == "log-mel":
+        _check_sound(whole, place)
     return whole
+
+
+def _check_sound(spec: Mapping[str, Any], place: str) -> None:
+    if spec["frame"] > spec["samples"]:
+        raise DataError(
+            f"{place}: a frame of {spec['frame']} is longer than the {spec['samples']} samples.",
+            hint="Give frame at most samples.",
+        )
+    if not 0 <= spec["low_hz"] < spec["high_hz"] <= spec["sample_rate"] / 2:
+        raise DataError(
+            f"{place}: bands from {spec['low_hz']} to {spec['high_hz']} Hz are invalid.",
+            found=f"The sample rate is {spec['sample_rate']}.",
+            hint="Give 0 <= low_hz < high_hz <= sample_rate / 2.",
+        )
 
 
 def read_preprocessing(path: Path) -> dict[str, Any]:
@@ -117,8 +151,9 @@ def read_preprocessing(path: Path) -> dict[str, Any]:
     Raises:
         DataError: It cannot be read.
     """
+    check_input(path, DataError, hint="Give a preprocessing.toml.")
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return read_toml(path)
     except (OSError, ValueError) as error:
         raise DataError(
             f"{path} cannot be read as TOML.",

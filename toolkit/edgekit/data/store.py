@@ -9,8 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.data.digest import digest_arrays, digest_rows, digest_subset
+from edgekit.data.digest import CHUNK_BYTES, digest_arrays, digest_rows, digest_subset
 from edgekit.data.preprocessing import apply_preprocessing, names_size
+from edgekit.data.stored import StoredArray
 from edgekit.errors import DataError
 from edgekit.records import Array, Batch, Samples, Split
 
@@ -46,9 +47,9 @@ class Store(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ArrayStore:
-    """Arrays in memory or mapped from a file, `[n, ...]` each."""
+    """Arrays in memory, mapped, or left in their file, `[n, ...]` each."""
 
-    inputs: Mapping[str, Array]
+    inputs: Mapping[str, Array | StoredArray]
     targets: Array | None
     sha256: str
     groups: Array | None = None
@@ -74,10 +75,12 @@ class ArrayStore:
 
 
 def array_store(
-    inputs: Mapping[str, Array], targets: Array | None, groups: Array | None = None
+    inputs: Mapping[str, Array | StoredArray],
+    targets: Array | None,
+    groups: Array | None = None,
 ) -> ArrayStore:
     """Return a store over arrays of equal length, with their digest."""
-    stored = {f"x_{name}": array for name, array in inputs.items()}
+    stored: dict[str, Array | StoredArray] = {f"x_{name}": array for name, array in inputs.items()}
     if targets is not None:
         stored["y"] = targets
     return ArrayStore(inputs=inputs, targets=targets, sha256=digest_arrays(stored), groups=groups)
@@ -154,7 +157,9 @@ class InputFit:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Reader:
-    """`Samples.read`: fetch, preprocess, fit to the model. Holds no open file, so a fork is safe.
+    """`Samples.read`: fetch, preprocess, fit to the model.
+
+    Open files are read by position only, so a fork is safe.
 
     Attributes:
         store: Where the samples are.
@@ -190,7 +195,7 @@ class Reader:
         spec = self.preprocessing
         if not names_size(spec):
             raise DataError(
-                "Nobody says to which size the images are resized.",
+                "Image size is not specified.",
                 hint='Put kind = "image", height, width, channels into preprocessing.toml.',
             )
         if spec["kind"] == "log-mel":
@@ -271,7 +276,7 @@ class RawDataset:
     task: str | None = None
 
 
-def first_unusable_row(array: Array) -> int | None:
+def first_unusable_row(array: Array | StoredArray) -> int | None:
     """Return the first row with a value that is NaN, infinite or beyond float32."""
     if array.dtype.kind != "f":
         return None
@@ -283,6 +288,7 @@ def first_unusable_row(array: Array) -> int | None:
     return None
 
 
-def _chunks(array: Array, rows: int = 1024) -> Iterator[tuple[int, Array]]:
+def _chunks(array: Array | StoredArray) -> Iterator[tuple[int, Array]]:
+    rows = max(1, CHUNK_BYTES // max(1, array.nbytes // max(1, len(array))))
     for start in range(0, len(array), rows):
         yield start, array[start : start + rows]

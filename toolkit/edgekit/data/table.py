@@ -78,6 +78,13 @@ def _header(cells: Sequence[str], path: Path) -> list[str]:
             found=f"The first line is {','.join(cells)[:60]!r}.",
             hint="Put the names of the columns into the first line.",
         )
+    strange = [name for name in header if not name.isprintable()]
+    if strange:
+        raise DataError(
+            f"{path}: the name of column {header.index(strange[0]) + 1} holds a control character.",
+            found=f"It is {strange[0]!r:.80}.",
+            hint="Rename it; --column takes printable names.",
+        )
     twice = [name for name in header if header.count(name) > 1]
     if twice:
         raise DataError(f"{path}: two columns are named {twice[0]!r}.", hint="Rename one.")
@@ -172,6 +179,6 @@ def _typed(cells: Sequence[str]) -> Array:
     if any(number is None for number in numbers):
         return np.array(cells)
     floats = np.array(numbers, np.float64)
-    if any(mark in cell for cell in cells for mark in ".eE"):
+    if any(mark in cell for cell in cells for mark in ".eE") or np.abs(floats).max() > 2**53:
         return floats
     return floats.astype(np.int64)

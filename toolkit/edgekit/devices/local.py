@@ -13,8 +13,10 @@ from typing import Any
 
 import edgekit_runner
 from edgekit.devices import answers
+from edgekit.files import FILE, what_is
+from edgekit.isolate import with_parent
 from edgekit.records import Listener, Progress, Timing, silent
-from edgekit.tflite import read
+from edgekit.tflite import check_interface, read
 
 
 def bench(
@@ -38,9 +40,10 @@ def bench(
         DeviceError: No runtime is installed, or it does not work.
         UsageError: An option is invalid.
     """
-    if path.is_file():
+    if what_is(path) == FILE:
         # Checked first: a damaged file can make a runtime allocate all memory before it crashes.
-        read(path)
+        graph = read(path).subgraphs[0]
+        check_interface(str(path), graph.inputs, graph.outputs)
     listener(Progress(stage="measuring", detail=path.name))
     facts = _runner("bench", path, answers.options(threads=threads, **options))
     return answers.timing(facts, "local")
@@ -59,6 +62,7 @@ def _runner(command: str, path: Path, options: list[str]) -> Any:
     """Run one command of the runner on a file and return its JSON."""
     runner = [sys.executable, edgekit_runner.__file__]
     process = None
+    bound = with_parent()
     try:
         with edgekit_runner.DeferSigint():
             process = subprocess.Popen(
@@ -68,6 +72,7 @@ def _runner(command: str, path: Path, options: list[str]) -> Any:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
+                preexec_fn=bound,  # noqa: PLW1509  it takes nothing that threads may hold
             )
         out, err = process.communicate()
     finally:

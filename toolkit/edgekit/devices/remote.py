@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from edgekit.devices.session import STEP_SECONDS, RemoteSession
 from edgekit.devices.ssh import Cancelled, Connection, Finished
 from edgekit.devices.wheels import Platform, fetch_wheels, requirements
 from edgekit.errors import DeviceError, EdgekitError
-from edgekit.files import sha256_of
+from edgekit.files import FILE, sha256_of, temporary_folder, what_is
 from edgekit.records import Listener, Progress, Timing, silent
 
 PIP_SECONDS = 900
@@ -128,9 +127,9 @@ class Remote:
         self._tell(f"{name}: setting up a runtime")
         platform = self.platform
         wanted = (*requirements(platform), *also)
-        with tempfile.TemporaryDirectory() as folder:
+        with temporary_folder() as folder:
             try:
-                found = fetch_wheels(platform, wanted, Path(folder), given=wheels)
+                found = fetch_wheels(platform, wanted, folder, given=wheels)
             except DeviceError as here:
                 if wheels is not None:
                     raise
@@ -214,7 +213,7 @@ class Remote:
         """
         place = self.send(path, ".tflite")
         manifest = path.with_suffix(".json")
-        if not manifest.is_file():
+        if what_is(manifest) != FILE:
             return place
         told = self.send(manifest, ".json")
         both = str(self._session.do("pair", place, told)["path"])

@@ -122,7 +122,7 @@ def _project(requirement: str) -> str:
 def _fitting(project: str, folder: Path, platform: Platform) -> Path | None:
     """Find the project's wheel among those in a folder, by the tags in its name (PEP 427)."""
     python = f"cp{platform.python[0]}{platform.python[1]}"
-    for path in sorted(folder.glob("*.whl"), reverse=True):
+    for path in sorted(filter(Path.is_file, folder.glob("*.whl")), reverse=True):
         parts = path.stem.split("-")
         if len(parts) < 5 or parts[0].replace("_", "-").lower() != project:
             continue

@@ -19,8 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.errors import DataError, ModelError
+from edgekit.files import check_input
 from edgekit.isolate import ChildDiedError, isolated, report, spread
 from edgekit.records import Array, Batch, Listener, Progress, Samples, TensorSpec, silent
+from edgekit.tflite import check_interface
+from edgekit.tflite.load import TRIAL_LIMIT_S
 
 Collect = Callable[[Batch, Mapping[str, Array]], Mapping[str, Array]]
 R = TypeVar("R")
@@ -74,8 +77,7 @@ def sweep(
     """
     import ai_edge_litert.interpreter  # noqa: F401  imported before the fork, so once for all
 
-    if not path.is_file():
-        raise ModelError(f"There is no model file {path}.", hint="Check the path.")
+    check_input(path, ModelError, hint="Check the path.")
     if samples.n == 0:
         raise DataError(f"The {samples.split} split is empty: nothing to run {path.name} on.")
     workers = max(1, min(processes or len(os.sched_getaffinity(0)), samples.n))
@@ -88,7 +90,7 @@ def sweep(
             name: (values.shape[1:], values.dtype.str) for name, values in kept.items()
         }
 
-    batch, columns = _guarded(path, lambda: isolated(probe))
+    batch, columns = _guarded(path, lambda: isolated(probe, limit_s=TRIAL_LIMIT_S))
     kept = {name: _shared((samples.n, *shape), dtype) for name, (shape, dtype) in columns.items()}
     sample_bytes = sum(values.nbytes for values in first.inputs.values())
     limit = max(1, min(PIECE_SAMPLES, PIECE_BYTES // max(1, sample_bytes)))
@@ -131,6 +133,7 @@ def _load(path: Path, example: Mapping[str, Array]) -> _Model:
     try:
         interpreter = Interpreter(model_path=str(path), num_threads=1)
         inputs = _described(interpreter, "inputs")
+        check_interface(str(path), inputs, interpreter.get_output_details())
         for index, spec, signature in inputs:
             if -1 in signature[1:]:
                 free = _of(example, spec, inputs, path).shape
@@ -183,7 +186,7 @@ def _described(interpreter: Any, kind: str) -> list[tuple[int, TensorSpec, tuple
             shape=tuple(int(size) for size in detail["shape"]),
             dtype=np.dtype(detail["dtype"]).name,
             scale=float(scales[0]) if len(scales) else None,
-            zero_point=int(zero_points[0]) if len(scales) else None,
+            zero_point=(int(zero_points[0]) if len(zero_points) else 0) if len(scales) else None,
         )
         signature = tuple(int(size) for size in detail["shape_signature"])
         described.append((detail["index"], spec, signature))

@@ -111,7 +111,7 @@ class PolynomialDecay:
             _check_share(share)
         if not (self.initial <= self.final and 0 <= self.begin < self.end and self.power > 0):
             raise UsageError(
-                "This pruning schedule cannot mean anything.",
+                "Invalid pruning schedule.",
                 found=f"It is {self}.",
                 hint="Let the share grow (initial <= final), and the steps (0 <= begin < end).",
             )
@@ -135,16 +135,16 @@ def parse_pattern(text: str) -> Pattern:
     """
     if text == "unstructured":
         return Blocks()
-    if found := re.fullmatch(r"(\d+):(\d+)", text):
+    if found := re.fullmatch(r"([0-9]{1,4}):([0-9]{1,4})", text):
         n, m = map(int, found.groups())
         if 0 < n < m:
             return NofM(n, m)
-    if found := re.fullmatch(r"block (\d+)x(\d+)", text):
+    if found := re.fullmatch(r"block ([0-9]{1,4})x([0-9]{1,4})", text):
         outputs, inputs = map(int, found.groups())
         if outputs and inputs:
             return Blocks(outputs, inputs)
     raise UsageError(
-        f"There is no sparsity pattern {text!r}.",
+        f"There is no sparsity pattern {text!r:.80}.",
         hint="Patterns: unstructured; N:M, such as 2:4; block RxC, such as block 1x4.",
     )
 
@@ -252,6 +252,6 @@ def _sides(block: Blocks) -> tuple[int, int]:
 def _check_share(share: float) -> None:
     if not 0 <= share < 1:
         raise UsageError(
-            f"A sparsity of {share:g} cannot be.",
+            f"Invalid value for sparsity: {share:g}.",
             hint="Give the share of weights to drop, from 0 to below 1: 0.5 drops half of them.",
         )

@@ -9,10 +9,11 @@ from typing import Any
 from edgekit.errors import UsageError
 from edgekit.files import staging
 from edgekit.pipeline import manifest
+from edgekit.pipeline.imported_model import ImportedModel
 from edgekit.pipeline.passes import run, teach, tuning_of
 from edgekit.pipeline.quantize import Finish, make, measure, write_outputs
 from edgekit.pipeline.request import FLOAT, Request, check, open_data, possible_plans
-from edgekit.pipeline.sources import ImportedModel, is_graph, lower
+from edgekit.pipeline.sources import is_graph, lower
 from edgekit.recipe import Recipe, pass_json
 from edgekit.records import Artifact, DataRequest, Listener, Plan, Report, silent
 from edgekit.worker import Worker
@@ -49,8 +50,8 @@ def compress(
             hint="Give the .keras or .h5 file.",
         )
     with (
+        staging(request.folder, replace=request.force) as stage,
         Worker(request.custom, listener, trust_code=request.trust_code) as worker,
-        staging(request.folder) as stage,
     ):
         dataset = open_data(request, listener)
         possible_plans(request, dataset)

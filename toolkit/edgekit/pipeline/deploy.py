@@ -11,7 +11,6 @@ from concurrent.futures import wait as wait_for
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from edgekit import devices, tflite
 from edgekit import evaluation as scoring
 from edgekit.errors import DataError, EdgekitError
 from edgekit.evaluation.tasks import task_named
+from edgekit.files import FILE, check_input, temporary_folder
 from edgekit.pipeline import manifest
 from edgekit.pipeline.measure import bind_to_file
 from edgekit.records import Artifact, Dataset, Listener, Progress, Report, Row, Samples
@@ -133,17 +133,19 @@ def deploy(
         DataError: The data does not fit, has no test split, or an input is missing.
     """
     request = replace(request, inputs=find_inputs(request.inputs))
+    if request.labels is not None:
+        check_input(request.labels, DataError, hint="Give a text file, one class name a line.")
     cancel = threading.Event()
     outcomes = [Outcome(device=device) for device in fleet]
-    with TemporaryDirectory() as folder:
-        jobs = prepare(request, Path(folder))
+    with temporary_folder() as folder:
+        jobs = prepare(request, folder)
         baseline = _baseline(request, jobs[0], listener)
         visit = partial(
             _visit,
             request=request,
             jobs=jobs,
             baseline=baseline,
-            folder=Path(folder),
+            folder=folder,
             cancel=cancel,
             listener=_one_at_a_time(listener),
         )
@@ -166,13 +168,16 @@ def find_inputs(paths: Sequence[Path]) -> list[Path]:
     """
     found = []
     for path in paths:
-        names = edgekit_runner.list_inputs(str(path)) if path.is_dir() else []
-        if not names and not path.is_file():
-            raise DataError(
-                f"There is nothing to run on in {path}." if path.is_dir() else f"No file {path}.",
-                hint="Give pictures, WAV, .npz or .npy files, or a folder of them.",
-            )
-        found += [path / name for name in names] or [path]
+        hint = "Give pictures, WAV, .npz or .npy files, or a folder of them."
+        if check_input(path, DataError, folder=True, hint=hint) == FILE:
+            found.append(path)
+            continue
+        names = edgekit_runner.list_inputs(str(path))
+        if not names:
+            raise DataError(f"There is nothing to run on in {path}.", hint=hint)
+        for name in names:
+            check_input(path / name, DataError, hint=hint)
+            found.append(path / name)
     return found
 
 

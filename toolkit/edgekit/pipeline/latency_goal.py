@@ -7,7 +7,6 @@ run what is left. So every candidate is lowered and timed by the runner, as the 
 from __future__ import annotations
 
 import statistics
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 from edgekit import devices
 from edgekit.choices import MACS
 from edgekit.errors import UsageError
+from edgekit.files import temporary_folder
 from edgekit.pipeline.quantize import make
 from edgekit.pipeline.request import FLOAT
 from edgekit.pipeline.sources import lower
@@ -106,8 +106,7 @@ def shrink_to_latency(
         UsageError: The latency cannot be reached by cutting channels.
         EdgekitError: As the rooms below raise it.
     """
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with temporary_folder() as folder:
 
         def file_of(model: Path | Any, stem: str) -> tuple[Path, int]:
             place = folder / stem

@@ -9,14 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edgekit.errors import ModelError
+from edgekit.files import FILE, check_input, what_is
+from edgekit.parsing import read_json
+from edgekit.pipeline.imported_model import ImportedModel
 from edgekit.records import Artifact, Dataset, Plan
 from edgekit.schema import finite
-
-if TYPE_CHECKING:
-    from edgekit.pipeline.sources import ImportedModel
 
 SCHEMA = 1
 ENGINES = ("tensorflow", "keras", "ai-edge-litert", "numpy")
@@ -85,14 +85,20 @@ def describe_data(dataset: Dataset | None) -> dict[str, Any] | None:
 
 def artifact(path: Path, plan: Plan, described: Mapping[str, Any]) -> Artifact:
     """The record of a file that was just made."""
-    content = path.read_bytes()
+    digest, packer = hashlib.sha256(), zlib.compressobj(9)
+    deflated = 0
+    # In pieces: several files of 100 MB may be recorded at once.
+    with path.open("rb") as stream:
+        while piece := stream.read(1 << 20):
+            digest.update(piece)
+            deflated += len(packer.compress(piece))
     return Artifact(
         path=path,
         variant=plan.variant,
         mode=plan.mode,
-        size_bytes=len(content),
-        size_deflated_bytes=len(zlib.compress(content, 9)),
-        sha256=hashlib.sha256(content).hexdigest(),
+        size_bytes=path.stat().st_size,
+        size_deflated_bytes=deflated + len(packer.flush()),
+        sha256=digest.hexdigest(),
         manifest=described,
     )
 
@@ -103,11 +109,7 @@ def open_artifact(path: Path) -> Artifact:
     Raises:
         ModelError: There is no such file.
     """
-    if not path.is_file():
-        raise ModelError(
-            f"{path} is {'a folder' if path.is_dir() else 'not there'}.",
-            hint="Give a .tflite file.",
-        )
+    check_input(path, ModelError, hint="Give a .tflite file.")
     content = path.read_bytes()
     digest = hashlib.sha256(content).hexdigest()
     beside = read_manifest(path.with_suffix(".json"))
@@ -126,8 +128,10 @@ def open_artifact(path: Path) -> Artifact:
 
 def read_manifest(path: Path) -> dict[str, Any]:
     """The manifest at `path`; empty where there is none or it is something else."""
+    if what_is(path) != FILE:
+        return {}
     try:
-        described = json.loads(path.read_text(encoding="utf-8"))
+        described = read_json(path)
     except (OSError, ValueError):
         return {}
     if not isinstance(described, dict) or described.get("schema") != SCHEMA:

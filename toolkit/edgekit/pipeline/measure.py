@@ -28,6 +28,7 @@ def bind_to_file(
     """Open data as the file's manifest says, and check that it fits the file."""
     described = manifest.open_artifact(path).manifest
     inputs, outputs = tflite.signature(tflite.read(path))
+    tflite.check_interface(str(path), inputs, outputs)
     dataset = (
         spec
         if isinstance(spec, Dataset)
@@ -36,6 +37,7 @@ def bind_to_file(
             task=task or (described.get("data") or {}).get("task"),
             target=column,
             preprocessing=preprocessing,
+            needed="test",
         )
     )
     # A quantized file takes the float samples that its float source took.

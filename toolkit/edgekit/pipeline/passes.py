@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from edgekit import devices
 from edgekit.choices import LATENCY
 from edgekit.errors import UsageError
+from edgekit.files import cleared, temporary_folder
 from edgekit.pipeline import manifest
 from edgekit.pipeline.latency_goal import shrink_to_latency
 from edgekit.recipe import PassStep, Prune, Shrink
@@ -57,22 +57,23 @@ def transform(
     checkpoint = checkpoint_path(destination)
     done = _epochs_done(step, checkpoint) if resume else 0
     with (
+        cleared(destination.parent),
+        temporary_folder() as folder,
         Worker(custom, listener, trust_code=trust_code) as worker,
-        TemporaryDirectory() as folder,
     ):
         worker.load(source)
-        before = worker.lower(Path(folder) / "before.tflite").path
+        before = worker.lower(folder / "before.tflite").path
         if on_estimate is not None and isinstance(step, Prune) and not resume:
             on_estimate(estimate_pruning(before.read_bytes(), step.share))
         tuning = replace(tuning_of(step, data), checkpoint=checkpoint, done=done)
         if step.training.distill:
-            tuning = replace(tuning, teacher=teach(worker, Path(folder), tuning))
+            tuning = replace(tuning, teacher=teach(worker, folder, tuning))
         if resume:
             worker.load(checkpoint)
         start = checkpoint if resume else source
         result = run(worker, step, start, destination, tuning=tuning, listener=listener)
         worker.load(destination)
-        after = worker.lower(Path(folder) / "after.tflite").path
+        after = worker.lower(folder / "after.tflite").path
         measured = PassComparison(
             passed=result,
             before=row_of("before", before, latency=True),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import numpy as np
 from edgekit import devices, evaluation
 from edgekit.errors import ConversionError
 from edgekit.files import staging
+from edgekit.isolate import Background
 from edgekit.pipeline import manifest
+from edgekit.pipeline.imported_model import ImportedModel
 from edgekit.pipeline.request import (
     FLOAT,
     Request,
@@ -23,7 +26,7 @@ from edgekit.pipeline.request import (
     open_data,
     possible_plans,
 )
-from edgekit.pipeline.sources import ImportedModel, is_graph, lower, tensorflow_for
+from edgekit.pipeline.sources import is_graph, lower, tensorflow_for
 from edgekit.quantization import make as make_variant
 from edgekit.quantization import profile
 from edgekit.records import (
@@ -42,6 +45,9 @@ from edgekit.tflite import carry_metadata
 from edgekit.tflite.inspect import inspect
 
 Finish = Callable[[Report, Path], Report]
+
+# Smaller files are compressed in less time than it takes to fork.
+_LARGE_BYTES = 1 << 20
 
 
 def quantize(request: Request, *, finish: Finish, listener: Listener = silent) -> Report:
@@ -63,6 +69,7 @@ def quantize(request: Request, *, finish: Finish, listener: Listener = silent) -
     check(request)
     needed = not is_graph(request.source) or any(map(calibrates, request.plans))
     with (
+        staging(request.folder, replace=request.force) as stage,
         tensorflow_for(
             request.source,
             request.custom,
@@ -70,7 +77,6 @@ def quantize(request: Request, *, finish: Finish, listener: Listener = silent) -
             needed=needed,
             trust_code=request.trust_code,
         ) as engine,
-        staging(request.folder) as stage,
     ):
         dataset = open_data(request, listener)
         plans, refused = possible_plans(request, dataset)
@@ -124,6 +130,28 @@ def make(
     Raises:
         ConversionError: A variant was refused, and not `skip_unsupported`.
     """
+    with Background() as background:
+        return _make(
+            imported,
+            plans,
+            folder,
+            engine,
+            background=background,
+            skip_unsupported=skip_unsupported,
+            listener=listener,
+        )
+
+
+def _make(
+    imported: ImportedModel,
+    plans: Sequence[Plan],
+    folder: Path,
+    engine: Any,
+    *,
+    background: Background,
+    skip_unsupported: bool,
+    listener: Listener,
+) -> tuple[list[Artifact], list[str]]:
     graph = imported.graph.read_bytes()
     known: dict[tuple[str, float], Ranges] = {}
 
@@ -141,8 +169,8 @@ def make(
             )
         return known[key]
 
-    artifacts = [
-        manifest.artifact(imported.graph, FLOAT, manifest.describe(imported, FLOAT, graph))
+    records = [
+        _record(background, imported.graph, FLOAT, manifest.describe(imported, FLOAT, graph))
     ]
     refused: list[str] = []
     wanted = [_as_trained(p, imported) for p in plans if p != FLOAT]
@@ -171,9 +199,18 @@ def make(
         content = carry_metadata(graph, made.data)
         path.write_bytes(content)
         described = manifest.describe(imported, plan, content, left_in_float=made.left_in_float)
-        artifacts.append(manifest.artifact(path, plan, described))
+        records.append(_record(background, path, plan, described))
+    artifacts = [record() for record in records]
     listener(Progress(stage="quantizing", done=len(wanted), total=len(wanted)))
     return artifacts, refused
+
+
+def _record(
+    background: Background, path: Path, plan: Plan, described: Mapping[str, Any]
+) -> Callable[[], Artifact]:
+    """The record of a finished file; a large one is compressed while the next file is made."""
+    record = partial(manifest.artifact, path, plan, described)
+    return background.start(record) if path.stat().st_size >= _LARGE_BYTES else record
 
 
 def _as_trained(plan: Plan, imported: ImportedModel) -> Plan:

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from edgekit import data, targets
-from edgekit.errors import DataError, ModelError, OutputError, UsageError
+from edgekit.errors import DataError, ModelError, UsageError
 from edgekit.evaluation.tasks import task_named
+from edgekit.files import check_folder, check_input, refuse_existing
 from edgekit.modes import FLOAT32, INT8, MODES
-from edgekit.pipeline.sources import ImportedModel, trained_notes
+from edgekit.pipeline.imported_model import ImportedModel
+from edgekit.pipeline.sources import trained_notes
+from edgekit.recipe.parse import REPORT
 from edgekit.records import Dataset, Listener, Plan, Progress
 
 FLOAT = Plan(variant=FLOAT32.name, mode=FLOAT32.name)
@@ -42,7 +45,7 @@ class Request:
         skip_unsupported: Whether a variant that cannot be made is a warning instead of an
             error: where nobody asked for it by name.
         force: Replace files that exist.
-        seed: Seed of every random choice.
+        seed: Random seed.
         command: The command line, for the report.
     """
 
@@ -110,33 +113,44 @@ def check(request: Request) -> None:
 
     Raises:
         ModelError: There is no such source.
-        UsageError: There is no such target, or two files would have one name.
-        OutputError: The folder is a file, or holds one of the files already.
+        UsageError: The accepted loss is no number, there is no such target, or two files would
+            have one name.
+        OutputError: The folder is a file, or holds one of the files already, or what is no file.
     """
+    # Compared, so that NaN is refused too.
+    if not 0 <= request.max_drop <= 3e38:
+        raise UsageError(
+            f"An accepted loss of {request.max_drop!r:.40} is invalid.",
+            hint="Give a finite number from 0.",
+        )
     if request.target is not None:
         targets.target(request.target)
     stems = ["float32", *(plan.variant for plan in request.plans if plan != FLOAT)]
-    if twice := {stem for stem in stems if stems.count(stem) > 1}:
+    for stem in stems[1:]:
+        if stem.casefold() == REPORT:
+            raise UsageError(
+                f"A variant cannot be called {stem!r}.",
+                found="Its files would take the place of report.json.",
+                hint="Give its recipe another name.",
+            )
+    # Some file systems do not tell upper case from lower.
+    folded = [stem.casefold() for stem in stems]
+    if twice := [stem for stem in stems if folded.count(stem.casefold()) > 1]:
         raise UsageError(
-            f"Two variants are called {twice.pop()!r}.",
+            f"Two variants are called {twice[-1]!r}.",
             hint="Give each recipe a name of its own, and each mode once.",
         )
-    if isinstance(request.source, Path) and not request.source.exists():
-        raise ModelError(
-            f"{request.source} does not exist.",
+    if isinstance(request.source, Path):
+        check_input(
+            request.source,
+            ModelError,
+            folder=True,
             hint="Give a .keras, .h5 or .tflite file, or a SavedModel folder.",
         )
-    if request.folder.exists() and not request.folder.is_dir():
-        raise OutputError(f"{request.folder} is a file.", hint="Give a folder to --output.")
-    if request.force:
-        return
+    check_folder(request.folder)
     names = [f"{stem}{end}" for stem in stems for end in (".tflite", ".json")]
-    taken = [n for n in (*names, "report.html", "report.json") if (request.folder / n).exists()]
-    if taken:
-        raise OutputError(
-            f"{request.folder} holds {taken[0]} already.",
-            hint="Give another --output, or --force to replace what is there.",
-        )
+    for name in (*names, "report.html", "report.json"):
+        refuse_existing(request.folder / name, force=request.force)
 
 
 def asked_for(request: Request, imported: ImportedModel) -> dict[str, str]:

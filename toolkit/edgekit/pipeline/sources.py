@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,10 @@ import numpy as np
 
 from edgekit import data, evaluation, tflite
 from edgekit.errors import ConversionError, ModelError, UsageError
-from edgekit.files import refuse_existing, write_text, writing
+from edgekit.files import check_input, refuse_existing, staging
 from edgekit.pipeline import manifest
+from edgekit.pipeline.imported_model import ImportedModel, Verification
+from edgekit.recipe import Qat
 from edgekit.records import (
     Array,
     Artifact,
@@ -35,44 +36,6 @@ from edgekit.records import (
 # of the output's own range is no rounding.
 TOLERANCE = 1e-2
 VERIFIED_SAMPLES = 16
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verification:
-    """How far the float TFLite file is from its source.
-
-    Attributes:
-        max_abs_difference: Largest difference of any output element.
-        samples: Number of samples compared.
-        inputs: "data", or "noise" where no data was given.
-    """
-
-    max_abs_difference: float
-    samples: int
-    inputs: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImportedModel:
-    """A float graph ready for quantization.
-
-    Attributes:
-        source: What it came from.
-        dataset: The user's data, bound to the model's inputs, or None.
-        graph: The float `.tflite`.
-        verification: The comparison with the source; None where the source is that very file.
-        notes: What was done without being asked for.
-        trained: Ranges of the graph's tensors that quantization-aware training found, for int8.
-        rules: For the layers that it left in float.
-    """
-
-    source: Source
-    dataset: Dataset | None
-    graph: Path
-    verification: Verification | None
-    notes: tuple[str, ...] = ()
-    trained: Ranges | None = None
-    rules: tuple[Rule, ...] = ()
 
 
 def is_graph(source: Path | Any) -> bool:
@@ -142,7 +105,7 @@ def lower(
         outputs = scored_first(loaded.outputs, output)
         bound = data.bind(dataset, loaded.inputs, outputs) if dataset else None
         destination.write_bytes(source.read_bytes())
-        tflite.check_loads(destination)
+        tflite.check_loads(source)
         _describe(destination, loaded.name, bound)
         return ImportedModel(
             source=loaded,
@@ -180,7 +143,7 @@ def trained_notes(source: Path | Any) -> Mapping[str, Any] | None:
     """What `edgekit qat` wrote into a Keras file, or None."""
     from edgekit.training.saving import read_notes
 
-    notes = read_notes(source).get("qat") if isinstance(source, Path) else None
+    notes = read_notes(source).get(Qat.kind) if isinstance(source, Path) else None
     return notes if isinstance(notes, Mapping) else None
 
 
@@ -218,16 +181,25 @@ def import_source(
         force: Replace an existing file.
         listener: Progress callback.
     """
-    refuse_existing(destination, force=force)
-    with writing(destination) as temporary:
+    beside = destination.with_suffix(".json")
+    if beside == destination:
+        raise UsageError(
+            f"{destination} is where the manifest goes.", hint="Give --output F.tflite."
+        )
+    if isinstance(source, Path):
+        check_input(source, ModelError, folder=True)
+    for place in (destination, beside):
+        refuse_existing(place, force=force)
+    plan = Plan(variant=destination.stem, mode="float32")
+    with staging(destination.parent, replace=force) as stage:
+        graph = stage / destination.name
         needed = not is_graph(source)
         with tensorflow_for(
             source, custom, listener, needed=needed, trust_code=trust_code
         ) as engine:
-            imported = lower(source, dataset, temporary, engine, listener=listener)
-    plan = Plan(variant=destination.stem, mode="float32")
-    described = manifest.describe(imported, plan, destination.read_bytes())
-    write_text(destination.with_suffix(".json"), manifest.to_text(described))
+            imported = lower(source, dataset, graph, engine, listener=listener)
+        described = manifest.describe(imported, plan, graph.read_bytes())
+        (stage / beside.name).write_text(manifest.to_text(described), encoding="utf-8")
     return manifest.artifact(destination, plan, described), imported
 
 

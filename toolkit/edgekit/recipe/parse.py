@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from edgekit.errors import UsageError
+from edgekit.files import check_input
 from edgekit.modes import INT8, MODES, calibrated_modes
+from edgekit.parsing import TOML_BYTES, ParseError, parse_toml, read_text
 from edgekit.recipe.settings import REQUIRED, Setting, check, closest, settings_of
 from edgekit.recipe.steps import (
     PASSES,
@@ -28,7 +29,7 @@ _KINDS = tuple(STEPS)
 
 
 def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and re.fullmatch(r"\w[\w.+-]*", value) is not None
+    return isinstance(value, str) and re.fullmatch(r"\w[\w.+-]{0,99}", value) is not None
 
 
 TOP: Mapping[str, Setting] = {
@@ -53,6 +54,9 @@ TOP: Mapping[str, Setting] = {
 }
 """The keys of a recipe outside its steps."""
 
+REPORT = "report"
+"""The stem of the files that tell of all variants."""
+
 
 def load_recipe(path: Path) -> Recipe:
     """Read a recipe from a file.
@@ -60,10 +64,11 @@ def load_recipe(path: Path) -> Recipe:
     Raises:
         UsageError: The file cannot be read, or is not a recipe.
     """
+    check_input(path, UsageError, hint="Give the path of a recipe, a TOML file.")
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        text = read_text(path, TOML_BYTES)
+    except (OSError, ParseError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
         raise UsageError(
             f"Cannot read the recipe {path}.",
             found=f"The system says: {reason}.",
@@ -79,8 +84,8 @@ def parse_recipe(text: str, name: str) -> Recipe:
         UsageError: The text is not TOML, or a key, value or order of steps is invalid.
     """
     try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        document = parse_toml(text)
+    except ParseError as error:
         raise UsageError(
             f"{name} is not TOML.",
             found=f"{error}.",
@@ -92,6 +97,13 @@ def parse_recipe(text: str, name: str) -> Recipe:
         raise UsageError(
             f"{name}: {recipe_name!r} cannot name a variant.",
             hint='Add name = "..." with letters, digits and . _ + - to the recipe.',
+        )
+    # Some file systems do not tell upper case from lower.
+    if recipe_name.casefold() == REPORT:
+        raise UsageError(
+            f"{name}: a variant cannot be called {recipe_name!r}.",
+            found="Its files would take the place of report.json.",
+            hint='Add name = "..." with another name to the recipe.',
         )
     steps = document["step"]
     _check_order([step.get("kind") for step in steps], name)
@@ -121,7 +133,7 @@ def _check_order(kinds: list[Any], name: str) -> None:
             raise UsageError(f"{name}, step {position}: 'kind' is missing.", hint=known)
         if not isinstance(kind, str) or kind not in STEPS:
             raise UsageError(
-                f"{name}, step {position}: unknown kind {kind!r}.",
+                f"{name}, step {position}: unknown kind {kind!r:.80}.",
                 found=closest(kind, _KINDS) or None,
                 hint=known,
             )

@@ -7,7 +7,6 @@ made from these declarations.
 from __future__ import annotations
 
 import difflib
-import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
@@ -16,6 +15,13 @@ from typing import Any
 from edgekit.errors import UsageError
 
 REQUIRED = "required"
+LARGEST = 3.4e38
+TINY = 1e-30
+"""Numbers that float32 holds, with room for what is computed from them."""
+MOST = 10**9
+"""Of whatever is counted."""
+MOST_SEED = 2**32 - 1
+"""What numpy and Keras take."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +74,9 @@ def is_text(value: Any) -> bool:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a finite number; TOML knows nan and inf, and true is none."""
-    return type(value) in (int, float) and math.isfinite(value)
+    """Whether a value is a number that float32 holds; TOML knows nan and inf, and true is none."""
+    # Compared rather than converted: a TOML integer may be beyond any float. NaN compares false.
+    return type(value) in (int, float) and abs(value) <= LARGEST
 
 
 def text(default: Any, meaning: str, *, accepts: str, shown: str, fits: Any = is_text) -> Any:
@@ -91,15 +98,17 @@ def choice(choices: tuple[str, ...], meaning: str, *, required: bool = False) ->
     )
 
 
-def whole_number(default: int | None, meaning: str, *, least: int, shown: str | None = None) -> Any:
-    """Declare a field that holds a whole number of at least `least`."""
+def whole_number(
+    default: int | None, meaning: str, *, least: int, most: int = MOST, shown: str | None = None
+) -> Any:
+    """Declare a field that holds a whole number from `least` to `most`."""
     return declared(
         default,
         Setting(
             meaning=meaning,
             accepts=f"a whole number from {least}" if least else "a whole number",
             default=shown or f"`{default}`",
-            fits=lambda value: type(value) is int and value >= least,
+            fits=lambda value: type(value) is int and least <= value <= most,
         ),
     )
 
@@ -174,14 +183,14 @@ def check(table: Mapping[str, Any], settings: Mapping[str, Setting], place: str)
     for key, value in table.items():
         if key not in settings:
             raise UsageError(
-                f"{place}: unknown key {key!r}.",
+                f"{place}: unknown key {key!r:.80}.",
                 found=closest(key, tuple(settings)) or None,
                 hint=f"Known here: {', '.join(settings)}.",
             )
         if not settings[key].fits(value):
             hint = closest(value, tuple(re.findall(r"`(\w+)`", settings[key].accepts)))
             raise UsageError(
-                f"{place}: invalid value for {key}: {key} = {value!r}.",
+                f"{place}: invalid value for {key}: {key} = {value!r:.80}.",
                 found=hint or None,
                 hint=f"{key}: {_accepts(settings[key])}.",
             )

@@ -15,6 +15,8 @@ from edgekit.choices import Goal, Importance, Initial, RangesMethod, Scope
 from edgekit.errors import UsageError
 from edgekit.modes import MODES
 from edgekit.recipe.settings import (
+    MOST_SEED,
+    TINY,
     Setting,
     check_fields,
     choice,
@@ -71,7 +73,7 @@ class Training:
         None,
         "Initial learning rate (cosine decay).",
         accepts="a number above 0",
-        fits=lambda value: value > 0,
+        fits=lambda value: value >= TINY,
         shown="`0.001`; `qat` `0.00002`, with `bits = 4` `0.0002`",
     )
     batch_size: int = whole_number(64, "Batch size.", least=1)
@@ -81,7 +83,7 @@ class Training:
         least=1,
         shown="a quarter of `epochs`, at least 5",
     )
-    seed: int = whole_number(0, "Random seed.", least=0)
+    seed: int = whole_number(0, "Random seed.", least=0, most=MOST_SEED)
     distill: bool = switch("Also learn from the source's predictions (distillation).")
 
     def __post_init__(self) -> None:
@@ -128,7 +130,7 @@ class Shrink(PassStep):
         HALF,
         "Share to remove by cutting whole channels.",
         accepts="a number above 0, below 1",
-        fits=lambda value: 0 < value < 1,
+        fits=lambda value: TINY <= value < 1,
     )
     goal: Goal = choice(  # noqa: RUF009
         get_args(Goal),
@@ -336,9 +338,9 @@ def compile_layers(pattern: str, place: str) -> None:
     """
     try:
         re.compile(pattern)
-    except re.error as error:
+    except (re.error, RecursionError, OverflowError) as error:
         raise UsageError(
-            f"{place}: layers = {pattern!r} is not a regular expression.",
+            f"{place}: layers = {pattern!r:.80} is not a regular expression.",
             found=f"{error}.",
             hint='Write ^logits$ for one layer, or "a|b" for two.',
         ) from error

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from edgekit.isolate import with_parent
 from edgekit.records import Report
 
 # An ordinary report takes 4 s; a busy single-board computer has time enough.
@@ -22,7 +23,7 @@ LIMIT_S = 180
 
 
 class DrawingError(Exception):
-    """The process that draws ended without its pictures.
+    """The process that draws ended without a result.
 
     Attributes:
         reason: "SIGTRAP", "no result within 180 s", "ImportError: ...".
@@ -94,6 +95,7 @@ def _ask(task: str, *arguments: object) -> Any:
             timeout=LIMIT_S,
             # Ctrl-C is the parent's to interpret; its end ends the child.
             start_new_session=True,
+            preexec_fn=with_parent(),
         )
     except subprocess.TimeoutExpired:
         raise DrawingError(f"no result within {LIMIT_S} s") from None

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from edgekit.archives import read_member
 from edgekit.errors import ModelError
+from edgekit.parsing import parse_json
 
 _UNKNOWN = re.compile(
     r"(?:Could not locate (?:class|function)|Unknown (?:layer|\w+ function|object|initializer)"
@@ -76,8 +76,8 @@ def _keras_version(path: Path, kind: str) -> str:
     """The version that wrote the file, "" where it does not say."""
     try:
         if kind == "keras":
-            with zipfile.ZipFile(path) as archive:
-                return str(json.loads(archive.read("metadata.json")).get("keras_version", ""))
+            metadata = parse_json(read_member(path, "metadata.json"))
+            return str(metadata.get("keras_version", "")) if isinstance(metadata, dict) else ""
         import h5py
 
         with h5py.File(path) as file:

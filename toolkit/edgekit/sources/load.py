@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from edgekit.archives import ArchiveError, check_weights, checked_members
 from edgekit.errors import ModelError
-from edgekit.files import sha256_of
+from edgekit.files import FOLDER, check_input, sha256_of
 from edgekit.records import Source
 from edgekit.sources.custom import import_custom
 from edgekit.sources.embedded_code import names_other_modules, refuse_code, trusted_by
@@ -57,6 +59,7 @@ def load(
         from edgekit.sources.interface import interface_of
         from edgekit.sources.keras_file import read_keras
 
+        _check_weights(path)
         model = read_keras(path, kind, objects, trust_code=trust_code)
         interface = interface_of(model, path.name, example)
     return _loaded(path, kind, sha256_of(path), model, interface)
@@ -103,10 +106,9 @@ def kind_of(path: Path) -> Kind:
     Raises:
         ModelError: It is no model that can be read, or a damaged one.
     """
-    if not path.exists():
-        raise ModelError(f"{path} does not exist.", hint=_ACCEPTED)
+    found = check_input(path, ModelError, folder=True, hint=_ACCEPTED)
     try:
-        if path.is_dir():
+        if found == FOLDER:
             return _folder_kind(path)
         with path.open("rb") as stream:
             start = stream.read(8)
@@ -137,9 +139,11 @@ def _check_zip(path: Path) -> None:
     damaged = None
     try:
         with zipfile.ZipFile(path) as archive:
-            names = set(archive.namelist())
+            names = {member.filename for member in checked_members(archive)}
             damaged = archive.testzip()
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:
+    except ArchiveError as error:
+        raise ModelError(f"{path} is not unpacked.", found=error.found, hint=error.hint) from error
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError) as error:
         raise ModelError(
             f"{path} is damaged: it ends too early or lost bytes on its way.",
             found=f"zip: {error}",
@@ -157,6 +161,13 @@ def _check_zip(path: Path) -> None:
             found=f"It holds {', '.join(sorted(names)[:5]) or 'nothing'}; config.json is missing.",
             hint=_ACCEPTED,
         )
+
+
+def _check_weights(path: Path) -> None:
+    try:
+        check_weights(path)
+    except ArchiveError as error:
+        raise ModelError(f"{path} is not unpacked.", found=error.found, hint=error.hint) from error
 
 
 def _agreeing(path: Path, kind: Kind, suffixes: tuple[str, ...]) -> Kind:

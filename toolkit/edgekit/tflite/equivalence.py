@@ -8,6 +8,7 @@ import numpy as np
 
 from edgekit.isolate import ChildDiedError, isolated
 from edgekit.records import Array
+from edgekit.tflite.load import TRIAL_LIMIT_S
 
 _SAMPLES: Final = 3
 _TOLERANCE: Final = 1e-5
@@ -42,7 +43,7 @@ def difference(dense: bytes, encoded: bytes) -> str | None:
         return None
 
     try:
-        return isolated(compare)
+        return isolated(compare, limit_s=4 * _SAMPLES * TRIAL_LIMIT_S)
     except ChildDiedError as error:
         return f"The file cannot be verified: the process that ran it died ({error.reason})."
 

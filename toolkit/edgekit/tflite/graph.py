@@ -7,6 +7,7 @@ The objects are those of the schema (`ai_edge_litert.schema_py_generated`): `Mod
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -16,7 +17,9 @@ import flatbuffers
 import numpy as np
 
 from edgekit.errors import ModelError
+from edgekit.files import check_input
 from edgekit.records import Array
+from edgekit.tflite.unpack import unpack
 from edgekit.tflite.verify import verify
 
 if TYPE_CHECKING:
@@ -44,6 +47,7 @@ FLOAT16: Final = 1
 INT32: Final = 2
 INT8: Final = 9
 INT4: Final = 17
+_MOST_ELEMENTS: Final = (1 << 63) - 1
 
 
 def read(source: Path | bytes) -> ModelT:
@@ -51,7 +55,8 @@ def read(source: Path | bytes) -> ModelT:
 
     In what is returned, lists of tensors, operators, inputs and outputs are never None, indices
     of tensors, buffers, operator codes and subgraphs are in range, names are `str`, shapes are
-    int32 arrays, and buffers are read-only uint8 arrays or None.
+    int32 arrays of sizes whose product is below 2**63, scales and zero points are equally many
+    (or there are no zero points: they are 0), and buffers are read-only uint8 arrays or None.
 
     Args:
         source: A file or its content.
@@ -59,12 +64,11 @@ def read(source: Path | bytes) -> ModelT:
     Raises:
         ModelError: It cannot be read, is no TFLite file, or a damaged one.
     """
-    from ai_edge_litert import schema_py_generated as schema
-
     if isinstance(source, bytes):
         name, data = "The model", source
     else:
         name = str(source)
+        check_input(source, ModelError, hint="Give an existing .tflite file.")
         try:
             data = source.read_bytes()
         except OSError as error:
@@ -73,7 +77,7 @@ def read(source: Path | bytes) -> ModelT:
             ) from error
     verify(data, name)
     try:
-        model = schema.ModelT.InitFromPackedBuf(data)
+        model = unpack(data)
         _complete(model)
     except Exception as error:  # the reader raises whatever struct and numpy raise
         raise ModelError(
@@ -89,7 +93,8 @@ def write(model: ModelT) -> bytes:
     size = sum(len(b.data) for b in model.buffers if b.data is not None)
     builder = _AlignedBuilder(size + size // 64 + 65536)
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    return bytes(builder.Output())
+    # `Output()` would copy once more: that counts where the weights take 100 MB.
+    return bytes(memoryview(builder.Bytes)[builder.Head() :])
 
 
 def clone(model: ModelT) -> ModelT:
@@ -101,7 +106,11 @@ def clone(model: ModelT) -> ModelT:
 
 def operator_name(model: ModelT, op: OperatorT) -> str:
     """Name of an operator in the schema, e.g. CONV_2D, or that of a custom operator."""
-    code = model.operatorCodes[op.opcodeIndex]
+    return code_name(model.operatorCodes[op.opcodeIndex])
+
+
+def code_name(code: Any) -> str:
+    """Name of an operator code in the schema, or that of a custom operator."""
     builtin = builtin_code(code)
     if builtin == _builtin_operators()["CUSTOM"]:
         return as_text(code.customCode) or "CUSTOM"
@@ -189,7 +198,8 @@ class _AlignedBuilder(flatbuffers.Builder):  # type: ignore[misc]  # untyped bas
         self.StartVector(1, x.size, 16)
         start = self.Head() - x.size
         self.head = start
-        self.Bytes[start : start + x.size] = np.ascontiguousarray(x).tobytes()
+        # A view is written into in place; a slice of the bytearray would take a copy first.
+        memoryview(self.Bytes)[start : start + x.size] = np.ascontiguousarray(x).data
         self.vectorNumElems = x.size
         return int(self.EndVector())
 
@@ -206,25 +216,10 @@ def _complete(model: ModelT) -> None:
     for buffer in model.buffers:
         if buffer.offset > 1:
             raise ValueError("its weights are stored outside the flatbuffer (a file over 2 GB)")
+    for entry in model.metadata:
+        _check([entry.buffer], len(model.buffers), f"the buffer of metadata {as_text(entry.name)}")
     for subgraph in model.subgraphs:
-        subgraph.name = as_text(subgraph.name)
-        subgraph.tensors = subgraph.tensors or []
-        subgraph.operators = subgraph.operators or []
-        for tensor in subgraph.tensors:
-            tensor.name = as_text(tensor.name)
-            tensor.shape = _indices(tensor.shape)
-            _check(tensor.shape, 1 << 31, f"a dimension of tensor {tensor.name}")
-            _check([tensor.buffer], len(model.buffers), f"the buffer of tensor {tensor.name}")
-        count = len(subgraph.tensors)
-        for owner in (subgraph, *subgraph.operators):
-            owner.inputs = _indices(owner.inputs)
-            owner.outputs = _indices(owner.outputs)
-        _check([*subgraph.inputs, *subgraph.outputs], count, "an input or output of the graph")
-        for op in subgraph.operators:
-            _check([op.opcodeIndex], len(model.operatorCodes), "an operator's code")
-            # -1 stands for an optional input that is not there.
-            _check([i for i in op.inputs if i != -1], count, "an operator's input")
-            _check([i for i in op.outputs if i != -1], count, "an operator's output")
+        _complete_graph(model, subgraph)
     for signature in model.signatureDefs:
         signature.signatureKey = as_text(signature.signatureKey)
         signature.inputs = signature.inputs or []
@@ -236,14 +231,50 @@ def _complete(model: ModelT) -> None:
             _check([entry.tensorIndex], count, f"the tensor of signature entry {entry.name}")
 
 
+def _complete_graph(model: ModelT, graph: SubGraphT) -> None:
+    graph.name = as_text(graph.name)
+    graph.tensors = graph.tensors or []
+    graph.operators = graph.operators or []
+    for tensor in graph.tensors:
+        tensor.name = as_text(tensor.name)
+        tensor.shape = _indices(tensor.shape)
+        sizes = tensor.shape.tolist()
+        _check(sizes, 1 << 31, "a dimension of a tensor")
+        # Larger ones fit no memory, and no number that Python is willing to print.
+        if math.prod(sizes) > _MOST_ELEMENTS:
+            raise ValueError(f"a tensor of {len(sizes)} dimensions has more than 2**63 elements")
+        _check([tensor.buffer], len(model.buffers), "the buffer of a tensor")
+        if tensor.quantization is not None:
+            _check_scales(tensor)
+    count = len(graph.tensors)
+    for owner in (graph, *graph.operators):
+        owner.inputs = _indices(owner.inputs)
+        owner.outputs = _indices(owner.outputs)
+    _check(graph.inputs.tolist(), count, "an input of the graph")
+    _check(graph.outputs.tolist(), count, "an output of the graph")
+    for op in graph.operators:
+        _check([op.opcodeIndex], len(model.operatorCodes), "an operator's code")
+        # -1 stands for an optional input that is not there.
+        _check(op.inputs.tolist(), count, "an operator's input", least=-1)
+        _check(op.outputs.tolist(), count, "an operator's output", least=-1)
+
+
+def _check_scales(tensor: TensorT) -> None:
+    scales, zero_points = tensor.quantization.scale, tensor.quantization.zeroPoint
+    if scales is None or zero_points is None or len(zero_points) == 0:
+        return
+    if len(scales) != len(zero_points):
+        raise ValueError(f"a tensor has {len(scales)} scales and {len(zero_points)} zero points")
+
+
 def _indices(values: Any) -> Array:
     return np.zeros(0, np.int32) if values is None else np.asarray(values, np.int32)
 
 
-def _check(indices: Any, end: int, what: str) -> None:
-    for index in indices:
-        if not 0 <= index < end:
-            raise IndexError(f"{what} is {index}, beyond the {end} there are")
+def _check(indices: list[int], end: int, what: str, *, least: int = 0) -> None:
+    if indices and not (least <= min(indices) and max(indices) < end):
+        index = next(index for index in indices if not least <= index < end)
+        raise IndexError(f"{what} is {index}, beyond the {end} there are")
 
 
 @cache

@@ -9,12 +9,15 @@ import numpy as np
 from edgekit.errors import ModelError
 from edgekit.isolate import ChildDiedError, isolated
 
+# Processor time that a first inference may take before it counts as endless.
+TRIAL_LIMIT_S = 60
+
 
 def check_loads(source: Path | bytes) -> None:
     """Allocate a model and invoke it once on zeros, in a forked child.
 
     Raises:
-        ModelError: LiteRT refuses it, or dies of it.
+        ModelError: LiteRT refuses it, dies of it, or does not come to an end.
     """
     name = str(source) if isinstance(source, Path) else "The model"
 
@@ -35,7 +38,7 @@ def check_loads(source: Path | bytes) -> None:
         return None
 
     try:
-        refusal = isolated(try_once)
+        refusal = isolated(try_once, limit_s=TRIAL_LIMIT_S)
     except ChildDiedError as error:
         refusal = f"the process died ({error.reason})"
     if refusal is not None:

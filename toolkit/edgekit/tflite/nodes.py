@@ -6,22 +6,25 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from edgekit.targets.node import Node, Tensor
-from edgekit.tflite.graph import is_constant, operator_name, quantized
+from edgekit.tflite.graph import code_name, is_constant, quantized
 
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT, SubGraphT, TensorT
+
+Shape = tuple[int, ...]
 
 
 def nodes(model: ModelT) -> tuple[Node, ...]:
     """All operators of a model, graph after graph, in execution order."""
     found: list[Node] = []
+    names = [code_name(code) for code in model.operatorCodes]
     for number, graph in enumerate(model.subgraphs):
         tensors = graph_tensors(model, graph)
         for op in graph.operators:
             found.append(
                 Node(
                     index=len(found),
-                    name=operator_name(model, op),
+                    name=names[op.opcodeIndex],
                     graph=number,
                     inputs=tuple(tensors[i] if i >= 0 else None for i in op.inputs),
                     outputs=tuple(tensors[i] for i in op.outputs if i >= 0),
@@ -33,18 +36,23 @@ def nodes(model: ModelT) -> tuple[Node, ...]:
 
 def graph_tensors(model: ModelT, graph: SubGraphT) -> tuple[Tensor, ...]:
     """All tensors of one graph."""
-    return tuple(_tensor(model, index, tensor) for index, tensor in enumerate(graph.tensors))
+    shapes: dict[Shape, Shape] = {}
+    return tuple(
+        _tensor(model, index, tensor, shapes) for index, tensor in enumerate(graph.tensors)
+    )
 
 
-def _tensor(model: ModelT, index: int, tensor: TensorT) -> Tensor:
+def _tensor(model: ModelT, index: int, tensor: TensorT, shapes: dict[Shape, Shape]) -> Tensor:
     signature = tensor.shapeSignature
+    shape = tuple(tensor.shape.tolist())
     return Tensor(
         index=index,
         name=tensor.name,
-        shape=tuple(tensor.shape.tolist()),
+        # One tuple for all tensors of a shape: graphs of many operators have few shapes.
+        shape=shapes.setdefault(shape, shape),
         dtype=_type_names().get(tensor.type, f"type {tensor.type}"),
         quantized=quantized(tensor) or getattr(tensor.quantization, "details", None) is not None,
-        dynamic=signature is not None and any(size < 0 for size in signature),
+        dynamic=signature is not None and min(signature.tolist(), default=0) < 0,
         variable=bool(tensor.isVariable),
         data=model.buffers[tensor.buffer].data if is_constant(model, tensor) else None,
     )

@@ -12,7 +12,7 @@ import numpy as np
 from edgekit.numerics.sparsity import magnitude_masks
 from edgekit.records import Array, TargetFit
 from edgekit.targets import xnnpack_sparse
-from edgekit.tflite.graph import read, write
+from edgekit.tflite.graph import constant, read, write
 from edgekit.tflite.nodes import nodes
 from edgekit.tflite.sparse import store_sparse
 
@@ -50,6 +50,7 @@ def estimate_pruning(data: bytes, sparsity: float) -> PruningEstimate:
         sparsity: Share of weights to drop from each kernel.
 
     Raises:
+        ModelError: A kernel does not hold what its shape says, or is stored sparse already.
         UsageError: The share is not in [0, 1).
     """
     model = read(data)
@@ -82,7 +83,6 @@ def _kernels(model: ModelT) -> dict[int, Array]:
             continue
         if kernel.data is None or kernel.dtype not in {"float32", "int8"}:
             continue
-        buffer = model.subgraphs[node.graph].tensors[kernel.index].buffer
-        values = np.frombuffer(np.asarray(kernel.data).tobytes(), kernel.dtype)
-        found[buffer] = values.reshape(kernel.shape)
+        tensor = model.subgraphs[node.graph].tensors[kernel.index]
+        found[tensor.buffer] = constant(model, tensor)
     return found

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
+from edgekit.errors import ModelError
 from edgekit.numerics import (
     octav_scales,
     pack_int4,
@@ -164,12 +165,22 @@ class Rewriter:
         return bool(tensor.type == FLOAT32 and is_constant(self.model, tensor) and size >= smallest)
 
     def store(self, weight: Weight, storage: Storage) -> None:
-        """Quantize one weight and store it."""
+        """Quantize one weight and store it.
+
+        Raises:
+            ModelError: It holds NaN or infinity.
+        """
+        scales = symmetric_scales(weight.values, storage.axis)
+        if not np.isfinite(scales).all():
+            raise ModelError(
+                f"Tensor {weight.graph.tensors[weight.index].name} holds NaN or infinity.",
+                hint="Train the model again, or export it from an earlier checkpoint.",
+            )
+        packed: Array
         if storage.bits == 4 and storage.axis is not None:
             scales = octav_scales(weight.values, storage.axis)
-            packed: Array = pack_int4(quantize_balanced(weight.values, scales, storage.axis))
+            packed = pack_int4(quantize_balanced(weight.values, scales, storage.axis))
         else:
-            scales = symmetric_scales(weight.values, storage.axis)
             packed = quantize(weight.values, scales, storage.axis)
         kind = INT4 if storage.bits == 4 else INT8
         parameters = _parameters(scales, storage.axis)

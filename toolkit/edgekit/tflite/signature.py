@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,6 @@ from edgekit.tflite.graph import (
     FLOAT16,
     INT4,
     is_constant,
-    operators,
     quantized,
     read,
     write,
@@ -52,6 +51,25 @@ def signature_names(model: ModelT) -> tuple[dict[int, str], dict[int, str]]:
                 {e.tensorIndex: e.name for e in entry.outputs},
             )
     return {}, {}
+
+
+def check_interface(name: str, inputs: Sized, outputs: Sized) -> None:
+    """Refuse a model that takes nothing or gives nothing: it cannot be run on samples, nor timed.
+
+    Args:
+        name: What to call it in the error.
+        inputs: Those of its first graph, in any form.
+        outputs: Likewise.
+
+    Raises:
+        ModelError: There are none.
+    """
+    for side, found in (("inputs", inputs), ("outputs", outputs)):
+        if len(found) == 0:
+            raise ModelError(
+                f"{name} cannot be run: its main graph has no {side}.",
+                hint="Convert it again, from a model with inputs and outputs.",
+            )
 
 
 def with_signature(data: bytes, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> bytes:
@@ -112,10 +130,11 @@ def load_source(path: Path) -> Source:
     """Take a float `.tflite` file as the model to start from.
 
     Raises:
-        ModelError: It cannot be read, or is quantized already.
+        ModelError: It cannot be read, has no inputs or outputs, or is quantized already.
     """
     model = read(path)
-    for graph, _, _ in operators(model):
+    check_interface(str(path), model.subgraphs[0].inputs, model.subgraphs[0].outputs)
+    for graph in model.subgraphs:
         for tensor in graph.tensors:
             stored = is_constant(model, tensor) and tensor.type in {FLOAT16, INT4}
             if quantized(tensor) or stored:
@@ -143,10 +162,14 @@ def load_source(path: Path) -> Source:
 
 def _spec(name: str | None, tensor: TensorT) -> TensorSpec:
     one = quantized(tensor) and len(tensor.quantization.scale) == 1
+    zero_points = tensor.quantization.zeroPoint if one else None
     return TensorSpec(
         name=name or tensor.name,
         shape=tuple(int(n) for n in tensor.shape),
         dtype=DTYPES.get(tensor.type, f"type {tensor.type}"),
         scale=float(tensor.quantization.scale[0]) if one else None,
-        zero_point=int(tensor.quantization.zeroPoint[0]) if one else None,
+        # An empty list stands for zeros, as any field left out of a file.
+        zero_point=(int(zero_points[0]) if zero_points is not None and len(zero_points) else 0)
+        if one
+        else None,
     )

@@ -56,6 +56,9 @@ _POINTERS: Final[dict[str, dict[int, str | int]]] = {
 }
 _IDENTIFIER: Final = b"TFL3"
 
+_I32: Final = struct.Struct("<i").unpack_from
+_U32: Final = struct.Struct("<I").unpack_from
+
 
 class _Damage(Exception):  # noqa: N818  it never leaves this module
     """Where the walk stopped, in words."""
@@ -92,6 +95,8 @@ class _Walk:
 
     def __init__(self, data: bytes) -> None:
         self.data = data
+        self.size = len(data)
+        self.field_lists: dict[int, tuple[int, int, tuple[int, ...]]] = {}
         # Strings and quantization parameters may be shared, nothing else is: eight visits of
         # every byte is far above any honest file and still linear.
         self.left = 8 * len(data) + 65536
@@ -99,22 +104,29 @@ class _Walk:
     def table(self, position: int, kind: str) -> None:
         """Check the table at `position` and all below it."""
         self._inside(position, 4, kind)
-        (distance,) = struct.unpack_from("<i", self.data, position)
-        vtable = position - distance
-        self._inside(vtable, 4, f"the field list of {kind}")
-        vtable_size, table_size = struct.unpack_from("<HH", self.data, vtable)
-        self._inside(vtable, vtable_size, f"the field list of {kind}")
+        vtable = position - _I32(self.data, position)[0]
+        if vtable not in self.field_lists:
+            self._field_list(vtable, kind)
+        vtable_size, table_size, fields = self.field_lists[vtable]
+        # Most tables share their field lists, which are read once but visited every time.
+        self._count(vtable_size + 4, kind)
         self._inside(position, table_size, kind)
-        fields = struct.unpack_from(f"<{max(0, vtable_size - 4) // 2}H", self.data, vtable + 4)
-        if any(offset and offset >= table_size for offset in fields):
-            raise _Damage(f"a field of {kind} lies outside its table")
         for field, target in _POINTERS[kind].items():
             if field < len(fields) and fields[field]:
                 self._pointer(position + fields[field], target, kind)
 
+    def _field_list(self, vtable: int, kind: str) -> None:
+        self._inside(vtable, 4, f"the field list of {kind}")
+        vtable_size, table_size = struct.unpack_from("<HH", self.data, vtable)
+        self._inside(vtable, vtable_size, f"the field list of {kind}")
+        fields = struct.unpack_from(f"<{max(0, vtable_size - 4) // 2}H", self.data, vtable + 4)
+        if any(offset and offset >= table_size for offset in fields):
+            raise _Damage(f"a field of {kind} lies outside its table")
+        self.field_lists[vtable] = (vtable_size, table_size, fields)
+
     def _pointer(self, position: int, target: str | int, owner: str) -> None:
         self._inside(position, 4, owner)
-        goal = position + struct.unpack_from("<I", self.data, position)[0]
+        goal = position + _U32(self.data, position)[0]
         if isinstance(target, int):
             self._vector(goal, target, owner)
         elif target == "string":
@@ -128,14 +140,17 @@ class _Walk:
             self.table(goal, target)
 
     def _vector(self, position: int, item_bytes: int, owner: str) -> int:
-        self._inside(position, 4, f"a list of {owner}")
-        length: int = struct.unpack_from("<I", self.data, position)[0]
-        self._inside(position + 4, length * item_bytes, f"a list of {owner}")
+        self._inside(position, 4, owner, "a list of ")
+        length: int = _U32(self.data, position)[0]
+        self._inside(position + 4, length * item_bytes, owner, "a list of ")
         return length
 
-    def _inside(self, position: int, size: int, what: str) -> None:
-        if position < 0 or position + size > len(self.data):
-            raise _Damage(f"{what} would lie at byte {position}, {size} bytes long")
+    def _inside(self, position: int, size: int, what: str, of: str = "") -> None:
+        if position < 0 or position + size > self.size:
+            raise _Damage(f"{of}{what} would lie at byte {position}, {size} bytes long")
+        self._count(size, what)
+
+    def _count(self, size: int, what: str) -> None:
         self.left -= size
         if self.left < 0:
             raise _Damage(f"{what} overlaps other parts of the file")

@@ -28,13 +28,13 @@ class Augmentation:
     def __post_init__(self) -> None:
         # TOML has lists only
         object.__setattr__(self, "shift", tuple(self.shift))
-        if not all(type(step) is int and step >= 0 for step in self.shift):
+        if not all(type(step) is int and 0 <= step <= 1 << 16 for step in self.shift):
             raise UsageError(
                 "augment.shift must be whole numbers from 0.",
                 found=f"Found {list(self.shift)}.",
                 hint="For images: shift = [2, 2].",
             )
-        if not 0 <= self.noise < float("inf"):
+        if not 0 <= self.noise <= 1e30:
             raise UsageError(
                 "augment.noise must be a number from 0.", found=f"Found {self.noise!r}."
             )

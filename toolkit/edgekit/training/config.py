@@ -24,7 +24,6 @@ inputs become the model's; `[published]` and `[measured]` are the model's card, 
 from __future__ import annotations
 
 import difflib
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -32,8 +31,17 @@ from typing import Any, Literal, cast
 
 from edgekit.errors import UsageError
 from edgekit.evaluation.tasks import TASKS
+from edgekit.files import check_input
+from edgekit.parsing import ParseError, read_toml
 from edgekit.training import zoo
 from edgekit.training.augment import Augmentation
+
+MOST = 10**9
+"""Of whatever is counted."""
+MOST_SEED = 2**32 - 1
+"""What numpy and Keras take."""
+MOST_UNITS = 1 << 16
+"""Channels or units of a layer: more is a slip, and would take all memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,9 +56,9 @@ class TrainingConfig:
         column: The column to predict, where the data is a `.csv`.
         preprocessing: How raw inputs are prepared; None leaves it to the data.
         task: What the targets mean; None where the data tells.
-        epochs: Walks through the training samples at most.
-        batch_size: Samples a step.
-        learning_rate: Its peak; a cosine takes it down to zero.
+        epochs: Training epochs, at most.
+        batch_size: Batch size.
+        learning_rate: Peak learning rate (cosine decay to zero).
         weight_decay: Decoupled decay of kernels (AdamW); 0 switches it off.
         loss: Of a regression; classification takes cross-entropy, reconstruction squares.
         label_smoothing: Share of the probability spread over all classes.
@@ -80,12 +88,31 @@ class TrainingConfig:
         zoo.find(self.architecture)
         for key in ("epochs", "batch_size", "patience"):
             _check(self, key, "a whole number from 1", _is_count(getattr(self, key)))
-        _check(self, "learning_rate", "a number above 0", 0 < self.learning_rate < float("inf"))
+        _check(self, "options", f"numbers up to {MOST_UNITS:,}", _are_sizes(self.options))
         _check(self, "weight_decay", "a number in 0..1", 0 <= self.weight_decay <= 1)
         _check(self, "label_smoothing", "a number in 0..0.9", 0 <= self.label_smoothing <= 0.9)
-        _check(self, "seed", "a whole number from 0", type(self.seed) is int and self.seed >= 0)
+        check_numbers(self)
         _check(self, "loss", "mse or mae", self.loss in {"mse", "mae"})
         _check(self, "task", " or ".join(TASKS), self.task in {None, *TASKS})
+
+
+def check_numbers(run: Any) -> None:
+    """Check the numbers of a fine-tuning: `epochs`, `batch_size`, `patience`, `seed` and rate.
+
+    Raises:
+        UsageError: One of them is invalid.
+    """
+    for name, least, most in (
+        ("epochs", 0, MOST),
+        ("batch_size", 1, MOST),
+        ("patience", 1, MOST),
+        ("seed", 0, MOST_SEED),
+    ):
+        value = getattr(run, name)
+        fits = value is None or (type(value) is int and least <= value <= most)
+        _check(run, name, f"a whole number from {least} to {most}", fits)
+    # Compared, so that NaN is refused too; float32 holds what lies between.
+    _check(run, "learning_rate", "a number above 0", 1e-30 <= run.learning_rate <= 1e30)
 
 
 _TRAINING = tuple(
@@ -116,13 +143,14 @@ def load_config(path: Path) -> TrainingConfig:
     """Read a `model.toml`.
 
     Raises:
-        UsageError: No such file, no TOML, a key or value that means nothing.
+        UsageError: No such file, no TOML, an unknown key or invalid value.
     """
+    check_input(path, UsageError, hint="See models/ for examples.")
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = read_toml(path)
     except OSError as error:
         raise UsageError(f"Cannot read {path}.", found=f"{error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ParseError as error:
         raise UsageError(
             f"{path} is not TOML.", found=f"{error}.", hint="See models/ for examples."
         ) from error
@@ -190,13 +218,20 @@ def _known(table: Mapping[str, Any], section: str) -> None:
 
 
 def _is_count(value: object) -> bool:
-    return type(value) is int and value >= 1
+    return type(value) is int and 1 <= value <= MOST
 
 
-def _check(config: TrainingConfig, key: str, accepts: str, fits: bool) -> None:
+def _are_sizes(value: object) -> bool:
+    """Whether all numbers in the options of an architecture can be widths, depths or shares."""
+    if isinstance(value, Mapping | list | tuple):
+        return all(map(_are_sizes, value.values() if isinstance(value, Mapping) else value))
+    return not isinstance(value, int | float) or abs(value) <= MOST_UNITS
+
+
+def _check(config: object, key: str, accepts: str, fits: bool) -> None:
     if not fits:
         raise UsageError(
             f"{key} must be {accepts}.",
-            found=f"Found {getattr(config, key)!r}.",
-            hint="Mend it in model.toml or in the option of that name.",
+            found=f"Found {getattr(config, key)!r:.200}.",
+            hint="Mend it in the TOML file or in the option of that name.",
         )

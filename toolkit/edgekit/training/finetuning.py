@@ -15,7 +15,16 @@ import numpy as np
 from edgekit.data import open_data, training_split
 from edgekit.errors import ConversionError, DataError
 from edgekit.files import writing
-from edgekit.records import Array, Batch, DataRequest, Listener, Samples, Source, silent
+from edgekit.records import (
+    Array,
+    Batch,
+    DataRequest,
+    Listener,
+    Samples,
+    Source,
+    silent,
+)
+from edgekit.training.config import check_numbers
 from edgekit.training.losses import compiled, distillation, usual_loss
 from edgekit.training.progress import progress_reporter
 from edgekit.training.samples import bound_to, resident
@@ -56,6 +65,9 @@ class Tuning:
     teacher: Path | None = None
     checkpoint: Path | None = None
     done: int = 0
+
+    def __post_init__(self) -> None:
+        check_numbers(self)
 
 
 class FineTuning:

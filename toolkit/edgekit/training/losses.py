@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
 
+from edgekit.archives import read_member
 from edgekit.evaluation.tasks import CLASSIFICATION
 from edgekit.records import Array, Dataset, Source
 
@@ -112,8 +112,8 @@ def _plain(metric: Any) -> bool:
 def _compile_config(source: Source) -> dict[str, Any]:
     """What a `.keras` file says of how its model was compiled."""
     try:
-        with zipfile.ZipFile(source.path) as archive:
-            config = json.loads(archive.read("config.json")).get("compile_config")
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        document = json.loads(read_member(source.path, "config.json"))
+        config = document.get("compile_config")
+    except (OSError, KeyError, ValueError, RecursionError):
         return {}
     return config if isinstance(config, dict) else {}

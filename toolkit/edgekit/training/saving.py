@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from edgekit.archives import ArchiveError, check_weights, read_member
 from edgekit.errors import ModelError, UsageError
-from edgekit.files import writing
+from edgekit.files import FILE, check_input, what_is, writing
+from edgekit.parsing import parse_json
 from edgekit.training.objective import Objective
 
 CHECKPOINT_SECONDS = 10.0
@@ -44,7 +46,7 @@ def refuse_other_formats(path: Path) -> None:
     if path.suffix != ".keras":
         raise UsageError(
             f"{path} cannot be written: models are stored as .keras files.",
-            hint=f"Give --output {path.with_suffix('.keras')}.",
+            hint=f"Give --output {path.with_suffix('.keras') if path.name else 'model.keras'}.",
         )
 
 
@@ -66,10 +68,11 @@ def write_model(model: Any, path: Path, notes: Mapping[str, Any] | None = None) 
 
 def read_notes(path: Path) -> dict[str, Any]:
     """Read what `write_model` was told; empty for a model from elsewhere. Imports no Keras."""
+    if what_is(path) != FILE:
+        return {}
     try:
-        with zipfile.ZipFile(path) as archive:
-            found = json.loads(archive.read(_NOTES))
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        found = parse_json(read_member(path, _NOTES))
+    except (OSError, KeyError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -82,8 +85,14 @@ def start_from(model: Any, initial: Path, objective: Objective) -> None:
     """
     import keras
 
+    check_input(initial, ModelError, hint="Start from a .keras file that edgekit train wrote.")
     try:
+        check_weights(initial)
         weights = keras.models.load_model(initial, compile=False).get_weights()
+    except ArchiveError as error:
+        raise ModelError(
+            f"{initial} is not unpacked.", found=error.found, hint=error.hint
+        ) from error
     except Exception as error:
         raise ModelError(
             f"{initial} cannot be read.",

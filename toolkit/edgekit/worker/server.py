@@ -14,6 +14,7 @@ from typing import Any
 
 from edgekit.errors import ConversionError, EdgekitError
 from edgekit.records import Progress
+from edgekit.worker import wire
 from edgekit.worker.session import TRUST_CODE, Session
 
 
@@ -29,12 +30,11 @@ def main() -> None:
     broken = _import_tensorflow(trust_code=trust_code)
     while True:
         try:
-            method, arguments = connection.recv()
+            method, arguments = wire.receive(connection)
         except EOFError:
             break
-        connection.send(
-            ("error", broken) if broken else _answer(getattr(session, method), arguments)
-        )
+        answer = ("error", broken) if broken else _answer(getattr(session, method), arguments)
+        wire.send(connection, answer)
     # Skip the teardown of TensorFlow, which takes seconds.
     os._exit(0)
 
@@ -47,7 +47,7 @@ def _answer(method: Callable[..., Any], arguments: dict[str, Any]) -> tuple[str,
 
 
 def _send(connection: Connection, progress: Progress) -> None:
-    connection.send(("progress", progress))
+    wire.send(connection, ("progress", progress))
 
 
 def _die_with_parent(lifeline: int) -> None:

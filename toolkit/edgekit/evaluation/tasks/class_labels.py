@@ -19,7 +19,8 @@ def as_classes(targets: Array) -> tuple[Array | None, str | None]:
     if targets.ndim == 1:
         if targets.dtype.kind != "f":
             return targets.astype(np.int64), None
-        if np.isfinite(targets).all() and (targets == np.round(targets)).all():
+        # NaN and infinity compare as larger; beyond 2 ** 53 every float is whole.
+        if (np.abs(targets) <= 2**53).all() and (targets == np.round(targets)).all():
             note = "The labels are whole floats; they were read as classes."
             return targets.astype(np.int64), note
         return None, None

@@ -1,0 +1,88 @@
+"""The first run of a file nobody knows: it ends, one way or another."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+
+from edgekit.errors import ModelError
+from edgekit.evaluation import predict
+from edgekit.records import Batch, Samples
+from edgekit.tflite import check_loads, load, write
+
+
+def tensor(name: str, kind: int = 0, buffer: int = 0) -> schema.TensorT:
+    return schema.TensorT(shape=np.array([1], np.int32), type=kind, buffer=buffer, name=name)
+
+
+def operator(code: int, inputs: list[int], output: int, options: object) -> schema.OperatorT:
+    name = type(options).__name__.removesuffix("T")
+    return schema.OperatorT(
+        opcodeIndex=code,
+        inputs=np.array(inputs, np.int32),
+        outputs=np.array([output], np.int32),
+        builtinOptionsType=getattr(schema.BuiltinOptions, name),
+        builtinOptions=options,
+    )
+
+
+def graph(tensors: list[schema.TensorT], op: schema.OperatorT) -> schema.SubGraphT:
+    return schema.SubGraphT(
+        tensors=tensors, inputs=np.array([0], np.int32), outputs=op.outputs, operators=[op]
+    )
+
+
+def endless() -> bytes:
+    """While x < 1e9: x + 0."""
+    loop = schema.WhileOptionsT(condSubgraphIndex=1, bodySubgraphIndex=2)
+    return write(
+        schema.ModelT(
+            version=3,
+            operatorCodes=[
+                schema.OperatorCodeT(deprecatedBuiltinCode=code, builtinCode=code, version=1)
+                for code in (119, 0, 58)
+            ],
+            buffers=[
+                schema.BufferT(),
+                schema.BufferT(data=np.array([1e9], np.float32).view(np.uint8)),
+                schema.BufferT(data=np.zeros(1, np.float32).view(np.uint8)),
+            ],
+            subgraphs=[
+                graph([tensor("x"), tensor("y")], operator(0, [0], 1, loop)),
+                graph(
+                    [tensor("a"), tensor("limit", buffer=1), tensor("less", 6)],
+                    operator(2, [0, 1], 2, schema.LessOptionsT()),
+                ),
+                graph(
+                    [tensor("b"), tensor("zero", buffer=2), tensor("sum")],
+                    operator(1, [0, 1], 2, schema.AddOptionsT()),
+                ),
+            ],
+        )
+    )
+
+
+def test_a_loop_without_an_end_is_a_model_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "endless.tflite"
+    path.write_bytes(endless())
+    monkeypatch.setattr(load, "TRIAL_LIMIT_S", 1)
+    # The package shows the function of that name, not the module.
+    module = importlib.import_module("edgekit.evaluation.predict")
+    monkeypatch.setattr(module, "TRIAL_LIMIT_S", 1)
+    ones = Samples(
+        split="test",
+        n=1,
+        sha256="",
+        read=lambda rows: Batch(inputs={"x": np.ones(len(rows), np.float32)}),
+    )
+
+    with pytest.raises(ModelError, match="ended after 1 s of processor time"):
+        check_loads(path)
+    with pytest.raises(ModelError, match="ended after 1 s of processor time"):
+        predict(path, ones)

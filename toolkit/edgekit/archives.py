@@ -1,0 +1,271 @@
+"""Zip archives and gzip files: checked by what they declare before anything is inflated.
+
+A few megabytes of deflate can stand for gigabytes. What an archive unpacks to is therefore compared
+with a limit first, and whatever is read is read up to its declared size only. The limit is
+`$EDGEKIT_MAX_UNPACKED` in bytes (`unpacked_limit` sets it, for child processes too); without it, a
+file may unpack to a hundred times its size, at least 256 MB and at most 4 GB.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import re
+import struct
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+VARIABLE: Final = "EDGEKIT_MAX_UNPACKED"
+OPTION: Final = "--max-unpacked"
+LEAST: Final = 256 << 20
+RATIO: Final = 100
+MOST: Final = 4 << 30
+MEMBERS: Final = 10_000
+MEMBER_BYTES: Final = 64 << 20
+"""Of a member that is read for what it says: a configuration, notes."""
+WEIGHTS: Final = "model.weights.h5"
+"""What Keras calls them in a `.keras` file."""
+
+_LOCAL_HEADER: Final = struct.Struct("<4s22xHH")
+_ENCRYPTED: Final = 0x1
+_UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+class ArchiveError(ValueError):
+    """An archive that is not unpacked: what was found, and what to do."""
+
+    def __init__(self, found: str, hint: str) -> None:
+        super().__init__(found)
+        self.found = found
+        self.hint = hint
+
+
+def parse_size(text: str) -> int:
+    """Read a number of bytes: `500M`, `8G`, `8GB`, `1.5 GiB` or a plain number.
+
+    >>> parse_size("8G"), parse_size("1.5 KiB"), parse_size("700")
+    (8589934592, 1536, 700)
+
+    Raises:
+        ValueError: It is none.
+    """
+    found = re.fullmatch(
+        r"(\d{1,15}(?:\.\d{1,3})?) ?([KMGT]?)(?:i?B)?", text.strip(), re.ASCII | re.IGNORECASE
+    )
+    size = int(float(found[1]) * _UNITS[found[2].upper()]) if found else 0
+    if not 0 < size < 1 << 60:
+        raise ValueError(f"{text[:40]!r} is not a size, such as 500M or 8G.")
+    return size
+
+
+@contextmanager
+def unpacked_limit(size: int | None) -> Iterator[None]:
+    """Let archives unpack to `size` bytes, in this process and those it starts; None keeps it."""
+    before = os.environ.get(VARIABLE)
+    if size is not None:
+        os.environ[VARIABLE] = str(size)
+    try:
+        yield
+    finally:
+        if size is not None:
+            os.environ.pop(VARIABLE)
+            if before is not None:
+                os.environ[VARIABLE] = before
+
+
+def allowed_bytes(packed: int) -> int:
+    """How much a file of `packed` bytes may unpack to.
+
+    Raises:
+        ArchiveError: The environment holds no size.
+    """
+    text = os.environ.get(VARIABLE)
+    if text:
+        try:
+            return parse_size(text)
+        except ValueError as error:
+            raise ArchiveError(
+                f"The environment variable {VARIABLE} is {text[:40]!r}.",
+                "Set it to a size such as 8G, or unset it.",
+            ) from error
+    return max(LEAST, min(MOST, RATIO * packed))
+
+
+def refuse_larger(unpacked: int, packed: int) -> None:
+    """Refuse what a file of `packed` bytes declares to hold, unless that is within the limit.
+
+    Raises:
+        ArchiveError: It is more.
+    """
+    allowed = allowed_bytes(packed)
+    if unpacked > allowed:
+        raise ArchiveError(
+            f"Its {_words(packed)} would unpack to {_words(unpacked)}; the limit is "
+            f"{_words(allowed)}.",
+            f"If the file can be trusted, allow that with {OPTION} {-(-unpacked // (1 << 20))}M.",
+        )
+
+
+def checked_members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    """Return the members of an archive, once nothing they declare speaks against reading them.
+
+    Stored members are no larger than the file; only what is deflated counts towards the limit.
+
+    Raises:
+        ArchiveError: Too many members, two of one name, members that overlap, are encrypted or
+            compressed in another way, or more bytes than the limit.
+    """
+    members = archive.infolist()
+    if len(members) > MEMBERS:
+        raise ArchiveError(
+            f"It has {len(members):,} members; {MEMBERS:,} are the most.", "Write it again."
+        )
+    twice = [name for name, count in Counter(m.filename for m in members).items() if count > 1]
+    if twice:
+        raise ArchiveError(f"It holds {twice[0]!r:.80} twice.", "Write it again.")
+    for member in members:
+        if member.flag_bits & _ENCRYPTED:
+            raise ArchiveError(f"{member.filename!r:.80} is encrypted.", "Write it unencrypted.")
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ArchiveError(
+                f"{member.filename!r:.80} is compressed by method {member.compress_type}.",
+                "Write it stored or deflated, as numpy and Keras do.",
+            )
+        if member.compress_type == zipfile.ZIP_STORED and member.file_size != member.compress_size:
+            raise ArchiveError(
+                f"{member.filename!r:.80} declares two sizes.",
+                "The file is damaged: write it anew.",
+            )
+    _refuse_overlaps(members, archive.start_dir)
+    packed = sum(member.compress_size for member in members)
+    refuse_larger(
+        sum(m.file_size for m in members if m.compress_type == zipfile.ZIP_DEFLATED), packed
+    )
+    return members
+
+
+def _refuse_overlaps(members: Sequence[zipfile.ZipInfo], end: int) -> None:
+    """Refuse members that share bytes: one deflated block could stand for many (Fifield 2019)."""
+    ordered = sorted(members, key=lambda member: member.header_offset)
+    starts = [member.header_offset for member in ordered[1:]]
+    for member, following in zip(ordered, [*starts, end], strict=True):
+        if member.header_offset + _LOCAL_HEADER.size + member.compress_size > following:
+            raise ArchiveError(
+                f"{member.filename!r:.80} overlaps what follows it.",
+                "The file is damaged: write it anew.",
+            )
+
+
+def data_offset(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> int:
+    """Return where the bytes of a stored member begin in the file.
+
+    Raises:
+        ArchiveError: There is no such member at that place.
+    """
+    stream = archive.fp
+    assert stream is not None, "asked of an open archive"
+    stream.seek(member.header_offset)
+    header = stream.read(_LOCAL_HEADER.size)
+    if len(header) == _LOCAL_HEADER.size:
+        signature, name_length, extra_length = _LOCAL_HEADER.unpack(header)
+        start = member.header_offset + _LOCAL_HEADER.size + name_length + extra_length
+        if signature == b"PK\x03\x04" and start + member.compress_size <= archive.start_dir:
+            return int(start)
+    raise ArchiveError(
+        f"{member.filename!r:.80} is not where the archive says.",
+        "The file is damaged: write it anew.",
+    )
+
+
+def check_weights(path: Path) -> None:
+    """Refuse a `.keras` or HDF5 file whose weights declare more than it may unpack to.
+
+    A chunked HDF5 dataset may be compressed, or declare a shape of which no chunk was ever written:
+    a few kilobytes then stand for as much memory as the shape says. What HDF5 cannot read is passed
+    over: Keras says what is wrong with it.
+
+    Raises:
+        ArchiveError: They declare more, or the archive does.
+    """
+    import h5py
+
+    declared: list[int] = []
+
+    def visit(_: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and item.shape is not None:
+            declared.append(int(item.size) * item.dtype.itemsize)
+
+    try:
+        with _weights(path) as content, h5py.File(content) as file:
+            file.visititems(visit)
+    except ArchiveError:
+        raise
+    except (OSError, KeyError, ValueError, RuntimeError):
+        return
+    refuse_larger(sum(declared), path.stat().st_size)
+
+
+@contextmanager
+def _weights(path: Path) -> Iterator[Path | io.BytesIO]:
+    if not zipfile.is_zipfile(path):
+        yield path
+        return
+    with zipfile.ZipFile(path) as archive:
+        checked_members(archive)
+        content = io.BytesIO(archive.read(WEIGHTS))
+    yield content
+
+
+def read_member(path: Path, name: str, limit: int = MEMBER_BYTES) -> bytes:
+    """Return one member of an archive, of `limit` bytes at most.
+
+    Raises:
+        KeyError: There is none of that name.
+        OSError: The file cannot be read.
+        ValueError: It is no archive, damaged, or the member is larger than that.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = archive.getinfo(name).file_size
+            if size > limit:
+                raise ArchiveError(f"{name} would unpack to {_words(size)}.", "Write it again.")
+            return archive.read(name)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise ArchiveError(f"{error}.", "The file is damaged: write it anew.") from error
+
+
+def read_gzip(path: Path) -> bytearray:
+    """Return what a gzip file holds, which does not declare its size, up to the limit.
+
+    Raises:
+        OSError: The file cannot be read, or is no gzip file.
+        ArchiveError: It is damaged, or holds more.
+    """
+    packed = path.stat().st_size
+    allowed = allowed_bytes(packed)
+    content = bytearray()
+    try:
+        with gzip.open(path) as stream:
+            while len(content) <= allowed and (block := stream.read(1 << 20)):
+                content += block
+    except (EOFError, zlib.error) as error:
+        raise ArchiveError(f"{error}.", "The file is damaged: fetch it anew.") from error
+    if len(content) > allowed:
+        raise ArchiveError(
+            f"Its {_words(packed)} unpack to more than {_words(allowed)}.",
+            f"If the file can be trusted, allow more with {OPTION} {allowed >> 18}M.",
+        )
+    return content
+
+
+def _words(size: int) -> str:
+    for unit, factor in (("GB", 10**9), ("MB", 10**6)):
+        if size >= factor:
+            return f"{size / factor:,.1f} {unit}"
+    return f"{size / 1000:,.1f} kB"
