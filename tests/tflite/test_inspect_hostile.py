@@ -196,7 +196,7 @@ def test_a_graph_without_inputs_or_outputs_is_shown_but_not_run(
 def test_a_long_list_of_operators_is_cut_on_a_terminal_and_whole_in_json(
     golden: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from edgekit.reports import print_inspection, terminal_inspection
+    from edgekit.reports import terminal_inspection
 
     path = golden / "inspect" / "speech_int8.tflite"
     operators = len(inspect(path).ops)

@@ -63,9 +63,9 @@ def _details(timing: Timing) -> Iterator[str]:
     import edgekit_runner
 
     if sustained := timing.details.get("sustained"):
-        yield from edgekit_runner.sustained_words(sustained)
+        yield from edgekit_runner.sustained_lines(sustained)
     if sweep := timing.details.get("sweep"):
-        yield from edgekit_runner.sweep_words(sweep)
+        yield from edgekit_runner.sweep_lines(sweep)
 
 
 def warn_missing_charts(report: Report) -> None:
