@@ -47,7 +47,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # rooms that measured them.
 REPORTS_MAY_IMPORT = {
     *(None, "reports", "records", "schema"),
-    *("errors", "files", "printable", "modes", "evaluation"),
+    *("errors", "files", "isolate", "parsing", "printable", "modes", "evaluation"),
 }
 
 
