@@ -73,7 +73,7 @@ def test_an_entry_of_another_type_is_named(entry, value, place, model):
 
 def test_its_hint_works(model):
     describe(model, labels=3)
-    with pytest.raises(ModelError, match="remove model.json"):
+    with pytest.raises(ModelError, match=r"remove model\.json"):
         manifest.open_artifact(model)
 
     model.with_suffix(".json").unlink()

@@ -244,14 +244,18 @@ def read_member(path: Path, name: str, limit: int = MEMBER_BYTES) -> bytes:
     try:
         with zipfile.ZipFile(path) as archive:
             checked_members(archive)
-            size = archive.getinfo(name).file_size
-            if size > limit:
-                raise ArchiveError(f"{name} would unpack to {_words(size)}.", "Write it again.")
-            return archive.read(name)
+            return _read_up_to(limit, archive, name)
     except ArchiveError:
         raise
     except DAMAGE as error:
         raise ArchiveError(f"{error}.", "The file is damaged: write it anew.") from error
+
+
+def _read_up_to(limit: int, archive: zipfile.ZipFile, name: str) -> bytes:
+    size = archive.getinfo(name).file_size
+    if size > limit:
+        raise ArchiveError(f"{name} would unpack to {_words(size)}.", "Write it again.")
+    return archive.read(name)
 
 
 def read_gzip(path: Path) -> bytearray:
