@@ -1322,6 +1322,8 @@ def check_spec(spec: Mapping[str, Any]) -> None:
             wrong = ["frame"]
         elif not wrong and spec["samples"] // spec["hop"] * spec["frame"] > FRAMED:
             wrong = ["hop"]
+        elif not wrong and not spec["low_hz"] < spec["high_hz"] <= spec["sample_rate"] / 2:
+            wrong = ["high_hz"]
     for key in wrong:
         raise ValueError(f"Its preprocessing of kind {kind} has {key} {spec.get(key)!r}.")
     for key in ("scale", "mean", "std"):
@@ -1792,7 +1794,8 @@ class Source:
                 # Of odd pictures Pillow only warns, also of those that inflate to gigabytes.
                 warnings.simplefilter("ignore")
                 warnings.simplefilter("error", image.DecompressionBombWarning)
-                with image.open(path) as picture:
+                # libtiff complains on file descriptor 2 by itself; Pillow then raises.
+                with Quiet(), image.open(path) as picture:
                     picture.load()
         except Exception as error:  # Pillow's decoders raise whatever they stumble over
             hint = "Give a picture (PNG, JPEG, BMP), a .wav, an .npz or .npy, or a folder of these."
