@@ -2603,6 +2603,8 @@ def check_spec(spec: Mapping[str, Any]) -> None:
             wrong = ["frame"]
         elif not wrong and spec["samples"] // spec["hop"] * spec["frame"] > MAX_FRAMED_SAMPLES:
             wrong = ["hop"]
+        elif not wrong and not spec["low_hz"] < spec["high_hz"] <= spec["sample_rate"] / 2:
+            wrong = ["high_hz"]
     for key in wrong:
         raise ValueError(f"Its preprocessing of kind {kind} has {key} {spec.get(key)!r}.")
     for key in ("scale", "mean", "std"):
@@ -2904,7 +2906,8 @@ class Source:
                 # Pillow only warns of decompression bombs.
                 warnings.simplefilter("ignore")
                 warnings.simplefilter("error", image.DecompressionBombWarning)
-                with image.open(path) as picture:
+                # libtiff complains on file descriptor 2 by itself; Pillow then raises.
+                with SilenceStderr(), image.open(path) as picture:
                     picture.load()
         except Exception as error:  # Pillow's decoders raise many types
             hint = "Give a picture (PNG, JPEG, BMP), a .wav, an .npz or .npy, or a folder of these."

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import zipfile
 
 import pytest
 
+import edgekit
 from edgekit.cli import run
+from edgekit.errors import OutputError
+from edgekit.recipe import Prune, Training
 
 pytestmark = pytest.mark.tensorflow
 
@@ -72,6 +76,38 @@ def test_nothing_is_trained_with_no_epochs_and_nothing_overwritten(demo_model, t
     assert "left alone: conv1_1" in capsys.readouterr().out
     assert run([*words, "-o", str(goal), "--quiet"]) == 2
     assert "--force" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["train", "prune"])
+@pytest.mark.parametrize("force", [False, True])
+def test_a_file_that_appears_during_training(command, force, demo_model, tmp_path):
+    # Given a place that is free when the command begins, and taken when training does
+    goal = tmp_path / "new.keras"
+
+    told = []
+
+    def listener(progress):
+        if not told:
+            goal.write_text("of somebody else")
+        told.append(progress)
+
+    def train():
+        options = {"data": "digits", "output": goal, "force": force, "listener": listener}
+        if command == "train":
+            edgekit.train("cnn", epochs=1, **options)
+        else:
+            edgekit.prune(demo_model, Prune(training=Training(epochs=1)), **options)
+
+    if force:
+        # Then it is replaced where that was asked for
+        train()
+        assert zipfile.is_zipfile(goal)
+    else:
+        # and kept where it was not.
+        with pytest.raises(OutputError, match="came into being while this command ran"):
+            train()
+        assert goal.read_text() == "of somebody else"
+    assert {path.name for path in tmp_path.iterdir()} <= {"new.keras", "new.checkpoint.keras"}
 
 
 @pytest.mark.parametrize(

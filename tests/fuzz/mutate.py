@@ -224,7 +224,10 @@ def damage_json(content: bytes, dice: Random) -> bytes:
     """Damage a JSON text, or the tree in it."""
     if dice.random() < 0.15:
         return damage_bytes(content, dice)
-    tree = damage_tree(json.loads(content), dice)
+    try:
+        tree = damage_tree(json.loads(content), dice)
+    except (ValueError, RecursionError):  # it is damaged already
+        return damage_bytes(content, dice)
     text = json.dumps(tree, indent=1, ensure_ascii=dice.random() < 0.7)
     return _completed(text, dice, '"{}"').encode("utf-8", "surrogatepass")
 

@@ -11,8 +11,10 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import shutil
 import struct
+import tempfile
 import wave
 import zipfile
 import zlib
@@ -489,11 +491,19 @@ def read_hdf5(content: bytes, folder: Path) -> None:
 
 def runner(*words: object) -> None:
     """Run a command line of the runner in this process."""
-    said = io.StringIO()
-    with contextlib.redirect_stderr(said):
-        code = edgekit_runner.main([str(word) for word in words])
+    # A file in the place of descriptor 2: a child of the runner writes there itself.
+    kept = os.dup(2)
+    try:
+        with tempfile.TemporaryFile() as said:
+            os.dup2(said.fileno(), 2)
+            code = edgekit_runner.main([str(word) for word in words])
+            said.seek(0)
+            lines = said.read().decode("utf-8", "backslashreplace").rstrip("\n")
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
     if code:
-        raise Refused(code, said.getvalue().rstrip("\n"))
+        raise Refused(code, lines)
 
 
 def beside(name: str, **described: Any) -> Callable[[Path], Path]:

@@ -137,10 +137,29 @@ def test_encrypted_and_exotic_members(tmp_path):
     content[content.rindex(b"PK\x01\x02") + 8] |= 1
     encrypted.write_bytes(content)
 
-    with pytest.raises(ArchiveError, match="method 14"):
-        members_of(exotic)
-    with pytest.raises(ArchiveError, match="encrypted"):
-        members_of(encrypted)
+    for read in (members_of, lambda path: read_member(path, "a")):
+        with pytest.raises(ArchiveError, match="method 14"):
+            read(exotic)
+        with pytest.raises(ArchiveError, match="encrypted"):
+            read(encrypted)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (0, b"?"),  # the signature of the member
+        (26, b"\xff\xff"),  # the length of its name
+        (31, b"\xff" * 9),  # the deflated bytes
+    ],
+)
+def test_a_damaged_member_is_refused(place, value, tmp_path):
+    path = zipped(tmp_path / "a.zip", [("a", b"x" * 99)])
+    content = bytearray(path.read_bytes())
+    content[place : place + len(value)] = value
+    path.write_bytes(content)
+
+    with pytest.raises(ArchiveError):
+        read_member(path, "a")
 
 
 def test_a_member_larger_than_its_reader_expects(tmp_path):

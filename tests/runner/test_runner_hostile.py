@@ -251,7 +251,17 @@ def test_a_preprocessing_that_cannot_be(fails, models, spec, words):
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("samples", 10**12), ("frame", 9000), ("hop", 0), ("floor", -1), ("std", 0), ("bands", 1.5)],
+    [
+        ("samples", 10**12),
+        ("frame", 9000),
+        ("hop", 0),
+        ("floor", -1),
+        ("std", 0),
+        ("bands", 1.5),
+        ("high_hz", 60),
+        ("high_hz", 4001),
+        ("high_hz", 2**64),
+    ],
 )
 def test_log_mel_features_that_cannot_be(fails, models, key, value):
     shutil.copy(models / "fsdd_int8.tflite", "m.tflite")
@@ -264,6 +274,18 @@ def test_log_mel_features_that_cannot_be(fails, models, key, value):
 
 
 # --- Data ---
+
+
+def test_a_picture_of_which_libtiff_complains_itself(fails, models):
+    image = pytest.importorskip("PIL.Image")
+    image.fromarray(np.zeros((16, 24, 3), np.uint8)).save("x.tif", compression="tiff_lzw")
+    content = bytearray(Path("x.tif").read_bytes())
+    content[12:20] = b"\xff" * 8  # codes that are in no table yet
+    Path("x.tif").write_bytes(content)
+    shutil.copy(models / "segmenter.tflite", "m.tflite")
+    code, message = fails("run", "m.tflite", "x.tif", "--trusted")
+    assert code == 4
+    assert message.splitlines()[0] == "Cannot read x.tif."
 
 
 def recorded(samples: int, claimed: bytes) -> bytes:

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
+from edgekit import devices
 from edgekit.errors import ModelError
 from edgekit.evaluation import predict
 from edgekit.records import Batch, Samples
-from edgekit.tflite import check_loads, load, write
+from edgekit.tflite import check_ends, check_loads, load, read, write
 
 
 def tensor(name: str, kind: int = 0, buffer: int = 0) -> schema.TensorT:
@@ -86,3 +87,27 @@ def test_a_loop_without_an_end_is_a_model_error(
         check_loads(path)
     with pytest.raises(ModelError, match="ended after 1 s of processor time"):
         predict(path, ones)
+    # Whether a manifest vouches for it or not, and before the runner sees it.
+    with pytest.raises(ModelError, match=r"does not finish its first run\.\n.* 1 s of processor"):
+        devices.bench(path)
+    with pytest.raises(ModelError, match="does not finish its first run"):
+        devices.bench(path, runtime="tensorflow")
+
+
+def test_a_loop_with_an_end_is_timed(golden: Path) -> None:
+    timing = devices.bench(golden / "inspect" / "loop_float32.tflite", runs=3)
+
+    assert len(timing.values_ns) == 3
+
+
+def test_only_the_end_is_in_question(golden: Path, tmp_path: Path) -> None:
+    # An operator of no name: LiteRT refuses the file at once.
+    model = read(golden / "inspect" / "loop_float32.tflite")
+    for code in model.operatorCodes:
+        code.builtinCode, code.customCode = 32, "unknown"
+    path = tmp_path / "unknown.tflite"
+    path.write_bytes(write(model))
+
+    check_ends(path)
+    with pytest.raises(ModelError, match="does not run in LiteRT"):
+        check_loads(path)

@@ -10,9 +10,11 @@ from edgekit.data import bind, open_data
 from edgekit.errors import ModelError
 from edgekit.numerics import dequantize, symmetric_scales, unpack_int4
 from edgekit.records import Dataset
-from edgekit.tflite import check_loads, read, signature, write
+from edgekit.tflite import check_loads, operator_name, read, signature, write
 from edgekit.tflite.graph import constant, operators, quantized
+from edgekit.tflite.int4_weights import narrow_weights
 from edgekit.tflite.nodes import nodes
+from edgekit.tflite.sparse import store_sparse
 from edgekit.tflite.weights import stored_weights, to_dynamic, to_float16, to_int4
 
 REWRITERS = {"float16": to_float16, "dynamic": to_dynamic, "int4": to_int4}
@@ -160,4 +162,34 @@ def test_weights_that_are_no_numbers_are_refused(
     weights[0] = value
     largest.data = weights.view(np.uint8)
     with pytest.raises(ModelError, match="holds NaN or infinity"):
+        rewrite(write(model))
+
+
+def no_second_input(model, op) -> None:
+    op.inputs = op.inputs[:1]
+
+
+def no_output(model, op) -> None:
+    op.outputs = op.outputs[:0]
+
+
+def flat_kernel(model, op) -> None:
+    kernel = model.subgraphs[0].tensors[op.inputs[1]]
+    kernel.shape = np.array([kernel.shape.prod()], np.int32)
+
+
+def no_options(model, op) -> None:
+    op.builtinOptions = None
+    op.builtinOptionsType = 0
+
+
+@pytest.mark.parametrize("damage", [no_second_input, no_output, flat_kernel, no_options])
+@pytest.mark.parametrize("rewrite", [to_float16, to_dynamic, to_int4, narrow_weights, store_sparse])
+def test_operators_that_are_not_complete_are_refused(
+    speech: bytes, rewrite: Callable[[bytes], object], damage: Callable[..., None]
+) -> None:
+    model = read(speech)
+    names = [operator_name(model, op) for op in model.subgraphs[0].operators]
+    damage(model, model.subgraphs[0].operators[names.index("FULLY_CONNECTED")])
+    with pytest.raises(ModelError, match=r"an operator is not complete\.\n.*FULLY_CONNECTED"):
         rewrite(write(model))

@@ -32,6 +32,17 @@ MEMBER_BYTES: Final = 64 << 20
 WEIGHTS: Final = "model.weights.h5"
 """What Keras calls them in a `.keras` file."""
 
+DAMAGE: Final = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+)
+"""What zipfile and what it unpacks with raise where an archive is damaged."""
+
 _LOCAL_HEADER: Final = struct.Struct("<4s22xHH")
 _ENCRYPTED: Final = 0x1
 _UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -232,12 +243,19 @@ def read_member(path: Path, name: str, limit: int = MEMBER_BYTES) -> bytes:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            size = archive.getinfo(name).file_size
-            if size > limit:
-                raise ArchiveError(f"{name} would unpack to {_words(size)}.", "Write it again.")
-            return archive.read(name)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+            checked_members(archive)
+            return _read_up_to(limit, archive, name)
+    except ArchiveError:
+        raise
+    except DAMAGE as error:
         raise ArchiveError(f"{error}.", "The file is damaged: write it anew.") from error
+
+
+def _read_up_to(limit: int, archive: zipfile.ZipFile, name: str) -> bytes:
+    size = archive.getinfo(name).file_size
+    if size > limit:
+        raise ArchiveError(f"{name} would unpack to {_words(size)}.", "Write it again.")
+    return archive.read(name)
 
 
 def read_gzip(path: Path) -> bytearray:

@@ -39,6 +39,10 @@ class ChildDiedError(Exception):
         self.reason = reason
 
 
+class TimeLimitError(ChildDiedError):
+    """The child took more processor time than it was given."""
+
+
 def isolated(function: Callable[[], R], *, limit_s: int | None = None) -> R:
     """Return `function()`, computed in a forked child.
 
@@ -51,6 +55,7 @@ def isolated(function: Callable[[], R], *, limit_s: int | None = None) -> R:
             it. No limit where None.
 
     Raises:
+        TimeLimitError: The child took longer than `limit_s`.
         ChildDiedError: The child was killed by a signal or left without an answer.
     """
 
@@ -65,7 +70,7 @@ def isolated(function: Callable[[], R], *, limit_s: int | None = None) -> R:
         return spread(limited, [None])[0]
     except ChildDiedError as error:
         if limit_s is not None and error.reason == "SIGXCPU":
-            raise ChildDiedError(f"ended after {limit_s} s of processor time") from error
+            raise TimeLimitError(f"ended after {limit_s} s of processor time") from error
         raise
 
 

@@ -97,6 +97,7 @@ def train(
             place,
             log_dir=Path(log_dir) if log_dir else None,
             initial=Path(initial) if initial else None,
+            force=force,
         )
 
 
@@ -217,6 +218,7 @@ def transform(
         custom=tuple(options.get("custom", ())),
         trust_code=options.get("trust_code", False),
         resume=options.get("resume", False),
+        force=options.get("force", False),
         listener=options.get("listener", silent),
         on_estimate=options.get("on_estimate"),
     )

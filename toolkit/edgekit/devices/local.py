@@ -16,7 +16,7 @@ from edgekit.devices import answers
 from edgekit.files import FILE, what_is
 from edgekit.isolate import with_parent
 from edgekit.records import Listener, Progress, Timing, silent
-from edgekit.tflite import check_interface, read
+from edgekit.tflite import check_ends, check_interface, has_loops, read
 
 
 def bench(
@@ -36,14 +36,18 @@ def bench(
             to time), runtime (litert, tflite or tensorflow), kernels, duration, sweep.
 
     Raises:
-        ModelError: The file cannot be loaded or run, or the runtime crashes on it.
+        ModelError: The file cannot be loaded or run, it does not end, or the runtime crashes on it.
         DeviceError: No runtime is installed, or it does not work.
         UsageError: An option is invalid.
     """
     if what_is(path) == FILE:
         # Checked first: a damaged file can make a runtime allocate all memory before it crashes.
-        graph = read(path).subgraphs[0]
+        model = read(path)
+        graph = model.subgraphs[0]
         check_interface(str(path), graph.inputs, graph.outputs)
+        if has_loops(model):
+            # How long a measurement may take is not known, but how long a first run may.
+            check_ends(path)
     listener(Progress(stage="measuring", detail=path.name))
     facts = _runner("bench", path, answers.options(threads=threads, **options))
     return answers.timing(facts, "local")

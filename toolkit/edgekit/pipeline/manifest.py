@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.errors import ModelError
+from edgekit.evaluation.tasks import TASKS
+from edgekit.fields import FieldError, Fields
 from edgekit.files import FILE, check_input, what_is
+from edgekit.modes import MODES
 from edgekit.parsing import read_json
 from edgekit.pipeline.imported_model import ImportedModel
 from edgekit.records import Artifact, Dataset, Plan
@@ -107,14 +110,24 @@ def open_artifact(path: Path) -> Artifact:
     """The record of a file that exists, with its manifest where that still belongs to it.
 
     Raises:
-        ModelError: There is no such file.
+        ModelError: There is no such file, or its manifest was edited to what cannot be.
     """
     check_input(path, ModelError, hint="Give a .tflite file.")
     content = path.read_bytes()
     digest = hashlib.sha256(content).hexdigest()
-    beside = read_manifest(path.with_suffix(".json"))
+    beside = path.with_suffix(".json")
+    described = read_manifest(beside)
     # A manifest of another file of that name must not lend this one its labels.
-    described = beside if beside.get("sha256") == digest else {}
+    if described.get("sha256") != digest:
+        described = {}
+    try:
+        described = checked(described)
+    except FieldError as error:
+        raise ModelError(
+            f"{beside} is not as edgekit writes it.",
+            found=str(error),
+            hint=f"Make {path.name} again, or remove {beside.name}: the file is read without it.",
+        ) from error
     return Artifact(
         path=path,
         variant=described.get("variant", path.stem),
@@ -137,6 +150,37 @@ def read_manifest(path: Path) -> dict[str, Any]:
     if not isinstance(described, dict) or described.get("schema") != SCHEMA:
         return {}
     return described
+
+
+def checked(described: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a manifest whose entries all have the types that `describe` gives them.
+
+    An entry that is null or missing says nothing, and is left out; those of later versions of
+    edgekit are kept.
+
+    Raises:
+        FieldError: An entry has another type.
+    """
+    entries = {key: value for key, value in described.items() if value is not None}
+    fields = Fields(entries, "")
+    for key in ("model", "variant"):
+        fields.maybe(key, fields.text)
+    fields.maybe("mode", lambda key: fields.choice(key, tuple(MODES)))
+    fields.texts("labels")
+    fields.free("preprocessing")
+    if fields.has("data"):
+        of = fields.object("data")
+        of.maybe("name", of.text)
+        of.maybe("task", lambda key: of.choice(key, tuple(TASKS)))
+    if fields.has("lowering"):
+        of = fields.object("lowering")
+        of.maybe("max_abs_difference", of.number)
+        of.maybe("samples", of.integer)
+        of.maybe("inputs", of.text)
+    for operator in fields.objects("left_in_float") if fields.has("left_in_float") else ():
+        for key in operator.keys():  # noqa: SIM118
+            operator.text(key)
+    return entries
 
 
 def to_text(described: Mapping[str, Any]) -> str:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from edgekit import devices
 from edgekit.choices import LATENCY
 from edgekit.errors import UsageError
-from edgekit.files import cleared, temporary_folder
+from edgekit.fields import FieldError, Fields
+from edgekit.files import cleared, temporary_folder, writing
 from edgekit.pipeline import manifest
 from edgekit.pipeline.latency_goal import shrink_to_latency
 from edgekit.recipe import PassStep, Prune, Shrink
@@ -50,6 +51,7 @@ def transform(
     custom: Sequence[str] = (),
     trust_code: bool = False,
     resume: bool = False,
+    force: bool = False,
     listener: Listener = silent,
     on_estimate: Callable[[PruningEstimate], None] | None = None,
 ) -> PassComparison:
@@ -71,11 +73,13 @@ def transform(
         if resume:
             tensorflow.load(checkpoint)
         start = checkpoint if resume else source
-        result = run(tensorflow, step, start, destination, tuning=tuning, listener=listener)
+        # A file that appears while the model is trained is no more replaced than one before it.
+        with writing(destination, replace=force) as place:
+            result = run(tensorflow, step, start, place, tuning=tuning, listener=listener)
         tensorflow.load(destination)
         after = tensorflow.lower(folder / "after.tflite").path
         measured = PassComparison(
-            passed=result,
+            passed=replace(result, path=destination),
             before=row_of("before", before, latency=True),
             after=row_of("after", after, latency=True),
         )
@@ -140,9 +144,16 @@ def _epochs_done(step: PassStep, checkpoint: Path) -> int:
         UsageError: There is no such run, or it was another pass.
     """
     notes = read_notes(checkpoint)
-    if notes.get("pass") == step.kind:
-        return int(notes["epochs"])
     other = notes.get("pass")
+    if other == step.kind:
+        try:
+            return Fields(notes, "").integer("epochs")
+        except FieldError as error:
+            raise UsageError(
+                f"{checkpoint} is not as edgekit writes it.",
+                found=str(error),
+                hint="Leave --resume out.",
+            ) from error
     raise UsageError(
         f"There is no interrupted {step.kind} to go on with.",
         found=f"{checkpoint} is {f'of {other}' if other else 'not there'}.",

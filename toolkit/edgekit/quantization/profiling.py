@@ -115,10 +115,10 @@ def _refuse_loops(model: ModelT) -> None:
     for op in model.subgraphs[0].operators:
         name = operator_name(model, op)
         if name in _WITH_GRAPHS:
+            computed = [model.subgraphs[0].tensors[i].name for i in op.outputs if i >= 0]
             raise ConversionError(
                 f"The activations inside {name} cannot be calibrated.",
-                found=f"{name} computes "
-                + model.subgraphs[0].tensors[op.outputs[0]].name.split(";")[0],
+                found=f"{name} computes {computed[0].split(';')[0]}" if computed else None,
                 hint="Build recurrent layers with unroll=True, or choose dynamic or float16.",
             )
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from edgekit.archives import ArchiveError, check_weights, checked_members
+from edgekit.archives import DAMAGE, ArchiveError, check_weights, checked_members
 from edgekit.errors import ModelError
 from edgekit.files import FOLDER, check_input, sha256_of
 from edgekit.records import Source
@@ -143,7 +142,7 @@ def _check_zip(path: Path) -> None:
             damaged = archive.testzip()
     except ArchiveError as error:
         raise ModelError(f"{path} is not unpacked.", found=error.found, hint=error.hint) from error
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError) as error:
+    except (*DAMAGE, OSError) as error:
         raise ModelError(
             f"{path} is damaged: it ends too early or lost bytes on its way.",
             found=f"zip: {error}",

@@ -152,6 +152,15 @@ def is_constant(model: ModelT, tensor: TensorT) -> bool:
     return data is not None and len(data) > 0
 
 
+def has_loops(model: ModelT) -> bool:
+    """Whether an operator repeats a graph until a condition holds, which may be never."""
+    return any(
+        operator_name(model, op) in {"WHILE", "STABLEHLO_WHILE"}
+        for graph in model.subgraphs
+        for op in graph.operators
+    )
+
+
 def constant(model: ModelT, tensor: TensorT) -> Array:
     """Values of a constant tensor, in its shape; read-only.
 

@@ -10,11 +10,20 @@ from numpy.typing import NDArray
 
 from edgekit.numerics import pack_int4
 from edgekit.records import Array
-from edgekit.tflite.graph import INT4, INT8, constant, operator_code, operator_name
+from edgekit.tflite.graph import (
+    INT4,
+    INT8,
+    INT32,
+    constant,
+    is_constant,
+    operator_code,
+    operator_name,
+    quantized,
+)
 from edgekit.tflite.rewriter import Rewriter
 
 if TYPE_CHECKING:
-    from ai_edge_litert.schema_py_generated import ModelT, SubGraphT
+    from ai_edge_litert.schema_py_generated import ModelT, SubGraphT, TensorT
 
 # The first versions that older runtimes refuse instead of computing nonsense (`tflite.weights`).
 # Depthwise kernels of four bits are not in every set of kernels.
@@ -79,8 +88,10 @@ def _narrow(model: ModelT, graph: SubGraphT, inputs: Sequence[int]) -> bool:
     scales = weight.quantization.scale if weight.quantization is not None else None
     if weight.type != INT8 or scales is None or len(scales) != weight.shape[0]:
         return False
-    recovered = four_bit_codes(constant(model, weight))
-    if recovered is None:
+    values = constant(model, weight)
+    recovered = four_bit_codes(values) if values.size else None
+    bias = graph.tensors[inputs[2]] if len(inputs) > 2 and inputs[2] >= 0 else None
+    if recovered is None or not (bias is None or _follows(model, bias, len(values))):
         return False
     codes, largest = recovered
     wider = 127.0 / largest
@@ -91,11 +102,21 @@ def _narrow(model: ModelT, graph: SubGraphT, inputs: Sequence[int]) -> bool:
         model.buffers.append(schema.BufferT(data=raw))
         return len(model.buffers) - 1
 
-    if len(inputs) > 2 and inputs[2] >= 0:
-        bias = graph.tensors[inputs[2]]
+    if bias is not None:
         bias.buffer = store(np.rint(constant(model, bias) / wider).astype(np.int32))
         bias.quantization.scale = (bias.quantization.scale * wider).astype(np.float32)
     weight.type = INT4
     weight.buffer = store(pack_int4(codes))
     weight.quantization.scale = (scales * wider).astype(np.float32)
     return True
+
+
+def _follows(model: ModelT, bias: TensorT, channels: int) -> bool:
+    """Whether a bias is constant, one integer a channel, and can take other scales."""
+    return (
+        bias.type == INT32
+        and is_constant(model, bias)
+        and bias.shape.tolist() == [channels]
+        and quantized(bias)
+        and len(bias.quantization.scale) in {1, channels}
+    )

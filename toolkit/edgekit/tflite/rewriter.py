@@ -50,6 +50,14 @@ WEIGHTS: Final[dict[str, dict[int, int]]] = {
     "UNIDIRECTIONAL_SEQUENCE_RNN": {1: 0, 2: 0},
 }
 
+# Operator -> the dimensions of its kernel, the second input of each; `WEIGHTS` counts on them.
+_KERNEL_DIMENSIONS: Final = {
+    "CONV_2D": 4,
+    "DEPTHWISE_CONV_2D": 4,
+    "CONV_3D": 5,
+    "FULLY_CONNECTED": 2,
+}
+
 Place = Literal["kernel", "before", "after"]
 
 
@@ -97,10 +105,17 @@ class Weight:
 
 
 class Rewriter:
-    """A model being rewritten, and the DEQUANTIZE operators to be put first in each graph."""
+    """A model being rewritten, and the DEQUANTIZE operators to be put first in each graph.
+
+    Raises:
+        ModelError: It cannot be read, or an operator lacks what its kind must have.
+    """
 
     def __init__(self, data: bytes) -> None:
         self.model: ModelT = read(data)
+        for graph in self.model.subgraphs:
+            for op in graph.operators:
+                _check_complete(graph, op, operator_name(self.model, op))
         self._expansions: dict[int, list[OperatorT]] = {}
 
     def operators(self, only: Container[str] | None) -> list[tuple[SubGraphT, OperatorT]]:
@@ -279,12 +294,35 @@ def _parameters(scales: Array, axis: int | None) -> object:
     )
 
 
+def _check_complete(graph: SubGraphT, op: OperatorT, name: str) -> None:
+    """Refuse an operator without the inputs, outputs or kernel that the rewriters count on."""
+    if name not in WEIGHTS:
+        return
+    wanted = _KERNEL_DIMENSIONS.get(name)
+    found = None
+    if len(op.inputs) < 2 or min(op.inputs[:2]) < 0:
+        found = f"{name} has no second input."
+    elif len(op.outputs) == 0 or op.outputs[0] < 0:
+        found = f"{name} has no output."
+    elif wanted is not None and len(graph.tensors[op.inputs[1]].shape) != wanted:
+        dimensions = len(graph.tensors[op.inputs[1]].shape)
+        found = f"The kernel of {name} has {dimensions} dimensions instead of {wanted}."
+    elif name == "FULLY_CONNECTED" and op.builtinOptions is None:
+        found = f"{name} has no options."
+    if found:
+        raise ModelError(
+            "The model is damaged: an operator is not complete.",
+            found=found,
+            hint="Copy or convert it again.",
+        )
+
+
 def _is_grouped(graph: SubGraphT, op: OperatorT, name: str) -> bool:
     """Whether a convolution sees only part of the input channels; no hybrid kernel does that."""
     if name != "CONV_2D":
         return False
     image, kernel = (graph.tensors[i] for i in op.inputs[:2])
-    return bool(image.shape[-1] != kernel.shape[-1])
+    return bool(image.shape[-1:].tolist() != kernel.shape[-1:].tolist())
 
 
 def _compact(model: ModelT) -> None:

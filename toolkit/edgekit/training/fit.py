@@ -89,6 +89,7 @@ def train(
     log_dir: Path | None = None,
     initial: Path | None = None,
     dataset: Dataset | None = None,
+    force: bool = True,
 ) -> TrainingResult:
     """Train a model and write it to `destination`; imports TensorFlow.
 
@@ -104,13 +105,14 @@ def train(
         initial: A `.keras` file of the same architecture to start from: a checkpoint.
         dataset: The data where it is open already (it cannot be pickled); else `config.data` is
             opened here.
+        force: Whether a file that is at `destination` by the end of training is replaced.
 
     Raises:
         UsageError: Data and architecture do not go together, or TensorBoard is not installed.
         DataError: The data cannot be trained on.
         ModelError: `initial` cannot be read, or is of another architecture.
         ConversionError: Training diverged.
-        OutputError: `destination` cannot be written.
+        OutputError: `destination` cannot be written, or is taken.
     """
     started = time.monotonic()
     if log_dir is not None and importlib.util.find_spec("tensorboard") is None:
@@ -123,7 +125,7 @@ def train(
         dataset = open_data(config.data, target=config.column, preprocessing=config.preprocessing)
     session = _prepare(config, dataset, initial)
     history, best_epoch = _fit(session, destination, listener, log_dir)
-    save(session.model, destination, session.objective)
+    save(session.model, destination, session.objective, force=force)
     checkpoint_path(destination).unlink(missing_ok=True)
     metric = session.objective.metric
     return TrainingResult(

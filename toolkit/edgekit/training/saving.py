@@ -27,14 +27,20 @@ def checkpoint_path(destination: Path) -> Path:
     return destination.with_name(f"{destination.stem}.checkpoint.keras")
 
 
-def save(model: Any, path: Path, objective: Objective) -> None:
+def save(model: Any, path: Path, objective: Objective, *, force: bool = True) -> None:
     """Write the model, predicting in the unit of its targets: whole, or not at all.
 
+    Args:
+        model: The model.
+        path: The `.keras` file.
+        objective: Knows the unit.
+        force: Whether a file there is replaced.
+
     Raises:
-        OutputError: The place cannot be written.
+        OutputError: The place cannot be written, or is taken.
     """
     with objective.in_unit(model):
-        write_model(model, path)
+        write_model(model, path, force=force)
 
 
 def refuse_other_formats(path: Path) -> None:
@@ -50,18 +56,21 @@ def refuse_other_formats(path: Path) -> None:
         )
 
 
-def write_model(model: Any, path: Path, notes: Mapping[str, Any] | None = None) -> None:
+def write_model(
+    model: Any, path: Path, notes: Mapping[str, Any] | None = None, *, force: bool = True
+) -> None:
     """Write a Keras model: whole, or not at all; the same weights give the same bytes.
 
     Args:
         model: The model.
         path: The `.keras` file.
         notes: What the next pass must know (JSON); it travels inside the file, see `read_notes`.
+        force: Whether a file there is replaced.
 
     Raises:
-        OutputError: The place cannot be written.
+        OutputError: The place cannot be written, or is taken.
     """
-    with writing(path) as temporary:
+    with writing(path, replace=force) as temporary:
         model.save(temporary)
         _repack(temporary, notes or {})
 

@@ -151,11 +151,18 @@ class Worker:
         *,
         log_dir: Path | None = None,
         initial: Path | None = None,
+        force: bool = True,
     ) -> TrainingResult:
         """Train an architecture of the zoo; see `TensorFlowProcess.train`."""
         stage = f"training {config.name}"
         return self._ask(
-            Session.train, stage, config, destination, log_dir=log_dir, initial=initial
+            Session.train,
+            stage,
+            config,
+            destination,
+            log_dir=log_dir,
+            initial=initial,
+            force=force,
         )
 
     def run(

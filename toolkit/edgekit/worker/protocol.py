@@ -107,6 +107,7 @@ class TensorFlowProcess(Protocol):
         *,
         log_dir: Path | None = None,
         initial: Path | None = None,
+        force: bool = True,
     ) -> TrainingResult:
         """Train an architecture of the zoo; the loaded model plays no part.
 
@@ -115,6 +116,7 @@ class TensorFlowProcess(Protocol):
             destination: The `.keras` to write.
             log_dir: Folder for a TensorBoard log.
             initial: A `.keras` file of the same architecture to start from.
+            force: Whether a file that is at `destination` by the end is replaced.
 
         Raises:
             EdgekitError: As `training.train` raises it.

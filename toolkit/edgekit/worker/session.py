@@ -126,6 +126,7 @@ class Session:
         *,
         log_dir: Path | None = None,
         initial: Path | None = None,
+        force: bool = True,
     ) -> TrainingResult:
         """Train an architecture of the zoo."""
         from edgekit.training import train
@@ -136,4 +137,5 @@ class Session:
             listener=self.listener,
             log_dir=log_dir,
             initial=initial,
+            force=force,
         )
