@@ -44,3 +44,10 @@ def list_data_formats() -> str:
     """Return what `--data` takes in a sentence's words, the commonest first."""
     *others, last = list(DATA_FORMATS.values())[::-1]
     return f"{', '.join(others)} or {last}"
+
+
+TARGET_TITLES: Final[Mapping[str, str]] = {
+    "cpu": "CPU",
+    "coral": "Coral Edge TPU (predicted)",
+}
+"""What `--target` takes, by the module of `targets` that answers for it, and its title."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from edgekit.choices import TARGET_TITLES
 from edgekit.cli import options
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 def inspect(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A .tflite file.")],
     target: Annotated[
-        list[str] | None, typer.Option(help="Predict the fit on an accelerator: coral.")
+        list[str] | None,
+        typer.Option(help=f"Predict the fit on a target: {', '.join(TARGET_TITLES)}."),
     ] = None,
     json: options.Json = False,
 ) -> None:
