@@ -49,5 +49,6 @@ def list_data_formats() -> str:
 TARGET_TITLES: Final[Mapping[str, str]] = {
     "cpu": "CPU",
     "coral": "Coral Edge TPU (predicted)",
+    "android": "Android CPU with XNNPACK (predicted)",
 }
 """What `--target` takes, by the module of `targets` that answers for it, and its title."""
