@@ -8,7 +8,7 @@ WORKERS ?= 2
 FUZZ_SECONDS ?= 3600
 FUZZ_FIRST ?= 0
 
-.PHONY: demo test test-devices fuzz kill-test lint format bench models docs lock clean
+.PHONY: demo test test-devices fuzz kill-test lint format bench models docs site lock clean
 
 demo: .venv/.ready
 	$(BIN)/edgekit demo -o out/demo --force
@@ -39,7 +39,7 @@ format: .venv/.ready
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# every figure in README.md and benchmarks/RESULTS.md
+# every figure in docs/ and benchmarks/RESULTS.md
 bench: .venv/.ready
 	$(BIN)/python -m benchmarks
 
@@ -48,13 +48,18 @@ models: .venv/.ready
 	$(BIN)/python models/build.py
 	$(BIN)/python docs/build.py --picture
 
-# the generated parts of README.md
+# the generated parts of the pages in docs/, and the site in build/docs
 docs: .venv/.ready
 	$(BIN)/python docs/build.py
+	$(MAKE) site
+
+# the site alone; a dead link or a docstring that cannot be rendered fails
+site: .venv/.ready
+	$(BIN)/python -m sphinx -W --keep-going -q -E -b html docs build/docs
 
 lock: .venv/.ready
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile pyproject.toml --extra demo --extra legacy --extra tensorboard --group dev \
+	$(BIN)/uv pip compile pyproject.toml --extra legacy --extra tensorboard --group dev --group docs \
 		--generate-hashes --no-emit-index-url --no-emit-find-links --universal --quiet \
 		--python-version 3.11 --custom-compile-command "make lock" -o requirements.lock
 
@@ -66,4 +71,4 @@ lock: .venv/.ready
 	touch $@
 
 clean:
-	rm -rf .venv out .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv out build .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgekit.pipeline import ladder, sources
+from edgekit.pipeline import quantize, sources
 from edgekit.recipe import default_plan
 from edgekit.records import Batch, Dataset, Samples, silent
 
@@ -37,12 +37,14 @@ def listen(progress: object) -> None:
     stages.append((time.perf_counter(), progress.stage))
 
 
-with sources.tensorflow_for(source, (), silent) as engine:
-    engine.load(source)
+with sources.tensorflow_for(source, (), silent) as tensorflow:
+    tensorflow.load(source)
     loaded = time.perf_counter()
     # `lower` loads again, so that what is timed is no less than what a user waits for.
-    imported = sources.lower(source, dataset, folder / "float32.tflite", engine, listener=listen)
-    ladder.make(imported, plans, folder, engine, listener=listen)
+    imported = sources.lower(
+        source, dataset, folder / "float32.tflite", tensorflow, listener=listen
+    )
+    quantize.make(imported, plans, folder, tensorflow, listener=listen)
     done = time.perf_counter()
 
 seconds = {"total": done - loaded}

@@ -43,6 +43,12 @@ WORKER = PACKAGE / "worker" / "server.py"
 LONG_ON_PURPOSE = {PACKAGE / "records.py"}
 VAGUE = {"utils", "util", "common", "helpers", "helper", "manager", "misc"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
+# A report is made of records alone: whoever has a JSON file of rows can render it, without the
+# rooms that measured them.
+REPORTS_MAY_IMPORT = {
+    *(None, "reports", "records", "schema"),
+    *("errors", "files", "isolate", "parsing", "printable", "modes", "evaluation"),
+}
 
 
 class Import(NamedTuple):
@@ -83,6 +89,41 @@ def imported_room(name: str) -> str | None:
     return rest.partition(".")[0] if top == "edgekit" and rest else None
 
 
+def module_name(path: Path) -> str:
+    """The dotted name under which a file is imported."""
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts).removesuffix(".__init__")
+
+
+ROOM_MODULES = {
+    room: {module_name(path) for path in MODULES if room_of(path) == room}
+    for room in {room_of(path) for path in MODULES}
+}
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Modules of the package that a file imports: `from package import module` is that module."""
+    known = set().union(*ROOM_MODULES.values())
+    found = {name for name, _ in imports(path)} & known
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            members = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= members & known
+            if members <= known:
+                found.discard(node.module)
+    return found
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """The modules that reach themselves through each other's imports, sorted."""
+    reached = {name: set(direct) for name, direct in graph.items()}
+    for middle in graph:
+        for name in graph:
+            if middle in reached[name]:
+                reached[name] |= reached[middle]
+    return sorted(name for name in graph if name in reached[name])
+
+
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_a_module_imports_from_below_only(path: Path) -> None:
     room = room_of(path)
@@ -101,15 +142,31 @@ def test_a_module_imports_from_below_only(path: Path) -> None:
     assert upwards == []
 
 
-def test_the_report_knows_records_only() -> None:
-    known = {
-        imported_room(name)
+def test_reports_import_records_and_what_describes_them() -> None:
+    names = [name for path in MODULES if room_of(path) == "reports" for name, _ in imports(path)]
+
+    rooms = {imported_room(name) for name in names}
+    of_evaluation = {name for name in names if imported_room(name) == "evaluation"}
+
+    assert "records" in rooms, "the room's name has changed"
+    assert rooms <= REPORTS_MAY_IMPORT
+    assert of_evaluation == {"edgekit.evaluation.metrics"}
+
+
+@pytest.mark.parametrize("room", sorted({room_of(path) for path in MODULES} - {"edgekit"}))
+def test_files_of_a_room_do_not_import_each_other_in_a_circle(room: str) -> None:
+    graph = {
+        name: imported_modules(path) & (ROOM_MODULES[room] - {name})
         for path in MODULES
-        if room_of(path) == "report"
-        for name, _ in imports(path)
+        if (name := module_name(path)) in ROOM_MODULES[room]
     }
 
-    assert known <= {None, "report", "records", "errors", "files"}
+    assert circle(graph) == []
+
+
+def test_a_circle_is_found() -> None:
+    assert circle({"a": {"b"}, "b": {"c"}, "c": set()}) == []
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c"]
 
 
 def test_tensorflow_is_imported_in_few_rooms() -> None:

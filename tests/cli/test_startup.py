@@ -51,3 +51,21 @@ def test_every_help_text_has_an_example_to_copy():
 
     for name, command in typer.main.get_command(app).commands.items():
         assert f"edgekit {name}" in command.help, name
+
+
+def test_help_imports_no_command():
+    script = "from edgekit.cli import run; run(['--help']); import sys; print(*sys.modules)"
+    out = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    ).stdout.split()
+
+    loaded = {name for name in out if name.startswith("edgekit.cli.")}
+    assert loaded == {"edgekit.cli.commands", "edgekit.cli.streams"}
+
+
+def test_the_summary_of_a_command_is_the_first_sentence_of_its_help():
+    from edgekit.cli.commands import COMMANDS, load
+
+    for name, entry in COMMANDS.items():
+        first = " ".join(load(name).help.split("\n\n")[0].split())
+        assert entry.summary == first, name

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from edgekit.data import bind, open_data, training_split
+from edgekit.data.formats.builtin import DIGITS
 from edgekit.errors import DataError
 from edgekit.records import TensorSpec
 
@@ -65,11 +66,36 @@ def test_digits_are_those_of_scikit_learn():
     assert np.bincount(ours[1].targets).min() >= 48
 
 
-def test_without_scikit_learn_the_cure_is_named(monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+def test_the_shipped_digits_are_scikit_learn_s_in_their_order():
+    from sklearn.datasets import load_digits
 
-    with pytest.raises(DataError, match=r"pip install scikit-learn"):
-        open_data("digits")
+    theirs = load_digits()
+
+    with np.load(DIGITS) as ours:
+        np.testing.assert_array_equal(ours["images"], theirs.images)
+        np.testing.assert_array_equal(ours["labels"], theirs.target)
+    assert DIGITS.stat().st_size < 100_000
+
+
+def test_the_digests_of_the_digits_are_those_of_published_reports():
+    dataset = open_data("digits")
+
+    assert dataset.train.sha256.startswith("d9b144a2692a3cb352edf3816369e81e")
+    assert dataset.calibrate.sha256.startswith("25b3e8c84d193463fa8f212822724a7e")
+    assert dataset.test.sha256.startswith("e9c356ddebdbc08cd5d4a4e3c1ba18dc")
+
+
+def test_the_digits_are_read_where_scikit_learn_cannot_be_imported():
+    code = (
+        "import sys\n"
+        "sys.modules['sklearn'] = None\n"
+        "from edgekit.data import open_data\n"
+        "print(open_data('digits').train.n)"
+    )
+
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert run.stdout.split() == ["1297"]
 
 
 def test_without_a_folder_the_cure_is_named(monkeypatch, tmp_path):

@@ -9,7 +9,7 @@ from PIL import Image
 from edgekit.data import bind, open_data, split_of, training_split
 from edgekit.errors import DataError
 from edgekit.records import TensorSpec
-from edgekit_runner import prepare_image
+from edgekit_runner import preprocess_image
 
 CLASSES = ("bird", "cat", "fish")
 SIZED = 'kind = "image"\nheight = 12\nwidth = 10\nchannels = 3\nscale = 0.5\nmean = [1, 2, 3]\n'
@@ -57,7 +57,7 @@ def test_size_and_scale_come_from_the_model_where_none_is_declared(folder):
     assert batch.inputs["image"].max() <= 1
     assert {**bound.preprocessing, "height": 8, "width": 6} == bound.preprocessing
     np.testing.assert_array_equal(
-        batch.inputs["image"][0], prepare_image(Image.fromarray(first), bound.preprocessing)
+        batch.inputs["image"][0], preprocess_image(Image.fromarray(first), bound.preprocessing)
     )
     assert any("pixel / 255" in note for note in bound.notes)
 
@@ -69,7 +69,7 @@ def test_a_preprocessing_file_says_how(folder):
 
     x = dataset.train.read(np.arange(2)).inputs["x"]
     pixels = np.asarray(Image.open(folder / "train" / "bird" / "01.png"))
-    np.testing.assert_array_equal(x[1], prepare_image(pixels, dataset.preprocessing))
+    np.testing.assert_array_equal(x[1], preprocess_image(pixels, dataset.preprocessing))
     assert dataset.notes == ()
     assert "12x10x3" in refusal(lambda: bind(dataset, *specs()))
 

@@ -11,7 +11,7 @@ import pytest
 from edgekit.data import open_data
 from edgekit.data.formats.idx import DTYPES, read_idx
 from edgekit.errors import DataError
-from edgekit_runner import prepare_image
+from edgekit_runner import preprocess_image
 
 
 def idx(array):
@@ -50,7 +50,7 @@ def test_a_folder_of_idx_files(tmp_path, options):
     dataset = open_data(str(tmp_path))
 
     batch = dataset.test.read(np.arange(6))
-    expected = np.stack([prepare_image(image, dataset.preprocessing) for image in IMAGES])
+    expected = np.stack([preprocess_image(image, dataset.preprocessing) for image in IMAGES])
     np.testing.assert_array_equal(batch.inputs["x"], expected)
     np.testing.assert_allclose(batch.inputs["x"][..., 0], IMAGES / 255, rtol=1e-6)
     np.testing.assert_array_equal(batch.targets, LABELS)
@@ -75,7 +75,7 @@ def test_another_preprocessing_replaces_the_default(tmp_path):
 
     x = dataset.train.read(np.arange(6)).inputs["x"]
     assert x.shape == (6, 10, 8, 3)
-    np.testing.assert_array_equal(x[2], prepare_image(IMAGES[2], dataset.preprocessing))
+    np.testing.assert_array_equal(x[2], preprocess_image(IMAGES[2], dataset.preprocessing))
     assert dataset.notes == ()
 
 

@@ -235,7 +235,7 @@ def test_packed_data_are_read_by_the_runner_and_are_the_same_every_time(tmp_path
     pack(samples, tmp_path / "one.npz")
     pack(samples, tmp_path / "two.npz")
     assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "two.npz").read_bytes()
-    columns = edgekit_runner.read_columns(str(tmp_path / "one.npz"))
+    columns = edgekit_runner.read_arrays(str(tmp_path / "one.npz"))
     assert np.array_equal(np.stack(list(columns["inputs_a"].rows())), values)
     assert np.array_equal(np.stack(list(columns["inputs_b"].rows())), values[:, 0])
 

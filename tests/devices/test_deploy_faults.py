@@ -1,6 +1,6 @@
 """What may go wrong on the way to a device, and what is left of it.
 
-`fault` names the table's row that a test proves; README.md shows the table.
+`fault` names the table's row that a test proves; docs/devices.md shows the table.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def benching(board):
 @fault(
     "connection lost while a file is sent",
     0,
-    "sent on from where it broke",
+    "the transfer is resumed",
     "nothing",
 )
 def test_a_connection_killed_while_a_file_is_sent(board, tmp_path):
@@ -97,7 +97,7 @@ def test_a_connection_killed_while_a_file_is_sent(board, tmp_path):
     "connection lost while a model runs",
     0,
     "the run is repeated",
-    "nothing; the first run is ended",
+    "nothing; the first run is stopped",
 )
 def test_a_connection_killed_while_the_model_runs(board, edgekit, model):
     cutting = meanwhile(lambda: benching(board), board.cut)
@@ -113,7 +113,7 @@ def test_a_connection_killed_while_the_model_runs(board, edgekit, model):
 @fault(
     "device restarts its sshd, or is away for ten seconds",
     0,
-    "waits up to a minute, and goes on",
+    "waits up to a minute, then continues",
     "nothing",
 )
 def test_sshd_gone_for_ten_seconds(board, edgekit, model):
@@ -131,10 +131,10 @@ def test_sshd_gone_for_ten_seconds(board, edgekit, model):
 
 
 @fault(
-    "device gone for good",
+    "device does not come back",
     7,
-    "says so",
-    "nothing; it tidies up by itself after two minutes",
+    "an error message",
+    "nothing; it cleans up by itself after two minutes",
 )
 def test_a_device_that_is_gone_for_good_tidies_up_by_itself(board, edgekit, model, monkeypatch):
     monkeypatch.setattr(ssh, "PAUSES", (0.2, 0.4))
@@ -148,8 +148,8 @@ def test_a_device_that_is_gone_for_good_tidies_up_by_itself(board, edgekit, mode
     assert board.left() == []
 
 
-@fault("no room on the device", 7, "says so", "nothing")
-@fault("home folder read-only", 7, "says so", "nothing")
+@fault("no space left on the device", 7, "an error message", "nothing")
+@fault("home folder read-only", 7, "an error message", "nothing")
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_device_that_cannot_be_written(board, edgekit, model, name, request):
     limits, what, found = FAULTS[name]
@@ -197,7 +197,7 @@ def wheel(folder, tags, **files):
 @fault(
     "`--wheels` of another architecture, by their names",
     7,
-    "says which is needed",
+    "the message names the one needed",
     "nothing",
 )
 def test_a_wheel_of_another_architecture_by_its_name(board, edgekit, model, tmp_path):
@@ -214,7 +214,7 @@ def test_a_wheel_of_another_architecture_by_its_name(board, edgekit, model, tmp_
 @fault(
     "`--wheels` of another architecture, by their content",
     7,
-    "says which library",
+    "the message names the library",
     "nothing",
 )
 def test_a_wheel_of_another_architecture_by_its_content(board, edgekit, model, tmp_path):
@@ -243,7 +243,7 @@ def test_a_wheel_of_another_architecture_by_its_content(board, edgekit, model, t
 @fault(
     "names with spaces, quotes, dashes, newlines, semicolons",
     0,
-    "rows",
+    "results",
     "nothing",
 )
 def test_hostile_names(board, edgekit, model, tmp_path):
@@ -274,7 +274,7 @@ def test_a_host_that_is_an_option_is_refused(board, edgekit, model, host):
 @fault(
     "a model that crashes the runtime",
     3,
-    "rows of the models before it",
+    "results of the models before it",
     "nothing",
 )
 def test_a_model_that_ends_the_interpreter(start, edgekit, golden, model):
@@ -296,7 +296,7 @@ def test_a_model_that_ends_the_interpreter(start, edgekit, golden, model):
 @fault(
     "one device of several fails",
     7,
-    "rows of the others",
+    "results of the others",
     "nothing",
 )
 def test_one_device_of_several_fails(board, edgekit, model):
@@ -321,8 +321,8 @@ def test_one_device_of_several_fails(board, edgekit, model):
 @fault(
     "host key unknown",
     7,
-    "says how to check it",
-    "never entered",
+    "the message says how to check it",
+    "nothing was sent",
 )
 def test_an_unknown_host_key_is_never_accepted(board, edgekit, model):
     (board.folder / "known").write_text("")
@@ -335,8 +335,8 @@ def test_an_unknown_host_key_is_never_accepted(board, edgekit, model):
 @fault(
     "host key changed",
     7,
-    "says how to check it",
-    "never entered",
+    "the message says how to check it",
+    "nothing was sent",
 )
 def test_a_host_key_that_has_changed(board, edgekit, model):
     known = board.folder / "known"
@@ -351,7 +351,7 @@ def test_a_host_key_that_has_changed(board, edgekit, model):
 @fault(
     "no Python 3.8 there",
     7,
-    "says what was tried",
+    "the message lists what was tried",
     "nothing",
 )
 def test_there_is_no_python(board, edgekit, model):
@@ -366,22 +366,22 @@ def test_there_is_no_python(board, edgekit, model):
 @fault(
     "no key, or one that is refused",
     7,
-    "says how to give one; no password is asked",
-    "never entered",
+    "the message says how to install one; no password is asked",
+    "nothing was sent",
 )
 def test_a_key_that_is_not_accepted(board, edgekit, model):
     (board.folder / "authorized").write_text("")
     ended = edgekit("deploy", model, "--device", "board", "-q")
     assert ended.code == 7
-    assert "does not let you in" in ended.err
+    assert "Permission denied by" in ended.err
     assert "ssh-copy-id" in ended.err
 
 
 @fault(
     "a run beyond `timeout`",
     7,
-    "says so",
-    "nothing; the run is ended",
+    "an error message",
+    "nothing; the run is stopped",
 )
 def test_a_run_that_takes_too_long(board, model):
     Path("devices.toml").write_text('[slow]\nhost = "board"\ntimeout = 2\n')
@@ -394,8 +394,8 @@ def test_a_run_that_takes_too_long(board, model):
     assert settled(board) == []
 
 
-def test_the_table_in_the_readme_is_this_one(repository):
-    text = (repository / "README.md").read_text()
-    head = "| on the way | exit code | on the host | left on the device |"
+def test_the_table_in_the_docs_is_this_one(repository):
+    text = (repository / "docs" / "devices.md").read_text()
+    head = "| what happens | exit code | on the host | left on the device |"
     shown = [line for line in text.partition(head)[2].splitlines()[2:] if line or not text]
     assert sorted(shown[: len(TABLE)]) == sorted(TABLE.values())

@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from edgekit.records import Batch, Plan, Source
+from edgekit.worker import InProcess, Session
 
-def calibrated(path: Path, inputs: list[np.ndarray]) -> bytes:
+
+def calibrated(session: Session, path: Path, inputs: list[np.ndarray]) -> bytes:
     """Write min/max ranges over samples into a float graph, as TensorFlow itself does."""
     from tensorflow.lite.python.optimize import calibrator
 
@@ -17,7 +20,7 @@ def calibrated(path: Path, inputs: list[np.ndarray]) -> bytes:
     return bytes(calibrator.Calibrator(path.read_bytes()).calibrate(lambda: iter(samples)))
 
 
-def stock(path: Path) -> bytes:
+def stock(session: Session, path: Path) -> bytes:
     """Convert a Keras file as TensorFlow's documentation says."""
     import keras
     import tensorflow as tf
@@ -26,22 +29,22 @@ def stock(path: Path) -> bytes:
     return bytes(tf.lite.TFLiteConverter.from_keras_model(model).convert())
 
 
-def forget_entry_points(hidden: bool) -> None:
-    """Behave like a TensorFlow that has moved its quantizer, or no longer."""
-    from edgekit.lowering import tf_quantizer
+def without_quantizer(session: Session, calibrated: bytes, plan: Plan) -> bytes:
+    """Quantize in a TensorFlow that has moved its quantizer."""
+    from unittest import mock
 
-    if hidden:
-        tf_quantizer._kept = tf_quantizer._entry_points
+    from tensorflow.lite.python.optimize import calibrator
 
-        def missing() -> Any:
-            raise ImportError("moved")
-
-        tf_quantizer._entry_points = missing
-    else:
-        tf_quantizer._entry_points = tf_quantizer._kept
+    with mock.patch.object(calibrator, "_calibration_wrapper", object()):
+        return session.quantize(calibrated, plan)
 
 
-def make_unsupported(folder: Path) -> None:
+def adopt_any(session: Session, model: object) -> Source:
+    """Load an object in this very process."""
+    return InProcess().load(model)
+
+
+def make_unsupported(session: Session, folder: Path) -> None:
     """Save a model with an operator that TFLite lacks."""
     import keras
 
@@ -49,7 +52,7 @@ def make_unsupported(folder: Path) -> None:
     keras.Model(x, keras.ops.linalg.det(x)).save(folder / "determinant.keras")
 
 
-def make_long(folder: Path) -> None:
+def make_long(session: Session, folder: Path) -> None:
     """Save a recurrent model with more steps than are unrolled."""
     import keras
 
@@ -58,15 +61,12 @@ def make_long(folder: Path) -> None:
     keras.Model(x, keras.layers.LSTM(3, name="lstm")(x)).save(folder / "long.keras")
 
 
-def adopt(folder: Path) -> dict[str, Any]:
+def adopt(session: Session, folder: Path) -> dict[str, Any]:
     """Lower and quantize a live model in this very process; return what was seen."""
     import os
     import sys
 
     import keras
-
-    from edgekit.records import Batch, Plan
-    from edgekit.worker import InProcess
 
     keras.utils.set_random_seed(0)
     x = keras.Input((4,), name="x")
@@ -77,12 +77,12 @@ def adopt(folder: Path) -> dict[str, Any]:
     os.dup2(write, 2)
     os.close(write)
     try:
-        with InProcess(model) as session:
-            source = session.load()
-            lowered = session.lower(folder / "live.tflite", batch)
-            graph = calibrated(folder / "live.tflite", [batch.inputs["x"]])
-            data = session.quantize(graph, Plan(variant="int8", mode="int8"))
-            weights = session.call("tensorflow_jobs:count", model=model)
+        with InProcess() as here:
+            source = here.load(model)
+            lowered = here.lower(folder / "live.tflite", batch)
+            graph = calibrated(here, folder / "live.tflite", [batch.inputs["x"]])
+            data = here.quantize(graph, Plan(variant="int8", mode="int8"))
+            weights = here.loaded.model.count_params()
     finally:
         sys.stderr.flush()
         os.dup2(kept, 2)
@@ -98,8 +98,3 @@ def adopt(folder: Path) -> dict[str, Any]:
         "expected": model(batch.inputs["x"]).numpy(),
         "untouched": "call" not in vars(model.layers[-1]),
     }
-
-
-def count(model: Any) -> int:
-    """Number of weights of the model in hand."""
-    return int(model.count_params())

@@ -7,8 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import made_models
 import numpy as np
 import pytest
+import tensorflow_jobs
 
 from edgekit.errors import ConversionError, ModelError
 from edgekit.records import Batch, Plan, Source
@@ -33,7 +35,7 @@ def worker(folder: Path) -> Iterator[Worker]:
         patch.setenv("PYTHONPATH", f"{HERE}:{HERE.parent / 'sources'}")
         patch.chdir(folder)
         with Worker(custom=("own_layers",)) as started:
-            started.call("made_models:make", folder=folder)
+            started.run(made_models.make, folder=folder)
             yield started
 
 
@@ -166,7 +168,7 @@ def test_the_direct_way_is_no_larger_than_the_stock_converter(
     path = shared_data / "baselines" / "fsdd_dscnn.keras"
     worker.load(path)
     ours = worker.lower(folder / "ours.tflite").path
-    stock = worker.call("tensorflow_jobs:stock", path=path)
+    stock = worker.run(tensorflow_jobs.stock, path=path)
     # The stock graph asks for its batch size at run time; ours is for one sample.
     assert set(names(ours)) <= set(names(stock))
     assert ours.stat().st_size <= len(stock)
@@ -188,7 +190,7 @@ def test_recurrent_layers_are_unrolled_and_quantize(
     np.testing.assert_allclose(found[:100], lowered.reference["digit"], atol=1e-5)
     accuracy = np.mean(found.argmax(1) == labels)
     assert accuracy > 0.85
-    graph = worker.call("tensorflow_jobs:calibrated", path=lowered.path, inputs=[rows[:100]])
+    graph = worker.run(tensorflow_jobs.calibrated, path=lowered.path, inputs=[rows[:100]])
     for plan in (INT8, INT16):
         (found,) = run(worker.quantize(graph, plan), {"rows": rows}).values()
         assert np.mean(found.argmax(1) == labels) > accuracy - 0.02
@@ -197,7 +199,7 @@ def test_recurrent_layers_are_unrolled_and_quantize(
 def test_a_loop_too_long_to_unroll_is_kept_and_refused_where_it_would_crash(
     worker: Worker, folder: Path
 ) -> None:
-    worker.call("tensorflow_jobs:make_long", folder=folder)
+    worker.run(tensorflow_jobs.make_long, folder=folder)
     source = worker.load(folder / "long.keras")
     batch = noise(source)
     lowered = worker.lower(folder / "long.tflite", Batch(inputs=batch))
@@ -210,7 +212,7 @@ def test_a_loop_too_long_to_unroll_is_kept_and_refused_where_it_would_crash(
 
 
 def test_an_operator_that_tflite_lacks_is_named(worker: Worker, folder: Path) -> None:
-    worker.call("tensorflow_jobs:make_unsupported", folder=folder)
+    worker.run(tensorflow_jobs.make_unsupported, folder=folder)
     worker.load(folder / "determinant.keras")
     with pytest.raises(ConversionError, match="cannot be lowered") as caught:
         worker.lower(folder / "determinant.tflite")
@@ -225,8 +227,7 @@ Fashion = tuple[Source, Path, np.ndarray, np.ndarray, np.ndarray]
 @pytest.fixture(scope="module")
 def graph(worker: Worker, fashion: Fashion) -> bytes:
     _, path, calibration, _, _ = fashion
-    ranged: bytes = worker.call("tensorflow_jobs:calibrated", path=path, inputs=[calibration])
-    return ranged
+    return worker.run(tensorflow_jobs.calibrated, path=path, inputs=[calibration])
 
 
 @pytest.fixture(scope="module")
@@ -267,19 +268,6 @@ def test_quantized_models_keep_their_accuracy_and_have_the_types_asked_for(
     assert accuracy(data) > accuracy(fashion[1]) - 0.01
 
 
-def with_names(data: bytes, fashion: Fashion) -> bytes:
-    """Name inputs and outputs again, which the published converter does not keep."""
-    from edgekit.tflite import with_signature
-
-    source = fashion[0]
-    model = read(data).subgraphs[0]
-    return with_signature(
-        data,
-        {source.inputs[0].name: model.tensors[model.inputs[0]].name},
-        {source.outputs[0].name: model.tensors[model.outputs[0]].name},
-    )
-
-
 def test_denied_operators_stay_float(worker: Worker, fashion: Fashion, graph: bytes) -> None:
     subgraph = read(graph).subgraphs[0]
     softmax = str(subgraph.tensors[subgraph.operators[-1].outputs[0]].name)
@@ -293,34 +281,15 @@ def test_int16x8_refuses_single_float_layers(worker: Worker, graph: bytes) -> No
         worker.quantize(graph, INT16, ("anything",))
 
 
-def test_the_published_converter_makes_equally_good_files(
-    worker: Worker,
-    fashion: Fashion,
-    graph: bytes,
-    accuracy: Callable[[Path | bytes], float],
-    shared_data: Path,
-) -> None:
-    quick = {plan.variant: worker.quantize(graph, plan) for plan in (INT8, INT16)}
-    worker.call("tensorflow_jobs:forget_entry_points", hidden=True)
-    try:
-        with pytest.raises(ConversionError, match="no quantizer"):
-            worker.quantize(graph, INT8)
-        source = worker.load(shared_data / "baselines" / "fashion_mnist_cnn.keras")
-        batch = Batch(inputs={source.inputs[0].name: fashion[2]})
-        worker.lower(fashion[1].with_name("again.tflite"), batch)
-        slow = {plan.variant: worker.quantize(graph, plan) for plan in (INT8, INT16)}
-    finally:
-        worker.call("tensorflow_jobs:forget_entry_points", hidden=False)
-    for variant, data in slow.items():
-        assert names(data) == names(quick[variant])
-        assert abs(len(data) - len(quick[variant])) < 1000
-        assert accuracy(with_names(data, fashion)) == pytest.approx(
-            accuracy(quick[variant]), abs=0.005
-        )
+def test_a_tensorflow_without_the_quantizer_is_refused(worker: Worker, graph: bytes) -> None:
+    with pytest.raises(ConversionError, match="no quantizer") as caught:
+        worker.run(tensorflow_jobs.without_quantizer, graph, INT8)
+    assert "CalibrationWrapper" in (caught.value.found or "")
+    assert worker.quantize(graph, INT8)
 
 
 def test_a_live_model_is_lowered_where_it_lives_and_quietly(worker: Worker, folder: Path) -> None:
-    seen = worker.call("tensorflow_jobs:adopt", folder=folder)
+    seen = worker.run(tensorflow_jobs.adopt, folder=folder)
     assert seen["said"] == ""
     assert (seen["source"].name, seen["weights"]) == ("live", 10)
     assert seen["untouched"]
@@ -330,4 +299,4 @@ def test_a_live_model_is_lowered_where_it_lives_and_quietly(worker: Worker, fold
 
 def test_what_is_no_model_is_not_adopted(worker: Worker) -> None:
     with pytest.raises(ModelError, match="neither a path nor a Keras model"):
-        worker.call("edgekit.sources:adopt", model={"weights": 3})
+        worker.run(tensorflow_jobs.adopt_any, {"weights": 3})

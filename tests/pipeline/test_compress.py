@@ -21,7 +21,6 @@ from edgekit.tflite.graph import constant, read
 from edgekit.training.saving import read_notes
 
 pytestmark = pytest.mark.tensorflow
-pytest.importorskip("sklearn")  # the digits are its own
 
 RECIPE = """
 schema = 1

@@ -108,18 +108,20 @@ def walks(tmp_path_factory) -> dict:
 
     tuning = Tuning(data=DataRequest(data="digits"), epochs=1)
     found: dict = {"timed": timed}
-    with Worker() as engine:
+    with Worker() as tensorflow:
+        tensorflow.load(DEMO)
+        found["before"] = tensorflow.largest_share()
         found["float32"] = shrink_to_latency(
-            engine,
+            tensorflow,
             DEMO,
             Shrink(share=0.4),
             tuning=tuning,
             destination=folder / "a.keras",
             bench=by_work,
         )
-        found["afterwards"] = engine.call("edgekit.training.shrinking:largest_share", multiple=1)
+        found["afterwards"] = tensorflow.largest_share()
         found["int8"] = shrink_to_latency(
-            engine,
+            tensorflow,
             DEMO,
             Shrink(share=0.02),
             tuning=replace(tuning, epochs=0),
@@ -152,8 +154,8 @@ class TestOnAModel:
             before, one, other, after = names[first : first + 4]
             assert before == after == "original" != one == other
 
-    def test_the_engine_has_the_original_again(self, walks):
-        assert walks["afterwards"] > 0.99
+    def test_the_original_is_loaded_again(self, walks):
+        assert walks["afterwards"] == walks["before"] > 0.5
 
     def test_the_runner_times_quantized_candidates(self, walks):
         found = walks["int8"]

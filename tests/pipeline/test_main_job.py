@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 import subprocess
@@ -185,39 +184,6 @@ assert best.artifact.path.exists() and best.score.value > 0.96 and best.timing.p
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-
-
-def test_without_the_quick_quantizer_the_published_converter_does_the_work(
-    repository, tmp_path, rows
-):
-    script = """
-import sys
-import keras
-import edgekit
-from edgekit.lowering import tf_quantizer
-def gone():
-    raise ImportError("moved")
-tf_quantizer._entry_points = gone
-assert not tf_quantizer.available()
-model = keras.models.load_model(sys.argv[1])
-report = edgekit.quantize(
-    model, data="digits", modes=["int8", "int16x8"], output=sys.argv[2], latency=False
-)
-print([row.score.value for row in report.rows], [row.artifact.size_bytes for row in report.rows])
-"""
-    model = repository / "toolkit" / "edgekit" / "demo" / "digits_cnn.keras"
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(model), str(tmp_path / "out")],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    scores, sizes = ast.literal_eval(done.stdout.strip().splitlines()[-1].replace("] [", "], ["))
-    quick = {row["variant"]: row for row in rows}
-    for variant, score, size in zip(["int8", "int16x8"], scores[1:], sizes[1:], strict=True):
-        assert abs(score - quick[variant]["score"]["value"]) <= 0.01
-        assert abs(size - quick[variant]["size_bytes"]) < 1000
 
 
 def test_without_data_integer_modes_are_refused_and_others_are_not(made, tmp_path, capsys):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow_jobs
 
 from edgekit.errors import ConversionError, DataError, ModelError
 from edgekit.quantization import profile
@@ -26,7 +27,7 @@ def test_extremes_are_those_tensorflow_finds(
     samples = digits.calibrate
     ranges = profile(path, samples)
     rows = samples.read(np.arange(samples.n)).inputs["input_layer"]
-    stock = read(worker.call("tensorflow_jobs:calibrated", path=path, inputs=[rows]))
+    stock = read(worker.run(tensorflow_jobs.calibrated, path=path, inputs=[rows]))
     ranged = [
         t for t in stock.subgraphs[0].tensors if t.quantization and t.quantization.min is not None
     ]

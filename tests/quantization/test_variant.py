@@ -19,7 +19,7 @@ def no_ranges(method: str, percentile: float) -> Ranges:
 
 
 def of_weights(plan: Plan, graph: bytes) -> QuantizedModel:
-    return make(plan, graph, ranges=no_ranges, engine=None)
+    return make(plan, graph, ranges=no_ranges, tensorflow=None)
 
 
 def rule(layers: str, mode: str = "float32") -> tuple[Rule, ...]:
@@ -93,13 +93,13 @@ def test_nothing_quantized_is_an_error(speech: bytes, mode: str) -> None:
         of_weights(Plan(variant="v", mode=mode, rules=rule(".")), speech)
 
 
-def test_integers_need_the_engine(speech: bytes) -> None:
+def test_integers_need_tensorflow(speech: bytes) -> None:
     with pytest.raises(ConversionError, match="needs TensorFlow"):
         of_weights(Plan(variant="int8", mode="int8"), speech)
 
 
 class Returning:
-    """An engine that answers with a given file, and remembers what it was asked."""
+    """A quantizer that answers with a given file, and remembers what it was asked."""
 
     def __init__(self, answer: bytes) -> None:
         self.answer = answer
@@ -119,13 +119,13 @@ def some_ranges(method: str, percentile: float) -> Ranges:
 def test_a_float_file_is_never_passed_off_as_int8(speech: bytes) -> None:
     plan = Plan(variant="int8", mode="int8")
     with pytest.raises(ConversionError, match="nothing could be quantized to int8"):
-        make(plan, speech, ranges=some_ranges, engine=Returning(speech))
+        make(plan, speech, ranges=some_ranges, tensorflow=Returning(speech))
 
 
 def test_inputs_of_another_type_than_asked_are_an_error(speech: bytes) -> None:
     plan = Plan(variant="int8", mode="int8", input_type="int8")
     with pytest.raises(ConversionError, match="not as asked") as caught:
-        make(plan, speech, ranges=some_ranges, engine=Returning(speech))
+        make(plan, speech, ranges=some_ranges, tensorflow=Returning(speech))
     assert "input_layer int8 [1, 61, 40, 1]" in (caught.value.found or "")
 
 
@@ -136,7 +136,7 @@ def test_a_file_that_does_not_run_is_an_error(speech: bytes) -> None:
     model.subgraphs[0].operators[0].outputs = np.array([17], np.int32)
     plan = Plan(variant="int8", mode="int8")
     with pytest.raises(ConversionError, match="does not run"):
-        make(plan, speech, ranges=some_ranges, engine=Returning(write(model)))
+        make(plan, speech, ranges=some_ranges, tensorflow=Returning(write(model)))
 
 
 def test_a_lost_signature_is_given_back(speech: bytes) -> None:
@@ -145,23 +145,23 @@ def test_a_lost_signature_is_given_back(speech: bytes) -> None:
 
     model = read(to_dynamic(speech))
     model.signatureDefs = []
-    engine = Returning(write(model))
+    quantizer = Returning(write(model))
     with pytest.raises(ConversionError, match="nothing could be quantized"):
-        make(Plan(variant="int8", mode="int8"), speech, ranges=some_ranges, engine=engine)
+        make(Plan(variant="int8", mode="int8"), speech, ranges=some_ranges, tensorflow=quantizer)
     # It came as far as being searched for integers, so inputs and outputs had their names.
     inputs, outputs = signature(read(speech))
     assert (inputs[0].name, outputs[0].name) == ("input_layer", "dense")
 
 
 def test_denied_are_the_operators_of_the_rules(speech: bytes) -> None:
-    engine = Returning(speech)
+    quantizer = Returning(speech)
     plan = Plan(variant="int8", mode="int8", rules=rule("^dense$"))
     with pytest.raises(ConversionError):
-        make(plan, speech, ranges=some_ranges, engine=engine)
+        make(plan, speech, ranges=some_ranges, tensorflow=quantizer)
     graph = read(speech)
     dense = [
         op
         for op in graph.subgraphs[0].operators
         if operator_name(graph, op) in {"FULLY_CONNECTED", "SOFTMAX"}
     ]
-    assert set(engine.denied) == {graph.subgraphs[0].tensors[op.outputs[0]].name for op in dense}
+    assert set(quantizer.denied) == {graph.subgraphs[0].tensors[op.outputs[0]].name for op in dense}

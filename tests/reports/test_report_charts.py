@@ -9,7 +9,9 @@ from PIL import Image
 
 from edgekit.errors import UsageError
 from edgekit.records import Drop
-from edgekit.reports import charts, figures, render, write
+from edgekit.reports import charts, render, write
+from edgekit.reports.formatted_rows import formatted_rows
+from edgekit.reports.groups import groups_by_model
 from edgekit.reports.score_chart import accuracy_size
 
 
@@ -29,12 +31,12 @@ def values(chart):
 
 @pytest.mark.parametrize("name", ["fashion_mnist_cnn", "fsdd_dscnn", "cmapss_cnn1d"])
 def test_every_variant_is_named_in_the_picture(ladder, name):
-    (group,) = figures.models(ladder(name, n=300))
+    (group,) = groups_by_model(ladder(name, n=300))
     assert {"float32", "dynamic", "int8"} <= texts(charts.svg(accuracy_size(group)))
 
 
 def test_the_score_chart_says_what_it_shows(ladder):
-    (group,) = figures.models(ladder("cmapss_cnn1d", n=100))
+    (group,) = groups_by_model(ladder("cmapss_cnn1d", n=100))
     shown = texts(charts.svg(accuracy_size(group)))
     assert "RMSE (lower is better)" in shown
     assert "cmapss_cnn1d: RMSE against size" in shown
@@ -51,12 +53,12 @@ def test_the_auc_of_an_autoencoder_is_drawn_too(fashion):
         # MLPerf Tiny's anomaly detector, as published: float and int8
         for row, value in zip(fashion.rows[::3], (0.876, 0.842), strict=True)
     )
-    (group,) = figures.models(replace(fashion, rows=rows))
+    (group,) = groups_by_model(replace(fashion, rows=rows))
     assert "ROC AUC" in texts(charts.svg(accuracy_size(group)))
 
 
 def test_tooltips_tell_every_figure(fashion):
-    (group,) = figures.models(fashion)
+    (group,) = groups_by_model(fashion)
     point = next(v for v in values(accuracy_size(group)) if v.get("Variant", "").startswith("dyn"))
     assert point["Size"] == "45.6 kB, 3.2x smaller"
     assert point["Accuracy"] == "91.66 %"
@@ -92,9 +94,9 @@ def test_devices_get_a_latency_chart_each(fashion, ladder):
 
 
 def test_forty_variants_are_drawn_and_the_front_is_named(many):
-    (group,) = figures.models(many)
+    (group,) = groups_by_model(many)
     shown = texts(charts.svg(accuracy_size(group)))
-    wanted = {line.label for line in figures.lines(group) if line.role != "other"}
+    wanted = {line.label for line in formatted_rows(group) if line.role != "other"}
     assert wanted <= shown
     assert "dynamic-p2" in wanted
 

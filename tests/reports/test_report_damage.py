@@ -149,7 +149,7 @@ def test_a_damaged_report_is_read_or_refused(documents, seed, tmp_path):
         (("rows", 0, "score", "metric"), "f1", "expected one of accuracy, "),
         (("rows", 2, "verdict"), "maybe", "expected one of kept, unproven, lost"),
         (("rows", 2, "mode"), "int3", "rows[2].mode is 'int3'"),
-        (("rows", 0, "latency", "values_ns"), [], "rows[0].latency.values_ns holds no latency"),
+        (("rows", 0, "latency", "values_ns"), [], "rows[0].latency.values_ns has no latency"),
         (("rows", 0, "latency", "values_ns", 3), 1.5, "values_ns[3] is 1.5"),
         (("rows", 0, "inspection", "ops", 1, "targets"), [], "ops[1].targets is list"),
         (("rows", 0, "inspection", "bytes"), {"graph": "x"}, "inspection.bytes.graph is 'x'"),

@@ -7,8 +7,14 @@ from dataclasses import replace
 
 import pytest
 
-from edgekit.reports import figures, read_reports, render
-from edgekit.reports.device_comparison import RULE, across, compared_groups, device_names
+from edgekit.reports import formatting, read_reports, render
+from edgekit.reports.device_comparison import (
+    RATIO_NOTE,
+    compare_devices,
+    device_names,
+    table_groups,
+)
+from edgekit.reports.formatted_rows import formatted_rows
 from edgekit.schema import report_from_json
 
 PI = "pi4: Raspberry Pi 4 Model B Rev 1.4"
@@ -46,54 +52,54 @@ def save(report, path):
 
 
 def test_each_device_is_a_column_and_each_file_a_line(fleet):
-    (one,) = across(fleet)
+    (one,) = compare_devices(fleet)
     assert list(one.devices) == ["local", "pi4", "pi@attic"]
     assert one.devices["pi4"] == "Raspberry Pi 4 Model B Rev 1.4, tflite-runtime 2.14.0, 1 thread"
-    assert [line.label for line in one.lines] == ["float32", "float16", "dynamic", "int8"]
-    assert [line.recommended for line in one.lines] == [False, False, True, False]
-    assert all(None not in line.cells for line in one.lines)
+    assert [line.label for line in one.files] == ["float32", "float16", "dynamic", "int8"]
+    assert [line.recommended for line in one.files] == [False, False, True, False]
+    assert all(None not in line.cells for line in one.files)
 
 
 def test_a_ratio_is_within_one_device(fleet):
-    (one,) = across(fleet)
-    for line in one.lines:
+    (one,) = compare_devices(fleet)
+    for line in one.files:
         # Each device is slower by one factor in all files, so the ratios within it are the same.
-        assert len({figures.times(cell.ratio) for cell in line.cells}) == 1
-    assert [cell.best for cell in one.lines[2].cells] == [True, True, True]
-    assert one.lines[0].cells[1].latency == "0.999 ms"
-    assert one.lines[0].cells[1].ratio is None
+        assert len({formatting.times(cell.ratio) for cell in line.cells}) == 1
+    assert [cell.best for cell in one.files[2].cells] == [True, True, True]
+    assert one.files[0].cells[1].latency == "0.999 ms"
+    assert one.files[0].cells[1].ratio is None
 
 
 def test_a_device_without_float32_has_no_ratio(fleet):
     partial = replace(fleet, rows=fleet.rows[:4] + fleet.rows[5:8])
-    (one,) = across(partial)
-    here, there = zip(*(line.cells for line in one.lines), strict=True)
+    (one,) = compare_devices(partial)
+    here, there = zip(*(line.cells for line in one.files), strict=True)
     assert there[0] is None
     assert [cell.ratio for cell in there[1:]] == [None, None, None]
     assert here[2].ratio > 1
 
 
 def test_files_stand_once_without_latencies(fleet):
-    (group,) = compared_groups(fleet)
+    (group,) = table_groups(fleet)
     assert len(group.rows) == 4
-    assert all(line.latency == "" and line.score for line in figures.lines(group))
+    assert all(line.latency == "" and line.score for line in formatted_rows(group))
 
 
 def test_a_score_taken_elsewhere_is_told_beside_the_latency(fleet):
     last = fleet.rows[-1]
     other = replace(last, score=replace(last.score, value=0.9))
-    (one,) = across(replace(fleet, rows=(*fleet.rows[:-1], other)))
-    assert [cell.score for cell in one.lines[3].cells] == ["", "", "scores 90.00 %"]
+    (one,) = compare_devices(replace(fleet, rows=(*fleet.rows[:-1], other)))
+    assert [cell.score for cell in one.files[3].cells] == ["", "", "scores 90.00 %"]
     assert "scores 90.00 %" in render(replace(fleet, rows=(*fleet.rows[:-1], other)), "terminal")
 
 
 def test_a_sweep_is_a_line_for_each_number_of_threads(fleet):
     two = tuple(replace(row, timing=replace(row.timing, threads=2)) for row in fleet.rows[4:8])
-    (one,) = across(replace(fleet, rows=fleet.rows + two))
-    labels = [line.label for line in one.lines]
+    (one,) = compare_devices(replace(fleet, rows=fleet.rows + two))
+    labels = [line.label for line in one.files]
     assert labels[:4] == ["float32 (1t)", "float16 (1t)", "dynamic (1t)", "int8 (1t)"]
     assert labels[4:] == ["float32 (2t)", "float16 (2t)", "dynamic (2t)", "int8 (2t)"]
-    assert [cell is None for cell in one.lines[5].cells] == [True, False, True]
+    assert [cell is None for cell in one.files[5].cells] == [True, False, True]
 
 
 def test_devices_of_one_name_are_told_apart(fleet):
@@ -107,9 +113,9 @@ def test_devices_of_one_name_are_told_apart(fleet):
 
 
 def test_one_device_needs_no_table_across(fashion):
-    assert across(fashion) == ()
-    assert RULE not in render(fashion, "terminal")
-    assert RULE not in render(fashion, "html")
+    assert compare_devices(fashion) == ()
+    assert RATIO_NOTE not in render(fashion, "terminal")
+    assert RATIO_NOTE not in render(fashion, "html")
 
 
 @pytest.mark.parametrize("count", [2, 3, 9])
@@ -119,15 +125,15 @@ def test_the_terminal_table_fits_eighty_columns(fashion, count):
     text = render(replace(fashion, rows=rows), "terminal")
     assert max(map(len, text.splitlines())) <= 80
     assert text.count("=> recommended") >= 2
-    (one,) = across(replace(fashion, rows=rows))
-    latencies = {cell.latency for line in one.lines for cell in line.cells}
+    (one,) = compare_devices(replace(fashion, rows=rows))
+    latencies = {cell.latency for line in one.files for cell in line.cells}
     assert all(latency in text for latency in latencies)
 
 
 @pytest.mark.parametrize("form", ["terminal", "md", "html"])
 def test_every_text_names_the_devices_and_says_that_they_are_not_compared(fleet, form):
     text = " ".join(render(fleet, form).split())
-    assert RULE in text
+    assert RATIO_NOTE in text
     assert all(name in text.replace("\\_", "_") for name in ("pi4", "pi@attic"))
     assert "Raspberry Pi 4 Model B Rev 1.4" in text
 

@@ -111,12 +111,12 @@ def test_one_file_is_read_as_it_is(fashion, tmp_path):
     [
         ("accuracy 91.67", "is not JSON"),
         (b"\xff\xfe\x00", "is not JSON"),
-        ("[1, 2]", "holds no report"),
+        ("[1, 2]", "not an edgekit report"),
         ('{"schema": 2, "rows": []}', "schema is 2"),
         ('{"rows": []}', "schema is None"),
         ('{"schema": 1, "ops": []}', "no rows"),
         ('{"schema": 1, "rows": [{"model": "cnn"}]}', "'path'"),
-        ('{"schema": 1, "rows": [7]}', "not as edgekit writes it"),
+        ('{"schema": 1, "rows": [7]}', "not match the schema"),
     ],
 )
 def test_a_file_that_is_no_report_is_refused_in_plain_words(tmp_path, content, said):
@@ -133,5 +133,5 @@ def test_what_cannot_be_opened_is_refused(tmp_path):
     for path in (tmp_path / "missing.json", tmp_path):
         with pytest.raises(UsageError, match=r"does not exist|is a folder"):
             read_reports([path])
-    with pytest.raises(UsageError, match="No row file"):
+    with pytest.raises(UsageError, match="No report file"):
         read_reports([])

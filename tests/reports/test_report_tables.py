@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from edgekit.reports import render, terminal, terminal_inspection, terminal_per_class
+from edgekit.reports import print_inspection, print_per_class, print_report, render
 from edgekit.reports.drawing import PageCharts
 
 
@@ -35,8 +35,8 @@ def test_every_figure_is_there_with_its_unit(fashion):
 
 
 def test_colour_is_only_an_addition(fashion):
-    plain = printed(terminal, fashion, no_color=True)
-    coloured = printed(terminal, fashion, force_terminal=True)
+    plain = printed(print_report, fashion, no_color=True)
+    coloured = printed(print_report, fashion, force_terminal=True)
     assert "\x1b" in coloured
     assert "=> recommended" in plain
 
@@ -66,18 +66,18 @@ def test_two_devices_are_two_columns(fashion, ladder):
 
 
 def test_an_inspection_lists_operators_and_their_predicted_fit(fashion):
-    text = printed(terminal_inspection, fashion.rows[3].inspection)
+    text = printed(print_inspection, fashion.rows[3].inspection)
     assert max(map(len, text.splitlines())) <= 80
     assert "coral, predicted: 10 of 10 operators" in text
     assert "int8 1 x 10, 0.00390625 x (q - -128)" in text
     assert text.count("CONV_2D") == 5
-    refused = printed(terminal_inspection, fashion.rows[0].inspection)
+    refused = printed(print_inspection, fashion.rows[0].inspection)
     assert "coral, predicted: 0 of 10 operators" in refused
     assert "float32 operands" in " ".join(refused.split())
 
 
 def test_the_weakest_class_is_marked(fashion):
-    text = printed(terminal_per_class, fashion.rows[0].score)
+    text = printed(print_per_class, fashion.rows[0].score)
     (weakest,) = [line for line in text.splitlines() if "weakest" in line]
     assert weakest.startswith("Shirt")
 

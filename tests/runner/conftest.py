@@ -62,7 +62,7 @@ def runner(
 ) -> Callable[..., tuple[int, str, str]]:
     """Run a command in this process; return exit code, stdout, stderr."""
     # What a child process prints would be lost here.
-    monkeypatch.setattr(edgekit_runner, "of_unknown_origin", lambda _: False)
+    monkeypatch.setattr(edgekit_runner, "has_unknown_origin", lambda _: False)
 
     def run(*arguments: Any) -> tuple[int, str, str]:
         code = edgekit_runner.main([str(argument) for argument in arguments])

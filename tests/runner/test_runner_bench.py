@@ -108,9 +108,9 @@ def fits_the_terminal(out: str) -> bool:
 def test_load_that_slows_a_device_down_is_named():
     steady = {"p50_ms": 10.0, "throttled": []}
     hot = {"p50_ms": 12.5, "throttled": ["throttled"]}
-    assert edgekit_runner.load_doubts([]) == []
-    assert edgekit_runner.load_doubts([steady, {"p50_ms": 10.9, "throttled": None}]) == []
-    throttles, slower = edgekit_runner.load_doubts([steady, hot])
+    assert edgekit_runner.load_warnings([]) == []
+    assert edgekit_runner.load_warnings([steady, {"p50_ms": 10.9, "throttled": None}]) == []
+    throttles, slower = edgekit_runner.load_warnings([steady, hot])
     assert throttles == "the board throttles under load (throttled)"
     assert slower == "latency rose by 25 % under load"
 

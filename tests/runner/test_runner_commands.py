@@ -19,6 +19,7 @@ from sklearn.metrics import roc_auc_score
 
 import edgekit_runner
 from edgekit.evaluation import score
+from edgekit.evaluation.tasks import CLASSIFICATION
 from edgekit.records import Batch
 
 # The float baseline's RMSE on the thirty golden windows, target / 125 (see make_runner_models.py).
@@ -104,7 +105,7 @@ def test_the_help_of_a_command_fits_a_screen_and_tells_its_options(runner, comma
     assert out.startswith(f"usage: edgekit_runner.py {command} ")
     assert f"\nexample: edgekit_runner.py {command}" in out
     told = set(re.findall(r"--([a-z-]+)", out))
-    assert told == {option.replace("_", "-") for option in edgekit_runner.COMMANDS[command][3]}
+    assert told == {option.replace("_", "-") for option in edgekit_runner.COMMANDS[command][2]}
 
 
 def fits_a_screen(text: str) -> bool:
@@ -211,7 +212,7 @@ def test_bench_feeds_the_first_sample_of_data(runner, models):
     ],
 )
 def test_bench_names_each_reason_for_doubt(values, facts, words):
-    reasons = edgekit_runner.doubts(
+    reasons = edgekit_runner.stability_warnings(
         values, **{"settled": True, "threads": 1, "throttled": "0", **facts}
     )
     assert any(re.search(words, reason) for reason in reasons)
@@ -219,7 +220,7 @@ def test_bench_names_each_reason_for_doubt(values, facts, words):
 
 def test_bench_has_no_doubts_about_a_steady_measurement():
     steady = [100, 101] * 50
-    assert edgekit_runner.doubts(steady, settled=True, threads=1, throttled="") == []
+    assert edgekit_runner.stability_warnings(steady, settled=True, threads=1, throttled="") == []
 
 
 def test_warm_up_ends_when_two_blocks_agree():
@@ -227,6 +228,13 @@ def test_warm_up_ends_when_two_blocks_agree():
     values, settled = edgekit_runner.warm_up(lambda: calls.append(sum(range(2000))))
     assert settled or sum(values) > edgekit_runner.WARM_UP_NS / 2
     assert len(values) == len(calls)
+
+
+def test_table_of_contents_names_every_section_in_order():
+    sections = re.findall(r"^# --- (.+?) -+\n# .", SOURCE, re.MULTILINE)
+    contents = SOURCE.split("Sections, each", 1)[1].split('"""', 1)[0]
+    assert re.findall(r"^    (\S.*?)  +", contents, re.MULTILINE) == sections
+    assert len(sections) == SOURCE.count("\n# --- ")
 
 
 # --- eval ---
@@ -356,7 +364,7 @@ def test_one_hot_targets_are_classes_too():
 
 def test_wilson_interval_is_the_published_example():
     # R. Newcombe, Statistics in Medicine 17 (1998), table I, method 3: 81 of 263.
-    assert edgekit_runner.wilson(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert edgekit_runner.wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
 
 
 # --- run ---
@@ -402,7 +410,7 @@ def test_one_unit_is_a_sigmoid_or_a_logit_as_on_the_host(outputs, right):
     for position, (output, target) in enumerate(zip(outputs, targets, strict=True)):
         scorer.add(position, list, np.array([output]), target)
     batch = Batch(inputs={"x": np.zeros((3, 1))}, targets=targets)
-    host = score(np.array(outputs)[:, None], batch, task="classification")
+    host = score(np.array(outputs)[:, None], batch, task=CLASSIFICATION)
     assert scorer.score(1)["value"] == host.value == right / 3
 
 

@@ -183,10 +183,10 @@ def test_a_device_that_is_connected_and_cannot_be_opened(monkeypatch, tmp_path):
     monkeypatch.setattr(edgekit_runner, "SYSTEM_ROOT", str(tmp_path))
     delegate = edgekit_runner.Delegate("usb", [])
     # Then it is a matter of rights or of another program,
-    assert "sudo usermod" in delegate._no_device().lines[2]
+    assert "sudo usermod" in delegate._no_device_error().lines[2]
     # and for a second stick, or one on PCIe, of plugging it in.
     for name in ("usb:1", "pci"):
-        error = edgekit_runner.Delegate(name, [])._no_device()
+        error = edgekit_runner.Delegate(name, [])._no_device_error()
         assert error.lines[1] == "Found 1 on USB and 0 on PCIe."
 
 

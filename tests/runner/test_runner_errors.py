@@ -233,7 +233,7 @@ def bad_data() -> dict[str, dict[str, np.ndarray]]:
         "x_test [0, 30, 14]": {"x_test": WINDOW[:0], "y_test": y[:0]},
         "no array for input": {"x_train": WINDOW, "y_test": y},
         "no targets": {"x_test": WINDOW},
-        "not as many targets": {"x_test": WINDOW, "y_test": np.zeros(2)},
+        "another number of targets": {"x_test": WINDOW, "y_test": np.zeros(2)},
         "has a target that does not fit": {"x_test": WINDOW, "y_test": np.array([np.nan])},
         "Python objects": {"x_test": np.array([None]), "y_test": y},
     }
@@ -421,12 +421,12 @@ def test_a_runtime_whose_library_cannot_be_loaded(fails, model, monkeypatch, tmp
     ],
 )
 def test_the_runtime_that_is_advised_has_a_wheel_there(key, machine, version, words):
-    assert words in edgekit_runner._runtime_cure(key, machine, version, narrow=False)
+    assert words in edgekit_runner._runtime_hint(key, machine, version, narrow=False)
 
 
 def test_a_32_bit_python_on_a_64_bit_kernel_is_32_bit():
     # Raspberry Pi OS of 32 bits starts a kernel of 64 where the board has them.
-    hint = edgekit_runner._runtime_cure(None, "aarch64", (3, 11), narrow=True)
+    hint = edgekit_runner._runtime_hint(None, "aarch64", (3, 11), narrow=True)
     assert 'tflite-runtime "numpy<2"' in hint
 
 

@@ -379,7 +379,7 @@ def test_a_fifo_or_a_device_is_not_waited_for(fails, models, command):
     shutil.copy(models / "segmenter.tflite", "m.tflite")
     code, message = fails(*("m.tflite" if word == "MODEL" else word for word in command))
     assert code in (3, 4)
-    kind = "device" if "/dev/zero" in command else "fifo"
+    kind = "device" if "/dev/zero" in command else "FIFO"
     assert message.splitlines()[1] == f"It is a {kind}, not a file."
 
 

@@ -90,20 +90,20 @@ def test_a_decoded_picture_and_its_pixels_are_prepared_alike(picture, height, wi
 def test_crop_takes_the_middle_of_a_wide_picture():
     wide = np.repeat(line(1, 1, 7, 7, 9, 9), 2, axis=0)
     spec = {"kind": "image", "height": 2, "width": 2, "channels": 1, "fit": "crop"}
-    assert runner_module.prepare_image(wide, spec).ravel().tolist() == [7, 7, 7, 7]
+    assert runner_module.preprocess_image(wide, spec).ravel().tolist() == [7, 7, 7, 7]
 
 
 def test_bgr_turns_the_channels_round_before_they_are_normalized():
     red = np.array([[[255, 0, 0]]], np.uint8)
     spec = {"height": 1, "width": 1, "channels": 3, "order": "bgr", "mean": [1, 2, 3]}
-    assert runner_module.prepare_image(red, spec).ravel().tolist() == [-1, -2, 252]
+    assert runner_module.preprocess_image(red, spec).ravel().tolist() == [-1, -2, 252]
 
 
 def test_alpha_is_dropped_and_grey_fills_three_channels():
     spec = {"height": 1, "width": 1, "channels": 3}
     with_alpha = np.array([[[1, 2, 3, 4]]], np.uint8)
-    assert runner_module.prepare_image(with_alpha, spec).ravel().tolist() == [1, 2, 3]
-    assert runner_module.prepare_image(line(5)[0], spec).ravel().tolist() == [5, 5, 5]
+    assert runner_module.preprocess_image(with_alpha, spec).ravel().tolist() == [1, 2, 3]
+    assert runner_module.preprocess_image(line(5)[0], spec).ravel().tolist() == [5, 5, 5]
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_alpha_is_dropped_and_grey_fills_three_channels():
 )
 def test_what_is_no_picture_is_refused(pixels, words):
     with pytest.raises(ValueError, match=words):
-        runner_module.prepare_image(pixels, {"height": 2, "width": 2})
+        runner_module.preprocess_image(pixels, {"height": 2, "width": 2})
 
 
 def test_affine_scales_then_subtracts_then_divides():

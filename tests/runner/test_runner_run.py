@@ -87,7 +87,7 @@ def test_a_table_gives_the_codes_of_the_float_path_bit_for_bit(spec, dtype, scal
     details = {"index": 0, "shape": shape, "dtype": dtype, "quantization": (scale, zero_point)}
     tensor = edgekit_runner.Tensor("picture", details)
     picture = np.random.default_rng(seed).integers(0, 256, (7, 6, 3), np.uint8)
-    prepare = edgekit_runner.Preparation(spec, tensor)
+    prepare = edgekit_runner.Preprocessor(spec, tensor)
     expected = tensor.encode(edgekit_runner.preprocess(picture, spec))
     found = prepare(picture)
     assert prepare.table(picture.dtype) is not None
@@ -99,7 +99,7 @@ def test_float_inputs_and_values_without_a_code_have_no_table():
     spec = {"kind": "affine", "mean": 0.5}
     for dtype, scale in (("float32", 0.0), ("uint8", 0.0)):
         details = {"index": 0, "shape": [2], "dtype": dtype, "quantization": (scale, 0)}
-        prepare = edgekit_runner.Preparation(spec, edgekit_runner.Tensor("x", details))
+        prepare = edgekit_runner.Preprocessor(spec, edgekit_runner.Tensor("x", details))
         assert prepare.table(np.dtype("uint8")) is None
 
 
@@ -124,7 +124,7 @@ def test_samples_of_every_integer_type_become_what_floats_become(kind, types, me
     values = np.random.default_rng(seed).integers(limits.min, limits.max + 1, (4, 5, 3))
     sample = values.astype(raw)[:, ::-1]  # its bytes are not in a row
     expected = tensor.encode(edgekit_runner.preprocess(sample, spec))
-    found = edgekit_runner.Preparation(spec, tensor)(sample)
+    found = edgekit_runner.Preprocessor(spec, tensor)(sample)
     assert found.dtype == expected.dtype
     assert np.array_equal(found, expected)
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import zipfile
 from pathlib import Path
 from typing import Any
+
+from edgekit.records import Source
+from edgekit.worker import Session
 
 OWN_LAYERS = '''
 import keras
@@ -39,7 +43,7 @@ class Pair(keras.Model):
 '''
 
 
-def make(folder: Path) -> None:
+def make(session: Session, folder: Path) -> None:
     """Save one model of each kind into `folder`."""
     import keras
     from keras import layers
@@ -102,7 +106,7 @@ def make(folder: Path) -> None:
     del sys.modules["own_layers"]
 
 
-def make_legacy(folder: Path) -> None:
+def make_legacy(session: Session, folder: Path) -> None:
     """Save models with Keras 2."""
     import tf_keras
     from tf_keras import layers
@@ -116,7 +120,7 @@ def make_legacy(folder: Path) -> None:
     model.save(folder / "legacy_saved", save_format="tf")
 
 
-def make_with_code(folder: Path) -> None:
+def make_with_code(session: Session, folder: Path) -> None:
     """Save models that leave the file `the-code-ran` here; SavedModels, hostile and harmless."""
     import keras
     import tensorflow as tf
@@ -165,7 +169,7 @@ def make_with_code(folder: Path) -> None:
     _save_first_version(folder / "tf1")
 
 
-def make_legacy_with_code(folder: Path) -> None:
+def make_legacy_with_code(session: Session, folder: Path) -> None:
     """Save models of Keras 2 with a Lambda that leaves a file, behind what Keras 3 cannot read."""
     import tf_keras
     from tf_keras import layers
@@ -225,14 +229,14 @@ def _save_first_version(path: Path) -> None:
         one.saved_model.simple_save(session, str(path), {"x": x}, {"y": y})
 
 
-def load_with(path: Path, custom: tuple[str, ...]) -> object:
+def load_with(session: Session, path: Path, custom: tuple[str, ...]) -> Source:
     """Load with custom modules, in a process whose worker was started without."""
     from edgekit import sources
 
     return sources.load(path, custom=custom).source
 
 
-def load_without_tf_keras(path: Path) -> object:
+def load_without_tf_keras(session: Session, path: Path) -> Source:
     """Load where the extra for Keras 2 is not installed."""
     from unittest import mock
 
@@ -240,6 +244,11 @@ def load_without_tf_keras(path: Path) -> object:
 
     with mock.patch("importlib.util.find_spec", return_value=None):
         return sources.load(path, custom=("own_layers",)).source
+
+
+def process(session: Session) -> int:
+    """Return the id of the process that answers."""
+    return os.getpid()
 
 
 def _add_groups(path: Path) -> None:

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import hostile_models
+import made_models
 import numpy as np
 import pytest
 
@@ -19,8 +21,6 @@ from edgekit.sources.keras_config import Trusted, code_in
 from edgekit.worker import Worker
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))
-import hostile_models  # noqa: E402  beside this file, as the worker finds it
 
 COMMANDS = {
     "train": "train ds_cnn --data data.npz -o out.keras --from",
@@ -251,7 +251,7 @@ def worker(made: Path) -> Iterator[Worker]:
         patch.setenv("PYTHONPATH", str(HERE))
         patch.chdir(made)
         with Worker(trust_code=True, timeout=600) as started:
-            started.call("made_models:make_with_code", folder=made)
+            started.run(made_models.make_with_code, folder=made)
             yield started
 
 
@@ -273,7 +273,7 @@ def test_trusted_code_runs(worker: Worker, made: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["lambda_2.h5", "lambda_2.keras", "lambda_2_saved"])
 def test_trusted_code_of_keras_2_runs(worker: Worker, made: Path, name: str) -> None:
     if not (made / name).exists():
-        worker.call("made_models:make_legacy_with_code", folder=made)
+        worker.run(made_models.make_legacy_with_code, folder=made)
     test_trusted_code_runs(worker, made, name)
 
 
@@ -296,12 +296,12 @@ def test_a_saved_model_that_only_computes_is_accepted(
 def test_a_loop_without_end_ends_in_a_timeout(worker: Worker, made: Path) -> None:
     check_source(made / "loop")
     with Worker(timeout=2) as impatient:
-        impatient.call("os:getcwd")  # TensorFlow is there now
+        before = impatient.run(made_models.process)  # TensorFlow is there now
         with pytest.raises(ModelError, match="longer than 2 seconds") as caught:
             impatient.load(made / "loop")
         assert "EDGEKIT_MODEL_TIMEOUT=8" in (caught.value.hint or "")
         # the next request has a process of its own
-        assert impatient.call("os:getpid") != os.getpid()
+        assert impatient.run(made_models.process) not in {before, os.getpid()}
 
 
 def test_a_timeout_that_is_none(

@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import made_models
 import pytest
 
 from edgekit.archives import parse_size, unpacked_limit
@@ -29,7 +30,7 @@ def worker(folder: Path) -> Iterator[Worker]:
         patch.setenv("PYTHONPATH", str(HERE))
         patch.chdir(folder)
         with Worker() as started:
-            started.call("made_models:make", folder=folder)
+            started.run(made_models.make, folder=folder)
             yield started
 
 
@@ -83,8 +84,8 @@ def test_a_saved_model_folder(worker: Worker, folder: Path) -> None:
 
 
 def test_a_subclassed_model_takes_its_shapes_from_its_build(worker: Worker, folder: Path) -> None:
-    source = worker.call(
-        "made_models:load_with", path=folder / "subclassed.keras", custom=("own_layers",)
+    source = worker.run(
+        made_models.load_with, path=folder / "subclassed.keras", custom=("own_layers",)
     )
     inputs, outputs = described(source)
     assert inputs == [("a", (1, 3)), ("b", (1, 4))]
@@ -93,7 +94,7 @@ def test_a_subclassed_model_takes_its_shapes_from_its_build(worker: Worker, fold
 
 @pytest.mark.parametrize("name", ["custom.keras", "custom.h5", "function.keras"])
 def test_custom_objects_come_from_the_module_named(worker: Worker, folder: Path, name: str) -> None:
-    source = worker.call("made_models:load_with", path=folder / name, custom=("own_layers",))
+    source = worker.run(made_models.load_with, path=folder / name, custom=("own_layers",))
     assert source.inputs[0].shape == (1, 4)
 
 
@@ -206,13 +207,13 @@ def test_a_custom_module_that_cannot_be_imported(
 ) -> None:
     (folder / "broken.py").write_text("1 / 0")
     with pytest.raises(ModelError, match=module) as caught:
-        worker.call("made_models:load_with", path=folder / "dense.keras", custom=(module,))
+        worker.run(made_models.load_with, path=folder / "dense.keras", custom=(module,))
     assert words in (caught.value.found or "")
 
 
 def test_a_keras_2_file_without_the_extra(worker: Worker, folder: Path) -> None:
     with pytest.raises(ModelError, match=r"Keras 2\.15\.0") as caught:
-        worker.call("made_models:load_without_tf_keras", path=folder / "older.keras")
+        worker.run(made_models.load_without_tf_keras, path=folder / "older.keras")
     assert "pip install tf_keras" in (caught.value.hint or "")
 
 
@@ -220,7 +221,7 @@ def test_a_keras_2_file_without_the_extra(worker: Worker, folder: Path) -> None:
 @pytest.mark.parametrize("name", ["legacy.keras", "legacy.h5", "legacy_saved"])
 def test_keras_2_models_with_the_extra(worker: Worker, folder: Path, name: str) -> None:
     if not (folder / name).exists():
-        worker.call("made_models:make_legacy", folder=folder)
+        worker.run(made_models.make_legacy, folder=folder)
     source = worker.load(folder / name)
     assert described(source) == ([("sequence", (1, 7, 3))], [("out", (1, 2))])
     assert source.parameters == 4 * (3 * 4 + 4 * 4 + 4) + 4 * 2 + 2

@@ -196,11 +196,11 @@ def test_a_graph_without_inputs_or_outputs_is_shown_but_not_run(
 def test_a_long_list_of_operators_is_cut_on_a_terminal_and_whole_in_json(
     golden: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from edgekit.reports import tables
+    from edgekit.reports import terminal_inspection
 
     path = golden / "inspect" / "speech_int8.tflite"
     operators = len(inspect(path).ops)
-    monkeypatch.setattr(tables, "_MOST_OPERATORS", 3)
+    monkeypatch.setattr(terminal_inspection, "MOST_OPERATORS", 3)
 
     run(["inspect", str(path)])
     shown = capsys.readouterr().out

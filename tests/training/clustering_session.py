@@ -53,9 +53,9 @@ def fit(model: Any, optimizer: Any, callbacks: Sequence[Any], epochs: int = 2) -
 
 def deflated(model: Any) -> int:
     path = FOLDER / "model.tflite"
-    with InProcess(model) as engine:
-        engine.load()
-        engine.lower(path)
+    with InProcess() as tensorflow:
+        tensorflow.load(model)
+        tensorflow.lower(path)
     return len(zlib.compress(path.read_bytes(), 9))
 
 

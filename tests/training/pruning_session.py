@@ -235,9 +235,9 @@ def deflated() -> dict[str, int]:
         model = demo()
         prune(model, sparsity)
         path = FOLDER / f"{sparsity}.tflite"
-        with InProcess(model) as engine:
-            engine.load()
-            engine.lower(path)
+        with InProcess() as tensorflow:
+            tensorflow.load(model)
+            tensorflow.lower(path)
         found[str(sparsity)] = len(zlib.compress(path.read_bytes(), 9))
         found[f"stored {sparsity}"] = path.stat().st_size
     return found

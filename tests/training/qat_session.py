@@ -63,17 +63,17 @@ def shaped(values: Any, model: Any) -> Any:
 
 
 def lowered(model: Any) -> tuple[bytes, InProcess]:
-    engine = InProcess(model)
-    engine.load()
-    engine.lower(FOLDER / "float32.tflite")
-    return (FOLDER / "float32.tflite").read_bytes(), engine
+    tensorflow = InProcess()
+    tensorflow.load(model)
+    tensorflow.lower(FOLDER / "float32.tflite")
+    return (FOLDER / "float32.tflite").read_bytes(), tensorflow
 
 
 def int8_of(prepared: Any) -> tuple[Any, bytes, Ranges]:
     plain, trained = qat.finish(prepared)
-    graph, engine = lowered(plain)
+    graph, tensorflow = lowered(plain)
     ranges = qat.tensor_ranges(graph, trained)
-    return plain, make(INT8, graph, ranges=lambda *_: ranges, engine=engine).data, ranges
+    return plain, make(INT8, graph, ranges=lambda *_: ranges, tensorflow=tensorflow).data, ranges
 
 
 def classes(data: bytes, model: Any) -> Any:
@@ -132,10 +132,10 @@ def digits() -> dict[str, Any]:
     plain, data, ranges = int8_of(again)
     found, learned = classes(data, TRAINED), predicted(prepared)
 
-    graph, engine = lowered(TRAINED)
+    graph, tensorflow = lowered(TRAINED)
     bound = bind(DIGITS, *signature(read(graph)))
     calibrated = profile(FOLDER / "float32.tflite", bound.calibrate)
-    after = make(INT8, graph, ranges=lambda *_: calibrated, engine=engine).data
+    after = make(INT8, graph, ranges=lambda *_: calibrated, tensorflow=tensorflow).data
     gain = (found == Y_TEST).astype(float) - (classes(after, TRAINED) == Y_TEST)
     return {
         "agreement": float(np.mean(found == learned)),
@@ -212,10 +212,12 @@ def partly(model: Any) -> dict[str, Any]:
     prepared = qat.prepare(model, data=X[:320], exclude=["first", "second", "block", "logits"])
     kept = qat.left_in_float(prepared)
     plain, trained = qat.finish(prepared)
-    graph, engine = lowered(plain)
+    graph, tensorflow = lowered(plain)
     ranges = qat.tensor_ranges(graph, trained)
     rules = tuple(Rule(layers=f"^{name}$", mode="float32") for name in kept)
-    data = make(replace(INT8, rules=rules), graph, ranges=lambda *_: ranges, engine=engine).data
+    data = make(
+        replace(INT8, rules=rules), graph, ranges=lambda *_: ranges, tensorflow=tensorflow
+    ).data
     found = [n for n in nodes(read(data)) if n.name in WEIGHTED]
     return {
         "kept": kept,

@@ -12,7 +12,6 @@ import pytest
 from edgekit.cli import run
 
 pytestmark = pytest.mark.tensorflow
-pytest.importorskip("sklearn")  # the digits are its own
 
 SUBCLASSED = """
 import keras

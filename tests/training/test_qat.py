@@ -10,8 +10,6 @@ from hypothesis.extra.numpy import arrays
 
 from edgekit.tflite.int4_weights import four_bit_codes
 
-pytest.importorskip("sklearn")  # the digits are its own
-
 
 @pytest.fixture(scope="session")
 def found(run_session, demo_model) -> dict[str, Any]:

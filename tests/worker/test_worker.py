@@ -6,6 +6,7 @@ use TensorFlow test it for real.
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
@@ -16,61 +17,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import worker_jobs
 
 from edgekit.errors import ConversionError, DataError, EdgekitError, ModelError
-from edgekit.records import Plan, Progress
+from edgekit.recipe import Prune
+from edgekit.records import DataRequest, Plan, Progress
+from edgekit.training.finetuning import Tuning
 from edgekit.worker import Worker
 
-JOBS = """
-import os
-import signal
-import sys
-import time
-
-from edgekit.errors import DataError
-from edgekit.records import Progress
-
-
-class Stubborn(Exception):
-    def __reduce__(self):
-        raise TypeError("not with me")
-
-
-def count(to, listener):
-    for i in range(to):
-        listener(Progress(stage="counting", done=i + 1, total=to))
-    return list(range(to))
-
-
-def refuse():
-    raise DataError("The data is odd.", found="one", hint="Give two.")
-
-
-def fail(stubborn=False):
-    raise Stubborn("mine") if stubborn else ZeroDivisionError("a bug")
-
-
-def die(by, words=""):
-    print("WARNING: chatter", file=sys.stderr)
-    print(words, file=sys.stderr, flush=True)
-    os.kill(os.getpid(), by)
-
-
-def leave():
-    os._exit(7)
-
-
-def wait():
-    time.sleep(600)
-
-
-def pid():
-    return os.getpid()
-
-
-def environment(name):
-    return os.environ.get(name)
-"""
+HERE = Path(__file__).parent
 
 
 @pytest.fixture
@@ -80,8 +35,7 @@ def light(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     modules.mkdir()
     for name in ("tensorflow", "keras"):
         (modules / f"{name}.py").write_text("")
-    (modules / "jobs.py").write_text(JOBS)
-    monkeypatch.setenv("PYTHONPATH", str(modules))
+    monkeypatch.setenv("PYTHONPATH", f"{modules}:{HERE}")
     return modules
 
 
@@ -116,48 +70,74 @@ def test_the_parent_stays_light() -> None:
 def test_results_and_progress_come_back(light: Path) -> None:
     heard: list[Progress] = []
     with Worker(listener=heard.append) as worker:
-        assert worker.call("jobs:count", to=3) == [0, 1, 2]
+        assert worker.run(worker_jobs.count, to=3) == [0, 1, 2]
     assert heard == [Progress(stage="counting", done=i, total=3) for i in (1, 2, 3)]
 
 
 def test_a_refusal_comes_back_whole(worker: Worker) -> None:
     with pytest.raises(DataError) as caught:
-        worker.call("jobs:refuse")
+        worker.run(worker_jobs.refuse)
     assert str(caught.value) == "The data is odd.\none\nGive two."
-    assert worker.call("jobs:count", to=1) == [0]
+    assert worker.run(worker_jobs.count, to=1) == [0]
 
 
 def test_a_bug_comes_back_with_the_childs_traceback(worker: Worker) -> None:
     with pytest.raises(ZeroDivisionError, match="a bug") as caught:
-        worker.call("jobs:fail")
+        worker.run(worker_jobs.fail)
     assert "in fail" in "\n".join(caught.value.__notes__)
 
 
 def test_an_exception_that_cannot_travel_is_told(worker: Worker) -> None:
-    with pytest.raises(RuntimeError, match="Stubborn: mine") as caught:
-        worker.call("jobs:fail", stubborn=True)
+    with pytest.raises(RuntimeError, match="UnpicklableError: mine") as caught:
+        worker.run(worker_jobs.fail, unpicklable=True)
     assert "in fail" in "\n".join(caught.value.__notes__)
+
+
+def test_a_function_that_the_child_cannot_import_is_an_error(
+    worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "only_here.py").write_text("def greet(session): ...")
+    monkeypatch.syspath_prepend(tmp_path)
+    only_here = importlib.import_module("only_here")
+    with pytest.raises(ModuleNotFoundError, match="only_here"):
+        worker.run(only_here.greet)
+    assert worker.run(worker_jobs.count, to=1) == [0]
+
+
+def test_large_contents_go_there_and_back(worker: Worker) -> None:
+    large = bytes(range(256)) * 1024
+    assert worker.run(worker_jobs.echo, large, {"again": [large, b"x"]}) == (
+        large,
+        {"again": [large, b"x"]},
+    )
+
+
+def test_a_request_is_named_where_the_process_dies_in_it(worker: Worker, light: Path) -> None:
+    worker.run(worker_jobs.die_on_import, "edgekit.training.passes")
+    tuning = Tuning(data=DataRequest(data="digits"))
+    with pytest.raises(ConversionError, match=r"running the pass prune \(SIGABRT\)"):
+        worker.transform(Prune(), tuning, light / "x.keras")
 
 
 def test_death_by_a_signal_is_an_error_and_the_next_request_has_a_new_child(
     worker: Worker,
 ) -> None:
-    first = worker.call("jobs:pid")
+    first = worker.run(worker_jobs.pid)
     with pytest.raises(ConversionError, match=r"died while die \(SIGSEGV\)") as caught:
-        worker.call("jobs:die", by=signal.SIGSEGV, words="bad operator 7")
-    assert caught.value.found == "It said: bad operator 7"
-    assert worker.call("jobs:pid") != first
+        worker.run(worker_jobs.die, by=signal.SIGSEGV, words="bad operator 7")
+    assert caught.value.found == "Its last message: bad operator 7"
+    assert worker.run(worker_jobs.pid) != first
 
 
 def test_a_kill_points_to_memory(worker: Worker) -> None:
     with pytest.raises(ConversionError, match="SIGKILL") as caught:
-        worker.call("jobs:die", by=signal.SIGKILL)
+        worker.run(worker_jobs.die, by=signal.SIGKILL)
     assert "memory" in str(caught.value)
 
 
 def test_an_exit_without_an_answer_is_an_error(worker: Worker) -> None:
     with pytest.raises(ConversionError, match="exit code 7"):
-        worker.call("jobs:leave")
+        worker.run(worker_jobs.leave)
 
 
 def test_death_while_loading_is_the_models_fault(worker: Worker, light: Path) -> None:
@@ -172,7 +152,7 @@ def test_death_while_loading_is_the_models_fault(worker: Worker, light: Path) ->
 def test_recurrent_layers_are_the_first_to_be_suspected(worker: Worker) -> None:
     worker._recurrent = ("lstm", "gru")
     with pytest.raises(ConversionError) as caught:
-        worker.call("jobs:die", by=signal.SIGSEGV)
+        worker.run(worker_jobs.die, by=signal.SIGSEGV)
     assert "lstm, gru" in (caught.value.found or "")
     assert "unroll=True" in (caught.value.hint or "")
 
@@ -193,7 +173,7 @@ def test_without_tensorflow_every_request_says_so(light: Path) -> None:
 
 def test_the_child_ends_with_the_context(light: Path) -> None:
     with Worker() as worker:
-        pid = worker.call("jobs:pid")
+        pid = worker.run(worker_jobs.pid)
     assert not alive(pid)
 
 
@@ -203,7 +183,7 @@ def test_files_in_the_current_folder_do_not_pass_for_libraries(
     (tmp_path / "pickle.py").write_text("raise SystemExit('shadowed')")
     monkeypatch.chdir(tmp_path)
     with Worker() as worker:
-        assert worker.call("jobs:count", to=1) == [0]
+        assert worker.run(worker_jobs.count, to=1) == [0]
 
 
 def test_keras_runs_on_tensorflow_whatever_the_user_set(
@@ -211,15 +191,17 @@ def test_keras_runs_on_tensorflow_whatever_the_user_set(
 ) -> None:
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     with Worker() as worker:
-        assert worker.call("jobs:environment", name="KERAS_BACKEND") == "tensorflow"
+        assert worker.run(worker_jobs.environment, name="KERAS_BACKEND") == "tensorflow"
 
 
 PARENT = """
+    import worker_jobs
+
     from edgekit.worker import Worker
 
     with Worker() as worker:
-        print(worker.call("jobs:pid"), flush=True)
-        worker.call("jobs:wait")
+        print(worker.run(worker_jobs.pid), flush=True)
+        worker.run(worker_jobs.wait)
 """
 
 

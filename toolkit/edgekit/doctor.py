@@ -41,7 +41,6 @@ def examine() -> list[Finding]:
         _runtime("tflite-runtime", "tflite_runtime.interpreter", needed=False),
         _package("tf_keras", hint="for Keras 2 files: pip install tf_keras"),
         _package("tensorboard", hint="for --log: pip install tensorboard"),
-        _package("scikit-learn", hint="for the demo: pip install scikit-learn"),
         _program("litert-benchmark", "comes with ai-edge-litert; for `make bench`"),
         _program(
             "edgetpu_compiler",
@@ -78,7 +77,7 @@ def _runtime(distribution: str, module: str, *, needed: bool) -> Finding:
             needed,
             "it is here but needs numpy < 2: use a separate environment, or ai-edge-litert",
         )
-    last = (tried.stderr.strip().splitlines() or ["it died without a word"])[-1]
+    last = (tried.stderr.strip().splitlines() or ["it exited without an error message"])[-1]
     return Finding(distribution, "", needed, f"it is here but does not load: {last}")
 
 

@@ -4,7 +4,7 @@
 EdgekitError
 |-- UsageError        2  options, recipes, output places
 |   `-- OutputError   2  the place to write to is full, read-only or taken
-|-- ModelError        3  the model cannot be read, or holds what nobody supports
+|-- ModelError        3  the model cannot be read, or holds what is not supported
 |-- DataError         4  the data does not fit the model, or itself
 |-- ConversionError   5  lowering or quantization refused, or died
 |-- BudgetError       6  a budget or a gate is unmet
@@ -61,7 +61,7 @@ def _rebuild(
 
 
 class UsageError(EdgekitError):
-    """Options or a recipe that cannot mean anything."""
+    """Invalid options or an invalid recipe."""
 
     exit_code = 2
 

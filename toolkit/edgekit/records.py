@@ -1,6 +1,8 @@
 """What flows through edgekit, in the order in which it flows. Read this first.
 
-    Source -> Samples -> Ranges -> Plan -> Artifact -> (Inspection, Score, Timing) -> Row -> Report
+```
+Source -> Samples -> Ranges -> Plan -> Artifact -> (Inspection, Score, Timing) -> Row -> Report
+```
 
 All records are frozen; a pass takes records and returns new ones.
 """

@@ -1,6 +1,6 @@
 """Records to JSON and back: the versioned contract of `--json` and of the files on disk.
 
-A number that is not finite becomes null, because JSON has no word for it.
+A number that is not finite becomes null, because JSON cannot express it.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def row_to_json(row: Row) -> dict[str, Any]:
 
 
 def inspection_to_json(inspection: Inspection) -> dict[str, Any]:
-    """Return what is inside a file as one JSON object."""
+    """Return the contents of a file as one JSON object."""
     return {
         "schema": SCHEMA,
         "path": str(inspection.path),
@@ -121,13 +121,13 @@ def report_from_json(document: Mapping[str, Any]) -> Report:
         schema = document.get("schema")
         if schema != SCHEMA:
             raise UsageError(
-                "This is not a report that can be read here.",
+                "This report has an unsupported schema.",
                 found=f"Its schema is {schema!r}; this edgekit reads schema {SCHEMA}.",
                 hint="Give the JSON of quantize, eval, bench, deploy or report, of this version.",
             )
         if not isinstance(document.get("rows"), list):
             raise UsageError(
-                "This JSON holds no rows.",
+                "This JSON has no rows.",
                 found=f"Its keys are {', '.join(map(str, document)) or 'none'}.",
                 hint="Give the JSON of quantize, eval, bench, deploy or report.",
             )
@@ -136,18 +136,18 @@ def report_from_json(document: Mapping[str, Any]) -> Report:
         raise UsageError(
             "A row of this JSON is incomplete.",
             found=str(error),
-            hint="Write it again with this version of edgekit.",
+            hint="Create it again with this version of edgekit.",
         ) from error
     except FieldError as error:
         raise UsageError(
-            "This JSON is not as edgekit writes it.",
+            "This JSON does not match the schema of edgekit's reports.",
             found=str(error),
-            hint="Write it again with this version of edgekit.",
+            hint="Create it again with this version of edgekit.",
         ) from error
 
 
 def finite(value: Any) -> Any:
-    """Return what is to become JSON with null for every number that is not finite."""
+    """Return the value with None for every number that is not finite, ready for JSON."""
     if isinstance(value, Mapping):
         return {key: finite(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
@@ -275,7 +275,7 @@ def _score(score: Fields) -> Score:
 def _timing(latency: Fields, peak_rss_bytes: int) -> Timing:
     values_ns = latency.integers("values_ns")
     if not values_ns:
-        raise MissingFieldError(f"{latency.place('values_ns')} holds no latency.")
+        raise MissingFieldError(f"{latency.place('values_ns')} has no latency.")
     return Timing(
         values_ns=values_ns,
         warmup_ns=latency.integers("warmup_ns"),
@@ -304,8 +304,8 @@ def _tensor(tensor: Fields) -> TensorSpec:
 
 def _operator(op: Fields) -> Operator:
     def fit(of: Fields, target: str) -> TargetFit:
-        told = of.object(target)
-        return TargetFit(mapped=told.flag("mapped"), reason=told.maybe("reason", told.text))
+        value = of.object(target)
+        return TargetFit(mapped=value.flag("mapped"), reason=value.maybe("reason", value.text))
 
     return Operator(
         index=op.integer("index"),

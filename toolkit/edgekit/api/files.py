@@ -19,7 +19,7 @@ from edgekit.records import (
 
 if TYPE_CHECKING:
     from edgekit.pipeline.deploy import Outcome
-    from edgekit.pipeline.sources import ImportedModel
+    from edgekit.pipeline.imported_model import ImportedModel
     from edgekit.reports import Format
 
 

@@ -91,15 +91,13 @@ def train(
     refuse_existing(checkpoint_path(place), force=True)
     if initial is not None and not trust_code:
         check_source(Path(initial))
-    with cleared(place.parent), Worker(listener=listener, trust_code=trust_code) as worker:
-        result: TrainingResult = worker.call(
-            "edgekit.training.fit:train",
-            config=config,
-            destination=place,
+    with cleared(place.parent), Worker(listener=listener, trust_code=trust_code) as tensorflow:
+        return tensorflow.train(
+            config,
+            place,
             log_dir=Path(log_dir) if log_dir else None,
             initial=Path(initial) if initial else None,
         )
-    return result
 
 
 class TransformOptions(TypedDict, total=False):

@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import errno
 import sys
-from collections.abc import Callable
 
 import typer
 
 from edgekit import interruption
-from edgekit.cli import deploy, measure, model, options, passes, project, reading, streams
+from edgekit.cli import streams
+from edgekit.cli.commands import SETTINGS, CommandGroup
 from edgekit.errors import EdgekitError, OutputError
 from edgekit.interruption import INTERRUPTED  # also what Typer makes of Ctrl-C in a command
 from edgekit.printable import one_line
 
-app = typer.Typer(
-    name="edgekit",
-    # Plain help is three times as fast to start as decorated help, and can be piped.
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    no_args_is_help=True,
-    add_completion=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+app = typer.Typer(name="edgekit", cls=CommandGroup, no_args_is_help=True, **SETTINGS)
 
 
 def _print_version(wanted: bool) -> None:
@@ -56,29 +48,6 @@ def _options(
     take (default 1800).
     """
     _ = version, debug  # acted on by the callback, and by `run`, which knows before parsing
-
-
-_COMMANDS: dict[str, Callable[..., None]] = {
-    "demo": project.demo,
-    "train": model.train,
-    "import": model.import_,
-    "prune": passes.prune,
-    "shrink": passes.shrink,
-    "cluster": passes.cluster,
-    "qat": passes.qat,
-    "compress": passes.compress,
-    "quantize": model.quantize,
-    "inspect": reading.inspect,
-    "eval": measure.eval_,
-    "bench": measure.bench,
-    "deploy": deploy.deploy,
-    "report": reading.report,
-    "doctor": project.doctor,
-}
-_READS_NO_ARCHIVE = {"demo", "inspect", "bench", "report", "doctor"}
-for command, function in _COMMANDS.items():
-    limited = command not in _READS_NO_ARCHIVE
-    app.command(command)(options.with_unpacked_limit(function) if limited else function)
 
 
 def main(arguments: list[str] | None = None) -> None:

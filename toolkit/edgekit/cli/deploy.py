@@ -198,7 +198,7 @@ def _placing(output: Path | None, *, force: bool) -> Iterator[Callable[[Report],
 
     A place that cannot be written is refused before anything is measured.
     """
-    from edgekit.cli.output import tell_missing_charts
+    from edgekit.cli.output import warn_missing_charts
     from edgekit.errors import UsageError
     from edgekit.files import refuse_existing, staging, writing
     from edgekit.reports import FORMATS, encoded, render_all, write_pages
@@ -217,7 +217,7 @@ def _placing(output: Path | None, *, force: bool) -> Iterator[Callable[[Report],
 
             def write_file(report: Report) -> Sequence[Path]:
                 told, contents = render_all(report, (ending,))
-                tell_missing_charts(told)
+                warn_missing_charts(told)
                 temporary.write_bytes(encoded(contents[ending]))
                 return [output]
 
@@ -229,7 +229,7 @@ def _placing(output: Path | None, *, force: bool) -> Iterator[Callable[[Report],
     with staging(output, replace=force) as stage:
 
         def write_both(report: Report) -> Sequence[Path]:
-            tell_missing_charts(write_pages(report, stage))
+            warn_missing_charts(write_pages(report, stage))
             return places
 
         yield write_both

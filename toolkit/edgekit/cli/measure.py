@@ -70,9 +70,9 @@ def eval_(
     if not json and len(result.rows) == 1 and result.rows[0].score:
         from rich.console import Console
 
-        from edgekit.reports import tables
+        from edgekit.reports import print_per_class
 
-        tables.terminal_per_class(result.rows[0].score, Console())
+        print_per_class(result.rows[0].score, Console())
 
 
 def bench(

@@ -1,4 +1,4 @@
-"""What commands say on stdout when they are done."""
+"""Output of commands: tables, JSON, and the files they wrote."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def wrote(artifact: Artifact, reference: Artifact | None = None) -> str:
 
 
 def figures(*rows: Row) -> Iterator[tuple[str, ...]]:
-    """Lines of a comparison: label, then a figure of each row."""
+    """Yield the lines of a comparison: label, then the value of each row."""
     inside = [row.inspection for row in rows if row.inspection]
     yield "size", *(f"{row.artifact.size_bytes / 1000:.1f} kB" for row in rows)
     yield "download (deflated)", *(f"{r.artifact.size_deflated_bytes / 1000:.1f} kB" for r in rows)
@@ -35,7 +35,7 @@ def figures(*rows: Row) -> Iterator[tuple[str, ...]]:
 
 def emit(report: Report, *, json: bool) -> None:
     """Print a report as a table, or as JSON."""
-    tell_missing_charts(report)
+    warn_missing_charts(report)
     if json:
         from edgekit.schema import report_to_json
 
@@ -43,9 +43,9 @@ def emit(report: Report, *, json: bool) -> None:
         return
     from rich.console import Console
 
-    from edgekit.reports import tables
+    from edgekit.reports import print_report
 
-    tables.terminal(report, Console(file=sys.stdout))
+    print_report(report, Console(file=sys.stdout))
     for row in report.rows:
         if row.timing and (lines := list(_details(row.timing))):
             print(f"{printable(row.artifact.variant)}, {one_line(row.timing.device)}")
@@ -53,23 +53,23 @@ def emit(report: Report, *, json: bool) -> None:
 
 
 def json_line(value: Any) -> str:
-    """One line of JSON, with letters as they are where stdout has them."""
-    told = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    return json_.dumps(value, ensure_ascii=not told)
+    """Return one line of JSON; non-ASCII letters are escaped unless stdout is UTF-8."""
+    is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    return json_.dumps(value, ensure_ascii=not is_utf8)
 
 
 def _details(timing: Timing) -> Iterator[str]:
-    """What `bench` was asked for beyond latencies, in the runner's words."""
+    """Yield what was measured beside the latencies (sustained, sweep), as the runner formats it."""
     import edgekit_runner
 
     if sustained := timing.details.get("sustained"):
-        yield from edgekit_runner.sustained_words(sustained)
+        yield from edgekit_runner.sustained_lines(sustained)
     if sweep := timing.details.get("sweep"):
-        yield from edgekit_runner.sweep_words(sweep)
+        yield from edgekit_runner.sweep_lines(sweep)
 
 
-def tell_missing_charts(report: Report) -> None:
-    """Say on stderr, beside the report itself, that its page is without pictures."""
+def warn_missing_charts(report: Report) -> None:
+    """Warn on stderr that the page has no charts."""
     from edgekit.reports import NO_CHARTS
 
     for text in report.warnings:
@@ -85,7 +85,7 @@ def write_rendered(report: Report, path: Path, form: Format, *, replace: bool) -
     with writing(path, replace=replace) as temporary:
         told, contents = render_all(report, (form,))
         temporary.write_bytes(encoded(contents[form]))
-    tell_missing_charts(told)
+    warn_missing_charts(told)
     print(wrote_file(path))
 
 

@@ -7,6 +7,7 @@ option with its help.
 from __future__ import annotations
 
 import inspect
+import math
 import typing
 from collections.abc import Callable
 from dataclasses import fields
@@ -94,9 +95,40 @@ def _options_of(kind: type) -> list[tuple[str, Any, Any]]:
         else:
             annotation = str if setting.choices else hints[entry.name]
             default = entry.default
-            option = typer.Option(help=_help(setting, default))
+            kind_of_number = _number_type(annotation)
+            option = (
+                typer.Option(help=_help(setting, default))
+                if kind_of_number is None
+                else typer.Option(
+                    parser=number_of(setting, kind_of_number),
+                    metavar="N" if kind_of_number is int else "NUMBER",
+                    help=_help(setting, default),
+                )
+            )
         found.append((entry.name, Annotated[annotation, option], default))
     return found
+
+
+def number_of(setting: Setting, kind: type[int | float]) -> Callable[[Any], float]:
+    """Make the reader of an option that is a number, from what its field accepts."""
+
+    def read(text: Any) -> float:
+        try:
+            value = kind(text) + kind(0)  # -0 is 0
+        except (ValueError, OverflowError):
+            value = math.nan
+        if not setting.fits(value):
+            accepts = setting.accepts.replace("`", "")
+            raise typer.BadParameter(f"{str(text)[:40]} is not {accepts}.")
+        return value
+
+    return read
+
+
+def _number_type(annotation: Any) -> type[int | float] | None:
+    """Return int or float for an annotation such as `float | None`; None for what is no number."""
+    types = typing.get_args(annotation) or (annotation,)
+    return next((kind for kind in (int, float) if kind in types), None)
 
 
 def _help(setting: Setting, default: Any) -> str:

@@ -117,7 +117,9 @@ def check_preprocessing(spec: Mapping[str, Any], place: str) -> dict[str, Any]:
             )
         accepts, fits = checks[key]
         if not fits(value):
-            raise DataError(f"{place}: {key} = {value!r:.80} cannot be.", hint=f"{key}: {accepts}.")
+            raise DataError(
+                f"{place}: invalid value for {key}: {value!r:.80}.", hint=f"{key}: {accepts}."
+            )
     whole = {"kind": kind, **DEFAULTS[kind], **spec}
     if kind == "image" and not AFFINE.keys() & spec.keys():
         whole["scale"] = UNIT_SCALE
@@ -137,7 +139,7 @@ def _check_sound(spec: Mapping[str, Any], place: str) -> None:
         )
     if not 0 <= spec["low_hz"] < spec["high_hz"] <= spec["sample_rate"] / 2:
         raise DataError(
-            f"{place}: bands from {spec['low_hz']} to {spec['high_hz']} Hz cannot be.",
+            f"{place}: bands from {spec['low_hz']} to {spec['high_hz']} Hz are invalid.",
             found=f"The sample rate is {spec['sample_rate']}.",
             hint="Give 0 <= low_hz < high_hz <= sample_rate / 2.",
         )

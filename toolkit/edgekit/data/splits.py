@@ -78,7 +78,7 @@ def calibration_subset(train: Samples, n: int, seed: int) -> Samples:
         UsageError: `n` is not positive.
     """
     if n < 1:
-        raise UsageError(f"{n} calibration samples cannot be.", hint="Give at least 1.")
+        raise UsageError(f"Invalid number of calibration samples: {n}.", hint="Give at least 1.")
     order = np.random.default_rng(seed).permutation(train.n)
     classes = _classes(train)
     if classes is not None and len(np.unique(classes)) <= n:

@@ -195,7 +195,7 @@ class Reader:
         spec = self.preprocessing
         if not names_size(spec):
             raise DataError(
-                "Nobody says to which size the images are resized.",
+                "Image size is not specified.",
                 hint='Put kind = "image", height, width, channels into preprocessing.toml.',
             )
         if spec["kind"] == "log-mel":

@@ -31,17 +31,17 @@ def bench(
     Args:
         path: The file.
         threads: Interpreter threads.
-        listener: Told once that the measurement starts.
-        **options: Further ones of the runner's `bench`; None leaves them to it: runs (invocations
+        listener: Progress callback; called once, when the measurement starts.
+        **options: Further options of the runner's `bench`, None for its default: runs (invocations
             to time), runtime (litert, tflite or tensorflow), kernels, duration, sweep.
 
     Raises:
         ModelError: The file cannot be loaded or run, or the runtime crashes on it.
-        DeviceError: No runtime is here, or it does not work.
-        UsageError: The runner refuses an option.
+        DeviceError: No runtime is installed, or it does not work.
+        UsageError: An option is invalid.
     """
     if what_is(path) == FILE:
-        # A damaged file can make a runtime take all memory before it dies: it never gets to see it.
+        # Checked first: a damaged file can make a runtime allocate all memory before it crashes.
         graph = read(path).subgraphs[0]
         check_interface(str(path), graph.inputs, graph.outputs)
     listener(Progress(stage="measuring", detail=path.name))
@@ -50,10 +50,10 @@ def bench(
 
 
 def describe() -> Mapping[str, str]:
-    """Return what this machine is, in words: device, cpu, cores, memory, os, python, runtime."""
+    """Return a description of this machine: device, cpu, cores, memory, os, python, runtime."""
     return {
         **edgekit_runner.describe_device(),
-        # Asked of the installed package: an import would cost the caller time and memory.
+        # From the package's metadata: importing the runtime would take time and memory.
         "runtime": f"ai-edge-litert {importlib.metadata.version('ai-edge-litert')}",
     }
 
@@ -66,7 +66,7 @@ def _runner(command: str, path: Path, options: list[str]) -> Any:
     try:
         with edgekit_runner.DeferSigint():
             process = subprocess.Popen(
-                # Trusted: the process is isolated already, its death is told by `answers.failure`.
+                # Trusted: this process is isolated already, and `answers.failure` reports a crash.
                 [*runner, command, "--json", "--trusted", *options, "--", str(path)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,

@@ -44,7 +44,7 @@ _FINAL = {
         "Connect once by hand and compare the key: ssh {host}",
     ),
     "Permission denied": (
-        "{host} does not let you in.",
+        "Permission denied by {host}.",
         "A key is needed, no password is asked: ssh-copy-id {host}",
     ),
     _UNKNOWN_HOST: (

@@ -9,6 +9,7 @@ from dataclasses import replace
 from edgekit.evaluation.drops import budget
 from edgekit.evaluation.intervals import crossing
 from edgekit.evaluation.metrics import metric_named
+from edgekit.modes import FLOAT32
 from edgekit.records import Drop, Row, Score
 
 TIE = 1.01
@@ -34,7 +35,7 @@ def recommend(rows: Sequence[Row], *, max_drop: float) -> tuple[tuple[Row, ...],
     smallest = min(map(_size, eligible))
     tied = [row for row in eligible if _size(row) <= TIE * smallest]
     chosen = min(tied, key=lambda row: (_p50(row), _size(row)))
-    reference = next((row for row in rows if row.artifact.mode == "float32"), None)
+    reference = next((row for row in rows if row.artifact.mode == FLOAT32.name), None)
     rejected = [row for row in smaller_first if _size(row) < _size(chosen) and not _eligible(row)]
     sentences = [
         _headline(chosen, reference),
@@ -70,7 +71,7 @@ def samples_to_settle(drop: Drop, n: int, allowed: float, *, metric: str) -> int
 
 
 def _eligible(row: Row) -> bool:
-    if row.artifact.mode == "float32":
+    if row.artifact.mode == FLOAT32.name:
         return True
     return row.drop is not None and row.drop.verdict != "lost"
 

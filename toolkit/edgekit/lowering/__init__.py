@@ -1,9 +1,9 @@
 """From a model in memory to a float TFLite graph, and from there to integers.
 
-The only rooms that know TensorFlow's converter. `lower` runs once for a model; `engine.quantize`
-once for a variant.
+The only room that calls TensorFlow's converter. `lower` runs once for a model;
+`tf_quantizer.quantize` once for a variant.
 """
 
-from edgekit.lowering.lower import LoweredModel, lower, reference
+from edgekit.lowering.lower import LoweredModel, lower
 
-__all__ = ["LoweredModel", "lower", "reference"]
+__all__ = ["LoweredModel", "lower"]

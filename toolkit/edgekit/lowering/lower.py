@@ -20,12 +20,12 @@ Call = Callable[[Sequence[Any]], Sequence[Any]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoweredModel:
-    """A float graph, and what its source computes on some samples.
+    """A float graph, and the outputs of its source on some samples.
 
     Attributes:
         path: The `.tflite` file.
         reference: Output name -> `[n, ...]`, computed by the source itself; empty without samples.
-        notes: What was changed on the way, for the user.
+        notes: Changes made during lowering, for the user.
     """
 
     path: Path
@@ -33,7 +33,9 @@ class LoweredModel:
     notes: tuple[str, ...]
 
 
-def lower(call: Call, source: Source, model: Any, destination: Path) -> Trace:
+def lower(
+    call: Call, source: Source, model: Any, destination: Path, batch: Batch | None = None
+) -> LoweredModel:
     """Convert a model to a float TFLite file.
 
     Args:
@@ -41,9 +43,7 @@ def lower(call: Call, source: Source, model: Any, destination: Path) -> Trace:
         source: Its inputs and outputs, batch 1.
         model: The Keras model behind `call`, or another object.
         destination: The file to write.
-
-    Returns:
-        What was traced.
+        batch: Samples on which the model's own outputs are returned along.
 
     Raises:
         ConversionError: TensorFlow refuses a layer.
@@ -69,16 +69,15 @@ def lower(call: Call, source: Source, model: Any, destination: Path) -> Trace:
     )
     with writing(destination) as temporary:
         temporary.write_bytes(data)
-    return traced
+    return LoweredModel(
+        path=destination,
+        reference=_reference(call, source, batch) if batch else {},
+        notes=traced.notes,
+    )
 
 
-def reference(call: Call, source: Source, batch: Batch) -> dict[str, Array]:
+def _reference(call: Call, source: Source, batch: Batch) -> dict[str, Array]:
     """Run the source itself on samples, with its own variables and loops.
-
-    Args:
-        call: The model.
-        source: Its inputs and outputs.
-        batch: Samples, by input name.
 
     Returns:
         Output name -> `[n, ...]`.

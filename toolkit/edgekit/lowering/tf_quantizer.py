@@ -2,32 +2,23 @@
 
 TensorFlow publishes its quantizer only as the end of a whole conversion, with a calibration of its
 own before it. Inside, both halves are separate functions on flatbuffers; called directly, a further
-variant costs milliseconds, and any calibration can precede it. Where a release moves these
-functions, `quantize_publicly` does the same work through the published converter.
+variant costs milliseconds, and any calibration can precede it. edgekit pins the releases of
+TensorFlow that have these functions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from edgekit.errors import ConversionError
 from edgekit.modes import INT8, INT16X8
-from edgekit.records import Batch, Plan, TensorSpec
+from edgekit.records import Plan
 
-# The quantizer follows these into their subgraphs and dies there (TensorFlow 2.21).
+# The quantizer crashes in the subgraphs of these (TensorFlow 2.21).
 _LOOPS = ("WHILE", "UNIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_LSTM")
-
-
-def available() -> bool:
-    """Whether this TensorFlow has the functions that `quantize` calls."""
-    try:
-        _entry_points()
-    except (ImportError, AttributeError):
-        return False
-    return True
 
 
 def quantize(calibrated: bytes, plan: Plan, *, denied: Sequence[str] = ()) -> bytes:
@@ -58,7 +49,7 @@ def quantize(calibrated: bytes, plan: Plan, *, denied: Sequence[str] = ()) -> by
                     denylisted_nodes=list(denied) or None,
                 )
             )
-        # The older of the two quantizers is the one that knows what int16 kernels ask for: 64-bit
+        # Only the older of the two quantizers meets the requirements of int16 kernels: 64-bit
         # biases, zero points of 0, and 1/32768 after LOGISTIC and TANH.
         return bytes(
             wrapper(calibrated, [], []).QuantizeModel(
@@ -75,56 +66,25 @@ def quantize(calibrated: bytes, plan: Plan, *, denied: Sequence[str] = ()) -> by
         raise _refused(plan, error) from error
 
 
-def quantize_publicly(
-    frozen: Any, inputs: Sequence[TensorSpec], samples: Batch, plan: Plan
-) -> bytes:
-    """Quantize through the published converter: calibrates anew, by minimum and maximum.
-
-    Args:
-        frozen: The concrete function of the float graph.
-        inputs: Its inputs, in order.
-        samples: Calibration samples.
-        plan: As for `quantize`.
-
-    Raises:
-        ConversionError: It was refused.
-    """
-    import tensorflow as tf
-
-    arrays = [np.asarray(samples.inputs[spec.name], spec.dtype) for spec in inputs]
-
-    def representative() -> Iterator[list[Any]]:
-        for i in range(len(arrays[0])):
-            yield [array[i : i + 1] for array in arrays]
-
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = representative
-    if plan.mode == INT16X8.name:
-        converter.target_spec.supported_ops = [
-            tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8,
-            tf.lite.OpsSet.TFLITE_BUILTINS,
-        ]
-    converter.inference_input_type = tf.as_dtype(plan.input_type)
-    converter.inference_output_type = tf.as_dtype(plan.output_type)
-    try:
-        return bytes(converter.convert())
-    except Exception as error:  # as above
-        raise _refused(plan, error) from error
-
-
 def _entry_points() -> tuple[Any, Any]:
     """The converter's module, and the class that calibrates and quantizes to int16.
 
     Raises:
-        ImportError: This TensorFlow keeps them elsewhere.
-        AttributeError: Likewise.
+        ConversionError: This TensorFlow does not have them.
     """
-    from tensorflow.lite.python import convert
-    from tensorflow.lite.python.optimize import calibrator
+    try:
+        from tensorflow.lite.python import convert
+        from tensorflow.lite.python.optimize import calibrator
 
-    _ = convert.mlir_quantize
-    return convert, calibrator._calibration_wrapper.CalibrationWrapper  # noqa: SLF001  published nowhere
+        _ = convert.mlir_quantize
+        wrapper = calibrator._calibration_wrapper.CalibrationWrapper  # noqa: SLF001  published nowhere
+    except (ImportError, AttributeError) as error:
+        raise ConversionError(
+            "This TensorFlow has no quantizer for float graphs.",
+            found=f"{type(error).__name__}: {error}",
+            hint="Install the TensorFlow that edgekit asks for: pip install edgekit-tflite",
+        ) from error
+    return convert, wrapper
 
 
 def _check(calibrated: bytes, plan: Plan, denied: Sequence[str]) -> None:
@@ -144,7 +104,7 @@ def _check(calibrated: bytes, plan: Plan, denied: Sequence[str]) -> None:
 
 
 def _operator_names(data: bytes) -> set[str]:
-    """The kinds of operators in a graph, without unpacking it."""
+    """Names of the operators in a model, read without unpacking it."""
     from ai_edge_litert import schema_py_generated as schema
 
     names = {c: n for n, c in vars(schema.BuiltinOperator).items() if isinstance(c, int)}
@@ -155,9 +115,9 @@ def _operator_names(data: bytes) -> set[str]:
 
 
 def _refused(plan: Plan, error: Exception) -> ConversionError:
-    told = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
     return ConversionError(
         f"Variant {plan.variant}: TensorFlow refuses to quantize to {plan.mode}.",
-        found=told[:200] or type(error).__name__,
+        found=first[:200] or type(error).__name__,
         hint="Keep the layer named there in float32 with a rule, or choose another mode.",
     )

@@ -1,4 +1,4 @@
-"""Write down what a model computes for one sample, as a TensorFlow graph with constant weights."""
+"""Trace a model at batch 1, to a TensorFlow graph with constant weights where possible."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from edgekit.records import TensorSpec
 
-# Up to here a recurrent layer is written out step by step. Every step costs 3-4 kB of graph and
+# Recurrent layers of at most this many steps are unrolled. Every step costs 3-4 kB of graph and
 # 30-60 ms of lowering.
 UNROLLED_STEPS = 128
 
@@ -24,7 +24,7 @@ class Trace:
         function: TensorFlow's concrete function, at batch 1.
         outputs: Its outputs, by the names of the layers that computed them where possible.
         frozen: Whether all weights are constants already.
-        notes: What was changed on the way, for the user.
+        notes: Changes made during tracing, for the user.
     """
 
     function: Any
@@ -38,8 +38,8 @@ def trace(
 ) -> Trace:
     """Trace `call` at the given shapes.
 
-    The weights of Keras 3 models enter as constants at once, which spares the converter the
-    search for them; other models keep their variables, which the converter then freezes.
+    The weights of Keras 3 models become constants here, so that the converter need not freeze
+    them; other models keep their variables, which the converter then freezes.
 
     Args:
         call: Tensors in the order of `inputs` -> tensors.
@@ -83,7 +83,7 @@ def _layer_by_layer(model: Any, steps: dict[str, int]) -> Iterator[None]:
     operators of `conv2d` appear below `conv2d_1`, which is another layer's name.
 
     Args:
-        model: Its layers are wrapped; nothing happens to what has no layers.
+        model: Its layers are wrapped; other objects are left alone.
         steps: Receives the name of every unrolled layer and its number of steps.
     """
     import tensorflow as tf
@@ -119,9 +119,9 @@ def _layer_by_layer(model: Any, steps: dict[str, int]) -> Iterator[None]:
 
 @contextmanager
 def _unrolled(layer: Any, args: tuple[Any, ...], steps: dict[str, int]) -> Iterator[None]:
-    """Let a recurrent layer write out its steps, which compute exactly what its loop does.
+    """Unroll a recurrent layer; the outputs are the same.
 
-    TensorFlow's quantizer dies of loops.
+    TensorFlow's quantizer crashes on loops.
     """
     count = args[0].shape[1] if args and getattr(layer, "unroll", None) is False else None
     if count is None or count > UNROLLED_STEPS:
@@ -141,7 +141,7 @@ def _unrolled(layer: Any, args: tuple[Any, ...], steps: dict[str, int]) -> Itera
 
 
 def _named_outputs(outputs: Sequence[Any]) -> tuple[Any, ...]:
-    """Look behind the nameless Identity at the end of every function, where that is possible."""
+    """The tensors behind the unnamed Identity at each output, where they have their own names."""
     behind = [o.op.inputs[0] if o.op.type == "Identity" else o for o in outputs]
     names = [tensor.name for tensor in behind]
     return tuple(

@@ -111,7 +111,7 @@ class PolynomialDecay:
             _check_share(share)
         if not (self.initial <= self.final and 0 <= self.begin < self.end and self.power > 0):
             raise UsageError(
-                "This pruning schedule cannot mean anything.",
+                "Invalid pruning schedule.",
                 found=f"It is {self}.",
                 hint="Let the share grow (initial <= final), and the steps (0 <= begin < end).",
             )
@@ -252,6 +252,6 @@ def _sides(block: Blocks) -> tuple[int, int]:
 def _check_share(share: float) -> None:
     if not 0 <= share < 1:
         raise UsageError(
-            f"A sparsity of {share:g} cannot be.",
+            f"Invalid value for sparsity: {share:g}.",
             hint="Give the share of weights to drop, from 0 to below 1: 0.5 drops half of them.",
         )

@@ -9,10 +9,11 @@ from typing import Any
 from edgekit.errors import UsageError
 from edgekit.files import staging
 from edgekit.pipeline import manifest
+from edgekit.pipeline.imported_model import ImportedModel
 from edgekit.pipeline.passes import run, teach, tuning_of
 from edgekit.pipeline.quantize import Finish, make, measure, write_outputs
 from edgekit.pipeline.request import FLOAT, Request, check, open_data, possible_plans
-from edgekit.pipeline.sources import ImportedModel, is_graph, lower
+from edgekit.pipeline.sources import is_graph, lower
 from edgekit.recipe import Recipe, pass_json
 from edgekit.records import Artifact, DataRequest, Listener, Plan, Report, silent
 from edgekit.worker import Worker
@@ -50,12 +51,12 @@ def compress(
         )
     with (
         staging(request.folder, replace=request.force) as stage,
-        Worker(request.custom, listener, trust_code=request.trust_code) as worker,
+        Worker(request.custom, listener, trust_code=request.trust_code) as tensorflow,
     ):
         dataset = open_data(request, listener)
         possible_plans(request, dataset)
         first = stage / "float32.tflite"
-        imported = original = lower(request.source, dataset, first, worker, listener=listener)
+        imported = original = lower(request.source, dataset, first, tensorflow, listener=listener)
         artifacts = [_artifact(imported, FLOAT, recipe)]
         data = DataRequest(
             data=request.data,
@@ -64,14 +65,14 @@ def compress(
             preprocessing=request.preprocessing,
         )
         distilled = next((step for step in recipe.passes if step.training.distill), None)
-        teacher = teach(worker, stage, tuning_of(distilled, data)) if distilled else None
+        teacher = teach(tensorflow, stage, tuning_of(distilled, data)) if distilled else None
         notes = list(imported.notes)
         previous = request.source
         for step in recipe.passes:
             name = names[step.kind]
             made = stage / f"{name}.keras"
             passed = run(
-                worker,
+                tensorflow,
                 step,
                 previous,
                 made,
@@ -83,10 +84,10 @@ def compress(
             previous = made
             notes += [f"{name} left {layer} alone: {why}." for layer, why in passed.left.items()]
             graph = stage / f"{name}.tflite"
-            imported = lower(made, dataset, graph, worker, listener=listener)
+            imported = lower(made, dataset, graph, tensorflow, listener=listener)
             artifacts.append(_artifact(imported, Plan(variant=name, mode="float32"), recipe))
         if replace(recipe.plan, variant=FLOAT.variant) != FLOAT:
-            _, final = make(imported, request.plans, stage, worker, listener=listener)[0]
+            _, final = make(imported, request.plans, stage, tensorflow, listener=listener)[0]
             described = {**final.manifest, "recipe": _described(recipe)}
             artifacts.append(replace(final, manifest=described))
         if teacher is not None:

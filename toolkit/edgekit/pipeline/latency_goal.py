@@ -24,6 +24,7 @@ from edgekit.records import Dataset, Listener, Plan, Progress, Timing, silent
 from edgekit.tflite.inspect import inspect
 from edgekit.training.finetuning import Tuning
 from edgekit.training.passes import PassResult
+from edgekit.worker import TensorFlowProcess
 
 CLOSE = 0.02
 """Shares are sought to within this; machines are no steadier."""
@@ -76,7 +77,7 @@ class LatencyPruningResult:
 
 
 def shrink_to_latency(
-    engine: Any,
+    tensorflow: TensorFlowProcess,
     source: Path | Any,
     step: Shrink,
     *,
@@ -92,7 +93,7 @@ def shrink_to_latency(
     Candidates are cut without training, which changes no shape and so no latency.
 
     Args:
-        engine: A `Worker` or `InProcess`; `source` is its model again afterwards.
+        tensorflow: Loads, cuts and lowers models; has `source` loaded again afterwards.
         source: A Keras model that it can load.
         step: Its `share` is that of the latency to remove.
         tuning: Data and training of the final cut.
@@ -111,8 +112,8 @@ def shrink_to_latency(
         def file_of(model: Path | Any, stem: str) -> tuple[Path, int]:
             place = folder / stem
             place.mkdir()
-            imported = lower(model, dataset, place / "float32.tflite", engine)
-            artifacts, _ = make(imported, [plan], place, engine)
+            imported = lower(model, dataset, place / "float32.tflite", tensorflow)
+            artifacts, _ = make(imported, [plan], place, tensorflow)
             return artifacts[-1].path, inspect(imported.graph).macs
 
         original, original_macs = file_of(source, "original")
@@ -133,30 +134,24 @@ def shrink_to_latency(
 
         def cut(macs_share: float, training: Tuning, place: Path) -> PassResult:
             by_macs = replace(step, share=macs_share, goal=MACS)
-            result: PassResult = engine.call(
-                "edgekit.training.passes:run_pass",
-                step=by_macs,
-                tuning=training,
-                destination=place,
-            )
-            return result
+            return tensorflow.transform(by_macs, training, place)
 
         def attempt(macs_share: float) -> Measured:
             listener(Progress(stage="timing a cut", detail=f"{macs_share:.0%} of the MACs gone"))
             stem = f"cut{macs_share:.6f}"
             candidate = folder / f"{stem}.keras"
-            engine.load(source)
+            tensorflow.load(source)
             cut(macs_share, replace(tuning, epochs=0), candidate)
             return measure(candidate, macs_share, stem)
 
-        engine.load(source)
-        most = engine.call("edgekit.training.shrinking:largest_share", exclude=step.exclude)
+        tensorflow.load(source)
+        most = tensorflow.largest_share(step.exclude)
         chosen = search(step.share, most, attempt)
         measured = tuple(known.values())
-        engine.load(source)
+        tensorflow.load(source)
         passed = cut(chosen.macs_share, tuning, destination)
         final = measure(destination, chosen.macs_share, "final")
-        engine.load(source)
+        tensorflow.load(source)
     return LatencyPruningResult(passed=passed, chosen=chosen, measured=measured, final=final)
 
 

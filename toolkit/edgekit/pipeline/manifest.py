@@ -9,16 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edgekit.errors import ModelError
 from edgekit.files import FILE, check_input, what_is
 from edgekit.parsing import read_json
+from edgekit.pipeline.imported_model import ImportedModel
 from edgekit.records import Artifact, Dataset, Plan
 from edgekit.schema import finite
-
-if TYPE_CHECKING:
-    from edgekit.pipeline.sources import ImportedModel
 
 SCHEMA = 1
 ENGINES = ("tensorflow", "keras", "ai-edge-litert", "numpy")

@@ -19,7 +19,7 @@ from edgekit.tflite.inspect import inspect
 from edgekit.tflite.pruning_estimate import estimate_pruning
 from edgekit.training.finetuning import Tuning
 from edgekit.training.saving import checkpoint_path, read_notes
-from edgekit.worker import Worker
+from edgekit.worker import TensorFlowProcess, Worker
 
 if TYPE_CHECKING:
     from edgekit.tflite.pruning_estimate import PruningEstimate
@@ -59,21 +59,21 @@ def transform(
     with (
         cleared(destination.parent),
         temporary_folder() as folder,
-        Worker(custom, listener, trust_code=trust_code) as worker,
+        Worker(custom, listener, trust_code=trust_code) as tensorflow,
     ):
-        worker.load(source)
-        before = worker.lower(folder / "before.tflite").path
+        tensorflow.load(source)
+        before = tensorflow.lower(folder / "before.tflite").path
         if on_estimate is not None and isinstance(step, Prune) and not resume:
             on_estimate(estimate_pruning(before.read_bytes(), step.share))
         tuning = replace(tuning_of(step, data), checkpoint=checkpoint, done=done)
         if step.training.distill:
-            tuning = replace(tuning, teacher=teach(worker, folder, tuning))
+            tuning = replace(tuning, teacher=teach(tensorflow, folder, tuning))
         if resume:
-            worker.load(checkpoint)
+            tensorflow.load(checkpoint)
         start = checkpoint if resume else source
-        result = run(worker, step, start, destination, tuning=tuning, listener=listener)
-        worker.load(destination)
-        after = worker.lower(folder / "after.tflite").path
+        result = run(tensorflow, step, start, destination, tuning=tuning, listener=listener)
+        tensorflow.load(destination)
+        after = tensorflow.lower(folder / "after.tflite").path
         measured = PassComparison(
             passed=result,
             before=row_of("before", before, latency=True),
@@ -95,7 +95,7 @@ def row_of(variant: str, path: Path, *, latency: bool) -> Row:
 
 
 def run(
-    worker: Worker,
+    tensorflow: TensorFlowProcess,
     step: PassStep,
     source: Path,
     destination: Path,
@@ -103,23 +103,20 @@ def run(
     tuning: Tuning,
     listener: Listener = silent,
 ) -> PassResult:
-    """Run a pass over the model that the worker has loaded from `source`."""
+    """Run a pass over the model that `tensorflow` has loaded from `source`."""
     if isinstance(step, Shrink) and step.goal == LATENCY and not tuning.done:
         found = shrink_to_latency(
-            worker, source, step, tuning=tuning, destination=destination, listener=listener
+            tensorflow, source, step, tuning=tuning, destination=destination, listener=listener
         )
         latency = f"{found.final.ratio:.2f} of before, after {len(found.measured)} cuts timed"
         return replace(found.passed, facts={**found.passed.facts, "latency": latency})
-    result: PassResult = worker.call(
-        "edgekit.training.passes:run_pass", step=step, tuning=tuning, destination=destination
-    )
-    return result
+    return tensorflow.transform(step, tuning, destination)
 
 
-def teach(worker: Worker, folder: Path, tuning: Tuning) -> Path:
-    """Write what the loaded model predicts, for later ones to learn from."""
+def teach(tensorflow: TensorFlowProcess, folder: Path, tuning: Tuning) -> Path:
+    """Write what the loaded model predicts, for later ones to learn from; returns the file."""
     place = folder / "teacher.npy"
-    worker.call("edgekit.training.finetuning:teach", tuning=tuning, destination=place)
+    tensorflow.write_teacher(tuning, place)
     return place
 
 

@@ -9,13 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from edgekit import devices, evaluation
 from edgekit.errors import ConversionError
 from edgekit.files import staging
 from edgekit.isolate import Background
 from edgekit.pipeline import manifest
+from edgekit.pipeline.imported_model import ImportedModel
 from edgekit.pipeline.request import (
     FLOAT,
     Request,
@@ -25,7 +24,7 @@ from edgekit.pipeline.request import (
     open_data,
     possible_plans,
 )
-from edgekit.pipeline.sources import ImportedModel, is_graph, lower, tensorflow_for
+from edgekit.pipeline.sources import is_graph, lower, tensorflow_for
 from edgekit.quantization import make as make_variant
 from edgekit.quantization import profile
 from edgekit.records import (
@@ -42,6 +41,7 @@ from edgekit.records import (
 from edgekit.schema import row_to_json
 from edgekit.tflite import carry_metadata
 from edgekit.tflite.inspect import inspect
+from edgekit.worker import TensorFlowProcess
 
 Finish = Callable[[Report, Path], Report]
 
@@ -75,7 +75,7 @@ def quantize(request: Request, *, finish: Finish, listener: Listener = silent) -
             listener,
             needed=needed,
             trust_code=request.trust_code,
-        ) as engine,
+        ) as tensorflow,
     ):
         dataset = open_data(request, listener)
         plans, refused = possible_plans(request, dataset)
@@ -83,7 +83,7 @@ def quantize(request: Request, *, finish: Finish, listener: Listener = silent) -
             request.source,
             dataset,
             stage / "float32.tflite",
-            engine,
+            tensorflow,
             output=request.output,
             listener=listener,
         )
@@ -91,7 +91,7 @@ def quantize(request: Request, *, finish: Finish, listener: Listener = silent) -
             imported,
             plans,
             stage,
-            engine,
+            tensorflow,
             skip_unsupported=request.skip_unsupported,
             listener=listener,
         )
@@ -114,7 +114,7 @@ def make(
     imported: ImportedModel,
     plans: Sequence[Plan],
     folder: Path,
-    engine: Any,
+    tensorflow: TensorFlowProcess | None,
     *,
     skip_unsupported: bool = False,
     listener: Listener = silent,
@@ -122,6 +122,14 @@ def make(
     """Write every variant of one float graph into `folder`; the float32 file comes first.
 
     The graph is calibrated once for every way of choosing ranges, not once for every variant.
+
+    Args:
+        imported: The float graph, and the data that calibrates it.
+        plans: The variants.
+        folder: Where the files are written.
+        tensorflow: Quantizes to integers; None where no plan is of a calibrated mode.
+        skip_unsupported: Leave out what is refused, with a sentence in what is returned.
+        listener: Progress callback.
 
     Returns:
         The files; and, where `skip_unsupported`, a sentence for every variant that was refused.
@@ -134,7 +142,7 @@ def make(
             imported,
             plans,
             folder,
-            engine,
+            tensorflow,
             background=background,
             skip_unsupported=skip_unsupported,
             listener=listener,
@@ -145,7 +153,7 @@ def _make(
     imported: ImportedModel,
     plans: Sequence[Plan],
     folder: Path,
-    engine: Any,
+    tensorflow: TensorFlowProcess | None,
     *,
     background: Background,
     skip_unsupported: bool,
@@ -173,20 +181,13 @@ def _make(
     ]
     refused: list[str] = []
     wanted = [_as_trained(p, imported) for p in plans if p != FLOAT]
-    samples = imported.dataset and imported.dataset.calibrate
-    # TensorFlow's published converter takes no ranges from outside: it calibrates by itself.
-    public = any(map(calibrates, wanted)) and not engine.call(
-        "edgekit.lowering.tf_quantizer:available"
-    )
-    if samples and public:
-        engine.represent(samples.read(np.arange(samples.n)))
     for position, plan in enumerate(wanted):
         listener(
             Progress(stage="quantizing", done=position, total=len(wanted), detail=plan.variant)
         )
         try:
             made = make_variant(
-                plan, graph, ranges=_trained(imported, plan) or ranges, engine=engine
+                plan, graph, ranges=_trained(imported, plan) or ranges, tensorflow=tensorflow
             )
         except ConversionError as error:
             extra = plan.sparse and len(wanted) > 1  # beside the same file stored dense

@@ -12,7 +12,8 @@ from edgekit.errors import DataError, ModelError, UsageError
 from edgekit.evaluation.tasks import task_named
 from edgekit.files import check_folder, check_input, refuse_existing
 from edgekit.modes import FLOAT32, INT8, MODES
-from edgekit.pipeline.sources import ImportedModel, trained_notes
+from edgekit.pipeline.imported_model import ImportedModel
+from edgekit.pipeline.sources import trained_notes
 from edgekit.recipe.parse import REPORT
 from edgekit.records import Dataset, Listener, Plan, Progress
 
@@ -44,7 +45,7 @@ class Request:
         skip_unsupported: Whether a variant that cannot be made is a warning instead of an
             error: where nobody asked for it by name.
         force: Replace files that exist.
-        seed: Seed of every random choice.
+        seed: Random seed.
         command: The command line, for the report.
     """
 
@@ -119,7 +120,7 @@ def check(request: Request) -> None:
     # Compared, so that NaN is refused too.
     if not 0 <= request.max_drop <= 3e38:
         raise UsageError(
-            f"An accepted loss of {request.max_drop!r:.40} cannot be.",
+            f"An accepted loss of {request.max_drop!r:.40} is invalid.",
             hint="Give a finite number from 0.",
         )
     if request.target is not None:

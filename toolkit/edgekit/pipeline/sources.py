@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,8 @@ from edgekit import data, evaluation, tflite
 from edgekit.errors import ConversionError, ModelError, UsageError
 from edgekit.files import check_input, refuse_existing, staging
 from edgekit.pipeline import manifest
+from edgekit.pipeline.imported_model import ImportedModel, Verification
+from edgekit.recipe import Qat
 from edgekit.records import (
     Array,
     Artifact,
@@ -30,49 +31,12 @@ from edgekit.records import (
     TensorSpec,
     silent,
 )
+from edgekit.worker import InProcess, TensorFlowProcess, Worker
 
 # Float kernels of TensorFlow and of XNNPACK add up in different orders; what is beyond this share
 # of the output's own range is no rounding.
 TOLERANCE = 1e-2
 VERIFIED_SAMPLES = 16
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verification:
-    """How far the float TFLite file is from its source.
-
-    Attributes:
-        max_abs_difference: Largest difference of any output element.
-        samples: Number of samples compared.
-        inputs: "data", or "noise" where no data was given.
-    """
-
-    max_abs_difference: float
-    samples: int
-    inputs: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImportedModel:
-    """A float graph ready for quantization.
-
-    Attributes:
-        source: What it came from.
-        dataset: The user's data, bound to the model's inputs, or None.
-        graph: The float `.tflite`.
-        verification: The comparison with the source; None where the source is that very file.
-        notes: What was done without being asked for.
-        trained: Ranges of the graph's tensors that quantization-aware training found, for int8.
-        rules: For the layers that it left in float.
-    """
-
-    source: Source
-    dataset: Dataset | None
-    graph: Path
-    verification: Verification | None
-    notes: tuple[str, ...] = ()
-    trained: Ranges | None = None
-    rules: tuple[Rule, ...] = ()
 
 
 def is_graph(source: Path | Any) -> bool:
@@ -88,22 +52,20 @@ def tensorflow_for(
     *,
     needed: bool = True,
     trust_code: bool = False,
-) -> Iterator[Any]:
-    """Yield who speaks to TensorFlow: a worker process, or this process for a live model.
+) -> Iterator[TensorFlowProcess | None]:
+    """Yield a process with TensorFlow: a worker, or this one for a live model.
 
     The worker begins to import TensorFlow at once, while the caller reads data. None is yielded
     where nothing needs TensorFlow.
     """
-    from edgekit import worker
-
     if not needed:
         yield None
     elif isinstance(source, Path):
-        with worker.Worker(custom, listener, trust_code=trust_code) as engine:
-            yield engine
+        with Worker(custom, listener, trust_code=trust_code) as tensorflow:
+            yield tensorflow
     else:
-        with worker.InProcess(source, listener=listener) as engine:
-            yield engine
+        with InProcess(listener=listener) as tensorflow:
+            yield tensorflow
 
 
 def scored_first(outputs: Sequence[TensorSpec], name: str | None) -> tuple[TensorSpec, ...]:
@@ -125,12 +87,20 @@ def lower(
     source: Path | Any,
     dataset: Dataset | None,
     destination: Path,
-    engine: Any,
+    tensorflow: TensorFlowProcess | None,
     *,
     output: str | None = None,
     listener: Listener = silent,
 ) -> ImportedModel:
     """Write the float graph of `source` to `destination`, and prove that it computes the same.
+
+    Args:
+        source: A file, a folder or a live model.
+        dataset: Real samples to verify on, bound to the model's inputs in what is returned.
+        destination: The `.tflite` to write.
+        tensorflow: Loads and lowers the source; None where it is a graph already.
+        output: Name of the output to score; None for the first.
+        listener: Progress callback.
 
     Raises:
         ModelError: The source cannot be read.
@@ -152,13 +122,14 @@ def lower(
             notes=bound.notes if bound else (),
         )
 
+    assert tensorflow is not None
     listener(Progress(stage="loading the model"))
-    loaded = engine.load(source, example=_example_shapes(dataset))
+    loaded = tensorflow.load(source, example=_example_shapes(dataset))
     outputs = scored_first(loaded.outputs, output)
     bound = data.bind(dataset, loaded.inputs, outputs) if dataset else None
     batch = _sample(bound) if bound else _noise(loaded.inputs)
     listener(Progress(stage="lowering"))
-    lowered = engine.lower(destination, batch)
+    lowered = tensorflow.lower(destination, batch)
     verification = _verify(loaded, destination, batch, lowered.reference, real=bound is not None)
     _describe(destination, loaded.name, bound)
     learned = trained_notes(source)
@@ -180,7 +151,7 @@ def trained_notes(source: Path | Any) -> Mapping[str, Any] | None:
     """What `edgekit qat` wrote into a Keras file, or None."""
     from edgekit.training.saving import read_notes
 
-    notes = read_notes(source).get("qat") if isinstance(source, Path) else None
+    notes = read_notes(source).get(Qat.kind) if isinstance(source, Path) else None
     return notes if isinstance(notes, Mapping) else None
 
 
@@ -233,8 +204,8 @@ def import_source(
         needed = not is_graph(source)
         with tensorflow_for(
             source, custom, listener, needed=needed, trust_code=trust_code
-        ) as engine:
-            imported = lower(source, dataset, graph, engine, listener=listener)
+        ) as tensorflow:
+            imported = lower(source, dataset, graph, tensorflow, listener=listener)
         described = manifest.describe(imported, plan, graph.read_bytes())
         (stage / beside.name).write_text(manifest.to_text(described), encoding="utf-8")
     return manifest.artifact(destination, plan, described), imported

@@ -1,6 +1,6 @@
 """From a float graph and calibration samples to a file at any precision."""
 
 from edgekit.quantization.profiling import profile
-from edgekit.quantization.variant import Engine, QuantizedModel, make
+from edgekit.quantization.variant import QuantizedModel, Quantizer, make
 
-__all__ = ["Engine", "QuantizedModel", "make", "profile"]
+__all__ = ["QuantizedModel", "Quantizer", "make", "profile"]

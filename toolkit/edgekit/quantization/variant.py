@@ -29,8 +29,8 @@ _REWRITERS: Final = {FLOAT16.name: to_float16, DYNAMIC.name: to_dynamic, INT4.na
 _CONVERSIONS: Final = frozenset({"QUANTIZE", "DEQUANTIZE"})
 
 
-class Engine(Protocol):
-    """What turns a float graph with ranges into integers."""
+class Quantizer(Protocol):
+    """What quantizes a float graph with ranges to integers: a `TensorFlowProcess`."""
 
     def quantize(self, calibrated: bytes, plan: Plan, denied: Sequence[str]) -> bytes:
         """Quantize to `plan.mode`, with its input and output types.
@@ -65,7 +65,7 @@ def make(
     graph: bytes,
     *,
     ranges: Callable[[str, float], Ranges],
-    engine: Engine | None,
+    tensorflow: Quantizer | None,
 ) -> QuantizedModel:
     """Make one variant of a float graph.
 
@@ -73,7 +73,7 @@ def make(
         plan: What is wanted.
         graph: The float graph, with its signature.
         ranges: `ranges(method, percentile)`; called for integer modes only.
-        engine: Called for integer modes only.
+        tensorflow: Called for integer modes only; None where the plan has none.
 
     Raises:
         ConversionError: It cannot be done, or nothing came out quantized.
@@ -84,12 +84,12 @@ def make(
     modes = modes_of(plan, model)
     data = graph
     if MODES[plan.mode].calibrated:
-        if engine is None:
+        if tensorflow is None:
             raise ConversionError(f"Mode {plan.mode} needs TensorFlow's quantizer.")
         found = ranges(plan.ranges, plan.percentile)
         calibrated = with_ranges(graph, found, symmetric=plan.mode == INT16X8.name)
         denied = [name for name, mode in modes.items() if mode != plan.mode]
-        data = with_names_of(engine.quantize(calibrated, plan, denied), model)
+        data = with_names_of(tensorflow.quantize(calibrated, plan, denied), model)
         if found.weight_bits == 4:
             data = narrow_weights(data)
     for mode, rewrite in _REWRITERS.items():

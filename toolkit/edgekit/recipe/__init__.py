@@ -1,17 +1,19 @@
 """Recipes: what to do with a model, written in TOML, checked before anything heavy is loaded.
 
-    schema = 1
-    name = "int8-careful"
+```toml
+schema = 1
+name = "int8-careful"
 
-    [[step]]
-    kind = "prune"
-    sparsity = 0.5
+[[step]]
+kind = "prune"
+sparsity = 0.5
 
-    [[step]]
-    kind = "quantize"
-    mode = "int8"
-    ranges = "mse"
-    rules = [{ layers = "^logits$", mode = "float32" }]
+[[step]]
+kind = "quantize"
+mode = "int8"
+ranges = "mse"
+rules = [{ layers = "^logits$", mode = "float32" }]
+```
 
 - `settings`: how a field is declared: what it accepts, its default and meaning.
 - `steps`: the steps, one dataclass each.

@@ -1,9 +1,9 @@
-"""Reports: the same rows in the terminal, as JSON, Markdown, CSV, HTML and pictures.
+"""Reports: the same rows for the terminal, as JSON, Markdown, CSV, HTML and images.
 
 write(report, folder)              report.html and report.json, both or none
 render(report, "md")               one of FORMATS as text or bytes
-render_all(report, formats)        several of them, and the warning that charts are missing
-read_reports([a, b])               row files, merged
+render_all(report, formats)        several of them, and a warning where charts are missing
+read_reports([a, b])               report files, merged
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ from edgekit.printable import one_line
 from edgekit.records import Report
 from edgekit.reports.csv_table import csv
 from edgekit.reports.drawing import DrawingError, PageCharts, page_charts, pictures
+from edgekit.reports.markdown_table import markdown
 from edgekit.reports.merge import read_reports
-from edgekit.reports.tables import markdown, terminal, terminal_inspection, terminal_per_class
+from edgekit.reports.terminal_inspection import print_inspection
+from edgekit.reports.terminal_table import print_per_class, print_report
 from edgekit.schema import report_to_json
 
 __all__ = [
@@ -30,12 +32,12 @@ __all__ = [
     "NO_CHARTS",
     "PICTURES",
     "Format",
+    "print_inspection",
+    "print_per_class",
+    "print_report",
     "read_reports",
     "render",
     "render_all",
-    "terminal",
-    "terminal_inspection",
-    "terminal_per_class",
     "write",
     "write_pages",
 ]
@@ -44,20 +46,20 @@ Format = Literal["terminal", "json", "md", "html", "csv", "png", "svg"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 PICTURES: tuple[Format, ...] = ("png", "svg")
 NO_CHARTS = "The charts could not be drawn"
-_CURE = (
-    "Give `edgekit report` the same rows where the address space is not limited (ulimit -v) "
-    "and memory is free."
+_HINT = (
+    "Run `edgekit report` on the same JSON with more free memory and without a limit on the "
+    "address space (ulimit -v)."
 )
 
 
 def render(report: Report, format: Format) -> str | bytes:  # noqa: A002  the option's name
     """Return the report in one format; `png` and `svg` are its first chart.
 
-    A page whose charts cannot be drawn is without pictures, and says so.
+    A page whose charts cannot be drawn has none, and a warning instead.
 
     Raises:
-        UsageError: An unknown format, or a picture of a report that has nothing to draw.
-        DeviceError: A picture that cannot be drawn on this machine.
+        UsageError: An unknown format, or an image of a report without anything to draw.
+        DeviceError: An image that cannot be drawn on this machine.
     """
     return render_all(report, (format,))[1][format]
 
@@ -65,10 +67,10 @@ def render(report: Report, format: Format) -> str | bytes:  # noqa: A002  the op
 def render_all(
     report: Report, formats: Iterable[Format]
 ) -> tuple[Report, dict[Format, str | bytes]]:
-    """Return the report in several formats, and as it is told in them.
+    """Return the report in several formats, and the report itself.
 
-    That is with one more warning, which begins with `NO_CHARTS`, where the page's charts cannot
-    be drawn on this machine: everything else is written then, and nothing is lost.
+    The report has one more warning, which begins with `NO_CHARTS`, where the page's charts cannot
+    be drawn on this machine: everything else is rendered then.
 
     Raises:
         UsageError, DeviceError: As `render`.
@@ -76,7 +78,7 @@ def render_all(
     wanted = tuple(formats)
     if unknown := [name for name in wanted if name not in FORMATS]:
         raise UsageError(
-            f"There is no report format {unknown[0]!r}.",
+            f"Unknown report format: {unknown[0]!r}.",
             hint=f"Choose one of {', '.join(FORMATS)}.",
         )
     drawn = PageCharts()
@@ -86,7 +88,7 @@ def render_all(
         try:
             drawn = page_charts(report)
         except DrawingError as error:
-            text = f"{NO_CHARTS} ({one_line(error.reason, 200)}). {_CURE}"
+            text = f"{NO_CHARTS} ({one_line(error.reason, 200)}). {_HINT}"
             report = replace(report, warnings=(*warnings, text))
     return report, {name: _rendered(report, name, drawn) for name in wanted}
 
@@ -94,7 +96,7 @@ def render_all(
 def write(
     report: Report, folder: Path, *, formats: Iterable[Format] = ("html", "json")
 ) -> tuple[Path, ...]:
-    """Write `report.<format>` into the folder; `png` and `svg` become one file a chart.
+    """Write `report.<format>` into the folder; `png` and `svg` become one file per chart.
 
     Returns:
         The files, in the order of `formats`.
@@ -107,7 +109,7 @@ def write(
 
 
 def write_pages(report: Report, folder: Path) -> Report:
-    """Write `report.html` and `report.json`; return the report as it is told there.
+    """Write `report.html` and `report.json`; return the report with its warnings.
 
     Raises:
         OutputError: The folder cannot be written.
@@ -142,7 +144,7 @@ def _rendered(report: Report, name: Format, drawn: PageCharts) -> str | bytes:
         from rich.console import Console
 
         stream = io.StringIO()
-        terminal(report, Console(file=stream, width=80, no_color=True))
+        print_report(report, Console(file=stream, width=80, no_color=True))
         return stream.getvalue()
     if name == "json":
         return json.dumps(report_to_json(report), allow_nan=False) + "\n"
@@ -162,12 +164,12 @@ def _pictures(report: Report, name: Format) -> dict[str, str | bytes]:
         drawn = pictures(report, name)
     except DrawingError as error:
         raise DeviceError(
-            f"{NO_CHARTS}.", found=f"The chart library failed: {error.reason}.", hint=_CURE
+            f"{NO_CHARTS}.", found=f"The chart library failed: {error.reason}.", hint=_HINT
         ) from error
     if not drawn:
         raise UsageError(
             "There is nothing to draw in this report.",
             found="Its rows hold no score, no latency and no inspection.",
-            hint="Give rows of quantize, eval or bench.",
+            hint="Give JSON of quantize, eval or bench.",
         )
     return drawn

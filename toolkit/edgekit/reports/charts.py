@@ -1,4 +1,4 @@
-"""Charts from records: one function a chart, each returns an Altair chart or None.
+"""Charts from records: one function per chart, which returns an Altair chart or None.
 
 None means that there is nothing to draw: no scores, no latencies, no inspection. Colours are the
 light theme's (`style.COLOURS`); the page maps them to its own custom properties.
@@ -10,21 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from edgekit.printable import printable
 from edgekit.records import Inspection, Report
-from edgekit.reports.figures import (
-    Group,
-    Line,
-    compared,
-    device_text,
-    groups,
-    is_float,
-    latency_text,
-    lines,
-    models,
-    plain,
-    size_text,
-)
+from edgekit.reports.chart_style import COLOURS, WIDTH, role_colour, styled, tooltips
+from edgekit.reports.formatted_rows import FormattedRow, formatted_rows
+from edgekit.reports.formatting import compared, device_text, latency_text, plain, size_text
+from edgekit.reports.groups import Group, groups_by_device, groups_by_model, is_float
 from edgekit.reports.score_chart import accuracy_size
-from edgekit.reports.style import COLOURS, WIDTH, finished, role_colour, tooltips
 
 if TYPE_CHECKING:
     import altair as alt
@@ -33,14 +23,14 @@ MOST_LAYERS = 16
 
 
 def charts(report: Report) -> dict[str, alt.LayerChart]:
-    """Return every chart the report can fill, by a name that suits a file."""
+    """Return every chart the report has figures for, by a name that suits a file."""
     drawn: dict[str, alt.LayerChart | None] = {}
-    timed = [group for group in groups(report) if group.device]
-    for position, group in enumerate(models(report)):
+    timed = [group for group in groups_by_device(report) if group.device]
+    for position, group in enumerate(groups_by_model(report)):
         drawn[numbered("accuracy-size", position)] = accuracy_size(group)
     for position, group in enumerate(timed):
         drawn[numbered("latency", position)] = latency(group)
-    for position, group in enumerate(models(report)):
+    for position, group in enumerate(groups_by_model(report)):
         drawn[numbered("bytes", position)] = layer_bytes(group)
     return {name: chart for name, chart in drawn.items() if chart is not None}
 
@@ -50,7 +40,7 @@ def latency(group: Group, *, width: int = WIDTH) -> alt.LayerChart | None:
     import altair as alt
 
     values: list[dict[str, Any]] = []
-    for line in lines(group):
+    for line in formatted_rows(group):
         timing = line.row.timing
         if timing is None or group.device is None:
             continue
@@ -102,7 +92,7 @@ def latency(group: Group, *, width: int = WIDTH) -> alt.LayerChart | None:
     ]
     title = f"{printable(group.model)}: latency"
     subtitle = [f"Bar: median. Whisker: 90th percentile. {device_text(group.device)}."]
-    return finished(alt.layer(*layers), title, subtitle, width, height=26 * len(values))
+    return styled(alt.layer(*layers), title, subtitle, width, height=26 * len(values))
 
 
 def layer_bytes(group: Group, *, width: int = WIDTH) -> alt.LayerChart | None:
@@ -162,13 +152,13 @@ def layer_bytes(group: Group, *, width: int = WIDTH) -> alt.LayerChart | None:
         )
         .properties(name="layers")
     )
-    title = f"{printable(group.model)}: where the bytes are"
-    return finished(alt.layer(bars), title, [], width, height=len(layers) * (10 + 12 * len(names)))
+    title = f"{printable(group.model)}: size by layer"
+    return styled(alt.layer(bars), title, [], width, height=len(layers) * (10 + 12 * len(names)))
 
 
-def compared_files(group: Group) -> list[tuple[Line, Inspection]]:
+def compared_files(group: Group) -> list[tuple[FormattedRow, Inspection]]:
     """Return float32 and the recommended file, or the smallest: those that were inspected."""
-    shown = [line for line in lines(group) if line.row.inspection]
+    shown = [line for line in formatted_rows(group) if line.row.inspection]
     base = next((line for line in shown if is_float(line.row)), None)
     chosen = next((line for line in shown if line.row.recommended), None)
     if chosen is None and shown:

@@ -23,7 +23,7 @@ LIMIT_S = 180
 
 
 class DrawingError(Exception):
-    """The process that draws ended without its pictures.
+    """The process that draws ended without a result.
 
     Attributes:
         reason: "SIGTRAP", "no result within 180 s", "ImportError: ...".

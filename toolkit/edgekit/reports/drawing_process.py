@@ -13,7 +13,7 @@ from edgekit.records import Report
 
 
 def main() -> None:
-    """Answer the request; at most as many seconds as the argument says."""
+    """Answer the request; the argument is the time limit in seconds."""
     # Without a handler the alarm ends even native code, and also where the parent is gone.
     signal.alarm(int(sys.argv[1]))
     answers = os.dup(1)
@@ -22,7 +22,7 @@ def main() -> None:
     try:
         draw: Callable[..., object] = page if task == "page" else pictures
         answer: tuple[str, object] = ("value", draw(*arguments))
-    except Exception as error:  # whatever it is, there are no pictures
+    except Exception as error:  # any failure of the library means no charts
         answer = ("error", f"{type(error).__name__}: {error}")
     with os.fdopen(answers, "wb") as stream:
         pickle.dump(answer, stream)

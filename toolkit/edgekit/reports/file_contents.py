@@ -1,4 +1,4 @@
-"""The page's sections on what is inside the files: their bytes, their fit on an accelerator."""
+"""The page's sections on the files: their size by part, their operators on accelerators."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 from edgekit.records import Report, Row
 from edgekit.reports.charts import compared_files
-from edgekit.reports.figures import Group, models, size_text
-from edgekit.reports.sections import escaped
+from edgekit.reports.formatting import size_text
+from edgekit.reports.groups import Group, groups_by_model
+from edgekit.reports.page_text import escaped
 
 
 def bytes_legend(group: Group) -> str:
@@ -17,7 +18,7 @@ def bytes_legend(group: Group) -> str:
 
 
 def bytes_table(group: Group) -> str:
-    """Tabulate what the bytes of each inspected file are."""
+    """Tabulate the size of each inspected file by part."""
     compared = compared_files(group)
     if not compared:
         return ""
@@ -49,8 +50,8 @@ def bytes_table(group: Group) -> str:
 
 
 def predictions(report: Report) -> str:
-    """Say what was not measured but predicted: operators on accelerators; what stayed in float."""
-    files = [row for group in models(report) for row in group.rows]
+    """List what is predicted: operators on accelerators; and what was kept in float."""
+    files = [row for group in groups_by_model(report) for row in group.rows]
     rows = [row for row in files if row.recommended] or files[:1]
     text = ""
     for row in rows:
@@ -58,8 +59,10 @@ def predictions(report: Report) -> str:
             continue
         for target in dict.fromkeys(name for op in row.inspection.ops for name in op.targets):
             text += _fit(row, target)
-        told = row.artifact.manifest.get("left_in_float")
-        left = [one for one in told if isinstance(one, Mapping)] if isinstance(told, list) else []
+        listed = row.artifact.manifest.get("left_in_float")
+        left = (
+            [one for one in listed if isinstance(one, Mapping)] if isinstance(listed, list) else []
+        )
         items = "".join(
             f"<li><code>{escaped(one.get('operator', ''))}</code> {escaped(one.get('layer', ''))}: "
             f"{escaped(one.get('reason', ''))}</li>"
@@ -67,7 +70,7 @@ def predictions(report: Report) -> str:
         )
         if items:
             text += (
-                f'<details class="card"><summary>Left in float in {escaped(row.artifact.variant)} '
+                f'<details class="card"><summary>Kept in float in {escaped(row.artifact.variant)} '
                 f"({len(left)})</summary><ul>{items}</ul></details>"
             )
     return text

@@ -1,4 +1,4 @@
-"""Row files, read and merged into one report."""
+"""Report files, read and merged into one report."""
 
 from __future__ import annotations
 
@@ -14,19 +14,21 @@ from edgekit.schema import report_from_json
 
 
 def read_reports(paths: Iterable[Path]) -> Report:
-    """Read row files and merge them into one report.
+    """Read report files and merge them into one report.
 
-    Rows of the same file (same model, variant and digest) share what was found out about it:
-    a score from one place and a latency from another end in one line. Every latency keeps a line
-    of its own, with the score that was taken with it, and every score that says on which device
-    it was taken, so that devices stay apart.
+    Rows of the same file (same model, variant and digest) share what is known about it: a score
+    from one report and a latency from another end in one row. Every latency keeps a row of its
+    own, with the score that was measured with it, and so does every score that names its device,
+    so that devices stay apart.
 
     Raises:
         UsageError: No path, an unreadable file, no JSON, another schema, no rows.
     """
     reports = [_read(Path(path)) for path in paths]
     if not reports:
-        raise UsageError("No row file was given.", hint="Name at least one JSON file with rows.")
+        raise UsageError(
+            "No report file was given.", hint="Give at least one JSON file that edgekit wrote."
+        )
     if len(reports) == 1:
         return reports[0]
     rows = _merged([row for report in reports for row in report.rows])
@@ -51,7 +53,7 @@ def read_reports(paths: Iterable[Path]) -> Report:
 
 
 def _devices(report: Report) -> Mapping[str, Mapping[str, str]]:
-    """What is known of each device on which rows of the report were scored or timed."""
+    """Return the facts of each device on which rows of the report were scored or timed."""
     places = dict.fromkeys(row.place for row in report.rows if row.place)
     alone = report.device if len(places) == 1 else {}
     return {name: report.devices.get(name, alone) for name in (*places, *report.devices)}
@@ -74,7 +76,7 @@ def _read(path: Path) -> Report:
         ) from error
     if not isinstance(document, dict):
         raise UsageError(
-            f"{path} holds no report.",
+            f"{path} is not an edgekit report.",
             found=f"A {type(document).__name__} where an object was expected.",
             hint="Give the JSON files that edgekit wrote.",
         )
@@ -103,9 +105,9 @@ def _merged(rows: Sequence[Row]) -> tuple[Row, ...]:
             merged.append(whole)
         for place in places:
             here = [row for row in same if row.place == place]
-            # A score of another device is lent where that device did not insist on it.
-            lent = [row for row in same if row.device is None]
-            scored = next((row for row in (*here, *lent) if row.score), here[0])
+            # A score without a device is valid for all of them.
+            anywhere = [row for row in same if row.device is None]
+            scored = next((row for row in (*here, *anywhere) if row.score), here[0])
             timings: list[Timing] = []
             for row in here:
                 if row.timing is not None and row.timing not in timings:
@@ -118,7 +120,7 @@ def _merged(rows: Sequence[Row]) -> tuple[Row, ...]:
 
 
 def _taken(whole: Row, own: Row, timing: Timing | None, place: str) -> Row:
-    """The row of a file on a device: what is known of the file, and what was measured there."""
+    """Return the row of a file on a device: the file's facts, and what was measured there."""
     return replace(
         whole,
         score=own.score,

@@ -1,7 +1,7 @@
-"""One self-contained HTML file for a reader who was not there.
+"""The report as one self-contained HTML file.
 
-Nothing in it reaches out: scripts, styles and pictures are inside, and its content security
-policy forbids the rest. Every text that came from a file is escaped.
+It loads nothing: scripts, styles and images are embedded, and its content security policy forbids
+anything else. Every text that came from a file is escaped.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.records import Report
-from edgekit.reports import file_contents, sections
+from edgekit.reports import file_contents, page_tables, sections
+from edgekit.reports.chart_style import COLOURS, DARK
 from edgekit.reports.charts import numbered
-from edgekit.reports.device_comparison import across, compared_groups
+from edgekit.reports.device_comparison import compare_devices, table_groups
 from edgekit.reports.drawing import PageCharts
-from edgekit.reports.figures import Group, groups, metric_title, models
-from edgekit.reports.glossary import reading
-from edgekit.reports.sections import escaped
-from edgekit.reports.style import COLOURS, DARK
+from edgekit.reports.formatting import metric_title
+from edgekit.reports.glossary import glossary
+from edgekit.reports.groups import Group, groups_by_device, groups_by_model
+from edgekit.reports.page_text import capitalized, escaped
 
 POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; "
@@ -30,13 +31,13 @@ def html(report: Report, charts: PageCharts) -> str:
     """Return the report as one HTML document of about a megabyte, most of it the chart library.
 
     Args:
-        report: What it tells.
-        charts: What `drawing.page_charts` drew of it; empty for a page without pictures.
+        report: The report.
+        charts: What `drawing.page_charts` drew of it; empty for a page without charts.
     """
     specs: dict[str, dict[str, Any]] = {}
 
     def figure(chart: str, heading: str, legend: str) -> str:
-        """Show the chart as a still picture, and keep its specification for the script."""
+        """Embed the chart as a static image, and keep its specification for the script."""
         if chart not in charts.specs:
             return ""
         name = f"chart-{len(specs) + 1}"
@@ -48,37 +49,37 @@ def html(report: Report, charts: PageCharts) -> str:
             f'<div class="chart" data-chart="{name}">{picture}</div></figure>'
         )
 
-    whole, timed, tabled = models(report), groups(report), compared_groups(report)
+    whole, timed, tabled = groups_by_model(report), groups_by_device(report), table_groups(report)
     title = report.title or ", ".join(group.model for group in whole) or "edgekit report"
     parts = [
-        sections.chosen(report),
+        sections.recommendation(report),
         sections.warnings(report),
-        sections.asked(report),
-        "<h2>The variants</h2>",
+        sections.request(report),
+        "<h2>Variants</h2>",
         *(
             figure(numbered("accuracy-size", n), _named(group, whole, _score_heading(group)),
                    sections.score_legend(group))
             for n, group in enumerate(whole)
         ),
-        *(sections.variants(group, several=len(tabled) > 1) for group in tabled),
-        *(sections.latencies(one, several=len(whole) > 1) for one in across(report)),
+        *(page_tables.variants_table(group, several=len(tabled) > 1) for group in tabled),
+        *(page_tables.device_table(one, several=len(whole) > 1) for one in compare_devices(report)),
         sections.verdicts(report),
         *(
             figure(numbered("latency", n), _named(group, timed, "Latency"),
                    sections.latency_legend(group))
             for n, group in enumerate(group for group in timed if group.device)
         ),
-        "<h2>Where the bytes are</h2>" if any(row.inspection for row in report.rows) else "",
+        "<h2>Size breakdown</h2>" if any(row.inspection for row in report.rows) else "",
         *(
-            figure(numbered("bytes", n), _named(group, whole, "Constants of every layer"),
+            figure(numbered("bytes", n), _named(group, whole, "Size by layer"),
                    file_contents.bytes_legend(group)) + file_contents.bytes_table(group)
             for n, group in enumerate(whole)
         ),
-        *(sections.per_class(group) for group in whole),
+        *(page_tables.per_class(group) for group in whole),
         file_contents.predictions(report),
         sections.data(report),
         sections.conditions(report),
-        reading(report),
+        glossary(report),
         sections.reproduce(report),
     ]  # fmt: skip
     data = "".join(
@@ -119,7 +120,7 @@ def html(report: Report, charts: PageCharts) -> str:
 
 
 def _named(group: Group, among: tuple[Group, ...], heading: str) -> str:
-    """Say which model and device a figure is about where there are several."""
+    """Add model and device to a heading where there are several."""
     if len(among) < 2:
         return heading
     return f"{heading}: {group.name}"
@@ -127,11 +128,11 @@ def _named(group: Group, among: tuple[Group, ...], heading: str) -> str:
 
 def _score_heading(group: Group) -> str:
     name = metric_title(group.metric)
-    return f"{name[0].upper()}{name[1:]} against size"
+    return f"{capitalized(name)} against size"
 
 
 def _properties() -> str:
-    """Write both palettes as custom properties; paper is always printed light."""
+    """Return both palettes as custom properties; print uses the light one."""
     light, dark = (
         "".join(f"--{name}: {colour}; " for name, colour in palette.items())
         for palette in (COLOURS, DARK)
@@ -144,19 +145,19 @@ def _properties() -> str:
 
 
 def _themed(picture: str) -> str:
-    """Replace a chart's fixed colours by the page's custom properties, to follow its theme."""
+    """Replace a chart's colours by the page's custom properties, so that it follows the theme."""
     for name, colour in COLOURS.items():
         picture = picture.replace(f'"{colour}"', f'"var(--{name})"')
     return picture
 
 
 def _embedded(spec: dict[str, Any]) -> str:
-    """Write JSON that cannot end its script element, whatever the strings in it say."""
+    """Return JSON that cannot close its script element, whatever strings it contains."""
     return _themed(json.dumps(spec, separators=(",", ":"), allow_nan=False)).replace("<", "\\u003c")
 
 
 def _library(code: str) -> str:
-    """The bundle of Vega, Vega-Lite and Vega-Embed, from the converter's own copy: no network."""
+    """Return Vega, Vega-Lite and Vega-Embed with their notice; they are never downloaded."""
     notice = (
         "/* Vega, Vega-Lite and Vega-Embed, copyright University of Washington Interactive Data "
         "Lab and contributors, BSD 3-Clause; with D3, copyright Mike Bostock, ISC. */"

@@ -1,4 +1,4 @@
-"""The chart that decides: score against size, with intervals, front and latency."""
+"""The chart of score against size, with intervals, Pareto front and latency."""
 
 from __future__ import annotations
 
@@ -10,24 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from edgekit.evaluation.metrics import metric_named
 from edgekit.printable import printable
-from edgekit.reports.figures import (
-    Group,
-    Line,
-    compared,
-    device_text,
-    interval_text,
-    is_float,
-    lines,
-    metric_title,
-    pareto,
-)
-from edgekit.reports.labels import Anchor, Box, Place, place
-from edgekit.reports.style import COLOURS, WIDTH, finished, role_colour, tooltips
+from edgekit.reports.chart_style import COLOURS, WIDTH, role_colour, styled, tooltips
+from edgekit.reports.formatted_rows import FormattedRow, formatted_rows, pareto_front
+from edgekit.reports.formatting import compared, device_text, interval_text, metric_title
+from edgekit.reports.groups import Group, is_float
+from edgekit.reports.label_placement import Anchor, Box, Place, place
 
 if TYPE_CHECKING:
     import altair as alt
 
-# Sizes of the plot within the axes, in px: labels are placed for a wide and for a slim one.
+# Sizes of the plot within the axes, in px: labels are placed for a wide and for a narrow one.
 HEIGHT = 340
 WIDE = 690
 NARROW = 430
@@ -51,7 +43,7 @@ def accuracy_size(group: Group, *, width: int = WIDTH) -> alt.LayerChart | None:
 
     shown = [
         line
-        for line in lines(group)
+        for line in formatted_rows(group)
         if line.row.score and all(map(math.isfinite, (*line.row.score.ci95, line.row.score.value)))
     ]
     if not shown:
@@ -68,7 +60,7 @@ def accuracy_size(group: Group, *, width: int = WIDTH) -> alt.LayerChart | None:
     drawn = sorted(points, key=lambda point: -point["order"])
     base = alt.Chart(alt.Data(values=drawn))
     by_row = {id(line.row): point for line, point in zip(shown, points, strict=True)}
-    front = [by_row[id(row)] for row in pareto([line.row for line in shown])]
+    front = [by_row[id(row)] for row in pareto_front([line.row for line in shown])]
     colour = role_colour()
     area = alt.Size("area:Q", scale=None, legend=None)
     layers = []
@@ -98,7 +90,7 @@ def accuracy_size(group: Group, *, width: int = WIDTH) -> alt.LayerChart | None:
     if slowest:
         subtitle.append(f"Area of a point: p50 latency on {device_text(group.device)}.")
     title = f"{printable(group.model)}: {metric_title(metric)} against size"
-    return finished(alt.layer(*layers), title, subtitle, width, height=HEIGHT)
+    return styled(alt.layer(*layers), title, subtitle, width, height=HEIGHT)
 
 
 def _axes(points: Sequence[Mapping[str, Any]], metric: str) -> Axes:
@@ -135,7 +127,7 @@ def _factor(metric: str) -> int:
     return 100 if metric_named(metric).unit == "percent" else 1
 
 
-def _point(line: Line, slowest_ms: float) -> dict[str, Any]:
+def _point(line: FormattedRow, slowest_ms: float) -> dict[str, Any]:
     row = line.row
     score, timing = row.score, row.timing
     assert score is not None
@@ -174,7 +166,7 @@ def _point(line: Line, slowest_ms: float) -> dict[str, Any]:
 def _label_layers(
     points: Sequence[dict[str, Any]], front: Sequence[dict[str, Any]], axes: Axes
 ) -> list[alt.Chart]:
-    """Name the points, once for a wide plot and once for a telephone's; one of them is seen."""
+    """Label the points, once for a wide and once for a narrow plot; one of them is visible."""
     import altair as alt
 
     layers = []

@@ -70,7 +70,7 @@ def _path(node: Node) -> str:
 
 
 def _pieces(name: str) -> list[str]:
-    """The paths joined in a tensor name, without the parts that mean nothing."""
+    """The paths joined in a tensor name, without the parts that name no layer."""
     paths = ("/".join(p for p in x.split("/") if not _NAMELESS.match(p)) for x in name.split(";"))
     return [path for path in paths if path]
 

@@ -1,4 +1,4 @@
-"""Weight clustering of Keras models: a palette of few weights a kernel, trained as it is.
+"""Weight clustering of Keras models: few distinct weights per kernel, trained as centroids.
 
 The model stays the plain Keras model it is. A file of few distinct weights is as large as before;
 the gain is in its compressed size.
@@ -41,7 +41,7 @@ def cluster(
 
     Args:
         model: Any built Keras model, subclassed ones included.
-        clusters: Distinct weights a kernel at most; a zero where there are zeros is one of them.
+        clusters: Clusters per kernel, at most; a zero where there are zeros is one of them.
         initial: Where k-means starts: `linear` over the range, or by `density`.
         exclude: Names, or regular expressions for whole names, of layers to leave alone, or of
             layers and models they are part of.

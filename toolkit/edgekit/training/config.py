@@ -56,9 +56,9 @@ class TrainingConfig:
         column: The column to predict, where the data is a `.csv`.
         preprocessing: How raw inputs are prepared; None leaves it to the data.
         task: What the targets mean; None where the data tells.
-        epochs: Walks through the training samples at most.
-        batch_size: Samples a step.
-        learning_rate: Its peak; a cosine takes it down to zero.
+        epochs: Training epochs, at most.
+        batch_size: Batch size.
+        learning_rate: Peak learning rate (cosine decay to zero).
         weight_decay: Decoupled decay of kernels (AdamW); 0 switches it off.
         loss: Of a regression; classification takes cross-entropy, reconstruction squares.
         label_smoothing: Share of the probability spread over all classes.
@@ -100,7 +100,7 @@ def check_numbers(run: Any) -> None:
     """Check the numbers of a fine-tuning: `epochs`, `batch_size`, `patience`, `seed` and rate.
 
     Raises:
-        UsageError: One of them cannot be.
+        UsageError: One of them is invalid.
     """
     for name, least, most in (
         ("epochs", 0, MOST),
@@ -143,7 +143,7 @@ def load_config(path: Path) -> TrainingConfig:
     """Read a `model.toml`.
 
     Raises:
-        UsageError: No such file, no TOML, a key or value that means nothing.
+        UsageError: No such file, no TOML, an unknown key or invalid value.
     """
     check_input(path, UsageError, hint="See models/ for examples.")
     try:

@@ -248,7 +248,7 @@ def qat(
     plain, ranges = aware.finish(prepared)
     left = aware.left_in_float(prepared)
     notes = {"bits": step.bits, "low": dict(ranges.low), "high": dict(ranges.high), "float": left}
-    write_model(plain, destination, {"qat": notes})
+    write_model(plain, destination, {step.kind: notes})
     return PassResult(
         path=destination,
         facts={"trained for": f"int8 activations, int{step.bits} weights"},

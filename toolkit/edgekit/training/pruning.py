@@ -94,7 +94,7 @@ def prune(
             layers and models they are part of.
 
     Raises:
-        UsageError: Sparsity or pattern mean nothing, or an exclusion matches no layer.
+        UsageError: Sparsity or pattern is invalid, or an exclusion matches no layer.
         ModelError: There is no kernel to prune.
     """
     choice = _choose(model, scope, pattern, exclude, sparsity)
@@ -136,7 +136,7 @@ def pruning_callback(
         and `pruning()` what it came to (a `Pruning`).
 
     Raises:
-        UsageError: The pattern means nothing or another share than the schedule ends with, or
+        UsageError: The pattern is invalid or another share than the schedule ends with, or
             `every` is not positive. When training starts: an exclusion matches no layer.
         ModelError: When training starts: there is no kernel to prune.
     """

@@ -1,4 +1,4 @@
-"""The parent's side: one child process that has TensorFlow, asked and answered over a pipe."""
+"""The parent's side: one child process that has TensorFlow; requests go to it over a pipe."""
 
 from __future__ import annotations
 
@@ -8,21 +8,28 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, Final, Self
+from typing import IO, TYPE_CHECKING, Concatenate, Final, ParamSpec, Self, TypeVar
 
 from edgekit.errors import ConversionError, EdgekitError, ModelError, UsageError
 from edgekit.records import Batch, Listener, Plan, Progress, Source, silent
 from edgekit.sources import check_source
 from edgekit.worker import wire
-from edgekit.worker.session import TRUST_CODE
+from edgekit.worker.session import TRUST_CODE, Session
 
 if TYPE_CHECKING:
     from edgekit.lowering import LoweredModel
+    from edgekit.recipe import PassStep
+    from edgekit.training import TrainingConfig, TrainingResult
+    from edgekit.training.finetuning import Tuning
+    from edgekit.training.passes import PassResult
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _ENVIRONMENT = {
     "KERAS_BACKEND": "tensorflow",
@@ -36,27 +43,36 @@ _ALLOCATOR = {
     "GLIBC_TUNABLES": "glibc.malloc.arena_max=1:glibc.malloc.hugetlb=1"
     ":glibc.malloc.mmap_threshold=4294967296:glibc.malloc.trim_threshold=536870912"
 }
-# Lines of TensorFlow, absl and the converter that say nothing about a failure.
 TIMEOUT_VARIABLE: Final = "EDGEKIT_MODEL_TIMEOUT"
 """Environment variable with the seconds that a model may take, in place of the default."""
 _TIMEOUT_SECONDS: Final = 1800.0
-# These run the model's own program, which need not end; training takes what it takes.
-_LIMITED: Final = frozenset({"load", "recurrent_layers", "lower"})
-_CHATTER = re.compile(r"\s*(WARNING|INFO|[IW]\d{4} |fully_quantize:)")
+# These run the model's own program, which may not end; training has no limit.
+_LIMITED: Final[frozenset[Callable[..., object]]] = frozenset(
+    {Session.load, Session.recurrent_layers, Session.lower}
+)
+# Lines of TensorFlow, absl and the converter that say nothing about a failure.
+_IRRELEVANT = re.compile(r"\s*(WARNING|INFO|[IW]\d{4} |fully_quantize:)")
 
 
 @dataclass(frozen=True, slots=True)
 class _Child:
-    """A running child: its process, our end of the pipe, its lifeline, and what it prints."""
+    """A running child.
+
+    Attributes:
+        process: The process.
+        connection: Our end of the pipe.
+        lifeline: Descriptor of a pipe that only we hold open; the child ends when it closes.
+        log: What the child prints.
+    """
 
     process: subprocess.Popen[bytes]
     connection: Connection
     lifeline: int
-    chatter: IO[bytes]
+    log: IO[bytes]
 
 
 class Worker:
-    """A child process that reads, lowers, trains and quantizes models.
+    """A `TensorFlowProcess` that is a child of this one.
 
     As a context manager it starts the child at once, so that TensorFlow's import overlaps with
     what the caller does until its first request. If the child dies in a request, that request
@@ -99,102 +115,92 @@ class Worker:
         self._end()
 
     def load(self, source: Path, *, example: Mapping[str, tuple[int, ...]] | None = None) -> Source:
-        """Read a model file or folder, in place of the model there was.
-
-        Args:
-            source: A `.keras` or `.h5` file, or a SavedModel folder.
-            example: Input name -> shape of a batch; fills dimensions the model leaves open.
-
-        Raises:
-            ModelError: It cannot be read, kills its reader, or holds code that is not trusted.
-        """
+        """Read a model file or folder; see `TensorFlowProcess.load`."""
         if not self._trust_code:
             check_source(source, custom=self._custom)
-        found: Source = self._ask("load", f"loading {source.name}", source=source, example=example)
-        self._recurrent = self._ask("recurrent_layers", "loading")
+        found = self._ask(Session.load, f"loading {source.name}", source, example=example)
+        self._recurrent = self._ask(Session.recurrent_layers, "loading")
         return found
 
     def lower(self, destination: Path, batch: Batch | None = None) -> LoweredModel:
-        """Write the float graph of the loaded model.
-
-        Args:
-            destination: The `.tflite` to write.
-            batch: Samples on which the source's own outputs are returned along.
-
-        Raises:
-            ConversionError: A layer was refused, or the converter died.
-            OutputError: The file cannot be written.
-        """
-        lowered: LoweredModel = self._ask("lower", "lowering", destination=destination, batch=batch)
-        return lowered
-
-    def represent(self, batch: Batch) -> None:
-        """Give the samples that the published converter calibrates on.
-
-        Only of use where `edgekit.lowering.tf_quantizer:available` says no: otherwise the
-        ranges come from the caller.
-        """
-        self._ask("represent", "calibrating", batch=batch)
+        """Write the float graph; see `TensorFlowProcess.lower`."""
+        return self._ask(Session.lower, "lowering", destination, batch)
 
     def quantize(self, calibrated: bytes, plan: Plan, denied: Sequence[str] = ()) -> bytes:
-        """Quantize a float graph to int8 or int16x8.
+        """Quantize a graph with ranges; see `TensorFlowProcess.quantize`."""
+        stage = f"quantizing {plan.variant}"
+        return self._ask(Session.quantize, stage, calibrated, plan, tuple(denied))
 
-        Args:
-            calibrated: A float flatbuffer with activation ranges.
-            plan: What is wanted.
-            denied: Output tensor names of operators that stay float.
+    def transform(self, step: PassStep, tuning: Tuning, destination: Path) -> PassResult:
+        """Run a compression pass; see `TensorFlowProcess.transform`."""
+        stage = f"running the pass {step.kind}"
+        return self._ask(Session.transform, stage, step, tuning, destination)
 
-        Raises:
-            ConversionError: It was refused, or the quantizer died.
-        """
-        data: bytes = self._ask(
-            "quantize",
-            f"quantizing {plan.variant}",
-            calibrated=calibrated,
-            plan=plan,
-            denied=tuple(denied),
+    def largest_share(self, exclude: Sequence[str] = ()) -> float:
+        """See `TensorFlowProcess.largest_share`."""
+        return self._ask(Session.largest_share, "counting channels", tuple(exclude))
+
+    def write_teacher(self, tuning: Tuning, destination: Path) -> None:
+        """Write the teacher's predictions; see `TensorFlowProcess.write_teacher`."""
+        self._ask(Session.write_teacher, "writing the teacher's predictions", tuning, destination)
+
+    def train(
+        self,
+        config: TrainingConfig,
+        destination: Path,
+        *,
+        log_dir: Path | None = None,
+        initial: Path | None = None,
+    ) -> TrainingResult:
+        """Train an architecture of the zoo; see `TensorFlowProcess.train`."""
+        stage = f"training {config.name}"
+        return self._ask(
+            Session.train, stage, config, destination, log_dir=log_dir, initial=initial
         )
-        return data
 
-    def call(self, function_path: str, **arguments: Any) -> Any:
-        """Call a function of another room in the child.
+    def run(
+        self, function: Callable[Concatenate[Session, P], R], *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        """Call any function in the child; for tests, which look inside.
 
         Args:
-            function_path: `module:function`. It is given `listener` if it takes one; the loaded
-                Keras model as `model`, and what that is as `source`, if it requires them.
-            arguments: Picklable keyword arguments.
+            function: A function of a module that the child can import.
+            *args: Its picklable arguments, after the session.
+            **kwargs: Likewise.
 
         Raises:
             ConversionError: The process died.
         """
-        return self._ask(
-            "call",
-            function_path.partition(":")[2],
-            function_path=function_path,
-            arguments=arguments,
-        )
+        return self._ask(function, function.__name__, *args, **kwargs)
 
-    def _ask(self, method: str, stage: str, **arguments: Any) -> Any:
+    def _ask(
+        self,
+        function: Callable[Concatenate[Session, P], R],
+        stage: str,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> R:
+        """Send a request and return its answer; `stage` is for messages of its failure."""
         if self._child is None:
             self._child = self._start()
         child = self._child
-        limit = self._timeout if method in _LIMITED else None
+        limit = self._timeout if function in _LIMITED else None
         try:
-            wire.send(child.connection, (method, arguments))
+            wire.send(child.connection, wire.Request(function, args, kwargs))
             while True:
                 if not child.connection.poll(limit):
                     raise self._timed_out(stage)
-                kind, value = wire.receive(child.connection)
-                if kind == "progress":
-                    assert isinstance(value, Progress)
-                    self._listener(value)
-                elif kind == "error":
-                    raise value
-                else:
-                    return value
+                match wire.receive(child.connection):
+                    case Progress() as progress:
+                        self._listener(progress)
+                    case wire.Failure(error):
+                        raise error
+                    case wire.Answer(value):
+                        result: R = value
+                        return result
         except (EOFError, ConnectionError) as error:
             child.process.wait()
-            died = _died(child, stage, self._recurrent, reading=method == "load")
+            died = _died(child, stage, self._recurrent, reading=function is Session.load)
             self._end()
             raise died from error
 
@@ -215,11 +221,11 @@ class Worker:
         if child is None:
             return
         child.connection.close()
-        # Nothing in the child needs a farewell, and TensorFlow's takes seconds.
+        # Nothing in the child needs an orderly shutdown, and TensorFlow's takes seconds.
         child.process.kill()
         child.process.wait()
         os.close(child.lifeline)
-        child.chatter.close()
+        child.log.close()
 
 
 def _default_timeout() -> float:
@@ -238,8 +244,8 @@ def _default_timeout() -> float:
 def _start(custom: Sequence[str], *, trust_code: bool) -> _Child:
     ours, theirs = Pipe()
     watched, lifeline = os.pipe()
-    chatter = tempfile.TemporaryFile()  # noqa: SIM115  lives as long as the child
-    # -P: a file in the current folder must not pass for a library.
+    log = tempfile.TemporaryFile()  # noqa: SIM115  lives as long as the child
+    # -P: a file in the current folder must not be imported in place of a library.
     command = [sys.executable, "-P", "-m", "edgekit.worker.server"]
     try:
         process = subprocess.Popen(
@@ -251,17 +257,17 @@ def _start(custom: Sequence[str], *, trust_code: bool) -> _Child:
                 *custom,
             ],
             stdin=subprocess.DEVNULL,
-            stdout=chatter,
-            stderr=chatter,
+            stdout=log,
+            stderr=log,
             pass_fds=(theirs.fileno(), watched),
             env={**_ALLOCATOR, **os.environ, **_ENVIRONMENT},
-            # Ctrl-C is the parent's to interpret; its exit ends the child.
+            # Ctrl-C goes to the parent only; its exit ends the child.
             start_new_session=True,
         )
     finally:
         theirs.close()
         os.close(watched)
-    return _Child(process, ours, lifeline, chatter)
+    return _Child(process, ours, lifeline, log)
 
 
 def _died(child: _Child, stage: str, recurrent: Sequence[str], *, reading: bool) -> EdgekitError:
@@ -273,7 +279,7 @@ def _died(child: _Child, stage: str, recurrent: Sequence[str], *, reading: bool)
         return kind(
             what,
             found="The system kills a process like this when memory runs out.",
-            hint="Free some memory, or take a smaller model or batch.",
+            hint="Free some memory, or use a smaller model or batch.",
         )
     if recurrent:
         return kind(
@@ -283,15 +289,15 @@ def _died(child: _Child, stage: str, recurrent: Sequence[str], *, reading: bool)
         )
     return kind(
         what,
-        found=_last_words(child.chatter),
+        found=_last_line(child.log),
         hint="Check that the model runs in Keras, or choose another mode.",
     )
 
 
-def _last_words(chatter: IO[bytes]) -> str | None:
-    """The last line the child printed, which is where native code says why it aborts."""
-    end = chatter.seek(0, os.SEEK_END)
-    chatter.seek(max(0, end - 4096))
-    lines = chatter.read().decode(errors="replace").split("\n")
-    told = [line.strip() for line in lines if line.strip() and not _CHATTER.match(line)]
-    return f"It said: {told[-1][:200]}" if told else None
+def _last_line(log: IO[bytes]) -> str | None:
+    """The last line the child printed: native code says there why it aborts."""
+    end = log.seek(0, os.SEEK_END)
+    log.seek(max(0, end - 4096))
+    lines = log.read().decode(errors="replace").split("\n")
+    relevant = [line.strip() for line in lines if line.strip() and not _IRRELEVANT.match(line)]
+    return f"Its last message: {relevant[-1][:200]}" if relevant else None

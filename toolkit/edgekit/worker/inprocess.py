@@ -1,4 +1,4 @@
-"""The same requests, answered in the caller's own process, for a live Keras model."""
+"""TensorFlow in the caller's own process, for a live Keras model."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ if TYPE_CHECKING:
     from edgekit.lowering import LoweredModel
 
 
-class InProcess:
-    """Answers what `Worker` answers, without its protection from crashes.
+class InProcess(Session):
+    """A `TensorFlowProcess` without `Worker`'s protection from crashes.
+
+    Passes and training write to stderr, where the caller's progress bar stands; the converter
+    does not.
 
     Args:
-        model: A Keras model.
         listener: Progress callback.
     """
 
-    def __init__(self, model: Any, *, listener: Listener = silent) -> None:
-        self._model = model
-        self._session = Session((), listener)
+    def __init__(self, *, listener: Listener = silent) -> None:
+        super().__init__(listener=listener)
 
     def __enter__(self) -> Self:
         return self
@@ -42,39 +43,31 @@ class InProcess:
         return None
 
     def load(
-        self, source: Any = None, *, example: Mapping[str, tuple[int, ...]] | None = None
+        self, source: Path | Any, *, example: Mapping[str, tuple[int, ...]] | None = None
     ) -> Source:
-        """Describe the model; see `Worker.load`."""
+        """Adopt a Keras model, or read a file; see `TensorFlowProcess.load`."""
         with _quiet():
-            return self._session.load(self._model if source is None else source, example=example)
+            return super().load(source, example=example)
 
     def lower(self, destination: Path, batch: Batch | None = None) -> LoweredModel:
-        """Write the float graph; see `Worker.lower`."""
+        """Write the float graph; see `TensorFlowProcess.lower`."""
         with _quiet():
-            return self._session.lower(destination, batch)
-
-    def represent(self, batch: Batch) -> None:
-        """Take calibration samples; see `Worker.represent`."""
-        self._session.represent(batch)
+            return super().lower(destination, batch)
 
     def quantize(self, calibrated: bytes, plan: Plan, denied: Sequence[str] = ()) -> bytes:
-        """Quantize a graph with ranges; see `Worker.quantize`."""
+        """Quantize a graph with ranges; see `TensorFlowProcess.quantize`."""
         with _quiet():
-            return self._session.quantize(calibrated, plan, denied)
-
-    def call(self, function_path: str, **arguments: Any) -> Any:
-        """Call `module:function`; see `Worker.call`."""
-        return self._session.call(function_path, arguments)
+            return super().quantize(calibrated, plan, denied)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the converter's chatter, which comes from C++, off the caller's stderr."""
+    """Keep the converter's log, which comes from C++, off the caller's stderr."""
     loggers = [logging.getLogger(name) for name in ("absl", "tensorflow")]
     levels = [logger.level for logger in loggers]
     kept = os.dup(2)
-    with tempfile.TemporaryFile() as chatter:
-        os.dup2(chatter.fileno(), 2)
+    with tempfile.TemporaryFile() as log:
+        os.dup2(log.fileno(), 2)
         for logger in loggers:
             logger.setLevel(logging.ERROR)
         try:

@@ -8,12 +8,9 @@ import pickle
 import sys
 import threading
 import traceback
-from collections.abc import Callable
 from multiprocessing.connection import Connection
-from typing import Any
 
 from edgekit.errors import ConversionError, EdgekitError
-from edgekit.records import Progress
 from edgekit.worker import wire
 from edgekit.worker.session import TRUST_CODE, Session
 
@@ -25,33 +22,32 @@ def main() -> None:
     threading.Thread(target=_die_with_parent, args=(lifeline,), daemon=True).start()
     trust_code = sys.argv[3] == TRUST_CODE
     session = Session(
-        tuple(sys.argv[4:]), lambda progress: _send(connection, progress), trust_code=trust_code
+        tuple(sys.argv[4:]), lambda progress: wire.send(connection, progress), trust_code=trust_code
     )
     broken = _import_tensorflow(trust_code=trust_code)
     while True:
         try:
-            method, arguments = wire.receive(connection)
+            request = wire.receive(connection)
         except EOFError:
             break
-        answer = ("error", broken) if broken else _answer(getattr(session, method), arguments)
-        wire.send(connection, answer)
+        except Exception as error:  # a module of the request's own may not be importable here
+            wire.send(connection, wire.Failure(_portable(error)))
+            continue
+        assert isinstance(request, wire.Request)
+        wire.send(connection, wire.Failure(broken) if broken else _answer(session, request))
     # Skip the teardown of TensorFlow, which takes seconds.
     os._exit(0)
 
 
-def _answer(method: Callable[..., Any], arguments: dict[str, Any]) -> tuple[str, Any]:
+def _answer(session: Session, request: wire.Request) -> wire.Answer | wire.Failure:
     try:
-        return "value", method(**arguments)
-    except BaseException as error:  # every error belongs to the parent
-        return "error", _portable(error)
-
-
-def _send(connection: Connection, progress: Progress) -> None:
-    wire.send(connection, ("progress", progress))
+        return wire.Answer(request.function(session, *request.args, **request.kwargs))
+    except BaseException as error:  # the parent raises every error
+        return wire.Failure(_portable(error))
 
 
 def _die_with_parent(lifeline: int) -> None:
-    """Block on a pipe that only the parent holds; it ends when the parent does, however it does."""
+    """Block on a pipe that only the parent holds open: it closes when the parent ends or dies."""
     os.read(lifeline, 1)
     os._exit(1)
 
@@ -67,13 +63,13 @@ def _import_tensorflow(*, trust_code: bool) -> EdgekitError | None:
         return ConversionError(
             "TensorFlow cannot be imported.",
             found=f"{type(error).__name__}: {error}",
-            hint="Install edgekit anew: pip install --force-reinstall edgekit-tflite",
+            hint="Reinstall edgekit: pip install --force-reinstall edgekit-tflite",
         )
     return None
 
 
 def _portable(error: BaseException) -> BaseException:
-    """Make an exception that survives the way to the parent, with its traceback as a note."""
+    """Make an exception that can be pickled, with its traceback as a note."""
     if isinstance(error, EdgekitError):
         return error
     text = "".join(traceback.format_exception(error))

@@ -1,26 +1,28 @@
-"""What one TensorFlow process remembers between requests, and how it answers them."""
+"""The requests of `TensorFlowProcess`, answered where TensorFlow is."""
 
 from __future__ import annotations
 
-import importlib
-import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from edgekit.errors import ConversionError, ModelError
-from edgekit.records import Batch, Listener, Plan, Source
+from edgekit.errors import ModelError
+from edgekit.records import Batch, Listener, Plan, Source, silent
 
 if TYPE_CHECKING:
     from edgekit.lowering import LoweredModel
+    from edgekit.recipe import PassStep
     from edgekit.sources import Loaded
+    from edgekit.training import TrainingConfig, TrainingResult
+    from edgekit.training.finetuning import Tuning
+    from edgekit.training.passes import PassResult
 
 TRUST_CODE: Final = "trust-code"
-"""Tells the child that code in model files may be run."""
+"""Argument of the child process: code in model files may be run."""
 
 
 class Session:
-    """One model after another, in a process that has TensorFlow.
+    """One model after another, in a process that has TensorFlow; see `TensorFlowProcess`.
 
     Args:
         custom: Modules that define the models' own classes.
@@ -29,18 +31,32 @@ class Session:
     """
 
     def __init__(
-        self, custom: Sequence[str], listener: Listener, *, trust_code: bool = False
+        self,
+        custom: Sequence[str] = (),
+        listener: Listener = silent,
+        *,
+        trust_code: bool = False,
     ) -> None:
         self._custom = tuple(custom)
         self._trust_code = trust_code
-        self._listener = listener
         self._loaded: Loaded | None = None
-        # What the published converter needs where TensorFlow has no quicker way.
-        self._traced: Any = None
-        self._representative: Batch | None = None
+        self.listener = listener
 
-    def load(self, source: Path | Any, *, example: Mapping[str, tuple[int, ...]] | None) -> Source:
-        """Read a file, or adopt a live model, in place of the model there was."""
+    @property
+    def loaded(self) -> Loaded:
+        """The loaded model.
+
+        Raises:
+            ModelError: There is none.
+        """
+        if self._loaded is None:
+            raise ModelError("No model is loaded in the TensorFlow process.")
+        return self._loaded
+
+    def load(
+        self, source: Path | Any, *, example: Mapping[str, tuple[int, ...]] | None = None
+    ) -> Source:
+        """Read a file or folder, or adopt a live model, in place of the model there was."""
         from edgekit import sources
         from edgekit.training import qat
 
@@ -54,56 +70,70 @@ class Session:
         return self._loaded.source
 
     def recurrent_layers(self) -> tuple[str, ...]:
-        """Names of the layers that are known to be able to kill the converter."""
-        model: Any = self._loaded and self._loaded.model
+        """Names of the loaded model's recurrent layers, which can kill the converter."""
+        model = self.loaded.model
         layers = model._flatten_layers() if hasattr(model, "_flatten_layers") else ()  # noqa: SLF001  Keras has no public way to layers inside layers
         return tuple(layer.name for layer in layers if hasattr(layer, "unroll"))
 
-    def lower(self, destination: Path, batch: Batch | None) -> LoweredModel:
+    def lower(self, destination: Path, batch: Batch | None = None) -> LoweredModel:
         """Write the float graph of the loaded model."""
-        from edgekit.lowering import LoweredModel, lower, reference, tf_quantizer
+        from edgekit.lowering import lower
 
-        loaded = self._model()
-        traced = lower(loaded.call, loaded.source, loaded.model, destination)
-        found = reference(loaded.call, loaded.source, batch) if batch else {}
-        if not tf_quantizer.available():
-            self._traced, self._representative = traced.function, batch
-        return LoweredModel(path=destination, reference=found, notes=traced.notes)
+        loaded = self.loaded
+        return lower(loaded.call, loaded.source, loaded.model, destination, batch)
 
-    def quantize(self, calibrated: bytes, plan: Plan, denied: Sequence[str]) -> bytes:
-        """Quantize a graph with ranges; by the published converter where the quick way is gone."""
+    def quantize(self, calibrated: bytes, plan: Plan, denied: Sequence[str] = ()) -> bytes:
+        """Quantize a float graph whose tensors carry their ranges."""
         from edgekit.lowering import tf_quantizer
 
-        if tf_quantizer.available():
-            return tf_quantizer.quantize(calibrated, plan, denied=denied)
-        if self._traced is None or self._representative is None or denied:
-            raise ConversionError(
-                f"Variant {plan.variant}: this TensorFlow has no quantizer for float graphs.",
-                hint="Install the TensorFlow that edgekit asks for, or start from the Keras model "
-                "without rules.",
-            )
-        inputs = self._model().source.inputs
-        return tf_quantizer.quantize_publicly(self._traced, inputs, self._representative, plan)
+        return tf_quantizer.quantize(calibrated, plan, denied=denied)
 
-    def represent(self, batch: Batch) -> None:
-        """Take the samples that the published converter calibrates on."""
-        self._representative = batch
+    def transform(self, step: PassStep, tuning: Tuning, destination: Path) -> PassResult:
+        """Run a compression pass over the loaded model."""
+        from edgekit.training.passes import run_pass
 
-    def call(self, function_path: str, arguments: Mapping[str, Any]) -> Any:
-        """Call `module:function` here, with `listener`, `model` and `source` where it asks."""
-        module, _, verb = function_path.partition(":")
-        function = getattr(importlib.import_module(module), verb)
-        given = dict(arguments)
-        parameters = inspect.signature(function).parameters
-        if "listener" in parameters:
-            given.setdefault("listener", self._listener)
-        for name in ("model", "source"):
-            asked = parameters.get(name)
-            if asked is not None and asked.default is asked.empty and name not in given:
-                given[name] = getattr(self._model(), name)
-        return function(**given)
+        return run_pass(
+            self.loaded.model,
+            self.loaded.source,
+            step=step,
+            tuning=tuning,
+            destination=destination,
+            listener=self.listener,
+        )
 
-    def _model(self) -> Loaded:
-        if self._loaded is None:
-            raise ModelError("No model is loaded in the TensorFlow process.")
-        return self._loaded
+    def largest_share(self, exclude: Sequence[str] = ()) -> float:
+        """Return the largest share of multiply-accumulates that shrinking can remove."""
+        from edgekit.training import shrinking
+
+        return shrinking.largest_share(self.loaded.model, exclude=exclude)
+
+    def write_teacher(self, tuning: Tuning, destination: Path) -> None:
+        """Write the loaded model's predictions on the training samples."""
+        from edgekit.training.finetuning import teach
+
+        teach(
+            self.loaded.model,
+            self.loaded.source,
+            tuning=tuning,
+            destination=destination,
+            listener=self.listener,
+        )
+
+    def train(
+        self,
+        config: TrainingConfig,
+        destination: Path,
+        *,
+        log_dir: Path | None = None,
+        initial: Path | None = None,
+    ) -> TrainingResult:
+        """Train an architecture of the zoo."""
+        from edgekit.training import train
+
+        return train(
+            config,
+            destination=destination,
+            listener=self.listener,
+            log_dir=log_dir,
+            initial=initial,
+        )

@@ -1,12 +1,11 @@
 """Data sets known by name. Four, each with its fixed split, so that scores can be compared.
 
-`digits` comes with scikit-learn; the others are read from the folder `$EDGEKIT_DATA`.
+`digits` is part of the package; the others are read from the folder `$EDGEKIT_DATA`.
 """
 
 from __future__ import annotations
 
 import gzip
-import importlib.util
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -26,6 +25,8 @@ from edgekit.errors import DataError
 from edgekit.evaluation.tasks import CLASSIFICATION, REGRESSION
 from edgekit.records import Array
 
+DIGITS = Path(__file__).parents[2] / "demo" / "digits.npz"
+"""1,797 handwritten digits: `images` `[n, 8, 8]`, 0 to 16, and `labels` `[n]`, both uint8."""
 DIGITS_TEST = 500
 
 FASHION_LABELS = (
@@ -69,23 +70,9 @@ def open_builtin(name: str) -> RawDataset:
 
 
 def _digits() -> RawDataset:
-    # Read as a file: importing scikit-learn takes over a second, most of it scipy.
-    found = importlib.util.find_spec("sklearn")
-    roots = (found.submodule_search_locations if found else None) or ()
-    for root in roots:
-        path = Path(root) / "datasets" / "data" / "digits.csv.gz"
-        if path.is_file():
-            break
-    else:
-        raise DataError(
-            "The digits come with scikit-learn, which is not installed.",
-            hint="pip install scikit-learn",
-        )
-    rows = np.array(
-        [line.split(b",") for line in gzip.decompress(path.read_bytes()).split()], np.uint8
-    )
-    images, classes = rows[:, :64].reshape(-1, 8, 8, 1), rows[:, 64]
-    train, test = held_out(len(rows), classes, DIGITS_TEST / len(rows), seed=0)
+    arrays = read_npz(DIGITS)
+    images, classes = arrays["images"][..., None], arrays["labels"]
+    train, test = held_out(len(images), classes, DIGITS_TEST / len(images), seed=0)
     return RawDataset(
         name="digits",
         train=array_store({"x": images[train]}, classes[train]),

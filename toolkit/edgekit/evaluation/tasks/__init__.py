@@ -25,9 +25,12 @@ __all__ = [
 ]
 
 TASKS: Mapping[str, Task] = {
-    task.name: task for task in (RECONSTRUCTION, CLASSIFICATION, REGRESSION)
+    task.name: task for task in (CLASSIFICATION, REGRESSION, RECONSTRUCTION)
 }
-"""In the order in which they are tried where the task has to be inferred."""
+
+# A model that rebuilds its input may have flags for targets, which look like two classes; what is
+# neither is quantities.
+_INFERRED_IN_ORDER = (RECONSTRUCTION, CLASSIFICATION, REGRESSION)
 
 
 def task_named(name: str) -> Task:
@@ -43,4 +46,4 @@ def task_named(name: str) -> Task:
 
 def infer_task(evidence: Evidence) -> Task | None:
     """Return the first task that recognizes the data; None where there are no targets."""
-    return next((task for task in TASKS.values() if task.recognizes(evidence)), None)
+    return next((task for task in _INFERRED_IN_ORDER if task.recognizes(evidence)), None)

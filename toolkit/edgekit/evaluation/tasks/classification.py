@@ -85,7 +85,7 @@ class Classification(Task):
             )
 
     def per_sample(self, outputs: Array, batch: Batch) -> dict[str, Array]:
-        """Return `target`, and `predicted` and `rank`, or `value` for a model with one unit.
+        """Return `target`; `predicted`, `rank` and `units`, or `value` for a model with one unit.
 
         `rank` counts the classes that score higher than the true one; ties go to the lower index,
         as in an argmax.
@@ -111,7 +111,13 @@ class Classification(Task):
         true_score = np.take_along_axis(flat, truth.astype(np.int64), axis=1)
         ahead = (flat == true_score) & (np.arange(units) < target[:, None])
         rank = np.sum((flat > true_score) | ahead, axis=1)
-        return {"sound": sound, "target": target, "predicted": flat.argmax(axis=1), "rank": rank}
+        return {
+            "sound": sound,
+            "target": target,
+            "predicted": flat.argmax(axis=1),
+            "rank": rank,
+            "units": np.full(n, units),
+        }
 
     def complete(self, columns: Columns) -> Columns:
         """Split a single unit into two classes.
@@ -125,8 +131,8 @@ class Classification(Task):
         return {**columns, "predicted": (value > threshold).astype(np.int64)}
 
     def extras(self, columns: Columns) -> dict[str, float]:
-        """Return `top5_accuracy`, where there are more than five classes."""
-        if "rank" not in columns or _class_total(columns) <= 5:
+        """Return `top5_accuracy`, where the model has more than five classes."""
+        if "rank" not in columns or columns["units"][0] <= 5:
             return {}
         return {"top5_accuracy": float(np.mean(columns["rank"] < 5))}
 

@@ -60,7 +60,7 @@ class Regression(Task):
         """Return `squared` and `absolute`, means over a sample's outputs."""
         if batch.targets is None:
             raise DataError("The test split has no targets to score with.")
-        flat = outputs.reshape(len(outputs), -1)
+        flat = outputs.reshape(len(outputs), -1).astype(np.float64)
         truth = batch.targets.reshape(len(outputs), -1)
         if truth.shape != flat.shape:
             raise shape_mismatch("targets", batch.targets, outputs)

@@ -58,7 +58,7 @@ class Task(ABC):
         name: The name in JSON and on the command line.
         metrics: The metrics that can be judged by; the first is the default.
         missing_targets: What to add where the test split has no targets.
-        has_labels: Whether the classes' names mean anything.
+        has_labels: Whether class names apply.
     """
 
     name: ClassVar[str]

@@ -5,9 +5,10 @@ that leave, `rebuild` builds the smaller model, or the same one with those chann
 `shrink` does it all, at once or in rounds.
 """
 
-from edgekit.training.shrinking.graph import ChannelGraph, Family, Weight, trace
+from edgekit.training.shrinking.graph import ChannelGraph, Family, trace
 from edgekit.training.shrinking.rebuild import masked
 from edgekit.training.shrinking.shrink import PruningResult, largest_share, shrink, shrink_in_rounds
+from edgekit.training.shrinking.walk import Weight
 
 __all__ = [
     "ChannelGraph",

@@ -11,39 +11,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from edgekit.errors import ModelError
 from edgekit.records import Array
 from edgekit.training.kernels import means
-
-Role = Literal["kernel", "filters", "scale", "bias", "divisor", "other"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Weight:
-    """One variable and what its axes count.
-
-    Attributes:
-        layer: Path of its layer.
-        variable: The Keras variable.
-        role: `filters` is a kernel whose last-named axis makes new channels, `kernel` one that
-            only reads or scales channels, `scale` and `bias` the factor and the summand of each
-            channel, `divisor` what a masked channel must keep (a variance).
-        axes: Axis -> `[size]` channels along it; axes that count no channels are left out.
-        made: The axis that makes channels, for `filters`.
-        macs: Multiply-accumulates of each element, per sample.
-    """
-
-    layer: str
-    variable: Any
-    role: Role
-    axes: Mapping[int, Array]
-    made: int | None = None
-    macs: int = 0
+from edgekit.training.shrinking.layers import follow
+from edgekit.training.shrinking.walk import Walk, Weight
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,64 +72,6 @@ class ChannelGraph:
         return sum(math.prod(weight.variable.shape) for weight in self.weights)
 
 
-@dataclass(slots=True)
-class Walk:
-    """What is known while the graph is walked; the rules of `layers` write here.
-
-    Attributes:
-        parents: Union-find: channel -> a channel it is one with, or itself.
-        frozen: Channel -> why it may not be cut.
-        weights: Identity of a variable -> its record.
-        calls: Identity of a layer with weights -> channels in and out at its first call.
-        outputs: As in `ChannelGraph`.
-        widths: As in `ChannelGraph`.
-        entries: As in `ChannelGraph`, at the first call.
-        layers: As in `ChannelGraph`.
-    """
-
-    parents: list[int] = field(default_factory=list)
-    frozen: dict[int, str] = field(default_factory=dict)
-    weights: dict[int, Weight] = field(default_factory=dict)
-    calls: dict[int, tuple[Array, Array]] = field(default_factory=dict)
-    outputs: dict[str, Array] = field(default_factory=dict)
-    widths: dict[int, tuple[str, Array]] = field(default_factory=dict)
-    entries: dict[int, tuple[Array, ...]] = field(default_factory=dict)
-    layers: dict[int, str] = field(default_factory=dict)
-
-    def make(self, count: int) -> Array:
-        """`[count]` new channels."""
-        first = len(self.parents)
-        self.parents.extend(range(first, first + count))
-        return np.arange(first, first + count)
-
-    def root(self, channel: int) -> int:
-        """The channel that stands for the class of this one."""
-        while self.parents[channel] != channel:
-            self.parents[channel] = channel = self.parents[self.parents[channel]]
-        return channel
-
-    def tie(self, left: Array, right: Array) -> None:
-        """`left[i]` and `right[i]` are one from now on."""
-        for one, other in np.unique(np.stack([left, right], axis=1), axis=0).tolist():
-            first, second = sorted((self.root(one), self.root(other)))
-            self.parents[second] = first
-
-    def freeze(self, channels: Array, reason: str) -> None:
-        """Never cut these."""
-        for channel in np.unique(channels).tolist():
-            self.frozen.setdefault(channel, reason)
-
-    def add(self, weight: Weight) -> None:
-        """Note a variable; at a layer's second call only its multiply-accumulates grow."""
-        known = self.weights.get(id(weight.variable))
-        macs = weight.macs + (known.macs if known else 0)
-        self.weights[id(weight.variable)] = replace(known or weight, macs=macs)
-
-    def resolved(self, channels: Array) -> Array:
-        """Each channel's class."""
-        return np.array([self.root(channel) for channel in channels.tolist()], np.int64)
-
-
 def trace(model: Any, *, exclude: Sequence[str] = ()) -> ChannelGraph:
     """Follow the channels through a functional or sequential Keras model.
 
@@ -165,8 +84,6 @@ def trace(model: Any, *, exclude: Sequence[str] = ()) -> ChannelGraph:
         ModelError: A subclassed model, or one without fixed shapes.
     """
     import keras
-
-    from edgekit.training.shrinking.layers import follow
 
     functional = isinstance(model, keras.Sequential) or hasattr(model, "operations")
     if not functional or not model.built:

@@ -12,7 +12,8 @@ from edgekit.errors import DataError, UsageError
 from edgekit.evaluation.tasks import CLASSIFICATION
 from edgekit.records import Array
 from edgekit.training.losses import usual_loss
-from edgekit.training.shrinking.graph import ChannelGraph, Weight
+from edgekit.training.shrinking.graph import ChannelGraph
+from edgekit.training.shrinking.walk import Weight
 
 Inputs = Array | Mapping[str, Array]
 """Samples `[n, ...]` of a model's only input, or of each of its inputs by name."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from edgekit.errors import ModelError
 from edgekit.records import Array
-from edgekit.training.shrinking.graph import Role, Walk, Weight
+from edgekit.training.shrinking.walk import Role, Walk, Weight
 
 # Each channel goes its own way through these; the last axis stays the channels'.
 _CHANNELWISE = {

@@ -9,7 +9,8 @@ import numpy as np
 
 from edgekit.errors import ModelError, UsageError
 from edgekit.records import Array
-from edgekit.training.shrinking.graph import ChannelGraph, Weight, trace
+from edgekit.training.shrinking.graph import ChannelGraph, trace
+from edgekit.training.shrinking.walk import Weight
 
 
 def rebuild(model: Any, graph: ChannelGraph, cut: Collection[int]) -> Any:

@@ -74,7 +74,7 @@ def shrink(
             SIMD kernels work on blocks; 1 rounds nothing.
 
     Raises:
-        UsageError: An option that means nothing for this model, or a share that cannot be reached.
+        UsageError: An option that does not apply to this model, or a share that cannot be reached.
         ModelError: A subclassed model, one without fixed shapes, or a layer that cannot be rebuilt.
         DataError: The data does not fit the model or its loss.
     """

@@ -9,13 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgekit.records import Artifact, Row, Score
-from edgekit.reports import figures
+from edgekit.reports import formatting
+from edgekit.reports.formatted_rows import formatted_rows, pareto_front
+from edgekit.reports.groups import groups_by_device
 
 PI = "pi@raspberrypi: Cortex-A72, 4 cores"
 
 
 def test_the_examples_in_the_docstrings_hold():
-    result = doctest.testmod(figures)
+    result = doctest.testmod(formatting)
     assert result.attempted > 0
     assert result.failed == 0
 
@@ -25,32 +27,32 @@ def test_the_examples_in_the_docstrings_hold():
     [(512, "512 B"), (45648, "45.6 kB"), (147480, "147 kB"), (999_900, "1.00 MB"), (999, "999 B")],
 )
 def test_sizes_are_decimal(size_bytes, text):
-    assert figures.size_text(size_bytes) == text
+    assert formatting.size_text(size_bytes) == text
 
 
 @given(st.integers(1, 10**10))
 def test_a_size_in_words_is_within_half_a_percent(size_bytes):
-    figure, unit = figures.size_text(size_bytes).split()
+    figure, unit = formatting.size_text(size_bytes).split()
     value = float(figure) * {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}[unit]
     assert value == pytest.approx(size_bytes, rel=0.0051)
 
 
 def test_scores_and_drops_speak_their_metrics_unit():
-    assert figures.score_text("accuracy", 0.9167) == "91.67 %"
-    assert figures.score_text("rmse", 16.116844) == "16.12"
-    assert figures.score_text("roc_auc", 0.8761) == "0.8761"
-    assert figures.score_text("accuracy", float("nan")) == "not finite"
-    assert figures.drop_text("accuracy", 0.0001) == "+0.01"
-    assert figures.drop_text("accuracy", -0.0001) == "-0.01"
-    assert figures.drop_text("accuracy", -0.000001) == "0.00"
-    assert figures.drop_text("rmse", 0.02519) == "+0.025"
-    assert figures.latency_text(0.0413065) == "0.041 ms"
-    assert figures.latency_text(3.314) == "3.31 ms"
+    assert formatting.score_text("accuracy", 0.9167) == "91.67 %"
+    assert formatting.score_text("rmse", 16.116844) == "16.12"
+    assert formatting.score_text("roc_auc", 0.8761) == "0.8761"
+    assert formatting.score_text("accuracy", float("nan")) == "not finite"
+    assert formatting.drop_text("accuracy", 0.0001) == "+0.01"
+    assert formatting.drop_text("accuracy", -0.0001) == "-0.01"
+    assert formatting.drop_text("accuracy", -0.000001) == "0.00"
+    assert formatting.drop_text("rmse", 0.02519) == "+0.025"
+    assert formatting.latency_text(0.0413065) == "0.041 ms"
+    assert formatting.latency_text(3.314) == "3.31 ms"
 
 
 def test_the_best_of_each_column_is_marked(fashion):
-    (group,) = figures.groups(fashion)
-    best = {line.label: line.best for line in figures.lines(group)}
+    (group,) = groups_by_device(fashion)
+    best = {line.label: line.best for line in formatted_rows(group)}
     assert best == {
         "float32": frozenset(),
         "float16": {"score"},
@@ -60,8 +62,8 @@ def test_the_best_of_each_column_is_marked(fashion):
 
 
 def test_for_rmse_the_lowest_is_best(ladder):
-    (group,) = figures.groups(ladder("cmapss_cnn1d", n=100))
-    (best,) = [line.label for line in figures.lines(group) if "score" in line.best]
+    (group,) = groups_by_device(ladder("cmapss_cnn1d", n=100))
+    (best,) = [line.label for line in formatted_rows(group) if "score" in line.best]
     assert best == "float16"
 
 
@@ -69,29 +71,32 @@ def test_ratios_stay_within_one_device(fashion, ladder):
     there = ladder(device=PI)
     # Of the rows timed on the Pi, none is float32: nothing to be in ratio with.
     both = replace(fashion, rows=fashion.rows + there.rows[2:])
-    here, pi = figures.groups(both)
+    here, pi = groups_by_device(both)
     assert (here.device, pi.device) == (fashion.rows[0].timing.device, PI)
-    assert figures.lines(here)[2].latency_ratio == pytest.approx(3.1, rel=0.02)
-    assert [line.latency_ratio for line in figures.lines(pi)] == [None, None]
+    assert formatted_rows(here)[2].latency_ratio == pytest.approx(3.1, rel=0.02)
+    assert [line.latency_ratio for line in formatted_rows(pi)] == [None, None]
 
 
 def test_ratios_need_the_same_threads(fashion):
     rows = list(fashion.rows)
     rows[3] = replace(rows[3], timing=replace(rows[3].timing, threads=2))
-    (group,) = figures.groups(replace(fashion, rows=tuple(rows)))
-    assert figures.lines(group)[3].latency_ratio is None
+    (group,) = groups_by_device(replace(fashion, rows=tuple(rows)))
+    assert formatted_rows(group)[3].latency_ratio is None
 
 
 def test_models_never_share_a_group(fashion, ladder):
     both = replace(fashion, rows=fashion.rows + ladder("fsdd_dscnn", n=300).rows)
-    assert [group.model for group in figures.groups(both)] == ["fashion_mnist_cnn", "fsdd_dscnn"]
+    assert [group.model for group in groups_by_device(both)] == [
+        "fashion_mnist_cnn",
+        "fsdd_dscnn",
+    ]
 
 
 def test_files_measured_twice_are_told_apart(fashion):
     twice = (fashion.rows[3],) * 3
     faster = replace(twice[0], timing=replace(twice[0].timing, threads=2))
-    (group,) = figures.groups(replace(fashion, rows=(*twice, faster)))
-    labels = [line.label for line in figures.lines(group)]
+    (group,) = groups_by_device(replace(fashion, rows=(*twice, faster)))
+    labels = [line.label for line in formatted_rows(group)]
     assert len(set(labels)) == 4
     assert any("2t" in label for label in labels)
 
@@ -103,7 +108,7 @@ def test_files_measured_twice_are_told_apart(fashion):
 def test_the_front_is_what_nothing_dominates(points, metric):
     rows = [_row(size, score, metric) for size, score in points]
     sign = -1 if metric == "rmse" else 1
-    front = {(row.artifact.size_bytes, row.score.value) for row in figures.pareto(rows)}
+    front = {(row.artifact.size_bytes, row.score.value) for row in pareto_front(rows)}
     expected = {
         (size, score)
         for size, score in points
@@ -115,7 +120,7 @@ def test_the_front_is_what_nothing_dominates(points, metric):
 
 
 def test_text_cannot_steer_a_terminal():
-    assert figures.plain("a\x1b[31m\r\nb\u202e") == r"a\x1b[31m b\u202e"
+    assert formatting.plain("a\x1b[31m\r\nb\u202e") == r"a\x1b[31m b\u202e"
 
 
 def _row(size: int, score: float, metric: str) -> Row:

@@ -1,7 +1,7 @@
-"""Places for the names of points in a chart, so that they cover neither marks nor each other.
+"""Placement of the labels of points in a chart, so that they overlap neither marks nor each other.
 
-Vega has a transform for this, but only where there is a canvas; a PNG made on a machine without a
-browser has none. So the places are found here, for a wide and for a narrow plot.
+Vega has a transform for this, but only where there is a canvas; a PNG drawn on a machine without a
+browser has none. So the places are computed here, for a wide and for a narrow plot.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How all charts look: colours, fonts, and what a tooltip shows."""
+"""The style of all charts: colours, fonts, tooltips."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ DARK = {
 }
 
 
-def finished(
+def styled(
     chart: alt.LayerChart, title: str, subtitle: list[str], width: int, height: int
 ) -> alt.LayerChart:
-    """Give a chart its title, its size in px and the house style; its width follows the page."""
+    """Return a chart with title, size in px and the common style; its width follows the page."""
     import altair as alt
 
     ink, muted, grid = (COLOURS[name] for name in ("ink", "muted", "grid"))
@@ -62,7 +62,7 @@ def finished(
 
 
 def role_colour() -> alt.Color:
-    """Colour by role, without a legend: captions and labels say it in words."""
+    """Return the colour of each role, without a legend: captions and labels explain it."""
     import altair as alt
 
     domain = ["recommended", "front", "other"]
@@ -71,6 +71,6 @@ def role_colour() -> alt.Color:
 
 
 def tooltips(values: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Every field whose name is written for people: those with a capital or a percentile."""
+    """Return the fields of a tooltip: those whose names have a capital or a space."""
     names = dict.fromkeys(name for value in values for name in value)
     return [f"{name}:N" for name in names if name[0].isupper() or " " in name]

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgekit.reports.labels import CHARACTER, HEIGHT, Anchor, Box, place
+from edgekit.reports.label_placement import CHARACTER, HEIGHT, Anchor, Box, place
 
 PLOT = Box(left=0, top=0, right=690, bottom=340)
 anchors = st.lists(

@@ -1,0 +1,180 @@
+"""Every figure that both the runner and the host compute is the same figure."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+import edgekit
+import edgekit_runner
+from edgekit.devices import answers
+from edgekit.evaluation import intervals
+from edgekit.evaluation.metrics import ROC_AUC
+from edgekit.evaluation.tasks import Evidence, infer_task
+from edgekit.records import Score, TensorSpec
+
+# A figure that the runner does not compute.
+HOST_ONLY = {"balanced_accuracy"}
+
+
+@pytest.fixture(scope="session")
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    """Pictures `[n, 64]` from 0 to 1, and what they show."""
+    pixels, shown = load_digits(return_X_y=True)
+    return (pixels[1200:] / 16).astype(np.float32), shown[1200:]
+
+
+@pytest.fixture
+def classification(digits, tmp_path) -> tuple[Path, Path]:
+    """The model that the runner carries, on digits."""
+    packed = zlib.decompress(base64.b85decode("".join(edgekit_runner.SELFTEST)))
+    model, data = tmp_path / "digits.tflite", tmp_path / "digits.npz"
+    model.write_bytes(packed[740:])
+    np.savez(data, x_test=digits[0].reshape(-1, 8, 8, 1), y_test=digits[1])
+    return model, data
+
+
+@pytest.fixture
+def few_classes(classification, digits) -> tuple[Path, Path]:
+    """The same, where five samples of one class are all there is."""
+    model, data = classification
+    chosen = np.flatnonzero(digits[1] == 1)[:5]
+    np.savez(data, x_test=digits[0][chosen].reshape(-1, 8, 8, 1), y_test=digits[1][chosen])
+    return model, data
+
+
+@pytest.fixture
+def one_unit(golden, digits, tmp_path) -> tuple[Path, Path]:
+    """A sigmoid that tells eights from the rest."""
+    data = tmp_path / "eights.npz"
+    np.savez(data, x_test=digits[0], y_test=(digits[1] == 8).astype(np.int64))
+    return golden / "evaluate" / "is_eight_sigmoid.tflite", data
+
+
+@pytest.fixture
+def regression(golden) -> tuple[Path, Path]:
+    """Thirty turbofan windows through integer inputs."""
+    return golden / "runner" / "cmapss_uint8.tflite", golden / "runner" / "cmapss.npz"
+
+
+@pytest.fixture
+def reconstruction(golden, digits, tmp_path) -> tuple[Path, Path]:
+    """An autoencoder of zeros and ones, to which all other digits are anomalies."""
+    data = tmp_path / "anomalies.npz"
+    np.savez(data, x_test=digits[0], y_test=(digits[1] > 1).astype(np.int64))
+    return golden / "runner" / "digits_autoencoder.tflite", data
+
+
+@pytest.mark.parametrize(
+    ("case", "extras"),
+    [
+        ("classification", {"top5_accuracy"}),
+        ("few_classes", {"top5_accuracy"}),
+        ("one_unit", set()),
+        ("regression", {"mae"}),
+        ("reconstruction", set()),
+    ],
+)
+def test_eval_gives_the_figures_of_the_host(runner, request, case, extras):
+    # Given a model of each task and its data
+    model, data = request.getfixturevalue(case)
+    # When both score it
+    code, out, err = runner("eval", model, data, "--json")
+    assert (code, err) == (0, "")
+    answer = json.loads(out)
+    here = answer["score"]
+    (row,) = edgekit.evaluate([model], str(data)).rows
+    there = row.score
+    assert isinstance(there, Score)
+    # Then metric, value, interval and every extra agree, and so do the facts of the file.
+    assert (here["metric"], here["n"]) == (there.metric, there.n)
+    assert here["value"] == pytest.approx(there.value, rel=1e-12)
+    assert here["ci95"] == pytest.approx(list(there.ci95), rel=1e-12)
+    assert here["ci95"][0] < here["value"] <= here["ci95"][1]
+    assert set(here["extras"]) == set(there.extras) - HOST_ONLY == extras
+    for name, value in here["extras"].items():
+        assert value == pytest.approx(there.extras[name], rel=1e-12)
+    assert answer["sha256"] == row.artifact.sha256
+    assert answer["size_bytes"] == row.artifact.size_bytes
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 30, 700, 5000, 5001])
+def test_rmse_has_the_interval_of_the_host(n):
+    squared = np.random.default_rng(n).normal(size=n) ** 2
+    host = intervals.bootstrap(squared[:, None], lambda means: np.sqrt(means[..., 0]))
+    assert edgekit_runner.rmse_interval(squared) == pytest.approx(host, rel=1e-12)
+
+
+def test_errors_that_are_all_alike_have_an_interval_of_no_width():
+    assert edgekit_runner.rmse_interval(np.full(9, 4.0)) == (2.0, 2.0)
+
+
+@pytest.mark.parametrize(("n", "apart"), [(4, 0.0), (40, 1.0), (900, 0.3), (40, 99.0), (40, -99.0)])
+def test_roc_auc_has_the_interval_of_the_host(n, apart):
+    # Also with a perfect separation, which has no variance, and with ties
+    generator = np.random.default_rng(n)
+    flags = np.arange(n) % 2
+    errors = np.round(generator.normal(size=n) + apart * flags, 1)
+    columns = {"squared": errors, "target": flags.astype(bool)}
+    area, *ends = edgekit_runner.roc_auc(errors, flags)
+    assert area == pytest.approx(ROC_AUC.value(columns), rel=1e-12)
+    assert ends == pytest.approx(list(ROC_AUC.interval(columns)), rel=1e-12)
+
+
+@pytest.mark.parametrize("n", [1, 7, 263])
+def test_wilson_is_the_interval_of_the_host(n):
+    for right in range(n + 1):
+        assert edgekit_runner.wilson(right, n) == intervals.wilson(right, n)
+
+
+def test_roc_auc_needs_two_samples_of_either_kind_as_on_the_host(runner, golden, tmp_path):
+    data = tmp_path / "one.npz"
+    np.savez(data, x_test=np.zeros((3, 64), np.float32), y_test=np.array([0, 0, 1]))
+    code, _, err = runner("eval", golden / "runner" / "digits_autoencoder.tflite", data)
+    assert code == 4
+    assert err.splitlines()[1] == "The targets mark 1 anomalies among 3 samples."
+
+
+@pytest.mark.parametrize(
+    "targets",
+    [
+        np.arange(6) % 2,
+        (np.arange(6) % 2).astype(np.float32)[:, None],
+        np.arange(6),
+        np.arange(6.0),
+        np.arange(6) + 0.5,
+        np.eye(10, dtype=np.float32)[:6],
+        np.full((6, 10), 0.1, np.float32),
+    ],
+)
+@pytest.mark.parametrize("case", ["classification", "one_unit", "reconstruction"])
+def test_a_task_that_nobody_names_is_inferred_as_on_the_host(request, case, targets, tmp_path):
+    model, data = request.getfixturevalue(case)
+    with np.load(data) as archive:
+        x_test = archive["x_test"][:6]
+    np.savez(tmp_path / "few.npz", x_test=x_test, y_test=targets)
+    loaded = edgekit_runner.Model(str(model), edgekit_runner.find_runtime("litert"), 1)
+    stored = edgekit_runner.read_arrays(str(tmp_path / "few.npz"))
+    inputs, outputs = (
+        [TensorSpec(name=t.name, shape=t.shape, dtype="float32") for t in side]
+        for side in (loaded.inputs, loaded.outputs)
+    )
+    evidence = Evidence(targets=targets, unlabelled_train=False, inputs=inputs, output=outputs[0])
+    task = infer_task(evidence)
+    assert task is not None
+    assert edgekit_runner.infer_task_from_targets(loaded, stored["y_test"]) == task.name
+
+
+def test_bench_gives_the_percentiles_of_the_host(runner, golden):
+    model = golden / "runner" / "cmapss_uint8.tflite"
+    _, out, _ = runner("bench", model, "--runs", 50, "--json")
+    facts = json.loads(out)
+    timing = answers.timing(facts, "local")
+    for share in (50, 90, 99):
+        assert facts[f"p{share}_ms"] == pytest.approx(timing.percentile_ms(share), rel=1e-12)

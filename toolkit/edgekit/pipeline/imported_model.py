@@ -1,0 +1,46 @@
+"""What a source becomes: a float graph, and how far its outputs are from the source's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgekit.records import Dataset, Ranges, Rule, Source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """How far the float TFLite file is from its source.
+
+    Attributes:
+        max_abs_difference: Largest difference of any output element.
+        samples: Number of samples compared.
+        inputs: "data", or "noise" where no data was given.
+    """
+
+    max_abs_difference: float
+    samples: int
+    inputs: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportedModel:
+    """A float graph ready for quantization.
+
+    Attributes:
+        source: What it came from.
+        dataset: The user's data, bound to the model's inputs, or None.
+        graph: The float `.tflite`.
+        verification: The comparison with the source; None where the source is that very file.
+        notes: What was done without being asked for.
+        trained: Ranges of the graph's tensors that quantization-aware training found, for int8.
+        rules: For the layers that it left in float.
+    """
+
+    source: Source
+    dataset: Dataset | None
+    graph: Path
+    verification: Verification | None
+    notes: tuple[str, ...] = ()
+    trained: Ranges | None = None
+    rules: tuple[Rule, ...] = ()

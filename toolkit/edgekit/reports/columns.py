@@ -1,0 +1,260 @@
+"""The columns of every table of rows. A new one is an entry in `COLUMNS`.
+
+The terminal, Markdown and the page show the columns that have values in a group of rows; CSV always
+has the fields of all of them, so that scripts can rely on its header.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import takewhile
+from typing import Literal
+
+from edgekit.records import Drop, Inspection, Score, Timing
+from edgekit.reports.formatted_rows import FormattedRow
+from edgekit.reports.formatting import drop_unit, latency_text, metric_title, size_text
+from edgekit.reports.groups import Group
+
+Field = Callable[[FormattedRow], object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One figure of one row.
+
+    Attributes:
+        figure: With its unit; "" where nothing was measured.
+        note: What belongs to it in every table: its interval.
+        ratio: How many times better than float32, or None.
+        details: What only the page has room for.
+        best: Whether it is the best of its group.
+        css_class: Its style on the page.
+    """
+
+    figure: str
+    note: str = ""
+    ratio: float | None = None
+    details: tuple[str, ...] = ()
+    best: bool = False
+    css_class: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """A column of a table of rows.
+
+    Attributes:
+        title: Its heading, in lower case; of a group where it depends on the metric.
+        cell: Its figure of a row.
+        subtitle: What `Cell.figure` or `Cell.note` is: "95 % interval", "p50".
+        unit: The unit where cells are without it, "" for none.
+        better: What a ratio above 1 is called, where cells have ratios: "smaller".
+        worse: What a ratio below 1 is called.
+        details: What `Cell.details` are: "p90".
+        present: Whether it applies to a group; it is also left out where none of the rows has a
+            figure.
+        terminal: How a table of 80 characters shows it: in a column of its own, or before or
+            below the figure of the column to its left.
+        page: How the page shows it, which is wider.
+        terminal_heading: Two short lines for it, where title and subtitle are too wide there.
+        optional: Whether the terminal leaves it out where there is no room, the last one first.
+        align: Where its figures are in Markdown.
+        csv: Field name -> its unrounded value.
+    """
+
+    title: str | Callable[[Group], str]
+    cell: Callable[[FormattedRow], Cell]
+    subtitle: str = ""
+    unit: Callable[[Group], str] = lambda _: ""
+    better: str = ""
+    worse: str = ""
+    details: tuple[str, ...] = ()
+    present: Callable[[Group], bool] = lambda _: True
+    terminal: Literal["own", "before", "below"] = "own"
+    page: Literal["own", "below"] = "own"
+    terminal_heading: str = ""
+    optional: bool = False
+    align: Literal["left", "right"] = "right"
+    csv: Mapping[str, Field] = field(default_factory=dict)
+
+    def heading(self, group: Group) -> str:
+        """Its title in a table of this group."""
+        return self.title if isinstance(self.title, str) else self.title(group)
+
+
+def present_columns(group: Group, rows: Sequence[FormattedRow]) -> tuple[Column, ...]:
+    """Return the columns that have figures for these rows of the group."""
+    return tuple(
+        column
+        for column in COLUMNS
+        if column.present(group) and any(column.cell(row).figure for row in rows)
+    )
+
+
+def stacked(
+    columns: Sequence[Column], layout: Literal["terminal", "page"]
+) -> Iterator[tuple[Column, tuple[Column, ...]]]:
+    """Yield each column of its own in this layout, and those that share it."""
+
+    def shares(column: Column) -> bool:
+        return (column.terminal if layout == "terminal" else column.page) != "own"
+
+    for position, column in enumerate(columns):
+        # The first has no column to share.
+        if position == 0 or not shares(column):
+            yield column, tuple(takewhile(shares, columns[position + 1 :]))
+
+
+def csv_fields() -> dict[str, Field]:
+    """Return every field of a CSV file: what the row is, then those of each column."""
+    fields = dict(_IDENTITY)
+    for column in COLUMNS:
+        fields |= column.csv
+    fields |= _CHOICE
+    return fields
+
+
+def _inspection(read: Callable[[Inspection], object]) -> Field:
+    return lambda line: read(line.row.inspection) if line.row.inspection else None
+
+
+def _score(read: Callable[[Score], object]) -> Field:
+    return lambda line: read(line.row.score) if line.row.score else None
+
+
+def _drop(read: Callable[[Drop], object]) -> Field:
+    return lambda line: read(line.row.drop) if line.row.drop else None
+
+
+def _timing(read: Callable[[Timing], object]) -> Field:
+    return lambda line: read(line.row.timing) if line.row.timing else None
+
+
+def _latency(line: FormattedRow) -> Cell:
+    timing = line.row.timing
+    return Cell(
+        figure=line.latency,
+        ratio=line.latency_ratio,
+        details=(f"p90 {latency_text(timing.percentile_ms(90))}",) if timing else (),
+        best="latency" in line.best,
+    )
+
+
+_IDENTITY: Mapping[str, Field] = {
+    "model": lambda line: line.row.model,
+    "variant": lambda line: line.row.artifact.variant,
+    "mode": lambda line: line.row.artifact.mode,
+    "path": lambda line: line.row.artifact.path,
+    "sha256": lambda line: line.row.artifact.sha256,
+}
+_CHOICE: Mapping[str, Field] = {"recommended": lambda line: str(line.row.recommended).lower()}
+
+COLUMNS: tuple[Column, ...] = (
+    Column(
+        title="size",
+        better="smaller",
+        worse="larger",
+        cell=lambda line: Cell(figure=line.size, ratio=line.size_ratio, best="size" in line.best),
+        csv={
+            "size_bytes": lambda line: line.row.artifact.size_bytes,
+            "size_deflated_bytes": lambda line: line.row.artifact.size_deflated_bytes,
+            "size_ratio": lambda line: line.size_ratio,
+        },
+    ),
+    Column(
+        title="download",
+        subtitle="deflated",
+        better="smaller",
+        worse="larger",
+        present=lambda group: group.has_several_floats,
+        cell=lambda line: Cell(figure=line.download, ratio=line.download_ratio),
+    ),
+    Column(
+        title="MACs",
+        present=lambda group: group.has_several_floats,
+        terminal="below",
+        page="below",
+        cell=lambda line: Cell(figure=line.macs),
+        csv={
+            "macs": _inspection(lambda inspection: inspection.macs),
+            "parameters": _inspection(lambda inspection: inspection.parameters),
+        },
+    ),
+    Column(
+        title=lambda group: metric_title(group.metric),
+        subtitle="95 % interval",
+        cell=lambda line: Cell(
+            figure=line.score, note=line.score_interval, best="score" in line.best
+        ),
+        csv={
+            "metric": _score(lambda score: score.metric),
+            "score": _score(lambda score: score.value),
+            "score_low": _score(lambda score: score.ci95[0]),
+            "score_high": _score(lambda score: score.ci95[1]),
+            "n": _score(lambda score: score.n),
+        },
+    ),
+    Column(
+        title="drop",
+        subtitle="95 % interval",
+        unit=lambda group: drop_unit(group.metric),
+        cell=lambda line: Cell(figure=line.drop, note=line.drop_interval),
+        csv={
+            "drop": _drop(lambda drop: drop.value),
+            "drop_low": _drop(lambda drop: drop.ci95[0]),
+            "drop_high": _drop(lambda drop: drop.ci95[1]),
+        },
+    ),
+    Column(
+        title="verdict",
+        terminal="before",
+        align="left",
+        cell=lambda line: Cell(figure=line.verdict, css_class=f"verdict-{line.verdict}"),
+        csv={"verdict": lambda line: line.verdict},
+    ),
+    Column(
+        title="agreement",
+        subtitle="with float32",
+        terminal_heading="agrees\nwith f32",
+        page="below",
+        optional=True,
+        cell=lambda line: Cell(figure=line.agreement),
+        csv={"agreement": lambda line: line.row.agreement},
+    ),
+    Column(
+        title="latency",
+        subtitle="p50",
+        better="faster",
+        worse="slower",
+        details=("p90",),
+        cell=_latency,
+        csv={
+            "p50_ms": _timing(lambda timing: timing.p50_ms),
+            "p90_ms": _timing(lambda timing: timing.percentile_ms(90)),
+            "p99_ms": _timing(lambda timing: timing.percentile_ms(99)),
+            "mean_ms": _timing(lambda timing: timing.mean_ms),
+            "latency_ratio": lambda line: line.latency_ratio,
+            "invocations": _timing(lambda timing: len(timing.values_ns)),
+            "threads": _timing(lambda timing: timing.threads),
+            "device": lambda line: line.row.place,
+            "runtime": _timing(lambda timing: timing.runtime),
+            "delegate": _timing(lambda timing: timing.delegate),
+        },
+    ),
+    Column(
+        title="memory",
+        subtitle="peak RSS",
+        page="below",
+        optional=True,
+        # Of several devices it would be no more comparable than a latency.
+        present=lambda group: group.device is not None,
+        cell=lambda line: Cell(
+            figure=size_text(line.row.timing.peak_rss_bytes)
+            if line.row.timing and line.row.timing.peak_rss_bytes
+            else ""
+        ),
+        csv={"peak_rss_bytes": _timing(lambda timing: timing.peak_rss_bytes)},
+    ),
+)
+"""In the order in which every table shows them."""

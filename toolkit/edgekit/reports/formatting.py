@@ -1,0 +1,139 @@
+"""Numbers and names as text: rounded, with units.
+
+Every table, chart and page prints the strings made here, so they cannot disagree.
+"""
+
+from __future__ import annotations
+
+import math
+
+from edgekit.evaluation.metrics import metric_named
+from edgekit.printable import one_line, printable
+from edgekit.records import Timing
+
+# Characters of a sentence, and of a device's description of itself.
+MOST_TEXT, MOST_DEVICE = 2000, 100
+ABOUT_THE_SAME = "about the same"
+
+
+def plain(text: object) -> str:
+    """Return a sentence on one line that cannot steer a terminal (names: see `printable`)."""
+    return one_line(" ".join(str(text).split()), MOST_TEXT)
+
+
+def device_text(device: str | None) -> str:
+    """Return a device's description of itself, which may be longer than a name."""
+    return printable(device, MOST_DEVICE)
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """Round to significant digits, without an exponent: 45648 B is 45.6 kB, not 45.648.
+
+    >>> significant(45.648), significant(147.48), significant(0.0411), significant(0.9999)
+    ('45.6', '147', '0.0411', '1.00')
+    """
+    if value == 0 or not math.isfinite(value):
+        return f"{value:.0f}"
+    rounded = float(f"{value:.{digits - 1}e}")
+    decimals = digits - 1 - math.floor(math.log10(abs(rounded)))
+    return f"{value:.{max(decimals, 0)}f}"
+
+
+def size_text(size_bytes: float) -> str:
+    """Return bytes in decimal units: 1 kB is 1000 B."""
+    for limit, divisor, unit in ((1e3, 1, "B"), (1e6, 1e3, "kB"), (1e9, 1e6, "MB")):
+        if size_bytes < 0.9995 * limit:
+            figure = f"{size_bytes:.0f}" if unit == "B" else significant(size_bytes / divisor)
+            return f"{figure} {unit}"
+    return f"{significant(size_bytes / 1e9)} GB"
+
+
+def count_text(count: float) -> str:
+    """Return a large number in thousands (k), millions (M) or billions (G).
+
+    >>> count_text(640), count_text(1843200)
+    ('640', '1.84 M')
+    """
+    for divisor, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if count >= 0.9995 * divisor:
+            return f"{significant(count / divisor)} {unit}"
+    return f"{count:.0f}"
+
+
+def latency_text(latency_ms: float) -> str:
+    """Return milliseconds: three digits, two below a tenth of a millisecond."""
+    return f"{significant(latency_ms, 3 if latency_ms >= 0.1 else 2)} ms"
+
+
+def score_text(metric: str, value: float) -> str:
+    """Return a score: fractions in percent, others in their own unit."""
+    if not math.isfinite(value):
+        return "not finite"
+    percent = " %" if metric_named(metric).unit == "percent" else ""
+    return _figure(metric, value) + percent
+
+
+def interval_text(metric: str, interval: tuple[float, float]) -> str:
+    """Return an interval in the unit of `score_text`."""
+    return " to ".join(_figure(metric, end) for end in interval)
+
+
+def drop_text(metric: str, value: float) -> str:
+    """Return a drop with its sign: percentage points for fractions. Positive is worse."""
+    text = _figure(metric, value)
+    if not math.isfinite(value):
+        return text
+    if float(text) == 0:
+        return text.lstrip("-")
+    return text if value < 0 else f"+{text}"
+
+
+def drop_unit(metric: str | None) -> str:
+    """Name the unit in which drops of this metric are given."""
+    if metric is None:
+        return ""
+    found = metric_named(metric)
+    return "points" if found.unit == "percent" else found.title
+
+
+def metric_title(metric: str | None) -> str:
+    """Return the metric's name as a table head; "score" where nothing is scored."""
+    return "score" if metric is None else metric_named(metric).title
+
+
+def times(ratio: float | None) -> str:
+    """Return a ratio as a factor: 3.2x."""
+    return "" if ratio is None else f"{significant(ratio, 2)}x"
+
+
+def compared(ratio: float | None, better: str, worse: str) -> str:
+    """Return a ratio in words: "2.0x larger" instead of "0.5x smaller".
+
+    >>> compared(3.23, "smaller", "larger"), compared(0.5, "smaller", "larger")
+    ('3.2x smaller', '2.0x larger')
+    >>> compared(0.996, "faster", "slower")
+    'about the same'
+    """
+    if ratio is None:
+        return ""
+    if times(max(ratio, 1 / ratio)) == "1.0x":
+        return ABOUT_THE_SAME
+    return f"{times(ratio)} {better}" if ratio >= 1 else f"{times(1 / ratio)} {worse}"
+
+
+def timing_text(timing: Timing) -> str:
+    """Describe how a latency was measured: device, runtime, delegate, threads."""
+    threads = f"{timing.threads} thread{'s' if timing.threads != 1 else ''}"
+    parts = (timing.device, timing.runtime, timing.delegate, threads)
+    return ", ".join(device_text(part) for part in parts if part)
+
+
+def _figure(metric: str, value: float) -> str:
+    if not math.isfinite(value):
+        return "nan"
+    unit = metric_named(metric).unit
+    if unit == "percent":
+        return f"{100 * value:.2f}"
+    if unit == "fraction":
+        return f"{value:.4f}"
+    return significant(value, 4) if abs(value) >= 1 else f"{value:.3f}"

@@ -1,0 +1,146 @@
+"""The page's tables: variants, devices, classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgekit.reports.columns import Column, present_columns, stacked
+from edgekit.reports.device_comparison import RATIO_NOTE, DeviceComparison, DeviceLatency
+from edgekit.reports.formatted_rows import FormattedRow, formatted_rows
+from edgekit.reports.formatting import compared, timing_text
+from edgekit.reports.groups import Group
+from edgekit.reports.page_text import capitalized, escaped, fact_list, typographic
+
+
+def variants_table(group: Group, *, several: bool) -> str:
+    """Tabulate the rows of a group; intervals and ratios below the figures."""
+    rows = formatted_rows(group)
+    columns = [
+        (column, others, _title(column, group))
+        for column, others in stacked(present_columns(group, rows), "page")
+    ]
+    head = "".join(
+        f'<th scope="col">{title}{_small(_subtitle(column, others, group))}</th>'
+        for column, others, title in columns
+    )
+    body = "".join(
+        f"<tr{' class=recommended' if row.row.recommended else ''}>"
+        f'<th scope="row">{escaped(row.label)}'
+        f"{'<small>recommended</small>' if row.row.recommended else ''}</th>"
+        + "".join(
+            f'<td data-label="{title}">{_cell(column, others, row, group)}</td>'
+            for column, others, title in columns
+        )
+        + "</tr>"
+        for row in rows
+    )
+    heading = f"<h3>{escaped(group.name)}</h3>" if several else ""
+    timed = next((row.row.timing for row in rows if row.row.timing), None)
+    caption = ""
+    if timed is None or group.device:
+        text = f"Latency: {escaped(timing_text(timed))}." if timed else "Latency: not measured."
+        caption = f"<caption>{text}</caption>"
+    return (
+        f'{heading}<div class="card variants scroll" tabindex="0"><table>{caption}'
+        f'<thead><tr><th scope="col">Variant</th>{head}</tr></thead><tbody>{body}</tbody>'
+        "</table></div>"
+    )
+
+
+def device_table(comparison: DeviceComparison, *, several: bool) -> str:
+    """Tabulate the latencies of a model on several devices, a column per device."""
+
+    def cell(found: DeviceLatency | None) -> str:
+        if found is None:
+            return "\u2013"
+        figure = typographic(found.latency)
+        below = (compared(found.ratio, "faster", "slower"), f"p90 {found.p90}", found.score)
+        return (f'<span class="best">{figure}</span>' if found.best else figure) + "".join(
+            f"<small>{typographic(text)}</small>" for text in below if text
+        )
+
+    head = "".join(f'<th scope="col">{escaped(name)}</th>' for name in comparison.devices)
+    rows = "".join(
+        f"<tr{' class=recommended' if file.recommended else ''}>"
+        f'<th scope="row">{escaped(file.label)}'
+        f"{'<small>recommended</small>' if file.recommended else ''}</th>"
+        + "".join(
+            f'<td data-label="{escaped(name)}">{cell(found)}</td>'
+            for name, found in zip(comparison.devices, file.cells, strict=True)
+        )
+        + "</tr>"
+        for file in comparison.files
+    )
+    of = f"{escaped(comparison.model)}: latency" if several else "Latency"
+    return (
+        f"<h3>{of} on {len(comparison.devices)} devices</h3>"
+        '<div class="card variants scroll" tabindex="0"><table>'
+        f"<caption>p50, against float32, p90. {RATIO_NOTE}</caption>"
+        f'<thead><tr><th scope="col">Variant</th>{head}</tr></thead><tbody>{rows}</tbody>'
+        f"</table></div>{fact_list(comparison.devices, names=True)}"
+    )
+
+
+def per_class(group: Group) -> str:
+    """Tabulate recall and precision of the recommended (else first) scored classifier."""
+    scored = [line for line in formatted_rows(group) if line.row.score and line.row.score.per_class]
+    if not scored:
+        return ""
+    line = next((line for line in scored if line.row.recommended), scored[0])
+    base = group.baseline
+    before = {}
+    if base and base.score and base is not line.row:
+        before = {one.label: one.recall for one in base.score.per_class}
+    score = line.row.score
+    assert score is not None
+    extra = '<th scope="col">Recall, float32</th>' if before else ""
+    rows = "".join(
+        f'<tr><th scope="row">{escaped(one.label)}</th><td>{one.n:,}</td>'
+        f"<td>{100 * one.recall:.2f} %</td>"
+        + (
+            f"<td>{100 * before[one.label]:.2f} %</td>"
+            if one.label in before
+            else "<td></td>" * bool(before)
+        )
+        + f"<td>{100 * one.precision:.2f} %</td></tr>"
+        for one in score.per_class
+    )
+    return (
+        f'<details class="card"><summary>Per-class scores: {escaped(line.label)}</summary>'
+        '<div class="scroll" tabindex="0"><table><thead><tr><th scope="col">Class</th>'
+        f'<th scope="col">Test samples</th><th scope="col">Recall</th>{extra}'
+        f'<th scope="col">Precision</th></tr></thead><tbody>{rows}</tbody></table></div></details>'
+    )
+
+
+def _title(column: Column, group: Group) -> str:
+    unit = column.unit(group)
+    title = capitalized(column.heading(group))
+    return escaped(f"{title}, {unit}" if unit else title)
+
+
+def _subtitle(column: Column, others: Sequence[Column], group: Group) -> str:
+    ratio = "against float32" if column.better else ""
+    below = (
+        other.heading(group) + (f" ({other.subtitle})" if other.subtitle else "")
+        for other in others
+    )
+    return ", ".join(filter(None, (column.subtitle, ratio, *column.details, *below)))
+
+
+def _cell(column: Column, others: Sequence[Column], row: FormattedRow, group: Group) -> str:
+    cell = column.cell(row)
+    figure = typographic(escaped(cell.figure))
+    style = "best" if cell.best else cell.css_class
+    if figure and style:
+        figure = f'<span class="{escaped(style)}">{figure}</span>'
+    below = [compared(cell.ratio, column.better, column.worse), cell.note, *cell.details]
+    below = below if figure else []
+    for other in others:
+        if shared := other.cell(row).figure:
+            below.append(f"{other.heading(group)} {shared}")
+    return figure + "".join(map(_small, below))
+
+
+def _small(text: str) -> str:
+    return f"<small>{typographic(escaped(text))}</small>" if text else ""

@@ -1,0 +1,249 @@
+"""Reports as tables for a terminal of 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from edgekit.printable import printable
+from edgekit.records import Report, Score
+from edgekit.reports.columns import present_columns, stacked
+from edgekit.reports.device_comparison import (
+    RATIO_NOTE,
+    DeviceComparison,
+    DeviceLatency,
+    compare_devices,
+    table_groups,
+)
+from edgekit.reports.formatted_rows import FormattedRow, formatted_rows
+from edgekit.reports.formatting import plain, times
+from edgekit.reports.glossary import VERDICTS
+from edgekit.reports.groups import Group
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+BEST = "*"
+RECOMMENDED = "=> recommended"
+# The widest a variant's and a device's name get before they are folded, in characters.
+MOST_LABEL, MOST_NAME = 24, 20
+GAP = 2  # characters between two columns
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StackedColumn:
+    """A column of the terminal: two lines a cell, from one or more of `COLUMNS`.
+
+    Attributes:
+        title: The first one's.
+        heading: Two lines.
+        optional: Whether it is left out where there is no room.
+        cells: One per row: figure, the line below it, whether it is the best.
+    """
+
+    title: str
+    heading: str
+    optional: bool
+    cells: tuple[tuple[str, str, bool], ...]
+
+    @property
+    def width(self) -> int:
+        """Characters of its widest line; a mark or a space follows every figure."""
+        lines = [*self.heading.split("\n")]
+        lines += [f"{text} " for figure, below, _ in self.cells for text in (figure, below)]
+        return max(map(len, lines))
+
+
+def print_report(report: Report, console: Console) -> None:
+    """Print the report; colour only repeats what the text shows."""
+    from rich.text import Text
+
+    groups, comparisons = table_groups(report), compare_devices(report)
+    left_out: dict[str, None] = {}
+    for group in groups:
+        if len(groups) > 1:
+            console.print(Text(group.name, style="bold"))
+        rows = formatted_rows(group)
+        columns = list(_stacked_columns(group, rows))
+        left_out |= dict.fromkeys(_fit(columns, rows, console.width))
+        console.print(_rows_table(rows, columns))
+    for comparison in comparisons:
+        _print_comparison(comparison, console)
+    shown = [row for group in groups for row in formatted_rows(group)]
+    legend = [f"{BEST} best of its column"] if any(row.best for row in shown) else []
+    if comparisons or any(row.size_ratio for row in shown):
+        legend.append("x: times smaller or faster than float32")
+    if left_out:
+        legend.append(f"too narrow to show: {', '.join(left_out)}")
+    if legend:
+        console.print(Text("; ".join(legend)))
+    if comparisons:
+        console.print(Text(RATIO_NOTE))
+    for verdict in ("unproven", "lost"):
+        if any(row.drop and row.drop.verdict == verdict for row in report.rows):
+            console.print(Text(f"{verdict}: {VERDICTS[verdict]}"))
+    if report.reason:
+        console.print()
+        console.print(Text(plain(report.reason), style="bold"))
+    for warning in report.warnings:
+        console.print(Text(f"Warning: {plain(warning)}", style="yellow"))
+
+
+def print_per_class(score: Score, console: Console) -> None:
+    """Print recall and precision of every class, the weakest recall marked."""
+    from rich.text import Text
+
+    table = plain_table()
+    table.add_column("class", overflow="fold")
+    for name in ("n", "recall", "precision"):
+        table.add_column(name, justify="right", no_wrap=True)
+    weakest = min((one.recall for one in score.per_class if one.n), default=None)
+    for one in score.per_class:
+        mark = " < weakest" if one.n and one.recall == weakest else ""
+        table.add_row(
+            Text(printable(one.label)),
+            f"{one.n:,}",
+            f"{100 * one.recall:.2f} %",
+            f"{100 * one.precision:.2f} %{mark}",
+        )
+    console.print(table)
+
+
+def plain_table() -> Table:
+    """Return an empty table without lines."""
+    from rich.table import Table
+
+    return Table(box=None, padding=(0, GAP, 0, 0), header_style="bold", pad_edge=False)
+
+
+def _stacked_columns(group: Group, rows: Sequence[FormattedRow]) -> Iterator[StackedColumn]:
+    """Stack figure and interval or ratio, and the columns that have no room of their own."""
+    for column, others in stacked(present_columns(group, rows), "terminal"):
+        own = [column.cell(row) for row in rows]
+        figures = [cell.figure for cell in own]
+        below = [cell.note or times(cell.ratio) for cell in own]
+        unit, subtitle = column.unit(group), column.subtitle
+        for other in others:
+            added = [other.cell(row).figure for row in rows]
+            if other.terminal == "below":
+                subtitle, below = other.heading(group), added
+            else:
+                pairs = zip(added, figures, strict=True)
+                figures = [f"{before} {figure}".strip() for before, figure in pairs]
+        title = column.heading(group)
+        heading = column.terminal_heading or "\n".join(
+            filter(None, (f"{title} ({unit})" if unit else title, subtitle))
+        )
+        yield StackedColumn(
+            title=title,
+            heading=heading,
+            optional=column.optional,
+            cells=tuple(zip(figures, below, (cell.best for cell in own), strict=True)),
+        )
+
+
+def _fit(columns: list[StackedColumn], rows: Sequence[FormattedRow], width: int) -> list[str]:
+    """Remove optional columns, the last first, until the table fits; return their titles.
+
+    Names are folded to the width of `RECOMMENDED` before a column is left out.
+    """
+    from rich.cells import cell_len
+
+    marks = [RECOMMENDED for row in rows if row.row.recommended]
+    labels = max(map(cell_len, (*(row.label for row in rows), *marks)), default=0)
+    needed = min(labels, len(RECOMMENDED)) + sum(GAP + column.width for column in columns)
+    left_out = []
+    for column in reversed([column for column in columns if column.optional]):
+        if needed <= width:
+            break
+        needed -= GAP + column.width
+        columns.remove(column)
+        left_out.append(column.title)
+    return left_out[::-1]
+
+
+def _rows_table(rows: Sequence[FormattedRow], columns: Sequence[StackedColumn]) -> Table:
+    from rich.text import Text
+
+    table = plain_table()
+    table.add_column("variant", overflow="fold", max_width=MOST_LABEL)
+    for column in columns:
+        table.add_column(column.heading, justify="right", no_wrap=True)
+    for position, row in enumerate(rows):
+        chosen = row.row.recommended
+        label = Text(
+            f"{row.label}\n" + (RECOMMENDED if chosen else ""), style="bold green" if chosen else ""
+        )
+        table.add_row(label, *(_cell(*column.cells[position]) for column in columns))
+    return table
+
+
+def _cell(figure: str, below: str, best: bool = False) -> Any:
+    """Stack two figures; the space after one without a mark keeps the digits in line."""
+    from rich.text import Text
+
+    text = Text()
+    text.append(figure + (BEST if best else " "), style="bold" if best else "")
+    text.append(f"\n{below} ", style="dim")
+    return text
+
+
+def _print_comparison(comparison: DeviceComparison, console: Console) -> None:
+    """Print a column per device, as many beside each other as there is room for."""
+    from rich.text import Text
+
+    devices = comparison.devices
+    console.print()
+    console.print(
+        Text(f"{printable(comparison.model)}: p50 latency on {len(devices)} devices", "bold")
+    )
+    labels = GAP + min(MOST_LABEL, max(len(file.label) for file in comparison.files))
+    positions: list[int] = []
+    left = console.width - labels
+    for position, name in enumerate(devices):
+        width = 1 + GAP + max(
+            min(len(name), MOST_NAME),
+            *(
+                max(len(cell.latency), len(cell.score))
+                for file in comparison.files
+                if (cell := file.cells[position])
+            ),
+        )  # fmt: skip
+        if positions and width > left:
+            console.print(_comparison_table(comparison, positions))
+            positions, left = [], console.width - labels
+        positions.append(position)
+        left -= width
+    console.print(_comparison_table(comparison, positions))
+    for name, described in devices.items():
+        console.print(Text(f"{name}: {described}", style="dim"))
+
+
+def _comparison_table(comparison: DeviceComparison, positions: list[int]) -> Table:
+    from rich.text import Text
+
+    names = list(comparison.devices)
+    table = plain_table()
+    table.add_column("variant", overflow="fold", max_width=MOST_LABEL)
+    for position in positions:
+        # A space for the mark, as in the cells.
+        table.add_column(
+            Text(f"{names[position]} "), justify="right", overflow="fold", max_width=MOST_NAME
+        )
+    for file in comparison.files:
+        style = "bold green" if file.recommended else ""
+        mark = RECOMMENDED if file.recommended else ""
+        table.add_row(
+            Text(f"{file.label}\n{mark}", style=style),
+            *(_comparison_cell(file.cells[position]) for position in positions),
+        )
+    return table
+
+
+def _comparison_cell(cell: DeviceLatency | None) -> Any:
+    if cell is None:
+        return _cell("-", "")
+    below = "\n".join(filter(None, (times(cell.ratio), cell.score)))
+    return _cell(cell.latency, below, cell.best)
