@@ -85,7 +85,7 @@ def open_folder(root: Path, preprocessing: Mapping[str, Any] | None) -> RawDatas
     classes (else they are sorted).
 
     Raises:
-        DataError: There are no such folders or images, or the spec means nothing.
+        DataError: There are no such folders or images, or the spec is invalid.
     """
     classes = {split: _folders(root / split) for split in SPLITS if (root / split).is_dir()}
     if not any(classes.values()):

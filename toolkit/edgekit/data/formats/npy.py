@@ -83,7 +83,7 @@ def read_header(stream: IO[bytes], name: str, path: Path, size: int) -> Header |
 
 @contextmanager
 def read_errors(path: Path, size: int = 0) -> Iterator[None]:
-    """Turn whatever reading arrays raises into a `DataError` that says what it was.
+    """Turn any error of reading arrays into a `DataError` that names its cause.
 
     Args:
         path: The file.
