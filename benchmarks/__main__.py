@@ -2,7 +2,8 @@
 
 python -m benchmarks [ladder runner evaluation startup compression large_data inspection sparse]
 
-Writes benchmarks/RESULTS.md.
+Writes benchmarks/RESULTS.md. A section whose data or tools are missing on this machine is left as
+it was, with a line on stderr.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ import importlib
 import sys
 from pathlib import Path
 
+from benchmarks.unavailable import UnavailableError
+
 from edgekit.devices import describe
+from edgekit.errors import DataError
 from edgekit.pipeline.manifest import versions
 
 SECTIONS = {
@@ -40,7 +44,10 @@ def section(name: str) -> str:
     module = importlib.import_module(f"benchmarks.{name}")
     facts = {**describe(), **versions()}
     taken = ", ".join(f"{key} {value}" for key, value in facts.items())
-    text = table(module.measure())
+    rows = module.measure()
+    if not rows:
+        raise UnavailableError("none of its models and data are here")
+    text = table(rows)
     return (
         f"{MARK.format(name)}\n## {SECTIONS[name]}\n{(module.__doc__ or '').strip()}\n\n{text}\n\n"
         f"{dt.datetime.now(dt.UTC).date()}, `python -m benchmarks {name}`, on: {taken}\n"
@@ -59,7 +66,11 @@ def main() -> None:
             )
             kept[name] = old[begun:ended].rstrip() + "\n"
     for name in chosen:
-        kept[name] = section(name)
+        try:
+            kept[name] = section(name)
+        except (DataError, UnavailableError) as error:
+            print(f"{name}: left out, {error}", file=sys.stderr)
+            continue
         print(kept[name], flush=True)
         parts = [kept[n] for n in SECTIONS if n in kept]
         RESULTS.write_text(

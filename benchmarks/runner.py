@@ -2,7 +2,8 @@
 
 Latency: the median of single invocations, one thread, of processes that take turns. The bare loop
 is numpy, an interpreter and the clock around `invoke()`; its warm-up is as long as the runner's.
-litert-benchmark writes hundredths of a millisecond, which is all it can say of the smallest model.
+litert-benchmark writes hundredths of a millisecond: a model that takes less is shown as
+"< 0.01 ms", without a ratio.
 Start: processor time of whole processes from exec to the first printed result, for one stored
 sample. Each ratio is the median of the ratios round by round, so that a machine that slows down
 slows both.
@@ -16,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +59,10 @@ loop(int(sys.argv[3]))
 print(np.median(loop(int(sys.argv[4]))) / 1e6)
 """
 RUNNER = [sys.executable, edgekit_runner.__file__]
+# litert-benchmark by its module: its script may lie in another environment's folder.
+BENCHMARK = [sys.executable, "-m", "ai_edge_litert.tools.benchmark_litert_model"]
+RESOLUTION_MS = {"litert-benchmark": 0.01}
+"""The smallest difference that a tool can print, for those that round."""
 
 
 def measure(rounds: int = 9) -> list[dict[str, str]]:
@@ -84,7 +90,6 @@ def _latency(
     name: str, model: Path, sample: Path, folder: Path, rounds: int
 ) -> list[dict[str, str]]:
     result = folder / "result.json"
-    benchmark = str(Path(sys.executable).with_name("litert-benchmark"))
     taken: dict[str, list[float]] = {"runner": [], "bare loop": [], "litert-benchmark": []}
     for _ in range(rounds):
         facts = json.loads(_output([*RUNNER, "bench", "--json", "--runs", str(RUNS), str(model)]))
@@ -94,7 +99,7 @@ def _latency(
         taken["bare loop"].append(float(_output(command)))
         options = {"model": model, "num_threads": 1, "num_runs": RUNS, "warmup_runs": warm_up}
         pairs = [(f"--{key}", str(value)) for key, value in options.items()]
-        _output([benchmark, *sum(pairs, ()), "--result_json", str(result)])
+        _output([*BENCHMARK, *sum(pairs, ()), "--result_json", str(result)])
         taken["litert-benchmark"].append(json.loads(result.read_text())["latency"]["median_ms"])
     return [
         {"model": name, "figure": "median latency", **_compare(taken, other, bound)}
@@ -115,12 +120,20 @@ def _start(name: str, model: Path, sample: Path, rounds: int) -> dict[str, str]:
     return {"model": name, "figure": "start to first result, cpu", **compared}
 
 
-def _compare(taken: dict[str, list[float]], other: str, bound: str) -> dict[str, str]:
-    ratios = [a / b for a, b in zip(taken["runner"], taken[other], strict=True)]
+def _compare(taken: Mapping[str, Sequence[float]], other: str, bound: str) -> dict[str, str]:
+    """Set the runner's figures against another tool's, round by round.
+
+    A round in which the other printed zero has no ratio; where it did so in half of them, the
+    median says no more than that it took less than the tool can print.
+    """
+    against = statistics.median(taken[other])
+    least = RESOLUTION_MS.get(other, 0)
+    ratios = [a / b for a, b in zip(taken["runner"], taken[other], strict=True) if b > 0]
+    known = against >= least and ratios
     return {
         "runner": f"{statistics.median(taken['runner']):.4g} ms",
-        "against": f"{other}: {statistics.median(taken[other]):.4g} ms",
-        "ratio": f"{statistics.median(ratios):.3f}",
+        "against": f"{other}: {f'{against:.4g} ms' if known else f'< {least:g} ms'}",
+        "ratio": f"{statistics.median(ratios):.3f}" if known else "",
         "at most": bound,
     }
 

@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks.unavailable import UnavailableError
+
 import edgekit
 import edgekit_runner
 from edgekit.recipe import default_plan
@@ -29,7 +31,10 @@ SHARES = (0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 def measure() -> list[dict[str, str]]:
-    land = userland.build("arm64", userland.cache_folder())
+    try:
+        land = userland.build("arm64", userland.cache_folder())
+    except userland.UnavailableError as error:
+        raise UnavailableError(str(error)) from error
     with tempfile.TemporaryDirectory() as name:
         return list(_lines(Path(name), land))
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgekit.data import bind
-from edgekit.data.arrays import open_arrays
+from edgekit.data.formats.arrays import open_arrays
 from edgekit.data.store import whole
 from edgekit.errors import DataError
 from edgekit.isolate import spread

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edgekit.data import bind, open_data, training_split
-from edgekit.data.builtin import DIGITS
+from edgekit.data.formats.builtin import DIGITS
 from edgekit.errors import DataError
 from edgekit.records import TensorSpec
 

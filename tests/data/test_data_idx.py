@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgekit.data import open_data
-from edgekit.data.idx import DTYPES, read_idx
+from edgekit.data.formats.idx import DTYPES, read_idx
 from edgekit.errors import DataError
 from edgekit_runner import preprocess_image
 

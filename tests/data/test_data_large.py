@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from edgekit.archives import unpacked_limit
-from edgekit.data import arrays as arrays_module
-from edgekit.data import bind, npz, open_data
+from edgekit.data import bind, open_data
 from edgekit.data.digest import digest_arrays, digest_rows
-from edgekit.data.npz import read_members, read_npz
+from edgekit.data.formats import arrays as arrays_module
+from edgekit.data.formats import npz
+from edgekit.data.formats.npz import read_members, read_npz
 from edgekit.data.store import first_unusable_row
 from edgekit.data.stored import StoredArray
 from edgekit.errors import DataError
@@ -280,7 +281,7 @@ def test_too_little_memory_is_not_called_damage(tmp_path):
     np.savez(tmp_path / "a.npz", x_test=np.zeros((4000, 1000), np.float32))
     script = (
         "import resource, sys\n"
-        "from edgekit.data import npz\n"
+        "from edgekit.data.formats import npz\n"
         "npz.RESIDENT_BYTES = 1 << 30\n"
         "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
         "resource.setrlimit(resource.RLIMIT_AS, (used + (12 << 20),) * 2)\n"

@@ -23,7 +23,7 @@ from boards import MANY, TASKS, Answers, Board
 
 import edgekit_runner
 from edgekit.data import open_data
-from edgekit.data.idx import read_idx
+from edgekit.data.formats.idx import read_idx
 
 # The sshd on loopback and the stand-in for libedgetpu serve the tests of x86 as well.
 TESTS = Path(__file__).resolve().parents[1]

@@ -7,8 +7,14 @@ import pytest
 from sklearn import metrics as sklearn_metrics
 
 from edgekit.errors import UsageError
-from edgekit.evaluation import paired_drop
-from edgekit.evaluation.metrics import BALANCED_ACCURACY, METRICS, metric_named
+from edgekit.evaluation import metrics, paired_drop
+from edgekit.evaluation.metrics import (
+    ACCURACY,
+    BALANCED_ACCURACY,
+    METRICS,
+    Metric,
+    metric_named,
+)
 from edgekit.evaluation.scores import aggregate
 from edgekit.evaluation.tasks import CLASSIFICATION, TASKS
 from edgekit.records import Batch
@@ -80,3 +86,40 @@ def test_the_interval_of_balanced_accuracy_covers_the_truth_19_times_in_20() -> 
 
     # A binomial of 400 draws at 0.95 is within 0.92 and 0.98 in 99 of 100 cases.
     assert 0.92 <= np.mean(covered) <= 0.985
+
+
+def error_rate(name: str = "error_rate") -> Metric:
+    """A metric that no task of edgekit knows."""
+    return Metric(
+        name=name,
+        title="error rate",
+        unit="percent",
+        higher_is_better=False,
+        value=lambda columns: 1 - ACCURACY.value(columns),
+        interval=lambda columns: tuple(1 - end for end in reversed(ACCURACY.interval(columns))),
+        paired_interval=ACCURACY.paired_interval,
+    )
+
+
+def test_a_metric_of_the_user_s_own_is_scored_dropped_and_found_by_name(monkeypatch) -> None:
+    monkeypatch.setattr(metrics, "_ADDED", {})
+    generator = np.random.default_rng(0)
+    target = generator.integers(0, 3, 300)
+    right, worse = columns(target, target), columns(target, np.where(target == 2, 0, target))
+    metric = error_rate()
+
+    before, after = (aggregate(each, CLASSIFICATION, metric=metric) for each in (right, worse))
+    drop = paired_drop(before, after, max_drop=1)
+
+    assert (before.score.metric, before.score.value) == ("error_rate", 0)
+    assert drop.value == pytest.approx(np.mean(target == 2))
+    assert drop.verdict == "lost"
+    assert after.score.extras["accuracy"] == pytest.approx(1 - after.score.value)
+    assert metric_named("error_rate") is metric
+
+
+def test_a_metric_of_the_user_s_own_takes_no_name_of_edgekit_s() -> None:
+    target = np.array([0, 1, 2])
+
+    with pytest.raises(UsageError, match="a metric named 'accuracy' already"):
+        aggregate(columns(target, target), CLASSIFICATION, metric=error_rate("accuracy"))

@@ -695,6 +695,13 @@ READERS: Mapping[str, Reader] = {
             read_data("data.npz", VECTORS),
             DATA,
         ),
+        _reader(
+            "npy",
+            lambda: [array(np.random.default_rng(0).normal(size=(20, 4)))],
+            damage_npy,
+            read_data("set/x_train.npy", VECTORS),
+            DATA,
+        ),
         _reader("csv", tables, damage_csv, read_data("data.csv", VECTORS, target="y"), USAGE, DATA),
         _reader("idx", idx_files, damage_idx, read_idx_folder, DATA),
         _reader("images", pictures, damage_picture, read_data("set/train/a/one.png", PIXELS), DATA),

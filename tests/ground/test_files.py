@@ -71,6 +71,28 @@ def test_a_staged_folder_moves_as_one_and_keeps_strangers(tmp_path):
     assert contents(tmp_path) == ["a.json", "a.tflite", "mine.txt"]
 
 
+@pytest.mark.parametrize("replace", [False, True])
+def test_each_file_gets_its_own_content_in_whatever_order_the_disk_lists_them(
+    tmp_path, monkeypatch, replace
+):
+    # given a folder that exists, a subfolder, and a disk that lists names backwards
+    names = [f"{stem}.{end}" for stem in ("int8", "float32", "sub/b") for end in ("json", "tflite")]
+    walk = os.walk
+
+    def backwards(*given, **options):
+        for root, folders, files in walk(*given, **options):
+            yield root, folders, sorted(files, reverse=True)
+
+    monkeypatch.setattr(os, "walk", backwards)
+
+    with staging(tmp_path, replace=replace) as stage:
+        (stage / "sub").mkdir()
+        for name in names:
+            (stage / name).write_text(name)
+
+    assert {name: (tmp_path / name).read_text() for name in names} == {n: n for n in names}
+
+
 def test_a_failed_stage_leaves_no_folder_behind(tmp_path):
     def fail() -> None:
         with staging(tmp_path / "deep" / "er") as stage:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as npst
+from strategies import BITS, INT4_CODES, WEIGHT_BITS, ranges, weights
 
 from edgekit.numerics import (
     affine_parameters,
@@ -16,33 +16,21 @@ from edgekit.numerics import (
     unpack_int4,
 )
 
-FLOATS = st.floats(-1e6, 1e6, width=32)
-BITS = st.sampled_from([4, 8, 16])
 
-
-def weights(dims: int = 2, limit: float = 1e3):
-    return npst.arrays(
-        np.float32,
-        npst.array_shapes(min_dims=dims, max_dims=4, max_side=7),
-        elements=st.floats(-limit, limit, width=32),
-    )
-
-
-@given(low=FLOATS, high=FLOATS, bits=BITS)
-def test_zero_has_a_code_of_its_own(low: float, high: float, bits: int) -> None:
-    low, high = min(low, high), max(low, high)
-    scale, zero_point = affine_parameters(low, high, bits)
+@given(ends=ranges(), bits=BITS)
+def test_zero_has_a_code_of_its_own(ends: tuple[float, float], bits: int) -> None:
+    scale, zero_point = affine_parameters(*ends, bits)
     assert isinstance(zero_point, int)
     assert -(1 << (bits - 1)) <= zero_point < 1 << (bits - 1)
     assert scale > 0
     assert scale * (zero_point - zero_point) == 0.0
 
 
-@given(low=FLOATS, high=FLOATS, share=st.floats(0, 1))
+@given(ends=ranges(), share=st.floats(0, 1))
 def test_values_of_the_range_come_back_within_half_a_step(
-    low: float, high: float, share: float
+    ends: tuple[float, float], share: float
 ) -> None:
-    low, high = min(low, high, 0.0), max(low, high, 0.0)
+    low, high = min(*ends, 0.0), max(*ends, 0.0)
     value = low + share * (high - low)
     scale, zero_point = affine_parameters(low, high)
     code = np.clip(np.rint(value / scale) + zero_point, -128, 127)
@@ -50,7 +38,7 @@ def test_values_of_the_range_come_back_within_half_a_step(
     assert abs(scale * (code - zero_point) - value) <= scale * 1.001
 
 
-@given(values=weights(), bits=st.sampled_from([4, 8]))
+@given(values=weights(), bits=WEIGHT_BITS)
 def test_weights_come_back_within_half_a_step(values: np.ndarray, bits: int) -> None:
     for axis in (None, 0, values.ndim - 1):
         scales = symmetric_scales(values, axis, bits)
@@ -60,7 +48,7 @@ def test_weights_come_back_within_half_a_step(values: np.ndarray, bits: int) -> 
         assert np.all(error <= largest_step * 0.5001 + 1e-30)
 
 
-@given(values=weights(), bits=st.sampled_from([4, 8]))
+@given(values=weights(), bits=WEIGHT_BITS)
 def test_the_lowest_code_stays_unused(values: np.ndarray, bits: int) -> None:
     largest = (1 << (bits - 1)) - 1
     scales = symmetric_scales(values, 0, bits)
@@ -95,7 +83,7 @@ def test_an_outlier_is_clipped() -> None:
     assert 2.2 < scales[1] * 7 < 2.9
 
 
-@given(values=weights(dims=2, limit=10))
+@given(values=weights(limit=10))
 def test_balanced_errors_cancel_where_no_code_is_at_its_end(values: np.ndarray) -> None:
     scales = symmetric_scales(values, 0, 4) * np.float32(1.25)
     codes = quantize_balanced(values, scales, 0)
@@ -114,7 +102,7 @@ def test_balancing_keeps_each_kernel_level_before_the_channel() -> None:
     assert codes.sum(axis=1).ravel().tolist() == [4, 4]
 
 
-@given(codes=npst.arrays(np.int8, st.integers(0, 33), elements=st.integers(-8, 7)))
+@given(codes=INT4_CODES)
 def test_int4_pairs_survive_packing(codes: np.ndarray) -> None:
     packed = pack_int4(codes)
     assert packed.dtype == np.uint8

@@ -4,35 +4,31 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as npst
+from strategies import weights
 
 from edgekit.numerics.palette import palette
 
-WEIGHTS = npst.arrays(
-    np.float32,
-    npst.array_shapes(max_dims=3, max_side=8),
-    elements=st.floats(-10, 10, width=16),
-)
+WEIGHTS = weights(min_dims=1, max_dims=3, limit=10, width=16)
 INITIAL = st.sampled_from(["linear", "density"])
 
 
-@given(weights=WEIGHTS, clusters=st.integers(2, 20), initial=INITIAL)
-def test_every_weight_gets_the_nearest_and_zeros_stay(weights, clusters, initial) -> None:
-    found = palette(weights, clusters, initial)
+@given(values=WEIGHTS, clusters=st.integers(2, 20), initial=INITIAL)
+def test_every_weight_gets_the_nearest_and_zeros_stay(values, clusters, initial) -> None:
+    found = palette(values, clusters, initial)
     nearest = found.centroids[found.codes]
-    assert nearest.shape == weights.shape
+    assert nearest.shape == values.shape
     assert len(found.centroids) <= clusters
-    assert np.all(nearest[weights == 0] == 0)
+    assert np.all(nearest[values == 0] == 0)
     others = found.centroids[int(found.holds_zero) :]
-    if np.any(weights != 0):
-        distances = np.abs(weights[weights != 0][:, None] - others)
-        error = np.abs(weights - nearest)[weights != 0]
+    if np.any(values != 0):
+        distances = np.abs(values[values != 0][:, None] - others)
+        error = np.abs(values - nearest)[values != 0]
         assert np.all(error <= distances.min(axis=1) + 1e-5)
 
 
-@given(weights=WEIGHTS, clusters=st.integers(2, 20), initial=INITIAL)
-def test_a_palette_is_found_again_exactly(weights, clusters, initial) -> None:
-    first = palette(weights, clusters, initial)
+@given(values=WEIGHTS, clusters=st.integers(2, 20), initial=INITIAL)
+def test_a_palette_is_found_again_exactly(values, clusters, initial) -> None:
+    first = palette(values, clusters, initial)
     painted = first.centroids[first.codes]
     again = palette(painted, clusters, initial)
     assert np.array_equal(again.centroids[again.codes], painted)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as npst
+from strategies import SPARSITIES, kernels
 
 from edgekit.errors import UsageError
 from edgekit.numerics.sparsity import (
@@ -19,21 +19,8 @@ from edgekit.numerics.sparsity import (
     parse_pattern,
 )
 
-SHARES = st.floats(0, 0.99)
-# Ties on purpose: few distinct values, none of them zero.
-WEIGHTS = st.sampled_from([-2.0, -1.5, -1.0, 0.5, 1.0, 1.25, 3.0])
 
-
-def kernels(outputs: int = 1, inputs: int = 1):
-    """A few kernels whose last axes are multiples of `outputs` and `inputs`."""
-    shapes = st.tuples(st.integers(1, 3), st.integers(1, 5), st.integers(1, 5)).map(
-        lambda sides: (sides[0], sides[1] * outputs, sides[2] * inputs)
-    )
-    kernel = shapes.flatmap(lambda shape: npst.arrays(np.float32, shape, elements=WEIGHTS))
-    return st.lists(kernel, min_size=1, max_size=4)
-
-
-@given(weights=kernels(), sparsity=SHARES)
+@given(weights=kernels(), sparsity=SPARSITIES)
 def test_a_global_share_is_met_to_the_weight(weights: list[np.ndarray], sparsity: float) -> None:
     masks = magnitude_masks(weights, sparsity)
     total = sum(kernel.size for kernel in weights)
@@ -43,7 +30,7 @@ def test_a_global_share_is_met_to_the_weight(weights: list[np.ndarray], sparsity
     assert max(dropped, default=0) <= min(kept, default=np.inf)
 
 
-@given(weights=kernels(), sparsity=SHARES)
+@given(weights=kernels(), sparsity=SPARSITIES)
 def test_a_share_of_each_layer_is_met_in_each(weights: list[np.ndarray], sparsity: float) -> None:
     masks = magnitude_masks(weights, sparsity, scope="layer")
     for kernel, mask in zip(weights, masks, strict=True):
@@ -73,7 +60,7 @@ def test_the_share_that_n_of_m_means_drops_all_it_may(n: int, m: int) -> None:
     assert mask.sum() == pattern.n
 
 
-@given(weights=kernels(outputs=2, inputs=3), sparsity=SHARES)
+@given(weights=kernels(outputs=2, inputs=3), sparsity=SPARSITIES)
 def test_blocks_go_whole_and_the_lightest_first(weights: list[np.ndarray], sparsity: float) -> None:
     masks = magnitude_masks(weights, sparsity, Blocks(2, 3))
     norms, kept = [], []
@@ -90,7 +77,7 @@ def test_blocks_go_whole_and_the_lightest_first(weights: list[np.ndarray], spars
     assert max(light, default=0) <= min(heavy, default=np.inf) + 1e-5
 
 
-@given(weights=kernels(inputs=4), first=SHARES, more=SHARES)
+@given(weights=kernels(inputs=4), first=SPARSITIES, more=SPARSITIES)
 def test_what_was_dropped_stays_dropped(
     weights: list[np.ndarray], first: float, more: float
 ) -> None:
@@ -119,7 +106,7 @@ def test_a_kernel_that_does_not_divide_is_told_why(shape, pattern, reason) -> No
 
 
 @given(
-    shares=st.tuples(SHARES, SHARES).map(sorted),
+    shares=st.tuples(SPARSITIES, SPARSITIES).map(sorted),
     begin=st.integers(0, 50),
     length=st.integers(1, 50),
     power=st.floats(0.5, 5),

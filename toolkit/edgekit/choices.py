@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, Literal
 
 RangesMethod = Literal["minmax", "percentile", "mse", "entropy"]
@@ -25,3 +26,29 @@ Goal = Literal["macs", "parameters", "latency"]
 MACS: Final = "macs"
 LATENCY: Final = "latency"
 """The one goal that is measured."""
+
+DATA_FORMATS: Final[Mapping[str, str]] = {
+    "builtin": "a built-in name (digits, fashion-mnist, spoken-digits, turbofan)",
+    "function": "package.module:function",
+    "idx": "IDX files",
+    "npy_folder": "a folder of x_train.npy y_train.npy x_test.npy y_test.npy",
+    "images": "a folder of class folders of images under train/ and test/",
+    "table": "a .csv",
+    "npz": "an .npz (x_train y_train x_test y_test)",
+}
+"""What `--data` takes: the module of `data.formats` that reads it, and how it is described. In the
+order in which they are tried. Here, because `--help` imports no numpy."""
+
+
+def list_data_formats() -> str:
+    """Return what `--data` takes in a sentence's words, the commonest first."""
+    *others, last = list(DATA_FORMATS.values())[::-1]
+    return f"{', '.join(others)} or {last}"
+
+
+TARGET_TITLES: Final[Mapping[str, str]] = {
+    "cpu": "CPU",
+    "coral": "Coral Edge TPU (predicted)",
+    "android": "Android CPU with XNNPACK (predicted)",
+}
+"""What `--target` takes, by the module of `targets` that answers for it, and its title."""

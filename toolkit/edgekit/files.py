@@ -248,10 +248,10 @@ def _became(stage: Path, folder: Path) -> bool:
 
 def _move_all(stage: Path, folder: Path, *, replace: bool) -> None:
     """Move every file of the stage into the folder, or none."""
-    files = [
+    files = sorted(
         Path(root, name) for root, _, names in os.walk(stage, onerror=_raise) for name in names
-    ]
-    goals = [_goal(folder / file.relative_to(stage)) for file in sorted(files)]
+    )
+    goals = [_goal(folder / file.relative_to(stage)) for file in files]
     created: list[Path] = []
     # Beside the new files, so that they are swept with these.
     kept = new_folder(stage)

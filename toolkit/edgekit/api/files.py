@@ -66,7 +66,7 @@ def quantize(
         trust_code: Whether to run code that a model file brings along; see SECURITY.md.
         max_drop: Accepted loss: points of accuracy or AUC, percent of RMSE.
         score_output: Name of the output that is scored.
-        target: An accelerator the recommended file must be able to use: coral.
+        target: A target that the recommended file must be able to use, such as coral.
         threads: Interpreter threads for latency.
         latency: Whether to measure latencies.
         skip_unsupported: Whether a variant that cannot be made is a warning instead of an

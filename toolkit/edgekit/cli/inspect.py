@@ -9,13 +9,15 @@ from typing import Annotated, Any
 
 import typer
 
+from edgekit.choices import TARGET_TITLES
 from edgekit.cli import options
 
 
 def inspect(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A .tflite file.")],
     target: Annotated[
-        list[str] | None, typer.Option(help="Predict which operators run on an accelerator: coral.")
+        list[str] | None,
+        typer.Option(help=f"Predict which operators a target takes: {', '.join(TARGET_TITLES)}."),
     ] = None,
     json: options.Json = False,
 ) -> None:

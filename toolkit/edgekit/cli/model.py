@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from edgekit.choices import TARGET_TITLES
 from edgekit.cli import options
 
 if TYPE_CHECKING:
@@ -223,7 +224,8 @@ def quantize(
     ] = 200,
     score_output: options.Output = None,
     target: Annotated[
-        str | None, typer.Option(help="An accelerator the file must be able to use: coral.")
+        str | None,
+        typer.Option(help=f"A target the file must be able to use: {', '.join(TARGET_TITLES)}."),
     ] = None,
     threads: options.Threads = 1,
     bench: Annotated[bool, typer.Option(help="Measure latencies.")] = True,

@@ -12,6 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
+from edgekit.choices import list_data_formats
+
 MOST = 10**9
 """Of whatever is counted: epochs, samples, threads. What is larger overflows somewhere."""
 MOST_THREADS = 1024
@@ -85,11 +87,7 @@ Source = Annotated[
 ]
 KerasSource = Annotated[str, typer.Argument(metavar="SOURCE", help="A .keras or .h5 file.")]
 Files = Annotated[list[Path], typer.Argument(metavar="FILE...", help="A .tflite file.")]
-DATA_HELP = (
-    "An .npz (x_train y_train x_test y_test), a folder of class folders of images under train/ "
-    "and test/, IDX files, a .csv, a built-in name (digits, fashion-mnist, spoken-digits, "
-    "turbofan) or package.module:function."
-)
+DATA_HELP = f"{list_data_formats()[0].upper()}{list_data_formats()[1:]}."
 Data = Annotated[str, typer.Option("--data", "-d", metavar="DATA", help=DATA_HELP)]
 MaybeData = Annotated[str | None, typer.Option("--data", "-d", metavar="DATA", help=DATA_HELP)]
 Column = Annotated[

@@ -11,7 +11,7 @@ device runs.
 """
 
 from edgekit.data.bind import bind
-from edgekit.data.builtin import BUILTINS
+from edgekit.data.formats.builtin import BUILTINS
 from edgekit.data.load import open_data
 from edgekit.data.splits import split_of, training_split
 

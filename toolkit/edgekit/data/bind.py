@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.data.images import ImageStore
+from edgekit.data.formats.images import ImageStore
 from edgekit.data.labels_and_tasks import bind_targets
 from edgekit.data.overlap import overlap_note
 from edgekit.data.preprocessing import UNIT_SCALE, names_size

@@ -8,25 +8,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgekit.data.arrays import open_npz
-from edgekit.data.builtin import BUILTINS, open_builtin
-from edgekit.data.function import is_function, open_function
-from edgekit.data.idx import has_idx, open_idx
-from edgekit.data.images import open_folder
+from edgekit.choices import list_data_formats
+from edgekit.data.formats import FORMATS, Argument
+from edgekit.data.formats.builtin import BUILTINS
 from edgekit.data.preprocessing import check_preprocessing
 from edgekit.data.splits import calibration_subset
 from edgekit.data.store import RawDataset, adopted, whole
-from edgekit.data.table import open_csv
 from edgekit.errors import DataError, UsageError
-from edgekit.files import FOLDER, MISSING, check_input, what_is
+from edgekit.files import check_input, what_is
 from edgekit.printable import one_line
 from edgekit.records import Dataset, Split
 
-FORMS = (
-    "Give an .npz, a .csv, a folder of images or IDX files, package.module:function, or one of "
-    + ", ".join(BUILTINS)
-    + "."
-)
+FORMS = f"Give {list_data_formats()}."
 
 
 def open_data(
@@ -42,8 +35,8 @@ def open_data(
     """Open the user's data.
 
     Args:
-        spec: A built-in name, or an `.npz`, a `.csv`, a folder of class folders of images, IDX
-            files (their folder, or folder and beginning of names), or `package.module:function`.
+        spec: One of `choices.DATA_FORMATS`; IDX files by their folder, or by folder and beginning
+            of their names.
         target: The column to predict, for a `.csv`.
         preprocessing: How raw input becomes the model's; None takes the source's own (a
             `preprocessing.toml`, pixel / 255 for images), or leaves arrays as they are.
@@ -55,7 +48,7 @@ def open_data(
 
     Raises:
         DataError: The data is not there, damaged, or does not fit itself.
-        UsageError: An option that means nothing for this form.
+        UsageError: An option that has no effect on this format.
     """
     try:
         opened = _open(spec, target, preprocessing, seed, needed)
@@ -98,7 +91,7 @@ def open_data(
 
 def _open(
     spec: str,
-    target: str | None,
+    column: str | None,
     preprocessing: Mapping[str, Any] | None,
     seed: int,
     needed: Split | None,
@@ -107,27 +100,23 @@ def _open(
         path = Path(spec).expanduser()
     except RuntimeError as error:
         raise DataError(f"{spec} names no user's home.", found=f"{error}", hint=FORMS) from error
-    is_csv = path.suffix.lower() == ".csv"
-    if target is not None and not is_csv:
+    argument = Argument(
+        text=spec,
+        path=path,
+        found=what_is(path),
+        column=column,
+        preprocessing=preprocessing,
+        seed=seed,
+        needed=needed,
+    )
+    chosen = next((form for form in FORMATS if form.recognizes(argument)), None)
+    if column is not None and chosen is not None and not chosen.has_columns:
         raise UsageError(f"{spec} has no columns to choose a target from.", hint="Drop --column.")
-    if spec in BUILTINS:
-        return open_builtin(spec)
-    found = what_is(path)
-    if is_function(spec) and found == MISSING:
-        opened = open_function(spec)
-        if isinstance(opened, Dataset) and preprocessing is not None:
-            raise UsageError(
-                f"{spec} returns a Dataset, whose samples are preprocessed already.",
-                hint="Drop the preprocessing, or return a dict of arrays.",
-            )
-        return opened
-    if found == FOLDER:
-        if has_idx(path):
-            return open_idx(path, preprocessing)
-        return open_folder(path, preprocessing)
-    if found == MISSING:
-        if path.name and path.parent.is_dir() and has_idx(path):
-            return open_idx(path, preprocessing)
+    if chosen is not None:
+        if argument.is_file:
+            check_input(path, DataError, hint=FORMS)
+        return chosen.open(argument)
+    if argument.is_missing:
         close = difflib.get_close_matches(spec, BUILTINS, n=1)
         raise DataError(
             f"{spec} does not exist.",
@@ -135,10 +124,6 @@ def _open(
             hint=FORMS,
         )
     check_input(path, DataError, hint=FORMS)
-    if is_csv:
-        return open_csv(path, target, seed)
-    if path.suffix.lower() == ".npz":
-        return open_npz(path, needed)
     raise DataError(f"{spec}: data is not read from {path.suffix or 'such'} files.", hint=FORMS)
 
 

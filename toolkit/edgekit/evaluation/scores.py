@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from edgekit.errors import DataError, ModelError, UsageError
-from edgekit.evaluation.metrics import Columns, Metric
+from edgekit.evaluation.metrics import Columns, Metric, add_metric
 from edgekit.evaluation.predict import sweep
 from edgekit.evaluation.tasks import Task, task_named
 from edgekit.records import Array, Batch, Dataset, Listener, Score, silent
@@ -42,7 +42,7 @@ def evaluate(
     dataset: Dataset,
     *,
     output: str | None = None,
-    metric: str | None = None,
+    metric: str | Metric | None = None,
     processes: int | None = None,
     listener: Listener = silent,
 ) -> Evaluation:
@@ -52,7 +52,8 @@ def evaluate(
         path: The file.
         dataset: Bound to the model (its task is known).
         output: The output to score; the only one where None.
-        metric: The metric to judge by; the task's default where None.
+        metric: The metric to judge by: a name, or one of the user's own; the task's default where
+            None.
         processes: Children at work; one per usable core where None.
         listener: Progress callback.
 
@@ -96,14 +97,17 @@ def score(
     return aggregate(task.per_sample(outputs, batch), task, labels=labels).score
 
 
-def metric_of(task: Task, name: str | None) -> Metric:
-    """Return the metric of that name, or the task's default.
+def metric_of(task: Task, name: str | Metric | None) -> Metric:
+    """Return the metric of that name, or the task's default; one of the user's own is made known.
 
     Raises:
-        UsageError: The task has no such metric.
+        UsageError: The task has no such metric, or edgekit has another of that name.
     """
     if name is None:
         return task.metrics[0]
+    if isinstance(name, Metric):
+        add_metric(name)
+        return name
     for metric in task.metrics:
         if metric.name == name:
             return metric
@@ -118,7 +122,7 @@ def aggregate(
     task: Task,
     *,
     labels: Sequence[str] | None = None,
-    metric: str | None = None,
+    metric: str | Metric | None = None,
 ) -> Evaluation:
     """Make the score of all samples of what `per_sample` said of each.
 

@@ -1,4 +1,4 @@
-"""What a device's accelerator takes of a model.
+"""What a device's accelerator takes of a model. A new target is a module and a line in `choices`.
 
 Every target answers for every operator. An answer is a prediction unless its reason says that the
 target's own compiler gave it.
@@ -7,64 +7,50 @@ target's own compiler gave it.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import Final
 
+from edgekit.choices import TARGET_TITLES
 from edgekit.errors import UsageError
 from edgekit.records import TargetFit
-from edgekit.targets import coral
 from edgekit.targets.node import Node
+from edgekit.targets.target import ConfiguredTarget, Target, configure, split_name
 
+__all__ = ["TARGETS", "ConfiguredTarget", "Target", "fit", "target"]
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """A device a model can be checked against.
-
-    Attributes:
-        title: Its name in tables.
-        predicted: Whether its answers are predictions.
-        fit: Operators in execution order -> operator index -> fit.
-    """
-
-    title: str
-    predicted: bool
-    fit: Callable[[Sequence[Node]], Mapping[int, TargetFit]]
-
-
-def _everything(nodes: Sequence[Node]) -> Mapping[int, TargetFit]:
-    return {node.index: TargetFit(mapped=True) for node in nodes}
-
-
-TARGETS: Final[Mapping[str, Target]] = {
-    "cpu": Target(title="CPU", predicted=False, fit=_everything),
-    "coral": Target(title="Coral Edge TPU (predicted)", predicted=True, fit=coral.fit),
+TARGETS: Final[dict[str, Target]] = {
+    name: import_module(f"{__name__}.{name}").TARGET for name in TARGET_TITLES
 }
 
 
-def target(name: str) -> Target:
-    """Look a target up.
+def target(text: str) -> ConfiguredTarget:
+    """Look a target up and read its configuration.
+
+    Args:
+        text: A key of `TARGETS`, alone or with a configuration: `NAME:key=value,key=value`.
 
     Raises:
-        UsageError: There is no such target.
+        UsageError: There is no such target, or it does not take that configuration.
     """
-    if name in TARGETS:
-        return TARGETS[name]
-    close = difflib.get_close_matches(name, TARGETS, n=1)
-    raise UsageError(
-        f"There is no target {name!r}.",
-        hint=f"Did you mean {close[0]!r}?" if close else f"Targets: {', '.join(TARGETS)}.",
-    )
+    name, settings = split_name(text)
+    if name not in TARGETS:
+        close = difflib.get_close_matches(name, TARGETS, n=1)
+        raise UsageError(
+            f"There is no target {name!r}.",
+            hint=f"Did you mean {close[0]!r}?" if close else f"Targets: {', '.join(TARGETS)}.",
+        )
+    return configure(name, TARGETS[name], settings)
 
 
-def fit(name: str, nodes: Sequence[Node]) -> Mapping[int, TargetFit]:
+def fit(text: str, nodes: Sequence[Node]) -> Mapping[int, TargetFit]:
     """Tell for each operator whether it runs on the target's accelerator.
 
     Args:
-        name: A key of `TARGETS`.
+        text: As for `target`.
         nodes: All operators of a model, in execution order.
 
     Raises:
-        UsageError: There is no such target.
+        UsageError: There is no such target, or it does not take that configuration.
     """
-    return target(name).fit(nodes)
+    return target(text).fit(nodes)

@@ -5,7 +5,7 @@ stretch goes from a convolution that turns pixels into planes to a mean over spa
 of it can work on planes, and more than two thirds of its 1x1 kernels are zero. Rules read off
 XNNPACK's `src/subgraph.c` (`xnn_check_nchw_compatibility`, `xnn_subgraph_rewrite_for_nchw`). Each
 is a predicate `constraint_*` whose docstring is what the user reads when it is broken. It holds for
-CPUs other than x86 with AVX, whose dense kernels XNNPACK prefers whatever the zeros.
+CPUs other than x86 with AVX, on which XNNPACK always prefers its dense kernels.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ __all__ = [
     "ROC_AUC",
     "Columns",
     "Metric",
+    "add_metric",
     "metric_named",
 ]
 
@@ -27,12 +28,35 @@ METRICS: Mapping[str, Metric] = {
 }
 
 
+_ADDED: dict[str, Metric] = {}
+"""Metrics of the user's own, for as long as the process lives."""
+
+
+def add_metric(metric: Metric) -> None:
+    """Make a metric of the user's own known by its name, as those of edgekit are.
+
+    Scores carry the name of their metric; reports and drops look it up. `evaluate` does this for
+    the metric that it is given. Adding a metric again replaces the earlier one.
+
+    Raises:
+        UsageError: edgekit has a metric of that name.
+    """
+    if metric.name in METRICS and METRICS[metric.name] is not metric:
+        raise UsageError(
+            f"edgekit has a metric named {metric.name!r} already.",
+            hint="Give yours another name.",
+        )
+    if metric.name not in METRICS:
+        _ADDED[metric.name] = metric
+
+
 def metric_named(name: str) -> Metric:
     """Return the metric of that name.
 
     Raises:
         UsageError: There is none.
     """
-    if name not in METRICS:
-        raise UsageError(f"Unknown metric: {name!r}.", hint=f"Known: {', '.join(METRICS)}.")
-    return METRICS[name]
+    known = {**METRICS, **_ADDED}
+    if name not in known:
+        raise UsageError(f"Unknown metric: {name!r}.", hint=f"Known: {', '.join(known)}.")
+    return known[name]

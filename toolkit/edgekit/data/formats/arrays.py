@@ -1,4 +1,4 @@
-"""Named arrays: `.npz` files, and what a user's function returns.
+"""Named arrays, of files or as a user's function returns them, sorted into splits.
 
 The names are Keras's own: `x_train y_train x_test y_test`, or `x_train_<input>` for a model with
 several inputs, and optionally `labels`.
@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from edgekit.data.labels import number_labels
-from edgekit.data.npz import Member, read_members
 from edgekit.data.store import ArrayStore, RawDataset, array_store
+from edgekit.data.stored import StoredArray
 from edgekit.errors import DataError
 from edgekit.records import Array, Split
 
@@ -24,18 +23,31 @@ SPARED_BYTES = 256 << 20
 """A split of more that is not needed is not read at all, not even to look for leaks."""
 
 
-def open_npz(path: Path, needed: Split | None = None) -> RawDataset:
-    """Open an `.npz` file; large arrays stay in it and are read row by row.
+@runtime_checkable
+class UnreadArray(Protocol):
+    """An array in a file, of which only the header was read."""
 
-    Args:
-        path: The file.
-        needed: The only split that will be read, if that is known. A large other one is left out,
-            and a note says so.
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """`[n, ...]`."""
 
-    Raises:
-        DataError: It cannot be read, or its arrays do not fit each other.
-    """
-    return open_arrays(read_members(path), path.stem, str(path), needed)
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the values."""
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the values."""
+
+    def in_memory(self) -> Array:
+        """Return it as numpy's own: read, or mapped where it is large."""
+
+    def by_rows(self) -> Array | StoredArray:
+        """Return it for reading rows: in memory where it is small, else in its file."""
 
 
 def open_arrays(
@@ -44,10 +56,11 @@ def open_arrays(
     """Sort named arrays into splits, inputs and targets.
 
     Args:
-        arrays: Arrays, or what becomes one, or members of an `.npz`.
+        arrays: Arrays, what becomes one, or arrays that are still in their files.
         name: Name of the data set.
         place: Where it comes from, in messages.
-        needed: As for `open_npz`.
+        needed: The only split that will be read, if that is known. A large other one is left out,
+            and a note says so.
 
     Raises:
         DataError: Names or lengths do not fit, or an array holds objects.
@@ -55,7 +68,7 @@ def open_arrays(
     checked = {key: _as_array(value, key, place) for key, value in arrays.items()}
     declared = checked.pop("labels", None)
     labels = None if declared is None else _labels(_in_memory(declared), place)
-    inputs: dict[str, dict[str, Array | Member]] = {"train": {}, "test": {}}
+    inputs: dict[str, dict[str, Array | UnreadArray]] = {"train": {}, "test": {}}
     targets: dict[str, Array | None] = {"train": None, "test": None}
     ignored = []
     for key, array in checked.items():
@@ -101,9 +114,9 @@ def open_arrays(
     )
 
 
-def _as_array(value: Any, key: str, place: str) -> Array | Member:
+def _as_array(value: Any, key: str, place: str) -> Array | UnreadArray:
     try:
-        array = value if isinstance(value, Member) else np.asarray(value)
+        array = value if isinstance(value, UnreadArray) else np.asarray(value)
     except ValueError as error:
         raise DataError(
             f"{place}: {key} is ragged.", found=f"{error}.", hint="All samples need one shape."
@@ -126,8 +139,8 @@ def _as_array(value: Any, key: str, place: str) -> Array | Member:
     return array
 
 
-def _in_memory(array: Array | Member) -> Array:
-    return array.in_memory() if isinstance(array, Member) else array
+def _in_memory(array: Array | UnreadArray) -> Array:
+    return array.in_memory() if isinstance(array, UnreadArray) else array
 
 
 def _labels(array: Array, place: str) -> tuple[str, ...]:
@@ -140,7 +153,7 @@ def _labels(array: Array, place: str) -> tuple[str, ...]:
 
 
 def _store(
-    inputs: Mapping[str, Array | Member], targets: Array | None, split: str, place: str
+    inputs: Mapping[str, Array | UnreadArray], targets: Array | None, split: str, place: str
 ) -> ArrayStore | None:
     if not inputs:
         return None
@@ -157,7 +170,7 @@ def _store(
             hint="Each needs one entry a sample.",
         )
     opened = {
-        key: values.by_rows() if isinstance(values, Member) else values
+        key: values.by_rows() if isinstance(values, UnreadArray) else values
         for key, values in inputs.items()
     }
     return array_store(opened, targets)

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from edgekit.data.arrays import open_arrays
+from edgekit.data.formats.arrays import open_arrays
+from edgekit.data.formats.format import Argument, Format
 from edgekit.data.store import RawDataset
-from edgekit.errors import DataError, EdgekitError
+from edgekit.errors import DataError, EdgekitError, UsageError
 from edgekit.records import Dataset
 
 PATTERN = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
@@ -78,3 +79,18 @@ def _current_directory_importable() -> Iterator[None]:
         yield
     finally:
         sys.path.remove(here)
+
+
+def _open(argument: Argument) -> RawDataset | Dataset:
+    opened = open_function(argument.text)
+    if isinstance(opened, Dataset) and argument.preprocessing is not None:
+        raise UsageError(
+            f"{argument.text} returns a Dataset, whose samples are preprocessed already.",
+            hint="Drop the preprocessing, or return a dict of arrays.",
+        )
+    return opened
+
+
+FORMAT = Format(
+    recognizes=lambda argument: argument.is_missing and is_function(argument.text), open=_open
+)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgekit.data.formats.format import Format
 from edgekit.data.labels import number_labels
 from edgekit.data.splits import held_out
 from edgekit.data.store import RawDataset, array_store
@@ -182,3 +183,10 @@ def _typed(cells: Sequence[str]) -> Array:
     if any(mark in cell for cell in cells for mark in ".eE") or np.abs(floats).max() > 2**53:
         return floats
     return floats.astype(np.int64)
+
+
+FORMAT = Format(
+    recognizes=lambda argument: argument.is_file and argument.has_suffix(".csv"),
+    open=lambda argument: open_csv(argument.path, argument.column, argument.seed),
+    has_columns=True,
+)

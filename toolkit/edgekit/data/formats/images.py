@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgekit.data.digest import digest_files
+from edgekit.data.formats.format import Format
 from edgekit.data.labels import read_labels
 from edgekit.data.preprocessing import AFFINE, check_preprocessing, read_preprocessing
 from edgekit.data.store import RawDataset, Rows
@@ -84,7 +85,7 @@ def open_folder(root: Path, preprocessing: Mapping[str, Any] | None) -> RawDatas
     classes (else they are sorted).
 
     Raises:
-        DataError: There are no such folders or images, or the spec means nothing.
+        DataError: There are no such folders or images, or the spec is invalid.
     """
     classes = {split: _folders(root / split) for split in SPLITS if (root / split).is_dir()}
     if not any(classes.values()):
@@ -164,3 +165,9 @@ def _images(folder: Path) -> tuple[Sequence[str], Sequence[str]]:
         files = sorted(e.path for e in entries if e.is_file() and not e.name.startswith("."))
     images = [file for file in files if Path(file).suffix.lower() in SUFFIXES]
     return images, [file for file in files if Path(file).suffix.lower() not in SUFFIXES]
+
+
+FORMAT = Format(
+    recognizes=lambda argument: argument.is_folder,  # tried after the other folders
+    open=lambda argument: open_folder(argument.path, argument.preprocessing),
+)

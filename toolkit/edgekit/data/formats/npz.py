@@ -11,27 +11,22 @@ import math
 import os
 import tempfile
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
 from edgekit.archives import ArchiveError, checked_members, data_offset
+from edgekit.data.formats.arrays import open_arrays
+from edgekit.data.formats.format import Format
+from edgekit.data.formats.npy import read_errors, read_header
+from edgekit.data.store import RawDataset
 from edgekit.data.stored import BLOCK_BYTES, OpenFile, StoredArray
 from edgekit.errors import DataError
-from edgekit.records import Array
+from edgekit.records import Array, Split
 
 RESIDENT_BYTES = 32 << 20
 """What needs less is read into memory."""
-
-_MAGIC = np.lib.format.MAGIC_PREFIX
-_HEADERS = {
-    (1, 0): np.lib.format.read_array_header_1_0,
-    (2, 0): np.lib.format.read_array_header_2_0,
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,10 +70,10 @@ class Member:
             DataError: It is damaged, or there is no room for it.
         """
         if self.nbytes > RESIDENT_BYTES:
-            with _refusals(self.path, self.nbytes):
+            with read_errors(self.path, self.nbytes):
                 file, offset = self._place()
                 return file.mapped(offset, self.shape, self.dtype, "F" if self.fortran else "C")
-        with _refusals(self.path, self.nbytes):
+        with read_errors(self.path, self.nbytes):
             with zipfile.ZipFile(self.path) as archive, archive.open(self.info) as stream:
                 stream.read(self.header)
                 content = stream.read(self.nbytes + 1)  # to the end: it compares the checksum
@@ -97,7 +92,7 @@ class Member:
         """
         if self.nbytes <= RESIDENT_BYTES or (self.fortran and self.ndim > 1):
             return self.in_memory()
-        with _refusals(self.path, self.nbytes):
+        with read_errors(self.path, self.nbytes):
             return StoredArray(*self._place(), self.shape, self.dtype)
 
     def _place(self) -> tuple[OpenFile, int]:
@@ -125,13 +120,27 @@ class Member:
         return unpacked
 
 
+def open_npz(path: Path, needed: Split | None = None) -> RawDataset:
+    """Open an `.npz` file; large arrays stay in it and are read row by row.
+
+    Args:
+        path: The file.
+        needed: The only split that will be read, if that is known. A large other one is left out,
+            and a note says so.
+
+    Raises:
+        DataError: It cannot be read, or its arrays do not fit each other.
+    """
+    return open_arrays(read_members(path), path.stem, str(path), needed)
+
+
 def read_members(path: Path) -> dict[str, Member]:
     """Read the headers of all arrays of an `.npz` file, by name; other members are passed over.
 
     Raises:
         DataError: It is not one, it is damaged, would unpack to too much, or holds pickled objects.
     """
-    with _refusals(path):
+    with read_errors(path):
         file = OpenFile(os.open(path, os.O_RDONLY | os.O_CLOEXEC), str(path))
         if os.pread(file.descriptor, 2, 0) != b"PK":
             raise DataError(
@@ -164,78 +173,23 @@ def _member(
     path: Path, file: OpenFile, archive: zipfile.ZipFile, info: zipfile.ZipInfo
 ) -> Member | None:
     with archive.open(info) as stream:
-        described = _header(stream, info.filename)
-        if described is None:
-            return None
-        shape, fortran, dtype = described
-        header = stream.tell()
-    if dtype.hasobject:
-        raise DataError(
-            f"{path} holds an array of Python objects.",
-            found="Reading it would run code from the file.",
-            hint="Save arrays of numbers of equal shape (numpy.stack), and labels as texts.",
-        )
-    size = math.prod(shape) * dtype.itemsize
-    if min(shape, default=0) < 0 or not dtype.itemsize or info.file_size != header + size:
-        raise ArchiveError(
-            f"{info.filename!r:.80} declares {'x'.join(map(str, shape))} {dtype}, but holds "
-            f"{info.file_size - header:,} bytes.",
-            "The file is damaged: write it anew.",
-        )
+        header = read_header(stream, info.filename, path, info.file_size)
+    if header is None:
+        return None
     stored = info.compress_type == zipfile.ZIP_STORED
     return Member(
         path=path,
         file=file,
         info=info,
         start=data_offset(archive, info) if stored else None,
-        header=header,
-        shape=shape,
-        dtype=dtype,
-        fortran=fortran,
+        header=header.size,
+        shape=header.shape,
+        dtype=header.dtype,
+        fortran=header.fortran,
     )
 
 
-def _header(stream: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype] | None:
-    """Return shape, order and type of an array; None where this is no array."""
-    magic = stream.read(len(_MAGIC) + 2)
-    if not magic.startswith(_MAGIC):
-        return None
-    version = (magic[-2], magic[-1])
-    try:
-        return _HEADERS[version](stream)
-    except Exception as error:  # the parser of a Python literal raises what it likes
-        raise ArchiveError(
-            f"The header of {name!r:.80} cannot be read.", "The file is damaged: write it anew."
-        ) from error
-
-
-@contextmanager
-def _refusals(path: Path, size: int = 0) -> Iterator[None]:
-    """Turn whatever reading an archive raises into a `DataError` that says what it was."""
-    try:
-        yield
-    except DataError:
-        raise
-    except ArchiveError as error:
-        raise DataError(f"{path} cannot be read.", found=error.found, hint=error.hint) from error
-    except MemoryError as error:
-        raise DataError(
-            f"There is not enough memory to read {path}.",
-            found=f"An array of it takes {size / 1e6:,.0f} MB.",
-            hint="Free memory or raise the limit (ulimit -v), or save fewer or smaller samples.",
-        ) from error
-    except OSError as error:
-        raise DataError(
-            f"{path} cannot be read.",
-            found=f"The system says: {error.strerror or error}.",
-            hint=f"Compressed arrays are unpacked below {tempfile.gettempdir()}: free "
-            f"{size / 1e6:,.0f} MB, set TMPDIR, or save with numpy.savez."
-            if size
-            else "Check the path and the rights.",
-        ) from error
-    except Exception as error:  # a damaged archive makes zipfile and numpy raise what they like
-        raise DataError(
-            f"{path} cannot be read.",
-            found=f"{str(error).splitlines()[0] if str(error) else type(error).__name__}.",
-            hint="The file is damaged: write it anew.",
-        ) from error
+FORMAT = Format(
+    recognizes=lambda argument: argument.is_file and argument.has_suffix(".npz"),
+    open=lambda argument: open_npz(argument.path, argument.needed),
+)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from edgekit.archives import ArchiveError, read_gzip
+from edgekit.data.formats.format import Argument, Format
 from edgekit.data.labels import read_labels
 from edgekit.data.preprocessing import UNIT_SCALE, check_preprocessing
 from edgekit.data.store import ArrayStore, RawDataset, array_store
@@ -138,3 +139,15 @@ def _unit_pixels(images: Array | StoredArray) -> dict[str, Any]:
         channels = 1 if images.ndim == 3 else images.shape[3]
         return {"kind": "image", "height": height, "width": width, "channels": channels}
     return {"kind": "affine", "scale": UNIT_SCALE}
+
+
+def _recognizes(argument: Argument) -> bool:
+    path = argument.path
+    begins_names = argument.is_missing and bool(path.name) and path.parent.is_dir()
+    return (argument.is_folder or begins_names) and has_idx(path)
+
+
+FORMAT = Format(
+    recognizes=_recognizes,
+    open=lambda argument: open_idx(argument.path, argument.preprocessing),
+)

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from edgekit.data.digest import digest_arrays, digest_rows
-from edgekit.data.idx import open_idx
-from edgekit.data.npz import read_npz
+from edgekit.data.formats.format import Format
+from edgekit.data.formats.idx import open_idx
+from edgekit.data.formats.npz import read_npz
 from edgekit.data.preprocessing import check_preprocessing
 from edgekit.data.splits import held_out
 from edgekit.data.store import ArrayStore, RawDataset, Rows, array_store
@@ -24,7 +25,7 @@ from edgekit.errors import DataError
 from edgekit.evaluation.tasks import CLASSIFICATION, REGRESSION
 from edgekit.records import Array
 
-DIGITS = Path(__file__).parents[1] / "demo" / "digits.npz"
+DIGITS = Path(__file__).parents[2] / "demo" / "digits.npz"
 """1,797 handwritten digits: `images` `[n, 8, 8]`, 0 to 16, and `labels` `[n]`, both uint8."""
 DIGITS_TEST = 500
 
@@ -226,3 +227,9 @@ BUILTINS: Mapping[str, Callable[[], RawDataset]] = {
     "spoken-digits": _spoken_digits,
     "turbofan": _turbofan,
 }
+
+
+FORMAT = Format(
+    recognizes=lambda argument: argument.text in BUILTINS,
+    open=lambda argument: open_builtin(argument.text),
+)
