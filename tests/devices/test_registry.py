@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edgekit.devices import Device, find_devices
+from edgekit.devices import DeviceEntry, find_devices
 from edgekit.devices.grammar import RULES
 from edgekit.devices.registry import read_devices
 from edgekit.errors import UsageError
@@ -131,7 +131,7 @@ def test_a_hostile_value_is_refused_and_nothing_runs(edgekit, model, here, key, 
     assert not list(here.rglob("ran"))
     # And Python is told the same, without a file.
     with pytest.raises(UsageError, match=f"invalid value for {key}"):
-        Device(**{"name": "pi", "host": "board", key: value})
+        DeviceEntry(**{"name": "pi", "host": "board", key: value})
 
 
 @pytest.mark.parametrize("word", HOSTILE + HOSTILE_OF["host"])

@@ -25,3 +25,6 @@ Goal = Literal["macs", "parameters", "latency"]
 MACS: Final = "macs"
 LATENCY: Final = "latency"
 """The one goal that is measured."""
+
+METRICS: Final = ("accuracy", "balanced_accuracy", "rmse", "roc_auc")
+"""Names of `evaluation.metrics.METRICS`, for a help text that must not import numpy."""

@@ -33,8 +33,8 @@ MOST_CHARACTERS_A_LINE = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Device:
-    """A machine that SSH reaches.
+class DeviceEntry:
+    """A machine that SSH reaches: an entry of `devices.toml`, or a host.
 
     Attributes:
         name: What tables call it.
@@ -72,7 +72,7 @@ class Device:
                 grammar.check(key, value, self.name)
 
 
-def find_devices(asked: Sequence[str], file: Path | None = None) -> tuple[Device, ...]:
+def find_devices(asked: Sequence[str], file: Path | None = None) -> tuple[DeviceEntry, ...]:
     """Return the devices that names, hosts or "all" stand for, each once.
 
     Args:
@@ -86,7 +86,7 @@ def find_devices(asked: Sequence[str], file: Path | None = None) -> tuple[Device
     path = file or _registry()
     known = read_devices(path) if path else {}
     trusted = path is None or path == file or _is_own(path)
-    found: dict[str, Device] = {}
+    found: dict[str, DeviceEntry] = {}
     for word in asked:
         if word == ALL and not known:
             raise UsageError(
@@ -104,11 +104,11 @@ def find_devices(asked: Sequence[str], file: Path | None = None) -> tuple[Device
     return tuple(found.values())
 
 
-def read_devices(path: Path) -> dict[str, Device]:
+def read_devices(path: Path) -> dict[str, DeviceEntry]:
     """Read a `devices.toml`: name -> device, in the file's order.
 
     Raises:
-        UsageError: It cannot be read, or says what means nothing.
+        UsageError: It cannot be read, or has an unknown key or an invalid value.
     """
     tables = _tables(path)
     return {name: _device(name, table, path) for name, table in tables.items()}
@@ -143,7 +143,7 @@ def _text(path: Path) -> str:
     return text
 
 
-def _device(name: str, table: Any, path: Path) -> Device:
+def _device(name: str, table: Any, path: Path) -> DeviceEntry:
     if not grammar.is_printable(name):
         raise _bad_name(name, str(path))
     where = f"{path}, [{name}]"
@@ -164,7 +164,7 @@ def _device(name: str, table: Any, path: Path) -> Device:
         grammar.check(key, value, where)
     if "host" not in table:
         raise UsageError(f"{where}: host is missing.", hint='Add host = "user@address".')
-    return Device(name=name, **{"ssh_config": _ssh_config(), **table})
+    return DeviceEntry(name=name, **{"ssh_config": _ssh_config(), **table})
 
 
 def _bad_name(name: str, where: str) -> UsageError:
@@ -174,7 +174,7 @@ def _bad_name(name: str, where: str) -> UsageError:
     )
 
 
-def _from_word(word: str, known: Mapping[str, Device]) -> Device:
+def _from_word(word: str, known: Mapping[str, DeviceEntry]) -> DeviceEntry:
     if not grammar.is_host(word):
         raise UsageError(
             f"--device: {grammar.shown(word)} is no host.",
@@ -182,10 +182,10 @@ def _from_word(word: str, known: Mapping[str, Device]) -> Device:
         )
     close = difflib.get_close_matches(word, known, n=1)
     meant = close[0] if close else None
-    return Device(name=word, host=word, ssh_config=_ssh_config(), meant=meant)
+    return DeviceEntry(name=word, host=word, ssh_config=_ssh_config(), meant=meant)
 
 
-def _refuse_files(device: Device) -> None:
+def _refuse_files(device: DeviceEntry) -> None:
     """Keep a file that merely lies in the current folder from naming files of this machine."""
     named = {"identity": device.identity}
     if device.ssh_config != _ssh_config():
@@ -220,4 +220,4 @@ def _is_own(path: Path) -> bool:
     return own.is_file() and path.samefile(own)
 
 
-assert set(grammar.RULES) == {entry.name for entry in fields(Device)} - {"name", "meant"}
+assert set(grammar.RULES) == {entry.name for entry in fields(DeviceEntry)} - {"name", "meant"}

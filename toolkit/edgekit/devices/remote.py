@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import edgekit_runner
 from edgekit.devices import answers, remote_agent
-from edgekit.devices.registry import Device
+from edgekit.devices.registry import DeviceEntry
 from edgekit.devices.session import STEP_SECONDS, RemoteSession
 from edgekit.devices.ssh import Cancelled, Connection, Finished
 from edgekit.devices.wheels import Platform, fetch_wheels, requirements
@@ -38,6 +38,7 @@ class Remote:
     Args:
         device: Which one.
         keep: Leave what was sent in the device's cache, for the next time.
+        digest: Returns the sha256 of a file that is sent.
         cancel: Set by another thread to give up.
         listener: Progress callback.
 
@@ -47,9 +48,10 @@ class Remote:
 
     def __init__(
         self,
-        device: Device,
+        device: DeviceEntry,
         *,
         keep: bool = False,
+        digest: Callable[[Path], str] = sha256_of,
         cancel: threading.Event | None = None,
         listener: Listener = silent,
     ) -> None:
@@ -57,6 +59,7 @@ class Remote:
         self.description: dict[str, str] = {}
         self._goal = "cache" if keep else "session"
         self._listener = listener
+        self._digest = digest
         self._connection = Connection(
             device, cancel=cancel or threading.Event(), dropped=self._tell
         )
@@ -175,7 +178,7 @@ class Remote:
         Raises:
             DeviceError: There is no room, no right to write, or it does not arrive whole.
         """
-        sha256, size = sha256_of(path), path.stat().st_size
+        sha256, size = self._digest(path), path.stat().st_size
         name = f"{sha256[:16]}{path.suffix if suffix is None else suffix}"
         stage = f"{self.device.name}: sending"
         timeout = STEP_SECONDS + size / SLOWEST_BYTES_A_SECOND

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, TypeVar
 
 from edgekit.devices import lifeline
-from edgekit.devices.registry import Device
+from edgekit.devices.registry import DeviceEntry
 from edgekit.devices.socket_folder import SocketFolder
 from edgekit.errors import DeviceError
 
@@ -81,7 +81,7 @@ class Connection:
     """
 
     def __init__(
-        self, device: Device, *, cancel: threading.Event, dropped: Callable[[str], None]
+        self, device: DeviceEntry, *, cancel: threading.Event, dropped: Callable[[str], None]
     ) -> None:
         self.device = device
         self.cancel = cancel

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,23 @@ class ImportedModel:
     notes: tuple[str, ...] = ()
     trained: Ranges | None = None
     rules: tuple[Rule, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportResult:
+    """A float32 `.tflite` that was made of a source.
+
+    Attributes:
+        artifact: The file.
+        source: What it came from.
+        verification: The comparison with the source; None where the source is a `.tflite` file.
+        notes: What was done without being asked for.
+    """
+
+    artifact: Artifact
+    source: Source
+    verification: Verification | None
+    notes: tuple[str, ...] = ()
 
 
 def is_graph(source: Path | Any) -> bool:
@@ -206,7 +223,7 @@ def import_source(
     trust_code: bool = False,
     force: bool = False,
     listener: Listener = silent,
-) -> tuple[Artifact, ImportedModel]:
+) -> ImportResult:
     """Turn any source into a verified float32 `.tflite` with its manifest.
 
     Args:
@@ -235,9 +252,14 @@ def import_source(
             source, custom, listener, needed=needed, trust_code=trust_code
         ) as engine:
             imported = lower(source, dataset, graph, engine, listener=listener)
-        described = manifest.describe(imported, plan, graph.read_bytes())
-        (stage / beside.name).write_text(manifest.to_text(described), encoding="utf-8")
-    return manifest.artifact(destination, plan, described), imported
+        artifact = manifest.artifact(graph, plan, manifest.describe(imported, plan))
+        (stage / beside.name).write_text(manifest.to_text(artifact.manifest), encoding="utf-8")
+    return ImportResult(
+        artifact=replace(artifact, path=destination),
+        source=imported.source,
+        verification=imported.verification,
+        notes=imported.notes,
+    )
 
 
 def _describe(graph: Path, name: str, dataset: Dataset | None) -> None:
