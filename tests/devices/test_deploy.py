@@ -264,7 +264,7 @@ def test_infinity_from_a_device_is_an_error_and_no_score(golden, tmp_path):
 
 @pytest.mark.parametrize(
     ("asked", "said"),
-    [("pi5", "Did you mean pi4, of devices.toml?"), ("coral", "stands in devices.toml")],
+    [("pi5", "Did you mean pi4, of devices.toml?"), ("coral", "is in devices.toml")],
 )
 def test_a_name_that_is_no_host_is_compared_with_those_known(tmp_path, monkeypatch, asked, said):
     # Given a name that devices.toml has not, and what ssh says of it as a host

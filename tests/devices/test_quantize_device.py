@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from edgekit.devices import uploads
+from edgekit.devices import find_devices, uploads
+from edgekit.pipeline.recommendation import time_file
+from edgekit.pipeline.request import Request
 
 MODES = ("--mode", "float16", "--mode", "dynamic")
 
@@ -143,3 +145,27 @@ def test_each_file_is_hashed_and_packed_once_for_all_devices(
     assert len(packed) == 1
     assert set(hashed) == {"edgekit_runner.py", "int8.json", "data0.npz"}
     assert set(hashed.values()) == {1}
+
+
+def test_a_latency_that_a_step_seeks_is_measured_there(board, model):
+    (entry,) = find_devices(["board"])
+    request = Request(source=model, plans=(), folder=Path("out"), device=entry, threads=2)
+    timing = time_file(request, model)
+    assert timing.device.startswith("board: ")
+    assert timing.threads == 2
+    assert board.left() == []
+
+
+@pytest.mark.tensorflow
+def test_the_stages_of_a_recipe_are_measured_there(board, edgekit, demo_model):
+    Path("small.toml").write_text(
+        'schema = 1\nname = "small"\n[[step]]\nkind = "prune"\nsparsity = 0.3\nepochs = 0\n'
+        '[[step]]\nkind = "quantize"\nmode = "dynamic"\n'
+    )
+    words = ("--recipe", "small.toml", "--data", "digits", "--device", "board")
+    ended = edgekit("compress", demo_model, *words, "-o", "out", "-q", "--json")
+    assert ended.code == 0, ended.err
+    assert [row["variant"] for row in ended.rows] == ["float32", "1-prune", "small"]
+    assert all(row["latency"]["device"].startswith("board: ") for row in ended.rows)
+    assert all(row["score"]["metric"] == "accuracy" for row in ended.rows)
+    assert board.left() == []

@@ -91,8 +91,8 @@ def deploy(
 
     if run and (data or output):
         raise UsageError(
-            "--run answers to inputs and measures nothing.",
-            found=f"With it stands {'--data' if data else '--output'}.",
+            f"--run cannot be combined with {'--data' if data else '--output'}.",
+            found="With --run the files answer to inputs, and are not measured.",
             hint="Leave one of them out.",
         )
     from edgekit import api
@@ -194,8 +194,8 @@ def _placing(output: Path | None, *, force: bool) -> Iterator[Callable[[Report],
         with writing(output, replace=force) as temporary:
 
             def write_file(report: Report) -> Sequence[Path]:
-                told, contents = render_all(report, (ending,))
-                tell_missing_charts(told)
+                rendered, contents = render_all(report, (ending,))
+                tell_missing_charts(rendered)
                 temporary.write_bytes(encoded(contents[ending]))
                 return [output]
 

@@ -144,7 +144,7 @@ def _runner(command: str, path: Path, options: list[str]) -> Any:
     try:
         with edgekit_runner.DeferSigint():
             process = subprocess.Popen(
-                # Trusted: the process is isolated already, its death is told by `answers.failure`.
+                # Trusted: the process is isolated already, `answers.failure` reports its end.
                 [*runner, command, "--json", "--trusted", *options, "--", str(path)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,

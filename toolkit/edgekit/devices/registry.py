@@ -81,7 +81,8 @@ def find_devices(asked: Sequence[str], file: Path | None = None) -> tuple[Device
             current folder, which is not, or else the user's own.
 
     Raises:
-        UsageError: `devices.toml` cannot be understood, "all" of none, or what is no host.
+        UsageError: `devices.toml` cannot be understood, there are none for "all", or a name is no
+            host name.
     """
     path = file or _registry()
     known = read_devices(path) if path else {}
@@ -90,7 +91,7 @@ def find_devices(asked: Sequence[str], file: Path | None = None) -> tuple[Device
     for word in asked:
         if word == ALL and not known:
             raise UsageError(
-                "There are no devices to take all of.",
+                "--device all: no device is configured.",
                 found=f"No device in {path}."
                 if path
                 else f"No {FILE} here and none in {_config_folder()}.",
@@ -149,7 +150,7 @@ def _device(name: str, table: Any, path: Path) -> DeviceEntry:
     where = f"{path}, [{name}]"
     if not isinstance(table, dict):
         raise UsageError(
-            f"{path}: {name!r} is no device.", hint=f"Write [{name}] with its keys below."
+            f"{path}: {name!r} is not a device.", hint=f"Write [{name}] with its keys below."
         )
     if name == ALL:
         raise UsageError(f"{where}: this name means every device.", hint="Choose another.")
@@ -177,7 +178,7 @@ def _bad_name(name: str, where: str) -> UsageError:
 def _from_word(word: str, known: Mapping[str, DeviceEntry]) -> DeviceEntry:
     if not grammar.is_host(word):
         raise UsageError(
-            f"--device: {grammar.shown(word)} is no host.",
+            f"--device: {grammar.shown(word)} is not a host name.",
             hint=f"Give user@host, or a name of {FILE}, where a port can be given: port = 2222.",
         )
     close = difflib.get_close_matches(word, known, n=1)

@@ -218,8 +218,8 @@ class Remote:
         manifest = path.with_suffix(".json")
         if what_is(manifest) != FILE:
             return place
-        told = self.send(manifest, ".json")
-        both = str(self._session.do("pair", place, told)["path"])
+        described = self.send(manifest, ".json")
+        both = str(self._session.do("pair", place, described)["path"])
         self._names[both] = str(path)
         return both
 
@@ -260,7 +260,7 @@ class Remote:
         """Run the runner to its end; a dropped connection starts it anew."""
         folder, _, module = self._runner.removesuffix(".py").rpartition("/")
         seconds = self.device.timeout + lasting
-        # Trusted: a death over there is told here, without a child process of its own.
+        # Trusted: a crash there is reported here, without a child process of its own.
         asked = (words[0], "--trusted", *words[1:])
         program = (self._session.python, "-c", _RUNNER, folder, module, *asked)
         return self._session.with_reconnect(
@@ -320,7 +320,7 @@ class Remote:
             inputs: Pictures, recordings, samples.
             options: Of the runner's `run`.
             about: What an error is about.
-            answered: Told each of the runner's JSON lines, also those before an error.
+            answered: Called with each of the runner's JSON lines, also those before an error.
 
         Raises:
             EdgekitError: As the runner's exit code says.

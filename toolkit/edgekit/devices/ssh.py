@@ -28,7 +28,7 @@ T = TypeVar("T")
 CONNECT_SECONDS = 10
 # Before each attempt to come back: a Raspberry Pi reboots in half a minute.
 PAUSES = (1, 2, 4, 8, 15, 30)
-# A line that breaks this often during one step will not carry it.
+# A connection that breaks this often during one step is given up.
 MOST_DROPS = 8
 LOST = 255  # ssh's own exit code, whatever went wrong
 
@@ -36,7 +36,7 @@ _UNKNOWN_HOST = "Could not resolve hostname"
 # In this order: a host key that has changed fails verification, too.
 _FINAL = {
     "REMOTE HOST IDENTIFICATION HAS CHANGED": (
-        "The host key of {host} is another than before.",
+        "The host key of {host} has changed.",
         "If the device was set up anew: ssh-keygen -R with its address, then ssh {host}",
     ),
     "Host key verification failed": (
@@ -44,12 +44,12 @@ _FINAL = {
         "Connect once by hand and compare the key: ssh {host}",
     ),
     "Permission denied": (
-        "{host} does not let you in.",
+        "Permission denied by {host}.",
         "A key is needed, no password is asked: ssh-copy-id {host}",
     ),
     _UNKNOWN_HOST: (
         "There is no host {host}.",
-        "Check the name, and that it stands in devices.toml or the ssh configuration.",
+        "Check the name, and that it is in devices.toml or in the ssh configuration.",
     ),
 }
 
@@ -77,7 +77,7 @@ class Connection:
     Args:
         device: Where to.
         cancel: Set by another thread to give up everything at once.
-        dropped: Told in words whenever the connection is lost.
+        dropped: Called with a message whenever the connection is lost.
     """
 
     def __init__(

@@ -13,12 +13,12 @@ from edgekit.files import staging
 from edgekit.pipeline import manifest
 from edgekit.pipeline.passes import run, teach, tuning_of
 from edgekit.pipeline.quantize import Finish, make, write_outputs
-from edgekit.pipeline.recommendation import measure_made, opened, probe_device
+from edgekit.pipeline.recommendation import measure_made, probe_device, time_file
 from edgekit.pipeline.report import accepted_loss
 from edgekit.pipeline.request import FLOAT, Request, check, open_data, possible_plans
 from edgekit.pipeline.sources import ImportedModel, is_graph, lower
 from edgekit.recipe import Recipe, pass_json
-from edgekit.records import Artifact, DataRequest, Listener, Plan, Report, Timing, silent
+from edgekit.records import Artifact, DataRequest, Listener, Plan, Report, silent
 from edgekit.worker import Worker
 
 
@@ -72,7 +72,7 @@ def compress(
         distilled = next((step for step in recipe.passes if step.training.distill), None)
         teacher = teach(worker, stage, tuning_of(distilled, data)) if distilled else None
         notes = list(imported.notes)
-        bench = partial(_bench, request) if request.device else devices.bench
+        bench = partial(time_file, request) if request.device else devices.bench
         previous = request.source
         for step in recipe.passes:
             name = names[step.kind]
@@ -107,12 +107,6 @@ def compress(
 def stages(recipe: Recipe) -> dict[str, str]:
     """Kind of each pass -> the stem of its files: `1-shrink`, `2-prune`."""
     return {step.kind: f"{n}-{step.kind}" for n, step in enumerate(recipe.passes, start=1)}
-
-
-def _bench(request: Request, path: Path) -> Timing:
-    """Time a file on the request's device; trainings lie between calls, so each connects anew."""
-    with opened(request, (), silent) as device:
-        return device.bench(path, request.settings.run)
 
 
 def _float_plans(names: Any) -> list[Plan]:

@@ -170,7 +170,7 @@ def _visit(
                 outcome.rows.append(row)
     except Cancelled:
         return
-    except Exception as error:  # whatever happens on one device, the others go on
+    except Exception as error:  # the other devices go on
         outcome.error = error
 
 
@@ -224,10 +224,10 @@ def first_error(outcomes: Sequence[Outcome]) -> Exception | None:
     bugs = [o.error for o in failed if not isinstance(o.error, EdgekitError)]
     if not failed or len(outcomes) == 1 or bugs:
         return bugs[0] if bugs else (failed[0].error if failed else None)
-    told = [f"{o.device}: {o.error}".replace("\n", "\n  ") for o in failed]
+    errors = [f"{o.device}: {o.error}".replace("\n", "\n  ") for o in failed]
     names = ", ".join(str(o.device) for o in failed)
     return FleetError(
         f"{len(failed)} of {len(outcomes)} devices failed: {names}.",
-        found="\n".join(told),
+        found="\n".join(errors),
         hint="The rows of the others are complete." if len(failed) < len(outcomes) else None,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 from edgekit import evaluation
 from edgekit.devices import Device, LocalDevice, SshDevice, Uploads, probe
@@ -15,7 +16,7 @@ from edgekit.pipeline.measure import Subject, measure
 from edgekit.pipeline.report import Outcome, build_report, data_facts
 from edgekit.pipeline.request import FLOAT, Request, asked_for
 from edgekit.pipeline.sources import ImportedModel
-from edgekit.records import Artifact, Listener, Report, Row, silent
+from edgekit.records import Artifact, Listener, Report, Row, Timing, silent
 
 
 def measure_made(
@@ -85,6 +86,12 @@ def opened(request: Request, artifacts: Sequence[Artifact], listener: Listener) 
             uploads.add(artifact)
         with SshDevice(request.device, uploads, setup=request.setup, listener=listener) as there:
             yield there
+
+
+def time_file(request: Request, path: Path) -> Timing:
+    """Time a file on the request's device; training lies between calls, so each connects anew."""
+    with opened(request, (), silent) as device:
+        return device.bench(path, request.settings.run)
 
 
 def probe_device(request: Request, listener: Listener) -> None:

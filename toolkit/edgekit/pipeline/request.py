@@ -153,7 +153,7 @@ def check(request: Request) -> None:
     for stem in stems[1:]:
         if stem.casefold() == REPORT:
             raise UsageError(
-                f"A variant cannot be called {stem!r}.",
+                f"Invalid name for a variant: {stem!r}.",
                 found="Its files would take the place of report.json.",
                 hint="Give its recipe another name.",
             )

@@ -124,7 +124,7 @@ def tensorflow_for(
 
 
 def scored_first(outputs: Sequence[TensorSpec], name: str | None) -> tuple[TensorSpec, ...]:
-    """The outputs with the scored one in front: the targets are held against the first.
+    """The outputs with the scored one in front: targets are compared with the first.
 
     Raises:
         UsageError: There is no output of that name.
