@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import Self
 import numpy as np
 import pytest
 
+from edgekit.cli import run
 from edgekit.devices import RunSettings
 from edgekit.errors import DeviceError, ModelError
 from edgekit.evaluation import Evaluation, aggregate
@@ -198,3 +200,36 @@ def test_a_report_says_what_was_measured_where(subjects):
     assert both.warnings[-1] == "attic failed: attic cannot be reached."
     here = build_report([Outcome(rows=rows)], asked={}, data={})
     assert here.warnings == ("worse: The board is hot.",)
+
+
+def test_the_metric_is_judged_by_from_the_command_line_to_the_report(
+    repository, shared_data, tmp_path, capsys
+):
+    # Given a classifier and a metric of its task
+    folder = repository / "quantized" / "fashion-mnist-small"
+    words = ["--data", "fashion-mnist", "--metric", "balanced_accuracy", "--json", "-q"]
+    # When files are scored, and when they are made
+    files = [str(folder / f"{name}.tflite") for name in ("float32", "small")]
+    assert run(["eval", *files, *words, "--max-drop", "5"]) == 0
+    scored = json.loads(capsys.readouterr().out)
+    made = ["quantize", files[0], *words, "--mode", "dynamic", "--no-bench"]
+    assert run([*made, "-o", str(tmp_path / "out")]) == 0
+    # Then scores, drops and the reason are of that metric, and the budget is in its unit.
+    built = json.loads(capsys.readouterr().out)
+    for report in (scored, built):
+        assert {row["score"]["metric"] for row in report["rows"]} == {"balanced_accuracy"}
+        assert report["rows"][1]["verdict"] in {"kept", "unproven"}
+    assert scored["asked"]["accepted loss"] == "5 points"
+    assert "alanced accuracy" in built["reason"]
+
+
+def test_a_metric_of_another_task_is_refused_before_anything_is_made(
+    repository, shared_data, tmp_path, capsys
+):
+    source = repository / "quantized" / "turbofan" / "float32.tflite"
+    words = ["--data", "turbofan", "--metric", "accuracy", "--mode", "dynamic"]
+    assert run(["quantize", str(source), *words, "-o", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert "no metric 'accuracy' of a regression" in said
+    assert "quantizing" not in said
+    assert not (tmp_path / "out").exists()

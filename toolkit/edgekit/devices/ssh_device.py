@@ -182,7 +182,7 @@ class SshDevice:
         return self._places[path]
 
 
-def probe(entry: DeviceEntry, uploads: Uploads, setup: DeviceSetup, listener: Listener) -> None:
+def probe(entry: DeviceEntry, setup: DeviceSetup, *, listener: Listener = silent) -> None:
     """See that a device can be used, before work whose result will be measured there.
 
     A runtime that `setup` would install is not asked for.
@@ -190,7 +190,7 @@ def probe(entry: DeviceEntry, uploads: Uploads, setup: DeviceSetup, listener: Li
     Raises:
         DeviceError: It cannot be reached or written to, or has no runtime.
     """
-    with Remote(entry, keep=setup.keep, digest=uploads.digest, listener=listener) as remote:
+    with Remote(entry, keep=setup.keep, listener=listener) as remote:
         if not setup.install:
             remote.check()
 

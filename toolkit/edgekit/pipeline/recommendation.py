@@ -101,8 +101,7 @@ def probe_device(request: Request, listener: Listener) -> None:
         DeviceError: It cannot be reached or written to, or has no runtime.
     """
     if request.device is not None:
-        with temporary_folder() as folder:
-            probe(request.device, Uploads(folder), request.setup, listener)
+        probe(request.device, request.setup, listener=listener)
 
 
 def _on_host(request: Request, subject: Subject, listener: Listener) -> Evaluation | None:

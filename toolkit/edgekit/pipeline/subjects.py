@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from edgekit import data, tflite
 from edgekit.errors import DataError, UsageError
+from edgekit.evaluation.tasks import TASKS
 from edgekit.pipeline import manifest
 from edgekit.pipeline.measure import MeasureSettings, Subject
 from edgekit.pipeline.report import accepted_loss
@@ -31,7 +32,7 @@ class Opener:
         request = self._request
         if isinstance(request.data, Dataset):
             return request.data
-        task = request.task or (artifact.manifest.get("data") or {}).get("task")
+        task = request.task or _task_of(artifact)
         if task not in self._opened:
             self._opened[task] = data.open_data(
                 request.data,
@@ -41,6 +42,13 @@ class Opener:
                 needed="test",
             )
         return self._opened[task]
+
+
+def _task_of(artifact: Artifact) -> str | None:
+    """The task that a file's manifest names; None where it names none that there is."""
+    described = artifact.manifest.get("data")
+    told = described.get("task") if isinstance(described, Mapping) else None
+    return next((name for name in TASKS if name == told), None)
 
 
 def bind_to_file(opener: Opener, artifact: Artifact, *, output: str | None = None) -> Dataset:
