@@ -222,7 +222,7 @@ def test_ctrl_c_leaves_nothing_on_either_side(board, model, tmp_path, hears_ctrl
 
 
 def test_packed_data_are_read_by_the_runner_and_are_the_same_every_time(tmp_path):
-    from edgekit.pipeline.deploy import pack
+    from edgekit.devices.uploads import pack
     from edgekit.records import Batch, Samples
 
     values = np.arange(70 * 6, dtype=np.float32).reshape(70, 2, 3)
@@ -241,8 +241,8 @@ def test_packed_data_are_read_by_the_runner_and_are_the_same_every_time(tmp_path
 
 
 def test_infinity_from_a_device_is_an_error_and_no_score(golden, tmp_path):
+    from edgekit.devices.ssh_device import score_outputs
     from edgekit.errors import ModelError
-    from edgekit.pipeline import deploy, manifest
     from edgekit.records import Batch, Dataset, Samples
 
     targets = np.zeros((4, 1), np.float32)
@@ -253,19 +253,18 @@ def test_infinity_from_a_device_is_an_error_and_no_score(golden, tmp_path):
         read=lambda rows: Batch(inputs={"x": targets[rows]}, targets=targets[rows]),
     )
     dataset = Dataset(name="four", task="regression", train=None, calibrate=None, test=samples)
-    artifact = manifest.open_artifact(golden / "runner" / "pair.tflite")
-    job = deploy.Job(artifact=artifact, dataset=dataset)
+    model = golden / "runner" / "pair.tflite"
     np.savez(tmp_path / "sound.npz", value=targets + 3)
     np.savez(tmp_path / "broken.npz", value=np.where(np.arange(4) == 2, np.inf, targets.T).T)
-    assert deploy._judge(tmp_path / "sound.npz", job, None).score.value == 3
+    assert score_outputs(tmp_path / "sound.npz", dataset, about=model).score.value == 3
     with pytest.raises(ModelError, match=r"pair\.tflite has no score") as error:
-        deploy._judge(tmp_path / "broken.npz", job, None)
+        score_outputs(tmp_path / "broken.npz", dataset, about=model)
     assert "1 of 4" in str(error.value)
 
 
 @pytest.mark.parametrize(
     ("asked", "said"),
-    [("pi5", "Did you mean pi4, of devices.toml?"), ("coral", "stands in devices.toml")],
+    [("pi5", "Did you mean pi4, of devices.toml?"), ("coral", "is in devices.toml")],
 )
 def test_a_name_that_is_no_host_is_compared_with_those_known(tmp_path, monkeypatch, asked, said):
     # Given a name that devices.toml has not, and what ssh says of it as a host

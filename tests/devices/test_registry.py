@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edgekit.devices import Device, find_devices
+from edgekit.devices import DeviceEntry, find_devices
 from edgekit.devices.grammar import RULES
 from edgekit.devices.registry import read_devices
 from edgekit.errors import UsageError
@@ -131,14 +131,14 @@ def test_a_hostile_value_is_refused_and_nothing_runs(edgekit, model, here, key, 
     assert not list(here.rglob("ran"))
     # And Python is told the same, without a file.
     with pytest.raises(UsageError, match=f"invalid value for {key}"):
-        Device(**{"name": "pi", "host": "board", key: value})
+        DeviceEntry(**{"name": "pi", "host": "board", key: value})
 
 
 @pytest.mark.parametrize("word", HOSTILE + HOSTILE_OF["host"])
 def test_a_hostile_host_on_the_command_line_is_refused(edgekit, model, here, word):
     ended = edgekit("deploy", model, f"--device={word}")
     assert ended.code == 2
-    assert "is no host" in ended.err
+    assert "is not a host name" in ended.err
     assert ended.err.replace("\n", "").isprintable()
     assert not list(here.rglob("ran"))
 
@@ -278,7 +278,7 @@ def test_a_file_without_a_device_means_nothing(edgekit, model, command):
         ('[""]\nhost = "a"', "invalid device name: ''"),
         (f'["{"x" * 256}"]\nhost = "a"', "invalid device name: 'xxx"),
         (f'"{"x" * 256}" = 3', "invalid device name: 'xxx"),
-        ("pi = 3", "is no device"),
+        ("pi = 3", "is not a device"),
         ("[pi", "cannot be read"),
         ("#\n" * 50_001, "It has more than 100 kB."),
         (f"[pi{'.a' * 20_000}]", "Line 1 has more than 1000 characters."),

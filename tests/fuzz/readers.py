@@ -49,9 +49,10 @@ from edgekit.data.preprocessing import read_preprocessing
 from edgekit.devices.registry import read_devices
 from edgekit.errors import DataError, ModelError
 from edgekit.pipeline import manifest
-from edgekit.pipeline.measure import _report, bind_to_file
+from edgekit.pipeline.report import Outcome, build_report
+from edgekit.pipeline.subjects import Opener, bind_to_file
 from edgekit.recipe.parse import load_recipe
-from edgekit.records import Report, Row, Source, TensorSpec
+from edgekit.records import DataRequest, Report, Row, Source, TensorSpec
 from edgekit.schema import inspection_to_json
 from edgekit.sources.keras_file import _keras_version
 from edgekit.sources.load import kind_of
@@ -364,13 +365,13 @@ def read_host_manifest(content: bytes, folder: Path) -> None:
     put(folder, "model.json", content)
     artifact = manifest.open_artifact(path)
     row = Row(model=artifact.manifest.get("model", path.stem), artifact=artifact)
-    report = _report([row], [], None)
+    report = build_report([Outcome(rows=[row])], asked={}, data={})
     encoded(reports.render(report, choice(content, FORMATS)))
     values = np.zeros((4, 61, 40), np.float32)
     stored = folder / "data.npz"
     np.savez(stored, x_test=values, y_test=np.arange(4))
     with contextlib.suppress(DataError):  # the task that it names may well not fit these data
-        bind_to_file(str(stored), path)
+        bind_to_file(Opener(DataRequest(data=str(stored))), artifact)
 
 
 def read_report(content: bytes, folder: Path) -> None:

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgekit.api.measuring_device import device_setup, one_device
 from edgekit.modes import MODES
 from edgekit.records import (
-    Artifact,
+    DataRequest,
     Dataset,
     Inspection,
     Listener,
@@ -18,8 +19,9 @@ from edgekit.records import (
 )
 
 if TYPE_CHECKING:
-    from edgekit.pipeline.deploy import Outcome
-    from edgekit.pipeline.imported_model import ImportedModel
+    from edgekit.doctor import Finding
+    from edgekit.pipeline.deploy import Deployed
+    from edgekit.pipeline.sources import ImportResult
     from edgekit.reports import Format
 
 
@@ -38,9 +40,15 @@ def quantize(
     custom: Sequence[str] = (),
     trust_code: bool = False,
     max_drop: float = 0.5,
+    metric: str | None = None,
     score_output: str | None = None,
     target: str | None = None,
-    threads: int = 1,
+    device: str | None = None,
+    devices: str | Path | None = None,
+    setup: bool = False,
+    wheels: str | Path | None = None,
+    keep: bool = False,
+    threads: int | None = None,
     latency: bool = True,
     skip_unsupported: bool | None = None,
     force: bool = False,
@@ -65,9 +73,17 @@ def quantize(
         custom: Modules that define the model's own classes.
         trust_code: Whether to run code that a model file brings along; see SECURITY.md.
         max_drop: Accepted loss: points of accuracy or AUC, percent of RMSE.
+        metric: The metric to judge by, default the task's own; a name of
+            `evaluation.metrics.METRICS`.
         score_output: Name of the output that is scored.
         target: A target that the recommended file must be able to use, such as coral.
-        threads: Interpreter threads for latency.
+        device: Where to score and time the files: user@host or a name of `devices.toml`; default
+            this machine.
+        devices: The `devices.toml` to take; see `deploy`, as for all that follow of the device.
+        setup: Whether to install a runtime on the device, in a virtual environment.
+        wheels: A folder of wheels for `setup`; None downloads them.
+        keep: Whether files and environment stay in the device's cache.
+        threads: Interpreter threads for latency; None takes the device's own number, else 1.
         latency: Whether to measure latencies.
         skip_unsupported: Whether a variant that cannot be made is a warning instead of an
             error; default: where none was asked for by name.
@@ -104,7 +120,10 @@ def quantize(
         custom=tuple(custom),
         trust_code=trust_code,
         max_drop=max_drop,
+        metric=metric,
         output=score_output,
+        device=one_device(device, devices),
+        setup=device_setup(install=setup, wheels=wheels, keep=keep),
         threads=threads,
         latency=latency,
         skip_unsupported=not (modes or plans) if skip_unsupported is None else skip_unsupported,
@@ -126,7 +145,7 @@ def import_model(
     trust_code: bool = False,
     force: bool = False,
     listener: Listener = silent,
-) -> tuple[Artifact, ImportedModel]:
+) -> ImportResult:
     """Turn any source into a float32 `.tflite` that was verified against it.
 
     See `quantize` for the arguments.
@@ -158,19 +177,21 @@ def evaluate(
     column: str | None = None,
     task: str | None = None,
     preprocessing: Mapping[str, Any] | None = None,
+    metric: str | None = None,
+    max_drop: float = 0.5,
     score_output: str | None = None,
     listener: Listener = silent,
 ) -> Report:
-    """Score `.tflite` files on the test split, the first being the measure of the others."""
+    """Score `.tflite` files on the test split; the others are compared with the first.
+
+    See `quantize` for the arguments.
+    """
     from edgekit import pipeline
 
     return pipeline.evaluate(
         [Path(path) for path in paths],
-        data,
-        task=task,
-        column=column,
-        preprocessing=preprocessing,
-        output=score_output,
+        DataRequest(data=data, column=column, task=task, preprocessing=preprocessing),
+        pipeline.MeasureSettings(score_output=score_output, metric=metric, max_drop=max_drop),
         listener=listener,
     )
 
@@ -186,18 +207,23 @@ def bench(
     sweep: bool = False,
     listener: Listener = silent,
 ) -> Report:
-    """Measure latencies on this machine, with the runner, in a process of its own."""
-    from edgekit import pipeline
+    """Measure latencies on this machine, with the runner, in a process of its own.
 
-    return pipeline.bench(
-        [Path(path) for path in paths],
+    See `deploy` for the arguments.
+    """
+    from edgekit import pipeline
+    from edgekit.devices import RunSettings
+
+    run = RunSettings(
         threads=threads,
         runs=runs,
         runtime=runtime,
         kernels=kernels,
         duration=duration,
         sweep=sweep,
-        listener=listener,
+    )
+    return pipeline.bench(
+        [Path(path) for path in paths], pipeline.MeasureSettings(run=run), listener=listener
     )
 
 
@@ -207,37 +233,89 @@ def deploy(
     *,
     devices: str | Path | None = None,
     data: str | Dataset | None = None,
+    column: str | None = None,
+    task: str | None = None,
+    preprocessing: Mapping[str, Any] | None = None,
+    metric: str | None = None,
+    max_drop: float = 0.5,
+    score_output: str | None = None,
     inputs: Sequence[str | Path] = (),
+    labels: str | Path | None = None,
+    top: int | None = None,
+    threshold: float | None = None,
+    latency: bool = True,
+    threads: int | None = None,
+    runs: int | None = None,
+    runtime: str | None = None,
+    delegate: str | None = None,
+    kernels: str | None = None,
+    duration: float | None = None,
+    sweep: bool = False,
+    setup: bool = False,
     wheels: str | Path | None = None,
+    keep: bool = False,
     listener: Listener = silent,
-    **options: Any,
-) -> tuple[Report, list[Outcome]]:
+) -> Deployed:
     """Score and time `.tflite` files on devices behind SSH, several at once.
 
     Args:
-        paths: The files; the first, as computed here, is what the others are held against.
+        paths: The files; the others are compared with the first, as computed here.
         device: user@host, a name of `devices.toml`, "all", or several of these.
         devices: The `devices.toml` to take; None takes the one in the current folder, which may
             not name files of this machine, or else the user's own.
         data: What they are scored on; None leaves scores out.
+        column: The column to predict, for a `.csv`.
+        task: What the targets mean, default inferred from the targets.
+        preprocessing: How raw images become inputs.
+        metric: The metric to judge by, default the task's own.
+        max_drop: Accepted loss: points of accuracy or AUC, percent of RMSE.
+        score_output: Name of the output that is scored.
         inputs: Pictures, recordings or samples to run the files on instead of measuring them.
+        labels: File of class names for `inputs`; None takes the model's own.
+        top: Classes named for each of `inputs`; None leaves it to the runner.
+        threshold: The least score, 0 to 1, of a box found in `inputs`; None likewise.
+        latency: Whether to measure latencies.
+        threads: Interpreter threads; None takes each device's own number, else 1.
+        runs: Invocations to time; None stops when the measurement has settled.
+        runtime: litert, tflite or tensorflow; None takes the first found there.
+        delegate: What runs the model there: edgetpu, usb, pci:0, or a delegate library.
+        kernels: default, builtin or reference.
+        duration: Seconds of sustained load after the measurement; None leaves it out.
+        sweep: Whether to time other kernels and numbers of threads as well.
+        setup: Whether to install a runtime there, in a virtual environment.
         wheels: A folder of wheels for `setup`; None downloads them.
+        keep: Whether files and environment stay in the devices' caches.
         listener: Progress callback.
-        **options: Fields of `pipeline.Deployment`: threads, setup, keep, latency, ...
 
     Returns:
         The report, and what came of each device: an error there stops no other device and is not
         raised; what the files answered to `inputs` is there, too.
     """
     from edgekit import pipeline
-    from edgekit.devices import find_devices
+    from edgekit.devices import RunSettings, find_devices
 
+    run = RunSettings(
+        threads=threads,
+        runs=runs,
+        runtime=runtime,
+        delegate=delegate,
+        kernels=kernels,
+        duration=duration,
+        sweep=sweep,
+    )
     request = pipeline.Deployment(
         paths=[Path(path) for path in paths],
-        data=data,
+        data=None
+        if data is None
+        else DataRequest(data=data, column=column, task=task, preprocessing=preprocessing),
+        settings=pipeline.MeasureSettings(
+            score_output=score_output, metric=metric, max_drop=max_drop, latency=latency, run=run
+        ),
+        setup=device_setup(install=setup, wheels=wheels, keep=keep),
         inputs=[Path(path) for path in inputs],
-        wheels=Path(wheels) if wheels else None,
-        **options,
+        labels=Path(labels) if labels else None,
+        top=top,
+        threshold=threshold,
     )
     asked = [device] if isinstance(device, str) else device
     fleet = find_devices(asked, Path(devices) if devices else None)
@@ -270,8 +348,8 @@ def demo(output: str | Path, *, force: bool = False, listener: Listener = silent
     )
 
 
-def doctor() -> list[dict[str, Any]]:
+def doctor() -> tuple[Finding, ...]:
     """What runtimes, engines, tools and data are here, and the hint for what is missing."""
     from edgekit.doctor import examine
 
-    return [finding._asdict() for finding in examine()]
+    return tuple(examine())

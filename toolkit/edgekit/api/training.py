@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
+from edgekit.api.measuring_device import device_setup, one_device
 from edgekit.recipe import Cluster, PassStep, Prune, Qat, Recipe, Shrink
 from edgekit.records import DataRequest, Listener, Report, silent
 
@@ -238,7 +239,13 @@ def compress(
     custom: Sequence[str] = (),
     trust_code: bool = False,
     max_drop: float = 0.5,
-    threads: int = 1,
+    metric: str | None = None,
+    device: str | None = None,
+    devices: str | Path | None = None,
+    setup: bool = False,
+    wheels: str | Path | None = None,
+    keep: bool = False,
+    threads: int | None = None,
     latency: bool = True,
     force: bool = False,
     command: str = "",
@@ -259,6 +266,12 @@ def compress(
         custom: Modules that define the model's own classes.
         trust_code: Whether to run code that a model file brings along; see SECURITY.md.
         max_drop: Accepted loss.
+        metric: The metric to judge by.
+        device: Where to score and time the files, also while a step seeks a latency.
+        devices: The `devices.toml` to take.
+        setup: Whether to install a runtime on the device.
+        wheels: A folder of wheels for `setup`.
+        keep: Whether files and environment stay in the device's cache.
         threads: Interpreter threads for latency.
         latency: Whether to measure latencies.
         force: Replace files that exist.
@@ -286,6 +299,9 @@ def compress(
         custom=tuple(custom),
         trust_code=trust_code,
         max_drop=max_drop,
+        metric=metric,
+        device=one_device(device, devices),
+        setup=device_setup(install=setup, wheels=wheels, keep=keep),
         threads=threads,
         latency=latency,
         force=force,

@@ -4,44 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgekit.cli import options
+from edgekit.cli import device_options, options
 
 if TYPE_CHECKING:
+    from edgekit.pipeline import Deployed
     from edgekit.records import Report
-
-DEVICE_HELP = (
-    "user@host, a name of devices.toml or of the ssh configuration, or all of devices.toml; "
-    "repeatable."
-)
-Devices = Annotated[
-    Path | None,
-    typer.Option(
-        "--devices",
-        metavar="FILE",
-        help="The devices.toml to take; one that is only found here may not name local files.",
-    ),
-]
-Threads = Annotated[
-    int | None,
-    typer.Option(
-        parser=options.whole(1, options.MOST_THREADS),
-        metavar="N",
-        help="Interpreter threads; default: the device's, or 1.",
-    ),
-]
 
 
 def deploy(
     files: options.Files,
-    device: Annotated[
-        list[str], typer.Option("--device", "-D", metavar="DEVICE", help=DEVICE_HELP)
-    ],
-    devices: Devices = None,
+    device: device_options.DevicesWanted,
+    devices: device_options.DevicesFile = None,
     data: options.MaybeData = None,
     run: Annotated[
         list[Path] | None,
@@ -83,31 +62,18 @@ def deploy(
     column: options.Column = None,
     task: options.Task = None,
     preprocess: options.Preprocess = None,
+    metric: options.MetricName = None,
+    max_drop: options.MaxDrop = 0.5,
     score_output: options.Output = None,
-    threads: Threads = None,
-    runs: Annotated[
-        int | None,
-        typer.Option(
-            parser=options.whole(1),
-            metavar="N",
-            help="Counted invocations; default: until settled.",
-        ),
-    ] = None,
-    runtime: Annotated[
-        str | None, typer.Option(help="litert, tflite or tensorflow; default: the first found.")
-    ] = None,
+    threads: device_options.Threads = None,
+    runs: device_options.Runs = None,
+    runtime: device_options.Runtime = None,
     delegate: Annotated[
         str | None, typer.Option(help="edgetpu, usb, pci:0, or a delegate library there.")
     ] = None,
-    setup: Annotated[
-        bool, typer.Option("--setup", help="Bring a runtime along, in a virtual environment.")
-    ] = False,
-    wheels: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Wheels for --setup; default: downloaded.")
-    ] = None,
-    keep: Annotated[
-        bool, typer.Option("--keep", help="Leave files and environment in the device's cache.")
-    ] = False,
+    setup: device_options.Setup = False,
+    wheels: device_options.Wheels = None,
+    keep: device_options.Keep = False,
     force: options.Force = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -125,63 +91,75 @@ def deploy(
 
     if run and (data or output):
         raise UsageError(
-            "--run answers to inputs and measures nothing.",
-            found=f"With it stands {'--data' if data else '--output'}.",
+            f"--run cannot be combined with {'--data' if data else '--output'}.",
+            found="With --run the files answer to inputs, and are not measured.",
             hint="Leave one of them out.",
         )
-    to_devices(
-        files,
-        device,
+    from edgekit import api
+
+    show_deployed(
+        partial(
+            api.deploy,
+            files,
+            device,
+            devices=devices,
+            data=data,
+            column=column,
+            task=options.task_of(task),
+            preprocessing=options.preprocessing_of(preprocess),
+            metric=options.metric_of(metric),
+            max_drop=max_drop,
+            score_output=score_output,
+            inputs=run or (),
+            labels=labels,
+            top=top,
+            threshold=threshold,
+            threads=threads,
+            runs=runs,
+            runtime=runtime,
+            delegate=delegate,
+            setup=setup,
+            wheels=wheels,
+            keep=keep,
+        ),
+        output=output,
+        force=force,
         json=json,
         quiet=quiet,
-        output_path=output,
-        force=force,
-        devices=devices,
-        data=data,
-        inputs=run or (),
-        labels=labels,
-        top=top,
-        threshold=threshold,
-        column=column,
-        task=options.task_of(task),
-        preprocessing=options.preprocessing_of(preprocess),
-        output=score_output,
-        threads=threads,
-        runs=runs,
-        runtime=runtime,
-        delegate=delegate,
-        setup=setup,
-        wheels=wheels,
-        keep=keep,
     )
 
 
-def to_devices(
-    files: Sequence[Path],
-    device: Sequence[str],
+def show_deployed(
+    deploy: Callable[..., Deployed],
     *,
     json: bool,
     quiet: bool,
-    output_path: Path | None = None,
+    output: Path | None = None,
     force: bool = False,
-    **asked: Any,
 ) -> None:
-    """Deploy, print what came of the devices that answered, and raise for those that did not."""
-    from edgekit import api
+    """Deploy, print what came of the devices that answered, and raise for those that did not.
+
+    Args:
+        deploy: Called with a `listener`.
+        json: Whether JSON is printed.
+        quiet: Whether progress is left out.
+        output: Folder or file of the report; None writes none.
+        force: Replace files that exist.
+    """
     from edgekit.cli.output import emit, json_line, wrote_file
     from edgekit.cli.progress import listening
     from edgekit.pipeline import first_error
 
     written: Sequence[Path] = ()
-    with _placing(output_path, force=force) as write:
+    with _placing(output, force=force) as write:
         with listening(quiet=quiet) as listener:
-            result, outcomes = api.deploy(files, device, listener=listener, **asked)
-        error = first_error(outcomes)
+            deployed = deploy(listener=listener)
+        result, error = deployed.report, first_error(deployed.outcomes)
         if result.rows:
             written = write(result)
-        elif error is not None and output_path is not None:
+        elif error is not None and output is not None:
             raise error  # there is nothing to place
-    for outcome in outcomes:
+    for outcome in deployed.outcomes:
         for answer in outcome.answers:
             print(json_line(answer))
     if result.rows:
@@ -216,8 +194,8 @@ def _placing(output: Path | None, *, force: bool) -> Iterator[Callable[[Report],
         with writing(output, replace=force) as temporary:
 
             def write_file(report: Report) -> Sequence[Path]:
-                told, contents = render_all(report, (ending,))
-                warn_missing_charts(told)
+                rendered, contents = render_all(report, (ending,))
+                warn_missing_charts(rendered)
                 temporary.write_bytes(encoded(contents[ending]))
                 return [output]
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated
 
 import typer
 
-from edgekit.cli import options
-from edgekit.cli.deploy import DEVICE_HELP, Devices, Threads, to_devices
-
-Device = Annotated[
-    list[str] | None, typer.Option("--device", "-D", metavar="DEVICE", help=DEVICE_HELP)
-]
+from edgekit.cli import device_options, options
+from edgekit.cli.deploy import show_deployed
 
 
 def eval_(
@@ -21,48 +17,59 @@ def eval_(
     column: options.Column = None,
     task: options.Task = None,
     preprocess: options.Preprocess = None,
+    metric: options.MetricName = None,
+    max_drop: options.MaxDrop = 0.5,
     score_output: options.Output = None,
-    device: Device = None,
-    devices: Devices = None,
+    device: device_options.MaybeDevices = None,
+    devices: device_options.DevicesFile = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Score .tflite files on the test split.
 
-    The first file is the one the others are held against.
+    The others are compared with the first file.
 
     \b
     edgekit eval quantized/model/int8.tflite --data data.npz
     edgekit eval float32.tflite int8.tflite --data data.npz --json
     edgekit eval int8.tflite --data data.npz --device pi@raspberrypi.local
     """
-    _check_devices(device, devices)
-    if device:
-        to_devices(
-            files,
-            device,
-            json=json,
-            quiet=quiet,
-            devices=devices,
-            data=data,
-            column=column,
-            task=options.task_of(task),
-            preprocessing=options.preprocessing_of(preprocess),
-            output=score_output,
-            latency=False,
-        )
-        return
+    device_options.check_device_options(device, devices=devices)
     from edgekit import api
     from edgekit.cli.output import emit
     from edgekit.cli.progress import listening
 
+    task, metric = options.task_of(task), options.metric_of(metric)
+    preprocessing = options.preprocessing_of(preprocess)
+    if device:
+        show_deployed(
+            partial(
+                api.deploy,
+                files,
+                device,
+                devices=devices,
+                data=data,
+                column=column,
+                task=task,
+                preprocessing=preprocessing,
+                metric=metric,
+                max_drop=max_drop,
+                score_output=score_output,
+                latency=False,
+            ),
+            json=json,
+            quiet=quiet,
+        )
+        return
     with listening(quiet=quiet) as listener:
         result = api.evaluate(
             files,
             data,
             column=column,
-            task=options.task_of(task),
-            preprocessing=options.preprocessing_of(preprocess),
+            task=task,
+            preprocessing=preprocessing,
+            metric=metric,
+            max_drop=max_drop,
             score_output=score_output,
             listener=listener,
         )
@@ -77,18 +84,9 @@ def eval_(
 
 def bench(
     files: options.Files,
-    threads: Threads = None,
-    runs: Annotated[
-        int | None,
-        typer.Option(
-            parser=options.whole(1),
-            metavar="N",
-            help="Counted invocations; default: until settled.",
-        ),
-    ] = None,
-    runtime: Annotated[
-        str | None, typer.Option(help="litert, tflite or tensorflow; default: the first found.")
-    ] = None,
+    threads: device_options.Threads = None,
+    runs: device_options.Runs = None,
+    runtime: device_options.Runtime = None,
     kernels: Annotated[
         str | None, typer.Option(help="default, builtin (no XNNPACK) or reference (slow, exact).")
     ] = None,
@@ -103,8 +101,8 @@ def bench(
     sweep: Annotated[
         bool, typer.Option("--sweep", help="Also without XNNPACK, and on 1 thread to one a core.")
     ] = False,
-    device: Device = None,
-    devices: Devices = None,
+    device: device_options.MaybeDevices = None,
+    devices: device_options.DevicesFile = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -115,32 +113,38 @@ def bench(
     edgekit bench int8.tflite --threads 2 --json
     edgekit bench int8.tflite --device pi@raspberrypi.local --duration 60
     """
-    asked: dict[str, Any] = {
-        "runs": runs,
-        "runtime": runtime,
-        "kernels": kernels,
-        "duration": duration,
-        "sweep": sweep,
-    }
-    _check_devices(device, devices)
-    if device:
-        asked |= {"devices": devices, "threads": threads}
-        to_devices(files, device, json=json, quiet=quiet, **asked)
-        return
+    device_options.check_device_options(device, devices=devices)
     from edgekit import api
     from edgekit.cli.output import emit
     from edgekit.cli.progress import listening
 
-    with listening(quiet=quiet) as listener:
-        result = api.bench(files, threads=threads or 1, listener=listener, **asked)
-    emit(result, json=json)
-
-
-def _check_devices(device: list[str] | None, devices: Path | None) -> None:
-    from edgekit.errors import UsageError
-
-    if devices is not None and not device:
-        raise UsageError(
-            "--devices has no effect without --device.",
-            hint="Add --device NAME, or --device all.",
+    if device:
+        show_deployed(
+            partial(
+                api.deploy,
+                files,
+                device,
+                devices=devices,
+                threads=threads,
+                runs=runs,
+                runtime=runtime,
+                kernels=kernels,
+                duration=duration,
+                sweep=sweep,
+            ),
+            json=json,
+            quiet=quiet,
         )
+        return
+    with listening(quiet=quiet) as listener:
+        result = api.bench(
+            files,
+            threads=threads or 1,
+            runs=runs,
+            runtime=runtime,
+            kernels=kernels,
+            duration=duration,
+            sweep=sweep,
+            listener=listener,
+        )
+    emit(result, json=json)

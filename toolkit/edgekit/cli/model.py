@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from edgekit.choices import TARGET_TITLES
-from edgekit.cli import options
+from edgekit.cli import device_options, options
 
 if TYPE_CHECKING:
     from edgekit.choices import RangesMethod
@@ -152,7 +152,7 @@ def import_(
     from edgekit.cli.progress import listening
 
     with listening(quiet=quiet) as listener:
-        artifact, imported = api.import_model(
+        imported = api.import_model(
             Path(source),
             output,
             data=data,
@@ -169,7 +169,7 @@ def import_(
             f"{imported.verification.max_abs_difference:.2g} on {imported.verification.samples} "
             f"samples of {imported.verification.inputs}."
         )
-    print(wrote(artifact))
+    print(wrote(imported.artifact))
 
 
 def quantize(
@@ -197,14 +197,8 @@ def quantize(
         bool,
         typer.Option("--sparse", help="Each mode also with kernels stored sparse, once pruned."),
     ] = False,
-    max_drop: Annotated[
-        float,
-        typer.Option(
-            parser=options.number(0),
-            metavar="NUMBER",
-            help="Accepted loss: points of accuracy or AUC, percent of RMSE.",
-        ),
-    ] = 0.5,
+    max_drop: options.MaxDrop = 0.5,
+    metric: options.MetricName = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="DIR", help="Default: quantized/<name>."),
@@ -227,7 +221,12 @@ def quantize(
         str | None,
         typer.Option(help=f"A target the file must be able to use: {', '.join(TARGET_TITLES)}."),
     ] = None,
-    threads: options.Threads = 1,
+    device: device_options.OneDevice = None,
+    devices: device_options.DevicesFile = None,
+    setup: device_options.Setup = False,
+    wheels: device_options.Wheels = None,
+    keep: device_options.Keep = False,
+    threads: device_options.Threads = None,
     bench: Annotated[bool, typer.Option(help="Measure latencies.")] = True,
     force: options.Force = False,
     json: options.Json = False,
@@ -235,17 +234,21 @@ def quantize(
 ) -> None:
     """Make every variant, and say which one to ship.
 
-    Each is scored on the test split and timed; the smallest that keeps the accuracy is
-    recommended.
+    Each is scored on the test split and timed, here or on a device; the smallest that keeps the
+    accuracy is recommended.
 
     \b
     edgekit quantize model.keras --data data.npz
     edgekit quantize model.keras --data photos/ --mode int8 --io uint8 -o out
     edgekit quantize model.tflite --data data.npz --recipe recipe.toml
+    edgekit quantize model.keras --data data.npz --device pi@raspberrypi.local
     """
     from edgekit import api
     from edgekit.cli.progress import listening
 
+    device_options.check_device_options(
+        device, devices=devices, setup=setup, wheels=wheels, keep=keep
+    )
     with listening(quiet=quiet) as listener:
         result = api.quantize(
             Path(source),
@@ -259,8 +262,14 @@ def quantize(
             custom=tuple(custom or ()),
             trust_code=trust_code,
             max_drop=max_drop,
+            metric=options.metric_of(metric),
             score_output=score_output,
             target=target,
+            device=device,
+            devices=devices,
+            setup=setup,
+            wheels=wheels,
+            keep=keep,
             threads=threads,
             latency=bench,
             skip_unsupported=all_ or not (mode or recipe),
@@ -279,8 +288,9 @@ def show(result: Report, *, json: bool) -> None:
     if not json:
         folder = result.rows[0].artifact.path.parent
         print(f"Wrote {folder / 'report.html'}")
-        chosen = next(row for row in result.rows if row.recommended)
-        print(wrote(chosen.artifact, result.rows[0].artifact))
+        for row in result.rows:
+            if row.recommended:
+                print(wrote(row.artifact, result.rows[0].artifact))
 
 
 def _plans(

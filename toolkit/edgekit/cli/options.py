@@ -126,10 +126,20 @@ MaxUnpacked = Annotated[
         "size, 256M to 4G.",
     ),
 ]
-Threads = Annotated[
-    int,
+MaxDrop = Annotated[
+    float,
     typer.Option(
-        parser=whole(1, MOST_THREADS), metavar="N", help="Interpreter threads for latency."
+        parser=number(0),
+        metavar="NUMBER",
+        help="Accepted loss: points of accuracy or AUC, percent of RMSE.",
+    ),
+]
+MetricName = Annotated[
+    str | None,
+    typer.Option(
+        "--metric",
+        metavar="NAME",
+        help="The metric to judge by; default: the task's first. An unknown name lists them.",
     ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
@@ -174,11 +184,24 @@ def task_of(name: str | None) -> str | None:
     return task_named(name).name
 
 
+def metric_of(name: str | None) -> str | None:
+    """Check `--metric`.
+
+    Raises:
+        UsageError: There is no such metric.
+    """
+    if name is None:
+        return None
+    from edgekit.evaluation.metrics import metric_named
+
+    return metric_named(name).name
+
+
 def preprocessing_of(path: Path | None) -> Any:
     """Read `--preprocess`.
 
     Raises:
-        UsageError: The file is missing or says what means nothing.
+        UsageError: The file is missing, or has an unknown key or an invalid value.
     """
     if path is None:
         return None

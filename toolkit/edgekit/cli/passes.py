@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgekit.cli import options
+from edgekit.cli import device_options, options
 from edgekit.cli.training_options import pass_command
 from edgekit.printable import one_line, printable
 from edgekit.recipe.steps import Cluster, PassStep, Prune, Qat, Shrink
@@ -43,15 +43,14 @@ def compress(
             help="Training samples that set the activation ranges.",
         ),
     ] = 200,
-    max_drop: Annotated[
-        float,
-        typer.Option(
-            parser=options.number(0),
-            metavar="NUMBER",
-            help="Accepted loss: points of accuracy or AUC, percent of RMSE.",
-        ),
-    ] = 0.5,
-    threads: options.Threads = 1,
+    max_drop: options.MaxDrop = 0.5,
+    metric: options.MetricName = None,
+    device: device_options.OneDevice = None,
+    devices: device_options.DevicesFile = None,
+    setup: device_options.Setup = False,
+    wheels: device_options.Wheels = None,
+    keep: device_options.Keep = False,
+    threads: device_options.Threads = None,
     bench: Annotated[bool, typer.Option(help="Measure latencies.")] = True,
     force: options.Force = False,
     json: options.Json = False,
@@ -68,6 +67,9 @@ def compress(
     from edgekit.cli.model import show
     from edgekit.cli.progress import listening
 
+    device_options.check_device_options(
+        device, devices=devices, setup=setup, wheels=wheels, keep=keep
+    )
     with listening(quiet=quiet) as listener:
         report = api.compress(
             source,
@@ -81,6 +83,12 @@ def compress(
             custom=tuple(custom or ()),
             trust_code=trust_code,
             max_drop=max_drop,
+            metric=options.metric_of(metric),
+            device=device,
+            devices=devices,
+            setup=setup,
+            wheels=wheels,
+            keep=keep,
             threads=threads,
             latency=bench,
             force=force,

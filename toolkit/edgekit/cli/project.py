@@ -44,8 +44,12 @@ def doctor(json: options.Json = False) -> None:
     if json:
         import json as json_
 
-        print(json_.dumps({"schema": 1, "findings": findings}, indent=1))
+        print(
+            json_.dumps(
+                {"schema": 1, "findings": [found._asdict() for found in findings]}, indent=1
+            )
+        )
         return
     for finding in findings:
-        mark = "ok     " if finding["found"] else "missing"
-        print(f"{mark}  {finding['name']:<16} {finding['found'] or finding['hint']}")
+        mark = "ok     " if finding.found else "missing"
+        print(f"{mark}  {finding.name:<16} {finding.found or finding.hint}")

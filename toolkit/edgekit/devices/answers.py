@@ -48,7 +48,7 @@ def failure(code: int, said: str, about: object) -> EdgekitError:
     Args:
         code: Its exit code; negative for the signal it died of.
         said: What it wrote to stderr.
-        about: The file it worked on, or whatever it was asked.
+        about: The file it worked on, or the device.
     """
     if code < 0:
         return _death(about, signal.Signals(-code))

@@ -9,31 +9,100 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import edgekit_runner
+from edgekit import evaluation
 from edgekit.devices import answers
+from edgekit.devices.device import RunSettings
 from edgekit.files import FILE, what_is
 from edgekit.isolate import with_parent
-from edgekit.records import Listener, Progress, Timing, silent
+from edgekit.records import Dataset, Listener, Progress, Timing, silent
 from edgekit.tflite import check_ends, check_interface, has_loops, read
+
+
+class LocalDevice:
+    """This machine; see `devices.device.Device`.
+
+    Args:
+        listener: Progress callback.
+
+    Attributes:
+        name: What tables call it.
+        place: None: rows of this machine need not say where they were scored.
+    """
+
+    name = "local"
+    place = None
+
+    def __init__(self, *, listener: Listener = silent) -> None:
+        self._listener = listener
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    @staticmethod
+    def describe() -> Mapping[str, str]:
+        """Return what this machine is, in label -> value pairs."""
+        return describe()
+
+    def evaluate(
+        self,
+        path: Path,
+        dataset: Dataset,
+        settings: RunSettings,
+        *,
+        output: str | None = None,
+        metric: str | None = None,
+    ) -> evaluation.Evaluation:
+        """Run a file over the test split on all cores; `settings` do not change its outputs."""
+        _ = settings
+        return evaluation.evaluate(
+            path, dataset, output=output, metric=metric, listener=self._listener
+        )
+
+    @staticmethod
+    def bench(path: Path, settings: RunSettings) -> Timing:
+        """Time single invocations of a file in a process of its own."""
+        return bench(
+            path,
+            threads=settings.threads or 1,
+            runs=settings.runs,
+            runtime=settings.runtime,
+            delegate=settings.delegate,
+            kernels=settings.kernels,
+            duration=settings.duration,
+            sweep=settings.sweep,
+        )
 
 
 def bench(
     path: Path,
     *,
     threads: int = 1,
+    runs: int | None = None,
+    runtime: str | None = None,
+    delegate: str | None = None,
+    kernels: str | None = None,
+    duration: float | None = None,
+    sweep: bool = False,
     listener: Listener = silent,
-    **options: object,
 ) -> Timing:
     """Time single invocations of a `.tflite` file on this machine.
 
     Args:
         path: The file.
         threads: Interpreter threads.
-        listener: Progress callback; called once, when the measurement starts.
-        **options: Further options of the runner's `bench`, None for its default: runs (invocations
-            to time), runtime (litert, tflite or tensorflow), kernels, duration, sweep.
+        runs: Invocations to time; None stops when the measurement has settled.
+        runtime: litert, tflite or tensorflow; None takes the first found.
+        delegate: What runs the model: a delegate library.
+        kernels: default, builtin or reference.
+        duration: Seconds of sustained load after the measurement.
+        sweep: Whether to time other kernels and numbers of threads as well.
+        listener: Called once, when the measurement starts.
 
     Raises:
         ModelError: The file cannot be loaded or run, it does not end, or the runtime crashes on it.
@@ -49,7 +118,16 @@ def bench(
             # How long a measurement may take is not known, but how long a first run may.
             check_ends(path)
     listener(Progress(stage="measuring", detail=path.name))
-    facts = _runner("bench", path, answers.options(threads=threads, **options))
+    options = answers.options(
+        threads=threads,
+        runs=runs,
+        runtime=runtime,
+        delegate=delegate,
+        kernels=kernels,
+        duration=duration,
+        sweep=sweep,
+    )
+    facts = _runner("bench", path, options)
     return answers.timing(facts, "local")
 
 

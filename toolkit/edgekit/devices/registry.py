@@ -33,8 +33,8 @@ MOST_CHARACTERS_A_LINE = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Device:
-    """A machine that SSH reaches.
+class DeviceEntry:
+    """A machine that SSH reaches: an entry of `devices.toml`, or a host.
 
     Attributes:
         name: What tables call it.
@@ -72,7 +72,7 @@ class Device:
                 grammar.check(key, value, self.name)
 
 
-def find_devices(asked: Sequence[str], file: Path | None = None) -> tuple[Device, ...]:
+def find_devices(asked: Sequence[str], file: Path | None = None) -> tuple[DeviceEntry, ...]:
     """Return the devices that names, hosts or "all" stand for, each once.
 
     Args:
@@ -81,16 +81,17 @@ def find_devices(asked: Sequence[str], file: Path | None = None) -> tuple[Device
             current folder, which is not, or else the user's own.
 
     Raises:
-        UsageError: `devices.toml` cannot be understood, "all" of none, or what is no host.
+        UsageError: `devices.toml` cannot be understood, there are none for "all", or a name is no
+            host name.
     """
     path = file or _registry()
     known = read_devices(path) if path else {}
     trusted = path is None or path == file or _is_own(path)
-    found: dict[str, Device] = {}
+    found: dict[str, DeviceEntry] = {}
     for word in asked:
         if word == ALL and not known:
             raise UsageError(
-                "There are no devices to take all of.",
+                "--device all: no device is configured.",
                 found=f"No device in {path}."
                 if path
                 else f"No {FILE} here and none in {_config_folder()}.",
@@ -104,11 +105,11 @@ def find_devices(asked: Sequence[str], file: Path | None = None) -> tuple[Device
     return tuple(found.values())
 
 
-def read_devices(path: Path) -> dict[str, Device]:
+def read_devices(path: Path) -> dict[str, DeviceEntry]:
     """Read a `devices.toml`: name -> device, in the file's order.
 
     Raises:
-        UsageError: It cannot be read, or says what means nothing.
+        UsageError: It cannot be read, or has an unknown key or an invalid value.
     """
     tables = _tables(path)
     return {name: _device(name, table, path) for name, table in tables.items()}
@@ -143,13 +144,13 @@ def _text(path: Path) -> str:
     return text
 
 
-def _device(name: str, table: Any, path: Path) -> Device:
+def _device(name: str, table: Any, path: Path) -> DeviceEntry:
     if not grammar.is_printable(name):
         raise _bad_name(name, str(path))
     where = f"{path}, [{name}]"
     if not isinstance(table, dict):
         raise UsageError(
-            f"{path}: {name!r} is no device.", hint=f"Write [{name}] with its keys below."
+            f"{path}: {name!r} is not a device.", hint=f"Write [{name}] with its keys below."
         )
     if name == ALL:
         raise UsageError(f"{where}: this name means every device.", hint="Choose another.")
@@ -164,7 +165,7 @@ def _device(name: str, table: Any, path: Path) -> Device:
         grammar.check(key, value, where)
     if "host" not in table:
         raise UsageError(f"{where}: host is missing.", hint='Add host = "user@address".')
-    return Device(name=name, **{"ssh_config": _ssh_config(), **table})
+    return DeviceEntry(name=name, **{"ssh_config": _ssh_config(), **table})
 
 
 def _bad_name(name: str, where: str) -> UsageError:
@@ -174,18 +175,18 @@ def _bad_name(name: str, where: str) -> UsageError:
     )
 
 
-def _from_word(word: str, known: Mapping[str, Device]) -> Device:
+def _from_word(word: str, known: Mapping[str, DeviceEntry]) -> DeviceEntry:
     if not grammar.is_host(word):
         raise UsageError(
-            f"--device: {grammar.shown(word)} is no host.",
+            f"--device: {grammar.shown(word)} is not a host name.",
             hint=f"Give user@host, or a name of {FILE}, where a port can be given: port = 2222.",
         )
     close = difflib.get_close_matches(word, known, n=1)
     meant = close[0] if close else None
-    return Device(name=word, host=word, ssh_config=_ssh_config(), meant=meant)
+    return DeviceEntry(name=word, host=word, ssh_config=_ssh_config(), meant=meant)
 
 
-def _refuse_files(device: Device) -> None:
+def _refuse_files(device: DeviceEntry) -> None:
     """Keep a file that merely lies in the current folder from naming files of this machine."""
     named = {"identity": device.identity}
     if device.ssh_config != _ssh_config():
@@ -220,4 +221,4 @@ def _is_own(path: Path) -> bool:
     return own.is_file() and path.samefile(own)
 
 
-assert set(grammar.RULES) == {entry.name for entry in fields(Device)} - {"name", "meant"}
+assert set(grammar.RULES) == {entry.name for entry in fields(DeviceEntry)} - {"name", "meant"}

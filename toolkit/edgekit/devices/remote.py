@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import edgekit_runner
 from edgekit.devices import answers, remote_agent
-from edgekit.devices.registry import Device
+from edgekit.devices.registry import DeviceEntry
 from edgekit.devices.session import STEP_SECONDS, RemoteSession
 from edgekit.devices.ssh import Cancelled, Connection, Finished
 from edgekit.devices.wheels import Platform, fetch_wheels, requirements
@@ -38,6 +38,7 @@ class Remote:
     Args:
         device: Which one.
         keep: Leave what was sent in the device's cache, for the next time.
+        digest: Returns the sha256 of a file that is sent.
         cancel: Set by another thread to give up.
         listener: Progress callback.
 
@@ -47,9 +48,10 @@ class Remote:
 
     def __init__(
         self,
-        device: Device,
+        device: DeviceEntry,
         *,
         keep: bool = False,
+        digest: Callable[[Path], str] = sha256_of,
         cancel: threading.Event | None = None,
         listener: Listener = silent,
     ) -> None:
@@ -57,6 +59,7 @@ class Remote:
         self.description: dict[str, str] = {}
         self._goal = "cache" if keep else "session"
         self._listener = listener
+        self._digest = digest
         self._connection = Connection(
             device, cancel=cancel or threading.Event(), dropped=self._tell
         )
@@ -175,7 +178,7 @@ class Remote:
         Raises:
             DeviceError: There is no room, no right to write, or it does not arrive whole.
         """
-        sha256, size = sha256_of(path), path.stat().st_size
+        sha256, size = self._digest(path), path.stat().st_size
         name = f"{sha256[:16]}{path.suffix if suffix is None else suffix}"
         stage = f"{self.device.name}: sending"
         timeout = STEP_SECONDS + size / SLOWEST_BYTES_A_SECOND
@@ -215,8 +218,8 @@ class Remote:
         manifest = path.with_suffix(".json")
         if what_is(manifest) != FILE:
             return place
-        told = self.send(manifest, ".json")
-        both = str(self._session.do("pair", place, told)["path"])
+        described = self.send(manifest, ".json")
+        both = str(self._session.do("pair", place, described)["path"])
         self._names[both] = str(path)
         return both
 
@@ -257,7 +260,7 @@ class Remote:
         """Run the runner to its end; a dropped connection starts it anew."""
         folder, _, module = self._runner.removesuffix(".py").rpartition("/")
         seconds = self.device.timeout + lasting
-        # Trusted: a death over there is told here, without a child process of its own.
+        # Trusted: a crash there is reported here, without a child process of its own.
         asked = (words[0], "--trusted", *words[1:])
         program = (self._session.python, "-c", _RUNNER, folder, module, *asked)
         return self._session.with_reconnect(
@@ -317,7 +320,7 @@ class Remote:
             inputs: Pictures, recordings, samples.
             options: Of the runner's `run`.
             about: What an error is about.
-            answered: Told each of the runner's JSON lines, also those before an error.
+            answered: Called with each of the runner's JSON lines, also those before an error.
 
         Raises:
             EdgekitError: As the runner's exit code says.

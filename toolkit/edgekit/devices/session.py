@@ -122,7 +122,7 @@ class RemoteSession:
                 hint="Free some space there (the home folder's disk) and try again.",
             )
         raise DeviceError(
-            f"{name} does not let edgekit write to ~/.cache/edgekit.",
+            f"edgekit cannot write to ~/.cache/edgekit on {name}.",
             found=f"The system says: {refused['error']} ({refused['path']}).",
             hint="Make the home folder there writable for this user.",
         )

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, TypeVar
 
 from edgekit.devices import lifeline
-from edgekit.devices.registry import Device
+from edgekit.devices.registry import DeviceEntry
 from edgekit.devices.socket_folder import SocketFolder
 from edgekit.errors import DeviceError
 
@@ -28,7 +28,7 @@ T = TypeVar("T")
 CONNECT_SECONDS = 10
 # Before each attempt to come back: a Raspberry Pi reboots in half a minute.
 PAUSES = (1, 2, 4, 8, 15, 30)
-# A line that breaks this often during one step will not carry it.
+# A connection that breaks this often during one step is given up.
 MOST_DROPS = 8
 LOST = 255  # ssh's own exit code, whatever went wrong
 
@@ -36,7 +36,7 @@ _UNKNOWN_HOST = "Could not resolve hostname"
 # In this order: a host key that has changed fails verification, too.
 _FINAL = {
     "REMOTE HOST IDENTIFICATION HAS CHANGED": (
-        "The host key of {host} is another than before.",
+        "The host key of {host} has changed.",
         "If the device was set up anew: ssh-keygen -R with its address, then ssh {host}",
     ),
     "Host key verification failed": (
@@ -49,7 +49,7 @@ _FINAL = {
     ),
     _UNKNOWN_HOST: (
         "There is no host {host}.",
-        "Check the name, and that it stands in devices.toml or the ssh configuration.",
+        "Check the name, and that it is in devices.toml or in the ssh configuration.",
     ),
 }
 
@@ -77,11 +77,11 @@ class Connection:
     Args:
         device: Where to.
         cancel: Set by another thread to give up everything at once.
-        dropped: Told in words whenever the connection is lost.
+        dropped: Called with a message whenever the connection is lost.
     """
 
     def __init__(
-        self, device: Device, *, cancel: threading.Event, dropped: Callable[[str], None]
+        self, device: DeviceEntry, *, cancel: threading.Event, dropped: Callable[[str], None]
     ) -> None:
         self.device = device
         self.cancel = cancel

@@ -2,24 +2,32 @@
 
 - `request`: what was asked for, and what of it is possible.
 - `sources`: a file becomes a verified float graph (TensorFlow only where it must).
-- `quantize`: one float graph becomes every variant asked for, each scored and timed.
+- `measure`: files are scored and timed on a device.
+- `report`: rows become a report.
+- `quantize`: one float graph becomes every variant asked for, each measured.
 - `passes`: Keras models become smaller Keras models, one pass at a time.
 - `compress`: the stages of a recipe, each a row.
-- `measure`: files that exist already are scored and timed.
-- `deploy`: they are scored and timed on devices behind SSH.
+- `subjects`: files that exist already are read and bound to data.
+- `host`: they are measured on this machine.
+- `deploy`: they are measured on devices behind SSH, several at once.
 - `manifest`: what is written beside each file.
 """
 
 from edgekit.pipeline.compress import compress
-from edgekit.pipeline.deploy import Deployment, Outcome, deploy, first_error
-from edgekit.pipeline.measure import bench, evaluate
+from edgekit.pipeline.deploy import Deployed, Deployment, deploy, first_error
+from edgekit.pipeline.host import bench, evaluate
+from edgekit.pipeline.measure import MeasureSettings
 from edgekit.pipeline.passes import transform
 from edgekit.pipeline.quantize import quantize
+from edgekit.pipeline.report import Outcome
 from edgekit.pipeline.request import Request
-from edgekit.pipeline.sources import import_source
+from edgekit.pipeline.sources import ImportResult, import_source
 
 __all__ = [
+    "Deployed",
     "Deployment",
+    "ImportResult",
+    "MeasureSettings",
     "Outcome",
     "Request",
     "bench",

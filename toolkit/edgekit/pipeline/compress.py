@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from edgekit import devices
 from edgekit.errors import UsageError
 from edgekit.files import staging
 from edgekit.pipeline import manifest
 from edgekit.pipeline.imported_model import ImportedModel
 from edgekit.pipeline.passes import run, teach, tuning_of
-from edgekit.pipeline.quantize import Finish, make, measure, write_outputs
+from edgekit.pipeline.quantize import Finish, make, write_outputs
+from edgekit.pipeline.recommendation import measure_made, probe_device, time_file
+from edgekit.pipeline.report import accepted_loss
 from edgekit.pipeline.request import FLOAT, Request, check, open_data, possible_plans
 from edgekit.pipeline.sources import is_graph, lower
 from edgekit.recipe import Recipe, pass_json
@@ -30,7 +34,7 @@ def compress(
     Args:
         request: The source, the data, and how to measure; its plan is the recipe's.
         recipe: The steps.
-        finish: As `quantize.quantize` takes it.
+        finish: See `quantize.quantize`.
         listener: Progress callback.
 
     Raises:
@@ -49,6 +53,7 @@ def compress(
             found=f"The source is {request.source}.",
             hint="Give the .keras or .h5 file.",
         )
+    probe_device(request, listener)
     with (
         staging(request.folder, replace=request.force) as stage,
         Worker(request.custom, listener, trust_code=request.trust_code) as tensorflow,
@@ -57,6 +62,7 @@ def compress(
         possible_plans(request, dataset)
         first = stage / "float32.tflite"
         imported = original = lower(request.source, dataset, first, tensorflow, listener=listener)
+        accepted_loss(request.max_drop, imported.dataset, request.metric)
         artifacts = [_artifact(imported, FLOAT, recipe)]
         data = DataRequest(
             data=request.data,
@@ -67,6 +73,7 @@ def compress(
         distilled = next((step for step in recipe.passes if step.training.distill), None)
         teacher = teach(tensorflow, stage, tuning_of(distilled, data)) if distilled else None
         notes = list(imported.notes)
+        bench = partial(time_file, request) if request.device else devices.bench
         previous = request.source
         for step in recipe.passes:
             name = names[step.kind]
@@ -79,6 +86,7 @@ def compress(
                 tuning=replace(
                     tuning_of(step, data), teacher=teacher if step.training.distill else None
                 ),
+                bench=bench,
                 listener=listener,
             )
             previous = made
@@ -93,7 +101,7 @@ def compress(
         if teacher is not None:
             teacher.unlink()
         whole = replace(original, notes=tuple(dict.fromkeys(notes)))
-        report = measure(request, whole, artifacts, listener=listener)
+        report = measure_made(request, whole, artifacts, listener=listener)
         return write_outputs(report, request, stage, finish)
 
 
@@ -107,7 +115,7 @@ def _float_plans(names: Any) -> list[Plan]:
 
 
 def _artifact(imported: ImportedModel, plan: Plan, recipe: Recipe) -> Artifact:
-    described = manifest.describe(imported, plan, imported.graph.read_bytes())
+    described = manifest.describe(imported, plan)
     return manifest.artifact(imported.graph, plan, {**described, "recipe": _described(recipe)})
 
 

@@ -41,20 +41,22 @@ def versions() -> dict[str, str]:
 def describe(
     imported: ImportedModel,
     plan: Plan,
-    content: bytes,
     *,
     left_in_float: Sequence[Mapping[str, str]] = (),
     seed: int = 0,
 ) -> dict[str, Any]:
-    """The manifest of one file, without the rows that are measured later."""
+    """The manifest of one file, without the rows that are measured later.
+
+    Its digest and size are filled in by `artifact`, which reads the file.
+    """
     source, dataset, verification = imported.source, imported.dataset, imported.verification
     return {
         "schema": SCHEMA,
         "model": source.name,
         "variant": plan.variant,
         "mode": plan.mode,
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "size_bytes": len(content),
+        "sha256": "",
+        "size_bytes": 0,
         "source": {
             "name": source.path.name,
             "kind": source.kind,
@@ -87,7 +89,10 @@ def describe_data(dataset: Dataset | None) -> dict[str, Any] | None:
 
 
 def artifact(path: Path, plan: Plan, described: Mapping[str, Any]) -> Artifact:
-    """The record of a file that was just made."""
+    """The record of a file that was just made; what `describe` says of it is completed.
+
+    The file is read and hashed here, once.
+    """
     digest, packer = hashlib.sha256(), zlib.compressobj(9)
     deflated = 0
     # In pieces: several files of 100 MB may be recorded at once.
@@ -95,14 +100,16 @@ def artifact(path: Path, plan: Plan, described: Mapping[str, Any]) -> Artifact:
         while piece := stream.read(1 << 20):
             digest.update(piece)
             deflated += len(packer.compress(piece))
+    sha256, size_bytes = digest.hexdigest(), path.stat().st_size
+    filled = {**described, "sha256": sha256, "size_bytes": size_bytes} if described else {}
     return Artifact(
         path=path,
         variant=plan.variant,
         mode=plan.mode,
-        size_bytes=path.stat().st_size,
+        size_bytes=size_bytes,
         size_deflated_bytes=deflated + len(packer.flush()),
-        sha256=digest.hexdigest(),
-        manifest=described,
+        sha256=sha256,
+        manifest=filled,
     )
 
 

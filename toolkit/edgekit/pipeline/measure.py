@@ -1,130 +1,143 @@
-"""Files that exist already are scored and timed."""
+"""Files are scored and timed on a device: the only place where rows get their figures."""
 
 from __future__ import annotations
 
-import datetime as dt
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
-from edgekit import data, devices, tflite
-from edgekit import evaluation as scoring
-from edgekit.errors import DataError
-from edgekit.pipeline import manifest
-from edgekit.pipeline.sources import scored_first
-from edgekit.records import Dataset, Listener, Report, Row, silent
+from edgekit.devices import Device, RunSettings
+from edgekit.errors import ModelError
+from edgekit.evaluation import Evaluation, agreement, paired_drop
+from edgekit.records import Artifact, Dataset, Listener, Progress, Row, silent
+from edgekit.tflite.inspect import inspect
+
+MAX_DROP = 0.5
 
 
-def bind_to_file(
-    spec: str | Dataset,
-    path: Path,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasureSettings:
+    """What is measured of every file, and how.
+
+    Attributes:
+        score_output: The output that is scored; the first where None.
+        metric: The metric to judge by; the task's default where None.
+        max_drop: Accepted loss: points, or percent for a metric that is a quantity.
+        score: Whether files are scored, where there are samples.
+        latency: Whether files are timed.
+        run: How they are run and timed.
+        targets: Accelerators on which each file's operators are checked; empty leaves out what is
+            inside the files.
+    """
+
+    score_output: str | None = None
+    metric: str | None = None
+    max_drop: float = MAX_DROP
+    score: bool = True
+    latency: bool = True
+    run: RunSettings = field(default_factory=RunSettings)
+    targets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """A file to measure.
+
+    Attributes:
+        artifact: The file.
+        model: Name of the source model.
+        dataset: Samples, bound to the file's inputs; None where it is not scored.
+    """
+
+    artifact: Artifact
+    model: str
+    dataset: Dataset | None = None
+
+    @property
+    def scorable(self) -> bool:
+        """Whether there are samples to score it on."""
+        return self.dataset is not None and self.dataset.test is not None
+
+
+def measure(
+    subjects: Sequence[Subject],
+    device: Device,
+    settings: MeasureSettings,
     *,
-    task: str | None = None,
-    column: str | None = None,
-    preprocessing: Mapping[str, Any] | None = None,
-    output: str | None = None,
-) -> Dataset:
-    """Open data as the file's manifest says, and check that it fits the file."""
-    described = manifest.open_artifact(path).manifest
-    inputs, outputs = tflite.signature(tflite.read(path))
-    tflite.check_interface(str(path), inputs, outputs)
-    dataset = (
-        spec
-        if isinstance(spec, Dataset)
-        else data.open_data(
-            spec,
-            task=task or (described.get("data") or {}).get("task"),
-            target=column,
-            preprocessing=preprocessing,
-            needed="test",
-        )
-    )
-    # A quantized file takes the float samples that its float source took.
-    floats = [
-        replace(i, dtype="float32", scale=None, zero_point=None) if i.scale else i for i in inputs
-    ]
-    return data.bind(dataset, floats, scored_first(outputs, output))
-
-
-def evaluate(
-    paths: Sequence[Path],
-    spec: str | Dataset,
-    *,
-    task: str | None = None,
-    column: str | None = None,
-    preprocessing: Mapping[str, Any] | None = None,
-    output: str | None = None,
+    baseline: Evaluation | None = None,
+    on_unsupported: Callable[[Row, ModelError], None] | None = None,
     listener: Listener = silent,
-) -> Report:
-    """Score `.tflite` files on the test split; the first is what the others are compared with.
+) -> Iterator[Row]:
+    """Score and time files on a device, one after the other.
+
+    A generator: what the device delivered before it failed is not lost.
+
+    Args:
+        subjects: The files.
+        device: Ready to be used.
+        settings: What is measured.
+        baseline: What every file is compared with; None takes the first that is scored, which
+            then has no drop.
+        on_unsupported: Called with the row of a file that the device cannot load or run, which
+            has neither score nor latency then; where None, that ends the measurement.
+        listener: Progress callback.
+
+    Yields:
+        A row for each file, in order.
 
     Raises:
-        ModelError: A file cannot be read or run.
-        DataError: The data does not fit, or has no test split.
+        ModelError: A file cannot be loaded or run there.
+        DataError: The data does not fit the outputs.
+        DeviceError: The device fails.
     """
-    rows: list[Row] = []
-    warnings: list[str] = []
-    baseline = None
-    dataset = None
-    for path in paths:
-        artifact = manifest.open_artifact(path)
-        dataset = bind_to_file(
-            spec, path, task=task, column=column, preprocessing=preprocessing, output=output
-        )
-        if dataset.test is None:
-            raise DataError(
-                f"{dataset.name} has no test split to score on.", hint="Add x_test and y_test."
-            )
-        warnings.extend(dataset.notes)
-        evaluation = scoring.evaluate(path, dataset, output=output, listener=listener)
-        row = Row(model=artifact.manifest.get("model", path.stem), artifact=artifact)
-        row = replace(row, score=evaluation.score)
+    for position, subject in enumerate(subjects):
+        artifact = subject.artifact
+        row = Row(model=subject.model, artifact=artifact, device=device.place)
+        if settings.targets:
+            row = replace(row, inspection=inspect(artifact.path, targets=settings.targets))
+        measured, found = row, None
+        try:
+            if settings.score and subject.scorable:
+                found = _evaluate(subject, device, settings)
+                measured = _scored(row, found, baseline, settings.max_drop)
+            if settings.latency:
+                listener(
+                    Progress(
+                        stage="timing",
+                        done=position,
+                        total=len(subjects),
+                        detail=artifact.variant,
+                    )
+                )
+                timing = device.bench(artifact.path, settings.run)
+                measured = replace(measured, timing=timing, device=None)
+        except ModelError as error:
+            if on_unsupported is None:
+                raise
+            on_unsupported(row, error)
+            yield row
+            continue
         if baseline is None:
-            baseline = evaluation
-        else:
-            drop = scoring.paired_drop(baseline, evaluation, max_drop=0.5)
-            row = replace(row, drop=drop, agreement=scoring.agreement(baseline, evaluation))
-        rows.append(row)
-    return _report(rows, warnings, dataset)
+            baseline = found
+        yield measured
 
 
-def bench(
-    paths: Sequence[Path],
-    *,
-    threads: int = 1,
-    listener: Listener = silent,
-    **options: object,
-) -> Report:
-    """Time `.tflite` files with the runner, on this machine; see `devices.bench`.
-
-    Raises:
-        ModelError: A file cannot be read or run.
-        DeviceError: No runtime is here.
-    """
-    rows = []
-    warnings = []
-    for path in paths:
-        artifact = manifest.open_artifact(path)
-        timing = devices.bench(path, threads=threads, listener=listener, **options)
-        if timing.warning:
-            warnings.append(f"{artifact.variant}: {timing.warning}")
-        model = artifact.manifest.get("model", path.stem)
-        rows.append(Row(model=model, artifact=artifact, timing=timing))
-    return _report(rows, warnings, None)
+def _evaluate(subject: Subject, device: Device, settings: MeasureSettings) -> Evaluation:
+    assert subject.dataset is not None
+    return device.evaluate(
+        subject.artifact.path,
+        subject.dataset,
+        settings.run,
+        output=settings.score_output,
+        metric=settings.metric,
+    )
 
 
-def _report(rows: Sequence[Row], warnings: Sequence[str], dataset: Dataset | None) -> Report:
-    names = list(dict.fromkeys(row.model for row in rows))
-    facts = manifest.describe_data(dataset)
-    return Report(
-        title=", ".join(names),
-        asked={"files": ", ".join(str(row.artifact.path) for row in rows)},
-        rows=tuple(rows),
-        reason="",
-        data={"name": facts["name"], "task": str(facts["task"])} if facts else {},
-        versions=manifest.versions(),
-        device=devices.describe(),
-        warnings=tuple(dict.fromkeys(warnings)),
-        created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+def _scored(row: Row, found: Evaluation, baseline: Evaluation | None, max_drop: float) -> Row:
+    row = replace(row, score=found.score)
+    if baseline is None:
+        return row
+    return replace(
+        row,
+        drop=paired_drop(baseline, found, max_drop=max_drop),
+        agreement=agreement(baseline, found),
     )

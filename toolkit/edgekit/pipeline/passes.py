@@ -14,9 +14,10 @@ from edgekit.fields import FieldError, Fields
 from edgekit.files import cleared, temporary_folder, writing
 from edgekit.pipeline import manifest
 from edgekit.pipeline.latency_goal import shrink_to_latency
+from edgekit.pipeline.measure import MeasureSettings, Subject, measure
+from edgekit.pipeline.request import FLOAT
 from edgekit.recipe import PassStep, Prune, Shrink
-from edgekit.records import DataRequest, Listener, Plan, Row, silent
-from edgekit.tflite.inspect import inspect
+from edgekit.records import DataRequest, Listener, Plan, Row, Timing, silent
 from edgekit.tflite.pruning_estimate import estimate_pruning
 from edgekit.training.finetuning import Tuning
 from edgekit.training.saving import checkpoint_path, read_notes
@@ -80,22 +81,21 @@ def transform(
         after = tensorflow.lower(folder / "after.tflite").path
         measured = PassComparison(
             passed=replace(result, path=destination),
-            before=row_of("before", before, latency=True),
-            after=row_of("after", after, latency=True),
+            before=row_of("before", before),
+            after=row_of("after", after),
         )
     checkpoint.unlink(missing_ok=True)
     return measured
 
 
-def row_of(variant: str, path: Path, *, latency: bool) -> Row:
+def row_of(variant: str, path: Path) -> Row:
     """What there is to know of a float32 file without data."""
-    content = Plan(variant=variant, mode="float32")
-    return Row(
-        model=path.stem,
-        artifact=manifest.artifact(path, content, {}),
-        inspection=inspect(path),
-        timing=devices.bench(path) if latency else None,
-    )
+    plan = Plan(variant=variant, mode=FLOAT.mode)
+    subject = Subject(artifact=manifest.artifact(path, plan, {}), model=path.stem)
+    settings = MeasureSettings(score=False, targets=("coral",))
+    with devices.LocalDevice() as device:
+        (row,) = measure([subject], device, settings)
+    return row
 
 
 def run(
@@ -105,12 +105,19 @@ def run(
     destination: Path,
     *,
     tuning: Tuning,
+    bench: Callable[[Path], Timing] = devices.bench,
     listener: Listener = silent,
 ) -> PassResult:
     """Run a pass over the model that `tensorflow` has loaded from `source`."""
     if isinstance(step, Shrink) and step.goal == LATENCY and not tuning.done:
         found = shrink_to_latency(
-            tensorflow, source, step, tuning=tuning, destination=destination, listener=listener
+            tensorflow,
+            source,
+            step,
+            tuning=tuning,
+            destination=destination,
+            bench=bench,
+            listener=listener,
         )
         latency = f"{found.final.ratio:.2f} of before, after {len(found.measured)} cuts timed"
         return replace(found.passed, facts={**found.passed.facts, "latency": latency})

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from edgekit import devices, evaluation
 from edgekit.errors import ConversionError
 from edgekit.files import staging
 from edgekit.isolate import Background
 from edgekit.pipeline import manifest
 from edgekit.pipeline.imported_model import ImportedModel
+from edgekit.pipeline.recommendation import measure_made, probe_device
+from edgekit.pipeline.report import accepted_loss
 from edgekit.pipeline.request import (
     FLOAT,
     Request,
-    asked_for,
     calibrates,
     check,
     open_data,
@@ -29,7 +28,6 @@ from edgekit.quantization import make as make_variant
 from edgekit.quantization import profile
 from edgekit.records import (
     Artifact,
-    Dataset,
     Listener,
     Plan,
     Progress,
@@ -40,7 +38,6 @@ from edgekit.records import (
 )
 from edgekit.schema import row_to_json
 from edgekit.tflite import carry_metadata
-from edgekit.tflite.inspect import inspect
 from edgekit.worker import TensorFlowProcess
 
 Finish = Callable[[Report, Path], Report]
@@ -66,6 +63,7 @@ def quantize(request: Request, *, finish: Finish, listener: Listener = silent) -
         EdgekitError: As the rooms below raise it; nothing is left behind then.
     """
     check(request)
+    probe_device(request, listener)
     needed = not is_graph(request.source) or any(map(calibrates, request.plans))
     with (
         staging(request.folder, replace=request.force) as stage,
@@ -87,6 +85,8 @@ def quantize(request: Request, *, finish: Finish, listener: Listener = silent) -
             output=request.output,
             listener=listener,
         )
+        # Refuses a metric that the task does not have before anything is made.
+        accepted_loss(request.max_drop, imported.dataset, request.metric)
         artifacts, failed = make(
             imported,
             plans,
@@ -95,7 +95,7 @@ def quantize(request: Request, *, finish: Finish, listener: Listener = silent) -
             skip_unsupported=request.skip_unsupported,
             listener=listener,
         )
-        report = measure(request, imported, artifacts, listener=listener)
+        report = measure_made(request, imported, artifacts, listener=listener)
         report = replace(report, warnings=(*refused, *failed, *report.warnings))
         return write_outputs(report, request, stage, finish)
 
@@ -176,9 +176,7 @@ def _make(
             )
         return known[key]
 
-    records = [
-        _record(background, imported.graph, FLOAT, manifest.describe(imported, FLOAT, graph))
-    ]
+    records = [_record(background, imported.graph, FLOAT, manifest.describe(imported, FLOAT))]
     refused: list[str] = []
     wanted = [_as_trained(p, imported) for p in plans if p != FLOAT]
     for position, plan in enumerate(wanted):
@@ -198,7 +196,7 @@ def _make(
         path = folder / f"{plan.variant}.tflite"
         content = carry_metadata(graph, made.data)
         path.write_bytes(content)
-        described = manifest.describe(imported, plan, content, left_in_float=made.left_in_float)
+        described = manifest.describe(imported, plan, left_in_float=made.left_in_float)
         records.append(_record(background, path, plan, described))
     artifacts = [record() for record in records]
     listener(Progress(stage="quantizing", done=len(wanted), total=len(wanted)))
@@ -226,106 +224,6 @@ def _trained(imported: ImportedModel, plan: Plan) -> Callable[[str, float], Rang
     if trained is None or plan.mode != "int8":
         return None
     return lambda _method, _percentile: trained
-
-
-def measure(
-    request: Request,
-    imported: ImportedModel,
-    artifacts: Sequence[Artifact],
-    *,
-    listener: Listener = silent,
-) -> Report:
-    """Score, time and inspect every file, and recommend one."""
-    dataset = imported.dataset
-    warnings = list(imported.notes)
-    name = request.name or imported.source.name
-    rows: list[Row] = []
-    scored = _score(request, dataset, artifacts, listener)
-    for position, (artifact, found) in enumerate(zip(artifacts, scored, strict=True)):
-        timing = None
-        if request.latency:
-            listener(
-                Progress(
-                    stage="timing", done=position, total=len(artifacts), detail=artifact.variant
-                )
-            )
-            timing = devices.bench(artifact.path, threads=request.threads)
-            if timing.warning:
-                warnings.append(f"{artifact.variant}: {timing.warning}")
-        row = Row(
-            model=name,
-            artifact=artifact,
-            inspection=inspect(artifact.path, targets=(request.target or "coral",)),
-            timing=timing,
-        )
-        if found is not None:
-            row = replace(row, score=found.score)
-        if position and found is not None and scored[0] is not None:
-            row = replace(
-                row,
-                drop=evaluation.paired_drop(scored[0], found, max_drop=request.max_drop),
-                agreement=evaluation.agreement(scored[0], found),
-            )
-        rows.append(row)
-    chosen, reason = recommend(rows, request)
-    return Report(
-        title=name,
-        asked=asked_for(request, imported),
-        rows=chosen,
-        reason=reason,
-        data=_data_facts(dataset),
-        versions=manifest.versions(),
-        device=devices.describe(),
-        warnings=tuple(dict.fromkeys(warnings)),
-        created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-    )
-
-
-def recommend(rows: Sequence[Row], request: Request) -> tuple[tuple[Row, ...], str]:
-    """Mark the row to ship; where a target was named, only files that can use it are eligible."""
-    if request.target is None:
-        return evaluation.recommend(rows, max_drop=request.max_drop)
-    fits = {id(row): fit_of(row, request.target) for row in rows}
-    eligible = [row for row in rows if row.artifact.mode == "float32" or fits[id(row)][0]]
-    chosen, reason = evaluation.recommend(eligible, max_drop=request.max_drop)
-    marked = dict(zip(map(id, eligible), chosen, strict=True))
-    result = tuple(marked.get(id(row), row) for row in rows)
-    for row, before in zip(result, rows, strict=True):
-        if row.recommended:
-            mapped, total = fits[id(before)]
-            reason += f" Predicted for {request.target}: {mapped} of {total} operators map."
-    return result, reason
-
-
-def fit_of(row: Row, target: str) -> tuple[int, int]:
-    """How many operators of a file a target takes, and how many there are; a prediction."""
-    operators = row.inspection.ops if row.inspection else ()
-    fits = [op.targets[target].mapped for op in operators if target in op.targets]
-    return sum(fits), len(fits)
-
-
-def _score(
-    request: Request,
-    dataset: Dataset | None,
-    artifacts: Sequence[Artifact],
-    listener: Listener,
-) -> list[evaluation.Evaluation | None]:
-    if dataset is None or dataset.test is None:
-        return [None for _ in artifacts]
-    return [
-        evaluation.evaluate(artifact.path, dataset, output=request.output, listener=listener)
-        for artifact in artifacts
-    ]
-
-
-def _data_facts(dataset: Dataset | None) -> dict[str, str]:
-    if dataset is None:
-        return {}
-    facts = {"name": dataset.name, "task": str(dataset.task)}
-    for samples in (dataset.train, dataset.calibrate, dataset.test):
-        if samples is not None:
-            facts[samples.split] = f"{samples.n} samples, sha256 {samples.sha256[:16]}"
-    return facts
 
 
 def _write_manifests(report: Report, stage: Path) -> None:

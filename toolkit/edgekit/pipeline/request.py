@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from edgekit import data, targets
+from edgekit.devices import DeviceEntry, DeviceSetup, RunSettings
 from edgekit.errors import DataError, ModelError, UsageError
-from edgekit.evaluation.tasks import task_named
+from edgekit.evaluation.metrics import metric_named
 from edgekit.files import check_folder, check_input, refuse_existing
 from edgekit.modes import FLOAT32, INT8, MODES
 from edgekit.pipeline.imported_model import ImportedModel
+from edgekit.pipeline.measure import MAX_DROP, MeasureSettings
+from edgekit.pipeline.report import accepted_loss
 from edgekit.pipeline.sources import trained_notes
 from edgekit.recipe.parse import REPORT
 from edgekit.records import Dataset, Listener, Plan, Progress
@@ -38,9 +41,13 @@ class Request:
         custom: Modules that define the model's own classes.
         trust_code: Whether to run code that the source brings along.
         max_drop: Accepted loss: points for accuracy and AUC, percent for RMSE.
+        metric: The metric to judge by, default the task's own.
         output: Name of the output that is scored, default the first.
         target: An accelerator that the recommended file must be able to use.
-        threads: Interpreter threads of the latency measurement.
+        device: Where files are scored and timed; None is this machine.
+        setup: What is installed on that device, and whether it stays.
+        threads: Interpreter threads of the latency measurement; None takes the device's own
+            number, 1 on this machine.
         latency: Whether latencies are measured at all.
         skip_unsupported: Whether a variant that cannot be made is a warning instead of an
             error: where nobody asked for it by name.
@@ -60,15 +67,30 @@ class Request:
     calibration_samples: int = 200
     custom: tuple[str, ...] = ()
     trust_code: bool = False
-    max_drop: float = 0.5
+    max_drop: float = MAX_DROP
+    metric: str | None = None
     output: str | None = None
     target: str | None = None
-    threads: int = 1
+    device: DeviceEntry | None = None
+    setup: DeviceSetup = field(default_factory=DeviceSetup)
+    threads: int | None = None
     latency: bool = True
     skip_unsupported: bool = False
     force: bool = False
     seed: int = 0
     command: str = ""
+
+    @property
+    def settings(self) -> MeasureSettings:
+        """What is measured of every file."""
+        return MeasureSettings(
+            score_output=self.output,
+            metric=self.metric,
+            max_drop=self.max_drop,
+            latency=self.latency,
+            run=RunSettings(threads=self.threads),
+            targets=(self.target or "coral",),
+        )
 
 
 def calibrates(plan: Plan) -> bool:
@@ -113,23 +135,26 @@ def check(request: Request) -> None:
 
     Raises:
         ModelError: There is no such source.
-        UsageError: The accepted loss is no number, there is no such target, or two files would
-            have one name.
+        UsageError: The accepted loss is no number, there is no such target or metric, an option
+            has no effect without data, or two files would have one name.
         OutputError: The folder is a file, or holds one of the files already, or what is no file.
     """
     # Compared, so that NaN is refused too.
     if not 0 <= request.max_drop <= 3e38:
         raise UsageError(
-            f"An accepted loss of {request.max_drop!r:.40} is invalid.",
+            f"Invalid value for the accepted loss: {request.max_drop!r:.40}.",
             hint="Give a finite number from 0.",
         )
     if request.target is not None:
         targets.target(request.target)
+    if request.metric is not None:
+        metric_named(request.metric)
+    _check_data_for(request)
     stems = ["float32", *(plan.variant for plan in request.plans if plan != FLOAT)]
     for stem in stems[1:]:
         if stem.casefold() == REPORT:
             raise UsageError(
-                f"A variant cannot be called {stem!r}.",
+                f"Invalid name for a variant: {stem!r}.",
                 found="Its files would take the place of report.json.",
                 hint="Give its recipe another name.",
             )
@@ -159,13 +184,15 @@ def asked_for(request: Request, imported: ImportedModel) -> dict[str, str]:
     asked = {
         "source": f"{imported.source.path.name} ({imported.source.kind})",
         "variants": ", ".join(dict.fromkeys(["float32", *(p.variant for p in request.plans)])),
-        "accepted loss": f"{request.max_drop:g} {_unit(imported.dataset)}",
+        "accepted loss": accepted_loss(request.max_drop, imported.dataset, request.metric),
     }
     if verification:
         asked["float graph"] = (
             f"differs from its source by at most {verification.max_abs_difference:.2g} "
             f"on {verification.samples} samples of {verification.inputs}"
         )
+    if request.device:
+        asked["device"] = request.device.name
     if request.target:
         asked["target"] = request.target
     if request.command:
@@ -173,6 +200,13 @@ def asked_for(request: Request, imported: ImportedModel) -> dict[str, str]:
     return asked
 
 
-def _unit(dataset: Dataset | None) -> str:
-    metric = task_named(dataset.task).metrics[0] if dataset and dataset.task else None
-    return metric.budget_unit if metric else "points"
+def _check_data_for(request: Request) -> None:
+    if request.data is not None:
+        return
+    if request.metric is not None:
+        raise UsageError("--metric has no effect without --data.", hint="Add --data.")
+    if request.device is not None and not request.latency:
+        raise UsageError(
+            "There is nothing to measure on the device: no data, and no latency.",
+            hint="Add --data, or leave out --no-bench.",
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,23 @@ TOLERANCE = 1e-2
 VERIFIED_SAMPLES = 16
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportResult:
+    """A float32 `.tflite` that was made of a source.
+
+    Attributes:
+        artifact: The file.
+        source: What it came from.
+        verification: The comparison with the source; None where the source is a `.tflite` file.
+        notes: What was done without being asked for.
+    """
+
+    artifact: Artifact
+    source: Source
+    verification: Verification | None
+    notes: tuple[str, ...] = ()
+
+
 def is_graph(source: Path | Any) -> bool:
     """Whether the source is a float graph already, which needs no TensorFlow to be read."""
     return isinstance(source, Path) and source.suffix == ".tflite"
@@ -69,7 +87,7 @@ def tensorflow_for(
 
 
 def scored_first(outputs: Sequence[TensorSpec], name: str | None) -> tuple[TensorSpec, ...]:
-    """The outputs with the scored one in front: the targets are held against the first.
+    """The outputs with the scored one in front: targets are compared with the first.
 
     Raises:
         UsageError: There is no output of that name.
@@ -177,7 +195,7 @@ def import_source(
     trust_code: bool = False,
     force: bool = False,
     listener: Listener = silent,
-) -> tuple[Artifact, ImportedModel]:
+) -> ImportResult:
     """Turn any source into a verified float32 `.tflite` with its manifest.
 
     Args:
@@ -206,9 +224,14 @@ def import_source(
             source, custom, listener, needed=needed, trust_code=trust_code
         ) as tensorflow:
             imported = lower(source, dataset, graph, tensorflow, listener=listener)
-        described = manifest.describe(imported, plan, graph.read_bytes())
-        (stage / beside.name).write_text(manifest.to_text(described), encoding="utf-8")
-    return manifest.artifact(destination, plan, described), imported
+        artifact = manifest.artifact(graph, plan, manifest.describe(imported, plan))
+        (stage / beside.name).write_text(manifest.to_text(artifact.manifest), encoding="utf-8")
+    return ImportResult(
+        artifact=replace(artifact, path=destination),
+        source=imported.source,
+        verification=imported.verification,
+        notes=imported.notes,
+    )
 
 
 def _describe(graph: Path, name: str, dataset: Dataset | None) -> None:

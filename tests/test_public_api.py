@@ -1,0 +1,55 @@
+"""What `import edgekit` offers: verbs with parameters that have names, and records in return."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+import edgekit
+from edgekit import api, choices
+from edgekit.api.training import TransformOptions
+from edgekit.evaluation.metrics import METRICS
+
+VERBS = [name for name in edgekit.__all__ if name != "unpacked_limit"]
+
+
+def test_dir_lists_the_verbs():
+    assert set(edgekit.__all__) < set(dir(edgekit))
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys, edgekit; dir(edgekit); print('numpy' in sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "False\n"
+
+
+def test_what_is_not_there_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'quantise'"):
+        edgekit.quantise  # noqa: B018
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_parameter_has_a_name_and_a_type(verb):
+    for parameter in inspect.signature(getattr(api, verb)).parameters.values():
+        assert parameter.annotation is not inspect.Parameter.empty
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            # The fields of a typed dictionary are named parameters, too.
+            assert parameter.annotation == f"Unpack[{TransformOptions.__name__}]"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_returns_one_record(verb):
+    returned = inspect.signature(getattr(api, verb)).return_annotation
+    # Findings are several records of one kind, and a rendered report is text or a picture.
+    assert returned in {
+        *("Report", "Deployed", "ImportResult", "Inspection", "PassComparison", "TrainingResult"),
+        *("tuple[Finding, ...]", "str | bytes"),
+    }
+
+
+def test_the_metrics_in_help_are_those_there_are():
+    assert tuple(METRICS) == choices.METRICS

@@ -1,0 +1,82 @@
+"""Options of the commands that measure on devices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgekit.cli import options
+
+_NAMES = "user@host, a name of devices.toml or of the ssh configuration"
+_FLAGS = ("--device", "-D")
+
+DevicesWanted = Annotated[
+    list[str],
+    typer.Option(*_FLAGS, metavar="DEVICE", help=f"{_NAMES}, or all of devices.toml; repeatable."),
+]
+MaybeDevices = Annotated[
+    list[str] | None,
+    typer.Option(*_FLAGS, metavar="DEVICE", help=f"{_NAMES}, or all of devices.toml; repeatable."),
+]
+OneDevice = Annotated[
+    str | None,
+    typer.Option(*_FLAGS, metavar="DEVICE", help=f"Where to score and time the files: {_NAMES}."),
+]
+DevicesFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--devices",
+        metavar="FILE",
+        help="The devices.toml to take; one that is only found here may not name local files.",
+    ),
+]
+Setup = Annotated[
+    bool, typer.Option("--setup", help="Bring a runtime along, in a virtual environment.")
+]
+Wheels = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Wheels for --setup; default: downloaded.")
+]
+Keep = Annotated[
+    bool, typer.Option("--keep", help="Leave files and environment in the device's cache.")
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        parser=options.whole(1, options.MOST_THREADS),
+        metavar="N",
+        help="Interpreter threads; default: the device's, or 1.",
+    ),
+]
+Runs = Annotated[
+    int | None,
+    typer.Option(
+        parser=options.whole(1), metavar="N", help="Counted invocations; default: until settled."
+    ),
+]
+Runtime = Annotated[
+    str | None, typer.Option(help="litert, tflite or tensorflow; default: the first found.")
+]
+
+
+def check_device_options(device: object, **others: object) -> None:
+    """Refuse options that need a device where there is none.
+
+    Args:
+        device: `--device` as given.
+        **others: Options that need it, by name.
+
+    Raises:
+        UsageError: One is given without it.
+    """
+    if device:
+        return
+    for name, value in others.items():
+        if value:
+            from edgekit.errors import UsageError
+
+            raise UsageError(
+                f"--{name} has no effect without --device.",
+                hint="Add --device NAME, or leave it out.",
+            )

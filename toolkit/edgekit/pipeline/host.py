@@ -1,0 +1,59 @@
+"""Files that exist already are scored and timed on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from edgekit.devices import LocalDevice
+from edgekit.pipeline.measure import MeasureSettings, measure
+from edgekit.pipeline.report import Outcome, accepted_loss, build_report, data_facts
+from edgekit.pipeline.subjects import notes_of, open_subjects
+from edgekit.records import DataRequest, Listener, Report, silent
+
+
+def evaluate(
+    paths: Sequence[Path],
+    data: DataRequest,
+    settings: MeasureSettings,
+    *,
+    listener: Listener = silent,
+) -> Report:
+    """Score `.tflite` files on the test split; the first is what the others are compared with.
+
+    Raises:
+        ModelError: A file cannot be read or run.
+        DataError: The data does not fit, or has no test split.
+        UsageError: The task has no such metric.
+    """
+    return _report(paths, data, replace(settings, latency=False), listener)
+
+
+def bench(
+    paths: Sequence[Path], settings: MeasureSettings, *, listener: Listener = silent
+) -> Report:
+    """Time `.tflite` files with the runner.
+
+    Raises:
+        ModelError: A file cannot be read or run.
+        DeviceError: No runtime is here.
+    """
+    return _report(paths, None, settings, listener)
+
+
+def _report(
+    paths: Sequence[Path],
+    data: DataRequest | None,
+    settings: MeasureSettings,
+    listener: Listener,
+) -> Report:
+    subjects = open_subjects(paths, data, settings)
+    with LocalDevice(listener=listener) as device:
+        rows = list(measure(subjects, device, settings, listener=listener))
+        outcome = Outcome(rows=rows, description=device.describe())
+    dataset = subjects[-1].dataset
+    asked = {"files": ", ".join(map(str, paths))}
+    if dataset is not None:
+        asked["accepted loss"] = accepted_loss(settings.max_drop, dataset, settings.metric)
+    return build_report([outcome], asked=asked, data=data_facts(dataset), notes=notes_of(subjects))

@@ -1,0 +1,153 @@
+"""New files are measured, here or on another device, and the one to ship is recommended."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from edgekit import evaluation
+from edgekit.devices import Device, LocalDevice, SshDevice, Uploads, probe
+from edgekit.errors import ModelError
+from edgekit.evaluation import Evaluation
+from edgekit.files import temporary_folder
+from edgekit.pipeline.imported_model import ImportedModel
+from edgekit.pipeline.measure import Subject, measure
+from edgekit.pipeline.report import Outcome, build_report, data_facts
+from edgekit.pipeline.request import FLOAT, Request, asked_for
+from edgekit.records import Artifact, Listener, Report, Row, Timing, silent
+
+
+def measure_made(
+    request: Request,
+    imported: ImportedModel,
+    artifacts: Sequence[Artifact],
+    *,
+    listener: Listener = silent,
+) -> Report:
+    """Score, time and inspect every file on the request's device, and recommend one.
+
+    A file that this device cannot load or run gets a row without figures and a warning, and is
+    not recommended; where that goes for all of them, the first one's error is raised.
+    """
+    dataset, name = imported.dataset, request.name or imported.source.name
+    subjects = [Subject(artifact=made, model=name, dataset=dataset) for made in artifacts]
+    unsupported: dict[str, ModelError] = {}
+
+    def on_unsupported(row: Row, error: ModelError) -> None:
+        unsupported[row.artifact.variant] = error
+
+    with opened(request, artifacts, listener) as device:
+        there = request.device is not None
+        rows = list(
+            measure(
+                subjects,
+                device,
+                request.settings,
+                baseline=_on_host(request, subjects[0], listener) if there else None,
+                on_unsupported=on_unsupported if there else None,
+                listener=listener,
+            )
+        )
+        outcome = Outcome(
+            device=device.name if there else None,
+            place=device.place,
+            rows=rows,
+            description=device.describe(),
+        )
+    if len(unsupported) == len(rows):
+        raise next(iter(unsupported.values()))
+    refused = [
+        f"{variant} cannot be run on {outcome.device}: {error.found or error.what}"
+        for variant, error in unsupported.items()
+    ]
+    report = build_report(
+        [outcome],
+        title=name,
+        asked=asked_for(request, imported),
+        data=data_facts(dataset, splits=True),
+        notes=[*imported.notes, *refused],
+    )
+    chosen, reason = recommend(rows, request, unsupported=unsupported)
+    return replace(report, rows=chosen, reason=reason)
+
+
+@contextmanager
+def opened(request: Request, artifacts: Sequence[Artifact], listener: Listener) -> Iterator[Device]:
+    """Yield the device that files are measured on, ready to be used."""
+    if request.device is None:
+        with LocalDevice(listener=listener) as here:
+            yield here
+        return
+    with temporary_folder() as folder:
+        uploads = Uploads(folder)
+        for artifact in artifacts:
+            uploads.add(artifact)
+        with SshDevice(request.device, uploads, setup=request.setup, listener=listener) as there:
+            yield there
+
+
+def time_file(request: Request, path: Path) -> Timing:
+    """Time a file on the request's device; training lies between calls, so each connects anew."""
+    with opened(request, (), silent) as device:
+        return device.bench(path, request.settings.run)
+
+
+def probe_device(request: Request, listener: Listener) -> None:
+    """See that the request's device can be used, before minutes of other work.
+
+    Raises:
+        DeviceError: It cannot be reached or written to, or has no runtime.
+    """
+    if request.device is not None:
+        probe(request.device, request.setup, listener=listener)
+
+
+def _on_host(request: Request, subject: Subject, listener: Listener) -> Evaluation | None:
+    """What files are compared with that are scored on another device: float32 as computed here."""
+    if not subject.scorable:
+        return None
+    assert subject.dataset is not None
+    return LocalDevice(listener=listener).evaluate(
+        subject.artifact.path,
+        subject.dataset,
+        request.settings.run,
+        output=request.output,
+        metric=request.metric,
+    )
+
+
+def recommend(
+    rows: Sequence[Row], request: Request, *, unsupported: Collection[str] = ()
+) -> tuple[tuple[Row, ...], str]:
+    """Mark the row to ship; where a target was named, only files that can use it are eligible.
+
+    Args:
+        rows: The files.
+        request: The accepted loss, and the target.
+        unsupported: Variants that the device cannot run; they are not eligible.
+    """
+    target = request.target
+    fits = {id(row): fit_of(row, target) for row in rows} if target else {}
+    eligible = [
+        row
+        for row in rows
+        if row.artifact.variant not in unsupported
+        and (not fits or row.artifact.mode == FLOAT.mode or fits[id(row)][0])
+    ]
+    chosen, reason = evaluation.recommend(eligible, max_drop=request.max_drop)
+    marked = dict(zip(map(id, eligible), chosen, strict=True))
+    result = tuple(marked.get(id(row), row) for row in rows)
+    for row, before in zip(result, rows, strict=True):
+        if row.recommended and fits:
+            mapped, total = fits[id(before)]
+            reason += f" Predicted for {target}: {mapped} of {total} operators map."
+    return result, reason
+
+
+def fit_of(row: Row, target: str) -> tuple[int, int]:
+    """How many operators of a file a target takes, and how many there are; a prediction."""
+    operators = row.inspection.ops if row.inspection else ()
+    fits = [op.targets[target].mapped for op in operators if target in op.targets]
+    return sum(fits), len(fits)

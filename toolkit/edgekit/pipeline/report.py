@@ -1,0 +1,108 @@
+"""Rows become a report: the only place where one is made."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from edgekit.evaluation.scores import metric_of
+from edgekit.evaluation.tasks import task_named
+from edgekit.pipeline import manifest
+from edgekit.records import Dataset, Report, Row
+
+
+@dataclass(slots=True, kw_only=True)
+class Outcome:
+    """What one device delivered as far as it got, and the error that ended it, if any.
+
+    Attributes:
+        device: Name of the device; None for this machine.
+        place: The device as its timings name it; None for this machine, or if it never answered.
+        rows: A row for each file that was scored or timed.
+        answers: What the files answered to each input, as the runner's JSON.
+        description: What the device is, in label -> value pairs.
+        error: What ended it.
+    """
+
+    device: str | None = None
+    place: str | None = None
+    rows: list[Row] = field(default_factory=list)
+    answers: list[Mapping[str, Any]] = field(default_factory=list)
+    description: Mapping[str, str] = field(default_factory=dict)
+    error: Exception | None = None
+
+
+def build_report(
+    outcomes: Sequence[Outcome],
+    *,
+    asked: Mapping[str, str],
+    data: Mapping[str, str],
+    title: str | None = None,
+    notes: Sequence[str] = (),
+) -> Report:
+    """Make a report of what devices delivered; nothing is recommended.
+
+    Args:
+        outcomes: One for each device.
+        asked: What was asked for, in label -> value pairs.
+        data: What is known of the data, likewise.
+        title: The models' names where None.
+        notes: What the reader must know beside what the rows warn of.
+    """
+    rows = tuple(row for outcome in outcomes for row in outcome.rows)
+    warnings = [*notes, *_timing_warnings(outcomes), *_failures(outcomes)]
+    described = {o.place or "": o.description for o in outcomes if o.description}
+    return Report(
+        title=", ".join(dict.fromkeys(row.model for row in rows)) if title is None else title,
+        asked=asked,
+        rows=rows,
+        reason="",
+        data=data,
+        versions=manifest.versions(),
+        device=next(iter(described.values()), {}) if len(outcomes) == 1 else {},
+        devices=described if len(outcomes) > 1 else {},
+        warnings=tuple(dict.fromkeys(warnings)),
+        created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+    )
+
+
+def data_facts(dataset: Dataset | None, *, splits: bool = False) -> dict[str, str]:
+    """Name and task of the data, and on demand number and digest of every split's samples."""
+    if dataset is None:
+        return {}
+    facts = {"name": dataset.name, "task": str(dataset.task)}
+    for samples in (dataset.train, dataset.calibrate, dataset.test) if splits else ():
+        if samples is not None:
+            facts[samples.split] = f"{samples.n} samples, sha256 {samples.sha256[:16]}"
+    return facts
+
+
+def accepted_loss(max_drop: float, dataset: Dataset | None, metric: str | None) -> str:
+    """The budget in words: "0.5 points".
+
+    Raises:
+        UsageError: The task of the data has no such metric.
+    """
+    if dataset is None or dataset.task is None:
+        return f"{max_drop:g} points"
+    return f"{max_drop:g} {metric_of(task_named(dataset.task), metric).budget_unit}"
+
+
+def _timing_warnings(outcomes: Sequence[Outcome]) -> list[str]:
+    return [
+        f"{row.artifact.variant}{f' on {outcome.device}' if outcome.device else ''}: "
+        f"{row.timing.warning}"
+        for outcome in outcomes
+        for row in outcome.rows
+        if row.timing and row.timing.warning
+    ]
+
+
+def _failures(outcomes: Sequence[Outcome]) -> list[str]:
+    return [
+        f"{outcome.device} failed: {getattr(outcome.error, 'what', None) or outcome.error}"
+        for outcome in outcomes
+        if outcome.error is not None
+    ]

@@ -1,0 +1,104 @@
+"""Files that exist become subjects of a measurement: read, hashed and bound to data, once each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from edgekit import data, tflite
+from edgekit.errors import DataError, UsageError
+from edgekit.evaluation.tasks import TASKS
+from edgekit.pipeline import manifest
+from edgekit.pipeline.measure import MeasureSettings, Subject
+from edgekit.pipeline.report import accepted_loss
+from edgekit.pipeline.sources import scored_first
+from edgekit.records import Artifact, DataRequest, Dataset
+
+
+class Opener:
+    """Opens data as files need it, and each data set once.
+
+    Args:
+        request: The data as the user named it.
+    """
+
+    def __init__(self, request: DataRequest) -> None:
+        self._request = request
+        self._opened: dict[str | None, Dataset] = {}
+
+    def open_for(self, artifact: Artifact) -> Dataset:
+        """Return the data, with the task that the user or the file's manifest names."""
+        request = self._request
+        if isinstance(request.data, Dataset):
+            return request.data
+        task = request.task or _task_of(artifact)
+        if task not in self._opened:
+            self._opened[task] = data.open_data(
+                request.data,
+                task=task,
+                target=request.column,
+                preprocessing=request.preprocessing,
+                needed="test",
+            )
+        return self._opened[task]
+
+
+def _task_of(artifact: Artifact) -> str | None:
+    """The task that a file's manifest names; None where it names none that there is."""
+    described = artifact.manifest.get("data")
+    told = described.get("task") if isinstance(described, Mapping) else None
+    return next((name for name in TASKS if name == told), None)
+
+
+def bind_to_file(opener: Opener, artifact: Artifact, *, output: str | None = None) -> Dataset:
+    """Open data as the file's manifest says, and check that it fits the file.
+
+    Raises:
+        ModelError: The file cannot be read, or has no inputs or outputs.
+        DataError: The data does not fit.
+        UsageError: There is no such output.
+    """
+    path = artifact.path
+    inputs, outputs = tflite.signature(tflite.read(path))
+    tflite.check_interface(str(path), inputs, outputs)
+    # A quantized file takes the float samples that its float source took.
+    floats = [
+        replace(i, dtype="float32", scale=None, zero_point=None) if i.scale else i for i in inputs
+    ]
+    return data.bind(opener.open_for(artifact), floats, scored_first(outputs, output))
+
+
+def open_subjects(
+    paths: Sequence[Path], request: DataRequest | None, settings: MeasureSettings
+) -> list[Subject]:
+    """Read files, and bind the data to each.
+
+    Raises:
+        ModelError: A file cannot be read.
+        DataError: The data does not fit, or has no test split.
+        UsageError: A metric is named, but no data.
+    """
+    if request is None and settings.metric is not None:
+        raise UsageError("--metric has no effect without --data.", hint="Add --data.")
+    opener = Opener(request) if request else None
+    subjects = []
+    for path in paths:
+        artifact = manifest.open_artifact(path)
+        model = str(artifact.manifest.get("model", path.stem))
+        dataset = None
+        if opener is not None:
+            dataset = bind_to_file(opener, artifact, output=settings.score_output)
+            if dataset.test is None:
+                raise DataError(
+                    f"{dataset.name} has no test split to score on.", hint="Add x_test and y_test."
+                )
+            # Also refuses a metric that the task does not have.
+            accepted_loss(settings.max_drop, dataset, settings.metric)
+        subjects.append(Subject(artifact=artifact, model=model, dataset=dataset))
+    return subjects
+
+
+def notes_of(subjects: Sequence[Subject]) -> list[str]:
+    """What was done to the data without being asked for."""
+    return [note for subject in subjects if subject.dataset for note in subject.dataset.notes]
