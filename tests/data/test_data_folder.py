@@ -45,7 +45,7 @@ def refusal(action):
 
 def test_size_and_scale_come_from_the_model_where_none_is_declared(folder):
     dataset = open_data(str(folder))
-    assert "resized" in refusal(lambda: dataset.test.read(np.arange(1)))
+    assert "Image size is not specified" in refusal(lambda: dataset.test.read(np.arange(1)))
 
     bound = bind(dataset, *specs(8, 6, 1))
 

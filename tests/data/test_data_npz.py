@@ -87,7 +87,7 @@ def test_calibration_takes_all_there_is_and_refuses_none(tmp_path):
     spec = saved(tmp_path)
 
     assert open_data(spec, calibration_samples=1000).calibrate.n == 40
-    with pytest.raises(UsageError, match="0 calibration samples"):
+    with pytest.raises(UsageError, match="number of calibration samples: 0"):
         open_data(spec, calibration_samples=0)
 
 
