@@ -3523,9 +3523,10 @@ def resize_image(pixels: Any, spec: Mapping[str, Any]) -> Any:
     if image.ndim == 2:
         image = image[:, :, None]
     if image.ndim != 3 or image.shape[2] not in (1, 3, 4) or 0 in image.shape:
-        raise ValueError(f"an image has shape [h, w], [h, w, 1], 3 or 4, not {list(image.shape)}")
+        shapes = "[h, w] or [h, w, 1, 3 or 4]"
+        raise ValueError(f"shape {list(image.shape)} where an image of {shapes} is expected")
     if image.dtype != np.uint8:
-        raise ValueError(f"pixels are uint8, not {image.dtype}")
+        raise ValueError(f"pixels of {image.dtype} where uint8 is expected")
     if channels == 1 and image.shape[2] > 1:
         # ITU-R 601 luma in the 16-bit integers that Pillow's convert("L") uses.
         weighted = image[:, :, :3].astype(np.uint32) @ np.array([19595, 38470, 7471], np.uint32)

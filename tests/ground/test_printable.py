@@ -9,12 +9,12 @@ import pytest
 
 from edgekit import printable as module
 from edgekit.errors import DeviceError, EdgekitError, FleetError, ModelError
-from edgekit.printable import MOST_LINE, one_line, printable
+from edgekit.printable import MOST_LINE, MOST_WORD, one_line, printable
 
 
 def test_examples_come_out_as_written():
     results = doctest.testmod(module)
-    assert results.attempted == 3
+    assert results.attempted == 4
     assert results.failed == 0
 
 
@@ -87,7 +87,18 @@ def test_an_error_has_three_lines_whatever_the_names_in_it_hold():
     ]
     assert len(str(error).splitlines()) == 3
     long = ModelError("x" * 10**6, found="y" * 10**6, hint="z" * 10**6)
-    assert [len(line) for line in str(long).splitlines()] == [MOST_LINE] * 3
+    assert [len(line) for line in str(long).splitlines()] == [MOST_WORD] * 3
+    wordy = ModelError("x " * 10**6, found="y " * 10**6, hint="z " * 10**6)
+    assert [len(line) for line in str(wordy).splitlines()] == [MOST_LINE] * 3
+
+
+def test_a_long_name_in_an_error_is_shortened_and_the_rest_is_not():
+    name = "n" * 307
+    for error in (ModelError(f"{name}.tflite does not exist."), ModelError("x", found=name)):
+        line = str(error).splitlines()[-1]
+        assert "nnn...nnn" in line
+        assert len(line) <= MOST_WORD + len(" does not exist.")
+    assert str(ModelError(f"{'n' * 255} does not exist.")) == f"{'n' * 255} does not exist."
 
 
 def test_what_the_program_reads_of_an_error_is_as_it_was():

@@ -139,6 +139,16 @@ def test_a_csv_cell_of_text_never_begins_a_formula(fashion, start):
     assert float(row["drop"]) == -0.25
 
 
+def test_a_csv_cell_of_text_is_shortened_in_the_middle(fashion):
+    name = "first" + "n" * 200 + "last"
+    artifact = replace(fashion.rows[0].artifact, variant=name)
+    rows = (replace(fashion.rows[0], artifact=artifact),)
+    (row,) = csv.DictReader(io.StringIO(render(replace(fashion, rows=rows), "csv")))
+    assert len(row["variant"]) == 100
+    assert row["variant"].startswith("firstn")
+    assert row["variant"].endswith("nlast")
+
+
 def test_a_csv_path_still_opens_its_file(fashion, tmp_path):
     path = tmp_path / ("d" * 100) / ("m" * 100 + ".tflite")
     rows = (replace(fashion.rows[0], artifact=replace(fashion.rows[0].artifact, path=path)),)

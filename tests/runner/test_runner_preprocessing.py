@@ -111,7 +111,7 @@ def test_alpha_is_dropped_and_grey_fills_three_channels():
     [
         (np.zeros((2, 2, 5), np.uint8), "shape"),
         (np.zeros((0, 2, 3), np.uint8), "shape"),
-        (np.zeros((2, 2, 3), np.float32), "uint8"),
+        (np.zeros((2, 2, 3), np.float32), "of float32 where uint8 is expected"),
     ],
 )
 def test_what_is_no_picture_is_refused(pixels, words):

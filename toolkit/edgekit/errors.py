@@ -17,7 +17,7 @@ SIGTERM and SIGHUP. The runner (`edgekit_runner`) uses the same numbers.
 
 from __future__ import annotations
 
-from edgekit.printable import MOST_LINE, one_line, printable
+from edgekit.printable import message_line, one_line
 
 
 class EdgekitError(Exception):
@@ -43,7 +43,7 @@ class EdgekitError(Exception):
         return "\n".join([*_lines(self.what), *self._told(), *_lines(self.hint)])
 
     def _told(self) -> list[str]:
-        return [one_line(self.found)] if self.found else []
+        return [message_line(one_line(self.found))] if self.found else []
 
     def __reduce__(self) -> tuple[object, ...]:
         """Survive the way from the worker process to the parent, hint and all."""
@@ -51,7 +51,7 @@ class EdgekitError(Exception):
 
 
 def _lines(sentence: str | None) -> list[str]:
-    return [printable(sentence, MOST_LINE)] if sentence else []
+    return [message_line(sentence)] if sentence else []
 
 
 def _rebuild(
@@ -104,4 +104,4 @@ class FleetError(DeviceError):
     """Several devices failed; `found` has lines of its own for each of them."""
 
     def _told(self) -> list[str]:
-        return [printable(line, MOST_LINE) for line in (self.found or "").split("\n") if line]
+        return [message_line(line) for line in (self.found or "").split("\n") if line]

@@ -11,6 +11,7 @@ import unicodedata
 
 MOST_NAME = 60
 MOST_LINE = 500
+MOST_WORD = 255  # no file name is longer
 MOST_PATH = 4096  # a path must still open its file, and none is longer
 GAP = "..."
 # Joiners are letters' business (Persian, Hindi, emoji) and move nothing on a terminal.
@@ -49,6 +50,17 @@ def one_line(text: object, width: int = MOST_LINE) -> str:
     'first  line second\\x1b[0m'
     """
     return printable(" ".join(line.strip() for line in str(text).split("\n")).strip(), width)
+
+
+def message_line(sentence: str) -> str:
+    """Return a line of an error: no name in it, without spaces, has more than 255 characters.
+
+    >>> len(message_line("a" * 307 + " does not exist."))
+    271
+    """
+    # What is longer than a line is cut below; only its ends are read.
+    ends = sentence if len(sentence) <= MOST_PATH else printable(sentence, MOST_PATH)
+    return printable(" ".join(printable(word, MOST_WORD) for word in ends.split(" ")), MOST_LINE)
 
 
 def _visible(character: str) -> str:

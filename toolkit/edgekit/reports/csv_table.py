@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv as csv_format
 import io
 from numbers import Real
+from pathlib import Path
 from typing import Any
 
 from edgekit.printable import MOST_PATH, printable
@@ -13,6 +14,7 @@ from edgekit.reports.columns import csv_fields
 from edgekit.reports.formatted_rows import formatted_rows
 from edgekit.reports.groups import groups_by_device
 
+_MOST_CELL = 100
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -35,5 +37,6 @@ def _cell(value: Any) -> Any:
     """
     if value is None or isinstance(value, Real):
         return value
-    text = printable(value, MOST_PATH)
+    # A path must open its file; a name need only be told from others.
+    text = printable(value, MOST_PATH if isinstance(value, Path) else _MOST_CELL)
     return f"'{text}" if text.lstrip().startswith(_FORMULA) else text
