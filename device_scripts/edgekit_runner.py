@@ -135,6 +135,7 @@ LOADING_HELP = """\
   --kernels NAME        default, builtin (no XNNPACK), reference (slow, exact)
   --delegate NAME       edgetpu, usb, pci, usb:0, pci:0, or a library's path;
                         its options: --delegate-option KEY=VALUE
+  --first-run-limit S   seconds; default: 60 for a file without a manifest
   --trusted             no child process for a file without a manifest
 """
 # `COMMAND --help`: every option of that command, on one screen of 24 lines of 80.
@@ -229,13 +230,16 @@ class Options:
     limit: int | None = None
     frame: tuple[int, ...] | None = None
     draw: str | None = None
+    first_run_limit: int | None = None
     trusted = False
     # Not options but derived: the model's digest, and whether no manifest confirms it.
     sha256 = ""
     unknown_origin = False
 
 
-LOADING_OPTIONS = ("runtime", "kernels", "delegate", "delegate-option", "trusted")
+LOADING_OPTIONS = (
+    "runtime", "kernels", "delegate", "delegate-option", "first-run-limit", "trusted",
+)  # fmt: skip
 RUN_OPTIONS = (
     "watch", "every", "limit", "frame", "draw", "force", "labels", "top", "threshold",
 )  # fmt: skip
@@ -257,6 +261,7 @@ NUMERIC_OPTIONS: dict[str, tuple[Callable[[str], float], int, int]] = {
     "seconds": (float, 0, 1_000_000),
     "duration": (float, 0, 1_000_000),
     "threads": (int, 1, 256),
+    "first-run-limit": (int, 1, 1_000_000),
     "top": (int, 1, 1_000_000),
     "threshold": (float, 0, 1),
     "every": (float, 0, 1_000_000),
@@ -2140,7 +2145,7 @@ def open_model(options: Options, runtime: Runtime | None = None) -> Model:
         options.threads,
         options.kernels,
         Delegate(options.delegate, options.delegate_option) if options.delegate else None,
-        trial=Trial() if options.unknown_origin else None,
+        trial=Trial(first_run_limit(options)) if first_run_limit(options) else None,
     )
 
 
@@ -4148,17 +4153,27 @@ def _silence_native_stderr() -> None:
 TRIAL_S = 60
 
 
-class Trial:
-    """A time limit for the first load and run of a file of unknown origin, in a child process.
+def first_run_limit(options: Options) -> int:
+    """Return the seconds that a model's first load and run may take; 0 is no limit."""
+    if not hasattr(os, "fork"):  # no SIGALRM either
+        return 0
+    return options.first_run_limit or (TRIAL_S if options.unknown_origin else 0)
 
-    After a minute in the block, SIGALRM ends the process, which the parent reports (see
+
+class Trial:
+    """A time limit for the first load and run of a file.
+
+    After these seconds in the block, SIGALRM ends the process, which the parent reports (see
     `supervise`): a Python handler would not run while native code does.
     """
+
+    def __init__(self, seconds: int) -> None:
+        self.seconds = seconds
 
     def __enter__(self) -> None:
         module = _stop_signals()[0]
         module.signal(module.SIGALRM, module.SIG_DFL)
-        module.alarm(TRIAL_S)
+        module.alarm(self.seconds)
 
     def __exit__(self, *_: object) -> None:
         _stop_signals()[0].alarm(0)
@@ -4185,7 +4200,8 @@ def supervise(command: Callable[[Options], None], options: Options) -> int:
         The exit code of the child.
 
     Raises:
-        RunnerError: A signal ended it (code 3 for a model of unknown origin, otherwise 7).
+        RunnerError: A signal ended it (code 3 for a model of unknown origin or one that exceeds
+            the limit of its first run, otherwise 7).
     """
     module, stops = _stop_signals()
     child = 0
@@ -4240,22 +4256,25 @@ def _crash_error(options: Options, number: int) -> RunnerError:
     import signal
 
     name = signal.Signals(number).name
-    if options.delegate:
-        return delegate_mismatch(options.delegate, f"The process was ended by {name}.")
-    if not options.unknown_origin:
-        return _broken_runtime("crashes", f"The process was ended by {name}.")
-    found = "It has no manifest with its digest: tried in a child process, which {} ended.".format
-    hint = "The file is damaged, or holds what the runtime cannot run: copy or convert it again."
-    if name == "SIGALRM":
+    limit = first_run_limit(options)
+    if name == "SIGALRM" and limit:
         return RunnerError(
             MODEL,
-            f"{options.model} does not finish its first run in {TRIAL_S} s.",
-            found(name),
-            "Add --trusted to wait longer; a damaged file may never finish.",
+            f"{options.model} does not finish its first run in {limit} s.",
+            f"The child process that tried it was ended by {name}.",
+            "Give a longer --first-run-limit; a damaged file may never finish.",
         )
+    if options.delegate:
+        return delegate_mismatch(options.delegate, f"The process was ended by {name}.")
+    if not limit:
+        return _broken_runtime("crashes", f"The process was ended by {name}.")
+    found = f"The child process that tried it was ended by {name}."
+    if options.unknown_origin:
+        found = f"It has no manifest with its digest: tried in a child process, which {name} ended."
+    hint = "The file is damaged, or holds what the runtime cannot run: copy or convert it again."
     if name == "SIGKILL":
         hint = "The system may have run out of memory: close other programs and try again."
-    return RunnerError(MODEL, f"{options.model} crashes the runtime.", found(name), hint)
+    return RunnerError(MODEL, f"{options.model} crashes the runtime.", found, hint)
 
 
 def _die_with_parent() -> None:
@@ -4294,7 +4313,8 @@ def main(words: Sequence[str]) -> int:
             command = FUNCTIONS[verb]
             isolate = command is selftest or bool(options.delegate)
             if options.model and not isolate and not options.trusted and hasattr(os, "fork"):
-                isolate = options.unknown_origin = has_unknown_origin(options)
+                options.unknown_origin = has_unknown_origin(options)
+                isolate = first_run_limit(options) > 0
             if isolate:
                 return supervise(command, options)
             command(options)

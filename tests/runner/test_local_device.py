@@ -98,6 +98,13 @@ def test_a_file_that_crashes_the_runtime_is_a_model_error(stub, models):
     assert "SIGSEGV" in crashed.value.found
 
 
+def test_a_first_run_without_an_end_is_a_model_error(stub, models):
+    stub("os.kill(os.getpid(), 14 if '--first-run-limit' in sys.argv else 9)")
+    with pytest.raises(ModelError) as ended:
+        devices.bench(models / "pair.tflite")
+    assert "does not finish its first run" in ended.value.what
+
+
 def test_a_killed_runner_may_have_run_out_of_memory(stub, models):
     stub("os.kill(os.getpid(), 9)")
     with pytest.raises(ModelError) as killed:

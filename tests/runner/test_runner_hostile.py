@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -95,8 +96,9 @@ def test_a_file_that_kills_the_runtime(fails, deadly, command):
     assert "SIGFPE" in message
 
 
-def test_a_file_that_keeps_the_runtime_busy_for_ever(copied_runner, models, tmp_path):
-    # Given a runtime that does not come back, and a limit of one second
+@pytest.fixture
+def endless(copied_runner, tmp_path):
+    """Run a command with a runtime that does not come back, one second being the usual limit."""
     package = tmp_path / "tflite_runtime"
     package.mkdir()
     (package / "__init__.py").touch()
@@ -112,21 +114,43 @@ def test_a_file_that_keeps_the_runtime_busy_for_ever(copied_runner, models, tmp_
         f"import sys; sys.path.insert(0, {str(copied_runner.parent)!r}); import edgekit_runner; "
         "edgekit_runner.TRIAL_S = 1; sys.exit(edgekit_runner.main(sys.argv[1:]))"
     )
+
+    def call(*words):
+        return subprocess.run(
+            [sys.executable, "-c", script, *words, "--runtime", "tflite"],
+            env={"PYTHONPATH": str(tmp_path)},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return call
+
+
+def test_a_file_that_keeps_the_runtime_busy_for_ever(endless, models, tmp_path):
     shutil.copy(models / "pair.tflite", tmp_path / "m.tflite")
     # When a file of unknown origin is timed
-    done = subprocess.run(
-        [sys.executable, "-c", script, "bench", "m.tflite", "--runtime", "tflite"],
-        env={"PYTHONPATH": str(tmp_path)},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = endless("bench", "m.tflite")
     # Then it ends, and says how to wait all the same.
     assert (done.returncode, done.stdout) == (3, "")
     lines = done.stderr.splitlines()
     assert lines[0] == "m.tflite does not finish its first run in 1 s."
-    assert lines[2].startswith("Add --trusted ")
+    assert lines[2].startswith("Give a longer --first-run-limit")
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_a_known_file_ends_too_where_a_limit_is_given(endless, models, tmp_path, trusted):
+    model = Path(shutil.copy(models / "pair.tflite", tmp_path / "m.tflite"))
+    digest = hashlib.sha256(model.read_bytes()).hexdigest()
+    (tmp_path / "m.json").write_text(json.dumps({"sha256": digest}))
+    words = ("bench", "m.tflite", "--first-run-limit", "2", *(["--trusted"] if trusted else []))
+    done = endless(*words)
+    if trusted:  # without a child process: whoever started it sees the signal
+        assert done.returncode == -signal.SIGALRM
+    else:
+        assert done.returncode == 3
+        assert done.stderr.startswith("m.tflite does not finish its first run in 2 s.")
 
 
 def test_only_a_manifest_with_the_digest_vouches_for_a_file(ask, models):

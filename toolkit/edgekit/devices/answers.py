@@ -9,6 +9,8 @@ from typing import Any
 from edgekit.errors import DataError, DeviceError, EdgekitError, ModelError, UsageError
 from edgekit.records import Timing
 
+# A run on another device has as long (`timeout` of `DeviceEntry`), with all that follows.
+FIRST_RUN_SECONDS = 600
 DETAILS = ("kernels", "end_to_end", "sustained", "sweep")
 _ERRORS = {kind.exit_code: kind for kind in (UsageError, ModelError, DataError, DeviceError)}
 
@@ -66,6 +68,12 @@ def _death(about: object, by: signal.Signals) -> ModelError:
     hint = "The file is damaged, or holds what the runtime cannot run: convert it again."
     if by is signal.SIGKILL:
         hint = "The system may have run out of memory: close other programs and try again."
+    if by is signal.SIGALRM:  # of `--first-run-limit`
+        return ModelError(
+            f"{about} does not finish its first run.",
+            found=f"It was ended after {FIRST_RUN_SECONDS} s.",
+            hint="The file is damaged, or holds a loop without an end: convert it again.",
+        )
     return ModelError(
         f"{about} crashes the runtime.",
         found=f"The process that ran it was ended by {by.name}.",

@@ -143,13 +143,14 @@ def describe() -> Mapping[str, str]:
 def _runner(command: str, path: Path, options: list[str]) -> Any:
     """Run one command of the runner on a file and return its JSON."""
     runner = [sys.executable, edgekit_runner.__file__]
+    limit = ("--first-run-limit", str(answers.FIRST_RUN_SECONDS))
     process = None
     bound = with_parent()
     try:
         with edgekit_runner.DeferSigint():
             process = subprocess.Popen(
                 # Trusted: this process is isolated already, and `answers.failure` reports a crash.
-                [*runner, command, "--json", "--trusted", *options, "--", str(path)],
+                [*runner, command, "--json", "--trusted", *limit, *options, "--", str(path)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
