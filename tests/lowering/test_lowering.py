@@ -12,7 +12,7 @@ import pytest
 
 from edgekit.errors import ConversionError, ModelError
 from edgekit.records import Batch, Plan, Source
-from edgekit.tflite import read, signature
+from edgekit.tflite import read, signature, write
 from edgekit.tflite.graph import operators
 from edgekit.worker import Worker
 
@@ -272,12 +272,14 @@ def with_names(data: bytes, fashion: Fashion) -> bytes:
     from edgekit.tflite import with_signature
 
     source = fashion[0]
-    model = read(data).subgraphs[0]
-    return with_signature(
-        data,
-        {source.inputs[0].name: model.tensors[model.inputs[0]].name},
-        {source.outputs[0].name: model.tensors[model.outputs[0]].name},
+    model = read(data)
+    graph = model.subgraphs[0]
+    named = with_signature(
+        model,
+        {source.inputs[0].name: graph.tensors[graph.inputs[0]].name},
+        {source.outputs[0].name: graph.tensors[graph.outputs[0]].name},
     )
+    return write(named)
 
 
 def test_denied_operators_stay_float(worker: Worker, fashion: Fashion, graph: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,8 @@ def compress(
         possible_plans(request, dataset)
         first = stage / "float32.tflite"
         imported = original = lower(request.source, dataset, first, worker, listener=listener)
-        artifacts = [_artifact(imported, FLOAT, recipe)]
+        build = manifest.build_of(request)
+        artifacts = [_artifact(imported, FLOAT, recipe, build)]
         data = DataRequest(
             data=request.data,
             column=request.column,
@@ -84,9 +86,13 @@ def compress(
             notes += [f"{name} left {layer} alone: {why}." for layer, why in passed.left.items()]
             graph = stage / f"{name}.tflite"
             imported = lower(made, dataset, graph, worker, listener=listener)
-            artifacts.append(_artifact(imported, Plan(variant=name, mode="float32"), recipe))
+            # Its files are made of the stage's model, which stands beside them in the end.
+            build = {**build, "source": str(request.folder / made.name)}
+            artifacts.append(_artifact(imported, Plan(variant=name, mode="float32"), recipe, build))
         if replace(recipe.plan, variant=FLOAT.variant) != FLOAT:
-            _, final = make(imported, request.plans, stage, worker, listener=listener)[0]
+            _, final = make(imported, request.plans, stage, worker, build=build, listener=listener)[
+                0
+            ]
             described = {**final.manifest, "recipe": _described(recipe)}
             artifacts.append(replace(final, manifest=described))
         if teacher is not None:
@@ -105,8 +111,10 @@ def _float_plans(names: Any) -> list[Plan]:
     return [Plan(variant=name, mode="float32") for name in names]
 
 
-def _artifact(imported: ImportedModel, plan: Plan, recipe: Recipe) -> Artifact:
-    described = manifest.describe(imported, plan, imported.graph.read_bytes())
+def _artifact(
+    imported: ImportedModel, plan: Plan, recipe: Recipe, build: Mapping[str, Any]
+) -> Artifact:
+    described = manifest.describe(imported, plan, imported.graph.read_bytes(), build=build)
     return manifest.artifact(imported.graph, plan, {**described, "recipe": _described(recipe)})
 
 

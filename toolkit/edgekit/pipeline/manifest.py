@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekit.errors import ModelError
-from edgekit.files import FILE, check_input, what_is
+from edgekit.files import FILE, check_input, sha256_of, what_is
 from edgekit.parsing import read_json
 from edgekit.records import Artifact, Dataset, Plan
 from edgekit.schema import finite
 
 if TYPE_CHECKING:
+    from edgekit.pipeline.request import Request
     from edgekit.pipeline.sources import ImportedModel
 
 SCHEMA = 1
@@ -43,9 +44,17 @@ def describe(
     content: bytes,
     *,
     left_in_float: Sequence[Mapping[str, str]] = (),
-    seed: int = 0,
+    build: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The manifest of one file, without the rows that are measured later."""
+    """The manifest of one file, without the rows that are measured later.
+
+    Args:
+        imported: The float graph it was made of.
+        plan: How.
+        content: The file.
+        left_in_float: Operators without the plan's precision.
+        build: What else the user asked for (`build_of`); None where nobody can say.
+    """
     source, dataset, verification = imported.source, imported.dataset, imported.verification
     return {
         "schema": SCHEMA,
@@ -61,6 +70,7 @@ def describe(
             "parameters": source.parameters,
         },
         "plan": asdict(plan),
+        "build": dict(build) if build else None,
         "data": describe_data(dataset),
         "labels": list(dataset.labels) if dataset and dataset.labels else None,
         "preprocessing": dict(dataset.preprocessing) if dataset else {"kind": "none"},
@@ -68,8 +78,26 @@ def describe(
         "left_in_float": list(left_in_float),
         "notes": list(imported.notes),
         "versions": versions(),
-        "seed": seed,
+        "seed": build["seed"] if build else 0,
         "rows": [],
+    }
+
+
+def build_of(request: Request) -> dict[str, Any]:
+    """What of a request decides the bytes of its files, and is said nowhere else in a manifest.
+
+    Paths stand there as they were given, so that a manifest of a project means something elsewhere.
+    """
+    return {
+        "source": str(request.source) if isinstance(request.source, Path) else None,
+        "data": request.data if isinstance(request.data, str) else None,
+        "column": request.column,
+        "task": request.task,
+        "preprocessing": dict(request.preprocessing) if request.preprocessing else None,
+        "calibration_samples": request.calibration_samples,
+        "score_output": request.output,
+        "custom": list(request.custom),
+        "seed": request.seed,
     }
 
 
@@ -86,13 +114,12 @@ def describe_data(dataset: Dataset | None) -> dict[str, Any] | None:
 
 
 def artifact(path: Path, plan: Plan, described: Mapping[str, Any]) -> Artifact:
-    """The record of a file that was just made."""
-    digest, packer = hashlib.sha256(), zlib.compressobj(9)
+    """The record of a file that was just made; hashed here unless its manifest says the digest."""
+    packer = zlib.compressobj(9)
     deflated = 0
     # In pieces: several files of 100 MB may be recorded at once.
     with path.open("rb") as stream:
         while piece := stream.read(1 << 20):
-            digest.update(piece)
             deflated += len(packer.compress(piece))
     return Artifact(
         path=path,
@@ -100,7 +127,7 @@ def artifact(path: Path, plan: Plan, described: Mapping[str, Any]) -> Artifact:
         mode=plan.mode,
         size_bytes=path.stat().st_size,
         size_deflated_bytes=deflated + len(packer.flush()),
-        sha256=digest.hexdigest(),
+        sha256=described.get("sha256") or sha256_of(path),
         manifest=described,
     )
 

@@ -13,6 +13,7 @@ from edgekit.evaluation.tasks import task_named
 from edgekit.files import check_folder, check_input, refuse_existing
 from edgekit.modes import FLOAT32, INT8, MODES
 from edgekit.pipeline.sources import ImportedModel, trained_notes
+from edgekit.quantization import passes_named
 from edgekit.recipe.parse import REPORT
 from edgekit.records import Dataset, Listener, Plan, Progress
 
@@ -124,6 +125,8 @@ def check(request: Request) -> None:
         )
     if request.target is not None:
         targets.target(request.target)
+    for plan in request.plans:
+        passes_named(plan.passes)
     stems = ["float32", *(plan.variant for plan in request.plans if plan != FLOAT)]
     for stem in stems[1:]:
         if stem.casefold() == REPORT:

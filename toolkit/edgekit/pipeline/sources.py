@@ -205,6 +205,7 @@ def import_source(
     custom: Sequence[str] = (),
     trust_code: bool = False,
     force: bool = False,
+    build: Mapping[str, Any] | None = None,
     listener: Listener = silent,
 ) -> tuple[Artifact, ImportedModel]:
     """Turn any source into a verified float32 `.tflite` with its manifest.
@@ -216,6 +217,7 @@ def import_source(
         custom: Modules that define the model's own classes.
         trust_code: Whether to run code that the source brings along.
         force: Replace an existing file.
+        build: What the manifest says of the request (`manifest.build_of`).
         listener: Progress callback.
     """
     beside = destination.with_suffix(".json")
@@ -235,20 +237,22 @@ def import_source(
             source, custom, listener, needed=needed, trust_code=trust_code
         ) as engine:
             imported = lower(source, dataset, graph, engine, listener=listener)
-        described = manifest.describe(imported, plan, graph.read_bytes())
+        described = manifest.describe(imported, plan, graph.read_bytes(), build=build)
         (stage / beside.name).write_text(manifest.to_text(described), encoding="utf-8")
     return manifest.artifact(destination, plan, described), imported
 
 
 def _describe(graph: Path, name: str, dataset: Dataset | None) -> None:
     """Write into a float graph what its data tell of it, unless it has metadata of its own."""
-    content = graph.read_bytes()
-    if dataset is None or tflite.has_metadata(content):
+    if dataset is None:
         return
     labels, preprocessing = dataset.labels or (), dataset.preprocessing
-    if labels or preprocessing["kind"] in ("affine", "image"):
+    if not labels and preprocessing["kind"] not in ("affine", "image"):
+        return
+    model = tflite.read(graph)
+    if not tflite.has_metadata(model):
         graph.write_bytes(
-            tflite.with_metadata(content, name=name, preprocessing=preprocessing, labels=labels)
+            tflite.with_metadata(model, name=name, preprocessing=preprocessing, labels=labels)
         )
 
 
