@@ -9,7 +9,7 @@ from collections.abc import Callable
 import typer
 
 from edgekit import interruption
-from edgekit.cli import deploy, measure, model, options, passes, project, reading, streams
+from edgekit.cli import deploy, measure, model, options, passes, project, reading, rebuild, streams
 from edgekit.errors import EdgekitError, OutputError
 from edgekit.interruption import INTERRUPTED  # also what Typer makes of Ctrl-C in a command
 from edgekit.printable import one_line
@@ -68,6 +68,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "qat": passes.qat,
     "compress": passes.compress,
     "quantize": model.quantize,
+    "rebuild": rebuild.rebuild,
     "inspect": reading.inspect,
     "eval": measure.eval_,
     "bench": measure.bench,
