@@ -20,6 +20,7 @@ from edgekit.api.files import (
     import_model,
     inspect,
     quantize,
+    rebuild,
     report,
 )
 from edgekit.api.training import cluster, compress, prune, qat, shrink, train, transform
@@ -38,6 +39,7 @@ __all__ = [
     "prune",
     "qat",
     "quantize",
+    "rebuild",
     "report",
     "shrink",
     "train",

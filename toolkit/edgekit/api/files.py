@@ -21,6 +21,7 @@ from edgekit.records import (
 if TYPE_CHECKING:
     from edgekit.doctor import Finding
     from edgekit.pipeline.deploy import Deployed
+    from edgekit.pipeline.rebuild import Rebuilt
     from edgekit.pipeline.sources import ImportResult
     from edgekit.reports import Format
 
@@ -159,11 +160,62 @@ def import_model(
         else data
     )
     place = Path(source) if isinstance(source, (str, Path)) else source
+    request = pipeline.Request(
+        source=place,
+        plans=(),
+        folder=Path(output).parent,
+        data=data,
+        column=column,
+        preprocessing=preprocessing,
+        custom=tuple(custom),
+    )
     return pipeline.import_source(
         place,
         Path(output),
         dataset=dataset,
-        custom=tuple(custom),
+        custom=request.custom,
+        trust_code=trust_code,
+        force=force,
+        build=pipeline.build_of(request),
+        listener=listener,
+    )
+
+
+def rebuild(
+    manifest: str | Path,
+    *,
+    source: str | Path | None = None,
+    data: str | None = None,
+    output: str | Path | None = None,
+    custom: Sequence[str] = (),
+    trust_code: bool = False,
+    force: bool = False,
+    listener: Listener = silent,
+) -> Rebuilt:
+    """Make a file again from its manifest, and compare the bytes.
+
+    Args:
+        manifest: The `.json` file beside a `.tflite` file.
+        source: The model it was made of; None takes the one that the manifest names.
+        data: The data; None takes what the manifest names, unless that is a function.
+        output: Where to write the new file; None compares only.
+        custom: Modules that define the model's own classes.
+        trust_code: Whether to run code that a model file brings along; see SECURITY.md.
+        force: Replace `output`.
+        listener: Progress callback.
+
+    Raises:
+        ConversionError: The new file has other bytes; it is written to `output` all the same.
+        EdgekitError: See `edgekit.errors`.
+    """
+    from edgekit import pipeline
+
+    return pipeline.rebuild(
+        Path(manifest),
+        source=Path(source) if source is not None else None,
+        data=data,
+        output=Path(output) if output is not None else None,
+        custom=custom,
         trust_code=trust_code,
         force=force,
         listener=listener,

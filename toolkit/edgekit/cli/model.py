@@ -216,6 +216,14 @@ def quantize(
             help="Training samples that set the activation ranges.",
         ),
     ] = 200,
+    seed: Annotated[
+        int,
+        typer.Option(
+            parser=options.whole(0, options.MOST_SEED),
+            metavar="N",
+            help="Random seed of their draw.",
+        ),
+    ] = 0,
     score_output: options.Output = None,
     target: Annotated[
         str | None,
@@ -274,6 +282,7 @@ def quantize(
             latency=bench,
             skip_unsupported=all_ or not (mode or recipe),
             force=force,
+            seed=seed,
             command=shlex.join(["edgekit", *context.obj]),
             listener=listener,
         )

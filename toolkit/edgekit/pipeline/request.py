@@ -17,6 +17,7 @@ from edgekit.pipeline.imported_model import ImportedModel
 from edgekit.pipeline.measure import MAX_DROP, MeasureSettings
 from edgekit.pipeline.report import accepted_loss
 from edgekit.pipeline.sources import trained_notes
+from edgekit.quantization import passes_named
 from edgekit.recipe.parse import REPORT
 from edgekit.records import Dataset, Listener, Plan, Progress
 
@@ -150,6 +151,8 @@ def check(request: Request) -> None:
     if request.metric is not None:
         metric_named(request.metric)
     _check_data_for(request)
+    for plan in request.plans:
+        passes_named(plan.passes)
     stems = ["float32", *(plan.variant for plan in request.plans if plan != FLOAT)]
     for stem in stems[1:]:
         if stem.casefold() == REPORT:
@@ -210,3 +213,21 @@ def _check_data_for(request: Request) -> None:
             "There is nothing to measure on the device: no data, and no latency.",
             hint="Add --data, or leave out --no-bench.",
         )
+
+
+def build_of(request: Request) -> dict[str, Any]:
+    """What of a request decides the bytes of its files, and is said nowhere else in a manifest.
+
+    Paths stand there as they were given, so that they hold for another copy of the project.
+    """
+    return {
+        "source": str(request.source) if isinstance(request.source, Path) else None,
+        "data": request.data if isinstance(request.data, str) else None,
+        "column": request.column,
+        "task": request.task,
+        "preprocessing": dict(request.preprocessing) if request.preprocessing else None,
+        "calibration_samples": request.calibration_samples,
+        "score_output": request.output,
+        "custom": list(request.custom),
+        "seed": request.seed,
+    }
