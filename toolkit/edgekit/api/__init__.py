@@ -12,17 +12,15 @@ print(best.artifact.path, best.score.value, best.timing.p50_ms)
 """
 
 from edgekit.api.files import (
-    bench,
     demo,
-    deploy,
     doctor,
-    evaluate,
     import_model,
     inspect,
     quantize,
     rebuild,
     report,
 )
+from edgekit.api.measure import bench, deploy, evaluate
 from edgekit.api.training import cluster, compress, prune, qat, shrink, train, transform
 from edgekit.archives import unpacked_limit
 

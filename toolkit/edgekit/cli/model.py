@@ -32,14 +32,14 @@ def train(
         int | None, typer.Option(parser=options.whole(1), metavar="N", help="Epochs at most.")
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(parser=options.whole(1), metavar="N", help="Samples a step.")
+        int | None, typer.Option(parser=options.whole(1), metavar="N", help="Batch size.")
     ] = None,
     learning_rate: Annotated[
         float | None,
         typer.Option(
             parser=options.number(0, above=True),
             metavar="NUMBER",
-            help="Its peak; a cosine follows.",
+            help="Peak learning rate (cosine decay).",
         ),
     ] = None,
     patience: Annotated[
@@ -53,7 +53,7 @@ def train(
         typer.Option(
             parser=options.whole(0, options.MOST_SEED),
             metavar="N",
-            help="Seed of every random choice.",
+            help="Random seed.",
         ),
     ] = None,
     initial: Annotated[

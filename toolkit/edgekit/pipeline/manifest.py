@@ -125,7 +125,7 @@ def open_artifact(path: Path) -> Artifact:
     """The record of a file that exists, with its manifest where that still belongs to it.
 
     Raises:
-        ModelError: There is no such file, or its manifest was edited to what cannot be.
+        ModelError: There is no such file, or its manifest holds invalid values.
     """
     check_input(path, ModelError, hint="Give a .tflite file.")
     content = path.read_bytes()
