@@ -9,9 +9,8 @@ import sys
 import pytest
 
 import edgekit
-from edgekit import api, choices
+from edgekit import api
 from edgekit.api.training import TransformOptions
-from edgekit.evaluation.metrics import METRICS
 
 VERBS = [name for name in edgekit.__all__ if name != "unpacked_limit"]
 
@@ -49,7 +48,3 @@ def test_every_verb_returns_one_record(verb):
         *("Report", "Deployed", "ImportResult", "Inspection", "PassComparison", "TrainingResult"),
         *("tuple[Finding, ...]", "str | bytes"),
     }
-
-
-def test_the_metrics_in_help_are_those_there_are():
-    assert tuple(METRICS) == choices.METRICS
