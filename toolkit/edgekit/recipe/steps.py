@@ -284,7 +284,7 @@ class Quantize:
     )
     passes: tuple[str, ...] = words(
         "Graph passes that precede quantization, in order; they keep the float outputs.",
-        accepts="a list of names: `drop_unused`",
+        accepts="a list of names of graph passes",
     )
     rules: tuple[Rule, ...] = tables(
         "Per-layer overrides; the last match wins.",
