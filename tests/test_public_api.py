@@ -12,7 +12,7 @@ import edgekit
 from edgekit import api
 from edgekit.api.training import TransformOptions
 
-VERBS = [name for name in edgekit.__all__ if name != "unpacked_limit"]
+VERBS = [name for name in edgekit.__all__ if name.islower() and name != "unpacked_limit"]
 
 
 def test_dir_lists_the_verbs():
@@ -45,6 +45,14 @@ def test_every_verb_returns_one_record(verb):
     returned = inspect.signature(getattr(api, verb)).return_annotation
     # Findings are several records of one kind, and a rendered report is text or a picture.
     assert returned in {
-        *("Report", "Deployed", "ImportResult", "Inspection", "PassComparison", "TrainingResult"),
+        *(
+            "Report",
+            "Deployed",
+            "ImportResult",
+            "Inspection",
+            "PassComparison",
+            "TrainingResult",
+            "Rebuilt",
+        ),
         *("tuple[Finding, ...]", "str | bytes"),
     }

@@ -23,8 +23,14 @@ from edgekit.api.files import (
 from edgekit.api.measure import bench, deploy, evaluate
 from edgekit.api.training import cluster, compress, prune, qat, shrink, train, transform
 from edgekit.archives import unpacked_limit
+from edgekit.recipe import Cluster, Prune, Qat, Shrink, Training
 
 __all__ = [
+    "Cluster",
+    "Prune",
+    "Qat",
+    "Shrink",
+    "Training",
     "bench",
     "cluster",
     "compress",
