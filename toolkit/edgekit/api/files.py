@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgekit.choices import Prefer
 from edgekit.modes import MODES
 from edgekit.records import (
     Artifact,
@@ -38,6 +39,8 @@ def quantize(
     custom: Sequence[str] = (),
     trust_code: bool = False,
     max_drop: float = 0.5,
+    prefer: Prefer = "balanced",
+    runtime: str | None = None,
     score_output: str | None = None,
     target: str | None = None,
     threads: int = 1,
@@ -48,7 +51,7 @@ def quantize(
     command: str = "",
     listener: Listener = silent,
 ) -> Report:
-    """Make every variant asked for, measure each, and recommend the smallest that keeps accuracy.
+    """Make every variant asked for, measure each, and recommend one that keeps accuracy.
 
     Args:
         source: A `.keras`, `.h5`, SavedModel folder or float `.tflite`, or a live Keras model.
@@ -65,6 +68,9 @@ def quantize(
         custom: Modules that define the model's own classes.
         trust_code: Whether to run code that a model file brings along; see SECURITY.md.
         max_drop: Accepted loss: points of accuracy or AUC, percent of RMSE.
+        prefer: What the recommended file is to have least of: size, latency, or balanced, their
+            product.
+        runtime: The runtime that must load the recommended file: litert, tflite or tensorflow.
         score_output: Name of the output that is scored.
         target: An accelerator the recommended file must be able to use: coral.
         threads: Interpreter threads for latency.
@@ -104,6 +110,8 @@ def quantize(
         custom=tuple(custom),
         trust_code=trust_code,
         max_drop=max_drop,
+        prefer=prefer,
+        runtime=runtime,
         output=score_output,
         threads=threads,
         latency=latency,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
+from edgekit.choices import Prefer
 from edgekit.recipe import Cluster, PassStep, Prune, Qat, Recipe, Shrink
 from edgekit.records import DataRequest, Listener, Report, silent
 
@@ -236,6 +237,8 @@ def compress(
     custom: Sequence[str] = (),
     trust_code: bool = False,
     max_drop: float = 0.5,
+    prefer: Prefer = "balanced",
+    runtime: str | None = None,
     threads: int = 1,
     latency: bool = True,
     force: bool = False,
@@ -257,6 +260,9 @@ def compress(
         custom: Modules that define the model's own classes.
         trust_code: Whether to run code that a model file brings along; see SECURITY.md.
         max_drop: Accepted loss.
+        prefer: What the recommended file is to have least of: size, latency, or balanced, their
+            product.
+        runtime: The runtime that must load the recommended file: litert, tflite or tensorflow.
         threads: Interpreter threads for latency.
         latency: Whether to measure latencies.
         force: Replace files that exist.
@@ -284,6 +290,8 @@ def compress(
         custom=tuple(custom),
         trust_code=trust_code,
         max_drop=max_drop,
+        prefer=prefer,
+        runtime=runtime,
         threads=threads,
         latency=latency,
         force=force,

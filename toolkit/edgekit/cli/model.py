@@ -12,7 +12,7 @@ import typer
 from edgekit.cli import options
 
 if TYPE_CHECKING:
-    from edgekit.choices import RangesMethod
+    from edgekit.choices import Prefer, RangesMethod
     from edgekit.records import Plan, Report
 
 
@@ -204,6 +204,8 @@ def quantize(
             help="Accepted loss: points of accuracy or AUC, percent of RMSE.",
         ),
     ] = 0.5,
+    prefer: options.Prefer = "balanced",
+    runtime: options.TargetRuntime = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="DIR", help="Default: quantized/<name>."),
@@ -233,8 +235,8 @@ def quantize(
 ) -> None:
     """Make every variant, and say which one to ship.
 
-    Each is scored on the test split and timed; the smallest that keeps the accuracy is
-    recommended.
+    Each is scored on the test split and timed; of those that keep the accuracy, the one with the
+    least product of size and latency is recommended.
 
     \b
     edgekit quantize model.keras --data data.npz
@@ -257,6 +259,8 @@ def quantize(
             custom=tuple(custom or ()),
             trust_code=trust_code,
             max_drop=max_drop,
+            prefer=cast("Prefer", prefer),
+            runtime=runtime,
             score_output=score_output,
             target=target,
             threads=threads,

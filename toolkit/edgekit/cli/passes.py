@@ -7,7 +7,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -17,6 +17,7 @@ from edgekit.printable import one_line, printable
 from edgekit.recipe.steps import Cluster, PassStep, Prune, Qat, Shrink
 
 if TYPE_CHECKING:
+    from edgekit.choices import Prefer
     from edgekit.pipeline.passes import PassComparison
     from edgekit.tflite.pruning_estimate import PruningEstimate
 
@@ -51,6 +52,8 @@ def compress(
             help="Accepted loss: points of accuracy or AUC, percent of RMSE.",
         ),
     ] = 0.5,
+    prefer: options.Prefer = "balanced",
+    runtime: options.TargetRuntime = None,
     threads: options.Threads = 1,
     bench: Annotated[bool, typer.Option(help="Measure latencies.")] = True,
     force: options.Force = False,
@@ -81,6 +84,8 @@ def compress(
             custom=tuple(custom or ()),
             trust_code=trust_code,
             max_drop=max_drop,
+            prefer=cast("Prefer", prefer),
+            runtime=runtime,
             threads=threads,
             latency=bench,
             force=force,

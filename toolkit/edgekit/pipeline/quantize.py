@@ -283,11 +283,12 @@ def measure(
 
 def recommend(rows: Sequence[Row], request: Request) -> tuple[tuple[Row, ...], str]:
     """Mark the row to ship; where a target was named, only files that can use it are eligible."""
+    excluded = evaluation.unloadable(rows, request.runtime)
     if request.target is None:
-        return evaluation.recommend(rows, max_drop=request.max_drop)
+        return evaluation.recommend(rows, prefer=request.prefer, excluded=excluded)
     fits = {id(row): fit_of(row, request.target) for row in rows}
     eligible = [row for row in rows if row.artifact.mode == "float32" or fits[id(row)][0]]
-    chosen, reason = evaluation.recommend(eligible, max_drop=request.max_drop)
+    chosen, reason = evaluation.recommend(eligible, prefer=request.prefer, excluded=excluded)
     marked = dict(zip(map(id, eligible), chosen, strict=True))
     result = tuple(marked.get(id(row), row) for row in rows)
     for row, before in zip(result, rows, strict=True):

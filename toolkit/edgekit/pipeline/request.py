@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import edgekit_runner
 from edgekit import data, targets
+from edgekit.choices import LATENCY, Prefer
 from edgekit.errors import DataError, ModelError, UsageError
 from edgekit.evaluation.tasks import task_named
 from edgekit.files import check_folder, check_input, refuse_existing
@@ -39,7 +41,10 @@ class Request:
         trust_code: Whether to run code that the source brings along.
         max_drop: Accepted loss: points for accuracy and AUC, percent for RMSE.
         output: Name of the output that is scored, default the first.
+        prefer: What the recommended file is to have least of.
         target: An accelerator that the recommended file must be able to use.
+        runtime: The runtime that must load the recommended file, as the runner calls it; None
+            where it is not known.
         threads: Interpreter threads of the latency measurement.
         latency: Whether latencies are measured at all.
         skip_unsupported: Whether a variant that cannot be made is a warning instead of an
@@ -62,7 +67,9 @@ class Request:
     trust_code: bool = False
     max_drop: float = 0.5
     output: str | None = None
+    prefer: Prefer = "balanced"
     target: str | None = None
+    runtime: str | None = None
     threads: int = 1
     latency: bool = True
     skip_unsupported: bool = False
@@ -123,6 +130,7 @@ def check(request: Request) -> None:
             f"An accepted loss of {request.max_drop!r:.40} is invalid.",
             hint="Give a finite number from 0.",
         )
+    _check_choice(request)
     if request.target is not None:
         targets.target(request.target)
     stems = ["float32", *(plan.variant for plan in request.plans if plan != FLOAT)]
@@ -153,6 +161,24 @@ def check(request: Request) -> None:
         refuse_existing(request.folder / name, force=request.force)
 
 
+def _check_choice(request: Request) -> None:
+    """Raise a `UsageError` unless the recommendation can follow what is preferred."""
+    for name, value, known in (
+        ("prefer", request.prefer, get_args(Prefer)),
+        ("runtime", request.runtime, (None, *edgekit_runner.RUNTIMES)),
+    ):
+        if value not in known:
+            raise UsageError(
+                f"Invalid value for {name}: {value!r:.40}.",
+                hint=f"Known: {', '.join(filter(None, known))}.",
+            )
+    if request.prefer == LATENCY and not request.latency:
+        raise UsageError(
+            "The file of least latency cannot be found without measuring latencies.",
+            hint="Leave out --no-bench, or prefer size.",
+        )
+
+
 def asked_for(request: Request, imported: ImportedModel) -> dict[str, str]:
     """The request in words, for the report."""
     verification = imported.verification
@@ -166,6 +192,9 @@ def asked_for(request: Request, imported: ImportedModel) -> dict[str, str]:
             f"differs from its source by at most {verification.max_abs_difference:.2g} "
             f"on {verification.samples} samples of {verification.inputs}"
         )
+    asked["preferred"] = request.prefer
+    if request.runtime:
+        asked["runtime"] = request.runtime
     if request.target:
         asked["target"] = request.target
     if request.command:
