@@ -312,11 +312,13 @@ class Drop:
         ci95: Paired 95 % interval of `value`.
         verdict: `kept`: the whole interval is within the budget; `lost`: the whole interval is
             beyond it; `unproven`: the budget lies inside the interval, more samples would tell.
+        allowed: The budget, in the metric's own unit; None in reports older than this field.
     """
 
     value: float
     ci95: tuple[float, float]
     verdict: Verdict
+    allowed: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekit.api.measuring_device import device_setup, one_device
+from edgekit.choices import Prefer
 from edgekit.modes import MODES
 from edgekit.records import (
     Dataset,
@@ -40,6 +41,8 @@ def quantize(
     trust_code: bool = False,
     max_drop: float = 0.5,
     metric: str | None = None,
+    prefer: Prefer = "balanced",
+    runtime: str | None = None,
     score_output: str | None = None,
     target: str | None = None,
     device: str | None = None,
@@ -55,7 +58,7 @@ def quantize(
     command: str = "",
     listener: Listener = silent,
 ) -> Report:
-    """Make every variant asked for, measure each, and recommend the smallest that keeps accuracy.
+    """Make every variant asked for, measure each, and recommend one that keeps accuracy.
 
     Args:
         source: A `.keras`, `.h5`, SavedModel folder or float `.tflite`, or a live Keras model.
@@ -74,6 +77,9 @@ def quantize(
         max_drop: Accepted loss: points of accuracy or AUC, percent of RMSE.
         metric: The metric to judge by, default the task's own; a name of
             `evaluation.metrics.METRICS`.
+        prefer: What the recommended file is to have least of: size, latency, or balanced, their
+            product.
+        runtime: The runtime that must load the recommended file: litert, tflite or tensorflow.
         score_output: Name of the output that is scored.
         target: A target that the recommended file must be able to use, such as coral.
         device: Where to score and time the files: user@host or a name of `devices.toml`; default
@@ -120,6 +126,8 @@ def quantize(
         trust_code=trust_code,
         max_drop=max_drop,
         metric=metric,
+        prefer=prefer,
+        runtime=runtime,
         output=score_output,
         device=one_device(device, devices),
         setup=device_setup(install=setup, wheels=wheels, keep=keep),

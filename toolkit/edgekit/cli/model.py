@@ -13,7 +13,7 @@ from edgekit.choices import TARGET_TITLES
 from edgekit.cli import device_options, options
 
 if TYPE_CHECKING:
-    from edgekit.choices import RangesMethod
+    from edgekit.choices import Prefer, RangesMethod
     from edgekit.records import Plan, Report
 
 
@@ -199,6 +199,8 @@ def quantize(
     ] = False,
     max_drop: options.MaxDrop = 0.5,
     metric: options.MetricName = None,
+    prefer: options.Prefer = "balanced",
+    runtime: options.TargetRuntime = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="DIR", help="Default: quantized/<name>."),
@@ -242,8 +244,8 @@ def quantize(
 ) -> None:
     """Make every variant, and say which one to ship.
 
-    Each is scored on the test split and timed, here or on a device; the smallest that keeps the
-    accuracy is recommended.
+    Each is scored on the test split and timed, here or on a device; of those that keep the
+    accuracy, the one with the least product of size and latency is recommended.
 
     \b
     edgekit quantize model.keras --data data.npz
@@ -271,6 +273,8 @@ def quantize(
             trust_code=trust_code,
             max_drop=max_drop,
             metric=options.metric_of(metric),
+            prefer=cast("Prefer", prefer),
+            runtime=runtime,
             score_output=score_output,
             target=target,
             device=device,
