@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import edgekit_runner
-from edgekit.devices.registry import find_devices
+from edgekit.devices.registry import DeviceEntry, find_devices
 from edgekit.devices.ssh import Connection
 from edgekit.devices.wheels import Platform, requirements
 
@@ -275,6 +275,23 @@ def test_a_name_that_is_no_host_is_compared_with_those_known(tmp_path, monkeypat
     # When the connection is given up, then the error names the one that was meant.
     connection = Connection(device, cancel=threading.Event(), dropped=print)
     assert said in str(connection._refusal(words))
+
+
+REFUSALS = {
+    "Permission denied (publickey).": "ssh-copy-id {options} -o ProxyJump=gate pi@192.0.2.7",
+    "Host key verification failed.": "ssh {options} -J gate pi@192.0.2.7",
+    "Connection refused": "ssh {options} -J gate pi@192.0.2.7",
+}
+
+
+@pytest.mark.parametrize("words", REFUSALS)
+def test_a_hint_is_the_command_that_reaches_the_device(words):
+    device = DeviceEntry(
+        name="pi", host="pi@192.0.2.7", port=2222, identity="/k/id", jump="gate", ssh_config="/c"
+    )
+    connection = Connection(device, cancel=threading.Event(), dropped=print)
+    command = REFUSALS[words].format(options="-F /c -p 2222 -i /k/id")
+    assert (connection._refusal(words).hint or "").endswith(f": {command}")
 
 
 @pytest.mark.parametrize(

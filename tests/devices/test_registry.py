@@ -257,6 +257,7 @@ def test_a_file_without_a_device_means_nothing(edgekit, model, command):
     ("text", "said"),
     [
         ('[pi]\nhost = "a"\nprot = 3', "Did you mean port?"),
+        ('[pi]\nhost = "a"\noptions = 3', "Known: host, python, port"),
         ('[pi]\nhost = "a"\n"x\\u001b[31m" = 3', "there is no key 'x\\x1b[31m'"),
         ('[pi]\nhost = "a"\nport = nan', "invalid value for port: nan."),
         ('[pi]\nhost = "a"\ntimeout = 1e999', "invalid value for timeout: inf."),
@@ -284,7 +285,7 @@ def test_a_file_without_a_device_means_nothing(edgekit, model, command):
         (f"[pi{'.a' * 20_000}]", "Line 1 has more than 1000 characters."),
         (b"[pi]\nhost = '\xff'", "cannot be read"),
     ],
-    ids=range(27),
+    ids=range(28),
 )
 def test_a_registry_that_means_nothing_is_refused(edgekit, model, text, said):
     Path("devices.toml").write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -301,6 +302,14 @@ def test_a_registry_that_is_no_file_is_refused(here):
     for name, said in (("pipe", "not a regular file"), (".", "not a regular"), ("none", "No such")):
         with pytest.raises(UsageError, match=said):
             read_devices(here / name)
+
+
+def test_a_pipe_in_place_of_the_registry_is_refused(edgekit, model, here):
+    os.mkfifo(here / "devices.toml")
+    ended = edgekit("bench", model, "--device", "pi")
+    assert ended.code == 2
+    assert "devices.toml cannot be read." in ended.err
+    assert "not a regular file" in ended.err
 
 
 def test_a_name_of_255_characters_is_a_name(here):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from edgekit.errors import DataError, OutputError
+from edgekit.errors import DataError, ModelError, OutputError
 from edgekit.files import (
     FILE,
     FOLDER,
@@ -276,7 +276,7 @@ def test_a_folder_that_is_removed_meanwhile_is_an_error(existed, tmp_path):
     folder = tmp_path / "deep" / "out"
     if existed:
         folder.mkdir(parents=True)
-    with pytest.raises(OutputError, match="Cannot write"):
+    with pytest.raises(OutputError, match="was removed while this command ran"):
         stage_all(folder, ["a.json"], meanwhile=lambda: shutil.rmtree(tmp_path / "deep"))
     assert contents(tmp_path) == []
 
@@ -286,3 +286,40 @@ def test_a_new_folder_has_the_permissions_of_any_new_folder(tmp_path):
         (stage / "file").touch()
     (tmp_path / "b").mkdir()
     assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
+
+
+def remove_and_miss(folder: Path) -> None:
+    shutil.rmtree(folder)
+    raise ModelError(f"{folder / '.edgekit-1' / 'a'} does not exist.")
+
+
+def test_whoever_misses_a_removed_stage_the_error_names_the_output_folder(tmp_path):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    with pytest.raises(OutputError, match=r"The output folder .*out was removed") as caught:
+        stage_all(folder, ["a"], meanwhile=lambda: remove_and_miss(folder))
+    assert ".edgekit-" not in str(caught.value)
+    assert "Run it again" in caught.value.hint
+    assert contents(tmp_path) == []
+
+
+def test_a_stage_that_alone_is_removed_is_an_error_too(tmp_path):
+    def remove() -> None:
+        (stage,) = tmp_path.iterdir()
+        remove_and_miss(stage)
+
+    with pytest.raises(OutputError, match=r"The temporary folder for .*out was removed"):
+        stage_all(tmp_path / "out", ["a"], meanwhile=remove)
+    assert contents(tmp_path) == []
+
+
+def test_whoever_misses_a_removed_file_the_error_names_its_folder(tmp_path):
+    folder = tmp_path / "sub"
+    found = r"The output folder .*sub was removed"
+    with pytest.raises(OutputError, match=found), writing(folder / "a.json"):
+        remove_and_miss(folder)
+
+
+def test_an_error_with_the_stage_in_place_stays_as_it_is(tmp_path):
+    with pytest.raises(ModelError, match="Odd"), staging(tmp_path / "out"):
+        raise ModelError("Odd.")

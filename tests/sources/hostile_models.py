@@ -135,6 +135,22 @@ H5: dict[str, Json] = {
     "operator_as_bytes": sequential(
         layer("TensorFlowOpLayer", None, node_def="\n\x01w\x12\tWriteFile")
     ),
+    "named_function": sequential(
+        layer("Lambda", None, function="system", function_type="function", module="os")
+    ),
+    "named_output_shape": sequential(
+        layer(
+            "Lambda",
+            None,
+            output_shape="eval",
+            output_shape_type="function",
+            output_shape_module="builtins",
+        )
+    ),
+    "named_module_of_a_function": sequential(
+        layer("Lambda", None, function="start", function_type="function", module="payload")
+    ),
+    "registered_function": sequential(layer("os>system", None, command="true")),
     "loader_as_class": sequential(layer("deserialize", None, config=OLD_LAMBDA)),
 }
 

@@ -149,6 +149,9 @@ def test_what_the_user_gave_is_no_finding() -> None:
     [
         hostile_models.layer("Lambda", function=hostile_models.function("relu", "builtins")),
         hostile_models.layer("Lambda", None, function="triple", function_type="function"),
+        hostile_models.layer(
+            "Lambda", None, function="relu", function_type="function", module="keras.src.backend"
+        ),
         hostile_models.layer("Lambda", output_shape=[3, 4], arguments={"k": 1}, module="__main__"),
         hostile_models.layer("Dense", "keras.src.layers.core.dense", activation="relu"),
         hostile_models.layer("Dense", "tf_keras.layers"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from edgekit.errors import ConversionError, DataError, EdgekitError, ModelError
 from edgekit.recipe import Prune
 from edgekit.records import DataRequest, Plan, Progress
 from edgekit.training.finetuning import Tuning
-from edgekit.worker import Worker
+from edgekit.worker import Session, Worker, startup
 
 HERE = Path(__file__).parent
 
@@ -141,12 +142,11 @@ def test_an_exit_without_an_answer_is_an_error(worker: Worker) -> None:
 
 
 def test_death_while_loading_is_the_models_fault(worker: Worker, light: Path) -> None:
-    # edgekit.sources looks at the file before Keras does; Keras then dies of it.
-    (light / "keras.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGILL)")
     model = light / "model.h5"
     model.write_bytes(b"\x89HDF\r\n\x1a\n")
-    with pytest.raises(ModelError, match=r"loading model\.h5 \(SIGILL\)"):
-        Worker().load(model)
+    worker.run(worker_jobs.die_on_import, "edgekit.training.qat")
+    with pytest.raises(ModelError, match=r"loading model\.h5 \(SIGABRT\)"):
+        worker.load(model)
 
 
 def test_recurrent_layers_are_the_first_to_be_suspected(worker: Worker) -> None:
@@ -169,6 +169,94 @@ def test_without_tensorflow_every_request_says_so(light: Path) -> None:
             with pytest.raises(EdgekitError, match="cannot be imported") as caught:
                 worker.quantize(b"", Plan(variant="int8", mode="int8"))
             assert "libtensorflow.so" in (caught.value.found or "")
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "raise ImportError('libtensorflow_cc.so.2: failed to map segment from shared object')",
+        "raise OSError(12, 'Cannot allocate memory')",
+        "raise MemoryError",
+        "try:\n    raise MemoryError\nexcept MemoryError:\n    raise ImportError('x')",
+    ],
+    ids=["segment", "system", "python", "cause"],
+)
+def test_a_tensorflow_without_memory_is_no_broken_installation(light: Path, program: str) -> None:
+    (light / "tensorflow.py").write_text(program)
+    with Worker() as worker, pytest.raises(ConversionError, match="not enough memory") as caught:
+        worker.run(worker_jobs.pid)
+    assert caught.value.hint == "Free some memory and run it again."
+
+
+@pytest.fixture
+def limited() -> Iterator[int]:
+    """A limit on the address space of this process and those it starts."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    limit = mapped + (1 << 30)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, before[1]))
+    yield limit
+    resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+# Takes what there is, then goes on trying, as an allocator may.
+NEVER_ENOUGH = """
+import mmap, time
+kept = []
+while True:
+    try:
+        kept.append(mmap.mmap(-1, 1 << 24))
+    except OSError:
+        time.sleep(0.01)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="only Linux tells the size")
+def test_a_start_that_is_stuck_without_address_space_ends(
+    light: Path, limited: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(startup, "_STUCK_SECONDS", 2)
+    (light / "tensorflow.py").write_text(NEVER_ENOUGH)
+    with Worker() as worker, pytest.raises(ConversionError, match="not enough memory") as caught:
+        worker.run(worker_jobs.pid)
+    assert f"limited to {limited / 1e9:.1f} GB" in (caught.value.hint or "")
+
+
+def test_a_death_at_the_start_is_not_the_models_fault(light: Path) -> None:
+    (light / "keras.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGILL)")
+    with Worker() as worker, pytest.raises(ConversionError, match=r"start \(SIGILL\)") as caught:
+        worker.lower(light / "x.tflite")
+    assert "Reinstall" in (caught.value.hint or "")
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="only Linux tells the size")
+def test_a_death_at_the_start_in_little_address_space_points_to_that(
+    light: Path, limited: int
+) -> None:
+    (light / "keras.py").write_text("import os\nos.abort()")
+    with Worker() as worker, pytest.raises(ConversionError, match="not enough memory") as caught:
+        worker.run(worker_jobs.pid)
+    assert "ulimit -v" in (caught.value.hint or "")
+
+
+def test_a_death_in_little_address_space_points_to_that(worker: Worker, limited: int) -> None:
+    worker._recurrent = ("lstm",)
+    with pytest.raises(ConversionError, match="SIGABRT") as caught:
+        worker.run(worker_jobs.die, by=signal.SIGABRT)
+    assert "ulimit -v" in (caught.value.hint or "")
+
+
+def test_the_models_time_begins_when_tensorflow_is_there(light: Path) -> None:
+    (light / "tensorflow.py").write_text("import time\ntime.sleep(2)")
+    with Worker(timeout=1) as worker, pytest.raises(ModelError, match="No model is loaded"):
+        worker._ask(Session.recurrent_layers, "loading")
+
+
+def test_a_start_without_end_is_an_error(light: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(startup, "START_SECONDS", 1)
+    (light / "tensorflow.py").write_text("import time\ntime.sleep(600)")
+    with Worker() as worker, pytest.raises(ConversionError, match="within 1 seconds"):
+        worker.run(worker_jobs.pid)
 
 
 def test_the_child_ends_with_the_context(light: Path) -> None:

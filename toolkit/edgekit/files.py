@@ -128,10 +128,11 @@ def writing(path: Path, *, replace: bool = True) -> Iterator[Path]:
                 _make_folder(goal.parent, created)
                 temporary = new_file(goal.parent, goal.suffix)
             own.append(temporary)
-            yield temporary
-            with DeferSigint():
-                _move(temporary, goal, replace=replace)
-                temporary = None
+            with _removal_noticed(path, goal.parent, goal.parent):
+                yield temporary
+                with DeferSigint():
+                    _move(temporary, goal, replace=replace)
+                    temporary = None
     finally:
         with DeferSigint():
             if temporary is not None:
@@ -168,10 +169,11 @@ def staging(folder: Path, *, replace: bool = False) -> Iterator[Path]:
                 _make_folder(place, created)
                 stage = new_folder(place)
             own.append(stage)
-            yield stage
-            with DeferSigint():
-                if any(stage.iterdir()) and not (is_new and _became(stage, folder)):
-                    _move_all(stage, folder, replace=replace)
+            with _removal_noticed(folder, place, stage):
+                yield stage
+                with DeferSigint():
+                    if any(stage.iterdir()) and not (is_new and _became(stage, folder)):
+                        _move_all(stage, folder, replace=replace)
     finally:
         with DeferSigint():
             if stage is not None:
@@ -349,6 +351,28 @@ def _placing(path: Path, own: list[Path]) -> Iterator[None]:
             hint="Nothing was changed. Run it again."
             if error.errno == errno.ENOENT  # removed by somebody else, as it was there or made
             else "Nothing was changed. Free some space or give another --output.",
+        ) from error
+
+
+@contextmanager
+def _removal_noticed(path: Path, folder: Path, needed: Path) -> Iterator[None]:
+    """Turn any error into one about `needed`, where somebody has removed that meanwhile.
+
+    Args:
+        path: What is being written.
+        folder: The folder that the temporary place is in.
+        needed: The temporary place, or `folder`.
+    """
+    try:
+        yield
+    except Exception as error:  # whoever misses a file of it has words of their own
+        if what_is(needed) != MISSING:
+            raise
+        raise OutputError(
+            f"The temporary folder for {path} was removed while this command ran."
+            if what_is(folder) == FOLDER
+            else f"The output folder {folder} was removed while this command ran.",
+            hint="Nothing was written. Run it again.",
         ) from error
 
 

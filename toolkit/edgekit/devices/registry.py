@@ -156,7 +156,7 @@ def _device(name: str, table: Any, path: Path) -> DeviceEntry:
         raise UsageError(f"{where}: this name means every device.", hint="Choose another.")
     for key, value in table.items():
         if key not in grammar.RULES:
-            close = difflib.get_close_matches(key[:80], grammar.RULES, n=1)
+            close = difflib.get_close_matches(key[:80], grammar.RULES, n=1, cutoff=0.7)
             known = ", ".join(grammar.RULES)
             raise UsageError(
                 f"{where}: there is no key {grammar.shown(key)}.",
@@ -213,12 +213,13 @@ def _config_folder() -> Path:
 
 def _registry() -> Path | None:
     places = (Path(FILE), _config_folder() / FILE)
-    return next((place for place in places if place.is_file()), None)
+    # What is there and is no file, a named pipe for one, is refused when it is read.
+    return next((place for place in places if os.path.lexists(place)), None)
 
 
 def _is_own(path: Path) -> bool:
     own = _config_folder() / FILE
-    return own.is_file() and path.samefile(own)
+    return own.is_file() and path.is_file() and path.samefile(own)
 
 
 assert set(grammar.RULES) == {entry.name for entry in fields(DeviceEntry)} - {"name", "meant"}

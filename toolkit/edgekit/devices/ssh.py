@@ -37,15 +37,15 @@ _UNKNOWN_HOST = "Could not resolve hostname"
 _FINAL = {
     "REMOTE HOST IDENTIFICATION HAS CHANGED": (
         "The host key of {host} has changed.",
-        "If the device was set up anew: ssh-keygen -R with its address, then ssh {host}",
+        "If the device was set up anew: ssh-keygen -R with its address, then ssh {reach}",
     ),
     "Host key verification failed": (
         "ssh does not trust the host key of {host}.",
-        "Connect once by hand and compare the key: ssh {host}",
+        "Connect once by hand and compare the key: ssh {reach}",
     ),
     "Permission denied": (
         "Permission denied by {host}.",
-        "A key is needed, no password is asked: ssh-copy-id {host}",
+        "A key is needed, no password is asked: ssh-copy-id {copy}",
     ),
     _UNKNOWN_HOST: (
         "There is no host {host}.",
@@ -248,15 +248,8 @@ class Connection:
             ("RemoteCommand", "none"),
         ):
             words += ["-o", f"{key}={value}"]
-        for option, given in (
-            ("-F", device.ssh_config and str(Path(device.ssh_config).expanduser())),
-            ("-p", device.port),
-            ("-i", device.identity and str(Path(device.identity).expanduser())),
-            ("-J", device.jump),
-        ):
-            # A client of the shared connection goes nowhere itself: no second proxy for it.
-            if given and not (option == "-J" and command is not None):
-                words += [option, str(given)]
+        # A client of the shared connection goes nowhere itself: no second proxy for it.
+        words += _options(device, jump=("-J", "{}") if command is None else ())
         words += ["--", device.host, *([command] if command is not None else [])]
         # In a session of its own: Ctrl-C is ours to answer, after which the device is tidied.
         return subprocess.Popen(
@@ -287,15 +280,36 @@ class Connection:
 
     def _refusal(self, said: str) -> DeviceError:
         host = self.device.host
+        words = {
+            "host": host,
+            "reach": shlex.join([*_options(self.device), host]),
+            # It has no -J.
+            "copy": shlex.join([*_options(self.device, jump=("-o", "ProxyJump={}")), host]),
+        }
         lines = [line.strip() for line in said.splitlines() if line.strip()]
         for sign, (what, hint) in _FINAL.items():
             if sign in said:
                 line = next(line for line in lines if sign in line).strip("@ ")
                 meant = self.device.meant if sign == _UNKNOWN_HOST else None
                 todo = f"Did you mean {meant}, of devices.toml?" if meant else hint
-                return DeviceError(what.format(host=host), found=line, hint=todo.format(host=host))
+                return DeviceError(what.format(host=host), found=line, hint=todo.format(**words))
         return DeviceError(
             f"{host} cannot be reached.",
             found=lines[-1] if lines else f"No answer within {3 * CONNECT_SECONDS} s.",
-            hint=f"Check that it is on and in the network: ssh {host}",
+            hint=f"Check that it is on and in the network: ssh {words['reach']}",
         )
+
+
+def _options(device: DeviceEntry, *, jump: Sequence[str] = ("-J", "{}")) -> list[str]:
+    """Return the options of ssh that reach a device; `jump` says how a jump host is given."""
+    words: list[str] = []
+    for option, given in (
+        ("-F", device.ssh_config and str(Path(device.ssh_config).expanduser())),
+        ("-p", device.port),
+        ("-i", device.identity and str(Path(device.identity).expanduser())),
+    ):
+        if given:
+            words += [option, str(given)]
+    if device.jump:
+        words += [word.format(device.jump) for word in jump]
+    return words

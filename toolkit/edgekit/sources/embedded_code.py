@@ -59,7 +59,7 @@ def refuse_code(path: Path, kind: str, trusted: Trusted) -> None:
 def names_other_modules(path: Path, trusted: Trusted) -> bool:
     """Whether Keras' notes in a SavedModel name modules that the user has not given."""
     return any(
-        finding.kind == "module"
+        finding.kind == "module" and finding.imports
         for config, _ in _saved_model_configs(path)
         for finding in code_in(config, trusted)
     )

@@ -11,7 +11,7 @@ import builtins
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from edgekit.sources.graph_operators import is_unsafe, node_operators
@@ -28,12 +28,14 @@ class Finding:
         name: The class, function, file or operator named there.
         where: Name of the layer it stands in, "" where that has none.
         module: Where it would be imported from.
+        imports: Whether some loader imports that module; others only look for what it registered.
     """
 
     kind: Kind
     name: str
     where: str = ""
     module: str = ""
+    imports: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +127,8 @@ def _in_object(value: dict[str, Any], where: str, trusted: Trusted) -> Iterator[
     types = {key.removesuffix("_type") for key, kind in value.items() if kind == "lambda"}
     if types & (value.keys() - {key for key, kind in value.items() if kind == "lambda"}):
         yield Finding(kind="bytecode", name="the function of a Lambda", where=where)
+    for key in [key for key, kind in value.items() if kind == "function"]:
+        yield from _in_named_function(value, key.removesuffix("_type"), where, trusted)
     name = value.get("class_name")
     if not isinstance(name, str):
         return
@@ -136,6 +140,21 @@ def _in_object(value: dict[str, Any], where: str, trusted: Trusted) -> Iterator[
         yield from _in_class({**value, "class_name": value.get("spec_name")}, where, trusted)
     elif not name.startswith("__"):  # others with underscores are plain data
         yield from _in_class(value, where, trusted)
+
+
+def _in_named_function(
+    value: Mapping[str, Any], key: str, where: str, trusted: Trusted
+) -> Iterator[Finding]:
+    """Look at a function that Keras 2 stored as its name, with the module in a key beside it."""
+    module = value.get("module" if key == "function" else f"{key}_module")
+    if not isinstance(value.get(key), str):
+        return
+    for finding in _in_function({"config": value[key], "module": module}, where, trusted):
+        # Keras 2 looks such a name up among what is registered; a module of TensorFlow's may
+        # be given by --custom for it, one of Python's is never what a model is made of.
+        own = finding.module.partition(".")[0] == "tensorflow"
+        name = value[key] if own else finding.name
+        yield replace(finding, kind="module" if own else finding.kind, name=name, imports=False)
 
 
 def _in_function(value: Mapping[str, Any], where: str, trusted: Trusted) -> Iterator[Finding]:
@@ -170,8 +189,14 @@ def _in_class(value: Mapping[str, Any], where: str, trusted: Trusted) -> Iterato
     elif not module:
         # Old configurations name no module: the name is looked up among Keras' own, where there
         # are functions too, those that load among them.
-        if not _CLASS_NAME.fullmatch(short) and not _FUNCTION_NAME.fullmatch(short):
-            yield Finding(kind="function", name=short, where=where)
+        package = str(name).rpartition(">")[0].partition(".")[0]
+        is_class = bool(_CLASS_NAME.fullmatch(short))
+        if package in sys.stdlib_module_names and is_class:
+            yield Finding(kind="module", name=str(name), where=where, module=package, imports=False)
+        elif package in sys.stdlib_module_names or (
+            not is_class and not _FUNCTION_NAME.fullmatch(short)
+        ):
+            yield Finding(kind="function", name=str(name) if package else short, where=where)
     elif _is_type_spec(module, short):
         return
     elif isinstance(registered, str) and not _CLASS_NAME.fullmatch(registered.rpartition(">")[2]):

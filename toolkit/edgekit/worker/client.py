@@ -20,6 +20,7 @@ from edgekit.records import Batch, Listener, Plan, Progress, Source, silent
 from edgekit.sources import check_source
 from edgekit.worker import wire
 from edgekit.worker.session import TRUST_CODE, Session
+from edgekit.worker.startup import address_space_hint, death_at_start, wait_until_ready
 
 if TYPE_CHECKING:
     from edgekit.lowering import LoweredModel
@@ -54,7 +55,7 @@ _LIMITED: Final[frozenset[Callable[..., object]]] = frozenset(
 _IRRELEVANT = re.compile(r"\s*(WARNING|INFO|[IW]\d{4} |fully_quantize:)")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Child:
     """A running child.
 
@@ -63,12 +64,14 @@ class _Child:
         connection: Our end of the pipe.
         lifeline: Descriptor of a pipe that only we hold open; the child ends when it closes.
         log: What the child prints.
+        ready: Whether it has imported TensorFlow.
     """
 
     process: subprocess.Popen[bytes]
     connection: Connection
     lifeline: int
     log: IO[bytes]
+    ready: bool = False
 
 
 class Worker:
@@ -83,8 +86,8 @@ class Worker:
         custom: Modules that define the models' own classes.
         listener: Progress callback, in the caller's thread, during requests.
         trust_code: Whether to run code that model files bring along.
-        timeout: Seconds that reading or lowering a model may take, its own program included;
-            None for `$EDGEKIT_MODEL_TIMEOUT`, by default 1800.
+        timeout: Seconds that reading or lowering a model may take, its own program included and
+            TensorFlow's import not; None for `$EDGEKIT_MODEL_TIMEOUT`, by default 1800.
     """
 
     def __init__(
@@ -190,6 +193,7 @@ class Worker:
         """Send a request and return its answer; `stage` is for messages of its failure."""
         if self._child is None:
             self._child = self._start()
+        self._wait_until_ready()
         child = self._child
         limit = self._timeout if function in _LIMITED else None
         try:
@@ -210,6 +214,24 @@ class Worker:
             died = _died(child, stage, self._recurrent, reading=function is Session.load)
             self._end()
             raise died from error
+
+    def _wait_until_ready(self) -> None:
+        """Wait until the child has imported TensorFlow, which is not the model's time."""
+        child = self._child
+        if child is None or child.ready:
+            return
+        try:
+            wait_until_ready(child.connection, child.process.pid)
+            wire.receive(child.connection)
+        except (EOFError, ConnectionError) as error:
+            child.process.wait()
+            died = death_at_start(_reason(child), _last_line(child.log))
+            self._end()
+            raise died from error
+        except EdgekitError:
+            self._end()
+            raise
+        child.ready = True
 
     def _start(self) -> _Child:
         return _start(self._custom, trust_code=self._trust_code)
@@ -279,7 +301,7 @@ def _start(custom: Sequence[str], *, trust_code: bool) -> _Child:
 
 def _died(child: _Child, stage: str, recurrent: Sequence[str], *, reading: bool) -> EdgekitError:
     code = child.process.returncode
-    reason = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    reason = _reason(child)
     kind = ModelError if reading else ConversionError
     what = f"The TensorFlow process died while {stage} ({reason})."
     if code == -signal.SIGKILL:
@@ -288,6 +310,9 @@ def _died(child: _Child, stage: str, recurrent: Sequence[str], *, reading: bool)
             found="The system kills a process like this when memory runs out.",
             hint="Free some memory, or use a smaller model or batch.",
         )
+    if code < 0 and (hint := address_space_hint()):
+        # Native code that gets no memory ends in many ways.
+        return kind(what, found=_last_line(child.log), hint=hint)
     if recurrent:
         return kind(
             what,
@@ -299,6 +324,11 @@ def _died(child: _Child, stage: str, recurrent: Sequence[str], *, reading: bool)
         found=_last_line(child.log),
         hint="Check that the model runs in Keras, or choose another mode.",
     )
+
+
+def _reason(child: _Child) -> str:
+    code = child.process.returncode
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
 
 def _last_line(log: IO[bytes]) -> str | None:

@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection
 from edgekit.errors import ConversionError, EdgekitError
 from edgekit.worker import wire
 from edgekit.worker.session import TRUST_CODE, Session
+from edgekit.worker.startup import is_out_of_memory, out_of_memory
 
 
 def main() -> None:
@@ -25,6 +26,7 @@ def main() -> None:
         tuple(sys.argv[4:]), lambda progress: wire.send(connection, progress), trust_code=trust_code
     )
     broken = _import_tensorflow(trust_code=trust_code)
+    wire.send(connection, wire.Ready())
     while True:
         try:
             request = wire.receive(connection)
@@ -60,6 +62,8 @@ def _import_tensorflow(*, trust_code: bool) -> EdgekitError | None:
             # Passes clone layers, which reads their configurations again.
             keras.config.enable_unsafe_deserialization()
     except Exception as error:  # a broken installation raises anything
+        if is_out_of_memory(error):
+            return out_of_memory(f"{type(error).__name__}: {error}".rstrip(": "))
         return ConversionError(
             "TensorFlow cannot be imported.",
             found=f"{type(error).__name__}: {error}",

@@ -34,6 +34,11 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class Ready:
+    """The child's first message: it has imported TensorFlow, or tried to."""
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What the function of a request returned."""
 
