@@ -2404,11 +2404,28 @@ def _load_error(
         )
     if "Flex" in text or "Select TensorFlow" in text:
         hint = "Install tensorflow and add --runtime tensorflow, or convert with built-in ops only."
+    elif "old TFLite binary" in text:
+        # The runtime's words for an operator, or a version of one, that came after it: int4
+        # kernels, for one, are version 8 of CONV_2D.
+        hint = _newer_runtime_hint(runtime.key)
     elif isinstance(error, ValueError):
         hint = "The file is damaged or cut short: copy it again and compare its sha256."
     else:
         hint = "A newer runtime may know it: update, or try another --runtime."
     return RunnerError(MODEL, f"{runtime} cannot load {path}.", text, hint)
+
+
+def _newer_runtime_hint(key: str) -> str:
+    """Return how to run a file that is newer than the runtime called `key`."""
+    if key != "tflite":
+        return "The file needs a newer runtime: update it, or try another --runtime."
+    install = _runtime_hint(None)
+    if "ai-edge-litert" in install:
+        return f"The file needs ai-edge-litert. {install}"
+    return (
+        "The file needs ai-edge-litert, which takes a 64-bit system and Python 3.10: use those, or "
+        "another variant of the model, such as dynamic or int8."
+    )
 
 
 # Other formats that are given by mistake, by their first four bytes.

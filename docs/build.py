@@ -169,7 +169,7 @@ def exit_codes() -> str:
 
 def layers() -> str:
     """Every package with its layer, from the test that enforces them, and what it is for."""
-    levels = runpy.run_path(str(ROOT / "tests" / "test_floors.py"))["FLOORS"]
+    levels = runpy.run_path(str(ROOT / "tests" / "test_architecture.py"))["FLOORS"]
     rows = [
         [str(level), f"`{name}`", _summary(name)]
         for level, names in enumerate(levels)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,18 +20,41 @@ def classifier(right: np.ndarray, metric: str | None = None) -> Evaluation:
     return aggregate(columns, CLASSIFICATION, metric=metric)
 
 
-def regressor(errors: np.ndarray) -> Evaluation:
-    columns = REGRESSION.per_sample(errors, Batch(inputs={}, targets=np.zeros(len(errors))))
+def regressor(errors: np.ndarray, targets: np.ndarray | None = None) -> Evaluation:
+    truth = np.zeros(errors.shape) if targets is None else targets
+    columns = REGRESSION.per_sample(truth + errors, Batch(inputs={}, targets=truth))
     return aggregate(columns, REGRESSION)
 
 
 def test_budget_is_points_of_a_share_and_percent_of_an_error() -> None:
-    accuracy = classifier(np.ones(10)).score
-    rmse = regressor(np.full(10, 16.0)).score
+    assert budget(classifier(np.ones(10)), 0.5) == pytest.approx(0.005)
+    assert budget(classifier(np.arange(10) % 2, "balanced_accuracy"), 0.5) == pytest.approx(0.005)
+    assert budget(regressor(np.full(10, 16.0)), 0.5) == pytest.approx(0.08)
 
-    assert budget(accuracy, 0.5) == pytest.approx(0.005)
-    assert budget(replace(accuracy, metric="roc_auc"), 0.5) == pytest.approx(0.005)
-    assert budget(rmse, 0.5) == pytest.approx(0.08)
+
+def test_an_error_near_zero_leaves_room_in_proportion_to_the_targets() -> None:
+    # Given targets with a standard deviation of 3, and a model that is all but perfect on them
+    generator = np.random.default_rng(0)
+    targets = 1000 + 3 * np.tile([-1.0, 1.0], 200)
+    perfect = regressor(np.zeros(400), targets)
+    quantized = regressor(generator.normal(scale=0.002, size=400), targets)
+
+    # When it is compared with a variant whose error is a thousandth of that
+    drop = paired_drop(perfect, quantized, max_drop=5)
+
+    # Then 5 % of a tenth of the deviation may be lost, and more than that is lost
+    assert drop.allowed == budget(perfect, 5) == pytest.approx(0.05 * 0.1 * 3)
+    assert drop.verdict == "kept"
+    worse = regressor(generator.normal(scale=0.2, size=400), targets)
+    assert paired_drop(perfect, worse, max_drop=5).verdict == "lost"
+
+
+def test_outputs_about_different_values_do_not_make_the_budget_larger() -> None:
+    # Given two outputs, one about 0 and one about 100,000, each with a deviation of 1
+    targets = np.tile([[-1.0, 99_999.0], [1.0, 100_001.0]], (50, 1))
+
+    # Then the distance of the two outputs is no part of the spread
+    assert budget(regressor(np.zeros((100, 2)), targets), 5) == pytest.approx(0.05 * 0.1)
 
 
 def test_a_real_variant_keeps_its_accuracy(models: Path, fashion: Dataset) -> None:

@@ -127,7 +127,7 @@ def test_empty_split_is_refused(models: Path) -> None:
 
 
 def test_missing_file_is_a_model_error(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="no model file"):
+    with pytest.raises(ModelError, match="does not exist"):
         predict(tmp_path / "none.tflite", samples_of(x=np.zeros((1, 3))))
 
 

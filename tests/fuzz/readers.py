@@ -51,8 +51,10 @@ from edgekit.errors import DataError, ModelError
 from edgekit.pipeline import manifest
 from edgekit.pipeline.report import Outcome, build_report
 from edgekit.pipeline.subjects import Opener, bind_to_file
+from edgekit.quantization.observe import NOTHING
+from edgekit.quantization.passes.drop_unused import drop_unused
 from edgekit.recipe.parse import load_recipe
-from edgekit.records import DataRequest, Report, Row, Source, TensorSpec
+from edgekit.records import DataRequest, Plan, Report, Row, Source, TensorSpec
 from edgekit.schema import inspection_to_json
 from edgekit.sources.keras_file import _keras_version
 from edgekit.sources.load import kind_of
@@ -333,22 +335,27 @@ def inspect_model(content: bytes, folder: Path) -> None:
 
 def rewrite_model(content: bytes, folder: Path) -> None:
     """As quantize and prune do without TensorFlow."""
-    rewriting: Callable[[bytes], object] = choice(
+    rewriting: Callable[[Any], Any] = choice(
         content,
         (
-            weights.to_float16, weights.to_dynamic, weights.to_int4, sparse.store_sparse,
-            narrow_weights, ranges.with_all_outputs,
-            lambda model: pruning_estimate.estimate_pruning(model, 0.5),
+            weights.to_float16, weights.to_dynamic, weights.to_int4,
+            lambda model: sparse.store_sparse(model)[0], narrow_weights, ranges.with_all_outputs,
+            lambda model: drop_unused(model, NOTHING, Plan(variant="v", mode="float32")), None,
         ),
     )  # fmt: skip
-    rewriting(content)
+    if rewriting is None:
+        pruning_estimate.estimate_pruning(content, 0.5)
+    else:
+        tflite.write(rewriting(tflite.read(content)))
 
 
 def read_model_metadata(content: bytes, folder: Path) -> None:
     """What a model says of itself, read and carried over."""
-    if tflite.has_metadata(content):
+    model = tflite.read(content)
+    if tflite.has_metadata(model):
         tflite.read_metadata(content)
-        tflite.carry_metadata(content, content)
+        carried = tflite.write(tflite.carry_metadata(model, model))
+        tflite.with_files(carried, tflite.files_behind(content))
 
 
 def load_model(content: bytes, folder: Path) -> None:

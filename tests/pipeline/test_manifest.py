@@ -11,7 +11,8 @@ import pytest
 
 from edgekit.errors import ModelError
 from edgekit.pipeline import manifest
-from edgekit.pipeline.measure import bind_to_file
+from edgekit.pipeline.subjects import Opener, bind_to_file
+from edgekit.records import DataRequest
 
 
 @pytest.fixture
@@ -94,4 +95,5 @@ def test_null_says_nothing(entry, model, tmp_path):
     np.savez(stored, x_test=np.zeros((4, 61, 40), np.float32), y_test=np.arange(4))
 
     assert entry not in manifest.open_artifact(model).manifest
-    assert bind_to_file(str(stored), model).task == "classification"
+    opener = Opener(DataRequest(data=str(stored)))
+    assert bind_to_file(opener, manifest.open_artifact(model)).task == "classification"

@@ -176,12 +176,12 @@ def test_what_cannot_be_run_is_not_recommended(subjects, tmp_path):
     request = Request(source=tmp_path, plans=(), folder=tmp_path)
     chosen, _ = recommend(rows, request)
     best = next(row for row in chosen if row.recommended).artifact.variant
-    others, reason = recommend(rows, request, unsupported={best})
+    others, reason = recommend(rows, request, unsupported={best: "too new"})
     assert best not in {row.artifact.variant for row in others if row.recommended}
     assert [row.artifact.variant for row in others] == list(RIGHT)
     assert f"Ship {best}" not in reason
     # Not even the float32 file, which nothing else is needed for.
-    nothing, reason = recommend(rows, request, unsupported=set(RIGHT))
+    nothing, reason = recommend(rows, request, unsupported=dict.fromkeys(RIGHT, "too new"))
     assert not any(row.recommended for row in nothing)
     assert reason.startswith("No file is recommended")
 

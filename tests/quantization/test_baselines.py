@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ai_edge_litert.schema_py_generated import ModelT
 
 from edgekit.data import bind, open_data
 from edgekit.isolate import spread
 from edgekit.modes import MODES
-from edgekit.quantization import make, profile
-from edgekit.records import Array, Dataset, Plan, Ranges, Rule
+from edgekit.quantization import FloatGraph, Observed, make, observe, read_float_graph
+from edgekit.records import Array, Dataset, Plan, Rule
 from edgekit.tflite import read, signature
 from edgekit.worker import Worker
 
@@ -30,15 +31,14 @@ STOCK_NAMES = {"float32": "f32", "float16": "f16", "dynamic": "dyn", "int8": "in
 
 @dataclass(frozen=True)
 class Baseline:
-    graph: bytes
+    graph: FloatGraph
     dataset: Dataset
     stock: Mapping[str, Mapping[str, float]]
-    known: dict[str, Ranges]
+    observed: Observed
 
-    def ranges(self, method: str, _: float) -> Ranges:
-        if method not in self.known:
-            self.known[method] = profile(self.graph, self.dataset.calibrate, method=method)
-        return self.known[method]
+    def observe(self, model: ModelT) -> Observed:
+        assert model is self.graph.model
+        return self.observed
 
     def score(self, data: bytes, n: int | None = None) -> float:
         """Accuracy, or minus the root mean square error in cycles; of the first `n` samples."""
@@ -92,19 +92,20 @@ def baseline(
     path = worker.lower(tmp_path_factory.mktemp("graph") / "float32.tflite").path
     told = json.loads((folder / "baselines.json").read_text())[request.param]
     (stock,) = [value for key, value in told.items() if key.startswith("formats")]
-    graph = path.read_bytes()
-    dataset = bind(open_data(DATA[request.param]), *signature(read(graph)))
-    return Baseline(graph=graph, dataset=dataset, stock=stock, known={})
+    graph = read_float_graph(path)
+    dataset = bind(open_data(DATA[request.param]), *signature(graph.model))
+    observed = observe(graph.model, dataset.calibrate, histograms=True)
+    return Baseline(graph=graph, dataset=dataset, stock=stock, observed=observed)
 
 
 def test_no_variant_is_larger_or_worse_than_stock(baseline: Baseline, worker: Worker) -> None:
     for mode in MODES:
         plan = Plan(variant=mode, mode=mode)
-        made = make(plan, baseline.graph, ranges=baseline.ranges, tensorflow=worker)
-        assert signature(read(made.data)) == signature(read(baseline.graph))
+        made = make(plan, baseline.graph, observe=baseline.observe, tensorflow=worker)
+        assert signature(read(made.data)) == signature(baseline.graph.model)
         # The int16 kernels are slow: on part of the samples, against float on the same.
         n = min(baseline.dataset.test.n, 1000) if mode == "int16x8" else None
-        score, reference = baseline.score(made.data, n), baseline.score(baseline.graph, n)
+        score, reference = baseline.score(made.data, n), baseline.score(baseline.graph.data, n)
         if mode in STOCK_NAMES:
             stock = baseline.stock[STOCK_NAMES[mode]]
             assert len(made.data) <= stock["size"], mode
@@ -122,9 +123,9 @@ def test_every_way_of_choosing_ranges_keeps_the_score(
 ) -> None:
     plan = Plan(variant=method, mode="int8", ranges=method)
     score = baseline.score(
-        make(plan, baseline.graph, ranges=baseline.ranges, tensorflow=worker).data
+        make(plan, baseline.graph, observe=baseline.observe, tensorflow=worker).data
     )
-    assert score >= baseline.score(baseline.graph) - baseline.slack(points=0.4, share=0.02)
+    assert score >= baseline.score(baseline.graph.data) - baseline.slack(points=0.4, share=0.02)
 
 
 @pytest.mark.parametrize(
@@ -134,22 +135,25 @@ def test_integer_inputs_and_outputs(
     baseline: Baseline, worker: Worker, mode: str, kind: str
 ) -> None:
     plan = Plan(variant=kind, mode=mode, input_type=kind, output_type=kind)
-    made = make(plan, baseline.graph, ranges=baseline.ranges, tensorflow=worker)
+    made = make(plan, baseline.graph, observe=baseline.observe, tensorflow=worker)
     inputs, outputs = signature(read(made.data))
     assert (inputs[0].dtype, outputs[0].dtype) == (kind, kind)
     assert inputs[0].scale is not None
     n = min(baseline.dataset.test.n, 1000)
-    reference = baseline.score(baseline.graph, n)
+    reference = baseline.score(baseline.graph.data, n)
     assert baseline.score(made.data, n) >= reference - baseline.slack(points=0.4, share=0.02)
 
 
 @pytest.mark.parametrize("mode", ["float32", "float16"])
 def test_a_rule_leaves_a_layer_in_float(baseline: Baseline, worker: Worker, mode: str) -> None:
     plan = Plan(variant="ruled", mode="int8", rules=(Rule(layers="^dense$", mode=mode),))
-    made = make(plan, baseline.graph, ranges=baseline.ranges, tensorflow=worker)
+    made = make(plan, baseline.graph, observe=baseline.observe, tensorflow=worker)
     assert {e["layer"] for e in made.left_in_float} == {"dense"}
     assert {e["reason"] for e in made.left_in_float} == {f"a rule asks for {mode}"}
     whole = make(
-        Plan(variant="int8", mode="int8"), baseline.graph, ranges=baseline.ranges, tensorflow=worker
+        Plan(variant="int8", mode="int8"),
+        baseline.graph,
+        observe=baseline.observe,
+        tensorflow=worker,
     )
     assert len(made.data) > len(whole.data)

@@ -4,22 +4,24 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from ai_edge_litert.schema_py_generated import ModelT
 
 from edgekit.errors import ConversionError, UsageError
-from edgekit.quantization import QuantizedModel, make
+from edgekit.quantization import Observed, QuantizedModel, make, read_float_graph
+from edgekit.quantization.observe import NOTHING
 from edgekit.quantization.rules import modes_of
-from edgekit.records import Plan, Ranges, Rule
+from edgekit.records import Plan, Rule
 from edgekit.tflite import operator_name, read, signature
 from edgekit.tflite.nodes import nodes
 from edgekit.tflite.weights import stored_weights
 
 
-def no_ranges(method: str, percentile: float) -> Ranges:
+def not_observed(model: ModelT) -> Observed:
     raise AssertionError("weights need no ranges")
 
 
 def of_weights(plan: Plan, graph: bytes) -> QuantizedModel:
-    return make(plan, graph, ranges=no_ranges, tensorflow=None)
+    return make(plan, read_float_graph(graph), observe=not_observed, tensorflow=None)
 
 
 def rule(layers: str, mode: str = "float32") -> tuple[Rule, ...]:
@@ -112,20 +114,20 @@ class Returning:
         return self.answer
 
 
-def some_ranges(method: str, percentile: float) -> Ranges:
-    return Ranges(method=method, low={}, high={}, n=1)
+def of_integers(plan: Plan, graph: bytes, engine: Returning) -> QuantizedModel:
+    return make(plan, read_float_graph(graph), observe=lambda _: NOTHING, tensorflow=engine)
 
 
 def test_a_float_file_is_never_passed_off_as_int8(speech: bytes) -> None:
     plan = Plan(variant="int8", mode="int8")
     with pytest.raises(ConversionError, match="nothing could be quantized to int8"):
-        make(plan, speech, ranges=some_ranges, tensorflow=Returning(speech))
+        of_integers(plan, speech, Returning(speech))
 
 
 def test_inputs_of_another_type_than_asked_are_an_error(speech: bytes) -> None:
     plan = Plan(variant="int8", mode="int8", input_type="int8")
     with pytest.raises(ConversionError, match="not as asked") as caught:
-        make(plan, speech, ranges=some_ranges, tensorflow=Returning(speech))
+        of_integers(plan, speech, Returning(speech))
     assert "input_layer int8 [1, 61, 40, 1]" in (caught.value.found or "")
 
 
@@ -136,32 +138,32 @@ def test_a_file_that_does_not_run_is_an_error(speech: bytes) -> None:
     model.subgraphs[0].operators[0].outputs = np.array([17], np.int32)
     plan = Plan(variant="int8", mode="int8")
     with pytest.raises(ConversionError, match="does not run"):
-        make(plan, speech, ranges=some_ranges, tensorflow=Returning(write(model)))
+        of_integers(plan, speech, Returning(write(model)))
 
 
 def test_a_lost_signature_is_given_back(speech: bytes) -> None:
     from edgekit.tflite import write
     from edgekit.tflite.weights import to_dynamic
 
-    model = read(to_dynamic(speech))
+    model = to_dynamic(read(speech))
     model.signatureDefs = []
-    quantizer = Returning(write(model))
+    engine = Returning(write(model))
     with pytest.raises(ConversionError, match="nothing could be quantized"):
-        make(Plan(variant="int8", mode="int8"), speech, ranges=some_ranges, tensorflow=quantizer)
+        of_integers(Plan(variant="int8", mode="int8"), speech, engine)
     # It came as far as being searched for integers, so inputs and outputs had their names.
     inputs, outputs = signature(read(speech))
     assert (inputs[0].name, outputs[0].name) == ("input_layer", "dense")
 
 
 def test_denied_are_the_operators_of_the_rules(speech: bytes) -> None:
-    quantizer = Returning(speech)
+    engine = Returning(speech)
     plan = Plan(variant="int8", mode="int8", rules=rule("^dense$"))
     with pytest.raises(ConversionError):
-        make(plan, speech, ranges=some_ranges, tensorflow=quantizer)
+        of_integers(plan, speech, engine)
     graph = read(speech)
     dense = [
         op
         for op in graph.subgraphs[0].operators
         if operator_name(graph, op) in {"FULLY_CONNECTED", "SOFTMAX"}
     ]
-    assert set(quantizer.denied) == {graph.subgraphs[0].tensors[op.outputs[0]].name for op in dense}
+    assert set(engine.denied) == {graph.subgraphs[0].tensors[op.outputs[0]].name for op in dense}

@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+import edgekit_runner
+
 
 def test_tflite_runtime_is_found_and_scores_alike(alone, tflite_runtime, models, runner):
     # Given a board that has tflite-runtime and nothing else
@@ -29,6 +31,37 @@ def test_tflite_runtime_tells_signature_names_and_is_timed(alone, tflite_runtime
     done = alone("bench", models / "fsdd_int8.tflite", "--runs", 5, "--json", python=python)
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout)["n"] == 5
+
+
+def test_int4_under_tflite_runtime_names_the_runtime_it_needs(alone, tflite_runtime, repository):
+    # Given a file with int4 kernels, which came after tflite-runtime 2.14
+    python = str(tflite_runtime / "numpy1" / "bin" / "python")
+    path = repository / "quantized" / "turbofan" / "int4.tflite"
+
+    # When it is loaded there
+    done = alone("info", path, python=python)
+
+    # Then the cause is the runtime, not the file, and the hint loads it
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "CONV_2D" in done.stderr
+    assert "damaged" not in done.stderr
+    hint = done.stderr.splitlines()[-1]
+    assert hint.startswith("The file needs ai-edge-litert. Install with: ")
+    assert hint.endswith("-m pip install ai-edge-litert")
+    assert alone("info", path).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("machine", "version"), [("armv7l", (3, 11)), ("aarch64", (3, 9)), ("x86_64", (3, 8))]
+)
+def test_where_litert_has_no_wheel_another_variant_is_named(machine, version, monkeypatch):
+    install = edgekit_runner._runtime_hint(None, machine, version, narrow=False)
+    monkeypatch.setattr(edgekit_runner, "_runtime_hint", lambda _: install)
+
+    hint = edgekit_runner._newer_runtime_hint("tflite")
+
+    assert "pip" not in hint
+    assert "another variant of the model, such as dynamic or int8" in hint
 
 
 def test_numpy_2_under_tflite_runtime_is_named_with_its_cure(alone, tflite_runtime, models):

@@ -132,15 +132,15 @@ def test_a_small_file_cannot_ask_for_much_memory() -> None:
 
 def test_signatures_are_written_and_read(speech: bytes) -> None:
     renamed = with_signature(
-        speech, {"spectrogram": "input_layer"}, {"digit": "functional/dense/Softmax"}
+        read(speech), {"spectrogram": "input_layer"}, {"digit": "functional/dense/Softmax"}
     )
-    inputs, outputs = signature(read(renamed))
+    inputs, outputs = signature(read(write(renamed)))
     assert [(s.name, s.shape, s.dtype) for s in inputs] == [
         ("spectrogram", (1, 61, 40, 1), "float32")
     ]
     assert [(s.name, s.shape) for s in outputs] == [("digit", (1, 10))]
     with pytest.raises(ModelError, match="signature's outputs"):
-        with_signature(speech, {"a": "input_layer"}, {"b": "input_layer"})
+        with_signature(read(speech), {"a": "input_layer"}, {"b": "input_layer"})
 
 
 def test_a_graph_without_signature_goes_by_tensor_names(speech: bytes) -> None:

@@ -19,7 +19,7 @@ from edgekit.data import open_data
 from edgekit.errors import EdgekitError
 from edgekit.numerics.sparsity import Constant, PolynomialDecay
 from edgekit.targets import xnnpack_sparse
-from edgekit.tflite import read
+from edgekit.tflite import read, write
 from edgekit.tflite.nodes import nodes
 from edgekit.tflite.pruning_estimate import estimate_pruning
 from edgekit.tflite.sparse import store_sparse
@@ -272,7 +272,8 @@ def payoff() -> dict[str, Any]:
     for sparsity in (0.5, 0.8):
         prune(model, sparsity, scope="layer")
         pruned = converted(model, sparse=False)
-        found["sizes"].append([len(zlib.compress(pruned, 9)), len(store_sparse(pruned)[0])])
+        sparse, _ = store_sparse(read(pruned))
+        found["sizes"].append([len(zlib.compress(pruned, 9)), len(write(sparse))])
         found["converter's"].append(len(converted(model, sparse=True)))
         told = estimate_pruning(plain, sparsity)
         found["predicted"].append([told.pruned_deflated_bytes, told.sparse_bytes])

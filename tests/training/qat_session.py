@@ -15,9 +15,15 @@ from ai_edge_litert.interpreter import Interpreter
 from edgekit.data import bind, open_data
 from edgekit.errors import EdgekitError
 from edgekit.numerics.affine import affine_parameters
-from edgekit.quantization import make, profile
+from edgekit.quantization import (
+    QuantizedModel,
+    learned,
+    make,
+    observe,
+    read_float_graph,
+)
 from edgekit.records import Plan, Ranges, Rule
-from edgekit.tflite.graph import constant, operator_name, read
+from edgekit.tflite.graph import constant, operator_name, read, write
 from edgekit.tflite.int4_weights import narrow_weights
 from edgekit.tflite.nodes import nodes
 from edgekit.tflite.signature import signature
@@ -69,11 +75,17 @@ def lowered(model: Any) -> tuple[bytes, InProcess]:
     return (FOLDER / "float32.tflite").read_bytes(), tensorflow
 
 
+def made(plan: Plan, graph: bytes, ranges: Ranges, tensorflow: InProcess) -> QuantizedModel:
+    return make(
+        plan, read_float_graph(graph), observe=lambda _: learned(ranges), tensorflow=tensorflow
+    )
+
+
 def int8_of(prepared: Any) -> tuple[Any, bytes, Ranges]:
     plain, trained = qat.finish(prepared)
     graph, tensorflow = lowered(plain)
     ranges = qat.tensor_ranges(graph, trained)
-    return plain, make(INT8, graph, ranges=lambda *_: ranges, tensorflow=tensorflow).data, ranges
+    return plain, made(INT8, graph, ranges, tensorflow).data, ranges
 
 
 def classes(data: bytes, model: Any) -> Any:
@@ -134,8 +146,8 @@ def digits() -> dict[str, Any]:
 
     graph, tensorflow = lowered(TRAINED)
     bound = bind(DIGITS, *signature(read(graph)))
-    calibrated = profile(FOLDER / "float32.tflite", bound.calibrate)
-    after = make(INT8, graph, ranges=lambda *_: calibrated, tensorflow=tensorflow).data
+    calibrated = observe(read(graph), bound.calibrate).ranges()
+    after = made(INT8, graph, calibrated, tensorflow).data
     gain = (found == Y_TEST).astype(float) - (classes(after, TRAINED) == Y_TEST)
     return {
         "agreement": float(np.mean(found == learned)),
@@ -215,9 +227,7 @@ def partly(model: Any) -> dict[str, Any]:
     graph, tensorflow = lowered(plain)
     ranges = qat.tensor_ranges(graph, trained)
     rules = tuple(Rule(layers=f"^{name}$", mode="float32") for name in kept)
-    data = make(
-        replace(INT8, rules=rules), graph, ranges=lambda *_: ranges, tensorflow=tensorflow
-    ).data
+    data = made(replace(INT8, rules=rules), graph, ranges, tensorflow).data
     found = [n for n in nodes(read(data)) if n.name in WEIGHTED]
     return {
         "kept": kept,
@@ -231,7 +241,7 @@ def partly(model: Any) -> dict[str, Any]:
 def built(model: Any, bits: int) -> dict[str, Any]:
     prepared = train(model, bits=bits)
     _, data, ranges = int8_of(prepared)
-    narrow = narrow_weights(data)
+    narrow = write(narrow_weights(read(data)))
     learned = predicted(prepared)
     return {
         "float": float(np.mean(predicted(model) == Y_TEST)),

@@ -1,7 +1,8 @@
 """From a trained Keras model to the smallest and fastest TFLite file that keeps its accuracy.
 
 The verbs of the command line are here under the same names; `edgekit.records` holds what they
-return, `edgekit.errors` what they raise. Nothing heavy is imported before it is used.
+return, `edgekit.errors` what they raise. `Prune` and its like are the settings of a
+pass. Nothing heavy is imported before it is used.
 """
 
 from __future__ import annotations
@@ -10,6 +11,11 @@ TYPE_CHECKING = False  # as `typing` has it: importing that comes before signals
 
 __version__ = "0.1.0"
 __all__ = [
+    "Cluster",
+    "Prune",
+    "Qat",
+    "Shrink",
+    "Training",
     "bench",
     "cluster",
     "compress",
@@ -22,9 +28,11 @@ __all__ = [
     "prune",
     "qat",
     "quantize",
+    "rebuild",
     "report",
     "shrink",
     "train",
+    "transform",
     "unpacked_limit",
 ]
 
@@ -32,6 +40,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from edgekit.api import (
+        Cluster,
+        Prune,
+        Qat,
+        Shrink,
+        Training,
         bench,
         cluster,
         compress,
@@ -44,9 +57,11 @@ if TYPE_CHECKING:
         prune,
         qat,
         quantize,
+        rebuild,
         report,
         shrink,
         train,
+        transform,
         unpacked_limit,
     )
 

@@ -20,6 +20,9 @@ Importance = Literal["l2", "bn_scale", "taylor"]
 TAYLOR: Final = "taylor"
 """The one importance that needs samples."""
 
+Prefer = Literal["size", "latency", "balanced"]
+"""What the recommended file has least of: size, latency, or their product."""
+
 Goal = Literal["macs", "parameters", "latency"]
 """What removing channels reduces."""
 

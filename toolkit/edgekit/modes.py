@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from edgekit.errors import UsageError
 
@@ -30,6 +31,9 @@ class Mode:
     in_rules: bool = True
     needs_litert: bool = False
 
+
+TFLITE_RUNTIME: Final = "tflite"
+"""tflite-runtime as the runner calls it; its last release is 2.14."""
 
 FLOAT32 = Mode(name="float32", weights="float32")
 FLOAT16 = Mode(name="float16", weights="float16")

@@ -194,6 +194,8 @@ class Plan:
         output_type: dtype of the file's outputs.
         rules: Per-layer overrides; the last match wins.
         sparse: Whether kernels are stored sparse where that makes the file smaller.
+        passes: Names of the graph passes that precede quantization, in order
+            (`quantization.passes`).
     """
 
     variant: str
@@ -204,6 +206,7 @@ class Plan:
     output_type: str = "float32"
     rules: tuple[Rule, ...] = ()
     sparse: bool = False
+    passes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -309,11 +312,13 @@ class Drop:
         ci95: Paired 95 % interval of `value`.
         verdict: `kept`: the whole interval is within the budget; `lost`: the whole interval is
             beyond it; `unproven`: the budget lies inside the interval, more samples would tell.
+        allowed: The budget, in the metric's own unit; None in reports older than this field.
     """
 
     value: float
     ci95: tuple[float, float]
     verdict: Verdict
+    allowed: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

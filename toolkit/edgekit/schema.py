@@ -66,6 +66,7 @@ def row_to_json(row: Row) -> dict[str, Any]:
         "score": None if row.score is None else _score_to_json(row.score),
         "drop": None if drop is None else _finite(drop.value),
         "drop_ci95": None if drop is None else [_finite(end) for end in drop.ci95],
+        "drop_allowed": None if drop is None else _finite(drop.allowed),
         "verdict": None if drop is None else drop.verdict,
         "agreement": _finite(row.agreement),
         "latency": None if row.timing is None else _timing_to_json(row.timing),
@@ -228,7 +229,12 @@ def _row(row: Fields) -> Row:
     drop = None
     if row.has("verdict"):
         verdict = cast("Verdict", row.choice("verdict", get_args(Verdict)))
-        drop = Drop(value=row.number("drop"), ci95=row.pair("drop_ci95"), verdict=verdict)
+        drop = Drop(
+            value=row.number("drop"),
+            ci95=row.pair("drop_ci95"),
+            verdict=verdict,
+            allowed=row.maybe("drop_allowed", row.number),
+        )
     timing = None
     if row.has("latency"):
         timing = _timing(row.object("latency"), row.integer("peak_rss_bytes", 0))

@@ -12,20 +12,25 @@ print(best.artifact.path, best.score.value, best.timing.p50_ms)
 """
 
 from edgekit.api.files import (
-    bench,
     demo,
-    deploy,
     doctor,
-    evaluate,
     import_model,
     inspect,
     quantize,
+    rebuild,
     report,
 )
+from edgekit.api.measure import bench, deploy, evaluate
 from edgekit.api.training import cluster, compress, prune, qat, shrink, train, transform
 from edgekit.archives import unpacked_limit
+from edgekit.recipe import Cluster, Prune, Qat, Shrink, Training
 
 __all__ = [
+    "Cluster",
+    "Prune",
+    "Qat",
+    "Shrink",
+    "Training",
     "bench",
     "cluster",
     "compress",
@@ -38,6 +43,7 @@ __all__ = [
     "prune",
     "qat",
     "quantize",
+    "rebuild",
     "report",
     "shrink",
     "train",

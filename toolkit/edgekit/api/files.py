@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekit.api.measuring_device import device_setup, one_device
+from edgekit.choices import Prefer
 from edgekit.modes import MODES
 from edgekit.records import (
-    DataRequest,
     Dataset,
     Inspection,
     Listener,
@@ -20,7 +20,7 @@ from edgekit.records import (
 
 if TYPE_CHECKING:
     from edgekit.doctor import Finding
-    from edgekit.pipeline.deploy import Deployed
+    from edgekit.pipeline.rebuild import Rebuilt
     from edgekit.pipeline.sources import ImportResult
     from edgekit.reports import Format
 
@@ -41,6 +41,8 @@ def quantize(
     trust_code: bool = False,
     max_drop: float = 0.5,
     metric: str | None = None,
+    prefer: Prefer = "balanced",
+    runtime: str | None = None,
     score_output: str | None = None,
     target: str | None = None,
     device: str | None = None,
@@ -56,7 +58,7 @@ def quantize(
     command: str = "",
     listener: Listener = silent,
 ) -> Report:
-    """Make every variant asked for, measure each, and recommend the smallest that keeps accuracy.
+    """Make every variant asked for, measure each, and recommend one that keeps accuracy.
 
     Args:
         source: A `.keras`, `.h5`, SavedModel folder or float `.tflite`, or a live Keras model.
@@ -75,6 +77,9 @@ def quantize(
         max_drop: Accepted loss: points of accuracy or AUC, percent of RMSE.
         metric: The metric to judge by, default the task's own; a name of
             `evaluation.metrics.METRICS`.
+        prefer: What the recommended file is to have least of: size, latency, or balanced, their
+            product.
+        runtime: The runtime that must load the recommended file: litert, tflite or tensorflow.
         score_output: Name of the output that is scored.
         target: A target that the recommended file must be able to use, such as coral.
         device: Where to score and time the files: user@host or a name of `devices.toml`; default
@@ -88,7 +93,7 @@ def quantize(
         skip_unsupported: Whether a variant that cannot be made is a warning instead of an
             error; default: where none was asked for by name.
         force: Replace files that exist.
-        seed: Seed of every random choice.
+        seed: Random seed.
         command: How the report says this can be done again.
         listener: Progress callback.
 
@@ -121,6 +126,8 @@ def quantize(
         trust_code=trust_code,
         max_drop=max_drop,
         metric=metric,
+        prefer=prefer,
+        runtime=runtime,
         output=score_output,
         device=one_device(device, devices),
         setup=device_setup(install=setup, wheels=wheels, keep=keep),
@@ -159,167 +166,66 @@ def import_model(
         else data
     )
     place = Path(source) if isinstance(source, (str, Path)) else source
+    request = pipeline.Request(
+        source=place,
+        plans=(),
+        folder=Path(output).parent,
+        data=data,
+        column=column,
+        preprocessing=preprocessing,
+        custom=tuple(custom),
+    )
     return pipeline.import_source(
         place,
         Path(output),
         dataset=dataset,
-        custom=tuple(custom),
+        custom=request.custom,
+        trust_code=trust_code,
+        force=force,
+        build=pipeline.build_of(request),
+        listener=listener,
+    )
+
+
+def rebuild(
+    manifest: str | Path,
+    *,
+    source: str | Path | None = None,
+    data: str | None = None,
+    output: str | Path | None = None,
+    custom: Sequence[str] = (),
+    trust_code: bool = False,
+    force: bool = False,
+    listener: Listener = silent,
+) -> Rebuilt:
+    """Make a file again from its manifest, and compare the bytes.
+
+    Args:
+        manifest: The `.json` file beside a `.tflite` file.
+        source: The model it was made of; None takes the one that the manifest names.
+        data: The data; None takes what the manifest names, unless that is a function.
+        output: Where to write the new file; None compares only.
+        custom: Modules that define the model's own classes.
+        trust_code: Whether to run code that a model file brings along; see SECURITY.md.
+        force: Replace `output`.
+        listener: Progress callback.
+
+    Raises:
+        ConversionError: The new file has other bytes; it is written to `output` all the same.
+        EdgekitError: See `edgekit.errors`.
+    """
+    from edgekit import pipeline
+
+    return pipeline.rebuild(
+        Path(manifest),
+        source=Path(source) if source is not None else None,
+        data=data,
+        output=Path(output) if output is not None else None,
+        custom=custom,
         trust_code=trust_code,
         force=force,
         listener=listener,
     )
-
-
-def evaluate(
-    paths: Sequence[str | Path],
-    data: str | Dataset,
-    *,
-    column: str | None = None,
-    task: str | None = None,
-    preprocessing: Mapping[str, Any] | None = None,
-    metric: str | None = None,
-    max_drop: float = 0.5,
-    score_output: str | None = None,
-    listener: Listener = silent,
-) -> Report:
-    """Score `.tflite` files on the test split; the others are compared with the first.
-
-    See `quantize` for the arguments.
-    """
-    from edgekit import pipeline
-
-    return pipeline.evaluate(
-        [Path(path) for path in paths],
-        DataRequest(data=data, column=column, task=task, preprocessing=preprocessing),
-        pipeline.MeasureSettings(score_output=score_output, metric=metric, max_drop=max_drop),
-        listener=listener,
-    )
-
-
-def bench(
-    paths: Sequence[str | Path],
-    *,
-    threads: int = 1,
-    runs: int | None = None,
-    runtime: str | None = None,
-    kernels: str | None = None,
-    duration: float | None = None,
-    sweep: bool = False,
-    listener: Listener = silent,
-) -> Report:
-    """Measure latencies on this machine, with the runner, in a process of its own.
-
-    See `deploy` for the arguments.
-    """
-    from edgekit import pipeline
-    from edgekit.devices import RunSettings
-
-    run = RunSettings(
-        threads=threads,
-        runs=runs,
-        runtime=runtime,
-        kernels=kernels,
-        duration=duration,
-        sweep=sweep,
-    )
-    return pipeline.bench(
-        [Path(path) for path in paths], pipeline.MeasureSettings(run=run), listener=listener
-    )
-
-
-def deploy(
-    paths: Sequence[str | Path],
-    device: str | Sequence[str],
-    *,
-    devices: str | Path | None = None,
-    data: str | Dataset | None = None,
-    column: str | None = None,
-    task: str | None = None,
-    preprocessing: Mapping[str, Any] | None = None,
-    metric: str | None = None,
-    max_drop: float = 0.5,
-    score_output: str | None = None,
-    inputs: Sequence[str | Path] = (),
-    labels: str | Path | None = None,
-    top: int | None = None,
-    threshold: float | None = None,
-    latency: bool = True,
-    threads: int | None = None,
-    runs: int | None = None,
-    runtime: str | None = None,
-    delegate: str | None = None,
-    kernels: str | None = None,
-    duration: float | None = None,
-    sweep: bool = False,
-    setup: bool = False,
-    wheels: str | Path | None = None,
-    keep: bool = False,
-    listener: Listener = silent,
-) -> Deployed:
-    """Score and time `.tflite` files on devices behind SSH, several at once.
-
-    Args:
-        paths: The files; the others are compared with the first, as computed here.
-        device: user@host, a name of `devices.toml`, "all", or several of these.
-        devices: The `devices.toml` to take; None takes the one in the current folder, which may
-            not name files of this machine, or else the user's own.
-        data: What they are scored on; None leaves scores out.
-        column: The column to predict, for a `.csv`.
-        task: What the targets mean, default inferred from the targets.
-        preprocessing: How raw images become inputs.
-        metric: The metric to judge by, default the task's own.
-        max_drop: Accepted loss: points of accuracy or AUC, percent of RMSE.
-        score_output: Name of the output that is scored.
-        inputs: Pictures, recordings or samples to run the files on instead of measuring them.
-        labels: File of class names for `inputs`; None takes the model's own.
-        top: Classes named for each of `inputs`; None leaves it to the runner.
-        threshold: The least score, 0 to 1, of a box found in `inputs`; None likewise.
-        latency: Whether to measure latencies.
-        threads: Interpreter threads; None takes each device's own number, else 1.
-        runs: Invocations to time; None stops when the measurement has settled.
-        runtime: litert, tflite or tensorflow; None takes the first found there.
-        delegate: What runs the model there: edgetpu, usb, pci:0, or a delegate library.
-        kernels: default, builtin or reference.
-        duration: Seconds of sustained load after the measurement; None leaves it out.
-        sweep: Whether to time other kernels and numbers of threads as well.
-        setup: Whether to install a runtime there, in a virtual environment.
-        wheels: A folder of wheels for `setup`; None downloads them.
-        keep: Whether files and environment stay in the devices' caches.
-        listener: Progress callback.
-
-    Returns:
-        The report, and what came of each device: an error there stops no other device and is not
-        raised; what the files answered to `inputs` is there, too.
-    """
-    from edgekit import pipeline
-    from edgekit.devices import RunSettings, find_devices
-
-    run = RunSettings(
-        threads=threads,
-        runs=runs,
-        runtime=runtime,
-        delegate=delegate,
-        kernels=kernels,
-        duration=duration,
-        sweep=sweep,
-    )
-    request = pipeline.Deployment(
-        paths=[Path(path) for path in paths],
-        data=None
-        if data is None
-        else DataRequest(data=data, column=column, task=task, preprocessing=preprocessing),
-        settings=pipeline.MeasureSettings(
-            score_output=score_output, metric=metric, max_drop=max_drop, latency=latency, run=run
-        ),
-        setup=device_setup(install=setup, wheels=wheels, keep=keep),
-        inputs=[Path(path) for path in inputs],
-        labels=Path(labels) if labels else None,
-        top=top,
-        threshold=threshold,
-    )
-    asked = [device] if isinstance(device, str) else device
-    fleet = find_devices(asked, Path(devices) if devices else None)
-    return pipeline.deploy(request, fleet, listener=listener)
 
 
 def inspect(path: str | Path, *, targets: Sequence[str] = ()) -> Inspection:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from edgekit.api.measuring_device import device_setup, one_device
+from edgekit.choices import Prefer
 from edgekit.recipe import Cluster, PassStep, Prune, Qat, Recipe, Shrink
 from edgekit.records import DataRequest, Listener, Report, silent
 
@@ -246,6 +247,8 @@ def compress(
     wheels: str | Path | None = None,
     keep: bool = False,
     threads: int | None = None,
+    prefer: Prefer = "balanced",
+    runtime: str | None = None,
     latency: bool = True,
     force: bool = False,
     command: str = "",
@@ -272,6 +275,9 @@ def compress(
         setup: Whether to install a runtime on the device.
         wheels: A folder of wheels for `setup`.
         keep: Whether files and environment stay in the device's cache.
+        prefer: What the recommended file is to have least of: size, latency, or balanced, their
+            product.
+        runtime: The runtime that must load the recommended file: litert, tflite or tensorflow.
         threads: Interpreter threads for latency.
         latency: Whether to measure latencies.
         force: Replace files that exist.
@@ -302,6 +308,8 @@ def compress(
         metric=metric,
         device=one_device(device, devices),
         setup=device_setup(install=setup, wheels=wheels, keep=keep),
+        prefer=prefer,
+        runtime=runtime,
         threads=threads,
         latency=latency,
         force=force,

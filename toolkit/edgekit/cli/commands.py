@@ -56,6 +56,9 @@ COMMANDS: dict[str, Command] = {
         "Take a model through a recipe: shrink, prune, cluster, qat, quantize.",
     ),
     "quantize": Command("model", "quantize", "Make every variant, and say which one to ship."),
+    "rebuild": Command(
+        "rebuild", "rebuild", "Make a file again from its manifest, and compare the bytes."
+    ),
     "inspect": Command(
         "inspect", "inspect", "Show operators, sizes and predicted accelerator support.", False
     ),

@@ -13,7 +13,7 @@ from edgekit.choices import TARGET_TITLES
 from edgekit.cli import device_options, options
 
 if TYPE_CHECKING:
-    from edgekit.choices import RangesMethod
+    from edgekit.choices import Prefer, RangesMethod
     from edgekit.records import Plan, Report
 
 
@@ -32,14 +32,14 @@ def train(
         int | None, typer.Option(parser=options.whole(1), metavar="N", help="Epochs at most.")
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(parser=options.whole(1), metavar="N", help="Samples a step.")
+        int | None, typer.Option(parser=options.whole(1), metavar="N", help="Batch size.")
     ] = None,
     learning_rate: Annotated[
         float | None,
         typer.Option(
             parser=options.number(0, above=True),
             metavar="NUMBER",
-            help="Its peak; a cosine follows.",
+            help="Peak learning rate (cosine decay).",
         ),
     ] = None,
     patience: Annotated[
@@ -53,7 +53,7 @@ def train(
         typer.Option(
             parser=options.whole(0, options.MOST_SEED),
             metavar="N",
-            help="Seed of every random choice.",
+            help="Random seed.",
         ),
     ] = None,
     initial: Annotated[
@@ -199,6 +199,8 @@ def quantize(
     ] = False,
     max_drop: options.MaxDrop = 0.5,
     metric: options.MetricName = None,
+    prefer: options.Prefer = "balanced",
+    runtime: options.TargetRuntime = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="DIR", help="Default: quantized/<name>."),
@@ -216,6 +218,14 @@ def quantize(
             help="Training samples that set the activation ranges.",
         ),
     ] = 200,
+    seed: Annotated[
+        int,
+        typer.Option(
+            parser=options.whole(0, options.MOST_SEED),
+            metavar="N",
+            help="Random seed of their draw.",
+        ),
+    ] = 0,
     score_output: options.Output = None,
     target: Annotated[
         str | None,
@@ -234,8 +244,8 @@ def quantize(
 ) -> None:
     """Make every variant, and say which one to ship.
 
-    Each is scored on the test split and timed, here or on a device; the smallest that keeps the
-    accuracy is recommended.
+    Each is scored on the test split and timed, here or on a device; of those that keep the
+    accuracy, the one with the least product of size and latency is recommended.
 
     \b
     edgekit quantize model.keras --data data.npz
@@ -263,6 +273,8 @@ def quantize(
             trust_code=trust_code,
             max_drop=max_drop,
             metric=options.metric_of(metric),
+            prefer=cast("Prefer", prefer),
+            runtime=runtime,
             score_output=score_output,
             target=target,
             device=device,
@@ -274,6 +286,7 @@ def quantize(
             latency=bench,
             skip_unsupported=all_ or not (mode or recipe),
             force=force,
+            seed=seed,
             command=shlex.join(["edgekit", *context.obj]),
             listener=listener,
         )

@@ -114,6 +114,20 @@ TrustCode = Annotated[
         help="Run code that the model file brings along: only if you trust its author.",
     ),
 ]
+Prefer = Annotated[
+    str,
+    typer.Option(
+        "--prefer",
+        help="What the recommended file has least of: size, latency, or balanced, their product.",
+    ),
+]
+TargetRuntime = Annotated[
+    str | None,
+    typer.Option(
+        "--runtime",
+        help="Recommend only what this runtime loads: litert, tflite or tensorflow.",
+    ),
+]
 Output = Annotated[
     str | None, typer.Option("--score-output", metavar="NAME", help="The output that is scored.")
 ]

@@ -7,7 +7,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -17,6 +17,7 @@ from edgekit.printable import one_line, printable
 from edgekit.recipe.steps import Cluster, PassStep, Prune, Qat, Shrink
 
 if TYPE_CHECKING:
+    from edgekit.choices import Prefer
     from edgekit.pipeline.passes import PassComparison
     from edgekit.tflite.pruning_estimate import PruningEstimate
 
@@ -51,6 +52,8 @@ def compress(
     wheels: device_options.Wheels = None,
     keep: device_options.Keep = False,
     threads: device_options.Threads = None,
+    prefer: options.Prefer = "balanced",
+    runtime: options.TargetRuntime = None,
     bench: Annotated[bool, typer.Option(help="Measure latencies.")] = True,
     force: options.Force = False,
     json: options.Json = False,
@@ -89,6 +92,8 @@ def compress(
             setup=setup,
             wheels=wheels,
             keep=keep,
+            prefer=cast("Prefer", prefer),
+            runtime=runtime,
             threads=threads,
             latency=bench,
             force=force,

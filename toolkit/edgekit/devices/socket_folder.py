@@ -2,7 +2,7 @@
 
 A process that is killed cannot remove it, so the next one does. Whether the maker lives is told by
 a lock on a file in the folder, which the system lets go of when the maker ends, however it does. A
-process id would be reused one day, and means nothing in another container.
+process id would be reused one day, and is another process in another container.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ told by a task (`tasks`, one module each), by a metric (`metrics`, one module ea
 
 from edgekit.evaluation.drops import agreement, budget, paired_drop
 from edgekit.evaluation.predict import predict
-from edgekit.evaluation.recommend import recommend, samples_to_settle
+from edgekit.evaluation.recommend import recommend, samples_to_settle, unloadable
 from edgekit.evaluation.scores import Evaluation, aggregate, check_finite, evaluate, score
 
 __all__ = [
@@ -22,4 +22,5 @@ __all__ = [
     "recommend",
     "samples_to_settle",
     "score",
+    "unloadable",
 ]

@@ -5,14 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from edgekit.errors import DataError
-from edgekit.evaluation.metrics import metric_named
 from edgekit.evaluation.scores import Evaluation
-from edgekit.records import Drop, Score, Verdict
+from edgekit.records import Drop, Verdict
 
 
-def budget(reference: Score, max_drop: float) -> float:
+def budget(reference: Evaluation, max_drop: float) -> float:
     """Return the largest drop allowed, in the metric's unit; see `Metric.budget`."""
-    return metric_named(reference.metric).budget(reference.value, max_drop)
+    return reference.metric.budget(reference.score.value, reference.columns, max_drop)
 
 
 def paired_drop(reference: Evaluation, variant: Evaluation, *, max_drop: float) -> Drop:
@@ -24,7 +23,7 @@ def paired_drop(reference: Evaluation, variant: Evaluation, *, max_drop: float) 
     Args:
         reference: The float model.
         variant: The variant, on the same samples.
-        max_drop: The budget: points, or percent of the reference's value for a quantity.
+        max_drop: The budget, as `Metric.budget` takes it.
 
     Raises:
         DataError: The two were not evaluated on the same samples.
@@ -32,10 +31,12 @@ def paired_drop(reference: Evaluation, variant: Evaluation, *, max_drop: float) 
     _check_same_samples(reference, variant)
     metric = reference.metric
     low, high = metric.paired_interval(reference.columns, variant.columns)
+    allowed = budget(reference, max_drop)
     return Drop(
         value=metric.loss(reference.score.value, variant.score.value),
         ci95=(low, high),
-        verdict=_verdict(low, high, metric.budget(reference.score.value, max_drop)),
+        verdict=_verdict(low, high, allowed),
+        allowed=allowed,
     )
 
 

@@ -13,6 +13,7 @@ from edgekit.errors import ConversionError
 from edgekit.files import writing
 from edgekit.lowering.trace import Trace, trace
 from edgekit.records import Array, Batch, Source
+from edgekit.tflite.graph import read, write
 from edgekit.tflite.signature import with_signature
 
 Call = Callable[[Sequence[Any]], Sequence[Any]]
@@ -62,13 +63,13 @@ def lower(
             else "Replace the layer or operator named there by one that TFLite has.",
         ) from error
     inputs, outputs = _tensor_names(data)
-    data = with_signature(
-        data,
+    named = with_signature(
+        read(data),
         {spec.name: name for spec, name in zip(source.inputs, inputs, strict=True)},
         {spec.name: name for spec, name in zip(source.outputs, outputs, strict=True)},
     )
     with writing(destination) as temporary:
-        temporary.write_bytes(data)
+        temporary.write_bytes(write(named))
     return LoweredModel(
         path=destination,
         reference=_reference(call, source, batch) if batch else {},

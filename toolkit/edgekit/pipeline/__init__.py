@@ -11,6 +11,7 @@
 - `host`: they are measured on this machine.
 - `deploy`: they are measured on devices behind SSH, several at once.
 - `manifest`: what is written beside each file.
+- `rebuild`: a file is made again from its manifest, and compared.
 """
 
 from edgekit.pipeline.compress import compress
@@ -19,8 +20,9 @@ from edgekit.pipeline.host import bench, evaluate
 from edgekit.pipeline.measure import MeasureSettings
 from edgekit.pipeline.passes import transform
 from edgekit.pipeline.quantize import quantize
+from edgekit.pipeline.rebuild import Rebuilt, rebuild
 from edgekit.pipeline.report import Outcome
-from edgekit.pipeline.request import Request
+from edgekit.pipeline.request import Request, build_of
 from edgekit.pipeline.sources import ImportResult, import_source
 
 __all__ = [
@@ -29,13 +31,16 @@ __all__ = [
     "ImportResult",
     "MeasureSettings",
     "Outcome",
+    "Rebuilt",
     "Request",
     "bench",
+    "build_of",
     "compress",
     "deploy",
     "evaluate",
     "first_error",
     "import_source",
     "quantize",
+    "rebuild",
     "transform",
 ]

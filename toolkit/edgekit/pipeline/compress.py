@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from edgekit.pipeline.passes import run, teach, tuning_of
 from edgekit.pipeline.quantize import Finish, make, write_outputs
 from edgekit.pipeline.recommendation import measure_made, probe_device, time_file
 from edgekit.pipeline.report import accepted_loss
-from edgekit.pipeline.request import FLOAT, Request, check, open_data, possible_plans
+from edgekit.pipeline.request import FLOAT, Request, build_of, check, open_data, possible_plans
 from edgekit.pipeline.sources import is_graph, lower
 from edgekit.recipe import Recipe, pass_json
 from edgekit.records import Artifact, DataRequest, Listener, Plan, Report, silent
@@ -63,7 +64,8 @@ def compress(
         first = stage / "float32.tflite"
         imported = original = lower(request.source, dataset, first, tensorflow, listener=listener)
         accepted_loss(request.max_drop, imported.dataset, request.metric)
-        artifacts = [_artifact(imported, FLOAT, recipe)]
+        build = build_of(request)
+        artifacts = [_artifact(imported, FLOAT, recipe, build)]
         data = DataRequest(
             data=request.data,
             column=request.column,
@@ -93,9 +95,15 @@ def compress(
             notes += [f"{name} left {layer} alone: {why}." for layer, why in passed.left.items()]
             graph = stage / f"{name}.tflite"
             imported = lower(made, dataset, graph, tensorflow, listener=listener)
-            artifacts.append(_artifact(imported, Plan(variant=name, mode="float32"), recipe))
+            # Its files are made of the stage's model, which stands beside them in the end.
+            build = {**build, "source": str(request.folder / made.name)}
+            plan = Plan(variant=name, mode=FLOAT.mode)
+            artifacts.append(_artifact(imported, plan, recipe, build))
         if replace(recipe.plan, variant=FLOAT.variant) != FLOAT:
-            _, final = make(imported, request.plans, stage, tensorflow, listener=listener)[0]
+            files, _ = make(
+                imported, request.plans, stage, tensorflow, build=build, listener=listener
+            )
+            _, final = files
             described = {**final.manifest, "recipe": _described(recipe)}
             artifacts.append(replace(final, manifest=described))
         if teacher is not None:
@@ -114,8 +122,10 @@ def _float_plans(names: Any) -> list[Plan]:
     return [Plan(variant=name, mode="float32") for name in names]
 
 
-def _artifact(imported: ImportedModel, plan: Plan, recipe: Recipe) -> Artifact:
-    described = manifest.describe(imported, plan)
+def _artifact(
+    imported: ImportedModel, plan: Plan, recipe: Recipe, build: Mapping[str, Any]
+) -> Artifact:
+    described = manifest.describe(imported, plan, build=build)
     return manifest.artifact(imported.graph, plan, {**described, "recipe": _described(recipe)})
 
 

@@ -43,11 +43,18 @@ def describe(
     plan: Plan,
     *,
     left_in_float: Sequence[Mapping[str, str]] = (),
-    seed: int = 0,
+    build: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The manifest of one file, without the rows that are measured later.
 
-    Its digest and size are filled in by `artifact`, which reads the file.
+    Args:
+        imported: The float graph it was made of.
+        plan: How.
+        left_in_float: Operators without the plan's precision.
+        build: What else the user asked for (`request.build_of`); None where that is not known.
+
+    Returns:
+        All but digest and size, which `artifact` fills in: it reads the file.
     """
     source, dataset, verification = imported.source, imported.dataset, imported.verification
     return {
@@ -64,6 +71,7 @@ def describe(
             "parameters": source.parameters,
         },
         "plan": asdict(plan),
+        "build": dict(build) if build else None,
         "data": describe_data(dataset),
         "labels": list(dataset.labels) if dataset and dataset.labels else None,
         "preprocessing": dict(dataset.preprocessing) if dataset else {"kind": "none"},
@@ -71,7 +79,7 @@ def describe(
         "left_in_float": list(left_in_float),
         "notes": list(imported.notes),
         "versions": versions(),
-        "seed": seed,
+        "seed": build["seed"] if build else 0,
         "rows": [],
     }
 
@@ -117,7 +125,7 @@ def open_artifact(path: Path) -> Artifact:
     """The record of a file that exists, with its manifest where that still belongs to it.
 
     Raises:
-        ModelError: There is no such file, or its manifest was edited to what cannot be.
+        ModelError: There is no such file, or its manifest holds invalid values.
     """
     check_input(path, ModelError, hint="Give a .tflite file.")
     content = path.read_bytes()

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from edgekit.errors import ConversionError
+from edgekit.errors import ConversionError, DataError
 from edgekit.files import staging
 from edgekit.isolate import Background
+from edgekit.modes import INT8
 from edgekit.pipeline import manifest
 from edgekit.pipeline.imported_model import ImportedModel
 from edgekit.pipeline.recommendation import measure_made, probe_device
@@ -18,27 +19,37 @@ from edgekit.pipeline.report import accepted_loss
 from edgekit.pipeline.request import (
     FLOAT,
     Request,
+    build_of,
     calibrates,
     check,
     open_data,
     possible_plans,
 )
 from edgekit.pipeline.sources import is_graph, lower, tensorflow_for
+from edgekit.quantization import (
+    MINMAX,
+    FloatGraph,
+    Observed,
+    learned,
+    observe,
+    read_float_graph,
+)
 from edgekit.quantization import make as make_variant
-from edgekit.quantization import profile
 from edgekit.records import (
     Artifact,
     Listener,
     Plan,
     Progress,
-    Ranges,
     Report,
     Row,
+    Samples,
     silent,
 )
 from edgekit.schema import row_to_json
-from edgekit.tflite import carry_metadata
 from edgekit.worker import TensorFlowProcess
+
+if TYPE_CHECKING:
+    from ai_edge_litert.schema_py_generated import ModelT
 
 Finish = Callable[[Report, Path], Report]
 
@@ -92,6 +103,7 @@ def quantize(request: Request, *, finish: Finish, listener: Listener = silent) -
             plans,
             stage,
             tensorflow,
+            build=build_of(request),
             skip_unsupported=request.skip_unsupported,
             listener=listener,
         )
@@ -116,12 +128,21 @@ def make(
     folder: Path,
     tensorflow: TensorFlowProcess | None,
     *,
+    build: Mapping[str, Any] | None = None,
     skip_unsupported: bool = False,
     listener: Listener = silent,
 ) -> tuple[list[Artifact], list[str]]:
     """Write every variant of one float graph into `folder`; the float32 file comes first.
 
-    The graph is calibrated once for every way of choosing ranges, not once for every variant.
+    The graph is parsed and observed once, not once for every variant.
+
+    Args:
+        imported: The float graph.
+        plans: What is wanted.
+        folder: Where the files go.
+        build: What their manifests say of the request (`request.build_of`).
+        skip_unsupported: Whether a variant that is refused is left out instead of an error.
+        listener: Progress callback.
 
     Args:
         imported: The float graph, and the data that calibrates it.
@@ -144,6 +165,7 @@ def make(
             folder,
             tensorflow,
             background=background,
+            build=build,
             skip_unsupported=skip_unsupported,
             listener=listener,
         )
@@ -156,36 +178,30 @@ def _make(
     tensorflow: TensorFlowProcess | None,
     *,
     background: Background,
+    build: Mapping[str, Any] | None,
     skip_unsupported: bool,
     listener: Listener,
 ) -> tuple[list[Artifact], list[str]]:
-    graph = imported.graph.read_bytes()
-    known: dict[tuple[str, float], Ranges] = {}
-
-    def ranges(method: str, percentile: float) -> Ranges:
-        key = (method, percentile if method == "percentile" else 0.0)
-        if key not in known:
-            assert imported.dataset is not None
-            assert imported.dataset.calibrate is not None
-            known[key] = profile(
-                imported.graph,
-                imported.dataset.calibrate,
-                method=method,
-                percentile=percentile,
-                listener=listener,
-            )
-        return known[key]
-
-    records = [_record(background, imported.graph, FLOAT, manifest.describe(imported, FLOAT))]
-    refused: list[str] = []
+    graph = read_float_graph(imported.graph)
     wanted = [_as_trained(p, imported) for p in plans if p != FLOAT]
+    samples = None if imported.dataset is None else imported.dataset.calibrate
+    observed = _observer(graph, samples, wanted, listener)
+    records = [
+        _record(
+            background,
+            imported.graph,
+            FLOAT,
+            manifest.describe(imported, FLOAT, build=build),
+        )
+    ]
+    refused: list[str] = []
     for position, plan in enumerate(wanted):
         listener(
             Progress(stage="quantizing", done=position, total=len(wanted), detail=plan.variant)
         )
         try:
             made = make_variant(
-                plan, graph, ranges=_trained(imported, plan) or ranges, tensorflow=tensorflow
+                plan, graph, observe=_trained(imported, plan) or observed, tensorflow=tensorflow
             )
         except ConversionError as error:
             extra = plan.sparse and len(wanted) > 1  # beside the same file stored dense
@@ -194,9 +210,8 @@ def _make(
             refused.append(f"{plan.variant} was left out. {error.found or error.what}")
             continue
         path = folder / f"{plan.variant}.tflite"
-        content = carry_metadata(graph, made.data)
-        path.write_bytes(content)
-        described = manifest.describe(imported, plan, left_in_float=made.left_in_float)
+        path.write_bytes(made.data)
+        described = manifest.describe(imported, plan, left_in_float=made.left_in_float, build=build)
         records.append(_record(background, path, plan, described))
     artifacts = [record() for record in records]
     listener(Progress(stage="quantizing", done=len(wanted), total=len(wanted)))
@@ -214,16 +229,39 @@ def _record(
 def _as_trained(plan: Plan, imported: ImportedModel) -> Plan:
     """The plan, with what quantization-aware training left in float left so."""
     # Of rules that match one layer the last counts: the plan's own.
-    rules = (*imported.rules, *plan.rules) if plan.mode == "int8" else plan.rules
+    rules = (*imported.rules, *plan.rules) if plan.mode == INT8.name else plan.rules
     return replace(plan, rules=rules)
 
 
-def _trained(imported: ImportedModel, plan: Plan) -> Callable[[str, float], Ranges] | None:
+def _trained(imported: ImportedModel, plan: Plan) -> Callable[[ModelT], Observed] | None:
     """The ranges that quantization-aware training found, where they are meant for the plan."""
     trained = imported.trained
-    if trained is None or plan.mode != "int8":
+    if trained is None or plan.mode != INT8.name:
         return None
-    return lambda _method, _percentile: trained
+    return lambda _model: learned(trained)
+
+
+def _observer(
+    graph: FloatGraph, samples: Samples | None, plans: Sequence[Plan], listener: Listener
+) -> Callable[[ModelT], Observed]:
+    """What observes a float graph on the calibration samples, the plain graph only once."""
+    histograms = any(calibrates(plan) and plan.ranges != MINMAX for plan in plans)
+    known: list[Observed] = []
+
+    def observed(model: ModelT) -> Observed:
+        if model is graph.model and known:
+            return known[0]
+        if samples is None:
+            raise DataError(
+                "A graph pass needs training samples to calibrate on.",
+                hint="Give --data with a train split, or drop the pass.",
+            )
+        found = observe(model, samples, histograms=histograms, listener=listener)
+        if model is graph.model:
+            known.append(found)
+        return found
+
+    return observed
 
 
 def _write_manifests(report: Report, stage: Path) -> None:

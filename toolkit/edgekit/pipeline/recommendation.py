@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -69,7 +69,11 @@ def measure_made(
         data=data_facts(dataset, splits=True),
         notes=[*imported.notes, *refused],
     )
-    chosen, reason = recommend(rows, request, unsupported=unsupported)
+    chosen, reason = recommend(
+        rows,
+        request,
+        unsupported={v: error.found or error.what for v, error in unsupported.items()},
+    )
     return replace(report, rows=chosen, reason=reason)
 
 
@@ -119,24 +123,22 @@ def _on_host(request: Request, subject: Subject, listener: Listener) -> Evaluati
 
 
 def recommend(
-    rows: Sequence[Row], request: Request, *, unsupported: Collection[str] = ()
+    rows: Sequence[Row], request: Request, *, unsupported: Mapping[str, str] | None = None
 ) -> tuple[tuple[Row, ...], str]:
     """Mark the row to ship; where a target was named, only files that can use it are eligible.
 
     Args:
         rows: The files.
-        request: The accepted loss, and the target.
-        unsupported: Variants that the device cannot run; they are not eligible.
+        request: The preference, the runtime and the target.
+        unsupported: Variant -> why the device cannot run it; they are not eligible.
     """
     target = request.target
     fits = {id(row): fit_of(row, target) for row in rows} if target else {}
     eligible = [
-        row
-        for row in rows
-        if row.artifact.variant not in unsupported
-        and (not fits or row.artifact.mode == FLOAT.mode or fits[id(row)][0])
+        row for row in rows if not fits or row.artifact.mode == FLOAT.mode or fits[id(row)][0]
     ]
-    chosen, reason = evaluation.recommend(eligible, max_drop=request.max_drop)
+    excluded = {**(unsupported or {}), **evaluation.unloadable(rows, request.runtime)}
+    chosen, reason = evaluation.recommend(eligible, prefer=request.prefer, excluded=excluded)
     marked = dict(zip(map(id, eligible), chosen, strict=True))
     result = tuple(marked.get(id(row), row) for row in rows)
     for row, before in zip(result, rows, strict=True):

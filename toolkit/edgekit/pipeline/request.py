@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import edgekit_runner
 from edgekit import data, targets
+from edgekit.choices import LATENCY, Prefer
 from edgekit.devices import DeviceEntry, DeviceSetup, RunSettings
 from edgekit.errors import DataError, ModelError, UsageError
 from edgekit.evaluation.metrics import metric_named
@@ -17,6 +19,7 @@ from edgekit.pipeline.imported_model import ImportedModel
 from edgekit.pipeline.measure import MAX_DROP, MeasureSettings
 from edgekit.pipeline.report import accepted_loss
 from edgekit.pipeline.sources import trained_notes
+from edgekit.quantization import passes_named
 from edgekit.recipe.parse import REPORT
 from edgekit.records import Dataset, Listener, Plan, Progress
 
@@ -43,11 +46,14 @@ class Request:
         max_drop: Accepted loss: points for accuracy and AUC, percent for RMSE.
         metric: The metric to judge by, default the task's own.
         output: Name of the output that is scored, default the first.
+        prefer: What the recommended file is to have least of.
         target: An accelerator that the recommended file must be able to use.
         device: Where files are scored and timed; None is this machine.
         setup: What is installed on that device, and whether it stays.
         threads: Interpreter threads of the latency measurement; None takes the device's own
             number, 1 on this machine.
+        runtime: The runtime that must load the recommended file, as the runner calls it; None
+            where it is not known.
         latency: Whether latencies are measured at all.
         skip_unsupported: Whether a variant that cannot be made is a warning instead of an
             error: where nobody asked for it by name.
@@ -70,10 +76,12 @@ class Request:
     max_drop: float = MAX_DROP
     metric: str | None = None
     output: str | None = None
+    prefer: Prefer = "balanced"
     target: str | None = None
     device: DeviceEntry | None = None
     setup: DeviceSetup = field(default_factory=DeviceSetup)
     threads: int | None = None
+    runtime: str | None = None
     latency: bool = True
     skip_unsupported: bool = False
     force: bool = False
@@ -83,12 +91,14 @@ class Request:
     @property
     def settings(self) -> MeasureSettings:
         """What is measured of every file."""
+        # Here the files are measured by what is installed; the runtime named is the device's.
+        runtime = self.runtime if self.device else None
         return MeasureSettings(
             score_output=self.output,
             metric=self.metric,
             max_drop=self.max_drop,
             latency=self.latency,
-            run=RunSettings(threads=self.threads),
+            run=RunSettings(threads=self.threads, runtime=runtime),
             targets=(self.target or "coral",),
         )
 
@@ -145,11 +155,14 @@ def check(request: Request) -> None:
             f"Invalid value for the accepted loss: {request.max_drop!r:.40}.",
             hint="Give a finite number from 0.",
         )
+    _check_choice(request)
     if request.target is not None:
         targets.target(request.target)
     if request.metric is not None:
         metric_named(request.metric)
     _check_data_for(request)
+    for plan in request.plans:
+        passes_named(plan.passes)
     stems = ["float32", *(plan.variant for plan in request.plans if plan != FLOAT)]
     for stem in stems[1:]:
         if stem.casefold() == REPORT:
@@ -178,6 +191,24 @@ def check(request: Request) -> None:
         refuse_existing(request.folder / name, force=request.force)
 
 
+def _check_choice(request: Request) -> None:
+    """Raise a `UsageError` unless the recommendation can follow what is preferred."""
+    for name, value, known in (
+        ("prefer", request.prefer, get_args(Prefer)),
+        ("runtime", request.runtime, (None, *edgekit_runner.RUNTIMES)),
+    ):
+        if value not in known:
+            raise UsageError(
+                f"Invalid value for {name}: {value!r:.40}.",
+                hint=f"Known: {', '.join(filter(None, known))}.",
+            )
+    if request.prefer == LATENCY and not request.latency:
+        raise UsageError(
+            "The file of least latency cannot be found without measuring latencies.",
+            hint="Leave out --no-bench, or prefer size.",
+        )
+
+
 def asked_for(request: Request, imported: ImportedModel) -> dict[str, str]:
     """The request in words, for the report."""
     verification = imported.verification
@@ -193,6 +224,9 @@ def asked_for(request: Request, imported: ImportedModel) -> dict[str, str]:
         )
     if request.device:
         asked["device"] = request.device.name
+    asked["preferred"] = request.prefer
+    if request.runtime:
+        asked["runtime"] = request.runtime
     if request.target:
         asked["target"] = request.target
     if request.command:
@@ -210,3 +244,21 @@ def _check_data_for(request: Request) -> None:
             "There is nothing to measure on the device: no data, and no latency.",
             hint="Add --data, or leave out --no-bench.",
         )
+
+
+def build_of(request: Request) -> dict[str, Any]:
+    """What of a request decides the bytes of its files, and is said nowhere else in a manifest.
+
+    Paths stand there as they were given, so that they hold for another copy of the project.
+    """
+    return {
+        "source": str(request.source) if isinstance(request.source, Path) else None,
+        "data": request.data if isinstance(request.data, str) else None,
+        "column": request.column,
+        "task": request.task,
+        "preprocessing": dict(request.preprocessing) if request.preprocessing else None,
+        "calibration_samples": request.calibration_samples,
+        "score_output": request.output,
+        "custom": list(request.custom),
+        "seed": request.seed,
+    }

@@ -194,6 +194,7 @@ def import_source(
     custom: Sequence[str] = (),
     trust_code: bool = False,
     force: bool = False,
+    build: Mapping[str, Any] | None = None,
     listener: Listener = silent,
 ) -> ImportResult:
     """Turn any source into a verified float32 `.tflite` with its manifest.
@@ -205,6 +206,7 @@ def import_source(
         custom: Modules that define the model's own classes.
         trust_code: Whether to run code that the source brings along.
         force: Replace an existing file.
+        build: What the manifest says of the request (`request.build_of`).
         listener: Progress callback.
     """
     beside = destination.with_suffix(".json")
@@ -224,7 +226,7 @@ def import_source(
             source, custom, listener, needed=needed, trust_code=trust_code
         ) as tensorflow:
             imported = lower(source, dataset, graph, tensorflow, listener=listener)
-        artifact = manifest.artifact(graph, plan, manifest.describe(imported, plan))
+        artifact = manifest.artifact(graph, plan, manifest.describe(imported, plan, build=build))
         (stage / beside.name).write_text(manifest.to_text(artifact.manifest), encoding="utf-8")
     return ImportResult(
         artifact=replace(artifact, path=destination),
@@ -236,13 +238,15 @@ def import_source(
 
 def _describe(graph: Path, name: str, dataset: Dataset | None) -> None:
     """Write into a float graph what its data tell of it, unless it has metadata of its own."""
-    content = graph.read_bytes()
-    if dataset is None or tflite.has_metadata(content):
+    if dataset is None:
         return
     labels, preprocessing = dataset.labels or (), dataset.preprocessing
-    if labels or preprocessing["kind"] in ("affine", "image"):
+    if not labels and preprocessing["kind"] not in ("affine", "image"):
+        return
+    model = tflite.read(graph)
+    if not tflite.has_metadata(model):
         graph.write_bytes(
-            tflite.with_metadata(content, name=name, preprocessing=preprocessing, labels=labels)
+            tflite.with_metadata(model, name=name, preprocessing=preprocessing, labels=labels)
         )
 
 

@@ -1,6 +1,28 @@
-"""From a float graph and calibration samples to a file at any precision."""
+"""From a float graph and calibration samples to a file at any precision.
 
-from edgekit.quantization.profiling import profile
+- `float_graph`: the graph, parsed once.
+- `observe`: what its activations are, over the calibration samples; once for all variants.
+- `passes`: changes to the graph before it is quantized, one module each.
+- `rules`: the precision of every operator.
+- `variant`: the graph written in one precision, and checked.
+"""
+
+from edgekit.quantization.float_graph import FloatGraph, read_float_graph
+from edgekit.quantization.observe import MINMAX, Observed, learned, observe
+from edgekit.quantization.passes import PASSES, GraphPass, passes_named
 from edgekit.quantization.variant import QuantizedModel, Quantizer, make
 
-__all__ = ["QuantizedModel", "Quantizer", "make", "profile"]
+__all__ = [
+    "MINMAX",
+    "PASSES",
+    "FloatGraph",
+    "GraphPass",
+    "Observed",
+    "QuantizedModel",
+    "Quantizer",
+    "learned",
+    "make",
+    "observe",
+    "passes_named",
+    "read_float_graph",
+]

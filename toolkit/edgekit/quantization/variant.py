@@ -1,4 +1,4 @@
-"""One plan, one float graph: one file, checked."""
+"""One variant of a float graph, written by its plan and checked."""
 
 from __future__ import annotations
 
@@ -8,18 +8,22 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from edgekit.errors import ConversionError, ModelError
 from edgekit.modes import DYNAMIC, FLOAT16, FLOAT32, INT4, INT16X8, MODES
+from edgekit.quantization.float_graph import FloatGraph
+from edgekit.quantization.observe import NOTHING, Observed
+from edgekit.quantization.passes import passes_named
 from edgekit.quantization.rules import modes_of
-from edgekit.records import Plan, Ranges
+from edgekit.records import Plan
 from edgekit.targets.node import Node, Tensor
-from edgekit.tflite.graph import read
+from edgekit.tflite.graph import read, write
 from edgekit.tflite.int4_weights import narrow_weights
 from edgekit.tflite.load import check_loads
+from edgekit.tflite.metadata import carry_metadata, files_behind, has_metadata, with_files
 from edgekit.tflite.naming import name_layers
 from edgekit.tflite.nodes import nodes
 from edgekit.tflite.ranges import with_ranges
 from edgekit.tflite.rewriter import SMALLEST
 from edgekit.tflite.signature import signature, with_names_of
-from edgekit.tflite.sparse import encode_sparse
+from edgekit.tflite.sparse import Encoded, encode_sparse
 from edgekit.tflite.weights import stored_weights, to_dynamic, to_float16, to_int4
 
 if TYPE_CHECKING:
@@ -51,79 +55,121 @@ class QuantizedModel:
     """A finished file.
 
     Attributes:
-        data: Its content.
+        data: Its content, with the float graph's metadata.
+        model: The same, parsed.
         left_in_float: Operators that did not get the plan's precision: `operator`, `layer`,
             `reason`.
     """
 
     data: bytes
+    model: ModelT
     left_in_float: tuple[Mapping[str, str], ...]
 
 
 def make(
     plan: Plan,
-    graph: bytes,
+    graph: FloatGraph,
     *,
-    ranges: Callable[[str, float], Ranges],
+    observe: Callable[[ModelT], Observed],
     tensorflow: Quantizer | None,
 ) -> QuantizedModel:
     """Make one variant of a float graph.
 
+    The graph goes through the passes of the plan, then to its precision; it is written once, when
+    all is done. What TensorFlow quantizes it takes and gives as bytes: once more each.
+
     Args:
         plan: What is wanted.
         graph: The float graph, with its signature.
-        ranges: `ranges(method, percentile)`; called for integer modes only.
+        observe: What the activations of a float graph are; called only where ranges, or a pass,
+            ask for it, and again where a pass changed the activations.
         tensorflow: Called for integer modes only; None where the plan has none.
 
     Raises:
         ConversionError: It cannot be done, or nothing came out quantized.
-        ModelError: The graph cannot be read.
-        UsageError: A rule matches no layer, or asks for what a rule cannot.
+        UsageError: A rule matches no layer, or asks for what a rule cannot; or there is no pass of
+            that name.
     """
-    model = read(graph)
+    calibrated = MODES[plan.mode].calibrated
+    if calibrated and tensorflow is None:
+        raise ConversionError(f"Mode {plan.mode} needs TensorFlow's quantizer.")
+    model, observed = _after_passes(plan, graph.model, observe)
     modes = modes_of(plan, model)
-    data = graph
-    if MODES[plan.mode].calibrated:
-        if tensorflow is None:
-            raise ConversionError(f"Mode {plan.mode} needs TensorFlow's quantizer.")
-        found = ranges(plan.ranges, plan.percentile)
-        calibrated = with_ranges(graph, found, symmetric=plan.mode == INT16X8.name)
+    # The bytes that a parsed model came from stand for it as long as it is not changed.
+    came_from = graph.data if model is graph.model else None
+    unchanged = model
+    if calibrated:
+        assert tensorflow is not None
+        found = observed.ranges(plan.ranges, plan.percentile)
+        ranged = with_ranges(model, found, symmetric=plan.mode == INT16X8.name)
         denied = [name for name, mode in modes.items() if mode != plan.mode]
-        data = with_names_of(tensorflow.quantize(calibrated, plan, denied), model)
+        came_from = tensorflow.quantize(write(ranged), plan, denied)
+        unchanged = read(came_from)
+        model = with_names_of(unchanged, graph.model)
         if found.weight_bits == 4:
-            data = narrow_weights(data)
+            model = narrow_weights(model)
     for mode, rewrite in _REWRITERS.items():
         if plan.mode == mode and not plan.rules:
-            data = rewrite(data)
+            model = rewrite(model)
         elif chosen := {name for name, asked in modes.items() if asked == mode}:
-            data = rewrite(data, chosen)
+            model = rewrite(model, chosen)
+    if model is not graph.model:
+        model = carry_metadata(graph.model, model)
     if plan.sparse:
-        data = _sparse(plan, data)
-    result = read(data)
-    _check_interface(plan, model, result)
-    if data is not graph:
+        encoded = _sparse(plan, model)
+        model, data = encoded.model, encoded.data
+    else:
+        data = came_from if model is unchanged and came_from is not None else write(model)
+    _check_interface(plan, graph.model, model)
+    if data is not graph.data:
+        if has_metadata(graph.model):
+            data = with_files(data, files_behind(graph.data))
         _check_runs(plan, data)
-    left = _left(plan, modes, result)
-    if plan.mode != FLOAT32.name and not _is_quantized(plan, result):
+    left = _left(plan, modes, model)
+    if plan.mode != FLOAT32.name and not _is_quantized(plan, model):
         raise ConversionError(
             f"Variant {plan.variant}: nothing could be quantized to {plan.mode}.",
             found=left[0]["reason"] if left else "The model has no weights of a size that pays.",
             hint="Choose another mode, or ship the float32 file.",
         )
-    return QuantizedModel(data=data, left_in_float=tuple(left))
+    return QuantizedModel(data=data, model=model, left_in_float=tuple(left))
 
 
-def _sparse(plan: Plan, data: bytes) -> bytes:
-    """The file with its kernels stored sparse, verified to compute the same."""
-    encoded = encode_sparse(data)
-    if encoded.data is data:
+def _after_passes(
+    plan: Plan, model: ModelT, observe: Callable[[ModelT], Observed]
+) -> tuple[ModelT, Observed]:
+    """The graph as the passes of a plan leave it, and what its activations are then."""
+    passes = passes_named(plan.passes)
+    calibrated = MODES[plan.mode].calibrated
+    observed = NOTHING
+    if calibrated or any(each.observes for each in passes):
+        observed = observe(model)
+    for each in passes:
+        changed = each.apply(model, observed, plan)
+        if changed is not model and each.moves_activations and observed is not NOTHING:
+            if observed.trained is not None:
+                raise ConversionError(
+                    f"Variant {plan.variant}: pass {each.name} changes activations whose ranges "
+                    "were trained.",
+                    hint="Drop the pass, or start from the model before quantization-aware "
+                    "training.",
+                )
+            observed = observe(changed)
+        model = changed
+    return model, observed
+
+
+def _sparse(plan: Plan, model: ModelT) -> Encoded:
+    """The model with its kernels stored sparse, verified to compute the same."""
+    encoded = encode_sparse(model)
+    if encoded.model is model:
         reasons = [f"{k.name}: {k.reason}" for k in encoded.kernels if k.reason]
         raise ConversionError(
             f"Variant {plan.variant}: no kernel is smaller when it is stored sparse.",
             found=reasons[0] if reasons else None,
             hint="Prune the model first (edgekit prune), to 50 % zeros and more.",
         )
-    return encoded.data
+    return encoded
 
 
 def _check_interface(plan: Plan, before: ModelT, after: ModelT) -> None:

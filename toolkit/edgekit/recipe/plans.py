@@ -8,9 +8,9 @@ from typing import Any
 
 from edgekit.choices import RangesMethod
 from edgekit.errors import UsageError
-from edgekit.modes import IO_TYPES, mode_named
-from edgekit.recipe.settings import closest
-from edgekit.recipe.steps import RANGES, PassStep
+from edgekit.modes import IO_TYPES, MODES, mode_named
+from edgekit.recipe.settings import check, closest, settings_of
+from edgekit.recipe.steps import RANGES, PassStep, Quantize
 from edgekit.records import Plan, Rule
 
 
@@ -63,7 +63,10 @@ def default_plan(
 
 def plan_json(plan: Plan) -> dict[str, Any]:
     """Return the plan as it stands in a manifest."""
-    return asdict(plan) | {"rules": [asdict(rule) for rule in plan.rules]}
+    return asdict(plan) | {
+        "rules": [asdict(rule) for rule in plan.rules],
+        "passes": list(plan.passes),
+    }
 
 
 def plan_from_json(value: Mapping[str, Any]) -> Plan:
@@ -73,13 +76,30 @@ def plan_from_json(value: Mapping[str, Any]) -> Plan:
         UsageError: A field is missing or unknown.
     """
     try:
-        return Plan(**{**value, "rules": tuple(Rule(**rule) for rule in value["rules"])})
-    except (KeyError, TypeError) as error:
+        rules = tuple(Rule(**rule) for rule in value["rules"])
+        plan = Plan(**{**value, "rules": rules, "passes": tuple(value.get("passes", ()))})
+        known = ("mode", "ranges", "percentile", "sparse")
+        given = {name: getattr(plan, name) for name in known}
+        check({**given, "passes": list(plan.passes)}, settings_of(Quantize), "plan")
+        _check_texts(plan)
+    except (KeyError, TypeError, ValueError, UsageError) as error:
         raise UsageError(
             "The plan in a manifest cannot be read.",
-            found=f"{type(error).__name__}: {error}.",
+            found=error.what
+            if isinstance(error, UsageError)
+            else f"{type(error).__name__}: {error}.",
             hint="Quantize the model anew; the manifest was edited or is of another version.",
         ) from error
+    return plan
+
+
+def _check_texts(plan: Plan) -> None:
+    types = MODES[plan.mode].io_types
+    texts = (plan.variant, *(text for rule in plan.rules for text in (rule.layers, rule.mode)))
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("a name is no text")
+    if {plan.input_type, plan.output_type} - {*types}:
+        raise ValueError(f"its inputs or outputs are not {' or '.join(types)}")
 
 
 def pass_json(step: PassStep) -> dict[str, Any]:

@@ -148,11 +148,16 @@ def switch(meaning: str) -> Any:
 
 def layer_names(meaning: str) -> Any:
     """Declare a field that lists layers, by names or regular expressions."""
+    return words(meaning, accepts="a list of names or regular expressions")
+
+
+def words(meaning: str, *, accepts: str) -> Any:
+    """Declare a field that lists words."""
     return declared(
         (),
         Setting(
             meaning=meaning,
-            accepts="a list of names or regular expressions",
+            accepts=accepts,
             default="none",
             fits=lambda value: isinstance(value, list) and all(map(is_text, value)),
         ),

@@ -28,6 +28,7 @@ from edgekit.recipe.settings import (
     tables,
     text,
     whole_number,
+    words,
 )
 
 if TYPE_CHECKING:
@@ -253,6 +254,7 @@ class Quantize:
         input: Type of the file's inputs; None takes the mode's default.
         output: Type of the file's outputs; None takes the mode's default.
         sparse: Whether kernels are stored sparse where that makes the file smaller.
+        passes: Names of the graph passes that precede quantization, in order.
         rules: Per-layer overrides; the last match wins.
     """
 
@@ -280,6 +282,10 @@ class Quantize:
     sparse: bool = switch(
         "Store kernels sparse where that makes the file smaller; unpacked when loaded."
     )
+    passes: tuple[str, ...] = words(
+        "Graph passes that precede quantization, in order; they keep the float outputs.",
+        accepts="a list of names of graph passes",
+    )
     rules: tuple[Rule, ...] = tables(
         "Per-layer overrides; the last match wins.",
         accepts="a list of `{ layers, mode }`",
@@ -301,6 +307,7 @@ class Quantize:
             output_type=self.output or types[0],
             sparse=self.sparse,
             rules=self.rules,
+            passes=tuple(self.passes),
         )
 
 

@@ -1,11 +1,18 @@
 """TFLite flatbuffers without TensorFlow: read, rewrite, write.
 
-Every rewriter takes a model's bytes and returns new ones; nothing is changed in place.
+Every rewriter takes a parsed model and returns a changed copy; nothing is changed in place.
 """
 
 from edgekit.tflite.graph import has_loops, operator_name, read, write
 from edgekit.tflite.load import check_ends, check_loads
-from edgekit.tflite.metadata import carry_metadata, has_metadata, read_metadata, with_metadata
+from edgekit.tflite.metadata import (
+    carry_metadata,
+    files_behind,
+    has_metadata,
+    read_metadata,
+    with_files,
+    with_metadata,
+)
 from edgekit.tflite.signature import check_interface, load_source, signature, with_signature
 
 __all__ = [
@@ -13,6 +20,7 @@ __all__ = [
     "check_ends",
     "check_interface",
     "check_loads",
+    "files_behind",
     "has_loops",
     "has_metadata",
     "load_source",
@@ -20,6 +28,7 @@ __all__ = [
     "read",
     "read_metadata",
     "signature",
+    "with_files",
     "with_metadata",
     "with_signature",
     "write",

@@ -31,7 +31,7 @@ _VERSIONS: Final = {"CONV_2D": 8, "FULLY_CONNECTED": 12}
 _LARGEST = 7
 
 
-def narrow_weights(data: bytes) -> bytes:
+def narrow_weights(model: ModelT) -> ModelT:
     """Store those int8 weights as int4 that lie on a grid of four bits.
 
     A converter scales a channel's largest weight to 127, so weights that were trained on codes up
@@ -39,9 +39,9 @@ def narrow_weights(data: bytes) -> bytes:
     any channel takes other values stays int8. Biases, whose scale is that of the products, follow.
 
     Args:
-        data: A fully integer model.
+        model: A fully integer model; it stays as it is.
     """
-    rewriter = Rewriter(data)
+    rewriter = Rewriter(model)
     model = rewriter.model
     for graph in model.subgraphs:
         users: dict[int, int] = {}

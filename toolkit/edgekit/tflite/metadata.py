@@ -7,12 +7,13 @@ the model, stored without compression.
 
 from __future__ import annotations
 
+import copy
 import io
 import struct
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -21,6 +22,9 @@ from edgekit.records import TensorSpec
 from edgekit.tflite.flatbuffer_tables import Byte, Fields, Table, UInt, pack, unpack
 from edgekit.tflite.graph import as_text, read, write
 from edgekit.tflite.signature import signature
+
+if TYPE_CHECKING:
+    from ai_edge_litert.schema_py_generated import ModelT
 
 LABELS: Final = "labels.txt"
 _ENTRY: Final = "TFLITE_METADATA"
@@ -70,12 +74,12 @@ class Metadata:
 
 
 def with_metadata(
-    data: bytes, *, name: str, preprocessing: Mapping[str, Any], labels: Sequence[str] = ()
+    data: bytes | ModelT, *, name: str, preprocessing: Mapping[str, Any], labels: Sequence[str] = ()
 ) -> bytes:
     """Write metadata into a model, in place of any it has.
 
     Args:
-        data: A model.
+        data: A model, as bytes or parsed.
         name: What to call it.
         preprocessing: How its input is made of raw values. An affine map `(raw * scale - mean) /
             std` is written as the schema's `(raw - mean) / std`; of any other, only a description.
@@ -85,7 +89,8 @@ def with_metadata(
     Raises:
         ModelError: The model cannot be read.
     """
-    inputs, outputs = signature(read(data))
+    model = read(data) if isinstance(data, bytes) else data
+    inputs, outputs = signature(model)
     said = preprocessing if len(inputs) == 1 else {"kind": "none"}
     classes = next((o for o in outputs if labels and o.shape[-1:] == (len(labels),)), None)
     tables: Fields = {
@@ -100,28 +105,26 @@ def with_metadata(
     }
     # One line a label: a line break inside one would shift all that follow.
     text = "".join(" ".join(label.split()) + "\n" for label in labels)
-    return _joined(data, pack(tables, _IDENTIFIER), {LABELS: text.encode()} if classes else {})
+    described = _with_table(model, pack(tables, _IDENTIFIER))
+    return with_files(write(described), {LABELS: text.encode()} if classes else {})
 
 
-def carry_metadata(source: bytes, data: bytes) -> bytes:
-    """Give a model the metadata and files of the one it was made from, whoever wrote them.
+def carry_metadata(source: ModelT, model: ModelT) -> ModelT:
+    """Give a model the metadata of the one it was made from, whoever wrote them.
 
-    The numbers stay right: those of a quantized model are stated for its float model.
+    The numbers stay right: those of a quantized model are stated for its float model. The files
+    that they speak of lie behind the model: `files_behind`, `with_files`.
 
-    Raises:
-        ModelError: One of the two cannot be read.
+    Returns:
+        A copy; `model` itself where the source has no metadata.
     """
     packed = _packed(source)
-    return data if packed is None else _joined(data, packed, _files(source))
+    return model if packed is None else _with_table(model, packed)
 
 
-def has_metadata(data: bytes) -> bool:
-    """Whether a model says anything of itself.
-
-    Raises:
-        ModelError: The model cannot be read.
-    """
-    return _packed(data) is not None
+def has_metadata(model: ModelT) -> bool:
+    """Whether a model says anything of itself."""
+    return _packed(model) is not None
 
 
 def read_metadata(data: bytes) -> Metadata | None:
@@ -130,10 +133,10 @@ def read_metadata(data: bytes) -> Metadata | None:
     Raises:
         ModelError: The model or its metadata cannot be read.
     """
-    packed = _packed(data)
+    packed = _packed(read(data))
     if packed is None:
         return None
-    files = _files(data)
+    files = files_behind(data)
     try:
         root = unpack(packed, _IDENTIFIER)
         graphs = root.tables(3)
@@ -203,9 +206,8 @@ def _tensor(table: Table, files: Mapping[str, bytes]) -> TensorMetadata:
     )
 
 
-def _packed(data: bytes) -> bytes | None:
+def _packed(model: ModelT) -> bytes | None:
     """The metadata's own flatbuffer."""
-    model = read(data)
     for entry in model.metadata:
         if as_text(entry.name) == _ENTRY and 0 <= entry.buffer < len(model.buffers):
             content = model.buffers[entry.buffer].data
@@ -213,34 +215,45 @@ def _packed(data: bytes) -> bytes | None:
     return None
 
 
-def _joined(data: bytes, packed: bytes, files: Mapping[str, bytes]) -> bytes:
-    """A model with these metadata; what stood behind it is dropped."""
+def _with_table(model: ModelT, packed: bytes) -> ModelT:
+    """A copy of a model with these metadata."""
     from ai_edge_litert import schema_py_generated as schema
 
-    model = read(data)
+    model = copy.copy(model)
+    model.buffers, model.metadata = [*model.buffers], [*model.metadata]
     values = np.frombuffer(packed, np.uint8)
     place = next((e.buffer for e in model.metadata if as_text(e.name) == _ENTRY), 0)
     if 0 < place < len(model.buffers) and all(
         tensor.buffer != place for graph in model.subgraphs for tensor in graph.tensors
     ):
-        model.buffers[place].data = values
+        model.buffers[place] = schema.BufferT(data=values)
     else:
         model.metadata = [entry for entry in model.metadata if as_text(entry.name) != _ENTRY]
         model.metadata.append(schema.MetadataT(name=_ENTRY, buffer=len(model.buffers)))
         model.buffers.append(schema.BufferT(data=values))
-    result = io.BytesIO(write(model))
-    if files:
-        with zipfile.ZipFile(result, "a") as archive:
-            for name, content in files.items():
-                # The default date of an entry is fixed: the same model gives the same bytes.
-                entry = zipfile.ZipInfo(name)
-                entry.create_system = 3
-                archive.writestr(entry, content)
+    return model
+
+
+def with_files(data: bytes, files: Mapping[str, bytes]) -> bytes:
+    """Put an archive of files behind a written model, as the metadata's labels are stored."""
+    if not files:
+        return data
+    result = io.BytesIO(data)
+    with zipfile.ZipFile(result, "a") as archive:
+        for name, content in files.items():
+            # The default date of an entry is fixed: the same model gives the same bytes.
+            entry = zipfile.ZipInfo(name)
+            entry.create_system = 3
+            archive.writestr(entry, content)
     return result.getvalue()
 
 
-def _files(data: bytes) -> dict[str, bytes]:
-    """The files behind a model, by name; none where there is no archive."""
+def files_behind(data: bytes) -> dict[str, bytes]:
+    """The files behind a written model, by name; none where there is no archive.
+
+    Raises:
+        ModelError: The archive cannot be unpacked.
+    """
     if not zipfile.is_zipfile(io.BytesIO(data)):
         return {}
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ import numpy as np
 from edgekit.numerics.sparsity import magnitude_masks
 from edgekit.records import Array, TargetFit
 from edgekit.targets import xnnpack_sparse
-from edgekit.tflite.graph import constant, read, write
+from edgekit.tflite.graph import clone, constant, read, write
 from edgekit.tflite.nodes import nodes
 from edgekit.tflite.sparse import store_sparse
 
@@ -57,19 +56,20 @@ def estimate_pruning(data: bytes, sparsity: float) -> PruningEstimate:
     operators = nodes(model)
     kernels = _kernels(model)
     masks = magnitude_masks(list(kernels.values()), sparsity, scope="layer")
-    pruned = copy.deepcopy(model)
+    pruned = clone(model)
     for (buffer, values), mask in zip(kernels.items(), masks, strict=True):
         left = np.where(mask, values, values.dtype.type(0))
         pruned.buffers[buffer].data = np.frombuffer(left.tobytes(), np.uint8)
     dense = write(pruned)
-    encoded, _ = store_sparse(dense)
+    encoded, _ = store_sparse(pruned)
+    sparse_bytes = len(dense) if encoded is pruned else len(write(encoded))
     total = sum(mask.size for mask in masks)
     return PruningEstimate(
         sparsity=1 - sum(int(mask.sum()) for mask in masks) / total if total else 0.0,
         size_bytes=len(data),
         size_deflated_bytes=len(zlib.compress(data, 9)),
         pruned_deflated_bytes=len(zlib.compress(dense, 9)),
-        sparse_bytes=len(encoded) if len(encoded) < len(dense) else None,
+        sparse_bytes=sparse_bytes if sparse_bytes < len(dense) else None,
         faster=xnnpack_sparse.fit(operators, sparsity),
     )
 

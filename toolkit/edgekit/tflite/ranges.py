@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgekit.records import Ranges
-from edgekit.tflite.graph import FLOAT32, is_constant, read, write
+from edgekit.tflite.graph import FLOAT32, clone, is_constant
 
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT
@@ -31,31 +31,31 @@ def activations(model: ModelT) -> list[int]:
     )
 
 
-def with_all_outputs(data: bytes) -> bytes:
+def with_all_outputs(model: ModelT) -> ModelT:
     """Make every computed float activation an output, after the outputs there are.
 
     The runtime then keeps each of them until the inference is over, fused delegates included.
     """
-    model = read(data)
+    model = clone(model)
     graph = model.subgraphs[0]
     known = {*graph.inputs.tolist(), *graph.outputs.tolist()}
     added = [i for i in activations(model) if i not in known]
     graph.outputs = np.concatenate([graph.outputs, np.asarray(added, np.int32)])
     model.signatureDefs = []
-    return write(model)
+    return model
 
 
-def with_ranges(data: bytes, ranges: Ranges, *, symmetric: bool) -> bytes:
+def with_ranges(model: ModelT, ranges: Ranges, *, symmetric: bool) -> ModelT:
     """Write ranges into the activations' quantization, where TensorFlow's quantizer reads them.
 
     Args:
-        data: A float model.
+        model: A float model; it stays as it is.
         ranges: By tensor name; tensors it does not name stay without a range.
         symmetric: Widen each range to equal ends, as the int16 kernels need (zero point 0).
     """
     from ai_edge_litert import schema_py_generated as schema
 
-    model = read(data)
+    model = clone(model)
     graph = model.subgraphs[0]
     for index in activations(model):
         tensor = graph.tensors[index]
@@ -70,4 +70,4 @@ def with_ranges(data: bytes, ranges: Ranges, *, symmetric: bool) -> bytes:
         tensor.quantization = schema.QuantizationParametersT(
             min=np.array([low], np.float32), max=np.array([high], np.float32)
         )
-    return write(model)
+    return model

@@ -21,12 +21,11 @@ from edgekit.tflite.graph import (
     FLOAT32,
     INT4,
     INT8,
+    clone,
     constant,
     is_constant,
     operator_code,
     operator_name,
-    read,
-    write,
 )
 
 if TYPE_CHECKING:
@@ -105,14 +104,17 @@ class Weight:
 
 
 class Rewriter:
-    """A model being rewritten, and the DEQUANTIZE operators to be put first in each graph.
+    """A copy of a model being rewritten, and the DEQUANTIZE operators to be put first in it.
+
+    Args:
+        model: The model; it stays as it is.
 
     Raises:
-        ModelError: It cannot be read, or an operator lacks what its kind must have.
+        ModelError: An operator lacks what its kind must have.
     """
 
-    def __init__(self, data: bytes) -> None:
-        self.model: ModelT = read(data)
+    def __init__(self, model: ModelT) -> None:
+        self.model = clone(model)
         for graph in self.model.subgraphs:
             for op in graph.operators:
                 _check_complete(graph, op, operator_name(self.model, op))
@@ -246,12 +248,12 @@ class Rewriter:
         )
         self._expansions.setdefault(id(graph), []).append(operator)
 
-    def finish(self) -> bytes:
+    def finish(self) -> ModelT:
         """The rewritten model."""
         for graph in self.model.subgraphs:
             graph.operators = [*self._expansions.get(id(graph), []), *graph.operators]
         _compact(self.model)
-        return write(self.model)
+        return self.model
 
     def _dequantize_output(self, graph: SubGraphT, op: OperatorT, scales: Array) -> None:
         """Let an operator that copies codes be followed by their DEQUANTIZE."""

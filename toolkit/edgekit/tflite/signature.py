@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,6 @@ from edgekit.tflite.graph import (
     is_constant,
     quantized,
     read,
-    write,
 )
 
 if TYPE_CHECKING:
@@ -72,11 +72,11 @@ def check_interface(name: str, inputs: Sized, outputs: Sized) -> None:
             )
 
 
-def with_signature(data: bytes, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> bytes:
+def with_signature(model: ModelT, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> ModelT:
     """Give a model a `serving_default` signature, in place of any it has.
 
     Args:
-        data: A model.
+        model: A model; it stays as it is.
         inputs: Signature name -> tensor name.
         outputs: Likewise.
 
@@ -85,7 +85,6 @@ def with_signature(data: bytes, inputs: Mapping[str, str], outputs: Mapping[str,
     """
     from ai_edge_litert import schema_py_generated as schema
 
-    model = read(data)
     graph = model.subgraphs[0]
 
     def entries(names: Mapping[str, str], indices: object, side: str) -> list[TensorMapT]:
@@ -98,7 +97,8 @@ def with_signature(data: bytes, inputs: Mapping[str, str], outputs: Mapping[str,
         # Readers sort by name; the graph's own order is what positional callers see.
         return [schema.TensorMapT(name=n, tensorIndex=places[t]) for n, t in names.items()]
 
-    model.signatureDefs = [
+    named = copy.copy(model)
+    named.signatureDefs = [
         schema.SignatureDefT(
             inputs=entries(inputs, graph.inputs, "inputs"),
             outputs=entries(outputs, graph.outputs, "outputs"),
@@ -106,24 +106,27 @@ def with_signature(data: bytes, inputs: Mapping[str, str], outputs: Mapping[str,
             subgraphIndex=0,
         )
     ]
-    return write(model)
+    return named
 
 
-def with_names_of(data: bytes, original: ModelT) -> bytes:
-    """Give a model made from `original` its signature names, by position, where it lost them."""
-    made = read(data)
+def with_names_of(made: ModelT, original: ModelT) -> ModelT:
+    """Give a model made from `original` its signature names, by position, where it lost them.
+
+    Returns:
+        `made` itself where it has them.
+    """
     wanted, found = signature(original), signature(made)
     if all(
         [spec.name for spec in was] == [spec.name for spec in now]
         for was, now in zip(wanted, found, strict=True)
     ):
-        return data
+        return made
     graph = made.subgraphs[0]
     inputs, outputs = (
         {spec.name: graph.tensors[i].name for spec, i in zip(specs, indices, strict=True)}
         for specs, indices in zip(wanted, (graph.inputs, graph.outputs), strict=True)
     )
-    return with_signature(data, inputs, outputs)
+    return with_signature(made, inputs, outputs)
 
 
 def load_source(path: Path) -> Source:

@@ -30,6 +30,7 @@ from edgekit.tflite.graph import (
     is_constant,
     operator_code,
     operator_name,
+    write,
 )
 from edgekit.tflite.rewriter import Rewriter
 
@@ -82,7 +83,8 @@ class Encoded:
     """A model whose kernels are stored sparse where that makes it smaller.
 
     Attributes:
-        data: The model; the very bytes given where nothing was encoded.
+        model: The model; the very one given where nothing was encoded.
+        data: It, written.
         kernels: Every kernel looked at.
         dense_size_bytes: Size of the file given.
         dense_deflated_bytes: What that costs to download (zlib level 9).
@@ -91,6 +93,7 @@ class Encoded:
             the dense file, of int8 up to a sixth more, since deflate packs zeros well already.
     """
 
+    model: ModelT
     data: bytes
     kernels: tuple[Considered, ...]
     dense_size_bytes: int
@@ -126,41 +129,45 @@ class Packed:
         return self.values.nbytes + self.segments.nbytes + self.indices.nbytes + _TABLES_BYTES
 
 
-def encode_sparse(data: bytes) -> Encoded:
+def encode_sparse(model: ModelT) -> Encoded:
     """Store kernels sparse where that makes the file smaller and it still computes the same.
 
     The result was loaded and run beside the dense model, with the XNNPACK delegate and without.
 
     Args:
-        data: A pruned model: float32, float16, int8 or int16x8. It runs in LiteRT and in
-            tflite-runtime; microcontrollers and accelerators have no DENSIFY.
+        model: A pruned model: float32, float16, int8 or int16x8; it stays as it is. It runs in
+            LiteRT and in tflite-runtime; microcontrollers and accelerators have no DENSIFY.
 
     Raises:
-        ModelError: It cannot be read, or a constant does not hold what its shape says.
+        ModelError: A constant does not hold what its shape says.
     """
-    encoded, kernels = store_sparse(data)
-    if encoded is not data:
-        refusal = difference(data, encoded)
+    encoded, kernels = store_sparse(model)
+    dense = data = write(model)
+    if encoded is not model:
+        data = write(encoded)
+        refusal = _not_smaller(dense, data) or difference(dense, data)
         if refusal is not None:
-            encoded = data
+            encoded, data = model, dense
             kernels = tuple(replace(k, reason=k.reason or refusal) for k in kernels)
     return Encoded(
-        data=encoded,
+        model=encoded,
+        data=data,
         kernels=kernels,
-        dense_size_bytes=len(data),
-        dense_deflated_bytes=len(zlib.compress(data, 9)),
-        size_bytes=len(encoded),
-        size_deflated_bytes=len(zlib.compress(encoded, 9)),
+        dense_size_bytes=len(dense),
+        dense_deflated_bytes=len(zlib.compress(dense, 9)),
+        size_bytes=len(data),
+        size_deflated_bytes=len(zlib.compress(data, 9)),
     )
 
 
-def store_sparse(data: bytes) -> tuple[bytes, tuple[Considered, ...]]:
-    """Do the encoding of `encode_sparse` without running its result.
+def store_sparse(model: ModelT) -> tuple[ModelT, tuple[Considered, ...]]:
+    """Do the encoding of `encode_sparse` without writing and running its result.
 
     Returns:
-        The model, `data` itself where nothing was encoded, and the kernels looked at.
+        The encoded model, `model` itself where nothing was encoded, and the kernels looked at.
     """
-    rewriter = Rewriter(data)
+    dense = model
+    rewriter = Rewriter(model)
     model = rewriter.model
     owners = Counter(tensor.buffer for graph in model.subgraphs for tensor in graph.tensors)
     considered: list[Considered] = []
@@ -175,12 +182,14 @@ def store_sparse(data: bytes) -> tuple[bytes, tuple[Considered, ...]]:
         graph.operators = [*expansions, *graph.operators]
     kernels = tuple(considered)
     if all(kernel.reason is not None for kernel in kernels):
-        return data, kernels
-    encoded = rewriter.finish()
-    if len(encoded) < len(data):
-        return encoded, kernels
-    reason = f"The file would not be smaller: {len(encoded)} bytes instead of {len(data)}."
-    return data, tuple(replace(kernel, reason=kernel.reason or reason) for kernel in kernels)
+        return dense, kernels
+    return rewriter.finish(), kernels
+
+
+def _not_smaller(dense: bytes, encoded: bytes) -> str | None:
+    if len(encoded) < len(dense):
+        return None
+    return f"The file would not be smaller: {len(encoded)} bytes instead of {len(dense)}."
 
 
 def pack(kernel: Array, block: int = 1) -> Packed:

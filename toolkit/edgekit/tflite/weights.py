@@ -9,7 +9,7 @@ Which way is taken is a matter of which kernels exist; see `_dynamic` and `_int4
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,21 +19,24 @@ from edgekit.targets.node import Node, Tensor
 from edgekit.tflite.graph import FLOAT16, constant
 from edgekit.tflite.rewriter import WEIGHTS, Rewriter, Storage, Weight
 
+if TYPE_CHECKING:
+    from ai_edge_litert.schema_py_generated import ModelT
+
 # A DEQUANTIZE operator and its tensor take about 170 bytes; halving fewer constants than these
 # would make the file larger.
 _SMALLEST_FLOAT16: Final = 128
 
 
-def to_float16(data: bytes, only: Container[str] | None = None) -> bytes:
+def to_float16(model: ModelT, only: Container[str] | None = None) -> ModelT:
     """Store float constants as float16, each with a DEQUANTIZE; computation stays in float32.
 
     Small ones (biases) and those that float16 cannot hold stay as they are.
 
     Args:
-        data: A model.
+        model: A model; it stays as it is.
         only: Names of output tensors: the operators to treat. All of them by default.
     """
-    rewriter = Rewriter(data)
+    rewriter = Rewriter(model)
     for graph, op in rewriter.operators(only):
         for index in op.inputs:
             if index < 0:
@@ -48,24 +51,24 @@ def to_float16(data: bytes, only: Container[str] | None = None) -> bytes:
     return rewriter.finish()
 
 
-def to_dynamic(data: bytes, only: Container[str] | None = None) -> bytes:
+def to_dynamic(model: ModelT, only: Container[str] | None = None) -> ModelT:
     """Store weights as int8, symmetric and narrow; activations stay float32.
 
     Args:
-        data: A model.
+        model: A model; it stays as it is.
         only: Names of output tensors: the operators to treat. All of them by default.
     """
-    return _quantize_weights(data, only, _dynamic)
+    return _quantize_weights(model, only, _dynamic)
 
 
-def to_int4(data: bytes, only: Container[str] | None = None) -> bytes:
+def to_int4(model: ModelT, only: Container[str] | None = None) -> ModelT:
     """Store the weights of convolutions and dense layers as int4, all others as int8.
 
     Args:
-        data: A model.
+        model: A model; it stays as it is.
         only: Names of output tensors: the operators to treat. All of them by default.
     """
-    return _quantize_weights(data, only, _int4)
+    return _quantize_weights(model, only, _int4)
 
 
 def _dynamic(weight: Weight) -> Storage:
@@ -95,9 +98,9 @@ def _int4(weight: Weight) -> Storage:
 
 
 def _quantize_weights(
-    data: bytes, only: Container[str] | None, choose: Callable[[Weight], Storage]
-) -> bytes:
-    rewriter = Rewriter(data)
+    model: ModelT, only: Container[str] | None, choose: Callable[[Weight], Storage]
+) -> ModelT:
+    rewriter = Rewriter(model)
     for weight in rewriter.weights(only):
         storage = choose(weight) if weight.alike else Storage("before", 8, weight.axis)
         rewriter.store(weight, storage)

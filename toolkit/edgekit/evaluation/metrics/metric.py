@@ -51,6 +51,8 @@ class Metric:
         paired_interval: Columns of the reference, and of a variant on the same samples -> the
             95 % interval of the loss; positive is worse.
         extrapolate: Drop and its `n` -> how its interval narrows with more samples.
+        smallest_reference: Columns -> the least value of which a drop is taken in percent, for a
+            quantity: percent of next to nothing would allow no loss at all.
     """
 
     name: str
@@ -62,20 +64,24 @@ class Metric:
     meaning: str = ""
     higher_is_better: bool = True
     extrapolate: Callable[[Drop, int], Extrapolation] = shrink_by_root
+    smallest_reference: Callable[[Columns], float] = lambda _: 0.0
 
     def loss(self, reference: float, value: float) -> float:
         """Return how much worse `value` is than `reference`; negative where it is better."""
         return reference - value if self.higher_is_better else value - reference
 
-    def budget(self, reference: float, max_drop: float) -> float:
+    def budget(self, reference: float, columns: Columns, max_drop: float) -> float:
         """Return the largest loss allowed, in the metric's own unit.
 
         Args:
             reference: The value of the model that is compared with.
+            columns: Those of that model.
             max_drop: In points (0.5 -> 0.005), or for a quantity in percent of `reference`
-                (0.5 at 16.0 -> 0.08).
+                (0.5 at 16.0 -> 0.08), which counts as `smallest_reference` where it is less.
         """
-        return max_drop / 100 * (reference if self.unit == "quantity" else 1.0)
+        if self.unit != "quantity":
+            return max_drop / 100
+        return max_drop / 100 * max(reference, self.smallest_reference(columns))
 
     @property
     def ceiling(self) -> float:

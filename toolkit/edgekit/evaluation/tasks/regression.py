@@ -57,7 +57,7 @@ class Regression(Task):
         return BoundTargets(targets=targets, shape=shape)
 
     def per_sample(self, outputs: Array, batch: Batch) -> dict[str, Array]:
-        """Return `squared` and `absolute`, means over a sample's outputs."""
+        """Return means over a sample's outputs: `squared`, `absolute` and `target_mean`."""
         if batch.targets is None:
             raise DataError("The test split has no targets to score with.")
         flat = outputs.reshape(len(outputs), -1).astype(np.float64)
@@ -66,7 +66,13 @@ class Regression(Task):
             raise shape_mismatch("targets", batch.targets, outputs)
         squared = mean_square(flat, truth)
         absolute = np.mean(np.abs(flat - truth), axis=1)
-        return {"sound": np.isfinite(squared), "squared": squared, "absolute": absolute}
+        return {
+            "sound": np.isfinite(squared),
+            "squared": squared,
+            "absolute": absolute,
+            # Its spread is that of the targets; of several outputs, at most what theirs average.
+            "target_mean": truth.mean(axis=1, dtype=np.float64),
+        }
 
     def extras(self, columns: Columns) -> dict[str, float]:
         """Return `mae`, the mean absolute error."""

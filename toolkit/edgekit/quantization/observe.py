@@ -1,16 +1,15 @@
-"""Ranges of every activation over the calibration samples.
+"""What every activation of the float graph is, over the calibration samples.
 
 The float graph runs in LiteRT with XNNPACK, in one process for each core, with every activation
-exposed as an output; what the tensors hold is looked at in place.
+exposed as an output; what the tensors hold is read in place.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +19,15 @@ from edgekit.isolate import ChildDiedError, report, spread
 from edgekit.numerics import Histogram, entropy_range, mse_range, percentile_range
 from edgekit.numerics.ranges import BINS
 from edgekit.records import Array, Listener, Progress, Ranges, Samples, silent
-from edgekit.tflite.graph import operator_name, read
+from edgekit.tflite.graph import operator_name, write
 from edgekit.tflite.ranges import activations, with_all_outputs
 from edgekit.tflite.signature import signature_names
 
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT
+
+MINMAX: Final = "minmax"
+"""The method that needs the extremes alone."""
 
 # Values of one tensor that one sample adds to its histogram; larger tensors are thinned out.
 _HISTOGRAM_VALUES = 16384
@@ -42,72 +44,115 @@ class _Graph:
         content: With all activations as outputs.
         names: Tensor index -> tensor name, of the observed tensors.
         inputs: Input name -> tensor index.
-        kept: Names of the tensors that are never clipped: what enters and leaves the model is
-            the user's, and no later layer makes up for it.
+        unclipped: Names of the tensors that keep their extremes.
     """
 
     content: bytes
     names: Mapping[int, str]
     inputs: Mapping[str, int]
-    kept: frozenset[str]
+    unclipped: frozenset[str]
 
 
-def profile(
-    source: Path | bytes,
-    samples: Samples,
-    *,
-    method: str = "minmax",
-    percentile: float = 99.99,
-    listener: Listener = silent,
-) -> Ranges:
-    """Find the range of every float activation of a graph.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """What the activations of a float graph are, by flatbuffer tensor name.
+
+    Attributes:
+        low: Smallest value of each tensor.
+        high: Largest value of each tensor.
+        n: Number of calibration samples behind them.
+        unclipped: Names of the tensors that keep their extremes: what enters and leaves the model
+            is the user's, and no later layer makes up for it.
+        histograms: Distribution of each tensor; None where nobody asked for it.
+        trained: Ranges that quantization-aware training found, in place of what was observed.
+    """
+
+    low: Mapping[str, float]
+    high: Mapping[str, float]
+    n: int
+    unclipped: frozenset[str] = frozenset()
+    histograms: Mapping[str, Histogram] | None = None
+    trained: Ranges | None = None
+
+    def ranges(self, method: str = "minmax", percentile: float = 99.99) -> Ranges:
+        """Choose the range of every activation.
+
+        Args:
+            method: `minmax`: the extremes. `percentile`: without the rarest values on either
+                side. `mse`: the range whose int8 codes have the least squared error. `entropy`:
+                the range whose codes keep most of the distribution (see `numerics.ranges`). All
+                but the first need histograms.
+            percentile: Share of values below the upper end, in percent.
+        """
+        if self.trained is not None:
+            return self.trained
+        low, high = dict(self.low), dict(self.high)
+        if method != MINMAX:
+            choices: Mapping[str, Callable[[Histogram], tuple[float, float]]] = {
+                "percentile": lambda histogram: percentile_range(histogram, percentile),
+                "mse": mse_range,
+                "entropy": entropy_range,
+            }
+            choose = choices[method]
+            assert self.histograms is not None
+            for name, histogram in self.histograms.items():
+                if name not in self.unclipped:
+                    low[name], high[name] = choose(histogram)
+        return Ranges(method=method, low=low, high=high, n=self.n)
+
+
+NOTHING: Final = Observed(low={}, high={}, n=0)
+"""Of a graph that nobody ran."""
+
+
+def learned(ranges: Ranges) -> Observed:
+    """Return trained ranges in the form of observed ones."""
+    return replace(NOTHING, trained=ranges)
+
+
+def observe(
+    model: ModelT, samples: Samples, *, histograms: bool = False, listener: Listener = silent
+) -> Observed:
+    """Run a float graph on samples and look at every float activation.
 
     Args:
-        source: A float `.tflite` file or its content, batch 1.
+        model: A float graph, batch 1.
         samples: Calibration samples; their inputs are named as in the signature.
-        method: `minmax`: the extremes. `percentile`: without the rarest values on either side.
-            `mse`: the range whose int8 codes have the least squared error. `entropy`: the range
-            whose codes keep most of the distribution (see `numerics.ranges`).
-        percentile: Share of values below the upper end, in percent.
+        histograms: Whether to run them once more, for the distribution of every tensor.
         listener: Progress callback.
 
     Raises:
         ConversionError: The graph holds loops, or computes NaN or infinity.
         DataError: The samples do not fit the graph.
-        ModelError: The graph cannot be read.
     """
-    content = source if isinstance(source, bytes) else source.read_bytes()
-    graph = _prepare(content)
+    graph = _prepare(model)
     extremes = _observe(graph, samples, _Extremes, "calibrating", listener)
     low, high = extremes.ends(graph.names)
-    if method != "minmax":
+    tallied = None
+    if histograms:
 
         def tallies(graph: _Graph) -> _Tallies:
             return _Tallies(graph, low, high)
 
         tallied = _observe(graph, samples, tallies, "calibrating: histograms", listener)
-        choices: Mapping[str, Callable[[Histogram], tuple[float, float]]] = {
-            "percentile": lambda histogram: percentile_range(histogram, percentile),
-            "mse": mse_range,
-            "entropy": entropy_range,
-        }
-        choose = choices[method]
-        for name, histogram in tallied.histograms().items():
-            if name not in graph.kept:
-                low[name], high[name] = choose(histogram)
-    return Ranges(method=method, low=low, high=high, n=samples.n)
+    return Observed(
+        low=low,
+        high=high,
+        n=samples.n,
+        unclipped=graph.unclipped,
+        histograms=None if tallied is None else tallied.histograms(),
+    )
 
 
-def _prepare(content: bytes) -> _Graph:
-    model = read(content)
+def _prepare(model: ModelT) -> _Graph:
     _refuse_loops(model)
     graph = model.subgraphs[0]
     named = signature_names(model)[0]
     return _Graph(
-        content=with_all_outputs(content),
+        content=write(with_all_outputs(model)),
         names={i: graph.tensors[i].name for i in activations(model)},
         inputs={named.get(int(i), graph.tensors[i].name): int(i) for i in graph.inputs},
-        kept=frozenset(graph.tensors[i].name for i in (*graph.inputs, *graph.outputs)),
+        unclipped=frozenset(graph.tensors[i].name for i in (*graph.inputs, *graph.outputs)),
     )
 
 

@@ -8,9 +8,9 @@ import pytest
 import tensorflow_jobs
 
 from edgekit.errors import ConversionError, DataError, ModelError
-from edgekit.quantization import profile
+from edgekit.quantization import observe, read_float_graph
 from edgekit.records import Batch, Dataset, Progress, Samples
-from edgekit.tflite import read, signature, write
+from edgekit.tflite import read, signature
 from edgekit.tflite.graph import constant
 from edgekit.worker import Worker
 
@@ -25,7 +25,7 @@ def test_extremes_are_those_tensorflow_finds(
     path = tmp_path / "speech.tflite"
     path.write_bytes(speech)
     samples = digits.calibrate
-    ranges = profile(path, samples)
+    ranges = observe(read(speech), samples).ranges()
     rows = samples.read(np.arange(samples.n)).inputs["input_layer"]
     stock = read(worker.run(tensorflow_jobs.calibrated, path=path, inputs=[rows]))
     ranged = [
@@ -41,8 +41,9 @@ def test_extremes_are_those_tensorflow_finds(
 @pytest.mark.data
 @pytest.mark.parametrize("method", METHODS)
 def test_methods_only_narrow_the_extremes(speech: bytes, digits: Dataset, method: str) -> None:
-    widest = profile(speech, digits.calibrate)
-    ranges = profile(speech, digits.calibrate, method=method, percentile=99.9)
+    observed = observe(read(speech), digits.calibrate, histograms=True)
+    widest = observed.ranges()
+    ranges = observed.ranges(method, 99.9)
     assert (ranges.method, ranges.n) == (method, digits.calibrate.n)
     narrowed = 0
     for name, low in ranges.low.items():
@@ -55,12 +56,12 @@ def test_methods_only_narrow_the_extremes(speech: bytes, digits: Dataset, method
 
 def test_progress_reaches_the_total(speech: bytes, noise: Samples) -> None:
     heard: list[Progress] = []
-    profile(speech, noise, listener=heard.append)
+    observe(read(speech), noise, listener=heard.append)
     assert heard[-1].done == heard[-1].total == noise.n
 
 
 def test_one_sample_is_enough(speech: bytes, noise: Samples) -> None:
-    ranges = profile(speech, replace(noise, n=1))
+    ranges = observe(read(speech), replace(noise, n=1)).ranges()
     assert ranges.low["input_layer"] < 0 < ranges.high["input_layer"]
 
 
@@ -78,7 +79,7 @@ def test_inputs_go_by_their_signature_names(golden: Path) -> None:
         sha256="",
         read=lambda rows: Batch(inputs={k: v[rows] for k, v in reversed(values.items())}),
     )
-    ranges = profile(path, samples)
+    ranges = observe(read(path), samples).ranges()
     graph = read(path).subgraphs[0]
     for spec, index in zip(inputs, graph.inputs, strict=True):
         assert ranges.low[graph.tensors[index].name] == values[spec.name].min()
@@ -87,7 +88,7 @@ def test_inputs_go_by_their_signature_names(golden: Path) -> None:
 
 def test_loops_are_refused_with_the_cure(golden: Path, noise: Samples) -> None:
     with pytest.raises(ConversionError, match="inside WHILE") as caught:
-        profile(golden / "inspect" / "loop_float32.tflite", noise)
+        observe(read(golden / "inspect" / "loop_float32.tflite"), noise)
     assert "unroll=True" in (caught.value.hint or "")
 
 
@@ -96,17 +97,17 @@ def test_samples_of_another_shape_are_refused(speech: bytes, noise: Samples) -> 
         noise, read=lambda rows: Batch(inputs={"input_layer": np.zeros((len(rows), 7), np.float32)})
     )
     with pytest.raises(DataError, match="do not fit input input_layer"):
-        profile(speech, flat)
+        observe(read(speech), flat)
     other = replace(
         noise, read=lambda rows: Batch(inputs={"x": np.zeros((len(rows), 7), np.float32)})
     )
     with pytest.raises(DataError, match="do not have the model's inputs"):
-        profile(speech, other)
+        observe(read(speech), other)
 
 
-@pytest.mark.parametrize("method", ["minmax", "mse"])
+@pytest.mark.parametrize("histograms", [False, True])
 def test_not_a_number_is_refused_where_it_arises(
-    speech: bytes, noise: Samples, method: str
+    speech: bytes, noise: Samples, histograms: bool
 ) -> None:
     model = read(speech)
     bias = next(t for t in model.subgraphs[0].tensors if t.name == "functional/dense/BiasAdd")
@@ -116,9 +117,9 @@ def test_not_a_number_is_refused_where_it_arises(
     with pytest.raises(
         ConversionError, match="computes NaN or infinity in functional/dense/MatMul"
     ):
-        profile(write(model), noise, method=method)
+        observe(model, noise, histograms=histograms)
 
 
-def test_what_is_no_model_is_refused(noise: Samples) -> None:
+def test_what_is_no_model_is_refused() -> None:
     with pytest.raises(ModelError):
-        profile(b"not a model at all", noise)
+        read_float_graph(b"not a model at all")

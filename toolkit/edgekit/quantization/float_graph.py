@@ -1,0 +1,38 @@
+"""The float graph that every variant is made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgekit.tflite.graph import read
+
+if TYPE_CHECKING:
+    from ai_edge_litert.schema_py_generated import ModelT
+
+
+@dataclass(frozen=True, slots=True)
+class FloatGraph:
+    """A float graph, parsed once for all variants.
+
+    Attributes:
+        data: The content of its file.
+        model: The same, parsed; what changes it works on a copy.
+    """
+
+    data: bytes
+    model: ModelT
+
+
+def read_float_graph(source: Path | bytes) -> FloatGraph:
+    """Read a float graph.
+
+    Args:
+        source: A float `.tflite` file or its content, batch 1.
+
+    Raises:
+        ModelError: It cannot be read.
+    """
+    data = source if isinstance(source, bytes) else source.read_bytes()
+    return FloatGraph(data, read(data))

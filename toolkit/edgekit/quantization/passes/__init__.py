@@ -1,0 +1,37 @@
+"""Changes to the float graph before it is quantized, one module each.
+
+A plan names the passes it wants, in order; without names nothing is changed. A new pass is a
+module here that ends in its `GraphPass`, and an entry of `PASSES`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import Final
+
+from edgekit.errors import UsageError
+from edgekit.quantization.passes.drop_unused import DROP_UNUSED
+from edgekit.quantization.passes.graph_pass import GraphPass
+
+PASSES: Final[tuple[GraphPass, ...]] = (DROP_UNUSED,)
+
+__all__ = ["PASSES", "GraphPass", "passes_named"]
+
+
+def passes_named(names: Sequence[str]) -> tuple[GraphPass, ...]:
+    """Return the passes of a plan, in its order.
+
+    Raises:
+        UsageError: There is no such pass.
+    """
+    known = {each.name: each for each in PASSES}
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            raise UsageError(
+                f"Unknown graph pass: {name!r:.80}.",
+                found=f"Did you mean {close[0]}?" if close else None,
+                hint=f"Known: {', '.join(known)}.",
+            )
+    return tuple(known[name] for name in names)
