@@ -329,7 +329,7 @@ def inspect_model(content: bytes, folder: Path) -> None:
     inspection = inspecting.inspect(path, targets=("coral", "cpu"))
     json.dumps(inspection_to_json(inspection), allow_nan=False).encode()
     out = io.StringIO()
-    reports.terminal_inspection(inspection, Console(file=out, width=100))
+    reports.print_inspection(inspection, Console(file=out, width=100))
     out.getvalue().encode()
 
 

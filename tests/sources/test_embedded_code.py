@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 
 from edgekit.cli import run
 from edgekit.errors import ModelError
+from edgekit.files import sha256_of
 from edgekit.sources import check_source, load
 from edgekit.sources.keras_config import Trusted, code_in
 from edgekit.worker import Worker
@@ -109,7 +111,21 @@ def test_every_command_that_can_be_given_a_keras_file_can_be_told_to_trust_it() 
     trusting = {name for name, known in options.items() if "--trust-code" in known}
     # `--custom` and `--from` are on whatever loads a model
     assert trusting == {name for name, known in options.items() if known & {"--custom", "--from"}}
-    assert trusting == set(COMMANDS)
+    assert trusting == {*COMMANDS, "rebuild"}  # rebuild is given a manifest, see below
+
+
+@pytest.mark.parametrize("name", ["keras:lambda", "h5:lambda_behind_lstm", "folder:notes"])
+def test_rebuild_refuses_the_source_that_a_manifest_names(
+    name: str, place: Path, repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = hostile_models.write(place, name)
+    manifest = json.loads((repository / "quantized/fashion-mnist/float32.json").read_text())
+    manifest["source"]["sha256"] = sha256_of(path)
+    (place / "float32.json").write_text(json.dumps(manifest))
+    code = run(["rebuild", "float32.json", "--source", path.name, "--data", "data.npz", "--quiet"])
+    assert code == 3, capsys.readouterr().err
+    assert path.name in capsys.readouterr().err
+    assert not (place / hostile_models.MARKER).exists()
 
 
 def test_the_check_needs_no_tensorflow(place: Path) -> None:

@@ -165,7 +165,7 @@ class TestLayers:
     [
         ("no layer", "UsageError", "and 1 more"),
         ("no expression", "UsageError", "is no regular expression"),
-        ("all", "UsageError", "A sparsity of 1 cannot be"),
+        ("all", "UsageError", "Invalid value for sparsity: 1"),
         ("pattern", "UsageError", "no sparsity pattern '4:2'"),
         ("share", "UsageError", "2:4 means a sparsity of 0.5, not 0.8"),
         ("every", "UsageError", "every 0 steps"),
