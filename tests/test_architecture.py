@@ -217,3 +217,28 @@ def test_no_module_is_longer_than_400_lines() -> None:
     }
 
     assert {name: length for name, length in lengths.items() if length > 400} == {}
+
+
+ERRORS = {"UsageError", "OutputError", "ModelError", "DataError", "ConversionError", "DeviceError"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_what_a_function_raises_itself_stands_in_its_docstring(path: Path) -> None:
+    """Where a docstring lists errors, none that the function raises is missing or another."""
+    wrong = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.FunctionDef):
+            continue
+        _, found, listed = (ast.get_docstring(node) or "").partition("Raises:")
+        raised = {
+            call.exc.func.id
+            for call in ast.walk(node)
+            if isinstance(call, ast.Raise)
+            and isinstance(call.exc, ast.Call)
+            and isinstance(call.exc.func, ast.Name)
+        }
+        if found and "EdgekitError" not in listed:
+            missing = sorted(name for name in raised & ERRORS if name not in listed)
+            wrong += [f"{node.name} raises {name}" for name in missing]
+
+    assert wrong == []

@@ -7,7 +7,7 @@ EdgekitError
 |-- ModelError        3  the model cannot be read, or holds what is not supported
 |-- DataError         4  the data does not fit the model, or itself
 |-- ConversionError   5  lowering or quantization refused, or died
-|-- BudgetError       6  a budget or a gate is unmet
+|-- BudgetError       6  a budget or a gate is unmet (reserved)
 `-- DeviceError       7  device, runtime or delegate
     `-- FleetError    7  several devices, each with its own error
 ```
@@ -89,7 +89,7 @@ class ConversionError(EdgekitError):
 
 
 class BudgetError(EdgekitError):
-    """A budget or a gate is unmet."""
+    """A budget or a gate is unmet; reserved, no command raises it yet."""
 
     exit_code = 6
 

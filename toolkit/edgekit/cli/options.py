@@ -215,7 +215,7 @@ def preprocessing_of(path: Path | None) -> Any:
     """Read `--preprocess`.
 
     Raises:
-        UsageError: The file is missing, or has an unknown key or an invalid value.
+        DataError: The file is missing, or has an unknown key or an invalid value.
     """
     if path is None:
         return None

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def compress(
     context: typer.Context,
-    source: options.Source,
+    source: options.KerasSource,
     data: options.Data,
     recipe: Annotated[Path, typer.Option("--recipe", "-r", metavar="R.toml", help="The recipe.")],
     output: Annotated[
