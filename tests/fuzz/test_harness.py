@@ -37,8 +37,15 @@ def refuse_as_the_runner(content, folder):
     raise RunnerError(4, "It is damaged.")
 
 
+class LongError(DataError):
+    """An error that is not held to three lines, as every other is."""
+
+    def __str__(self):
+        return "It is damaged.\na\nb\nc\nd"
+
+
 def refuse_at_length(content, folder):
-    raise DataError("It is damaged.", found="a\nb\nc\nd")
+    raise LongError("It is damaged.")
 
 
 def refuse_with_another_code(content, folder):

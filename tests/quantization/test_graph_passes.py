@@ -96,7 +96,7 @@ def test_a_plan_names_its_passes(speech: bytes) -> None:
     graph = read_float_graph(write(with_dead_branch(read(speech))))
     # When a plan names the pass, and one does not
     slim, plain = (
-        make(plan, graph, observe=not_observed, engine=None) for plan in (DROPPING, FLOAT)
+        make(plan, graph, observe=not_observed, tensorflow=None) for plan in (DROPPING, FLOAT)
     )
     # Then only the first is smaller.
     assert plain.data == graph.data
@@ -107,7 +107,7 @@ def test_a_plan_names_its_passes(speech: bytes) -> None:
 def test_an_unknown_pass_is_told_with_what_is_near(speech: bytes) -> None:
     plan = replace(DROPPING, passes=("drop_unuse",))
     with pytest.raises(UsageError, match="Unknown graph pass") as caught:
-        make(plan, read_float_graph(speech), observe=not_observed, engine=None)
+        make(plan, read_float_graph(speech), observe=not_observed, tensorflow=None)
     assert caught.value.found == "Did you mean drop_unused?"
 
 
@@ -166,7 +166,7 @@ def test_activations_that_a_pass_moved_are_observed_anew(speech: bytes, copying:
     # When an integer file is made
     plan = Plan(variant="v", mode="int8", passes=("copy",))
     with pytest.raises(ConversionError, match="nothing could be quantized"):
-        make(plan, graph, observe=observe, engine=engine)
+        make(plan, graph, observe=observe, tensorflow=engine)
     # Then the pass saw the graph's own activations, and the quantizer the ranges after it.
     assert [model is graph.model for model in seen] == [True, False]
     assert [(p, o.low) for p, o in copying.told] == [(plan, {"input_layer": -1.0})]
@@ -184,7 +184,7 @@ def test_trained_ranges_do_not_outlive_such_a_pass(speech: bytes, copying: Copyi
             plan,
             read_float_graph(speech),
             observe=lambda _: learned(trained),
-            engine=Engine(speech),
+            tensorflow=Engine(speech),
         )
 
 
@@ -216,7 +216,7 @@ def test_a_variant_is_written_once_and_never_parsed_again(
     graph = read_float_graph(speech)
     counts = Counts(monkeypatch)
     plan = Plan(variant=mode, mode=mode, passes=("drop_unused",))
-    make(plan, graph, observe=not_observed, engine=None)
+    make(plan, graph, observe=not_observed, tensorflow=None)
     assert (counts.parsed, counts.written) == (0, 1)
 
 
@@ -230,6 +230,6 @@ def test_what_tensorflow_quantizes_is_written_once_more_and_parsed_once(
     plan = Plan(variant="int8", mode="int8")
     # When it is used
     with pytest.raises(ConversionError, match="nothing could be quantized to int8"):
-        make(plan, graph, observe=lambda _: NOTHING, engine=engine)
+        make(plan, graph, observe=lambda _: NOTHING, tensorflow=engine)
     # Then the graph with ranges was written, and its answer parsed: nothing of it had to change.
     assert (counts.parsed, counts.written) == (1, 1)
