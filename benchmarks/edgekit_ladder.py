@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from edgekit.pipeline import quantize, sources
+from edgekit.pipeline import sources
+from edgekit.pipeline.quantize import make
 from edgekit.recipe import default_plan
 from edgekit.records import Batch, Dataset, Samples, silent
 
@@ -44,7 +45,7 @@ with sources.tensorflow_for(source, (), silent) as tensorflow:
     imported = sources.lower(
         source, dataset, folder / "float32.tflite", tensorflow, listener=listen
     )
-    quantize.make(imported, plans, folder, tensorflow, listener=listen)
+    make(imported, plans, folder, tensorflow, listener=listen)
     done = time.perf_counter()
 
 seconds = {"total": done - loaded}

@@ -123,7 +123,7 @@ def _compare(
 
 
 def _accuracy(path: Path, dataset: object) -> float:
-    from edgekit.pipeline import evaluate
+    from edgekit import evaluate
 
     return evaluate([path], dataset).rows[0].score.value * 100
 
