@@ -166,8 +166,14 @@ def refuse_deep(document: object) -> None:
     Raises:
         FieldError: They are.
     """
+    if is_deeper(document, MOST_DEPTH):
+        raise FieldError(f"It is nested deeper than {MOST_DEPTH} levels.")
+
+
+def is_deeper(document: object, most: int) -> bool:
+    """Whether lists and objects are nested deeper than `most` levels; found without recursion."""
     level = [document]
-    for _ in range(MOST_DEPTH):
+    for _ in range(most):
         level = [
             inner
             for outer in level
@@ -175,8 +181,8 @@ def refuse_deep(document: object) -> None:
             for inner in (outer.values() if isinstance(outer, dict) else outer)
         ]
         if not level:
-            return
-    raise FieldError(f"It is nested deeper than {MOST_DEPTH} levels.")
+            return False
+    return True
 
 
 def _text(value: object, place: str) -> str:

@@ -13,6 +13,8 @@ import tomllib
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
+from edgekit.fields import is_deeper
+
 TOML_BYTES: Final = 4 << 20
 JSON_BYTES: Final = 256 << 20
 DEPTH: Final = 64
@@ -109,17 +111,8 @@ def _finite(digits: str) -> float:
 
 def _check_depth(document: Any) -> None:
     """Refuse what could not be walked through later; dotted TOML keys nest without recursion."""
-    level = [document]
-    for _ in range(DEPTH):
-        level = [
-            item
-            for value in level
-            if isinstance(value, dict | list)
-            for item in (value.values() if isinstance(value, dict) else value)
-        ]
-        if not level:
-            return
-    raise _too_deep()
+    if is_deeper(document, DEPTH):
+        raise _too_deep()
 
 
 def _too_deep() -> ParseError:
