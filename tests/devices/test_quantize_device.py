@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -65,6 +67,34 @@ def test_a_file_that_the_runtime_there_cannot_run_is_told_and_not_recommended(
     warnings = json.loads(ended.out)["warnings"]
     (told,) = [text for text in warnings if text.startswith("float16 cannot be run on board")]
     assert "SIGSEGV" in told
+
+
+def test_what_an_older_runtime_there_does_not_load_is_not_recommended(
+    start, edgekit, source, tflite_runtime, tmp_path
+):
+    # Given a device that has tflite-runtime 2.14, where its user may read it
+    (site,) = (tflite_runtime / "numpy1").glob("lib/python*/site-packages")
+    with tempfile.TemporaryDirectory(prefix="edgekit-site-") as readable:
+        Path(readable).chmod(0o755)
+        shutil.copytree(site, f"{readable}/site", ignore=shutil.ignore_patterns("pip*", "setup*"))
+        start(packages=False, before=f'export PYTHONPATH="{readable}/site"')
+        # When files are made for it
+        ended = edgekit(
+            *("quantize", source, "--data", "turbofan", "--mode", "int4", *MODES),
+            *("--max-drop", "50", "--prefer", "size", "--device", "board", "-q", "--json"),
+            *("-o", "out"),
+        )
+    # Then the others are measured there, and int4, the smallest, is not recommended.
+    assert ended.code == 0, ended.err
+    rows = {row["variant"]: row for row in ended.rows}
+    assert rows["int4"]["score"] is None
+    assert all(rows[name]["latency"] for name in ("float32", "float16", "dynamic"))
+    assert [name for name, row in rows.items() if row["recommended"]] == ["dynamic"]
+    report = json.loads(ended.out)
+    assert "tflite-runtime 2.14.0" in report["device"]["runtime"]
+    (told,) = [text for text in report["warnings"] if text.startswith("int4 cannot be run on")]
+    assert "CONV_2D" in told
+    assert "damaged" not in told + report["reason"]
 
 
 def test_a_device_that_is_away_is_told_before_anything_is_made(board, edgekit, source, tmp_path):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ai_edge_litert.schema_py_generated import BuiltinOperator
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +15,8 @@ from edgekit.evaluation.intervals import tango
 from edgekit.evaluation.scores import aggregate
 from edgekit.evaluation.tasks import REGRESSION
 from edgekit.records import Artifact, Batch, Drop, Row, Score, Timing, Verdict
+from edgekit.tflite import read, write
+from edgekit.tflite.graph import clone, code_name
 from edgekit.tflite.inspect import inspect
 
 ALLOWED = 0.005
@@ -189,6 +192,31 @@ def test_single_layers_in_int4_need_litert_too(
     mixed = replace(mixed, artifact=replace(mixed.artifact, variant="mixed"), inspection=four_bits)
 
     assert unloadable([FLOAT, mixed, row("int4", 1), row("int8", 1)], runtime).keys() == expected
+
+
+def test_operators_newer_than_the_runtime_are_named(repository: Path, tmp_path: Path) -> None:
+    # Given a file with a newer version of an operator, and one with an operator that came later
+    model = read(repository / "quantized" / "turbofan" / "float16.tflite")
+    changed = {}
+    for name, version, operator in (("newer", 12, None), ("later", 1, "STABLEHLO_ADD")):
+        copy = clone(model)
+        (code,) = [c for c in copy.operatorCodes if code_name(c) == "FULLY_CONNECTED"]
+        code.version = version
+        if operator:
+            code.builtinCode = getattr(BuiltinOperator, operator)
+            code.deprecatedBuiltinCode = 127
+        path = tmp_path / f"{name}.tflite"
+        path.write_bytes(write(copy))
+        made = row("float16", 50_000, (0.0, -0.001, 0.001))
+        changed[name] = replace(made, artifact=replace(made.artifact, path=path, variant=name))
+
+    rows = [FLOAT, *changed.values()]
+
+    assert unloadable(rows, "tflite") == {
+        "newer": "tflite-runtime does not load FULLY_CONNECTED of version 12, ai-edge-litert does",
+        "later": "tflite-runtime does not load STABLEHLO_ADD, ai-edge-litert does",
+    }
+    assert unloadable(rows, "litert") == {}
 
 
 def test_without_test_samples_float32_stays() -> None:
