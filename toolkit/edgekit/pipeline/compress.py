@@ -19,6 +19,7 @@ from edgekit.pipeline.recommendation import (
     measure_made,
     probe_device,
     time_file,
+    with_source_score,
 )
 from edgekit.pipeline.report import accepted_loss
 from edgekit.pipeline.request import FLOAT, Request, build_of, check, open_data, possible_plans
@@ -74,6 +75,7 @@ def compress(
         data = DataRequest(
             data=request.data,
             column=request.column,
+            classes=request.classes,
             task=request.task,
             preprocessing=request.preprocessing,
         )
