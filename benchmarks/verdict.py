@@ -1,13 +1,13 @@
-"""What edgekit recommends for jobs on which a verdict is easily wrong: `python -m benchmarks verdict`.
+"""What is recommended where a verdict is easily wrong: `python -m benchmarks verdict`.
 
 Each model is trained here (`benchmarks/verdict_models.py`) or published (`quantized/`). *Keras* is
-what Keras itself scores on the test split, computed by Keras's own process; *float32* and *int8* are
-edgekit's figures of its files, *recommended* its choice. Whether that was *right* is decided without
-edgekit: the recommended file is run by a bare interpreter on the same samples, and must be within the
-accepted 0.5 points (0.5 % of an RMSE, of a tenth of the targets' spread at least) of Keras or within
-what as many samples can tell (two standard errors); every class that Keras finds must be found and
-every column must keep its error. No file may be recommended where the labels' order is not the
-model's. Photos go through the runner as a user's would.
+what Keras itself scores on the test split, in a process without edgekit; *float32* and *int8* are
+edgekit's figures of its files, *recommended* its choice. Whether that was *right* is decided by a
+bare interpreter on the same samples: the recommended file must be within the
+accepted 0.5 points (0.5 % of an RMSE, which counts as a tenth of the targets' spread at least) of
+Keras, or within what as many samples can tell (two standard errors); every class must be found, every
+column must keep its error. Nothing may be recommended where the order of the labels is not the
+model's. Photos go through the runner, as on a user's device.
 """
 
 from __future__ import annotations
@@ -143,9 +143,7 @@ def _allowed(n: int) -> float:
     return max(ACCEPTED, 1 / n**0.5)
 
 
-def _outputs(
-    folder: Path, path: Path, truth: Mapping[str, Any]
-) -> tuple[np.ndarray, np.ndarray]:
+def _outputs(folder: Path, path: Path, truth: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     from ai_edge_litert.interpreter import Interpreter
 
     arrays = np.load(folder / "data.npz")
@@ -166,10 +164,12 @@ def _outputs(
 def _photos_right(folder: Path, chosen: Mapping[str, Any], truth: Mapping[str, Any]) -> int:
     files = sorted((folder / truth["photos"]).glob("*/*.png"))
     files = files[:: max(1, len(files) // PHOTOS)][:PHOTOS]
-    command = (str(RUNNER), "run", chosen["path"], *map(str, files), "--json")
+    command = (str(RUNNER), "run", chosen["path"], *map(str, files))
     lines = [json.loads(line) for line in _run(*command, cwd=folder).splitlines()]
     return sum(
-        line["top"][0]["label"] == Path(line["source"]).parent.name for line in lines if "top" in line
+        line["top"][0]["label"] == Path(line["source"]).parent.name
+        for line in lines
+        if "top" in line
     )
 
 
