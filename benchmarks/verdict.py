@@ -60,7 +60,7 @@ def measure() -> list[dict[str, Any]]:
             truth = json.loads((folder / "truth.json").read_text())
             rows.append(_judged(name, folder, truth))
         for name, data in PUBLISHED.items():
-            if (REPOSITORY / "models" / name / "model.keras").exists() and DATA.exists():
+            if (REPOSITORY / "models" / name / f"{name}.keras").exists() and DATA.exists():
                 rows.append(_published(name, data, Path(scratch)))
     return rows
 
@@ -68,7 +68,7 @@ def measure() -> list[dict[str, Any]]:
 def _published(name: str, data: str, scratch: Path) -> dict[str, Any]:
     folder = scratch / name
     folder.mkdir()
-    (folder / "model.keras").symlink_to(REPOSITORY / "models" / name / "model.keras")
+    (folder / "model.keras").symlink_to(REPOSITORY / "models" / name / f"{name}.keras")
     report = _quantize(folder, data, ())
     source, float32, int8 = (_score(report, v) for v in ("source", "float32", "int8"))
     chosen = next((row for row in report["rows"] if row["recommended"]), None)
