@@ -181,7 +181,7 @@ def quantize(
         typer.Option(help="float32, float16, dynamic, int8, int16x8 or int4; repeatable."),
     ] = None,
     all_: Annotated[
-        bool, typer.Option("--all", help="Every mode the model allows: the default.")
+        bool, typer.Option("--all", help="Every mode the model allows; by default all but int16x8.")
     ] = False,
     recipe: Annotated[
         list[Path] | None, typer.Option(metavar="R.toml", help="A recipe; repeatable.")
@@ -317,10 +317,10 @@ def _plans(
     ranges: str,
     sparse: bool,
 ) -> list[Plan]:
-    from edgekit.modes import MODES
+    from edgekit.modes import DEFAULT_MODES, MODES
     from edgekit.recipe import default_plan
 
-    wanted = list(MODES) if all_ or not (modes or recipes) else modes or []
+    wanted = tuple(MODES) if all_ else modes or (() if recipes else DEFAULT_MODES)
     method = cast("RangesMethod", ranges)
     plans = [
         default_plan(mode, io=io, ranges=method, sparse=stored)
