@@ -44,7 +44,7 @@ def test_scores_and_drops_speak_their_metrics_unit():
     assert formatting.score_text("accuracy", float("nan")) == "not finite"
     assert formatting.drop_text("accuracy", 0.0001) == "+0.01"
     assert formatting.drop_text("accuracy", -0.0001) == "-0.01"
-    assert formatting.drop_text("accuracy", -0.000001) == "0.00"
+    assert formatting.drop_text("accuracy", -0.00000000001) == "0.00"
     assert formatting.drop_text("rmse", 0.02519) == "+0.025"
     assert formatting.latency_text(0.0413065) == "0.041 ms"
     assert formatting.latency_text(3.314) == "3.31 ms"

@@ -133,7 +133,21 @@ def _figure(metric: str, value: float) -> str:
         return "nan"
     unit = metric_named(metric).unit
     if unit == "percent":
-        return f"{100 * value:.2f}"
+        return f"{100 * value:.2f}" if abs(value) >= 5e-5 else _small(100 * value, "0.00")
     if unit == "fraction":
-        return f"{value:.4f}"
-    return significant(value, 4) if abs(value) >= 1 else f"{value:.3f}"
+        return f"{value:.4f}" if abs(value) >= 5e-5 else _small(value, "0.0000")
+    if abs(value) >= 1:
+        return significant(value, 4)
+    return f"{value:.3f}" if abs(value) >= 0.01 else _small(value, "0.000")
+
+
+def _small(value: float, nothing: str) -> str:
+    """Return two significant digits: what is little must not read as nothing.
+
+    Args:
+        value: In the unit of its metric.
+        nothing: What is printed below 1e-9, where differences are those of rounding.
+    """
+    if abs(value) < 1e-9:
+        return nothing
+    return significant(value, 2) if abs(value) >= 1e-6 else f"{value:.1e}"
