@@ -69,6 +69,15 @@ def styled(
     )  # fmt: skip
 
 
+def name_axis() -> alt.Axis:
+    """Return the axis of a bar chart on which the bars have names."""
+    import altair as alt
+
+    return alt.Axis(
+        domain=False, ticks=False, labelLimit=LABEL_PX, labelExpr=SHORT_LABEL, labelPadding=8
+    )
+
+
 def role_colour() -> alt.Color:
     """Return the colour of each role, without a legend: captions and labels explain it."""
     import altair as alt

@@ -12,9 +12,9 @@ from edgekit.printable import printable
 from edgekit.records import Inspection, Report
 from edgekit.reports.chart_style import (
     COLOURS,
-    LABEL_PX,
     SHORT_LABEL,
     WIDTH,
+    name_axis,
     role_colour,
     styled,
     tooltips,
@@ -77,9 +77,7 @@ def latency(group: Group, *, width: int = WIDTH) -> alt.LayerChart | None:
         "label:N",
         title=None,
         sort=[value["label"] for value in values],
-        axis=alt.Axis(
-            domain=False, ticks=False, labelLimit=LABEL_PX, labelExpr=SHORT_LABEL, labelPadding=8
-        ),
+        axis=name_axis(),
     )
     x = alt.X(
         "p50:Q",
@@ -148,13 +146,7 @@ def layer_bytes(group: Group, *, width: int = WIDTH) -> alt.LayerChart | None:
                 "layer:N",
                 title=None,
                 sort=[plain(layer) for layer in layers],
-                axis=alt.Axis(
-                    domain=False,
-                    ticks=False,
-                    labelLimit=LABEL_PX,
-                    labelExpr=SHORT_LABEL,
-                    labelPadding=8,
-                ),
+                axis=name_axis(),
                 scale=alt.Scale(paddingInner=0.25),
             ),
             yOffset=alt.YOffset("file:N", sort=names),

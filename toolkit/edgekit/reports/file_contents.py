@@ -71,8 +71,9 @@ def predictions(report: Report) -> str:
         )
         if items:
             text += (
-                f'<details class="card"><summary>Kept in float in {escaped(printable(row.artifact.variant))} '
-                f"({len(left)})</summary><ul>{items}</ul></details>"
+                '<details class="card"><summary>Kept in float in '
+                f"{escaped(printable(row.artifact.variant))} ({len(left)})</summary>"
+                f"<ul>{items}</ul></details>"
             )
     return text
 

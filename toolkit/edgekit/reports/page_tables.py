@@ -22,7 +22,7 @@ def variants_table(group: Group, *, several: bool) -> str:
         for column, others in stacked(present_columns(group, rows), "page")
     ]
     head = "".join(
-        f'<th scope="col">{title}{_small(_subtitle(column, others, group))}</th>'
+        f'<th scope="col">{title}<small>{escaped(_subtitle(column, others, group))}</small></th>'
         for column, others, title in columns
     )
     body = "".join(

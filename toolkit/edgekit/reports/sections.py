@@ -37,7 +37,7 @@ def alerts(report: Report) -> str:
     if not report.alerts:
         return ""
     texts = "".join(f"<p>{escaped(text)}</p>" for text in report.alerts)
-    return f'<section class="card chosen alert"><h2>Nothing to ship yet</h2>{texts}</section>'
+    return f'<section class="card chosen alert"><h2>Not to be shipped yet</h2>{texts}</section>'
 
 
 def collapses(report: Report) -> str:
@@ -56,12 +56,9 @@ def collapses(report: Report) -> str:
 
 def recommendation(report: Report) -> str:
     """Show the recommended file, why it was chosen, and what it costs."""
-    why = reasons(report)
+    why, groups = reasons(report), groups_by_model(report)
     recommended = [
-        (group, line)
-        for group in groups_by_model(report)
-        for line in formatted_rows(group)
-        if line.row.recommended
+        (group, line) for group in groups for line in formatted_rows(group) if line.row.recommended
     ]
     cards = []
     for group, line in recommended:
@@ -69,10 +66,14 @@ def recommendation(report: Report) -> str:
         command = next_command(report, line.row)
         # The first file's card has the reason, if one model has several.
         reason = why.pop(group.model, "")
-        cards.append(_recommendation_card(group, line, reason, elsewhere, command))
+        of = group.model if len(groups) > 1 else ""
+        card = _recommendation_card(
+            group, line, reason=reason, elsewhere=elsewhere, command=command, of=of
+        )
+        cards.append(card)
     for model, reason in why.items():
         if reason:
-            of = f": {escaped(printable(model))}" if len(why) + len(cards) > 1 else ""
+            of = f": {escaped(printable(model))}" if len(groups) > 1 else ""
             cards.append(
                 f'<section class="card chosen none"><p class="eyebrow">{NOTHING}{of}'
                 f'</p><p class="reason">{escaped(_without(NOTHING, reason))}</p></section>'
@@ -235,9 +236,11 @@ def _elsewhere(report: Report, group: Group) -> list[tuple[str, str, str]]:
 def _recommendation_card(
     group: Group,
     line: FormattedRow,
+    *,
     reason: str,
     elsewhere: Iterable[tuple[str, str, str]],
     command: str,
+    of: str,
 ) -> str:
     row = line.row
     figures = [("Size", line.size, _against(line.size_ratio, "smaller", "larger"))]
@@ -258,10 +261,11 @@ def _recommendation_card(
         for name, figure, below in figures
     )
     why = f'<p class="reason">{escaped(reason)}</p>' if reason else ""
+    eyebrow = f"Recommended: {printable(of)}" if of else "Recommended"
     said = explanation(command)
     said = f"<small>{escaped(said)}.</small>" if said else ""
     return (
-        '<section class="card chosen"><p class="eyebrow">Recommended</p>'
+        f'<section class="card chosen"><p class="eyebrow">{escaped(eyebrow)}</p>'
         f"<h2>{escaped(printable(row.artifact.path.name))}</h2>{why}"
         f'<dl class="figures">{items}</dl>'
         f'<p class="path"><code>{escaped(row.artifact.path)}</code></p>'
