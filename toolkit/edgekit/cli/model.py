@@ -297,15 +297,17 @@ def quantize(
 
 def show(result: Report, *, json: bool) -> None:
     """Print a report of new files: the table, the reason, and what was written."""
-    from edgekit.cli.output import emit, wrote
+    from edgekit.cli.output import emit, next_lines, wrote
 
     emit(result, json=json)
     if not json:
-        folder = result.files[0].artifact.path.parent
-        print(f"Wrote {folder / 'report.html'}")
-        for row in result.rows:
+        first = result.files[0].artifact
+        print(f"Wrote {first.path.parent / 'report.html'}")
+        for row in result.files:
             if row.recommended:
-                print(wrote(row.artifact, result.files[0].artifact))
+                print(wrote(row.artifact, first))
+        for line in next_lines(result):
+            print(line)
 
 
 def _plans(
