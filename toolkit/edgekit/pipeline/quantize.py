@@ -14,7 +14,7 @@ from edgekit.isolate import Background
 from edgekit.modes import INT8
 from edgekit.pipeline import manifest
 from edgekit.pipeline.imported_model import ImportedModel
-from edgekit.pipeline.recommendation import measure_made, probe_device
+from edgekit.pipeline.recommendation import measure_made, probe_device, with_source_score
 from edgekit.pipeline.report import accepted_loss
 from edgekit.pipeline.request import (
     FLOAT,
@@ -98,6 +98,7 @@ def quantize(request: Request, *, finish: Finish, listener: Listener = silent) -
         )
         # Refuses a metric that the task does not have before anything is made.
         accepted_loss(request.max_drop, imported.dataset, request.metric)
+        imported = with_source_score(imported, request, tensorflow, listener)
         artifacts, failed = make(
             imported,
             plans,
