@@ -21,11 +21,9 @@ from edgekit.data.store import RawDataset, Rows
 from edgekit.errors import DataError
 from edgekit.files import MISSING, what_is
 from edgekit.records import Array
-from edgekit_runner import PictureError, decode_picture, left_out_note, open_picture
+from edgekit_runner import PICTURES, PictureError, decode_picture, left_out_note, open_picture
 
-SUFFIXES = frozenset(
-    (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-)
+SUFFIXES = frozenset(PICTURES)
 SPLITS = ("train", "test")
 
 
