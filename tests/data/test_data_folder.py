@@ -271,6 +271,27 @@ def test_subfolders_and_links_to_folders_belong_to_their_class(folder):
     assert "bird/itself (broken link)" in note
 
 
+def test_folders_that_cannot_be_entered_are_named(folder, monkeypatch):
+    # Given a class that is a broken link, one that links to itself, and a locked subfolder
+    (folder / "test" / "dog").symlink_to("nowhere")
+    (folder / "test" / "emu").symlink_to("emu")
+    (folder / "test" / "cat" / "locked").mkdir()
+    scandir = os.scandir
+
+    def refusing(path):
+        if str(path).endswith("locked"):  # root may read everything
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+
+    dataset = open_data(str(folder))
+
+    assert (dataset.labels, dataset.test.n) == (CLASSES, 12)
+    (note,) = [note for note in dataset.notes if "left out" in note]
+    assert "dog (broken link), emu (broken link), cat/locked (Permission denied)" in note
+
+
 @pytest.mark.tensorflow
 def test_files_and_classes_are_listed_as_by_keras(folder, repository):
     # Given subfolders, a link, a folder without pictures, and other files

@@ -134,7 +134,7 @@ def _spec(root: Path, given: Mapping[str, Any] | None) -> tuple[dict[str, Any], 
 
 def _folders(root: Path) -> list[str]:
     with os.scandir(root) as entries:
-        return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+        return sorted(e.name for e in entries if not e.name.startswith(".") and _is_folder(e))
 
 
 @dataclass(slots=True)
@@ -158,6 +158,9 @@ class Listing:
 
 def _list_split(folder: Path, names: Iterable[str]) -> Listing:
     listing = Listing()
+    with os.scandir(folder) as entries:
+        broken = sorted(e.path for e in entries if e.is_symlink() and not Path(e.path).exists())
+    listing.left_out += [(path, "broken link") for path in broken]
     listed: list[tuple[str, str]] = []
     for name in names:
         for place in _subfolders(str(folder / name), listing):
@@ -182,22 +185,24 @@ def _subfolders(top: str, listing: Listing) -> list[str]:
 
     Links to folders are followed; a folder that is reached twice is read once.
     """
-    found: dict[tuple[int, int], str] = {}
+    seen: set[tuple[int, int]] = set()
+    found = []
     pending = [top]
     while pending:
         folder = pending.pop()
         try:
             status = Path(folder).stat()
-            if (status.st_dev, status.st_ino) in found:
+            if (status.st_dev, status.st_ino) in seen:
                 continue
-            found[status.st_dev, status.st_ino] = folder
+            seen.add((status.st_dev, status.st_ino))
             with os.scandir(folder) as entries:
                 below = [e.path for e in entries if not e.name.startswith(".") and _is_folder(e)]
         except OSError as error:
             listing.left_out.append((folder, error.strerror or "not readable"))
             continue
+        found.append(folder)
         pending += sorted(below, reverse=True)
-    return sorted(found.values())
+    return sorted(found)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
