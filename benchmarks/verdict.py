@@ -1,13 +1,13 @@
-"""What edgekit recommends for jobs on which a verdict is easily wrong: `python -m benchmarks verdict`.
+"""What is recommended where a verdict is easily wrong: `python -m benchmarks verdict`.
 
 Each model is trained here (`benchmarks/verdict_models.py`) or published (`quantized/`). *Keras* is
-what Keras itself scores on the test split, computed by Keras's own process; *float32* and *int8* are
-edgekit's figures of its files, *recommended* its choice. Whether that was *right* is decided without
-edgekit: the recommended file is run by a bare interpreter on the same samples, and must be within the
-accepted 0.5 points (0.5 % of an RMSE, of a tenth of the targets' spread at least) of Keras or within
-what as many samples can tell (two standard errors); every class that Keras finds must be found and
-every column must keep its error. No file may be recommended where the labels' order is not the
-model's. Photos go through the runner as a user's would.
+what Keras itself scores on the test split, in a process without edgekit; *float32* and *int8* are
+edgekit's figures of its files, *recommended* its choice. Whether that was *right* is decided by a
+bare interpreter on the same samples: the recommended file must be within the
+accepted 0.5 points (0.5 % of an RMSE, which counts as a tenth of the targets' spread at least) of
+Keras, or within what as many samples can tell (two standard errors); every class must be found,
+every column must keep its error. Nothing may be recommended where the order of the labels is not
+the model's. Photos go through the runner, as on a user's device.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def measure() -> list[dict[str, Any]]:
             truth = json.loads((folder / "truth.json").read_text())
             rows.append(_judged(name, folder, truth))
         for name, data in PUBLISHED.items():
-            if (REPOSITORY / "models" / name / "model.keras").exists() and DATA.exists():
+            if (REPOSITORY / "models" / name / f"{name}.keras").exists() and DATA.exists():
                 rows.append(_published(name, data, Path(scratch)))
     return rows
 
@@ -68,7 +68,7 @@ def measure() -> list[dict[str, Any]]:
 def _published(name: str, data: str, scratch: Path) -> dict[str, Any]:
     folder = scratch / name
     folder.mkdir()
-    (folder / "model.keras").symlink_to(REPOSITORY / "models" / name / "model.keras")
+    (folder / "model.keras").symlink_to(REPOSITORY / "models" / name / f"{name}.keras")
     report = _quantize(folder, data, ())
     source, float32, int8 = (_score(report, v) for v in ("source", "float32", "int8"))
     chosen = next((row for row in report["rows"] if row["recommended"]), None)
@@ -143,9 +143,7 @@ def _allowed(n: int) -> float:
     return max(ACCEPTED, 1 / n**0.5)
 
 
-def _outputs(
-    folder: Path, path: Path, truth: Mapping[str, Any]
-) -> tuple[np.ndarray, np.ndarray]:
+def _outputs(folder: Path, path: Path, truth: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     from ai_edge_litert.interpreter import Interpreter
 
     arrays = np.load(folder / "data.npz")
@@ -166,10 +164,12 @@ def _outputs(
 def _photos_right(folder: Path, chosen: Mapping[str, Any], truth: Mapping[str, Any]) -> int:
     files = sorted((folder / truth["photos"]).glob("*/*.png"))
     files = files[:: max(1, len(files) // PHOTOS)][:PHOTOS]
-    command = (str(RUNNER), "run", chosen["path"], *map(str, files), "--json")
+    command = (str(RUNNER), "run", chosen["path"], *map(str, files))
     lines = [json.loads(line) for line in _run(*command, cwd=folder).splitlines()]
     return sum(
-        line["top"][0]["label"] == Path(line["source"]).parent.name for line in lines if "top" in line
+        line["top"][0]["label"] == Path(line["source"]).parent.name
+        for line in lines
+        if "top" in line
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import layers as L
+from keras import layers
 from PIL import Image
 
 COLOURS = np.array([(60, 60, 200), (60, 200, 60), (200, 60, 60)])
@@ -39,9 +39,9 @@ def rare_class(folder: Path) -> Made:
     model = keras.Sequential(
         [
             keras.Input((8,)),
-            L.Dense(32, activation="relu"),
-            L.Dense(32, activation="relu"),
-            L.Dense(1, activation="sigmoid"),
+            layers.Dense(32, activation="relu"),
+            layers.Dense(32, activation="relu"),
+            layers.Dense(1, activation="sigmoid"),
         ]
     )
     model.compile(keras.optimizers.Adam(0.01), "binary_crossentropy")
@@ -72,9 +72,9 @@ def dead_detector(folder: Path) -> Made:
     model = keras.Sequential(
         [
             keras.Input((8,)),
-            L.Dense(128, use_bias=False),
-            L.Dense(128, use_bias=False),
-            L.Dense(1, activation="sigmoid"),
+            layers.Dense(128, use_bias=False),
+            layers.Dense(128, use_bias=False),
+            layers.Dense(1, activation="sigmoid"),
         ]
     )
     weights = np.zeros((128, 1), np.float32)
@@ -92,13 +92,13 @@ def two_outputs(folder: Path) -> Made:
     """Name the colour of a picture and, by a second output, measure its brightness."""
     (x, y), (xs, ys) = _pictures()
     inputs = keras.Input((SIZE, SIZE, 3))
-    found = L.Conv2D(8, 3, strides=2, activation="relu")(inputs)
-    found = L.GlobalAveragePooling2D()(found)
+    found = layers.Conv2D(8, 3, strides=2, activation="relu")(inputs)
+    found = layers.GlobalAveragePooling2D()(found)
     model = keras.Model(
         inputs,
         {
-            "colour": L.Dense(3, activation="softmax", name="colour")(found),
-            "brightness": L.Dense(1, name="brightness")(found),
+            "colour": layers.Dense(3, activation="softmax", name="colour")(found),
+            "brightness": layers.Dense(1, name="brightness")(found),
         },
     )
     model.compile(
@@ -135,9 +135,9 @@ def uneven_outputs(folder: Path) -> Made:
     model = keras.Sequential(
         [
             keras.Input((8,)),
-            L.Dense(128, use_bias=False),
-            L.Dense(128, use_bias=False),
-            L.Dense(3),
+            layers.Dense(128, use_bias=False),
+            layers.Dense(128, use_bias=False),
+            layers.Dense(3),
         ]
     )
     model.layers[0].set_weights([turned[:8]])
@@ -170,11 +170,11 @@ def boxes_and_scores(folder: Path) -> Made:
     (x, y), (xs, ys) = scenes(800), scenes(300)
     inputs = found = keras.Input((32, 32, 1))
     for filters in (8, 16, 32):
-        found = L.Conv2D(filters, 3, strides=2, padding="same", activation="relu")(found)
-    found = L.Flatten()(found)
-    box = L.Rescaling(640.0)(L.Dense(4, activation="sigmoid")(found))
+        found = layers.Conv2D(filters, 3, strides=2, padding="same", activation="relu")(found)
+    found = layers.Flatten()(found)
+    box = layers.Rescaling(640.0)(layers.Dense(4, activation="sigmoid")(found))
     model = keras.Model(
-        inputs, L.Concatenate()([box, L.Dense(1, activation="sigmoid")(found)])
+        inputs, layers.Concatenate()([box, layers.Dense(1, activation="sigmoid")(found)])
     )
     scale = np.array([640, 640, 640, 640, 1], np.float32)
     model.compile("adam", lambda t, p: keras.ops.mean(keras.ops.square((t - p) / scale), -1))
@@ -193,7 +193,7 @@ def boxes_and_scores(folder: Path) -> Made:
 
 def photos_scaled_inside(folder: Path) -> Made:
     """Name the colour of photos; the model rescales them itself, as in Keras's tutorial."""
-    return _photos(folder, [L.Rescaling(1 / 255)], lambda x: x)
+    return _photos(folder, [layers.Rescaling(1 / 255)], lambda x: x)
 
 
 def photos_scaled_outside(folder: Path) -> Made:
@@ -233,7 +233,11 @@ def other_label_order(folder: Path) -> Made:
     (x, y), (xs, ys) = data(400), data(600)
     names = np.array(["cat", "dog", "bird", "ant"])
     model = keras.Sequential(
-        [keras.Input((8,)), L.Dense(64, activation="relu"), L.Dense(4, activation="softmax")]
+        [
+            keras.Input((8,)),
+            layers.Dense(64, activation="relu"),
+            layers.Dense(4, activation="softmax"),
+        ]
     )
     model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
     model.fit(x, y, epochs=15, verbose=0)
@@ -255,9 +259,9 @@ def _photos(
         [
             keras.Input((SIZE, SIZE, 3)),
             *head,
-            L.Conv2D(8, 3, strides=2, activation="relu"),
-            L.GlobalAveragePooling2D(),
-            L.Dense(3, activation="softmax"),
+            layers.Conv2D(8, 3, strides=2, activation="relu"),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(3, activation="softmax"),
         ]
     )
     model.compile(keras.optimizers.Adam(0.02), "sparse_categorical_crossentropy")
