@@ -15,6 +15,7 @@ def eval_(
     files: options.Files,
     data: options.Data,
     column: options.Column = None,
+    classes: options.Classes = None,
     task: options.Task = None,
     preprocess: options.Preprocess = None,
     metric: options.MetricName = None,
@@ -50,6 +51,7 @@ def eval_(
                 devices=devices,
                 data=data,
                 column=column,
+                classes=options.classes_of(classes),
                 task=task,
                 preprocessing=preprocessing,
                 metric=metric,
@@ -66,6 +68,7 @@ def eval_(
             files,
             data,
             column=column,
+            classes=options.classes_of(classes),
             task=task,
             preprocessing=preprocessing,
             metric=metric,
@@ -74,12 +77,12 @@ def eval_(
             listener=listener,
         )
     emit(result, json=json)
-    if not json and len(result.rows) == 1 and result.rows[0].score:
+    if not json and len(result.files) == 1 and result.files[0].score:
         from rich.console import Console
 
         from edgekit.reports import print_per_class
 
-        print_per_class(result.rows[0].score, Console())
+        print_per_class(result.files[0].score, Console())
 
 
 def bench(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -155,9 +155,11 @@ class DataRequest:
         column: The column to predict, for a `.csv`.
         task: What the targets mean; None where the data tells.
         preprocessing: How raw images become inputs; None where the data tells.
+        classes: Names of the classes in the model's order; None where the data's order is it.
     """
 
     data: str | Dataset
     column: str | None = None
     task: str | None = None
     preprocessing: Mapping[str, Any] | None = None
+    classes: Sequence[str] | None = None
