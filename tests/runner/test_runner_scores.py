@@ -121,7 +121,7 @@ def test_roc_auc_has_the_interval_of_the_host(n, apart):
     generator = np.random.default_rng(n)
     flags = np.arange(n) % 2
     errors = np.round(generator.normal(size=n) + apart * flags, 1)
-    columns = {"squared": errors, "target": flags.astype(bool)}
+    columns = {"score": errors, "target": flags.astype(bool)}
     area, *ends = edgekit_runner.roc_auc(errors, flags)
     assert area == pytest.approx(ROC_AUC.value(columns), rel=1e-12)
     assert ends == pytest.approx(list(ROC_AUC.interval(columns)), rel=1e-12)
