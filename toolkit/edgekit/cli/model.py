@@ -301,11 +301,11 @@ def show(result: Report, *, json: bool) -> None:
 
     emit(result, json=json)
     if not json:
-        folder = result.rows[0].artifact.path.parent
+        folder = result.files[0].artifact.path.parent
         print(f"Wrote {folder / 'report.html'}")
         for row in result.rows:
             if row.recommended:
-                print(wrote(row.artifact, result.rows[0].artifact))
+                print(wrote(row.artifact, result.files[0].artifact))
 
 
 def _plans(

@@ -51,7 +51,7 @@ def difference_alert(source: Evaluation, converted: Score, max_drop: float) -> s
     metric, score = source.metric, source.score
     budget = metric.budget(score.value, source.columns, max_drop)
     rounding = SAME_SHARE * (abs(score.value) if metric.unit == "quantity" else 1.0)
-    if abs(score.value - converted.value) <= max(budget, rounding):
+    if abs(score.value - converted.value) <= max(budget, rounding) + 1e-9:
         return None
     return (
         f"float32 scores differently from its source: {metric.title} "

@@ -266,7 +266,7 @@ def _observer(
 
 
 def _write_manifests(report: Report, stage: Path) -> None:
-    for row in report.rows:
+    for row in report.files:
         # The manifest travels to the device: raw timings and operators stay in report.json.
         brief = row_to_json(
             replace(row, inspection=None, artifact=replace(row.artifact, manifest={}))
@@ -279,6 +279,8 @@ def _write_manifests(report: Report, stage: Path) -> None:
 
 
 def _at(row: Row, folder: Path) -> Row:
+    if row.is_source:
+        return row
     path = folder / row.artifact.path.name
     inspection = row.inspection and replace(row.inspection, path=path)
     return replace(row, artifact=replace(row.artifact, path=path), inspection=inspection)
