@@ -10,7 +10,7 @@ from pathlib import Path
 from edgekit import evaluation
 from edgekit.devices import Device, LocalDevice, SshDevice, Uploads, probe
 from edgekit.errors import ModelError
-from edgekit.evaluation import Evaluation
+from edgekit.evaluation import Predictions
 from edgekit.files import temporary_folder
 from edgekit.pipeline.imported_model import ImportedModel
 from edgekit.pipeline.measure import Subject, measure
@@ -108,9 +108,9 @@ def probe_device(request: Request, listener: Listener) -> None:
         probe(request.device, request.setup, listener=listener)
 
 
-def _on_host(request: Request, subject: Subject, listener: Listener) -> Evaluation | None:
+def _on_host(request: Request, subject: Subject, listener: Listener) -> Predictions | None:
     """What files are compared with that are scored on another device: float32 as computed here."""
-    if not subject.scorable:
+    if not subject.has_samples:
         return None
     assert subject.dataset is not None
     return LocalDevice(listener=listener).evaluate(

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from edgekit.evaluation.scores import metric_of
+from edgekit.errors import UsageError
+from edgekit.evaluation.scores import compared, metric_of, scorable
 from edgekit.evaluation.tasks import task_named
 from edgekit.pipeline import manifest
 from edgekit.records import Dataset, Report, Row
@@ -72,7 +73,10 @@ def data_facts(dataset: Dataset | None, *, splits: bool = False) -> dict[str, st
     """Name and task of the data, and on demand number and digest of every split's samples."""
     if dataset is None:
         return {}
-    facts = {"name": dataset.name, "task": str(dataset.task)}
+    facts = {"name": dataset.name, "task": dataset.task or "none: there are no targets"}
+    samples = compared(dataset)
+    if samples is not None and not scorable(dataset):
+        facts["outputs compared on"] = f"{samples.n} samples of the {samples.split} split"
     for samples in (dataset.train, dataset.calibrate, dataset.test) if splits else ():
         if samples is not None:
             facts[samples.split] = f"{samples.n} samples, sha256 {samples.sha256[:16]}"
@@ -83,8 +87,15 @@ def accepted_loss(max_drop: float, dataset: Dataset | None, metric: str | None) 
     """The budget in words: "0.5 points".
 
     Raises:
-        UsageError: The task of the data has no such metric.
+        UsageError: The task of the data has no such metric, or there are no targets for one.
     """
+    if dataset is not None and dataset.task is None:
+        if metric is not None:
+            raise UsageError(
+                f"--metric has no effect: {dataset.name} has no targets.",
+                hint="Add y_test, or leave --metric out.",
+            )
+        return "not judged: there are no targets"
     if dataset is None or dataset.task is None:
         return f"{max_drop:g} points"
     return f"{max_drop:g} {metric_of(task_named(dataset.task), metric).budget_unit}"
