@@ -109,21 +109,22 @@ def test_a_file_compared_with_itself_has_lost_nothing(evaluated, arrays):
 
 
 @pytest.mark.parametrize(
-    ("asked", "named", "code", "says"),
+    ("asked", "named", "refusal"),
     [
-        ({"kinds": ("int8",)}, ("x_test",), 4, ["no targets to score a file", "second file"]),
-        ({"words": ("--metric", "accuracy")}, ("x_test",), 2, ["--metric has no effect"]),
-        ({}, ("x_train", "y_train"), 4, ["no test split to score on"]),
-        ({}, ("x_test", "x_train", "y_train"), 4, ["leave y_train out"]),
+        ({"kinds": ("int8",)}, ("x_test",), (4, "or give a second file")),
+        ({"words": ("--metric", "accuracy")}, ("x_test",), (2, "--metric has no effect")),
+        ({}, ("x_train", "y_train"), (4, "no test split to score on")),
+        ({}, ("x_test", "x_train", "y_train"), (4, "leave y_train out")),
     ],
 )
-def test_what_cannot_be_judged_is_refused(evaluated, arrays, asked, named, code, says):
+def test_what_cannot_be_judged_is_refused(evaluated, arrays, asked, named, refusal):
     data = {key: arrays["rare"][0 if key[0] == "x" else 1] for key in named}
 
     found, said = evaluated("rare", **asked, **data)
 
+    code, words = refusal
     assert found == code
-    assert all(text in said for text in says)
+    assert words in said
 
 
 def test_a_metric_without_targets_is_refused_before_anything_is_made(
