@@ -693,7 +693,7 @@ def _bench_input(path: str | None, model: Model) -> tuple[Callable[[], Sequence[
     if path and not path.lower().endswith(ARRAYS):
         return (lambda: next(source.file(path)).codes), f"{path}, read anew each time"
     if path:
-        columns = source.columns(path)
+        columns, _ = source.columns(path)
         values: Sequence[Any] = next(zip(*(column.rows() for column in columns)))
         prepares, words = preprocessors(columns, spec, model), f"{path}, sample 0"
     else:
@@ -888,7 +888,7 @@ def evaluate(options: Options) -> None:
     model = open_model(options, runtime)
     model.require_inputs_and_outputs()
     manifest = read_manifest(options.model)
-    columns, targets = _read_labelled(path, model, unscored=bool(options.outputs))
+    columns, targets, starts = _read_labelled(path, model, unscored=bool(options.outputs))
     n = columns[0].shape[0]
     scorer = None
     if targets is not None:
@@ -896,7 +896,7 @@ def evaluate(options: Options) -> None:
         scorer = Scorer(task, n, manifest.get("labels") or [])
     rows = preprocessed_samples(columns, manifest.get("preprocessing"), model, path)
     answers = _predict(
-        model, path, zip(rows, targets.rows() if targets else iter([None] * n)), scorer
+        model, path, zip(rows, targets.rows() if targets else iter([None] * n), starts), scorer
     )
     start = time.perf_counter()
     if place:
@@ -938,8 +938,8 @@ def evaluate(options: Options) -> None:
 
 def _read_labelled(
     path: str, model: Model, *, unscored: bool
-) -> tuple[list[StoredArray], StoredArray | None]:
-    """Return the arrays for the inputs, and the targets.
+) -> tuple[list[StoredArray], StoredArray | None, Iterator[bool]]:
+    """Return the arrays for the inputs, the targets, and where sequences start.
 
     Args:
         path: The file.
@@ -967,7 +967,7 @@ def _read_labelled(
             f"{columns[0].name} {list(columns[0].shape)}, {targets.name} {list(targets.shape)}.",
             "Store one target for each sample.",
         )
-    return columns, targets
+    return columns, targets, sequence_starts(stored, columns, path)
 
 
 def eval_lines(facts: Mapping[str, Any]) -> list[str]:
@@ -988,11 +988,13 @@ def eval_lines(facts: Mapping[str, Any]) -> list[str]:
 def _predict(
     model: Model,
     path: str,
-    rows: Iterator[tuple[tuple[list[Any], Callable[[], Any]], Any]],
+    rows: Iterator[tuple[tuple[list[Any], Callable[[], Any]], Any, bool]],
     scorer: Scorer | None,
 ) -> Iterator[list[Any]]:
     """Yield the dequantized outputs of each sample, after passing them to the scorer."""
-    for position, ((codes, value), target) in enumerate(rows):
+    for position, ((codes, value), target, starts) in enumerate(rows):
+        if starts:
+            model.reset_state()
         model.feed(codes)
         model.invoke()
         outputs = model.results()
@@ -1373,6 +1375,8 @@ def run(options: Options) -> None:
     due = time.monotonic()
     try:
         for count, sample in enumerate(stream, 1):
+            if sample.starts:
+                model.reset_state()
             model.feed(sample.codes)
             with SilenceStderr():
                 start = time.perf_counter_ns()
@@ -2161,6 +2165,7 @@ class Model:
         signatures: Signature name -> {"inputs": [...], "outputs": [...]}.
         load_ns: Time to load the file and the delegate.
         allocate_ns: Time to allocate tensors and prepare kernels.
+        state: Where it keeps its state, see `state_of`.
     """
 
     def __init__(
@@ -2179,16 +2184,29 @@ class Model:
         self.trial = trial
         _require_tflite_file(path)
         _check_delegate(path, delegate)
-        arguments = runtime.choose(kernels)
+        self.state = state_of(path)
+        self.threads = threads
+        self.kernels = kernels
+        self._new_interpreter(trial)
+        try:
+            self._read_interface()
+        except Exception as error:  # types that numpy lacks, names that are no text
+            raise self._error("has inputs or outputs that cannot be read", error) from error
+
+    def _new_interpreter(self, trial: Trial | None = None) -> None:
         import contextlib  # which numpy has imported already
 
+        path, runtime, delegate = self.path, self.runtime, self.delegate
+        arguments = runtime.choose(self.kernels)
         start = time.perf_counter_ns()
         try:
             # A signal while a delegate is being created would leave it half-initialized.
             with DeferSigint(), SilenceStderr(), trial or contextlib.nullcontext():
                 if delegate:
                     arguments["experimental_delegates"] = [delegate.load(runtime)]
-                interpreter = runtime.interpreter(model_path=path, num_threads=threads, **arguments)
+                interpreter = runtime.interpreter(
+                    model_path=path, num_threads=self.threads, **arguments
+                )
                 loaded = time.perf_counter_ns()
                 interpreter.allocate_tensors()
         except RunnerError:
@@ -2198,10 +2216,20 @@ class Model:
         self.load_ns = loaded - start
         self.allocate_ns = time.perf_counter_ns() - loaded
         self.interpreter = interpreter
-        try:
-            self._read_interface()
-        except Exception as error:  # types that numpy lacks, names that are no text
-            raise self._error("has inputs or outputs that cannot be read", error) from error
+
+    def reset_state(self) -> None:
+        """Forget what earlier runs left in the model.
+
+        Raises:
+            RunnerError: The runtime cannot (code 3).
+        """
+        if self.state == RESOURCES:
+            self._new_interpreter()
+        elif self.state == TENSORS:
+            try:
+                self.interpreter.reset_all_variables()
+            except (RuntimeError, SystemError, ValueError) as error:
+                raise self._error("cannot be reset", error) from error
 
     def _read_interface(self) -> None:
         interpreter = self.interpreter
@@ -2471,17 +2499,60 @@ def _check_delegate(path: str, delegate: Delegate | None) -> None:
 
 def custom_operators(path: str) -> list[str]:
     """Return the names of a model's custom operators; none for a damaged file."""
+
+    def names(model: Table) -> list[str]:
+        # Fields of schema.fbs: Model.operator_codes 1, OperatorCode.custom_code 1.
+        return [name for name in (code.text(1) for code in model.tables(1)) if name]
+
+    found: list[str] = _read_flatbuffer(path, names, [])
+    return found
+
+
+# Where a model keeps what it carries from one run to the next.
+RESOURCES = "resources"
+TENSORS = "tensors"
+# BuiltinOperator.ASSIGN_VARIABLE of schema.fbs: without it, resource variables are constants.
+ASSIGN_VARIABLE = 144
+
+
+def state_of(model: str | bytes) -> str:
+    """Return where a model, or the file of one, keeps its state: RESOURCES, TENSORS, or "".
+
+    `Interpreter.reset_all_variables` resets variable tensors. Neither it nor another
+    `allocate_tensors` resets resource variables (LiteRT 2.3, tflite-runtime 2.14): only a new
+    interpreter does.
+    """
+
+    def state(root: Table) -> str:
+        # Fields of schema.fbs: Model.operator_codes 1, OperatorCode.builtin_code 3,
+        # Model.subgraphs 2, SubGraph.tensors 0, Tensor.is_variable 5.
+        if any(code.number(3, "<i") == ASSIGN_VARIABLE for code in root.tables(1)):
+            return RESOURCES
+        tensors = (tensor for graph in root.tables(2) for tensor in graph.tables(0))
+        return TENSORS if any(tensor.number(5, "<B") for tensor in tensors) else ""
+
+    found: str = _read_flatbuffer(model, state, "")
+    return found
+
+
+def _read_flatbuffer(model: str | bytes, read: Callable[[Table], Any], damaged: Any) -> Any:
+    """Return what `read` returns for a model's root table, or `damaged` for a damaged file."""
     import mmap
     import struct
 
-    with open(path, "rb") as stream:
-        try:
-            with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                # Fields of schema.fbs: Model.operator_codes 1, OperatorCode.custom_code 1.
-                codes = Table(data, int.from_bytes(data[:4], "little")).tables(1)
-                return [name for name in (code.text(1) for code in codes) if name]
-        except (struct.error, ValueError):
-            return []
+    def root(data: Any) -> Table:
+        return Table(data, int.from_bytes(data[:4], "little"))
+
+    try:
+        if isinstance(model, bytes):
+            return read(root(model))
+        with (
+            open(model, "rb") as stream,
+            mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data,
+        ):
+            return read(root(data))
+    except (struct.error, ValueError):
+        return damaged
 
 
 # --- Manifests and metadata -----------------------------------------------------------------------
@@ -2830,6 +2901,7 @@ class Sample:
         value: Returns the real values of the first input.
         picture: The original picture, to draw on: a PIL image or uint8 pixels, or None.
         single: Whether it is the only sample of its source.
+        starts: Whether the model's state is reset before it.
         extra: Further fields of its JSON line.
     """
 
@@ -2842,6 +2914,7 @@ class Sample:
         *,
         picture: Any = None,
         single: bool = False,
+        starts: bool = True,
         extra: Mapping[str, Any] | None = None,
     ) -> None:
         self.source = source
@@ -2850,6 +2923,7 @@ class Sample:
         self.value = value
         self.picture = picture
         self.single = single
+        self.starts = starts
         self.extra = extra or {}
 
 
@@ -2906,16 +2980,21 @@ class Source:
             yield from self.file(os.path.join(folder, name))
 
     def _arrays(self, path: str) -> Iterator[Sample]:
-        columns = self.columns(path)
-        for index, sample in enumerate(preprocessed_samples(columns, self.spec, self.model, path)):
-            yield Sample(path, index, *sample)
+        columns, starts = self.columns(path)
+        samples = preprocessed_samples(columns, self.spec, self.model, path)
+        for index, (sample, first) in enumerate(zip(samples, starts)):
+            yield Sample(path, index, *sample, starts=first)
 
-    def columns(self, path: str) -> list[StoredArray]:
-        """Return one array for each input; a lone array may be a single sample."""
+    def columns(self, path: str) -> tuple[list[StoredArray], Iterator[bool]]:
+        """Return one array for each input, and where sequences start.
+
+        A lone array may be a single sample.
+        """
         stored = read_arrays(path)
         if list(stored) == ["x"] and _is_one_sample(stored["x"], self.model, self.spec or {}):
             stored = {"x": stored["x"].as_one_sample()}
-        return pick_inputs(stored, self.model, path)
+        columns = pick_inputs(stored, self.model, path)
+        return columns, sequence_starts(stored, columns, path)
 
     def _image_file(self, path: str) -> Iterator[Sample]:
         import warnings
@@ -2937,7 +3016,7 @@ class Source:
         yield self._image_sample(path, 0, picture, single=True)
 
     def _image_sample(
-        self, source: str, index: int, picture: Any, *, single: bool = False
+        self, source: str, index: int, picture: Any, *, single: bool = False, starts: bool = True
     ) -> Sample:
         codes = self.image_preprocessor(source).encode(picture, source)
         return Sample(
@@ -2947,6 +3026,7 @@ class Source:
             lambda: self.model.inputs[0].decode(codes),
             picture=picture,
             single=single,
+            starts=starts,
         )
 
     def image_preprocessor(self, source: str) -> Preprocessor:
@@ -3069,7 +3149,8 @@ class Source:
                     f"{'x'.join(map(str, shape))}.",
                     "Check --frame HxWxC, and that pixels are uint8.",
                 )
-            yield self._image_sample("-", index, np.frombuffer(block, np.uint8).reshape(shape))
+            frame = np.frombuffer(block, np.uint8).reshape(shape)
+            yield self._image_sample("-", index, frame, starts=index == 0)
             index += 1
 
     def _default_frame_shape(self) -> Sequence[int]:
@@ -3083,7 +3164,7 @@ class Source:
         try:
             index = 0
             while True:
-                yield self._image_sample(name, index, capture())
+                yield self._image_sample(name, index, capture(), starts=index == 0)
                 index += 1
         finally:
             close()
@@ -3323,6 +3404,9 @@ def _npz_arrays(path: str) -> dict[str, StoredArray]:
             with zipfile.ZipFile(path) as archive, archive.open(member) as stream:
                 shape, fortran, dtype = header(stream)
                 count = int(np.prod(shape, dtype=np.int64))
+                if not shape:
+                    yield np.frombuffer(stream.read(dtype.itemsize), dtype)[0]
+                    return
                 if fortran:  # rows are not contiguous: read the whole array
                     block = stream.read(count * dtype.itemsize)
                     yield from np.frombuffer(block, dtype).reshape(shape, order="F")
@@ -3412,6 +3496,46 @@ def pick_inputs(columns: Mapping[str, StoredArray], model: Model, path: str) -> 
             "Store an array [n, ...] for each input.",
         )
     return found
+
+
+def sequence_starts(
+    stored: Mapping[str, StoredArray], inputs: Sequence[StoredArray], path: str
+) -> Iterator[bool]:
+    """Return an iterator over the samples: whether the model's state is reset before each.
+
+    Samples are independent of each other unless the file declares sequences, as `sequence_test`
+    or `sequence`: either one boolean for all samples, true if they are one sequence, or an array
+    `[n]` of sequence ids.
+
+    Raises:
+        RunnerError: The declaration does not fit the samples (code 4).
+    """
+    n = inputs[0].shape[0]
+    declared = [stored[key] for key in SEQUENCES if key in stored and stored[key] not in inputs]
+    if not declared:
+        return iter([True] * n)
+    found = declared[0]
+    if found.shape == () and found.dtype.kind == "b":
+        (one,) = found.rows()
+        return iter([True] + [not one] * (n - 1))
+    if found.shape != (n,) or found.dtype.kind not in "iuUS":
+        raise RunnerError(
+            DATA,
+            f"{path}: {found.name} declares no sequences.",
+            f"It holds {found.dtype} {list(found.shape)}, for {n} samples.",
+            "Give one boolean (are all samples one sequence?), or a whole number for each sample.",
+        )
+    return _changes(found.rows())
+
+
+SEQUENCES = ("sequence_test", "sequence")
+
+
+def _changes(values: Iterator[Any]) -> Iterator[bool]:
+    before = None
+    for value in values:
+        yield before is None or value != before
+        before = value
 
 
 def preprocessors(

@@ -181,7 +181,7 @@ def quantize(
         typer.Option(help="float32, float16, dynamic, int8, int16x8 or int4; repeatable."),
     ] = None,
     all_: Annotated[
-        bool, typer.Option("--all", help="Every mode the model allows: the default.")
+        bool, typer.Option("--all", help="Every mode the model allows; by default all but int16x8.")
     ] = False,
     recipe: Annotated[
         list[Path] | None, typer.Option(metavar="R.toml", help="A recipe; repeatable.")
@@ -206,6 +206,7 @@ def quantize(
         typer.Option("--output", "-o", metavar="DIR", help="Default: quantized/<name>."),
     ] = None,
     column: options.Column = None,
+    classes: options.Classes = None,
     task: options.Task = None,
     preprocess: options.Preprocess = None,
     custom: options.Custom = None,
@@ -266,6 +267,7 @@ def quantize(
             plans=_plans(mode, recipe, all_=all_, io=io, ranges=ranges, sparse=sparse),
             output=output,
             column=column,
+            classes=options.classes_of(classes),
             task=options.task_of(task),
             preprocessing=options.preprocessing_of(preprocess),
             calibration_samples=calibration_samples,
@@ -299,11 +301,11 @@ def show(result: Report, *, json: bool) -> None:
 
     emit(result, json=json)
     if not json:
-        folder = result.rows[0].artifact.path.parent
+        folder = result.files[0].artifact.path.parent
         print(f"Wrote {folder / 'report.html'}")
         for row in result.rows:
             if row.recommended:
-                print(wrote(row.artifact, result.rows[0].artifact))
+                print(wrote(row.artifact, result.files[0].artifact))
 
 
 def _plans(
@@ -315,10 +317,10 @@ def _plans(
     ranges: str,
     sparse: bool,
 ) -> list[Plan]:
-    from edgekit.modes import MODES
+    from edgekit.modes import DEFAULT_MODES, MODES
     from edgekit.recipe import default_plan
 
-    wanted = list(MODES) if all_ or not (modes or recipes) else modes or []
+    wanted = tuple(MODES) if all_ else modes or (() if recipes else DEFAULT_MODES)
     method = cast("RangesMethod", ranges)
     plans = [
         default_plan(mode, io=io, ranges=method, sparse=stored)

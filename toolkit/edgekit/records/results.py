@@ -85,6 +85,7 @@ class Score:
         ci95: 95 % interval of `value`.
         extras: Further figures by name: other metrics of the task, top5_accuracy, mae.
         per_class: One row a class, for classifiers.
+        guess: The value of a prediction that ignores the input; None where that is not defined.
         per_column: One entry a column, for a regression with several.
         confusion: Counts of samples, `[true class][predicted class]`, for classifiers.
     """
@@ -95,6 +96,7 @@ class Score:
     ci95: tuple[float, float]
     extras: Mapping[str, float] = field(default_factory=dict)
     per_class: tuple[ClassScore, ...] = ()
+    guess: float | None = None
     per_column: tuple[ColumnScore, ...] = ()
     confusion: tuple[tuple[int, ...], ...] = ()
 

@@ -139,6 +139,7 @@ def _score(score: Fields) -> Score:
             )
             for one in score.maybe_objects("per_class")
         ),
+        guess=score.maybe("guess", score.number),
         per_column=tuple(
             ColumnScore(label=one.text("label"), value=one.number("value"), ci95=one.pair("ci95"))
             for one in score.maybe_objects("per_column")

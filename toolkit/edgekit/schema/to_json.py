@@ -132,6 +132,7 @@ def _score_to_json(score: Score) -> dict[str, Any]:
             }
             for one in score.per_class
         ],
+        "guess": _finite(score.guess),
         "per_column": [
             {
                 "label": one.label,

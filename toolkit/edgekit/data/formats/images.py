@@ -41,6 +41,7 @@ class ImageStore:
     sha256: str
     contents: tuple[bytes, ...]
     groups: Array | None = None
+    sequences: Array | None = None
 
     def __len__(self) -> int:
         return len(self.files)
