@@ -10,6 +10,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edgekit.devices import find_devices, uploads
@@ -40,6 +41,12 @@ def test_files_are_measured_there(board, edgekit, source):
         assert theirs["score"]["value"] == pytest.approx(mine["score"]["value"], rel=1e-6)
         assert theirs["drop"] == pytest.approx(mine["drop"] or 0, abs=1e-6)
         assert theirs["sha256"] == mine["sha256"]
+        assert theirs["collapses"] == []
+    for mine, theirs in zip(here[1:], ended.rows[1:], strict=True):
+        assert theirs["fidelity"][0]["n"] == mine["fidelity"][0]["n"] == 100
+        assert theirs["fidelity"][0]["sqnr_db"] == pytest.approx(
+            mine["fidelity"][0]["sqnr_db"], 0.01
+        )
     assert sum(row["recommended"] for row in ended.rows) == 1
     assert report["asked"]["device"] == "board"
     assert "runtime" in report["device"]
@@ -64,6 +71,22 @@ def test_the_next_command_works_as_it_is_printed(board, edgekit, source):
     assert row["latency"]["device"].startswith("board: ")
     assert row["score"]["n"] == 100
     assert json.loads(ended.out)["asked"]["accepted loss"] == "3 % of the RMSE"
+
+
+def test_without_targets_outputs_from_there_are_compared(board, edgekit, golden, tmp_path):
+    # Given a file whose output is dead, and inputs without targets
+    files = [golden / "fidelity" / f"rare_{kind}.tflite" for kind in ("float32", "int8")]
+    values = np.random.default_rng(0).uniform(0, 1, (700, 4)).astype(np.float32)
+    np.savez(tmp_path / "data.npz", x_test=values)
+    # When both are run on a device
+    ended = edgekit("eval", *files, "--data", "data.npz", "--device", "board", "-q", "--json")
+    # Then each is compared with float32 as computed here.
+    assert ended.code == 0, ended.err
+    float32, int8 = ended.rows
+    assert float32["score"] is int8["score"] is None
+    assert float32["fidelity"][0]["correlation"] == pytest.approx(1)
+    assert float32["collapses"] == []
+    assert [one["kind"] for one in int8["collapses"]] == ["constant"]
 
 
 def test_a_file_that_the_runtime_there_cannot_run_is_told_and_not_recommended(
