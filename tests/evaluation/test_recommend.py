@@ -14,7 +14,7 @@ from edgekit.evaluation import budget, recommend, samples_to_settle, unloadable
 from edgekit.evaluation.intervals import tango
 from edgekit.evaluation.scores import aggregate
 from edgekit.evaluation.tasks import REGRESSION
-from edgekit.records import Artifact, Batch, Collapse, Drop, Row, Score, Timing, Verdict
+from edgekit.records import Artifact, Batch, Collapse, Drop, Fidelity, Row, Score, Timing, Verdict
 from edgekit.tflite import read, write
 from edgekit.tflite.graph import clone, code_name
 from edgekit.tflite.inspect import inspect
@@ -179,6 +179,38 @@ def test_what_cannot_be_loaded_is_not_recommended_and_the_reader_hears_why() -> 
         "int4 (30.0 kB) cannot be loaded: tflite-runtime does not load int4 weights, "
         "ai-edge-litert does."
     ) in reason
+
+
+def fidelity(output: str, sqnr_db: float | None, agreement: float | None = None) -> Fidelity:
+    return Fidelity(output=output, n=500, sqnr_db=sqnr_db, agreement=agreement, correlation=0.999)
+
+
+def test_without_labels_outputs_are_judged_and_the_reader_is_told() -> None:
+    rows = [
+        replace(FLOAT, score=None),
+        replace(row("int8", 45_000, p50_ms=0.060), score=None, fidelity=(fidelity("y", 32.0),)),
+        replace(row("int4", 30_000, p50_ms=0.050), score=None, fidelity=(fidelity("y", 9.0),)),
+    ]
+
+    marked, reason = recommend(rows)
+
+    assert chosen(marked) == ["int8"]
+    assert (
+        "without labels: output 'y' has a correlation of 0.9990 on 500 samples, SQNR 32.0 dB"
+        in (reason)
+    )
+    assert "int4 (30.0 kB) was rejected, judged by its outputs without labels" in reason
+    assert chosen(recommend([rows[0], rows[2]])[0]) == ["float32"]
+
+
+def test_of_several_outputs_the_farthest_is_named() -> None:
+    outputs = (fidelity("class", 30.0, 0.995), fidelity("box", 12.0))
+    kept = row("int8", 45_000, (0.0, -0.001, 0.001), p50_ms=0.060)
+
+    _, reason = recommend([FLOAT, replace(kept, fidelity=outputs)])
+
+    assert "Of its 2 outputs the farthest from float32's: output 'box'" in reason
+    assert "look at it before shipping" in reason
 
 
 def test_a_file_that_lost_a_class_is_named_with_what_it_lost() -> None:
