@@ -1,9 +1,18 @@
-"""Words that select a method, shared by the algorithms and by the recipes that name them."""
+"""Words that select a method and bounds of numbers, shared by algorithms, recipes and commands."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Final, Literal
+
+MAX_COUNT: Final = 10**9
+"""Largest accepted count of anything (epochs, samples, runs), far below any integer overflow."""
+
+MAX_SEED: Final = 2**32 - 1
+"""Largest random seed that numpy and Keras accept."""
+
+MAX_THREADS: Final = 1024
+"""Largest accepted number of interpreter threads."""
 
 RangesMethod = Literal["minmax", "percentile", "mse", "entropy"]
 """How activation ranges are chosen."""

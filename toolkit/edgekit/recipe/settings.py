@@ -12,16 +12,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any
 
+from edgekit.choices import MAX_COUNT
 from edgekit.errors import UsageError
 
 REQUIRED = "required"
 LARGEST = 3.4e38
 TINY = 1e-30
 """Numbers that float32 holds, with room for what is computed from them."""
-MOST = 10**9
-"""Of whatever is counted."""
-MOST_SEED = 2**32 - 1
-"""What numpy and Keras take."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +96,12 @@ def choice(choices: tuple[str, ...], meaning: str, *, required: bool = False) ->
 
 
 def whole_number(
-    default: int | None, meaning: str, *, least: int, most: int = MOST, shown: str | None = None
+    default: int | None,
+    meaning: str,
+    *,
+    least: int,
+    most: int = MAX_COUNT,
+    shown: str | None = None,
 ) -> Any:
     """Declare a field that holds a whole number from `least` to `most`."""
     return declared(

@@ -11,11 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, get_args
 
-from edgekit.choices import Goal, Importance, Initial, RangesMethod, Scope
+from edgekit.choices import MAX_SEED, Goal, Importance, Initial, RangesMethod, Scope
 from edgekit.errors import UsageError
 from edgekit.modes import MODES
 from edgekit.recipe.settings import (
-    MOST_SEED,
     TINY,
     Setting,
     check_fields,
@@ -84,7 +83,7 @@ class Training:
         least=1,
         shown="a quarter of `epochs`, at least 5",
     )
-    seed: int = whole_number(0, "Random seed.", least=0, most=MOST_SEED)
+    seed: int = whole_number(0, "Random seed.", least=0, most=MAX_SEED)
     distill: bool = switch("Also learn from the source's predictions (distillation).")
 
     def __post_init__(self) -> None:

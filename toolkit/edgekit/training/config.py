@@ -29,6 +29,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from edgekit.choices import MAX_COUNT, MAX_SEED
 from edgekit.errors import UsageError
 from edgekit.evaluation.tasks import TASKS
 from edgekit.files import check_input
@@ -36,12 +37,8 @@ from edgekit.parsing import ParseError, read_toml
 from edgekit.training import zoo
 from edgekit.training.augment import Augmentation
 
-MOST = 10**9
-"""Of whatever is counted."""
-MOST_SEED = 2**32 - 1
-"""What numpy and Keras take."""
-MOST_UNITS = 1 << 16
-"""Channels or units of a layer: more is a slip, and would take all memory."""
+MAX_UNITS = 1 << 16
+"""Largest number of channels or units of a layer; a larger one would exhaust the memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +85,7 @@ class TrainingConfig:
         zoo.find(self.architecture)
         for key in ("epochs", "batch_size", "patience"):
             _check(self, key, "a whole number from 1", _is_count(getattr(self, key)))
-        _check(self, "options", f"numbers up to {MOST_UNITS:,}", _are_sizes(self.options))
+        _check(self, "options", f"numbers up to {MAX_UNITS:,}", _are_sizes(self.options))
         _check(self, "weight_decay", "a number in 0..1", 0 <= self.weight_decay <= 1)
         _check(self, "label_smoothing", "a number in 0..0.9", 0 <= self.label_smoothing <= 0.9)
         check_numbers(self)
@@ -103,10 +100,10 @@ def check_numbers(run: Any) -> None:
         UsageError: One of them is invalid.
     """
     for name, least, most in (
-        ("epochs", 0, MOST),
-        ("batch_size", 1, MOST),
-        ("patience", 1, MOST),
-        ("seed", 0, MOST_SEED),
+        ("epochs", 0, MAX_COUNT),
+        ("batch_size", 1, MAX_COUNT),
+        ("patience", 1, MAX_COUNT),
+        ("seed", 0, MAX_SEED),
     ):
         value = getattr(run, name)
         fits = value is None or (type(value) is int and least <= value <= most)
@@ -218,14 +215,14 @@ def _known(table: Mapping[str, Any], section: str) -> None:
 
 
 def _is_count(value: object) -> bool:
-    return type(value) is int and 1 <= value <= MOST
+    return type(value) is int and 1 <= value <= MAX_COUNT
 
 
 def _are_sizes(value: object) -> bool:
     """Whether all numbers in the options of an architecture can be widths, depths or shares."""
     if isinstance(value, Mapping | list | tuple):
         return all(map(_are_sizes, value.values() if isinstance(value, Mapping) else value))
-    return not isinstance(value, int | float) or abs(value) <= MOST_UNITS
+    return not isinstance(value, int | float) or abs(value) <= MAX_UNITS
 
 
 def _check(config: object, key: str, accepts: str, fits: bool) -> None:
