@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,10 @@ from edgekit.tflite.inspect import inspect
 from edgekit.training.finetuning import Tuning
 from edgekit.training.passes import PassResult
 from edgekit.worker import TensorFlowProcess
+
+Bench = Callable[[Path], Timing]
+OpenBench = Callable[[], AbstractContextManager[Bench]]
+"""Sets a device up and yields a function that times a file on it."""
 
 CLOSE = 0.02
 """Shares are sought to within this; machines are no steadier."""
@@ -76,6 +82,11 @@ class LatencyPruningResult:
     final: Measured
 
 
+def bench_here() -> AbstractContextManager[Bench]:
+    """Yield a function that times a file on this machine."""
+    return nullcontext(devices.bench)
+
+
 def shrink_to_latency(
     tensorflow: TensorFlowProcess,
     source: Path | Any,
@@ -85,7 +96,7 @@ def shrink_to_latency(
     destination: Path,
     plan: Plan = FLOAT,
     dataset: Dataset | None = None,
-    bench: Callable[[Path], Timing] = devices.bench,
+    open_bench: OpenBench = bench_here,
     listener: Listener = silent,
 ) -> LatencyPruningResult:
     """Find the smallest cut that makes a model `share` faster, make it, and fine-tune.
@@ -100,7 +111,8 @@ def shrink_to_latency(
         destination: The `.keras` to write.
         plan: What is timed: the float32 file, or a variant that `dataset` calibrates.
         dataset: Samples that each lowered file is verified and calibrated on.
-        bench: Times a file.
+        open_bench: Sets up what times files: once for all candidates, and once for the final
+            model, because fine-tuning may take longer than a connection lasts.
         listener: Progress callback.
 
     Raises:
@@ -119,7 +131,7 @@ def shrink_to_latency(
         original, original_macs = file_of(source, "original")
         known: dict[int, Measured] = {}
 
-        def measure(model: Path, macs_share: float, stem: str) -> Measured:
+        def measure(bench: Bench, model: Path, macs_share: float, stem: str) -> Measured:
             path, macs = file_of(model, stem)
             if macs not in known or stem == "final":
                 timed = _side_by_side(original, path, bench)
@@ -136,21 +148,23 @@ def shrink_to_latency(
             by_macs = replace(step, share=macs_share, goal=MACS)
             return tensorflow.transform(by_macs, training, place)
 
-        def attempt(macs_share: float) -> Measured:
+        def attempt(bench: Bench, macs_share: float) -> Measured:
             listener(Progress(stage="timing a cut", detail=f"{macs_share:.0%} of the MACs gone"))
             stem = f"cut{macs_share:.6f}"
             candidate = folder / f"{stem}.keras"
             tensorflow.load(source)
             cut(macs_share, replace(tuning, epochs=0), candidate)
-            return measure(candidate, macs_share, stem)
+            return measure(bench, candidate, macs_share, stem)
 
         tensorflow.load(source)
         most = tensorflow.largest_share(step.exclude)
-        chosen = search(step.share, most, attempt)
+        with open_bench() as bench:
+            chosen = search(step.share, most, partial(attempt, bench))
         measured = tuple(known.values())
         tensorflow.load(source)
         passed = cut(chosen.macs_share, tuning, destination)
-        final = measure(destination, chosen.macs_share, "final")
+        with open_bench() as bench:
+            final = measure(bench, destination, chosen.macs_share, "final")
         tensorflow.load(source)
     return LatencyPruningResult(passed=passed, chosen=chosen, measured=measured, final=final)
 
@@ -196,9 +210,7 @@ def search(share: float, most: float, attempt: Callable[[float], Measured]) -> M
     return best
 
 
-def _side_by_side(
-    original: Path, candidate: Path, bench: Callable[[Path], Timing]
-) -> tuple[float, float]:
+def _side_by_side(original: Path, candidate: Path, bench: Bench) -> tuple[float, float]:
     """Median latencies in nanoseconds; each is timed twice, so that a drift meets both alike."""
     values: dict[Path, list[int]] = {original: [], candidate: []}
     for path in (original, candidate, candidate, original):
