@@ -63,7 +63,7 @@ def worse() -> dict[str, Any]:
     tuning = Tuning(data=DIGITS_DATA, epochs=50, learning_rate=0.3, patience=2)
     told = []
     fine = FineTuning(found.model, found.source, tuning, told.append)
-    before = fine.judge(found.model)
+    before = fine.evaluate(found.model)
     after = fine.train(found.model)
     same = all(
         np.array_equal(a, b) for a, b in zip(weights, found.model.get_weights(), strict=True)

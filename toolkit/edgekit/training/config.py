@@ -1,4 +1,4 @@
-"""What to train and how: a record, and the `model.toml` it is read from.
+"""Training configuration: a record, and the `model.toml` it is read from.
 
 ```toml
 schema = 1
@@ -17,8 +17,8 @@ learning_rate = 0.003
 augment = { shift = [1, 1] }
 ```
 
-`[data]` may also say `column`, `task`, `licence` and `citation`; `[preprocessing]` is how raw
-inputs become the model's; `[published]` and `[measured]` are the model's card, for readers.
+`[data]` may also hold `column`, `task`, `licence` and `citation`; `[preprocessing]` describes how
+raw inputs become model inputs; `[published]` and `[measured]` are the model card, for readers.
 """
 
 from __future__ import annotations
@@ -43,25 +43,26 @@ MAX_UNITS = 1 << 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingConfig:
-    """A training run, in full; picklable, so that it can be sent to the process that trains.
+    """Complete description of a training run; picklable, so that it can be sent to the worker.
 
     Attributes:
         name: Name of the model.
         architecture: Name in the zoo.
-        options: Of the architecture.
+        options: Options of the architecture.
         data: The data, as `edgekit.data.open_data` takes it.
         column: The column to predict, where the data is a `.csv`.
-        preprocessing: How raw inputs are prepared; None leaves it to the data.
-        task: What the targets mean; None where the data tells.
+        preprocessing: How raw inputs are prepared; None uses the data's own.
+        task: Name of the task; None infers it from the data.
         epochs: Training epochs, at most.
         batch_size: Batch size.
         learning_rate: Peak learning rate (cosine decay to zero).
         weight_decay: Decoupled decay of kernels (AdamW); 0 switches it off.
-        loss: Of a regression; classification takes cross-entropy, reconstruction squares.
-        label_smoothing: Share of the probability spread over all classes.
+        loss: Loss of a regression; classification uses cross-entropy, reconstruction squared
+            errors.
+        label_smoothing: Share of the probability that is spread over all classes, 0 to 0.9.
         patience: Epochs without a better validation score before training stops.
-        seed: Of the initial weights, the order of samples, dropout and augmentation.
-        augment: How training inputs are varied.
+        seed: Random seed of the initial weights, the order of samples, dropout and augmentation.
+        augment: Augmentation of training inputs.
     """
 
     name: str
@@ -94,7 +95,7 @@ class TrainingConfig:
 
 
 def check_numbers(run: Any) -> None:
-    """Check the numbers of a fine-tuning: `epochs`, `batch_size`, `patience`, `seed` and rate.
+    """Check `epochs`, `batch_size`, `patience`, `seed` and `learning_rate` of a fine-tuning.
 
     Raises:
         UsageError: One of them is invalid.
@@ -108,7 +109,7 @@ def check_numbers(run: Any) -> None:
         value = getattr(run, name)
         fits = value is None or (type(value) is int and least <= value <= most)
         _check(run, name, f"a whole number from {least} to {most}", fits)
-    # Compared, so that NaN is refused too; float32 holds what lies between.
+    # A comparison also refuses NaN; float32 can represent all values of the interval.
     _check(run, "learning_rate", "a number above 0", 1e-30 <= run.learning_rate <= 1e30)
 
 
@@ -140,7 +141,7 @@ def load_config(path: Path) -> TrainingConfig:
     """Read a `model.toml`.
 
     Raises:
-        UsageError: No such file, no TOML, an unknown key or invalid value.
+        UsageError: The file is missing or not TOML, or has an unknown key or an invalid value.
     """
     check_input(path, UsageError, hint="See models/ for examples.")
     try:
@@ -230,5 +231,5 @@ def _check(config: object, key: str, accepts: str, fits: bool) -> None:
         raise UsageError(
             f"{key} must be {accepts}.",
             found=f"Found {getattr(config, key)!r:.200}.",
-            hint="Mend it in the TOML file or in the option of that name.",
+            hint="Correct it in the TOML file or in the option of that name.",
         )
