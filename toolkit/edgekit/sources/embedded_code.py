@@ -56,6 +56,26 @@ def refuse_code(path: Path, kind: str, trusted: Trusted) -> None:
                 raise _refusal(path, finding)
 
 
+def code_of_loss(path: Path, kind: str, trusted: Trusted) -> str | None:
+    """Return the code that the loss or a metric of a model file holds; None where there is none.
+
+    Loading does not need them, only training does. Of HDF5 files and SavedModels nothing reads
+    them.
+
+    Args:
+        path: A file or folder of that kind.
+        kind: "keras", "h5" or "saved_model".
+        trusted: What the user has given.
+    """
+    if kind != "keras":
+        return None
+    config = _decoded(path, _zip_config(path))
+    compiled = config.get("compile_config") if isinstance(config, dict) else None
+    # A class of another module is looked up among the registered ones only.
+    findings = (found for found in code_in(compiled, trusted) if found.kind != "module")
+    return next((found.name for found in findings), None)
+
+
 def names_other_modules(path: Path, trusted: Trusted) -> bool:
     """Whether Keras' notes in a SavedModel name modules that the user has not given."""
     return any(
@@ -69,10 +89,10 @@ def _configs(path: Path, kind: str) -> Iterator[tuple[Any, bool]]:
     """Configurations that loaders build objects of; and whether they would import for them."""
     if kind == "keras":
         config = _decoded(path, _zip_config(path))
-        # The top model is never compiled on loading; its loss is asked for by name later.
-        compiled = config.pop("compile_config", None) if isinstance(config, dict) else None
+        # Loaders do not compile the top model: see `code_of_loss`.
+        if isinstance(config, dict):
+            config.pop("compile_config", None)
         yield config, True
-        yield compiled, False
     elif kind == "h5":
         yield _decoded(path, _h5_config(path)), True
     else:

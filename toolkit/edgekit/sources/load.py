@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import zipfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +14,12 @@ from edgekit.errors import ModelError
 from edgekit.files import FOLDER, check_input, sha256_of
 from edgekit.records import Source
 from edgekit.sources.custom import import_custom
-from edgekit.sources.embedded_code import names_other_modules, refuse_code, trusted_by
+from edgekit.sources.embedded_code import (
+    code_of_loss,
+    names_other_modules,
+    refuse_code,
+    trusted_by,
+)
 from edgekit.sources.interface import Example, Interface
 from edgekit.sources.loaded import Loaded
 
@@ -61,7 +67,8 @@ def load(
         _check_weights(path)
         model = read_keras(path, kind, objects, trust_code=trust_code)
         interface = interface_of(model, path.name, example)
-    return _loaded(path, kind, sha256_of(path), model, interface)
+    loaded = _loaded(path, kind, sha256_of(path), model, interface)
+    return loaded if trust_code else replace(loaded, loss_code=code_of_loss(path, kind, trusted))
 
 
 def check_source(path: Path, *, custom: Sequence[str] = ()) -> None:

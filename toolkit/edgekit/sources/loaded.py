@@ -18,8 +18,11 @@ class Loaded:
         model: The Keras model, or the object a SavedModel was restored to.
         call: Tensors in the order of `source.inputs` -> tensors in that of `source.outputs`,
             for inference.
+        loss_code: Code in the loss or metrics of the file, which is not run; None where there is
+            none, or where it is trusted.
     """
 
     source: Source
     model: Any
     call: Callable[[Sequence[Any]], Sequence[Any]]
+    loss_code: str | None = None

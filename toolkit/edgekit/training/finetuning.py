@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from edgekit.data import open_data, training_split
-from edgekit.errors import ConversionError, DataError
+from edgekit.errors import ConversionError, DataError, EdgekitError
 from edgekit.files import writing
 from edgekit.records import (
     Array,
@@ -25,7 +26,7 @@ from edgekit.records import (
     silent,
 )
 from edgekit.training.config import check_numbers
-from edgekit.training.losses import compiled, distillation, usual_loss
+from edgekit.training.losses import FileLoss, compiled, distillation, usual_loss
 from edgekit.training.progress import progress_reporter
 from edgekit.training.samples import bound_to, resident
 from edgekit.training.saving import CHECKPOINT_SECONDS, write_model
@@ -54,6 +55,7 @@ class Tuning:
         teacher: An `.npy` that `teach` wrote, for distillation.
         checkpoint: File for the best weights so far during training, or None.
         done: Number of epochs that an interrupted run had finished.
+        file_loss: Whether the loss in the model's file is used.
     """
 
     data: DataRequest
@@ -65,6 +67,7 @@ class Tuning:
     teacher: Path | None = None
     checkpoint: Path | None = None
     done: int = 0
+    file_loss: FileLoss = "safe"
 
     def __post_init__(self) -> None:
         check_numbers(self)
@@ -98,7 +101,7 @@ class FineTuning:
         self.dataset = bound_to(dataset, source.inputs, source.outputs, asked.task)
         training, validation = training_split(self.dataset)
         self.training, self.validation = resident(training), resident(validation)
-        self._loss, self._metrics = compiled(model, source, self.dataset)
+        self._loss, self._metrics = compiled(model, source, self.dataset, tuning.file_loss)
         self.tuning = tuning
         self.steps = math.ceil(self.training.n / tuning.batch_size)
         """Batches per epoch."""
@@ -114,8 +117,9 @@ class FineTuning:
     def evaluate(self, model: Any) -> dict[str, float]:
         """Return `loss` and metrics, if any, on the validation samples."""
         learner = self._learner(model, teacher=None)
-        learner.compile(loss=self._loss_of(model), metrics=self._metrics, jit_compile=False)
-        return _evaluate(learner, self.validation)
+        with self._loss_errors(model):
+            learner.compile(loss=self._loss_of(model), metrics=self._metrics, jit_compile=False)
+            return _evaluate(learner, self.validation)
 
     def train(
         self, model: Any, callbacks: Sequence[Any] = (), *, notes: Mapping[str, Any] | None = None
@@ -153,7 +157,7 @@ class FineTuning:
         keeper = _keeper(self, model, list(callbacks), notes)
         stage = f"{(notes or {}).get('pass', '')} fine-tuning".lstrip()
         report = progress_reporter(self._listener, stage, self.epochs)
-        try:
+        with self._loss_errors(model):
             learner.fit(
                 _sequence(self.training, tuning.batch_size, tuning.seed, teacher, tuning.done),
                 initial_epoch=tuning.done,
@@ -162,18 +166,32 @@ class FineTuning:
                 shuffle=False,  # the sequence shuffles
                 verbose=0,
             )
-        except (ValueError, TypeError) as error:
+        return self.evaluate(model)
+
+    @contextmanager
+    def _loss_errors(self, model: Any) -> Iterator[None]:
+        """Turn what a loss raises into a `ConversionError`; a trusted one may raise anything."""
+        kinds = Exception if self.tuning.file_loss == "trusted" else (ValueError, TypeError)
+        try:
+            yield
+        except EdgekitError:
+            raise
+        except kinds as error:
             raise ConversionError(
                 f"{model.name} cannot be trained with its loss on these targets.",
-                found=str(error).strip().splitlines()[0][:200],
+                found=(str(error).strip() or type(error).__name__).splitlines()[0][:200],
                 hint="Check --task, or save the model without a compiled loss.",
             ) from error
-        return self.evaluate(model)
 
     def _loss_of(self, model: Any) -> Any:
         if self._loss is not None:
             return self._loss
-        first = _first(model(inputs_of(self.validation.read(np.arange(8))), training=False))
+        first = _first(
+            model(
+                inputs_of(self.validation.read(np.arange(min(8, self.validation.n)))),
+                training=False,
+            )
+        )
         return usual_loss(self.dataset.task, np.asarray(first, np.float32))
 
     def _learner(self, model: Any, teacher: Array | None) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 
@@ -17,10 +17,22 @@ TEMPERATURE: Final = 3.0
 _SMALLEST_PROBABILITY: Final = 1e-7
 
 
-def compiled(model: Any, source: Source, dataset: Dataset) -> tuple[Any, list[Any]]:
+FileLoss = Literal["safe", "trusted", "ignored"]
+"""How the loss in a model's file is read: without code, with the code it holds, or not at all."""
+
+
+def compiled(
+    model: Any, source: Source, dataset: Dataset, file_loss: FileLoss = "safe"
+) -> tuple[Any, list[Any]]:
     """Return the loss and the metrics that a model, or the model in its file, was compiled with.
 
     Labels are integers here, so losses for one-hot labels are replaced by their sparse forms.
+
+    Args:
+        model: The model; a loss it was compiled with in this process is used as it is.
+        source: Its source; only a `.keras` file has a compile configuration that is read.
+        dataset: The data, with its task.
+        file_loss: Whether that configuration is used.
 
     Returns:
         The loss, or None where none can be used; and metrics, by default accuracy for classes.
@@ -28,11 +40,13 @@ def compiled(model: Any, source: Source, dataset: Dataset) -> tuple[Any, list[An
     import keras
 
     loss, metrics = getattr(model, "loss", None), None
-    if loss is None:
+    if loss is None and file_loss != "ignored":
         config = _compile_config(source)
         try:
             loss, metrics = (
-                keras.saving.deserialize_keras_object(config.get(key), safe_mode=True)
+                keras.saving.deserialize_keras_object(
+                    config.get(key), safe_mode=file_loss != "trusted"
+                )
                 for key in ("loss", "metrics")
             )
         except (TypeError, ValueError, KeyError):  # the user's own, not available here

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -80,7 +81,11 @@ class Session:
         from edgekit.lowering import lower
 
         loaded = self.loaded
-        return lower(loaded.call, loaded.source, loaded.model, destination, batch)
+        lowered = lower(loaded.call, loaded.source, loaded.model, destination, batch)
+        if loaded.loss_code is None:
+            return lowered
+        note = f"The loss in {loaded.source.path.name} was not read: it holds {loaded.loss_code}."
+        return replace(lowered, notes=(*lowered.notes, note))
 
     def quantize(self, calibrated: bytes, plan: Plan, denied: Sequence[str] = ()) -> bytes:
         """Quantize a float graph whose tensors carry their ranges."""
@@ -92,14 +97,18 @@ class Session:
         """Run a compression pass over the loaded model."""
         from edgekit.training.passes import run_pass
 
-        return run_pass(
+        done = run_pass(
             self.loaded.model,
             self.loaded.source,
             step=step,
-            tuning=tuning,
+            tuning=self._with_trust(tuning),
             destination=destination,
             listener=self.listener,
         )
+        if self.loaded.loss_code is None:
+            return done
+        loss = f"the task's: the file's holds {self.loaded.loss_code} (--trust-code runs it)"
+        return replace(done, facts={**done.facts, "loss": loss})
 
     def largest_share(self, exclude: Sequence[str] = ()) -> float:
         """Return the largest share of multiply-accumulates that shrinking can remove."""
@@ -114,10 +123,16 @@ class Session:
         teach(
             self.loaded.model,
             self.loaded.source,
-            tuning=tuning,
+            tuning=self._with_trust(tuning),
             destination=destination,
             listener=self.listener,
         )
+
+    def _with_trust(self, tuning: Tuning) -> Tuning:
+        """Say how the loss in the loaded file may be read."""
+        if self._trust_code:
+            return replace(tuning, file_loss="trusted")
+        return tuning if self.loaded.loss_code is None else replace(tuning, file_loss="ignored")
 
     def train(
         self,
