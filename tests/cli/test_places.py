@@ -125,7 +125,7 @@ def test_a_variant_cannot_take_the_report_s_place(name, here, capsys):
     for recipe in (f"{name}.toml", "other.toml"):
         words = ["quantize", "model.tflite", "--recipe", recipe, "--no-bench", "-o", "out"]
         ended, said = ends(words, "", capsys)
-        assert (ended, said) == (2, f"{recipe}: a variant cannot be called {name!r}.")
+        assert (ended, said) == (2, f"{recipe}: a variant must not be called {name!r}.")
     assert not (here / "out").exists()
 
 

@@ -1,4 +1,4 @@
-"""Lowering: one float TFLite graph at batch 1, with the names the model's author gave."""
+"""Convert a model to one float TFLite graph with batch size 1 and the author's names."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ Call = Callable[[Sequence[Any]], Sequence[Any]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoweredModel:
-    """A float graph, and the outputs of its source on some samples.
+    """A float graph, and the outputs of its source model on some samples.
 
     Attributes:
         path: The `.tflite` file.
-        reference: Output name -> `[n, ...]`, computed by the source itself; empty without samples.
+        reference: Output name -> `[n, ...]`, computed by the source model; empty without samples.
         notes: Changes made during lowering, for the user.
     """
 
@@ -40,11 +40,12 @@ def lower(
     """Convert a model to a float TFLite file.
 
     Args:
-        call: The model: tensors in the order of `source.inputs` -> in that of `source.outputs`.
-        source: Its inputs and outputs, batch 1.
-        model: The Keras model behind `call`, or another object.
+        call: The model, a function from tensors in the order of `source.inputs` to those of
+            `source.outputs`.
+        source: Its inputs and outputs, with batch size 1.
+        model: The Keras model that `call` runs, or any other object.
         destination: The file to write.
-        batch: Samples on which the model's own outputs are returned along.
+        batch: Samples for which the source model's outputs are returned too.
 
     Raises:
         ConversionError: TensorFlow refuses a layer.
@@ -53,7 +54,9 @@ def lower(
     try:
         traced = trace(call, source.inputs, model)
         data = _convert(traced)
-    except Exception as error:  # tracing runs the model's own code, converting raises many kinds
+    except (
+        Exception
+    ) as error:  # tracing runs the model's own code, and conversion raises many kinds of exceptions
         recurrent = "TensorList" in str(error)
         raise ConversionError(
             f"{source.name} cannot be lowered to TFLite.",
@@ -78,7 +81,7 @@ def lower(
 
 
 def _reference(call: Call, source: Source, batch: Batch) -> dict[str, Array]:
-    """Run the source itself on samples, with its own variables and loops.
+    """Run the source model on samples, with its own variables and loops.
 
     Returns:
         Output name -> `[n, ...]`.
@@ -106,7 +109,7 @@ def _convert(traced: Trace) -> bytes:
 
     function = traced.function
     if traced.frozen:
-        # Nothing is left to freeze, so the graph goes straight to the converter: half the time.
+        # All weights are constants, so the graph is converted directly: half the time.
         converter = tf.compat.v1.lite.TFLiteConverter(
             function.graph.as_graph_def(), function.inputs, list(traced.outputs)
         )
@@ -116,7 +119,7 @@ def _convert(traced: Trace) -> bytes:
 
 
 def _tensor_names(data: bytes) -> tuple[list[str], list[str]]:
-    """Names of the graph's inputs and outputs, in the order in which they were traced."""
+    """Return the names of the graph's inputs and outputs, in the order of tracing."""
     from ai_edge_litert import schema_py_generated as schema
 
     graph = schema.Model.GetRootAs(data).Subgraphs(0)
@@ -127,7 +130,7 @@ def _tensor_names(data: bytes) -> tuple[list[str], list[str]]:
 
 
 def _reason(error: Exception) -> str:
-    """The one line of a converter's message that names the operator."""
+    """Return the line of a converter's message that names the operator."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if "error:" in line or "needs" in line or "Op" in line]
     return (telling or lines or [type(error).__name__])[0][:200]

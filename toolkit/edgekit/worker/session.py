@@ -1,4 +1,4 @@
-"""The requests of `TensorFlowProcess`, answered where TensorFlow is."""
+"""Answer the requests of `TensorFlowProcess`, in the process that imports TensorFlow."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from edgekit.training.passes import PassResult
 
 TRUST_CODE: Final = "trust-code"
-"""Argument of the child process: code in model files may be run."""
+"""Argument of the child process that permits running code in model files."""
 
 
 class Session:
-    """One model after another, in a process that has TensorFlow; see `TensorFlowProcess`.
+    """The loaded model and the requests on it; see `TensorFlowProcess`.
 
     Args:
         custom: Modules that define the models' own classes.
         listener: Progress callback.
-        trust_code: Whether to run code that model files bring along.
+        trust_code: Whether to run code that model files contain.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Session:
     def load(
         self, source: Path | Any, *, example: Mapping[str, tuple[int, ...]] | None = None
     ) -> Source:
-        """Read a file or folder, or adopt a live model, in place of the model there was."""
+        """Load a file or folder, or take a model in memory; it replaces the loaded model."""
         from edgekit import sources
         from edgekit.training import qat
 
@@ -71,7 +71,7 @@ class Session:
         return self._loaded.source
 
     def recurrent_layers(self) -> tuple[str, ...]:
-        """Names of the loaded model's recurrent layers, which can kill the converter."""
+        """Return the loaded model's recurrent layers, which can crash the converter."""
         model = self.loaded.model
         layers = model._flatten_layers() if hasattr(model, "_flatten_layers") else ()  # noqa: SLF001  Keras has no public way to layers inside layers
         return tuple(layer.name for layer in layers if hasattr(layer, "unroll"))
@@ -88,7 +88,7 @@ class Session:
         return replace(lowered, notes=(*lowered.notes, note))
 
     def quantize(self, calibrated: bytes, plan: Plan, denied: Sequence[str] = ()) -> bytes:
-        """Quantize a float graph whose tensors carry their ranges."""
+        """Quantize a float graph with activation ranges."""
         from edgekit.lowering import tf_quantizer
 
         return tf_quantizer.quantize(calibrated, plan, denied=denied)
