@@ -104,7 +104,7 @@ def test_a_file_that_appears_during_training(command, force, demo_model, tmp_pat
         assert zipfile.is_zipfile(goal)
     else:
         # and kept where it was not.
-        with pytest.raises(OutputError, match="came into being while this command ran"):
+        with pytest.raises(OutputError, match="was created while this command ran"):
             train()
         assert goal.read_text() == "of somebody else"
     assert {path.name for path in tmp_path.iterdir()} <= {"new.keras", "new.checkpoint.keras"}
