@@ -184,7 +184,7 @@ def constant(model: ModelT, tensor: TensorT) -> Array:
     data = model.buffers[tensor.buffer].data
     dtype = DTYPES.get(tensor.type)
     if dtype is None or data is None:
-        raise ModelError(f"Tensor {tensor.name} has a type without a numpy counterpart.")
+        raise ModelError(f"Tensor {tensor.name} holds no values that numpy can represent.")
     expected = int(np.prod(tensor.shape, dtype=np.int64)) * np.dtype(dtype).itemsize
     if len(data) != expected or tensor.sparsity is not None:
         raise ModelError(
