@@ -1,4 +1,4 @@
-"""Compression passes from the command line, on the digits and the CNN that come along."""
+"""Compression passes from the command line, on the packaged digits and CNN."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Inputs and outputs that are no files: an error at once, and nothing is touched."""
+"""Inputs and outputs that are no files: an immediate error, and no file is changed."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def here(tmp_path, monkeypatch, golden, repository):
 
 
 def ends(words, place, capsys) -> tuple[int, str]:
-    """How a command ends in whose words PLACE stands for a place."""
+    """Run a command with PLACE replaced by a path; return its exit code and message."""
     code = run([word.replace("PLACE", place) for word in words] + ["--quiet"] * needs_quiet(words))
     said = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("[")]
     assert 1 <= len(said) <= 3, said

@@ -1,4 +1,4 @@
-"""A latency goal: the search with a clock of its own, and one walk through it on a real model."""
+"""A latency goal: the search with simulated latencies, and one run on a real model."""
 
 from __future__ import annotations
 

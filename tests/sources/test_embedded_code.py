@@ -1,4 +1,4 @@
-"""Code that a model file brings along is found before any loader opens the file."""
+"""Code in a model file is found before any loader opens the file."""
 
 from __future__ import annotations
 
@@ -293,7 +293,7 @@ def worker(made: Path) -> Iterator[Worker]:
 @pytest.mark.tensorflow
 @pytest.mark.parametrize("name", ["lambda.keras", "lambda.h5", "writes_on_load", "writes"])
 def test_trusted_code_runs(worker: Worker, made: Path, name: str) -> None:
-    """What is refused above is hostile indeed."""
+    """The files refused above do run code when loaded."""
     marker = made / hostile_models.MARKER
     marker.unlink(missing_ok=True)
     with pytest.raises(ModelError, match=name):

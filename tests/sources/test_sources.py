@@ -1,4 +1,4 @@
-"""Every kind of source is read, or refused in words that help."""
+"""Every kind of source is read, or refused with a helpful message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fine-tune and print what came of it as JSON: run by test_finetuning.py."""
+"""Fine-tune and print the results as JSON: run by test_finetuning.py."""
 
 from __future__ import annotations
 

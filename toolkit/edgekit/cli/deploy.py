@@ -126,7 +126,7 @@ def show_deployed(
     output: Path | None = None,
     force: bool = False,
 ) -> None:
-    """Deploy, print what came of the devices that answered, and raise for those that did not.
+    """Deploy, print the results of the devices that answered, and raise for those that failed.
 
     Args:
         deploy: Called with a `listener`.

@@ -1,7 +1,7 @@
-"""Filters leave until the model is as much faster as asked for, measured and not estimated.
+"""Remove channels until the model is as much faster as requested, by measured latency.
 
-Multiply-accumulates say little about milliseconds: how much a cut saves depends on the kernels that
-run what is left. So every candidate is lowered and timed by the runner, as the final file will be.
+Multiply-accumulates are a poor estimate of latency: how much a cut saves depends on the kernels
+that run the rest. So every candidate is lowered and timed by the runner, as the final file will be.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ OpenBench = Callable[[], AbstractContextManager[Bench]]
 """Sets a device up and yields a function that times a file on it."""
 
 CLOSE = 0.02
-"""Shares are sought to within this; machines are no steadier."""
+"""Precision of the search, as a share; latencies vary about as much."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,9 +41,9 @@ class Measured:
     """A candidate timed side by side with the original.
 
     Attributes:
-        macs_share: Share of the multiply-accumulates that was asked to leave.
+        macs_share: Requested share of multiply-accumulates to remove.
         macs: Multiply-accumulates of the lowered file.
-        original_macs: Of the original's.
+        original_macs: Multiply-accumulates of the original.
         latency_ns: Median of its invocations.
         original_latency_ns: Median of the original's, taken before and after.
     """
@@ -56,22 +56,22 @@ class Measured:
 
     @property
     def removed(self) -> float:
-        """Share of the multiply-accumulates that really left."""
+        """Return the share of multiply-accumulates that was removed."""
         return 1 - self.macs / self.original_macs
 
     @property
     def ratio(self) -> float:
-        """Latency in units of the original's."""
+        """Return the latency in units of the original's."""
         return self.latency_ns / self.original_latency_ns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatencyPruningResult:
-    """What came of a latency goal.
+    """Result of a search for a latency goal.
 
     Attributes:
         passed: The final cut, fine-tuned.
-        chosen: The candidate it repeats.
+        chosen: The candidate it corresponds to.
         measured: Every candidate, in the order in which they were timed.
         final: The fine-tuned model, timed like the candidates.
     """
@@ -170,7 +170,7 @@ def shrink_to_latency(
 
 
 def search(share: float, most: float, attempt: Callable[[float], Measured]) -> Measured:
-    """The smallest cut whose latency is at most `1 - share` of the original's, by bisection.
+    """Find the smallest cut whose latency is at most `1 - share` of the original's, by bisection.
 
     The first guess is that latency goes with multiply-accumulates; the second, where that is too
     slow, the largest cut. Cuts are made of whole blocks of channels: an interval shrinks to where
@@ -211,7 +211,7 @@ def search(share: float, most: float, attempt: Callable[[float], Measured]) -> M
 
 
 def _side_by_side(original: Path, candidate: Path, bench: Bench) -> tuple[float, float]:
-    """Median latencies in nanoseconds; each is timed twice, so that a drift meets both alike."""
+    """Return median latencies in nanoseconds; each is timed twice, so that drift affects both."""
     values: dict[Path, list[int]] = {original: [], candidate: []}
     for path in (original, candidate, candidate, original):
         values[path].extend(bench(path).values_ns)

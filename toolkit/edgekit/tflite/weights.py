@@ -33,7 +33,7 @@ def to_float16(model: ModelT, only: Container[str] | None = None) -> ModelT:
     Small ones (biases) and those with values beyond float16 are not changed.
 
     Args:
-        model: A model; it stays as it is.
+        model: A model; it is not changed.
         only: Output tensor names of the operators to rewrite; None rewrites all.
     """
     rewriter = Rewriter(model)
@@ -55,7 +55,7 @@ def to_dynamic(model: ModelT, only: Container[str] | None = None) -> ModelT:
     """Store weights as int8, symmetric and narrow-range; activations remain float32.
 
     Args:
-        model: A model; it stays as it is.
+        model: A model; it is not changed.
         only: Output tensor names of the operators to rewrite; None rewrites all.
     """
     return _quantize_weights(model, only, _dynamic)
@@ -65,7 +65,7 @@ def to_int4(model: ModelT, only: Container[str] | None = None) -> ModelT:
     """Store the weights of convolutions and dense layers as int4, all others as int8.
 
     Args:
-        model: A model; it stays as it is.
+        model: A model; it is not changed.
         only: Output tensor names of the operators to rewrite; None rewrites all.
     """
     return _quantize_weights(model, only, _int4)
