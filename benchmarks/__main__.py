@@ -1,6 +1,6 @@
 """Run all benchmarks, each with the alternative that a user has without edgekit.
 
-python -m benchmarks [ladder runner evaluation startup compression large_data inspection sparse]
+python -m benchmarks [SECTION ...]
 
 Writes benchmarks/RESULTS.md. A section whose data or tools are missing on this machine is not
 changed, with a message on stderr.
@@ -21,6 +21,7 @@ from edgekit.pipeline.manifest import versions
 
 SECTIONS = {
     "ladder": "Six variants, from the loaded model to the files",
+    "verdict": "What is recommended where a verdict is easily wrong",
     "runner": "The runner against a bare loop and litert-benchmark",
     "evaluation": "Evaluation throughput against a bare loop on one core",
     "startup": "Start-up",

@@ -18,8 +18,9 @@ from edgekit.recipe import Cluster, Prune
 from edgekit.records import DataRequest
 from edgekit.training import passes
 from edgekit.training.clustering import distinct_of
-from edgekit.training.finetuning import FineTuning, Tuning, inputs_of, teach
+from edgekit.training.finetuning import FineTuning, Tuning, teach
 from edgekit.training.losses import compiled
+from edgekit.training.sequence import inputs_of
 
 FOLDER, DEMO = Path(sys.argv[1]), Path(sys.argv[2])
 DIGITS = open_data("digits")

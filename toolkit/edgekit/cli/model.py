@@ -26,7 +26,9 @@ def train(
         Path | None, typer.Option("--output", "-o", metavar="F.keras", help="The file to write.")
     ] = None,
     data: options.MaybeData = None,
-    data_options: options.DataOptions,
+    column: options.Column = None,
+    task: options.Task = None,
+    preprocess: options.Preprocess = None,
     epochs: Annotated[
         int | None, typer.Option(parser=options.whole(1), metavar="N", help="Epochs at most.")
     ] = None,
@@ -91,7 +93,9 @@ def train(
                 name,
                 output=output,
                 data=data,
-                **data_options.arguments(),
+                column=column,
+                task=options.task_of(task),
+                preprocessing=options.preprocessing_of(preprocess),
                 log_dir=log,
                 initial=initial,
                 trust_code=trust_code,
@@ -281,11 +285,11 @@ def show(result: Report, *, json: bool) -> None:
 
     emit(result, json=json)
     if not json:
-        folder = result.rows[0].artifact.path.parent
+        folder = result.files[0].artifact.path.parent
         print(f"Wrote {folder / 'report.html'}")
         for row in result.rows:
             if row.recommended:
-                print(wrote(row.artifact, result.rows[0].artifact))
+                print(wrote(row.artifact, result.files[0].artifact))
 
 
 def _plans(

@@ -88,6 +88,13 @@ MaybeData = Annotated[str | None, typer.Option("--data", "-d", metavar="DATA", h
 Column = Annotated[
     str | None, typer.Option(metavar="NAME", help="The column to predict, for a .csv.")
 ]
+Classes = Annotated[
+    str | None,
+    typer.Option(
+        metavar="A,B,C",
+        help="The classes in the model's order, where the data numbers them in another one.",
+    ),
+]
 Task = Annotated[
     str | None,
     typer.Option(
@@ -161,6 +168,7 @@ class DataOptions:
     """Options that say how data is read."""
 
     column: Column = None
+    classes: Classes = None
     task: Task = None
     preprocess: Preprocess = None
 
@@ -173,6 +181,7 @@ class DataOptions:
         """
         return {
             "column": self.column,
+            "classes": classes_of(self.classes),
             "task": task_of(self.task),
             "preprocessing": preprocessing_of(self.preprocess),
         }
@@ -241,6 +250,11 @@ def metric_of(name: str | None) -> str | None:
     from edgekit.evaluation.metrics import metric_named
 
     return metric_named(name).name
+
+
+def classes_of(text: str | None) -> tuple[str, ...] | None:
+    """Read `--classes`: names separated by commas."""
+    return None if text is None else tuple(" ".join(name.split()) for name in text.split(","))
 
 
 def preprocessing_of(path: Path | None) -> Any:

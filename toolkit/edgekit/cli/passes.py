@@ -103,6 +103,7 @@ def _run(step: PassStep, given: dict[str, Any]) -> None:
                 output=output,
                 data=given["data"],
                 column=given["column"],
+                classes=options.classes_of(given["classes"]),
                 task=options.task_of(given["task"]),
                 preprocessing=options.preprocessing_of(given["preprocess"]),
                 custom=tuple(given["custom"] or ()),

@@ -30,6 +30,7 @@ from edgekit.training.losses import FileLoss, compiled, distillation, usual_loss
 from edgekit.training.progress import progress_reporter
 from edgekit.training.samples import bound_to, resident
 from edgekit.training.saving import CHECKPOINT_SECONDS, write_model
+from edgekit.training.sequence import inputs_of, keras_sequence
 
 # Hinton et al. 2015, "Distilling the knowledge in a neural network", mix both losses;
 # keras.distillation weights them equally.
@@ -94,7 +95,12 @@ class FineTuning:
         self._listener = listener
         asked = tuning.data
         dataset = (
-            open_data(asked.data, target=asked.column, preprocessing=asked.preprocessing)
+            open_data(
+                asked.data,
+                target=asked.column,
+                classes=asked.classes,
+                preprocessing=asked.preprocessing,
+            )
             if isinstance(asked.data, str)
             else asked.data
         )
@@ -159,7 +165,7 @@ class FineTuning:
         report = progress_reporter(self._listener, stage, self.epochs)
         with self._loss_errors(model):
             learner.fit(
-                _sequence(self.training, tuning.batch_size, tuning.seed, teacher, tuning.done),
+                keras_sequence(self.training, tuning.batch_size, tuning.seed, teacher, tuning.done),
                 initial_epoch=tuning.done,
                 epochs=max(self.epochs, tuning.done),
                 callbacks=[*callbacks, keeper, _progress_callback(report, self.steps)],
@@ -252,7 +258,7 @@ def _first(outputs: Any) -> Any:
 
 
 def _evaluate(learner: Any, samples: Samples) -> dict[str, float]:
-    judged = learner.evaluate(_sequence(samples, 256), verbose=0, return_dict=True)
+    judged = learner.evaluate(keras_sequence(samples, 256), verbose=0, return_dict=True)
     return {name: float(value) for name, value in judged.items()}
 
 
@@ -366,44 +372,3 @@ def _progress_callback(report: Callable[[int, float, str], None], steps: int) ->
             )
 
     return ProgressCallback()
-
-
-def _sequence(
-    samples: Samples,
-    batch_size: int,
-    seed: int | None = None,
-    teacher: Array | None = None,
-    done: int = 0,
-) -> Any:
-    """Make a Keras sequence of the samples, shuffled for every epoch where there is a seed."""
-    import keras
-
-    class Sequence(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no types
-        def __init__(self) -> None:
-            super().__init__()
-            self.epoch = done
-            self.on_epoch_end()
-
-        def __len__(self) -> int:
-            return math.ceil(samples.n / batch_size)
-
-        def __getitem__(self, index: int) -> tuple[Any, Any]:
-            rows = self.order[index * batch_size : (index + 1) * batch_size]
-            batch = samples.read(rows)
-            # The targets of a reconstruction are its inputs.
-            targets = inputs_of(batch) if batch.targets is None else batch.targets
-            return inputs_of(batch), targets if teacher is None else (targets, teacher[rows])
-
-        def on_epoch_end(self) -> None:
-            self.order = np.arange(samples.n)
-            if seed is not None:
-                self.order = np.random.default_rng([seed, self.epoch]).permutation(samples.n)
-            self.epoch += 1
-
-    return Sequence()
-
-
-def inputs_of(batch: Batch) -> Any:
-    """Return the inputs of a batch as Keras models take them."""
-    values = tuple(batch.inputs.values())
-    return values[0] if len(values) == 1 else dict(batch.inputs)

@@ -17,8 +17,9 @@ from edgekit.choices import LATENCY, MACS, TAYLOR
 from edgekit.errors import ModelError
 from edgekit.recipe import Cluster, PassStep, Prune, Qat, Shrink
 from edgekit.records import Listener, Source, silent
-from edgekit.training.finetuning import FineTuning, Tuning, inputs_of
+from edgekit.training.finetuning import FineTuning, Tuning
 from edgekit.training.saving import write_model
+from edgekit.training.sequence import inputs_of
 
 # Samples for gradients and activation ranges: enough for stable means, within about a second.
 STUDIED_SAMPLES: Final = 512
