@@ -62,7 +62,7 @@ def test_a_clustered_model_has_a_smaller_download(demo_model, tmp_path, capsys):
     goal = tmp_path / "clustered.keras"
     words = ["cluster", demo_model, "--data", "digits", "--clusters", "16", "--epochs", "2"]
     assert run([*words, "-o", str(goal), "--quiet"]) == 0
-    assert "at most 16 a kernel" in capsys.readouterr().out
+    assert "at most 16 per kernel" in capsys.readouterr().out
     before = quantized(demo_model, tmp_path / "before", capsys)["float32"]
     after = quantized(goal, tmp_path / "after", capsys)["float32"]
     assert after["size_deflated_bytes"] < 0.5 * before["size_deflated_bytes"]

@@ -206,7 +206,7 @@ def cluster(
     clustered = {name: n for name, n in done.distinct.items() if name not in done.left_alone}
     return PassResult(
         path=destination,
-        facts={"distinct weights": f"at most {max(clustered.values())} a kernel"},
+        facts={"distinct weights": f"at most {max(clustered.values())} per kernel"},
         left={**unfolded, **done.left_alone},
         before=before,
         after=after,
