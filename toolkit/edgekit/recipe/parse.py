@@ -23,7 +23,7 @@ from edgekit.recipe.steps import (
     Training,
     compile_layers,
 )
-from edgekit.records import Plan, Rule
+from edgekit.records import SOURCE, Plan, Rule
 
 _KINDS = tuple(STEPS)
 
@@ -54,8 +54,11 @@ TOP: Mapping[str, Setting] = {
 }
 """Declares the keys of a recipe outside its steps."""
 
-REPORT = "report"
-"""Stem of the report files, which no variant may have as its name."""
+RESERVED = {
+    "report": "Its files would overwrite report.json.",
+    SOURCE: "The row of the source has this name in every report.",
+}
+"""Names that no variant may have, and why."""
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -99,10 +102,10 @@ def parse_recipe(text: str, name: str) -> Recipe:
             hint='Add name = "..." with letters, digits and . _ + - to the recipe.',
         )
     # Some file systems do not distinguish upper and lower case.
-    if recipe_name.casefold() == REPORT:
+    if why := RESERVED.get(recipe_name.casefold()):
         raise UsageError(
             f"{name}: a variant must not be called {recipe_name!r}.",
-            found="Its files would overwrite report.json.",
+            found=why,
             hint='Add name = "..." with another name to the recipe.',
         )
     steps = document["step"]
