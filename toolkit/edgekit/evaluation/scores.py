@@ -2,13 +2,14 @@
 
 In two steps, because the first runs in the children, piece by piece, and leaves a number or two
 per sample: the task's `per_sample` compares outputs with targets, `aggregate` makes the score of
-all samples.
+all samples. The raw outputs of some samples come along, which tell how near two files are whether
+there are targets or not (`fidelity`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,32 @@ from edgekit.errors import DataError, ModelError, UsageError
 from edgekit.evaluation.metrics import Columns, Metric, add_metric
 from edgekit.evaluation.predict import sweep
 from edgekit.evaluation.tasks import Task, task_named
-from edgekit.records import Array, Batch, ColumnScore, Dataset, Listener, Score, silent
+from edgekit.records import (
+    Array,
+    Batch,
+    ColumnScore,
+    Dataset,
+    Listener,
+    Samples,
+    Score,
+    silent,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluation:
+class Predictions:
+    """What a file computed, to be compared with another's on the same samples.
+
+    Attributes:
+        outputs: All outputs, `[n, ...]`, of the samples `fidelity.compared_rows`; empty where only
+            scores were asked for.
+    """
+
+    outputs: Mapping[str, Array] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation(Predictions):
     """A score and what it was made of, to be compared with another's on the same samples.
 
     Attributes:
@@ -71,9 +93,31 @@ def evaluate(
     def collect(batch: Batch, outputs: Mapping[str, Array]) -> Mapping[str, Array]:
         return task.per_sample(_chosen(outputs, output, path), batch)
 
-    columns = sweep(path, dataset.test, collect, processes=processes, listener=listener)
+    columns, outputs = sweep(path, dataset.test, collect, processes=processes, listener=listener)
     check_finite(columns, path)
-    return aggregate(columns, task, labels=dataset.labels, metric=metric)
+    found = aggregate(columns, task, labels=dataset.labels, metric=metric)
+    return replace(found, outputs=outputs)
+
+
+def compute(path: Path, samples: Samples, *, listener: Listener = silent) -> Predictions:
+    """Run a `.tflite` file over samples whose targets are not known.
+
+    Raises:
+        ModelError: The file cannot be read or run.
+        DataError: The samples do not fit the inputs.
+    """
+    _, outputs = sweep(path, samples, lambda *_: {}, listener=listener)
+    return Predictions(outputs=outputs)
+
+
+def scorable(dataset: Dataset) -> bool:
+    """Whether there are test samples and it is known what their targets mean."""
+    return dataset.test is not None and dataset.task is not None
+
+
+def compared(dataset: Dataset) -> Samples | None:
+    """Return real inputs to compare files on: the test split, else what was calibrated on."""
+    return dataset.test or dataset.calibrate or dataset.train
 
 
 def check_finite(columns: Columns, path: Path) -> None:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgekit.data import targets_of
-from edgekit.evaluation.scores import metric_of
+from edgekit.errors import UsageError
+from edgekit.evaluation.scores import compared, metric_of, scorable
 from edgekit.evaluation.tasks import task_named
 from edgekit.pipeline import manifest
 from edgekit.records import Dataset, Report, Row
@@ -73,7 +74,10 @@ def data_facts(dataset: Dataset | None, *, splits: bool = False) -> dict[str, st
     """Name and task of the data, and on demand number and digest of every split's samples."""
     if dataset is None:
         return {}
-    facts = {"name": dataset.name, "task": str(dataset.task)}
+    facts = {"name": dataset.name, "task": dataset.task or "none: there are no targets"}
+    samples = compared(dataset)
+    if samples is not None and not scorable(dataset):
+        facts["outputs compared on"] = f"{samples.n} samples of the {samples.split} split"
     for samples in (dataset.train, dataset.calibrate, dataset.test) if splits else ():
         if samples is not None:
             facts[samples.split] = f"{samples.n} samples, sha256 {samples.sha256[:16]}"
@@ -92,9 +96,17 @@ def accepted_loss(max_drop: float, dataset: Dataset | None, metric: str | None) 
         metric: The metric that was named.
 
     Raises:
-        UsageError: The task of the data has no such metric, or not on these targets.
+        UsageError: The task of the data has no such metric, or not on these targets, or there are
+            no targets for one.
         DataError: There are too few samples for it.
     """
+    if dataset is not None and dataset.task is None:
+        if metric is not None:
+            raise UsageError(
+                f"--metric has no effect: {dataset.name} has no targets.",
+                hint="Add y_test, or leave --metric out.",
+            )
+        return "not judged: there are no targets"
     if dataset is None or dataset.task is None:
         return f"{max_drop:g} points"
     task, targets = task_named(dataset.task), targets_of(dataset.test)

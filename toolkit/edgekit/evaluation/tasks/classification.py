@@ -8,6 +8,7 @@ from typing import ClassVar, Final
 import numpy as np
 
 from edgekit.errors import DataError
+from edgekit.evaluation.intervals import tango
 from edgekit.evaluation.metrics import (
     ACCURACY,
     AVERAGE_PRECISION,
@@ -20,7 +21,14 @@ from edgekit.evaluation.metrics import (
 )
 from edgekit.evaluation.tasks.class_labels import are_flags, as_classes, class_count
 from edgekit.evaluation.tasks.task import BoundTargets, Evidence, Task, shape_mismatch
-from edgekit.records import Array, Batch, ClassScore, Split, TensorSpec
+from edgekit.records import Array, Batch, ClassScore, Collapse, Split, TensorSpec
+
+KNOWN_RECALL = 0.5
+"""A class of which float32 finds half is one that it knows."""
+LEFT_OF_KNOWN = 0.5
+"""The share of its recall below which a known class has collapsed."""
+LEFT_OF_OTHERS = 0.1
+"""The same of a class that float32 hardly knows: next to nothing may be left."""
 
 RARE: Final = 0.05
 """A class with a smaller share of the test samples is rare, if it also has less than half of what
@@ -215,6 +223,42 @@ class Classification(Task):
     def agreement(self, reference: Columns, variant: Columns) -> float | None:
         """Return the share of samples that are given the same class by both."""
         return float(np.mean(reference["predicted"] == variant["predicted"]))
+
+    def collapses(
+        self, reference: Columns, variant: Columns, labels: Sequence[str] | None
+    ) -> tuple[Collapse, ...]:
+        """Return the classes that the variant no longer finds.
+
+        The recall of a class collapsed if less than half of it is left (a tenth, where float32
+        finds less than half of the class), and if the paired drop of the recall, on the samples of
+        the class, is more than chance: Tango's 95 % interval excludes 0 (`intervals.tango`). Of
+        four samples all four must be lost for that, of fewer no loss is proof.
+        """
+        target = reference["target"]
+        before, after = (side["predicted"] == target for side in (reference, variant))
+        classes = int(target.max()) + 1
+        n, found, left, lost, won = (
+            np.bincount(target, weights=flags, minlength=classes).astype(int)
+            for flags in (
+                np.ones(len(target)),
+                before,
+                after,
+                before & ~after,
+                after & ~before,
+            )
+        )
+        known = found >= KNOWN_RECALL * n
+        fewer = left < np.where(known, LEFT_OF_KNOWN, LEFT_OF_OTHERS) * found
+        return tuple(
+            Collapse(
+                kind="class",
+                where=f"class {_label(i, labels)!r}",
+                detail=f"recall {100 * found[i] / n[i]:.0f} % became {100 * left[i] / n[i]:.0f} % "
+                f"on {n[i]:,} samples",
+            )
+            for i in np.flatnonzero(fewer).tolist()
+            if tango(lost[i], won[i], n[i])[0] > 0
+        )
 
 
 _OF_TWO_CLASSES = (AVERAGE_PRECISION, ROC_AUC)

@@ -11,7 +11,7 @@ import numpy as np
 
 from edgekit.errors import DataError
 from edgekit.evaluation.metrics import Columns, Metric
-from edgekit.records import Array, Batch, ClassScore, Split, TensorSpec
+from edgekit.records import Array, Batch, ClassScore, Collapse, Split, TensorSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,6 +174,21 @@ class Task(ABC):
         """Return the share of samples on which two models say the same, where that is defined."""
         _ = reference, variant
         return None
+
+    def collapses(
+        self, reference: Columns, variant: Columns, labels: Sequence[str] | None
+    ) -> tuple[Collapse, ...]:
+        """Return what the variant no longer tells though the float model does, by the targets.
+
+        What an output no longer tells, whatever the targets, is told by `evaluation.fidelity`.
+
+        Args:
+            reference: Per-sample statistics of the float model.
+            variant: Those of the variant, of the same samples.
+            labels: Names of the classes, where there are any.
+        """
+        _ = self, reference, variant, labels
+        return ()
 
 
 def shape_mismatch(what: str, given: Array, outputs: Array) -> DataError:
