@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -147,10 +147,11 @@ def opened(request: Request, artifacts: Sequence[Artifact], listener: Listener) 
             yield there
 
 
-def time_file(request: Request, path: Path) -> Timing:
-    """Time a file on the request's device; training lies between calls, so each connects anew."""
+@contextmanager
+def open_bench(request: Request) -> Iterator[Callable[[Path], Timing]]:
+    """Yield a function that times a file on the request's device, which is set up once."""
     with opened(request, (), silent) as device:
-        return device.bench(path, request.settings.run)
+        yield lambda path: device.bench(path, request.settings.run)
 
 
 def probe_device(request: Request, listener: Listener) -> None:
@@ -190,7 +191,9 @@ def recommend(
     target = request.target
     fits = {id(row): fit_of(row, target) for row in rows} if target else {}
     eligible = [
-        row for row in rows if not fits or row.artifact.mode == FLOAT.mode or fits[id(row)][0]
+        row
+        for row in rows
+        if not row.is_source and (not fits or row.artifact.mode == FLOAT.mode or fits[id(row)][0])
     ]
     excluded = {**(unsupported or {}), **evaluation.unloadable(rows, request.runtime)}
     chosen, reason = evaluation.recommend(eligible, prefer=request.prefer, excluded=excluded)
