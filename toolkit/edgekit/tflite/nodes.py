@@ -1,4 +1,4 @@
-"""A model's operators as plain values."""
+"""Operators and tensors of a model as plain values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Shape = tuple[int, ...]
 
 
 def nodes(model: ModelT) -> tuple[Node, ...]:
-    """All operators of a model, graph after graph, in execution order."""
+    """Return all operators of a model, graph by graph, in execution order."""
     found: list[Node] = []
     names = [code_name(code) for code in model.operatorCodes]
     for number, graph in enumerate(model.subgraphs):
@@ -35,7 +35,7 @@ def nodes(model: ModelT) -> tuple[Node, ...]:
 
 
 def graph_tensors(model: ModelT, graph: SubGraphT) -> tuple[Tensor, ...]:
-    """All tensors of one graph."""
+    """Return all tensors of a graph."""
     shapes: dict[Shape, Shape] = {}
     return tuple(
         _tensor(model, index, tensor, shapes) for index, tensor in enumerate(graph.tensors)
@@ -48,7 +48,7 @@ def _tensor(model: ModelT, index: int, tensor: TensorT, shapes: dict[Shape, Shap
     return Tensor(
         index=index,
         name=tensor.name,
-        # One tuple for all tensors of a shape: graphs of many operators have few shapes.
+        # Tensors of equal shape share a tuple: graphs of many operators have few shapes.
         shape=shapes.setdefault(shape, shape),
         dtype=_type_names().get(tensor.type, f"type {tensor.type}"),
         quantized=quantized(tensor) or getattr(tensor.quantization, "details", None) is not None,

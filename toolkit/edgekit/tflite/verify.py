@@ -1,10 +1,10 @@
-"""Is this a flatbuffer with the shape of a TFLite model? Asked before anything is read from it.
+"""Verify that a file is a well-formed flatbuffer of a TFLite model, before it is read.
 
 The generated reader trusts offsets and lengths. In a damaged or hostile file they can point
 outside the file, or send thousands of entries to the same big table, which turns a small file into
-gigabytes of objects. This walk follows every table, vector and string that the reader would,
-checks that it lies inside the file, and keeps account of the bytes visited: an honest file visits
-each byte about once.
+gigabytes of objects. The verification visits every table, vector and string that the reader would,
+checks that it lies inside the file, and counts the bytes visited: in a well-formed file, each byte
+is visited about once.
 
 Layout: https://flatbuffers.dev/internals/ and TFLite's `schema.fbs` (version 3).
 """
@@ -61,18 +61,18 @@ _U32: Final = struct.Struct("<I").unpack_from
 
 
 class _Damage(Exception):  # noqa: N818  it never leaves this module
-    """Where the walk stopped, in words."""
+    """The verification failed; the message says where."""
 
 
 def verify(data: bytes, name: str) -> None:
-    """Check that every offset and length of `data` stays inside it.
+    """Raise unless every offset and length in `data` lies inside it.
 
     Args:
         data: The file's content.
         name: What to call it in the error.
 
     Raises:
-        ModelError: It is no TFLite file, or a damaged one.
+        ModelError: The data are no TFLite file, or damaged.
     """
     if len(data) < 16 or data[4:8] != _IDENTIFIER:
         raise ModelError(
@@ -84,31 +84,31 @@ def verify(data: bytes, name: str) -> None:
         _Walk(data).table(struct.unpack_from("<I", data)[0], "Model")
     except (_Damage, struct.error) as error:
         raise ModelError(
-            f"{name} is damaged: its structure does not hold together.",
+            f"{name} is damaged: its structure is invalid.",
             found=f"{error}; the file has {len(data)} bytes.",
-            hint="Copy or convert it again; it may have been cut short on its way.",
+            hint="Copy or convert it again; it may have been truncated.",
         ) from error
 
 
 class _Walk:
-    """One pass over a file, with its account of bytes left to visit."""
+    """One pass over a file, with the number of bytes that may still be visited."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
         self.size = len(data)
         self.field_lists: dict[int, tuple[int, int, tuple[int, ...]]] = {}
-        # Strings and quantization parameters may be shared, nothing else is: eight visits of
-        # every byte is far above any honest file and still linear.
+        # Only strings and quantization parameters may be shared: eight visits of every byte are far
+        # more than in any well-formed file, and still linear.
         self.left = 8 * len(data) + 65536
 
     def table(self, position: int, kind: str) -> None:
-        """Check the table at `position` and all below it."""
+        """Check the table at `position` and all that it refers to."""
         self._inside(position, 4, kind)
         vtable = position - _I32(self.data, position)[0]
         if vtable not in self.field_lists:
             self._field_list(vtable, kind)
         vtable_size, table_size, fields = self.field_lists[vtable]
-        # Most tables share their field lists, which are read once but visited every time.
+        # Most tables share their field lists (vtables), which are read once but counted every time.
         self._count(vtable_size + 4, kind)
         self._inside(position, table_size, kind)
         for field, target in _POINTERS[kind].items():
