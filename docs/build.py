@@ -42,10 +42,11 @@ def results() -> str:
     device = ""
     for path in sorted((ROOT / "quantized").glob("*/report.json")):
         report = json.loads(path.read_text(encoding="utf-8"))
-        device = report["rows"][0]["latency"]["device"]
+        files = [row for row in report["rows"] if row["mode"]]  # the source has none
+        device = files[0]["latency"]["device"]
         # Of a recipe the last row: the stages before it stand in its own report.
         staged = not (ROOT / "models" / path.parent.name).exists()
-        for row in report["rows"][-1:] if staged else report["rows"]:
+        for row in files[-1:] if staged else files:
             name, factor, style = UNITS[row["score"]["metric"]]
             unit = style.format(row["score"]["value"] * factor)
             drop = ""

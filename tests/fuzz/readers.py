@@ -112,7 +112,7 @@ def report_files() -> list[bytes]:
     found = []
     for name in ("turbofan-small", "fashion-mnist"):
         document = json.loads((REPOSITORY / "quantized" / name / "report.json").read_text())
-        document["rows"] = document["rows"][:3]
+        document["rows"] = [row for row in document["rows"] if row["mode"]][:3]
         for row in document["rows"]:
             row["latency"]["values_ns"] = row["latency"]["values_ns"][:5]
             row["latency"]["warmup_ns"] = row["latency"]["warmup_ns"][:2]
