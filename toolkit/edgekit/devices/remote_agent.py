@@ -74,6 +74,8 @@ def open_(session: str) -> None:
         made.append(folder)
         folder = os.path.dirname(folder)
     os.makedirs(place(session), mode=0o700, exist_ok=True)
+    with open(os.path.join(place(session), "made"), "w") as stream:
+        json.dump(made, stream)
     for name in os.listdir(ROOT):
         # Left by a host and a device that both died before they could tidy up.
         old = place(name)
@@ -92,6 +94,8 @@ def open_(session: str) -> None:
         libc=list(platform.libc_ver()),
         site=os.path.realpath(site) if os.path.isdir(site) else "",
     )
+    if select.select([0], [], [], 0)[0]:  # the host is gone already, and will start no watch
+        clean(session)
 
 
 def look(session: str, name: str, sha256: str) -> None:
@@ -244,7 +248,15 @@ def watch(session: str, seconds: str, *made: str) -> None:
 
 
 def clean(session: str, *made: str) -> None:
-    """Remove the session, and the folders that were made for it if they are empty now."""
+    """Remove the session, and the folders that were made for it if they are empty now.
+
+    A host that was interrupted before it heard which those are names none.
+    """
+    try:
+        with open(os.path.join(place(session), "made")) as stream:
+            made = made or tuple(json.load(stream))
+    except (OSError, ValueError):  # there is no session, or half of one
+        pass
     shutil.rmtree(place(session), ignore_errors=True)
     for folder in made or (ROOT,):
         try:

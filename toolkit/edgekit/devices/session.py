@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import subprocess
 import zlib
@@ -57,6 +58,10 @@ class RemoteSession:
         try:
             if self.facts:
                 self.do("clean", *self.facts["made"])
+            elif self.python:
+                # `open` may have been interrupted when the folder was there already.
+                with contextlib.suppress(Dropped, DeviceError):
+                    self.attempt("clean")
         finally:
             self._end_watch()
 

@@ -1,6 +1,9 @@
 """An operator as targets and cost formulas see it: names, shapes, types, constants, options.
 
 It carries no trace of a file format, so that a rule can be read, and tried, by itself.
+
+Nobody changes them, but they are not frozen: a model may have hundreds of thousands, and making a
+frozen one takes six times as long.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import numpy as np
 from edgekit.records import Array
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Tensor:
     """One tensor of a graph.
 
@@ -57,7 +60,7 @@ class Tensor:
         return tuple(np.asarray(self.data).view(self.dtype).tolist())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Node:
     """One operator of a graph.
 
