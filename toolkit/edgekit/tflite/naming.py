@@ -16,7 +16,8 @@ from edgekit.targets.node import Node
 
 # Names converters give to tensors that belong to no layer, with or without a number behind.
 _NAMES_OF_NONE: Final = (
-    r"(StatefulPartitionedCall|PartitionedCall|Identity|(arith|std)\.constant|serving_default_|tfl\.)"
+    r"(StatefulPartitionedCall|PartitionedCall|Identity|(arith|std)\.constant"
+    r"|serving_default_|tfl\.)"
 )
 _NAMELESS: Final = re.compile(_NAMES_OF_NONE)
 _NAMELESS_IN_PATHS: Final = re.compile(rf"(^|[/;]){_NAMES_OF_NONE}")
@@ -98,7 +99,7 @@ def _input_name(node: Node) -> str:
     return _OUTPUT_NUMBER.sub("", name)
 
 
-def _without_shared_scopes(paths: Sequence[Sequence[str]]) -> tuple[str, ...]:
+def _without_shared_scopes(paths: Sequence[list[str]]) -> tuple[str, ...]:
     """Cut the scopes all layers share and, where the last of them is numbered, Keras's numbers."""
     scoped = [path for path in paths if len(path) > 1]
     shared = 0
