@@ -1,6 +1,6 @@
 """Every figure: run all benchmarks, side by side with what a user would do instead.
 
-python -m benchmarks [ladder runner evaluation startup compression large_data inspection sparse]
+python -m benchmarks [SECTION ...]
 
 Writes benchmarks/RESULTS.md. A section whose data or tools are missing on this machine is left as
 it was, with a line on stderr.
@@ -21,6 +21,7 @@ from edgekit.pipeline.manifest import versions
 
 SECTIONS = {
     "ladder": "Six variants, from the loaded model to the files",
+    "verdict": "What is recommended where a verdict is easily wrong",
     "runner": "The runner against a bare loop and litert-benchmark",
     "evaluation": "Evaluation throughput against a bare loop on one core",
     "startup": "Start-up",

@@ -13,7 +13,7 @@ from edgekit.evaluation import budget, recommend, samples_to_settle, unloadable
 from edgekit.evaluation.intervals import tango
 from edgekit.evaluation.scores import aggregate
 from edgekit.evaluation.tasks import REGRESSION
-from edgekit.records import Artifact, Batch, Drop, Row, Score, Timing, Verdict
+from edgekit.records import Artifact, Batch, Collapse, Drop, Row, Score, Timing, Verdict
 from edgekit.tflite.inspect import inspect
 
 ALLOWED = 0.005
@@ -176,6 +176,20 @@ def test_what_cannot_be_loaded_is_not_recommended_and_the_reader_hears_why() -> 
         "int4 (30.0 kB) cannot be loaded: tflite-runtime does not load int4 weights, "
         "ai-edge-litert does."
     ) in reason
+
+
+def test_a_file_that_lost_a_class_is_named_with_what_it_lost() -> None:
+    lost = Collapse(kind="class", where="class 'fault'", detail="recall 100 % became 0 %")
+    rows = [
+        FLOAT,
+        row("dynamic", 45_000, (0.0, -0.001, 0.001), p50_ms=0.060),
+        replace(row("int4", 30_000, (0.0, -0.001, 0.001), p50_ms=0.050), collapses=(lost,)),
+    ]
+
+    marked, reason = recommend(rows)
+
+    assert chosen(marked) == ["dynamic"]
+    assert "int4 (30.0 kB) is never recommended: class 'fault': recall 100 % became 0 %." in reason
 
 
 @pytest.mark.parametrize(

@@ -98,3 +98,26 @@ def adopt(session: Session, folder: Path) -> dict[str, Any]:
         "expected": model(batch.inputs["x"]).numpy(),
         "untouched": "call" not in vars(model.layers[-1]),
     }
+
+
+def make_batch_dependent(session: Session, folder: Path) -> None:
+    """Save models whose answers depend on the batch: its mean, a fixed size, a state."""
+    import keras
+    import tensorflow as tf
+
+    x = keras.Input((2,), name="x")
+    mixed = keras.ops.subtract(x, keras.ops.mean(x, axis=0, keepdims=True))
+    keras.Model(x, mixed).save(folder / "mixing.keras")
+
+    class Fixed(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
+        @tf.function(input_signature=[tf.TensorSpec((1, 2), tf.float32, name="x")])  # type: ignore[untyped-decorator]  # as above
+        def double(self, x: Any) -> Any:
+            return {"y": 2 * tf.ensure_shape(x, (1, 2))}
+
+    fixed = Fixed()
+    tf.saved_model.save(fixed, str(folder / "fixed"), signatures=fixed.double)
+
+    keras.utils.set_random_seed(0)
+    steps = keras.Input((3, 2), batch_size=1, name="steps")
+    recurrent = keras.layers.LSTM(2, stateful=True, name="memory")(steps)
+    keras.Model(steps, recurrent).save(folder / "stateful.keras")

@@ -28,7 +28,17 @@ def made(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def rows(made):
-    return json.loads((made / "report.json").read_text())["rows"]
+    """The rows of the files; the source's row stands before them."""
+    return json.loads((made / "report.json").read_text())["rows"][1:]
+
+
+def test_the_source_is_scored_first(made, rows):
+    source = json.loads((made / "report.json").read_text())["rows"][0]
+    assert (source["variant"], source["mode"], source["latency"]) == ("source", None, None)
+    assert source["score"]["n"] == rows[0]["score"]["n"]
+    assert source["score"]["value"] == rows[0]["score"]["value"] > source["score"]["guess"]
+    assert not source["recommended"]
+    assert not (made / "source.json").exists()
 
 
 def test_every_variant_has_a_file_a_manifest_and_a_row(made, rows):
@@ -211,7 +221,7 @@ report = edgekit.quantize(
     model, data="digits", modes=["int8", "float16"], output=sys.argv[2], prefer="size"
 )
 best = next(row for row in report.rows if row.recommended)
-assert [row.artifact.variant for row in report.rows] == ["float32", "int8", "float16"]
+assert [row.artifact.variant for row in report.files] == ["float32", "int8", "float16"]
 assert best.artifact.variant == "int8", best
 assert best.artifact.path.exists() and best.score.value > 0.96 and best.timing.p50_ms > 0
 """
@@ -267,7 +277,7 @@ keras.Model([left, right], outputs).save(sys.argv[1])
     for name, metric in (("kind", "accuracy"), ("amount", "rmse")):
         assert run([*words, "--score-output", name, "--task", _TASKS[metric], "--force"]) == 0
         rows = json.loads(capsys.readouterr().out)["rows"]
-        assert [row["score"]["metric"] for row in rows] == [metric, metric]
-        assert [i["name"] for i in rows[1]["inspection"]["inputs"]] == ["left", "right"]
+        assert [row["score"]["metric"] for row in rows] == [metric] * 3
+        assert [i["name"] for i in rows[2]["inspection"]["inputs"]] == ["left", "right"]
     assert run([*words, "--score-output", "nothing", "--force"]) == 2
     assert "amount, kind" in capsys.readouterr().err

@@ -101,6 +101,10 @@ class Fields:
         for position, value in enumerate(self._list(key)):
             yield Fields(value, f"{self.place(key)}[{position}]")
 
+    def maybe_objects(self, key: str) -> Iterator[Fields]:
+        """Yield the objects of a list; none where there is no list, as in older documents."""
+        return self.objects(key) if self.has(key) else iter(())
+
     def texts(self, key: str) -> tuple[str, ...]:
         """Return a list of strings; empty where there is none."""
         return self._each(key, _text)
@@ -108,6 +112,16 @@ class Fields:
     def integers(self, key: str, *, least: int = 0) -> tuple[int, ...]:
         """Return a list of integers of at least `least`; empty where there is none."""
         return self._each(key, lambda value, place: _integer(value, place, least))
+
+    def integer_rows(self, key: str) -> tuple[tuple[int, ...], ...]:
+        """Return a list of lists of integers of at least 0; empty where there is none."""
+
+        def row(value: object, place: str) -> tuple[int, ...]:
+            if not isinstance(value, list):
+                raise _unexpected(value, place, "a list")
+            return tuple(_integer(one, f"{place}[{i}]", 0) for i, one in enumerate(value))
+
+        return self._each(key, row)
 
     def pair(self, key: str) -> tuple[float, float]:
         """Return two numbers; null stands for one that was not finite and is NaN."""

@@ -34,6 +34,7 @@ def quantize(
     output: str | Path | None = None,
     name: str | None = None,
     column: str | None = None,
+    classes: Sequence[str] | None = None,
     task: str | None = None,
     preprocessing: Mapping[str, Any] | None = None,
     calibration_samples: int = 200,
@@ -69,6 +70,7 @@ def quantize(
         output: Folder of the files, default `quantized/<name>`.
         name: Name of the model in tables, default the source's stem.
         column: The column to predict, for a `.csv`.
+        classes: Names of the classes in the model's order; None where the data's order is it.
         task: What the targets mean, default what they look like.
         preprocessing: How raw images become inputs.
         calibration_samples: How many training samples set the activation ranges.
@@ -118,6 +120,7 @@ def quantize(
         name=called,
         data=data,
         column=column,
+        classes=classes,
         target=target,
         task=task,
         preprocessing=preprocessing,

@@ -206,6 +206,7 @@ def quantize(
         typer.Option("--output", "-o", metavar="DIR", help="Default: quantized/<name>."),
     ] = None,
     column: options.Column = None,
+    classes: options.Classes = None,
     task: options.Task = None,
     preprocess: options.Preprocess = None,
     custom: options.Custom = None,
@@ -266,6 +267,7 @@ def quantize(
             plans=_plans(mode, recipe, all_=all_, io=io, ranges=ranges, sparse=sparse),
             output=output,
             column=column,
+            classes=options.classes_of(classes),
             task=options.task_of(task),
             preprocessing=options.preprocessing_of(preprocess),
             calibration_samples=calibration_samples,
@@ -299,11 +301,11 @@ def show(result: Report, *, json: bool) -> None:
 
     emit(result, json=json)
     if not json:
-        folder = result.rows[0].artifact.path.parent
+        folder = result.files[0].artifact.path.parent
         print(f"Wrote {folder / 'report.html'}")
         for row in result.rows:
             if row.recommended:
-                print(wrote(row.artifact, result.rows[0].artifact))
+                print(wrote(row.artifact, result.files[0].artifact))
 
 
 def _plans(

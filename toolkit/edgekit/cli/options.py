@@ -93,6 +93,13 @@ MaybeData = Annotated[str | None, typer.Option("--data", "-d", metavar="DATA", h
 Column = Annotated[
     str | None, typer.Option(metavar="NAME", help="The column to predict, for a .csv.")
 ]
+Classes = Annotated[
+    str | None,
+    typer.Option(
+        metavar="A,B,C",
+        help="The classes in the model's order, where the data numbers them in another one.",
+    ),
+]
 Task = Annotated[
     str | None,
     typer.Option(
@@ -209,6 +216,11 @@ def metric_of(name: str | None) -> str | None:
     from edgekit.evaluation.metrics import metric_named
 
     return metric_named(name).name
+
+
+def classes_of(text: str | None) -> tuple[str, ...] | None:
+    """Read `--classes`: names separated by commas."""
+    return None if text is None else tuple(" ".join(name.split()) for name in text.split(","))
 
 
 def preprocessing_of(path: Path | None) -> Any:

@@ -108,6 +108,7 @@ class _Files:
             within_budget=drop is not None
             and drop.allowed is not None
             and drop.value <= drop.allowed,
+            collapsed=bool(row.collapses),
             loadable=row.artifact.variant not in self.excluded,
             is_baseline=row is self.baseline,
         )
@@ -220,6 +221,9 @@ def _rejection(files: _Files, one: Candidate, reason: Rejection) -> str:
     name = f"{one.name} ({_kilobytes(_size(row))})"
     if reason == "unloadable":
         return f"{name} cannot be loaded: {files.excluded[one.name]}."
+    if reason == "collapsed":
+        first = row.collapses[0]
+        return f"{name} is never recommended: {first.where}: {first.detail}."
     if reason == "slower":
         slower = _latency_words(one.latency or 1.0)
         return f"{name} is {slower} than float32, which only --prefer size accepts."

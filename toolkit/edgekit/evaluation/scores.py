@@ -141,6 +141,7 @@ def aggregate(
             ci95=chosen.interval(columns),
             extras={**task.extras(columns), **others},
             per_class=task.per_class(columns, labels),
+            guess=chosen.guess(columns) if chosen.guess else None,
         ),
         task=task,
         metric=chosen,

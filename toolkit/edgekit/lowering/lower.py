@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from edgekit.errors import ConversionError
 from edgekit.files import writing
 from edgekit.lowering.trace import Trace, trace
-from edgekit.records import Array, Batch, Source
+from edgekit.records import Array, Source
 from edgekit.tflite.graph import read, write
 from edgekit.tflite.signature import with_signature
 
@@ -34,9 +32,7 @@ class LoweredModel:
     notes: tuple[str, ...]
 
 
-def lower(
-    call: Call, source: Source, model: Any, destination: Path, batch: Batch | None = None
-) -> LoweredModel:
+def lower(call: Call, source: Source, model: Any, destination: Path) -> LoweredModel:
     """Convert a model to a float TFLite file.
 
     Args:
@@ -44,7 +40,6 @@ def lower(
         source: Its inputs and outputs, batch 1.
         model: The Keras model behind `call`, or another object.
         destination: The file to write.
-        batch: Samples on which the model's own outputs are returned along.
 
     Raises:
         ConversionError: TensorFlow refuses a layer.
@@ -72,33 +67,9 @@ def lower(
         temporary.write_bytes(write(named))
     return LoweredModel(
         path=destination,
-        reference=_reference(call, source, batch) if batch else {},
+        reference={},
         notes=traced.notes,
     )
-
-
-def _reference(call: Call, source: Source, batch: Batch) -> dict[str, Array]:
-    """Run the source itself on samples, with its own variables and loops.
-
-    Returns:
-        Output name -> `[n, ...]`.
-    """
-    import tensorflow as tf
-
-    @tf.function(autograph=False)  # type: ignore[untyped-decorator]  # TensorFlow has no types
-    def run(tensors: Sequence[Any]) -> Sequence[Any]:
-        return call(tensors)
-
-    arrays = [np.asarray(batch.inputs[spec.name], spec.dtype) for spec in source.inputs]
-    # One by one: some models fix their batch, and a graph for one sample is ready sooner.
-    found = [
-        [output.numpy() for output in run([tf.constant(a[i : i + 1]) for a in arrays])]
-        for i in range(len(arrays[0]))
-    ]
-    return {
-        spec.name: np.concatenate(outputs)
-        for spec, outputs in zip(source.outputs, zip(*found, strict=True), strict=True)
-    }
 
 
 def _convert(traced: Trace) -> bytes:

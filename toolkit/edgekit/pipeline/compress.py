@@ -15,7 +15,12 @@ from edgekit.pipeline import manifest
 from edgekit.pipeline.imported_model import ImportedModel
 from edgekit.pipeline.passes import run, teach, tuning_of
 from edgekit.pipeline.quantize import Finish, make, write_outputs
-from edgekit.pipeline.recommendation import measure_made, probe_device, time_file
+from edgekit.pipeline.recommendation import (
+    measure_made,
+    probe_device,
+    time_file,
+    with_source_score,
+)
 from edgekit.pipeline.report import accepted_loss
 from edgekit.pipeline.request import FLOAT, Request, build_of, check, open_data, possible_plans
 from edgekit.pipeline.sources import is_graph, lower
@@ -62,13 +67,15 @@ def compress(
         dataset = open_data(request, listener)
         possible_plans(request, dataset)
         first = stage / "float32.tflite"
-        imported = original = lower(request.source, dataset, first, tensorflow, listener=listener)
+        imported = lower(request.source, dataset, first, tensorflow, listener=listener)
         accepted_loss(request.max_drop, imported.dataset, request.metric)
+        imported = original = with_source_score(imported, request, tensorflow, listener)
         build = build_of(request)
         artifacts = [_artifact(imported, FLOAT, recipe, build)]
         data = DataRequest(
             data=request.data,
             column=request.column,
+            classes=request.classes,
             task=request.task,
             preprocessing=request.preprocessing,
         )

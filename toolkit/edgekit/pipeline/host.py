@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgekit.devices import LocalDevice
+from edgekit.evaluation.trust import guessing_alert, is_guessing
 from edgekit.pipeline.measure import MeasureSettings, measure
 from edgekit.pipeline.report import Outcome, accepted_loss, build_report, data_facts
 from edgekit.pipeline.subjects import notes_of, open_subjects
@@ -56,4 +57,10 @@ def _report(
     asked = {"files": ", ".join(map(str, paths))}
     if dataset is not None:
         asked["accepted loss"] = accepted_loss(settings.max_drop, dataset, settings.metric)
-    return build_report([outcome], asked=asked, data=data_facts(dataset), notes=notes_of(subjects))
+    guessing = [
+        guessing_alert(row.artifact.variant, row.score)
+        for row in rows
+        if row.score and is_guessing(row.score)
+    ]
+    notes = [*guessing, *notes_of(subjects)]
+    return build_report([outcome], asked=asked, data=data_facts(dataset), notes=notes)

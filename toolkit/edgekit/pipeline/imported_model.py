@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgekit.pipeline.source_score import SourceScore
 from edgekit.records import Dataset, Ranges, Rule, Source
 
 
@@ -35,6 +36,7 @@ class ImportedModel:
         notes: What was done without being asked for.
         trained: Ranges of the graph's tensors that quantization-aware training found, for int8.
         rules: For the layers that it left in float.
+        scored: How the source itself scores; None where it is a float graph or has no samples.
     """
 
     source: Source
@@ -44,3 +46,4 @@ class ImportedModel:
     notes: tuple[str, ...] = ()
     trained: Ranges | None = None
     rules: tuple[Rule, ...] = ()
+    scored: SourceScore | None = None

@@ -48,6 +48,7 @@ def _is_texts(value: object) -> bool:
 
 _BUILD: Final[Mapping[str, Callable[[object], bool]]] = {
     **dict.fromkeys(("source", "data", "column", "task", "score_output"), _is_text),
+    "classes": lambda value: isinstance(value, list) and all(map(_is_text, value)),
     "preprocessing": lambda value: isinstance(value, Mapping),
     "custom": _is_texts,
     "calibration_samples": _is_count,
@@ -263,6 +264,7 @@ def _data(
     dataset = data_room.open_data(
         spec,
         target=build.get("column"),
+        classes=build.get("classes"),
         preprocessing=build.get("preprocessing"),
         calibration_samples=build.get("calibration_samples") or int(calibration.get("n", 200)),
         seed=build.get("seed") or 0,

@@ -11,12 +11,16 @@ from edgekit import evaluation
 from edgekit.devices import Device, LocalDevice, SshDevice, Uploads, probe
 from edgekit.errors import ModelError
 from edgekit.evaluation import Evaluation
+from edgekit.evaluation.trust import is_guessing
 from edgekit.files import temporary_folder
 from edgekit.pipeline.imported_model import ImportedModel
 from edgekit.pipeline.measure import Subject, measure
 from edgekit.pipeline.report import Outcome, build_report, data_facts
 from edgekit.pipeline.request import FLOAT, Request, asked_for
+from edgekit.pipeline.source_score import alerts_of, run_file, score_source, unscored
+from edgekit.pipeline.sources import is_graph
 from edgekit.records import Artifact, Listener, Report, Row, Timing, silent
+from edgekit.worker import TensorFlowProcess
 
 
 def measure_made(
@@ -69,12 +73,62 @@ def measure_made(
         data=data_facts(dataset, splits=True),
         notes=[*imported.notes, *refused],
     )
-    chosen, reason = recommend(
-        rows,
-        request,
-        unsupported={v: error.found or error.what for v, error in unsupported.items()},
+    alerts = _alerts(request, imported, artifacts[0], rows[0])
+    if alerts:
+        reason = "No file is recommended: the figures cannot be trusted."
+        chosen = tuple(rows)
+    else:
+        chosen, reason = recommend(
+            rows,
+            request,
+            unsupported={v: error.found or error.what for v, error in unsupported.items()},
+        )
+    first = (imported.scored.row,) if imported.scored else ()
+    return replace(report, rows=(*first, *chosen), reason=reason, alerts=alerts)
+
+
+def with_source_score(
+    imported: ImportedModel,
+    request: Request,
+    tensorflow: TensorFlowProcess | None,
+    listener: Listener,
+) -> ImportedModel:
+    """Score the source that is loaded in `tensorflow`; a float graph is its own float32 file."""
+    if tensorflow is None or is_graph(request.source):
+        return imported
+    source = imported.source
+    try:
+        scored = score_source(
+            source,
+            imported.dataset,
+            tensorflow,
+            request.settings,
+            model=request.name or source.name,
+            listener=listener,
+        )
+    except ModelError as error:
+        return replace(imported, notes=(*imported.notes, unscored(source, error)))
+    return replace(imported, scored=scored)
+
+
+def _alerts(
+    request: Request, imported: ImportedModel, float32: Artifact, row: Row
+) -> tuple[str, ...]:
+    """Why nothing can be recommended: the source guesses, or float32 is not what it was."""
+    if imported.scored is not None:
+        return imported.scored.against(row.score, request.max_drop)
+    if row.score is None or not is_guessing(row.score):
+        return ()
+    assert imported.dataset is not None
+    found = LocalDevice().evaluate(
+        float32.path,
+        imported.dataset,
+        request.settings.run,
+        output=request.output,
+        metric=request.metric,
     )
-    return replace(report, rows=chosen, reason=reason)
+    run = run_file(float32.path)
+    return alerts_of(imported.source.name, found, imported.dataset, run, request.output)
 
 
 @contextmanager

@@ -38,6 +38,7 @@ class Opener:
                 request.data,
                 task=task,
                 target=request.column,
+                classes=request.classes,
                 preprocessing=request.preprocessing,
                 needed="test",
             )

@@ -91,7 +91,12 @@ class FineTuning:
         self._listener = listener
         asked = tuning.data
         dataset = (
-            open_data(asked.data, target=asked.column, preprocessing=asked.preprocessing)
+            open_data(
+                asked.data,
+                target=asked.column,
+                classes=asked.classes,
+                preprocessing=asked.preprocessing,
+            )
             if isinstance(asked.data, str)
             else asked.data
         )

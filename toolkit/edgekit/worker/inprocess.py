@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from edgekit.records import Batch, Listener, Plan, Source, silent
+from edgekit.records import Array, Batch, Listener, Plan, Source, silent
 from edgekit.worker.session import Session
 
 if TYPE_CHECKING:
@@ -53,6 +53,11 @@ class InProcess(Session):
         """Write the float graph; see `TensorFlowProcess.lower`."""
         with _quiet():
             return super().lower(destination, batch)
+
+    def predict(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Run the model; see `TensorFlowProcess.predict`."""
+        with _quiet():
+            return super().predict(inputs)
 
     def quantize(self, calibrated: bytes, plan: Plan, denied: Sequence[str] = ()) -> bytes:
         """Quantize a graph with ranges; see `TensorFlowProcess.quantize`."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from edgekit.records import Batch, Plan, Source
+from edgekit.records import Array, Batch, Plan, Source
 
 if TYPE_CHECKING:
     from edgekit.lowering import LoweredModel
@@ -48,6 +48,20 @@ class TensorFlowProcess(Protocol):
             ModelError: No model is loaded.
             ConversionError: A layer was refused, or the converter died.
             OutputError: The file cannot be written.
+        """
+        ...
+
+    def predict(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Run the loaded model itself.
+
+        Args:
+            inputs: Input name -> `[n, ...]`.
+
+        Returns:
+            Output name -> `[n, ...]`.
+
+        Raises:
+            ModelError: No model is loaded, or it cannot be run on these samples.
         """
         ...
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from edgekit.errors import ModelError
-from edgekit.records import Batch, Listener, Plan, Source, silent
+from edgekit.records import Array, Batch, Listener, Plan, Source, silent
 
 if TYPE_CHECKING:
     from edgekit.lowering import LoweredModel
     from edgekit.recipe import PassStep
     from edgekit.sources import Loaded
+    from edgekit.sources.predict import Predictor
     from edgekit.training import TrainingConfig, TrainingResult
     from edgekit.training.finetuning import Tuning
     from edgekit.training.passes import PassResult
@@ -40,6 +42,7 @@ class Session:
         self._custom = tuple(custom)
         self._trust_code = trust_code
         self._loaded: Loaded | None = None
+        self._predictor: Predictor | None = None
         self.listener = listener
 
     @property
@@ -61,7 +64,7 @@ class Session:
         from edgekit.training import qat
 
         qat.register()
-        self._loaded = None
+        self._loaded = self._predictor = None
         self._loaded = (
             sources.load(source, custom=self._custom, example=example, trust_code=self._trust_code)
             if isinstance(source, Path)
@@ -80,7 +83,16 @@ class Session:
         from edgekit.lowering import lower
 
         loaded = self.loaded
-        return lower(loaded.call, loaded.source, loaded.model, destination, batch)
+        lowered = lower(loaded.call, loaded.source, loaded.model, destination)
+        return replace(lowered, reference=self.predict(batch.inputs)) if batch else lowered
+
+    def predict(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Run the loaded model itself on samples."""
+        from edgekit.sources.predict import Predictor
+
+        if self._predictor is None:
+            self._predictor = Predictor(self.loaded)
+        return self._predictor(inputs)
 
     def quantize(self, calibrated: bytes, plan: Plan, denied: Sequence[str] = ()) -> bytes:
         """Quantize a float graph whose tensors carry their ranges."""
@@ -92,6 +104,7 @@ class Session:
         """Run a compression pass over the loaded model."""
         from edgekit.training.passes import run_pass
 
+        self._predictor = None  # the pass may change the model
         return run_pass(
             self.loaded.model,
             self.loaded.source,

@@ -53,6 +53,8 @@ class Metric:
         extrapolate: Drop and its `n` -> how its interval narrows with more samples.
         smallest_reference: Columns -> the least value of which a drop is taken in percent, for a
             quantity: percent of next to nothing would allow no loss at all.
+        guess: Columns -> the value of the best prediction that ignores the input, by the targets
+            alone; None where a metric does not tell.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Metric:
     higher_is_better: bool = True
     extrapolate: Callable[[Drop, int], Extrapolation] = shrink_by_root
     smallest_reference: Callable[[Columns], float] = lambda _: 0.0
+    guess: Callable[[Columns], float] | None = None
 
     def loss(self, reference: float, value: float) -> float:
         """Return how much worse `value` is than `reference`; negative where it is better."""
@@ -82,6 +85,21 @@ class Metric:
         if self.unit != "quantity":
             return max_drop / 100
         return max_drop / 100 * max(reference, self.smallest_reference(columns))
+
+    def beats_guessing(self, ci95: Interval, columns: Columns) -> bool | None:
+        """Return whether a score is surely better than that of guessing.
+
+        Args:
+            ci95: The score's interval.
+            columns: What the score was made of; only the targets count.
+
+        Returns:
+            Whether all of the interval is better than `guess`; None where there is no guess.
+        """
+        if self.guess is None:
+            return None
+        guess = self.guess(columns)
+        return ci95[0] > guess if self.higher_is_better else ci95[1] < guess
 
     @property
     def ceiling(self) -> float:

@@ -37,4 +37,5 @@ ROC_AUC = Metric(
     value=_value,
     interval=_interval,
     paired_interval=_paired,
+    guess=lambda _: 0.5,
 )

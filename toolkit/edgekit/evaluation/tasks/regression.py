@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from edgekit.evaluation.tasks.task import (
     shape_mismatch,
 )
 from edgekit.records import Array, Batch, Split, TensorSpec
+
+COLUMNS: Final = 64
+"""The most columns of an output that are kept apart; of wider ones, such as pictures, means."""
 
 
 class Regression(Task):
@@ -57,7 +60,10 @@ class Regression(Task):
         return BoundTargets(targets=targets, shape=shape)
 
     def per_sample(self, outputs: Array, batch: Batch) -> dict[str, Array]:
-        """Return means over a sample's outputs: `squared`, `absolute` and `target_mean`."""
+        """Return `squared`, `absolute`, `target_mean`, `target_square`: means over a sample.
+
+        And `target`, `[k, columns]`, where an output has at most `COLUMNS` of them.
+        """
         if batch.targets is None:
             raise DataError("The test split has no targets to score with.")
         flat = outputs.reshape(len(outputs), -1).astype(np.float64)
@@ -66,12 +72,16 @@ class Regression(Task):
             raise shape_mismatch("targets", batch.targets, outputs)
         squared = mean_square(flat, truth)
         absolute = np.mean(np.abs(flat - truth), axis=1)
+        wide = truth.astype(np.float64)
+        apart = {"target": wide} if wide.shape[1] <= COLUMNS else {}
         return {
             "sound": np.isfinite(squared),
             "squared": squared,
             "absolute": absolute,
             # Its spread is that of the targets; of several outputs, at most what theirs average.
-            "target_mean": truth.mean(axis=1, dtype=np.float64),
+            "target_mean": wide.mean(axis=1),
+            "target_square": np.square(wide).mean(axis=1),
+            **apart,
         }
 
     def extras(self, columns: Columns) -> dict[str, float]:

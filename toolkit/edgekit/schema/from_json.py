@@ -1,11 +1,7 @@
-"""Records to JSON and back: the versioned contract of `--json` and of the files on disk.
-
-A number that is not finite becomes null, because JSON cannot express it.
-"""
+"""Records from JSON: what another version or program wrote is checked field by field."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -18,7 +14,12 @@ from edgekit.modes import MODES
 from edgekit.records import (
     Artifact,
     ClassScore,
+    Collapse,
+    CollapseKind,
+    ColumnDrop,
+    ColumnScore,
     Drop,
+    Fidelity,
     Inspection,
     Operator,
     Report,
@@ -29,85 +30,7 @@ from edgekit.records import (
     Timing,
     Verdict,
 )
-
-SCHEMA = 1
-
-
-def report_to_json(report: Report) -> dict[str, Any]:
-    """Return the report as one JSON object, rows first."""
-    return {
-        "schema": SCHEMA,
-        "rows": [row_to_json(row) for row in report.rows],
-        "title": report.title,
-        "asked": dict(report.asked),
-        "reason": report.reason,
-        "data": dict(report.data),
-        "versions": dict(report.versions),
-        "device": dict(report.device),
-        "devices": {name: dict(facts) for name, facts in report.devices.items()},
-        "warnings": list(report.warnings),
-        "created": report.created,
-    }
-
-
-def row_to_json(row: Row) -> dict[str, Any]:
-    """Return one row as a JSON object; what was not measured is null."""
-    artifact, drop = row.artifact, row.drop
-    return {
-        "model": row.model,
-        "variant": artifact.variant,
-        "mode": artifact.mode,
-        "path": str(artifact.path),
-        "size_bytes": artifact.size_bytes,
-        "size_deflated_bytes": artifact.size_deflated_bytes,
-        "macs": row.inspection and row.inspection.macs,
-        "parameters": row.inspection and row.inspection.parameters,
-        "sha256": artifact.sha256,
-        "score": None if row.score is None else _score_to_json(row.score),
-        "drop": None if drop is None else _finite(drop.value),
-        "drop_ci95": None if drop is None else [_finite(end) for end in drop.ci95],
-        "drop_allowed": None if drop is None else _finite(drop.allowed),
-        "verdict": None if drop is None else drop.verdict,
-        "agreement": _finite(row.agreement),
-        "latency": None if row.timing is None else _timing_to_json(row.timing),
-        "peak_rss_bytes": None if row.timing is None else row.timing.peak_rss_bytes,
-        "recommended": row.recommended,
-        "device": row.place,
-        "inspection": None if row.inspection is None else inspection_to_json(row.inspection),
-        # A manifest holds rows of its own: kept, they would nest without end.
-        "manifest": finite({k: v for k, v in artifact.manifest.items() if k != "rows"}),
-    }
-
-
-def inspection_to_json(inspection: Inspection) -> dict[str, Any]:
-    """Return the contents of a file as one JSON object."""
-    return {
-        "schema": SCHEMA,
-        "path": str(inspection.path),
-        "size_bytes": inspection.size_bytes,
-        "inputs": [_tensor_to_json(tensor) for tensor in inspection.inputs],
-        "outputs": [_tensor_to_json(tensor) for tensor in inspection.outputs],
-        "ops": [
-            {
-                "index": op.index,
-                "name": op.name,
-                "layer": op.layer,
-                "outputs": list(op.outputs),
-                "dtype": op.dtype,
-                "bytes": op.bytes,
-                "macs": op.macs,
-                "targets": {
-                    target: {"mapped": fit.mapped, "reason": fit.reason}
-                    for target, fit in op.targets.items()
-                },
-            }
-            for op in inspection.ops
-        ],
-        "bytes": dict(inspection.bytes),
-        "weight_dtypes": dict(inspection.weight_dtypes),
-        "macs": inspection.macs,
-        "parameters": inspection.parameters,
-    }
+from edgekit.schema.to_json import SCHEMA
 
 
 def report_from_json(document: Mapping[str, Any]) -> Report:
@@ -147,69 +70,6 @@ def report_from_json(document: Mapping[str, Any]) -> Report:
         ) from error
 
 
-def finite(value: Any) -> Any:
-    """Return the value with None for every number that is not finite, ready for JSON."""
-    if isinstance(value, Mapping):
-        return {key: finite(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _finite(value: float | None) -> float | None:
-    return float(value) if value is not None and math.isfinite(value) else None
-
-
-def _score_to_json(score: Score) -> dict[str, Any]:
-    return {
-        "metric": score.metric,
-        "value": _finite(score.value),
-        "n": score.n,
-        "ci95": [_finite(end) for end in score.ci95],
-        "extras": {key: _finite(value) for key, value in score.extras.items()},
-        "per_class": [
-            {
-                "label": one.label,
-                "n": one.n,
-                "recall": _finite(one.recall),
-                "precision": _finite(one.precision),
-            }
-            for one in score.per_class
-        ],
-    }
-
-
-def _timing_to_json(timing: Timing) -> dict[str, Any]:
-    return {
-        "p50_ms": timing.p50_ms,
-        "p90_ms": timing.percentile_ms(90),
-        "p99_ms": timing.percentile_ms(99),
-        "mean_ms": timing.mean_ms,
-        "n": len(timing.values_ns),
-        "threads": timing.threads,
-        "device": timing.device,
-        "runtime": timing.runtime,
-        "delegate": timing.delegate,
-        "stable": timing.stable,
-        "warning": timing.warning,
-        "values_ns": [int(value) for value in timing.values_ns],
-        "warmup_ns": [int(value) for value in timing.warmup_ns],
-        "cold_start_ns": {key: int(value) for key, value in timing.cold_start_ns.items()},
-        "conditions": finite(timing.conditions),
-        "details": finite(timing.details),
-    }
-
-
-def _tensor_to_json(tensor: TensorSpec) -> dict[str, Any]:
-    return {
-        "name": tensor.name,
-        "shape": list(tensor.shape),
-        "dtype": tensor.dtype,
-        "scale": _finite(tensor.scale),
-        "zero_point": tensor.zero_point,
-    }
-
-
 def _report(document: Fields) -> Report:
     return Report(
         title=document.text("title", ""),
@@ -220,6 +80,7 @@ def _report(document: Fields) -> Report:
         versions=document.table("versions", Fields.fact),
         device=document.table("device", Fields.fact),
         devices=document.table("devices", lambda of, name: of.table(name, Fields.fact)),
+        alerts=document.texts("alerts"),
         warnings=document.texts("warnings"),
         created=document.text("created", ""),
     )
@@ -234,6 +95,7 @@ def _row(row: Fields) -> Row:
             ci95=row.pair("drop_ci95"),
             verdict=verdict,
             allowed=row.maybe("drop_allowed", row.number),
+            per_column=tuple(map(_column_drop, row.maybe_objects("drop_per_column"))),
         )
     timing = None
     if row.has("latency"):
@@ -253,6 +115,8 @@ def _row(row: Fields) -> Row:
         score=_score(row.object("score")) if row.has("score") else None,
         drop=drop,
         agreement=row.maybe("agreement", row.number),
+        fidelity=tuple(map(_fidelity, row.maybe_objects("fidelity"))),
+        collapses=tuple(map(_collapse, row.maybe_objects("collapses"))),
         timing=timing,
         recommended=row.flag("recommended", default=False),
         device=None if timing else row.maybe("device", row.text),
@@ -273,8 +137,43 @@ def _score(score: Fields) -> Score:
                 recall=one.number("recall"),
                 precision=one.number("precision"),
             )
-            for one in (score.objects("per_class") if score.has("per_class") else ())
+            for one in score.maybe_objects("per_class")
         ),
+        guess=score.maybe("guess", score.number),
+        per_column=tuple(
+            ColumnScore(label=one.text("label"), value=one.number("value"), ci95=one.pair("ci95"))
+            for one in score.maybe_objects("per_column")
+        ),
+        confusion=score.integer_rows("confusion"),
+    )
+
+
+def _column_drop(drop: Fields) -> ColumnDrop:
+    return ColumnDrop(
+        label=drop.text("label"),
+        value=drop.number("value"),
+        ci95=drop.pair("ci95"),
+        verdict=cast("Verdict", drop.choice("verdict", get_args(Verdict))),
+        allowed=drop.number("allowed"),
+    )
+
+
+def _fidelity(fidelity: Fields) -> Fidelity:
+    return Fidelity(
+        output=fidelity.text("output"),
+        n=fidelity.integer("n"),
+        sqnr_db=fidelity.maybe("sqnr_db", fidelity.number),
+        agreement=fidelity.maybe("agreement", fidelity.number),
+        correlation=fidelity.maybe("correlation", fidelity.number),
+        levels=fidelity.maybe("levels", fidelity.integer),
+    )
+
+
+def _collapse(collapse: Fields) -> Collapse:
+    return Collapse(
+        kind=cast("CollapseKind", collapse.choice("kind", get_args(CollapseKind))),
+        where=collapse.text("where"),
+        detail=collapse.text("detail"),
     )
 
 

@@ -1,0 +1,74 @@
+"""What flows through edgekit, in the order in which it flows. Read this first.
+
+```
+dataset    Source, Dataset, Samples, Batch
+artifacts  Ranges, Plan -> Artifact -> Inspection
+results    Score, Drop, Fidelity, Collapse, Timing -> Row -> Report
+```
+
+All records are frozen; a pass takes records and returns new ones.
+"""
+
+from __future__ import annotations
+
+from edgekit.records.artifacts import Artifact, Inspection, Operator, Plan, Ranges, Rule, TargetFit
+from edgekit.records.dataset import (
+    Array,
+    Batch,
+    DataRequest,
+    Dataset,
+    Samples,
+    Source,
+    Split,
+    TensorSpec,
+)
+from edgekit.records.progress import Listener, Progress, silent
+from edgekit.records.results import (
+    SOURCE,
+    ClassScore,
+    Collapse,
+    CollapseKind,
+    ColumnDrop,
+    ColumnScore,
+    Drop,
+    Fidelity,
+    Report,
+    Row,
+    Score,
+    Timing,
+    Verdict,
+)
+
+__all__ = [
+    "SOURCE",
+    "Array",
+    "Artifact",
+    "Batch",
+    "ClassScore",
+    "Collapse",
+    "CollapseKind",
+    "ColumnDrop",
+    "ColumnScore",
+    "DataRequest",
+    "Dataset",
+    "Drop",
+    "Fidelity",
+    "Inspection",
+    "Listener",
+    "Operator",
+    "Plan",
+    "Progress",
+    "Ranges",
+    "Report",
+    "Row",
+    "Rule",
+    "Samples",
+    "Score",
+    "Source",
+    "Split",
+    "TargetFit",
+    "TensorSpec",
+    "Timing",
+    "Verdict",
+    "silent",
+]

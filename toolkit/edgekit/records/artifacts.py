@@ -1,0 +1,150 @@
+"""What is made of a model: ranges, plans, files, and what is inside a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgekit.choices import RangesMethod
+from edgekit.records.dataset import TensorSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranges:
+    """Ranges of the activations of one float graph, by flatbuffer tensor name.
+
+    Attributes:
+        method: minmax, percentile, mse, entropy, or trained.
+        low: Tensor name -> lower end.
+        high: Tensor name -> upper end.
+        n: Number of calibration samples behind them; 0 for trained ones.
+        weight_bits: Width that the weights were trained for.
+    """
+
+    method: str
+    low: Mapping[str, float]
+    high: Mapping[str, float]
+    n: int
+    weight_bits: int = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """An override for the layers whose name matches `layers` (a regular expression)."""
+
+    layers: str
+    mode: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How one variant is quantized.
+
+    Attributes:
+        variant: Name of the variant, and the stem of its file.
+        mode: Default precision: a name of `modes.MODES`.
+        ranges: How activation ranges are chosen.
+        percentile: Share of values kept on each side, for `ranges="percentile"`, in percent.
+        input_type: dtype of the file's inputs: float32, int8 or uint8 (int16 for int16x8).
+        output_type: dtype of the file's outputs.
+        rules: Per-layer overrides; the last match wins.
+        sparse: Whether kernels are stored sparse where that makes the file smaller.
+        passes: Names of the graph passes that precede quantization, in order
+            (`quantization.passes`).
+    """
+
+    variant: str
+    mode: str
+    ranges: RangesMethod = "minmax"
+    percentile: float = 99.99
+    input_type: str = "float32"
+    output_type: str = "float32"
+    rules: tuple[Rule, ...] = ()
+    sparse: bool = False
+    passes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """A `.tflite` file and its manifest.
+
+    Attributes:
+        path: The file.
+        variant: Name of the variant.
+        mode: Precision, or None for a file edgekit did not make.
+        size_bytes: Size as stored.
+        size_deflated_bytes: Size after zlib level 9: what a download or an update costs.
+        sha256: Digest of the file.
+        manifest: The manifest as written beside it (`<stem>.json`); empty if there is none.
+    """
+
+    path: Path
+    variant: str
+    mode: str | None
+    size_bytes: int
+    size_deflated_bytes: int
+    sha256: str
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetFit:
+    """Whether an operator runs on a target's accelerator; a *prediction* unless said otherwise."""
+
+    mapped: bool
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operator:
+    """One operator of a graph.
+
+    Attributes:
+        index: Position in execution order.
+        name: Operator name in the schema, e.g. CONV_2D.
+        layer: Name of the layer it came from, as far as the tensor names tell.
+        outputs: Names of the output tensors.
+        dtype: numpy name of the first output's type.
+        bytes: Bytes of the constants it owns (a shared constant counts at its first user).
+        macs: Multiply-accumulates for one inference, where the operator has a formula.
+        targets: Target name -> fit.
+    """
+
+    index: int
+    name: str
+    layer: str
+    outputs: tuple[str, ...]
+    dtype: str
+    bytes: int
+    macs: int | None
+    targets: Mapping[str, TargetFit] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspection:
+    """What is inside a `.tflite` file.
+
+    Attributes:
+        path: The file.
+        size_bytes: Size as stored.
+        inputs: Inputs by signature name.
+        outputs: Outputs by signature name.
+        ops: Operators in execution order.
+        bytes: Where the bytes are: `weights`, `quantization`, `graph` (all else); they add up
+            to `size_bytes`.
+        weight_dtypes: Storage type -> bytes of constants of that type.
+        macs: Multiply-accumulates for one inference.
+        parameters: Number of constant elements that operators compute with.
+    """
+
+    path: Path
+    size_bytes: int
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    ops: tuple[Operator, ...]
+    bytes: Mapping[str, int]
+    weight_dtypes: Mapping[str, int]
+    macs: int
+    parameters: int

@@ -1,0 +1,151 @@
+"""Models and data as the user has them, and samples as they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+else:  # importing numpy is not worth a name in annotations
+    Array = Any
+
+Split = Literal["train", "calibrate", "test"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorSpec:
+    """An input or output of a model, by its signature name.
+
+    Attributes:
+        name: The name in the signature (the Keras name), not the flatbuffer's tensor name.
+        shape: Dimensions with the batch first; the batch is 1 in a lowered model.
+        dtype: The numpy name: float32, int8, uint8, int16, int32, int64, bool.
+        scale: Quantization step where the tensor is quantized, else None.
+        zero_point: The code that stands for 0.0, where the tensor is quantized.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    scale: float | None = None
+    zero_point: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A model as the user gave it.
+
+    Attributes:
+        name: Short name, from the file's or folder's stem.
+        path: The file or folder.
+        kind: How it is read.
+        sha256: Digest of the file (of all files, in sorted order, for a folder).
+        inputs: Inputs, batch 1, in the signature's order.
+        outputs: Outputs, likewise.
+        parameters: Number of weights, where the format tells.
+    """
+
+    name: str
+    path: Path
+    kind: Literal["keras", "h5", "saved_model", "tflite"]
+    sha256: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    parameters: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Some samples in a row.
+
+    Attributes:
+        inputs: Input name -> array `[n, ...]`. Before `data.bind` a single input is named "x".
+        targets: `[n]` integer labels, `[n, ...]` regression targets, `[n]` 0/1 anomaly flags,
+            or None where the split has none.
+    """
+
+    inputs: Mapping[str, Array]
+    targets: Array | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Samples:
+    """One split, read piece by piece; never all in memory unless the user's file already is.
+
+    Attributes:
+        split: Which split this is. Calibration never sees the test split.
+        n: Number of samples.
+        sha256: Digest of the split's content (inputs and targets as stored).
+        read: `read(indices) -> Batch` for an integer array of indices below `n`. Safe to call
+            after a fork.
+    """
+
+    split: Split
+    n: int
+    sha256: str
+    read: Callable[[NDArray[np.int64]], Batch]
+
+    def batches(self, size: int = 64) -> Iterator[Batch]:
+        """Walk through all samples in order, `size` at a time."""
+        import numpy as np
+
+        for start in range(0, self.n, size):
+            yield self.read(np.arange(start, min(start + size, self.n)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """The user's data.
+
+    Attributes:
+        name: Short name for tables and manifests.
+        task: What the targets mean: a name of `evaluation.tasks`; None until it is known from the
+            model (`data.bind`).
+        train: Training samples; None where the source holds none.
+        calibrate: Seeded subset of `train`; the only samples quantization ever sees.
+        test: Samples that are scored; None where there are none.
+        labels: Class names in order, or None.
+        preprocessing: How raw input became the arrays here (see `edgekit_runner`), so that the
+            runner can repeat it on the device. `{"kind": "none"}` where the arrays came as given.
+        picture: For data that came as arrays: how a picture becomes such an array (a spec of kind
+            "image"), where that is known; None where it is unknown or the model takes no pictures.
+        preprocessing_reason: How `preprocessing` or `picture` was found, in a sentence; empty
+            where it was declared.
+        notes: What was done silently elsewhere and is said here ("added a channel axis").
+    """
+
+    name: str
+    task: str | None
+    train: Samples | None
+    calibrate: Samples | None
+    test: Samples | None
+    labels: tuple[str, ...] | None = None
+    preprocessing: Mapping[str, Any] = field(default_factory=lambda: {"kind": "none"})
+    picture: Mapping[str, Any] | None = None
+    preprocessing_reason: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataRequest:
+    """Data as the user named it.
+
+    Attributes:
+        data: What `data.open_data` takes, or a Dataset, which cannot be pickled.
+        column: The column to predict, for a `.csv`.
+        task: What the targets mean; None where the data tells.
+        preprocessing: How raw images become inputs; None where the data tells.
+        classes: Names of the classes in the model's order; None where the data's order is it.
+    """
+
+    data: str | Dataset
+    column: str | None = None
+    task: str | None = None
+    preprocessing: Mapping[str, Any] | None = None
+    classes: Sequence[str] | None = None

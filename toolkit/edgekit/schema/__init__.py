@@ -1,0 +1,24 @@
+"""Records to JSON and back: the versioned contract of `--json` and of the files on disk.
+
+A number that is not finite becomes null, because JSON cannot express it.
+"""
+
+from __future__ import annotations
+
+from edgekit.schema.from_json import report_from_json
+from edgekit.schema.to_json import (
+    SCHEMA,
+    finite,
+    inspection_to_json,
+    report_to_json,
+    row_to_json,
+)
+
+__all__ = [
+    "SCHEMA",
+    "finite",
+    "inspection_to_json",
+    "report_from_json",
+    "report_to_json",
+    "row_to_json",
+]

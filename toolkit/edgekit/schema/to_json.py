@@ -1,0 +1,197 @@
+"""Records to JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final
+
+from edgekit.records import (
+    ColumnDrop,
+    Fidelity,
+    Inspection,
+    Report,
+    Row,
+    Score,
+    TensorSpec,
+    Timing,
+)
+
+SCHEMA: Final = 1
+
+
+def report_to_json(report: Report) -> dict[str, Any]:
+    """Return the report as one JSON object, rows first."""
+    return {
+        "schema": SCHEMA,
+        "rows": [row_to_json(row) for row in report.rows],
+        "title": report.title,
+        "asked": dict(report.asked),
+        "reason": report.reason,
+        "data": dict(report.data),
+        "versions": dict(report.versions),
+        "device": dict(report.device),
+        "devices": {name: dict(facts) for name, facts in report.devices.items()},
+        "alerts": list(report.alerts),
+        "warnings": list(report.warnings),
+        "created": report.created,
+    }
+
+
+def row_to_json(row: Row) -> dict[str, Any]:
+    """Return one row as a JSON object; what was not measured is null."""
+    artifact, drop = row.artifact, row.drop
+    return {
+        "model": row.model,
+        "variant": artifact.variant,
+        "mode": artifact.mode,
+        "path": str(artifact.path),
+        "size_bytes": artifact.size_bytes,
+        "size_deflated_bytes": artifact.size_deflated_bytes,
+        "macs": row.inspection and row.inspection.macs,
+        "parameters": row.inspection and row.inspection.parameters,
+        "sha256": artifact.sha256,
+        "score": None if row.score is None else _score_to_json(row.score),
+        "drop": None if drop is None else _finite(drop.value),
+        "drop_ci95": None if drop is None else [_finite(end) for end in drop.ci95],
+        "drop_allowed": None if drop is None else _finite(drop.allowed),
+        "verdict": None if drop is None else drop.verdict,
+        "drop_per_column": [_column_drop_to_json(one) for one in drop.per_column] if drop else [],
+        "agreement": _finite(row.agreement),
+        "fidelity": [_fidelity_to_json(one) for one in row.fidelity],
+        "collapses": [
+            {"kind": one.kind, "where": one.where, "detail": one.detail} for one in row.collapses
+        ],
+        "latency": None if row.timing is None else _timing_to_json(row.timing),
+        "peak_rss_bytes": None if row.timing is None else row.timing.peak_rss_bytes,
+        "recommended": row.recommended,
+        "device": row.place,
+        "inspection": None if row.inspection is None else inspection_to_json(row.inspection),
+        # A manifest holds rows of its own: kept, they would nest without end.
+        "manifest": finite({k: v for k, v in artifact.manifest.items() if k != "rows"}),
+    }
+
+
+def inspection_to_json(inspection: Inspection) -> dict[str, Any]:
+    """Return the contents of a file as one JSON object."""
+    return {
+        "schema": SCHEMA,
+        "path": str(inspection.path),
+        "size_bytes": inspection.size_bytes,
+        "inputs": [_tensor_to_json(tensor) for tensor in inspection.inputs],
+        "outputs": [_tensor_to_json(tensor) for tensor in inspection.outputs],
+        "ops": [
+            {
+                "index": op.index,
+                "name": op.name,
+                "layer": op.layer,
+                "outputs": list(op.outputs),
+                "dtype": op.dtype,
+                "bytes": op.bytes,
+                "macs": op.macs,
+                "targets": {
+                    target: {"mapped": fit.mapped, "reason": fit.reason}
+                    for target, fit in op.targets.items()
+                },
+            }
+            for op in inspection.ops
+        ],
+        "bytes": dict(inspection.bytes),
+        "weight_dtypes": dict(inspection.weight_dtypes),
+        "macs": inspection.macs,
+        "parameters": inspection.parameters,
+    }
+
+
+def finite(value: Any) -> Any:
+    """Return the value with None for every number that is not finite, ready for JSON."""
+    if isinstance(value, Mapping):
+        return {key: finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _finite(value: float | None) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def _score_to_json(score: Score) -> dict[str, Any]:
+    return {
+        "metric": score.metric,
+        "value": _finite(score.value),
+        "n": score.n,
+        "ci95": [_finite(end) for end in score.ci95],
+        "extras": {key: _finite(value) for key, value in score.extras.items()},
+        "per_class": [
+            {
+                "label": one.label,
+                "n": one.n,
+                "recall": _finite(one.recall),
+                "precision": _finite(one.precision),
+            }
+            for one in score.per_class
+        ],
+        "guess": _finite(score.guess),
+        "per_column": [
+            {
+                "label": one.label,
+                "value": _finite(one.value),
+                "ci95": [_finite(end) for end in one.ci95],
+            }
+            for one in score.per_column
+        ],
+        "confusion": [list(counts) for counts in score.confusion],
+    }
+
+
+def _column_drop_to_json(drop: ColumnDrop) -> dict[str, Any]:
+    return {
+        "label": drop.label,
+        "value": _finite(drop.value),
+        "ci95": [_finite(end) for end in drop.ci95],
+        "verdict": drop.verdict,
+        "allowed": _finite(drop.allowed),
+    }
+
+
+def _fidelity_to_json(fidelity: Fidelity) -> dict[str, Any]:
+    return {
+        "output": fidelity.output,
+        "n": fidelity.n,
+        "sqnr_db": _finite(fidelity.sqnr_db),
+        "agreement": _finite(fidelity.agreement),
+        "correlation": _finite(fidelity.correlation),
+        "levels": fidelity.levels,
+    }
+
+
+def _timing_to_json(timing: Timing) -> dict[str, Any]:
+    return {
+        "p50_ms": timing.p50_ms,
+        "p90_ms": timing.percentile_ms(90),
+        "p99_ms": timing.percentile_ms(99),
+        "mean_ms": timing.mean_ms,
+        "n": len(timing.values_ns),
+        "threads": timing.threads,
+        "device": timing.device,
+        "runtime": timing.runtime,
+        "delegate": timing.delegate,
+        "stable": timing.stable,
+        "warning": timing.warning,
+        "values_ns": [int(value) for value in timing.values_ns],
+        "warmup_ns": [int(value) for value in timing.warmup_ns],
+        "cold_start_ns": {key: int(value) for key, value in timing.cold_start_ns.items()},
+        "conditions": finite(timing.conditions),
+        "details": finite(timing.details),
+    }
+
+
+def _tensor_to_json(tensor: TensorSpec) -> dict[str, Any]:
+    return {
+        "name": tensor.name,
+        "shape": list(tensor.shape),
+        "dtype": tensor.dtype,
+        "scale": _finite(tensor.scale),
+        "zero_point": tensor.zero_point,
+    }

@@ -1,0 +1,106 @@
+"""Run a source itself on samples: the measure of every file that is made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from edgekit.errors import ModelError
+from edgekit.records import Array
+from edgekit.sources.loaded import Loaded
+
+_SAME: Final = 1e-3
+"""Share of an output's range by which a sample in a batch may differ from the same one alone."""
+
+
+class Predictor:
+    """Runs a loaded model, several samples at once where it takes them.
+
+    A model may fix its batch, keep a state between samples or mix the samples of a batch. So the
+    first samples are run alone and together; where that is refused or makes a difference, all are
+    run one by one, each from the initial state.
+
+    Args:
+        loaded: The model.
+    """
+
+    def __init__(self, loaded: Loaded) -> None:
+        self._loaded = loaded
+        self._singly = self._function(1)
+        self._together: Callable[..., Any] | None = self._function(None)
+        self._tried = False
+
+    def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Return output name -> `[n, ...]` for inputs `[n, ...]` by name.
+
+        Raises:
+            ModelError: The model cannot be run on them.
+        """
+        source = self._loaded.source
+        arrays = [np.asarray(inputs[spec.name], spec.dtype) for spec in source.inputs]
+        outputs = self._run(arrays)
+        return {spec.name: o for spec, o in zip(source.outputs, outputs, strict=True)}
+
+    def _run(self, arrays: Sequence[Array]) -> list[Array]:
+        try:
+            if self._together and not self._tried:
+                self._tried = True
+                alone = self._one_by_one([values[:2] for values in arrays])
+                if not self._agrees(alone, [values[:2] for values in arrays]):
+                    self._together = None
+            if self._together:
+                return self._batch(self._together, arrays)
+            return self._one_by_one(arrays)
+        except Exception as error:  # the model's own code raises what it likes
+            raise ModelError(
+                f"{self._loaded.source.name} cannot be run by TensorFlow.",
+                found=str(error).strip().partition("\n")[0][:200],
+                hint="Check that the model predicts in Keras on these samples.",
+            ) from error
+
+    def _agrees(self, alone: Sequence[Array], arrays: Sequence[Array]) -> bool:
+        assert self._together is not None
+        try:
+            together = self._batch(self._together, arrays)
+        except Exception:
+            return False
+        return all(
+            a.shape == b.shape
+            and np.allclose(a, b, rtol=0, atol=_SAME * float(np.abs(a).max(initial=0.0)))
+            for a, b in zip(alone, together, strict=True)
+        )
+
+    def _one_by_one(self, arrays: Sequence[Array]) -> list[Array]:
+        found = []
+        for row in range(len(arrays[0])):
+            _reset_states(self._loaded.model)
+            found.append(self._batch(self._singly, [values[row : row + 1] for values in arrays]))
+        return [np.concatenate(outputs) for outputs in zip(*found, strict=True)]
+
+    @staticmethod
+    def _batch(function: Callable[..., Any], arrays: Sequence[Array]) -> list[Array]:
+        import tensorflow as tf
+
+        return [output.numpy() for output in function(*map(tf.constant, arrays))]
+
+    def _function(self, batch: int | None) -> Callable[..., Any]:
+        import tensorflow as tf
+
+        call = self._loaded.call
+        specs = [tf.TensorSpec((batch, *s.shape[1:]), s.dtype) for s in self._loaded.source.inputs]
+
+        @tf.function(autograph=False, input_signature=specs)  # type: ignore[untyped-decorator]  # TensorFlow has no types
+        def run(*tensors: Any) -> Sequence[Any]:
+            return call(tensors)
+
+        return run  # type: ignore[no-any-return]  # as above
+
+
+def _reset_states(model: Any) -> None:
+    """Give stateful layers their initial state, as for a sample that follows nothing."""
+    layers = model._flatten_layers() if hasattr(model, "_flatten_layers") else ()  # noqa: SLF001  Keras has no public way to layers inside layers
+    for layer in layers:
+        if getattr(layer, "stateful", False) and hasattr(layer, "reset_states"):
+            layer.reset_states()
