@@ -41,6 +41,20 @@ import os
 import sys
 import time
 
+
+def _interrupted_early(number: int, _: object) -> None:
+    """Answer Ctrl-C until `main` does: without a traceback, and with the same words and code."""
+    try:
+        os.write(2, b"Interrupted.\n")
+    finally:
+        os._exit(128 + number)
+
+
+if __name__ == "__main__":
+    _signal = __import__("_signal")  # the C module behind `signal`, which is loaded already
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:  # not with nohup or &
+        _signal.signal(_signal.SIGINT, _interrupted_early)
+
 TYPE_CHECKING = False  # what typing calls by this name, without the time its import takes
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -4328,6 +4342,8 @@ def main(words: Sequence[str]) -> int:
     """Run one command line, without the program's name; return its exit code."""
 
     def work() -> int:
+        if module.getsignal(module.SIGINT) is _interrupted_early:
+            module.signal(module.SIGINT, module.default_int_handler)  # from here on it is caught
         if "--version" in words[:1]:
             _write_stdout(f"edgekit_runner {__version__}")
         elif {"-h", "--help"} & set(words):

@@ -291,8 +291,8 @@ class Scale(keras.layers.Layer):
 if __name__ == "__main__":
     import mine
 
-    start = keras.Input((4,))
-    keras.Model(start, mine.Scale()(start)).save("scaled.keras")
+    start = keras.Input((32,))
+    keras.Model(start, keras.layers.Dense(64)(mine.Scale()(start))).save("scaled.keras")
 """
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edgekit.evaluation.metrics import metric_named
 from edgekit.records import Report
+from edgekit.reports.page_text import escaped
 
 VERDICTS = {
     "kept": "the whole interval of the drop is within the allowed loss",
@@ -43,7 +44,8 @@ def glossary(report: Report) -> str:
         occurring.add("latency")
     names = dict.fromkeys(row.score.metric for row in report.rows if row.score)
     scored = [metric_named(name) for name in names]
-    terms = [(metric.title, metric.meaning) for metric in scored if metric.meaning]
+    # Those of the user's own may come from a file.
+    terms = [(escaped(one.title), escaped(one.meaning)) for one in scored if one.meaning]
     terms += [(term, text) for when, term, text in GLOSSARY if when in occurring]
     items = "".join(f"<dt>{term}</dt><dd>{' '.join(text.split())}</dd>" for term, text in terms)
     return f'<section><h2>Glossary</h2><dl class="read">{items}</dl></section>'
