@@ -271,16 +271,19 @@ def _complete_graph(model: ModelT, graph: SubGraphT) -> None:
     buffers = [tensor.buffer for tensor in graph.tensors]
     _check(buffers, len(model.buffers), "the buffer of a tensor")
     count = len(graph.tensors)
+    nothing = _indices(None)
     for owner in (graph, *graph.operators):
-        owner.inputs = _indices(owner.inputs)
-        owner.outputs = _indices(owner.outputs)
+        if owner.inputs is None:
+            owner.inputs = nothing
+        if owner.outputs is None:
+            owner.outputs = nothing
     _check(graph.inputs.tolist(), count, "an input of the graph")
     _check(graph.outputs.tolist(), count, "an output of the graph")
     codes = [op.opcodeIndex for op in graph.operators]
     _check(codes, len(model.operatorCodes), "an operator's code")
     # -1 stands for an optional input that is not there.
     for what in ("input", "output"):
-        used = np.concatenate([graph.inputs, *(getattr(op, f"{what}s") for op in graph.operators)])
+        used = np.concatenate([nothing, *(getattr(op, f"{what}s") for op in graph.operators)])
         _check(np.unique(used).tolist(), count, f"an operator's {what}", least=-1)
 
 
