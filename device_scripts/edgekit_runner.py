@@ -100,14 +100,39 @@ def _shorten(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[:half]}...{text[-half:]}"
 
 
-def read_error(code: int, path: str, error: Exception, hint: str) -> RunnerError:
+class FileError(RunnerError):
+    """A file that cannot be read; `reason` says in a few words why."""
+
+    reason = ""
+
+
+def read_error(code: int, path: str, error: Exception, hint: str) -> FileError:
     """Return the error for a file that cannot be read; a missing file gets its own hint."""
+    reason = (isinstance(error, OSError) and error.strerror) or str(error)
     if isinstance(error, FileNotFoundError):
+        reason = "broken link" if os.path.islink(path) else reason
         try:
             hint = f"Check its name: paths begin at {os.getcwd()}."
         except OSError:
             hint = "The current folder is gone: change to another one."
-    return RunnerError(code, f"Cannot read {path}.", error, hint)
+    failure = FileError(code, f"Cannot read {path}.", error, hint)
+    failure.reason = reason.strip().split("\n")[0]
+    return failure
+
+
+def left_out_note(left_out: Sequence[tuple[str, str]], total: int, place: str) -> str:
+    """Return the sentence that counts and names the files that are not used.
+
+    `left_out_note([("red/0.png", "empty")], 60, "test")` is "1 of 60 files in test was left out:
+    red/0.png (empty)."
+    """
+    named = [f"{name} ({reason})" for name, reason in left_out[:3]]
+    more = [f"and {len(left_out) - 3} more"] if len(left_out) > 3 else []
+    were = "was" if len(left_out) == 1 else "were"
+    return (
+        f"{len(left_out)} of {_plural(total, 'file')} in {place} {were} left out: "
+        f"{', '.join([*named, *more])}."
+    )
 
 
 def delegate_mismatch(delegate: object, found: str) -> RunnerError:
@@ -707,7 +732,7 @@ def _bench_input(path: str | None, model: Model) -> tuple[Callable[[], Sequence[
     if path and not path.lower().endswith(ARRAYS):
         return (lambda: next(source.file(path)).codes), f"{path}, read anew each time"
     if path:
-        columns = source.columns(path)
+        columns, _ = source.columns(path)
         values: Sequence[Any] = next(zip(*(column.rows() for column in columns)))
         prepares, words = preprocessors(columns, spec, model), f"{path}, sample 0"
     else:
@@ -902,7 +927,7 @@ def evaluate(options: Options) -> None:
     model = open_model(options, runtime)
     model.require_inputs_and_outputs()
     manifest = read_manifest(options.model)
-    columns, targets = _read_labelled(path, model, unscored=bool(options.outputs))
+    columns, targets, starts = _read_labelled(path, model, unscored=bool(options.outputs))
     n = columns[0].shape[0]
     scorer = None
     if targets is not None:
@@ -910,7 +935,7 @@ def evaluate(options: Options) -> None:
         scorer = Scorer(task, n, manifest.get("labels") or [])
     rows = preprocessed_samples(columns, manifest.get("preprocessing"), model, path)
     answers = _predict(
-        model, path, zip(rows, targets.rows() if targets else iter([None] * n)), scorer
+        model, path, zip(rows, targets.rows() if targets else iter([None] * n), starts), scorer
     )
     start = time.perf_counter()
     if place:
@@ -952,8 +977,8 @@ def evaluate(options: Options) -> None:
 
 def _read_labelled(
     path: str, model: Model, *, unscored: bool
-) -> tuple[list[StoredArray], StoredArray | None]:
-    """Return the arrays for the inputs, and the targets.
+) -> tuple[list[StoredArray], StoredArray | None, Iterator[bool]]:
+    """Return the arrays for the inputs, the targets, and where sequences start.
 
     Args:
         path: The file.
@@ -981,7 +1006,7 @@ def _read_labelled(
             f"{columns[0].name} {list(columns[0].shape)}, {targets.name} {list(targets.shape)}.",
             "Store one target for each sample.",
         )
-    return columns, targets
+    return columns, targets, sequence_starts(stored, columns, path)
 
 
 def eval_lines(facts: Mapping[str, Any]) -> list[str]:
@@ -1002,11 +1027,13 @@ def eval_lines(facts: Mapping[str, Any]) -> list[str]:
 def _predict(
     model: Model,
     path: str,
-    rows: Iterator[tuple[tuple[list[Any], Callable[[], Any]], Any]],
+    rows: Iterator[tuple[tuple[list[Any], Callable[[], Any]], Any, bool]],
     scorer: Scorer | None,
 ) -> Iterator[list[Any]]:
     """Yield the dequantized outputs of each sample, after passing them to the scorer."""
-    for position, ((codes, value), target) in enumerate(rows):
+    for position, ((codes, value), target, starts) in enumerate(rows):
+        if starts:
+            model.reset_state()
         model.feed(codes)
         model.invoke()
         outputs = model.results()
@@ -1387,6 +1414,8 @@ def run(options: Options) -> None:
     due = time.monotonic()
     try:
         for count, sample in enumerate(stream, 1):
+            if sample.starts:
+                model.reset_state()
             model.feed(sample.codes)
             with SilenceStderr():
                 start = time.perf_counter_ns()
@@ -2175,6 +2204,7 @@ class Model:
         signatures: Signature name -> {"inputs": [...], "outputs": [...]}.
         load_ns: Time to load the file and the delegate.
         allocate_ns: Time to allocate tensors and prepare kernels.
+        state: Where it keeps its state, see `state_of`.
     """
 
     def __init__(
@@ -2193,16 +2223,29 @@ class Model:
         self.trial = trial
         _require_tflite_file(path)
         _check_delegate(path, delegate)
-        arguments = runtime.choose(kernels)
+        self.state = state_of(path)
+        self.threads = threads
+        self.kernels = kernels
+        self._new_interpreter(trial)
+        try:
+            self._read_interface()
+        except Exception as error:  # types that numpy lacks, names that are no text
+            raise self._error("has inputs or outputs that cannot be read", error) from error
+
+    def _new_interpreter(self, trial: Trial | None = None) -> None:
         import contextlib  # which numpy has imported already
 
+        path, runtime, delegate = self.path, self.runtime, self.delegate
+        arguments = runtime.choose(self.kernels)
         start = time.perf_counter_ns()
         try:
             # A signal while a delegate is being created would leave it half-initialized.
             with DeferSigint(), SilenceStderr(), trial or contextlib.nullcontext():
                 if delegate:
                     arguments["experimental_delegates"] = [delegate.load(runtime)]
-                interpreter = runtime.interpreter(model_path=path, num_threads=threads, **arguments)
+                interpreter = runtime.interpreter(
+                    model_path=path, num_threads=self.threads, **arguments
+                )
                 loaded = time.perf_counter_ns()
                 interpreter.allocate_tensors()
         except RunnerError:
@@ -2212,10 +2255,20 @@ class Model:
         self.load_ns = loaded - start
         self.allocate_ns = time.perf_counter_ns() - loaded
         self.interpreter = interpreter
-        try:
-            self._read_interface()
-        except Exception as error:  # types that numpy lacks, names that are no text
-            raise self._error("has inputs or outputs that cannot be read", error) from error
+
+    def reset_state(self) -> None:
+        """Forget what earlier runs left in the model.
+
+        Raises:
+            RunnerError: The runtime cannot (code 3).
+        """
+        if self.state == RESOURCES:
+            self._new_interpreter()
+        elif self.state == TENSORS:
+            try:
+                self.interpreter.reset_all_variables()
+            except (RuntimeError, SystemError, ValueError) as error:
+                raise self._error("cannot be reset", error) from error
 
     def _read_interface(self) -> None:
         interpreter = self.interpreter
@@ -2492,17 +2545,60 @@ def _check_delegate(path: str, delegate: Delegate | None) -> None:
 
 def custom_operators(path: str) -> list[str]:
     """Return the names of a model's custom operators; none for a damaged file."""
+
+    def names(model: Table) -> list[str]:
+        # Fields of schema.fbs: Model.operator_codes 1, OperatorCode.custom_code 1.
+        return [name for name in (code.text(1) for code in model.tables(1)) if name]
+
+    found: list[str] = _read_flatbuffer(path, names, [])
+    return found
+
+
+# Where a model keeps what it carries from one run to the next.
+RESOURCES = "resources"
+TENSORS = "tensors"
+# BuiltinOperator.ASSIGN_VARIABLE of schema.fbs: without it, resource variables are constants.
+ASSIGN_VARIABLE = 144
+
+
+def state_of(model: str | bytes) -> str:
+    """Return where a model, or the file of one, keeps its state: RESOURCES, TENSORS, or "".
+
+    `Interpreter.reset_all_variables` resets variable tensors. Neither it nor another
+    `allocate_tensors` resets resource variables (LiteRT 2.3, tflite-runtime 2.14): only a new
+    interpreter does.
+    """
+
+    def state(root: Table) -> str:
+        # Fields of schema.fbs: Model.operator_codes 1, OperatorCode.builtin_code 3,
+        # Model.subgraphs 2, SubGraph.tensors 0, Tensor.is_variable 5.
+        if any(code.number(3, "<i") == ASSIGN_VARIABLE for code in root.tables(1)):
+            return RESOURCES
+        tensors = (tensor for graph in root.tables(2) for tensor in graph.tables(0))
+        return TENSORS if any(tensor.number(5, "<B") for tensor in tensors) else ""
+
+    found: str = _read_flatbuffer(model, state, "")
+    return found
+
+
+def _read_flatbuffer(model: str | bytes, read: Callable[[Table], Any], damaged: Any) -> Any:
+    """Return what `read` returns for a model's root table, or `damaged` for a damaged file."""
     import mmap
     import struct
 
-    with open(path, "rb") as stream:
-        try:
-            with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                # Fields of schema.fbs: Model.operator_codes 1, OperatorCode.custom_code 1.
-                codes = Table(data, int.from_bytes(data[:4], "little")).tables(1)
-                return [name for name in (code.text(1) for code in codes) if name]
-        except (struct.error, ValueError):
-            return []
+    def root(data: Any) -> Table:
+        return Table(data, int.from_bytes(data[:4], "little"))
+
+    try:
+        if isinstance(model, bytes):
+            return read(root(model))
+        with (
+            open(model, "rb") as stream,
+            mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data,
+        ):
+            return read(root(data))
+    except (struct.error, ValueError):
+        return damaged
 
 
 # --- Manifests and metadata -----------------------------------------------------------------------
@@ -2638,6 +2734,7 @@ def check_spec(spec: Mapping[str, Any]) -> None:
         wrong += [
             key for key in ALLOWED_VALUES if key in spec and spec[key] not in ALLOWED_VALUES[key]
         ]
+        wrong += [] if isinstance(spec.get("orientation", True), bool) else ["orientation"]
     if kind == "log-mel":
         wrong += [key for key in ("low_hz", "high_hz") if not number(spec.get(key), 0)]
         wrong += [key for key in ("floor", "std") if not number(spec.get(key, 1), 1e-38)]
@@ -2737,7 +2834,7 @@ def _labels_in_archive(path: str, name: str) -> list[str]:
 
     try:
         with zipfile.ZipFile(path) as archive, archive.open(name) as stream:
-            return parse_labels(stream.read(1 << 24).decode("utf-8"))
+            return parse_labels(decode_text(stream.read(1 << 24)))
     except Exception as error:  # zipfile and zlib raise many types for damaged files
         raise ValueError(f"label file {name}: {error}") from error
 
@@ -2819,19 +2916,33 @@ def read_labels(path: str) -> list[str]:
     try:
         return parse_labels(read_text(path))
     except (OSError, ValueError) as error:
-        raise read_error(DATA, path, error, "Give a text file, one label a line.") from error
+        hint = "Give a text file in UTF-8, one label a line."
+        raise read_error(DATA, path, error, hint) from error
 
 
 def parse_labels(text: str) -> list[str]:
-    """Return the label on each line, or, if all lines begin with a class number, by that number."""
-    lines = text.splitlines()
-    pairs = [line.replace(":", " ", 1).split(None, 1) for line in lines if line.strip()]
-    if not all(len(pair) == 2 and pair[0].isdecimal() and len(pair[0]) < 6 for pair in pairs):
+    """Return the labels in a text: one a line, in the order of the classes.
+
+    A blank line is a class without a label, except at the end. Where every line begins with the
+    number of its class (`0 name`, `0: name`, or with a tab) the order is that of the numbers. They
+    are taken for class numbers if they count from 0 and few are missing, as in lists of the COCO
+    classes; otherwise, as in `20 km/h` and `50 km/h`, they are part of the labels.
+    """
+    lines = [line.strip() for line in text.rstrip().splitlines()]
+    pairs = [_number_and_label(line) for line in lines if line]
+    numbered = dict(pair for pair in pairs if pair)
+    size = 1 + max(numbered, default=-1)
+    if len(numbered) < len(pairs) or 0 not in numbered or size >= 2 * len(numbered):
         return lines
-    labels = [""] * (1 + max((int(pair[0]) for pair in pairs), default=-1))
-    for number, name in pairs:
-        labels[int(number)] = name.strip()
-    return labels
+    return [numbered.get(number, "") for number in range(size)]
+
+
+def _number_and_label(line: str) -> tuple[int, str] | None:
+    rest = line.lstrip("0123456789")
+    digits = line[: len(line) - len(rest)]
+    label = (rest[1:] if rest[:1] == ":" else rest).strip()
+    separated = rest[:1] == ":" or rest[:1].isspace()
+    return (int(digits), label) if 0 < len(digits) < 6 and separated and label else None
 
 
 # --- Inputs ---------------------------------------------------------------------------------------
@@ -2849,8 +2960,9 @@ class Sample:
         index: Its index in the source.
         codes: One array for each input.
         value: Returns the real values of the first input.
-        picture: The original picture, to draw on: a PIL image or uint8 pixels, or None.
+        picture: The decoded picture, to draw on: a PIL image or uint8 pixels, or None.
         single: Whether it is the only sample of its source.
+        starts: Whether the model's state is reset before it.
         extra: Further fields of its JSON line.
     """
 
@@ -2863,6 +2975,7 @@ class Sample:
         *,
         picture: Any = None,
         single: bool = False,
+        starts: bool = True,
         extra: Mapping[str, Any] | None = None,
     ) -> None:
         self.source = source
@@ -2871,6 +2984,7 @@ class Sample:
         self.value = value
         self.picture = picture
         self.single = single
+        self.starts = starts
         self.extra = extra or {}
 
 
@@ -2923,42 +3037,49 @@ class Source:
                 f"Known extensions: {' '.join((*PICTURES, '.wav', *ARRAYS))}.",
                 "Give another folder, or wait for files with --watch FOLDER.",
             )
+        left_out = []
         for name in names:
-            yield from self.file(os.path.join(folder, name))
+            try:
+                yield from self.file(os.path.join(folder, name))
+            except FileError as error:  # the other files are still of use
+                if error.code != DATA:
+                    raise
+                left_out.append((name, error.reason))
+        if left_out:
+            note = left_out_note(left_out, len(names), folder)
+            if len(left_out) == len(names):
+                raise RunnerError(DATA, note, "", "Give files that can be read.")
+            write_stderr(plain(note))
 
     def _arrays(self, path: str) -> Iterator[Sample]:
-        columns = self.columns(path)
-        for index, sample in enumerate(preprocessed_samples(columns, self.spec, self.model, path)):
-            yield Sample(path, index, *sample)
+        columns, starts = self.columns(path)
+        samples = preprocessed_samples(columns, self.spec, self.model, path)
+        for index, (sample, first) in enumerate(zip(samples, starts)):
+            yield Sample(path, index, *sample, starts=first)
 
-    def columns(self, path: str) -> list[StoredArray]:
-        """Return one array for each input; a lone array may be a single sample."""
+    def columns(self, path: str) -> tuple[list[StoredArray], Iterator[bool]]:
+        """Return one array for each input, and where sequences start.
+
+        A lone array may be a single sample.
+        """
         stored = read_arrays(path)
         if list(stored) == ["x"] and _is_one_sample(stored["x"], self.model, self.spec or {}):
             stored = {"x": stored["x"].as_one_sample()}
-        return pick_inputs(stored, self.model, path)
+        columns = pick_inputs(stored, self.model, path)
+        return columns, sequence_starts(stored, columns, path)
 
     def _image_file(self, path: str) -> Iterator[Sample]:
-        import warnings
-
-        image = _import_pillow(path)
-        self.image_preprocessor(path)
+        _import_pillow(path)
+        spec = self.image_preprocessor(path).spec
         try:
-            require_regular_file(path)
-            with warnings.catch_warnings():
-                # Pillow only warns of decompression bombs.
-                warnings.simplefilter("ignore")
-                warnings.simplefilter("error", image.DecompressionBombWarning)
-                # libtiff complains on file descriptor 2 by itself; Pillow then raises.
-                with SilenceStderr(), image.open(path) as picture:
-                    picture.load()
-        except Exception as error:  # Pillow's decoders raise many types
+            pixels = decode_picture(open_picture(path), spec)
+        except (OSError, PictureError) as error:
             hint = "Give a picture (PNG, JPEG, BMP), a .wav, an .npz or .npy, or a folder of these."
             raise read_error(DATA, path, error, hint) from error
-        yield self._image_sample(path, 0, picture, single=True)
+        yield self._image_sample(path, 0, pixels, single=True)
 
     def _image_sample(
-        self, source: str, index: int, picture: Any, *, single: bool = False
+        self, source: str, index: int, picture: Any, *, single: bool = False, starts: bool = True
     ) -> Sample:
         codes = self.image_preprocessor(source).encode(picture, source)
         return Sample(
@@ -2968,6 +3089,7 @@ class Source:
             lambda: self.model.inputs[0].decode(codes),
             picture=picture,
             single=single,
+            starts=starts,
         )
 
     def image_preprocessor(self, source: str) -> Preprocessor:
@@ -2990,7 +3112,13 @@ class Source:
                 f"Its inputs: {', '.join(f'{t.name} {list(t.shape)}' for t in model.inputs)}.",
                 f"Give {'a .wav, ' if takes_audio else ''}an .npz or .npy.",
             )
-        shape = {"kind": "image", "height": size[1], "width": size[2], "channels": size[3]}
+        shape = {
+            "kind": "image",
+            "height": size[1],
+            "width": size[2],
+            "channels": size[3],
+            "orientation": True,
+        }
         if spec is None and tensor.dtype.kind == "f":
             raise RunnerError(
                 DATA,
@@ -3090,7 +3218,8 @@ class Source:
                     f"{'x'.join(map(str, shape))}.",
                     "Check --frame HxWxC, and that pixels are uint8.",
                 )
-            yield self._image_sample("-", index, np.frombuffer(block, np.uint8).reshape(shape))
+            frame = np.frombuffer(block, np.uint8).reshape(shape)
+            yield self._image_sample("-", index, frame, starts=index == 0)
             index += 1
 
     def _default_frame_shape(self) -> Sequence[int]:
@@ -3104,7 +3233,7 @@ class Source:
         try:
             index = 0
             while True:
-                yield self._image_sample(name, index, capture())
+                yield self._image_sample(name, index, capture(), starts=index == 0)
                 index += 1
         finally:
             close()
@@ -3344,6 +3473,9 @@ def _npz_arrays(path: str) -> dict[str, StoredArray]:
             with zipfile.ZipFile(path) as archive, archive.open(member) as stream:
                 shape, fortran, dtype = header(stream)
                 count = int(np.prod(shape, dtype=np.int64))
+                if not shape:
+                    yield np.frombuffer(stream.read(dtype.itemsize), dtype)[0]
+                    return
                 if fortran:  # rows are not contiguous: read the whole array
                     block = stream.read(count * dtype.itemsize)
                     yield from np.frombuffer(block, dtype).reshape(shape, order="F")
@@ -3433,6 +3565,46 @@ def pick_inputs(columns: Mapping[str, StoredArray], model: Model, path: str) -> 
             "Store an array [n, ...] for each input.",
         )
     return found
+
+
+def sequence_starts(
+    stored: Mapping[str, StoredArray], inputs: Sequence[StoredArray], path: str
+) -> Iterator[bool]:
+    """Return an iterator over the samples: whether the model's state is reset before each.
+
+    Samples are independent of each other unless the file declares sequences, as `sequence_test`
+    or `sequence`: either one boolean for all samples, true if they are one sequence, or an array
+    `[n]` of sequence ids.
+
+    Raises:
+        RunnerError: The declaration does not fit the samples (code 4).
+    """
+    n = inputs[0].shape[0]
+    declared = [stored[key] for key in SEQUENCES if key in stored and stored[key] not in inputs]
+    if not declared:
+        return iter([True] * n)
+    found = declared[0]
+    if found.shape == () and found.dtype.kind == "b":
+        (one,) = found.rows()
+        return iter([True] + [not one] * (n - 1))
+    if found.shape != (n,) or found.dtype.kind not in "iuUS":
+        raise RunnerError(
+            DATA,
+            f"{path}: {found.name} declares no sequences.",
+            f"It holds {found.dtype} {list(found.shape)}, for {n} samples.",
+            "Give one boolean (are all samples one sequence?), or a whole number for each sample.",
+        )
+    return _changes(found.rows())
+
+
+SEQUENCES = ("sequence_test", "sequence")
+
+
+def _changes(values: Iterator[Any]) -> Iterator[bool]:
+    before = None
+    for value in values:
+        yield before is None or value != before
+        before = value
 
 
 def preprocessors(
@@ -3540,9 +3712,10 @@ def preprocess_image(pixels: Any, spec: Mapping[str, Any]) -> Any:
 
     Args:
         pixels: uint8 `[h, w]`, `[h, w, 1]`, `[h, w, 3]` or `[h, w, 4]` in RGB order (alpha is
-            dropped), or a PIL image.
+            dropped), or a PIL image, which `decode_picture` reads.
         spec: `height`, `width`, `channels` (1 or 3), `order` ("rgb" or "bgr"), `fit` ("stretch",
-            or "crop": the largest centred part of the right aspect), and the keys of `affine`.
+            or "crop": the largest centred part of the right aspect), `orientation`, and the keys
+            of `affine`.
 
     Returns:
         float32 `[height, width, channels]`.
@@ -3561,7 +3734,7 @@ def resize_image(pixels: Any, spec: Mapping[str, Any]) -> Any:
     if spec.get("resize", "bilinear") != "bilinear":
         raise ValueError(f"unknown resize {spec['resize']!r}; known: bilinear")
     if hasattr(pixels, "convert"):
-        pixels = pixels.convert("L" if channels == 1 else "RGB")
+        pixels = decode_picture(pixels, spec)
     image = np.asarray(pixels)
     if image.ndim == 2:
         image = image[:, :, None]
@@ -3571,15 +3744,173 @@ def resize_image(pixels: Any, spec: Mapping[str, Any]) -> Any:
     if image.dtype != np.uint8:
         raise ValueError(f"pixels of {image.dtype} where uint8 is expected")
     if channels == 1 and image.shape[2] > 1:
-        # ITU-R 601 luma in the 16-bit integers that Pillow's convert("L") uses.
-        weighted = image[:, :, :3].astype(np.uint32) @ np.array([19595, 38470, 7471], np.uint32)
-        image = ((weighted + 0x8000) >> 16).astype(np.uint8)[:, :, None]
+        image = to_grey(image)
     if channels == 3:
         image = np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image[:, :, :3]
     top, left, rows, columns = crop_window(image.shape[0], image.shape[1], spec)
     image = image[top : top + rows, left : left + columns]
     resized = resize_bilinear(image, height, width)
     return resized[:, :, ::-1] if spec.get("order", "rgb") == "bgr" else resized
+
+
+class PictureError(ValueError):
+    """A picture that cannot be decoded; `path` names its file, the message says why."""
+
+    def __init__(self, path: str, error: object) -> None:
+        reason = str(error).strip().split("\n")[0]
+        if not reason or reason.startswith("cannot identify image file"):  # and an object's address
+            reason = "no picture that Pillow reads"
+        super().__init__(reason)
+        self.path = path
+
+
+def open_picture(path: str) -> Any:
+    """Return the PIL image in a file. Only its header is read yet: see `decode_picture`.
+
+    Raises:
+        OSError: The file cannot be read.
+        PictureError: It is no picture.
+    """
+    import io
+
+    from PIL import Image
+
+    require_regular_file(path)
+    with open(path, "rb") as stream:
+        content = io.BytesIO(stream.read())
+    if not content.getbuffer().nbytes:
+        raise PictureError(path, "empty")
+    image = _with_pillow(path, lambda: Image.open(content))
+    image.filename = path
+    return image
+
+
+def decode_picture(image: Any, spec: Mapping[str, Any]) -> Any:
+    """Return the pixels of a picture, as Keras's `image_dataset_from_directory` decodes them.
+
+    Of 16 bits the high byte is taken; alpha and the transparent entry of a palette are dropped;
+    palettes, 1-bit and CMYK pictures become grey or RGB; of an animation the first picture is
+    taken. Grey is ITU-R 601 luma, and the luma that the file holds where it is a JPEG. Pixels of
+    32 bits, which Keras does not read, must lie in 0 to 255. One that Keras leaves as stored is
+    turned upright where the spec says so: by the Exif tag `Orientation`.
+
+    Args:
+        image: A PIL image, decoded or not.
+        spec: `channels` (1 or 3; 3 by default) and `orientation` (whether pictures are turned
+            upright; false by default, as before the key existed).
+
+    Returns:
+        uint8 `[h, w, 3]`, or `[h, w, 1]` for a grey picture or one channel.
+
+    Raises:
+        PictureError: It is damaged, or its pixels are of another kind.
+    """
+    path = getattr(image, "filename", "") or "The picture"
+    return _with_pillow(path, lambda: _decode(image, spec))
+
+
+def _with_pillow(path: str, work: Callable[[], Any]) -> Any:
+    """Call a function that uses Pillow, whose decoders warn of much and raise many types."""
+    import warnings
+
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            # Of decompression bombs Pillow only warns.
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            return work()
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise PictureError(path, error) from error
+
+
+def _decode(image: Any, spec: Mapping[str, Any]) -> Any:
+    grey = spec.get("channels", 3) == 1
+    if grey:
+        image.draft("L", None)  # a JPEG is not turned into RGB and back
+    upright = spec.get("orientation")
+    if image.format == "TIFF":
+        orientation = _orientation(image)
+        with SilenceStderr():  # libtiff complains on file descriptor 2; Pillow then raises
+            image.load()
+        pixels = _to_pixels(image, grey=grey)
+        if orientation != 1 and _pillow_turns_tiffs():
+            return pixels if upright else _turn(pixels, {6: 8, 8: 6}.get(orientation, orientation))
+    else:
+        image.load()
+        pixels = _to_pixels(image, grey=grey)
+        orientation = _orientation(image)  # which a PNG may hold behind its pixels
+    return _turn(pixels, orientation) if upright else pixels
+
+
+def _pillow_turns_tiffs() -> bool:
+    """Tell whether this version of Pillow turns a TIFF upright by itself when it is loaded."""
+    import io
+
+    from PIL import Image
+
+    stream = io.BytesIO()
+    picture = Image.new("L", (2, 1))
+    picture.putpixel((0, 0), 255)
+    picture.save(stream, "TIFF", tiffinfo={0x0112: 2})
+    return bool(Image.open(stream).getpixel((0, 0)) == 0)
+
+
+def _to_pixels(image: Any, *, grey: bool) -> Any:
+    """Return a loaded PIL image as uint8 `[h, w, 1 or 3]`; see `decode_picture`."""
+    import numpy as np
+
+    # Older versions of Pillow have 16 bits of PNG and PGM in 32.
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        return (np.asarray(image) >> 8).astype(np.uint8)[:, :, None]
+    if image.mode in ("I", "F"):
+        values = np.asarray(image)
+        low, high = values.min(), values.max()
+        # Floats up to 1 are a picture scaled to [0, 1], which would come out black.
+        if not 0 <= low <= high <= 255 or (0 < high <= 1 and image.mode == "F"):
+            raise ValueError(f"pixels from {low:g} to {high:g}: save it with 8 or 16 bits")
+        return np.rint(values).astype(np.uint8)[:, :, None]
+    if image.mode in ("La", "RGBa"):  # colours are multiplied by alpha
+        image = image.convert(image.mode.upper())
+    if image.mode in ("1", "L", "LA"):
+        return np.asarray(image.convert("L"))[:, :, None]
+    pixels = np.asarray(image.convert("RGB"))
+    return to_grey(pixels) if grey else pixels
+
+
+def to_grey(pixels: Any) -> Any:
+    """Return uint8 `[h, w, 1]` of RGB pixels.
+
+    ITU-R 601 luma in the 16-bit integers that Pillow's `convert("L")` uses; libpng, behind Keras,
+    has 15 bits and rounds down: at most 1 apart.
+    """
+    import numpy as np
+
+    weighted = pixels[:, :, :3].astype(np.uint32) @ np.array([19595, 38470, 7471], np.uint32)
+    return ((weighted + 0x8000) >> 16).astype(np.uint8)[:, :, None]
+
+
+def _orientation(image: Any) -> int:
+    """Return the Exif tag `Orientation` of a PIL image, 1 (upright) to 8."""
+    # Pillow before 6.0 reads it of JPEG only.
+    read: Any = getattr(image, "getexif", getattr(image, "_getexif", dict))
+    try:
+        value = (read() or {}).get(0x0112, 1)
+    except Exception:  # a damaged tag does not make the pixels unreadable
+        return 1
+    return value if value in range(1, 9) else 1
+
+
+def _turn(pixels: Any, orientation: int) -> Any:
+    """Return the pixels upright: transposed from 5 on, then flipped."""
+    if orientation >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return pixels[:, ::-1] if orientation in (2, 3, 6, 7) else pixels
 
 
 def crop_window(height: int, width: int, spec: Mapping[str, Any]) -> tuple[int, int, int, int]:
@@ -3932,17 +4263,27 @@ TEXT_BYTES = 1 << 26
 
 
 def read_text(path: str) -> str:
-    """Return the text of a UTF-8 file of at most 64 MiB.
+    """Return the text of a file of at most 64 MiB.
 
     Raises:
         OSError: It cannot be read.
-        ValueError: It is too long, or not UTF-8.
+        ValueError: It is too long, or no text.
     """
     require_regular_file(path)
-    with open(path, encoding="utf-8-sig") as stream:
+    with open(path, "rb") as stream:
         if os.fstat(stream.fileno()).st_size > TEXT_BYTES:
             raise ValueError(f"It has more than {TEXT_BYTES >> 20} MiB.")
-        return stream.read()
+        return decode_text(stream.read())
+
+
+def decode_text(content: bytes) -> str:
+    """Decode UTF-8, or UTF-16 with a byte order mark, as some editors save it.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    utf16 = content[:2] in (b"\xff\xfe", b"\xfe\xff")
+    return content.decode("utf-16" if utf16 else "utf-8-sig")
 
 
 def output_path(path: str, option: str, inputs: Sequence[str], *, force: bool) -> str:

@@ -118,8 +118,8 @@ def test_what_is_no_file_in_the_output_folder_is_not_replaced(here, capsys):
     assert ends(words, "", capsys) == (2, "out/report.json is a named pipe.")
 
 
-@pytest.mark.parametrize("name", ["report", "Report", "REPORT"])
-def test_a_variant_cannot_take_the_report_s_place(name, here, capsys):
+@pytest.mark.parametrize("name", ["report", "Report", "REPORT", "source", "Source"])
+def test_a_variant_cannot_take_the_place_of_the_report_or_the_source(name, here, capsys):
     (here / f"{name}.toml").write_text(RECIPE.format(name=""))
     (here / "other.toml").write_text(RECIPE.format(name=f'name = "{name}"\n'))
     for recipe in (f"{name}.toml", "other.toml"):

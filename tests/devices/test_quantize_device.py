@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections import Counter
 from pathlib import Path
 
@@ -42,6 +43,25 @@ def test_files_are_measured_there(board, edgekit, source):
     assert "runtime" in report["device"]
     # and nothing is left there.
     assert board.left() == []
+
+
+def test_the_next_command_works_as_it_is_printed(board, edgekit, source):
+    # Given files that were made and measured here
+    ended = edgekit(
+        *("quantize", source, "--data", "turbofan", "--max-drop", "3", "--mode", "float16"),
+        *("-q", "-o", "the files"),
+    )
+    (line,) = [line for line in ended.out.splitlines() if line.startswith("Next: ")]
+    words = shlex.split(line.removeprefix("Next: "))
+    assert words[:2] == ["edgekit", "deploy"]
+    # When the command is typed, with the device's name
+    ended = edgekit(*("board" if word == "NAME" else word for word in words[1:]), "--json", "-q")
+    # Then the recommended file is scored and timed there.
+    assert ended.code == 0, ended.err
+    (row,) = ended.rows
+    assert row["latency"]["device"].startswith("board: ")
+    assert row["score"]["n"] == 100
+    assert json.loads(ended.out)["asked"]["accepted loss"] == "3 % of the RMSE"
 
 
 def test_a_file_that_the_runtime_there_cannot_run_is_told_and_not_recommended(

@@ -16,7 +16,7 @@ from edgekit.tflite import read_metadata
 pytestmark = pytest.mark.tensorflow
 
 _TASKS = {"accuracy": "classification", "rmse": "regression"}
-VARIANTS = ["float32", "float16", "dynamic", "int8", "int16x8", "int4"]
+VARIANTS = ["float32", "float16", "dynamic", "int8", "int4"]
 
 
 @pytest.fixture(scope="module")

@@ -169,6 +169,10 @@ def test_a_broken_manifest(fails, model, models):
         ({"preprocessing": {"kind": "fft"}}, "known: none, affine, image, log-mel"),
         ({"preprocessing": {"kind": "image", "width": 2}}, "has height None"),
         ({"preprocessing": {"kind": "image", "height": "2", "width": 2}}, "has height '2'"),
+        (
+            {"preprocessing": {"kind": "image", "height": 2, "width": 2, "orientation": 1}},
+            "has orientation 1",
+        ),
         ({"preprocessing": {"kind": "log-mel"}}, "has sample_rate None"),
         ({"preprocessing": {"kind": "affine", "mean": "x"}}, "has mean 'x'"),
         ({"preprocessing": {"kind": "affine", "std": [1, None]}}, "has std [1, None]"),

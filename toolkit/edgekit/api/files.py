@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgekit.api.measuring_device import device_setup, one_device
 from edgekit.choices import Prefer
-from edgekit.modes import MODES
+from edgekit.modes import DEFAULT_MODES
 from edgekit.records import (
     Dataset,
     Inspection,
@@ -64,8 +64,8 @@ def quantize(
     Args:
         source: A `.keras`, `.h5`, SavedModel folder or float `.tflite`, or a live Keras model.
         data: As `--data` of the command line, or a `records.Dataset`.
-        modes: Names out of `modes.MODES`; where neither modes nor plans are given, all that the
-            model allows.
+        modes: Names out of `modes.MODES`; where neither modes nor plans are given, those of
+            `modes.DEFAULT_MODES` that the model allows.
         plans: Plans, from `recipe.load_recipe(path).plan` or made by hand.
         output: Folder of the files, default `quantized/<name>`.
         name: Name of the model in tables, default the source's stem.
@@ -112,7 +112,7 @@ def quantize(
     called = name or (place.stem if isinstance(place, Path) else str(place.name))
     chosen = [*(default_plan(mode) for mode in modes), *plans]
     if not chosen:
-        chosen = [default_plan(mode) for mode in MODES]
+        chosen = [default_plan(mode) for mode in DEFAULT_MODES]
     request = pipeline.Request(
         source=place,
         plans=tuple(chosen),

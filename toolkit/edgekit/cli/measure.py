@@ -77,12 +77,12 @@ def eval_(
             listener=listener,
         )
     emit(result, json=json)
-    if not json and len(result.rows) == 1 and result.rows[0].score:
+    if not json and len(result.files) == 1 and result.files[0].score:
         from rich.console import Console
 
         from edgekit.reports import print_per_class
 
-        print_per_class(result.rows[0].score, Console())
+        print_per_class(result.files[0].score, Console())
 
 
 def bench(

@@ -181,7 +181,7 @@ def quantize(
         typer.Option(help="float32, float16, dynamic, int8, int16x8 or int4; repeatable."),
     ] = None,
     all_: Annotated[
-        bool, typer.Option("--all", help="Every mode the model allows: the default.")
+        bool, typer.Option("--all", help="Every mode the model allows; by default all but int16x8.")
     ] = False,
     recipe: Annotated[
         list[Path] | None, typer.Option(metavar="R.toml", help="A recipe; repeatable.")
@@ -297,15 +297,17 @@ def quantize(
 
 def show(result: Report, *, json: bool) -> None:
     """Print a report of new files: the table, the reason, and what was written."""
-    from edgekit.cli.output import emit, wrote
+    from edgekit.cli.output import emit, next_lines, wrote
 
     emit(result, json=json)
     if not json:
-        folder = result.files[0].artifact.path.parent
-        print(f"Wrote {folder / 'report.html'}")
-        for row in result.rows:
+        first = result.files[0].artifact
+        print(f"Wrote {first.path.parent / 'report.html'}")
+        for row in result.files:
             if row.recommended:
-                print(wrote(row.artifact, result.files[0].artifact))
+                print(wrote(row.artifact, first))
+        for line in next_lines(result):
+            print(line)
 
 
 def _plans(
@@ -317,10 +319,10 @@ def _plans(
     ranges: str,
     sparse: bool,
 ) -> list[Plan]:
-    from edgekit.modes import MODES
+    from edgekit.modes import DEFAULT_MODES, MODES
     from edgekit.recipe import default_plan
 
-    wanted = list(MODES) if all_ or not (modes or recipes) else modes or []
+    wanted = tuple(MODES) if all_ else modes or (() if recipes else DEFAULT_MODES)
     method = cast("RangesMethod", ranges)
     plans = [
         default_plan(mode, io=io, ranges=method, sparse=stored)

@@ -10,8 +10,11 @@ from edgekit.choices import Prefer
 from edgekit.evaluation.choice import Candidate, Choice, Rejection, choose, objective_in_words
 from edgekit.evaluation.intervals import crossing
 from edgekit.evaluation.metrics import metric_named
+from edgekit.files import FILE, what_is
 from edgekit.modes import FLOAT32, INT4, MODES, TFLITE_RUNTIME
 from edgekit.records import Drop, Row, Score, Timing
+from edgekit.tflite import read
+from edgekit.tflite.runtime_limits import newer_operators
 
 MOST_SAMPLES = 10_000_000
 MOST_REJECTIONS = 2
@@ -46,8 +49,12 @@ def unloadable(rows: Sequence[Row], runtime: str | None) -> dict[str, str]:
     """
     if runtime != TFLITE_RUNTIME:
         return {}
-    why = "tflite-runtime does not load int4 weights, ai-edge-litert does"
-    return {row.artifact.variant: why for row in rows if _needs_litert(row)}
+    lacking = {row.artifact.variant: _lacking(row) for row in rows}
+    return {
+        variant: f"tflite-runtime does not load {lacks}, ai-edge-litert does"
+        for variant, lacks in lacking.items()
+        if lacks
+    }
 
 
 def samples_to_settle(drop: Drop, n: int, allowed: float, *, metric: str) -> int | None:
@@ -72,11 +79,15 @@ def samples_to_settle(drop: Drop, n: int, allowed: float, *, metric: str) -> int
     return math.ceil(settled) if settled < 0.99 * MOST_SAMPLES else None
 
 
-def _needs_litert(row: Row) -> bool:
+def _lacking(row: Row) -> str:
+    """Return what of a file tflite-runtime lacks, or ""."""
     # A rule may store single layers of a file of another mode in 4 bits.
     mode = MODES.get(row.artifact.mode or "")
     stored = row.inspection.weight_dtypes if row.inspection else ()
-    return (mode is not None and mode.needs_litert) or INT4.weights in stored
+    if (mode is not None and mode.needs_litert) or INT4.weights in stored:
+        return f"{INT4.weights} weights"
+    newer = newer_operators(read(row.artifact.path)) if what_is(row.artifact.path) == FILE else ()
+    return ", ".join(newer)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,11 +26,14 @@ class LoweredModel:
         path: The `.tflite` file.
         reference: Output name -> `[n, ...]`, computed by the source itself; empty without samples.
         notes: Changes made during lowering, for the user.
+        stateful: Layers of the source that carry something from one sample to the next, as far as
+            the samples showed it; the file does not, and starts each sample as they start.
     """
 
     path: Path
     reference: Mapping[str, Array]
     notes: tuple[str, ...]
+    stateful: tuple[str, ...] = ()
 
 
 def lower(call: Call, source: Source, model: Any, destination: Path) -> LoweredModel:
@@ -50,6 +54,13 @@ def lower(call: Call, source: Source, model: Any, destination: Path) -> LoweredM
         data = _convert(traced)
     except Exception as error:  # tracing runs the model's own code, converting raises many kinds
         recurrent = "TensorList" in str(error)
+        if assigned := re.search(r"[^\s']*AssignVariableOp\w*", str(error)):
+            raise ConversionError(
+                f"{source.name} keeps state in a variable, which it assigns at every call.",
+                found=f"It is assigned at {assigned[0][-160:]}.",
+                hint="Convert it with tf.lite.TFLiteConverter.from_saved_model, which keeps such "
+                "variables, and give edgekit that .tflite file.",
+            ) from error
         raise ConversionError(
             f"{source.name} cannot be lowered to TFLite.",
             found=_reason(error),

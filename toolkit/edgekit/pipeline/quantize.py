@@ -280,7 +280,7 @@ def _write_manifests(report: Report, stage: Path) -> None:
 
 def _at(row: Row, folder: Path) -> Row:
     if row.is_source:
-        return row
+        return row  # it stays where it is
     path = folder / row.artifact.path.name
     inspection = row.inspection and replace(row.inspection, path=path)
     return replace(row, artifact=replace(row.artifact, path=path), inspection=inspection)

@@ -189,7 +189,9 @@ def recommend(
     target = request.target
     fits = {id(row): fit_of(row, target) for row in rows} if target else {}
     eligible = [
-        row for row in rows if not fits or row.artifact.mode == FLOAT.mode or fits[id(row)][0]
+        row
+        for row in rows
+        if not row.is_source and (not fits or row.artifact.mode == FLOAT.mode or fits[id(row)][0])
     ]
     excluded = {**(unsupported or {}), **evaluation.unloadable(rows, request.runtime)}
     chosen, reason = evaluation.recommend(eligible, prefer=request.prefer, excluded=excluded)

@@ -20,7 +20,7 @@ from edgekit.pipeline.measure import MAX_DROP, MeasureSettings
 from edgekit.pipeline.report import accepted_loss
 from edgekit.pipeline.sources import trained_notes
 from edgekit.quantization import passes_named
-from edgekit.recipe.parse import REPORT
+from edgekit.recipe.parse import RESERVED
 from edgekit.records import Dataset, Listener, Plan, Progress
 
 FLOAT = Plan(variant=FLOAT32.name, mode=FLOAT32.name)
@@ -168,10 +168,10 @@ def check(request: Request) -> None:
         passes_named(plan.passes)
     stems = ["float32", *(plan.variant for plan in request.plans if plan != FLOAT)]
     for stem in stems[1:]:
-        if stem.casefold() == REPORT:
+        if why := RESERVED.get(stem.casefold()):
             raise UsageError(
                 f"Invalid name for a variant: {stem!r}.",
-                found="Its files would take the place of report.json.",
+                found=why,
                 hint="Give its recipe another name.",
             )
     # Some file systems do not tell upper case from lower.

@@ -1,7 +1,8 @@
 """What every activation of the float graph is, over the calibration samples.
 
 The float graph runs in LiteRT with XNNPACK, in one process for each core, with every activation
-exposed as an output; what the tensors hold is read in place.
+exposed as an output; what the tensors hold is read in place. State is reset as in evaluation:
+before each sample, or where a sequence starts.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from edgekit.records import Array, Listener, Progress, Ranges, Samples, silent
 from edgekit.tflite.graph import operator_name, write
 from edgekit.tflite.ranges import activations, with_all_outputs
 from edgekit.tflite.signature import signature_names
+from edgekit_runner import RESOURCES, TENSORS, state_of
 
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT
@@ -45,12 +47,14 @@ class _Graph:
         names: Tensor index -> tensor name, of the observed tensors.
         inputs: Input name -> tensor index.
         unclipped: Names of the tensors that keep their extremes.
+        state: Where it keeps its state (`edgekit_runner.state_of`).
     """
 
     content: bytes
     names: Mapping[int, str]
     inputs: Mapping[str, int]
     unclipped: frozenset[str]
+    state: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,11 +152,13 @@ def _prepare(model: ModelT) -> _Graph:
     _refuse_loops(model)
     graph = model.subgraphs[0]
     named = signature_names(model)[0]
+    content = write(with_all_outputs(model))
     return _Graph(
-        content=write(with_all_outputs(model)),
+        content=content,
         names={i: graph.tensors[i].name for i in activations(model)},
         inputs={named.get(int(i), graph.tensors[i].name): int(i) for i in graph.inputs},
         unclipped=frozenset(graph.tensors[i].name for i in (*graph.inputs, *graph.outputs)),
+        state=state_of(content),
     )
 
 
@@ -244,6 +250,8 @@ def _observe(
 ) -> _Tally:
     """Run all samples, each core its share, and add up what was seen."""
     workers = max(1, min(len(os.sched_getaffinity(0)), samples.n))
+    starts = samples.starts() if graph.state else None
+    shares = np.arange(samples.n) if starts is None else np.cumsum(starts)
     done = 0
 
     def tick(steps: int) -> None:
@@ -252,7 +260,10 @@ def _observe(
         listener(Progress(stage=stage, done=done, total=samples.n))
 
     def share(worker: int) -> _Tally:
-        return _run(graph, samples, np.arange(worker, samples.n, workers), start(graph))
+        # Whole sequences, where there are any.
+        indices = np.flatnonzero(shares % workers == worker)
+        fresh = np.ones(samples.n, np.bool_) if starts is None else starts
+        return _run(graph, samples, indices, fresh[indices], start(graph))
 
     try:
         tallies = spread(share, range(workers), tick=tick)
@@ -268,8 +279,46 @@ def _observe(
     return total
 
 
-def _run(graph: _Graph, samples: Samples, indices: NDArray[np.int64], tally: _Tally) -> _Tally:
-    """Inside a child: run some of the samples and look at every observed tensor."""
+def _run(
+    graph: _Graph,
+    samples: Samples,
+    indices: NDArray[np.int64],
+    starts: NDArray[np.bool_],
+    tally: _Tally,
+) -> _Tally:
+    """Inside a child: run some of the samples and look at every observed tensor.
+
+    Args:
+        graph: The graph.
+        samples: All samples.
+        indices: Those to run, `[k]`.
+        starts: `[k]`, whether the graph's state is reset before a sample.
+        tally: Receives what the tensors hold.
+    """
+    interpreter, before, after = _opened(graph)
+    for start in range(0, len(indices), _PIECE):
+        piece = indices[start : start + _PIECE]
+        inputs = samples.read(piece).inputs
+        for row in range(len(piece)):
+            if starts[start + row] and graph.state == RESOURCES:
+                interpreter, before, after = _opened(graph)
+            elif starts[start + row] and graph.state == TENSORS:
+                interpreter.reset_all_variables()
+            _feed(interpreter, graph, inputs, row)
+            for position, view in before:
+                tally.add(position, view())
+            interpreter.invoke()
+            for position, view in after:
+                tally.add(position, view())
+        report(len(piece))
+    return tally
+
+
+_Views = list[tuple[int, Callable[[], NDArray[np.float32]]]]
+
+
+def _opened(graph: _Graph) -> tuple[Any, _Views, _Views]:
+    """Return a new interpreter, and the observed tensors that are read before and after a run."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_content=graph.content, num_threads=1)
@@ -280,18 +329,7 @@ def _run(graph: _Graph, samples: Samples, indices: NDArray[np.int64], tally: _Ta
         [(n, interpreter.tensor(i)) for n, i in enumerate(graph.names) if (i in given) == early]
         for early in (True, False)
     )
-    for start in range(0, len(indices), _PIECE):
-        piece = indices[start : start + _PIECE]
-        inputs = samples.read(piece).inputs
-        for row in range(len(piece)):
-            _feed(interpreter, graph, inputs, row)
-            for position, view in before:
-                tally.add(position, view())
-            interpreter.invoke()
-            for position, view in after:
-                tally.add(position, view())
-        report(len(piece))
-    return tally
+    return interpreter, before, after
 
 
 def _feed(interpreter: Any, graph: _Graph, inputs: Mapping[str, Array], row: int) -> None:

@@ -23,7 +23,7 @@ from edgekit.recipe.steps import (
     Training,
     compile_layers,
 )
-from edgekit.records import Plan, Rule
+from edgekit.records import SOURCE, Plan, Rule
 
 _KINDS = tuple(STEPS)
 
@@ -54,8 +54,11 @@ TOP: Mapping[str, Setting] = {
 }
 """The keys of a recipe outside its steps."""
 
-REPORT = "report"
-"""The stem of the files that tell of all variants."""
+RESERVED = {
+    "report": "Its files would take the place of report.json.",
+    SOURCE: "The row of the source has this name in every report.",
+}
+"""What no variant can be called, and why."""
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -99,10 +102,10 @@ def parse_recipe(text: str, name: str) -> Recipe:
             hint='Add name = "..." with letters, digits and . _ + - to the recipe.',
         )
     # Some file systems do not tell upper case from lower.
-    if recipe_name.casefold() == REPORT:
+    if why := RESERVED.get(recipe_name.casefold()):
         raise UsageError(
             f"{name}: a variant cannot be called {recipe_name!r}.",
-            found="Its files would take the place of report.json.",
+            found=why,
             hint='Add name = "..." with another name to the recipe.',
         )
     steps = document["step"]

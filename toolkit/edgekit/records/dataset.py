@@ -84,12 +84,16 @@ class Samples:
         sha256: Digest of the split's content (inputs and targets as stored).
         read: `read(indices) -> Batch` for an integer array of indices below `n`. Safe to call
             after a fork.
+        sequences: `[n]`, the sequence that each sample belongs to, one after the other: a model
+            with state carries it on within a sequence. None where the samples are independent,
+            and state is reset before each.
     """
 
     split: Split
     n: int
     sha256: str
     read: Callable[[NDArray[np.int64]], Batch]
+    sequences: Array | None = None
 
     def batches(self, size: int = 64) -> Iterator[Batch]:
         """Walk through all samples in order, `size` at a time."""
@@ -97,6 +101,16 @@ class Samples:
 
         for start in range(0, self.n, size):
             yield self.read(np.arange(start, min(start + size, self.n)))
+
+    def starts(self) -> NDArray[np.bool_] | None:
+        """Tell of each sample whether a sequence starts with it, `[n]`; None without sequences."""
+        import numpy as np
+
+        if self.sequences is None:
+            return None
+        changes = np.ones(self.n, np.bool_)
+        changes[1:] = self.sequences[1:] != self.sequences[:-1]
+        return changes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

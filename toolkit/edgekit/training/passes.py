@@ -278,8 +278,21 @@ def run_pass(
         listener: Progress callback.
 
     Raises:
+        ModelError: A layer of the model is stateful.
         EdgekitError: As the pass raises it.
     """
+    stateful = [
+        layer.name
+        for layer in model._flatten_layers()  # noqa: SLF001  Keras has no public way to layers inside layers
+        if getattr(layer, "stateful", False)
+    ]
+    if stateful:
+        raise ModelError(
+            f"{source.name} cannot be fine-tuned: it remembers earlier samples.",
+            found=f"Stateful: {', '.join(stateful)}.",
+            hint="Build it with stateful=False and without a batch size, give it the same weights "
+            "(set_weights), and save that.",
+        )
     run = _FUNCTIONS[type(step)]
     return run(model, source, step=step, tuning=tuning, destination=destination, listener=listener)
 

@@ -82,17 +82,25 @@ class Session:
         """Write the float graph of the loaded model."""
         from edgekit.lowering import lower
 
-        loaded = self.loaded
+        loaded, state = self.loaded, self._predicting().state
+        state.restore()  # what the model holds now becomes constants
         lowered = lower(loaded.call, loaded.source, loaded.model, destination)
-        return replace(lowered, reference=self.predict(batch.inputs)) if batch else lowered
+        if batch is None:
+            return lowered
+        reference = self.predict(batch.inputs)
+        state.restore()
+        return replace(lowered, reference=reference, stateful=tuple(state.layers))
 
     def predict(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run the loaded model itself on samples."""
+        return self._predicting()(inputs)
+
+    def _predicting(self) -> Predictor:
         from edgekit.sources.predict import Predictor
 
         if self._predictor is None:
             self._predictor = Predictor(self.loaded)
-        return self._predictor(inputs)
+        return self._predictor
 
     def quantize(self, calibrated: bytes, plan: Plan, denied: Sequence[str] = ()) -> bytes:
         """Quantize a float graph whose tensors carry their ranges."""
