@@ -206,6 +206,7 @@ usage: edgekit_runner.py eval MODEL DATA.npz [OPTIONS]
 
 Score on x_test and y_test (raw samples) or inputs and targets (prepared ones).
 
+  --metric NAME         what the score is: f1; default: by task and classes
   --outputs FILE        write dequantized outputs; --force replaces FILE
   --json                JSON on stdout
 {LOADING_HELP}
@@ -259,6 +260,7 @@ class Options:
     duration: float | None = None
     sweep = False
     data: str | None = None
+    metric: str | None = None
     outputs: str | None = None
     force = False
     labels: str | None = None
@@ -290,7 +292,7 @@ COMMANDS: dict[str, tuple[int, int, tuple[str, ...]]] = {
         1,
         (*LOADING_OPTIONS, "threads", "json", "runs", "seconds", "data", "duration", "sweep"),
     ),
-    "eval": (2, 2, (*LOADING_OPTIONS, "threads", "json", "outputs", "force")),
+    "eval": (2, 2, (*LOADING_OPTIONS, "threads", "json", "metric", "outputs", "force")),
     "run": (1, sys.maxsize, (*LOADING_OPTIONS, "threads", *RUN_OPTIONS)),
     "selftest": (0, 0, ("runtime", "threads", "json")),
 }
@@ -932,7 +934,15 @@ def evaluate(options: Options) -> None:
     scorer = None
     if targets is not None:
         task = (manifest.get("data") or {}).get("task") or infer_task_from_targets(model, targets)
-        scorer = Scorer(task, n, manifest.get("labels") or [])
+        units = math.prod(model.outputs[0].shape)
+        scorer = Scorer(task, n, manifest.get("labels") or [], units, options.metric)
+    elif options.metric:
+        raise RunnerError(
+            USAGE,
+            "--metric has no effect without targets.",
+            f"{path} holds none.",
+            "Store them as y_test, or leave out --metric.",
+        )
     rows = preprocessed_samples(columns, manifest.get("preprocessing"), model, path)
     answers = _predict(
         model, path, zip(rows, targets.rows() if targets else iter([None] * n), starts), scorer
@@ -959,7 +969,7 @@ def evaluate(options: Options) -> None:
         "schema": 1,
         "version": __version__,
         **_file_facts(options),
-        "score": scorer.score(math.prod(model.outputs[0].shape)) if scorer else None,
+        "score": scorer.score() if scorer else None,
         "n": n,
         "seconds": seconds,
         "threads": options.threads,
@@ -1019,6 +1029,8 @@ def eval_lines(facts: Mapping[str, Any]) -> list[str]:
             f"  {score['metric']} {score['value']:.4f}   95 % interval {low:.4f} to {high:.4f}   "
             f"({_plural(facts['n'], 'sample')})"
         )
+        if score["reason"]:
+            lines.append(f"  {score['metric']}, because {score['reason']}")
         lines += [f"  {name} {value:.4f}" for name, value in score["extras"].items()]
     lines.append(f"  {facts['seconds']:.3f} s on {facts['runtime']}, {facts['device']}")
     return lines
@@ -1154,7 +1166,19 @@ def _show_progress(done: int, n: int) -> None:
 # --- Scores ---------------------------------------------------------------------------------------
 # Metrics of `eval` and their 95 % intervals, the same as on the host.
 
-SCORED = ("classification", "regression", "reconstruction")
+# The metrics of each task that can be scored; the first is the default, see `Scorer.default`.
+METRICS = {
+    "classification": (
+        "accuracy", "balanced_accuracy", "f1", "precision", "average_precision", "roc_auc",
+    ),
+    "regression": ("rmse",),
+    "reconstruction": ("roc_auc", "average_precision"),
+}  # fmt: skip
+# Those that need a score of one of two classes.
+OF_TWO_CLASSES = ("average_precision", "roc_auc")
+# A class with a smaller share of the samples, and less than half of what it would have were all
+# classes alike, is rare: the default is then a metric that a dead detector cannot keep.
+RARE = 0.05
 
 
 class Scorer:
@@ -1164,25 +1188,43 @@ class Scorer:
         task: classification, regression or reconstruction.
         n: Number of samples.
         labels: Class names, for targets that are strings.
+        units: Number of values of the output; a single one means two classes.
+        metric: What the score is; by task and classes where None.
 
     Raises:
-        RunnerError: The task cannot be scored (code 4).
+        RunnerError: The task cannot be scored (code 4), or has no such metric (code 2).
     """
 
-    def __init__(self, task: str, n: int, labels: Sequence[str]) -> None:
+    def __init__(
+        self, task: str, n: int, labels: Sequence[str], units: int, metric: str | None = None
+    ) -> None:
         import numpy as np
 
-        if task not in SCORED:
+        if task not in METRICS:
             raise RunnerError(
                 DATA,
                 f"eval cannot score {task}.",
-                f"It scores {', '.join(SCORED)}.",
+                f"It scores {', '.join(METRICS)}.",
                 "Write outputs without a score: --outputs F.npz, and a DATA.npz without targets.",
+            )
+        several = task == "classification" and units > 2
+        self.metrics = [m for m in METRICS[task] if not (several and m in OF_TWO_CLASSES)]
+        if metric is not None and metric not in self.metrics:
+            of = f"{units} classes" if several and metric in OF_TWO_CLASSES else f"a {task}"
+            raise RunnerError(
+                USAGE,
+                f"There is no metric {metric!r} of {of}.",
+                "",
+                f"Known here: {', '.join(self.metrics)}.",
             )
         self.task = task
         self.labels = list(labels)
-        self.first = np.zeros(n)
-        self.second = np.zeros(n)
+        self.units = units
+        self.metric = metric
+        self.target = np.zeros(n, np.int64)
+        self.predicted = np.zeros(n, np.int64)
+        self.rank = np.zeros(n, np.int64)
+        self.values = np.zeros((n, 2))  # the unit, the scores of two classes, or both errors
 
     def add(self, position: int, value: Callable[[], Any], output: Any, target: Any) -> None:
         """Add one sample.
@@ -1205,70 +1247,118 @@ class Scorer:
             if target.dtype.kind == "U":
                 target = np.asarray(self.labels.index(str(target)))
             target = _class(target, len(output))
-            if len(output) == 1:
-                self.first[position], self.second[position] = output[0], target
-            else:
-                self.first[position] = _rank(output, target)
+            self.target[position] = target
+            if len(output) > 1:
+                self.predicted[position] = output.argmax()
+                self.rank[position] = _rank(output, target)
+            if len(output) <= 2:
+                self.values[position, : len(output)] = output
             return
         if self.task == "reconstruction":
             if target not in (0, 1):
                 raise ValueError(f"target {target} is neither 0 nor 1")
             wanted = np.asarray(value(), np.float64).ravel()
-            self.second[position] = target
+            self.target[position] = target
         else:
             wanted = np.asarray(target, np.float64).ravel()
         if wanted.shape != output.shape or not np.isfinite(wanted).all():
             raise ValueError(f"{len(wanted)} finite values wanted, output has {len(output)}")
         with np.errstate(over="ignore", invalid="ignore"):  # `score` refuses what overflows
-            self.first[position] = np.mean((output - wanted) ** 2)
-        if self.task == "regression":
-            self.second[position] = np.mean(np.abs(output - wanted))
+            squared = np.mean((output - wanted) ** 2)
+        self.values[position] = squared, np.mean(np.abs(output - wanted))
 
-    def score(self, classes: int) -> dict[str, Any]:
-        """Return metric, value, n, 95 % interval and further figures.
+    def score(self) -> dict[str, Any]:
+        """Return metric, value, n, 95 % interval, further figures, and why this metric.
 
         A single output unit means two classes, split at 0.5 if all values lie in [0, 1] (a
-        sigmoid), otherwise at 0 (a logit).
+        sigmoid), otherwise at 0 (a logit). The score of class 1 is its own if all are in [0, 1],
+        otherwise what it is ahead of class 0.
 
         Raises:
-            RunnerError: The outputs are too large for a squared error (code 3).
+            RunnerError: The outputs are too large for a squared error (code 3), or there are too
+                few samples for the metric (code 4).
         """
         import numpy as np
 
-        n = len(self.first)
+        n = len(self.target)
+        first, second = self.values.T
         extras = {}
-        if self.task == "classification" and classes == 1:
-            sigmoid = self.first.min() >= 0 and self.first.max() <= 1
-            self.first = (self.first > (0.5 if sigmoid else 0)) != self.second
-        elif self.task != "classification" and not np.isfinite(self.first).all():
-            broken = int(n - np.isfinite(self.first).sum())
-            raise RunnerError(
-                MODEL,
-                "The model has no score: its outputs overflow.",
-                f"They do for {broken} of {n} samples.",
-                "Check the ranges and weights of the model; convert it again.",
-            )
         if self.task == "classification":
-            right = self.first == 0
-            metric, value = "accuracy", float(right.mean())
-            interval = wilson(int(right.sum()), n)
-            if classes > 5:
-                extras["top5_accuracy"] = float((self.first < 5).mean())
-        elif self.task == "regression":
-            metric, value = "rmse", float(np.sqrt(self.first.mean()))
-            interval = rmse_interval(self.first)
-            extras["mae"] = float(self.second.mean())
+            shares = self.values.min() >= 0 and self.values.max() <= 1
+            if self.units == 1:
+                self.predicted = (first > (0.5 if shares else 0)).astype(np.int64)
+            scores = first if self.units == 1 else second if shares else second - first
+            if self.units > 5:
+                extras["top5_accuracy"] = float((self.rank < 5).mean())
         else:
-            metric = "roc_auc"
-            value, low, high = roc_auc(self.first, self.second)
-            interval = (low, high)
+            if not np.isfinite(first).all():
+                broken = int(n - np.isfinite(first).sum())
+                raise RunnerError(
+                    MODEL,
+                    "The model has no score: its outputs overflow.",
+                    f"They do for {broken} of {n} samples.",
+                    "Check the ranges and weights of the model; convert it again.",
+                )
+            scores = first
+            if self.task == "regression":
+                extras["mae"] = float(second.mean())
+        chosen, reason = (self.metric, "") if self.metric else self.default()
+        ones = int((self.target == 1).sum())
+        if chosen in OF_TWO_CLASSES and min(ones, n - ones) < 2:
+            raise RunnerError(
+                DATA,
+                f"{chosen} needs at least two samples of either class.",
+                f"There are {n - ones} of class 0 and {ones} of class 1.",
+                "Add samples, or choose another --metric.",
+            )
+        value, interval = self.figure(chosen, scores, with_interval=True)
+        for name in self.metrics:
+            if name != chosen and (name not in OF_TWO_CLASSES or min(ones, n - ones) >= 2):
+                extras[name], _ = self.figure(name, scores)
         return {
-            "metric": metric,
+            "metric": chosen,
             "value": value,
             "n": n,
             "ci95": list(interval),
             "extras": extras,
+            "reason": reason,
         }
+
+    def default(self) -> tuple[str, str]:
+        """Return the metric where none is named, and why if it is not the usual one."""
+        import numpy as np
+
+        if self.task == "classification":
+            classes, counts = np.unique(self.target, return_counts=True)
+            share = float(counts.min() / counts.sum())
+            if share < min(RARE, 1 / (2 * len(classes))):
+                rarest = int(classes[counts.argmin()])
+                label = self.labels[rarest] if rarest < len(self.labels) else str(rarest)
+                return "balanced_accuracy", f"{label!r} is {100 * share:.2g} % of the samples"
+        return self.metrics[0], ""
+
+    def figure(
+        self, name: str, scores: Any, *, with_interval: bool = False
+    ) -> tuple[float, tuple[float, float]]:
+        """Return a metric's value and 95 % interval; (0, 0) unless that is asked for."""
+        import numpy as np
+
+        no_interval = 0.0, 0.0
+        if name == "rmse":
+            value = float(np.sqrt(scores.mean()))
+            return value, rmse_interval(scores) if with_interval else no_interval
+        if name == "roc_auc":
+            area, low, high = roc_auc(scores, self.target)
+            return area, (low, high)
+        if name == "average_precision":
+            return average_precision(scores, self.target, with_interval=with_interval)
+        right = self.predicted == self.target
+        if name == "accuracy":
+            return float(right.mean()), wilson(int(right.sum()), len(right))
+        if name == "balanced_accuracy":
+            return balanced_accuracy(right, self.target)
+        table = kinds_of_samples(self.target, self.predicted)
+        return macro_figure(name, *table, with_interval=with_interval)
 
 
 def _class(target: Any, units: int) -> int:
@@ -1295,7 +1385,10 @@ def _rank(scores: Any, target: int) -> int:
 # has one interval, wherever it is computed.
 Z = 1.9599639845400536  # the normal distribution's 97.5 % quantile
 RESAMPLES = 2000
-BOOTSTRAP_LIMIT = 5000  # with more samples, the normal interval
+BOOTSTRAP_LIMIT = 5000  # with more samples, the normal interval,
+STRATUM_LIMIT = 1000  # where none of the classes has fewer samples than these
+CELL_LIMIT = 20_000  # or there are more kinds of samples
+NOTHING = 1e-24  # a variance that is rounding alone
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:
@@ -1328,8 +1421,6 @@ def rmse_interval(squared: Any) -> tuple[float, float]:
         half = Z * ((n - 1) / n * energy) ** 0.5
         return value - half, value + half
     with DeferSigint():  # imports
-        from statistics import NormalDist
-
         generator = np.random.default_rng(0)
     means = np.empty(RESAMPLES)
     rows = max(1, (1 << 20) // n)  # at most 2^20 samples are drawn at once, to save memory
@@ -1337,18 +1428,260 @@ def rmse_interval(squared: Any) -> tuple[float, float]:
         some = means[start : start + rows]
         some[:] = squared[generator.integers(0, n, (len(some), n), np.int32)].mean(axis=1)
     values = np.sort(np.sqrt(means))
-    normal = NormalDist()
     below = float(np.mean(values < value) + np.mean(values == value) / 2)
-    bias = normal.inv_cdf(min(max(below, 0.5 / RESAMPLES), 1 - 0.5 / RESAMPLES))
     skewness = float(np.sum(influence**3)) / (6 * energy**1.5)
+    return bca(values, below, skewness, n - 1)
+
+
+def bca(values: Any, below: float, skewness: float, degrees: float) -> tuple[float, float]:
+    """Return the BCa interval from resampled values.
+
+    Args:
+        values: Sorted.
+        below: The share of them below the value itself, those equal to it by half.
+        skewness: A sixth of the skewness of the samples' influence.
+        degrees: Degrees of freedom of the variance.
+    """
+    import numpy as np
+
+    with DeferSigint():
+        from statistics import NormalDist
+
+    normal = NormalDist()
+    bias = normal.inv_cdf(min(max(below, 0.5 / RESAMPLES), 1 - 0.5 / RESAMPLES))
     # Student's t quantile by its first Cornish-Fisher term.
-    reach = (Z + (Z**3 + Z) / (4 * (n - 1))) * (n / (n - 1)) ** 0.5
+    reach = (Z + (Z**3 + Z) / (4 * degrees)) * ((degrees + 1) / degrees) ** 0.5
 
     def percentile(z: float) -> float:
         share = normal.cdf(bias + (bias + z) / max(1e-9, 1 - skewness * (bias + z)))
         return float(np.quantile(values, share))
 
     return percentile(-reach), percentile(reach)
+
+
+def count_bootstrap(
+    counts: Any, strata: Any, statistic: Callable[[Any], Any], gradient: Any
+) -> tuple[float, float]:
+    """Return the BCa interval of a function of how many samples are alike, resampled by class.
+
+    Args:
+        counts: `[c]`, samples of each kind.
+        strata: `[c]`, the class of each kind, from 0.
+        statistic: `[..., c]` counts -> `[...]` values.
+        gradient: `[c]`, the derivative of `statistic` by each count.
+    """
+    import numpy as np
+
+    value = float(statistic(counts[None])[0])
+    sizes = np.bincount(strata, counts)
+    influence = gradient - (np.bincount(strata, counts * gradient) / sizes)[strata]
+    energies = np.bincount(strata, counts * influence**2)
+    energy = float(energies.sum())
+    if energy < NOTHING:
+        return value, value
+    varied = energies > 0
+    degrees = energy**2 / float(np.sum(energies[varied] ** 2 / (sizes[varied] - 1)))
+    many = counts.sum() > BOOTSTRAP_LIMIT and sizes[varied].min() >= STRATUM_LIMIT
+    if many or len(counts) > CELL_LIMIT:
+        half = Z * (energy * (degrees + 1) / degrees) ** 0.5
+        return value - half, value + half
+    values = np.concatenate([statistic(some) for some in resampled_counts(counts, strata)])
+    near = np.abs(values - value) <= NOTHING**0.5
+    below = float(np.mean((values < value) & ~near) + np.mean(near) / 2)
+    skewness = float(np.sum(counts * influence**3)) / (6 * energy**1.5)
+    return bca(np.sort(values), below, skewness, degrees)
+
+
+def resampled_counts(counts: Any, strata: Any) -> Iterator[Any]:
+    """Yield resampled counts, `[RESAMPLES, c]` in pieces of rows."""
+    import numpy as np
+
+    with DeferSigint():  # imports
+        generator = np.random.default_rng(0)
+    c, n = len(counts), int(counts.sum())
+    groups = [np.flatnonzero(strata == one) for one in np.unique(strata)]
+    by_kind = n > 8 * c
+    if not by_kind:
+        kinds = np.repeat(np.concatenate(groups), counts[np.concatenate(groups)])
+        sizes = np.array([counts[cells].sum() for cells in groups])
+        first = np.repeat(np.cumsum(sizes) - sizes, sizes)
+        below = np.repeat(sizes * (1 - 2**-52), sizes)  # so that no product rounds up to the size
+    rows = max(1, (1 << 20) // (c if by_kind else n))
+    for start in range(0, RESAMPLES, rows):
+        m = min(rows, RESAMPLES - start)
+        if by_kind:
+            some = np.empty((m, c), np.int64)
+            for cells in groups:
+                here = counts[cells]
+                some[:, cells] = generator.multinomial(here.sum(), here / here.sum(), m)
+            yield some
+            continue
+        drawn = (generator.random((m, n)) * below).astype(np.int64) + first
+        places = kinds[drawn] + np.arange(0, m * c, c)[:, None]
+        yield np.bincount(places.ravel(), minlength=m * c).reshape(m, c)
+
+
+def balanced_accuracy(right: Any, target: Any) -> tuple[float, tuple[float, float]]:
+    """Return the mean of the classes' recalls and its interval.
+
+    From those of each class: G. Zou, W. Huang, X. Zhang, Computational Statistics & Data Analysis
+    53 (2009), eq. 3.
+    """
+    import numpy as np
+
+    classes = [right[target == label] for label in np.unique(target)]
+    value = float(np.mean([np.mean(one) for one in classes]))
+    found = [(int(one.sum()), len(one)) for one in classes]
+    shares = [hits / n for hits, n in found]
+    ends = [wilson(hits, n) for hits, n in found]
+    count, middle = len(found), sum(shares) / len(found)
+    low = sum((share - end[0]) ** 2 for share, end in zip(shares, ends)) ** 0.5 / count
+    high = sum((end[1] - share) ** 2 for share, end in zip(shares, ends)) ** 0.5 / count
+    return value, (max(0.0, middle - low), min(1.0, middle + high))
+
+
+def kinds_of_samples(target: Any, predicted: Any) -> tuple[int, Any, Any, Any]:
+    """Count samples by target and prediction.
+
+    Returns:
+        The number k of classes that occur; of each kind the target, from 0; the prediction, k for
+        a class that does not occur; and the number of samples.
+    """
+    import numpy as np
+
+    classes, target = np.unique(target, return_inverse=True)
+    k = len(classes)
+    place = np.searchsorted(classes, predicted).clip(max=k - 1)
+    known = classes[place] == predicted
+    code = target.astype(np.int64) * (k + 1) + np.where(known, place, k)
+    codes, counts = np.unique(code, return_counts=True)
+    target, predicted = np.divmod(codes, k + 1)
+    return k, target, predicted, counts
+
+
+def macro_figure(
+    name: str, k: int, target: Any, predicted: Any, counts: Any, *, with_interval: bool
+) -> tuple[float, tuple[float, float]]:
+    """Return F1 or precision, the mean over the classes that occur, and its interval.
+
+    Beside what the bootstrap shows, the interval holds what no sample of a class shows that is
+    always, or never, found: of `n` samples the share `Z^2 / (n + Z^2)` (Wilson).
+
+    Args:
+        name: f1 or precision.
+        k: Number of classes; this and the others as from `kinds_of_samples`.
+        target: `[c]`.
+        predicted: `[c]`.
+        counts: `[c]`.
+        with_interval: Whether there is one.
+    """
+    import numpy as np
+
+    never = 1e-9
+    sizes = np.bincount(target, counts, minlength=k)
+    right = np.flatnonzero(predicted == target)
+    known = np.flatnonzero(predicted < k)
+
+    def sum_by(some: Any, groups: Any) -> Any:
+        sums = np.zeros((*some.shape[:-1], k))
+        order = np.argsort(groups, kind="stable")
+        present, starts = np.unique(groups[order], return_index=True)
+        if len(present):
+            sums[..., present] = np.add.reduceat(some[..., order], starts, axis=-1)
+        return sums
+
+    def of_class(hits: Any, named: Any) -> Any:
+        if name == "f1":
+            return 2 * hits / (sizes + named)
+        return hits / np.maximum(named, never)
+
+    def tallies(some: Any) -> tuple[Any, Any]:
+        return (
+            sum_by(some[..., right], target[right]),
+            sum_by(some[..., known], predicted[known]),
+        )
+
+    def mean(some: Any) -> Any:
+        return of_class(*tallies(some)).mean(axis=-1)
+
+    value = float(mean(counts[None])[0])
+    if not with_interval:
+        return value, (0.0, 0.0)
+    hits, named = tallies(counts)
+    if name == "f1":
+        both = sizes + named
+        by_hits, by_named = 2 / both, -2 * hits / both**2
+    else:
+        some = np.maximum(named, never)
+        by_hits, by_named = np.where(named > 0, 1 / some, 0.0), -hits / some**2
+    slope = np.append(by_named, 0.0)[predicted]
+    slope += np.where(predicted == target, by_hits[target], 0.0)
+    low, high = count_bootstrap(counts, target, mean, slope / k)
+
+    now = of_class(hits, named)
+    hidden = Z**2 / (sizes + Z**2) * sizes
+    lost, won = np.minimum(hidden, hits), np.minimum(hidden, sizes - hits)
+    others = now - of_class(hits, named + lost[:, None])
+    np.fill_diagonal(others, 0.0)
+    loss = now - of_class(hits - lost, named - lost) + others.max(axis=1)
+    gain = of_class(hits + won, named + won) - now
+    below = float(np.sqrt(np.sum(loss[hits == sizes] ** 2))) / k
+    above = float(np.sqrt(np.sum(gain[hits == 0] ** 2))) / k
+    return value, (
+        max(0.0, value - float(np.hypot(value - low, below))),
+        min(1.0, value + float(np.hypot(high - value, above))),
+    )
+
+
+def average_precision(
+    scores: Any, target: Any, *, with_interval: bool
+) -> tuple[float, tuple[float, float]]:
+    """Return the sum over thresholds of (recall - recall before) * precision, and its interval.
+
+    Args:
+        scores: `[n]`, higher for class 1.
+        target: `[n]` 0 or 1, at least two of either.
+        with_interval: Whether there is one.
+    """
+    import numpy as np
+
+    hit = target == 1
+    ones = int(hit.sum())
+    steps = np.unique(scores[hit])
+    size = len(steps)
+    # Samples are alike that have a class and a number of higher thresholds in common.
+    place = size - np.searchsorted(steps, scores, side="right")
+    codes, counts = np.unique(hit.astype(np.int64) * (size + 1) + place, return_counts=True)
+    hit, place = np.divmod(codes, size + 1)
+    hit = hit.astype(bool)
+    order = np.argsort(place, kind="stable")
+    order = order[place[order] < size]
+    hits = order[hit[order]]
+    starts, starts_of_hits = (np.searchsorted(place[x], np.arange(size)) for x in (order, hits))
+
+    def at_thresholds(some: Any) -> tuple[Any, Any]:
+        named = np.add.reduceat(some[..., order], starts, axis=-1).cumsum(axis=-1)
+        return named, np.add.reduceat(some[..., hits], starts_of_hits, axis=-1)
+
+    def area(some: Any) -> Any:
+        named, found = at_thresholds(some)
+        precision = found.cumsum(axis=-1) / np.maximum(named, 1)
+        return (found * precision).sum(axis=-1) / found.sum(axis=-1)
+
+    value = float(area(counts[None])[0])
+    if not with_interval:
+        return value, (0.0, 0.0)
+    named, found = at_thresholds(counts)
+    reached = found.cumsum()
+    below_hit = found * (named - reached) / named**2
+    below_miss = -found * reached / named**2
+    of_hit, of_miss = (np.append(x[::-1].cumsum()[::-1], 0.0) for x in (below_hit, below_miss))
+    of_hit += np.append(reached / named, 0.0)
+    gradient = np.where(hit, of_hit[place], of_miss[place]) / found.sum()
+    low, high = count_bootstrap(counts, hit.astype(np.int64), area, gradient)
+    few = min(ones, len(target) - ones)
+    slack = 1 - wilson(few, few)[0] if low == high else 0.0
+    return value, (max(0.0, low - slack), min(1.0, high + slack))
 
 
 def roc_auc(errors: Any, flags: Any) -> tuple[float, float, float]:
@@ -1358,11 +1691,8 @@ def roc_auc(errors: Any, flags: Any) -> tuple[float, float, float]:
     logit scale (M. Pepe, 2003).
 
     Args:
-        errors: `[n]` scores, higher for an anomaly.
-        flags: `[n]` 1 for an anomaly, 0 for a normal sample.
-
-    Raises:
-        RunnerError: There are fewer than two samples of either kind (code 4).
+        errors: `[n]` scores, higher for an anomaly, or for class 1.
+        flags: `[n]` 1 for an anomaly, 0 for a normal sample; at least two of either.
     """
     import numpy as np
 
@@ -1372,13 +1702,6 @@ def roc_auc(errors: Any, flags: Any) -> tuple[float, float, float]:
 
     anomalous = flags == 1
     p, q = int(anomalous.sum()), int((~anomalous).sum())
-    if min(p, q) < 2:
-        raise RunnerError(
-            DATA,
-            "The ROC AUC needs at least two anomalies and two normal samples.",
-            f"The targets mark {p} anomalies among {p + q} samples.",
-            "Mark anomalies with 1 and normal samples with 0.",
-        )
     ranks = midranks(errors)
     above = (ranks[anomalous] - midranks(errors[anomalous])) / q
     below = 1 - (ranks[~anomalous] - midranks(errors[~anomalous])) / p

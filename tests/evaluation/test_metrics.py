@@ -100,7 +100,7 @@ def test_guessing_classes_is_worth_what_scikit_learn_s_dummy_scores(share: float
     predicted = dummy.predict(target[:, None])
     # When every metric of a classifier tells what guessing is worth
     guessed = columns(target, predicted, 2)
-    # Then it is what the dummy scores, and no dummy is found to be better than that
+    # Then it is what the dummy scores (that of ROC AUC ranks nothing), and none is better than that
     for metric in CLASSIFICATION.metrics:
         found = aggregate(guessed, CLASSIFICATION, metric=metric)
         assert metric.guess is not None
@@ -137,8 +137,8 @@ def test_guessing_anomalies_is_worth_a_half_and_other_metrics_do_not_tell() -> N
 
     assert ROC_AUC.guess is not None
     assert ROC_AUC.guess({"target": flags}) == 0.5
-    for squared, better in ((noise, False), (told, True)):
-        scored = {"squared": squared, "target": flags}
+    for score, better in ((noise, False), (told, True)):
+        scored = {"score": score, "target": flags}
         assert ROC_AUC.beats_guessing(ROC_AUC.interval(scored), scored) is better
     assert error_rate().beats_guessing((0.0, 0.1), {"target": flags}) is None
 

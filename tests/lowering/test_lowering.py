@@ -211,6 +211,32 @@ def test_a_loop_too_long_to_unroll_is_kept_and_refused_where_it_would_crash(
     assert "unroll=True" in (caught.value.hint or "")
 
 
+@pytest.mark.parametrize(("name", "layer"), [("lstm", "memory"), ("counter", "counter")])
+def test_stateful_layers_are_lowered_as_for_independent_samples(
+    worker: Worker, folder: Path, name: str, layer: str
+) -> None:
+    # Given a layer that changes its variables in every call, and the same sample four times
+    worker.run(tensorflow_jobs.make_stateful, folder=folder)
+    source = worker.load(folder / f"stateful_{name}.keras")
+    batch = {"x": np.repeat(noise(source, 1)["x"], 4, axis=0)}
+    # When the model is lowered, also after it has run
+    for _ in range(2):
+        lowered = worker.lower(folder / "stateful.tflite", Batch(inputs=batch))
+        # Then the source answers as if it had been given nothing before, and so does the graph.
+        ((output, expected),) = lowered.reference.items()
+        assert np.ptp(expected, axis=0).max() == 0
+        np.testing.assert_allclose(run(lowered.path, batch)[output], expected, atol=1e-5)
+        assert lowered.stateful == (layer,)
+
+
+def test_a_saved_model_that_assigns_a_variable_is_refused(worker: Worker, folder: Path) -> None:
+    worker.run(tensorflow_jobs.make_stateful, folder=folder)
+    worker.load(folder / "sums")
+    with pytest.raises(ConversionError, match="keeps state in a variable") as caught:
+        worker.lower(folder / "sums.tflite")
+    assert "TFLiteConverter.from_saved_model" in (caught.value.hint or "")
+
+
 def test_an_operator_that_tflite_lacks_is_named(worker: Worker, folder: Path) -> None:
     worker.run(tensorflow_jobs.make_unsupported, folder=folder)
     worker.load(folder / "determinant.keras")

@@ -256,6 +256,13 @@ def adopted(samples: Samples) -> Samples:
     return replace(samples, read=reader_of(samples))
 
 
+def targets_of(samples: Samples | None) -> Array | None:
+    """Return the targets of bound samples, `[n, ...]`, without reading inputs; None without any."""
+    if samples is None or not isinstance(samples.read, Reader):
+        return None
+    return None if samples.read.targets is None else samples.read.targets[samples.read.index]
+
+
 def whole(split: Split, store: Store, preprocessing: Mapping[str, Any]) -> Samples:
     """Return all of a store as one split."""
     reader = Reader(

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.errors import DataError, ModelError
+from edgekit.evaluation.fidelity import compared_rows
 from edgekit.files import check_input
 from edgekit.isolate import ChildDiedError, isolated, report, spread
 from edgekit.records import Array, Batch, Listener, Progress, Samples, TensorSpec, silent
@@ -29,6 +30,8 @@ from edgekit.tflite.load import TRIAL_LIMIT_S
 from edgekit_runner import RESOURCES, TENSORS, state_of
 
 Collect = Callable[[Batch, Mapping[str, Array]], Mapping[str, Array]]
+_Layout = dict[str, tuple[tuple[int, ...], str]]
+"""Name -> shape and type of what there is of one sample."""
 R = TypeVar("R")
 
 # A piece is read, quantized, run and stored at a time; beyond these it gains nothing but memory.
@@ -58,7 +61,10 @@ def predict(
         ModelError: The file cannot be read or run, or its runtime died.
         DataError: The samples do not fit the inputs.
     """
-    return sweep(path, samples, lambda _, outputs: outputs, processes=processes, listener=listener)
+    kept, _ = sweep(
+        path, samples, lambda _, outputs: outputs, processes=processes, listener=listener
+    )
+    return kept
 
 
 def sweep(
@@ -68,11 +74,14 @@ def sweep(
     *,
     processes: int | None = None,
     listener: Listener = silent,
-) -> dict[str, Array]:
+) -> tuple[dict[str, Array], dict[str, Array]]:
     """Run a file over all samples and keep what `collect(batch, outputs)` makes of each piece.
 
     `collect` runs in the children, so that only what it returns (name -> `[k, ...]` for a piece of
     `k` samples) is ever kept for all samples.
+
+    Returns:
+        What was collected of all samples; and all outputs of a few, `fidelity.compared_rows`.
 
     Raises:
         ModelError: As `predict`.
@@ -87,13 +96,12 @@ def sweep(
     first = samples.read(np.zeros(1, np.int64))
     starts = samples.starts()
 
-    def probe() -> tuple[int, str, dict[str, tuple[tuple[int, ...], str]]]:
+    def probe() -> tuple[int, str, _Layout, _Layout]:
         model = _load(path, first.inputs)
-        kept = collect(first, _run(model, first.inputs))
-        columns = {name: (values.shape[1:], values.dtype.str) for name, values in kept.items()}
-        return model.batch, model.state, columns
+        outputs = _run(model, first.inputs)
+        return model.batch, model.state, _layout(collect(first, outputs)), _layout(outputs)
 
-    batch, state, columns = _guarded(path, lambda: isolated(probe, limit_s=TRIAL_LIMIT_S))
+    batch, state, columns, layout = _guarded(path, lambda: isolated(probe, limit_s=TRIAL_LIMIT_S))
     if not state:
         starts = None  # order means nothing to it, so its samples are divided freely
     elif starts is not None and batch > 1:
@@ -102,6 +110,8 @@ def sweep(
             hint="Convert it with batch 1, or drop sequence_test from the data.",
         )
     kept = {name: _shared((samples.n, *shape), dtype) for name, (shape, dtype) in columns.items()}
+    rows = compared_rows(samples.n, sum(math.prod(shape) for shape, _ in layout.values()))
+    raw = {name: _shared((len(rows), *shape), dtype) for name, (shape, dtype) in layout.items()}
     sample_bytes = sum(values.nbytes for values in first.inputs.values())
     limit = max(1, min(PIECE_SAMPLES, PIECE_BYTES // max(1, sample_bytes)))
     claim = _claims(samples.n, workers=workers, limit=limit, multiple=batch, starts=starts)
@@ -113,6 +123,10 @@ def sweep(
             outputs = _run(model, some.inputs, None if starts is None else starts[piece])
             for name, values in collect(some, outputs).items():
                 kept[name][piece] = values
+            # Both ascend.
+            start, end = np.searchsorted(rows, (piece[0], piece[-1] + 1))
+            for name, values in outputs.items():
+                raw[name][start:end] = values[rows[start:end] - piece[0]]
             report(len(piece))
 
     done = 0
@@ -123,7 +137,11 @@ def sweep(
         listener(Progress(stage="evaluating", done=done, total=samples.n, detail=path.stem))
 
     _guarded(path, lambda: spread(work, range(workers), tick=tick))
-    return kept
+    return kept, raw
+
+
+def _layout(arrays: Mapping[str, Array]) -> _Layout:
+    return {name: (values.shape[1:], values.dtype.str) for name, values in arrays.items()}
 
 
 @dataclass(slots=True, kw_only=True)

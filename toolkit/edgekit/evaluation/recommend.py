@@ -8,11 +8,18 @@ from dataclasses import dataclass, replace
 
 from edgekit.choices import Prefer
 from edgekit.evaluation.choice import Candidate, Choice, Rejection, choose, objective_in_words
+from edgekit.evaluation.fidelity import (
+    ENOUGH_AGREEMENT,
+    ENOUGH_CORRELATION,
+    ENOUGH_SQNR_DB,
+    fidelity_ok,
+    worst,
+)
 from edgekit.evaluation.intervals import crossing
 from edgekit.evaluation.metrics import metric_named
 from edgekit.files import FILE, what_is
 from edgekit.modes import FLOAT32, INT4, MODES, TFLITE_RUNTIME
-from edgekit.records import Drop, Row, Score, Timing
+from edgekit.records import Drop, Row, Score, Timing, Verdict
 from edgekit.tflite import read
 from edgekit.tflite.runtime_limits import newer_operators
 
@@ -109,20 +116,38 @@ class _Files:
     def candidate(self, row: Row) -> Candidate:
         """Return what the choice goes by; without float32, ratios are to the first file."""
         reference = self.baseline or next(iter(self.rows.values()))
-        drop = row.drop
+        verdict, loss, within = (
+            _by_fidelity(row) if row.drop is None and row.fidelity else _by_score(row.drop)
+        )
         return Candidate(
             name=row.artifact.variant,
             size=_size(row) / _size(reference),
             latency=_latency_ratio(row.timing, reference.timing),
-            verdict=drop.verdict if drop else None,
-            loss=drop.value if drop else 0.0,
-            within_budget=drop is not None
-            and drop.allowed is not None
-            and drop.value <= drop.allowed,
+            verdict=verdict,
+            loss=loss,
+            within_budget=within,
             collapsed=bool(row.collapses),
             loadable=row.artifact.variant not in self.excluded,
             is_baseline=row is self.baseline,
         )
+
+
+def _by_score(drop: Drop | None) -> tuple[Verdict | None, float, bool]:
+    """Return verdict, measured loss and whether that is accepted."""
+    if drop is None:
+        return None, 0.0, False
+    within = drop.allowed is not None and drop.value <= drop.allowed
+    return drop.verdict, drop.value, within
+
+
+def _by_fidelity(row: Row) -> tuple[Verdict | None, float, bool]:
+    """Return the same where nothing was scored: outputs that are near enough are kept.
+
+    The loss is the noise of the farthest output as a share of its signal.
+    """
+    near = all(map(fidelity_ok, row.fidelity))
+    noise = worst(row.fidelity).sqnr_db
+    return "kept" if near else "lost", 0.0 if noise is None else 10 ** (-noise / 20), near
 
 
 def _size(row: Row) -> int:
@@ -147,6 +172,7 @@ def _chosen(files: _Files, choice: Choice, prefer: Prefer) -> list[str]:
     return [
         _headline(choice.chosen, row),
         _loss(row),
+        _other_outputs(row),
         _runner_up(row, runner_up) if runner_up else "",
     ]
 
@@ -178,6 +204,8 @@ def _why_float32(files: _Files, choice: Choice, prefer: Prefer) -> str:
 
 def _loss(row: Row) -> str:
     """Say what the chosen file loses, no more surely than the samples allow."""
+    if row.drop is None and row.fidelity:
+        return f"Judged by its outputs, without labels: {_farthest(row)}."
     if row.drop is None or row.score is None:
         return ""
     drop, n = row.drop, row.score.n
@@ -194,6 +222,27 @@ def _loss(row: Row) -> str:
         f"Not proven: {change} on {n:,} samples, but the {interval} reaches beyond the {limit} "
         f"allowed{_more_samples(row.score, drop)}."
     )
+
+
+def _other_outputs(row: Row) -> str:
+    """Say of a model with several outputs, one of which is scored, which is farthest."""
+    if row.drop is None or len(row.fidelity) < 2:
+        return ""
+    far = "" if fidelity_ok(worst(row.fidelity)) else ", which is far: look at it before shipping"
+    return f"Of its {len(row.fidelity)} outputs the farthest from float32's: {_farthest(row)}{far}."
+
+
+def _farthest(row: Row) -> str:
+    """Say how far the output farthest from float32's is."""
+    far = worst(row.fidelity)
+    if far.agreement is not None:
+        figure = f"has the same top-1 class in {far.agreement:.1%} of {far.n:,} samples"
+    elif far.correlation is not None:
+        figure = f"has a correlation of {far.correlation:.4f} on {far.n:,} samples"
+    else:
+        figure = f"was compared on {far.n:,} samples"
+    noise = "equal" if far.sqnr_db is None else f"SQNR {far.sqnr_db:.1f} dB"
+    return f"output {far.output!r} {figure}, {noise}"
 
 
 def _runner_up(chosen: Row, runner_up: Row) -> str:
@@ -240,6 +289,12 @@ def _rejection(files: _Files, one: Candidate, reason: Rejection) -> str:
         return f"{name} is {slower} than float32, which only --prefer size accepts."
     if reason == "untimed":
         return f"{name} has no latency beside float32's, and may be slower."
+    if row.drop is None and row.fidelity:
+        return (
+            f"{name} was rejected, judged by its outputs without labels: {_farthest(row)}; "
+            f"at least {ENOUGH_AGREEMENT:.0%} (or a correlation of {ENOUGH_CORRELATION:g}) and "
+            f"{ENOUGH_SQNR_DB:g} dB are wanted."
+        )
     if row.drop is None or row.score is None:
         return f"{name} was not considered: without test samples its loss is unknown."
     measured = f"{_change(row.score, row.drop)} ({_interval(row.score, row.drop)})"

@@ -54,7 +54,7 @@ def lower(call: Call, source: Source, model: Any, destination: Path) -> LoweredM
         data = _convert(traced)
     except Exception as error:  # tracing runs the model's own code, converting raises many kinds
         recurrent = "TensorList" in str(error)
-        if assigned := re.search(r"[^\s']*AssignVariableOp\w*", str(error)):
+        if assigned := re.search(r"[^\s']*Assign\w*VariableOp\w*", str(error)):
             raise ConversionError(
                 f"{source.name} keeps state in a variable, which it assigns at every call.",
                 found=f"It is assigned at {assigned[0][-160:]}.",

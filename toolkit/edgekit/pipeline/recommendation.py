@@ -10,7 +10,7 @@ from pathlib import Path
 from edgekit import evaluation
 from edgekit.devices import Device, LocalDevice, SshDevice, Uploads, probe
 from edgekit.errors import ModelError
-from edgekit.evaluation import Evaluation
+from edgekit.evaluation import Evaluation, Predictions
 from edgekit.evaluation.trust import is_guessing
 from edgekit.files import temporary_folder
 from edgekit.pipeline.imported_model import ImportedModel
@@ -127,6 +127,7 @@ def _alerts(
         output=request.output,
         metric=request.metric,
     )
+    assert isinstance(found, Evaluation), "what was scored above can be scored"
     run = run_file(float32.path)
     return alerts_of(imported.source.name, found, imported.dataset, run, request.output)
 
@@ -162,9 +163,9 @@ def probe_device(request: Request, listener: Listener) -> None:
         probe(request.device, request.setup, listener=listener)
 
 
-def _on_host(request: Request, subject: Subject, listener: Listener) -> Evaluation | None:
+def _on_host(request: Request, subject: Subject, listener: Listener) -> Predictions | None:
     """What files are compared with that are scored on another device: float32 as computed here."""
-    if not subject.scorable:
+    if not subject.has_samples:
         return None
     assert subject.dataset is not None
     return LocalDevice(listener=listener).evaluate(

@@ -6,8 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from edgekit import data, tflite
 from edgekit.errors import DataError, UsageError
+from edgekit.evaluation import compared
 from edgekit.evaluation.tasks import TASKS
 from edgekit.pipeline import manifest
 from edgekit.pipeline.measure import MeasureSettings, Subject
@@ -90,7 +93,7 @@ def open_subjects(
         dataset = None
         if opener is not None:
             dataset = bind_to_file(opener, artifact, output=settings.score_output)
-            if dataset.test is None:
+            if dataset.test is None and _has_targets(dataset):
                 raise DataError(
                     f"{dataset.name} has no test split to score on.", hint="Add x_test and y_test."
                 )
@@ -98,6 +101,12 @@ def open_subjects(
             accepted_loss(settings.max_drop, dataset, settings.metric)
         subjects.append(Subject(artifact=artifact, model=model, dataset=dataset))
     return subjects
+
+
+def _has_targets(dataset: Dataset) -> bool:
+    """Whether the samples that files would be run on have targets."""
+    samples = compared(dataset)
+    return samples is not None and samples.read(np.zeros(1, np.int64)).targets is not None
 
 
 def notes_of(subjects: Sequence[Subject]) -> list[str]:

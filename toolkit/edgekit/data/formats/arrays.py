@@ -98,6 +98,8 @@ def open_arrays(
     notes = [note] if note else []
     if ignored:
         notes.append(f"Arrays not used: {', '.join(ignored)}.")
+    if needed is not None and not inputs[needed]:
+        needed = None  # what there is instead is read
     stores: dict[str, ArrayStore | None] = {}
     for split, wanted in (("train", train), ("test", test)):
         size = sum(values.nbytes for values in inputs[split].values())

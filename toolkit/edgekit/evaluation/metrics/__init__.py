@@ -7,15 +7,21 @@ from typing import NoReturn
 
 from edgekit.errors import UsageError
 from edgekit.evaluation.metrics.accuracy import ACCURACY
+from edgekit.evaluation.metrics.average_precision import AVERAGE_PRECISION
 from edgekit.evaluation.metrics.balanced_accuracy import BALANCED_ACCURACY
+from edgekit.evaluation.metrics.f1 import F1
 from edgekit.evaluation.metrics.metric import Columns, Metric, Unit
+from edgekit.evaluation.metrics.precision import PRECISION
 from edgekit.evaluation.metrics.rmse import RMSE
 from edgekit.evaluation.metrics.roc_auc import ROC_AUC
 
 __all__ = [
     "ACCURACY",
+    "AVERAGE_PRECISION",
     "BALANCED_ACCURACY",
+    "F1",
     "METRICS",
+    "PRECISION",
     "RMSE",
     "ROC_AUC",
     "Columns",
@@ -28,7 +34,16 @@ __all__ = [
 ]
 
 METRICS: Mapping[str, Metric] = {
-    metric.name: metric for metric in (ACCURACY, BALANCED_ACCURACY, RMSE, ROC_AUC)
+    metric.name: metric
+    for metric in (
+        ACCURACY,
+        BALANCED_ACCURACY,
+        F1,
+        PRECISION,
+        AVERAGE_PRECISION,
+        ROC_AUC,
+        RMSE,
+    )
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import ClassVar, Final
 
 import numpy as np
@@ -13,8 +14,8 @@ from edgekit.evaluation.tasks.task import (
     BoundTargets,
     Evidence,
     Task,
-    mean_square,
     shape_mismatch,
+    squared_differences,
 )
 from edgekit.records import Array, Batch, Split, TensorSpec
 
@@ -62,7 +63,7 @@ class Regression(Task):
     def per_sample(self, outputs: Array, batch: Batch) -> dict[str, Array]:
         """Return `squared`, `absolute`, `target_mean`, `target_square`: means over a sample.
 
-        And `target`, `[k, columns]`, where an output has at most `COLUMNS` of them.
+        And `target` and `squares`, `[k, columns]`, where an output has at most `COLUMNS` of them.
         """
         if batch.targets is None:
             raise DataError("The test split has no targets to score with.")
@@ -70,10 +71,11 @@ class Regression(Task):
         truth = batch.targets.reshape(len(outputs), -1)
         if truth.shape != flat.shape:
             raise shape_mismatch("targets", batch.targets, outputs)
-        squared = mean_square(flat, truth)
-        absolute = np.mean(np.abs(flat - truth), axis=1)
         wide = truth.astype(np.float64)
-        apart = {"target": wide} if wide.shape[1] <= COLUMNS else {}
+        squares = squared_differences(flat, wide)
+        squared = squares.mean(axis=1)
+        absolute = np.mean(np.abs(flat - wide), axis=1)
+        apart = {"target": wide, "squares": squares} if wide.shape[1] <= COLUMNS else {}
         return {
             "sound": np.isfinite(squared),
             "squared": squared,
@@ -87,6 +89,28 @@ class Regression(Task):
     def extras(self, columns: Columns) -> dict[str, float]:
         """Return `mae`, the mean absolute error."""
         return {"mae": float(columns["absolute"].mean())}
+
+    def each_column(self, columns: Columns) -> Mapping[int, Columns]:
+        """Return the columns whose targets vary, where an output has 2 to `COLUMNS` columns.
+
+        Where targets are all alike there is nothing to predict, and nothing that a share of the
+        error could be accepted of.
+        """
+        if "squares" not in columns or columns["squares"].shape[1] < 2:
+            return {}
+        target, squares = columns["target"], columns["squares"]
+        return {
+            i: {
+                "sound": columns["sound"],
+                "squared": squares[:, i],
+                "absolute": np.sqrt(squares[:, i]),
+                "target_mean": target[:, i],
+                "target_square": np.square(target[:, i]),
+                "target": target[:, i : i + 1],
+                "squares": squares[:, i : i + 1],
+            }
+            for i in np.flatnonzero(np.ptp(target, axis=0) > 0).tolist()
+        }
 
 
 REGRESSION = Regression()
