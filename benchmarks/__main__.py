@@ -1,9 +1,9 @@
-"""Every figure: run all benchmarks, side by side with what a user would do instead.
+"""Run all benchmarks, each with the alternative that a user has without edgekit.
 
 python -m benchmarks [SECTION ...]
 
-Writes benchmarks/RESULTS.md. A section whose data or tools are missing on this machine is left as
-it was, with a line on stderr.
+Writes benchmarks/RESULTS.md. A section whose data or tools are missing on this machine is not
+changed, with a message on stderr.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def section(name: str) -> str:
     taken = ", ".join(f"{key} {value}" for key, value in facts.items())
     rows = module.measure()
     if not rows:
-        raise UnavailableError("none of its models and data are here")
+        raise UnavailableError("its models and data are missing")
     text = table(rows)
     return (
         f"{MARK.format(name)}\n## {SECTIONS[name]}\n{(module.__doc__ or '').strip()}\n\n{text}\n\n"

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Run, time and score TFLite models on the device they are meant for.
+"""Run, time and score TFLite models on an edge device.
 
 One file. It needs Python 3.8 or newer, numpy, and one TFLite runtime: ai-edge-litert,
 tflite-runtime or tensorflow. Pillow is needed to decode pictures only. The manifest beside a model
@@ -55,7 +55,7 @@ if __name__ == "__main__":
     if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:  # not with nohup or &
         _signal.signal(_signal.SIGINT, _interrupted_early)
 
-TYPE_CHECKING = False  # what typing calls by this name, without the time its import takes
+TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing, which takes time
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
     from typing import Any, Callable
@@ -760,7 +760,7 @@ def _random_sample(model: Model, spec: Mapping[str, Any] | None) -> tuple[Sequen
     import numpy as np
 
     first, kind = model.inputs[0], spec["kind"] if spec else "none"
-    with DeferSigint():  # numpy imports this part of itself when it is first named
+    with DeferSigint():  # numpy imports this submodule on first access
         random = np.random.RandomState(0)
     if len(model.inputs) > 1:
         return _random_inputs(model), RANDOM_CODES
@@ -769,7 +769,7 @@ def _random_sample(model: Model, spec: Mapping[str, Any] | None) -> tuple[Sequen
         return [audio], f"random audio, {spec['samples']} samples"
     colours = len(first.shape) == 4 and first.shape[3] == 3
     if kind == "image" or (colours and (spec or first.dtype.kind in "iu")):
-        # As large as a camera's picture: resizing takes a good part of the time.
+        # The size of a camera's picture: resizing takes much of the time.
         return [random.randint(0, 256, (480, 640, 3), np.uint8)], RANDOM_PICTURE
     if kind == "affine":
         return [random.randint(0, 256, first.shape, np.uint8)], "random uint8"
@@ -779,8 +779,8 @@ def _random_sample(model: Model, spec: Mapping[str, Any] | None) -> tuple[Sequen
 def _random_inputs(model: Model) -> list[Any]:
     import numpy as np
 
-    with DeferSigint():  # numpy imports this part of itself when it is first named
-        random = np.random.RandomState(0)  # its numbers are the same in every version of numpy
+    with DeferSigint():  # numpy imports this submodule on first access
+        random = np.random.RandomState(0)  # it gives the same numbers in every version of numpy
     made = []
     for tensor in model.inputs:
         if tensor.dtype.kind == "f":
@@ -1977,7 +1977,7 @@ class Drawings:
             if class_map.min() < 0 or class_map.max() > 255:
                 raise RunnerError(USAGE, "--draw knows 256 classes.", f"Found {class_map.max()}.")
             picture = image.fromarray(class_map.astype("uint8"))
-            # The values of the pixels stay the classes: a palette gives them their colours.
+            # Pixel values are the classes; a palette assigns the colours.
             picture.putpalette(class_colours())
         elif sample.picture is None:
             raise RunnerError(
@@ -2004,7 +2004,7 @@ class Drawings:
     def _place(self, sample: Sample) -> str:
         stem = os.path.splitext(os.path.basename(sample.source))[0].replace(":", "-")
         stem = "frame" if sample.source == "-" else stem
-        # Room for a number and an ending, where names have 255 bytes.
+        # Leaves room for a number and a suffix in a name of 255 bytes.
         stem = os.fsdecode(os.fsencode(stem)[:200])
         if not sample.single:
             stem += f"-{sample.index:06d}"
@@ -2141,7 +2141,7 @@ def selftest(options: Options) -> None:
         try:
             with SilenceStderr():
                 found = _classify(runtime, kernels, options.threads, packed[740:], pictures)
-        except Exception as error:  # a broken runtime may raise anything
+        except Exception as error:  # a broken runtime may raise any exception
             foreign = _load_error(error, "the model in this file", runtime)
             if foreign.code == DEVICE:
                 raise foreign from error
@@ -2237,10 +2237,10 @@ class Runtime:
     def __init__(self, key: str, start_ns: int) -> None:
         package, self.distribution = RUNTIMES[key]
         self.key = key
-        # TensorFlow reads this when it is imported; its notices about CPU features are noise here.
+        # TensorFlow reads this when it is imported; it suppresses notices about CPU features.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         with SilenceStderr():
-            _import_numpy()  # before the runtime, so that its absence is not the runtime's
+            _import_numpy()  # before the runtime, so that a missing numpy is reported as such
             module = __import__(package)
             if key == "tensorflow":
                 self.interpreter = module.lite.Interpreter
@@ -2287,7 +2287,7 @@ def find_runtime(key: str | None = None) -> Runtime:
                 return Runtime(candidate, start)
         except RunnerError:
             raise
-        except Exception as error:  # a broken native library ends in all kinds of exceptions
+        except Exception as error:  # a broken native library may raise any exception
             missing = error.name if isinstance(error, ModuleNotFoundError) else None
             if missing == "numpy":
                 hint = _runtime_hint(key)
@@ -2312,7 +2312,7 @@ def _import_numpy() -> None:
     except ModuleNotFoundError:
         raise
     except ImportError as error:
-        # numpy wraps the loader's message in a page of advice: the first error has it.
+        # numpy adds long advice to the loader's message, which the first error has.
         first: BaseException = error
         while first.__context__ or first.__cause__:
             first = first.__cause__ or first.__context__ or first
@@ -2356,13 +2356,13 @@ def _pip() -> str:
 
 EDGE_TPU = ("edgetpu", "usb", "pci")
 EDGE_TPU_OPERATOR = "edgetpu-custom-op"
-# What a USB Accelerator calls itself before and after its firmware is loaded.
+# USB ids of a USB Accelerator before and after its firmware is loaded.
 EDGE_TPU_USB = (("1a6e", "089a"), ("18d1", "9302"))
 MACHINES = {3: "32-bit x86", 40: "32-bit ARM", 62: "64-bit x86", 183: "64-bit ARM"}
 
 
 class Delegate:
-    """A delegate library, to which the runtime hands operators over.
+    """A delegate library, which runs operators in place of the runtime.
 
     Args:
         name: edgetpu, usb, pci, one of them with the number of a device (usb:0), or the path of a
@@ -2434,7 +2434,7 @@ class Delegate:
         here = _elf_machine("/proc/self/exe")
         there = _elf_machine(self.library) if self.is_file else ""
         if here and there and here != there:
-            # The loader says "No such file" to a library for another processor.
+            # For a library of another processor, the loader reports "No such file".
             return RunnerError(
                 DEVICE,
                 f"{self.library} is built for {there}.",
@@ -2802,8 +2802,8 @@ def _load_error(
     if "Flex" in text or "Select TensorFlow" in text:
         hint = "Install tensorflow and add --runtime tensorflow, or convert with built-in ops only."
     elif "old TFLite binary" in text:
-        # The runtime's words for an operator, or a version of one, that came after it: int4
-        # kernels, for one, are version 8 of CONV_2D.
+        # The runtime's message for an operator, or a version of one, that it does not know: int4
+        # kernels, for example, are version 8 of CONV_2D.
         hint = _newer_runtime_hint(runtime.key)
     elif isinstance(error, ValueError):
         hint = "The file is damaged or cut short: copy it again and compare its sha256."
@@ -3119,7 +3119,7 @@ def _metadata_buffer(data: Any) -> bytes:
             buffers, number = model.tables(4), entry.number(1, "<I")
             if number >= len(buffers):
                 raise ValueError(f"there is no buffer {number}")
-            # Buffers of files of 2 GB and more lie behind the flatbuffer: offset 1, size 2.
+            # Buffers of files of 2 GB and more are appended to the flatbuffer: offset 1, size 2.
             offset, size = (buffers[number].number(field, "<Q") for field in (1, 2))
             return bytes(data[offset : offset + size]) if offset else buffers[number].block(0)[1]
     return b""
@@ -4532,7 +4532,7 @@ def throttle_flags() -> str:
                 check=False,
             )
             flags = answer.stdout.decode().strip().partition("=")[2]
-        except (OSError, subprocess.SubprocessError):  # a system without the Pi's own tools
+        except (OSError, subprocess.SubprocessError):  # a system without the Raspberry Pi's tools
             return ""
     return flags
 
@@ -4702,7 +4702,7 @@ def _write_stdout(text: str) -> None:
         if not _stdout_can_encode(text):
             text = text.encode("ascii", "backslashreplace").decode("ascii")
         print(text, flush=True)
-    except BrokenPipeError:  # a reader that stops early is no error
+    except BrokenPipeError:  # a reader that closes the pipe early is no error
         raise
     except OSError as error:
         raise _stdout_error(error) from error

@@ -150,7 +150,7 @@ def test_the_hooks_before_a_commit_are_what_lint_runs(repository):
 
 @pytest.mark.parametrize("folder", ["quantized", "models"])
 def test_the_published_models_keep_their_promises(repository, folder):
-    """The bounds that were set for them, on what is in the repository."""
+    """The published models and reports stay within their size limits."""
     import json
 
     if folder == "models":

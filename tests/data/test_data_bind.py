@@ -1,4 +1,4 @@
-"""Binding: names, shapes, types, targets; every misfit found before any work."""
+"""Binding data to a model: mismatches of names, shapes, types and targets are errors."""
 
 from __future__ import annotations
 

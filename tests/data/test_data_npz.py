@@ -1,4 +1,4 @@
-"""`.npz` files: what is in them comes out, and what cannot be used is refused in three lines."""
+"""`.npz` files: contents are read, and unusable ones refused in three lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Deploying to a board on loopback: what comes back, what stays."""
+"""Deploying to a board on loopback: results, and files left there."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ def test_its_own_pip_is_asked_where_wheels_cannot_be_had_here(start, edgekit, mo
 
 @pytest.fixture
 def hears_ctrl_c():
-    """Shells start background jobs deaf to Ctrl-C, and that is inherited."""
+    """Shells start background jobs with SIGINT ignored, which children inherit."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

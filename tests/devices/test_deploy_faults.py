@@ -1,4 +1,4 @@
-"""What may go wrong on the way to a device, and what is left of it.
+"""Faults while deploying: exit codes, messages, and files left on the device.
 
 `fault` names the table's row that a test proves; docs/devices.md shows the table.
 """

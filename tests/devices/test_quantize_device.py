@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgekit.devices import find_devices, uploads
-from edgekit.pipeline.recommendation import time_file
+from edgekit.devices import DeviceSetup, Remote, find_devices, uploads
+from edgekit.errors import DeviceError
+from edgekit.pipeline.recommendation import open_bench
 from edgekit.pipeline.request import Request
 
 MODES = ("--mode", "float16", "--mode", "dynamic")
@@ -223,9 +224,40 @@ def test_each_file_is_hashed_and_packed_once_for_all_devices(
 def test_a_latency_that_a_step_seeks_is_measured_there(board, model):
     (entry,) = find_devices(["board"])
     request = Request(source=model, plans=(), folder=Path("out"), device=entry, threads=2)
-    timing = time_file(request, model)
+    with open_bench(request) as bench:
+        timing = bench(model)
     assert timing.device.startswith("board: ")
     assert timing.threads == 2
+    assert board.left() == []
+
+
+def test_a_runtime_is_installed_once_for_all_timings_of_a_search(start, model, monkeypatch):
+    # Given a device without a runtime
+    board = start(packages=False)
+    (entry,) = find_devices(["board"])
+    installed = []
+    setup = Remote.setup
+
+    def counted(remote, *given, **named):
+        installed.append(remote.device.name)
+        setup(remote, *given, **named)
+
+    monkeypatch.setattr(Remote, "setup", counted)
+    request = Request(
+        source=model, plans=(), folder=Path("out"), device=entry, setup=DeviceSetup(install=True)
+    )
+    # When candidates are timed one after the other
+    try:
+        with open_bench(request) as bench:
+            timings = [bench(model) for _ in range(3)]
+    except DeviceError as error:
+        if "cannot be had" in str(error):
+            pytest.skip("the wheels cannot be downloaded here")
+        raise
+    # Then the runtime that was installed once serves them all, and nothing stays there.
+    assert len(timings) == 3
+    assert all(timing.values_ns for timing in timings)
+    assert installed == ["board"]
     assert board.left() == []
 
 

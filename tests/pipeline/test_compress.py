@@ -1,4 +1,4 @@
-"""A recipe of several stages, and single passes, on digits and the CNN that come along."""
+"""A recipe of several stages, and single passes, on the packaged digits and CNN."""
 
 from __future__ import annotations
 

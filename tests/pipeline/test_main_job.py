@@ -1,4 +1,4 @@
-"""The main job from the command line and from Python, on the digits and the CNN that come along."""
+"""The main job from the command line and from Python, on the packaged digits and CNN."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Charts are drawn in a process that may die; the report that they belong to may not."""
+"""Charts are drawn in a separate process; the report is written even if it crashes."""
 
 from __future__ import annotations
 

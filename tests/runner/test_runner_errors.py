@@ -1,4 +1,4 @@
-"""Every way to go wrong has its exit code and at most three lines."""
+"""Every error has its exit code and at most three lines."""
 
 from __future__ import annotations
 

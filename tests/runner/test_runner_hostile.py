@@ -1,4 +1,4 @@
-"""Files, streams and signals that nobody asked for: an error of three lines, or an answer."""
+"""Hostile files, streams and signals: a result, or an error of three lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `run` takes in, and what it says and draws."""
+"""Inputs of `run`, its JSON lines, and its drawings."""
 
 from __future__ import annotations
 

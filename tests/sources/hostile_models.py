@@ -77,7 +77,6 @@ KERAS: dict[str, Json] = {
     "lambda_value": sequential(
         layer("Activation", activation={"class_name": "__lambda__", "config": {"value": BYTECODE}})
     ),
-    "lambda_loss": sequential(DENSE, compile_config={"loss": LAMBDA}),
     "nested_lambda_loss": sequential(sequential(DENSE, compile_config={"loss": LAMBDA})),
     "module_of_a_class": sequential(layer("Layer", "payload")),
     "module_of_a_function": sequential(
@@ -152,6 +151,15 @@ H5: dict[str, Json] = {
     ),
     "registered_function": sequential(layer("os>system", None, command="true")),
     "loader_as_class": sequential(layer("deserialize", None, config=OLD_LAMBDA)),
+}
+
+
+CODE_IN_LOSS: Json = {
+    "loss": sequential(DENSE, compile_config={"loss": LAMBDA}),
+    "metric": sequential(DENSE, compile_config={"loss": "mse", "metrics": [LAMBDA]}),
+    "layer_as_loss": sequential(
+        DENSE, compile_config={"loss": layer("TFSMLayer", filepath="program")}
+    ),
 }
 
 

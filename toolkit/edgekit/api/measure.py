@@ -146,7 +146,7 @@ def deploy(
         listener: Progress callback.
 
     Returns:
-        The report, and what came of each device: an error there stops no other device and is not
+        The report, and the outcome of each device: an error there stops no other device and is not
         raised; what the files answered to `inputs` is there, too.
     """
     from edgekit import pipeline

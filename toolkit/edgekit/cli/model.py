@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from edgekit.choices import TARGET_TITLES
+from edgekit.choices import MAX_SEED, TARGET_TITLES
 from edgekit.cli import device_options, options
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 def train(
+    *,
     name: Annotated[
         str | None, typer.Argument(metavar="NAME", help="A zoo architecture, or a model.toml.")
     ] = None,
@@ -51,7 +52,7 @@ def train(
     seed: Annotated[
         int | None,
         typer.Option(
-            parser=options.whole(0, options.MOST_SEED),
+            parser=options.whole(0, MAX_SEED),
             metavar="N",
             help="Random seed.",
         ),
@@ -173,6 +174,7 @@ def import_(
 
 
 def quantize(
+    *,
     context: typer.Context,
     source: options.Source,
     data: options.MaybeData = None,
@@ -205,10 +207,7 @@ def quantize(
         Path | None,
         typer.Option("--output", "-o", metavar="DIR", help="Default: quantized/<name>."),
     ] = None,
-    column: options.Column = None,
-    classes: options.Classes = None,
-    task: options.Task = None,
-    preprocess: options.Preprocess = None,
+    data_options: options.DataOptions,
     custom: options.Custom = None,
     trust_code: options.TrustCode = False,
     calibration_samples: Annotated[
@@ -222,7 +221,7 @@ def quantize(
     seed: Annotated[
         int,
         typer.Option(
-            parser=options.whole(0, options.MOST_SEED),
+            parser=options.whole(0, MAX_SEED),
             metavar="N",
             help="Random seed of their draw.",
         ),
@@ -232,12 +231,7 @@ def quantize(
         str | None,
         typer.Option(help=f"A target the file must be able to use: {', '.join(TARGET_TITLES)}."),
     ] = None,
-    device: device_options.OneDevice = None,
-    devices: device_options.DevicesFile = None,
-    setup: device_options.Setup = False,
-    wheels: device_options.Wheels = None,
-    keep: device_options.Keep = False,
-    threads: device_options.Threads = None,
+    measured_on: device_options.DeviceOptions,
     bench: Annotated[bool, typer.Option(help="Measure latencies.")] = True,
     force: options.Force = False,
     json: options.Json = False,
@@ -257,19 +251,14 @@ def quantize(
     from edgekit import api
     from edgekit.cli.progress import listening
 
-    device_options.check_device_options(
-        device, devices=devices, setup=setup, wheels=wheels, keep=keep
-    )
+    place = measured_on.arguments()
     with listening(quiet=quiet) as listener:
         result = api.quantize(
             Path(source),
             data=data,
             plans=_plans(mode, recipe, all_=all_, io=io, ranges=ranges, sparse=sparse),
             output=output,
-            column=column,
-            classes=options.classes_of(classes),
-            task=options.task_of(task),
-            preprocessing=options.preprocessing_of(preprocess),
+            **data_options.arguments(),
             calibration_samples=calibration_samples,
             custom=tuple(custom or ()),
             trust_code=trust_code,
@@ -279,12 +268,7 @@ def quantize(
             runtime=runtime,
             score_output=score_output,
             target=target,
-            device=device,
-            devices=devices,
-            setup=setup,
-            wheels=wheels,
-            keep=keep,
-            threads=threads,
+            **place,
             latency=bench,
             skip_unsupported=all_ or not (mode or recipe),
             force=force,

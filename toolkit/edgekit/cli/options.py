@@ -5,20 +5,15 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-import typing
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from edgekit.choices import list_data_formats
-
-MOST = 10**9
-"""Of whatever is counted: epochs, samples, threads. What is larger overflows somewhere."""
-MOST_THREADS = 1024
-MOST_SEED = 2**32 - 1
-"""What numpy and Keras take."""
+from edgekit.choices import MAX_COUNT, list_data_formats
+from edgekit.cli.groups import with_parameters
 
 
 def number(
@@ -52,7 +47,7 @@ def number(
     return read
 
 
-def whole(least: int, most: int = MOST) -> Callable[[str | int], int]:
+def whole(least: int, most: int = MAX_COUNT) -> Callable[[str | int], int]:
     """Make the reader of an option that is a whole number from `least` to `most`."""
 
     def read(text: str | int) -> int:
@@ -168,13 +163,55 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON (schema 1) instea
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 
 
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """Options that say how data is read."""
+
+    column: Column = None
+    classes: Classes = None
+    task: Task = None
+    preprocess: Preprocess = None
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the options as keyword arguments of the functions of `edgekit.api`.
+
+        Raises:
+            UsageError: There is no such task.
+            DataError: The file of `--preprocess` is missing or invalid.
+        """
+        return {
+            "column": self.column,
+            "classes": classes_of(self.classes),
+            "task": task_of(self.task),
+            "preprocessing": preprocessing_of(self.preprocess),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreOptions(DataOptions):
+    """Options that say how data is read, and how files are scored and compared."""
+
+    metric: MetricName = None
+    max_drop: MaxDrop = 0.5
+    score_output: Output = None
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the options as keyword arguments of the functions of `edgekit.api`.
+
+        Raises:
+            UsageError: There is no such task or metric.
+            DataError: The file of `--preprocess` is missing or invalid.
+        """
+        return {
+            **super().arguments(),
+            "metric": metric_of(self.metric),
+            "max_drop": self.max_drop,
+            "score_output": self.score_output,
+        }
+
+
 def with_unpacked_limit(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command that reads archives the option `--max-unpacked`, in force while it runs."""
-    hints = typing.get_type_hints(command, include_extras=True)
-    parameters = [
-        parameter.replace(annotation=hints[name])
-        for name, parameter in inspect.signature(command).parameters.items()
-    ]
     added = inspect.Parameter(
         "max_unpacked", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=MaxUnpacked
     )
@@ -186,10 +223,7 @@ def with_unpacked_limit(command: Callable[..., None]) -> Callable[..., None]:
         with unpacked_limit(max_unpacked):
             command(**given)
 
-    # Typer reads both.
-    call.__signature__ = inspect.Signature([*parameters, added])  # type: ignore[attr-defined]
-    call.__annotations__ = {p.name: p.annotation for p in (*parameters, added)}
-    return call
+    return with_parameters(call, [*inspect.signature(command).parameters.values(), added])
 
 
 def task_of(name: str | None) -> str | None:

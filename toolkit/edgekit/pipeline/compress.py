@@ -8,17 +8,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from edgekit import devices
 from edgekit.errors import UsageError
 from edgekit.files import staging
 from edgekit.pipeline import manifest
 from edgekit.pipeline.imported_model import ImportedModel
+from edgekit.pipeline.latency_goal import bench_here
 from edgekit.pipeline.passes import run, teach, tuning_of
 from edgekit.pipeline.quantize import Finish, make, write_outputs
 from edgekit.pipeline.recommendation import (
     measure_made,
+    open_bench,
     probe_device,
-    time_file,
     with_source_score,
 )
 from edgekit.pipeline.report import accepted_loss
@@ -82,7 +82,7 @@ def compress(
         distilled = next((step for step in recipe.passes if step.training.distill), None)
         teacher = teach(tensorflow, stage, tuning_of(distilled, data)) if distilled else None
         notes = list(imported.notes)
-        bench = partial(time_file, request) if request.device else devices.bench
+        there = partial(open_bench, request) if request.device else bench_here
         previous = request.source
         for step in recipe.passes:
             name = names[step.kind]
@@ -95,7 +95,7 @@ def compress(
                 tuning=replace(
                     tuning_of(step, data), teacher=teacher if step.training.distill else None
                 ),
-                bench=bench,
+                open_bench=there,
                 listener=listener,
             )
             previous = made

@@ -49,7 +49,7 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployed:
-    """What came of a deployment.
+    """Result of a deployment.
 
     Attributes:
         report: The rows of all devices, device by device.

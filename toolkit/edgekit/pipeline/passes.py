@@ -13,11 +13,11 @@ from edgekit.errors import UsageError
 from edgekit.fields import FieldError, Fields
 from edgekit.files import cleared, temporary_folder, writing
 from edgekit.pipeline import manifest
-from edgekit.pipeline.latency_goal import shrink_to_latency
+from edgekit.pipeline.latency_goal import OpenBench, bench_here, shrink_to_latency
 from edgekit.pipeline.measure import MeasureSettings, Subject, measure
 from edgekit.pipeline.request import FLOAT
 from edgekit.recipe import PassStep, Prune, Shrink
-from edgekit.records import DataRequest, Listener, Plan, Row, Timing, silent
+from edgekit.records import DataRequest, Listener, Plan, Row, silent
 from edgekit.tflite.pruning_estimate import estimate_pruning
 from edgekit.training.finetuning import Tuning
 from edgekit.training.saving import checkpoint_path, read_notes
@@ -105,7 +105,7 @@ def run(
     destination: Path,
     *,
     tuning: Tuning,
-    bench: Callable[[Path], Timing] = devices.bench,
+    open_bench: OpenBench = bench_here,
     listener: Listener = silent,
 ) -> PassResult:
     """Run a pass over the model that `tensorflow` has loaded from `source`."""
@@ -116,7 +116,7 @@ def run(
             step,
             tuning=tuning,
             destination=destination,
-            bench=bench,
+            open_bench=open_bench,
             listener=listener,
         )
         latency = f"{found.final.ratio:.2f} of before, after {len(found.measured)} cuts timed"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from edgekit import data as data_room
+from edgekit.choices import MAX_SEED
 from edgekit.data.formats.function import is_function
 from edgekit.errors import ConversionError, DataError, ModelError, UsageError
 from edgekit.files import (
@@ -28,7 +29,6 @@ from edgekit.pipeline.request import calibrates
 from edgekit.pipeline.sources import is_graph, lower, tensorflow_for
 from edgekit.quantization import passes_named
 from edgekit.recipe import plan_from_json
-from edgekit.recipe.settings import MOST_SEED
 from edgekit.records import Dataset, Listener, Plan, silent
 from edgekit.tflite import read
 from edgekit.tflite.compare import first_difference
@@ -39,7 +39,7 @@ def _is_text(value: object) -> bool:
 
 
 def _is_count(value: object) -> bool:
-    return type(value) is int and 0 <= value <= MOST_SEED
+    return type(value) is int and 0 <= value <= MAX_SEED
 
 
 def _is_texts(value: object) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -147,10 +147,11 @@ def opened(request: Request, artifacts: Sequence[Artifact], listener: Listener) 
             yield there
 
 
-def time_file(request: Request, path: Path) -> Timing:
-    """Time a file on the request's device; training lies between calls, so each connects anew."""
+@contextmanager
+def open_bench(request: Request) -> Iterator[Callable[[Path], Timing]]:
+    """Yield a function that times a file on the request's device, which is set up once."""
     with opened(request, (), silent) as device:
-        return device.bench(path, request.settings.run)
+        yield lambda path: device.bench(path, request.settings.run)
 
 
 def probe_device(request: Request, listener: Listener) -> None:

@@ -1,4 +1,4 @@
-"""A model's operators as plain values."""
+"""Operators and tensors of a model as plain values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Shape = tuple[int, ...]
 
 
 def nodes(model: ModelT) -> tuple[Node, ...]:
-    """All operators of a model, graph after graph, in execution order."""
+    """Return all operators of a model, graph by graph, in execution order."""
     found: list[Node] = []
     names = [code_name(code) for code in model.operatorCodes]
     for number, graph in enumerate(model.subgraphs):
@@ -35,7 +35,7 @@ def nodes(model: ModelT) -> tuple[Node, ...]:
 
 
 def graph_tensors(model: ModelT, graph: SubGraphT) -> tuple[Tensor, ...]:
-    """All tensors of one graph."""
+    """Return all tensors of a graph."""
     shapes: dict[Shape, Shape] = {}
     names = _type_names()
     return tuple(
@@ -51,7 +51,7 @@ def _tensor(
     return Tensor(
         index=index,
         name=tensor.name,
-        # One tuple for all tensors of a shape: graphs of many operators have few shapes.
+        # Tensors of equal shape share a tuple: graphs of many operators have few shapes.
         shape=shapes.setdefault(shape, shape),
         dtype=names.get(tensor.type) or f"type {tensor.type}",
         quantized=parameters is not None and (quantized(tensor) or parameters.details is not None),

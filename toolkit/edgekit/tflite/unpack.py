@@ -1,9 +1,9 @@
-"""A verified file as the schema's objects, many times faster than the schema's own reader.
+"""Read a verified file into the schema's objects, much faster than the generated reader.
 
-That one looks up every field of every table anew, in Python: a minute for a graph of 300,000
-operators. Here the tables there are many of (tensors, operators, buffers) are read by field
-number, and their field lists, which most tables share, once. All others are left to the schema,
-and so is any table with a field that is not known here.
+The generated reader looks up every field of every table, in Python: a minute for a graph of 300,000
+operators. Here the frequent tables (tensors, operators, buffers) are read by field number, and
+their field lists (vtables), which most tables share, once. All other tables, and those with an
+unknown field, are read by the generated reader.
 
 Layout: https://flatbuffers.dev/internals/ and TFLite's `schema.fbs` (version 3).
 """
@@ -35,7 +35,7 @@ _I32: Final = Struct("<i").unpack_from
 _U32: Final = Struct("<I").unpack_from
 _U64: Final = Struct("<Q").unpack_from
 
-# Fields of the longest table here; shorter field lists are filled up with zeros.
+# Fields of the longest table here; shorter field lists are padded with zeros.
 _FIELDS: Final = 16
 
 _INT32: Final = np.dtype(np.int32)
@@ -47,16 +47,16 @@ Fields = tuple[int, ...]
 
 
 def unpack(data: bytes) -> ModelT:
-    """Read a model; its arrays lie in `data`.
+    """Read a model; its arrays are views of `data`.
 
     Args:
-        data: A file that `verify` has been through. What lies inside options may still be
-            damaged: then `struct.error` and other exceptions are raised.
+        data: A file that `verify` accepted. The contents of options may still be damaged: then
+            `struct.error` and other exceptions are raised.
     """
     from ai_edge_litert import schema_py_generated as schema
 
     class WithoutMany(schema.Model):  # type: ignore[misc]  # untyped base
-        """A model's table that keeps back what is read here."""
+        """The generated reader of a model, without the vectors that are read here."""
 
         def SubgraphsIsNone(self) -> bool:  # noqa: N802  the schema's name
             return True
@@ -88,16 +88,16 @@ class _Reader:
         self._options: dict[tuple[int, Fields, bytes], Any] = {}
 
     def fields(self, position: int) -> Fields:
-        """Offset of every field in the table at `position`; 0 where the field is not there.
+        """Return the offset of every field in the table at `position`; 0 for an absent field.
 
-        The last entry is how many fields there are: those beyond it are no part of the table.
+        The last entry is the number of fields of the table.
         """
         vtable: int = position - _I32(self.data, position)[0]
         found = self._known.get(vtable)
         if found is None:
             count = max(0, _U16(self.data, vtable)[0] - 4) // 2
             found = Struct(f"<{count}H").unpack_from(self.data, vtable + 4)
-            # Zeros at the end are fields that an honest writer would have left out.
+            # Zeros at the end are absent fields, which writers usually leave out of the list.
             while found and not found[-1]:
                 found = found[:-1]
             found += (*(0,) * (_FIELDS - len(found)), len(found))
@@ -105,7 +105,7 @@ class _Reader:
         return found
 
     def many(self, position: int, offset: int, read: Callable[[int], Any]) -> list[Any] | None:
-        """A vector of tables."""
+        """Return a vector of tables."""
         if not offset:
             return None
         data = self.data
@@ -160,7 +160,7 @@ class _Reader:
 
     def operator(self, position: int) -> OperatorT:
         fields = self.fields(position)
-        # Few have any of the fields that follow: custom options, intermediates, StableHLO's.
+        # Few have any of the following fields: custom options, intermediates, StableHLO's.
         if fields[-1] > 5:
             return self.schema.OperatorT.InitFromBuf(self.data, position)
         operator: OperatorT = self.schema.OperatorT()
@@ -232,7 +232,7 @@ class _Reader:
         return parameters
 
     def _below(self, place: int) -> int:
-        """Where the offset at `place` leads."""
+        """Return the position that the offset at `place` refers to."""
         target: int = place + _U32(self.data, place)[0]
         return target
 
@@ -256,7 +256,7 @@ def _without_many_in_graphs() -> Any:
     from ai_edge_litert import schema_py_generated as schema
 
     class WithoutMany(schema.SubGraph):  # type: ignore[misc]  # untyped base
-        """A graph's table that keeps back what is read here."""
+        """The generated reader of a graph, without the vectors that are read here."""
 
         def TensorsIsNone(self) -> bool:  # noqa: N802  the schema's name
             return True
@@ -269,7 +269,7 @@ def _without_many_in_graphs() -> Any:
 
 @cache
 def _option_readers() -> dict[int, Callable[[bytes, int], Any]]:
-    """Number of each kind of options -> its reader; the schema tries one after the other."""
+    """Return kind of options -> its reader; the generated code tries them one by one."""
     from ai_edge_litert import schema_py_generated as schema
 
     return {

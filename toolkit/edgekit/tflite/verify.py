@@ -1,10 +1,10 @@
-"""Is this a flatbuffer with the shape of a TFLite model? Asked before anything is read from it.
+"""Verify that a file is a well-formed flatbuffer of a TFLite model, before it is read.
 
 The generated reader trusts offsets and lengths. In a damaged or hostile file they can point
 outside the file, or send thousands of entries to the same big table, which turns a small file into
-gigabytes of objects. This walk follows every table, vector and string that the reader would,
-checks that it lies inside the file, and keeps account of the bytes visited: an honest file visits
-each byte about once.
+gigabytes of objects. The verification visits every table, vector and string that the reader would,
+checks that it lies inside the file, and counts the bytes visited: in a well-formed file, each byte
+is visited about once.
 
 Layout: https://flatbuffers.dev/internals/ and TFLite's `schema.fbs` (version 3).
 """
@@ -64,18 +64,18 @@ _AT_ONCE: Final = 1 << 16
 
 
 class _Damage(Exception):  # noqa: N818  it never leaves this module
-    """Where the walk stopped, in words."""
+    """The verification failed; the message says where."""
 
 
 def verify(data: bytes, name: str) -> None:
-    """Check that every offset and length of `data` stays inside it.
+    """Raise unless every offset and length in `data` lies inside it.
 
     Args:
         data: The file's content.
         name: What to call it in the error.
 
     Raises:
-        ModelError: It is no TFLite file, or a damaged one.
+        ModelError: The data are no TFLite file, or damaged.
     """
     if len(data) < 16 or data[4:8] != _IDENTIFIER:
         raise ModelError(
@@ -87,14 +87,14 @@ def verify(data: bytes, name: str) -> None:
         _Walk(data).tables(np.array(struct.unpack_from("<I", data)), "Model")
     except (_Damage, struct.error) as error:
         raise ModelError(
-            f"{name} is damaged: its structure does not hold together.",
+            f"{name} is damaged: its structure is invalid.",
             found=f"{error}; the file has {len(data)} bytes.",
-            hint="Copy or convert it again; it may have been cut short on its way.",
+            hint="Copy or convert it again; it may have been truncated.",
         ) from error
 
 
 class _Walk:
-    """One pass over a file, with its account of bytes left to visit.
+    """One pass over a file, with the number of bytes that may still be visited.
 
     Tables that many entries point to are checked together, `_AT_ONCE` at a time: places are
     arrays `[n]` of int64. A graph of 300,000 operators has a million tables.
@@ -106,12 +106,12 @@ class _Walk:
         # The number that begins at each byte, aligned or not; no copy.
         self.numbers = np.ndarray((self.size - 3,), "<u4", data, strides=(1,))
         self.field_lists: dict[int, tuple[int, int, tuple[int, ...]]] = {}
-        # Strings and quantization parameters may be shared, nothing else is: eight visits of
-        # every byte is far above any honest file and still linear.
+        # Only strings and quantization parameters may be shared: eight visits of every byte are far
+        # more than in any well-formed file, and still linear.
         self.left = 8 * len(data) + 65536
 
     def tables(self, places: Array, kind: str) -> None:
-        """Check the tables at these places and all below them."""
+        """Check the tables at these positions and all that they refer to."""
         self._inside(places, 4, kind)
         vtables, which = np.unique(
             places - self._numbers(places).astype(np.int32), return_inverse=True
@@ -120,7 +120,7 @@ class _Walk:
         vtable_sizes, table_sizes = (
             np.array([one[side] for one in lists], np.int64)[which] for side in (0, 1)
         )
-        # Most tables share their field lists, which are read once but visited every time.
+        # Most tables share their field lists (vtables), which are read once but counted every time.
         self._count(int(vtable_sizes.sum()) + 4 * len(places), kind)
         self._inside(places, table_sizes, kind)
         for field, target in _POINTERS[kind].items():
