@@ -41,6 +41,20 @@ import os
 import sys
 import time
 
+
+def _interrupted_early(number: int, _: object) -> None:
+    """Answer Ctrl-C until `main` does: without a traceback, and with the same words and code."""
+    try:
+        os.write(2, b"Interrupted.\n")
+    finally:
+        os._exit(128 + number)
+
+
+if __name__ == "__main__":
+    _signal = __import__("_signal")  # the C module behind `signal`, which is loaded already
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:  # not with nohup or &
+        _signal.signal(_signal.SIGINT, _interrupted_early)
+
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing, which takes time
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -695,7 +709,7 @@ def time_end_to_end(
         model.invoke()
         marks.append(clock())
         for tensor in model.outputs:
-            tensor.decode(model.interpreter.get_tensor(tensor.index))
+            tensor.decode(model.codes(tensor))
         marks.append(clock())
         rounds.append(marks)
     table = np.diff(rounds[2:], axis=1) / 1e6
@@ -2632,6 +2646,17 @@ class Model:
         except (RuntimeError, SystemError, ValueError) as error:
             raise self._error("fails while it runs", error) from error
 
+    def codes(self, tensor: Tensor) -> Any:
+        """Return what the last run left in an output, as it is stored.
+
+        Raises:
+            RunnerError: The runtime has nothing there (code 3).
+        """
+        try:
+            return self.interpreter.get_tensor(tensor.index)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise self._error(f"gives no value at output {tensor.name}", error) from error
+
     def results(self) -> list[Any]:
         """Return all outputs, dequantized, without the batch axis.
 
@@ -2642,11 +2667,7 @@ class Model:
 
         found = []
         for tensor in self.outputs:
-            try:
-                codes = self.interpreter.get_tensor(tensor.index)
-            except (RuntimeError, TypeError, ValueError) as error:
-                raise self._error(f"gives no value at output {tensor.name}", error) from error
-            value = tensor.decode(codes)
+            value = tensor.decode(self.codes(tensor))
             if value.dtype.kind == "f" and np.isnan(value).any():
                 raise RunnerError(
                     MODEL,
@@ -4985,6 +5006,8 @@ def main(words: Sequence[str]) -> int:
     """Run one command line, without the program's name; return its exit code."""
 
     def work() -> int:
+        if module.getsignal(module.SIGINT) is _interrupted_early:
+            module.signal(module.SIGINT, module.default_int_handler)  # from here on it is caught
         if "--version" in words[:1]:
             _write_stdout(f"edgekit_runner {__version__}")
         elif {"-h", "--help"} & set(words):

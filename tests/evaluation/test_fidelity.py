@@ -266,6 +266,20 @@ def test_boxes_that_are_listed_in_rows_are_judged_by_row() -> None:
     assert kinds(values, quantized(values, 2.5, 0, 255)) == [("constant", "output 'y', row 5")]
 
 
+@pytest.mark.parametrize("shape", [(300, 40), (3, 10, 10, 40)])
+def test_a_weak_feature_of_many_may_become_constant(shape) -> None:
+    features = np.maximum(RNG.normal(size=shape), 0)
+    features[..., 7] *= 0.003
+
+    assert kinds(features, quantized(features, 1 / 32)) == []
+    # One that is strong may not, nor a column of a list of boxes.
+    dead = features.copy()
+    dead[..., 3] = 0
+    assert kinds(features, dead) == [("constant", "output 'y', column 3")]
+    boxes = features.reshape(3, -1, 40)
+    assert kinds(boxes, quantized(boxes, 1 / 32)) == [("constant", "output 'y', column 7")]
+
+
 def test_many_columns_are_counted() -> None:
     values = RNG.normal(size=(50, 20))
 

@@ -14,7 +14,18 @@ from edgekit.evaluation import budget, recommend, samples_to_settle, unloadable
 from edgekit.evaluation.intervals import tango
 from edgekit.evaluation.scores import aggregate
 from edgekit.evaluation.tasks import REGRESSION
-from edgekit.records import Artifact, Batch, Collapse, Drop, Fidelity, Row, Score, Timing, Verdict
+from edgekit.records import (
+    Artifact,
+    Batch,
+    Collapse,
+    ColumnDrop,
+    Drop,
+    Fidelity,
+    Row,
+    Score,
+    Timing,
+    Verdict,
+)
 from edgekit.tflite import read, write
 from edgekit.tflite.graph import clone, code_name
 from edgekit.tflite.inspect import inspect
@@ -211,6 +222,18 @@ def test_of_several_outputs_the_farthest_is_named() -> None:
 
     assert "Of its 2 outputs the farthest from float32's: output 'box'" in reason
     assert "look at it before shipping" in reason
+
+
+def test_a_column_that_decides_the_verdict_is_named() -> None:
+    column = ColumnDrop(label="2", value=0.02, ci95=(0.01, 0.03), verdict="lost", allowed=ALLOWED)
+    lost = row("int8", 45_000, (-0.001, -0.002, 0.0), p50_ms=0.060, metric="rmse")
+    assert lost.drop is not None
+    lost = replace(lost, drop=replace(lost.drop, verdict="lost", per_column=(column,)))
+
+    marked, reason = recommend([FLOAT, lost])
+
+    assert chosen(marked) == ["float32"]
+    assert "int8 (45.0 kB) was rejected: column 2: RMSE rises by 0.02" in reason
 
 
 def test_a_file_that_lost_a_class_is_named_with_what_it_lost() -> None:

@@ -500,6 +500,29 @@ def test_ctrl_c_at_any_time(copied_runner, model, library, interruptible):
     assert (process.returncode, out, err) == (130, "", "Interrupted.\n")
 
 
+AT_THE_FIRST_CLASS = """
+import __future__, builtins, os, signal, sys
+
+def interrupted(*words, make=builtins.__build_class__, **options):
+    builtins.__build_class__ = make
+    os.kill(os.getpid(), signal.SIGINT)
+    return make(*words, **options)
+
+path = sys.argv[1]
+code = compile(open(path).read(), path, "exec")
+builtins.__build_class__ = interrupted
+exec(code, {"__name__": "__main__"})
+"""
+
+
+def test_ctrl_c_while_the_runner_itself_is_loaded(copied_runner, interruptible):
+    # When it comes as the first class is made, which is hundreds of lines before `main`
+    words = [sys.executable, "-I", "-c", AT_THE_FIRST_CLASS, copied_runner]
+    ended = subprocess.run(words, capture_output=True, text=True, check=False)
+    # Then it is answered as it is later.
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "Interrupted.\n")
+
+
 def test_a_reader_that_has_seen_enough(copied_runner, model, tmp_path):
     np.save(tmp_path / "many.npy", np.zeros((3000, 30, 14), np.float32))
     process = subprocess.Popen(

@@ -196,6 +196,19 @@ def test_a_graph_without_an_end(ask, fails, models, side):
     assert json.loads(done.stdout)[side] == []
 
 
+def test_an_output_that_no_operator_writes(fails, models):
+    def change(model):
+        graph = model.subgraphs[0]
+        graph.outputs = [len(graph.tensors)]
+        graph.tensors.append(schema.TensorT(shape=[1, 1], name="nobody"))
+        model.signatureDefs = []
+
+    Path("m.tflite").write_bytes(edited(models / "pair.tflite", change))
+    code, message = fails("bench", "m.tflite", "--runs", 2)
+    assert code == 3
+    assert message.splitlines()[0] == "m.tflite gives no value at output nobody."
+
+
 def test_a_scale_without_a_zero_point(ask, models):
     def change(model):
         graph = model.subgraphs[0]

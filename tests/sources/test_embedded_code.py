@@ -15,6 +15,7 @@ import made_models
 import numpy as np
 import pytest
 
+from edgekit.archives import check_weights
 from edgekit.cli import run
 from edgekit.errors import ConversionError, ModelError
 from edgekit.files import sha256_of
@@ -216,13 +217,37 @@ def test_custom_modules_are_no_leave_for_others(place: Path) -> None:
     assert not (place / hostile_models.MARKER).exists()
 
 
-@pytest.mark.parametrize(
-    ("kind", "name"), [("link", "other.h5"), ("bytes", "/etc/passwd"), ("virtual", "other.h5")]
-)
+OTHER_FILES = [("link", "other.h5"), ("bytes", "/etc/passwd"), ("virtual", "other.h5")]
+
+
+@pytest.mark.parametrize(("kind", "name"), OTHER_FILES)
 def test_weights_from_another_file_are_refused(kind: str, name: str, tmp_path: Path) -> None:
     path = hostile_models.write_h5_of_another_file(tmp_path / "m.h5", kind)
     with pytest.raises(ModelError, match=f"reads another file .*{name}"):
         check_source(path)
+
+
+@pytest.mark.parametrize(("kind", "name"), OTHER_FILES)
+def test_keras_weights_from_another_file_are_refused(
+    kind: str, name: str, tmp_path: Path, demo_model: Path
+) -> None:
+    path = hostile_models.write_keras_of_another_file(tmp_path / "m.keras", demo_model, kind)
+    with pytest.raises(ModelError, match=f"reads another file .*{name}"):
+        load(path)
+    # What Keras would then read, it is not asked for.
+    assert check_weights(path) == [name]
+
+
+@pytest.mark.parametrize("ending", [".keras", ".h5"])
+def test_soft_links_in_a_circle_end(ending: str, tmp_path: Path, demo_model: Path) -> None:
+    if ending == ".keras":
+        path = hostile_models.write_keras_of_another_file(
+            tmp_path / "m.keras", demo_model, "circle"
+        )
+    else:
+        path = hostile_models.write_h5_of_another_file(tmp_path / "m.h5", "circle")
+    check_source(path)
+    assert check_weights(path) == []
 
 
 @pytest.mark.parametrize("text", ["{", "[" * 100_000, '"\\ud800'])

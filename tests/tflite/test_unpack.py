@@ -101,7 +101,7 @@ def test_field_lists_are_read_once_however_many_tables_share_them() -> None:
         reader = unpacking._Reader(data)
         walk = _Walk(data)
         root = int.from_bytes(data[:4], "little")
-        walk.table(root, "Model")
+        walk.tables(np.array([root]), "Model")
         reader.many(root, reader.fields(root)[2], reader.graph)
         found.append((len(reader._known), len(walk.field_lists)))
     assert found[0] == found[1]

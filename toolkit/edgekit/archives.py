@@ -16,10 +16,13 @@ import struct
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+T = TypeVar("T")
 
 VARIABLE: Final = "EDGEKIT_MAX_UNPACKED"
 OPTION: Final = "--max-unpacked"
@@ -42,6 +45,8 @@ DAMAGE: Final = (
     ValueError,
 )
 """Exceptions of zipfile and the decompressors for a damaged archive."""
+
+_HDF5_DAMAGE: Final = (OSError, KeyError, TypeError, ValueError, RuntimeError)
 
 _LOCAL_HEADER: Final = struct.Struct("<4s22xHH")
 _ENCRYPTED: Final = 0x1
@@ -194,32 +199,93 @@ def data_offset(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> int:
     )
 
 
-def check_weights(path: Path) -> None:
+def check_weights(path: Path) -> list[str]:
     """Refuse a `.keras` or HDF5 file whose weights declare more bytes than the limit.
 
     A chunked HDF5 dataset may be compressed, or declare a shape without any stored chunk: a few
         kilobytes then take as much memory as the shape implies. A file that HDF5 cannot read is
         accepted here: Keras reports what is wrong with it.
 
+    Returns:
+        Names of other files that the weights would be taken from.
+
     Raises:
         ArchiveError: The weights, or the archive, declare more.
     """
     import h5py
 
-    declared: list[int] = []
-
-    def visit(_: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset) and item.shape is not None:
-            declared.append(int(item.size) * item.dtype.itemsize)
-
+    declared = 0
+    others: list[str] = []
     try:
         with _weights(path) as content, h5py.File(content) as file:
-            file.visititems(visit)
+            for found in walk_hdf5(file):
+                if isinstance(found, str):
+                    others.append(found)
+                elif found.shape is not None:
+                    declared += int(found.size) * found.dtype.itemsize
     except ArchiveError:
         raise
-    except (OSError, KeyError, ValueError, RuntimeError):
-        return
-    refuse_larger(sum(declared), path.stat().st_size)
+    except _HDF5_DAMAGE:
+        return others
+    refuse_larger(declared, path.stat().st_size)
+    return others
+
+
+def walk_hdf5(file: Any) -> Iterator[Any]:
+    """Yield the datasets of an HDF5 file, and the names of other files it takes contents from.
+
+    Those are the files of external links, of datasets stored outside and of virtual datasets.
+    Nothing outside the file is opened. Damaged entries are passed over.
+    """
+    import h5py
+
+    todo, seen = [file], set()
+    while todo:
+        for item in _entries(todo.pop()):
+            if isinstance(item, str):
+                yield item
+            elif item.id not in seen:
+                seen.add(item.id)  # hard links may lead in circles
+                if isinstance(item, h5py.Group):
+                    todo.append(item)
+                elif isinstance(item, h5py.Dataset):
+                    yield item
+
+
+def _entries(group: Any) -> Iterator[Any]:
+    """Yield what a group holds itself, and the names of other files."""
+    import h5py
+
+    no_names: list[str] = []
+    names = _read(partial(list, group), no_names)
+    for name in names:
+        link = _read(partial(group.get, name, getlink=True), None)
+        if isinstance(link, h5py.ExternalLink):
+            yield link.filename
+        if not isinstance(link, h5py.HardLink):
+            continue  # a soft link leads to what is seen anyway
+        item = _read(partial(group.__getitem__, name), None)
+        if isinstance(item, h5py.Dataset):
+            yield from _read(partial(_outside, item), no_names)
+        if item is not None:
+            yield item
+
+
+def _outside(dataset: Any) -> list[str]:
+    """Files that a dataset's values are in, but for the one that it is in."""
+    virtual = dataset.virtual_sources() if dataset.is_virtual else ()
+    return [
+        *(str(source[0]) for source in dataset.external or ()),
+        *(source.file_name for source in virtual),
+    ]
+
+
+def _read(part: Callable[[], T], otherwise: T) -> T:
+    """Read a part of an HDF5 file; `otherwise` where it is damaged, which Keras will say."""
+    try:
+        return part()
+    except _HDF5_DAMAGE:
+        return otherwise
 
 
 @contextmanager

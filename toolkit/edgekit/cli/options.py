@@ -155,7 +155,7 @@ MetricName = Annotated[
     typer.Option(
         "--metric",
         metavar="NAME",
-        help="The metric to judge by; default: the task's first. An unknown name lists them.",
+        help="The metric to judge by; default: by task and classes. An unknown name lists them.",
     ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]

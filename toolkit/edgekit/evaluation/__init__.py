@@ -9,7 +9,8 @@ told by a task (`tasks`, one module each), by a metric (`metrics`, one module ea
 from edgekit.evaluation.drops import agreement, budget, paired_drop
 from edgekit.evaluation.fidelity import compare, fidelity_ok, worst
 from edgekit.evaluation.predict import predict
-from edgekit.evaluation.recommend import recommend, samples_to_settle, unloadable
+from edgekit.evaluation.reasons import samples_to_settle
+from edgekit.evaluation.recommend import recommend, unloadable
 from edgekit.evaluation.scores import (
     Evaluation,
     Predictions,

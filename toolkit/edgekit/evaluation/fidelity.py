@@ -57,7 +57,8 @@ a pixel that is always dark, may become constant. In int8 this is 12 steps."""
 SHARED_STEP: Final = 1 / 64
 """Likewise, absolute, of values between 0 and 1: 4 steps of int8 scores."""
 MANY_COLUMNS: Final = 32
-"""A row `[k]` of more than this is taken for pixels, an embedding, classes: of one unit."""
+"""Rows `[k]` and maps `[h, w, k]` of more than this are taken for pixels, an embedding, features:
+of one unit. Lists `[boxes, k]` are not: their columns are boxes and scores."""
 LONGER: Final = 8
 """A last axis of more than `MANY_COLUMNS` and of so many times the one before it lists boxes."""
 ROW_SUM: Final = 1e-3
@@ -222,7 +223,7 @@ class _Pair:
         within = bool(before.low.min() >= 0 and before.high.max() <= 1)
         columns = reference.shape[1]
         scores = rank == 2 and columns > 1 and (class_scores or _probabilities(reference))
-        one_unit = scores or within or (rank == 2 and columns > MANY_COLUMNS)
+        one_unit = scores or within or (rank != 3 and columns > MANY_COLUMNS)
         if one_unit:
             whole = before.high.max() - before.low.min()
             judged = before.range >= max(SHARED_RANGE * whole, SHARED_STEP * within)

@@ -6,6 +6,7 @@ from edgekit.evaluation.metrics import metric_named
 from edgekit.modes import FLOAT32
 from edgekit.records import Report
 from edgekit.reports.groups import groups_by_model
+from edgekit.reports.page_text import escaped
 
 VERDICTS = {
     "kept": "the whole interval of the drop is within the allowed loss",
@@ -62,7 +63,8 @@ def glossary(report: Report) -> str:
     reference = f"the {FLOAT32.name} file" if against == {FLOAT32.name} else "the first file"
     names = dict.fromkeys(row.score.metric for row in report.rows if row.score)
     scored = [metric_named(name) for name in names]
-    terms = [(metric.title, metric.meaning) for metric in scored if metric.meaning]
+    # Those of the user's own may come from a file.
+    terms = [(escaped(one.title), escaped(one.meaning)) for one in scored if one.meaning]
     terms += [
         (term, text.format(reference=reference)) for when, term, text in GLOSSARY if found[when]
     ]

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from edgekit.archives import walk_hdf5
 from edgekit.errors import ModelError
 from edgekit.sources.graph_operators import unsafe_operator
 from edgekit.sources.keras_config import Finding, Trusted, code_in
@@ -54,6 +55,11 @@ def refuse_code(path: Path, kind: str, trusted: Trusted) -> None:
         for finding in code_in(config, trusted):
             if imports or finding.kind != "module":
                 raise _refusal(path, finding)
+
+
+def other_file(path: Path, name: str) -> ModelError:
+    """The error of a model file that takes contents from another file."""
+    return _refusal(path, Finding(kind="file", name=name))
 
 
 def code_of_loss(path: Path, kind: str, trusted: Trusted) -> str | None:
@@ -111,35 +117,12 @@ def _h5_config(path: Path) -> str | bytes:
 
     try:
         with h5py.File(path) as file:
-            if other := next(_other_files(file), None):
-                raise _refusal(path, Finding(kind="file", name=other))
+            if other := next((one for one in walk_hdf5(file) if isinstance(one, str)), None):
+                raise other_file(path, other)
             config = file.attrs.get("model_config", "null")
     except OSError:  # the loader reports the damage
         return "null"
     return config if isinstance(config, str | bytes) else repr(config)
-
-
-def _other_files(file: Any) -> Iterator[str]:
-    """Yield the names of other files that an HDF5 file refers to for its contents."""
-    import h5py
-
-    todo, seen = [file], set()
-    while todo:
-        group = todo.pop()
-        for name in group:
-            link = group.get(name, getlink=True)
-            if isinstance(link, h5py.ExternalLink):
-                yield link.filename
-            if not isinstance(link, h5py.HardLink):
-                continue  # the target of a soft link is visited anyway
-            item = group[name]
-            if isinstance(item, h5py.Dataset):
-                yield from (str(source[0]) for source in item.external or ())
-                if item.is_virtual:
-                    yield from (source.file_name for source in item.virtual_sources())
-            elif isinstance(item, h5py.Group) and item.id not in seen:
-                seen.add(item.id)  # hard links may form cycles
-                todo.append(item)
 
 
 def _saved_model_configs(path: Path) -> Iterator[tuple[Any, bool]]:

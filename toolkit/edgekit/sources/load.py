@@ -17,6 +17,7 @@ from edgekit.sources.custom import import_custom
 from edgekit.sources.embedded_code import (
     code_of_loss,
     names_other_modules,
+    other_file,
     refuse_code,
     trusted_by,
 )
@@ -64,7 +65,9 @@ def load(
         from edgekit.sources.interface import interface_of
         from edgekit.sources.keras_file import read_keras
 
-        _check_weights(path)
+        others = _check_weights(path)
+        if others and not trust_code:
+            raise other_file(path, others[0])
         model = read_keras(path, kind, objects, trust_code=trust_code)
         interface = interface_of(model, path.name, example)
     loaded = _loaded(path, kind, sha256_of(path), model, interface)
@@ -169,9 +172,9 @@ def _check_zip(path: Path) -> None:
         )
 
 
-def _check_weights(path: Path) -> None:
+def _check_weights(path: Path) -> list[str]:
     try:
-        check_weights(path)
+        return check_weights(path)
     except ArchiveError as error:
         raise ModelError(f"{path} is not unpacked.", found=error.found, hint=error.hint) from error
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache, lru_cache
 from typing import Final
 
 from edgekit.records import TargetFit
@@ -36,17 +37,16 @@ def fit(nodes: Sequence[Node]) -> dict[int, TargetFit]:
     if any(node.name == COMPILED for node in nodes):
         return {node.index: _as_compiled(node) for node in nodes}
     answers: dict[int, TargetFit] = {}
-    producers: dict[tuple[int, int], Node] = {}
+    # One answer for all operators of a reason: a model may have hundreds of thousands.
+    known: dict[str | None, TargetFit] = {}
+    producers: dict[int, dict[int, Node]] = {}
     # Operators that end the partition for all that depend on them, and whether the partition
     # precedes them: an operator before the partition (a CAST of the input) does not end it.
     blockers: dict[int, Node] = {}
     after_partition: set[int] = set()
     for node in nodes:
-        sources = [
-            producers[node.graph, tensor.index]
-            for tensor in node.inputs
-            if tensor is not None and (node.graph, tensor.index) in producers
-        ]
+        made = producers.setdefault(node.graph, {})
+        sources = [made[tensor.index] for tensor in node.inputs if tensor and tensor.index in made]
         follows = any(source.index in after_partition for source in sources)
         blocker = next((blockers[s.index] for s in sources if s.index in blockers), None)
         reason = broken_rule(node)
@@ -59,18 +59,26 @@ def fit(nodes: Sequence[Node]) -> dict[int, TargetFit]:
             after_partition.add(node.index)
         if reason is not None and follows:
             blockers[node.index] = blocker or node
-        answers[node.index] = TargetFit(mapped=reason is None, reason=reason)
-        producers.update({(node.graph, tensor.index): node for tensor in node.outputs})
+        if reason not in known:
+            known[reason] = TargetFit(mapped=reason is None, reason=reason)
+        answers[node.index] = known[reason]
+        for tensor in node.outputs:
+            made[tensor.index] = node
     return answers
 
 
 def broken_rule(node: Node) -> str | None:
     """Return the message of the first rule that an operator violates; None if it obeys all."""
-    # Rules of an operator are more specific than those on types and shapes.
-    for constraint in (*_KINDS, *OPERATORS.get(node.name, ()), *_TYPES_AND_SHAPES):
+    for constraint in _rules(node.name):
         if not constraint(node):
             return _words(constraint)
     return None
+
+
+@lru_cache(maxsize=256)  # names of custom operators are the file's
+def _rules(name: str) -> tuple[Constraint, ...]:
+    # Rules of an operator are more specific than those on types and shapes.
+    return (*_KINDS, *OPERATORS.get(name, ()), *_TYPES_AND_SHAPES)
 
 
 def reference() -> str:
@@ -301,6 +309,7 @@ def _all(node: Node) -> tuple[Tensor, ...]:
     return (*(tensor for tensor in node.inputs if tensor is not None), *node.outputs)
 
 
+@cache
 def _words(constraint: Constraint) -> str:
     return (constraint.__doc__ or "").strip()
 

@@ -258,28 +258,40 @@ def _complete_graph(model: ModelT, graph: SubGraphT) -> None:
     graph.name = as_text(graph.name)
     graph.tensors = graph.tensors or []
     graph.operators = graph.operators or []
+    # Arrays that stand for many tensors' shapes: `unpack` makes one of each.
+    checked: set[int] = set()
     for tensor in graph.tensors:
         tensor.name = as_text(tensor.name)
         tensor.shape = _indices(tensor.shape)
-        sizes = tensor.shape.tolist()
-        _check(sizes, 1 << 31, "a dimension of a tensor")
-        # Larger ones exceed any memory, and the digits that Python converts.
-        if math.prod(sizes) > _MOST_ELEMENTS:
-            raise ValueError(f"a tensor of {len(sizes)} dimensions has more than 2**63 elements")
-        _check([tensor.buffer], len(model.buffers), "the buffer of a tensor")
+        if id(tensor.shape) not in checked:
+            _check_shape(tensor.shape.tolist())
+            checked.add(id(tensor.shape))
         if tensor.quantization is not None:
             _check_scales(tensor)
+    buffers = [tensor.buffer for tensor in graph.tensors]
+    _check(buffers, len(model.buffers), "the buffer of a tensor")
     count = len(graph.tensors)
+    nothing = _indices(None)
     for owner in (graph, *graph.operators):
-        owner.inputs = _indices(owner.inputs)
-        owner.outputs = _indices(owner.outputs)
+        if owner.inputs is None:
+            owner.inputs = nothing
+        if owner.outputs is None:
+            owner.outputs = nothing
     _check(graph.inputs.tolist(), count, "an input of the graph")
     _check(graph.outputs.tolist(), count, "an output of the graph")
-    for op in graph.operators:
-        _check([op.opcodeIndex], len(model.operatorCodes), "an operator's code")
-        # -1 denotes an absent optional input.
-        _check(op.inputs.tolist(), count, "an operator's input", least=-1)
-        _check(op.outputs.tolist(), count, "an operator's output", least=-1)
+    codes = [op.opcodeIndex for op in graph.operators]
+    _check(codes, len(model.operatorCodes), "an operator's code")
+    # -1 denotes an absent optional input.
+    for what in ("input", "output"):
+        used = np.concatenate([nothing, *(getattr(op, f"{what}s") for op in graph.operators)])
+        _check(np.unique(used).tolist(), count, f"an operator's {what}", least=-1)
+
+
+def _check_shape(sizes: list[int]) -> None:
+    _check(sizes, 1 << 31, "a dimension of a tensor")
+    # Larger ones exceed any memory, and the digits that Python converts.
+    if math.prod(sizes) > _MOST_ELEMENTS:
+        raise ValueError(f"a tensor of {len(sizes)} dimensions has more than 2**63 elements")
 
 
 def _check_scales(tensor: TensorT) -> None:
@@ -291,6 +303,8 @@ def _check_scales(tensor: TensorT) -> None:
 
 
 def _indices(values: Any) -> Array:
+    if isinstance(values, np.ndarray) and values.dtype == np.int32:
+        return values
     return np.zeros(0, np.int32) if values is None else np.asarray(values, np.int32)
 
 

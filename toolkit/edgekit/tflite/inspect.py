@@ -48,15 +48,13 @@ def inspect(path: Path, *, targets: Sequence[str] = ("coral",)) -> Inspection:
     del model
     owned = _first_users(operators, storage)
     fits = {name: fit(name, operators) for name in targets}
+    # Operators of equal fits share them: most models have few different ones.
+    shared: dict[tuple[TargetFit, ...], Mapping[str, TargetFit]] = {}
     ops = tuple(
-        _operator(
-            node,
-            layer,
-            storage,
-            owned[node.index],
-            {target: answers[node.index] for target, answers in fits.items()},
-        )
-        for node, layer in zip(operators, name_layers(operators), strict=True)
+        [
+            _operator(node, layer, storage, owned[node.index], _fits(node, fits, shared))
+            for node, layer in zip(operators, name_layers(operators), strict=True)
+        ]
     )
     constants = [(tensor, node.graph) for node in operators for tensor in owned[node.index]]
     # In a damaged file vectors may overlap; the parts must still add up to the whole.
@@ -79,6 +77,18 @@ def inspect(path: Path, *, targets: Sequence[str] = ("coral",)) -> Inspection:
     )
 
 
+def _fits(
+    node: Node,
+    fits: Mapping[str, Mapping[int, TargetFit]],
+    shared: dict[tuple[TargetFit, ...], Mapping[str, TargetFit]],
+) -> Mapping[str, TargetFit]:
+    answers = tuple([found[node.index] for found in fits.values()])
+    known = shared.get(answers)
+    if known is None:
+        known = shared[answers] = dict(zip(fits, answers, strict=True))
+    return known
+
+
 def _operator(
     node: Node,
     layer: str,
@@ -90,9 +100,9 @@ def _operator(
         index=node.index,
         name=node.name,
         layer=layer,
-        outputs=tuple(tensor.name for tensor in node.outputs),
+        outputs=tuple([tensor.name for tensor in node.outputs]),
         dtype=node.outputs[0].dtype if node.outputs else "none",
-        bytes=sum(storage.weights[node.graph, tensor.index][1] for tensor in constants),
+        bytes=sum([storage.weights[node.graph, tensor.index][1] for tensor in constants]),
         macs=macs(node),
         targets=targets,
     )

@@ -15,9 +15,12 @@ from typing import Final
 from edgekit.targets.node import Node
 
 # Names that converters give to tensors without a layer, with or without a number appended.
-_NAMELESS: Final = re.compile(
-    r"(StatefulPartitionedCall|PartitionedCall|Identity|(arith|std)\.constant|serving_default_|tfl\.)"
+_NAMES_OF_NONE: Final = (
+    r"(StatefulPartitionedCall|PartitionedCall|Identity|(arith|std)\.constant"
+    r"|serving_default_|tfl\.)"
 )
+_NAMELESS: Final = re.compile(_NAMES_OF_NONE)
+_NAMELESS_IN_PATHS: Final = re.compile(rf"(^|[/;]){_NAMES_OF_NONE}")
 # Scopes inside a layer: the rest of a path describes the computation, not the layer.
 _INSIDE: Final = re.compile(
     r"/(BatchNorm(_Fold)?(/.*)?|batchnorm(_\d+)?/.*|(weights|act)_quant/.*|resize/Resize\w*"
@@ -46,21 +49,24 @@ def name_layers(nodes: Sequence[Node]) -> tuple[str, ...]:
         nodes: All operators of a model, in execution order.
     """
     paths: list[str] = []
-    producers: dict[tuple[int, int], int] = {}
+    producers: dict[int, dict[int, int]] = {}
     for position, node in enumerate(nodes):
-        upstream = (
-            paths[producers[node.graph, tensor.index]]
-            for tensor in node.inputs
-            if tensor is not None and (node.graph, tensor.index) in producers
-        )
-        paths.append(_path(node) or next(upstream, "") or _input_name(node))
-        producers.update({(node.graph, tensor.index): position for tensor in node.outputs})
+        made = producers.setdefault(node.graph, {})
+        path = _path(node)
+        if not path:
+            upstream = (paths[made[t.index]] for t in node.inputs if t and t.index in made)
+            path = next(upstream, "") or _input_name(node)
+        paths.append(path)
+        for tensor in node.outputs:
+            made[tensor.index] = position
     return _without_shared_scopes([path.split("/") for path in paths])
 
 
 def _path(node: Node) -> str:
     """Return the path of an operator's layer, or an empty one."""
-    fused = [piece for tensor in node.outputs for piece in _pieces(tensor.name)]
+    fused: list[str] = []
+    for tensor in node.outputs:
+        fused += _pieces(tensor.name)
     weights = node.input(1) if node.name in _WITH_WEIGHTS else None
     if weights is not None:
         pieces = (*_pieces(weights.name), *fused)
@@ -71,6 +77,8 @@ def _path(node: Node) -> str:
 
 def _pieces(name: str) -> list[str]:
     """Return the paths joined in a tensor name, without the parts that name no layer."""
+    if not _NAMELESS_IN_PATHS.search(name):
+        return [path for path in name.split(";") if path]
     paths = ("/".join(p for p in x.split("/") if not _NAMELESS.match(p)) for x in name.split(";"))
     return [path for path in paths if path]
 
@@ -91,12 +99,16 @@ def _input_name(node: Node) -> str:
     return _OUTPUT_NUMBER.sub("", name)
 
 
-def _without_shared_scopes(paths: Sequence[Sequence[str]]) -> tuple[str, ...]:
+def _without_shared_scopes(paths: Sequence[list[str]]) -> tuple[str, ...]:
     """Remove scopes common to all layers and, if the last of them is numbered, Keras's numbers."""
     scoped = [path for path in paths if len(path) > 1]
     shared = 0
-    while scoped and all(len(p) > shared + 1 and p[shared] == scoped[0][shared] for p in scoped):
-        shared += 1
+    if scoped:
+        # What the first and the last in order share, all in between share, too.
+        first, last = min(scoped), max(scoped)
+        deepest = min(map(len, scoped)) - 1
+        while shared < deepest and first[shared] == last[shared]:
+            shared += 1
     names = ["/".join(path[shared:]) if len(path) > 1 else path[0] for path in paths]
     if not shared or not _CALL_NUMBER.search(scoped[0][shared - 1]):
         return tuple(names)

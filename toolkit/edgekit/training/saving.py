@@ -96,7 +96,7 @@ def start_from(model: Any, initial: Path, objective: Objective) -> None:
 
     check_input(initial, ModelError, hint="Start from a .keras file that edgekit train wrote.")
     try:
-        check_weights(initial)
+        _check_weights(initial)
         weights = keras.models.load_model(initial, compile=False).get_weights()
     except ArchiveError as error:
         raise ModelError(
@@ -119,6 +119,14 @@ def start_from(model: Any, initial: Path, objective: Objective) -> None:
         )
     model.set_weights(weights)
     objective.standardize(model)
+
+
+def _check_weights(path: Path) -> None:
+    if others := check_weights(path):
+        raise ArchiveError(
+            f"It reads another file when it is loaded: {others[0]}.",
+            "Start from a .keras file that edgekit train wrote.",
+        )
 
 
 def _repack(path: Path, notes: Mapping[str, Any]) -> None:
