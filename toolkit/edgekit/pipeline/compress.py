@@ -14,6 +14,7 @@ from edgekit.files import staging
 from edgekit.pipeline import manifest
 from edgekit.pipeline.imported_model import ImportedModel
 from edgekit.pipeline.passes import run, teach, tuning_of
+from edgekit.pipeline.preprocessing import settled_as, settled_spec
 from edgekit.pipeline.quantize import Finish, make, write_outputs
 from edgekit.pipeline.recommendation import measure_made, probe_device, time_file
 from edgekit.pipeline.report import accepted_loss
@@ -63,6 +64,8 @@ def compress(
         possible_plans(request, dataset)
         first = stage / "float32.tflite"
         imported = original = lower(request.source, dataset, first, tensorflow, listener=listener)
+        # All stages are of one source: what it says of its input, or a trial, holds for them.
+        dataset = dataset and settled_as(dataset, imported.dataset)
         accepted_loss(request.max_drop, imported.dataset, request.metric)
         build = build_of(request)
         artifacts = [_artifact(imported, FLOAT, recipe, build)]
@@ -70,7 +73,7 @@ def compress(
             data=request.data,
             column=request.column,
             task=request.task,
-            preprocessing=request.preprocessing,
+            preprocessing=settled_spec(imported.dataset, request.preprocessing),
         )
         distilled = next((step for step in recipe.passes if step.training.distill), None)
         teacher = teach(tensorflow, stage, tuning_of(distilled, data)) if distilled else None

@@ -69,10 +69,12 @@ def build_report(
 
 
 def data_facts(dataset: Dataset | None, *, splits: bool = False) -> dict[str, str]:
-    """Name and task of the data, and on demand number and digest of every split's samples."""
+    """Name, task and preprocessing of the data, and on demand every split's samples."""
     if dataset is None:
         return {}
     facts = {"name": dataset.name, "task": str(dataset.task)}
+    if dataset.preprocessing_reason:
+        facts["preprocessing"] = dataset.preprocessing_reason
     for samples in (dataset.train, dataset.calibrate, dataset.test) if splits else ():
         if samples is not None:
             facts[samples.split] = f"{samples.n} samples, sha256 {samples.sha256[:16]}"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from edgekit.errors import ModelError
-from edgekit.records import Array, Batch, Listener, Plan, Source, silent
+from edgekit.records import Array, Batch, InputScaling, Listener, Plan, Source, silent
 
 if TYPE_CHECKING:
     from edgekit.lowering import LoweredModel
@@ -88,11 +88,18 @@ class Session:
 
     def predict(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run the loaded model itself on samples."""
+        return self._runs()(inputs)
+
+    def input_scaling(self) -> InputScaling | None:
+        """Return what the first operators of the loaded model do to its input."""
+        return self._runs().input_scaling()
+
+    def _runs(self) -> Predictor:
         from edgekit.sources.predict import Predictor
 
         if self._predictor is None:
             self._predictor = Predictor(self.loaded)
-        return self._predictor(inputs)
+        return self._predictor
 
     def quantize(self, calibrated: bytes, plan: Plan, denied: Sequence[str] = ()) -> bytes:
         """Quantize a float graph whose tensors carry their ranges."""

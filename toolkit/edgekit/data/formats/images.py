@@ -13,7 +13,7 @@ import numpy as np
 from edgekit.data.digest import digest_files
 from edgekit.data.formats.format import Format
 from edgekit.data.labels import read_labels
-from edgekit.data.preprocessing import AFFINE, check_preprocessing, read_preprocessing
+from edgekit.data.preprocessing import check_preprocessing, read_preprocessing
 from edgekit.data.store import RawDataset, Rows
 from edgekit.errors import DataError
 from edgekit.files import MISSING, what_is
@@ -103,7 +103,7 @@ def open_folder(root: Path, preprocessing: Mapping[str, Any] | None) -> RawDatas
             f"{root}: the class folder {strangers[0]!r} is not in labels.txt.",
             hint="Name every class folder there, one a line, in the model's order.",
         )
-    spec, notes = _spec(root, preprocessing)
+    spec, notes = _spec(root, preprocessing), list[str]()
     skipped: list[str] = []
     stores = {
         split: _store(root, split, {name: labels.index(name) for name in names}, skipped)
@@ -121,7 +121,7 @@ def open_folder(root: Path, preprocessing: Mapping[str, Any] | None) -> RawDatas
     )
 
 
-def _spec(root: Path, given: Mapping[str, Any] | None) -> tuple[dict[str, Any], list[str]]:
+def _spec(root: Path, given: Mapping[str, Any] | None) -> dict[str, Any]:
     path = root / "preprocessing.toml"
     place = "preprocessing"
     if given is None and what_is(path) != MISSING:
@@ -133,9 +133,7 @@ def _spec(root: Path, given: Mapping[str, Any] | None) -> tuple[dict[str, Any], 
             f"{root}: preprocessing of kind {spec['kind']!r} takes no image files.",
             hint='Write kind = "image".',
         )
-    scaled = AFFINE.keys() & given.keys()
-    notes = [] if scaled else ["Pixels were scaled to [0, 1] (pixel / 255): no scale is declared."]
-    return spec, notes
+    return spec
 
 
 def _folders(root: Path) -> list[str]:
