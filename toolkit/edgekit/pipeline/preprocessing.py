@@ -176,7 +176,8 @@ def _settle_bytes(
         known = described["preprocessing"]
         if known.get("kind") not in ("affine", "image"):
             return replace(dataset, preprocessing_reason=_UNKNOWN)
-        spec = {"kind": "affine", **{key: known[key] for key in AFFINE if key in known}}
+        scaled = {key: known[key] for key in AFFINE if key in known}
+        spec = {"kind": "affine", **AFFINE_DEFAULTS, **scaled}
         settled = _settled(dataset, spec, f"{words_of(spec)}, as the manifest says.")
         return replace(settled, picture=picture_of(shape, spec))
     said, why = raw_scaling(model.scaling), ""
@@ -190,7 +191,7 @@ def _settle_bytes(
         return replace(dataset, preprocessing_reason=_UNKNOWN)
     if said is BYTES:
         return _with_picture(dataset, shape, said, why)
-    spec = {"kind": "affine", **said.spec}
+    spec = {"kind": "affine", **AFFINE_DEFAULTS, **said.spec}
     note = f"Bytes 0-255 were scaled to {said}: {why}"
     settled = _settled(dataset, spec, f"{said}: {why}")
     return replace(settled, picture=picture_of(shape, spec), notes=(*dataset.notes, note))

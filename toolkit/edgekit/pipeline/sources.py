@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from edgekit import data, evaluation, tflite
+from edgekit.data.preprocessing import names_size
+from edgekit.data.store import Reader
 from edgekit.errors import ConversionError, ModelError, UsageError
 from edgekit.files import check_input, refuse_existing, staging
 from edgekit.pipeline import manifest
@@ -271,6 +273,8 @@ def _example_shapes(dataset: Dataset | None) -> Mapping[str, tuple[int, ...]] | 
     samples = dataset and (dataset.train or dataset.test)
     if not samples:
         return None
+    if isinstance(samples.read, Reader) and not names_size(samples.read.preprocessing):
+        return None  # the size of images is the model's to say
     one = samples.read(np.arange(1))
     return {name: values.shape for name, values in one.inputs.items()}
 
