@@ -23,8 +23,9 @@ test-devices: .venv/.ready
 
 # commands ended by signals at random moments, KILLS times each: no half file, no leftover, no orphan
 KILLS ?= 1000
+KILLS_SEED ?= 0
 kill-test: .venv/.ready
-	EDGEKIT_KILLS=$(KILLS) $(BIN)/pytest tests/ground/test_kills.py tests/cli/test_command_kills.py \
+	EDGEKIT_KILLS=$(KILLS) EDGEKIT_KILLS_SEED=$(KILLS_SEED) $(BIN)/pytest tests/ground/test_kills.py tests/cli/test_command_kills.py \
 		tests/devices/test_deploy_kills.py
 # damaged files for every reader, on all cores: inputs and findings, which stay in out/fuzz
 fuzz: .venv/.ready

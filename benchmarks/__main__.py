@@ -1,9 +1,9 @@
-"""Every figure: run all benchmarks, side by side with what a user would do instead.
+"""Run all benchmarks, each with the alternative that a user has without edgekit.
 
-python -m benchmarks [ladder runner evaluation startup compression large_data inspection sparse]
+python -m benchmarks [SECTION ...]
 
-Writes benchmarks/RESULTS.md. A section whose data or tools are missing on this machine is left as
-it was, with a line on stderr.
+Writes benchmarks/RESULTS.md. A section whose data or tools are missing on this machine is not
+changed, with a message on stderr.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from edgekit.pipeline.manifest import versions
 
 SECTIONS = {
     "ladder": "Six variants, from the loaded model to the files",
+    "verdict": "What is recommended where a verdict is easily wrong",
     "runner": "The runner against a bare loop and litert-benchmark",
     "evaluation": "Evaluation throughput against a bare loop on one core",
     "startup": "Start-up",
@@ -46,7 +47,7 @@ def section(name: str) -> str:
     taken = ", ".join(f"{key} {value}" for key, value in facts.items())
     rows = module.measure()
     if not rows:
-        raise UnavailableError("none of its models and data are here")
+        raise UnavailableError("its models and data are missing")
     text = table(rows)
     return (
         f"{MARK.format(name)}\n## {SECTIONS[name]}\n{(module.__doc__ or '').strip()}\n\n{text}\n\n"

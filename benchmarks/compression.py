@@ -1,16 +1,15 @@
 """Pruning, shrinking, clustering and quantization-aware training on the published models.
 
-Each line is a recipe run by `edgekit compress` from the published weights, with the options of the
-command line left alone but for `--distill`, a third of the learning rate that the model was trained
-at (qat has rates of its own), and those that the line names. Scores are of the test split, the loss
-is paired against the float32 file, sizes are of the file named, deflated sizes what a download
-costs. Latencies are of the runner, float32 and result in turns, with nothing trained meanwhile.
-Lines of tfmot: tensorflow-model-optimization with tf_keras, the same weights, samples, epochs and
-learning rates, and the stock converter. "Everything together" is `quantized/<name>-small`, made by
-`make models`.
+Each line is a recipe run by `edgekit compress` from the published weights, with default options
+except `--distill`, a third of the learning rate that the model was trained with (qat has its own
+rates), and those named in the line. Scores are of the test split, the loss is paired against the
+float32 file, sizes are of the file named, deflated sizes what a download costs. Latencies are
+measured by the runner, float32 and result alternately, without concurrent training. Lines of tfmot:
+tensorflow-model-optimization with tf_keras, the same weights, samples, epochs and learning rates,
+and the stock converter. "Everything together" is `quantized/<name>-small`, made by `make models`.
 
-Training takes an hour; its files stay in `out/compression`, and one that is there is not made
-again. To train several models side by side, make their files beforehand:
+Training takes an hour; its files remain in `out/compression`, and existing ones are not made again.
+To train several models in parallel, make their files beforehand:
 
 python -m benchmarks.compression MODEL...
 """
@@ -59,15 +58,15 @@ class Task:
     """One line of the table.
 
     Attributes:
-        name: What it says.
+        name: Text of the line.
         step: The pass.
         options: Its options.
-        mode: What the last step makes.
-        longer: How many times the default number of epochs it is trained.
+        mode: Mode of the quantize step.
+        longer: Epochs, as a multiple of the default.
         rate: Share of the learning rate that the model was trained at; qat has rates of its own.
-        bound: What is asked of it, in words.
-        peer: The task of `tfmot_peer` that is the same, if there is one.
-        peer_rate: Learning rate of the peer where it cannot stand that of edgekit.
+        bound: Required result, in words.
+        peer: The corresponding task of `tfmot_peer`, if there is one.
+        peer_rate: Learning rate of the peer, if that of edgekit makes it diverge.
     """
 
     name: str
@@ -75,14 +74,14 @@ class Task:
     options: dict[str, Any] = field(default_factory=dict)
     mode: str = "float32"
     longer: int = 1
-    rate: float = 1 / 3  # weights that are good already take smaller steps
+    rate: float = 1 / 3  # pretrained weights need smaller steps
     bound: str = ""
     peer: str = ""
     peer_rate: float | None = None
 
     @property
     def file(self) -> str:
-        """Name of the file kept."""
+        """Return the name of the stored file."""
         return f"{'-'.join(re.findall('[a-z0-9]+', self.name))}.tflite"
 
 
@@ -105,7 +104,7 @@ TASKS = (
         bound="drop <= 1, 1.5x faster",
     ),
     Task("cluster 16", "cluster", {"clusters": 16}, bound="drop <= 0.5", peer="cluster-16"),
-    # At the rate of the others the peer's ranges and weights run away on a regression.
+    # With the rate of the others the peer's ranges and weights diverge on a regression.
     Task(
         "qat int8",
         "qat",
@@ -119,14 +118,14 @@ TASKS = (
 
 
 def measure() -> list[dict[str, str]]:
-    """Make what is missing; then score and time everything, model by model."""
+    """Make missing files, then score and time all of them, model by model."""
     for model in MODELS:
         make(model)
     return [line for model in MODELS for line in _lines(model)]
 
 
 def make(model: str) -> None:
-    """Train what is not kept yet."""
+    """Train models whose files are missing."""
     for task in TASKS:
         _once(KEPT / model / task.file, lambda made, task=task: _ours(model, task, made))
     for task in TASKS:
@@ -143,7 +142,7 @@ def _once(place: Path, make: Any) -> None:
 
 
 def _ours(model: str, task: Task, place: Path) -> None:
-    """Run one recipe from the published weights; keep the file it ends with."""
+    """Run a recipe from the published weights, and store its final file."""
     options = {"distill": True, "epochs": task.longer * _epochs(model), **task.options}
     if task.step != "qat":
         options["learning_rate"] = _learning_rate(model, task)
@@ -161,7 +160,7 @@ def _ours(model: str, task: Task, place: Path) -> None:
 
 
 def _theirs(model: str, task: Task, place: Path) -> None:
-    """What tfmot does with the same weights, samples and steps: a `.json`, and a file or none."""
+    """Run tfmot with the same weights, samples and steps; store a `.json` and its file."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         made = tfmot_peer.compress(
@@ -195,13 +194,13 @@ def _learning_rate(model: str, task: Task) -> float:
 
 @cache
 def _epochs(model: str) -> int:
-    """How many epochs the command line takes by default."""
+    """Return the default number of epochs."""
     training, _ = training_split(open_data(_source(model)))
     return max(3, math.ceil(STEPS / math.ceil(training.n / 64)))
 
 
 def _lines(model: str) -> Iterator[dict[str, str]]:
-    """The table's lines about one model."""
+    """Return the table's lines for a model."""
     whole = Path(f"quantized/{model}-small/small.tflite")
     found = [(task.name, KEPT / model / task.file, task.bound) for task in TASKS]
     found.append(("everything together", whole, "drop <= 1, 12x smaller deflated"))
@@ -231,7 +230,7 @@ def _lines(model: str) -> Iterator[dict[str, str]]:
 
 
 def row_of(model: str, name: str, before: Row, after: Row, bound: str) -> dict[str, str]:
-    """One line: what a file has become of the float32 one."""
+    """Return the line that compares a file with the float32 one."""
     assert before.score
     assert after.score
     assert after.drop

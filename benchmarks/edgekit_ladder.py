@@ -1,4 +1,4 @@
-"""The same six files by edgekit, through the very functions that `edgekit quantize` calls.
+"""Make the same six files with edgekit, by the functions that `edgekit quantize` calls.
 
 python benchmarks/edgekit_ladder.py MODEL.keras CALIBRATION.npy FOLDER
 """
@@ -41,7 +41,7 @@ def listen(progress: object) -> None:
 with sources.tensorflow_for(source, (), silent) as tensorflow:
     tensorflow.load(source)
     loaded = time.perf_counter()
-    # `lower` loads again, so that what is timed is no less than what a user waits for.
+    # `lower` loads the model again, so that the timing includes everything a user waits for.
     imported = sources.lower(
         source, dataset, folder / "float32.tflite", tensorflow, listener=listen
     )

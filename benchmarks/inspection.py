@@ -1,4 +1,4 @@
-"""`edgekit inspect` of a chain of ADD operators: seconds of the whole process, and its memory.
+"""Time and memory of `edgekit inspect` for a chain of ADD operators.
 
 Time and processor time are those of the whole process, its start included; memory is the largest
 resident set. Ten times the operators should take about ten times the time.
@@ -19,7 +19,7 @@ from edgekit.tflite import write
 
 SIZES = (3_000, 30_000, 300_000)
 WAYS = {"terminal": [], "--target coral": ["--target", "coral"], "--json": ["--json"]}
-# A process of its own, whose children are this one command.
+# A separate process, whose only child is this command.
 TIMED = """
 import resource, subprocess, sys
 subprocess.run([sys.executable, "-m", "edgekit.cli", *sys.argv[1:]], check=True)
@@ -59,7 +59,7 @@ def measure() -> list[dict[str, str]]:
 
 
 def chain(operators: int) -> bytes:
-    """A float graph of that many ADD operators in a row, each with a name of its own."""
+    """Return a float graph of a chain of ADD operators with unique names."""
     shape = np.array([1, 8], np.int32)
     graph = schema.SubGraphT(
         tensors=[

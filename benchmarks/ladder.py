@@ -1,10 +1,10 @@
 """Six variants by edgekit and by the stock converter: seconds, bytes, scores, memory.
 
-The models are MobileNetV2 1.0/224 (seeded weights with normalization that fits them: no trained
-ones can be had offline, so it has no scores), a dense layer of 5000 x 5000 (seeded weights, 100 MB)
-and the published Fashion-MNIST model. Both sides
-get the same 200 calibration samples, and are timed from the loaded model to six files; edgekit's
-time holds a second loading of the model. Memory is that of all processes together.
+The models are MobileNetV2 1.0/224 (seeded weights with matching normalization: trained ones are not
+available offline, so it has no scores), a dense layer of 5000 x 5000 (seeded weights, 100 MB) and
+the published Fashion-MNIST model. Both sides get the same 200 calibration samples, and are timed
+from the loaded model to six files; edgekit's time includes loading the model a second time. Memory
+is the sum over all processes.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def measure() -> list[dict[str, str]]:
         mobilenet = folder / "mobilenet_v2.keras"
         inputs = folder / "mobilenet_v2.npy"
         noise = np.random.default_rng(0).random((200, 7, 7, 3), dtype=np.float32)
-        # Blocks instead of pixels: white noise would leave every deeper range degenerate.
+        # Blocks instead of pixels: white noise would make the ranges of deeper layers degenerate.
         np.save(inputs, noise.repeat(32, 1).repeat(32, 2) * 2 - 1)
         subprocess.run(
             [sys.executable, "-c", MAKE_MOBILENET, str(mobilenet), str(inputs)],
@@ -76,7 +76,7 @@ def measure() -> list[dict[str, str]]:
 
 
 def dense(folder: Path) -> list[dict[str, str]]:
-    """A model of few operators and 100 MB: what copying costs."""
+    """A model of few operators and 100 MB, which shows the cost of copying."""
     model, inputs = folder / "dense.keras", folder / "dense.npy"
     subprocess.run(
         [sys.executable, "-c", MAKE_DENSE, str(model), str(inputs)],

@@ -1,12 +1,11 @@
 """The runner against a bare invoke loop, litert-benchmark, and the smallest script.
 
-Latency: the median of single invocations, one thread, of processes that take turns. The bare loop
-is numpy, an interpreter and the clock around `invoke()`; its warm-up is as long as the runner's.
-litert-benchmark writes hundredths of a millisecond: a model that takes less is shown as
-"< 0.01 ms", without a ratio.
-Start: processor time of whole processes from exec to the first printed result, for one stored
-sample. Each ratio is the median of the ratios round by round, so that a machine that slows down
-slows both.
+Latency: the median of single invocations, one thread, of alternating processes. The bare loop is
+numpy, an interpreter and a timer around `invoke()`; its warm-up is as long as the runner's.
+litert-benchmark writes hundredths of a millisecond: a model that takes less is shown as "< 0.01
+ms", without a ratio. Start: processor time of whole processes from exec to the first printed
+result, for one stored sample. Each ratio is the median of the ratios round by round, so that a
+machine that slows down slows both.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ loop(int(sys.argv[3]))
 print(np.median(loop(int(sys.argv[4]))) / 1e6)
 """
 RUNNER = [sys.executable, edgekit_runner.__file__]
-# litert-benchmark by its module: its script may lie in another environment's folder.
+# litert-benchmark as a module: its script may be in another environment's folder.
 BENCHMARK = [sys.executable, "-m", "ai_edge_litert.tools.benchmark_litert_model"]
 RESOLUTION_MS = {"litert-benchmark": 0.01}
 """The smallest difference that a tool can print, for those that round."""
@@ -79,7 +78,7 @@ def measure(rounds: int = 9) -> list[dict[str, str]]:
 
 
 def _sample(model: Path, folder: Path) -> Path:
-    """Store the sample that the runner's `bench` feeds as well."""
+    """Store the sample that the runner's `bench` uses too."""
     path = folder / f"{model.stem}.npy"
     loaded = edgekit_runner.Model(str(model), edgekit_runner.find_runtime("litert"), 1)
     np.save(path, edgekit_runner._random_inputs(loaded)[0])  # noqa: SLF001  the very same sample
@@ -121,10 +120,10 @@ def _start(name: str, model: Path, sample: Path, rounds: int) -> dict[str, str]:
 
 
 def _compare(taken: Mapping[str, Sequence[float]], other: str, bound: str) -> dict[str, str]:
-    """Set the runner's figures against another tool's, round by round.
+    """Compare the runner's figures with another tool's, round by round.
 
-    A round in which the other printed zero has no ratio; where it did so in half of them, the
-    median says no more than that it took less than the tool can print.
+    A round in which the other tool printed zero has no ratio; if it did so in half of the rounds,
+    the median only shows that the latency is below its resolution.
     """
     against = statistics.median(taken[other])
     least = RESOLUTION_MS.get(other, 0)
@@ -143,7 +142,7 @@ def _output(command: list[str]) -> str:
 
 
 def _cpu_ms(command: list[str]) -> float:
-    """User and system time of one finished process, as the system accounts it."""
+    """Return user and system time of a finished process, as counted by the system."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)

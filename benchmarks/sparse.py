@@ -1,9 +1,9 @@
-"""XNNPACK's sparse path on ARM: is a pruned model faster where `edgekit prune` says so?
+"""Measure XNNPACK's sparse inference on ARM, which `edgekit prune` predicts.
 
-A network of depthwise separable convolutions at 48x48 that keeps XNNPACK's rules, pruned in one
-shot (speed does not depend on what the weights are), stored dense and sparse, timed by the runner
-on 64-bit ARM code. That code runs under qemu: its ratios say which path was taken, and are no
-milliseconds of a board.
+A network of depthwise separable convolutions at 48x48 that obeys XNNPACK's rules, pruned in one
+shot (latency does not depend on the values of the weights), stored dense and sparse, timed by the
+runner in 64-bit ARM code. That code runs under qemu: the ratios show which kernels were used, but
+the times are not those of a board.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def measure() -> list[dict[str, str]]:
 
 
 def _lines(folder: Path, land: userland.Userland) -> Iterator[dict[str, str]]:
-    # A board has the runner's file and nothing of this environment beside it.
+    # A board has the runner's file, and nothing else of this environment.
     runner = shutil.copy(edgekit_runner.__file__, folder)
     plain = _file(_pruned(folder, 0.0), sparse=False).read_bytes()
     for share in SHARES:
@@ -57,7 +57,7 @@ def _lines(folder: Path, land: userland.Userland) -> Iterator[dict[str, str]]:
 
 
 def _pruned(folder: Path, share: float) -> Path:
-    """Write the network with a share of zeros in every kernel."""
+    """Write the network, with a share of zeros in every kernel."""
     import keras
 
     from edgekit.training.pruning import prune
@@ -87,7 +87,7 @@ def _file(model: Path, *, sparse: bool) -> Path:
 
 
 def _time(land: userland.Userland, runner: str, model: Path) -> float:
-    """Median latency on the board, in milliseconds of this machine pretending to be one."""
+    """Return the median latency on the emulated board, in milliseconds."""
     done = subprocess.run(
         [land.python, runner, "bench", str(model), "--runs", "5", "--runtime", "litert", "--json"],
         env={"PATH": land.path},

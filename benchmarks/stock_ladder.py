@@ -1,4 +1,4 @@
-"""What a user writes without edgekit: six files with the stock TFLiteConverter.
+"""Make six files with the stock TFLiteConverter, as a user would without edgekit.
 
 python benchmarks/stock_ladder.py MODEL.keras CALIBRATION.npy FOLDER
 """

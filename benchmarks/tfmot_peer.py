@@ -1,11 +1,11 @@
-"""What a user does without edgekit: tensorflow-model-optimization, then the stock converter.
+"""Compress with tensorflow-model-optimization and the stock converter, as without edgekit.
 
 python benchmarks/tfmot_peer.py MODEL FOLDER --epochs 3 [--tasks prune-50 ...]
 
 A published model is rebuilt in tf_keras, layer by layer, with its trained weights. Each task wraps
 it, fine-tunes it on the samples that edgekit fine-tunes on, strips it, and converts it; the weights
-of the epoch best on the validation samples are kept, as edgekit keeps them. Where the whole model
-is refused, the layers that are accepted one by one are wrapped, as its guides say.
+of the epoch with the best validation loss are kept, as by edgekit. If the whole model is refused,
+the supported layers are wrapped one by one, as its guides say.
 
 FOLDER gets `float32.tflite`, a `.tflite` for each task, and `tfmot.json`.
 """
@@ -37,7 +37,7 @@ CLOSE = 1e-4
 
 
 def environment() -> Path | None:
-    """Install what the project lacks beside its environment, once; None, and why, if it fails."""
+    """Install tfmot in a separate environment, once; return None and the reason if that fails."""
     folder = ROOT / ".cache" / "tfmot"
     if folder.exists():
         return folder
@@ -53,7 +53,7 @@ def environment() -> Path | None:
     )
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["pip failed"])[-1]
-        print(f"tensorflow-model-optimization cannot be had: {reason}", file=sys.stderr)
+        print(f"tensorflow-model-optimization cannot be installed: {reason}", file=sys.stderr)
         return None
     (making / ".gitignore").write_text("*\n")
     making.rename(folder)
@@ -69,11 +69,11 @@ def compress(
     batch_size: int = 64,
     tasks: Sequence[str] = TASKS,
 ) -> dict[str, dict[str, Any]] | None:
-    """Run tasks in a process of their own; what `tfmot.json` says, None where it cannot be run.
+    """Run tasks in a separate process; return the content of `tfmot.json`, None if it cannot run.
 
-    Each task has `file` (None where nothing came of it), `refused` (why the whole model was not
-    accepted, or None), `left_out` (the layers that were not wrapped), `validation` (figures of the
-    weights kept), `seconds`, and the training it had.
+    Each task has `file` (None if it failed), `refused` (why the whole model was not accepted, or
+    None), `left_out` (the layers that were not wrapped), `validation` (figures of the weights
+    kept), `seconds`, and the training it had.
     """
     if (packages := environment()) is None:
         return None
@@ -88,7 +88,7 @@ def compress(
 
 @dataclass(frozen=True)
 class Work:
-    """A model and what it is fine-tuned on."""
+    """A model and its training data."""
 
     config: list[dict[str, Any]]
     weights: dict[str, list[Any]]
@@ -102,11 +102,11 @@ class Work:
 
     @property
     def steps(self) -> int:
-        """Batches in all epochs."""
+        """Return the number of batches in all epochs."""
         return self.epochs * -(-len(self.training[0]) // self.batch_size)
 
     def build(self) -> Any:
-        """The same layers in tf_keras, in a row, with the trained weights."""
+        """Return a sequential tf_keras model of the same layers, with the trained weights."""
         import tf_keras
 
         shape = self.config[0]["config"]["batch_shape"][1:]
@@ -128,7 +128,7 @@ class Work:
         return model
 
     def fit(self, model: Any, callbacks: Sequence[Any], settled: int) -> dict[str, float]:
-        """Fine-tune in place; leave the weights of the best epoch from `settled` on."""
+        """Fine-tune in place; keep the weights of the best epoch from `settled` on."""
         import tf_keras
 
         tf_keras.utils.set_random_seed(0)
@@ -153,7 +153,7 @@ class Work:
         return {key: float(value) for key, value in best.items() if key.startswith("val_")}
 
     def compile(self, model: Any, rate: Any, **options: Any) -> None:
-        """Give a model the task's usual loss and Adam."""
+        """Compile a model with the task's default loss and Adam."""
         import tf_keras
 
         loss = "sparse_categorical_crossentropy" if self.classes else "mean_squared_error"
@@ -163,7 +163,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Way:
-    """How a task wraps a model or a layer, and what it takes to train it and to undo it."""
+    """Functions of a task: wrap a model or a layer, train it, and unwrap it."""
 
     wrap: Callable[[Any], Any]
     finish: Callable[[Any], Any] = lambda model: model
@@ -216,7 +216,7 @@ def way_of(task: str, work: Work) -> Way:
 
 
 def wrapped(way: Way, work: Work) -> tuple[Any, str | None, list[str]]:
-    """The model as far as it is accepted, why not wholly, and the layers left out."""
+    """Return the wrapped model, why not all of it is wrapped, and the layers left out."""
     try:
         return _tried(way, work, None), None, []
     except (ValueError, RuntimeError, TypeError) as error:
@@ -234,12 +234,12 @@ def wrapped(way: Way, work: Work) -> tuple[Any, str | None, list[str]]:
 
 
 def one_line(error: Exception) -> str:
-    """What an error says, without the list of arguments that Keras appends."""
+    """Return an error's message without the list of arguments that Keras appends."""
     return " ".join(str(error).split("Call arguments received")[0].split())
 
 
 def _tried(way: Way, work: Work, names: Sequence[str] | None) -> Any:
-    """A wrapped model, after another like it has survived a step of training."""
+    """Return a wrapped model, after one training step of another like it succeeded."""
     import tf_keras
 
     def some(layer: Any) -> Any:
@@ -259,7 +259,7 @@ def _tried(way: Way, work: Work, names: Sequence[str] | None) -> Any:
 
 
 def convert(model: Any, calibration: Any = None) -> bytes:
-    """The stock converter's file; int8 throughout where there are samples to calibrate on."""
+    """Return the stock converter's file; fully int8 if there are calibration samples."""
     import tensorflow as tf
 
     converter = tf.lite.TFLiteConverter.from_keras_model(model)
@@ -277,7 +277,7 @@ def convert(model: Any, calibration: Any = None) -> bytes:
 
 
 def prepare(name: str, epochs: int, learning_rate: float, batch_size: int) -> Work:
-    """The published model's layers and weights, its samples, and a check of the rebuilt model."""
+    """Rebuild the published model in tf_keras, check it, and return it with its samples."""
     import keras
 
     from edgekit.data import bind, open_data, training_split

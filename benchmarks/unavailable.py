@@ -1,5 +1,5 @@
-"""What a benchmark raises where this machine lacks what it measures."""
+"""Error of a benchmark whose models, data or tools are missing on this machine."""
 
 
 class UnavailableError(Exception):
-    """The message says in one line what is missing."""
+    """Something is missing; the message says what, in one line."""

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Run, time and score TFLite models on the device they are meant for.
+"""Run, time and score TFLite models on an edge device.
 
 One file. It needs Python 3.8 or newer, numpy, and one TFLite runtime: ai-edge-litert,
 tflite-runtime or tensorflow. Pillow is needed to decode pictures only. The manifest beside a model
@@ -41,7 +41,21 @@ import os
 import sys
 import time
 
-TYPE_CHECKING = False  # what typing calls by this name, without the time its import takes
+
+def _interrupted_early(number: int, _: object) -> None:
+    """Answer Ctrl-C until `main` does: without a traceback, and with the same words and code."""
+    try:
+        os.write(2, b"Interrupted.\n")
+    finally:
+        os._exit(128 + number)
+
+
+if __name__ == "__main__":
+    _signal = __import__("_signal")  # the C module behind `signal`, which is loaded already
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:  # not with nohup or &
+        _signal.signal(_signal.SIGINT, _interrupted_early)
+
+TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing, which takes time
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
     from typing import Any, Callable
@@ -86,14 +100,39 @@ def _shorten(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[:half]}...{text[-half:]}"
 
 
-def read_error(code: int, path: str, error: Exception, hint: str) -> RunnerError:
+class FileError(RunnerError):
+    """A file that cannot be read; `reason` says in a few words why."""
+
+    reason = ""
+
+
+def read_error(code: int, path: str, error: Exception, hint: str) -> FileError:
     """Return the error for a file that cannot be read; a missing file gets its own hint."""
+    reason = (isinstance(error, OSError) and error.strerror) or str(error)
     if isinstance(error, FileNotFoundError):
+        reason = "broken link" if os.path.islink(path) else reason
         try:
             hint = f"Check its name: paths begin at {os.getcwd()}."
         except OSError:
             hint = "The current folder is gone: change to another one."
-    return RunnerError(code, f"Cannot read {path}.", error, hint)
+    failure = FileError(code, f"Cannot read {path}.", error, hint)
+    failure.reason = reason.strip().split("\n")[0]
+    return failure
+
+
+def left_out_note(left_out: Sequence[tuple[str, str]], total: int, place: str) -> str:
+    """Return the sentence that counts and names the files that are not used.
+
+    `left_out_note([("red/0.png", "empty")], 60, "test")` is "1 of 60 files in test was left out:
+    red/0.png (empty)."
+    """
+    named = [f"{name} ({reason})" for name, reason in left_out[:3]]
+    more = [f"and {len(left_out) - 3} more"] if len(left_out) > 3 else []
+    were = "was" if len(left_out) == 1 else "were"
+    return (
+        f"{len(left_out)} of {_plural(total, 'file')} in {place} {were} left out: "
+        f"{', '.join([*named, *more])}."
+    )
 
 
 def delegate_mismatch(delegate: object, found: str) -> RunnerError:
@@ -167,6 +206,7 @@ usage: edgekit_runner.py eval MODEL DATA.npz [OPTIONS]
 
 Score on x_test and y_test (raw samples) or inputs and targets (prepared ones).
 
+  --metric NAME         what the score is: f1; default: by task and classes
   --outputs FILE        write dequantized outputs; --force replaces FILE
   --json                JSON on stdout
 {LOADING_HELP}
@@ -220,6 +260,7 @@ class Options:
     duration: float | None = None
     sweep = False
     data: str | None = None
+    metric: str | None = None
     outputs: str | None = None
     force = False
     labels: str | None = None
@@ -251,7 +292,7 @@ COMMANDS: dict[str, tuple[int, int, tuple[str, ...]]] = {
         1,
         (*LOADING_OPTIONS, "threads", "json", "runs", "seconds", "data", "duration", "sweep"),
     ),
-    "eval": (2, 2, (*LOADING_OPTIONS, "threads", "json", "outputs", "force")),
+    "eval": (2, 2, (*LOADING_OPTIONS, "threads", "json", "metric", "outputs", "force")),
     "run": (1, sys.maxsize, (*LOADING_OPTIONS, "threads", *RUN_OPTIONS)),
     "selftest": (0, 0, ("runtime", "threads", "json")),
 }
@@ -679,7 +720,7 @@ def time_end_to_end(
         model.invoke()
         marks.append(clock())
         for tensor in model.outputs:
-            tensor.decode(model.interpreter.get_tensor(tensor.index))
+            tensor.decode(model.codes(tensor))
         marks.append(clock())
         rounds.append(marks)
     table = np.diff(rounds[2:], axis=1) / 1e6
@@ -705,7 +746,7 @@ def _bench_input(path: str | None, model: Model) -> tuple[Callable[[], Sequence[
     if path and not path.lower().endswith(ARRAYS):
         return (lambda: next(source.file(path)).codes), f"{path}, read anew each time"
     if path:
-        columns = source.columns(path)
+        columns, _ = source.columns(path)
         values: Sequence[Any] = next(zip(*(column.rows() for column in columns)))
         prepares, words = preprocessors(columns, manifest, model), f"{path}, sample 0"
     else:
@@ -732,7 +773,7 @@ def _random_sample(model: Model, manifest: Mapping[str, Any]) -> tuple[Sequence[
 
     spec, picture = manifest.get("preprocessing"), picture_spec(manifest)
     first, kind = model.inputs[0], spec["kind"] if spec else "none"
-    with DeferSigint():  # numpy imports this part of itself when it is first named
+    with DeferSigint():  # numpy imports this submodule on first access
         random = np.random.RandomState(0)
     if len(model.inputs) > 1:
         return _random_inputs(model), RANDOM_CODES
@@ -742,7 +783,7 @@ def _random_sample(model: Model, manifest: Mapping[str, Any]) -> tuple[Sequence[
     colours = len(first.shape) == 4 and first.shape[3] == 3
     pixels = picture or (spec is None and first.dtype.kind in "iu")
     if (picture or {}).get("kind") == "image" or (colours and pixels):
-        # As large as a camera's picture: resizing takes a good part of the time.
+        # The size of a camera's picture: resizing takes much of the time.
         return [random.randint(0, 256, (480, 640, 3), np.uint8)], RANDOM_PICTURE
     if kind == "affine":
         return [random.randint(0, 256, first.shape, np.uint8)], "random uint8"
@@ -752,8 +793,8 @@ def _random_sample(model: Model, manifest: Mapping[str, Any]) -> tuple[Sequence[
 def _random_inputs(model: Model) -> list[Any]:
     import numpy as np
 
-    with DeferSigint():  # numpy imports this part of itself when it is first named
-        random = np.random.RandomState(0)  # its numbers are the same in every version of numpy
+    with DeferSigint():  # numpy imports this submodule on first access
+        random = np.random.RandomState(0)  # it gives the same numbers in every version of numpy
     made = []
     for tensor in model.inputs:
         if tensor.dtype.kind == "f":
@@ -902,15 +943,23 @@ def evaluate(options: Options) -> None:
     model = open_model(options, runtime)
     model.require_inputs_and_outputs()
     manifest = read_manifest(options.model)
-    columns, targets = _read_labelled(path, model, unscored=bool(options.outputs))
+    columns, targets, starts = _read_labelled(path, model, unscored=bool(options.outputs))
     n = columns[0].shape[0]
     scorer = None
     if targets is not None:
         task = (manifest.get("data") or {}).get("task") or infer_task_from_targets(model, targets)
-        scorer = Scorer(task, n, manifest.get("labels") or [])
+        units = math.prod(model.outputs[0].shape)
+        scorer = Scorer(task, n, manifest.get("labels") or [], units, options.metric)
+    elif options.metric:
+        raise RunnerError(
+            USAGE,
+            "--metric has no effect without targets.",
+            f"{path} holds none.",
+            "Store them as y_test, or leave out --metric.",
+        )
     rows = preprocessed_samples(columns, manifest, model, path)
     answers = _predict(
-        model, path, zip(rows, targets.rows() if targets else iter([None] * n)), scorer
+        model, path, zip(rows, targets.rows() if targets else iter([None] * n), starts), scorer
     )
     start = time.perf_counter()
     if place:
@@ -934,7 +983,7 @@ def evaluate(options: Options) -> None:
         "schema": 1,
         "version": __version__,
         **_file_facts(options),
-        "score": scorer.score(math.prod(model.outputs[0].shape)) if scorer else None,
+        "score": scorer.score() if scorer else None,
         "n": n,
         "seconds": seconds,
         "threads": options.threads,
@@ -952,8 +1001,8 @@ def evaluate(options: Options) -> None:
 
 def _read_labelled(
     path: str, model: Model, *, unscored: bool
-) -> tuple[list[StoredArray], StoredArray | None]:
-    """Return the arrays for the inputs, and the targets.
+) -> tuple[list[StoredArray], StoredArray | None, Iterator[bool]]:
+    """Return the arrays for the inputs, the targets, and where sequences start.
 
     Args:
         path: The file.
@@ -981,7 +1030,7 @@ def _read_labelled(
             f"{columns[0].name} {list(columns[0].shape)}, {targets.name} {list(targets.shape)}.",
             "Store one target for each sample.",
         )
-    return columns, targets
+    return columns, targets, sequence_starts(stored, columns, path)
 
 
 def eval_lines(facts: Mapping[str, Any]) -> list[str]:
@@ -994,6 +1043,8 @@ def eval_lines(facts: Mapping[str, Any]) -> list[str]:
             f"  {score['metric']} {score['value']:.4f}   95 % interval {low:.4f} to {high:.4f}   "
             f"({_plural(facts['n'], 'sample')})"
         )
+        if score["reason"]:
+            lines.append(f"  {score['metric']}, because {score['reason']}")
         lines += [f"  {name} {value:.4f}" for name, value in score["extras"].items()]
     lines.append(f"  {facts['seconds']:.3f} s on {facts['runtime']}, {facts['device']}")
     return lines
@@ -1002,11 +1053,13 @@ def eval_lines(facts: Mapping[str, Any]) -> list[str]:
 def _predict(
     model: Model,
     path: str,
-    rows: Iterator[tuple[tuple[list[Any], Callable[[], Any]], Any]],
+    rows: Iterator[tuple[tuple[list[Any], Callable[[], Any]], Any, bool]],
     scorer: Scorer | None,
 ) -> Iterator[list[Any]]:
     """Yield the dequantized outputs of each sample, after passing them to the scorer."""
-    for position, ((codes, value), target) in enumerate(rows):
+    for position, ((codes, value), target, starts) in enumerate(rows):
+        if starts:
+            model.reset_state()
         model.feed(codes)
         model.invoke()
         outputs = model.results()
@@ -1127,7 +1180,19 @@ def _show_progress(done: int, n: int) -> None:
 # --- Scores ---------------------------------------------------------------------------------------
 # Metrics of `eval` and their 95 % intervals, the same as on the host.
 
-SCORED = ("classification", "regression", "reconstruction")
+# The metrics of each task that can be scored; the first is the default, see `Scorer.default`.
+METRICS = {
+    "classification": (
+        "accuracy", "balanced_accuracy", "f1", "precision", "average_precision", "roc_auc",
+    ),
+    "regression": ("rmse",),
+    "reconstruction": ("roc_auc", "average_precision"),
+}  # fmt: skip
+# Those that need a score of one of two classes.
+OF_TWO_CLASSES = ("average_precision", "roc_auc")
+# A class with a smaller share of the samples, and less than half of what it would have were all
+# classes alike, is rare: the default is then a metric that a dead detector cannot keep.
+RARE = 0.05
 
 
 class Scorer:
@@ -1137,25 +1202,43 @@ class Scorer:
         task: classification, regression or reconstruction.
         n: Number of samples.
         labels: Class names, for targets that are strings.
+        units: Number of values of the output; a single one means two classes.
+        metric: What the score is; by task and classes where None.
 
     Raises:
-        RunnerError: The task cannot be scored (code 4).
+        RunnerError: The task cannot be scored (code 4), or has no such metric (code 2).
     """
 
-    def __init__(self, task: str, n: int, labels: Sequence[str]) -> None:
+    def __init__(
+        self, task: str, n: int, labels: Sequence[str], units: int, metric: str | None = None
+    ) -> None:
         import numpy as np
 
-        if task not in SCORED:
+        if task not in METRICS:
             raise RunnerError(
                 DATA,
                 f"eval cannot score {task}.",
-                f"It scores {', '.join(SCORED)}.",
+                f"It scores {', '.join(METRICS)}.",
                 "Write outputs without a score: --outputs F.npz, and a DATA.npz without targets.",
+            )
+        several = task == "classification" and units > 2
+        self.metrics = [m for m in METRICS[task] if not (several and m in OF_TWO_CLASSES)]
+        if metric is not None and metric not in self.metrics:
+            of = f"{units} classes" if several and metric in OF_TWO_CLASSES else f"a {task}"
+            raise RunnerError(
+                USAGE,
+                f"There is no metric {metric!r} of {of}.",
+                "",
+                f"Known here: {', '.join(self.metrics)}.",
             )
         self.task = task
         self.labels = list(labels)
-        self.first = np.zeros(n)
-        self.second = np.zeros(n)
+        self.units = units
+        self.metric = metric
+        self.target = np.zeros(n, np.int64)
+        self.predicted = np.zeros(n, np.int64)
+        self.rank = np.zeros(n, np.int64)
+        self.values = np.zeros((n, 2))  # the unit, the scores of two classes, or both errors
 
     def add(self, position: int, value: Callable[[], Any], output: Any, target: Any) -> None:
         """Add one sample.
@@ -1178,70 +1261,118 @@ class Scorer:
             if target.dtype.kind == "U":
                 target = np.asarray(self.labels.index(str(target)))
             target = _class(target, len(output))
-            if len(output) == 1:
-                self.first[position], self.second[position] = output[0], target
-            else:
-                self.first[position] = _rank(output, target)
+            self.target[position] = target
+            if len(output) > 1:
+                self.predicted[position] = output.argmax()
+                self.rank[position] = _rank(output, target)
+            if len(output) <= 2:
+                self.values[position, : len(output)] = output
             return
         if self.task == "reconstruction":
             if target not in (0, 1):
                 raise ValueError(f"target {target} is neither 0 nor 1")
             wanted = np.asarray(value(), np.float64).ravel()
-            self.second[position] = target
+            self.target[position] = target
         else:
             wanted = np.asarray(target, np.float64).ravel()
         if wanted.shape != output.shape or not np.isfinite(wanted).all():
             raise ValueError(f"{len(wanted)} finite values wanted, output has {len(output)}")
         with np.errstate(over="ignore", invalid="ignore"):  # `score` refuses what overflows
-            self.first[position] = np.mean((output - wanted) ** 2)
-        if self.task == "regression":
-            self.second[position] = np.mean(np.abs(output - wanted))
+            squared = np.mean((output - wanted) ** 2)
+        self.values[position] = squared, np.mean(np.abs(output - wanted))
 
-    def score(self, classes: int) -> dict[str, Any]:
-        """Return metric, value, n, 95 % interval and further figures.
+    def score(self) -> dict[str, Any]:
+        """Return metric, value, n, 95 % interval, further figures, and why this metric.
 
         A single output unit means two classes, split at 0.5 if all values lie in [0, 1] (a
-        sigmoid), otherwise at 0 (a logit).
+        sigmoid), otherwise at 0 (a logit). The score of class 1 is its own if all are in [0, 1],
+        otherwise what it is ahead of class 0.
 
         Raises:
-            RunnerError: The outputs are too large for a squared error (code 3).
+            RunnerError: The outputs are too large for a squared error (code 3), or there are too
+                few samples for the metric (code 4).
         """
         import numpy as np
 
-        n = len(self.first)
+        n = len(self.target)
+        first, second = self.values.T
         extras = {}
-        if self.task == "classification" and classes == 1:
-            sigmoid = self.first.min() >= 0 and self.first.max() <= 1
-            self.first = (self.first > (0.5 if sigmoid else 0)) != self.second
-        elif self.task != "classification" and not np.isfinite(self.first).all():
-            broken = int(n - np.isfinite(self.first).sum())
-            raise RunnerError(
-                MODEL,
-                "The model has no score: its outputs overflow.",
-                f"They do for {broken} of {n} samples.",
-                "Check the ranges and weights of the model; convert it again.",
-            )
         if self.task == "classification":
-            right = self.first == 0
-            metric, value = "accuracy", float(right.mean())
-            interval = wilson(int(right.sum()), n)
-            if classes > 5:
-                extras["top5_accuracy"] = float((self.first < 5).mean())
-        elif self.task == "regression":
-            metric, value = "rmse", float(np.sqrt(self.first.mean()))
-            interval = rmse_interval(self.first)
-            extras["mae"] = float(self.second.mean())
+            shares = self.values.min() >= 0 and self.values.max() <= 1
+            if self.units == 1:
+                self.predicted = (first > (0.5 if shares else 0)).astype(np.int64)
+            scores = first if self.units == 1 else second if shares else second - first
+            if self.units > 5:
+                extras["top5_accuracy"] = float((self.rank < 5).mean())
         else:
-            metric = "roc_auc"
-            value, low, high = roc_auc(self.first, self.second)
-            interval = (low, high)
+            if not np.isfinite(first).all():
+                broken = int(n - np.isfinite(first).sum())
+                raise RunnerError(
+                    MODEL,
+                    "The model has no score: its outputs overflow.",
+                    f"They do for {broken} of {n} samples.",
+                    "Check the ranges and weights of the model; convert it again.",
+                )
+            scores = first
+            if self.task == "regression":
+                extras["mae"] = float(second.mean())
+        chosen, reason = (self.metric, "") if self.metric else self.default()
+        ones = int((self.target == 1).sum())
+        if chosen in OF_TWO_CLASSES and min(ones, n - ones) < 2:
+            raise RunnerError(
+                DATA,
+                f"{chosen} needs at least two samples of either class.",
+                f"There are {n - ones} of class 0 and {ones} of class 1.",
+                "Add samples, or choose another --metric.",
+            )
+        value, interval = self.figure(chosen, scores, with_interval=True)
+        for name in self.metrics:
+            if name != chosen and (name not in OF_TWO_CLASSES or min(ones, n - ones) >= 2):
+                extras[name], _ = self.figure(name, scores)
         return {
-            "metric": metric,
+            "metric": chosen,
             "value": value,
             "n": n,
             "ci95": list(interval),
             "extras": extras,
+            "reason": reason,
         }
+
+    def default(self) -> tuple[str, str]:
+        """Return the metric where none is named, and why if it is not the usual one."""
+        import numpy as np
+
+        if self.task == "classification":
+            classes, counts = np.unique(self.target, return_counts=True)
+            share = float(counts.min() / counts.sum())
+            if share < min(RARE, 1 / (2 * len(classes))):
+                rarest = int(classes[counts.argmin()])
+                label = self.labels[rarest] if rarest < len(self.labels) else str(rarest)
+                return "balanced_accuracy", f"{label!r} is {100 * share:.2g} % of the samples"
+        return self.metrics[0], ""
+
+    def figure(
+        self, name: str, scores: Any, *, with_interval: bool = False
+    ) -> tuple[float, tuple[float, float]]:
+        """Return a metric's value and 95 % interval; (0, 0) unless that is asked for."""
+        import numpy as np
+
+        no_interval = 0.0, 0.0
+        if name == "rmse":
+            value = float(np.sqrt(scores.mean()))
+            return value, rmse_interval(scores) if with_interval else no_interval
+        if name == "roc_auc":
+            area, low, high = roc_auc(scores, self.target)
+            return area, (low, high)
+        if name == "average_precision":
+            return average_precision(scores, self.target, with_interval=with_interval)
+        right = self.predicted == self.target
+        if name == "accuracy":
+            return float(right.mean()), wilson(int(right.sum()), len(right))
+        if name == "balanced_accuracy":
+            return balanced_accuracy(right, self.target)
+        table = kinds_of_samples(self.target, self.predicted)
+        return macro_figure(name, *table, with_interval=with_interval)
 
 
 def _class(target: Any, units: int) -> int:
@@ -1268,7 +1399,10 @@ def _rank(scores: Any, target: int) -> int:
 # has one interval, wherever it is computed.
 Z = 1.9599639845400536  # the normal distribution's 97.5 % quantile
 RESAMPLES = 2000
-BOOTSTRAP_LIMIT = 5000  # with more samples, the normal interval
+BOOTSTRAP_LIMIT = 5000  # with more samples, the normal interval,
+STRATUM_LIMIT = 1000  # where none of the classes has fewer samples than these
+CELL_LIMIT = 20_000  # or there are more kinds of samples
+NOTHING = 1e-24  # a variance that is rounding alone
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:
@@ -1301,8 +1435,6 @@ def rmse_interval(squared: Any) -> tuple[float, float]:
         half = Z * ((n - 1) / n * energy) ** 0.5
         return value - half, value + half
     with DeferSigint():  # imports
-        from statistics import NormalDist
-
         generator = np.random.default_rng(0)
     means = np.empty(RESAMPLES)
     rows = max(1, (1 << 20) // n)  # at most 2^20 samples are drawn at once, to save memory
@@ -1310,18 +1442,260 @@ def rmse_interval(squared: Any) -> tuple[float, float]:
         some = means[start : start + rows]
         some[:] = squared[generator.integers(0, n, (len(some), n), np.int32)].mean(axis=1)
     values = np.sort(np.sqrt(means))
-    normal = NormalDist()
     below = float(np.mean(values < value) + np.mean(values == value) / 2)
-    bias = normal.inv_cdf(min(max(below, 0.5 / RESAMPLES), 1 - 0.5 / RESAMPLES))
     skewness = float(np.sum(influence**3)) / (6 * energy**1.5)
+    return bca(values, below, skewness, n - 1)
+
+
+def bca(values: Any, below: float, skewness: float, degrees: float) -> tuple[float, float]:
+    """Return the BCa interval from resampled values.
+
+    Args:
+        values: Sorted.
+        below: The share of them below the value itself, those equal to it by half.
+        skewness: A sixth of the skewness of the samples' influence.
+        degrees: Degrees of freedom of the variance.
+    """
+    import numpy as np
+
+    with DeferSigint():
+        from statistics import NormalDist
+
+    normal = NormalDist()
+    bias = normal.inv_cdf(min(max(below, 0.5 / RESAMPLES), 1 - 0.5 / RESAMPLES))
     # Student's t quantile by its first Cornish-Fisher term.
-    reach = (Z + (Z**3 + Z) / (4 * (n - 1))) * (n / (n - 1)) ** 0.5
+    reach = (Z + (Z**3 + Z) / (4 * degrees)) * ((degrees + 1) / degrees) ** 0.5
 
     def percentile(z: float) -> float:
         share = normal.cdf(bias + (bias + z) / max(1e-9, 1 - skewness * (bias + z)))
         return float(np.quantile(values, share))
 
     return percentile(-reach), percentile(reach)
+
+
+def count_bootstrap(
+    counts: Any, strata: Any, statistic: Callable[[Any], Any], gradient: Any
+) -> tuple[float, float]:
+    """Return the BCa interval of a function of how many samples are alike, resampled by class.
+
+    Args:
+        counts: `[c]`, samples of each kind.
+        strata: `[c]`, the class of each kind, from 0.
+        statistic: `[..., c]` counts -> `[...]` values.
+        gradient: `[c]`, the derivative of `statistic` by each count.
+    """
+    import numpy as np
+
+    value = float(statistic(counts[None])[0])
+    sizes = np.bincount(strata, counts)
+    influence = gradient - (np.bincount(strata, counts * gradient) / sizes)[strata]
+    energies = np.bincount(strata, counts * influence**2)
+    energy = float(energies.sum())
+    if energy < NOTHING:
+        return value, value
+    varied = energies > 0
+    degrees = energy**2 / float(np.sum(energies[varied] ** 2 / (sizes[varied] - 1)))
+    many = counts.sum() > BOOTSTRAP_LIMIT and sizes[varied].min() >= STRATUM_LIMIT
+    if many or len(counts) > CELL_LIMIT:
+        half = Z * (energy * (degrees + 1) / degrees) ** 0.5
+        return value - half, value + half
+    values = np.concatenate([statistic(some) for some in resampled_counts(counts, strata)])
+    near = np.abs(values - value) <= NOTHING**0.5
+    below = float(np.mean((values < value) & ~near) + np.mean(near) / 2)
+    skewness = float(np.sum(counts * influence**3)) / (6 * energy**1.5)
+    return bca(np.sort(values), below, skewness, degrees)
+
+
+def resampled_counts(counts: Any, strata: Any) -> Iterator[Any]:
+    """Yield resampled counts, `[RESAMPLES, c]` in pieces of rows."""
+    import numpy as np
+
+    with DeferSigint():  # imports
+        generator = np.random.default_rng(0)
+    c, n = len(counts), int(counts.sum())
+    groups = [np.flatnonzero(strata == one) for one in np.unique(strata)]
+    by_kind = n > 8 * c
+    if not by_kind:
+        kinds = np.repeat(np.concatenate(groups), counts[np.concatenate(groups)])
+        sizes = np.array([counts[cells].sum() for cells in groups])
+        first = np.repeat(np.cumsum(sizes) - sizes, sizes)
+        below = np.repeat(sizes * (1 - 2**-52), sizes)  # so that no product rounds up to the size
+    rows = max(1, (1 << 20) // (c if by_kind else n))
+    for start in range(0, RESAMPLES, rows):
+        m = min(rows, RESAMPLES - start)
+        if by_kind:
+            some = np.empty((m, c), np.int64)
+            for cells in groups:
+                here = counts[cells]
+                some[:, cells] = generator.multinomial(here.sum(), here / here.sum(), m)
+            yield some
+            continue
+        drawn = (generator.random((m, n)) * below).astype(np.int64) + first
+        places = kinds[drawn] + np.arange(0, m * c, c)[:, None]
+        yield np.bincount(places.ravel(), minlength=m * c).reshape(m, c)
+
+
+def balanced_accuracy(right: Any, target: Any) -> tuple[float, tuple[float, float]]:
+    """Return the mean of the classes' recalls and its interval.
+
+    From those of each class: G. Zou, W. Huang, X. Zhang, Computational Statistics & Data Analysis
+    53 (2009), eq. 3.
+    """
+    import numpy as np
+
+    classes = [right[target == label] for label in np.unique(target)]
+    value = float(np.mean([np.mean(one) for one in classes]))
+    found = [(int(one.sum()), len(one)) for one in classes]
+    shares = [hits / n for hits, n in found]
+    ends = [wilson(hits, n) for hits, n in found]
+    count, middle = len(found), sum(shares) / len(found)
+    low = sum((share - end[0]) ** 2 for share, end in zip(shares, ends)) ** 0.5 / count
+    high = sum((end[1] - share) ** 2 for share, end in zip(shares, ends)) ** 0.5 / count
+    return value, (max(0.0, middle - low), min(1.0, middle + high))
+
+
+def kinds_of_samples(target: Any, predicted: Any) -> tuple[int, Any, Any, Any]:
+    """Count samples by target and prediction.
+
+    Returns:
+        The number k of classes that occur; of each kind the target, from 0; the prediction, k for
+        a class that does not occur; and the number of samples.
+    """
+    import numpy as np
+
+    classes, target = np.unique(target, return_inverse=True)
+    k = len(classes)
+    place = np.searchsorted(classes, predicted).clip(max=k - 1)
+    known = classes[place] == predicted
+    code = target.astype(np.int64) * (k + 1) + np.where(known, place, k)
+    codes, counts = np.unique(code, return_counts=True)
+    target, predicted = np.divmod(codes, k + 1)
+    return k, target, predicted, counts
+
+
+def macro_figure(
+    name: str, k: int, target: Any, predicted: Any, counts: Any, *, with_interval: bool
+) -> tuple[float, tuple[float, float]]:
+    """Return F1 or precision, the mean over the classes that occur, and its interval.
+
+    Beside what the bootstrap shows, the interval holds what no sample of a class shows that is
+    always, or never, found: of `n` samples the share `Z^2 / (n + Z^2)` (Wilson).
+
+    Args:
+        name: f1 or precision.
+        k: Number of classes; this and the others as from `kinds_of_samples`.
+        target: `[c]`.
+        predicted: `[c]`.
+        counts: `[c]`.
+        with_interval: Whether there is one.
+    """
+    import numpy as np
+
+    never = 1e-9
+    sizes = np.bincount(target, counts, minlength=k)
+    right = np.flatnonzero(predicted == target)
+    known = np.flatnonzero(predicted < k)
+
+    def sum_by(some: Any, groups: Any) -> Any:
+        sums = np.zeros((*some.shape[:-1], k))
+        order = np.argsort(groups, kind="stable")
+        present, starts = np.unique(groups[order], return_index=True)
+        if len(present):
+            sums[..., present] = np.add.reduceat(some[..., order], starts, axis=-1)
+        return sums
+
+    def of_class(hits: Any, named: Any) -> Any:
+        if name == "f1":
+            return 2 * hits / (sizes + named)
+        return hits / np.maximum(named, never)
+
+    def tallies(some: Any) -> tuple[Any, Any]:
+        return (
+            sum_by(some[..., right], target[right]),
+            sum_by(some[..., known], predicted[known]),
+        )
+
+    def mean(some: Any) -> Any:
+        return of_class(*tallies(some)).mean(axis=-1)
+
+    value = float(mean(counts[None])[0])
+    if not with_interval:
+        return value, (0.0, 0.0)
+    hits, named = tallies(counts)
+    if name == "f1":
+        both = sizes + named
+        by_hits, by_named = 2 / both, -2 * hits / both**2
+    else:
+        some = np.maximum(named, never)
+        by_hits, by_named = np.where(named > 0, 1 / some, 0.0), -hits / some**2
+    slope = np.append(by_named, 0.0)[predicted]
+    slope += np.where(predicted == target, by_hits[target], 0.0)
+    low, high = count_bootstrap(counts, target, mean, slope / k)
+
+    now = of_class(hits, named)
+    hidden = Z**2 / (sizes + Z**2) * sizes
+    lost, won = np.minimum(hidden, hits), np.minimum(hidden, sizes - hits)
+    others = now - of_class(hits, named + lost[:, None])
+    np.fill_diagonal(others, 0.0)
+    loss = now - of_class(hits - lost, named - lost) + others.max(axis=1)
+    gain = of_class(hits + won, named + won) - now
+    below = float(np.sqrt(np.sum(loss[hits == sizes] ** 2))) / k
+    above = float(np.sqrt(np.sum(gain[hits == 0] ** 2))) / k
+    return value, (
+        max(0.0, value - float(np.hypot(value - low, below))),
+        min(1.0, value + float(np.hypot(high - value, above))),
+    )
+
+
+def average_precision(
+    scores: Any, target: Any, *, with_interval: bool
+) -> tuple[float, tuple[float, float]]:
+    """Return the sum over thresholds of (recall - recall before) * precision, and its interval.
+
+    Args:
+        scores: `[n]`, higher for class 1.
+        target: `[n]` 0 or 1, at least two of either.
+        with_interval: Whether there is one.
+    """
+    import numpy as np
+
+    hit = target == 1
+    ones = int(hit.sum())
+    steps = np.unique(scores[hit])
+    size = len(steps)
+    # Samples are alike that have a class and a number of higher thresholds in common.
+    place = size - np.searchsorted(steps, scores, side="right")
+    codes, counts = np.unique(hit.astype(np.int64) * (size + 1) + place, return_counts=True)
+    hit, place = np.divmod(codes, size + 1)
+    hit = hit.astype(bool)
+    order = np.argsort(place, kind="stable")
+    order = order[place[order] < size]
+    hits = order[hit[order]]
+    starts, starts_of_hits = (np.searchsorted(place[x], np.arange(size)) for x in (order, hits))
+
+    def at_thresholds(some: Any) -> tuple[Any, Any]:
+        named = np.add.reduceat(some[..., order], starts, axis=-1).cumsum(axis=-1)
+        return named, np.add.reduceat(some[..., hits], starts_of_hits, axis=-1)
+
+    def area(some: Any) -> Any:
+        named, found = at_thresholds(some)
+        precision = found.cumsum(axis=-1) / np.maximum(named, 1)
+        return (found * precision).sum(axis=-1) / found.sum(axis=-1)
+
+    value = float(area(counts[None])[0])
+    if not with_interval:
+        return value, (0.0, 0.0)
+    named, found = at_thresholds(counts)
+    reached = found.cumsum()
+    below_hit = found * (named - reached) / named**2
+    below_miss = -found * reached / named**2
+    of_hit, of_miss = (np.append(x[::-1].cumsum()[::-1], 0.0) for x in (below_hit, below_miss))
+    of_hit += np.append(reached / named, 0.0)
+    gradient = np.where(hit, of_hit[place], of_miss[place]) / found.sum()
+    low, high = count_bootstrap(counts, hit.astype(np.int64), area, gradient)
+    few = min(ones, len(target) - ones)
+    slack = 1 - wilson(few, few)[0] if low == high else 0.0
+    return value, (max(0.0, low - slack), min(1.0, high + slack))
 
 
 def roc_auc(errors: Any, flags: Any) -> tuple[float, float, float]:
@@ -1331,11 +1705,8 @@ def roc_auc(errors: Any, flags: Any) -> tuple[float, float, float]:
     logit scale (M. Pepe, 2003).
 
     Args:
-        errors: `[n]` scores, higher for an anomaly.
-        flags: `[n]` 1 for an anomaly, 0 for a normal sample.
-
-    Raises:
-        RunnerError: There are fewer than two samples of either kind (code 4).
+        errors: `[n]` scores, higher for an anomaly, or for class 1.
+        flags: `[n]` 1 for an anomaly, 0 for a normal sample; at least two of either.
     """
     import numpy as np
 
@@ -1345,13 +1716,6 @@ def roc_auc(errors: Any, flags: Any) -> tuple[float, float, float]:
 
     anomalous = flags == 1
     p, q = int(anomalous.sum()), int((~anomalous).sum())
-    if min(p, q) < 2:
-        raise RunnerError(
-            DATA,
-            "The ROC AUC needs at least two anomalies and two normal samples.",
-            f"The targets mark {p} anomalies among {p + q} samples.",
-            "Mark anomalies with 1 and normal samples with 0.",
-        )
     ranks = midranks(errors)
     above = (ranks[anomalous] - midranks(errors[anomalous])) / q
     below = 1 - (ranks[~anomalous] - midranks(errors[~anomalous])) / p
@@ -1387,6 +1751,8 @@ def run(options: Options) -> None:
     due = time.monotonic()
     try:
         for count, sample in enumerate(stream, 1):
+            if sample.starts:
+                model.reset_state()
             model.feed(sample.codes)
             with SilenceStderr():
                 start = time.perf_counter_ns()
@@ -1625,7 +1991,7 @@ class Drawings:
             if class_map.min() < 0 or class_map.max() > 255:
                 raise RunnerError(USAGE, "--draw knows 256 classes.", f"Found {class_map.max()}.")
             picture = image.fromarray(class_map.astype("uint8"))
-            # The values of the pixels stay the classes: a palette gives them their colours.
+            # Pixel values are the classes; a palette assigns the colours.
             picture.putpalette(class_colours())
         elif sample.picture is None:
             raise RunnerError(
@@ -1652,7 +2018,7 @@ class Drawings:
     def _place(self, sample: Sample) -> str:
         stem = os.path.splitext(os.path.basename(sample.source))[0].replace(":", "-")
         stem = "frame" if sample.source == "-" else stem
-        # Room for a number and an ending, where names have 255 bytes.
+        # Leaves room for a number and a suffix in a name of 255 bytes.
         stem = os.fsdecode(os.fsencode(stem)[:200])
         if not sample.single:
             stem += f"-{sample.index:06d}"
@@ -1789,7 +2155,7 @@ def selftest(options: Options) -> None:
         try:
             with SilenceStderr():
                 found = _classify(runtime, kernels, options.threads, packed[740:], pictures)
-        except Exception as error:  # a broken runtime may raise anything
+        except Exception as error:  # a broken runtime may raise any exception
             foreign = _load_error(error, "the model in this file", runtime)
             if foreign.code == DEVICE:
                 raise foreign from error
@@ -1885,10 +2251,10 @@ class Runtime:
     def __init__(self, key: str, start_ns: int) -> None:
         package, self.distribution = RUNTIMES[key]
         self.key = key
-        # TensorFlow reads this when it is imported; its notices about CPU features are noise here.
+        # TensorFlow reads this when it is imported; it suppresses notices about CPU features.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         with SilenceStderr():
-            _import_numpy()  # before the runtime, so that its absence is not the runtime's
+            _import_numpy()  # before the runtime, so that a missing numpy is reported as such
             module = __import__(package)
             if key == "tensorflow":
                 self.interpreter = module.lite.Interpreter
@@ -1935,7 +2301,7 @@ def find_runtime(key: str | None = None) -> Runtime:
                 return Runtime(candidate, start)
         except RunnerError:
             raise
-        except Exception as error:  # a broken native library ends in all kinds of exceptions
+        except Exception as error:  # a broken native library may raise any exception
             missing = error.name if isinstance(error, ModuleNotFoundError) else None
             if missing == "numpy":
                 hint = _runtime_hint(key)
@@ -1960,7 +2326,7 @@ def _import_numpy() -> None:
     except ModuleNotFoundError:
         raise
     except ImportError as error:
-        # numpy wraps the loader's message in a page of advice: the first error has it.
+        # numpy adds long advice to the loader's message, which the first error has.
         first: BaseException = error
         while first.__context__ or first.__cause__:
             first = first.__cause__ or first.__context__ or first
@@ -2004,13 +2370,13 @@ def _pip() -> str:
 
 EDGE_TPU = ("edgetpu", "usb", "pci")
 EDGE_TPU_OPERATOR = "edgetpu-custom-op"
-# What a USB Accelerator calls itself before and after its firmware is loaded.
+# USB ids of a USB Accelerator before and after its firmware is loaded.
 EDGE_TPU_USB = (("1a6e", "089a"), ("18d1", "9302"))
 MACHINES = {3: "32-bit x86", 40: "32-bit ARM", 62: "64-bit x86", 183: "64-bit ARM"}
 
 
 class Delegate:
-    """A delegate library, to which the runtime hands operators over.
+    """A delegate library, which runs operators in place of the runtime.
 
     Args:
         name: edgetpu, usb, pci, one of them with the number of a device (usb:0), or the path of a
@@ -2082,7 +2448,7 @@ class Delegate:
         here = _elf_machine("/proc/self/exe")
         there = _elf_machine(self.library) if self.is_file else ""
         if here and there and here != there:
-            # The loader says "No such file" to a library for another processor.
+            # For a library of another processor, the loader reports "No such file".
             return RunnerError(
                 DEVICE,
                 f"{self.library} is built for {there}.",
@@ -2175,6 +2541,7 @@ class Model:
         signatures: Signature name -> {"inputs": [...], "outputs": [...]}.
         load_ns: Time to load the file and the delegate.
         allocate_ns: Time to allocate tensors and prepare kernels.
+        state: Where it keeps its state, see `state_of`.
     """
 
     def __init__(
@@ -2193,16 +2560,29 @@ class Model:
         self.trial = trial
         _require_tflite_file(path)
         _check_delegate(path, delegate)
-        arguments = runtime.choose(kernels)
+        self.state = state_of(path)
+        self.threads = threads
+        self.kernels = kernels
+        self._new_interpreter(trial)
+        try:
+            self._read_interface()
+        except Exception as error:  # types that numpy lacks, names that are no text
+            raise self._error("has inputs or outputs that cannot be read", error) from error
+
+    def _new_interpreter(self, trial: Trial | None = None) -> None:
         import contextlib  # which numpy has imported already
 
+        path, runtime, delegate = self.path, self.runtime, self.delegate
+        arguments = runtime.choose(self.kernels)
         start = time.perf_counter_ns()
         try:
             # A signal while a delegate is being created would leave it half-initialized.
             with DeferSigint(), SilenceStderr(), trial or contextlib.nullcontext():
                 if delegate:
                     arguments["experimental_delegates"] = [delegate.load(runtime)]
-                interpreter = runtime.interpreter(model_path=path, num_threads=threads, **arguments)
+                interpreter = runtime.interpreter(
+                    model_path=path, num_threads=self.threads, **arguments
+                )
                 loaded = time.perf_counter_ns()
                 interpreter.allocate_tensors()
         except RunnerError:
@@ -2212,10 +2592,20 @@ class Model:
         self.load_ns = loaded - start
         self.allocate_ns = time.perf_counter_ns() - loaded
         self.interpreter = interpreter
-        try:
-            self._read_interface()
-        except Exception as error:  # types that numpy lacks, names that are no text
-            raise self._error("has inputs or outputs that cannot be read", error) from error
+
+    def reset_state(self) -> None:
+        """Forget what earlier runs left in the model.
+
+        Raises:
+            RunnerError: The runtime cannot (code 3).
+        """
+        if self.state == RESOURCES:
+            self._new_interpreter()
+        elif self.state == TENSORS:
+            try:
+                self.interpreter.reset_all_variables()
+            except (RuntimeError, SystemError, ValueError) as error:
+                raise self._error("cannot be reset", error) from error
 
     def _read_interface(self) -> None:
         interpreter = self.interpreter
@@ -2270,6 +2660,17 @@ class Model:
         except (RuntimeError, SystemError, ValueError) as error:
             raise self._error("fails while it runs", error) from error
 
+    def codes(self, tensor: Tensor) -> Any:
+        """Return what the last run left in an output, as it is stored.
+
+        Raises:
+            RunnerError: The runtime has nothing there (code 3).
+        """
+        try:
+            return self.interpreter.get_tensor(tensor.index)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise self._error(f"gives no value at output {tensor.name}", error) from error
+
     def results(self) -> list[Any]:
         """Return all outputs, dequantized, without the batch axis.
 
@@ -2280,11 +2681,7 @@ class Model:
 
         found = []
         for tensor in self.outputs:
-            try:
-                codes = self.interpreter.get_tensor(tensor.index)
-            except (RuntimeError, TypeError, ValueError) as error:
-                raise self._error(f"gives no value at output {tensor.name}", error) from error
-            value = tensor.decode(codes)
+            value = tensor.decode(self.codes(tensor))
             if value.dtype.kind == "f" and np.isnan(value).any():
                 raise RunnerError(
                     MODEL,
@@ -2419,8 +2816,8 @@ def _load_error(
     if "Flex" in text or "Select TensorFlow" in text:
         hint = "Install tensorflow and add --runtime tensorflow, or convert with built-in ops only."
     elif "old TFLite binary" in text:
-        # The runtime's words for an operator, or a version of one, that came after it: int4
-        # kernels, for one, are version 8 of CONV_2D.
+        # The runtime's message for an operator, or a version of one, that it does not know: int4
+        # kernels, for example, are version 8 of CONV_2D.
         hint = _newer_runtime_hint(runtime.key)
     elif isinstance(error, ValueError):
         hint = "The file is damaged or cut short: copy it again and compare its sha256."
@@ -2485,17 +2882,60 @@ def _check_delegate(path: str, delegate: Delegate | None) -> None:
 
 def custom_operators(path: str) -> list[str]:
     """Return the names of a model's custom operators; none for a damaged file."""
+
+    def names(model: Table) -> list[str]:
+        # Fields of schema.fbs: Model.operator_codes 1, OperatorCode.custom_code 1.
+        return [name for name in (code.text(1) for code in model.tables(1)) if name]
+
+    found: list[str] = _read_flatbuffer(path, names, [])
+    return found
+
+
+# Where a model keeps what it carries from one run to the next.
+RESOURCES = "resources"
+TENSORS = "tensors"
+# BuiltinOperator.ASSIGN_VARIABLE of schema.fbs: without it, resource variables are constants.
+ASSIGN_VARIABLE = 144
+
+
+def state_of(model: str | bytes) -> str:
+    """Return where a model, or the file of one, keeps its state: RESOURCES, TENSORS, or "".
+
+    `Interpreter.reset_all_variables` resets variable tensors. Neither it nor another
+    `allocate_tensors` resets resource variables (LiteRT 2.3, tflite-runtime 2.14): only a new
+    interpreter does.
+    """
+
+    def state(root: Table) -> str:
+        # Fields of schema.fbs: Model.operator_codes 1, OperatorCode.builtin_code 3,
+        # Model.subgraphs 2, SubGraph.tensors 0, Tensor.is_variable 5.
+        if any(code.number(3, "<i") == ASSIGN_VARIABLE for code in root.tables(1)):
+            return RESOURCES
+        tensors = (tensor for graph in root.tables(2) for tensor in graph.tables(0))
+        return TENSORS if any(tensor.number(5, "<B") for tensor in tensors) else ""
+
+    found: str = _read_flatbuffer(model, state, "")
+    return found
+
+
+def _read_flatbuffer(model: str | bytes, read: Callable[[Table], Any], damaged: Any) -> Any:
+    """Return what `read` returns for a model's root table, or `damaged` for a damaged file."""
     import mmap
     import struct
 
-    with open(path, "rb") as stream:
-        try:
-            with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                # Fields of schema.fbs: Model.operator_codes 1, OperatorCode.custom_code 1.
-                codes = Table(data, int.from_bytes(data[:4], "little")).tables(1)
-                return [name for name in (code.text(1) for code in codes) if name]
-        except (struct.error, ValueError):
-            return []
+    def root(data: Any) -> Table:
+        return Table(data, int.from_bytes(data[:4], "little"))
+
+    try:
+        if isinstance(model, bytes):
+            return read(root(model))
+        with (
+            open(model, "rb") as stream,
+            mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data,
+        ):
+            return read(root(data))
+    except (struct.error, ValueError):
+        return damaged
 
 
 # --- Manifests and metadata -----------------------------------------------------------------------
@@ -2654,6 +3094,7 @@ def check_spec(spec: Mapping[str, Any]) -> None:
         wrong += [
             key for key in ALLOWED_VALUES if key in spec and spec[key] not in ALLOWED_VALUES[key]
         ]
+        wrong += [] if isinstance(spec.get("orientation", True), bool) else ["orientation"]
     if kind == "log-mel":
         wrong += [key for key in ("low_hz", "high_hz") if not number(spec.get(key), 0)]
         wrong += [key for key in ("floor", "std") if not number(spec.get(key, 1), 1e-38)]
@@ -2716,7 +3157,7 @@ def _metadata_buffer(data: Any) -> bytes:
             buffers, number = model.tables(4), entry.number(1, "<I")
             if number >= len(buffers):
                 raise ValueError(f"there is no buffer {number}")
-            # Buffers of files of 2 GB and more lie behind the flatbuffer: offset 1, size 2.
+            # Buffers of files of 2 GB and more are appended to the flatbuffer: offset 1, size 2.
             offset, size = (buffers[number].number(field, "<Q") for field in (1, 2))
             return bytes(data[offset : offset + size]) if offset else buffers[number].block(0)[1]
     return b""
@@ -2757,7 +3198,7 @@ def _labels_in_archive(path: str, name: str) -> list[str]:
 
     try:
         with zipfile.ZipFile(path) as archive, archive.open(name) as stream:
-            return parse_labels(stream.read(1 << 24).decode("utf-8"))
+            return parse_labels(decode_text(stream.read(1 << 24)))
     except Exception as error:  # zipfile and zlib raise many types for damaged files
         raise ValueError(f"label file {name}: {error}") from error
 
@@ -2839,19 +3280,33 @@ def read_labels(path: str) -> list[str]:
     try:
         return parse_labels(read_text(path))
     except (OSError, ValueError) as error:
-        raise read_error(DATA, path, error, "Give a text file, one label a line.") from error
+        hint = "Give a text file in UTF-8, one label a line."
+        raise read_error(DATA, path, error, hint) from error
 
 
 def parse_labels(text: str) -> list[str]:
-    """Return the label on each line, or, if all lines begin with a class number, by that number."""
-    lines = text.splitlines()
-    pairs = [line.replace(":", " ", 1).split(None, 1) for line in lines if line.strip()]
-    if not all(len(pair) == 2 and pair[0].isdecimal() and len(pair[0]) < 6 for pair in pairs):
+    """Return the labels in a text: one a line, in the order of the classes.
+
+    A blank line is a class without a label, except at the end. Where every line begins with the
+    number of its class (`0 name`, `0: name`, or with a tab) the order is that of the numbers. They
+    are taken for class numbers if they count from 0 and few are missing, as in lists of the COCO
+    classes; otherwise, as in `20 km/h` and `50 km/h`, they are part of the labels.
+    """
+    lines = [line.strip() for line in text.rstrip().splitlines()]
+    pairs = [_number_and_label(line) for line in lines if line]
+    numbered = dict(pair for pair in pairs if pair)
+    size = 1 + max(numbered, default=-1)
+    if len(numbered) < len(pairs) or 0 not in numbered or size >= 2 * len(numbered):
         return lines
-    labels = [""] * (1 + max((int(pair[0]) for pair in pairs), default=-1))
-    for number, name in pairs:
-        labels[int(number)] = name.strip()
-    return labels
+    return [numbered.get(number, "") for number in range(size)]
+
+
+def _number_and_label(line: str) -> tuple[int, str] | None:
+    rest = line.lstrip("0123456789")
+    digits = line[: len(line) - len(rest)]
+    label = (rest[1:] if rest[:1] == ":" else rest).strip()
+    separated = rest[:1] == ":" or rest[:1].isspace()
+    return (int(digits), label) if 0 < len(digits) < 6 and separated and label else None
 
 
 # --- Inputs ---------------------------------------------------------------------------------------
@@ -2869,8 +3324,9 @@ class Sample:
         index: Its index in the source.
         codes: One array for each input.
         value: Returns the real values of the first input.
-        picture: The original picture, to draw on: a PIL image or uint8 pixels, or None.
+        picture: The decoded picture, to draw on: a PIL image or uint8 pixels, or None.
         single: Whether it is the only sample of its source.
+        starts: Whether the model's state is reset before it.
         extra: Further fields of its JSON line.
     """
 
@@ -2883,6 +3339,7 @@ class Sample:
         *,
         picture: Any = None,
         single: bool = False,
+        starts: bool = True,
         extra: Mapping[str, Any] | None = None,
     ) -> None:
         self.source = source
@@ -2891,6 +3348,7 @@ class Sample:
         self.value = value
         self.picture = picture
         self.single = single
+        self.starts = starts
         self.extra = extra or {}
 
 
@@ -2944,44 +3402,49 @@ class Source:
                 f"Known extensions: {' '.join((*PICTURES, '.wav', *ARRAYS))}.",
                 "Give another folder, or wait for files with --watch FOLDER.",
             )
+        left_out = []
         for name in names:
-            yield from self.file(os.path.join(folder, name))
+            try:
+                yield from self.file(os.path.join(folder, name))
+            except FileError as error:  # the other files are still of use
+                if error.code != DATA:
+                    raise
+                left_out.append((name, error.reason))
+        if left_out:
+            note = left_out_note(left_out, len(names), folder)
+            if len(left_out) == len(names):
+                raise RunnerError(DATA, note, "", "Give files that can be read.")
+            write_stderr(plain(note))
 
     def _arrays(self, path: str) -> Iterator[Sample]:
-        columns = self.columns(path)
-        for index, sample in enumerate(
-            preprocessed_samples(columns, self.manifest, self.model, path)
-        ):
-            yield Sample(path, index, *sample)
+        columns, starts = self.columns(path)
+        samples = preprocessed_samples(columns, self.manifest, self.model, path)
+        for index, (sample, first) in enumerate(zip(samples, starts)):
+            yield Sample(path, index, *sample, starts=first)
 
-    def columns(self, path: str) -> list[StoredArray]:
-        """Return one array for each input; a lone array may be a single sample."""
+    def columns(self, path: str) -> tuple[list[StoredArray], Iterator[bool]]:
+        """Return one array for each input, and where sequences start.
+
+        A lone array may be a single sample.
+        """
         stored = read_arrays(path)
         if list(stored) == ["x"] and _is_one_sample(stored["x"], self.model, self.spec or {}):
             stored = {"x": stored["x"].as_one_sample()}
-        return pick_inputs(stored, self.model, path)
+        columns = pick_inputs(stored, self.model, path)
+        return columns, sequence_starts(stored, columns, path)
 
     def _image_file(self, path: str) -> Iterator[Sample]:
-        import warnings
-
-        image = _import_pillow(path)
-        self.image_preprocessor(path)
+        _import_pillow(path)
+        spec = self.image_preprocessor(path).spec
         try:
-            require_regular_file(path)
-            with warnings.catch_warnings():
-                # Pillow only warns of decompression bombs.
-                warnings.simplefilter("ignore")
-                warnings.simplefilter("error", image.DecompressionBombWarning)
-                # libtiff complains on file descriptor 2 by itself; Pillow then raises.
-                with SilenceStderr(), image.open(path) as picture:
-                    picture.load()
-        except Exception as error:  # Pillow's decoders raise many types
+            pixels = decode_picture(open_picture(path), spec)
+        except (OSError, PictureError) as error:
             hint = "Give a picture (PNG, JPEG, BMP), a .wav, an .npz or .npy, or a folder of these."
             raise read_error(DATA, path, error, hint) from error
-        yield self._image_sample(path, 0, picture, single=True)
+        yield self._image_sample(path, 0, pixels, single=True)
 
     def _image_sample(
-        self, source: str, index: int, picture: Any, *, single: bool = False
+        self, source: str, index: int, picture: Any, *, single: bool = False, starts: bool = True
     ) -> Sample:
         codes = self.image_preprocessor(source).encode(picture, source)
         return Sample(
@@ -2991,6 +3454,7 @@ class Source:
             lambda: self.model.inputs[0].decode(codes),
             picture=picture,
             single=single,
+            starts=starts,
         )
 
     def image_preprocessor(self, source: str) -> Preprocessor:
@@ -3020,7 +3484,8 @@ class Source:
         if spec is None and (self.spec is not None or tensor.dtype.kind == "f"):
             raise self._unknown_scaling(shape)
         if spec is None or spec.get("kind") == "affine" or spec is self.manifest.get("picture"):
-            self.preprocessor = Preprocessor({**(spec or {}), **shape}, tensor)
+            shape = {"orientation": True, **(spec or {}), **shape}
+            self.preprocessor = Preprocessor(shape, tensor)
         else:
             self.preprocessor = Preprocessor(spec, tensor)
         if spec is None and tensor.dtype in (np.uint8, np.int8):
@@ -3127,7 +3592,8 @@ class Source:
                     f"{'x'.join(map(str, shape))}.",
                     "Check --frame HxWxC, and that pixels are uint8.",
                 )
-            yield self._image_sample("-", index, np.frombuffer(block, np.uint8).reshape(shape))
+            frame = np.frombuffer(block, np.uint8).reshape(shape)
+            yield self._image_sample("-", index, frame, starts=index == 0)
             index += 1
 
     def _default_frame_shape(self) -> Sequence[int]:
@@ -3141,7 +3607,7 @@ class Source:
         try:
             index = 0
             while True:
-                yield self._image_sample(name, index, capture())
+                yield self._image_sample(name, index, capture(), starts=index == 0)
                 index += 1
         finally:
             close()
@@ -3381,6 +3847,9 @@ def _npz_arrays(path: str) -> dict[str, StoredArray]:
             with zipfile.ZipFile(path) as archive, archive.open(member) as stream:
                 shape, fortran, dtype = header(stream)
                 count = int(np.prod(shape, dtype=np.int64))
+                if not shape:
+                    yield np.frombuffer(stream.read(dtype.itemsize), dtype)[0]
+                    return
                 if fortran:  # rows are not contiguous: read the whole array
                     block = stream.read(count * dtype.itemsize)
                     yield from np.frombuffer(block, dtype).reshape(shape, order="F")
@@ -3470,6 +3939,46 @@ def pick_inputs(columns: Mapping[str, StoredArray], model: Model, path: str) -> 
             "Store an array [n, ...] for each input.",
         )
     return found
+
+
+def sequence_starts(
+    stored: Mapping[str, StoredArray], inputs: Sequence[StoredArray], path: str
+) -> Iterator[bool]:
+    """Return an iterator over the samples: whether the model's state is reset before each.
+
+    Samples are independent of each other unless the file declares sequences, as `sequence_test`
+    or `sequence`: either one boolean for all samples, true if they are one sequence, or an array
+    `[n]` of sequence ids.
+
+    Raises:
+        RunnerError: The declaration does not fit the samples (code 4).
+    """
+    n = inputs[0].shape[0]
+    declared = [stored[key] for key in SEQUENCES if key in stored and stored[key] not in inputs]
+    if not declared:
+        return iter([True] * n)
+    found = declared[0]
+    if found.shape == () and found.dtype.kind == "b":
+        (one,) = found.rows()
+        return iter([True] + [not one] * (n - 1))
+    if found.shape != (n,) or found.dtype.kind not in "iuUS":
+        raise RunnerError(
+            DATA,
+            f"{path}: {found.name} declares no sequences.",
+            f"It holds {found.dtype} {list(found.shape)}, for {n} samples.",
+            "Give one boolean (are all samples one sequence?), or a whole number for each sample.",
+        )
+    return _changes(found.rows())
+
+
+SEQUENCES = ("sequence_test", "sequence")
+
+
+def _changes(values: Iterator[Any]) -> Iterator[bool]:
+    before = None
+    for value in values:
+        yield before is None or value != before
+        before = value
 
 
 def preprocessors(
@@ -3584,9 +4093,10 @@ def preprocess_image(pixels: Any, spec: Mapping[str, Any]) -> Any:
 
     Args:
         pixels: uint8 `[h, w]`, `[h, w, 1]`, `[h, w, 3]` or `[h, w, 4]` in RGB order (alpha is
-            dropped), or a PIL image.
+            dropped), or a PIL image, which `decode_picture` reads.
         spec: `height`, `width`, `channels` (1 or 3), `order` ("rgb" or "bgr"), `fit` ("stretch",
-            or "crop": the largest centred part of the right aspect), and the keys of `affine`.
+            or "crop": the largest centred part of the right aspect), `orientation`, and the keys
+            of `affine`.
 
     Returns:
         float32 `[height, width, channels]`.
@@ -3605,7 +4115,7 @@ def resize_image(pixels: Any, spec: Mapping[str, Any]) -> Any:
     if spec.get("resize", "bilinear") != "bilinear":
         raise ValueError(f"unknown resize {spec['resize']!r}; known: bilinear")
     if hasattr(pixels, "convert"):
-        pixels = pixels.convert("L" if channels == 1 else "RGB")
+        pixels = decode_picture(pixels, spec)
     image = np.asarray(pixels)
     if image.ndim == 2:
         image = image[:, :, None]
@@ -3615,15 +4125,173 @@ def resize_image(pixels: Any, spec: Mapping[str, Any]) -> Any:
     if image.dtype != np.uint8:
         raise ValueError(f"pixels of {image.dtype} where uint8 is expected")
     if channels == 1 and image.shape[2] > 1:
-        # ITU-R 601 luma in the 16-bit integers that Pillow's convert("L") uses.
-        weighted = image[:, :, :3].astype(np.uint32) @ np.array([19595, 38470, 7471], np.uint32)
-        image = ((weighted + 0x8000) >> 16).astype(np.uint8)[:, :, None]
+        image = to_grey(image)
     if channels == 3:
         image = np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image[:, :, :3]
     top, left, rows, columns = crop_window(image.shape[0], image.shape[1], spec)
     image = image[top : top + rows, left : left + columns]
     resized = resize_bilinear(image, height, width)
     return resized[:, :, ::-1] if spec.get("order", "rgb") == "bgr" else resized
+
+
+class PictureError(ValueError):
+    """A picture that cannot be decoded; `path` names its file, the message says why."""
+
+    def __init__(self, path: str, error: object) -> None:
+        reason = str(error).strip().split("\n")[0]
+        if not reason or reason.startswith("cannot identify image file"):  # and an object's address
+            reason = "no picture that Pillow reads"
+        super().__init__(reason)
+        self.path = path
+
+
+def open_picture(path: str) -> Any:
+    """Return the PIL image in a file. Only its header is read yet: see `decode_picture`.
+
+    Raises:
+        OSError: The file cannot be read.
+        PictureError: It is no picture.
+    """
+    import io
+
+    from PIL import Image
+
+    require_regular_file(path)
+    with open(path, "rb") as stream:
+        content = io.BytesIO(stream.read())
+    if not content.getbuffer().nbytes:
+        raise PictureError(path, "empty")
+    image = _with_pillow(path, lambda: Image.open(content))
+    image.filename = path
+    return image
+
+
+def decode_picture(image: Any, spec: Mapping[str, Any]) -> Any:
+    """Return the pixels of a picture, as Keras's `image_dataset_from_directory` decodes them.
+
+    Of 16 bits the high byte is taken; alpha and the transparent entry of a palette are dropped;
+    palettes, 1-bit and CMYK pictures become grey or RGB; of an animation the first picture is
+    taken. Grey is ITU-R 601 luma, and the luma that the file holds where it is a JPEG. Pixels of
+    32 bits, which Keras does not read, must lie in 0 to 255. One that Keras leaves as stored is
+    turned upright where the spec says so: by the Exif tag `Orientation`.
+
+    Args:
+        image: A PIL image, decoded or not.
+        spec: `channels` (1 or 3; 3 by default) and `orientation` (whether pictures are turned
+            upright; false by default, as before the key existed).
+
+    Returns:
+        uint8 `[h, w, 3]`, or `[h, w, 1]` for a grey picture or one channel.
+
+    Raises:
+        PictureError: It is damaged, or its pixels are of another kind.
+    """
+    path = getattr(image, "filename", "") or "The picture"
+    return _with_pillow(path, lambda: _decode(image, spec))
+
+
+def _with_pillow(path: str, work: Callable[[], Any]) -> Any:
+    """Call a function that uses Pillow, whose decoders warn of much and raise many types."""
+    import warnings
+
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            # Of decompression bombs Pillow only warns.
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            return work()
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise PictureError(path, error) from error
+
+
+def _decode(image: Any, spec: Mapping[str, Any]) -> Any:
+    grey = spec.get("channels", 3) == 1
+    if grey:
+        image.draft("L", None)  # a JPEG is not turned into RGB and back
+    upright = spec.get("orientation")
+    if image.format == "TIFF":
+        orientation = _orientation(image)
+        with SilenceStderr():  # libtiff complains on file descriptor 2; Pillow then raises
+            image.load()
+        pixels = _to_pixels(image, grey=grey)
+        if orientation != 1 and _pillow_turns_tiffs():
+            return pixels if upright else _turn(pixels, {6: 8, 8: 6}.get(orientation, orientation))
+    else:
+        image.load()
+        pixels = _to_pixels(image, grey=grey)
+        orientation = _orientation(image)  # which a PNG may hold behind its pixels
+    return _turn(pixels, orientation) if upright else pixels
+
+
+def _pillow_turns_tiffs() -> bool:
+    """Tell whether this version of Pillow turns a TIFF upright by itself when it is loaded."""
+    import io
+
+    from PIL import Image
+
+    stream = io.BytesIO()
+    picture = Image.new("L", (2, 1))
+    picture.putpixel((0, 0), 255)
+    picture.save(stream, "TIFF", tiffinfo={0x0112: 2})
+    return bool(Image.open(stream).getpixel((0, 0)) == 0)
+
+
+def _to_pixels(image: Any, *, grey: bool) -> Any:
+    """Return a loaded PIL image as uint8 `[h, w, 1 or 3]`; see `decode_picture`."""
+    import numpy as np
+
+    # Older versions of Pillow have 16 bits of PNG and PGM in 32.
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        return (np.asarray(image) >> 8).astype(np.uint8)[:, :, None]
+    if image.mode in ("I", "F"):
+        values = np.asarray(image)
+        low, high = values.min(), values.max()
+        # Floats up to 1 are a picture scaled to [0, 1], which would come out black.
+        if not 0 <= low <= high <= 255 or (0 < high <= 1 and image.mode == "F"):
+            raise ValueError(f"pixels from {low:g} to {high:g}: save it with 8 or 16 bits")
+        return np.rint(values).astype(np.uint8)[:, :, None]
+    if image.mode in ("La", "RGBa"):  # colours are multiplied by alpha
+        image = image.convert(image.mode.upper())
+    if image.mode in ("1", "L", "LA"):
+        return np.asarray(image.convert("L"))[:, :, None]
+    pixels = np.asarray(image.convert("RGB"))
+    return to_grey(pixels) if grey else pixels
+
+
+def to_grey(pixels: Any) -> Any:
+    """Return uint8 `[h, w, 1]` of RGB pixels.
+
+    ITU-R 601 luma in the 16-bit integers that Pillow's `convert("L")` uses; libpng, behind Keras,
+    has 15 bits and rounds down: at most 1 apart.
+    """
+    import numpy as np
+
+    weighted = pixels[:, :, :3].astype(np.uint32) @ np.array([19595, 38470, 7471], np.uint32)
+    return ((weighted + 0x8000) >> 16).astype(np.uint8)[:, :, None]
+
+
+def _orientation(image: Any) -> int:
+    """Return the Exif tag `Orientation` of a PIL image, 1 (upright) to 8."""
+    # Pillow before 6.0 reads it of JPEG only.
+    read: Any = getattr(image, "getexif", getattr(image, "_getexif", dict))
+    try:
+        value = (read() or {}).get(0x0112, 1)
+    except Exception:  # a damaged tag does not make the pixels unreadable
+        return 1
+    return value if value in range(1, 9) else 1
+
+
+def _turn(pixels: Any, orientation: int) -> Any:
+    """Return the pixels upright: transposed from 5 on, then flipped."""
+    if orientation >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return pixels[:, ::-1] if orientation in (2, 3, 6, 7) else pixels
 
 
 def crop_window(height: int, width: int, spec: Mapping[str, Any]) -> tuple[int, int, int, int]:
@@ -3922,7 +4590,7 @@ def throttle_flags() -> str:
                 check=False,
             )
             flags = answer.stdout.decode().strip().partition("=")[2]
-        except (OSError, subprocess.SubprocessError):  # a system without the Pi's own tools
+        except (OSError, subprocess.SubprocessError):  # a system without the Raspberry Pi's tools
             return ""
     return flags
 
@@ -3976,17 +4644,27 @@ TEXT_BYTES = 1 << 26
 
 
 def read_text(path: str) -> str:
-    """Return the text of a UTF-8 file of at most 64 MiB.
+    """Return the text of a file of at most 64 MiB.
 
     Raises:
         OSError: It cannot be read.
-        ValueError: It is too long, or not UTF-8.
+        ValueError: It is too long, or no text.
     """
     require_regular_file(path)
-    with open(path, encoding="utf-8-sig") as stream:
+    with open(path, "rb") as stream:
         if os.fstat(stream.fileno()).st_size > TEXT_BYTES:
             raise ValueError(f"It has more than {TEXT_BYTES >> 20} MiB.")
-        return stream.read()
+        return decode_text(stream.read())
+
+
+def decode_text(content: bytes) -> str:
+    """Decode UTF-8, or UTF-16 with a byte order mark, as some editors save it.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    utf16 = content[:2] in (b"\xff\xfe", b"\xfe\xff")
+    return content.decode("utf-16" if utf16 else "utf-8-sig")
 
 
 def output_path(path: str, option: str, inputs: Sequence[str], *, force: bool) -> str:
@@ -4082,7 +4760,7 @@ def _write_stdout(text: str) -> None:
         if not _stdout_can_encode(text):
             text = text.encode("ascii", "backslashreplace").decode("ascii")
         print(text, flush=True)
-    except BrokenPipeError:  # a reader that stops early is no error
+    except BrokenPipeError:  # a reader that closes the pipe early is no error
         raise
     except OSError as error:
         raise _stdout_error(error) from error
@@ -4386,6 +5064,8 @@ def main(words: Sequence[str]) -> int:
     """Run one command line, without the program's name; return its exit code."""
 
     def work() -> int:
+        if module.getsignal(module.SIGINT) is _interrupted_early:
+            module.signal(module.SIGINT, module.default_int_handler)  # from here on it is caught
         if "--version" in words[:1]:
             _write_stdout(f"edgekit_runner {__version__}")
         elif {"-h", "--help"} & set(words):

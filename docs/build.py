@@ -9,6 +9,7 @@ Chromium.
 from __future__ import annotations
 
 import ast
+import importlib
 import json
 import re
 import runpy
@@ -41,10 +42,11 @@ def results() -> str:
     device = ""
     for path in sorted((ROOT / "quantized").glob("*/report.json")):
         report = json.loads(path.read_text(encoding="utf-8"))
-        device = report["rows"][0]["latency"]["device"]
+        files = [row for row in report["rows"] if row["mode"]]  # the source has none
+        device = files[0]["latency"]["device"]
         # Of a recipe the last row: the stages before it stand in its own report.
         staged = not (ROOT / "models" / path.parent.name).exists()
-        for row in report["rows"][-1:] if staged else report["rows"]:
+        for row in files[-1:] if staged else files:
             name, factor, style = UNITS[row["score"]["metric"]]
             unit = style.format(row["score"]["value"] * factor)
             drop = ""
@@ -147,6 +149,24 @@ def zoo() -> str:
     return "\n".join(f"- `{entry.name}`: {entry.summary}" for entry in describe())
 
 
+def metrics() -> str:
+    """Every metric, with the tasks that have it; the default of a task is bold."""
+    from edgekit.evaluation.metrics import METRICS
+    from edgekit.evaluation.tasks import TASKS
+
+    rows = []
+    for metric in METRICS.values():
+        tasks = [
+            f"**{task.name}**" if task.metrics[0] is metric else task.name
+            for task in TASKS.values()
+            if metric in task.metrics
+        ]
+        module = importlib.import_module(f"edgekit.evaluation.metrics.{metric.name}")
+        meaning = metric.meaning or str(module.__doc__).splitlines()[0]
+        rows.append([f"`{metric.name}`", ", ".join(tasks), meaning, metric.budget_unit])
+    return _lines(["`--metric`", "task", "what it is", "`--max-drop` in"], rows)
+
+
 def exit_codes() -> str:
     """Every exit code: those of the errors, and those that no error stands for."""
     from edgekit import errors
@@ -200,6 +220,7 @@ PARTS = {
     "smaller": smaller,
     "faster": faster,
     "zoo": zoo,
+    "metrics": metrics,
     "exit-codes": exit_codes,
     "layers": layers,
 }

@@ -27,7 +27,7 @@ def main() -> None:
         latency=False,  # True measures this machine, too
         listener=show,
     )
-    for row in report.rows:
+    for row in report.files:
         score = row.score
         assert score is not None, "the data has a test split"
         low, high = score.ci95

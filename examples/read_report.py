@@ -15,7 +15,7 @@ def main() -> None:
     """Print a line for each row, and where the bytes of the recommended file are."""
     report = read_reports([Path(sys.argv[1])])
     print(f"{report.title}, {report.data.get('name', 'no data')}, made {report.created[:10]}")
-    for row in report.rows:
+    for row in report.files:
         parts = [row.artifact.variant, f"{row.artifact.size_bytes / 1000:.1f} kB"]
         if row.score is not None:
             title = metric_named(row.score.metric).title

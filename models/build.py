@@ -39,7 +39,8 @@ def main() -> int:
                 return code
         data = tomllib.loads(config.read_text(encoding="utf-8"))["data"]["source"]
         folder = Path("quantized") / name
-        code = run(["quantize", str(weights), "--data", data, "-o", str(folder), "--force"])
+        words = ["quantize", str(weights), "--data", data, "--all"]
+        code = run([*words, "-o", str(folder), "--force"])
         if code:
             return code
         for recipe in sorted(set(config.parent.glob("*.toml")) - {config}):

@@ -37,7 +37,7 @@ def repository() -> Path:
 
 @pytest.fixture(scope="session")
 def demo_model() -> Path:
-    """The trained CNN that comes along."""
+    """The packaged trained CNN."""
     return REPOSITORY / "toolkit" / "edgekit" / "demo" / "digits_cnn.keras"
 
 

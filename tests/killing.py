@@ -1,6 +1,7 @@
 """Commands that are ended by a signal at seeded moments, and what must not be left of them.
 
 `EDGEKIT_KILLS` is how often each test kills; a handful of times where it is not set.
+`EDGEKIT_KILLS_SEED` gives other moments.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ MARK = "EDGEKIT_TEST_RUN"
 
 def moments(default: int, seed: int) -> Iterator[tuple[signal.Signals, float]]:
     """Yield signals, and when they come as a share of the command's duration."""
-    generator = random.Random(seed)
+    generator = random.Random(seed + 1000 * int(os.environ.get("EDGEKIT_KILLS_SEED", "0")))
     for number in range(int(os.environ.get("EDGEKIT_KILLS", default))):
         yield SIGNALS[number % len(SIGNALS)], generator.random()
 

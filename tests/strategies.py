@@ -77,3 +77,13 @@ def histograms(draw: st.DrawFn) -> Histogram:
     counts = draw(npst.arrays(np.int64, 2048, elements=st.integers(0, 50), fill=st.just(0)))
     counts[draw(st.integers(0, 2047))] += 1
     return Histogram(low=draw(st.floats(-100, 0)), high=draw(st.floats(0.01, 100)), counts=counts)
+
+
+@st.composite
+def outputs(draw: st.DrawFn, *, count: int) -> list[np.ndarray]:
+    """Arrays of one shape `[n, ...]` as a model's output may be: float32, any finite value."""
+    shape = draw(npst.array_shapes(min_dims=1, max_dims=4, max_side=12))
+    one = npst.arrays(
+        np.float32, shape, elements=st.one_of(_TIED, st.floats(allow_nan=False, width=32))
+    )
+    return draw(st.lists(one, min_size=count, max_size=count))

@@ -1,4 +1,4 @@
-"""What `make bench` does with figures that it cannot have."""
+"""`make bench` with figures that are not available."""
 
 from __future__ import annotations
 

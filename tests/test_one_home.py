@@ -23,7 +23,12 @@ NAMES = {*METRICS, *TASKS, *(set(MODES) - DTYPES), *PASSES}
 HOMES = ("modes.py", "evaluation/metrics/", "evaluation/tasks/", "recipe/steps.py")
 # Verbs of the command line and of Python, and Keras's own names.
 VERBS = {"__init__.py", "api/__init__.py", "cli/commands.py", "training/shrinking/__init__.py"}
-OTHERS = {("training/losses.py", "accuracy"): "Keras's name of its metric"}
+OTHERS = {
+    ("training/losses.py", "accuracy"): "Keras's name of its metric",
+    ("schema/to_json.py", "precision"): "a field of `ClassScore`",
+    ("schema/from_json.py", "precision"): "a field of `ClassScore`",
+    ("reports/terminal_table.py", "precision"): "a field of `ClassScore`",
+}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -34,6 +34,18 @@ BANNED = {
     r"\bthe others are held against\b": "the baseline",
     r"\bThere is no (mode|task|metric|goal|scope|format) \{": "unknown",
     r"\b([Ff]oretell|[Tt]eller|[Cc]ure)\b": "estimate, progress, hint",
+    r"\b(stays|left) as it is\b": "is not changed",
+    r"\bhold(s)? together\b": "is invalid, is damaged",
+    r"\b([Ss]ettles?|[Ss]ettled) in\b": "converges",
+    r"\b([Hh]ears|[Ss]peaks) of\b": "receives, refers to",
+    r"\b[Bb](ring|rings|rought) code along\b": "contain code",
+    r"\bweights? (leave|leaves|left|goes|go)\b": "are removed",
+    r"\b[Ww]hat came of\b": "result of",
+    r"\bmodel in the making\b": "under construction",
+    r"\bforeign (bytes|file|error)s?\b": "untrusted",
+    r"\bunless told to\b": "by default",
+    r"\bcome into being\b|\bcame into being\b": "is created",
+    r"\bcut short on its way\b": "truncated",
 }
 
 

@@ -20,7 +20,7 @@ mode = "float16"
 
 
 def kill_again_and_again(command: Command, default: int, seed: int, files: set[str]) -> None:
-    """`out` has all files or is not there; what stays of SIGKILL, the next run sweeps."""
+    """`out` has all files or does not exist; the next run removes what SIGKILL leaves."""
     out = command.folder / "out"
     command.finish()
     assert whole(out) == files

@@ -1,4 +1,4 @@
-"""Every command speaks to terminals that know ASCII only, also about names that are no ASCII."""
+"""Every command works on a terminal that accepts ASCII only, also with names outside ASCII."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def edgekit(*words: object, cwd: Path | None = None, **more: object) -> subproce
 
 
 def complaint(done: subprocess.CompletedProcess, code: int) -> str:
-    """What was said on stderr, after checking how it was said."""
+    """Return stderr, after checking its form."""
     said = [line for line in done.stderr.splitlines() if not line.startswith("[")]
     assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
     assert 1 <= len(said) <= 3, said

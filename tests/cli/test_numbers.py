@@ -1,4 +1,4 @@
-"""Numbers, names and files of options that cannot be: exit 2 to 4, three lines, no traceback."""
+"""Invalid numbers, names and files of options: exit code 2 to 4, three lines, no traceback."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ READERS = [
 
 
 def complaint(words, capsys, code=2):
-    """What was said on stderr, after checking how it was said."""
+    """Return stderr, after checking its form."""
     assert run([str(word) for word in words]) == code
     said = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("[")]
     assert 1 <= len(said) <= 3, said

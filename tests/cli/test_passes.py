@@ -1,4 +1,4 @@
-"""Compression passes from the command line, on the digits and the CNN that come along."""
+"""Compression passes from the command line, on the packaged digits and CNN."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_clustered_model_has_a_smaller_download(demo_model, tmp_path, capsys):
     goal = tmp_path / "clustered.keras"
     words = ["cluster", demo_model, "--data", "digits", "--clusters", "16", "--epochs", "2"]
     assert run([*words, "-o", str(goal), "--quiet"]) == 0
-    assert "at most 16 a kernel" in capsys.readouterr().out
+    assert "at most 16 per kernel" in capsys.readouterr().out
     before = quantized(demo_model, tmp_path / "before", capsys)["float32"]
     after = quantized(goal, tmp_path / "after", capsys)["float32"]
     assert after["size_deflated_bytes"] < 0.5 * before["size_deflated_bytes"]
@@ -104,7 +104,7 @@ def test_a_file_that_appears_during_training(command, force, demo_model, tmp_pat
         assert zipfile.is_zipfile(goal)
     else:
         # and kept where it was not.
-        with pytest.raises(OutputError, match="came into being while this command ran"):
+        with pytest.raises(OutputError, match="was created while this command ran"):
             train()
         assert goal.read_text() == "of somebody else"
     assert {path.name for path in tmp_path.iterdir()} <= {"new.keras", "new.checkpoint.keras"}

@@ -1,4 +1,4 @@
-"""Inputs and outputs that are no files: an error at once, and nothing is touched."""
+"""Inputs and outputs that are no files: an immediate error, and no file is changed."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def here(tmp_path, monkeypatch, golden, repository):
 
 
 def ends(words, place, capsys) -> tuple[int, str]:
-    """How a command ends in whose words PLACE stands for a place."""
+    """Run a command with PLACE replaced by a path; return its exit code and message."""
     code = run([word.replace("PLACE", place) for word in words] + ["--quiet"] * needs_quiet(words))
     said = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("[")]
     assert 1 <= len(said) <= 3, said
@@ -118,14 +118,14 @@ def test_what_is_no_file_in_the_output_folder_is_not_replaced(here, capsys):
     assert ends(words, "", capsys) == (2, "out/report.json is a named pipe.")
 
 
-@pytest.mark.parametrize("name", ["report", "Report", "REPORT"])
-def test_a_variant_cannot_take_the_report_s_place(name, here, capsys):
+@pytest.mark.parametrize("name", ["report", "Report", "REPORT", "source", "Source"])
+def test_a_variant_cannot_take_the_place_of_the_report_or_the_source(name, here, capsys):
     (here / f"{name}.toml").write_text(RECIPE.format(name=""))
     (here / "other.toml").write_text(RECIPE.format(name=f'name = "{name}"\n'))
     for recipe in (f"{name}.toml", "other.toml"):
         words = ["quantize", "model.tflite", "--recipe", recipe, "--no-bench", "-o", "out"]
         ended, said = ends(words, "", capsys)
-        assert (ended, said) == (2, f"{recipe}: a variant cannot be called {name!r}.")
+        assert (ended, said) == (2, f"{recipe}: a variant must not be called {name!r}.")
     assert not (here / "out").exists()
 
 

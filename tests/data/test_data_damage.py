@@ -1,4 +1,4 @@
-"""Damaged files are refused with three lines at most, or read; nothing else ever escapes."""
+"""Damaged files are read, or refused with at most three lines; no other exception occurs."""
 
 from __future__ import annotations
 

@@ -205,6 +205,17 @@ def test_a_large_split_that_is_not_needed_stays_unread(tmp_path, monkeypatch):
         open_data(str(path))
 
 
+def test_a_large_split_is_read_where_the_needed_one_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setattr(arrays_module, "SPARED_BYTES", 1000)
+    content = arrays(n=1020)
+    np.savez(tmp_path / "a.npz", x_train=content["x_train"])
+
+    dataset = open_data(str(tmp_path / "a.npz"), needed="test")
+
+    assert (dataset.train.n, dataset.test) == (len(content["x_train"]), None)
+    assert not dataset.notes
+
+
 def test_text_labels_are_numbered_over_a_split_that_stays_unread(tmp_path, monkeypatch):
     monkeypatch.setattr(arrays_module, "SPARED_BYTES", 1000)
     content = arrays()

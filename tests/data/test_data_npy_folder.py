@@ -132,3 +132,12 @@ def test_a_folder_of_images_with_a_stray_array_stays_one(tmp_path: Path) -> None
     np.save(tmp_path / "mean_image.npy", np.zeros(3))
 
     assert not npy_folder.has_npy(tmp_path)
+
+
+@pytest.mark.parametrize("value", [np.array(True), np.repeat([4, 2], 6)])
+def test_sequences_are_declared_as_in_an_npz(folder, value):
+    np.save(folder / "sequence_test.npy", value)
+
+    found = open_data(str(folder)).test.starts()
+
+    assert np.flatnonzero(found).tolist() == ([0] if value.shape == () else [0, 6])

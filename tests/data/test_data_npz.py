@@ -1,4 +1,4 @@
-"""`.npz` files: what is in them comes out, and what cannot be used is refused in three lines."""
+"""`.npz` files: contents are read, and unusable ones refused in three lines."""
 
 from __future__ import annotations
 
@@ -210,3 +210,46 @@ def test_places_that_hold_no_data(tmp_path):
     assert ".txt files" in refusal(str(tmp_path / "notes.txt"))
     with pytest.raises(UsageError, match="--column"):
         open_data(saved(tmp_path), target="y")
+
+
+def test_samples_are_independent_unless_sequences_are_declared(tmp_path):
+    assert open_data(saved(tmp_path)).test.sequences is None
+    assert open_data(saved(tmp_path, sequence_test=False)).test.sequences is None
+    one = open_data(saved(tmp_path, sequence_test=True))
+    assert one.test.starts().tolist() == [True] + [False] * 9
+    assert one.train.sequences is None
+
+
+@pytest.mark.parametrize("ids", [[7, 7, 7, 2, 2, 7, 7, 0, 0, 0], list("aaabbaaccc")])
+def test_a_sequence_ends_where_the_id_changes(tmp_path, ids):
+    data = open_data(saved(tmp_path, sequence_test=np.array(ids)))
+
+    assert np.flatnonzero(data.test.starts()).tolist() == [0, 3, 5, 7]
+    # An id that comes back is another sequence.
+    assert len(np.unique(data.test.sequences)) == 4
+    assert data.test.sha256 != open_data(saved(tmp_path)).test.sha256
+
+
+def test_one_declaration_holds_for_both_splits_and_calibration(tmp_path):
+    data = open_data(saved(tmp_path, sequence=True), calibration_samples=12)
+
+    assert data.test.starts().sum() == data.train.starts().sum() == 1
+    taken = data.calibrate.read(np.arange(12)).inputs["x"]
+    np.testing.assert_array_equal(taken, data.train.read(np.arange(12)).inputs["x"])
+    assert data.calibrate.starts().sum() == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        (np.ones(10, bool), "It holds bool [10], for 10 samples."),
+        (np.arange(9), "It holds int64 [9], for 10 samples."),
+        (np.zeros(10), "It holds float64 [10], for 10 samples."),
+        (np.int64(1), "It holds int64 [], for 10 samples."),
+    ],
+)
+def test_what_declares_no_sequences_is_refused(tmp_path, value, found):
+    text = refusal(saved(tmp_path, sequence_test=value))
+
+    assert "sequence_test declares no sequences" in text
+    assert found in text

@@ -107,3 +107,19 @@ def test_a_model_that_rebuilds_its_input_needs_no_targets():
 
     assert (fit.n, validation.n) == (18, 2)
     assert fit.read(np.arange(1)).targets is None
+
+
+def test_calibration_draws_whole_sequences():
+    # Given six sequences of five samples
+    ids = np.repeat(np.arange(6), 5)
+    x = np.arange(30, dtype=np.float32)[:, None]
+    train = whole("train", array_store({"x": x}, ids % 2, sequences=ids), {"kind": "none"})
+
+    subset = calibration_subset(train, 13, seed=0)
+
+    # Then two are whole, and the third is the beginning of one.
+    drawn = subset.read(np.arange(13)).inputs["x"][:, 0].astype(int)
+    for start, end in ((0, 5), (5, 10), (10, 13)):
+        assert drawn[start] % 5 == 0
+        assert np.all(np.diff(drawn[start:end]) == 1)
+    assert np.flatnonzero(subset.starts()).tolist() == [0, 5, 10]

@@ -1,4 +1,4 @@
-"""A board as the tests see it, the tasks it is given, and what it answers."""
+"""An emulated board, the commands run on it, and their results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`edgekit deploy` to 64-bit and 32-bit ARM: OpenSSH on both ends, ARM code on the far one."""
+"""`edgekit deploy` to 64-bit and 32-bit ARM: OpenSSH on both ends, ARM code on the device."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Deploying to a board on loopback: what comes back, what stays."""
+"""Deploying to a board on loopback: results, and files left there."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ def test_its_own_pip_is_asked_where_wheels_cannot_be_had_here(start, edgekit, mo
 
 @pytest.fixture
 def hears_ctrl_c():
-    """Shells start background jobs deaf to Ctrl-C, and that is inherited."""
+    """Shells start background jobs with SIGINT ignored, which children inherit."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -238,6 +238,26 @@ def test_packed_data_are_read_by_the_runner_and_are_the_same_every_time(tmp_path
     columns = edgekit_runner.read_arrays(str(tmp_path / "one.npz"))
     assert np.array_equal(np.stack(list(columns["inputs_a"].rows())), values)
     assert np.array_equal(np.stack(list(columns["inputs_b"].rows())), values[:, 0])
+
+
+def test_sequences_are_packed_along(golden, tmp_path):
+    from dataclasses import replace
+
+    from edgekit.devices.uploads import Uploads
+    from edgekit.records import Batch, Samples
+
+    values = np.arange(48, dtype=np.float32).reshape(6, 8)
+    apart = Samples(
+        split="test", n=6, sha256="same", read=lambda rows: Batch(inputs={"x": values[rows]})
+    )
+    uploads = Uploads(tmp_path)
+    for samples, expected in (
+        (apart, [True] * 6),
+        (replace(apart, sequences=np.array([0, 0, 1, 1, 1, 2])), [1, 0, 1, 0, 0, 1]),
+    ):
+        stored = edgekit_runner.read_arrays(str(uploads.package(samples)))
+        starts = edgekit_runner.sequence_starts(stored, [stored["inputs"]], "data")
+        assert list(starts) == expected
 
 
 def test_infinity_from_a_device_is_an_error_and_no_score(golden, tmp_path):

@@ -1,4 +1,4 @@
-"""What may go wrong on the way to a device, and what is left of it.
+"""Faults while deploying: exit codes, messages, and files left on the device.
 
 `fault` names the table's row that a test proves; docs/devices.md shows the table.
 """
@@ -144,6 +144,29 @@ def test_a_device_that_is_gone_for_good_tidies_up_by_itself(board, edgekit, mode
     cutting.join()
     assert ended.code == 7
     assert "did not come back" in ended.err
+    assert settled(board) == []
+    assert board.left() == []
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, None])
+def test_a_session_that_ends_while_it_is_opened_is_removed(board, monkeypatch, end):
+    # Given a host that is interrupted, or gone, before it hears that the session is open
+    attempt = session.RemoteSession.attempt
+    monkeypatch.setattr(session, "ABANDONED_SECONDS", 1)
+
+    def interrupted(self, step, *words, **options):
+        if step == "clean" and end is None:
+            raise DeviceError("It is gone.")
+        found = attempt(self, step, *words, **options)
+        if step == "open":
+            raise end or DeviceError("It is gone.")
+        return found
+
+    monkeypatch.setattr(session.RemoteSession, "attempt", interrupted)
+    (entry,) = find_devices(["board"])
+    with pytest.raises(end or DeviceError), Remote(entry):
+        pass
+    # Then the device is as it was before.
     assert settled(board) == []
     assert board.left() == []
 

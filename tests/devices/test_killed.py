@@ -1,4 +1,4 @@
-"""What becomes of a connection when edgekit is killed: no ssh goes on, no folder stays for good."""
+"""Connections after edgekit is killed: no ssh process and no folder remain."""
 
 from __future__ import annotations
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
+import shutil
+import tempfile
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from edgekit.devices import find_devices, uploads
-from edgekit.pipeline.recommendation import time_file
+from edgekit.devices import DeviceSetup, Remote, find_devices, uploads
+from edgekit.errors import DeviceError
+from edgekit.pipeline.recommendation import open_bench
 from edgekit.pipeline.request import Request
 
 MODES = ("--mode", "float16", "--mode", "dynamic")
@@ -37,11 +42,52 @@ def test_files_are_measured_there(board, edgekit, source):
         assert theirs["score"]["value"] == pytest.approx(mine["score"]["value"], rel=1e-6)
         assert theirs["drop"] == pytest.approx(mine["drop"] or 0, abs=1e-6)
         assert theirs["sha256"] == mine["sha256"]
+        assert theirs["collapses"] == []
+    for mine, theirs in zip(here[1:], ended.rows[1:], strict=True):
+        assert theirs["fidelity"][0]["n"] == mine["fidelity"][0]["n"] == 100
+        assert theirs["fidelity"][0]["sqnr_db"] == pytest.approx(
+            mine["fidelity"][0]["sqnr_db"], 0.01
+        )
     assert sum(row["recommended"] for row in ended.rows) == 1
     assert report["asked"]["device"] == "board"
     assert "runtime" in report["device"]
     # and nothing is left there.
     assert board.left() == []
+
+
+def test_the_next_command_works_as_it_is_printed(board, edgekit, source):
+    # Given files that were made and measured here
+    ended = edgekit(
+        *("quantize", source, "--data", "turbofan", "--max-drop", "3", "--mode", "float16"),
+        *("-q", "-o", "the files"),
+    )
+    (line,) = [line for line in ended.out.splitlines() if line.startswith("Next: ")]
+    words = shlex.split(line.removeprefix("Next: "))
+    assert words[:2] == ["edgekit", "deploy"]
+    # When the command is typed, with the device's name
+    ended = edgekit(*("board" if word == "NAME" else word for word in words[1:]), "--json", "-q")
+    # Then the recommended file is scored and timed there.
+    assert ended.code == 0, ended.err
+    (row,) = ended.rows
+    assert row["latency"]["device"].startswith("board: ")
+    assert row["score"]["n"] == 100
+    assert json.loads(ended.out)["asked"]["accepted loss"] == "3 % of the RMSE"
+
+
+def test_without_targets_outputs_from_there_are_compared(board, edgekit, golden, tmp_path):
+    # Given a file whose output is dead, and inputs without targets
+    files = [golden / "fidelity" / f"rare_{kind}.tflite" for kind in ("float32", "int8")]
+    values = np.random.default_rng(0).uniform(0, 1, (700, 4)).astype(np.float32)
+    np.savez(tmp_path / "data.npz", x_test=values)
+    # When both are run on a device
+    ended = edgekit("eval", *files, "--data", "data.npz", "--device", "board", "-q", "--json")
+    # Then each is compared with float32 as computed here.
+    assert ended.code == 0, ended.err
+    float32, int8 = ended.rows
+    assert float32["score"] is int8["score"] is None
+    assert float32["fidelity"][0]["correlation"] == pytest.approx(1)
+    assert float32["collapses"] == []
+    assert [one["kind"] for one in int8["collapses"]] == ["constant"]
 
 
 def test_a_file_that_the_runtime_there_cannot_run_is_told_and_not_recommended(
@@ -65,6 +111,34 @@ def test_a_file_that_the_runtime_there_cannot_run_is_told_and_not_recommended(
     warnings = json.loads(ended.out)["warnings"]
     (told,) = [text for text in warnings if text.startswith("float16 cannot be run on board")]
     assert "SIGSEGV" in told
+
+
+def test_what_an_older_runtime_there_does_not_load_is_not_recommended(
+    start, edgekit, source, tflite_runtime, tmp_path
+):
+    # Given a device that has tflite-runtime 2.14, where its user may read it
+    (site,) = (tflite_runtime / "numpy1").glob("lib/python*/site-packages")
+    with tempfile.TemporaryDirectory(prefix="edgekit-site-") as readable:
+        Path(readable).chmod(0o755)
+        shutil.copytree(site, f"{readable}/site", ignore=shutil.ignore_patterns("pip*", "setup*"))
+        start(packages=False, before=f'export PYTHONPATH="{readable}/site"')
+        # When files are made for it
+        ended = edgekit(
+            *("quantize", source, "--data", "turbofan", "--mode", "int4", *MODES),
+            *("--max-drop", "50", "--prefer", "size", "--device", "board", "-q", "--json"),
+            *("-o", "out"),
+        )
+    # Then the others are measured there, and int4, the smallest, is not recommended.
+    assert ended.code == 0, ended.err
+    rows = {row["variant"]: row for row in ended.rows}
+    assert rows["int4"]["score"] is None
+    assert all(rows[name]["latency"] for name in ("float32", "float16", "dynamic"))
+    assert [name for name, row in rows.items() if row["recommended"]] == ["dynamic"]
+    report = json.loads(ended.out)
+    assert "tflite-runtime 2.14.0" in report["device"]["runtime"]
+    (told,) = [text for text in report["warnings"] if text.startswith("int4 cannot be run on")]
+    assert "CONV_2D" in told
+    assert "damaged" not in told + report["reason"]
 
 
 def test_a_device_that_is_away_is_told_before_anything_is_made(board, edgekit, source, tmp_path):
@@ -150,9 +224,40 @@ def test_each_file_is_hashed_and_packed_once_for_all_devices(
 def test_a_latency_that_a_step_seeks_is_measured_there(board, model):
     (entry,) = find_devices(["board"])
     request = Request(source=model, plans=(), folder=Path("out"), device=entry, threads=2)
-    timing = time_file(request, model)
+    with open_bench(request) as bench:
+        timing = bench(model)
     assert timing.device.startswith("board: ")
     assert timing.threads == 2
+    assert board.left() == []
+
+
+def test_a_runtime_is_installed_once_for_all_timings_of_a_search(start, model, monkeypatch):
+    # Given a device without a runtime
+    board = start(packages=False)
+    (entry,) = find_devices(["board"])
+    installed = []
+    setup = Remote.setup
+
+    def counted(remote, *given, **named):
+        installed.append(remote.device.name)
+        setup(remote, *given, **named)
+
+    monkeypatch.setattr(Remote, "setup", counted)
+    request = Request(
+        source=model, plans=(), folder=Path("out"), device=entry, setup=DeviceSetup(install=True)
+    )
+    # When candidates are timed one after the other
+    try:
+        with open_bench(request) as bench:
+            timings = [bench(model) for _ in range(3)]
+    except DeviceError as error:
+        if "cannot be had" in str(error):
+            pytest.skip("the wheels cannot be downloaded here")
+        raise
+    # Then the runtime that was installed once serves them all, and nothing stays there.
+    assert len(timings) == 3
+    assert all(timing.values_ns for timing in timings)
+    assert installed == ["board"]
     assert board.left() == []
 
 
@@ -165,7 +270,7 @@ def test_the_stages_of_a_recipe_are_measured_there(board, edgekit, demo_model):
     words = ("--recipe", "small.toml", "--data", "digits", "--device", "board")
     ended = edgekit("compress", demo_model, *words, "-o", "out", "-q", "--json")
     assert ended.code == 0, ended.err
-    assert [row["variant"] for row in ended.rows] == ["float32", "1-prune", "small"]
-    assert all(row["latency"]["device"].startswith("board: ") for row in ended.rows)
+    assert [row["variant"] for row in ended.rows] == ["source", "float32", "1-prune", "small"]
+    assert all(row["latency"]["device"].startswith("board: ") for row in ended.rows[1:])
     assert all(row["score"]["metric"] == "accuracy" for row in ended.rows)
     assert board.left() == []

@@ -1,4 +1,4 @@
-"""What a device may be called and reached by: nothing that ssh or a shell takes for more."""
+"""Names and addresses of devices: nothing that ssh or a shell interprets."""
 
 from __future__ import annotations
 

@@ -28,6 +28,7 @@ def file(
     loss: float = 0.0,
     within: bool = True,
     loadable: bool = True,
+    collapsed: bool = False,
 ) -> Candidate:
     return Candidate(
         name=name,
@@ -37,6 +38,7 @@ def file(
         loss=loss,
         within_budget=within,
         loadable=loadable,
+        collapsed=collapsed,
     )
 
 
@@ -134,6 +136,18 @@ def test_what_the_runtime_does_not_load_is_never_chosen_and_proves_nothing() -> 
     assert chosen([float32(loadable=False), candidates[1]]) is None
 
 
+def test_what_lost_a_class_or_an_output_is_never_chosen_and_proves_nothing() -> None:
+    candidates = [
+        float32(),
+        file("int4", 0.1, 0.1, collapsed=True),
+        file("int8", 0.3, 0.5, "unproven"),
+    ]
+
+    assert chosen(candidates) == "int8"
+    assert reasons(candidates) == {"int4": "collapsed"}
+    assert chosen(candidates[:2]) == "float32"
+
+
 def test_without_a_score_float32_stays() -> None:
     candidates = [float32(), file("int8", 0.3, 0.5, None, within=False)]
 
@@ -193,6 +207,7 @@ candidate = st.builds(
     loss=st.floats(-0.1, 0.1),
     within_budget=st.booleans(),
     loadable=st.booleans(),
+    collapsed=st.booleans(),
 )
 
 
@@ -207,9 +222,11 @@ def test_the_rule_holds_for_any_files(
     assert best.loadable
     if best.is_baseline:
         return
+    assert not best.collapsed
     assert best.within_budget
     assert best.verdict in {"kept", "unproven"}
-    kept = [one for one in files if one.loadable and one.verdict == "kept" and one.within_budget]
+    usable = [one for one in files if one.loadable and not one.collapsed]
+    kept = [one for one in usable if one.verdict == "kept" and one.within_budget]
     assert best.verdict == "kept" or not kept
     if latency and prefer != "size":
         assert best.latency is not None

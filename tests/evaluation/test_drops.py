@@ -9,6 +9,7 @@ from edgekit.errors import DataError
 from edgekit.evaluation import Evaluation, agreement, budget, evaluate, paired_drop
 from edgekit.evaluation.scores import aggregate
 from edgekit.evaluation.tasks import CLASSIFICATION, REGRESSION
+from edgekit.evaluation.tasks.regression import COLUMNS
 from edgekit.records import Batch, Dataset
 
 
@@ -139,6 +140,59 @@ def test_worse_is_positive_for_errors_too() -> None:
     assert (worse.verdict, better.verdict) == ("lost", "kept")
     assert 0 < worse.ci95[0] < worse.value < worse.ci95[1]
     assert better.ci95[1] < 0
+
+
+def test_a_dead_column_is_lost_whatever_the_others_say() -> None:
+    # Given three outputs of very different spread, and a variant in which the small ones are
+    # constant
+    generator = np.random.default_rng(0)
+    targets = generator.normal(size=(600, 3)) * [1, 300, 0.01] + [0, 1000, 0]
+    errors = generator.normal(size=(600, 3)) * [0.01, 60, 0.0001]
+    dead = errors.copy()
+    dead[:, [0, 2]] = -targets[:, [0, 2]]
+
+    before, after = regressor(errors, targets), regressor(dead, targets)
+    drop = paired_drop(before, after, max_drop=5)
+
+    # Then the error of all together has not changed, and the verdict is that of the worst
+    assert drop.ci95[1] < drop.allowed
+    assert drop.verdict == "lost"
+    assert [(one.label, one.verdict) for one in drop.per_column] == [
+        ("0", "lost"),
+        ("1", "kept"),
+        ("2", "lost"),
+    ]
+    scores = [one.value for one in before.score.per_column]
+    assert scores == pytest.approx(np.sqrt(np.mean(errors**2, axis=0)))
+    assert drop.per_column[0].value == pytest.approx(np.std(targets[:, 0]) - 0.01, rel=0.05)
+    # An error that is small for the spread of a column counts as a tenth of that, as ever
+    spreads = np.std(targets, axis=0)
+    for one, error, spread in zip(drop.per_column, scores, spreads, strict=True):
+        assert one.allowed == pytest.approx(0.05 * max(error, 0.1 * spread))
+        assert one.ci95[0] <= one.value <= one.ci95[1]
+    assert paired_drop(before, before, max_drop=5).verdict == "kept"
+
+
+@pytest.mark.parametrize(
+    ("targets", "judged"),
+    [
+        (np.arange(20.0), 0),
+        (np.arange(40.0).reshape(20, 2), 2),
+        # Nothing to predict in a column whose targets are all alike
+        (np.stack([np.arange(20.0), np.full(20, 3.0)], axis=1), 1),
+        (np.arange(20.0 * COLUMNS).reshape(20, COLUMNS), COLUMNS),
+        (np.arange(20.0 * (COLUMNS + 1)).reshape(20, COLUMNS + 1), 0),
+    ],
+)
+def test_columns_are_judged_where_there_are_several_and_not_too_many(
+    targets: np.ndarray, judged: int
+) -> None:
+    found = regressor(np.full(targets.shape, 0.1), targets)
+
+    drop = paired_drop(found, found, max_drop=5)
+
+    assert len(found.score.per_column) == len(drop.per_column) == judged
+    assert drop.verdict == "kept"
 
 
 def test_only_the_same_samples_compare() -> None:

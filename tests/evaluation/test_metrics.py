@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
+from sklearn.dummy import DummyClassifier, DummyRegressor
 
 from edgekit.errors import UsageError
 from edgekit.evaluation import metrics, paired_drop
@@ -12,11 +13,14 @@ from edgekit.evaluation.metrics import (
     ACCURACY,
     BALANCED_ACCURACY,
     METRICS,
+    RMSE,
+    ROC_AUC,
     Metric,
     metric_named,
 )
 from edgekit.evaluation.scores import aggregate
-from edgekit.evaluation.tasks import CLASSIFICATION, TASKS
+from edgekit.evaluation.tasks import CLASSIFICATION, REGRESSION, TASKS
+from edgekit.evaluation.tasks.regression import COLUMNS
 from edgekit.records import Batch
 
 
@@ -86,6 +90,57 @@ def test_the_interval_of_balanced_accuracy_covers_the_truth_19_times_in_20() -> 
 
     # A binomial of 400 draws at 0.95 is within 0.92 and 0.98 in 99 of 100 cases.
     assert 0.92 <= np.mean(covered) <= 0.985
+
+
+@pytest.mark.parametrize("share", [0.5, 0.02])
+def test_guessing_classes_is_worth_what_scikit_learn_s_dummy_scores(share: float) -> None:
+    # Given 400 samples of which some are of class 1, and predictions that ignore the input
+    target = (np.arange(400) < 400 * share).astype(np.int64)
+    dummy = DummyClassifier(strategy="most_frequent").fit(target[:, None], target)
+    predicted = dummy.predict(target[:, None])
+    # When every metric of a classifier tells what guessing is worth
+    guessed = columns(target, predicted, 2)
+    # Then it is what the dummy scores (that of ROC AUC ranks nothing), and none is better than that
+    for metric in CLASSIFICATION.metrics:
+        found = aggregate(guessed, CLASSIFICATION, metric=metric)
+        assert metric.guess is not None
+        assert metric.guess(found.columns) == pytest.approx(found.score.value)
+        assert metric.beats_guessing(found.score.ci95, found.columns) is False
+        right = aggregate(columns(target, target, 2), CLASSIFICATION, metric=metric)
+        assert metric.beats_guessing(right.score.ci95, right.columns) is True
+
+
+@pytest.mark.parametrize("width", [1, 3, 100])
+def test_guessing_quantities_is_worth_what_scikit_learn_s_dummy_scores(width: int) -> None:
+    # Given targets whose columns have spreads of their own, or more columns than are kept apart
+    generator = np.random.default_rng(0)
+    target = 5 + generator.normal(size=(300, width)) * (1 + np.arange(width) % 3)
+    if width > COLUMNS:
+        dummy = np.full_like(target, target.mean())
+    else:
+        dummy = DummyRegressor().fit(target, target).predict(target).reshape(target.shape)
+    batch = Batch(inputs={}, targets=target)
+    # When
+    guessed = aggregate(REGRESSION.per_sample(dummy, batch), REGRESSION)
+    better = aggregate(REGRESSION.per_sample((dummy + target) / 2, batch), REGRESSION)
+    # Then
+    assert RMSE.guess is not None
+    assert RMSE.guess(guessed.columns) == pytest.approx(guessed.score.value)
+    assert RMSE.beats_guessing(guessed.score.ci95, guessed.columns) is False
+    assert RMSE.beats_guessing(better.score.ci95, better.columns) is True
+
+
+def test_guessing_anomalies_is_worth_a_half_and_other_metrics_do_not_tell() -> None:
+    generator = np.random.default_rng(0)
+    flags = np.arange(200) % 2 == 1
+    noise, told = generator.random(200), generator.random(200) + flags
+
+    assert ROC_AUC.guess is not None
+    assert ROC_AUC.guess({"target": flags}) == 0.5
+    for score, better in ((noise, False), (told, True)):
+        scored = {"score": score, "target": flags}
+        assert ROC_AUC.beats_guessing(ROC_AUC.interval(scored), scored) is better
+    assert error_rate().beats_guessing((0.0, 0.1), {"target": flags}) is None
 
 
 def error_rate(name: str = "error_rate") -> Metric:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ai_edge_litert.schema_py_generated import BuiltinOperator
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,7 +14,20 @@ from edgekit.evaluation import budget, recommend, samples_to_settle, unloadable
 from edgekit.evaluation.intervals import tango
 from edgekit.evaluation.scores import aggregate
 from edgekit.evaluation.tasks import REGRESSION
-from edgekit.records import Artifact, Batch, Drop, Row, Score, Timing, Verdict
+from edgekit.records import (
+    Artifact,
+    Batch,
+    Collapse,
+    ColumnDrop,
+    Drop,
+    Fidelity,
+    Row,
+    Score,
+    Timing,
+    Verdict,
+)
+from edgekit.tflite import read, write
+from edgekit.tflite.graph import clone, code_name
 from edgekit.tflite.inspect import inspect
 
 ALLOWED = 0.005
@@ -178,6 +192,64 @@ def test_what_cannot_be_loaded_is_not_recommended_and_the_reader_hears_why() -> 
     ) in reason
 
 
+def fidelity(output: str, sqnr_db: float | None, agreement: float | None = None) -> Fidelity:
+    return Fidelity(output=output, n=500, sqnr_db=sqnr_db, agreement=agreement, correlation=0.999)
+
+
+def test_without_labels_outputs_are_judged_and_the_reader_is_told() -> None:
+    rows = [
+        replace(FLOAT, score=None),
+        replace(row("int8", 45_000, p50_ms=0.060), score=None, fidelity=(fidelity("y", 32.0),)),
+        replace(row("int4", 30_000, p50_ms=0.050), score=None, fidelity=(fidelity("y", 9.0),)),
+    ]
+
+    marked, reason = recommend(rows)
+
+    assert chosen(marked) == ["int8"]
+    assert (
+        "without labels: output 'y' has a correlation of 0.9990 on 500 samples, SQNR 32.0 dB"
+        in (reason)
+    )
+    assert "int4 (30.0 kB) was rejected, judged by its outputs without labels" in reason
+    assert chosen(recommend([rows[0], rows[2]])[0]) == ["float32"]
+
+
+def test_of_several_outputs_the_farthest_is_named() -> None:
+    outputs = (fidelity("class", 30.0, 0.995), fidelity("box", 12.0))
+    kept = row("int8", 45_000, (0.0, -0.001, 0.001), p50_ms=0.060)
+
+    _, reason = recommend([FLOAT, replace(kept, fidelity=outputs)])
+
+    assert "Of its 2 outputs the farthest from float32's: output 'box'" in reason
+    assert "look at it before shipping" in reason
+
+
+def test_a_column_that_decides_the_verdict_is_named() -> None:
+    column = ColumnDrop(label="2", value=0.02, ci95=(0.01, 0.03), verdict="lost", allowed=ALLOWED)
+    lost = row("int8", 45_000, (-0.001, -0.002, 0.0), p50_ms=0.060, metric="rmse")
+    assert lost.drop is not None
+    lost = replace(lost, drop=replace(lost.drop, verdict="lost", per_column=(column,)))
+
+    marked, reason = recommend([FLOAT, lost])
+
+    assert chosen(marked) == ["float32"]
+    assert "int8 (45.0 kB) was rejected: column 2: RMSE rises by 0.02" in reason
+
+
+def test_a_file_that_lost_a_class_is_named_with_what_it_lost() -> None:
+    lost = Collapse(kind="class", where="class 'fault'", detail="recall 100 % became 0 %")
+    rows = [
+        FLOAT,
+        row("dynamic", 45_000, (0.0, -0.001, 0.001), p50_ms=0.060),
+        replace(row("int4", 30_000, (0.0, -0.001, 0.001), p50_ms=0.050), collapses=(lost,)),
+    ]
+
+    marked, reason = recommend(rows)
+
+    assert chosen(marked) == ["dynamic"]
+    assert "int4 (30.0 kB) is never recommended: class 'fault': recall 100 % became 0 %." in reason
+
+
 @pytest.mark.parametrize(
     ("runtime", "expected"), [("tflite", {"int4", "mixed"}), ("litert", set())]
 )
@@ -189,6 +261,31 @@ def test_single_layers_in_int4_need_litert_too(
     mixed = replace(mixed, artifact=replace(mixed.artifact, variant="mixed"), inspection=four_bits)
 
     assert unloadable([FLOAT, mixed, row("int4", 1), row("int8", 1)], runtime).keys() == expected
+
+
+def test_operators_newer_than_the_runtime_are_named(repository: Path, tmp_path: Path) -> None:
+    # Given a file with a newer version of an operator, and one with an operator that came later
+    model = read(repository / "quantized" / "turbofan" / "float16.tflite")
+    changed = {}
+    for name, version, operator in (("newer", 12, None), ("later", 1, "STABLEHLO_ADD")):
+        copy = clone(model)
+        (code,) = [c for c in copy.operatorCodes if code_name(c) == "FULLY_CONNECTED"]
+        code.version = version
+        if operator:
+            code.builtinCode = getattr(BuiltinOperator, operator)
+            code.deprecatedBuiltinCode = 127
+        path = tmp_path / f"{name}.tflite"
+        path.write_bytes(write(copy))
+        made = row("float16", 50_000, (0.0, -0.001, 0.001))
+        changed[name] = replace(made, artifact=replace(made.artifact, path=path, variant=name))
+
+    rows = [FLOAT, *changed.values()]
+
+    assert unloadable(rows, "tflite") == {
+        "newer": "tflite-runtime does not load FULLY_CONNECTED of version 12, ai-edge-litert does",
+        "later": "tflite-runtime does not load STABLEHLO_ADD, ai-edge-litert does",
+    }
+    assert unloadable(rows, "litert") == {}
 
 
 def test_without_test_samples_float32_stays() -> None:

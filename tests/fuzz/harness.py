@@ -1,4 +1,4 @@
-"""Feeds damaged files to a reader in forked children, and keeps what did not end as it may.
+"""Run a reader on damaged files in forked children, and record forbidden results.
 
 What may happen: a result, or an error with words and an exit code. A finding is anything else:
 another exception, a signal, work or memory out of all proportion, an error of many lines.
@@ -88,7 +88,7 @@ class Reader:
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """Something that may not happen.
+    """A forbidden result of a reader.
 
     Attributes:
         reader: The reader's name.

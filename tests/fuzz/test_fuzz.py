@@ -1,4 +1,4 @@
-"""Damaged files of every kind: each is read or refused, and nothing else ever happens.
+"""Damaged files of every kind: each is read or refused, without any other effect.
 
 $EDGEKIT_FUZZ_SECONDS is for all readers together, $EDGEKIT_FUZZ_FIRST the number of the first
 input. For longer runs: `make fuzz`.

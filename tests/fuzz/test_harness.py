@@ -1,4 +1,4 @@
-"""What the harness is to find, it finds: in children that fail in every way there is."""
+"""The harness detects every kind of failure of a child."""
 
 from __future__ import annotations
 

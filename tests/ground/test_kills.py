@@ -1,4 +1,4 @@
-"""A signal at any moment leaves no half file; what SIGKILL leaves goes with the next run.
+"""A signal at any moment leaves no partial file; the next run removes what SIGKILL leaves.
 
 Every moment: a signal comes at each event in which Python tells its audit hooks of the system, one
 after the other.

@@ -1,4 +1,4 @@
-"""Whatever stands in a TOML or JSON file, reading it gives a document or one line of words."""
+"""Reading any TOML or JSON file gives a document or an error of one line."""
 
 from __future__ import annotations
 

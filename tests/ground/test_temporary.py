@@ -1,4 +1,4 @@
-"""What a dead process left is removed by the next; what may belong to a living one is not."""
+"""Temporary files of dead processes are removed; those of possibly live ones are not."""
 
 from __future__ import annotations
 

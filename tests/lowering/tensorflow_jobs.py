@@ -61,6 +61,40 @@ def make_long(session: Session, folder: Path) -> None:
     keras.Model(x, keras.layers.LSTM(3, name="lstm")(x)).save(folder / "long.keras")
 
 
+def make_stateful(session: Session, folder: Path) -> None:
+    """Save models that carry something from one call to the next."""
+    import keras
+    import tensorflow as tf
+
+    @keras.saving.register_keras_serializable("stateful")
+    class Counter(keras.layers.Layer):
+        def build(self, _: Any) -> None:
+            self.count = self.add_weight(shape=(), initializer="zeros", trainable=False)
+
+        def call(self, x: Any) -> Any:
+            self.count.assign_add(1.0)
+            return x * self.count
+
+    keras.utils.set_random_seed(0)
+    x = keras.Input((3, 2), batch_size=1, name="x")
+    recurrent = keras.layers.LSTM(4, stateful=True, name="memory")(x)
+    keras.Model(x, keras.layers.Dense(2, name="y")(recurrent)).save(folder / "stateful_lstm.keras")
+    x = keras.Input((3,), name="x")
+    keras.Model(x, Counter(name="counter")(x)).save(folder / "stateful_counter.keras")
+
+    class Sums(tf.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.total = tf.Variable(tf.zeros([1, 3]), name="total")
+
+        @tf.function(input_signature=[tf.TensorSpec([1, 3], tf.float32, name="x")])
+        def add(self, x: Any) -> Any:
+            return {"y": self.total.assign_add(x)}
+
+    sums = Sums()
+    tf.saved_model.save(sums, folder / "sums", signatures=sums.add)
+
+
 def adopt(session: Session, folder: Path) -> dict[str, Any]:
     """Lower and quantize a live model in this very process; return what was seen."""
     import os
@@ -98,3 +132,26 @@ def adopt(session: Session, folder: Path) -> dict[str, Any]:
         "expected": model(batch.inputs["x"]).numpy(),
         "untouched": "call" not in vars(model.layers[-1]),
     }
+
+
+def make_batch_dependent(session: Session, folder: Path) -> None:
+    """Save models whose answers depend on the batch: its mean, a fixed size, a state."""
+    import keras
+    import tensorflow as tf
+
+    x = keras.Input((2,), name="x")
+    mixed = keras.ops.subtract(x, keras.ops.mean(x, axis=0, keepdims=True))
+    keras.Model(x, mixed).save(folder / "mixing.keras")
+
+    class Fixed(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
+        @tf.function(input_signature=[tf.TensorSpec((1, 2), tf.float32, name="x")])  # type: ignore[untyped-decorator]  # as above
+        def double(self, x: Any) -> Any:
+            return {"y": 2 * tf.ensure_shape(x, (1, 2))}
+
+    fixed = Fixed()
+    tf.saved_model.save(fixed, str(folder / "fixed"), signatures=fixed.double)
+
+    keras.utils.set_random_seed(0)
+    steps = keras.Input((3, 2), batch_size=1, name="steps")
+    recurrent = keras.layers.LSTM(2, stateful=True, name="memory")(steps)
+    keras.Model(steps, recurrent).save(folder / "stateful.keras")

@@ -211,6 +211,32 @@ def test_a_loop_too_long_to_unroll_is_kept_and_refused_where_it_would_crash(
     assert "unroll=True" in (caught.value.hint or "")
 
 
+@pytest.mark.parametrize(("name", "layer"), [("lstm", "memory"), ("counter", "counter")])
+def test_stateful_layers_are_lowered_as_for_independent_samples(
+    worker: Worker, folder: Path, name: str, layer: str
+) -> None:
+    # Given a layer that changes its variables in every call, and the same sample four times
+    worker.run(tensorflow_jobs.make_stateful, folder=folder)
+    source = worker.load(folder / f"stateful_{name}.keras")
+    batch = {"x": np.repeat(noise(source, 1)["x"], 4, axis=0)}
+    # When the model is lowered, also after it has run
+    for _ in range(2):
+        lowered = worker.lower(folder / "stateful.tflite", Batch(inputs=batch))
+        # Then the source answers as if it had been given nothing before, and so does the graph.
+        ((output, expected),) = lowered.reference.items()
+        assert np.ptp(expected, axis=0).max() == 0
+        np.testing.assert_allclose(run(lowered.path, batch)[output], expected, atol=1e-5)
+        assert lowered.stateful == (layer,)
+
+
+def test_a_saved_model_that_assigns_a_variable_is_refused(worker: Worker, folder: Path) -> None:
+    worker.run(tensorflow_jobs.make_stateful, folder=folder)
+    worker.load(folder / "sums")
+    with pytest.raises(ConversionError, match="keeps state in a variable") as caught:
+        worker.lower(folder / "sums.tflite")
+    assert "TFLiteConverter.from_saved_model" in (caught.value.hint or "")
+
+
 def test_an_operator_that_tflite_lacks_is_named(worker: Worker, folder: Path) -> None:
     worker.run(tensorflow_jobs.make_unsupported, folder=folder)
     worker.load(folder / "determinant.keras")
@@ -300,3 +326,34 @@ def test_a_live_model_is_lowered_where_it_lives_and_quietly(worker: Worker, fold
 def test_what_is_no_model_is_not_adopted(worker: Worker) -> None:
     with pytest.raises(ModelError, match="neither a path nor a Keras model"):
         worker.run(tensorflow_jobs.adopt_any, {"weights": 3})
+
+
+def test_source_runs_in_batches_as_it_does_alone(worker: Worker, fashion: Fashion) -> None:
+    """Given a trained model, then 400 samples at once score as the file that was made of it."""
+    source, graph, _, images, labels = fashion
+    worker.load(source.path)
+
+    (together,) = worker.predict({source.inputs[0].name: images}).values()
+    (alone,) = worker.predict({source.inputs[0].name: images[:1]}).values()
+
+    np.testing.assert_allclose(together[:1], alone, atol=1e-5)
+    (found,) = run(graph, {source.inputs[0].name: images}).values()
+    assert np.mean(together.argmax(1) == labels) == np.mean(found.argmax(1) == labels)
+
+
+@pytest.mark.parametrize("name", ["mixing.keras", "fixed", "stateful.keras"])
+def test_sources_that_depend_on_the_batch_are_run_sample_by_sample(
+    worker: Worker, folder: Path, name: str
+) -> None:
+    """Given a model that mixes, fixes or remembers samples, then each is answered as if alone."""
+    worker.run(tensorflow_jobs.make_batch_dependent, folder=folder)
+    source = worker.load(folder / name)
+    spec = source.inputs[0]
+    samples = np.random.default_rng(0).normal(size=(5, *spec.shape[1:])).astype(np.float32)
+
+    (together,) = worker.predict({spec.name: samples}).values()
+
+    for row in range(5):
+        worker.load(folder / name)
+        (alone,) = worker.predict({spec.name: samples[row : row + 1]}).values()
+        np.testing.assert_allclose(together[row : row + 1], alone, atol=1e-6)

@@ -1,4 +1,4 @@
-"""A recipe of several stages, and single passes, on digits and the CNN that come along."""
+"""A recipe of several stages, and single passes, on the packaged digits and CNN."""
 
 from __future__ import annotations
 
@@ -76,7 +76,8 @@ def weights(path):
 def test_each_stage_is_a_row_with_its_files(made):
     report, folder = made
     names = ["float32", "1-shrink", "2-prune", "3-cluster", "4-qat", "tiny"]
-    assert [row.artifact.variant for row in report.rows] == names
+    assert [row.artifact.variant for row in report.files] == names
+    assert report.rows[0].is_source
     for name in names:
         assert (folder / f"{name}.tflite").exists()
         assert (folder / f"{name}.json").exists()
@@ -123,7 +124,7 @@ def test_the_trained_ranges_travel_in_the_file(made, tmp_path):
     )
     again = (tmp_path / "q" / "int8.tflite").read_bytes()
     assert again == (made[1] / "tiny.tflite").read_bytes()
-    assert [row.artifact.variant for row in report.rows] == ["float32", "int8"]
+    assert [row.artifact.variant for row in report.files] == ["float32", "int8"]
 
 
 def test_four_bits_make_a_smaller_file(demo_model, tmp_path, capsys):
@@ -197,8 +198,8 @@ def test_a_last_step_of_rules_alone_makes_a_file(demo_model, tmp_path):
     report = edgekit.compress(
         demo_model, recipe, data="digits", output=tmp_path / "some", latency=False
     )
-    assert [row.artifact.variant for row in report.rows] == ["float32", "some"]
-    assert report.rows[1].artifact.size_bytes < report.rows[0].artifact.size_bytes
+    assert [row.artifact.variant for row in report.files] == ["float32", "some"]
+    assert report.files[1].artifact.size_bytes < report.files[0].artifact.size_bytes
 
 
 @pytest.mark.parametrize("name", ["float32", "1-shrink"])

@@ -1,7 +1,8 @@
-"""A latency goal: the search with a clock of its own, and one walk through it on a real model."""
+"""A latency goal: the search with simulated latencies, and one run on a real model."""
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -92,6 +93,7 @@ def walks(tmp_path_factory) -> dict:
     """Two goals on the demo's model: float32 timed by its work, int8 by the real runner."""
     folder = tmp_path_factory.mktemp("latency")
     timed: list[Path] = []
+    found: dict = {"timed": timed, "opened": 0}
 
     def by_work(path: Path) -> Timing:
         timed.append(path)
@@ -106,8 +108,13 @@ def walks(tmp_path_factory) -> dict:
             peak_rss_bytes=0,
         )
 
+    @contextmanager
+    def open_bench():
+        found["opened"] += 1
+        yield by_work
+
     tuning = Tuning(data=DataRequest(data="digits"), epochs=1)
-    found: dict = {"timed": timed}
+
     with Worker() as tensorflow:
         tensorflow.load(DEMO)
         found["before"] = tensorflow.largest_share()
@@ -117,7 +124,7 @@ def walks(tmp_path_factory) -> dict:
             Shrink(share=0.4),
             tuning=tuning,
             destination=folder / "a.keras",
-            bench=by_work,
+            open_bench=open_bench,
         )
         found["afterwards"] = tensorflow.largest_share()
         found["int8"] = shrink_to_latency(
@@ -153,6 +160,9 @@ class TestOnAModel:
         for first in range(0, len(names), 4):
             before, one, other, after = names[first : first + 4]
             assert before == after == "original" != one == other
+
+    def test_the_device_is_set_up_for_the_search_and_for_the_final_model(self, walks):
+        assert walks["opened"] == 2
 
     def test_the_original_is_loaded_again(self, walks):
         assert walks["afterwards"] == walks["before"] > 0.5

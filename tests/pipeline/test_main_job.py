@@ -1,4 +1,4 @@
-"""The main job from the command line and from Python, on the digits and the CNN that come along."""
+"""The main job from the command line and from Python, on the packaged digits and CNN."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from edgekit.cli import run
+from edgekit.modes import DEFAULT_MODES, MODES
 from edgekit.tflite import read_metadata
 
 pytestmark = pytest.mark.tensorflow
 
 _TASKS = {"accuracy": "classification", "rmse": "regression"}
-VARIANTS = ["float32", "float16", "dynamic", "int8", "int16x8", "int4"]
+VARIANTS = ["float32", "float16", "dynamic", "int8", "int4"]
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,17 @@ def made(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def rows(made):
-    return json.loads((made / "report.json").read_text())["rows"]
+    """The rows of the files; the source's row stands before them."""
+    return json.loads((made / "report.json").read_text())["rows"][1:]
+
+
+def test_the_source_is_scored_first(made, rows):
+    source = json.loads((made / "report.json").read_text())["rows"][0]
+    assert (source["variant"], source["mode"], source["latency"]) == ("source", None, None)
+    assert source["score"]["n"] == rows[0]["score"]["n"]
+    assert source["score"]["value"] == rows[0]["score"]["value"] > source["score"]["guess"]
+    assert not source["recommended"]
+    assert not (made / "source.json").exists()
 
 
 def test_every_variant_has_a_file_a_manifest_and_a_row(made, rows):
@@ -211,7 +222,7 @@ report = edgekit.quantize(
     model, data="digits", modes=["int8", "float16"], output=sys.argv[2], prefer="size"
 )
 best = next(row for row in report.rows if row.recommended)
-assert [row.artifact.variant for row in report.rows] == ["float32", "int8", "float16"]
+assert [row.artifact.variant for row in report.files] == ["float32", "int8", "float16"]
 assert best.artifact.variant == "int8", best
 assert best.artifact.path.exists() and best.score.value > 0.96 and best.timing.p50_ms > 0
 """
@@ -267,7 +278,53 @@ keras.Model([left, right], outputs).save(sys.argv[1])
     for name, metric in (("kind", "accuracy"), ("amount", "rmse")):
         assert run([*words, "--score-output", name, "--task", _TASKS[metric], "--force"]) == 0
         rows = json.loads(capsys.readouterr().out)["rows"]
-        assert [row["score"]["metric"] for row in rows] == [metric, metric]
-        assert [i["name"] for i in rows[1]["inspection"]["inputs"]] == ["left", "right"]
+        assert [row["score"]["metric"] for row in rows] == [metric] * 3
+        assert [i["name"] for i in rows[2]["inspection"]["inputs"]] == ["left", "right"]
     assert run([*words, "--score-output", "nothing", "--force"]) == 2
     assert "amount, kind" in capsys.readouterr().err
+
+
+def test_int16_activations_are_made_where_they_are_asked_for(made, tmp_path):
+    # Given a run that names no mode, which makes all but one
+    assert [name for name in MODES if name not in DEFAULT_MODES] == ["int16x8"]
+    words = ["quantize", str(made / "float32.tflite"), "--data", "digits", "--no-bench", "--quiet"]
+    # When all are asked for, or that one
+    for options, expected in ((["--all"], list(MODES)), (["--mode", "int16x8"], ["int16x8"])):
+        folder = tmp_path / options[0]
+        assert run([*words, *options, "-o", str(folder)]) == 0
+        # Then it is made.
+        files = {path.stem for path in folder.glob("*.tflite")}
+        assert files == {*expected, "float32"}
+
+
+def test_state_of_a_source_is_named_where_it_would_be_lost(tmp_path, capsys):
+    # Given a Keras model that remembers, and samples that are independent or one sequence
+    write = (
+        "import keras; x = keras.Input((8, 8), batch_size=1);"
+        "y = keras.layers.LSTM(4, stateful=True, name='memory')(x);"
+        "keras.Model(x, keras.layers.Dense(2, activation='softmax')(y)).save('model.keras')"
+    )
+    subprocess.run([sys.executable, "-c", write], cwd=tmp_path, check=True, capture_output=True)
+    rng = np.random.default_rng(0)
+    arrays = {f"x_{split}": rng.normal(size=(20, 8, 8)) for split in ("train", "test")}
+    arrays |= {f"y_{split}": np.arange(20) % 2 for split in ("train", "test")}
+    np.savez(tmp_path / "apart.npz", **arrays)
+    np.savez(tmp_path / "stream.npz", sequence=True, **arrays)
+    source, words = str(tmp_path / "model.keras"), ["--quiet", "--json", "--no-bench"]
+
+    # When it is quantized for both, and pruned
+    codes, said = {}, {}
+    for name in ("apart", "stream"):
+        data = ["--data", str(tmp_path / f"{name}.npz"), "-o", str(tmp_path / name)]
+        codes[name] = run(["quantize", source, *data, "--mode", "float16", *words])
+        said[name] = capsys.readouterr()
+    data = ["--data", str(tmp_path / "apart.npz"), "-o", str(tmp_path / "pruned.keras")]
+    codes["pruned"] = run(["prune", source, *data, "--epochs", "1", "--quiet"])
+    said["pruned"] = capsys.readouterr()
+
+    # Then independent samples are possible, and all else is refused with the layer's name.
+    assert codes == {"apart": 0, "stream": 5, "pruned": 3}
+    warnings = json.loads(said["apart"].out)["warnings"]
+    assert any(text.startswith("memory: the file starts from the initial") for text in warnings)
+    assert "The state of memory would be lost" in said["stream"].err
+    assert "Stateful: memory." in said["pruned"].err

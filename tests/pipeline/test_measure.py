@@ -233,3 +233,23 @@ def test_a_metric_of_another_task_is_refused_before_anything_is_made(
     assert "no metric 'accuracy' of a regression" in said
     assert "quantizing" not in said
     assert not (tmp_path / "out").exists()
+
+
+def test_test_samples_that_were_trained_on_are_a_warning(repository, tmp_path, capsys):
+    # Given data whose test samples are all in train
+    random = np.random.default_rng(0)
+    x = random.random((40, 28, 28, 1), np.float32)
+    y = np.arange(40) % 10
+    data = tmp_path / "d.npz"
+    np.savez(data, x_train=x, y_train=y, x_test=x[:30], y_test=y[:30])
+    file = str(repository / "quantized" / "fashion-mnist-small" / "float32.tflite")
+    words = ["--data", str(data), "--json", "-q"]
+    # When a file is scored on it, and when files are made of it
+    assert run(["eval", file, *words]) == 0
+    scored = json.loads(capsys.readouterr().out)
+    made = [*words, "--mode", "dynamic", "--no-bench", "-o", str(tmp_path / "out")]
+    assert run(["quantize", file, *made]) == 0
+    built = json.loads(capsys.readouterr().out)
+    # Then it is done, and said.
+    for report in (scored, built):
+        assert any("30 of 30 test samples" in warning for warning in report["warnings"])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -271,3 +273,56 @@ def test_plans_without_passes_are_read(light: Edit) -> None:
     described = json.loads(light().read_text())
     without = {key: value for key, value in described["plan"].items() if key != "passes"}
     assert plan_from_json(without) == Plan(variant="float16", mode="float16")
+
+
+OWN_MODULE = """
+from pathlib import Path
+
+import keras
+
+Path("imported").touch()
+
+
+class Scale(keras.layers.Layer):
+    def call(self, x):
+        return 3 * x
+
+
+if __name__ == "__main__":
+    import mine
+
+    start = keras.Input((32,))
+    keras.Model(start, keras.layers.Dense(64)(mine.Scale()(start))).save("scaled.keras")
+"""
+
+
+@pytest.mark.tensorflow
+def test_modules_that_a_manifest_names_are_imported_only_where_they_are_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Given a file of a model with a layer of the user's own
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(OWN_MODULE)
+    subprocess.run([sys.executable, "mine.py"], check=True, capture_output=True)
+    words = "quantize scaled.keras --custom mine --mode float16 -o made --no-bench -q"
+    assert run(words.split()) == 0
+    Path("imported").unlink()
+    # When nobody gives the module, then it is not imported, and the hint says how to give it;
+    capsys.readouterr()
+    rebuild = ["rebuild", "made/float16.json", "-q"]
+    assert run(rebuild) == 3
+    assert "If you trust them: --custom mine" in complaint(capsys)
+    assert not Path("imported").exists()
+    # when it is given, or trusted, the file is made again.
+    assert run([*rebuild, "--custom", "mine"]) == 0
+    Path("imported").unlink()
+    assert run([*rebuild, "--trust-code"]) == 0
+    assert Path("imported").exists()
+
+
+def test_modules_of_another_type_are_an_invalid_entry(
+    light: Edit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = light(lambda described: described["build"].update(custom="mine"))
+    assert run(["rebuild", str(manifest), "-q"]) == 2
+    assert "'build.custom'" in complaint(capsys)

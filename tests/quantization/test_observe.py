@@ -123,3 +123,23 @@ def test_not_a_number_is_refused_where_it_arises(
 def test_what_is_no_model_is_refused() -> None:
     with pytest.raises(ModelError):
         read_float_graph(b"not a model at all")
+
+
+def test_sequences_are_calibrated_with_the_state_they_build_up(golden: Path) -> None:
+    # Given a model whose resource variable holds the last inputs, and inputs all of one sign
+    model = read(golden / "stateful" / "stream.tflite")
+    rows = np.random.default_rng(0).uniform(1, 2, (60, 8)).astype(np.float32)
+    name = signature(model)[0][0].name
+    apart = Samples(
+        split="calibrate", n=60, sha256="", read=lambda chosen: Batch(inputs={name: rows[chosen]})
+    )
+    together = replace(apart, sequences=np.repeat([0, 1, 2], 20))
+    # When it is observed on them
+    alone, followed = observe(model, apart).ranges(), observe(model, together).ranges()
+    # Then what the variable holds is zeros before a lone sample, and inputs within a sequence.
+    held = [key for key, high in alone.high.items() if high == 0]
+    assert held
+    for key in held:
+        assert followed.high[key] == pytest.approx(rows.max(), abs=0.05)
+    # Reset and followed ranges do not depend on which process saw which sample.
+    assert observe(model, together).ranges() == followed

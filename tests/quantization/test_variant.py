@@ -49,7 +49,7 @@ def test_weight_modes_say_what_they_left(speech: bytes, mode: str) -> None:
         assert left["conv2d"] == {
             "operator": "CONV_2D",
             "layer": "conv2d",
-            "reason": "its 480 weights are too few to be worth it",
+            "reason": "its 480 weights are too few to reduce the size",
         }
         assert "conv2d_1" not in left
 

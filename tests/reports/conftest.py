@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from edgekit.records import (
+    SOURCE,
     Artifact,
     ClassScore,
     Drop,
@@ -67,6 +68,29 @@ def ladder(shared_data: Path) -> Callable[..., Report]:
 @pytest.fixture(scope="session")
 def fashion(ladder) -> Report:
     return ladder()
+
+
+@pytest.fixture(scope="session")
+def with_source() -> Callable[[Report], Report]:
+    """`with_source(report)`: the same with the row of the source, which scores as float32 does."""
+
+    def add(report: Report) -> Report:
+        float32 = report.rows[0]
+        artifact = replace(
+            float32.artifact,
+            path=Path(f"models/{float32.model}.keras"),
+            variant=SOURCE,
+            mode=None,
+            size_bytes=1,  # smaller than any file: what forgets that it is none shows
+            sha256="5" * 64,
+            manifest={},
+        )
+        row = replace(
+            float32, artifact=artifact, inspection=None, drop=None, agreement=None, timing=None
+        )
+        return replace(report, rows=(row, *report.rows))
+
+    return add
 
 
 @pytest.fixture(scope="session")

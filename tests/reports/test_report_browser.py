@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from edgekit.records import ClassScore, Collapse, ColumnScore, Fidelity
 from edgekit.reports import render
 
 FLAGS = (
@@ -36,14 +37,38 @@ def browser(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def address(fashion, hostile, many, ladder, tmp_path_factory):
+def reports(fashion, hostile, many, ladder, with_source):
+    """Reports, by name."""
+    both = replace(fashion, rows=fashion.rows + ladder(device="pi@raspberrypi").rows)
+    failed = with_findings(with_source(fashion))
+    found = {"fashion": fashion, "hostile": hostile, "many": many, "devices": both}
+    return {**found, "failed": failed}
+
+
+@pytest.fixture(scope="module")
+def address(reports, tmp_path_factory):
     """File addresses of pages, by name."""
     folder = tmp_path_factory.mktemp("pages")
-    both = replace(fashion, rows=fashion.rows + ladder(device="pi@raspberrypi").rows)
-    reports = {"fashion": fashion, "hostile": hostile, "many": many, "devices": both}
     for name, report in reports.items():
         (folder / f"{name}.html").write_text(render(report, "html"), encoding="utf-8")
     return {name: (folder / f"{name}.html").as_uri() for name in reports}
+
+
+def with_findings(report):
+    """An alert, collapses, outputs compared, and a matrix of twenty classes, all unfolded."""
+    labels = [f"the class of number {i}" for i in range(20)]
+    score = replace(
+        report.rows[1].score,
+        confusion=tuple(tuple(100 * (r == c) + 7 for c in range(20)) for r in range(20)),
+        per_class=tuple(ClassScore(label=n, n=240, recall=0.4, precision=0.4) for n in labels),
+        per_column=tuple(ColumnScore(label=n, value=0.5, ci95=(0.4, 0.6)) for n in labels[:8]),
+    )
+    lost = Collapse(kind="class", where="class 'fault'", detail="recall 97 % became 0 %")
+    output = "a/very/long/path/of/an/output/StatefulPartitionedCall:1"
+    near = Fidelity(output=output, n=512, sqnr_db=31.0, correlation=0.99, levels=2)
+    rows = [replace(row, score=score) for row in report.rows]
+    rows[-1] = replace(rows[-1], collapses=(lost,) * 3, fidelity=(near,))
+    return replace(report, rows=tuple(rows), alerts=("The source is no better than guessing.",))
 
 
 def visit(browser, url, *, width, scheme="light"):
@@ -79,7 +104,7 @@ def requests(browser):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 400])
-@pytest.mark.parametrize("name", ["fashion", "hostile", "many", "devices"])
+@pytest.mark.parametrize("name", ["fashion", "hostile", "many", "devices", "failed"])
 def test_the_page_is_drawn_quiet_and_alone(browser, address, name, width, scheme):
     visit(browser, address[name], width=width, scheme=scheme)
     assert browser.get_log("browser") == []
@@ -96,6 +121,40 @@ def test_the_page_is_drawn_quiet_and_alone(browser, address, name, width, scheme
     assert all(count >= 4 for count in marks)
     dark = sum(map(int, background[4:-1].split(","))) < 3 * 128
     assert dark == (scheme == "dark")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 400])
+def test_what_was_lost_can_be_read_at_every_width(browser, address, width, scheme):
+    visit(browser, address["failed"], width=width, scheme=scheme)
+    wide, cut, pale = browser.execute_script("""
+        for (const part of document.querySelectorAll("main details")) part.open = true;
+        const boxes = [...document.querySelectorAll("main *")];
+        // What is wider than the page must scroll by itself.
+        const cut = boxes.filter(box => box.getBoundingClientRect().right > innerWidth + 1
+            && !box.closest(".scroll, .chart")).map(box => box.outerHTML.slice(0, 80));
+        const light = colour => {
+            const [r, g, b] = colour.match(/[\\d.]+/g).map(Number);
+            const part = c => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
+            return 0.2126 * part(r) + 0.7152 * part(g) + 0.0722 * part(b);
+        };
+        const ground = box => {
+            for (let at = box; at; at = at.parentElement) {
+                const colour = getComputedStyle(at).backgroundColor;
+                if (colour.startsWith("rgb(")) return colour;
+            }
+        };
+        const pale = [...document.querySelectorAll(
+            ".alert *, .lost *, .chosen *, summary, .note, .variants td, .variants small"
+        )].filter(box => {
+            const pair = [light(getComputedStyle(box).color), light(ground(box))].sort();
+            return (Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05) < 4.5;
+        }).map(box => box.outerHTML.slice(0, 80));
+        return [document.documentElement.scrollWidth, cut, pale];
+    """)
+    assert wide <= width
+    assert cut == []
+    assert pale == []
 
 
 def test_charts_take_the_themes_colours(browser, address):

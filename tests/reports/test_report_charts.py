@@ -9,7 +9,7 @@ from PIL import Image
 
 from edgekit.errors import UsageError
 from edgekit.records import Drop
-from edgekit.reports import charts, render, write
+from edgekit.reports import charts, read_reports, render, write
 from edgekit.reports.formatted_rows import formatted_rows
 from edgekit.reports.groups import groups_by_model
 from edgekit.reports.score_chart import accuracy_size
@@ -33,6 +33,46 @@ def values(chart):
 def test_every_variant_is_named_in_the_picture(ladder, name):
     (group,) = groups_by_model(ladder(name, n=300))
     assert {"float32", "dynamic", "int8"} <= texts(charts.svg(accuracy_size(group)))
+
+
+def label_layers(chart):
+    """The names in a chart, for a wide and for a narrow plot."""
+    names = {"wide": set(), "narrow": set()}
+    for layer in chart.to_dict()["layer"]:
+        if layer["mark"]["type"] == "text":
+            width = "wide" if ">=" in layer["mark"]["opacity"]["expr"] else "narrow"
+            names[width] |= {value["label"] for value in layer["data"]["values"]}
+    return names
+
+
+def test_every_point_of_the_published_models_is_named_at_every_width(repository):
+    paths = sorted(repository.glob("quantized/*/report.json"))
+    assert len(paths) >= 6
+    for path in paths:
+        (group,) = groups_by_model(read_reports([path]))
+        every = {line.label for line in formatted_rows(group)}
+        assert label_layers(accuracy_size(group)) == {"wide": every, "narrow": every}, path
+
+
+def test_long_names_lose_their_middle_in_every_chart(fashion):
+    name = "a-variant-of-a-long-name-"
+    rows = tuple(
+        replace(
+            row,
+            artifact=replace(row.artifact, variant=f"{name}{row.artifact.variant}"),
+            inspection=replace(
+                row.inspection,
+                ops=tuple(replace(op, layer=f"{name}{op.index}") for op in row.inspection.ops),
+            ),
+        )
+        for row in fashion.rows
+    )
+    drawn = charts.charts(replace(fashion, rows=rows))
+    ends = {"accuracy-size": "int8", "latency": "int8", "bytes": "8"}
+    for chart, end in ends.items():
+        shown = texts(charts.svg(drawn[chart]))
+        assert any(t.startswith("a-vari") and "..." in t and t.endswith(end) for t in shown), chart
+        assert not any("\u2026" in t for t in shown)
 
 
 def test_the_score_chart_says_what_it_shows(ladder):

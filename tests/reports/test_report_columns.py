@@ -19,7 +19,8 @@ from edgekit.reports.page import html
 FIELDS = (
     *("model", "variant", "mode", "path", "sha256", "size_bytes", "size_deflated_bytes"),
     *("size_ratio", "macs", "parameters", "metric", "score", "score_low", "score_high", "n"),
-    *("drop", "drop_low", "drop_high", "verdict", "agreement", "p50_ms", "p90_ms", "p99_ms"),
+    *("drop", "drop_low", "drop_high", "verdict", "agreement", "sqnr_db", "collapses"),
+    *("p50_ms", "p90_ms", "p99_ms"),
     *("mean_ms", "latency_ratio", "invocations", "threads", "device", "runtime", "delegate"),
     *("peak_rss_bytes", "recommended"),
 )

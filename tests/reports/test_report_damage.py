@@ -93,13 +93,34 @@ def documents(repository):
     found = [json.loads(p.read_text()) for p in sorted(repository.glob("quantized/*/report.json"))]
     assert len(found) >= 6
     for document in found:
-        document["rows"] = document["rows"][:3]
+        document["rows"] = [row for row in document["rows"] if row["mode"]][:3]
         for row in document["rows"]:
             for key in ("values_ns", "warmup_ns"):
                 row["latency"][key] = row["latency"][key][:12]
             row["inspection"]["ops"] = row["inspection"]["ops"][:3]
             row["score"]["per_class"] = row["score"]["per_class"][:3]
-    return found
+    failed = copy.deepcopy(found[0])
+    failed["alerts"] = ["The source is no better than guessing."]
+    for row in failed["rows"]:
+        row["score"]["confusion"] = [[5, 1, 0], [0, 0, 0], [2, 0, 7]]
+        row["score"]["per_column"] = [{"label": "speed", "value": 0.5, "ci95": [0.4, 0.6]}]
+        row["drop_per_column"] = [
+            {"label": "speed", "value": 0.1, "ci95": [0, 0.2], "verdict": "lost", "allowed": 0}
+        ]
+        row["fidelity"] = [
+            {
+                "output": "a",
+                "n": 9,
+                "sqnr_db": None,
+                "agreement": 0.5,
+                "correlation": 0.5,
+                "levels": 2,
+            }
+        ]
+        row["collapses"] = [{"kind": "class", "where": "class 'x'", "detail": "recall 1 became 0"}]
+    empty = {"mode": None, "latency": None, "inspection": None, "verdict": None}
+    failed["rows"].insert(0, {**failed["rows"][0], **empty, "variant": "source"})
+    return [*found, failed, failed]
 
 
 def read_or_refused(paths: list) -> Report | UsageError:

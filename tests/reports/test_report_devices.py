@@ -1,4 +1,4 @@
-"""The same files on several devices: apart where clocks count, together where they do not."""
+"""The same files on several devices: latencies are separate, sizes and scores common."""
 
 from __future__ import annotations
 

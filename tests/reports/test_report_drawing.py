@@ -1,4 +1,4 @@
-"""Charts are drawn in a process that may die; the report that they belong to may not."""
+"""Charts are drawn in a separate process; the report is written even if it crashes."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_a_finished_run_loses_nothing_but_its_pictures(demo_model, tmp_path):
     assert NO_CHARTS in (tmp_path / "out" / "report.html").read_text()
     told = read_reports([tmp_path / "out" / "report.json"])
     assert any(text.startswith(NO_CHARTS) for text in told.warnings)
-    assert [row.score is not None for row in told.rows] == [True, True]
+    assert [row.score is not None for row in told.files] == [True, True]
 
 
 def test_the_warning_is_in_every_format_written_along(fashion, tmp_path, no_engine):

@@ -44,10 +44,31 @@ def test_scores_and_drops_speak_their_metrics_unit():
     assert formatting.score_text("accuracy", float("nan")) == "not finite"
     assert formatting.drop_text("accuracy", 0.0001) == "+0.01"
     assert formatting.drop_text("accuracy", -0.0001) == "-0.01"
-    assert formatting.drop_text("accuracy", -0.000001) == "0.00"
+    assert formatting.drop_text("accuracy", -0.00000000001) == "0.00"
+    assert formatting.drop_text("accuracy", 0.00002) == "+0.0020"
     assert formatting.drop_text("rmse", 0.02519) == "+0.025"
     assert formatting.latency_text(0.0413065) == "0.041 ms"
     assert formatting.latency_text(3.314) == "3.31 ms"
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "text"),
+    [
+        ("rmse", 0.00031, "+0.00031"),
+        ("rmse", -0.00000042, "-4.2e-07"),
+        ("rmse", 1e-13, "0.000"),
+        ("rmse", 0.0, "0.000"),
+        ("roc_auc", 0.00002, "+0.000020"),
+        ("accuracy", 0.00001, "+0.0010"),
+    ],
+)
+def test_a_small_drop_does_not_read_as_none(metric, value, text):
+    assert formatting.drop_text(metric, value) == text
+
+
+def test_a_small_score_keeps_its_digits():
+    assert formatting.score_text("rmse", 0.012345) == "0.0123"
+    assert formatting.interval_text("rmse", (0.00030123, 0.5)) == "0.000301 to 0.500"
 
 
 def test_the_best_of_each_column_is_marked(fashion):

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from edgekit.errors import UsageError
+from edgekit.evaluation import metrics
 from edgekit.reports import read_reports, render
 from edgekit.schema import inspection_to_json, report_from_json, report_to_json
 
@@ -135,3 +136,55 @@ def test_what_cannot_be_opened_is_refused(tmp_path):
             read_reports([path])
     with pytest.raises(UsageError, match="No report file"):
         read_reports([])
+
+
+@pytest.fixture
+def own_metric(fashion, monkeypatch):
+    """A report that was scored by a metric of the user's own, as JSON, in a process without it."""
+    monkeypatch.setattr(metrics, "_ADDED", {})
+    metric = replace(
+        metrics.RMSE, name="cost", title="cost <b>a</b>", meaning="Euros & cents.", unit="quantity"
+    )
+    metrics.add_metric(metric)
+    rows = [
+        replace(row, score=row.score and replace(row.score, metric="cost")) for row in fashion.rows
+    ]
+    document = json.loads(render(replace(fashion, rows=tuple(rows)), "json"))
+    monkeypatch.setattr(metrics, "_ADDED", {})
+    return document
+
+
+def test_a_metric_of_ones_own_survives_json(own_metric):
+    again = report_from_json(own_metric)
+    assert json.loads(render(again, "json")) == own_metric
+    assert metrics.metric_named("cost").higher_is_better is False
+    assert "cost" in render(again, "md")
+    page = render(again, "html")
+    # The process that draws knows it, too, and nothing of it is markup.
+    assert "<svg" in page
+    assert "Cost &lt;b&gt;a&lt;/b&gt; against size" in page
+    assert "Euros &amp; cents." in page
+    assert "<b>a</b>" not in page
+
+
+def test_a_metric_that_a_report_describes_does_not_replace_one_that_computes(own_metric):
+    mine = replace(metrics.RMSE, name="cost", title="my cost")
+    metrics.add_metric(mine)
+    report_from_json(own_metric)
+    assert metrics.metric_named("cost") is mine
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("unit", "euro"), ("title", 3), ("higher_is_better", "no"), ("meaning", [])],
+)
+def test_a_metric_that_is_described_wrongly_is_refused(own_metric, field, value):
+    own_metric["rows"][0]["score"]["metric_facts"][field] = value
+    with pytest.raises(UsageError, match=rf"metric_facts\.{field}"):
+        report_from_json(own_metric)
+
+
+def test_an_unknown_metric_that_nothing_describes_is_refused(own_metric):
+    del own_metric["rows"][0]["score"]["metric_facts"]
+    with pytest.raises(UsageError, match=r"score\.metric is 'cost'; expected"):
+        report_from_json(own_metric)

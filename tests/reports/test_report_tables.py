@@ -9,6 +9,7 @@ from rich.console import Console
 
 from edgekit.reports import print_inspection, print_per_class, print_report, render
 from edgekit.reports.drawing import PageCharts
+from edgekit.reports.page import html
 
 
 def printed(function, record, *, width=80, **options):
@@ -80,6 +81,43 @@ def test_the_weakest_class_is_marked(fashion):
     text = printed(print_per_class, fashion.rows[0].score)
     (weakest,) = [line for line in text.splitlines() if "weakest" in line]
     assert weakest.startswith("Shirt")
+
+
+def test_no_class_is_the_weakest_where_all_are_equal(fashion):
+    score = fashion.rows[0].score
+    equal = replace(score, per_class=tuple(replace(c, recall=0.5) for c in score.per_class))
+    assert "weakest" not in printed(print_per_class, equal)
+
+
+def test_a_long_layer_loses_its_middle(fashion):
+    inspection = fashion.rows[0].inspection
+    ops = tuple(
+        replace(op, layer=f"backbone/{'block/' * 9}conv_{op.index}") for op in inspection.ops
+    )
+    text = printed(print_inspection, replace(inspection, ops=ops))
+    assert all(f"conv_{op.index} " in text for op in ops)
+    assert "\u2026" not in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("variant", "mode", "short", "name"),
+    [
+        ("float32", "float32", "with f32", "float32"),
+        ("model", None, "with model", "model"),
+        ("a-model-with-a-long-name", None, "with a-m...ame", "a-model-with-a-long-name"),
+    ],
+)
+def test_agreement_names_the_file_it_is_with(variant, mode, short, name, fashion):
+    first = fashion.rows[0]
+    artifact = replace(first.artifact, variant=variant, mode=mode)
+    report = replace(fashion, rows=(replace(first, artifact=artifact), *fashion.rows[1:]))
+    assert short in printed(print_report, report, width=120)
+    assert f"agreement (with {name})" in render(report, "md")
+    page = html(report, PageCharts())
+    assert f"agreement (with {name})" in page
+    against = "the float32 file" if mode else "the first file"
+    assert f"The loss against {against} on the same samples" in page
 
 
 def test_markdown_has_a_row_a_variant_and_the_best_in_bold(fashion):

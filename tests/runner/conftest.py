@@ -1,4 +1,4 @@
-"""The runner as it lives on a device: one copied file, a bare interpreter, no edgekit."""
+"""The runner as on a device: one copied file, an isolated interpreter, no edgekit."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def runner(
 
 @pytest.fixture
 def interruptible() -> Iterator[None]:
-    """Let children hear Ctrl-C: shells start background jobs deaf to it, and that is inherited."""
+    """Let children receive Ctrl-C: shells start background jobs with SIGINT ignored."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

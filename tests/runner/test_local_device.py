@@ -1,4 +1,4 @@
-"""The host's way to the runner: a process of its own whose end, however it comes, is told."""
+"""The host runs the runner in a separate process, and reports every way it can end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every way to go wrong has its exit code and at most three lines."""
+"""Every error has its exit code and at most three lines."""
 
 from __future__ import annotations
 
@@ -169,6 +169,10 @@ def test_a_broken_manifest(fails, model, models):
         ({"preprocessing": {"kind": "fft"}}, "known: none, affine, image, log-mel"),
         ({"preprocessing": {"kind": "image", "width": 2}}, "has height None"),
         ({"preprocessing": {"kind": "image", "height": "2", "width": 2}}, "has height '2'"),
+        (
+            {"preprocessing": {"kind": "image", "height": 2, "width": 2, "orientation": 1}},
+            "has orientation 1",
+        ),
         ({"preprocessing": {"kind": "log-mel"}}, "has sample_rate None"),
         ({"preprocessing": {"kind": "affine", "mean": "x"}}, "has mean 'x'"),
         ({"preprocessing": {"kind": "affine", "std": [1, None]}}, "has std [1, None]"),
@@ -494,6 +498,29 @@ def test_ctrl_c_at_any_time(copied_runner, model, library, interruptible):
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (130, "", "Interrupted.\n")
+
+
+AT_THE_FIRST_CLASS = """
+import __future__, builtins, os, signal, sys
+
+def interrupted(*words, make=builtins.__build_class__, **options):
+    builtins.__build_class__ = make
+    os.kill(os.getpid(), signal.SIGINT)
+    return make(*words, **options)
+
+path = sys.argv[1]
+code = compile(open(path).read(), path, "exec")
+builtins.__build_class__ = interrupted
+exec(code, {"__name__": "__main__"})
+"""
+
+
+def test_ctrl_c_while_the_runner_itself_is_loaded(copied_runner, interruptible):
+    # When it comes as the first class is made, which is hundreds of lines before `main`
+    words = [sys.executable, "-I", "-c", AT_THE_FIRST_CLASS, copied_runner]
+    ended = subprocess.run(words, capture_output=True, text=True, check=False)
+    # Then it is answered as it is later.
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "Interrupted.\n")
 
 
 def test_a_reader_that_has_seen_enough(copied_runner, model, tmp_path):

@@ -1,4 +1,4 @@
-"""Files, streams and signals that nobody asked for: an error of three lines, or an answer."""
+"""Hostile files, streams and signals: a result, or an error of three lines."""
 
 from __future__ import annotations
 
@@ -194,6 +194,19 @@ def test_a_graph_without_an_end(ask, fails, models, side):
     done = ask("info", "m.tflite", "--json")
     assert done.returncode == 0
     assert json.loads(done.stdout)[side] == []
+
+
+def test_an_output_that_no_operator_writes(fails, models):
+    def change(model):
+        graph = model.subgraphs[0]
+        graph.outputs = [len(graph.tensors)]
+        graph.tensors.append(schema.TensorT(shape=[1, 1], name="nobody"))
+        model.signatureDefs = []
+
+    Path("m.tflite").write_bytes(edited(models / "pair.tflite", change))
+    code, message = fails("bench", "m.tflite", "--runs", 2)
+    assert code == 3
+    assert message.splitlines()[0] == "m.tflite gives no value at output nobody."
 
 
 def test_a_scale_without_a_zero_point(ask, models):

@@ -1,4 +1,4 @@
-"""Preprocessing: what the host trained with, the device repeats."""
+"""Preprocessing: the device computes the same as the host."""
 
 from __future__ import annotations
 

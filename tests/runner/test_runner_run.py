@@ -1,4 +1,4 @@
-"""What `run` takes in, and what it says and draws."""
+"""Inputs of `run`, its JSON lines, and its drawings."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from PIL import Image
 import edgekit_runner
 from edgekit.tflite import with_metadata
 
+SIZED = {"kind": "image", "height": 32, "width": 48, "channels": 3}
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
 
@@ -239,6 +240,11 @@ def test_labels_may_bear_their_numbers():
     assert edgekit_runner.parse_labels("0  person\n2:  car\n") == ["person", "", "car"]
     assert edgekit_runner.parse_labels("7 up\ncola\n") == ["7 up", "cola"]
     assert edgekit_runner.parse_labels("") == []
+    # Numbers that do not count from 0, or leave most out, are part of the names.
+    for text in ("20 km/h\n50 km/h", "0 km/h\n50 km/h", "1 cat\n2 dog", "0 a\n0 b", "7up\n8 up"):
+        assert edgekit_runner.parse_labels(text) == text.split("\n")
+    # A blank line inside is a class without a name; at the end it is nothing.
+    assert edgekit_runner.parse_labels("a\n\nb \n\n \n") == ["a", "", "b"]
 
 
 # --- Detection, segmentation, regression ---
@@ -351,6 +357,52 @@ def test_a_folder_is_walked_through_in_order(runner, detector, tmp_path):
         (tmp_path / name).write_text("no picture")
     _, out, _ = runner("run", detector, tmp_path)
     assert [Path(line["source"]).name for line in lines_of(out)] == ["a.bmp", "b.png", "c.JPG"]
+
+
+def test_files_that_cannot_be_read_are_left_out_of_a_folder(runner, detector, models, tmp_path):
+    # Given a broken link, an empty picture, a text and a damaged array beside a picture
+    Image.fromarray(cells((0, 0, RED))).save(tmp_path / "d.png")
+    (tmp_path / "a.png").symlink_to("none.png")
+    (tmp_path / "b.png").write_bytes(b"")
+    (tmp_path / "c.png").write_text("no picture")
+    (tmp_path / "e.npy").write_bytes(b"x")
+    code, out, err = runner("run", detector, tmp_path)
+    # Then the picture is run, and the others are counted and named.
+    assert [Path(line["source"]).name for line in lines_of(out)] == ["d.png"]
+    assert code == 0
+    said = f"4 of 5 files in {tmp_path} were left out: a.png (broken link), b.png (empty), "
+    assert err == f"{said}c.png (no picture that Pillow reads), and 1 more.\n"
+    # Alone they are an error, and so is a picture for a model that takes none.
+    (tmp_path / "d.png").unlink()
+    code, out, err = runner("run", detector, tmp_path)
+    assert (code, out, err.startswith("4 of 4 files")) == (4, "", True)
+    Image.fromarray(cells((0, 0, RED))).save(tmp_path / "d.png")
+    code, _, err = runner("run", models / "fsdd_int8.tflite", tmp_path / "d.png")
+    assert (code, "takes none" in err) == (4, True)
+
+
+def test_a_photo_is_run_and_drawn_upright(runner, detector, tmp_path):
+    # Given a picture that a camera stored upside down
+    tags = Image.Exif()
+    tags[0x0112] = 3
+    picture = cells((0, 1, RED))
+    Image.fromarray(picture[::-1, ::-1]).save(tmp_path / "p.png", exif=tags)
+    model = Path(shutil.copy(detector, tmp_path))
+    for spec, boxes in (
+        (None, [[0, 1 / 6, 1 / 4, 2 / 6]]),
+        ({"orientation": True}, [[0, 1 / 6, 1 / 4, 2 / 6]]),
+        ({"orientation": False}, [[3 / 4, 4 / 6, 1, 5 / 6]]),
+        ({}, [[3 / 4, 4 / 6, 1, 5 / 6]]),  # a manifest from before the key existed
+    ):
+        manifest = {} if spec is None else {"preprocessing": {**SIZED, **spec}}
+        model.with_suffix(".json").write_text(json.dumps(manifest))
+        _, out, _ = runner("run", model, tmp_path / "p.png", "--draw", tmp_path / "d", "--force")
+        (line,) = lines_of(out)
+        for thing, box in zip(line["objects"], boxes, strict=True):
+            assert thing["box"] == pytest.approx(box, abs=1e-5)
+        drawn = np.asarray(Image.open(line["drawn"]))
+        upright = boxes[0][0] == 0
+        assert drawn[24:32, 32:40].any() != upright
 
 
 def test_an_empty_folder_is_an_error(runner, detector, tmp_path):

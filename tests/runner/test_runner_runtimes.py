@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
 
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 
 import edgekit_runner
+from edgekit.tflite import write
+from edgekit.tflite.runtime_limits import NEWEST
 
 
 def test_tflite_runtime_is_found_and_scores_alike(alone, tflite_runtime, models, runner):
@@ -49,6 +53,47 @@ def test_int4_under_tflite_runtime_names_the_runtime_it_needs(alone, tflite_runt
     assert hint.startswith("The file needs ai-edge-litert. Install with: ")
     assert hint.endswith("-m pip install ai-edge-litert")
     assert alone("info", path).returncode == 0
+
+
+LOAD_EACH = """
+import pathlib, sys
+from tflite_runtime.interpreter import Interpreter
+for path in sorted(pathlib.Path(sys.argv[1]).iterdir()):
+    try:
+        Interpreter(model_content=path.read_bytes())
+    except (RuntimeError, ValueError):
+        print(path.name)
+"""
+
+
+def test_the_newest_versions_of_operators_are_those_that_load(tflite_runtime, tmp_path):
+    # Given a file for each operator that LiteRT knows, at the newest version that is told of
+    # tflite-runtime and at the next one
+    for name, number in vars(schema.BuiltinOperator).items():
+        if name.startswith("_") or name == "CUSTOM":
+            continue
+        newest = NEWEST.get(name, 0)
+        for version in (newest, newest + 1):
+            code = schema.OperatorCodeT(
+                deprecatedBuiltinCode=min(number, 127), builtinCode=number, version=version
+            )
+            tensor = schema.TensorT(shape=[1], buffer=0, name="x")
+            graph = schema.SubGraphT(tensors=[tensor], inputs=[0], outputs=[0], operators=[])
+            model = schema.ModelT(
+                version=3, operatorCodes=[code], subgraphs=[graph], buffers=[schema.BufferT()]
+            )
+            if version:
+                (tmp_path / f"{name} {version - newest}").write_bytes(write(model))
+
+    # When they are loaded there
+    python = tflite_runtime / "numpy1" / "bin" / "python"
+    done = subprocess.run(
+        [python, "-c", LOAD_EACH, tmp_path], capture_output=True, text=True, check=True
+    )
+
+    # Then it refuses the next versions and no others.
+    names = {path.name for path in tmp_path.iterdir()}
+    assert set(done.stdout.split("\n")) - {""} == {name for name in names if name.endswith(" 1")}
 
 
 @pytest.mark.parametrize(

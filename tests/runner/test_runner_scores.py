@@ -15,12 +15,13 @@ import edgekit
 import edgekit_runner
 from edgekit.devices import answers
 from edgekit.evaluation import intervals
-from edgekit.evaluation.metrics import ROC_AUC
-from edgekit.evaluation.tasks import Evidence, infer_task
-from edgekit.records import Score, TensorSpec
+from edgekit.evaluation.metrics import AVERAGE_PRECISION, F1, ROC_AUC
+from edgekit.evaluation.scores import aggregate
+from edgekit.evaluation.tasks import CLASSIFICATION, Evidence, infer_task
+from edgekit.records import Batch, Score, TensorSpec
 
-# A figure that the runner does not compute.
-HOST_ONLY = {"balanced_accuracy"}
+MACRO = {"balanced_accuracy", "f1", "precision"}
+AREAS = {"average_precision", "roc_auc"}
 
 
 @pytest.fixture(scope="session")
@@ -74,11 +75,11 @@ def reconstruction(golden, digits, tmp_path) -> tuple[Path, Path]:
 @pytest.mark.parametrize(
     ("case", "extras"),
     [
-        ("classification", {"top5_accuracy"}),
-        ("few_classes", {"top5_accuracy"}),
-        ("one_unit", set()),
+        ("classification", {"top5_accuracy"} | MACRO),
+        ("few_classes", {"top5_accuracy"} | MACRO),
+        ("one_unit", MACRO | AREAS),
         ("regression", {"mae"}),
-        ("reconstruction", set()),
+        ("reconstruction", {"average_precision"}),
     ],
 )
 def test_eval_gives_the_figures_of_the_host(runner, request, case, extras):
@@ -97,11 +98,129 @@ def test_eval_gives_the_figures_of_the_host(runner, request, case, extras):
     assert here["value"] == pytest.approx(there.value, rel=1e-12)
     assert here["ci95"] == pytest.approx(list(there.ci95), rel=1e-12)
     assert here["ci95"][0] < here["value"] <= here["ci95"][1]
-    assert set(here["extras"]) == set(there.extras) - HOST_ONLY == extras
+    assert set(here["extras"]) == set(there.extras) == extras
     for name, value in here["extras"].items():
         assert value == pytest.approx(there.extras[name], rel=1e-12)
     assert answer["sha256"] == row.artifact.sha256
     assert answer["size_bytes"] == row.artifact.size_bytes
+
+
+@pytest.mark.parametrize(
+    ("case", "metric"),
+    [
+        *(("one_unit", name) for name in CLASSIFICATION.metrics),
+        ("classification", F1),
+        ("reconstruction", AVERAGE_PRECISION),
+    ],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_eval_judges_by_the_metric_that_is_named(runner, request, case, metric):
+    model, data = request.getfixturevalue(case)
+
+    code, out, err = runner("eval", model, data, "--metric", metric.name, "--json")
+
+    assert (code, err) == (0, "")
+    here = json.loads(out)["score"]
+    (row,) = edgekit.evaluate([model], str(data), metric=metric.name).rows
+    assert (here["metric"], here["reason"]) == (row.score.metric, "") == (metric.name, "")
+    assert here["value"] == pytest.approx(row.score.value, rel=1e-12)
+    assert here["ci95"] == pytest.approx(list(row.score.ci95), rel=1e-12)
+    assert set(here["extras"]) == set(row.score.extras)
+
+
+# What decides how an interval is computed: one unit or more, a rare class, one that is never or
+# always found, few samples, and so many that no resampling is needed.
+@pytest.mark.parametrize(
+    ("units", "shares", "n"),
+    [
+        (1, [0.5, 0.5], 40),
+        (1, [0.97, 0.03], 900),
+        (1, [0.97, 0.03], 6000),
+        (2, [0.7, 0.3], 300),
+        (2, [0.5, 0.5], 6000),
+        (3, [0.9, 0.08, 0.02], 500),
+        (4, [0.5, 0.49, 0.01, 0.0], 200),
+        (30, [1 / 30] * 30, 100),
+    ],
+)
+@pytest.mark.parametrize("logits", [True, False])
+def test_every_metric_of_classes_has_the_figures_of_the_host(units, shares, n, logits):
+    # Given outputs and targets
+    generator = np.random.default_rng(n + units)
+    target = generator.choice(len(shares), n, p=shares)
+    outputs = generator.normal(size=(n, units)) * 2
+    outputs += 3 * (np.eye(len(shares))[target] if units > 1 else target[:, None])
+    outputs = outputs if logits else 1 / (1 + np.exp(-outputs))
+    columns = CLASSIFICATION.per_sample(outputs, Batch(inputs={}, targets=target))
+    there = aggregate(columns, CLASSIFICATION)
+    for metric in (None, *CLASSIFICATION.metrics_of(there.columns)):
+        # When both score them
+        host = aggregate(columns, CLASSIFICATION, metric=metric).score
+        name = metric and metric.name
+        scorer = edgekit_runner.Scorer("classification", n, ["a", "b"], units, name)
+        for position in range(n):
+            scorer.add(position, list, outputs[position], target[position])
+        here = scorer.score()
+        # Then
+        assert here["metric"] == host.metric
+        assert here["value"] == pytest.approx(host.value, rel=1e-12)
+        assert here["ci95"] == pytest.approx(list(host.ci95), rel=1e-12)
+        assert here["extras"] == pytest.approx(dict(host.extras), rel=1e-12)
+        _, reason = CLASSIFICATION.default_metric(there.columns, ["a", "b"])
+        assert here["reason"] == ("" if metric else reason)
+
+
+def test_a_rare_class_chooses_the_metric_as_on_the_host(runner, one_unit, digits, tmp_path):
+    # Given few eights
+    eights, others = np.flatnonzero(digits[1] == 8)[:6], np.flatnonzero(digits[1] != 8)[:294]
+    chosen = np.concatenate([eights, others])
+    data = tmp_path / "rare.npz"
+    np.savez(data, x_test=digits[0][chosen], y_test=(digits[1][chosen] == 8).astype(np.int64))
+    # When
+    code, out, err = runner("eval", one_unit[0], data)
+    report = edgekit.evaluate([one_unit[0]], str(data))
+    # Then both judge by balanced accuracy, and say why
+    assert (code, err) == (0, "")
+    assert "  balanced_accuracy, because '1' is 2 % of the samples" in out.splitlines()
+    assert report.rows[0].score.metric == "balanced_accuracy"
+    assert report.asked["accepted loss"] == (
+        "0.5 points of balanced accuracy, because '1' is 2 % of the samples"
+    )
+
+
+@pytest.mark.parametrize(
+    ("case", "metric", "says"),
+    [
+        ("classification", "roc_auc", "There is no metric 'roc_auc' of 10 classes."),
+        ("classification", "rmse", "There is no metric 'rmse' of a classification."),
+        ("regression", "f1", "There is no metric 'f1' of a regression."),
+    ],
+)
+def test_a_metric_that_the_task_does_not_have_names_those_there_are(
+    runner, request, case, metric, says
+):
+    model, data = request.getfixturevalue(case)
+
+    code, _, err = runner("eval", model, data, "--metric", metric)
+
+    assert code == 2
+    first, *_, last = err.splitlines()
+    assert first == says
+    # The hint works
+    known = last.partition("Known here: ")[2].rstrip(".").split(", ")
+    assert runner("eval", model, data, "--metric", known[-1])[0] == 0
+
+
+def test_a_metric_needs_targets(runner, one_unit, digits, tmp_path):
+    np.savez(tmp_path / "inputs.npz", x_test=digits[0][:3])
+
+    code, _, err = runner(
+        "eval", one_unit[0], tmp_path / "inputs.npz", "--metric", "f1", "--outputs",
+        tmp_path / "outputs.npz",
+    )  # fmt: skip
+
+    assert code == 2
+    assert err.splitlines()[0] == "--metric has no effect without targets."
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 30, 700, 5000, 5001])
@@ -121,7 +240,7 @@ def test_roc_auc_has_the_interval_of_the_host(n, apart):
     generator = np.random.default_rng(n)
     flags = np.arange(n) % 2
     errors = np.round(generator.normal(size=n) + apart * flags, 1)
-    columns = {"squared": errors, "target": flags.astype(bool)}
+    columns = {"score": errors, "target": flags.astype(bool)}
     area, *ends = edgekit_runner.roc_auc(errors, flags)
     assert area == pytest.approx(ROC_AUC.value(columns), rel=1e-12)
     assert ends == pytest.approx(list(ROC_AUC.interval(columns)), rel=1e-12)
@@ -138,7 +257,7 @@ def test_roc_auc_needs_two_samples_of_either_kind_as_on_the_host(runner, golden,
     np.savez(data, x_test=np.zeros((3, 64), np.float32), y_test=np.array([0, 0, 1]))
     code, _, err = runner("eval", golden / "runner" / "digits_autoencoder.tflite", data)
     assert code == 4
-    assert err.splitlines()[1] == "The targets mark 1 anomalies among 3 samples."
+    assert err.splitlines()[1] == "There are 2 of class 0 and 1 of class 1."
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,6 @@ KERAS: dict[str, Json] = {
     "lambda_value": sequential(
         layer("Activation", activation={"class_name": "__lambda__", "config": {"value": BYTECODE}})
     ),
-    "lambda_loss": sequential(DENSE, compile_config={"loss": LAMBDA}),
     "nested_lambda_loss": sequential(sequential(DENSE, compile_config={"loss": LAMBDA})),
     "module_of_a_class": sequential(layer("Layer", "payload")),
     "module_of_a_function": sequential(
@@ -155,6 +154,15 @@ H5: dict[str, Json] = {
 }
 
 
+CODE_IN_LOSS: Json = {
+    "loss": sequential(DENSE, compile_config={"loss": LAMBDA}),
+    "metric": sequential(DENSE, compile_config={"loss": "mse", "metrics": [LAMBDA]}),
+    "layer_as_loss": sequential(
+        DENSE, compile_config={"loss": layer("TFSMLayer", filepath="program")}
+    ),
+}
+
+
 def write_keras(path: Path, config: Json, version: str = "3.15.0") -> Path:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("config.json", json.dumps(config))
@@ -175,22 +183,48 @@ def write_h5(path: Path, config: Json) -> Path:
 def write_h5_of_another_file(path: Path, kind: str) -> Path:
     """An .h5 whose weights are the contents of another file."""
     import h5py
-    import numpy as np
 
     write_h5(path, sequential(DENSE))
     with h5py.File(path, "r+") as file:
         weights = file.create_group("model_weights")
         weights["again"] = file["/"]  # a circle
-        if kind == "link":
-            weights["dense"] = h5py.ExternalLink("other.h5", "/")
-        elif kind == "bytes":
-            secret = [("/etc/passwd", 0, 16)]
-            weights.create_dataset("kernel", (16,), np.uint8, external=secret)
-        else:
-            layout = h5py.VirtualLayout((4,), np.float32)
-            layout[:] = h5py.VirtualSource("other.h5", "kernel", (4,))
-            weights.create_virtual_dataset("kernel", layout)
+        _take_from_another_file(weights, kind)
     return path
+
+
+def write_keras_of_another_file(path: Path, model: Path, kind: str) -> Path:
+    """A `.keras` file of that model, whose weights are the contents of another file."""
+    import h5py
+
+    weights = path.with_suffix(".weights.h5")
+    with zipfile.ZipFile(model) as source, zipfile.ZipFile(path, "w") as archive:
+        for name in source.namelist():
+            content = source.read(name)
+            if name == "model.weights.h5":
+                weights.write_bytes(content)
+                with h5py.File(weights, "r+") as file:
+                    _take_from_another_file(file.create_group("more"), kind)
+                content = weights.read_bytes()
+            archive.writestr(name, content)
+    return path
+
+
+def _take_from_another_file(weights: Any, kind: str) -> None:
+    import h5py
+    import numpy as np
+
+    if kind == "circle":
+        weights["one"] = h5py.SoftLink("/more/two")
+        weights["two"] = h5py.SoftLink("/more/one")
+    elif kind == "link":
+        weights["dense"] = h5py.ExternalLink("other.h5", "/")
+    elif kind == "bytes":
+        secret = [("/etc/passwd", 0, 16)]
+        weights.create_dataset("kernel", (16,), np.uint8, external=secret)
+    else:
+        layout = h5py.VirtualLayout((4,), np.float32)
+        layout[:] = h5py.VirtualSource("other.h5", "kernel", (4,))
+        weights.create_virtual_dataset("kernel", layout)
 
 
 def write_saved_model(folder: Path, notes: Json, *, old: bool = False) -> Path:

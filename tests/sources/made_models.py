@@ -132,6 +132,15 @@ def make_with_code(session: Session, folder: Path) -> None:
     model.save(folder / "lambda.keras")
     model.save(folder / "lambda.h5")
     dense = keras.Model(x, layers.Dense(2)(x))
+    dense.compile(
+        loss=lambda t, y: (
+            (t - y) ** 2 if __import__("pathlib").Path("the-code-ran").touch() is None else t
+        )
+    )
+    dense.save(folder / "lambda_loss.keras")
+    dense.save(folder / "lambda_loss.h5")
+    dense.compile(loss=lambda t, y: {}[t.name, y.name])
+    dense.save(folder / "failing_loss.keras")
     dense.export(folder / "functional", verbose=False)
     words = keras.Input((1,), dtype="int64")
     lookup = keras.Model(words, layers.IntegerLookup(vocabulary=[3, 5])(words))

@@ -1,4 +1,4 @@
-"""Code that a model file brings along is found before any loader opens the file."""
+"""Code in a model file is found before any loader opens the file."""
 
 from __future__ import annotations
 
@@ -15,11 +15,16 @@ import made_models
 import numpy as np
 import pytest
 
+from edgekit.archives import check_weights
 from edgekit.cli import run
-from edgekit.errors import ModelError
+from edgekit.errors import ConversionError, ModelError
 from edgekit.files import sha256_of
+from edgekit.recipe import Prune
+from edgekit.records import DataRequest
 from edgekit.sources import check_source, load
+from edgekit.sources.embedded_code import code_of_loss
 from edgekit.sources.keras_config import Trusted, code_in
+from edgekit.training.finetuning import Tuning
 from edgekit.worker import Worker
 
 HERE = Path(__file__).parent
@@ -63,6 +68,18 @@ def test_a_hostile_file_is_refused_as_data(name: str, place: Path) -> None:
     foreign = "module_of" in name or name == "h5:initializer"
     assert ("--custom package.module" if foreign else "--trust-code") in (error.hint or "")
     assert not (place / hostile_models.MARKER).exists()
+
+
+@pytest.mark.parametrize("name", hostile_models.CODE_IN_LOSS)
+def test_code_in_the_loss_alone_refuses_no_file(name: str, place: Path) -> None:
+    config = hostile_models.CODE_IN_LOSS[name]
+    path = hostile_models.write_keras(place / "lossy.keras", config)
+
+    check_source(path)
+
+    assert code_of_loss(path, "keras", Trusted()) is not None
+    plain = hostile_models.write_keras(place / "plain.keras", {**config, "compile_config": None})
+    assert code_of_loss(plain, "keras", Trusted()) is None
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -200,13 +217,37 @@ def test_custom_modules_are_no_leave_for_others(place: Path) -> None:
     assert not (place / hostile_models.MARKER).exists()
 
 
-@pytest.mark.parametrize(
-    ("kind", "name"), [("link", "other.h5"), ("bytes", "/etc/passwd"), ("virtual", "other.h5")]
-)
+OTHER_FILES = [("link", "other.h5"), ("bytes", "/etc/passwd"), ("virtual", "other.h5")]
+
+
+@pytest.mark.parametrize(("kind", "name"), OTHER_FILES)
 def test_weights_from_another_file_are_refused(kind: str, name: str, tmp_path: Path) -> None:
     path = hostile_models.write_h5_of_another_file(tmp_path / "m.h5", kind)
     with pytest.raises(ModelError, match=f"reads another file .*{name}"):
         check_source(path)
+
+
+@pytest.mark.parametrize(("kind", "name"), OTHER_FILES)
+def test_keras_weights_from_another_file_are_refused(
+    kind: str, name: str, tmp_path: Path, demo_model: Path
+) -> None:
+    path = hostile_models.write_keras_of_another_file(tmp_path / "m.keras", demo_model, kind)
+    with pytest.raises(ModelError, match=f"reads another file .*{name}"):
+        load(path)
+    # What Keras would then read, it is not asked for.
+    assert check_weights(path) == [name]
+
+
+@pytest.mark.parametrize("ending", [".keras", ".h5"])
+def test_soft_links_in_a_circle_end(ending: str, tmp_path: Path, demo_model: Path) -> None:
+    if ending == ".keras":
+        path = hostile_models.write_keras_of_another_file(
+            tmp_path / "m.keras", demo_model, "circle"
+        )
+    else:
+        path = hostile_models.write_h5_of_another_file(tmp_path / "m.h5", "circle")
+    check_source(path)
+    assert check_weights(path) == []
 
 
 @pytest.mark.parametrize("text", ["{", "[" * 100_000, '"\\ud800'])
@@ -277,7 +318,7 @@ def worker(made: Path) -> Iterator[Worker]:
 @pytest.mark.tensorflow
 @pytest.mark.parametrize("name", ["lambda.keras", "lambda.h5", "writes_on_load", "writes"])
 def test_trusted_code_runs(worker: Worker, made: Path, name: str) -> None:
-    """What is refused above is hostile indeed."""
+    """The files refused above do run code when loaded."""
     marker = made / hostile_models.MARKER
     marker.unlink(missing_ok=True)
     with pytest.raises(ModelError, match=name):
@@ -285,6 +326,62 @@ def test_trusted_code_runs(worker: Worker, made: Path, name: str) -> None:
     assert not marker.exists()
     assert worker.load(made / name).inputs[0].shape == (1, 4)
     assert marker.exists()
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("name", ["lambda_loss.keras", "lambda_loss.h5"])
+def test_a_lambda_as_loss_is_not_needed(
+    worker: Worker, made: Path, tmp_path: Path, name: str
+) -> None:
+    # Given a model that was compiled with a lambda, and a process that does not trust it
+    assert (made / name).exists()
+    assert worker is not None
+    marker = made / hostile_models.MARKER
+    marker.unlink(missing_ok=True)
+    tuning = made_tuning(tmp_path)
+    with Worker() as careful:
+        # When it is lowered, and fine-tuned
+        careful.load(made / name)
+        lowered = careful.lower(tmp_path / "float32.tflite")
+        passed = careful.transform(Prune(sparsity=0.5), tuning, tmp_path / "pruned.keras")
+    # Then the lambda has not run, and a loss that was left out is told.
+    assert not marker.exists()
+    told = name.endswith(".keras")
+    assert [note for note in lowered.notes if "loss in lambda_loss.keras" in note] != [] or not told
+    assert ("--trust-code" in passed.facts.get("loss", "")) == told
+    assert passed.path.exists()
+
+
+@pytest.mark.tensorflow
+def test_a_lambda_as_loss_trains_once_it_is_trusted(
+    worker: Worker, made: Path, tmp_path: Path
+) -> None:
+    marker = made / hostile_models.MARKER
+    marker.unlink(missing_ok=True)
+
+    worker.load(made / "lambda_loss.keras")
+    passed = worker.transform(Prune(sparsity=0.5), made_tuning(tmp_path), tmp_path / "p.keras")
+
+    assert marker.exists()
+    assert "loss" not in passed.facts
+
+
+@pytest.mark.tensorflow
+def test_a_trusted_loss_that_fails_is_an_ordinary_error(
+    worker: Worker, made: Path, tmp_path: Path
+) -> None:
+    worker.load(made / "failing_loss.keras")
+    with pytest.raises(ConversionError, match="cannot be trained with its loss"):
+        worker.transform(Prune(sparsity=0.5), made_tuning(tmp_path), tmp_path / "p.keras")
+
+
+def made_tuning(folder: Path) -> Tuning:
+    """Training on a few samples with two targets."""
+    random = np.random.default_rng(0)
+    x, y = random.normal(size=(40, 4)), random.normal(size=(40, 2))
+    path = folder / "data.npz"
+    np.savez(path, x_train=x.astype(np.float32), y_train=y.astype(np.float32))
+    return Tuning(data=DataRequest(data=str(path)), epochs=1)
 
 
 @pytest.mark.tensorflow

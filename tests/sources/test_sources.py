@@ -1,4 +1,4 @@
-"""Every kind of source is read, or refused in words that help."""
+"""Every kind of source is read, or refused with a helpful message."""
 
 from __future__ import annotations
 
@@ -226,9 +226,7 @@ def test_keras_2_models_with_the_extra(worker: Worker, folder: Path, name: str) 
     assert described(source) == ([("sequence", (1, 7, 3))], [("out", (1, 2))])
     assert source.parameters == 4 * (3 * 4 + 4 * 4 + 4) + 4 * 2 + 2
     lowered = worker.lower(folder / "legacy.tflite")
-    assert lowered.notes == (
-        "lstm: its 7 steps were written out one by one; the outputs are the same",
-    )
+    assert lowered.notes == ("lstm: its 7 steps were unrolled; the outputs are the same",)
 
 
 @pytest.mark.parametrize("kind", ["keras", "weights", "h5"])

@@ -1,4 +1,4 @@
-"""The prediction for Android, held against what LiteRT really hands to XNNPACK on this machine.
+"""The prediction for Android, compared with what LiteRT delegates to XNNPACK here.
 
 The delegate's checks are the same code on every processor.
 """

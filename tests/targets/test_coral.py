@@ -1,4 +1,4 @@
-"""The Edge TPU prediction, held against Google's compiler and, rule by rule, against itself."""
+"""The Edge TPU prediction, compared with Google's compiler, and rule by rule."""
 
 from __future__ import annotations
 

@@ -143,7 +143,7 @@ BROKEN = {
     "no entry": (with_input("depthwise", 0, tensor(0, 1, 16, 16, 8)), "reads the model's input"),
     "reader outside": (
         {"cast": Node(index=9, name="TANH", inputs=(tensor(4, 1, 16, 16, 8),))},
-        "TANH (operator 9) reads from the midst",
+        "TANH (operator 9) reads a value from inside",
     ),
     "no mean": ({"mean": replace(network()["mean"], name="RESHAPE")}, "no mean over space"),
 }

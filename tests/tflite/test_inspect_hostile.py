@@ -1,4 +1,4 @@
-"""Damaged files: inspection answers or says why not, and does nothing else."""
+"""Damaged files: inspection succeeds or raises a `ModelError`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The first run of a file nobody knows: it ends, one way or another."""
+"""The first run of an untrusted file always terminates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What pruning is predicted to be worth, on the published models."""
+"""The estimate of pruning, on the published models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cluster the demo's model and print what came of it as JSON: run by test_clustering.py."""
+"""Cluster the demo's model and print the results as JSON: run by test_clustering.py."""
 
 from __future__ import annotations
 

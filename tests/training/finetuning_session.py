@@ -1,4 +1,4 @@
-"""Fine-tune and print what came of it as JSON: run by test_finetuning.py."""
+"""Fine-tune and print the results as JSON: run by test_finetuning.py."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from edgekit.recipe import Cluster, Prune
 from edgekit.records import DataRequest
 from edgekit.training import passes
 from edgekit.training.clustering import distinct_of
-from edgekit.training.finetuning import FineTuning, Tuning, inputs_of, teach
+from edgekit.training.finetuning import FineTuning, Tuning, teach
 from edgekit.training.losses import compiled
+from edgekit.training.sequence import inputs_of
 
 FOLDER, DEMO = Path(sys.argv[1]), Path(sys.argv[2])
 DIGITS = open_data("digits")
@@ -63,7 +64,7 @@ def worse() -> dict[str, Any]:
     tuning = Tuning(data=DIGITS_DATA, epochs=50, learning_rate=0.3, patience=2)
     told = []
     fine = FineTuning(found.model, found.source, tuning, told.append)
-    before = fine.judge(found.model)
+    before = fine.evaluate(found.model)
     after = fine.train(found.model)
     same = all(
         np.array_equal(a, b) for a, b in zip(weights, found.model.get_weights(), strict=True)

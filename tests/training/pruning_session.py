@@ -1,4 +1,4 @@
-"""Prune the demo's model and print what came of it as JSON: run by test_pruning.py."""
+"""Prune the demo's model and print the results as JSON: run by test_pruning.py."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def share(model: Any) -> float:
 
 
 class Watch(keras.callbacks.Callback):
-    """Looks after every batch whether a zero has come back to life."""
+    """Checks after every batch whether a zero has become nonzero."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Train for quantization and print what came of it as JSON: run by test_qat.py."""
+"""Train for quantization and print the results as JSON: run by test_qat.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shrink many models and print what came of it as JSON: run by test_shrinking.py."""
+"""Shrink many models and print the results as JSON: run by test_shrinking.py."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ def compiled_facts() -> list[Any]:
 
 
 def round_facts() -> dict[str, Any]:
-    """Rounds without and with training between them; each hears of its model and its number."""
+    """Rounds without and with training; `tune` gets the model and the number of each."""
     found: dict[str, Any] = {}
     for name, model, share in (
         ("demo", DEMO, 0.7),
@@ -241,7 +241,7 @@ def round_facts() -> dict[str, Any]:
 
 
 def turned_facts() -> list[Any]:
-    """Training that turns the ranking round is heard: what it made small leaves next."""
+    """Training that reverses the ranking changes what the next round removes."""
     model = keras.Sequential(
         [keras.Input((4,)), layers.Dense(8, name="wide"), layers.Dense(2, name="output")]
     )

@@ -54,7 +54,7 @@ def test_an_excluded_layer_is_left_alone(clustered):
 @pytest.mark.parametrize(
     ("label", "kind", "says"),
     [
-        ("one", "UsageError", "1 distinct weights are no palette"),
+        ("one", "UsageError", "1 is too small a number of clusters"),
         ("none", "ModelError", "has no kernel to cluster"),
         ("layer", "UsageError", "There is no layer 'conv9' to exclude."),
     ],

@@ -167,7 +167,7 @@ class TestLayers:
         ("no expression", "UsageError", "is no regular expression"),
         ("all", "UsageError", "Invalid value for sparsity: 1"),
         ("pattern", "UsageError", "no sparsity pattern '4:2'"),
-        ("share", "UsageError", "2:4 means a sparsity of 0.5, not 0.8"),
+        ("share", "UsageError", "2:4 implies sparsity 0.5, not 0.8"),
         ("every", "UsageError", "every 0 steps"),
         ("none fits", "ModelError", "its inputs (3) do not divide"),
         ("not built", "ModelError", "not built yet"),

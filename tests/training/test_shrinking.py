@@ -183,10 +183,10 @@ def test_a_model_without_a_graph_is_refused_with_what_can_be_done_instead(sessio
     [
         ("residual", "is tied to an input of the model"),
         ("grouped", "is made in groups"),
-        ("before_norm", "is read by norm (LayerNormalization), which is not followed"),
+        ("before_norm", "is read by norm (LayerNormalization), which is not supported"),
         ("attention", "passes the activation of attention, which mixes channels"),
         ("one", "has a single channel"),
-        ("free", "is read by lstm (LSTM), which is not followed"),
+        ("free", "is read by lstm (LSTM), which is not supported"),
         ("output", "feeds an output of the model"),
     ],
 )

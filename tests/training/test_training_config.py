@@ -1,4 +1,4 @@
-"""What may be asked of training, checked before TensorFlow is loaded."""
+"""Training configurations are checked before TensorFlow is loaded."""
 
 from __future__ import annotations
 

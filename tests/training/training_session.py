@@ -1,4 +1,4 @@
-"""Train on handwritten digits and print what came of it as JSON: run by test_training_runs.py."""
+"""Train on handwritten digits and print the results as JSON: run by test_training_runs.py."""
 
 from __future__ import annotations
 

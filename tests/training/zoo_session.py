@@ -1,4 +1,4 @@
-"""Build the zoo and print what came of it as JSON: run by test_training_runs.py."""
+"""Build the zoo and print the results as JSON: run by test_training_runs.py."""
 
 from __future__ import annotations
 

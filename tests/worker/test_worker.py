@@ -1,4 +1,4 @@
-"""The process that has TensorFlow: what comes back from it, and what is left when it dies.
+"""The TensorFlow process: its results and errors, and what remains when it dies.
 
 The child starts with an empty module in TensorFlow's place, which makes it quick; the rooms that
 use TensorFlow test it for real.

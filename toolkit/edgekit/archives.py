@@ -1,9 +1,9 @@
-"""Zip archives and gzip files: checked by what they declare before anything is inflated.
+"""Read zip archives and gzip files, checking declared sizes before anything is inflated.
 
-A few megabytes of deflate can stand for gigabytes. What an archive unpacks to is therefore compared
-with a limit first, and whatever is read is read up to its declared size only. The limit is
-`$EDGEKIT_MAX_UNPACKED` in bytes (`unpacked_limit` sets it, for child processes too); without it, a
-file may unpack to a hundred times its size, at least 256 MB and at most 4 GB.
+A few megabytes of deflate can unpack to gigabytes. The declared size is therefore compared with a
+limit first, and no member is read beyond it. The limit is `$EDGEKIT_MAX_UNPACKED` in bytes
+(`unpacked_limit` sets it, for child processes too); without it, a file may unpack to a hundred
+times its size, at least 256 MB and at most 4 GB.
 """
 
 from __future__ import annotations
@@ -16,10 +16,13 @@ import struct
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+T = TypeVar("T")
 
 VARIABLE: Final = "EDGEKIT_MAX_UNPACKED"
 OPTION: Final = "--max-unpacked"
@@ -28,9 +31,9 @@ RATIO: Final = 100
 MOST: Final = 4 << 30
 MEMBERS: Final = 10_000
 MEMBER_BYTES: Final = 64 << 20
-"""Of a member that is read for what it says: a configuration, notes."""
+"""Largest size of a member with text: a configuration, notes."""
 WEIGHTS: Final = "model.weights.h5"
-"""What Keras calls them in a `.keras` file."""
+"""Name of the weights in a `.keras` file."""
 
 DAMAGE: Final = (
     zipfile.BadZipFile,
@@ -41,7 +44,9 @@ DAMAGE: Final = (
     RuntimeError,
     ValueError,
 )
-"""What zipfile and what it unpacks with raise where an archive is damaged."""
+"""Exceptions of zipfile and the decompressors for a damaged archive."""
+
+_HDF5_DAMAGE: Final = (OSError, KeyError, TypeError, ValueError, RuntimeError)
 
 _LOCAL_HEADER: Final = struct.Struct("<4s22xHH")
 _ENCRYPTED: Final = 0x1
@@ -49,7 +54,7 @@ _UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 class ArchiveError(ValueError):
-    """An archive that is not unpacked: what was found, and what to do."""
+    """An archive is refused; holds what was found, and a hint."""
 
     def __init__(self, found: str, hint: str) -> None:
         super().__init__(found)
@@ -64,7 +69,7 @@ def parse_size(text: str) -> int:
     (8589934592, 1536, 700)
 
     Raises:
-        ValueError: It is none.
+        ValueError: The text is no size.
     """
     found = re.fullmatch(
         r"(\d{1,15}(?:\.\d{1,3})?) ?([KMGT]?)(?:i?B)?", text.strip(), re.ASCII | re.IGNORECASE
@@ -77,7 +82,7 @@ def parse_size(text: str) -> int:
 
 @contextmanager
 def unpacked_limit(size: int | None) -> Iterator[None]:
-    """Let archives unpack to `size` bytes, in this process and those it starts; None keeps it."""
+    """Set the limit to `size` bytes, in this process and its children; None keeps it."""
     before = os.environ.get(VARIABLE)
     if size is not None:
         os.environ[VARIABLE] = str(size)
@@ -91,10 +96,10 @@ def unpacked_limit(size: int | None) -> Iterator[None]:
 
 
 def allowed_bytes(packed: int) -> int:
-    """How much a file of `packed` bytes may unpack to.
+    """Return how many bytes a file of `packed` bytes may unpack to.
 
     Raises:
-        ArchiveError: The environment holds no size.
+        ArchiveError: The value of the environment variable is no size.
     """
     text = os.environ.get(VARIABLE)
     if text:
@@ -109,10 +114,10 @@ def allowed_bytes(packed: int) -> int:
 
 
 def refuse_larger(unpacked: int, packed: int) -> None:
-    """Refuse what a file of `packed` bytes declares to hold, unless that is within the limit.
+    """Raise if the declared size of a file of `packed` bytes exceeds the limit.
 
     Raises:
-        ArchiveError: It is more.
+        ArchiveError: It exceeds the limit.
     """
     allowed = allowed_bytes(packed)
     if unpacked > allowed:
@@ -124,13 +129,13 @@ def refuse_larger(unpacked: int, packed: int) -> None:
 
 
 def checked_members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
-    """Return the members of an archive, once nothing they declare speaks against reading them.
+    """Return the members of an archive, after checking what they declare.
 
-    Stored members are no larger than the file; only what is deflated counts towards the limit.
+    Stored members are no larger than the file; only deflated ones count towards the limit.
 
     Raises:
-        ArchiveError: Too many members, two of one name, members that overlap, are encrypted or
-            compressed in another way, or more bytes than the limit.
+        ArchiveError: There are too many members or bytes, or members that have the same name,
+            overlap, are encrypted, or use another compression.
     """
     members = archive.infolist()
     if len(members) > MEMBERS:
@@ -162,13 +167,13 @@ def checked_members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
 
 
 def _refuse_overlaps(members: Sequence[zipfile.ZipInfo], end: int) -> None:
-    """Refuse members that share bytes: one deflated block could stand for many (Fifield 2019)."""
+    """Refuse overlapping members, which can multiply one deflated block (Fifield 2019)."""
     ordered = sorted(members, key=lambda member: member.header_offset)
     starts = [member.header_offset for member in ordered[1:]]
     for member, following in zip(ordered, [*starts, end], strict=True):
         if member.header_offset + _LOCAL_HEADER.size + member.compress_size > following:
             raise ArchiveError(
-                f"{member.filename!r:.80} overlaps what follows it.",
+                f"{member.filename!r:.80} overlaps the next member.",
                 "The file is damaged: write it anew.",
             )
 
@@ -194,32 +199,93 @@ def data_offset(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> int:
     )
 
 
-def check_weights(path: Path) -> None:
-    """Refuse a `.keras` or HDF5 file whose weights declare more than it may unpack to.
+def check_weights(path: Path) -> list[str]:
+    """Refuse a `.keras` or HDF5 file whose weights declare more bytes than the limit.
 
-    A chunked HDF5 dataset may be compressed, or declare a shape of which no chunk was ever written:
-    a few kilobytes then stand for as much memory as the shape says. What HDF5 cannot read is passed
-    over: Keras says what is wrong with it.
+    A chunked HDF5 dataset may be compressed, or declare a shape without any stored chunk: a few
+        kilobytes then take as much memory as the shape implies. A file that HDF5 cannot read is
+        accepted here: Keras reports what is wrong with it.
+
+    Returns:
+        Names of other files that the weights would be taken from.
 
     Raises:
-        ArchiveError: They declare more, or the archive does.
+        ArchiveError: The weights, or the archive, declare more.
     """
     import h5py
 
-    declared: list[int] = []
-
-    def visit(_: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset) and item.shape is not None:
-            declared.append(int(item.size) * item.dtype.itemsize)
-
+    declared = 0
+    others: list[str] = []
     try:
         with _weights(path) as content, h5py.File(content) as file:
-            file.visititems(visit)
+            for found in walk_hdf5(file):
+                if isinstance(found, str):
+                    others.append(found)
+                elif found.shape is not None:
+                    declared += int(found.size) * found.dtype.itemsize
     except ArchiveError:
         raise
-    except (OSError, KeyError, ValueError, RuntimeError):
-        return
-    refuse_larger(sum(declared), path.stat().st_size)
+    except _HDF5_DAMAGE:
+        return others
+    refuse_larger(declared, path.stat().st_size)
+    return others
+
+
+def walk_hdf5(file: Any) -> Iterator[Any]:
+    """Yield the datasets of an HDF5 file, and the names of other files it takes contents from.
+
+    Those are the files of external links, of datasets stored outside and of virtual datasets.
+    Nothing outside the file is opened. Damaged entries are passed over.
+    """
+    import h5py
+
+    todo, seen = [file], set()
+    while todo:
+        for item in _entries(todo.pop()):
+            if isinstance(item, str):
+                yield item
+            elif item.id not in seen:
+                seen.add(item.id)  # hard links may lead in circles
+                if isinstance(item, h5py.Group):
+                    todo.append(item)
+                elif isinstance(item, h5py.Dataset):
+                    yield item
+
+
+def _entries(group: Any) -> Iterator[Any]:
+    """Yield what a group holds itself, and the names of other files."""
+    import h5py
+
+    no_names: list[str] = []
+    names = _read(partial(list, group), no_names)
+    for name in names:
+        link = _read(partial(group.get, name, getlink=True), None)
+        if isinstance(link, h5py.ExternalLink):
+            yield link.filename
+        if not isinstance(link, h5py.HardLink):
+            continue  # a soft link leads to what is seen anyway
+        item = _read(partial(group.__getitem__, name), None)
+        if isinstance(item, h5py.Dataset):
+            yield from _read(partial(_outside, item), no_names)
+        if item is not None:
+            yield item
+
+
+def _outside(dataset: Any) -> list[str]:
+    """Files that a dataset's values are in, but for the one that it is in."""
+    virtual = dataset.virtual_sources() if dataset.is_virtual else ()
+    return [
+        *(str(source[0]) for source in dataset.external or ()),
+        *(source.file_name for source in virtual),
+    ]
+
+
+def _read(part: Callable[[], T], otherwise: T) -> T:
+    """Read a part of an HDF5 file; `otherwise` where it is damaged, which Keras will say."""
+    try:
+        return part()
+    except _HDF5_DAMAGE:
+        return otherwise
 
 
 @contextmanager
@@ -237,9 +303,9 @@ def read_member(path: Path, name: str, limit: int = MEMBER_BYTES) -> bytes:
     """Return one member of an archive, of `limit` bytes at most.
 
     Raises:
-        KeyError: There is none of that name.
+        KeyError: There is no member of that name.
         OSError: The file cannot be read.
-        ValueError: It is no archive, damaged, or the member is larger than that.
+        ValueError: The file is no archive or damaged, or the member is larger.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -259,7 +325,7 @@ def _read_up_to(limit: int, archive: zipfile.ZipFile, name: str) -> bytes:
 
 
 def read_gzip(path: Path) -> bytearray:
-    """Return what a gzip file holds, which does not declare its size, up to the limit.
+    """Return the content of a gzip file, which declares no size, up to the limit.
 
     Raises:
         OSError: The file cannot be read, or is no gzip file.

@@ -1,34 +1,43 @@
-"""Words that select a method, shared by the algorithms and by the recipes that name them."""
+"""Words that select a method and bounds of numbers, shared by algorithms, recipes and commands."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Final, Literal
 
+MAX_COUNT: Final = 10**9
+"""Largest accepted count of anything (epochs, samples, runs), far below any integer overflow."""
+
+MAX_SEED: Final = 2**32 - 1
+"""Largest random seed that numpy and Keras accept."""
+
+MAX_THREADS: Final = 1024
+"""Largest accepted number of interpreter threads."""
+
 RangesMethod = Literal["minmax", "percentile", "mse", "entropy"]
 """How activation ranges are chosen."""
 
 Scope = Literal["global", "layer"]
-"""Over what the magnitudes of weights are compared."""
+"""Set of weights within which magnitudes are compared."""
 
 Initial = Literal["linear", "density"]
-"""Where the centroids of clusters start."""
+"""Centroid initialization."""
 
 Importance = Literal["l2", "bn_scale", "taylor"]
 """How channels are ranked."""
 
 TAYLOR: Final = "taylor"
-"""The one importance that needs samples."""
+"""The only importance that needs samples."""
 
 Prefer = Literal["size", "latency", "balanced"]
-"""What the recommended file has least of: size, latency, or their product."""
+"""Quantity that the recommendation minimizes: size, latency, or their product."""
 
 Goal = Literal["macs", "parameters", "latency"]
-"""What removing channels reduces."""
+"""Quantity that the removal of channels reduces."""
 
 MACS: Final = "macs"
 LATENCY: Final = "latency"
-"""The one goal that is measured."""
+"""The only goal that is measured rather than computed."""
 
 DATA_FORMATS: Final[Mapping[str, str]] = {
     "builtin": "a built-in name (digits, fashion-mnist, spoken-digits, turbofan)",
@@ -39,12 +48,14 @@ DATA_FORMATS: Final[Mapping[str, str]] = {
     "table": "a .csv",
     "npz": "an .npz (x_train y_train x_test y_test)",
 }
-"""What `--data` takes: the module of `data.formats` that reads it, and how it is described. In the
-order in which they are tried. Here, because `--help` imports no numpy."""
+"""Formats of `--data`: the module of `data.formats`, and a description; in the order of trial.
+
+Defined here, because `--help` imports no numpy.
+"""
 
 
 def list_data_formats() -> str:
-    """Return what `--data` takes in a sentence's words, the commonest first."""
+    """Return the formats of `--data` as an enumeration, the most common first."""
     *others, last = list(DATA_FORMATS.values())[::-1]
     return f"{', '.join(others)} or {last}"
 
@@ -54,4 +65,4 @@ TARGET_TITLES: Final[Mapping[str, str]] = {
     "coral": "Coral Edge TPU (predicted)",
     "android": "Android CPU with XNNPACK (predicted)",
 }
-"""What `--target` takes, by the module of `targets` that answers for it, and its title."""
+"""Values of `--target`: the module of `targets`, and its title."""

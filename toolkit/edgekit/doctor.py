@@ -1,4 +1,4 @@
-"""What is here, and the hint for what is not."""
+"""Check the installation: what is found, and hints for what is missing."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from typing import NamedTuple
 
 
 class Finding(NamedTuple):
-    """One thing that was looked for.
+    """A component that was looked for.
 
     Attributes:
-        name: What it is.
-        found: Its version or place; empty where it is missing.
+        name: Its name.
+        found: Its version or path; empty if it is missing.
         needed: Whether the main job needs it.
-        hint: What to do where it is missing.
+        hint: What to do if it is missing.
     """
 
     name: str
@@ -61,7 +61,7 @@ def _package(
 
 
 def _runtime(distribution: str, module: str, *, needed: bool) -> Finding:
-    """A runtime that is installed may still not load: only trying tells."""
+    """Check a runtime by importing it in a child process: an installed one may fail to load."""
     hint = f"pip install {distribution}"
     if importlib.util.find_spec(module.split(".", maxsplit=1)[0]) is None:
         return Finding(distribution, "", needed, hint)

@@ -1,17 +1,17 @@
-"""Every error edgekit raises on purpose, and the exit code each one becomes.
+"""The error classes of edgekit, and the exit code of each.
 
 ```
 EdgekitError
 |-- UsageError        2  options, recipes, output places
-|   `-- OutputError   2  the place to write to is full, read-only or taken
+|   `-- OutputError   2  the output path is full, read-only or exists
 |-- ModelError        3  the model cannot be read, or holds what is not supported
 |-- DataError         4  the data does not fit the model, or itself
-|-- ConversionError   5  lowering or quantization refused, or died
-|-- BudgetError       6  a budget or a gate is unmet (reserved)
-`-- DeviceError       7  device, runtime or delegate
+|-- ConversionError   5  lowering or quantization failed or crashed
+|-- BudgetError       6  a budget or a gate is not met (reserved) `-- DeviceError       7  device,
+runtime or delegate
     `-- FleetError    7  several devices, each with its own error
 ```
-0 is done, 1 is a bug of ours (with its traceback); 130, 143 and 129 are interruptions by SIGINT,
+0 is success, 1 a bug in edgekit (with its traceback); 130, 143 and 129 are interruptions by SIGINT,
 SIGTERM and SIGHUP. The runner (`edgekit_runner`) uses the same numbers.
 """
 
@@ -23,11 +23,11 @@ from edgekit.printable import message_line, one_line
 class EdgekitError(Exception):
     """An error the user can act on: what failed, what was found, and what to do next.
 
-    Printed it has at most three lines and no control characters, whatever the names in it hold.
+    When printed it has at most three lines and no control characters, whatever its names contain.
 
     Args:
         what: One line: what failed and where.
-        found: What was found there, or the foreign error's own words; printed as one line.
+        found: What was found there, or the message of another library; printed as one line.
         hint: One line: what to do next.
     """
 
@@ -46,7 +46,7 @@ class EdgekitError(Exception):
         return [message_line(one_line(self.found))] if self.found else []
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Survive the way from the worker process to the parent, hint and all."""
+        """Pickle all fields, for the way from the worker process to the parent."""
         return _rebuild, (type(self), self.what, self.found, self.hint)
 
 
@@ -67,7 +67,7 @@ class UsageError(EdgekitError):
 
 
 class OutputError(UsageError):
-    """The place to write to is full, read-only, or already taken."""
+    """The output path is full, read-only, or exists already."""
 
 
 class ModelError(EdgekitError):
@@ -77,19 +77,19 @@ class ModelError(EdgekitError):
 
 
 class DataError(EdgekitError):
-    """Data that fits neither the model nor itself."""
+    """Data that does not fit the model, or is inconsistent."""
 
     exit_code = 4
 
 
 class ConversionError(EdgekitError):
-    """Lowering or quantization was refused, or its process died."""
+    """Lowering or quantization failed, or its process crashed."""
 
     exit_code = 5
 
 
 class BudgetError(EdgekitError):
-    """A budget or a gate is unmet; reserved, no command raises it yet."""
+    """A budget or a gate is not met; reserved, no command raises it yet."""
 
     exit_code = 6
 
@@ -101,7 +101,7 @@ class DeviceError(EdgekitError):
 
 
 class FleetError(DeviceError):
-    """Several devices failed; `found` has lines of its own for each of them."""
+    """Several devices failed; `found` has separate lines for each of them."""
 
     def _told(self) -> list[str]:
         return [message_line(line) for line in (self.found or "").split("\n") if line]

@@ -1,7 +1,7 @@
-"""Typed reading of JSON that somebody else wrote: every value is checked where it is taken.
+"""Typed access to untrusted JSON: every value is checked when it is read.
 
-A reader of records asks a `Fields` for what it needs; a missing key, another type or a number
-out of range raises one error that names the place, e.g. `rows[3].score.ci95[0]`.
+A missing key, a wrong type or a number out of range raises an error that names the place, e.g.
+`rows[3].score.ci95[0]`.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ MOST_NUMBER = 1e100
 
 
 class FieldError(ValueError):
-    """A value that is not as its record needs it; the text says where and what was expected."""
+    """A value is invalid; the text says where it is and what was expected."""
 
 
 class MissingFieldError(FieldError):
-    """A key that every such record has is not there."""
+    """A required key is missing."""
 
 
 class Fields:
     """One JSON object, read key by key.
 
     Args:
-        value: What JSON gave; anything but an object is refused.
-        place: Where it stands in the document.
+        value: Decoded JSON; anything but an object is refused.
+        place: Its path in the document.
     """
 
     def __init__(self, value: object, place: str) -> None:
@@ -42,21 +42,21 @@ class Fields:
         self._place = place
 
     def place(self, key: str) -> str:
-        """Where a key's value stands in the document."""
+        """Return the path of a key's value in the document."""
         return f"{self._place}.{key}" if self._place else key
 
     def has(self, key: str) -> bool:
-        """Whether there is a value, null being none."""
+        """Whether there is a value other than null."""
         return self._values.get(key) is not None
 
     def text(self, key: str, default: str | None = None) -> str:
-        """Return a string; `default` where there is none."""
+        """Return a string; `default` if it is missing."""
         if default is not None and not self.has(key):
             return default
         return _text(self._required(key), self.place(key))
 
     def fact(self, key: str) -> str:
-        """Return a string, or what stands in its place in a table of facts, in words."""
+        """Return a string, or another value of a table of facts as text."""
         value = self._required(key)
         return str(value) if isinstance(value, bool | int | float) else self.text(key, "")
 
@@ -68,7 +68,7 @@ class Fields:
         return value
 
     def integer(self, key: str, default: int | None = None, *, least: int = 0) -> int:
-        """Return an integer of at least `least`; `default` where there is none."""
+        """Return an integer of at least `least`; `default` if it is missing."""
         if default is not None and not self.has(key):
             return default
         return _integer(self._required(key), self.place(key), least)
@@ -80,7 +80,7 @@ class Fields:
         return _number(self._required(key), self.place(key))
 
     def flag(self, key: str, *, default: bool | None = None) -> bool:
-        """Return true or false; `default` where there is neither."""
+        """Return a boolean; `default` if it is missing."""
         if default is not None and not self.has(key):
             return default
         value = self._required(key)
@@ -175,10 +175,10 @@ class Fields:
 
 
 def refuse_deep(document: object) -> None:
-    """Raise where lists and objects are nested deeper than any record is.
+    """Raise if lists and objects are nested deeper than in any record.
 
     Raises:
-        FieldError: They are.
+        FieldError: They are nested too deeply.
     """
     if is_deeper(document, MOST_DEPTH):
         raise FieldError(f"It is nested deeper than {MOST_DEPTH} levels.")

@@ -1,9 +1,9 @@
-"""Files that are read, and files that appear whole or not at all.
+"""Check input files, and write output files atomically.
 
 what_is(path)                  a file, a folder, a named pipe, ...
-check_input(path, Error)       only files are read: a pipe or a device would block, or never end
-refuse_existing(path, force)   only files are replaced, and only where that was asked for
-writing(path), staging(folder) temporary places whose content appears at once
+check_input(path, Error)       refuses what is no file: a pipe or a device may block, or be endless
+refuse_existing(path, force)   refuses to replace a file without force, or anything but a file
+writing(path), staging(folder) temporary places whose content is renamed to its final place at once
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ FILE = "a file"
 FOLDER = "a folder"
 MISSING = "missing"
 
-# The system's words for a file system without hard links.
+# Error numbers of a file system without hard links.
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES}
-# What an operating system's error without a file name is about, if not about a disk.
+# Error numbers that concern the process rather than a disk.
 _ELSEWHERE = (ConnectionError, ChildProcessError, ProcessLookupError, TimeoutError)
 
 
 def sha256_of(path: Path) -> str:
-    """Digest of a file, or of a folder: every file's relative name and content, sorted."""
+    """Return the digest of a file, or of a folder: the sorted names and contents of its files."""
     digest = hashlib.sha256()
     if path.is_dir():
         for file in sorted(p for p in path.rglob("*") if p.is_file()):
@@ -46,7 +46,7 @@ def sha256_of(path: Path) -> str:
 
 
 def what_is(path: Path) -> str:
-    """FILE, FOLDER, MISSING, or words for what else a path leads to; never raises."""
+    """Return FILE, FOLDER, MISSING, or a description of what else a path is; never raises."""
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -68,13 +68,12 @@ def what_is(path: Path) -> str:
 def check_input(
     path: Path, raises: type[EdgekitError], *, folder: bool = False, hint: str | None = None
 ) -> str:
-    """Look at what is about to be read; return FILE, or FOLDER where `folder` allows one.
+    """Check an input before it is read; return FILE, or FOLDER if `folder` allows one.
 
     Args:
         path: The input.
-        raises: The error of what cannot be read: a missing file, a pipe, a device, one without
-            the right to read it.
-        folder: Whether a folder will do as well.
+        raises: The error class for a missing file, a pipe, a device, or missing permission.
+        folder: Whether a folder is accepted.
         hint: What to give instead.
     """
     found = what_is(path)
@@ -88,11 +87,11 @@ def check_input(
 
 
 def refuse_existing(path: Path, *, force: bool) -> None:
-    """Look at the place of a file that is about to be written.
+    """Check an output path before the file is written.
 
     Raises:
-        OutputError: There is a file and no `force`; or something that is never replaced: a
-            folder, a device, a pipe, a link out of its folder.
+        OutputError: The file exists and `force` is false; or the path is never replaced: a folder,
+            a device, a pipe, a link out of its folder.
     """
     goal = _goal(path)
     found = what_is(goal)
@@ -107,14 +106,14 @@ def refuse_existing(path: Path, *, force: bool) -> None:
 
 @contextmanager
 def writing(path: Path, *, replace: bool = True) -> Iterator[Path]:
-    """Yield a temporary path; on success it becomes `path`, on any failure it is gone.
+    """Yield a temporary path, which is renamed to `path` on success, and removed on failure.
 
     Args:
-        path: The file to be. Where it is a link to a file of the same folder, that is written.
-        replace: Whether a file may be replaced; without, one that appeared meanwhile is kept.
+        path: The final path. Of a link to a file in the same folder, the target is written.
+        replace: Whether a file may be replaced; if not, one that appeared meanwhile is kept.
 
     Raises:
-        OutputError: The place cannot be written (full, read-only, not a folder, taken).
+        OutputError: The place cannot be written (full, read-only, not a folder), or exists.
     """
     refuse_existing(path, force=True)
     goal = _goal(path)
@@ -142,19 +141,19 @@ def writing(path: Path, *, replace: bool = True) -> Iterator[Path]:
 
 @contextmanager
 def staging(folder: Path, *, replace: bool = False) -> Iterator[Path]:
-    """Yield an empty temporary folder; on success its files appear in `folder`.
+    """Yield an empty temporary folder, whose files are moved to `folder` on success.
 
-    A folder that is new appears with all its files by one rename. Into one that exists each file
-    is renamed, and where one cannot be, the others are taken back. On any failure nothing of it
-    remains, and a `folder` that did not exist before does not exist after.
+    A new folder is created with all its files by one rename. Into an existing one each file is
+    renamed, and if one cannot be, the others are moved back. After a failure no file remains, and a
+    `folder` that did not exist before does not exist.
 
     Args:
-        folder: The folder to be.
-        replace: Whether files in it may be replaced; without, those that appeared meanwhile are
-            kept, and the whole is refused.
+        folder: The final folder.
+        replace: Whether files in it may be replaced; if not, files that appeared meanwhile are
+            kept, and an error is raised.
 
     Raises:
-        OutputError: The place cannot be written (full, read-only, a file, taken).
+        OutputError: The place cannot be written (full, read-only, a file), or a file in it exists.
     """
     check_folder(folder)
     created: list[Path] = []
@@ -183,7 +182,7 @@ def staging(folder: Path, *, replace: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """Yield a private folder of the system's temporary ones, removed at the end."""
+    """Yield a private folder in the system's temporary folder, removed at the end."""
     place = Path(tempfile.gettempdir())
     folder: Path | None = None
     try:
@@ -199,7 +198,7 @@ def temporary_folder() -> Iterator[Path]:
 
 @contextmanager
 def cleared(folder: Path) -> Iterator[None]:
-    """At the end, remove what processes ended within were writing into a folder."""
+    """At the end, remove temporary files that ended processes left in a folder."""
     try:
         yield
     finally:
@@ -211,7 +210,7 @@ def check_folder(folder: Path) -> None:
     """Raise unless files can go into `folder`, which need not exist.
 
     Raises:
-        OutputError: It is something else than a folder.
+        OutputError: It exists and is no folder.
     """
     found = what_is(folder)
     if found == MISSING and folder.is_symlink():
@@ -221,10 +220,10 @@ def check_folder(folder: Path) -> None:
 
 
 def _goal(path: Path) -> Path:
-    """The file that is written for `path`: itself, or what it links to beside it.
+    """Return the file that is written for `path`: itself, or the target of a link beside it.
 
     Raises:
-        OutputError: It links out of its folder, where nobody expects files to change.
+        OutputError: It links out of its folder, where no files may be changed.
     """
     if not os.path.islink(path):  # noqa: PTH114  the other raises where a name is too long
         return path
@@ -238,7 +237,7 @@ def _goal(path: Path) -> Path:
 
 
 def _became(stage: Path, folder: Path) -> bool:
-    """Rename the whole stage; false where the folder came into being meanwhile, with files."""
+    """Rename the whole stage; return False if the folder was created meanwhile, with files."""
     try:
         stage.rename(folder)
     except OSError as error:
@@ -255,7 +254,7 @@ def _move_all(stage: Path, folder: Path, *, replace: bool) -> None:
     )
     goals = [_goal(folder / file.relative_to(stage)) for file in files]
     created: list[Path] = []
-    # Beside the new files, so that they are swept with these.
+    # Beside the new files, so that they are removed with these.
     kept = new_folder(stage)
     placed: list[tuple[Path, Path | None]] = []
     try:
@@ -276,7 +275,7 @@ def _move_all(stage: Path, folder: Path, *, replace: bool) -> None:
 
 
 def _copy(path: Path, backup: Path) -> Path | None:
-    """Keep a file by a second name; None where there is none."""
+    """Keep a file under a second name; return None if there is no file."""
     try:
         backup.hardlink_to(path)
     except FileNotFoundError:
@@ -289,7 +288,7 @@ def _copy(path: Path, backup: Path) -> Path | None:
 
 
 def _move(file: Path, goal: Path, *, replace: bool) -> None:
-    """Give a file its final name, at once; without `replace`, never that of another file."""
+    """Rename a file to its final name; without `replace`, never over another file."""
     if replace:
         file.replace(goal)
         return
@@ -299,7 +298,7 @@ def _move(file: Path, goal: Path, *, replace: bool) -> None:
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise
-            # Between these two another file may appear still, on the few systems without links.
+            # Another file may still appear between these two calls, on systems without hard links.
             if os.path.lexists(goal):
                 raise FileExistsError from error
             file.replace(goal)
@@ -308,20 +307,20 @@ def _move(file: Path, goal: Path, *, replace: bool) -> None:
     except FileExistsError as error:
         raise OutputError(
             f"{goal} exists already.",
-            found="It came into being while this command ran.",
+            found="It was created while this command ran.",
             hint="Give another --output, or --force to replace it.",
         ) from error
 
 
 def _make_folder(folder: Path, created: list[Path]) -> None:
-    """Make a folder with its parents, and note which of them are new, the deepest first."""
+    """Make a folder with its parents; return which of them are new, the deepest first."""
     new = [path for path in (folder, *folder.parents) if not path.exists()]
     created[:0] = new
     folder.mkdir(parents=True, exist_ok=True)
 
 
 def _remove(folder: Path) -> None:
-    # A worker that is about to be ended may write into it still, between look and removal.
+    # A worker that is being ended may still write into it before the removal.
     for _ in range(5):
         shutil.rmtree(folder, ignore_errors=True)
         if not folder.exists():
@@ -330,7 +329,7 @@ def _remove(folder: Path) -> None:
 
 def _remove_empty(folders: Iterable[Path]) -> None:
     for folder in folders:
-        with suppress(OSError):  # not empty, or gone
+        with suppress(OSError):  # not empty, or removed
             folder.rmdir()
 
 
@@ -340,7 +339,7 @@ def _raise(error: OSError) -> None:
 
 @contextmanager
 def _placing(path: Path, own: list[Path]) -> Iterator[None]:
-    """Turn an operating system's refusal to write at one of `own` into an `OutputError`."""
+    """Turn an error of the operating system about one of `own` into an `OutputError`."""
     try:
         yield
     except OSError as error:
@@ -349,23 +348,24 @@ def _placing(path: Path, own: list[Path]) -> Iterator[None]:
         raise OutputError(
             f"Cannot write {path}: {error.strerror or error}.",
             hint="Nothing was changed. Run it again."
-            if error.errno == errno.ENOENT  # removed by somebody else, as it was there or made
+            if error.errno
+            == errno.ENOENT  # removed by another process, since it existed or was made
             else "Nothing was changed. Free some space or give another --output.",
         ) from error
 
 
 @contextmanager
 def _removal_noticed(path: Path, folder: Path, needed: Path) -> Iterator[None]:
-    """Turn any error into one about `needed`, where somebody has removed that meanwhile.
+    """Turn any error into one about `needed`, if another process has removed that.
 
     Args:
-        path: What is being written.
-        folder: The folder that the temporary place is in.
+        path: The file or folder being written.
+        folder: The folder of the temporary place.
         needed: The temporary place, or `folder`.
     """
     try:
         yield
-    except Exception as error:  # whoever misses a file of it has words of their own
+    except Exception as error:  # errors about files inside it are reported separately
         if what_is(needed) != MISSING:
             raise
         raise OutputError(
@@ -381,7 +381,7 @@ def _about(error: OSError, own: list[Path]) -> bool:
         return not isinstance(error, _ELSEWHERE)
     name = Path(os.fsdecode(error.filename)).absolute()
     places = [path.absolute() for path in own]
-    # A parent that is no folder is an error about that parent.
+    # If a parent is no folder, the error is about that parent.
     return name.name.startswith(PREFIX) or any(
         name.is_relative_to(place) or place.is_relative_to(name) for place in places
     )

@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and SIGHUP as one exception, so that every `finally` runs before the end.
+"""Turn SIGINT, SIGTERM and SIGHUP into one exception, so that every `finally` block runs.
 
 Only the command line installs this: a program that imports edgekit keeps its own handlers.
 """
@@ -9,22 +9,22 @@ import signal
 import sys
 import weakref
 
-TYPE_CHECKING = False  # as `typing` has it, whose import takes longer than this module
+TYPE_CHECKING = False  # as typing.TYPE_CHECKING; importing typing takes longer than this module
 if TYPE_CHECKING:
     from types import FrameType
     from typing import NoReturn
 
 INTERRUPTED = 128 + signal.SIGINT
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-# How long code that swallowed the exception may go on before it is raised again.
+# Seconds until the exception is raised again if code has swallowed it.
 _AGAIN_SECONDS = 0.2
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal asks this process to end.
+    """The process received a signal to end.
 
     Attributes:
-        number: Which one.
+        number: Number of the signal.
     """
 
     def __init__(self, number: int) -> None:
@@ -39,7 +39,7 @@ class _State:
 
 
 def install() -> None:
-    """Answer the signals of `SIGNALS` with `Interrupted`, unless they are ignored (nohup)."""
+    """Raise `Interrupted` on the signals of `SIGNALS`, unless they are ignored (nohup)."""
     _State.finished = False
     for number in SIGNALS:
         if signal.getsignal(number) in {signal.SIG_DFL, signal.default_int_handler}:
@@ -49,26 +49,26 @@ def install() -> None:
 
 
 def exit_code() -> int | None:
-    """128 and the signal that was received; None where there was none."""
+    """Return 128 plus the number of the signal received; None if there was none."""
     return None if _State.number is None else 128 + _State.number
 
 
 def words() -> str:
-    """What a command that was interrupted says."""
+    """Return the message of an interrupted command."""
     number = _State.number or signal.SIGINT
     by = "" if number == signal.SIGINT else f" by {signal.Signals(number).name}"
     return f"Interrupted{by}; nothing half-written was left."
 
 
 def leave() -> NoReturn:
-    """Say so, and end the process."""
+    """Print the message, and end the process."""
     finish()
     print(words(), file=sys.stderr)
     sys.exit(exit_code() or INTERRUPTED)
 
 
 def finish() -> None:
-    """Ignore signals from here on: what is left is the interpreter's teardown."""
+    """Ignore signals during the interpreter's teardown."""
     _State.finished = True
     signal.setitimer(signal.ITIMER_REAL, 0)
     for number in SIGNALS:
@@ -77,7 +77,7 @@ def finish() -> None:
 
 
 def _interrupt(number: int, _: FrameType | None) -> None:
-    # As long as the exception lives, cleanup is under way, which a second signal must not break.
+    # While the exception is alive, cleanup is running, which a second signal must not interrupt.
     if _State.raised is not None and _State.raised() is not None:
         return
     if _State.number is None:
@@ -87,11 +87,11 @@ def _interrupt(number: int, _: FrameType | None) -> None:
     try:
         raise error
     finally:
-        del error  # this frame is part of its traceback, which would keep it alive
+        del error  # its traceback includes this frame, which would keep it alive
 
 
 def _swallowed(_: object) -> None:
-    """Raise again what a destructor, or a library's bare `except`, made disappear."""
+    """Raise an interruption again that a destructor, or a bare `except`, swallowed."""
     if not _State.finished:
         signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
 

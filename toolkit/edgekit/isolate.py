@@ -1,8 +1,8 @@
-"""Run a function in a forked child, so that a crash in native code is an ordinary error here.
+"""Run a function in a forked child, so that a crash in native code raises an exception here.
 
-A fork costs milliseconds and shares the parent's arrays without copying them; that is why
-evaluation, calibration and the first load of a foreign file all go through here. The parent must
-not have imported TensorFlow (it never has).
+A fork costs milliseconds and shares the parent's arrays without copying them; so evaluation,
+calibration and the first load of an untrusted file use it. The parent must not have imported
+TensorFlow.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ R = TypeVar("R")
 
 
 class ChildDiedError(Exception):
-    """The child ended without an answer.
+    """The child exited without a result.
 
     Attributes:
         reason: "SIGSEGV", or "exit code 3".
@@ -40,23 +40,23 @@ class ChildDiedError(Exception):
 
 
 class TimeLimitError(ChildDiedError):
-    """The child took more processor time than it was given."""
+    """The child exceeded its limit of processor time."""
 
 
 def isolated(function: Callable[[], R], *, limit_s: int | None = None) -> R:
     """Return `function()`, computed in a forked child.
 
-    Exceptions of the function are raised here. The result travels pickled; large arrays are
-    better written into shared memory by the function (see `shared`).
+    Exceptions of the function are raised here. The result is pickled; the function should write
+    large arrays to shared memory (see `shared`).
 
     Args:
         function: Any callable.
-        limit_s: Processor time after which the child is ended; a busy machine does not shorten
-            it. No limit where None.
+        limit_s: Limit of the child's processor time in seconds, independent of other load; None
+            sets no limit.
 
     Raises:
         TimeLimitError: The child took longer than `limit_s`.
-        ChildDiedError: The child was killed by a signal or left without an answer.
+        ChildDiedError: The child was killed by a signal or exited without a result.
     """
 
     def limited(_: None) -> R:
@@ -80,23 +80,23 @@ def spread(
     *,
     tick: Callable[[int], None] | None = None,
 ) -> list[R]:
-    """Return `[function(a) for a in arguments]`, every call in a forked child of its own, at once.
+    """Return `[function(a) for a in arguments]`, each call in a forked child, in parallel.
 
     Args:
-        function: Any callable, closures included: nothing but its result is pickled. It may call
-            `report(n)` to say that `n` more steps are done.
-        arguments: One child each; at most as many as there are cores is sensible.
-        tick: Called in the parent with each number a child reports.
+        function: Any callable, closures included: only its result is pickled. It may call
+            `report(n)` to report `n` more finished steps.
+        arguments: One child process each; use at most as many as there are cores.
+        tick: Called in the parent with each number that a child reports.
 
     Raises:
-        ChildDiedError: A child was killed by a signal or left without an answer.
+        ChildDiedError: A child was killed by a signal or exited without a result.
     """
     children = []
     results: dict[int, R] = {}
     pipes: dict[Connection, int] = {}
     try:
         for position, argument in enumerate(arguments):
-            # A signal between the fork and the child's first line would be told twice.
+            # A signal between the fork and the child's first line would be handled twice.
             with DeferSigint():
                 ours, child = _start(function, argument)
                 children.append(child)
@@ -127,9 +127,9 @@ def spread(
 
 
 class Background:
-    """Calls in forked children of lower priority, while the caller goes on with something else.
+    """Calls in forked children of lower priority, concurrent with the caller's work.
 
-    A context manager: children whose answer nobody took are killed at its end.
+    A context manager; at its end, children whose result was not taken are killed.
     """
 
     def __init__(self) -> None:
@@ -146,7 +146,7 @@ class Background:
             child.close()
 
     def start(self, function: Callable[[], R]) -> Callable[[], R]:
-        """Begin `function()`; what is returned waits for its result, and is called once.
+        """Start `function()`; the returned function waits for its result, and is called once.
 
         It raises the function's exceptions, and `ChildDiedError` as `isolated` does.
         """
@@ -173,13 +173,13 @@ _pipe: Connection | None = None
 
 
 def report(steps: int) -> None:
-    """Inside a child: tell the parent that `steps` more steps are done."""
+    """Report from a child that `steps` more steps are finished."""
     if _pipe is not None:
         _pipe.send(("tick", steps))
 
 
 def _start(function: Callable[[A], R], argument: A) -> tuple[Connection, ForkProcess]:
-    """Fork a child that computes `function(argument)`; returns where its messages arrive."""
+    """Fork a child that computes `function(argument)`; return the connection for its messages."""
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
     bound = with_parent()
@@ -190,7 +190,7 @@ def _start(function: Callable[[A], R], argument: A) -> tuple[Connection, ForkPro
 
 
 def _received(pipe: Connection, child: ForkProcess) -> tuple[str, Any]:
-    """The next message of a child: a tick, its value or its error."""
+    """Return the next message of a child: a tick, its value or its error."""
     try:
         message: tuple[str, Any] = pipe.recv()
     except EOFError:
@@ -200,9 +200,9 @@ def _received(pipe: Connection, child: ForkProcess) -> tuple[str, Any]:
 
 
 def with_parent() -> Callable[[], None]:
-    """Return what a child of this thread calls to be killed with its parent, however that ends.
+    """Return a function that a child calls so that it is killed when its parent ends.
 
-    Made in the parent, so that a child of a process with threads need not import anything.
+    Created in the parent, because the child of a process with threads must not import modules.
     """
     parent = os.getpid()
     prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
@@ -211,7 +211,7 @@ def with_parent() -> Callable[[], None]:
     def bind() -> None:
         if prctl is not None:
             prctl(parent_death_signal, int(signal.SIGKILL))
-        if os.getppid() != parent:  # it died before the kernel was told
+        if os.getppid() != parent:  # the parent died before the call
             os._exit(1)
 
     return bind
@@ -222,11 +222,11 @@ def _child(
 ) -> None:
     global _pipe  # noqa: PLW0603  a child is a fresh process: this is its one channel
     _pipe = pipe
-    # These reach the whole group; the parent alone decides what they mean.
+    # These signals reach the whole process group; only the parent handles them.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     bound()
-    # Native code prints what it likes, also while it crashes: what matters comes over the pipe.
+    # Native code may print anything, also in a crash; results come over the pipe.
     faulthandler.disable()
     with Path(os.devnull).open("wb") as nowhere:
         os.dup2(nowhere.fileno(), 1)
@@ -234,7 +234,7 @@ def _child(
     answer: tuple[str, object]
     try:
         answer = ("value", function(argument))
-    except BaseException as error:  # every error belongs to the parent
+    except BaseException as error:  # the parent raises the error
         answer = ("error", error)
     try:
         pipe.send(answer)
@@ -242,7 +242,7 @@ def _child(
         with contextlib.suppress(Exception):
             pipe.send(("error", RuntimeError(f"{type(error).__name__}: {error} ({answer[1]!r})")))
     pipe.close()
-    # Skip interpreter teardown: a heap a broken model corrupted must not abort a finished child.
+    # Skip interpreter teardown: a heap corrupted by a broken model must not abort a finished child.
     os._exit(0)
 
 

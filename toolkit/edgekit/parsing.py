@@ -1,8 +1,8 @@
-"""Read TOML and JSON that somebody else wrote, bounded in size and depth.
+"""Read untrusted TOML and JSON, with limits on size and nesting depth.
 
-Every failure is a `ParseError` with one line of words; the caller says which file it was and what
-to do. A document that was read can be walked through and shown without any further check: it is not
-nested beyond `DEPTH`, and in JSON every number is finite.
+Every failure is a `ParseError` with a message of one line; the caller adds the file and a hint. A
+document can then be traversed and printed without further checks: it is not nested deeper than
+`DEPTH`, and in JSON every number is finite.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ DEPTH: Final = 64
 
 
 class ParseError(ValueError):
-    """Text that cannot be read; its words are one line, without a full stop."""
+    """The text cannot be read; the message is one line, without a full stop."""
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def _finite(digits: str) -> float:
 
 
 def _check_depth(document: Any) -> None:
-    """Refuse what could not be walked through later; dotted TOML keys nest without recursion."""
+    """Refuse nesting beyond `DEPTH`; dotted TOML keys nest without recursion."""
     if is_deeper(document, DEPTH):
         raise _too_deep()
 

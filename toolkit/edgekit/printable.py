@@ -1,8 +1,8 @@
-"""Text from files, devices and libraries, made safe to print.
+"""Make text from files, devices and libraries safe to print.
 
-A name may hold anything a file can hold: escape sequences that steer a terminal, marks that turn
-the direction of writing, bytes that are no text, a million characters. It is printed with those
-escaped, so that they are seen, and shortened in the middle, so that both of its ends are.
+A name may contain escape sequences that control a terminal, marks that change the direction of
+writing, bytes that are no text, or a million characters. Such characters are escaped, and long
+names are shortened in the middle.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ MOST_LINE = 500
 MOST_WORD = 255  # no file name is longer
 MOST_PATH = 4096  # a path must still open its file, and none is longer
 GAP = "..."
-# Joiners are letters' business (Persian, Hindi, emoji) and move nothing on a terminal.
+# Joiners are part of text (Persian, Hindi, emoji) and do not control the terminal.
 _JOINERS = "\u200c\u200d"
 _SURROGATE_ESCAPES = range(0xDC80, 0xDD00)
 
@@ -23,9 +23,9 @@ def printable(name: object, width: int = MOST_NAME) -> str:
     r"""Return a name on one line of at most `width` characters, without control characters.
 
     Args:
-        name: Any text; what is harmless and short comes back as it is, so that a path can be
-            copied.
-        width: Most characters; a longer name loses its middle. At least 8.
+        name: Any text; short text without such characters is returned unchanged, so that paths can
+            be copied.
+        width: Largest number of characters, at least 8; a longer name is shortened in the middle.
 
     >>> printable("conv2d\x1b[2J\n")
     'conv2d\\x1b[2J\\n'
@@ -44,7 +44,7 @@ def printable(name: object, width: int = MOST_NAME) -> str:
 
 
 def one_line(text: object, width: int = MOST_LINE) -> str:
-    r"""Return a sentence or a foreign error's words as one line: its lines are joined.
+    r"""Return a sentence or a library's message as one line: its lines are joined.
 
     >>> one_line("first  line\n   second\x1b[0m ")
     'first  line second\\x1b[0m'
@@ -58,13 +58,13 @@ def message_line(sentence: str) -> str:
     >>> len(message_line("a" * 307 + " does not exist."))
     271
     """
-    # What is longer than a line is cut below; only its ends are read.
+    # A longer text is shortened below; only its ends are used.
     ends = sentence if len(sentence) <= MOST_PATH else printable(sentence, MOST_PATH)
     return printable(" ".join(printable(word, MOST_WORD) for word in ends.split(" ")), MOST_LINE)
 
 
 def _visible(character: str) -> str:
-    """Return the character, or its escape where it is not one that only marks paper."""
+    """Return a printable character, or the escape of any other."""
     if character.isprintable() or character in _JOINERS:
         return character
     if unicodedata.category(character) == "Zs":  # spaces of other widths

@@ -1,8 +1,8 @@
-"""Temporary files and folders that tell who made them, so that none outlives its process.
+"""Temporary files and folders named after their process, so that others can remove leftovers.
 
-Their names hold the process id and its start time, since ids are used again; and digests of the
-host, of its boot and of the process id's namespace, since a folder may be shared: a process that
-is not seen from here is no dead one.
+Their names contain the process id and its start time, since ids are reused; and digests of the
+host, its boot and the process id's namespace, since a folder may be shared: a process of another
+host or namespace must not count as dead.
 
     .edgekit-<pid>-<start>-<host, boot, namespace>-<chance>
 """
@@ -23,14 +23,14 @@ from typing import NamedTuple, TypeVar
 T = TypeVar("T")
 
 PREFIX = ".edgekit-"
-# Names of this shape only are ever removed.
+# Only names of this form are removed.
 _NAME = re.compile(rf"{re.escape(PREFIX)}(\d+)-(\d+)-([0-9a-f]{{18}})-[0-9a-f]{{8}}(\.[^.]*)?")
-# Of a host or container that cannot be asked: so long nothing runs here without writing.
+# Age after which files of other hosts or containers, whose processes are not visible, are removed.
 _ABANDONED_SECONDS = 7 * 86_400
 
 
 class _Here(NamedTuple):
-    """Digests of where this process runs; `host` is empty where nothing identifies the host."""
+    """Digests of host, boot and namespace; `host` is empty if nothing identifies it."""
 
     host: str
     boot: str
@@ -42,7 +42,7 @@ class _Here(NamedTuple):
 
 def new_file(folder: Path, suffix: str = "") -> Path:
     """Make an empty file with the permissions of any new file."""
-    # A suffix says the format; what is longer is part of a name with dots in it.
+    # A suffix names the format; a longer one is part of a name with dots.
     ending = suffix if len(suffix) <= 16 else ""
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
     return _made(folder, ending, lambda path: os.close(os.open(path, flags, 0o666)))
@@ -54,7 +54,7 @@ def new_folder(folder: Path, *, mode: int = 0o777) -> Path:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what dead processes left in a folder; what cannot be removed stays."""
+    """Remove what dead processes left in a folder, as far as permissions allow."""
     for path in _entries(folder, PREFIX):
         if not _is_abandoned(path):
             continue
@@ -67,7 +67,7 @@ def sweep(folder: Path) -> None:
 def _entries(folder: Path, prefix: str) -> list[Path]:
     try:
         names = os.listdir(folder)  # noqa: PTH208  a crowded folder need not become paths
-    except OSError:  # it is not there yet, or not ours to read
+    except OSError:  # missing, or not readable
         return []
     return [folder / name for name in names if name.startswith(prefix)]
 
@@ -93,7 +93,7 @@ def _is_abandoned(path: Path) -> bool:
     if owner == str(here):
         return not _is_alive(int(pid), int(start))
     if here.host and owner[:6] == here.host and owner[6:12] != here.boot:
-        return True  # this host was booted anew since
+        return True  # this host has been rebooted since
     try:
         return time.time() - path.lstat().st_mtime > _ABANDONED_SECONDS
     except OSError:
@@ -105,18 +105,19 @@ def _is_alive(pid: int, start: int) -> bool:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
         return False
-    except OSError:  # another user's
+    except OSError:  # a process of another user
         pass
-    # A process that took the id over started later.
+    # A process that reuses the id started later.
     now = _start_of(pid)
     return not (now and start) or now == start
 
 
 def _start_of(pid: int) -> int:
-    """Clock ticks from boot to the start of a process; 0 where nobody says (proc(5), field 22)."""
+    """Return the start of a process in clock ticks since boot (proc(5), field 22), or 0."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-        # The second field is the program's name in parentheses, and may hold any of both.
+        # The second field is the program's name in parentheses, which may contain spaces and
+        # parentheses.
         return int(text.rpartition(")")[2].split()[19])
     except (OSError, ValueError, IndexError):
         return 0

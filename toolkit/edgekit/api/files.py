@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgekit.api.measuring_device import device_setup, one_device
 from edgekit.choices import Prefer
-from edgekit.modes import MODES
+from edgekit.modes import DEFAULT_MODES
 from edgekit.records import (
     Dataset,
     Inspection,
@@ -34,6 +34,7 @@ def quantize(
     output: str | Path | None = None,
     name: str | None = None,
     column: str | None = None,
+    classes: Sequence[str] | None = None,
     task: str | None = None,
     preprocessing: Mapping[str, Any] | None = None,
     calibration_samples: int = 200,
@@ -63,12 +64,13 @@ def quantize(
     Args:
         source: A `.keras`, `.h5`, SavedModel folder or float `.tflite`, or a live Keras model.
         data: As `--data` of the command line, or a `records.Dataset`.
-        modes: Names out of `modes.MODES`; where neither modes nor plans are given, all that the
-            model allows.
+        modes: Names out of `modes.MODES`; where neither modes nor plans are given, those of
+            `modes.DEFAULT_MODES` that the model allows.
         plans: Plans, from `recipe.load_recipe(path).plan` or made by hand.
         output: Folder of the files, default `quantized/<name>`.
         name: Name of the model in tables, default the source's stem.
         column: The column to predict, for a `.csv`.
+        classes: Names of the classes in the model's order; None where the data's order is it.
         task: What the targets mean, default what they look like.
         preprocessing: How raw images become inputs.
         calibration_samples: How many training samples set the activation ranges.
@@ -110,7 +112,7 @@ def quantize(
     called = name or (place.stem if isinstance(place, Path) else str(place.name))
     chosen = [*(default_plan(mode) for mode in modes), *plans]
     if not chosen:
-        chosen = [default_plan(mode) for mode in MODES]
+        chosen = [default_plan(mode) for mode in DEFAULT_MODES]
     request = pipeline.Request(
         source=place,
         plans=tuple(chosen),
@@ -118,6 +120,7 @@ def quantize(
         name=called,
         data=data,
         column=column,
+        classes=classes,
         target=target,
         task=task,
         preprocessing=preprocessing,

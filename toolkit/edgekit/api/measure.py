@@ -24,6 +24,7 @@ def evaluate(
     data: str | Dataset,
     *,
     column: str | None = None,
+    classes: Sequence[str] | None = None,
     task: str | None = None,
     preprocessing: Mapping[str, Any] | None = None,
     metric: str | None = None,
@@ -39,7 +40,13 @@ def evaluate(
 
     return pipeline.evaluate(
         [Path(path) for path in paths],
-        DataRequest(data=data, column=column, task=task, preprocessing=preprocessing),
+        DataRequest(
+            data=data,
+            column=column,
+            classes=classes,
+            task=task,
+            preprocessing=preprocessing,
+        ),
         pipeline.MeasureSettings(score_output=score_output, metric=metric, max_drop=max_drop),
         listener=listener,
     )
@@ -83,6 +90,7 @@ def deploy(
     devices: str | Path | None = None,
     data: str | Dataset | None = None,
     column: str | None = None,
+    classes: Sequence[str] | None = None,
     task: str | None = None,
     preprocessing: Mapping[str, Any] | None = None,
     metric: str | None = None,
@@ -114,6 +122,7 @@ def deploy(
             not name files of this machine, or else the user's own.
         data: What they are scored on; None leaves scores out.
         column: The column to predict, for a `.csv`.
+        classes: Names of the classes in the model's order; None where the data's order is it.
         task: What the targets mean, default inferred from the targets.
         preprocessing: How raw images become inputs.
         metric: The metric to judge by, default the task's own.
@@ -137,7 +146,7 @@ def deploy(
         listener: Progress callback.
 
     Returns:
-        The report, and what came of each device: an error there stops no other device and is not
+        The report, and the outcome of each device: an error there stops no other device and is not
         raised; what the files answered to `inputs` is there, too.
     """
     from edgekit import pipeline
@@ -156,7 +165,13 @@ def deploy(
         paths=[Path(path) for path in paths],
         data=None
         if data is None
-        else DataRequest(data=data, column=column, task=task, preprocessing=preprocessing),
+        else DataRequest(
+            data=data,
+            column=column,
+            classes=classes,
+            task=task,
+            preprocessing=preprocessing,
+        ),
         settings=pipeline.MeasureSettings(
             score_output=score_output, metric=metric, max_drop=max_drop, latency=latency, run=run
         ),

@@ -108,6 +108,7 @@ class TransformOptions(TypedDict, total=False):
 
     Attributes:
         column: The column to predict, for a `.csv`.
+        classes: Names of the classes in the model's order; the data's by default.
         task: What the targets mean, default inferred from the targets.
         preprocessing: How raw images become inputs.
         custom: Modules that define the model's own classes.
@@ -119,6 +120,7 @@ class TransformOptions(TypedDict, total=False):
     """
 
     column: str | None
+    classes: tuple[str, ...] | None
     task: str | None
     preprocessing: Mapping[str, Any] | None
     custom: Sequence[str]
@@ -214,6 +216,7 @@ def transform(
         data=DataRequest(
             data=data,
             column=options.get("column"),
+            classes=options.get("classes"),
             task=options.get("task"),
             preprocessing=options.get("preprocessing"),
         ),
@@ -234,6 +237,7 @@ def compress(
     output: str | Path | None = None,
     name: str | None = None,
     column: str | None = None,
+    classes: Sequence[str] | None = None,
     task: str | None = None,
     preprocessing: Mapping[str, Any] | None = None,
     calibration_samples: int = 200,
@@ -263,6 +267,7 @@ def compress(
         output: Folder of the files, default `quantized/<name>-<recipe>`.
         name: Name of the model in tables, default the source's stem.
         column: See `quantize`, as all that follow.
+        classes: Likewise.
         task: What the targets mean.
         preprocessing: How raw images become inputs.
         calibration_samples: How many training samples set the activation ranges.
@@ -299,6 +304,7 @@ def compress(
         name=called,
         data=data,
         column=column,
+        classes=classes,
         task=task,
         preprocessing=preprocessing,
         calibration_samples=calibration_samples,

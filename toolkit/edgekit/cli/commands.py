@@ -88,10 +88,11 @@ SETTINGS: dict[str, Any] = {
 
 def load(name: str) -> ClickCommand:
     """Import a command's module, and build the command."""
-    from edgekit.cli import options
+    from edgekit.cli import groups, options
 
     entry = COMMANDS[name]
-    function = getattr(import_module(f"edgekit.cli.{entry.module}"), entry.function)
+    module = import_module(f"edgekit.cli.{entry.module}")
+    function = groups.with_groups(getattr(module, entry.function))
     app = typer.Typer(**SETTINGS)
     app.command(name)(options.with_unpacked_limit(function) if entry.reads_archives else function)
     return typer.main.get_command(app)

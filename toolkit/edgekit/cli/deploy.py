@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgekit.choices import MAX_THREADS
 from edgekit.cli import device_options, options
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 
 def deploy(
+    *,
     files: options.Files,
     device: device_options.DevicesWanted,
     devices: device_options.DevicesFile = None,
@@ -37,7 +40,7 @@ def deploy(
     top: Annotated[
         int | None,
         typer.Option(
-            parser=options.whole(1, options.MOST_THREADS),
+            parser=options.whole(1, MAX_THREADS),
             metavar="N",
             help="Classes that --run names; default 5.",
         ),
@@ -59,15 +62,8 @@ def deploy(
             help="A folder for report.html and report.json, or a file (.html, .json, .md, ...).",
         ),
     ] = None,
-    column: options.Column = None,
-    task: options.Task = None,
-    preprocess: options.Preprocess = None,
-    metric: options.MetricName = None,
-    max_drop: options.MaxDrop = 0.5,
-    score_output: options.Output = None,
-    threads: device_options.Threads = None,
-    runs: device_options.Runs = None,
-    runtime: device_options.Runtime = None,
+    score_options: options.ScoreOptions,
+    run_options: device_options.RunOptions,
     delegate: Annotated[
         str | None, typer.Option(help="edgetpu, usb, pci:0, or a delegate library there.")
     ] = None,
@@ -104,19 +100,12 @@ def deploy(
             device,
             devices=devices,
             data=data,
-            column=column,
-            task=options.task_of(task),
-            preprocessing=options.preprocessing_of(preprocess),
-            metric=options.metric_of(metric),
-            max_drop=max_drop,
-            score_output=score_output,
+            **score_options.arguments(),
             inputs=run or (),
             labels=labels,
             top=top,
             threshold=threshold,
-            threads=threads,
-            runs=runs,
-            runtime=runtime,
+            **asdict(run_options),
             delegate=delegate,
             setup=setup,
             wheels=wheels,
@@ -137,7 +126,7 @@ def show_deployed(
     output: Path | None = None,
     force: bool = False,
 ) -> None:
-    """Deploy, print what came of the devices that answered, and raise for those that did not.
+    """Deploy, print the results of the devices that answered, and raise for those that failed.
 
     Args:
         deploy: Called with a `listener`.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from edgekit.choices import MAX_THREADS
 from edgekit.cli import options
 
 _NAMES = "user@host, a name of devices.toml or of the ssh configuration"
@@ -44,7 +46,7 @@ Keep = Annotated[
 Threads = Annotated[
     int | None,
     typer.Option(
-        parser=options.whole(1, options.MOST_THREADS),
+        parser=options.whole(1, MAX_THREADS),
         metavar="N",
         help="Interpreter threads; default: the device's, or 1.",
     ),
@@ -58,6 +60,37 @@ Runs = Annotated[
 Runtime = Annotated[
     str | None, typer.Option(help="litert, tflite or tensorflow; default: the first found.")
 ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """Options that say how files are run and timed."""
+
+    threads: Threads = None
+    runs: Runs = None
+    runtime: Runtime = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceOptions:
+    """Options of the device on which a command that makes files measures them."""
+
+    device: OneDevice = None
+    devices: DevicesFile = None
+    setup: Setup = False
+    wheels: Wheels = None
+    keep: Keep = False
+    threads: Threads = None
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the options as keyword arguments of the functions of `edgekit.api`.
+
+        Raises:
+            UsageError: An option that needs a device is given without one.
+        """
+        needing = {name: getattr(self, name) for name in ("devices", "setup", "wheels", "keep")}
+        check_device_options(self.device, **needing)
+        return {"device": self.device, "threads": self.threads, **needing}
 
 
 def check_device_options(device: object, **others: object) -> None:

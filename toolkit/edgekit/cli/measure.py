@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,14 +13,10 @@ from edgekit.cli.deploy import show_deployed
 
 
 def eval_(
+    *,
     files: options.Files,
     data: options.Data,
-    column: options.Column = None,
-    task: options.Task = None,
-    preprocess: options.Preprocess = None,
-    metric: options.MetricName = None,
-    max_drop: options.MaxDrop = 0.5,
-    score_output: options.Output = None,
+    score_options: options.ScoreOptions,
     device: device_options.MaybeDevices = None,
     devices: device_options.DevicesFile = None,
     json: options.Json = False,
@@ -39,8 +36,7 @@ def eval_(
     from edgekit.cli.output import emit
     from edgekit.cli.progress import listening
 
-    task, metric = options.task_of(task), options.metric_of(metric)
-    preprocessing = options.preprocessing_of(preprocess)
+    scoring = score_options.arguments()
     if device:
         show_deployed(
             partial(
@@ -49,12 +45,7 @@ def eval_(
                 device,
                 devices=devices,
                 data=data,
-                column=column,
-                task=task,
-                preprocessing=preprocessing,
-                metric=metric,
-                max_drop=max_drop,
-                score_output=score_output,
+                **scoring,
                 latency=False,
             ),
             json=json,
@@ -65,28 +56,22 @@ def eval_(
         result = api.evaluate(
             files,
             data,
-            column=column,
-            task=task,
-            preprocessing=preprocessing,
-            metric=metric,
-            max_drop=max_drop,
-            score_output=score_output,
+            **scoring,
             listener=listener,
         )
     emit(result, json=json)
-    if not json and len(result.rows) == 1 and result.rows[0].score:
+    if not json and len(result.files) == 1 and result.files[0].score:
         from rich.console import Console
 
         from edgekit.reports import print_per_class
 
-        print_per_class(result.rows[0].score, Console())
+        print_per_class(result.files[0].score, Console())
 
 
 def bench(
+    *,
     files: options.Files,
-    threads: device_options.Threads = None,
-    runs: device_options.Runs = None,
-    runtime: device_options.Runtime = None,
+    run_options: device_options.RunOptions,
     kernels: Annotated[
         str | None, typer.Option(help="default, builtin (no XNNPACK) or reference (slow, exact).")
     ] = None,
@@ -118,20 +103,15 @@ def bench(
     from edgekit.cli.output import emit
     from edgekit.cli.progress import listening
 
+    running: dict[str, Any] = {
+        **asdict(run_options),
+        "kernels": kernels,
+        "duration": duration,
+        "sweep": sweep,
+    }
     if device:
         show_deployed(
-            partial(
-                api.deploy,
-                files,
-                device,
-                devices=devices,
-                threads=threads,
-                runs=runs,
-                runtime=runtime,
-                kernels=kernels,
-                duration=duration,
-                sweep=sweep,
-            ),
+            partial(api.deploy, files, device, devices=devices, **running),
             json=json,
             quiet=quiet,
         )
@@ -139,12 +119,7 @@ def bench(
     with listening(quiet=quiet) as listener:
         result = api.bench(
             files,
-            threads=threads or 1,
-            runs=runs,
-            runtime=runtime,
-            kernels=kernels,
-            duration=duration,
-            sweep=sweep,
+            **{**running, "threads": run_options.threads or 1},
             listener=listener,
         )
     emit(result, json=json)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from edgekit.choices import TARGET_TITLES
+from edgekit.choices import MAX_SEED, TARGET_TITLES
 from edgekit.cli import device_options, options
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 def train(
+    *,
     name: Annotated[
         str | None, typer.Argument(metavar="NAME", help="A zoo architecture, or a model.toml.")
     ] = None,
@@ -51,7 +52,7 @@ def train(
     seed: Annotated[
         int | None,
         typer.Option(
-            parser=options.whole(0, options.MOST_SEED),
+            parser=options.whole(0, MAX_SEED),
             metavar="N",
             help="Random seed.",
         ),
@@ -173,6 +174,7 @@ def import_(
 
 
 def quantize(
+    *,
     context: typer.Context,
     source: options.Source,
     data: options.MaybeData = None,
@@ -181,7 +183,7 @@ def quantize(
         typer.Option(help="float32, float16, dynamic, int8, int16x8 or int4; repeatable."),
     ] = None,
     all_: Annotated[
-        bool, typer.Option("--all", help="Every mode the model allows: the default.")
+        bool, typer.Option("--all", help="Every mode the model allows; by default all but int16x8.")
     ] = False,
     recipe: Annotated[
         list[Path] | None, typer.Option(metavar="R.toml", help="A recipe; repeatable.")
@@ -205,9 +207,7 @@ def quantize(
         Path | None,
         typer.Option("--output", "-o", metavar="DIR", help="Default: quantized/<name>."),
     ] = None,
-    column: options.Column = None,
-    task: options.Task = None,
-    preprocess: options.Preprocess = None,
+    data_options: options.DataOptions,
     custom: options.Custom = None,
     trust_code: options.TrustCode = False,
     calibration_samples: Annotated[
@@ -221,7 +221,7 @@ def quantize(
     seed: Annotated[
         int,
         typer.Option(
-            parser=options.whole(0, options.MOST_SEED),
+            parser=options.whole(0, MAX_SEED),
             metavar="N",
             help="Random seed of their draw.",
         ),
@@ -231,12 +231,7 @@ def quantize(
         str | None,
         typer.Option(help=f"A target the file must be able to use: {', '.join(TARGET_TITLES)}."),
     ] = None,
-    device: device_options.OneDevice = None,
-    devices: device_options.DevicesFile = None,
-    setup: device_options.Setup = False,
-    wheels: device_options.Wheels = None,
-    keep: device_options.Keep = False,
-    threads: device_options.Threads = None,
+    measured_on: device_options.DeviceOptions,
     bench: Annotated[bool, typer.Option(help="Measure latencies.")] = True,
     force: options.Force = False,
     json: options.Json = False,
@@ -256,18 +251,14 @@ def quantize(
     from edgekit import api
     from edgekit.cli.progress import listening
 
-    device_options.check_device_options(
-        device, devices=devices, setup=setup, wheels=wheels, keep=keep
-    )
+    place = measured_on.arguments()
     with listening(quiet=quiet) as listener:
         result = api.quantize(
             Path(source),
             data=data,
             plans=_plans(mode, recipe, all_=all_, io=io, ranges=ranges, sparse=sparse),
             output=output,
-            column=column,
-            task=options.task_of(task),
-            preprocessing=options.preprocessing_of(preprocess),
+            **data_options.arguments(),
             calibration_samples=calibration_samples,
             custom=tuple(custom or ()),
             trust_code=trust_code,
@@ -277,12 +268,7 @@ def quantize(
             runtime=runtime,
             score_output=score_output,
             target=target,
-            device=device,
-            devices=devices,
-            setup=setup,
-            wheels=wheels,
-            keep=keep,
-            threads=threads,
+            **place,
             latency=bench,
             skip_unsupported=all_ or not (mode or recipe),
             force=force,
@@ -295,15 +281,17 @@ def quantize(
 
 def show(result: Report, *, json: bool) -> None:
     """Print a report of new files: the table, the reason, and what was written."""
-    from edgekit.cli.output import emit, wrote
+    from edgekit.cli.output import emit, next_lines, wrote
 
     emit(result, json=json)
     if not json:
-        folder = result.rows[0].artifact.path.parent
-        print(f"Wrote {folder / 'report.html'}")
-        for row in result.rows:
+        first = result.files[0].artifact
+        print(f"Wrote {first.path.parent / 'report.html'}")
+        for row in result.files:
             if row.recommended:
-                print(wrote(row.artifact, result.rows[0].artifact))
+                print(wrote(row.artifact, first))
+        for line in next_lines(result):
+            print(line)
 
 
 def _plans(
@@ -315,10 +303,10 @@ def _plans(
     ranges: str,
     sparse: bool,
 ) -> list[Plan]:
-    from edgekit.modes import MODES
+    from edgekit.modes import DEFAULT_MODES, MODES
     from edgekit.recipe import default_plan
 
-    wanted = list(MODES) if all_ or not (modes or recipes) else modes or []
+    wanted = tuple(MODES) if all_ else modes or (() if recipes else DEFAULT_MODES)
     method = cast("RangesMethod", ranges)
     plans = [
         default_plan(mode, io=io, ranges=method, sparse=stored)

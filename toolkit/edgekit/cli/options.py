@@ -5,20 +5,15 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-import typing
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from edgekit.choices import list_data_formats
-
-MOST = 10**9
-"""Of whatever is counted: epochs, samples, threads. What is larger overflows somewhere."""
-MOST_THREADS = 1024
-MOST_SEED = 2**32 - 1
-"""What numpy and Keras take."""
+from edgekit.choices import MAX_COUNT, list_data_formats
+from edgekit.cli.groups import with_parameters
 
 
 def number(
@@ -52,7 +47,7 @@ def number(
     return read
 
 
-def whole(least: int, most: int = MOST) -> Callable[[str | int], int]:
+def whole(least: int, most: int = MAX_COUNT) -> Callable[[str | int], int]:
     """Make the reader of an option that is a whole number from `least` to `most`."""
 
     def read(text: str | int) -> int:
@@ -92,6 +87,13 @@ Data = Annotated[str, typer.Option("--data", "-d", metavar="DATA", help=DATA_HEL
 MaybeData = Annotated[str | None, typer.Option("--data", "-d", metavar="DATA", help=DATA_HELP)]
 Column = Annotated[
     str | None, typer.Option(metavar="NAME", help="The column to predict, for a .csv.")
+]
+Classes = Annotated[
+    str | None,
+    typer.Option(
+        metavar="A,B,C",
+        help="The classes in the model's order, where the data numbers them in another one.",
+    ),
 ]
 Task = Annotated[
     str | None,
@@ -153,7 +155,7 @@ MetricName = Annotated[
     typer.Option(
         "--metric",
         metavar="NAME",
-        help="The metric to judge by; default: the task's first. An unknown name lists them.",
+        help="The metric to judge by; default: by task and classes. An unknown name lists them.",
     ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
@@ -161,13 +163,55 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON (schema 1) instea
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 
 
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """Options that say how data is read."""
+
+    column: Column = None
+    classes: Classes = None
+    task: Task = None
+    preprocess: Preprocess = None
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the options as keyword arguments of the functions of `edgekit.api`.
+
+        Raises:
+            UsageError: There is no such task.
+            DataError: The file of `--preprocess` is missing or invalid.
+        """
+        return {
+            "column": self.column,
+            "classes": classes_of(self.classes),
+            "task": task_of(self.task),
+            "preprocessing": preprocessing_of(self.preprocess),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreOptions(DataOptions):
+    """Options that say how data is read, and how files are scored and compared."""
+
+    metric: MetricName = None
+    max_drop: MaxDrop = 0.5
+    score_output: Output = None
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the options as keyword arguments of the functions of `edgekit.api`.
+
+        Raises:
+            UsageError: There is no such task or metric.
+            DataError: The file of `--preprocess` is missing or invalid.
+        """
+        return {
+            **super().arguments(),
+            "metric": metric_of(self.metric),
+            "max_drop": self.max_drop,
+            "score_output": self.score_output,
+        }
+
+
 def with_unpacked_limit(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command that reads archives the option `--max-unpacked`, in force while it runs."""
-    hints = typing.get_type_hints(command, include_extras=True)
-    parameters = [
-        parameter.replace(annotation=hints[name])
-        for name, parameter in inspect.signature(command).parameters.items()
-    ]
     added = inspect.Parameter(
         "max_unpacked", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=MaxUnpacked
     )
@@ -179,10 +223,7 @@ def with_unpacked_limit(command: Callable[..., None]) -> Callable[..., None]:
         with unpacked_limit(max_unpacked):
             command(**given)
 
-    # Typer reads both.
-    call.__signature__ = inspect.Signature([*parameters, added])  # type: ignore[attr-defined]
-    call.__annotations__ = {p.name: p.annotation for p in (*parameters, added)}
-    return call
+    return with_parameters(call, [*inspect.signature(command).parameters.values(), added])
 
 
 def task_of(name: str | None) -> str | None:
@@ -209,6 +250,11 @@ def metric_of(name: str | None) -> str | None:
     from edgekit.evaluation.metrics import metric_named
 
     return metric_named(name).name
+
+
+def classes_of(text: str | None) -> tuple[str, ...] | None:
+    """Read `--classes`: names separated by commas."""
+    return None if text is None else tuple(" ".join(name.split()) for name in text.split(","))
 
 
 def preprocessing_of(path: Path | None) -> Any:

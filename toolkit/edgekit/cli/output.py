@@ -52,6 +52,18 @@ def emit(report: Report, *, json: bool) -> None:
             print("\n".join(lines))
 
 
+def next_lines(report: Report) -> Iterator[str]:
+    """Yield the command to type next, on a line that can be copied, and what to fill in."""
+    from edgekit.reports.next_command import explanation, next_command
+
+    for row in report.files:
+        if row.recommended:
+            command = next_command(report, row)
+            yield f"Next: {command}"
+            if said := explanation(command):
+                yield f"({said})"
+
+
 def json_line(value: Any) -> str:
     """Return one line of JSON; non-ASCII letters are escaped unless stdout is UTF-8."""
     is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 
 def compress(
+    *,
     context: typer.Context,
     source: options.KerasSource,
     data: options.Data,
@@ -31,9 +32,7 @@ def compress(
         Path | None,
         typer.Option("--output", "-o", metavar="DIR", help="Default: quantized/<name>-<recipe>."),
     ] = None,
-    column: options.Column = None,
-    task: options.Task = None,
-    preprocess: options.Preprocess = None,
+    data_options: options.DataOptions,
     custom: options.Custom = None,
     trust_code: options.TrustCode = False,
     calibration_samples: Annotated[
@@ -46,12 +45,7 @@ def compress(
     ] = 200,
     max_drop: options.MaxDrop = 0.5,
     metric: options.MetricName = None,
-    device: device_options.OneDevice = None,
-    devices: device_options.DevicesFile = None,
-    setup: device_options.Setup = False,
-    wheels: device_options.Wheels = None,
-    keep: device_options.Keep = False,
-    threads: device_options.Threads = None,
+    measured_on: device_options.DeviceOptions,
     prefer: options.Prefer = "balanced",
     runtime: options.TargetRuntime = None,
     bench: Annotated[bool, typer.Option(help="Measure latencies.")] = True,
@@ -70,31 +64,22 @@ def compress(
     from edgekit.cli.model import show
     from edgekit.cli.progress import listening
 
-    device_options.check_device_options(
-        device, devices=devices, setup=setup, wheels=wheels, keep=keep
-    )
+    place = measured_on.arguments()
     with listening(quiet=quiet) as listener:
         report = api.compress(
             source,
             recipe,
             data=data,
             output=output,
-            column=column,
-            task=options.task_of(task),
-            preprocessing=options.preprocessing_of(preprocess),
+            **data_options.arguments(),
             calibration_samples=calibration_samples,
             custom=tuple(custom or ()),
             trust_code=trust_code,
             max_drop=max_drop,
             metric=options.metric_of(metric),
-            device=device,
-            devices=devices,
-            setup=setup,
-            wheels=wheels,
-            keep=keep,
+            **place,
             prefer=cast("Prefer", prefer),
             runtime=runtime,
-            threads=threads,
             latency=bench,
             force=force,
             command=shlex.join(["edgekit", *context.obj]),
@@ -118,6 +103,7 @@ def _run(step: PassStep, given: dict[str, Any]) -> None:
                 output=output,
                 data=given["data"],
                 column=given["column"],
+                classes=options.classes_of(given["classes"]),
                 task=options.task_of(given["task"]),
                 preprocessing=options.preprocessing_of(given["preprocess"]),
                 custom=tuple(given["custom"] or ()),

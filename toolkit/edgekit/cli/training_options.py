@@ -35,6 +35,7 @@ _BEFORE: tuple[tuple[str, Any, Any], ...] = (
 _AFTER: tuple[tuple[str, Any, Any], ...] = (
     ("resume", Resume, False),
     ("column", options.Column, None),
+    ("classes", options.Classes, None),
     ("task", options.Task, None),
     ("preprocess", options.Preprocess, None),
     ("custom", options.Custom, None),

@@ -15,6 +15,7 @@ from edgekit.data.overlap import overlap_note
 from edgekit.data.preprocessing import names_size
 from edgekit.data.store import InputFit, Reader, adopted, reader_of
 from edgekit.errors import DataError
+from edgekit.evaluation.tasks.class_labels import class_count
 from edgekit.records import Array, Dataset, Samples, Split, TensorSpec
 
 SPLITS: tuple[Split, ...] = ("train", "calibrate", "test")
@@ -60,10 +61,11 @@ def bind(dataset: Dataset, inputs: Sequence[TensorSpec], outputs: Sequence[Tenso
         splits[split] = replace(samples, read=replace(reader, fits=fits))
     _check_values(splits, dataset.name)
     _check_images(splits)
+    _check_empty_classes(splits, outputs[0], dataset)
     task, labels, splits, target_notes = bind_targets(dataset, splits, inputs, outputs)
     notes += [note for note in target_notes if note not in notes]
     if "train" in splits and "test" in splits:
-        note = overlap_note(splits["train"], splits["test"], dataset.name)
+        note = overlap_note(splits["train"], splits["test"])
         notes += [note] if note and note not in notes else []
     return replace(
         dataset,
@@ -213,3 +215,22 @@ def _check_images(splits: dict[Split, Samples]) -> None:
         if isinstance(reader.store, ImageStore):
             for row in reader.store.firsts():
                 reader.prepared(np.array([row]))
+
+
+def _check_empty_classes(
+    splits: dict[Split, Samples], output: TensorSpec, dataset: Dataset
+) -> None:
+    """Raise where a class folder without pictures makes another number of classes than the model's.
+
+    It would move all classes behind it.
+    """
+    labels, expected = dataset.labels or (), class_count(output)
+    for _, reader in _distinct(splits):
+        empty = reader.store.empty if isinstance(reader.store, ImageStore) else ()
+        empty = tuple(name for name in empty if name in labels)
+        if empty and expected is not None and len(labels) != expected:
+            raise DataError(
+                f"{dataset.name} has {len(labels)} classes, the model has {expected}.",
+                found=f"Class folders without pictures: {', '.join(empty)}.",
+                hint="Remove them, or list the model's classes in its order in labels.txt.",
+            )

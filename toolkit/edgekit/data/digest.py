@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.data.stored import StoredArray
-from edgekit.errors import DataError
 from edgekit.records import Array
 
 CHUNK_BYTES = 1 << 22
@@ -34,22 +31,12 @@ def digest_subset(parent: str, index: NDArray[np.int64]) -> str:
     return hashlib.sha256(parent.encode() + _bytes_of(index.astype("<i8"))).hexdigest()
 
 
-def digest_files(root: Path, files: Sequence[str]) -> tuple[str, tuple[bytes, ...]]:
-    """Digest a folder's files, each read once.
-
-    Returns:
-        The digest over relative names and contents, and one digest a file.
-
-    Raises:
-        DataError: A file is empty or cannot be read.
-    """
-    # hashlib lets go of the interpreter lock, so two threads keep both cores and the disk busy.
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        contents = tuple(pool.map(_content, files))
+def digest_files(names: Sequence[str], contents: Sequence[bytes]) -> str:
+    """Digest the relative names of a folder's files and the digests of their contents."""
     digest = hashlib.sha256()
-    for file, content in zip(files, contents, strict=True):
-        digest.update(f"{Path(file).relative_to(root).as_posix()}\0".encode() + content)
-    return digest.hexdigest(), contents
+    for name, content in zip(names, contents, strict=True):
+        digest.update(f"{name}\0".encode() + content)
+    return digest.hexdigest()
 
 
 def digest_rows(inputs: Mapping[str, Array | StoredArray], rows: NDArray[np.int64]) -> list[bytes]:
@@ -70,18 +57,6 @@ def digest_rows(inputs: Mapping[str, Array | StoredArray], rows: NDArray[np.int6
                 digest.update(view[row])
             digests.append(digest.digest())
     return digests
-
-
-def _content(file: str) -> bytes:
-    try:
-        content = Path(file).read_bytes()
-    except OSError as error:
-        raise DataError(
-            f"{file} cannot be read.", found=f"The system says: {error.strerror}."
-        ) from error
-    if not content:
-        raise DataError(f"{file} is empty.", hint="Replace the file or remove it.")
-    return hashlib.sha256(content).digest()
 
 
 def _bytes_of(array: Array) -> bytes:

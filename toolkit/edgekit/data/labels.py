@@ -10,6 +10,7 @@ import numpy as np
 from edgekit.errors import DataError
 from edgekit.files import MISSING, check_input, what_is
 from edgekit.records import Array
+from edgekit_runner import decode_text, parse_labels
 
 
 def number_labels(
@@ -55,7 +56,7 @@ def _texts(targets: Array | None) -> list[str] | None:
 
 
 def read_labels(folder: Path) -> tuple[str, ...] | None:
-    """Return the lines of the folder's `labels.txt`, which tells the order of the classes.
+    """Return what the folder's `labels.txt` tells of the classes, in order (`parse_labels`).
 
     Raises:
         DataError: A label stands twice, or the file is not text.
@@ -65,11 +66,12 @@ def read_labels(folder: Path) -> tuple[str, ...] | None:
         return None
     check_input(path, DataError)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read.", found=f"{error}.") from error
-    labels = tuple(line.strip() for line in lines if line.strip())
-    if len(set(labels)) < len(labels):
-        twice = next(label for label in labels if labels.count(label) > 1)
+        labels = tuple(parse_labels(decode_text(path.read_bytes())))
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{path} cannot be read.", found=f"{error}.", hint="Save it as UTF-8, one class a line."
+        ) from error
+    twice = next((label for label in labels if label and labels.count(label) > 1), None)
+    if twice is not None:
         raise DataError(f"{path}: the label {twice!r} stands twice.", hint="One class a line.")
     return labels

@@ -21,22 +21,28 @@ def bind_targets(
 ) -> tuple[str | None, tuple[str, ...] | None, Splits, list[str]]:
     """Return task, labels, the splits with their targets as the task needs them, and notes.
 
+    Test samples need targets where the training samples have some. Where there are none at all,
+    there is no task: files can be compared by their outputs, and are not scored.
+
     Raises:
-        DataError: The targets do not fit the model's first output, or are missing.
+        DataError: The targets do not fit the model's first output, or the test split's are missing.
         UsageError: The data set names a task that there is not.
     """
     output = outputs[0]
     readers = {split: reader_of(samples) for split, samples in splits.items()}
+    test = readers.get("test")
+    if test is not None and all(reader.targets is None for reader in readers.values()):
+        nothing = f"{dataset.name} has no targets: outputs are compared, and nothing is scored."
+        return None, None, splits, [nothing]
     task = (
         task_named(dataset.task) if dataset.task else infer_task(_evidence(readers, inputs, output))
     )
     notes = [f"Targets belong to the first output, {output.name!r}."] if len(outputs) > 1 else []
-    test = readers.get("test")
     if test is not None and test.targets is None:
         missing = task.missing_targets if task else Task.missing_targets
         raise DataError(
-            f"{dataset.name}: the test samples have no targets, so nothing can be scored.",
-            hint=f"{missing}; samples without targets can serve as x_train.",
+            f"{dataset.name}: the test samples have no targets, the training samples have.",
+            hint=f"{missing}, or leave y_train out to compare outputs without a score.",
         )
     if task is None:
         return None, None, splits, notes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from edgekit.choices import list_data_formats
 from edgekit.data.formats import FORMATS, Argument
 from edgekit.data.formats.builtin import BUILTINS
+from edgekit.data.label_order import in_order_of
 from edgekit.data.preprocessing import check_preprocessing
 from edgekit.data.splits import calibration_subset
 from edgekit.data.store import RawDataset, adopted, whole
@@ -30,6 +31,7 @@ def open_data(
     calibration_samples: int = 200,
     seed: int = 0,
     task: str | None = None,
+    classes: Sequence[str] | None = None,
     needed: Split | None = None,
 ) -> Dataset:
     """Open the user's data.
@@ -44,6 +46,7 @@ def open_data(
         calibration_samples: Size of the subset of train that quantization sees.
         seed: Draws that subset, and the test split of a table without one.
         task: What the targets mean; None leaves it to the source, or to the model (`bind`).
+        classes: Names of the classes in the model's order; None where the data's order is it.
         needed: The only split that will be read, if that is known: a large other one of an `.npz`
             is left out then, with a note.
 
@@ -66,8 +69,15 @@ def open_data(
             hint="Free memory or raise the limit (ulimit -v), or give .npz, which is not loaded.",
         ) from error
     if isinstance(opened, Dataset):
+        if classes is not None:
+            raise UsageError(
+                "The classes of a Dataset cannot be put into another order.",
+                hint="Number its targets in the model's order instead.",
+            )
         dataset = opened
     else:
+        if classes is not None:
+            opened = in_order_of(opened, tuple(classes), spec)
         _check_splits(opened, spec)
         _check_labels(opened, spec)
         applied = opened.preprocessing

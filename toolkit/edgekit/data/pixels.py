@@ -122,10 +122,10 @@ def picture_of(shape: tuple[int, int, int], spec: Mapping[str, Any]) -> dict[str
 
     Args:
         shape: Height, width and channels.
-        spec: Its `scale`, `mean`, `std`, `order` and `fit` are taken over.
+        spec: Its keys are taken over, but for its size.
     """
     size = dict(zip(("height", "width", "channels"), shape, strict=True))
-    scaled = {key: spec[key] for key in (*AFFINE, "order", "fit") if key in spec}
+    scaled = {key: spec[key] for key in (*AFFINE, "order", "fit", "orientation") if key in spec}
     return {"kind": "image", **size, **DEFAULTS["image"], **AFFINE_DEFAULTS, **scaled}
 
 

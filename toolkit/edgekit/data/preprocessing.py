@@ -13,7 +13,7 @@ from edgekit.errors import DataError
 from edgekit.files import check_input
 from edgekit.parsing import read_toml
 from edgekit.records import Array
-from edgekit_runner import affine, preprocess
+from edgekit_runner import PictureError, affine, preprocess
 
 UNIT_SCALE = 1 / 255
 FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -65,6 +65,7 @@ KINDS: Mapping[str, Mapping[str, Check]] = {
         "order": ('"rgb" or "bgr"', lambda v: v in ("rgb", "bgr")),
         "resize": ('"bilinear"', lambda v: v == "bilinear"),
         "fit": ('"stretch" or "crop"', lambda v: v in ("stretch", "crop")),
+        "orientation": ("true or false", lambda v: isinstance(v, bool)),
         **AFFINE,
     },
     "log-mel": {
@@ -84,7 +85,7 @@ AFFINE_DEFAULTS: Mapping[str, Any] = {"scale": 1.0, "mean": 0.0, "std": 1.0}
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "none": {},
     "affine": AFFINE_DEFAULTS,
-    "image": {"order": "rgb", "resize": "bilinear", "fit": "stretch"},
+    "image": {"order": "rgb", "resize": "bilinear", "fit": "stretch", "orientation": True},
     "log-mel": {"mean": 0.0, "std": 1.0},
 }
 
@@ -185,6 +186,12 @@ def apply_preprocessing(values: Iterable[Any], spec: Mapping[str, Any]) -> Array
             pixels = values[..., None] if values.ndim == 3 else values
             return np.asarray(affine(pixels, spec))
         return np.stack([preprocess(value, spec) for value in values])
+    except PictureError as error:
+        raise DataError(
+            f"{error.path} cannot be decoded.",
+            found=f"Pillow says: {error}.",
+            hint="Replace the file or remove it.",
+        ) from error
     except ValueError as error:
         raise DataError(
             f"Preprocessing of kind {spec['kind']!r} does not fit the samples.",

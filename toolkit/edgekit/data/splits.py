@@ -72,13 +72,18 @@ def calibration_subset(train: Samples, n: int, seed: int) -> Samples:
     """Draw `n` samples of `train`, equally many of each class where classes are known.
 
     They come in rounds of one sample a class, so that any beginning of them is balanced too.
-    Whole numbers that take more values than `n` are taken for quantities, not classes.
+    Whole numbers that take more values than `n` are taken for quantities, not classes. Where the
+    samples are sequences, whole sequences are drawn, and the last one ends early.
 
     Raises:
         UsageError: `n` is not positive.
     """
     if n < 1:
         raise UsageError(f"Invalid number of calibration samples: {n}.", hint="Give at least 1.")
+    if (starts := train.starts()) is not None:
+        pieces = np.split(np.arange(train.n), np.flatnonzero(starts)[1:])
+        drawn = np.random.default_rng(seed).permutation(len(pieces))
+        return subset(train, np.concatenate([pieces[i] for i in drawn])[:n], "calibrate")
     order = np.random.default_rng(seed).permutation(train.n)
     classes = _classes(train)
     if classes is not None and len(np.unique(classes)) <= n:

@@ -33,6 +33,10 @@ class Store(Protocol):
     def groups(self) -> Array | None:
         """Samples of one group (one engine, say) must not be torn apart, `[n]`."""
 
+    @property
+    def sequences(self) -> Array | None:
+        """As `Samples.sequences`, `[n]`."""
+
     def __len__(self) -> int: ...
 
     def fetch(self, rows: Rows) -> dict[str, Iterable[Any]]:
@@ -53,6 +57,7 @@ class ArrayStore:
     targets: Array | None
     sha256: str
     groups: Array | None = None
+    sequences: Array | None = None
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))
@@ -78,12 +83,21 @@ def array_store(
     inputs: Mapping[str, Array | StoredArray],
     targets: Array | None,
     groups: Array | None = None,
+    sequences: Array | None = None,
 ) -> ArrayStore:
     """Return a store over arrays of equal length, with their digest."""
     stored: dict[str, Array | StoredArray] = {f"x_{name}": array for name, array in inputs.items()}
     if targets is not None:
         stored["y"] = targets
-    return ArrayStore(inputs=inputs, targets=targets, sha256=digest_arrays(stored), groups=groups)
+    if sequences is not None:
+        stored["sequence"] = sequences
+    return ArrayStore(
+        inputs=inputs,
+        targets=targets,
+        sha256=digest_arrays(stored),
+        groups=groups,
+        sequences=sequences,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -97,6 +111,7 @@ class CallableStore:
     seen: list[bytes]
     unusable: tuple[str, int] | None
     groups: Array | None = None
+    sequences: Array | None = None
 
     def __len__(self) -> int:
         return self.n
@@ -263,6 +278,13 @@ def with_preprocessing(dataset: Dataset, spec: Mapping[str, Any]) -> Dataset:
     )
 
 
+def targets_of(samples: Samples | None) -> Array | None:
+    """Return the targets of bound samples, `[n, ...]`, without reading inputs; None without any."""
+    if samples is None or not isinstance(samples.read, Reader):
+        return None
+    return None if samples.read.targets is None else samples.read.targets[samples.read.index]
+
+
 def whole(split: Split, store: Store, preprocessing: Mapping[str, Any]) -> Samples:
     """Return all of a store as one split."""
     reader = Reader(
@@ -271,7 +293,9 @@ def whole(split: Split, store: Store, preprocessing: Mapping[str, Any]) -> Sampl
         targets=store.targets,
         preprocessing=preprocessing,
     )
-    return Samples(split=split, n=len(store), sha256=store.sha256, read=reader)
+    return Samples(
+        split=split, n=len(store), sha256=store.sha256, read=reader, sequences=store.sequences
+    )
 
 
 def subset(samples: Samples, chosen: Rows, split: Split) -> Samples:
@@ -282,6 +306,7 @@ def subset(samples: Samples, chosen: Rows, split: Split) -> Samples:
         n=len(chosen),
         sha256=digest_subset(samples.sha256, chosen),
         read=replace(reader, index=reader.index[chosen]),
+        sequences=None if samples.sequences is None else samples.sequences[chosen],
     )
 
 

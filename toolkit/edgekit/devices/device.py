@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
 
-from edgekit.evaluation import Evaluation
+from edgekit.evaluation import Predictions
 from edgekit.records import Dataset, Timing
 
 
@@ -63,8 +63,11 @@ class Device(Protocol):
         *,
         output: str | None = None,
         metric: str | None = None,
-    ) -> Evaluation:
-        """Run a file over the test split, and score its outputs.
+    ) -> Predictions:
+        """Run a file over the test split, and score its outputs: an `Evaluation`.
+
+        Without targets (`evaluation.scorable`) it is run on the inputs that there are, and not
+        scored.
 
         Args:
             path: The `.tflite` file.

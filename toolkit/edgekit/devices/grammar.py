@@ -13,11 +13,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from edgekit.choices import MAX_THREADS
 from edgekit.errors import UsageError
 
 MOST_CHARACTERS = 255
 MOST_SECONDS = 1e6
-MOST_THREADS = 1024
 
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,63}")
 # A name of the ssh configuration may have an underscore, which a host name may not.
@@ -84,7 +84,7 @@ RULES: Mapping[str, Rule] = {
     "port": Rule(is_port, "a whole number from 1 to 65535"),
     "identity": Rule(is_path, "a path of letters, digits and ~/ . _ - + @ , = :"),
     "threads": Rule(
-        lambda value: _is_whole(value, MOST_THREADS), f"a whole number from 1 to {MOST_THREADS}"
+        lambda value: _is_whole(value, MAX_THREADS), f"a whole number from 1 to {MAX_THREADS}"
     ),
     "jump": Rule(is_jump, "user@host:port, or several of them with commas between"),
     "timeout": Rule(

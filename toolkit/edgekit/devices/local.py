@@ -57,9 +57,12 @@ class LocalDevice:
         *,
         output: str | None = None,
         metric: str | None = None,
-    ) -> evaluation.Evaluation:
+    ) -> evaluation.Predictions:
         """Run a file over the test split on all cores; `settings` do not change its outputs."""
         _ = settings
+        samples = evaluation.compared(dataset)
+        if samples is not None and not evaluation.scorable(dataset):
+            return evaluation.compute(path, samples, listener=self._listener)
         return evaluation.evaluate(
             path, dataset, output=output, metric=metric, listener=self._listener
         )

@@ -66,14 +66,25 @@ def digest(path: str) -> str:
     return found.hexdigest()
 
 
-def open_(session: str) -> None:
-    """Make the folder of a session; tell what this machine is."""
+def make(session: str) -> None:
+    """Make the folder of a session, unless it is there; note which others were made for it."""
     made = []
     folder = ROOT
     while not os.path.isdir(folder):
         made.append(folder)
         folder = os.path.dirname(folder)
     os.makedirs(place(session), mode=0o700, exist_ok=True)
+    note = os.path.join(place(session), "made")
+    if not os.path.exists(note):
+        with open(note, "w") as stream:
+            json.dump(made, stream)
+
+
+def open_(session: str) -> None:
+    """Make the folder of a session; tell what this machine is."""
+    make(session)
+    with open(os.path.join(place(session), "made")) as stream:
+        made = json.load(stream)
     for name in os.listdir(ROOT):
         # Left by a host and a device that both died before they could tidy up.
         old = place(name)
@@ -223,7 +234,11 @@ def attend(program: Sequence[str], seconds: float, **variables: str) -> int:
 
 
 def watch(session: str, seconds: str, *made: str) -> None:
-    """Wait until the host is gone for so long, then remove the session."""
+    """Wait until the host is gone for so long, then remove the session.
+
+    It makes the folder itself: there is never one without a watch.
+    """
+    make(session)
     lease = os.path.join(place(session), "lease")
     mine = str(os.getpid())
     with open(lease, "w") as stream:
@@ -244,7 +259,15 @@ def watch(session: str, seconds: str, *made: str) -> None:
 
 
 def clean(session: str, *made: str) -> None:
-    """Remove the session, and the folders that were made for it if they are empty now."""
+    """Remove the session, and the folders that were made for it if they are empty now.
+
+    A host that was interrupted before it heard which those are names none.
+    """
+    try:
+        with open(os.path.join(place(session), "made")) as stream:
+            made = made or tuple(json.load(stream))
+    except (OSError, ValueError):  # there is no session, or half of one
+        pass
     shutil.rmtree(place(session), ignore_errors=True)
     for folder in made or (ROOT,):
         try:

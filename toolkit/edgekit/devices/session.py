@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import subprocess
 import zlib
@@ -57,6 +58,10 @@ class RemoteSession:
         try:
             if self.facts:
                 self.do("clean", *self.facts["made"])
+            elif self.python:
+                # `open` may have been interrupted when the folder was there already.
+                with contextlib.suppress(Dropped, DeviceError):
+                    self.attempt("clean")
         finally:
             self._end_watch()
 
@@ -162,10 +167,11 @@ class RemoteSession:
 
     def _keep_watch(self) -> None:
         """See that the device notices when this host is gone for good."""
-        if not self.facts or (self._watch is not None and self._watch.poll() is None):
+        if not self.python or (self._watch is not None and self._watch.poll() is None):
             return
         self._end_watch()
-        words = self._words("watch", self._session, str(ABANDONED_SECONDS), *self.facts["made"])
+        made = self.facts.get("made", ())
+        words = self._words("watch", self._session, str(ABANDONED_SECONDS), *made)
         self._watch = self._connection.start(words, stdout=subprocess.PIPE)
         assert self._watch.stdout is not None
         if not self._watch.stdout.readline():

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,6 +17,7 @@ from edgekit.devices.device import RunSettings
 from edgekit.devices.registry import DeviceEntry
 from edgekit.devices.remote import Remote
 from edgekit.devices.uploads import Uploads
+from edgekit.evaluation.fidelity import compared_rows
 from edgekit.evaluation.tasks import task_named
 from edgekit.records import Dataset, Listener, Timing, silent
 
@@ -111,11 +113,12 @@ class SshDevice:
         *,
         output: str | None = None,
         metric: str | None = None,
-    ) -> evaluation.Evaluation:
+    ) -> evaluation.Predictions:
         """Run a file over the test split there, and score its outputs here."""
-        assert dataset.test is not None
+        samples = evaluation.compared(dataset)
+        assert samples is not None
         place = self._sent(path)
-        data = self._remote.send(self._uploads.package(dataset.test))
+        data = self._remote.send(self._uploads.package(samples))
         found = self._uploads.folder / f"outputs-{id(self)}.npz"
         self._remote.outputs(place, data, found, self._options(settings), about=path)
         return score_outputs(found, dataset, output=output, metric=metric, about=path)
@@ -202,8 +205,10 @@ def score_outputs(
     output: str | None = None,
     metric: str | None = None,
     about: Path,
-) -> evaluation.Evaluation:
+) -> evaluation.Predictions:
     """Make of a device's outputs what `evaluation.evaluate` makes of this machine's.
+
+    Without targets, what `evaluation.compute` makes of them.
 
     Args:
         outputs: The runner's `.npz`: output name -> `[n, ...]`.
@@ -215,9 +220,10 @@ def score_outputs(
     Raises:
         ModelError: Outputs are NaN or infinite.
     """
-    assert dataset.test is not None
-    assert dataset.task is not None
     with np.load(outputs) as stored:
+        kept = _compared(stored)
+        if dataset.test is None or dataset.task is None:
+            return evaluation.Predictions(outputs=kept)
         values = stored[output or stored.files[0]]
     task = task_named(dataset.task)
     parts = []
@@ -228,4 +234,13 @@ def score_outputs(
         start += n
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     evaluation.check_finite(columns, about)
-    return evaluation.aggregate(columns, task, labels=dataset.labels, metric=metric)
+    found = evaluation.aggregate(columns, task, labels=dataset.labels, metric=metric)
+    return replace(found, outputs=kept)
+
+
+def _compared(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the samples of a device's outputs that `evaluation.evaluate` would keep."""
+    arrays = {name: stored[name] for name in stored}
+    n = min(map(len, arrays.values()))
+    rows = compared_rows(n, sum(math.prod(values.shape[1:]) for values in arrays.values()))
+    return {name: values[rows] for name, values in arrays.items()}

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -42,7 +44,8 @@ class Uploads:
         """Return the packed inputs of a split; equal inputs share one package."""
         one = samples.read(np.zeros(1, np.int64)).inputs
         shapes = tuple((name, first.shape[1:], first.dtype.str) for name, first in one.items())
-        key = (samples.sha256, samples.n, shapes)
+        ordered = None if samples.sequences is None else samples.sequences.tobytes()
+        key = (samples.sha256, samples.n, shapes, ordered)
         with self._lock:
             if key not in self._packages:
                 path = self.folder / f"data{len(self._packages)}.npz"
@@ -59,18 +62,30 @@ def pack(samples: Samples, destination: Path) -> None:
     one = samples.read(np.zeros(1, np.int64)).inputs
     with zipfile.ZipFile(destination, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for name, first in one.items():
-            member = "inputs.npy" if len(one) == 1 else f"inputs_{name}.npy"
-            # A fixed date: zipfile would take today's.
-            info = zipfile.ZipInfo(member, date_time=(1980, 1, 1, 0, 0, 0))
-            info.compress_type = zipfile.ZIP_DEFLATED
-            with archive.open(info, "w", force_zip64=True) as stream:
-                np.lib.format.write_array_header_2_0(
-                    stream,
-                    {
-                        "descr": np.lib.format.dtype_to_descr(first.dtype),
-                        "fortran_order": False,
-                        "shape": (samples.n, *first.shape[1:]),
-                    },
-                )
+            member = "inputs" if len(one) == 1 else f"inputs_{name}"
+            with _member(archive, member, (samples.n, *first.shape[1:]), first.dtype) as stream:
                 for batch in samples.batches():
                     stream.write(np.ascontiguousarray(batch.inputs[name]).tobytes())
+        if (ids := samples.sequences) is not None:
+            with _member(archive, "sequence_test", ids.shape, ids.dtype) as stream:
+                stream.write(ids.tobytes())
+
+
+@contextmanager
+def _member(
+    archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], dtype: np.dtype
+) -> Iterator[IO[bytes]]:
+    """Open an array of an `.npz` for its values; the header is written."""
+    # A fixed date: zipfile would take today's.
+    info = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+    info.compress_type = zipfile.ZIP_DEFLATED
+    with archive.open(info, "w", force_zip64=True) as stream:
+        np.lib.format.write_array_header_2_0(
+            stream,
+            {
+                "descr": np.lib.format.dtype_to_descr(dtype),
+                "fortran_order": False,
+                "shape": shape,
+            },
+        )
+        yield stream

@@ -18,12 +18,15 @@ TIE: Final = 1.01
 NEAR_BEST: Final = 1.1
 """Of unproven files as near the best as this, the one with the least measured loss is taken."""
 
-Rejection = Literal["unloadable", "unscored", "beyond", "unproven", "slower", "untimed"]
+Rejection = Literal[
+    "unloadable", "collapsed", "unscored", "beyond", "unproven", "slower", "untimed"
+]
 """Why a file cannot be chosen.
 
-`unloadable`: the runtime does not load it. `unscored`: its loss is unknown. `beyond`: its measured
-loss is beyond what is accepted, proven or not. `unproven`: another file is proven to keep the
-score. `slower` than float32. `untimed`, where float32 was timed: it may be slower.
+`unloadable`: the runtime does not load it. `collapsed`: it lost an output or a class. `unscored`:
+its loss is unknown. `beyond`: its measured loss is beyond what is accepted, proven or not.
+`unproven`: another file is proven to keep the score. `slower` than float32. `untimed`, where
+float32 was timed: it may be slower.
 """
 
 
@@ -38,6 +41,7 @@ class Candidate:
         verdict: The verdict on its loss; None where that is unknown. Not read of float32.
         loss: The measured loss; positive is worse.
         within_budget: Whether the measured loss is accepted.
+        collapsed: Whether it lost an output, a column or a class.
         loadable: Whether the runtime it is meant for loads it.
         is_baseline: Whether it is the float32 file, which keeps the score by definition.
     """
@@ -48,6 +52,7 @@ class Candidate:
     verdict: Verdict | None = None
     loss: float = 0.0
     within_budget: bool = False
+    collapsed: bool = False
     loadable: bool = True
     is_baseline: bool = False
 
@@ -158,7 +163,7 @@ def _near(
 
 
 def _keeps(one: Candidate) -> bool:
-    return one.loadable and one.verdict == "kept" and one.within_budget
+    return one.loadable and not one.collapsed and one.verdict == "kept" and one.within_budget
 
 
 def _rejection(one: Candidate, *, any_kept: bool, limit_latency: bool) -> Rejection | None:
@@ -166,6 +171,8 @@ def _rejection(one: Candidate, *, any_kept: bool, limit_latency: bool) -> Reject
         return "unloadable"
     if one.is_baseline:
         return None
+    if one.collapsed:
+        return "collapsed"
     if one.verdict is None:
         return "unscored"
     if one.verdict == "lost" or not one.within_budget:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 
 from edgekit.errors import DataError
 from edgekit.evaluation.scores import Evaluation
-from edgekit.records import Drop, Verdict
+from edgekit.records import ColumnDrop, Drop, Verdict
 
 
 def budget(reference: Evaluation, max_drop: float) -> float:
@@ -16,6 +18,9 @@ def budget(reference: Evaluation, max_drop: float) -> float:
 
 def paired_drop(reference: Evaluation, variant: Evaluation, *, max_drop: float) -> Drop:
     """Return the loss of a variant with its paired interval and verdict.
+
+    Where an output has several columns, each is judged like a model of its own, and the verdict
+    is the worst of all: the error of them together is that of the column of largest values.
 
     Even identical predictions leave room for a loss the samples did not show: 3.84 / n for
     accuracy.
@@ -32,11 +37,14 @@ def paired_drop(reference: Evaluation, variant: Evaluation, *, max_drop: float) 
     metric = reference.metric
     low, high = metric.paired_interval(reference.columns, variant.columns)
     allowed = budget(reference, max_drop)
+    per_column = _column_drops(reference, variant, max_drop)
+    verdicts = [_verdict(low, high, allowed), *(column.verdict for column in per_column)]
     return Drop(
         value=metric.loss(reference.score.value, variant.score.value),
         ci95=(low, high),
-        verdict=_verdict(low, high, allowed),
+        verdict=max(verdicts, key=_FROM_BEST_TO_WORST.index),
         allowed=allowed,
+        per_column=per_column,
     )
 
 
@@ -59,6 +67,34 @@ def _check_same_samples(reference: Evaluation, variant: Evaluation) -> None:
     first, second = (e.columns.get("target") for e in (reference, variant))
     if first is not None and second is not None and not np.array_equal(first, second):
         raise DataError("A drop needs both models evaluated on the same samples.")
+
+
+def _column_drops(
+    reference: Evaluation, variant: Evaluation, max_drop: float
+) -> tuple[ColumnDrop, ...]:
+    """Judge each column of an output as if it were the only one."""
+    metric, found = reference.metric, []
+    columns = (
+        evaluation.task.each_column(evaluation.columns) for evaluation in (reference, variant)
+    )
+    for one, before, after in zip(
+        reference.score.per_column, *(each.values() for each in columns), strict=True
+    ):
+        low, high = metric.paired_interval(before, after)
+        allowed = metric.budget(one.value, before, max_drop)
+        found.append(
+            ColumnDrop(
+                label=one.label,
+                value=metric.loss(one.value, metric.value(after)),
+                ci95=(low, high),
+                verdict=_verdict(low, high, allowed),
+                allowed=allowed,
+            )
+        )
+    return tuple(found)
+
+
+_FROM_BEST_TO_WORST: Final[tuple[Verdict, ...]] = ("kept", "unproven", "lost")
 
 
 def _verdict(low: float, high: float, allowed: float) -> Verdict:

@@ -6,8 +6,10 @@ drop is known far better than either score.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import lru_cache
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +22,10 @@ RESAMPLES = 2000
 # Beyond this many samples the bootstrap and the normal interval differ by less than a tenth of a
 # standard error even for squares of normal errors, and the bootstrap takes seconds.
 BOOTSTRAP_LIMIT = 5000
+# The same where samples are resampled by class, if none of the classes is small.
+STRATUM_LIMIT = 1000
+CELL_LIMIT = 20_000  # kinds of samples; more take too long
+NOTHING = 1e-24  # a variance that is rounding alone
 
 
 def wilson(successes: int, n: int) -> Interval:
@@ -101,28 +107,125 @@ def bootstrap(columns: Array, statistic: Callable[[Array], Array], *, seed: int 
         half = Z * ((n - 1) / n * energy) ** 0.5
         return value - half, value + half
 
-    generator = np.random.default_rng(seed)
-    rows = max(1, (1 << 20) // n)
     means = np.empty((RESAMPLES, k))
-    for start in range(0, RESAMPLES, rows):
-        some = means[start : start + rows]
-        drawn = generator.integers(0, n, (len(some), n), np.int32)
+    start = 0
+    for drawn in _drawn(n, seed):
+        some = means[start : start + len(drawn)]
+        start += len(drawn)
         for column in range(k):
             some[:, column] = columns[:, column][drawn].mean(axis=1)
     values = np.sort(statistic(means))
-
-    normal = NormalDist()
     below = float(np.mean(values < value) + np.mean(values == value) / 2)
-    bias = normal.inv_cdf(min(max(below, 0.5 / RESAMPLES), 1 - 0.5 / RESAMPLES))
     skewness = float(np.sum(influence**3)) / (6 * energy**1.5)
+    return _bca(values, below, skewness, n - 1)
+
+
+@lru_cache(maxsize=1)
+def _drawn(n: int, seed: int) -> tuple[Array, ...]:
+    """Return which of `n` samples each resample holds, `[RESAMPLES, n]` in pieces of rows.
+
+    The last are kept, at most 40 MB: the columns of one output are resampled alike.
+    """
+    generator = np.random.default_rng(seed)
+    rows = max(1, (1 << 20) // n)
+    return tuple(
+        generator.integers(0, n, (min(rows, RESAMPLES - start), n), np.int32)
+        for start in range(0, RESAMPLES, rows)
+    )
+
+
+def _bca(values: Array, below: float, skewness: float, degrees: float) -> Interval:
+    """Return the BCa interval from resampled values.
+
+    Args:
+        values: Sorted.
+        below: The share of them below the value itself, those equal to it by half.
+        skewness: A sixth of the skewness of the samples' influence (eq. 14.15).
+        degrees: Degrees of freedom of the variance.
+    """
+    normal = NormalDist()
+    bias = normal.inv_cdf(min(max(below, 0.5 / RESAMPLES), 1 - 0.5 / RESAMPLES))
     # Student's t quantile by its first Cornish-Fisher term.
-    reach = (Z + (Z**3 + Z) / (4 * (n - 1))) * (n / (n - 1)) ** 0.5
+    reach = (Z + (Z**3 + Z) / (4 * degrees)) * ((degrees + 1) / degrees) ** 0.5
 
     def percentile(z: float) -> float:
         share = normal.cdf(bias + (bias + z) / max(1e-9, 1 - skewness * (bias + z)))
         return float(np.quantile(values, share))
 
     return percentile(-reach), percentile(reach)
+
+
+def count_bootstrap(
+    counts: Array,
+    strata: Array,
+    statistic: Callable[[Array], Array],
+    gradient: Array,
+    *,
+    seed: int = 0,
+) -> Interval:
+    """Return the BCa interval of a function of how many samples are alike.
+
+    The samples of each stratum (a class) are resampled among themselves, so that none is without
+    samples; several samples cost as little as one. The method is that of `bootstrap`, with
+    the empirical influence from the gradient (Efron & Tibshirani 1993, eq. 21.17), and the degrees
+    of freedom of several variances from F. Satterthwaite, Biometrics Bulletin 2 (1946), eq. 17.
+    Beyond `BOOTSTRAP_LIMIT` samples, `STRATUM_LIMIT` in each stratum, or `CELL_LIMIT` counts: the
+    normal interval.
+
+    Args:
+        counts: `[c]`, samples of each kind.
+        strata: `[c]`, the stratum of each kind, from 0.
+        statistic: `[..., c]` counts -> `[...]` values; smooth.
+        gradient: `[c]`, the derivative of `statistic` by each count.
+        seed: Of the resampling.
+    """
+    value = float(statistic(counts[None])[0])
+    sizes = np.bincount(strata, counts)
+    centre = np.bincount(strata, counts * gradient) / sizes
+    influence = gradient - centre[strata]
+    energies = np.bincount(strata, counts * influence**2)
+    energy = float(energies.sum())
+    if energy < NOTHING:
+        return value, value
+    varied = energies > 0
+    degrees = energy**2 / float(np.sum(energies[varied] ** 2 / (sizes[varied] - 1)))
+    many = counts.sum() > BOOTSTRAP_LIMIT and sizes[varied].min() >= STRATUM_LIMIT
+    if many or len(counts) > CELL_LIMIT:
+        half = Z * (energy * (degrees + 1) / degrees) ** 0.5
+        return value - half, value + half
+    values = np.concatenate([statistic(some) for some in _recounted(counts, strata, seed)])
+    near = np.abs(values - value) <= NOTHING**0.5
+    below = float(np.mean((values < value) & ~near) + np.mean(near) / 2)
+    skewness = float(np.sum(counts * influence**3)) / (6 * energy**1.5)
+    return _bca(np.sort(values), below, skewness, degrees)
+
+
+def _recounted(counts: Array, strata: Array, seed: int) -> Iterator[Array]:
+    """Yield resampled counts, `[RESAMPLES, c]` in pieces of rows."""
+    generator = np.random.default_rng(seed)
+    c, n = len(counts), int(counts.sum())
+    groups = [np.flatnonzero(strata == one) for one in np.unique(strata)]
+    # To draw how many samples are of a kind takes about as long as to draw eight samples.
+    by_kind = n > 8 * c
+    if not by_kind:
+        kinds = np.repeat(np.concatenate(groups), counts[np.concatenate(groups)])
+        sizes = np.array([counts[cells].sum() for cells in groups])
+        first = np.repeat(np.cumsum(sizes) - sizes, sizes)
+        below = np.repeat(sizes * (1 - 2**-52), sizes)  # so that no product rounds up to the size
+    rows = max(1, (1 << 20) // (c if by_kind else n))
+    for start in range(0, RESAMPLES, rows):
+        m = min(rows, RESAMPLES - start)
+        if by_kind:
+            some = np.empty((m, c), np.int64)
+            for cells in groups:
+                here = counts[cells]
+                some[:, cells] = generator.multinomial(here.sum(), here / here.sum(), m)
+            yield some
+            continue
+        # Floors of uniform numbers: integers with a bound of their own each take twice as long.
+        drawn = (generator.random((m, n)) * below).astype(np.int64) + first
+        places = kinds[drawn] + np.arange(0, m * c, c)[:, None]
+        yield np.bincount(places.ravel(), minlength=m * c).reshape(m, c)
 
 
 def delong(scores: Array, flags: Array) -> tuple[Array, Array]:
@@ -163,7 +266,7 @@ def area_interval(area: float, variance: float, flags: Array) -> Interval:
     by; there the end is that of `k` successes in `k`, with `k` the size of the smaller class.
     """
     if not 0 < area < 1 or variance <= 0:
-        slack = _unseen(flags)
+        slack = unseen(flags)
         return max(0.0, area - slack), min(1.0, area + slack)
     logit = float(np.log(area / (1 - area)))
     half = Z * variance**0.5 / (area * (1 - area))
@@ -180,14 +283,22 @@ def area_difference_interval(areas: Array, covariance: Array, flags: Array) -> I
     """
     difference = float(areas[0] - areas[1])
     variance = float(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
-    half = Z * variance**0.5 if variance > 1e-18 else _unseen(flags)
+    half = Z * variance**0.5 if variance > 1e-18 else unseen(flags)
     return difference - half, difference + half
 
 
-def _unseen(flags: Array) -> float:
+def unseen(flags: Array) -> float:
     """Return how much may hide where not a single pair of samples speaks against the score."""
     few = int(min(flags.sum(), len(flags) - flags.sum()))
     return 1 - wilson(few, few)[0]
+
+
+def hidden_share(n: int | Array) -> Any:
+    """Return what share of samples may differ though none of `n` did: Z^2 / (n + Z^2).
+
+    The end of Wilson's interval of 0 in `n`, and of Tango's of no change in `n`.
+    """
+    return Z**2 / (n + Z**2)
 
 
 def _midranks(values: Array) -> Array:

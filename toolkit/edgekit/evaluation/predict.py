@@ -1,7 +1,9 @@
 """Run a `.tflite` file over many samples, on every core, in children that may die.
 
 One interpreter thread per child and one child per core: small models gain nothing from threads
-inside an inference, and all of them gain from several inferences at once.
+inside an inference, and all of them gain from several inferences at once. Samples are independent,
+unless their data declares sequences: what a model remembers is reset before each sample, or each
+sequence, and a sequence runs in one child, in order.
 """
 
 from __future__ import annotations
@@ -19,13 +21,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.errors import DataError, ModelError
+from edgekit.evaluation.fidelity import compared_rows
 from edgekit.files import check_input
 from edgekit.isolate import ChildDiedError, isolated, report, spread
 from edgekit.records import Array, Batch, Listener, Progress, Samples, TensorSpec, silent
 from edgekit.tflite import check_interface
 from edgekit.tflite.load import TRIAL_LIMIT_S
+from edgekit_runner import RESOURCES, TENSORS, state_of
 
 Collect = Callable[[Batch, Mapping[str, Array]], Mapping[str, Array]]
+_Layout = dict[str, tuple[tuple[int, ...], str]]
+"""Name -> shape and type of what there is of one sample."""
 R = TypeVar("R")
 
 # A piece is read, quantized, run and stored at a time; beyond these it gains nothing but memory.
@@ -55,7 +61,10 @@ def predict(
         ModelError: The file cannot be read or run, or its runtime died.
         DataError: The samples do not fit the inputs.
     """
-    return sweep(path, samples, lambda _, outputs: outputs, processes=processes, listener=listener)
+    kept, _ = sweep(
+        path, samples, lambda _, outputs: outputs, processes=processes, listener=listener
+    )
+    return kept
 
 
 def sweep(
@@ -65,11 +74,14 @@ def sweep(
     *,
     processes: int | None = None,
     listener: Listener = silent,
-) -> dict[str, Array]:
+) -> tuple[dict[str, Array], dict[str, Array]]:
     """Run a file over all samples and keep what `collect(batch, outputs)` makes of each piece.
 
     `collect` runs in the children, so that only what it returns (name -> `[k, ...]` for a piece of
     `k` samples) is ever kept for all samples.
+
+    Returns:
+        What was collected of all samples; and all outputs of a few, `fidelity.compared_rows`.
 
     Raises:
         ModelError: As `predict`.
@@ -82,26 +94,39 @@ def sweep(
         raise DataError(f"The {samples.split} split is empty: nothing to run {path.name} on.")
     workers = max(1, min(processes or len(os.sched_getaffinity(0)), samples.n))
     first = samples.read(np.zeros(1, np.int64))
+    starts = samples.starts()
 
-    def probe() -> tuple[int, dict[str, tuple[tuple[int, ...], str]]]:
+    def probe() -> tuple[int, str, _Layout, _Layout]:
         model = _load(path, first.inputs)
-        kept = collect(first, _run(model, first.inputs))
-        return model.batch, {
-            name: (values.shape[1:], values.dtype.str) for name, values in kept.items()
-        }
+        outputs = _run(model, first.inputs)
+        return model.batch, model.state, _layout(collect(first, outputs)), _layout(outputs)
 
-    batch, columns = _guarded(path, lambda: isolated(probe, limit_s=TRIAL_LIMIT_S))
+    batch, state, columns, layout = _guarded(path, lambda: isolated(probe, limit_s=TRIAL_LIMIT_S))
+    if not state:
+        starts = None  # order means nothing to it, so its samples are divided freely
+    elif starts is not None and batch > 1:
+        raise ModelError(
+            f"{path} cannot follow a sequence: it takes {batch} samples in one run.",
+            hint="Convert it with batch 1, or drop sequence_test from the data.",
+        )
     kept = {name: _shared((samples.n, *shape), dtype) for name, (shape, dtype) in columns.items()}
+    rows = compared_rows(samples.n, sum(math.prod(shape) for shape, _ in layout.values()))
+    raw = {name: _shared((len(rows), *shape), dtype) for name, (shape, dtype) in layout.items()}
     sample_bytes = sum(values.nbytes for values in first.inputs.values())
     limit = max(1, min(PIECE_SAMPLES, PIECE_BYTES // max(1, sample_bytes)))
-    claim = _claims(samples.n, workers=workers, limit=limit, multiple=batch)
+    claim = _claims(samples.n, workers=workers, limit=limit, multiple=batch, starts=starts)
 
     def work(_: int) -> None:
         model = _load(path, first.inputs)
         for piece in claim():
             some = samples.read(piece)
-            for name, values in collect(some, _run(model, some.inputs)).items():
+            outputs = _run(model, some.inputs, None if starts is None else starts[piece])
+            for name, values in collect(some, outputs).items():
                 kept[name][piece] = values
+            # Both ascend.
+            start, end = np.searchsorted(rows, (piece[0], piece[-1] + 1))
+            for name, values in outputs.items():
+                raw[name][start:end] = values[rows[start:end] - piece[0]]
             report(len(piece))
 
     done = 0
@@ -112,26 +137,38 @@ def sweep(
         listener(Progress(stage="evaluating", done=done, total=samples.n, detail=path.stem))
 
     _guarded(path, lambda: spread(work, range(workers), tick=tick))
-    return kept
+    return kept, raw
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+def _layout(arrays: Mapping[str, Array]) -> _Layout:
+    return {name: (values.shape[1:], values.dtype.str) for name, values in arrays.items()}
+
+
+@dataclass(slots=True, kw_only=True)
 class _Model:
     """An interpreter with its tensors' indices, in the graph's order; `batch` samples a run."""
 
     path: Path
     interpreter: Any
+    state: str
     batch: int
     inputs: tuple[tuple[int, TensorSpec], ...]
     outputs: tuple[tuple[int, TensorSpec], ...]
 
+    def reset_state(self) -> None:
+        """Forget what earlier runs left in the model; see `edgekit_runner.state_of`."""
+        if self.state == RESOURCES:
+            self.interpreter = _interpreter(
+                self.path, {index: spec.shape for index, spec in self.inputs}
+            )
+        elif self.state == TENSORS:
+            self.interpreter.reset_all_variables()
+
 
 def _load(path: Path, example: Mapping[str, Array]) -> _Model:
     """Open a file in this child and give free dimensions the example's sizes."""
-    from ai_edge_litert.interpreter import Interpreter
-
     try:
-        interpreter = Interpreter(model_path=str(path), num_threads=1)
+        interpreter = _interpreter(path)
         inputs = _described(interpreter, "inputs")
         check_interface(str(path), inputs, interpreter.get_output_details())
         for index, spec, signature in inputs:
@@ -161,10 +198,23 @@ def _load(path: Path, example: Mapping[str, Array]) -> _Model:
     return _Model(
         path=path,
         interpreter=interpreter,
+        state=state_of(str(path)),
         batch=batch,
         inputs=tuple((index, spec) for index, spec, _ in inputs),
         outputs=tuple((index, spec) for index, spec, _ in outputs),
     )
+
+
+def _interpreter(path: Path, shapes: Mapping[int, tuple[int, ...]] | None = None) -> Any:
+    """Return an interpreter; where its inputs' shapes are given, it is allocated."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=str(path), num_threads=1)
+    if shapes is not None:
+        for index, shape in shapes.items():
+            interpreter.resize_tensor_input(index, shape)
+        interpreter.allocate_tensors()
+    return interpreter
 
 
 def _described(interpreter: Any, kind: str) -> list[tuple[int, TensorSpec, tuple[int, ...]]]:
@@ -193,8 +243,16 @@ def _described(interpreter: Any, kind: str) -> list[tuple[int, TensorSpec, tuple
     return described
 
 
-def _run(model: _Model, inputs: Mapping[str, Array]) -> dict[str, Array]:
-    """Return output name -> `[k, ...]` for `k` samples; the last run is padded to the batch."""
+def _run(
+    model: _Model, inputs: Mapping[str, Array], starts: NDArray[np.bool_] | None = None
+) -> dict[str, Array]:
+    """Return output name -> `[k, ...]` for `k` samples; the last run is padded to the batch.
+
+    Args:
+        model: The model.
+        inputs: Input name -> `[k, ...]`.
+        starts: `[k]`, whether the model's state is reset before a sample; before all where None.
+    """
     feeds = []
     for index, spec in model.inputs:
         values = _of(inputs, spec, model.inputs, model.path)
@@ -211,13 +269,14 @@ def _run(model: _Model, inputs: Mapping[str, Array]) -> dict[str, Array]:
     results = [
         (index, spec, np.empty((runs, *spec.shape), spec.dtype)) for index, spec in model.outputs
     ]
-    interpreter, batch = model.interpreter, model.batch
+    batch = model.batch
     try:
         for run in range(runs):
+            if starts is None or starts[run]:
+                model.reset_state()
+            interpreter = model.interpreter
             for index, codes in feeds:
                 interpreter.set_tensor(index, codes[run * batch : (run + 1) * batch])
-            # Recurrent layers keep their state from one run to the next; samples are strangers.
-            interpreter.reset_all_variables()
             interpreter.invoke()
             for index, spec, stored in results:
                 values = interpreter.get_tensor(index)
@@ -283,14 +342,23 @@ def _shared(shape: tuple[int, ...], dtype: str) -> Array:
 
 
 def _claims(
-    n: int, *, workers: int, limit: int, multiple: int
+    n: int, *, workers: int, limit: int, multiple: int, starts: NDArray[np.bool_] | None = None
 ) -> Callable[[], Iterator[NDArray[np.int64]]]:
     """Return an iterator for each child over pieces of `range(n)` no other child has taken.
 
     Pieces shrink towards the end (guided self-scheduling, Polychronopoulos & Kuck 1987), so that
     the children finish together even where another process takes half of one's core.
+
+    Args:
+        n: Number of samples.
+        workers: Number of children.
+        limit: Most samples of a piece.
+        multiple: Samples of one run; pieces are multiples of it.
+        starts: `[n]`, where sequences start: a child takes whole ones, and their pieces in order.
     """
     position = multiprocessing.get_context("fork").Value("q", 0)
+    bounds = None if starts is None else np.append(np.flatnonzero(starts), n)
+    step = max(limit, multiple)
 
     def claim() -> Iterator[NDArray[np.int64]]:
         while True:
@@ -298,10 +366,13 @@ def _claims(
                 start = position.value
                 size = min(limit, (n - start) // (4 * workers)) // multiple * multiple
                 end = min(n, start + max(size, multiple))
+                if bounds is not None:
+                    end = int(bounds[np.searchsorted(bounds, end)])
                 position.value = end
             if start >= n:
                 return
-            yield np.arange(start, end)
+            for first in range(start, end, step):
+                yield np.arange(first, min(end, first + step))
 
     return claim
 

@@ -1,21 +1,19 @@
-"""Which file to ship, and why, in a few sentences. The rule itself is in `choice`."""
+"""Which file to ship. The rule is in `choice`, the sentences that explain it are in `reasons`."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from edgekit.choices import Prefer
-from edgekit.evaluation.choice import Candidate, Choice, Rejection, choose, objective_in_words
-from edgekit.evaluation.intervals import crossing
-from edgekit.evaluation.metrics import metric_named
-from edgekit.modes import FLOAT32, INT4, MODES, TFLITE_RUNTIME
-from edgekit.records import Drop, Row, Score, Timing
-
-MOST_SAMPLES = 10_000_000
-MOST_REJECTIONS = 2
-"""How many files that were not chosen are explained, each for another reason."""
+from edgekit.evaluation.candidates import Files
+from edgekit.evaluation.choice import choose
+from edgekit.evaluation.reasons import reasons
+from edgekit.files import FILE, what_is
+from edgekit.modes import INT4, MODES, TFLITE_RUNTIME
+from edgekit.records import Row
+from edgekit.tflite import read
+from edgekit.tflite.runtime_limits import newer_operators
 
 
 def recommend(
@@ -29,12 +27,11 @@ def recommend(
         prefer: What the file is to have least of.
         excluded: Variant -> why it cannot be loaded where it is meant to run.
     """
-    files = _Files.of(rows, excluded or {})
+    files = Files.of(rows, excluded or {})
     choice = choose([files.candidate(row) for row in rows], prefer)
     chosen = files.row(choice.chosen)
-    sentences = [*_chosen(files, choice, prefer), *_rejections(files, choice)]
     marked = tuple(replace(row, recommended=row is chosen) for row in rows)
-    return marked, " ".join(filter(None, sentences))
+    return marked, reasons(files, choice, prefer)
 
 
 def unloadable(rows: Sequence[Row], runtime: str | None) -> dict[str, str]:
@@ -46,256 +43,20 @@ def unloadable(rows: Sequence[Row], runtime: str | None) -> dict[str, str]:
     """
     if runtime != TFLITE_RUNTIME:
         return {}
-    why = "tflite-runtime does not load int4 weights, ai-edge-litert does"
-    return {row.artifact.variant: why for row in rows if _needs_litert(row)}
+    lacking = {row.artifact.variant: _lacking(row) for row in rows}
+    return {
+        variant: f"tflite-runtime does not load {lacks}, ai-edge-litert does"
+        for variant, lacks in lacking.items()
+        if lacks
+    }
 
 
-def samples_to_settle(drop: Drop, n: int, allowed: float, *, metric: str) -> int | None:
-    """Return about how many samples would prove a drop kept or lost, if it stays as measured.
-
-    Args:
-        drop: As measured on `n` samples.
-        n: Number of samples.
-        allowed: The budget, in the metric's unit.
-        metric: Name of the metric, which knows how its interval shrinks.
-
-    Returns:
-        The number, or None beyond ten million (the drop is about the budget itself).
-    """
-    interval = metric_named(metric).extrapolate(drop, n)
-
-    def unsettled(log_samples: float) -> float:
-        low, high = interval(math.exp(log_samples) / n)
-        return 1.0 if low <= allowed < high else -1.0
-
-    settled = math.exp(crossing(unsettled, math.log(n), math.log(MOST_SAMPLES)))
-    return math.ceil(settled) if settled < 0.99 * MOST_SAMPLES else None
-
-
-def _needs_litert(row: Row) -> bool:
+def _lacking(row: Row) -> str:
+    """Return what of a file tflite-runtime lacks, or ""."""
     # A rule may store single layers of a file of another mode in 4 bits.
     mode = MODES.get(row.artifact.mode or "")
     stored = row.inspection.weight_dtypes if row.inspection else ()
-    return (mode is not None and mode.needs_litert) or INT4.weights in stored
-
-
-@dataclass(frozen=True, slots=True)
-class _Files:
-    """The rows by variant, the float32 one among them, and what cannot be loaded."""
-
-    rows: Mapping[str, Row]
-    baseline: Row | None
-    excluded: Mapping[str, str]
-
-    @classmethod
-    def of(cls, rows: Sequence[Row], excluded: Mapping[str, str]) -> _Files:
-        baseline = next((row for row in rows if row.artifact.mode == FLOAT32.name), None)
-        return cls({row.artifact.variant: row for row in rows}, baseline, excluded)
-
-    def row(self, candidate: Candidate | None) -> Row | None:
-        return self.rows[candidate.name] if candidate else None
-
-    def candidate(self, row: Row) -> Candidate:
-        """Return what the choice goes by; without float32, ratios are to the first file."""
-        reference = self.baseline or next(iter(self.rows.values()))
-        drop = row.drop
-        return Candidate(
-            name=row.artifact.variant,
-            size=_size(row) / _size(reference),
-            latency=_latency_ratio(row.timing, reference.timing),
-            verdict=drop.verdict if drop else None,
-            loss=drop.value if drop else 0.0,
-            within_budget=drop is not None
-            and drop.allowed is not None
-            and drop.value <= drop.allowed,
-            loadable=row.artifact.variant not in self.excluded,
-            is_baseline=row is self.baseline,
-        )
-
-
-def _size(row: Row) -> int:
-    return row.artifact.size_bytes
-
-
-def _latency_ratio(timing: Timing | None, reference: Timing | None) -> float | None:
-    """Return the ratio of two medians, if both are from one device."""
-    if timing is None or reference is None or timing.device != reference.device:
-        return None
-    return timing.p50_ms / reference.p50_ms
-
-
-def _chosen(files: _Files, choice: Choice, prefer: Prefer) -> list[str]:
-    """Say what is chosen and what it loses, and what the runner-up would cost."""
-    row = files.row(choice.chosen)
-    if choice.chosen is None or row is None:
-        return ["No file is recommended: no variant is known to keep the score."]
-    if row is files.baseline:
-        return [_headline(choice.chosen, row), _why_float32(files, choice, prefer)]
-    runner_up = files.row(choice.runner_up)
-    return [
-        _headline(choice.chosen, row),
-        _loss(row),
-        _runner_up(row, runner_up) if runner_up else "",
-    ]
-
-
-def _headline(chosen: Candidate, row: Row) -> str:
-    figures = [_kilobytes(_size(row))]
-    if not chosen.is_baseline:
-        figures.append(f"{_size_ratio(chosen.size)} than float32")
-    if row.timing:
-        figures.append(f"{row.timing.p50_ms:.3g} ms a run")
-        if chosen.latency is not None and not chosen.is_baseline:
-            figures.append(_latency_words(chosen.latency))
-    return f"Ship {chosen.name}: {', '.join(figures)}."
-
-
-def _why_float32(files: _Files, choice: Choice, prefer: Prefer) -> str:
-    """Say why no other file is better than the float32 one."""
-    if len(files.rows) == 1:
-        return ""
-    reasons = {reason for _, reason in choice.rejected}
-    if len(choice.rejected) < len(files.rows) - 1:  # some could have been chosen
-        timed = files.baseline is not None and files.baseline.timing is not None
-        least = objective_in_words(prefer, timed=timed)
-        return f"No file that may keep the score has a lesser {least}."
-    if reasons & {"slower", "untimed"}:
-        return "No file that may keep the score is known to be as fast."
-    return "No other file is known to keep the score."
-
-
-def _loss(row: Row) -> str:
-    """Say what the chosen file loses, no more surely than the samples allow."""
-    if row.drop is None or row.score is None:
-        return ""
-    drop, n = row.drop, row.score.n
-    low, high = drop.ci95
-    change, interval = _change(row.score, drop), _interval(row.score, drop)
-    measured = f"{change} ({interval}) on {n:,} samples"
-    limit = _limit(row.score, drop)
-    if drop.verdict == "kept" and low <= 0 <= high:
-        return f"No measurable loss: {measured}, within the {limit} allowed."
-    if drop.verdict == "kept":
-        word = "A small, measurable loss" if low > 0 else "A measurable gain"
-        return f"{word}: {measured}; {limit} are allowed."
-    return (
-        f"Not proven: {change} on {n:,} samples, but the {interval} reaches beyond the {limit} "
-        f"allowed{_more_samples(row.score, drop)}."
-    )
-
-
-def _runner_up(chosen: Row, runner_up: Row) -> str:
-    """Say what the next best file would cost, against the chosen one."""
-    cost = _size_ratio(_size(runner_up) / _size(chosen))
-    latency = _latency_ratio(runner_up.timing, chosen.timing)
-    if latency is not None:
-        cost += f" and {_latency_words(latency)}"
-    if runner_up.score and runner_up.drop:
-        cost += f"; {_change(runner_up.score, runner_up.drop)}"
-    return f"Runner-up: {runner_up.artifact.variant}, against {chosen.artifact.variant} {cost}."
-
-
-def _rejections(files: _Files, choice: Choice) -> list[str]:
-    """Say why files that are smaller or otherwise better than the chosen one are not chosen."""
-    better = [
-        (one, reason)
-        for one, reason in choice.rejected
-        if choice.chosen is None or _tempts(one, choice.chosen) or reason == "unloadable"
-    ]
-    # Of those that lose too much, the one that loses least: it is what more training may mend.
-    better.sort(key=lambda entry: entry[0].loss if entry[1] == "beyond" else 0.0)
-    first = {reason: one for one, reason in reversed(better)}
-    explained = [(one, reason) for one, reason in better if first[reason] is one]
-    return [_rejection(files, one, reason) for one, reason in explained[:MOST_REJECTIONS]]
-
-
-def _tempts(one: Candidate, chosen: Candidate) -> bool:
-    """Whether a file is smaller or faster than the chosen one."""
-    faster = one.latency is not None and chosen.latency is not None and one.latency < chosen.latency
-    return one.size < chosen.size or faster
-
-
-def _rejection(files: _Files, one: Candidate, reason: Rejection) -> str:
-    row = files.rows[one.name]
-    name = f"{one.name} ({_kilobytes(_size(row))})"
-    if reason == "unloadable":
-        return f"{name} cannot be loaded: {files.excluded[one.name]}."
-    if reason == "slower":
-        slower = _latency_words(one.latency or 1.0)
-        return f"{name} is {slower} than float32, which only --prefer size accepts."
-    if reason == "untimed":
-        return f"{name} has no latency beside float32's, and may be slower."
-    if row.drop is None or row.score is None:
-        return f"{name} was not considered: without test samples its loss is unknown."
-    measured = f"{_change(row.score, row.drop)} ({_interval(row.score, row.drop)})"
-    limit = f"{_limit(row.score, row.drop)} are allowed"
-    more = _more_samples(row.score, row.drop) if row.drop.verdict == "unproven" else ""
-    if reason == "unproven":
-        return f"{name} is not proven to keep the score: {measured}, {limit}{more}."
-    return f"{name} was rejected: {measured}, {limit}{more}."
-
-
-def _more_samples(score: Score, drop: Drop) -> str:
-    if drop.allowed is None:
-        return ""
-    settled = samples_to_settle(drop, score.n, drop.allowed, metric=score.metric)
-    if settled is None or settled <= score.n:
-        return ""
-    return f"; about {_rounded(settled)} samples would settle it"
-
-
-def _change(score: Score, drop: Drop) -> str:
-    metric = metric_named(score.metric)
-    if drop.value == 0:
-        return f"{metric.title} is the same"
-    falls = (drop.value > 0) == metric.higher_is_better
-    return f"{metric.title} {'falls' if falls else 'rises'} by {_amount(score, abs(drop.value))}"
-
-
-def _interval(score: Score, drop: Drop) -> str:
-    """Return the paired interval of the loss, in the sign of `Drop`: below zero is a gain."""
-    low, high = (_number(score, end) for end in drop.ci95)
-    return f"95 % interval of the loss {low} to {high}"
-
-
-def _limit(score: Score, drop: Drop) -> str:
-    return "unknown amount" if drop.allowed is None else _amount(score, drop.allowed)
-
-
-def _amount(score: Score, value: float) -> str:
-    return _number(score, value) + ("" if _is_quantity(score) else " points")
-
-
-def _number(score: Score, value: float) -> str:
-    return f"{value:.3g}" if _is_quantity(score) else f"{value * 100:.2f}"
-
-
-def _is_quantity(score: Score) -> bool:
-    return metric_named(score.metric).unit == "quantity"
-
-
-def _size_ratio(ratio: float) -> str:
-    return _ratio(ratio, less="smaller", equal="as large", more="larger")
-
-
-def _latency_words(ratio: float) -> str:
-    return _ratio(ratio, less="faster", equal="as fast", more="slower")
-
-
-def _ratio(ratio: float, *, less: str, equal: str, more: str) -> str:
-    """Return a ratio in words: 1.3 -> "1.3x slower", 1.02 -> "2.0 % slower"."""
-    if abs(ratio - 1) < 0.0005:
-        return equal
-    word = more if ratio > 1 else less
-    factor = max(ratio, 1 / ratio)
-    return f"{factor:.1f}x {word}" if factor >= 1.1 else f"{abs(ratio - 1) * 100:.1f} % {word}"
-
-
-def _kilobytes(size: int) -> str:
-    return f"{size / 1e6:.2f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"
-
-
-def _rounded(count: int) -> str:
-    """Return a number rounded up to two digits that count: 1906 -> 2,000, 764 -> 770."""
-    unit = 10 ** max(0, len(str(count)) - 2)
-    return f"{math.ceil(count / unit) * unit:,}"
+    if (mode is not None and mode.needs_litert) or INT4.weights in stored:
+        return f"{INT4.weights} weights"
+    newer = newer_operators(read(row.artifact.path)) if what_is(row.artifact.path) == FILE else ()
+    return ", ".join(newer)

@@ -2,13 +2,14 @@
 
 In two steps, because the first runs in the children, piece by piece, and leaves a number or two
 per sample: the task's `per_sample` compares outputs with targets, `aggregate` makes the score of
-all samples.
+all samples. The raw outputs of some samples come along, which tell how near two files are whether
+there are targets or not (`fidelity`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,32 @@ from edgekit.errors import DataError, ModelError, UsageError
 from edgekit.evaluation.metrics import Columns, Metric, add_metric
 from edgekit.evaluation.predict import sweep
 from edgekit.evaluation.tasks import Task, task_named
-from edgekit.records import Array, Batch, Dataset, Listener, Score, silent
+from edgekit.records import (
+    Array,
+    Batch,
+    ColumnScore,
+    Dataset,
+    Listener,
+    Samples,
+    Score,
+    silent,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluation:
+class Predictions:
+    """What a file computed, to be compared with another's on the same samples.
+
+    Attributes:
+        outputs: All outputs, `[n, ...]`, of the samples `fidelity.compared_rows`; empty where only
+            scores were asked for.
+    """
+
+    outputs: Mapping[str, Array] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation(Predictions):
     """A score and what it was made of, to be compared with another's on the same samples.
 
     Attributes:
@@ -71,9 +93,31 @@ def evaluate(
     def collect(batch: Batch, outputs: Mapping[str, Array]) -> Mapping[str, Array]:
         return task.per_sample(_chosen(outputs, output, path), batch)
 
-    columns = sweep(path, dataset.test, collect, processes=processes, listener=listener)
+    columns, outputs = sweep(path, dataset.test, collect, processes=processes, listener=listener)
     check_finite(columns, path)
-    return aggregate(columns, task, labels=dataset.labels, metric=metric)
+    found = aggregate(columns, task, labels=dataset.labels, metric=metric)
+    return replace(found, outputs=outputs)
+
+
+def compute(path: Path, samples: Samples, *, listener: Listener = silent) -> Predictions:
+    """Run a `.tflite` file over samples whose targets are not known.
+
+    Raises:
+        ModelError: The file cannot be read or run.
+        DataError: The samples do not fit the inputs.
+    """
+    _, outputs = sweep(path, samples, lambda *_: {}, listener=listener)
+    return Predictions(outputs=outputs)
+
+
+def scorable(dataset: Dataset) -> bool:
+    """Whether there are test samples and it is known what their targets mean."""
+    return dataset.test is not None and dataset.task is not None
+
+
+def compared(dataset: Dataset) -> Samples | None:
+    """Return real inputs to compare files on: the test split, else what was calibrated on."""
+    return dataset.test or dataset.calibrate or dataset.train
 
 
 def check_finite(columns: Columns, path: Path) -> None:
@@ -97,24 +141,44 @@ def score(
     return aggregate(task.per_sample(outputs, batch), task, labels=labels).score
 
 
-def metric_of(task: Task, name: str | Metric | None) -> Metric:
+def metric_of(task: Task, name: str | Metric | None, columns: Columns | None = None) -> Metric:
     """Return the metric of that name, or the task's default; one of the user's own is made known.
 
+    Args:
+        task: What the targets mean.
+        name: The metric, or None for the default.
+        columns: As the task's `metrics_of` takes them, at least the targets; where None, only the
+            task tells.
+
     Raises:
-        UsageError: The task has no such metric, or edgekit has another of that name.
+        UsageError: The task has no such metric, or not on these targets, or edgekit has another
+            of that name.
+        DataError: There are too few samples for it.
     """
-    if name is None:
-        return task.metrics[0]
     if isinstance(name, Metric):
         add_metric(name)
-        return name
-    for metric in task.metrics:
-        if metric.name == name:
-            return metric
-    raise UsageError(
-        f"There is no metric {name!r} of a {task.name}.",
-        hint=f"Known here: {', '.join(metric.name for metric in task.metrics)}.",
-    )
+        chosen = name
+    elif name is None:
+        chosen = task.metrics[0] if columns is None else task.default_metric(columns)[0]
+    else:
+        known = task.metrics if columns is None else task.metrics_of(columns)
+        found = next((metric for metric in known if metric.name == name), None)
+        if found is None:
+            of = "these classes" if name in [m.name for m in task.metrics] else f"a {task.name}"
+            raise UsageError(
+                f"There is no metric {name!r} of {of}.",
+                hint=f"Known here: {', '.join(metric.name for metric in known)}.",
+            )
+        chosen = found
+    lacking = None if columns is None else chosen.lacks(columns)
+    if lacking is not None:
+        needed, there = lacking
+        raise DataError(
+            f"{chosen.title} needs {needed}.",
+            found=f"There are {there}.",
+            hint="Add samples, or choose another --metric.",
+        )
+    return chosen
 
 
 def aggregate(
@@ -130,9 +194,13 @@ def aggregate(
         DataError: The samples do not allow the metric (ROC AUC without two of either kind).
         UsageError: The task has no such metric.
     """
-    chosen = metric_of(task, metric)
     columns = task.complete(columns)
-    others = {m.name: m.value(columns) for m in task.metrics if m is not chosen}
+    chosen = metric_of(task, metric, columns)
+    others = {
+        m.name: m.value(columns)
+        for m in task.metrics_of(columns)
+        if m is not chosen and m.lacks(columns) is None
+    }
     return Evaluation(
         score=Score(
             metric=chosen.name,
@@ -141,6 +209,16 @@ def aggregate(
             ci95=chosen.interval(columns),
             extras={**task.extras(columns), **others},
             per_class=task.per_class(columns, labels),
+            per_column=tuple(
+                ColumnScore(
+                    label=str(i),
+                    value=chosen.value(column),
+                    ci95=chosen.interval(column),
+                )
+                for i, column in task.each_column(columns).items()
+            ),
+            confusion=task.confusion(columns, labels),
+            guess=chosen.guess(columns) if chosen.guess else None,
         ),
         task=task,
         metric=chosen,

@@ -1,7 +1,7 @@
-"""From a model in memory to a float TFLite graph, and from there to integers.
+"""Convert a model in memory to a float TFLite graph, and a float graph to integers.
 
-The only room that calls TensorFlow's converter. `lower` runs once for a model;
-`tf_quantizer.quantize` once for a variant.
+The only package that calls TensorFlow's converter. `lower` runs once per model,
+`tf_quantizer.quantize` once per variant.
 """
 
 from edgekit.lowering.lower import LoweredModel, lower

@@ -1,7 +1,8 @@
-"""Lowering: one float TFLite graph at batch 1, with the names the model's author gave."""
+"""Convert a model to one float TFLite graph with batch size 1 and the author's names."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,26 +20,30 @@ Call = Callable[[Sequence[Any]], Sequence[Any]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoweredModel:
-    """A float graph, and the outputs of its source on some samples.
+    """A float graph, and the outputs of its source model on some samples.
 
     Attributes:
         path: The `.tflite` file.
-        reference: Output name -> `[n, ...]`, computed by the source itself; empty without samples.
+        reference: Output name -> `[n, ...]`, computed by the source model; empty without samples.
         notes: Changes made during lowering, for the user.
+        stateful: Layers of the source that carry something from one sample to the next, as far as
+            the samples showed it; the file does not, and starts each sample as they start.
     """
 
     path: Path
     reference: Mapping[str, Array]
     notes: tuple[str, ...]
+    stateful: tuple[str, ...] = ()
 
 
 def lower(call: Call, source: Source, model: Any, destination: Path) -> LoweredModel:
     """Convert a model to a float TFLite file.
 
     Args:
-        call: The model: tensors in the order of `source.inputs` -> in that of `source.outputs`.
-        source: Its inputs and outputs, batch 1.
-        model: The Keras model behind `call`, or another object.
+        call: The model, a function from tensors in the order of `source.inputs` to those of
+            `source.outputs`.
+        source: Its inputs and outputs, with batch size 1.
+        model: The Keras model that `call` runs, or any other object.
         destination: The file to write.
 
     Raises:
@@ -48,8 +53,15 @@ def lower(call: Call, source: Source, model: Any, destination: Path) -> LoweredM
     try:
         traced = trace(call, source.inputs, model)
         data = _convert(traced)
-    except Exception as error:  # tracing runs the model's own code, converting raises many kinds
+    except Exception as error:  # of the model's own code, of TensorFlow or of its converter
         recurrent = "TensorList" in str(error)
+        if assigned := re.search(r"[^\s']*Assign\w*VariableOp\w*", str(error)):
+            raise ConversionError(
+                f"{source.name} keeps state in a variable, which it assigns at every call.",
+                found=f"It is assigned at {assigned[0][-160:]}.",
+                hint="Convert it with tf.lite.TFLiteConverter.from_saved_model, which keeps such "
+                "variables, and give edgekit that .tflite file.",
+            ) from error
         raise ConversionError(
             f"{source.name} cannot be lowered to TFLite.",
             found=_reason(error),
@@ -77,7 +89,7 @@ def _convert(traced: Trace) -> bytes:
 
     function = traced.function
     if traced.frozen:
-        # Nothing is left to freeze, so the graph goes straight to the converter: half the time.
+        # All weights are constants, so the graph is converted directly: half the time.
         converter = tf.compat.v1.lite.TFLiteConverter(
             function.graph.as_graph_def(), function.inputs, list(traced.outputs)
         )
@@ -87,7 +99,7 @@ def _convert(traced: Trace) -> bytes:
 
 
 def _tensor_names(data: bytes) -> tuple[list[str], list[str]]:
-    """Names of the graph's inputs and outputs, in the order in which they were traced."""
+    """Return the names of the graph's inputs and outputs, in the order of tracing."""
     from ai_edge_litert import schema_py_generated as schema
 
     graph = schema.Model.GetRootAs(data).Subgraphs(0)
@@ -98,7 +110,7 @@ def _tensor_names(data: bytes) -> tuple[list[str], list[str]]:
 
 
 def _reason(error: Exception) -> str:
-    """The one line of a converter's message that names the operator."""
+    """Return the line of a converter's message that names the operator."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if "error:" in line or "needs" in line or "Op" in line]
     return (telling or lines or [type(error).__name__])[0][:200]

@@ -1,9 +1,9 @@
-"""The integer quantizer: the one module that touches what TensorFlow does not publish.
+"""Integer quantization by TensorFlow: the only module that uses its private functions.
 
-TensorFlow publishes its quantizer only as the end of a whole conversion, with a calibration of its
-own before it. Inside, both halves are separate functions on flatbuffers; called directly, a further
-variant costs milliseconds, and any calibration can precede it. edgekit pins the releases of
-TensorFlow that have these functions.
+TensorFlow's public API has the quantizer only as the last part of a whole conversion, after a
+calibration of its own. Internally both parts are separate functions on flatbuffers; called
+directly, another variant costs milliseconds, and any calibration can precede it. edgekit pins the
+releases of TensorFlow that have these functions.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from edgekit.errors import ConversionError
 from edgekit.modes import INT8, INT16X8
 from edgekit.records import Plan
 
-# The quantizer crashes in the subgraphs of these (TensorFlow 2.21).
+# Operators in whose subgraphs the quantizer crashes (TensorFlow 2.21).
 _LOOPS = ("WHILE", "UNIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_LSTM")
 
 
 def quantize(calibrated: bytes, plan: Plan, *, denied: Sequence[str] = ()) -> bytes:
-    """Quantize a float graph whose tensors carry their ranges.
+    """Quantize a float graph with activation ranges.
 
     Args:
         calibrated: A float flatbuffer with activation ranges in `tensor.quantization.min/max`.
         plan: Mode int8 (inputs and outputs int8, uint8 or float32) or int16x8 (int16 or float32).
-        denied: Output tensor names of operators that stay float (int8 only).
+        denied: Output tensor names of operators that remain float (int8 only).
 
     Returns:
         The quantized flatbuffer.
 
     Raises:
-        ConversionError: It was refused.
+        ConversionError: TensorFlow refuses to quantize it.
     """
     _check(calibrated, plan, denied)
     convert, wrapper = _entry_points()
@@ -55,19 +55,19 @@ def quantize(calibrated: bytes, plan: Plan, *, denied: Sequence[str] = ()) -> by
             wrapper(calibrated, [], []).QuantizeModel(
                 np.dtype(plan.input_type).num,
                 np.dtype(plan.output_type).num,
-                True,  # operators without an int16 kernel stay float
+                True,  # operators without an int16 kernel remain float
                 np.dtype(np.int16).num,
                 np.dtype(np.int64).num,
                 False,  # weights per channel,
                 False,  # in dense layers too
             )
         )
-    except Exception as error:  # pybind raises what the C++ side threw
+    except Exception as error:  # pybind turns any C++ exception into one of Python's
         raise _refused(plan, error) from error
 
 
 def _entry_points() -> tuple[Any, Any]:
-    """The converter's module, and the class that calibrates and quantizes to int16.
+    """Return the converter's module, and the class that calibrates and quantizes to int16.
 
     Raises:
         ConversionError: This TensorFlow does not have them.
@@ -91,7 +91,7 @@ def _check(calibrated: bytes, plan: Plan, denied: Sequence[str]) -> None:
     if plan.mode == INT16X8.name and denied:
         raise ConversionError(
             f"Variant {plan.variant}: int16x8 cannot leave single layers in float.",
-            found=f"{len(denied)} operators were to stay float.",
+            found=f"{len(denied)} operators are to remain float.",
             hint="Drop the rules, or use them with int8.",
         )
     loops = [name for name in _LOOPS if name in _operator_names(calibrated)]
@@ -104,13 +104,13 @@ def _check(calibrated: bytes, plan: Plan, denied: Sequence[str]) -> None:
 
 
 def _operator_names(data: bytes) -> set[str]:
-    """Names of the operators in a model, read without unpacking it."""
+    """Return the names of the operators in a model, without unpacking it."""
     from ai_edge_litert import schema_py_generated as schema
 
     names = {c: n for n, c in vars(schema.BuiltinOperator).items() if isinstance(c, int)}
     model = schema.Model.GetRootAs(data)
     codes = (model.OperatorCodes(i) for i in range(model.OperatorCodesLength()))
-    # Operators below 127 may be numbered in either field.
+    # Either field may hold an operator code below 127.
     return {names[max(c.BuiltinCode(), c.DeprecatedBuiltinCode())] for c in codes}
 
 

@@ -1,4 +1,4 @@
-"""Trace a model at batch 1, to a TensorFlow graph with constant weights where possible."""
+"""Trace a model with batch size 1 to a TensorFlow graph, with constant weights where possible."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Trace:
     """A traced model.
 
     Attributes:
-        function: TensorFlow's concrete function, at batch 1.
+        function: TensorFlow's concrete function, with batch size 1.
         outputs: Its outputs, by the names of the layers that computed them where possible.
-        frozen: Whether all weights are constants already.
+        frozen: Whether all weights are constants.
         notes: Changes made during tracing, for the user.
     """
 
@@ -43,8 +43,8 @@ def trace(
 
     Args:
         call: Tensors in the order of `inputs` -> tensors.
-        inputs: Shapes with batch 1.
-        model: The Keras model behind `call`, or any other object.
+        inputs: Inputs, with shapes of batch size 1.
+        model: The Keras model that `call` runs, or any other object.
     """
     import keras
     import tensorflow as tf
@@ -69,7 +69,7 @@ def trace(
         outputs=_named_outputs(function.outputs),
         frozen=not function.captured_inputs,
         notes=tuple(
-            f"{name}: its {n} steps were written out one by one; the outputs are the same"
+            f"{name}: its {n} steps were unrolled; the outputs are the same"
             for name, n in steps.items()
         ),
     )
@@ -77,13 +77,13 @@ def trace(
 
 @contextmanager
 def _layer_by_layer(model: Any, steps: dict[str, int]) -> Iterator[None]:
-    """While tracing, name operators exactly after their layers and unroll recurrent layers.
+    """Within the context, name operators exactly after their layers and unroll recurrent layers.
 
     Keras opens a layer's name scope twice in one call, so that TensorFlow numbers the second one:
     operators of `conv2d` appear below `conv2d_1`, which is another layer's name.
 
     Args:
-        model: Its layers are wrapped; other objects are left alone.
+        model: The Keras model whose layers are wrapped; other objects are ignored.
         steps: Receives the name of every unrolled layer and its number of steps.
     """
     import tensorflow as tf
@@ -95,7 +95,7 @@ def _layer_by_layer(model: Any, steps: dict[str, int]) -> Iterator[None]:
         def inside(*args: Any, **kwargs: Any) -> Any:
             path.append(layer.name)
             try:
-                # A trailing slash enters the scope of just this name.
+                # A trailing slash selects the scope of exactly this name.
                 with (
                     tf.name_scope("/".join(map(_identifier, path)) + "/"),
                     _unrolled(layer, args, steps),
@@ -106,7 +106,7 @@ def _layer_by_layer(model: Any, steps: dict[str, int]) -> Iterator[None]:
 
         return inside
 
-    # Keras has no public way to the layers inside layers (a Bidirectional's, a subclass's own).
+    # Keras has no public access to layers inside layers (of Bidirectional, of subclasses).
     layers = list(model._flatten_layers()) if hasattr(model, "_flatten_layers") else []  # noqa: SLF001  see above
     for layer in layers:
         vars(layer)["call"] = wrapped(layer, layer.call)
@@ -119,7 +119,7 @@ def _layer_by_layer(model: Any, steps: dict[str, int]) -> Iterator[None]:
 
 @contextmanager
 def _unrolled(layer: Any, args: tuple[Any, ...], steps: dict[str, int]) -> Iterator[None]:
-    """Unroll a recurrent layer; the outputs are the same.
+    """Unroll a recurrent layer within the context; the outputs are the same.
 
     TensorFlow's quantizer crashes on loops.
     """
@@ -127,7 +127,7 @@ def _unrolled(layer: Any, args: tuple[Any, ...], steps: dict[str, int]) -> Itera
     if count is None or count > UNROLLED_STEPS:
         yield
         return
-    # Keras 2 otherwise prefers an operator fused for GPUs, which the quantizer cannot calibrate.
+    # Keras 2 otherwise selects an operator fused for GPUs, which the quantizer cannot calibrate.
     changed = {"unroll": True, "_could_use_gpu_kernel": False}
     before = {name: getattr(layer, name) for name in changed if hasattr(layer, name)}
     for name in before:
@@ -141,7 +141,7 @@ def _unrolled(layer: Any, args: tuple[Any, ...], steps: dict[str, int]) -> Itera
 
 
 def _named_outputs(outputs: Sequence[Any]) -> tuple[Any, ...]:
-    """The tensors behind the unnamed Identity at each output, where they have their own names."""
+    """Return the tensors before the unnamed Identity at each output, where they have names."""
     behind = [o.op.inputs[0] if o.op.type == "Identity" else o for o in outputs]
     names = [tensor.name for tensor in behind]
     return tuple(

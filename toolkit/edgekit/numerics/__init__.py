@@ -1,4 +1,4 @@
-"""The arithmetic of quantization, in numpy alone: no model, no file, no framework."""
+"""Arithmetic of quantization, clustering and pruning on numpy arrays."""
 
 from edgekit.numerics.affine import (
     affine_parameters,

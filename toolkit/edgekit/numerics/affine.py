@@ -15,10 +15,11 @@ Floats = NDArray[np.float32]
 
 
 def affine_parameters(low: float, high: float, bits: int = 8) -> tuple[float, int]:
-    """Scale and zero point that map `[low, high]` onto all signed codes of `bits` bits.
+    """Return scale and zero point that map `[low, high]` onto all signed codes of `bits` bits.
 
-    The range is widened to hold 0.0, which gets a code of its own: padding with zeros must be
-    exact. The zero point is rounded to the nearest code (section 3 of the paper, "nudging").
+    The range is widened to include 0.0, which is represented exactly, because padding with zeros
+    must be exact. The zero point is rounded to the nearest code (section 3 of the paper,
+    "nudging").
 
     >>> affine_parameters(0.0, 255.0)
     (1.0, -128)
@@ -28,7 +29,7 @@ def affine_parameters(low: float, high: float, bits: int = 8) -> tuple[float, in
     Args:
         low: Lower end of the range.
         high: Upper end, not below `low`.
-        bits: Width of the code.
+        bits: Bit width of the codes.
     """
     low, high = min(low, 0.0), max(high, 0.0)
     smallest = -(1 << (bits - 1))
@@ -41,18 +42,18 @@ def affine_parameters(low: float, high: float, bits: int = 8) -> tuple[float, in
 
 
 def symmetric_scales(weights: Array, axis: int | None, bits: int = 8) -> Floats:
-    """Scales for codes in `[-(2^(bits-1) - 1), 2^(bits-1) - 1]`, zero point 0.
+    """Return scales for codes in `[-(2^(bits-1) - 1), 2^(bits-1) - 1]` with zero point 0.
 
-    The range is narrow: the lowest code stays unused, because integer kernels negate weights and
-    add products of two codes in pairs, both of which the lowest code would overflow.
+    The range is narrow: the lowest code is unused, because integer kernels negate weights and add
+        pairs of products, and the lowest code would overflow in both.
 
     >>> symmetric_scales(np.array([[0.5, -2.54], [0.1, 1.27]]), axis=0)
     array([0.02, 0.01], dtype=float32)
 
     Args:
         weights: Any shape.
-        axis: The channel axis; None for one scale for all.
-        bits: Width of the code.
+        axis: The channel axis; None for a single scale.
+        bits: Bit width of the codes.
 
     Returns:
         `[channels]`, or `[1]` without an axis; 1.0 where a channel is all zeros.
@@ -61,7 +62,7 @@ def symmetric_scales(weights: Array, axis: int | None, bits: int = 8) -> Floats:
 
 
 def quantize(weights: Array, scales: Array, axis: int | None, bits: int = 8) -> NDArray[np.int8]:
-    """Nearest symmetric narrow-range codes, of the shape of `weights`; ties go to even.
+    """Round weights to symmetric narrow-range codes, of the same shape; ties go to even.
 
     >>> quantize(np.array([0.5, -0.26, 9.0]), np.array([0.1]), axis=None, bits=4)
     array([ 5, -3,  7], dtype=int8)
@@ -73,7 +74,7 @@ def quantize(weights: Array, scales: Array, axis: int | None, bits: int = 8) -> 
 
 
 def dequantize(codes: Array, scales: Array, axis: int | None) -> Floats:
-    """What symmetric codes stand for.
+    """Return the real values of symmetric codes.
 
     >>> dequantize(np.array([5, -3], np.int8), np.array([0.5]), axis=None)
     array([ 2.5, -1.5], dtype=float32)
@@ -90,13 +91,13 @@ def by_channel(weights: Array, axis: int | None) -> Floats:
 
 
 def scales_of(limits: Floats, bits: int) -> Floats:
-    """Scales that put `limits` on the largest code; 1.0 for a limit of zero."""
+    """Return scales that map `limits` to the largest code; 1.0 for a limit of zero."""
     scales = limits / np.float32((1 << (bits - 1)) - 1)
     return np.where(scales < np.finfo(np.float32).tiny, 1.0, scales).astype(np.float32)
 
 
 def _spread(scales: Array, values: Array, axis: int | None) -> Floats:
-    """Shape `[channels]` so that it multiplies along `axis` of `values`."""
+    """Reshape `[channels]` to broadcast along `axis` of `values`."""
     flat = np.asarray(scales, np.float32)
     if axis is None:
         return flat.reshape(())

@@ -1,4 +1,4 @@
-"""Weight scales that clip on purpose: with few bits, fine steps are worth a few cut-off weights."""
+"""Weight scales that clip outliers: with few bits, finer steps outweigh some clipped weights."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from edgekit.records import Array
 
 
 def octav_scales(weights: Array, axis: int | None, bits: int = 4, rounds: int = 12) -> Floats:
-    """Scales whose clipping limit minimizes the mean squared error of the codes.
+    """Return scales whose clipping limit minimizes the mean squared error of the codes.
 
     Newton-Raphson on the limit s, channel by channel (Sakr et al. 2022, "Optimal Clipping and
     Magnitude-aware Differentiation for Improved Quantization-aware Training", equation 6):
 
         s <- sum(|w| where |w| > s) / (4^-bits / 3 * count(0 < |w| <= s) + count(|w| > s))
 
-    The equation takes rounding errors as uniform, which few or discrete weights are not; a channel
-    keeps the unclipped scale where that one's true error is smaller.
+    The equation assumes uniform rounding errors, which few or discrete weights do not have; a
+    channel keeps the unclipped scale where the true error of that is smaller.
 
     >>> weights = np.array([0.3, -0.3, 0.1, 0.2, -0.1, 0.2, 0.31, 2.0] * 64)
     >>> bool(octav_scales(weights, axis=None)[0] < symmetric_scales(weights, axis=None, bits=4)[0])
@@ -25,9 +25,9 @@ def octav_scales(weights: Array, axis: int | None, bits: int = 4, rounds: int = 
 
     Args:
         weights: Any shape.
-        axis: The channel axis; None for one scale for all.
-        bits: Width of the code.
-        rounds: Iterations; the limit settles in about ten.
+        axis: The channel axis; None for a single scale.
+        bits: Bit width of the codes.
+        rounds: Iterations; the limit converges in about ten.
 
     Returns:
         `[channels]`, or `[1]` without an axis.
@@ -49,7 +49,7 @@ def octav_scales(weights: Array, axis: int | None, bits: int = 4, rounds: int = 
 
 
 def _error(weights: Array, scales: Floats, axis: int | None, bits: int) -> Floats:
-    """Squared error by channel, `[channels]`."""
+    """Return the squared error by channel, `[channels]`."""
     codes = by_channel(quantize(weights, scales, axis, bits), axis)
     errors: Floats = np.square(codes * scales[:, None] - by_channel(weights, axis)).sum(axis=1)
     return errors

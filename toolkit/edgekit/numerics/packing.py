@@ -1,4 +1,4 @@
-"""Two 4-bit codes in a byte, as TFLite stores them."""
+"""Pack two 4-bit codes into a byte, as TFLite stores them."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from numpy.typing import NDArray
 
 
 def pack_int4(codes: NDArray[np.int8]) -> NDArray[np.uint8]:
-    """Pack codes in [-8, 7], the first of each pair in the low half; an odd end gets a zero.
+    """Pack codes in [-8, 7], the first of each pair in the low half; an odd number is padded by 0.
 
     >>> [hex(byte) for byte in pack_int4(np.array([1, -1, 7], np.int8))]
     ['0xf1', '0x7']
 
     Args:
-        codes: Any shape; read in C order.
+        codes: Any shape, int8; read in C order.
 
     Returns:
-        `[ceil(n / 2)]`.
+        `[ceil(n / 2)]`, uint8.
     """
     flat = codes.reshape(-1)
     if flat.size % 2:
@@ -26,7 +26,7 @@ def pack_int4(codes: NDArray[np.int8]) -> NDArray[np.uint8]:
 
 
 def unpack_int4(packed: NDArray[np.uint8], count: int) -> NDArray[np.int8]:
-    """Read `count` codes back.
+    """Unpack `count` codes.
 
     >>> unpack_int4(np.array([0xF1, 0x07], np.uint8), 3)
     array([ 1, -1,  7], dtype=int8)
@@ -34,5 +34,5 @@ def unpack_int4(packed: NDArray[np.uint8], count: int) -> NDArray[np.int8]:
     halves = np.empty(2 * packed.size, np.uint8)
     halves[0::2] = packed << 4
     halves[1::2] = packed & 0xF0
-    # An arithmetic shift brings the sign along.
+    # An arithmetic shift extends the sign.
     return (halves.view(np.int8) >> 4)[:count]

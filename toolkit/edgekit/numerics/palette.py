@@ -1,4 +1,4 @@
-"""Palettes: a kernel of few distinct weights, for the compressor that meets it later."""
+"""Palettes: replace weights by few distinct values, which compress well."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from edgekit.numerics.affine import Floats
 from edgekit.records import Array
 
 ROUNDS = 100
-"""k-means in one dimension settles in far fewer."""
+"""Limit of iterations; k-means in one dimension converges in far fewer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Palette:
-    """Distinct weights, and which of them stands where.
+    """Distinct values, and which of them each weight has.
 
     Attributes:
-        centroids: `[clusters]`, ascending but for a zero of its own, which comes first.
+        centroids: `[clusters]` in ascending order, after an exact zero if there is one.
         codes: Indices into `centroids`, of the shape of the weights.
-        holds_zero: Whether `centroids[0]` is the zero that exact zeros, and they alone, keep.
+        holds_zero: Whether `centroids[0]` is an exact zero, to which only zeros are assigned.
     """
 
     centroids: Floats
@@ -31,11 +31,11 @@ class Palette:
 
 
 def palette(weights: Array, clusters: int, initial: Initial = "linear") -> Palette:
-    """Find the palette nearest to the weights in squares: k-means in one dimension.
+    """Return the palette with the least squared error: k-means in one dimension.
 
-    Centroids start evenly over the range, which keeps the few large weights that matter most, or
-    evenly over the density (Han et al. 2016, "Deep Compression", section 3.2). Weights that are
-    zero stay zero: pruning survives.
+    Initial centroids are spaced evenly over the range, which preserves the few large, important
+    weights, or evenly over the density (Han et al. 2016, "Deep Compression", section 3.2). Weights
+    that are zero remain zero, so pruning is preserved.
 
     >>> found = palette(np.array([0.0, 0.9, 1.1, -2.0, 0.0]), clusters=3)
     >>> found.centroids.tolist(), found.codes.tolist()
@@ -43,11 +43,11 @@ def palette(weights: Array, clusters: int, initial: Initial = "linear") -> Palet
 
     Args:
         weights: Any shape.
-        clusters: Number of distinct weights at most, from 2.
-        initial: Where centroids start.
+        clusters: Largest number of distinct weights, from 2.
+        initial: Centroid initialization, `linear` or `density`.
 
     Returns:
-        The palette; smaller than asked for where the weights have no more distinct values.
+        The palette; smaller than `clusters` where the weights have fewer distinct values.
     """
     values = np.asarray(weights, np.float32)
     zero = values == 0
@@ -62,7 +62,7 @@ def palette(weights: Array, clusters: int, initial: Initial = "linear") -> Palet
 
 
 def _centroids(ordered: NDArray[np.float64], clusters: int, initial: Initial) -> Array:
-    """Lloyd's rounds over sorted values, whose clusters are stretches."""
+    """Run Lloyd's iterations over sorted values, whose clusters are intervals."""
     distinct = np.unique(ordered)
     if len(distinct) <= clusters:
         return distinct
@@ -75,7 +75,7 @@ def _centroids(ordered: NDArray[np.float64], clusters: int, initial: Initial) ->
         ends = np.searchsorted(ordered, _midpoints(centroids))
         bounds = np.concatenate([[0], ends, [len(ordered)]])
         counts = np.diff(bounds)
-        # A centroid nobody is near stays where it is.
+        # A centroid without values keeps its position.
         moved = np.where(counts, np.diff(sums[bounds]) / np.maximum(counts, 1), centroids)
         if np.array_equal(moved, centroids):
             break

@@ -1,4 +1,4 @@
-"""The range of an activation, from a histogram of what it took on."""
+"""Choose the range of an activation from the histogram of its values."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ BINS = 2048
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Histogram:
-    """How often values fell where.
+    """Histogram with bins of equal width.
 
     Attributes:
         low: Left edge of the first bin.
         high: Right edge of the last bin.
-        counts: `[bins]`, bins of equal width.
+        counts: `[bins]` number of values in each bin.
     """
 
     low: float
@@ -28,18 +28,18 @@ class Histogram:
 
     @property
     def width(self) -> float:
-        """Width of a bin."""
+        """Return the width of a bin."""
         return (self.high - self.low) / len(self.counts)
 
     @property
     def centres(self) -> NDArray[np.float64]:
-        """Middle of each bin, `[bins]`."""
+        """Return the center of each bin, `[bins]`."""
         steps: NDArray[np.float64] = np.arange(len(self.counts), dtype=np.float64) + 0.5
         return self.low + steps * self.width
 
 
 def percentile_range(histogram: Histogram, percentile: float) -> tuple[float, float]:
-    """The range that leaves out `100 - percentile` percent of the values on each side.
+    """Return the range without the outermost `100 - percentile` percent of values on each side.
 
     >>> flat = Histogram(low=0.0, high=100.0, counts=np.full(100, 7))
     >>> low, high = percentile_range(flat, 99.0)
@@ -47,8 +47,8 @@ def percentile_range(histogram: Histogram, percentile: float) -> tuple[float, fl
     (1.0, 99.0)
 
     Args:
-        histogram: Of the activation.
-        percentile: Share kept below the upper end, in percent, above 50.
+        histogram: Histogram of the activation.
+        percentile: Share of values below the upper end, in percent, above 50.
     """
     if histogram.width == 0:
         return histogram.low, histogram.high
@@ -60,9 +60,9 @@ def percentile_range(histogram: Histogram, percentile: float) -> tuple[float, fl
 
 
 def mse_range(histogram: Histogram, bits: int = 8, steps: int = 100) -> tuple[float, float]:
-    """The range whose codes lose least: the mean squared error over the histogram is smallest.
+    """Return the range with the least mean squared error of the codes over the histogram.
 
-    Each side is cut at a common limit, tried in `steps` steps, and never widened.
+    Both sides are clipped at a common limit, chosen among `steps` candidates, and never widened.
 
     >>> counts = np.zeros(2048, np.int64)
     >>> counts[:256] = 10_000
@@ -72,8 +72,8 @@ def mse_range(histogram: Histogram, bits: int = 8, steps: int = 100) -> tuple[fl
     (0.0, True)
 
     Args:
-        histogram: Of the activation.
-        bits: Width of the code.
+        histogram: Histogram of the activation.
+        bits: Bit width of the codes.
         steps: Number of candidate ranges.
     """
     centres, counts = histogram.centres, histogram.counts
@@ -93,14 +93,21 @@ def mse_range(histogram: Histogram, bits: int = 8, steps: int = 100) -> tuple[fl
 
 
 def entropy_range(histogram: Histogram, bits: int = 8) -> tuple[float, float]:
-    """The range whose codes keep most of the distribution: least Kullback-Leibler divergence.
+    """Return the range with the least Kullback-Leibler divergence of the codes' distribution.
 
-    For each candidate limit, the clipped distribution P (the tail piled onto the last bin) is
-    compared with Q, the same bins spread evenly inside each of the `2^(bits-1)` codes (Migacz
-    2017, "8-bit Inference with TensorRT", GTC, slides 36-39). There the range is symmetric; here
-    each side is cut at the limit, and never widened. And no limit cuts off more than one value in
-    a thousand: where constant input (silence, padding) makes spikes, the divergence is all about
-    those, and would give away the rest.
+    For each candidate limit, the clipped distribution P (the tail added to the last bin) is
+    compared with Q, the same bins spread evenly inside each of the `2^(bits-1)` codes (Migacz 2017,
+    "8-bit Inference with TensorRT", GTC, slides 36-39). There the range is symmetric; here
+    each side is clipped at the limit, and never widened. No limit clips more than one value in a
+    thousand: where constant input (silence, padding) causes spikes in the histogram, these dominate
+    the divergence, and the remaining values would be clipped.
+
+    Args:
+        histogram: Histogram of the activation.
+        bits: Bit width of the codes.
+
+    Returns:
+        Lower and upper end of the range.
 
     >>> counts = (1e5 * np.exp(-np.arange(2048) / 64)).astype(np.int64)
     >>> counts[-1] = 1
@@ -114,7 +121,7 @@ def entropy_range(histogram: Histogram, bits: int = 8) -> tuple[float, float]:
     counts, _ = np.histogram(
         np.abs(histogram.centres), bins=BINS, range=(0, largest), weights=histogram.counts
     )
-    # The many exact zeros after a ReLU cost nothing at any limit, and would drown all else.
+    # The exact zeros after a ReLU have no error at any limit, and would dominate the divergence.
     counts[0] = counts[1]
     levels = 1 << (bits - 1)
     kept = int(np.searchsorted(np.cumsum(counts), 0.999 * counts.sum())) + 1
@@ -135,7 +142,7 @@ def entropy_range(histogram: Histogram, bits: int = 8) -> tuple[float, float]:
 
 
 def _divergence(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
-    """KL(P || Q) of two unnormalized histograms; where Q has nothing, a floor stands in."""
+    """Return KL(P || Q) of two unnormalized histograms; empty bins of Q get a small value."""
     if q.sum() == 0:
         return float("inf")
     p, q = p / p.sum(), q / q.sum()

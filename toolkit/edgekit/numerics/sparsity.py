@@ -1,8 +1,8 @@
-"""Which weights to drop: masks by magnitude, and how their share grows during training.
+"""Pruning masks by magnitude, and schedules of the sparsity during training.
 
-Kernels stand here as `[..., outputs, inputs]`: the last axis is the one a multiply-accumulate sums
-over, the input channels of a convolution, which TFLite and hardware with sparse units both keep
-innermost.
+Kernels have the layout `[..., outputs, inputs]`: the last axis is the one over which products are
+summed, the input channels of a convolution, which is innermost in TFLite and in hardware with
+sparse units.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """Weights are kept or dropped in blocks of `outputs` by `inputs`; 1 by 1 is unstructured."""
+    """Pattern of blocks of `outputs` by `inputs` weights; 1 by 1 is unstructured."""
 
     outputs: int = 1
     inputs: int = 1
@@ -32,14 +32,14 @@ class Blocks:
 
 @dataclass(frozen=True, slots=True)
 class NofM:
-    """Of every `m` consecutive inputs of an output, at most `n` have a weight other than zero."""
+    """Pattern with at most `n` nonzero weights in every `m` consecutive inputs of an output."""
 
     n: int
     m: int
 
     @property
     def sparsity(self) -> float:
-        """The share of zeros this pattern means."""
+        """Return the share of zeros that this pattern implies."""
         return 1 - self.n / self.m
 
 
@@ -47,25 +47,25 @@ Pattern = Blocks | NofM
 
 
 class Schedule(Protocol):
-    """The share of zeros at every step of a training."""
+    """Share of zeros at every training step."""
 
     @property
     def final(self) -> float:
-        """The share at the end."""
+        """Return the final share of zeros."""
 
     @property
     def end(self) -> int:
-        """The first step at which the final share is reached."""
+        """Return the first step with the final share."""
 
     def __call__(self, step: int) -> float:
-        """The share at `step`, from 0."""
+        """Return the share of zeros at `step`, counted from 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """The whole share at once, at step `begin`.
+    """Schedule with the final share from step `begin` on.
 
-    `Constant(0.0)` drops nothing more, and holds what is zero already.
+    `Constant(0.0)` prunes no further weights, and keeps existing zeros.
 
     >>> Constant(0.5, begin=10)(9), Constant(0.5, begin=10)(10)
     (0.0, 0.5)
@@ -79,21 +79,21 @@ class Constant:
 
     @property
     def end(self) -> int:
-        """The step of the drop."""
+        """Return the step of the pruning."""
         return self.begin
 
     def __call__(self, step: int) -> float:
-        """The share at `step`, from 0."""
+        """Return the share of zeros at `step`, counted from 0."""
         return self.final if step >= self.begin else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class PolynomialDecay:
-    """Many zeros early, while the network has the means to recover; few towards the end.
+    """Polynomial schedule: prunes fast at first, while the network can recover, then slower.
 
-    `s(t) = final + (initial - final) * (1 - (t - begin) / (end - begin)) ** power`, nothing before
-    `begin` and no more after `end` (Zhu and Gupta 2017, "To Prune, or Not to Prune", equation 1,
-    where the power is 3).
+    `s(t) = final + (initial - final) * (1 - (t - begin) / (end - begin)) ** power`, 0 before
+    `begin`, `final` after `end` (Zhu and Gupta 2017, "To Prune, or Not to Prune", equation 1, where
+    the power is 3).
 
     >>> rise = PolynomialDecay(initial=0.0, final=0.8, begin=0, end=100)
     >>> [round(rise(step), 3) for step in (0, 25, 50, 100, 200)]
@@ -113,11 +113,11 @@ class PolynomialDecay:
             raise UsageError(
                 "Invalid pruning schedule.",
                 found=f"It is {self}.",
-                hint="Let the share grow (initial <= final), and the steps (0 <= begin < end).",
+                hint="Give initial <= final and 0 <= begin < end.",
             )
 
     def __call__(self, step: int) -> float:
-        """The share at `step`, from 0."""
+        """Return the share of zeros at `step`, counted from 0."""
         if step < self.begin:
             return 0.0
         left = 1 - min((step - self.begin) / (self.end - self.begin), 1.0)
@@ -131,7 +131,7 @@ def parse_pattern(text: str) -> Pattern:
     (NofM(n=2, m=4), Blocks(outputs=1, inputs=4))
 
     Raises:
-        UsageError: It is none of these.
+        UsageError: It is no such pattern.
     """
     if text == "unstructured":
         return Blocks()
@@ -150,7 +150,7 @@ def parse_pattern(text: str) -> Pattern:
 
 
 def misfit(shape: Sequence[int], pattern: Pattern) -> str | None:
-    """Why a kernel of `[..., outputs, inputs]` cannot take a pattern; None where it can.
+    """Return why a kernel `[..., outputs, inputs]` cannot have a pattern; None where it can.
 
     >>> misfit((3, 3, 24, 1), NofM(2, 4))
     'its inputs (1) do not divide into groups of 4'
@@ -170,27 +170,27 @@ def magnitude_masks(
     pattern: Pattern = Blocks(),
     scope: Scope = "global",
 ) -> list[Mask]:
-    """Tell the weights to keep: all but the smallest, in magnitude.
+    """Return masks of the weights to keep: all but the smallest in magnitude.
 
     With 0.75, of `[0.3, -0.2, -0.01, 0.05]` the largest is kept:
 
     >>> magnitude_masks([np.array([[0.3, -0.2, -0.01, 0.05]])], 0.75)[0].tolist()
     [[True, False, False, False]]
 
-    Two of every four are kept whatever their neighbours weigh:
+    With 2:4, two of every four are kept, whatever the magnitudes in other groups:
 
     >>> row = np.array([[9, 8, 7, 6, 1, 2, 3, 4]])
     >>> magnitude_masks([row], 0.5, NofM(2, 4))[0].astype(int).tolist()
     [[1, 1, 0, 0, 0, 0, 1, 1]]
 
-    A weight that is zero is never kept, so a mask can be found again from the weights alone.
+    A weight that is zero is never kept, so a mask can be recovered from the weights.
 
     Args:
         weights: Kernels, each `[..., outputs, inputs]`.
-        sparsity: Share of weights to drop, below 1; met to within half a block. Under N:M it
-            is rounded down to whole weights a group, and never exceeds what the pattern means.
-        pattern: What is dropped together; every kernel fits it (`misfit`).
-        scope: Whether magnitudes are compared across all kernels, or in each kernel by itself.
+        sparsity: Share of weights to prune, below 1; reached to within half a block. With N:M it is
+            rounded down to whole weights per group, and limited to that of the pattern.
+        pattern: Pattern of the zeros, which every kernel can have (`misfit`).
+        scope: Whether magnitudes are compared across all kernels, or within each kernel.
 
     Returns:
         Masks of the shapes of `weights`, True where a weight is kept.
@@ -198,7 +198,7 @@ def magnitude_masks(
     _check_share(sparsity)
     magnitudes = [np.abs(np.asarray(kernel, np.float32)) for kernel in weights]
     if isinstance(pattern, NofM):
-        # A share computed from n and m must not fall short by its last bit.
+        # A share computed from n and m may be too small by a rounding error.
         drop = min(int(pattern.m * sparsity + 1e-6), pattern.m - pattern.n)
         found = [_in_groups(magnitude, pattern.m, drop) for magnitude in magnitudes]
     else:
@@ -211,7 +211,7 @@ def magnitude_masks(
 
 
 def _in_groups(magnitude: Array, size: int, drop: int) -> Mask:
-    """Drop the `drop` smallest of every `size` values along the last axis."""
+    """Return a mask without the `drop` smallest of every `size` values along the last axis."""
     groups = magnitude.reshape(*magnitude.shape[:-1], -1, size)
     order = np.argsort(groups, axis=-1, kind="stable")
     mask = np.ones(groups.shape, np.bool_)
@@ -220,7 +220,7 @@ def _in_groups(magnitude: Array, size: int, drop: int) -> Mask:
 
 
 def _block_norms(magnitude: Array, block: Blocks) -> Array:
-    """L2 norms of the blocks, `[..., outputs / rows, inputs / columns]`."""
+    """Return L2 norms of the blocks, `[..., outputs / rows, inputs / columns]`."""
     rows, columns = _sides(block)
     if (rows, columns) == (1, 1):
         return magnitude
@@ -230,7 +230,7 @@ def _block_norms(magnitude: Array, block: Blocks) -> Array:
 
 
 def _all_but_smallest(scores: Sequence[Array], sparsity: float) -> list[Mask]:
-    """Drop exactly `round(sparsity * n)` of all scores; of equal ones the first."""
+    """Return masks without the `round(sparsity * n)` smallest scores; of equal ones the first."""
     flat = np.concatenate([score.ravel() for score in scores])
     count = round(sparsity * flat.size)
     keep = np.ones(flat.size, np.bool_)
@@ -253,5 +253,5 @@ def _check_share(share: float) -> None:
     if not 0 <= share < 1:
         raise UsageError(
             f"Invalid value for sparsity: {share:g}.",
-            hint="Give the share of weights to drop, from 0 to below 1: 0.5 drops half of them.",
+            hint="Give the share of weights to prune, from 0 to below 1: 0.5 prunes half of them.",
         )

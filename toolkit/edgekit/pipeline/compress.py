@@ -8,15 +8,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from edgekit import devices
 from edgekit.errors import UsageError
 from edgekit.files import staging
 from edgekit.pipeline import manifest
 from edgekit.pipeline.imported_model import ImportedModel
+from edgekit.pipeline.latency_goal import bench_here
 from edgekit.pipeline.passes import run, teach, tuning_of
 from edgekit.pipeline.preprocessing import settled_as, settled_spec
 from edgekit.pipeline.quantize import Finish, make, write_outputs
-from edgekit.pipeline.recommendation import measure_made, probe_device, time_file
+from edgekit.pipeline.recommendation import (
+    measure_made,
+    open_bench,
+    probe_device,
+    with_source_score,
+)
 from edgekit.pipeline.report import accepted_loss
 from edgekit.pipeline.request import FLOAT, Request, build_of, check, open_data, possible_plans
 from edgekit.pipeline.sources import is_graph, lower
@@ -63,22 +68,24 @@ def compress(
         dataset = open_data(request, listener)
         possible_plans(request, dataset)
         first = stage / "float32.tflite"
-        imported = original = lower(request.source, dataset, first, tensorflow, listener=listener)
+        imported = lower(request.source, dataset, first, tensorflow, listener=listener)
         # All stages are of one source: what it says of its input, or a trial, holds for them.
         dataset = dataset and settled_as(dataset, imported.dataset)
         accepted_loss(request.max_drop, imported.dataset, request.metric)
+        imported = original = with_source_score(imported, request, tensorflow, listener)
         build = build_of(request)
         artifacts = [_artifact(imported, FLOAT, recipe, build)]
         data = DataRequest(
             data=request.data,
             column=request.column,
+            classes=request.classes,
             task=request.task,
             preprocessing=settled_spec(imported.dataset, request.preprocessing),
         )
         distilled = next((step for step in recipe.passes if step.training.distill), None)
         teacher = teach(tensorflow, stage, tuning_of(distilled, data)) if distilled else None
         notes = list(imported.notes)
-        bench = partial(time_file, request) if request.device else devices.bench
+        there = partial(open_bench, request) if request.device else bench_here
         previous = request.source
         for step in recipe.passes:
             name = names[step.kind]
@@ -91,7 +98,7 @@ def compress(
                 tuning=replace(
                     tuning_of(step, data), teacher=teacher if step.training.distill else None
                 ),
-                bench=bench,
+                open_bench=there,
                 listener=listener,
             )
             previous = made

@@ -13,7 +13,7 @@ from pathlib import Path
 import edgekit_runner
 from edgekit.devices import Cancelled, DeviceEntry, DeviceSetup, LocalDevice, SshDevice, Uploads
 from edgekit.errors import DataError, EdgekitError, FleetError
-from edgekit.evaluation import Evaluation
+from edgekit.evaluation import Predictions
 from edgekit.files import FILE, check_input, temporary_folder
 from edgekit.pipeline.measure import MeasureSettings, Subject, measure
 from edgekit.pipeline.report import Outcome, accepted_loss, build_report, data_facts
@@ -49,7 +49,7 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployed:
-    """What came of a deployment.
+    """Result of a deployment.
 
     Attributes:
         report: The rows of all devices, device by device.
@@ -128,7 +128,9 @@ def find_inputs(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
-def _baseline(settings: MeasureSettings, subject: Subject, listener: Listener) -> Evaluation | None:
+def _baseline(
+    settings: MeasureSettings, subject: Subject, listener: Listener
+) -> Predictions | None:
     # What a delegate runs may be compiled for it, and run nowhere else.
     if subject.dataset is None or settings.run.delegate is not None:
         return None
@@ -147,7 +149,7 @@ def _visit(
     *,
     request: Deployment,
     subjects: Sequence[Subject],
-    baseline: Evaluation | None,
+    baseline: Predictions | None,
     uploads: Uploads,
     cancel: threading.Event,
     listener: Listener,

@@ -7,6 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgekit.devices import LocalDevice
+from edgekit.errors import DataError
+from edgekit.evaluation import scorable
+from edgekit.evaluation.trust import guessing_alert, is_guessing
 from edgekit.pipeline.measure import MeasureSettings, measure
 from edgekit.pipeline.report import Outcome, accepted_loss, build_report, data_facts
 from edgekit.pipeline.subjects import notes_of, open_subjects
@@ -24,7 +27,8 @@ def evaluate(
 
     Raises:
         ModelError: A file cannot be read or run.
-        DataError: The data does not fit, or has no test split.
+        DataError: The data does not fit, or has no test split; a lone file has nothing to be
+            compared with, and the data no targets.
         UsageError: The task has no such metric.
     """
     return _report(paths, data, replace(settings, latency=False), listener)
@@ -49,6 +53,11 @@ def _report(
     listener: Listener,
 ) -> Report:
     subjects = open_subjects(paths, data, settings)
+    if len(subjects) == 1 and (given := subjects[0].dataset) and not scorable(given):
+        raise DataError(
+            f"{given.name} has no targets to score a file with.",
+            hint="Add y_test, or give a second file, whose outputs are compared with the first's.",
+        )
     with LocalDevice(listener=listener) as device:
         rows = list(measure(subjects, device, settings, listener=listener))
         outcome = Outcome(rows=rows, description=device.describe())
@@ -56,4 +65,10 @@ def _report(
     asked = {"files": ", ".join(map(str, paths))}
     if dataset is not None:
         asked["accepted loss"] = accepted_loss(settings.max_drop, dataset, settings.metric)
-    return build_report([outcome], asked=asked, data=data_facts(dataset), notes=notes_of(subjects))
+    guessing = [
+        guessing_alert(row.artifact.variant, row.score)
+        for row in rows
+        if row.score and is_guessing(row.score)
+    ]
+    notes = [*guessing, *notes_of(subjects)]
+    return build_report([outcome], asked=asked, data=data_facts(dataset), notes=notes)

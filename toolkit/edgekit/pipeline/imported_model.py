@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgekit.pipeline.source_score import SourceScore
 from edgekit.records import Dataset, Ranges, Rule, Source
 
 
@@ -39,6 +40,7 @@ class ImportedModel:
             "image"), if its first operators say so.
         trained: Ranges of the graph's tensors that quantization-aware training found, for int8.
         rules: For the layers that it left in float.
+        scored: How the source itself scores; None where it is a float graph or has no samples.
     """
 
     source: Source
@@ -49,3 +51,4 @@ class ImportedModel:
     picture: Mapping[str, Any] | None = None
     trained: Ranges | None = None
     rules: tuple[Rule, ...] = ()
+    scored: SourceScore | None = None

@@ -1,14 +1,16 @@
-"""Filters leave until the model is as much faster as asked for, measured and not estimated.
+"""Remove channels until the model is as much faster as requested, by measured latency.
 
-Multiply-accumulates say little about milliseconds: how much a cut saves depends on the kernels that
-run what is left. So every candidate is lowered and timed by the runner, as the final file will be.
+Multiply-accumulates are a poor estimate of latency: how much a cut saves depends on the kernels
+that run the rest. So every candidate is lowered and timed by the runner, as the final file will be.
 """
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +28,12 @@ from edgekit.training.finetuning import Tuning
 from edgekit.training.passes import PassResult
 from edgekit.worker import TensorFlowProcess
 
+Bench = Callable[[Path], Timing]
+OpenBench = Callable[[], AbstractContextManager[Bench]]
+"""Sets a device up and yields a function that times a file on it."""
+
 CLOSE = 0.02
-"""Shares are sought to within this; machines are no steadier."""
+"""Precision of the search, as a share; latencies vary about as much."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,9 +41,9 @@ class Measured:
     """A candidate timed side by side with the original.
 
     Attributes:
-        macs_share: Share of the multiply-accumulates that was asked to leave.
+        macs_share: Requested share of multiply-accumulates to remove.
         macs: Multiply-accumulates of the lowered file.
-        original_macs: Of the original's.
+        original_macs: Multiply-accumulates of the original.
         latency_ns: Median of its invocations.
         original_latency_ns: Median of the original's, taken before and after.
     """
@@ -50,22 +56,22 @@ class Measured:
 
     @property
     def removed(self) -> float:
-        """Share of the multiply-accumulates that really left."""
+        """Return the share of multiply-accumulates that was removed."""
         return 1 - self.macs / self.original_macs
 
     @property
     def ratio(self) -> float:
-        """Latency in units of the original's."""
+        """Return the latency in units of the original's."""
         return self.latency_ns / self.original_latency_ns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatencyPruningResult:
-    """What came of a latency goal.
+    """Result of a search for a latency goal.
 
     Attributes:
         passed: The final cut, fine-tuned.
-        chosen: The candidate it repeats.
+        chosen: The candidate it corresponds to.
         measured: Every candidate, in the order in which they were timed.
         final: The fine-tuned model, timed like the candidates.
     """
@@ -74,6 +80,11 @@ class LatencyPruningResult:
     chosen: Measured
     measured: tuple[Measured, ...]
     final: Measured
+
+
+def bench_here() -> AbstractContextManager[Bench]:
+    """Yield a function that times a file on this machine."""
+    return nullcontext(devices.bench)
 
 
 def shrink_to_latency(
@@ -85,7 +96,7 @@ def shrink_to_latency(
     destination: Path,
     plan: Plan = FLOAT,
     dataset: Dataset | None = None,
-    bench: Callable[[Path], Timing] = devices.bench,
+    open_bench: OpenBench = bench_here,
     listener: Listener = silent,
 ) -> LatencyPruningResult:
     """Find the smallest cut that makes a model `share` faster, make it, and fine-tune.
@@ -100,7 +111,8 @@ def shrink_to_latency(
         destination: The `.keras` to write.
         plan: What is timed: the float32 file, or a variant that `dataset` calibrates.
         dataset: Samples that each lowered file is verified and calibrated on.
-        bench: Times a file.
+        open_bench: Sets up what times files: once for all candidates, and once for the final
+            model, because fine-tuning may take longer than a connection lasts.
         listener: Progress callback.
 
     Raises:
@@ -119,7 +131,7 @@ def shrink_to_latency(
         original, original_macs = file_of(source, "original")
         known: dict[int, Measured] = {}
 
-        def measure(model: Path, macs_share: float, stem: str) -> Measured:
+        def measure(bench: Bench, model: Path, macs_share: float, stem: str) -> Measured:
             path, macs = file_of(model, stem)
             if macs not in known or stem == "final":
                 timed = _side_by_side(original, path, bench)
@@ -136,27 +148,29 @@ def shrink_to_latency(
             by_macs = replace(step, share=macs_share, goal=MACS)
             return tensorflow.transform(by_macs, training, place)
 
-        def attempt(macs_share: float) -> Measured:
+        def attempt(bench: Bench, macs_share: float) -> Measured:
             listener(Progress(stage="timing a cut", detail=f"{macs_share:.0%} of the MACs gone"))
             stem = f"cut{macs_share:.6f}"
             candidate = folder / f"{stem}.keras"
             tensorflow.load(source)
             cut(macs_share, replace(tuning, epochs=0), candidate)
-            return measure(candidate, macs_share, stem)
+            return measure(bench, candidate, macs_share, stem)
 
         tensorflow.load(source)
         most = tensorflow.largest_share(step.exclude)
-        chosen = search(step.share, most, attempt)
+        with open_bench() as bench:
+            chosen = search(step.share, most, partial(attempt, bench))
         measured = tuple(known.values())
         tensorflow.load(source)
         passed = cut(chosen.macs_share, tuning, destination)
-        final = measure(destination, chosen.macs_share, "final")
+        with open_bench() as bench:
+            final = measure(bench, destination, chosen.macs_share, "final")
         tensorflow.load(source)
     return LatencyPruningResult(passed=passed, chosen=chosen, measured=measured, final=final)
 
 
 def search(share: float, most: float, attempt: Callable[[float], Measured]) -> Measured:
-    """The smallest cut whose latency is at most `1 - share` of the original's, by bisection.
+    """Find the smallest cut whose latency is at most `1 - share` of the original's, by bisection.
 
     The first guess is that latency goes with multiply-accumulates; the second, where that is too
     slow, the largest cut. Cuts are made of whole blocks of channels: an interval shrinks to where
@@ -196,10 +210,8 @@ def search(share: float, most: float, attempt: Callable[[float], Measured]) -> M
     return best
 
 
-def _side_by_side(
-    original: Path, candidate: Path, bench: Callable[[Path], Timing]
-) -> tuple[float, float]:
-    """Median latencies in nanoseconds; each is timed twice, so that a drift meets both alike."""
+def _side_by_side(original: Path, candidate: Path, bench: Bench) -> tuple[float, float]:
+    """Return median latencies in nanoseconds; each is timed twice, so that drift affects both."""
     values: dict[Path, list[int]] = {original: [], candidate: []}
     for path in (original, candidate, candidate, original):
         values[path].extend(bench(path).values_ns)

@@ -18,7 +18,7 @@ from edgekit.files import FILE, check_input, what_is
 from edgekit.modes import MODES
 from edgekit.parsing import read_json
 from edgekit.pipeline.imported_model import ImportedModel
-from edgekit.records import Artifact, Dataset, Plan
+from edgekit.records import SOURCE, Artifact, Dataset, Plan
 from edgekit.schema import finite
 
 SCHEMA = 1
@@ -146,9 +146,11 @@ def open_artifact(path: Path) -> Artifact:
             found=str(error),
             hint=f"Make {path.name} again, or remove {beside.name}: the file is read without it.",
         ) from error
+    variant = described.get("variant", path.stem)
     return Artifact(
         path=path,
-        variant=described.get("variant", path.stem),
+        # A file is no source, whatever it is called.
+        variant=variant if variant != SOURCE else f"{SOURCE}.tflite",
         mode=described.get("mode"),
         size_bytes=len(content),
         size_deflated_bytes=len(zlib.compress(content, 9)),

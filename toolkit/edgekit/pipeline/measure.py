@@ -7,7 +7,15 @@ from dataclasses import dataclass, field, replace
 
 from edgekit.devices import Device, RunSettings
 from edgekit.errors import ModelError
-from edgekit.evaluation import Evaluation, agreement, paired_drop
+from edgekit.evaluation import (
+    Evaluation,
+    Predictions,
+    agreement,
+    compare,
+    compared,
+    paired_drop,
+)
+from edgekit.evaluation.tasks import CLASSIFICATION
 from edgekit.records import Artifact, Dataset, Listener, Progress, Row, silent
 from edgekit.tflite.inspect import inspect
 
@@ -22,7 +30,8 @@ class MeasureSettings:
         score_output: The output that is scored; the first where None.
         metric: The metric to judge by; the task's default where None.
         max_drop: Accepted loss: points, or percent for a metric that is a quantity.
-        score: Whether files are scored, where there are samples.
+        score: Whether files are run on samples, where there are any, and scored, where these have
+            targets.
         latency: Whether files are timed.
         run: How they are run and timed.
         targets: Accelerators on which each file's operators are checked; empty leaves out what is
@@ -45,7 +54,7 @@ class Subject:
     Attributes:
         artifact: The file.
         model: Name of the source model.
-        dataset: Samples, bound to the file's inputs; None where it is not scored.
+        dataset: Samples, bound to the file's inputs; None where it is run on none.
     """
 
     artifact: Artifact
@@ -53,9 +62,9 @@ class Subject:
     dataset: Dataset | None = None
 
     @property
-    def scorable(self) -> bool:
-        """Whether there are samples to score it on."""
-        return self.dataset is not None and self.dataset.test is not None
+    def has_samples(self) -> bool:
+        """Whether there are samples to run it on."""
+        return self.dataset is not None and compared(self.dataset) is not None
 
 
 def measure(
@@ -63,7 +72,7 @@ def measure(
     device: Device,
     settings: MeasureSettings,
     *,
-    baseline: Evaluation | None = None,
+    baseline: Predictions | None = None,
     on_unsupported: Callable[[Row, ModelError], None] | None = None,
     listener: Listener = silent,
 ) -> Iterator[Row]:
@@ -75,8 +84,8 @@ def measure(
         subjects: The files.
         device: Ready to be used.
         settings: What is measured.
-        baseline: What every file is compared with; None takes the first that is scored, which
-            then has no drop.
+        baseline: What every file is compared with: the first one, as computed elsewhere; None
+            takes the first that is run, which then has no drop and no fidelity.
         on_unsupported: Called with the row of a file that the device cannot load or run, which
             has neither score nor latency then; where None, that ends the measurement.
         listener: Progress callback.
@@ -96,9 +105,11 @@ def measure(
             row = replace(row, inspection=inspect(artifact.path, targets=settings.targets))
         measured, found = row, None
         try:
-            if settings.score and subject.scorable:
+            if settings.score and subject.has_samples:
                 found = _evaluate(subject, device, settings)
-                measured = _scored(row, found, baseline, settings.max_drop)
+                measured = _judged(
+                    row, found, baseline, subject, settings, named=subjects[0].artifact.variant
+                )
             if settings.latency:
                 listener(
                     Progress(
@@ -121,7 +132,7 @@ def measure(
         yield measured
 
 
-def _evaluate(subject: Subject, device: Device, settings: MeasureSettings) -> Evaluation:
+def _evaluate(subject: Subject, device: Device, settings: MeasureSettings) -> Predictions:
     assert subject.dataset is not None
     return device.evaluate(
         subject.artifact.path,
@@ -132,12 +143,45 @@ def _evaluate(subject: Subject, device: Device, settings: MeasureSettings) -> Ev
     )
 
 
-def _scored(row: Row, found: Evaluation, baseline: Evaluation | None, max_drop: float) -> Row:
-    row = replace(row, score=found.score)
+def _judged(
+    row: Row,
+    found: Predictions,
+    baseline: Predictions | None,
+    subject: Subject,
+    settings: MeasureSettings,
+    *,
+    named: str,
+) -> Row:
+    """Return the row with what a run tells of a file, alone and beside the baseline.
+
+    Args:
+        row: The file's.
+        found: What it computed.
+        baseline: What the baseline computed, if there is one.
+        subject: The file.
+        settings: What is measured.
+        named: The baseline's name.
+    """
+    scored = found if isinstance(found, Evaluation) else None
+    if scored is not None:
+        row = replace(row, score=scored.score)
     if baseline is None:
         return row
+    classes = None
+    if scored is not None and scored.task is CLASSIFICATION:
+        classes = settings.score_output or next(iter(found.outputs), None)
+    fidelity, collapses = compare(
+        baseline.outputs, found.outputs, class_scores=classes, baseline=named
+    )
+    if scored is None or not isinstance(baseline, Evaluation):
+        return replace(row, fidelity=fidelity, collapses=collapses)
+    drop = paired_drop(baseline, scored, max_drop=settings.max_drop)
+    labels = subject.dataset.labels if subject.dataset is not None else None
+    lost = scored.task.collapses(baseline.columns, scored.columns, labels)
     return replace(
         row,
-        drop=paired_drop(baseline, found, max_drop=max_drop),
-        agreement=agreement(baseline, found),
+        drop=drop,
+        agreement=agreement(baseline, scored),
+        fidelity=fidelity,
+        collapses=(*lost, *collapses),
     )

@@ -15,13 +15,13 @@ from edgekit.errors import UsageError
 from edgekit.fields import FieldError, Fields
 from edgekit.files import cleared, temporary_folder, writing
 from edgekit.pipeline import manifest
-from edgekit.pipeline.latency_goal import shrink_to_latency
+from edgekit.pipeline.latency_goal import OpenBench, bench_here, shrink_to_latency
 from edgekit.pipeline.measure import MeasureSettings, Subject, measure
 from edgekit.pipeline.pixel_trial import model_of_source
 from edgekit.pipeline.preprocessing import settle, settled_spec
 from edgekit.pipeline.request import FLOAT
 from edgekit.recipe import PassStep, Prune, Shrink
-from edgekit.records import DataRequest, Listener, Plan, Row, Source, Timing, silent
+from edgekit.records import DataRequest, Listener, Plan, Row, Source, silent
 from edgekit.tflite.pruning_estimate import estimate_pruning
 from edgekit.training.finetuning import Tuning
 from edgekit.training.saving import checkpoint_path, read_notes
@@ -98,7 +98,11 @@ def _settled(data: DataRequest, source: Source, tensorflow: TensorFlowProcess) -
     if not isinstance(data.data, str) or image_shape(source.inputs, least=1) is None:
         return data
     opened = open_data(
-        data.data, target=data.column, preprocessing=data.preprocessing, task=data.task
+        data.data,
+        target=data.column,
+        classes=data.classes,
+        preprocessing=data.preprocessing,
+        task=data.task,
     )
     settled = settle(opened, model_of_source(source, source.outputs, tensorflow))
     return replace(data, preprocessing=settled_spec(settled, data.preprocessing))
@@ -121,7 +125,7 @@ def run(
     destination: Path,
     *,
     tuning: Tuning,
-    bench: Callable[[Path], Timing] = devices.bench,
+    open_bench: OpenBench = bench_here,
     listener: Listener = silent,
 ) -> PassResult:
     """Run a pass over the model that `tensorflow` has loaded from `source`."""
@@ -132,7 +136,7 @@ def run(
             step,
             tuning=tuning,
             destination=destination,
-            bench=bench,
+            open_bench=open_bench,
             listener=listener,
         )
         latency = f"{found.final.ratio:.2f} of before, after {len(found.measured)} cuts timed"

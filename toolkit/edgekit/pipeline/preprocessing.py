@@ -111,7 +111,7 @@ def _settle_photos(dataset: Dataset, model: ImageModel, described: Mapping[str, 
         notes = _contradiction(dataset, model, raw_scaling(model.scaling)) if shape else []
         return replace(dataset, preprocessing_reason=reason, notes=(*dataset.notes, *notes))
     if known := _image_spec(described):
-        kept = {key: known[key] for key in (*AFFINE, "order", "fit") if key in known}
+        kept = {key: known[key] for key in (*AFFINE, "order", "fit", "orientation") if key in known}
         reason = f"{words_of(known)}, as the manifest says."
         return _settled(dataset, {**spec, **kept}, reason)
     if shape is None:

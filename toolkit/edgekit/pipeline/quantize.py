@@ -14,7 +14,7 @@ from edgekit.isolate import Background
 from edgekit.modes import INT8
 from edgekit.pipeline import manifest
 from edgekit.pipeline.imported_model import ImportedModel
-from edgekit.pipeline.recommendation import measure_made, probe_device
+from edgekit.pipeline.recommendation import measure_made, probe_device, with_source_score
 from edgekit.pipeline.report import accepted_loss
 from edgekit.pipeline.request import (
     FLOAT,
@@ -98,6 +98,7 @@ def quantize(request: Request, *, finish: Finish, listener: Listener = silent) -
         )
         # Refuses a metric that the task does not have before anything is made.
         accepted_loss(request.max_drop, imported.dataset, request.metric)
+        imported = with_source_score(imported, request, tensorflow, listener)
         artifacts, failed = make(
             imported,
             plans,
@@ -265,7 +266,7 @@ def _observer(
 
 
 def _write_manifests(report: Report, stage: Path) -> None:
-    for row in report.rows:
+    for row in report.files:
         # The manifest travels to the device: raw timings and operators stay in report.json.
         brief = row_to_json(
             replace(row, inspection=None, artifact=replace(row.artifact, manifest={}))
@@ -278,6 +279,8 @@ def _write_manifests(report: Report, stage: Path) -> None:
 
 
 def _at(row: Row, folder: Path) -> Row:
+    if row.is_source:
+        return row  # it stays where it is
     path = folder / row.artifact.path.name
     inspection = row.inspection and replace(row.inspection, path=path)
     return replace(row, artifact=replace(row.artifact, path=path), inspection=inspection)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from edgekit import data as data_room
+from edgekit.choices import MAX_SEED
 from edgekit.data.formats.function import is_function
 from edgekit.errors import ConversionError, DataError, ModelError, UsageError
 from edgekit.files import (
@@ -28,7 +29,6 @@ from edgekit.pipeline.request import calibrates
 from edgekit.pipeline.sources import is_graph, lower, tensorflow_for
 from edgekit.quantization import passes_named
 from edgekit.recipe import plan_from_json
-from edgekit.recipe.settings import MOST_SEED
 from edgekit.records import Dataset, Listener, Plan, silent
 from edgekit.tflite import read
 from edgekit.tflite.compare import first_difference
@@ -39,12 +39,18 @@ def _is_text(value: object) -> bool:
 
 
 def _is_count(value: object) -> bool:
-    return type(value) is int and 0 <= value <= MOST_SEED
+    return type(value) is int and 0 <= value <= MAX_SEED
+
+
+def _is_texts(value: object) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
 
 
 _BUILD: Final[Mapping[str, Callable[[object], bool]]] = {
     **dict.fromkeys(("source", "data", "column", "task", "score_output"), _is_text),
+    "classes": lambda value: isinstance(value, list) and all(map(_is_text, value)),
     "preprocessing": lambda value: isinstance(value, Mapping),
+    "custom": _is_texts,
     "calibration_samples": _is_count,
     "seed": _is_count,
 }
@@ -87,14 +93,15 @@ def rebuild(
         source: The model it was made of; None takes the one that the manifest names.
         data: The data; None takes what the manifest names, unless that is a function.
         output: Where to write the new file; None compares only.
-        custom: Modules that define the model's own classes.
+        custom: Modules that define the model's own classes; with `trust_code` those that the
+            manifest names, if none are given.
         trust_code: Whether to run code that the source brings along.
         force: Replace `output`.
         listener: Progress callback.
 
     Raises:
         UsageError: It is no manifest, or one of its entries cannot be read.
-        ModelError: The source is missing or another one.
+        ModelError: The source is missing or another one, or needs modules that were not given.
         DataError: The data is missing or another one.
         ConversionError: The new file has other bytes; it is written to `output` all the same.
     """
@@ -105,6 +112,7 @@ def rebuild(
     passes_named(plan.passes)
     build = _build(described)
     found = _source(described, build, path, source)
+    modules = () if is_graph(found) else _custom(build, custom, trust_code=trust_code)
     dataset = _data(described, build, data, calibrated=calibrates(plan))
     with temporary_folder() as folder:
         content = _make(
@@ -114,7 +122,7 @@ def rebuild(
             folder,
             described=described,
             score_output=build.get("score_output"),
-            custom=custom,
+            custom=modules,
             trust_code=trust_code,
             listener=listener,
         )
@@ -219,6 +227,20 @@ def _source(
     )
 
 
+def _custom(build: Mapping[str, Any], given: Sequence[str], *, trust_code: bool) -> Sequence[str]:
+    """The modules with the model's own classes; those of the manifest only where it is trusted."""
+    recorded = build.get("custom") or ()
+    if given or not recorded:
+        return given
+    if trust_code:
+        return tuple(recorded)
+    # A manifest may come from elsewhere, and importing a module runs it.
+    raise ModelError(
+        f"The model of this file uses modules of your own: {', '.join(recorded)}.",
+        hint=f"If you trust them: {' '.join(f'--custom {name}' for name in recorded)}",
+    )
+
+
 def _data(
     described: Mapping[str, Any], build: Mapping[str, Any], given: str | None, *, calibrated: bool
 ) -> Dataset | None:
@@ -243,6 +265,7 @@ def _data(
     dataset = data_room.open_data(
         spec,
         target=build.get("column"),
+        classes=build.get("classes"),
         preprocessing=build.get("preprocessing"),
         calibration_samples=build.get("calibration_samples") or int(calibration.get("n", 200)),
         seed=build.get("seed") or 0,

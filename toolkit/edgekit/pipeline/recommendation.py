@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -10,13 +10,17 @@ from pathlib import Path
 from edgekit import evaluation
 from edgekit.devices import Device, LocalDevice, SshDevice, Uploads, probe
 from edgekit.errors import ModelError
-from edgekit.evaluation import Evaluation
+from edgekit.evaluation import Evaluation, Predictions
+from edgekit.evaluation.trust import is_guessing
 from edgekit.files import temporary_folder
 from edgekit.pipeline.imported_model import ImportedModel
 from edgekit.pipeline.measure import Subject, measure
 from edgekit.pipeline.report import Outcome, build_report, data_facts
 from edgekit.pipeline.request import FLOAT, Request, asked_for
+from edgekit.pipeline.source_score import alerts_of, run_file, score_source, unscored
+from edgekit.pipeline.sources import is_graph
 from edgekit.records import Artifact, Listener, Report, Row, Timing, silent
+from edgekit.worker import TensorFlowProcess
 
 
 def measure_made(
@@ -69,12 +73,63 @@ def measure_made(
         data=data_facts(dataset, splits=True),
         notes=[*imported.notes, *refused],
     )
-    chosen, reason = recommend(
-        rows,
-        request,
-        unsupported={v: error.found or error.what for v, error in unsupported.items()},
+    alerts = _alerts(request, imported, artifacts[0], rows[0])
+    if alerts:
+        reason = "No file is recommended: the figures cannot be trusted."
+        chosen = tuple(rows)
+    else:
+        chosen, reason = recommend(
+            rows,
+            request,
+            unsupported={v: error.found or error.what for v, error in unsupported.items()},
+        )
+    first = (imported.scored.row,) if imported.scored else ()
+    return replace(report, rows=(*first, *chosen), reason=reason, alerts=alerts)
+
+
+def with_source_score(
+    imported: ImportedModel,
+    request: Request,
+    tensorflow: TensorFlowProcess | None,
+    listener: Listener,
+) -> ImportedModel:
+    """Score the source that is loaded in `tensorflow`; a float graph is its own float32 file."""
+    if tensorflow is None or is_graph(request.source):
+        return imported
+    source = imported.source
+    try:
+        scored = score_source(
+            source,
+            imported.dataset,
+            tensorflow,
+            request.settings,
+            model=request.name or source.name,
+            listener=listener,
+        )
+    except ModelError as error:
+        return replace(imported, notes=(*imported.notes, unscored(source, error)))
+    return replace(imported, scored=scored)
+
+
+def _alerts(
+    request: Request, imported: ImportedModel, float32: Artifact, row: Row
+) -> tuple[str, ...]:
+    """Why nothing can be recommended: the source guesses, or float32 is not what it was."""
+    if imported.scored is not None:
+        return imported.scored.against(row.score, request.max_drop)
+    if row.score is None or not is_guessing(row.score):
+        return ()
+    assert imported.dataset is not None
+    found = LocalDevice().evaluate(
+        float32.path,
+        imported.dataset,
+        request.settings.run,
+        output=request.output,
+        metric=request.metric,
     )
-    return replace(report, rows=chosen, reason=reason)
+    assert isinstance(found, Evaluation), "what was scored above can be scored"
+    run = run_file(float32.path)
+    return alerts_of(imported.source.name, found, imported.dataset, run, request.output)
 
 
 @contextmanager
@@ -92,10 +147,11 @@ def opened(request: Request, artifacts: Sequence[Artifact], listener: Listener) 
             yield there
 
 
-def time_file(request: Request, path: Path) -> Timing:
-    """Time a file on the request's device; training lies between calls, so each connects anew."""
+@contextmanager
+def open_bench(request: Request) -> Iterator[Callable[[Path], Timing]]:
+    """Yield a function that times a file on the request's device, which is set up once."""
     with opened(request, (), silent) as device:
-        return device.bench(path, request.settings.run)
+        yield lambda path: device.bench(path, request.settings.run)
 
 
 def probe_device(request: Request, listener: Listener) -> None:
@@ -108,9 +164,9 @@ def probe_device(request: Request, listener: Listener) -> None:
         probe(request.device, request.setup, listener=listener)
 
 
-def _on_host(request: Request, subject: Subject, listener: Listener) -> Evaluation | None:
+def _on_host(request: Request, subject: Subject, listener: Listener) -> Predictions | None:
     """What files are compared with that are scored on another device: float32 as computed here."""
-    if not subject.scorable:
+    if not subject.has_samples:
         return None
     assert subject.dataset is not None
     return LocalDevice(listener=listener).evaluate(
@@ -135,7 +191,9 @@ def recommend(
     target = request.target
     fits = {id(row): fit_of(row, target) for row in rows} if target else {}
     eligible = [
-        row for row in rows if not fits or row.artifact.mode == FLOAT.mode or fits[id(row)][0]
+        row
+        for row in rows
+        if not row.is_source and (not fits or row.artifact.mode == FLOAT.mode or fits[id(row)][0])
     ]
     excluded = {**(unsupported or {}), **evaluation.unloadable(rows, request.runtime)}
     chosen, reason = evaluation.recommend(eligible, prefer=request.prefer, excluded=excluded)

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from edgekit.evaluation.scores import metric_of
+from edgekit.data import targets_of
+from edgekit.errors import UsageError
+from edgekit.evaluation.scores import compared, metric_of, scorable
 from edgekit.evaluation.tasks import task_named
 from edgekit.pipeline import manifest
 from edgekit.records import Dataset, Report, Row
@@ -72,9 +74,12 @@ def data_facts(dataset: Dataset | None, *, splits: bool = False) -> dict[str, st
     """Name, task and preprocessing of the data, and on demand every split's samples."""
     if dataset is None:
         return {}
-    facts = {"name": dataset.name, "task": str(dataset.task)}
+    facts = {"name": dataset.name, "task": dataset.task or "none: there are no targets"}
     if dataset.preprocessing_reason:
         facts["preprocessing"] = dataset.preprocessing_reason
+    samples = compared(dataset)
+    if samples is not None and not scorable(dataset):
+        facts["outputs compared on"] = f"{samples.n} samples of the {samples.split} split"
     for samples in (dataset.train, dataset.calibrate, dataset.test) if splits else ():
         if samples is not None:
             facts[samples.split] = f"{samples.n} samples, sha256 {samples.sha256[:16]}"
@@ -84,12 +89,36 @@ def data_facts(dataset: Dataset | None, *, splits: bool = False) -> dict[str, st
 def accepted_loss(max_drop: float, dataset: Dataset | None, metric: str | None) -> str:
     """The budget in words: "0.5 points".
 
+    Where no metric was named and the targets ask for another than usual: "0.5 points of balanced
+    accuracy, because 'fault' is 2.1 % of the samples".
+
+    Args:
+        max_drop: The budget, as `Metric.budget` takes it.
+        dataset: Bound to the model.
+        metric: The metric that was named.
+
     Raises:
-        UsageError: The task of the data has no such metric.
+        UsageError: The task of the data has no such metric, or not on these targets, or there are
+            no targets for one.
+        DataError: There are too few samples for it.
     """
+    if dataset is not None and dataset.task is None:
+        if metric is not None:
+            raise UsageError(
+                f"--metric has no effect: {dataset.name} has no targets.",
+                hint="Add y_test, or leave --metric out.",
+            )
+        return "not judged: there are no targets"
     if dataset is None or dataset.task is None:
         return f"{max_drop:g} points"
-    return f"{max_drop:g} {metric_of(task_named(dataset.task), metric).budget_unit}"
+    task, targets = task_named(dataset.task), targets_of(dataset.test)
+    columns = None if targets is None else {"target": targets}
+    chosen = metric_of(task, metric, columns)
+    because = ""
+    if metric is None and columns is not None:
+        _, reason = task.default_metric(columns, dataset.labels)
+        because = f" of {chosen.title}, because {reason}" if reason else ""
+    return f"{max_drop:g} {chosen.budget_unit}{because}"
 
 
 def _timing_warnings(outcomes: Sequence[Outcome]) -> list[str]:

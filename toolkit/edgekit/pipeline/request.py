@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -20,7 +20,7 @@ from edgekit.pipeline.measure import MAX_DROP, MeasureSettings
 from edgekit.pipeline.report import accepted_loss
 from edgekit.pipeline.sources import trained_notes
 from edgekit.quantization import passes_named
-from edgekit.recipe.parse import REPORT
+from edgekit.recipe.parse import RESERVED
 from edgekit.records import Dataset, Listener, Plan, Progress
 
 FLOAT = Plan(variant=FLOAT32.name, mode=FLOAT32.name)
@@ -38,6 +38,7 @@ class Request:
         name: Name of the model in tables, default the source's.
         data: What `data.open_data` takes, or a Dataset; None makes files without scores.
         column: The column to predict, for tables.
+        classes: Names of the classes in the model's order, default the data's.
         task: What the targets mean, default what they look like.
         preprocessing: How raw input becomes arrays, for images.
         calibration_samples: How many training samples set the activation ranges.
@@ -68,6 +69,7 @@ class Request:
     name: str | None = None
     data: str | Dataset | None = None
     column: str | None = None
+    classes: Sequence[str] | None = None
     task: str | None = None
     preprocessing: Mapping[str, Any] | None = None
     calibration_samples: int = 200
@@ -133,6 +135,7 @@ def open_data(request: Request, listener: Listener) -> Dataset | None:
     return data.open_data(
         request.data,
         target=request.column,
+        classes=request.classes,
         preprocessing=request.preprocessing,
         calibration_samples=request.calibration_samples,
         seed=request.seed,
@@ -165,10 +168,10 @@ def check(request: Request) -> None:
         passes_named(plan.passes)
     stems = ["float32", *(plan.variant for plan in request.plans if plan != FLOAT)]
     for stem in stems[1:]:
-        if stem.casefold() == REPORT:
+        if why := RESERVED.get(stem.casefold()):
             raise UsageError(
                 f"Invalid name for a variant: {stem!r}.",
-                found="Its files would take the place of report.json.",
+                found=why,
                 hint="Give its recipe another name.",
             )
     # Some file systems do not tell upper case from lower.
@@ -255,6 +258,7 @@ def build_of(request: Request) -> dict[str, Any]:
         "source": str(request.source) if isinstance(request.source, Path) else None,
         "data": request.data if isinstance(request.data, str) else None,
         "column": request.column,
+        "classes": list(request.classes) if request.classes else None,
         "task": request.task,
         "preprocessing": dict(request.preprocessing) if request.preprocessing else None,
         "calibration_samples": request.calibration_samples,

@@ -156,6 +156,9 @@ def lower(
     batch = _sample(bound) if bound else _noise(loaded.inputs)
     listener(Progress(stage="lowering"))
     lowered = tensorflow.lower(destination, batch)
+    notes = [*(bound.notes if bound else ()), *lowered.notes]
+    if lowered.stateful:
+        notes.append(_state_note(loaded.name, lowered.stateful, bound))
     verification = _verify(loaded, destination, batch, lowered.reference, real=bound is not None)
     _describe(destination, loaded.name, bound)
     learned = trained_notes(source)
@@ -164,7 +167,7 @@ def lower(
         dataset=bound,
         graph=destination,
         verification=verification,
-        notes=(*(bound.notes if bound else ()), *lowered.notes),
+        notes=tuple(notes),
         picture=None if bound else picture_for(model),
         trained=_trained_ranges(learned, destination) if learned else None,
         rules=tuple(
@@ -180,6 +183,24 @@ def _bound(
     if dataset is None:
         return None
     return data.bind(settle(dataset, model, described), model.inputs, model.outputs)
+
+
+def _state_note(name: str, layers: Sequence[str], dataset: Dataset | None) -> str:
+    """Say that state is lost.
+
+    Raises:
+        ConversionError: The data's sequences need it.
+    """
+    named = ", ".join(layers)
+    splits = (dataset.calibrate, dataset.test) if dataset else ()
+    if any(samples is not None and samples.sequences is not None for samples in splits):
+        raise ConversionError(
+            f"{name} cannot follow the sequences of {dataset and dataset.name} once it is lowered.",
+            found=f"The state of {named} would be lost: the float graph keeps none.",
+            hint="Drop the sequence arrays from the data to take samples as independent, or give "
+            "a .tflite file that keeps its state.",
+        )
+    return f"{named}: the file starts from the initial state at every sample, and keeps none"
 
 
 def trained_notes(source: Path | Any) -> Mapping[str, Any] | None:

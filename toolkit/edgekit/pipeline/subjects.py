@@ -7,8 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edgekit import data, tflite
 from edgekit.errors import DataError, UsageError
+from edgekit.evaluation import compared
 from edgekit.evaluation.tasks import TASKS
 from edgekit.pipeline import manifest
 from edgekit.pipeline.measure import MeasureSettings, Subject
@@ -41,6 +44,7 @@ class Opener:
                 request.data,
                 task=task,
                 target=request.column,
+                classes=request.classes,
                 preprocessing=request.preprocessing,
                 needed="test",
             )
@@ -107,7 +111,7 @@ def open_subjects(
         dataset = None
         if opener is not None:
             dataset = bind_to_file(opener, artifact, output=settings.score_output)
-            if dataset.test is None:
+            if dataset.test is None and _has_targets(dataset):
                 raise DataError(
                     f"{dataset.name} has no test split to score on.", hint="Add x_test and y_test."
                 )
@@ -115,6 +119,12 @@ def open_subjects(
             accepted_loss(settings.max_drop, dataset, settings.metric)
         subjects.append(Subject(artifact=artifact, model=model, dataset=dataset))
     return subjects
+
+
+def _has_targets(dataset: Dataset) -> bool:
+    """Whether the samples that files would be run on have targets."""
+    samples = compared(dataset)
+    return samples is not None and samples.read(np.zeros(1, np.int64)).targets is not None
 
 
 def notes_of(subjects: Sequence[Subject]) -> list[str]:

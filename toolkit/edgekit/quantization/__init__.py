@@ -1,7 +1,7 @@
-"""From a float graph and calibration samples to a file at any precision.
+"""Quantize a float graph to any precision, with calibration samples.
 
 - `float_graph`: the graph, parsed once.
-- `observe`: what its activations are, over the calibration samples; once for all variants.
+- `observe`: calibration, the statistics of its activations; once for all variants.
 - `passes`: changes to the graph before it is quantized, one module each.
 - `rules`: the precision of every operator.
 - `variant`: the graph written in one precision, and checked.

@@ -17,8 +17,8 @@ class FloatGraph:
     """A float graph, parsed once for all variants.
 
     Attributes:
-        data: The content of its file.
-        model: The same, parsed; what changes it works on a copy.
+        data: Content of its file.
+        model: The parsed content, which is never changed in place.
     """
 
     data: bytes
@@ -29,7 +29,7 @@ def read_float_graph(source: Path | bytes) -> FloatGraph:
     """Read a float graph.
 
     Args:
-        source: A float `.tflite` file or its content, batch 1.
+        source: A float `.tflite` file or its content, with batch size 1.
 
     Raises:
         ModelError: It cannot be read.

@@ -1,7 +1,8 @@
-"""What every activation of the float graph is, over the calibration samples.
+"""Calibration: ranges and distributions of all activations over the calibration samples.
 
-The float graph runs in LiteRT with XNNPACK, in one process for each core, with every activation
-exposed as an output; what the tensors hold is read in place.
+The float graph runs in LiteRT with XNNPACK, in one process per core, with every activation exposed
+as an output; values are read in the runtime's memory. State is reset as in evaluation: before each
+sample, or where a sequence starts.
 """
 
 from __future__ import annotations
@@ -22,49 +23,52 @@ from edgekit.records import Array, Listener, Progress, Ranges, Samples, silent
 from edgekit.tflite.graph import operator_name, write
 from edgekit.tflite.ranges import activations, with_all_outputs
 from edgekit.tflite.signature import signature_names
+from edgekit_runner import RESOURCES, TENSORS, state_of
 
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT
 
 MINMAX: Final = "minmax"
-"""The method that needs the extremes alone."""
+"""The only method that needs no histograms."""
 
-# Values of one tensor that one sample adds to its histogram; larger tensors are thinned out.
+# Values of a tensor that a sample adds to its histogram; larger tensors are subsampled.
 _HISTOGRAM_VALUES = 16384
-# Samples that a child reads at once, and after which it reports.
+# Samples that a child process reads at once; it reports progress after each group.
 _PIECE = 16
 _WITH_GRAPHS = ("WHILE", "IF", "STABLEHLO_WHILE", "STABLEHLO_CASE")
 
 
 @dataclass(frozen=True, slots=True)
 class _Graph:
-    """A float graph ready to be observed.
+    """A float graph prepared for calibration.
 
     Attributes:
-        content: With all activations as outputs.
+        content: The file, with all activations as outputs.
         names: Tensor index -> tensor name, of the observed tensors.
         inputs: Input name -> tensor index.
-        unclipped: Names of the tensors that keep their extremes.
+        unclipped: Names of the tensors whose range is never clipped.
+        state: Where it keeps its state (`edgekit_runner.state_of`).
     """
 
     content: bytes
     names: Mapping[int, str]
     inputs: Mapping[str, int]
     unclipped: frozenset[str]
+    state: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """What the activations of a float graph are, by flatbuffer tensor name.
+    """Statistics of the activations of a float graph, by flatbuffer tensor name.
 
     Attributes:
         low: Smallest value of each tensor.
         high: Largest value of each tensor.
-        n: Number of calibration samples behind them.
-        unclipped: Names of the tensors that keep their extremes: what enters and leaves the model
-            is the user's, and no later layer makes up for it.
-        histograms: Distribution of each tensor; None where nobody asked for it.
-        trained: Ranges that quantization-aware training found, in place of what was observed.
+        n: Number of calibration samples.
+        unclipped: Names of the tensors whose range is never clipped: inputs and outputs of the
+            model, where no later layer compensates for clipping.
+        histograms: Distribution of each tensor; None if not computed.
+        trained: Ranges from quantization-aware training, used instead of the observed ones.
     """
 
     low: Mapping[str, float]
@@ -78,10 +82,10 @@ class Observed:
         """Choose the range of every activation.
 
         Args:
-            method: `minmax`: the extremes. `percentile`: without the rarest values on either
-                side. `mse`: the range whose int8 codes have the least squared error. `entropy`:
-                the range whose codes keep most of the distribution (see `numerics.ranges`). All
-                but the first need histograms.
+            method: `minmax`: the extremes. `percentile`: all but the outermost values on either
+                side. `mse`: the range with the least squared error of int8 codes. `entropy`: the
+                range with the least Kullback-Leibler divergence (see `numerics.ranges`). All but
+                the first need histograms.
             percentile: Share of values below the upper end, in percent.
         """
         if self.trained is not None:
@@ -102,7 +106,7 @@ class Observed:
 
 
 NOTHING: Final = Observed(low={}, high={}, n=0)
-"""Of a graph that nobody ran."""
+"""Statistics of a graph that was not run."""
 
 
 def learned(ranges: Ranges) -> Observed:
@@ -113,12 +117,12 @@ def learned(ranges: Ranges) -> Observed:
 def observe(
     model: ModelT, samples: Samples, *, histograms: bool = False, listener: Listener = silent
 ) -> Observed:
-    """Run a float graph on samples and look at every float activation.
+    """Run a float graph on samples and record every float activation.
 
     Args:
-        model: A float graph, batch 1.
+        model: A float graph with batch size 1.
         samples: Calibration samples; their inputs are named as in the signature.
-        histograms: Whether to run them once more, for the distribution of every tensor.
+        histograms: Whether to run them a second time, for the distribution of every tensor.
         listener: Progress callback.
 
     Raises:
@@ -148,11 +152,13 @@ def _prepare(model: ModelT) -> _Graph:
     _refuse_loops(model)
     graph = model.subgraphs[0]
     named = signature_names(model)[0]
+    content = write(with_all_outputs(model))
     return _Graph(
-        content=write(with_all_outputs(model)),
+        content=content,
         names={i: graph.tensors[i].name for i in activations(model)},
         inputs={named.get(int(i), graph.tensors[i].name): int(i) for i in graph.inputs},
         unclipped=frozenset(graph.tensors[i].name for i in (*graph.inputs, *graph.outputs)),
+        state=state_of(content),
     )
 
 
@@ -169,14 +175,14 @@ def _refuse_loops(model: ModelT) -> None:
 
 
 class _Extremes:
-    """Smallest and largest value of each observed tensor, `[tensors]` each."""
+    """Return the smallest and largest value of each observed tensor, `[tensors]` each."""
 
     def __init__(self, graph: _Graph) -> None:
         self.low = np.full(len(graph.names), np.inf, np.float32)
         self.high = np.full(len(graph.names), -np.inf, np.float32)
 
     def add(self, position: int, values: NDArray[np.float32]) -> None:
-        # minimum and maximum of numpy hand NaN on, where a comparison would lose it.
+        # numpy's minimum and maximum propagate NaN, which a comparison would lose.
         self.low[position] = np.minimum(self.low[position], values.min())
         self.high[position] = np.maximum(self.high[position], values.max())
 
@@ -185,7 +191,7 @@ class _Extremes:
         np.maximum(self.high, other.high, out=self.high)
 
     def ends(self, names: Mapping[int, str]) -> tuple[dict[str, float], dict[str, float]]:
-        """Ranges by tensor name; a name that occurs twice gets the wider range."""
+        """Return ranges by tensor name; a name that occurs twice gets the union of the ranges."""
         low: dict[str, float] = {}
         high: dict[str, float] = {}
         for position, name in enumerate(names.values()):
@@ -201,7 +207,7 @@ class _Extremes:
 
 
 class _Tallies:
-    """A histogram of each observed tensor, between known ends."""
+    """Return a histogram of each observed tensor, between known limits."""
 
     def __init__(self, graph: _Graph, low: Mapping[str, float], high: Mapping[str, float]) -> None:
         self.names = list(graph.names.values())
@@ -213,8 +219,8 @@ class _Tallies:
         name = self.names[position]
         width = self.high[name] - self.low[name]
         flat = values.reshape(-1)
-        # Another start for every sample, so that a stride that divides the number of channels
-        # still meets them all.
+        # The start varies by sample, so that a stride that divides the number of channels still
+        # covers all of them.
         stride = -(-flat.size // _HISTOGRAM_VALUES)
         flat = flat[self.seen[position] % stride :: stride]
         self.seen[position] += 1
@@ -242,8 +248,10 @@ def _observe(
     stage: str,
     listener: Listener,
 ) -> _Tally:
-    """Run all samples, each core its share, and add up what was seen."""
+    """Run all samples, an equal share per core, and combine the results."""
     workers = max(1, min(len(os.sched_getaffinity(0)), samples.n))
+    starts = samples.starts() if graph.state else None
+    shares = np.arange(samples.n) if starts is None else np.cumsum(starts)
     done = 0
 
     def tick(steps: int) -> None:
@@ -252,13 +260,16 @@ def _observe(
         listener(Progress(stage=stage, done=done, total=samples.n))
 
     def share(worker: int) -> _Tally:
-        return _run(graph, samples, np.arange(worker, samples.n, workers), start(graph))
+        # Whole sequences, where there are any.
+        indices = np.flatnonzero(shares % workers == worker)
+        fresh = np.ones(samples.n, np.bool_) if starts is None else starts
+        return _run(graph, samples, indices, fresh[indices], start(graph))
 
     try:
         tallies = spread(share, range(workers), tick=tick)
     except ChildDiedError as error:
         raise ConversionError(
-            "Calibration died while running the float model.",
+            "The calibration process crashed while running the float model.",
             found=f"the process ended with {error.reason}",
             hint="Check that the float32 file runs: edgekit bench.",
         ) from error
@@ -268,22 +279,31 @@ def _observe(
     return total
 
 
-def _run(graph: _Graph, samples: Samples, indices: NDArray[np.int64], tally: _Tally) -> _Tally:
-    """Inside a child: run some of the samples and look at every observed tensor."""
-    from ai_edge_litert.interpreter import Interpreter
+def _run(
+    graph: _Graph,
+    samples: Samples,
+    indices: NDArray[np.int64],
+    starts: NDArray[np.bool_],
+    tally: _Tally,
+) -> _Tally:
+    """In a child process, run some of the samples and process every observed tensor.
 
-    interpreter = Interpreter(model_content=graph.content, num_threads=1)
-    interpreter.allocate_tensors()
-    given = set(graph.inputs.values())
-    # The memory of an input may be used again once the inference has read it.
-    before, after = (
-        [(n, interpreter.tensor(i)) for n, i in enumerate(graph.names) if (i in given) == early]
-        for early in (True, False)
-    )
+    Args:
+        graph: The graph.
+        samples: All samples.
+        indices: Those to run, `[k]`.
+        starts: `[k]`, whether the graph's state is reset before a sample.
+        tally: Receives what the tensors hold.
+    """
+    interpreter, before, after = _opened(graph)
     for start in range(0, len(indices), _PIECE):
         piece = indices[start : start + _PIECE]
         inputs = samples.read(piece).inputs
         for row in range(len(piece)):
+            if starts[start + row] and graph.state == RESOURCES:
+                interpreter, before, after = _opened(graph)
+            elif starts[start + row] and graph.state == TENSORS:
+                interpreter.reset_all_variables()
             _feed(interpreter, graph, inputs, row)
             for position, view in before:
                 tally.add(position, view())
@@ -292,6 +312,24 @@ def _run(graph: _Graph, samples: Samples, indices: NDArray[np.int64], tally: _Ta
                 tally.add(position, view())
         report(len(piece))
     return tally
+
+
+_Views = list[tuple[int, Callable[[], NDArray[np.float32]]]]
+
+
+def _opened(graph: _Graph) -> tuple[Any, _Views, _Views]:
+    """Return a new interpreter, and the observed tensors that are read before and after a run."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_content=graph.content, num_threads=1)
+    interpreter.allocate_tensors()
+    given = set(graph.inputs.values())
+    # The runtime may reuse the memory of an input after reading it.
+    before, after = (
+        [(n, interpreter.tensor(i)) for n, i in enumerate(graph.names) if (i in given) == early]
+        for early in (True, False)
+    )
+    return interpreter, before, after
 
 
 def _feed(interpreter: Any, graph: _Graph, inputs: Mapping[str, Array], row: int) -> None:

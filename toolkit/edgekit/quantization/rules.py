@@ -1,4 +1,4 @@
-"""Rules of a plan, resolved to operators."""
+"""Resolve the rules of a plan to the precision of every operator."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from edgekit.tflite.nodes import nodes
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT
 
-# What a single layer can be while the rest is something else.
+# Modes that a single layer can have in a model of another mode.
 RULE_MODES: Final = tuple(mode.name for mode in MODES.values() if mode.in_rules)
 
 
 def modes_of(plan: Plan, model: ModelT) -> dict[str, str]:
-    """The mode of every operator of a float graph, by the names of its output tensors.
+    """Return the mode of every operator of a float graph, by the names of its output tensors.
 
-    A rule is searched for in the layer's name, its last part, and the output tensors' names; of
-    several that match, the last one counts.
+    The regular expression of a rule is searched for in the layer's name, its last part, and the
+    output tensors' names; the last matching rule applies.
 
     Raises:
-        UsageError: A rule is no regular expression, matches nothing, or asks for a mode that only
-            a whole graph can have.
+        UsageError: A rule is no regular expression, matches nothing, or gives a mode that only a
+            whole graph can have.
     """
     operators = nodes(model)
     layers = name_layers(operators)
@@ -71,7 +71,7 @@ def _matching(
         close = difflib.get_close_matches(plain, names, n=3, cutoff=0.4)
         raise UsageError(
             f"{where} matches no layer.",
-            found=f"Layers there are: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}",
+            found=f"The layers are: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}",
             hint=f"Did you mean {' or '.join(close)}?" if close else "edgekit inspect lists them.",
         )
     return found

@@ -1,4 +1,4 @@
-"""One variant of a float graph, written by its plan and checked."""
+"""Make one variant of a float graph by its plan, and check it."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ _CONVERSIONS: Final = frozenset({"QUANTIZE", "DEQUANTIZE"})
 
 
 class Quantizer(Protocol):
-    """What quantizes a float graph with ranges to integers: a `TensorFlowProcess`."""
+    """Quantizer of a float graph with ranges to integers, such as a `TensorFlowProcess`."""
 
     def quantize(self, calibrated: bytes, plan: Plan, denied: Sequence[str]) -> bytes:
         """Quantize to `plan.mode`, with its input and output types.
 
         Args:
             calibrated: A float graph with ranges (`tflite.ranges.with_ranges`).
-            plan: What is wanted.
-            denied: Output tensor names of the operators that stay float.
+            plan: The mode, and the types of inputs and outputs.
+            denied: Output tensor names of the operators that remain float.
 
         Raises:
-            ConversionError: It was refused, or the quantizer died.
+            ConversionError: The graph cannot be quantized, or the quantizer crashed.
         """
         ...
 
@@ -56,7 +56,7 @@ class QuantizedModel:
 
     Attributes:
         data: Its content, with the float graph's metadata.
-        model: The same, parsed.
+        model: The parsed content.
         left_in_float: Operators that did not get the plan's precision: `operator`, `layer`,
             `reason`.
     """
@@ -75,27 +75,27 @@ def make(
 ) -> QuantizedModel:
     """Make one variant of a float graph.
 
-    The graph goes through the passes of the plan, then to its precision; it is written once, when
-    all is done. What TensorFlow quantizes it takes and gives as bytes: once more each.
+    The passes of the plan are applied to the graph, then its precision; it is serialized once at
+    the end. For TensorFlow's quantizer it is serialized and parsed once more.
 
     Args:
-        plan: What is wanted.
+        plan: Passes, precision and rules.
         graph: The float graph, with its signature.
-        observe: What the activations of a float graph are; called only where ranges, or a pass,
-            ask for it, and again where a pass changed the activations.
-        tensorflow: Called for integer modes only; None where the plan has none.
+        observe: Returns the statistics of a float graph's activations; called only if the mode or a
+            pass needs them, and again after a pass that changes activations.
+        tensorflow: Quantizer of the integer modes; may be None for other modes.
 
     Raises:
-        ConversionError: It cannot be done, or nothing came out quantized.
-        UsageError: A rule matches no layer, or asks for what a rule cannot; or there is no pass of
-            that name.
+        ConversionError: The graph cannot be quantized, or no operator has the plan's precision.
+        UsageError: A rule matches no layer or has a mode that single layers cannot have, or there
+            is no pass of a given name.
     """
     calibrated = MODES[plan.mode].calibrated
     if calibrated and tensorflow is None:
         raise ConversionError(f"Mode {plan.mode} needs TensorFlow's quantizer.")
     model, observed = _after_passes(plan, graph.model, observe)
     modes = modes_of(plan, model)
-    # The bytes that a parsed model came from stand for it as long as it is not changed.
+    # The original bytes are reused while the parsed model is unchanged.
     came_from = graph.data if model is graph.model else None
     unchanged = model
     if calibrated:
@@ -129,7 +129,7 @@ def make(
     if plan.mode != FLOAT32.name and not _is_quantized(plan, model):
         raise ConversionError(
             f"Variant {plan.variant}: nothing could be quantized to {plan.mode}.",
-            found=left[0]["reason"] if left else "The model has no weights of a size that pays.",
+            found=left[0]["reason"] if left else "All weights of the model are too small for it.",
             hint="Choose another mode, or ship the float32 file.",
         )
     return QuantizedModel(data=data, model=model, left_in_float=tuple(left))
@@ -138,7 +138,7 @@ def make(
 def _after_passes(
     plan: Plan, model: ModelT, observe: Callable[[ModelT], Observed]
 ) -> tuple[ModelT, Observed]:
-    """The graph as the passes of a plan leave it, and what its activations are then."""
+    """Return the graph after the passes of a plan, and the statistics of its activations."""
     passes = passes_named(plan.passes)
     calibrated = MODES[plan.mode].calibrated
     observed = NOTHING
@@ -160,7 +160,7 @@ def _after_passes(
 
 
 def _sparse(plan: Plan, model: ModelT) -> Encoded:
-    """The model with its kernels stored sparse, verified to compute the same."""
+    """Return the model with its kernels stored sparse, verified to compute the same."""
     encoded = encode_sparse(model)
     if encoded.model is model:
         reasons = [f"{k.name}: {k.reason}" for k in encoded.kernels if k.reason]
@@ -173,7 +173,7 @@ def _sparse(plan: Plan, model: ModelT) -> Encoded:
 
 
 def _check_interface(plan: Plan, before: ModelT, after: ModelT) -> None:
-    """Inputs and outputs keep names, order and shapes, and have the types asked for."""
+    """Raise unless inputs and outputs keep names, order and shapes, and have the plan's types."""
     for was, now, asked in zip(
         signature(before), signature(after), (plan.input_type, plan.output_type), strict=True
     ):
@@ -181,7 +181,7 @@ def _check_interface(plan: Plan, before: ModelT, after: ModelT) -> None:
         found = [(s.name, s.shape, s.dtype) for s in now]
         if wanted != found:
             raise ConversionError(
-                f"Variant {plan.variant}: the file's inputs or outputs are not as asked.",
+                f"Variant {plan.variant}: the file's inputs or outputs are not as requested.",
                 found=f"asked for {_list(wanted)}, made {_list(found)}",
                 hint="Ask for float32 input and output.",
             )
@@ -214,7 +214,7 @@ def _is_quantized(plan: Plan, model: ModelT) -> bool:
 
 
 def _left(plan: Plan, modes: Mapping[str, str], model: ModelT) -> list[dict[str, str]]:
-    """Operators of the finished file that did not get the plan's precision, and why."""
+    """Return the operators of the file without the plan's precision, and why."""
     operators = nodes(model)
     layers = dict(zip((n.index for n in operators), name_layers(operators), strict=True))
     reasons: dict[int, str] = {}
@@ -244,5 +244,5 @@ def _why_not(plan: Plan, node: Node, weight: Tensor) -> str:
     if weight.dtype == "int8":
         return f"its weights are int8: {node.name} has no int4 kernel, or would be larger"
     if weight.dtype == "float32" and weight.elements < SMALLEST:
-        return f"its {weight.elements} weights are too few to be worth it"
+        return f"its {weight.elements} weights are too few to reduce the size"
     return f"its weights cannot be stored for {plan.mode}"

@@ -1,4 +1,4 @@
-"""Recipes: what to do with a model, written in TOML, checked before anything heavy is loaded.
+"""Recipes: TOML files of compression and quantization steps, checked before TensorFlow is loaded.
 
 ```toml
 schema = 1
@@ -18,7 +18,7 @@ rules = [{ layers = "^logits$", mode = "float32" }]
 - `settings`: how a field is declared: what it accepts, its default and meaning.
 - `steps`: the steps, one dataclass each.
 - `parse`: a file or text becomes a `Recipe`.
-- `plans`: what a bare mode means, and plans from manifests.
+- `plans`: the plan of a mode with defaults, and plans from manifests.
 - `reference`: the tables of the docs.
 """
 

@@ -1,4 +1,4 @@
-"""Recipes: what to do with a model, written in TOML, checked before anything heavy is loaded."""
+"""Parse recipes, TOML files of steps, and check them before TensorFlow is imported."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from edgekit.recipe.steps import (
     Training,
     compile_layers,
 )
-from edgekit.records import Plan, Rule
+from edgekit.records import SOURCE, Plan, Rule
 
 _KINDS = tuple(STEPS)
 
@@ -52,10 +52,13 @@ TOP: Mapping[str, Setting] = {
         fits=lambda value: isinstance(value, list) and all(isinstance(i, dict) for i in value),
     ),
 }
-"""The keys of a recipe outside its steps."""
+"""Declares the keys of a recipe outside its steps."""
 
-REPORT = "report"
-"""The stem of the files that tell of all variants."""
+RESERVED = {
+    "report": "Its files would overwrite report.json.",
+    SOURCE: "The row of the source has this name in every report.",
+}
+"""Names that no variant may have, and why."""
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -78,7 +81,7 @@ def load_recipe(path: Path) -> Recipe:
 
 
 def parse_recipe(text: str, name: str) -> Recipe:
-    """Read a recipe from its text; `name` stands for it in errors, and its stem names it.
+    """Read a recipe from its text; `name` is its name in errors, the stem the default name.
 
     Raises:
         UsageError: The text is not TOML, or a key, value or order of steps is invalid.
@@ -89,7 +92,7 @@ def parse_recipe(text: str, name: str) -> Recipe:
         raise UsageError(
             f"{name} is not TOML.",
             found=f"{error}.",
-            hint="Texts stand in quotes; steps begin with [[step]].",
+            hint="Put text in quotes; a step begins with [[step]].",
         ) from error
     check(document, TOP, name)
     recipe_name = document.get("name", Path(name).stem)
@@ -98,11 +101,11 @@ def parse_recipe(text: str, name: str) -> Recipe:
             f"{name}: {recipe_name!r} cannot name a variant.",
             hint='Add name = "..." with letters, digits and . _ + - to the recipe.',
         )
-    # Some file systems do not tell upper case from lower.
-    if recipe_name.casefold() == REPORT:
+    # Some file systems do not distinguish upper and lower case.
+    if why := RESERVED.get(recipe_name.casefold()):
         raise UsageError(
-            f"{name}: a variant cannot be called {recipe_name!r}.",
-            found="Its files would take the place of report.json.",
+            f"{name}: a variant must not be called {recipe_name!r}.",
+            found=why,
             hint='Add name = "..." with another name to the recipe.',
         )
     steps = document["step"]
@@ -119,7 +122,7 @@ def parse_recipe(text: str, name: str) -> Recipe:
     if trained and recipe.plan.mode != INT8.name:
         raise UsageError(
             f"{name}: qat trains a model for int8, but the last step makes {recipe.plan.mode}.",
-            hint='Write mode = "int8" there (bits = 4 in the qat step narrows the weights).',
+            hint='Write mode = "int8" there (bits = 4 in the qat step gives int4 weights).',
         )
     return recipe
 
@@ -140,7 +143,7 @@ def _check_order(kinds: list[Any], name: str) -> None:
         if kind in kinds[: position - 1]:
             raise UsageError(
                 f"{name}, step {position}: {kind} repeats an earlier step.",
-                hint="Each kind stands once; write a second recipe for a second variant.",
+                hint="Each kind may occur once; write a second recipe for a second variant.",
             )
     ordered = sorted(kinds, key=_KINDS.index)
     if kinds != ordered:
@@ -158,10 +161,10 @@ def _check_order(kinds: list[Any], name: str) -> None:
 
 
 def pass_step(table: Mapping[str, Any], place: str) -> PassStep:
-    """Return the pass that a `[[step]]` table describes; `table["kind"]` is known.
+    """Return the pass that a `[[step]]` table describes; `table["kind"]` is a known kind.
 
     Raises:
-        UsageError: A key or value does not fit.
+        UsageError: A key is unknown, or a value is invalid.
     """
     kind = PASSES[table["kind"]]
     given = {key: value for key, value in table.items() if key != "kind"}

@@ -1,4 +1,4 @@
-"""Plans of single variants, from a bare mode or from a manifest; passes as JSON."""
+"""Plans of single variants, from a mode or from a manifest; passes as JSON."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from edgekit.records import Plan, Rule
 def default_plan(
     mode: str, *, io: str | None = None, ranges: RangesMethod = "minmax", sparse: bool = False
 ) -> Plan:
-    """Return the plan that a bare mode means.
+    """Return the plan of a mode without a recipe.
 
-    `io` and `ranges` concern the modes that have a choice: `io="uint8"` leaves a float16 file's
-    inputs and outputs float32, and a mode without activation ranges stays at `minmax`.
+    `io` and `ranges` apply only to modes that have a choice: with `io="uint8"` inputs and outputs
+        of a float16 file remain float32, and a mode without activation ranges keeps `minmax`.
 
     Args:
         mode: Default precision.
@@ -62,7 +62,7 @@ def default_plan(
 
 
 def plan_json(plan: Plan) -> dict[str, Any]:
-    """Return the plan as it stands in a manifest."""
+    """Return the plan as JSON, for a manifest."""
     return asdict(plan) | {
         "rules": [asdict(rule) for rule in plan.rules],
         "passes": list(plan.passes),
@@ -88,7 +88,7 @@ def plan_from_json(value: Mapping[str, Any]) -> Plan:
             found=error.what
             if isinstance(error, UsageError)
             else f"{type(error).__name__}: {error}.",
-            hint="Quantize the model anew; the manifest was edited or is of another version.",
+            hint="Quantize the model again; the manifest was edited or is of another version.",
         ) from error
     return plan
 
@@ -103,7 +103,7 @@ def _check_texts(plan: Plan) -> None:
 
 
 def pass_json(step: PassStep) -> dict[str, Any]:
-    """Return a pass as it stands in a manifest: what differs from the defaults, as in TOML."""
+    """Return a pass as JSON for a manifest: values that differ from the defaults, as in TOML."""
     changed: dict[str, Any] = {"kind": step.kind}
     for part in (step, step.training):
         for entry in fields(part):

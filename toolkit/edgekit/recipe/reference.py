@@ -1,4 +1,4 @@
-"""The tables of all keys of a recipe, in Markdown, for the docs."""
+"""Markdown tables of all keys of a recipe, for the docs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a field of a step is declared: what it accepts, its default, and what it means.
+"""Declare the fields of a step: accepted values, default and meaning.
 
 The check of a TOML file, the command line's options, their help and the tables of the docs are
 made from these declarations.
@@ -12,29 +12,26 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any
 
+from edgekit.choices import MAX_COUNT
 from edgekit.errors import UsageError
 
 REQUIRED = "required"
 LARGEST = 3.4e38
 TINY = 1e-30
-"""Numbers that float32 holds, with room for what is computed from them."""
-MOST = 10**9
-"""Of whatever is counted."""
-MOST_SEED = 2**32 - 1
-"""What numpy and Keras take."""
+"""Bounds of numbers that float32 can represent, with a margin for computed values."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """What is known of one field.
+    """Declaration of one field.
 
     Attributes:
         meaning: What it does, in a sentence.
-        accepts: What may be written there, in words.
-        default: What holds where it is left out, in words; `REQUIRED` where nothing does.
-        fits: Whether a value may stand there.
-        choices: The words that may stand there, where it is one of a few.
-        help: Text of the command line's option, where `meaning` alone would not do.
+        accepts: Description of the accepted values.
+        default: Description of the default; `REQUIRED` where there is none.
+        fits: Function that returns whether a value is accepted.
+        choices: The accepted words, for a field with a fixed set of words.
+        help: Help text of the option on the command line, where it differs from `meaning`.
     """
 
     meaning: str
@@ -53,7 +50,7 @@ def declared(default: Any, setting: Setting) -> Any:
 
 
 def setting_of(entry: Field[Any]) -> Setting | None:
-    """Return the setting of a dataclass field; None for a field that no recipe writes."""
+    """Return the setting of a dataclass field; None for a field that is not part of recipes."""
     found: Setting | None = entry.metadata.get("setting")
     return found
 
@@ -69,13 +66,13 @@ def is_required(entry: Field[Any]) -> bool:
 
 
 def is_text(value: Any) -> bool:
-    """Whether a value is text that is not empty."""
+    """Whether a value is a nonempty string."""
     return isinstance(value, str) and bool(value)
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a number that float32 holds; TOML knows nan and inf, and true is none."""
-    # Compared rather than converted: a TOML integer may be beyond any float. NaN compares false.
+    """Whether a value is a number that float32 can represent: no nan, inf or boolean."""
+    # A comparison, no conversion: a TOML integer may exceed any float. NaN compares false.
     return type(value) in (int, float) and abs(value) <= LARGEST
 
 
@@ -99,7 +96,12 @@ def choice(choices: tuple[str, ...], meaning: str, *, required: bool = False) ->
 
 
 def whole_number(
-    default: int | None, meaning: str, *, least: int, most: int = MOST, shown: str | None = None
+    default: int | None,
+    meaning: str,
+    *,
+    least: int,
+    most: int = MAX_COUNT,
+    shown: str | None = None,
 ) -> Any:
     """Declare a field that holds a whole number from `least` to `most`."""
     return declared(
@@ -180,10 +182,11 @@ def tables(meaning: str, *, accepts: str, shown: str, default: Any = ...) -> Any
 
 
 def check(table: Mapping[str, Any], settings: Mapping[str, Setting], place: str) -> None:
-    """Raise unless `table` holds only known keys, all required ones, and values that fit.
+    """Raise unless `table` holds only known keys, all required ones, and accepted values.
 
     Raises:
-        UsageError: It does not; the message names the key and what it accepts.
+        UsageError: A key is unknown or missing, or a value is invalid; the message names the key
+            and what it accepts.
     """
     for key, value in table.items():
         if key not in settings:
@@ -205,10 +208,10 @@ def check(table: Mapping[str, Any], settings: Mapping[str, Setting], place: str)
 
 
 def check_fields(record: Any, place: str) -> None:
-    """Raise unless every field of a record that was built in Python fits its setting.
+    """Raise unless every field of a record built in Python has an accepted value.
 
     Raises:
-        UsageError: A value does not fit.
+        UsageError: A value is invalid.
     """
     for key, setting in settings_of(type(record)).items():
         value = getattr(record, key)
@@ -221,7 +224,7 @@ def check_fields(record: Any, place: str) -> None:
 
 
 def closest(word: Any, choices: tuple[str, ...]) -> str:
-    """Return the choice that somebody may have meant, as a question; empty if none is near."""
+    """Return a question that suggests the most similar choice; empty if none is similar."""
     match = difflib.get_close_matches(str(word), choices, n=1)
     return f"Did you mean {match[0]!r}?" if match else ""
 

@@ -1,7 +1,7 @@
 """The steps of a recipe, one dataclass each: shrink, prune, cluster, qat, quantize.
 
-A new step is a dataclass here, in the place of `STEPS` where it must stand, and the function that
-`training.passes` has for it.
+To add a step, add a dataclass here, an entry in `PASSES` at its position in the order of steps, and
+its function in `training.passes`.
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, get_args
 
-from edgekit.choices import Goal, Importance, Initial, RangesMethod, Scope
+from edgekit.choices import MAX_SEED, Goal, Importance, Initial, RangesMethod, Scope
 from edgekit.errors import UsageError
 from edgekit.modes import MODES
 from edgekit.recipe.settings import (
-    MOST_SEED,
     TINY,
     Setting,
     check_fields,
@@ -52,12 +51,12 @@ def _is_pattern(value: object) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Training:
-    """How a step fine-tunes the model; every step that trains has it.
+    """Fine-tuning settings, common to all steps that train.
 
     Attributes:
-        epochs: Training epochs; None takes as many as make 2,000 steps, and at least 3.
+        epochs: Training epochs; None takes as many as make 2,000 steps, at least 3.
         learning_rate: Initial learning rate; None takes the step's own.
-        batch_size: Samples of one step.
+        batch_size: Batch size.
         patience: Epochs without a lower validation loss after which training stops; None takes a
             quarter of `epochs`, at least 5.
         seed: Random seed.
@@ -84,7 +83,7 @@ class Training:
         least=1,
         shown="a quarter of `epochs`, at least 5",
     )
-    seed: int = whole_number(0, "Random seed.", least=0, most=MOST_SEED)
+    seed: int = whole_number(0, "Random seed.", least=0, most=MAX_SEED)
     distill: bool = switch("Also learn from the source's predictions (distillation).")
 
     def __post_init__(self) -> None:
@@ -93,16 +92,16 @@ class Training:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PassStep:
-    """A step that makes a Keras model of a Keras model.
+    """A step that turns a Keras model into another Keras model.
 
     Attributes:
-        exclude: Layers to leave alone, by names or regular expressions.
-        training: How the model is fine-tuned.
+        exclude: Layers that are not changed, by names or regular expressions.
+        training: Fine-tuning settings.
     """
 
     kind: ClassVar[str]
 
-    exclude: tuple[str, ...] = layer_names("Layers to leave alone.")
+    exclude: tuple[str, ...] = layer_names("Layers that are not changed.")
     training: Training = Training()
 
     def __post_init__(self) -> None:
@@ -146,7 +145,7 @@ class Prune(PassStep):
     """Set the smallest weights to zero.
 
     Attributes:
-        sparsity: Share of weights to set to zero; None takes what the pattern means, else half.
+        sparsity: Share of weights to set to zero; None takes that of an N:M pattern, else 0.5.
         pattern: unstructured, N:M such as 2:4, or "block 1x4".
         scope: global or layer.
     """
@@ -158,7 +157,7 @@ class Prune(PassStep):
         "Share of weights to set to zero.",
         accepts="a number from 0, below 1",
         fits=lambda value: 0 <= value < 1,
-        shown="`0.5`; of N:M what it means",
+        shown="`0.5`; with N:M the pattern's",
     )
     pattern: str = text(
         "unstructured",
@@ -199,11 +198,11 @@ class Cluster(PassStep):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Qat(PassStep):
-    """Train the model as its int8 file computes.
+    """Train the model with the rounding of its int8 file.
 
     Attributes:
         exclude: Layers to leave in float, in the file too.
-        bits: Width of the weights: 8 or 4.
+        bits: Bit width of the weights, 8 or 4.
     """
 
     kind: ClassVar[str] = "qat"
@@ -212,7 +211,7 @@ class Qat(PassStep):
     bits: int = declared(
         8,
         Setting(
-            meaning="Width of the weights that the model is trained for.",
+            meaning="Bit width of the weights that the model is trained for.",
             accepts="`8`, `4`",
             default="`8`",
             fits=lambda value: type(value) is int and value in (8, 4),
@@ -221,16 +220,16 @@ class Qat(PassStep):
 
     @property
     def learning_rate(self) -> float:
-        """The initial learning rate: folded normalization leaves nothing to absorb large steps."""
+        """Return the initial learning rate: low, as normalization is folded and damps no steps."""
         return self.training.learning_rate or (2e-4 if self.bits == 4 else 2e-5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerRule:
-    """One of a quantize step's `rules`, as a file has it.
+    """An entry of `rules` in a quantize step.
 
     Attributes:
-        layers: A regular expression, searched for in the layers' names.
+        layers: A regular expression, searched for in layer names.
         mode: The precision of those layers.
     """
 
@@ -245,12 +244,12 @@ class LayerRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantize:
-    """Write the file, in one precision or with rules for some layers.
+    """Quantize to one precision, with per-layer overrides.
 
     Attributes:
         mode: Default precision.
         ranges: How activation ranges are chosen.
-        percentile: Share of the values kept on each side, in percent.
+        percentile: Share of the values inside the range on each side, in percent.
         input: Type of the file's inputs; None takes the mode's default.
         output: Type of the file's outputs; None takes the mode's default.
         sparse: Whether kernels are stored sparse where that makes the file smaller.
@@ -312,14 +311,14 @@ class Quantize:
 
 
 PASSES: Mapping[str, type[PassStep]] = {step.kind: step for step in (Shrink, Prune, Cluster, Qat)}
-"""The steps before the last, in the order in which a recipe must have them."""
+"""The steps before the last, in the order required in a recipe."""
 
 STEPS: Mapping[str, type[PassStep | Quantize]] = {**PASSES, Quantize.kind: Quantize}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """What is done with a model.
+    """The parsed steps of a recipe.
 
     Attributes:
         name: Name of the variant, and stem of its file.

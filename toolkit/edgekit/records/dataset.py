@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -100,12 +100,16 @@ class Samples:
         sha256: Digest of the split's content (inputs and targets as stored).
         read: `read(indices) -> Batch` for an integer array of indices below `n`. Safe to call
             after a fork.
+        sequences: `[n]`, the sequence that each sample belongs to, one after the other: a model
+            with state carries it on within a sequence. None where the samples are independent,
+            and state is reset before each.
     """
 
     split: Split
     n: int
     sha256: str
     read: Callable[[NDArray[np.int64]], Batch]
+    sequences: Array | None = None
 
     def batches(self, size: int = 64) -> Iterator[Batch]:
         """Walk through all samples in order, `size` at a time."""
@@ -113,6 +117,16 @@ class Samples:
 
         for start in range(0, self.n, size):
             yield self.read(np.arange(start, min(start + size, self.n)))
+
+    def starts(self) -> NDArray[np.bool_] | None:
+        """Tell of each sample whether a sequence starts with it, `[n]`; None without sequences."""
+        import numpy as np
+
+        if self.sequences is None:
+            return None
+        changes = np.ones(self.n, np.bool_)
+        changes[1:] = self.sequences[1:] != self.sequences[:-1]
+        return changes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,9 +171,11 @@ class DataRequest:
         column: The column to predict, for a `.csv`.
         task: What the targets mean; None where the data tells.
         preprocessing: How raw images become inputs; None where the data tells.
+        classes: Names of the classes in the model's order; None where the data's order is it.
     """
 
     data: str | Dataset
     column: str | None = None
     task: str | None = None
     preprocessing: Mapping[str, Any] | None = None
+    classes: Sequence[str] | None = None

@@ -85,6 +85,7 @@ class Score:
         ci95: 95 % interval of `value`.
         extras: Further figures by name: other metrics of the task, top5_accuracy, mae.
         per_class: One row a class, for classifiers.
+        guess: The value of a prediction that ignores the input; None where that is not defined.
         per_column: One entry a column, for a regression with several.
         confusion: Counts of samples, `[true class][predicted class]`, for classifiers.
     """
@@ -95,6 +96,7 @@ class Score:
     ci95: tuple[float, float]
     extras: Mapping[str, float] = field(default_factory=dict)
     per_class: tuple[ClassScore, ...] = ()
+    guess: float | None = None
     per_column: tuple[ColumnScore, ...] = ()
     confusion: tuple[tuple[int, ...], ...] = ()
 
@@ -107,10 +109,13 @@ class Fidelity:
         output: Name of the output.
         n: Number of samples.
         sqnr_db: Signal-to-quantization-noise ratio, 10 log10(sum of squares of the float output /
-            sum of squares of the difference), in dB; None where there is no difference.
+            sum of squares of the difference), in dB, at least -100; None where there is no
+            difference.
         agreement: Share of samples with the same top-1 index, for outputs `[n, k]` of scores.
-        correlation: Pearson correlation with the float output over all values, for the others.
-        levels: Least number of distinct values that a column takes.
+        correlation: Pearson correlation with the float output, for the others: of the worst
+            column, or of all values where columns have one unit.
+        levels: Least number of distinct values that a column takes, of those that vary in the
+            float output.
     """
 
     output: str

@@ -31,6 +31,14 @@ DARK = {
 }
 
 
+LABEL_PX = 120
+# A longer label loses its middle, so that both of its ends are seen; about 7 px a character.
+SHORT_LABEL = (
+    "length(datum.label) > 17 ? slice(datum.label, 0, 7) + '...' + slice(datum.label, -7)"
+    " : datum.label"
+)
+
+
 def styled(
     chart: alt.LayerChart, title: str, subtitle: list[str], width: int, height: int
 ) -> alt.LayerChart:
@@ -52,13 +60,22 @@ def styled(
             anchor="start", color=ink, fontSize=15, subtitleColor=muted, subtitleFontSize=12,
             offset=14, subtitlePadding=4,
         )
-        .configure_legend(labelColor=ink, labelFontSize=12, labelLimit=120, offset=8)
+        .configure_legend(labelColor=ink, labelFontSize=12, labelLimit=LABEL_PX, offset=8)
         .configure_axis(
             labelColor=muted, titleColor=muted, gridColor=grid, tickColor=grid, domainColor=grid,
             labelFontSize=12, titleFontSize=12, titleFontWeight="normal",
             titlePadding=10, labelFlush=False,
         )
     )  # fmt: skip
+
+
+def name_axis() -> alt.Axis:
+    """Return the axis of a bar chart on which the bars have names."""
+    import altair as alt
+
+    return alt.Axis(
+        domain=False, ticks=False, labelLimit=LABEL_PX, labelExpr=SHORT_LABEL, labelPadding=8
+    )
 
 
 def role_colour() -> alt.Color:

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from edgekit.printable import printable
 from edgekit.records import Inspection, Report
-from edgekit.reports.chart_style import COLOURS, WIDTH, role_colour, styled, tooltips
+from edgekit.reports.chart_style import (
+    COLOURS,
+    SHORT_LABEL,
+    WIDTH,
+    name_axis,
+    role_colour,
+    styled,
+    tooltips,
+)
 from edgekit.reports.formatted_rows import FormattedRow, formatted_rows
 from edgekit.reports.formatting import compared, device_text, latency_text, plain, size_text
 from edgekit.reports.groups import Group, groups_by_device, groups_by_model, is_float
@@ -69,7 +77,7 @@ def latency(group: Group, *, width: int = WIDTH) -> alt.LayerChart | None:
         "label:N",
         title=None,
         sort=[value["label"] for value in values],
-        axis=alt.Axis(domain=False, ticks=False, labelLimit=120, labelPadding=8),
+        axis=name_axis(),
     )
     x = alt.X(
         "p50:Q",
@@ -138,7 +146,7 @@ def layer_bytes(group: Group, *, width: int = WIDTH) -> alt.LayerChart | None:
                 "layer:N",
                 title=None,
                 sort=[plain(layer) for layer in layers],
-                axis=alt.Axis(domain=False, ticks=False, labelLimit=120, labelPadding=8),
+                axis=name_axis(),
                 scale=alt.Scale(paddingInner=0.25),
             ),
             yOffset=alt.YOffset("file:N", sort=names),
@@ -146,7 +154,9 @@ def layer_bytes(group: Group, *, width: int = WIDTH) -> alt.LayerChart | None:
                 "file:N",
                 sort=names,
                 scale=alt.Scale(domain=names, range=colours),
-                legend=alt.Legend(orient="top", title=None, symbolType="square"),
+                legend=alt.Legend(
+                    orient="top", title=None, symbolType="square", labelExpr=SHORT_LABEL
+                ),
             ),
             tooltip=tooltips(values),
         )
@@ -158,7 +168,9 @@ def layer_bytes(group: Group, *, width: int = WIDTH) -> alt.LayerChart | None:
 
 def compared_files(group: Group) -> list[tuple[FormattedRow, Inspection]]:
     """Return float32 and the recommended file, or the smallest: those that were inspected."""
-    shown = [line for line in formatted_rows(group) if line.row.inspection]
+    shown = [
+        line for line in formatted_rows(group) if line.row.inspection and not line.row.is_source
+    ]
     base = next((line for line in shown if is_float(line.row)), None)
     chosen = next((line for line in shown if line.row.recommended), None)
     if chosen is None and shown:

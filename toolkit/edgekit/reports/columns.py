@@ -11,7 +11,10 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Literal
 
-from edgekit.records import Drop, Inspection, Score, Timing
+from edgekit.modes import FLOAT32
+from edgekit.printable import printable
+from edgekit.records import Artifact, Drop, Inspection, Score, Timing
+from edgekit.reports.findings import collapse_text
 from edgekit.reports.formatted_rows import FormattedRow
 from edgekit.reports.formatting import drop_unit, latency_text, metric_title, size_text
 from edgekit.reports.groups import Group
@@ -47,17 +50,19 @@ class Column:
     Attributes:
         title: Its heading, in lower case; of a group where it depends on the metric.
         cell: Its figure of a row.
-        subtitle: What `Cell.figure` or `Cell.note` is: "95 % interval", "p50".
+        subtitle: What `Cell.figure` or `Cell.note` is: "95 % interval", "p50"; of a group where it
+            depends on its files.
         unit: The unit where cells are without it, "" for none.
         better: What a ratio above 1 is called, where cells have ratios: "smaller".
         worse: What a ratio below 1 is called.
         details: What `Cell.details` are: "p90".
         present: Whether it applies to a group; it is also left out where none of the rows has a
             figure.
-        terminal: How a table of 80 characters shows it: in a column of its own, or before or
-            below the figure of the column to its left.
+        terminal: How a table of 80 characters shows it: in a column of its own, before or below
+            the figure of the column to its left, or not at all.
         page: How the page shows it, which is wider.
-        terminal_heading: Two short lines for it, where title and subtitle are too wide there.
+        terminal_heading: Two short lines for it, where title and subtitle are too wide there; ""
+            for title and subtitle.
         optional: Whether the terminal leaves it out where there is no room, the last one first.
         align: Where its figures are in Markdown.
         csv: Field name -> its unrounded value.
@@ -65,15 +70,15 @@ class Column:
 
     title: str | Callable[[Group], str]
     cell: Callable[[FormattedRow], Cell]
-    subtitle: str = ""
+    subtitle: str | Callable[[Group], str] = ""
     unit: Callable[[Group], str] = lambda _: ""
     better: str = ""
     worse: str = ""
     details: tuple[str, ...] = ()
     present: Callable[[Group], bool] = lambda _: True
-    terminal: Literal["own", "before", "below"] = "own"
+    terminal: Literal["own", "before", "below", "none"] = "own"
     page: Literal["own", "below"] = "own"
-    terminal_heading: str = ""
+    terminal_heading: Callable[[Group], str] = lambda _: ""
     optional: bool = False
     align: Literal["left", "right"] = "right"
     csv: Mapping[str, Field] = field(default_factory=dict)
@@ -81,6 +86,10 @@ class Column:
     def heading(self, group: Group) -> str:
         """Its title in a table of this group."""
         return self.title if isinstance(self.title, str) else self.title(group)
+
+    def subheading(self, group: Group) -> str:
+        """Its subtitle in a table of this group."""
+        return self.subtitle if isinstance(self.subtitle, str) else self.subtitle(group)
 
 
 def present_columns(group: Group, rows: Sequence[FormattedRow]) -> tuple[Column, ...]:
@@ -97,9 +106,13 @@ def stacked(
 ) -> Iterator[tuple[Column, tuple[Column, ...]]]:
     """Yield each column of its own in this layout, and those that share it."""
 
-    def shares(column: Column) -> bool:
-        return (column.terminal if layout == "terminal" else column.page) != "own"
+    def where(column: Column) -> str:
+        return column.terminal if layout == "terminal" else column.page
 
+    def shares(column: Column) -> bool:
+        return where(column) != "own"
+
+    columns = [column for column in columns if where(column) != "none"]
     for position, column in enumerate(columns):
         # The first has no column to share.
         if position == 0 or not shares(column):
@@ -113,6 +126,10 @@ def csv_fields() -> dict[str, Field]:
         fields |= column.csv
     fields |= _CHOICE
     return fields
+
+
+def _file(read: Callable[[Artifact], object]) -> Field:
+    return lambda line: None if line.row.is_source else read(line.row.artifact)
 
 
 def _inspection(read: Callable[[Inspection], object]) -> Field:
@@ -131,6 +148,18 @@ def _timing(read: Callable[[Timing], object]) -> Field:
     return lambda line: read(line.row.timing) if line.row.timing else None
 
 
+def _least_sqnr(line: FormattedRow) -> float | None:
+    """The SQNR of the worst output, in dB; None where no output differs, or none was compared."""
+    return min((one.sqnr_db for one in line.row.fidelity if one.sqnr_db is not None), default=None)
+
+
+def _fidelity(line: FormattedRow) -> Cell:
+    least = _least_sqnr(line)
+    if least is not None:
+        return Cell(figure=f"{least:.1f} dB")
+    return Cell(figure="exact" if line.row.fidelity else "")
+
+
 def _latency(line: FormattedRow) -> Cell:
     timing = line.row.timing
     return Cell(
@@ -139,6 +168,16 @@ def _latency(line: FormattedRow) -> Cell:
         details=(f"p90 {latency_text(timing.percentile_ms(90))}",) if timing else (),
         best="latency" in line.best,
     )
+
+
+def _agrees_with(group: Group) -> str:
+    name = group.compared_with
+    return f"agrees\nwith {'f32' if name == FLOAT32.name else printable(name, 9)}"
+
+
+def blank(line: FormattedRow) -> str:
+    """Return what stands in a column of its own without a figure: the source is no file."""
+    return "-" if line.row.is_source else ""
 
 
 _IDENTITY: Mapping[str, Field] = {
@@ -157,8 +196,8 @@ COLUMNS: tuple[Column, ...] = (
         worse="larger",
         cell=lambda line: Cell(figure=line.size, ratio=line.size_ratio, best="size" in line.best),
         csv={
-            "size_bytes": lambda line: line.row.artifact.size_bytes,
-            "size_deflated_bytes": lambda line: line.row.artifact.size_deflated_bytes,
+            "size_bytes": _file(lambda artifact: artifact.size_bytes),
+            "size_deflated_bytes": _file(lambda artifact: artifact.size_deflated_bytes),
             "size_ratio": lambda line: line.size_ratio,
         },
     ),
@@ -215,12 +254,22 @@ COLUMNS: tuple[Column, ...] = (
     ),
     Column(
         title="agreement",
-        subtitle="with float32",
-        terminal_heading="agrees\nwith f32",
+        subtitle=lambda group: f"with {group.compared_with}",
+        terminal_heading=_agrees_with,
         page="below",
         optional=True,
         cell=lambda line: Cell(figure=line.agreement),
         csv={"agreement": lambda line: line.row.agreement},
+    ),
+    Column(
+        title="fidelity",
+        subtitle="SQNR, worst output",
+        terminal="none",
+        cell=_fidelity,
+        csv={
+            "sqnr_db": _least_sqnr,
+            "collapses": lambda line: tuple(map(collapse_text, line.row.collapses)),
+        },
     ),
     Column(
         title="latency",

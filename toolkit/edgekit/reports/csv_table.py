@@ -37,6 +37,9 @@ def _cell(value: Any) -> Any:
     """
     if value is None or isinstance(value, Real):
         return value
-    # A path must open its file; a name need only be told from others.
-    text = printable(value, MOST_PATH if isinstance(value, Path) else _MOST_CELL)
+    if isinstance(value, tuple):
+        text = "; ".join(printable(one, _MOST_CELL) for one in value)
+    else:
+        # A path must open its file; a name need only be told from others.
+        text = printable(value, MOST_PATH if isinstance(value, Path) else _MOST_CELL)
     return f"'{text}" if text.lstrip().startswith(_FORMULA) else text

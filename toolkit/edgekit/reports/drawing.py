@@ -17,6 +17,7 @@ from typing import Any
 
 from edgekit.isolate import with_parent
 from edgekit.records import Report
+from edgekit.schema import metric_to_json
 
 # An ordinary report takes 4 s; a busy single-board computer has time enough.
 LIMIT_S = 180
@@ -83,13 +84,16 @@ def _drawable(report: Report) -> bool:
     return any(row.score or row.timing or row.inspection for row in report.rows)
 
 
-def _ask(task: str, *arguments: object) -> Any:
+def _ask(task: str, report: Report, option: object) -> Any:
+    # The user's own metrics are known to this process only.
+    names = {row.score.metric for row in report.rows if row.score}
+    metrics = {name: facts for name in names if (facts := metric_to_json(name))}
     # -P: a file in the current folder must not pass for a library.
     command = [sys.executable, "-P", "-m", "edgekit.reports.drawing_process", str(LIMIT_S + 5)]
     try:
         done = subprocess.run(
             command,
-            input=pickle.dumps((task, arguments)),
+            input=pickle.dumps((task, (report, option), metrics)),
             capture_output=True,
             check=False,
             timeout=LIMIT_S,

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from edgekit.evaluation.metrics import add_described_metric
 from edgekit.records import Report
 
 
@@ -18,7 +19,9 @@ def main() -> None:
     signal.alarm(int(sys.argv[1]))
     answers = os.dup(1)
     os.dup2(2, 1)  # what the library prints is no answer
-    task, arguments = pickle.load(sys.stdin.buffer)
+    task, arguments, metrics = pickle.load(sys.stdin.buffer)
+    for name, facts in metrics.items():
+        add_described_metric(name, **facts)
     try:
         draw: Callable[..., object] = page if task == "page" else pictures
         answer: tuple[str, object] = ("value", draw(*arguments))

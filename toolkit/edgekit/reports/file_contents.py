@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from edgekit.printable import printable
 from edgekit.records import Report, Row
 from edgekit.reports.charts import compared_files
 from edgekit.reports.formatting import size_text
@@ -51,7 +52,7 @@ def bytes_table(group: Group) -> str:
 
 def predictions(report: Report) -> str:
     """List what is predicted: operators on accelerators; and what was kept in float."""
-    files = [row for group in groups_by_model(report) for row in group.rows]
+    files = [row for group in groups_by_model(report) for row in group.files]
     rows = [row for row in files if row.recommended] or files[:1]
     text = ""
     for row in rows:
@@ -70,8 +71,9 @@ def predictions(report: Report) -> str:
         )
         if items:
             text += (
-                f'<details class="card"><summary>Kept in float in {escaped(row.artifact.variant)} '
-                f"({len(left)})</summary><ul>{items}</ul></details>"
+                '<details class="card"><summary>Kept in float in '
+                f"{escaped(printable(row.artifact.variant))} ({len(left)})</summary>"
+                f"<ul>{items}</ul></details>"
             )
     return text
 
@@ -87,7 +89,7 @@ def _fit(row: Row, target: str) -> str:
     )
     summary = (
         f"Predicted for {escaped(target)}: {len(fits) - len(missed)} of {len(fits)} operators of "
-        f"{escaped(row.artifact.variant)} on the accelerator"
+        f"{escaped(printable(row.artifact.variant))} on the accelerator"
     )
     if not items:
         return f"<p><b>{summary}.</b></p>"

@@ -22,7 +22,7 @@ from edgekit.reports.groups import Group
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FormattedRow:
-    """One row as text, rounded; "" where nothing was measured.
+    """One row as text, rounded; "" where nothing was measured, or the row is the source's.
 
     Attributes:
         row: The row itself.
@@ -57,12 +57,12 @@ class FormattedRow:
 
 def formatted_rows(group: Group) -> tuple[FormattedRow, ...]:
     """Return the rows of a group as text, best values and the Pareto front marked."""
-    rows, baseline = group.rows, group.baseline
-    scores = [row.score.value for row in rows if row.score and math.isfinite(row.score.value)]
+    rows, files, baseline = group.rows, group.files, group.baseline
+    scores = [row.score.value for row in files if row.score and math.isfinite(row.score.value)]
     higher = group.metric is None or metric_named(group.metric).higher_is_better
     pick = max if higher else min
     best_score = pick(scores) if len(scores) > 1 else None
-    best_size = min(row.artifact.size_bytes for row in rows) if len(rows) > 1 else None
+    best_size = min(row.artifact.size_bytes for row in files) if len(files) > 1 else None
     latencies = [row.timing.p50_ms for row in rows if row.timing and group.device]
     best_latency = min(latencies) if len(latencies) > 1 else None
     front = {id(row) for row in pareto_front(rows)}
@@ -70,6 +70,7 @@ def formatted_rows(group: Group) -> tuple[FormattedRow, ...]:
     for row, label in zip(rows, _labels(rows), strict=True):
         score, timing = row.score, row.timing if group.device else None
         drop = row.drop if score else None  # without the metric its unit is unknown
+        is_file = not row.is_source
         best = {
             "size": row.artifact.size_bytes == best_size,
             "score": score is not None and score.value == best_score,
@@ -81,9 +82,9 @@ def formatted_rows(group: Group) -> tuple[FormattedRow, ...]:
             FormattedRow(
                 row=row,
                 label=label,
-                size=size_text(row.artifact.size_bytes),
+                size=size_text(row.artifact.size_bytes) if is_file else "",
                 size_ratio=_shrinkage(baseline, row),
-                download=size_text(row.artifact.size_deflated_bytes),
+                download=size_text(row.artifact.size_deflated_bytes) if is_file else "",
                 download_ratio=_shrinkage(baseline, row, deflated=True),
                 macs=count_text(row.inspection.macs) if row.inspection else "",
                 score=score_text(metric, score.value) if score else "",
@@ -96,7 +97,7 @@ def formatted_rows(group: Group) -> tuple[FormattedRow, ...]:
                 agreement="" if row.agreement is None else f"{100 * row.agreement:.2f} %",
                 latency=latency_text(timing.p50_ms) if timing else "",
                 latency_ratio=_speedup(baseline, row) if timing else None,
-                best=frozenset(name for name, holds in best.items() if holds),
+                best=frozenset(name for name, holds in best.items() if holds and is_file),
                 role=role,
             )
         )
@@ -104,8 +105,10 @@ def formatted_rows(group: Group) -> tuple[FormattedRow, ...]:
 
 
 def pareto_front(rows: Sequence[Row]) -> tuple[Row, ...]:
-    """Return the scored rows, by size, to which no other is both as small and as good."""
-    scored = [row for row in rows if row.score and math.isfinite(row.score.value)]
+    """Return the scored files, by size, to which no other is both as small and as good."""
+    scored = [
+        row for row in rows if row.score and math.isfinite(row.score.value) and not row.is_source
+    ]
 
     def goodness(row: Row) -> float:
         return (
@@ -125,7 +128,9 @@ def _shrinkage(baseline: Row | None, row: Row, *, deflated: bool = False) -> flo
     def size(of: Row) -> int:
         return of.artifact.size_deflated_bytes if deflated else of.artifact.size_bytes
 
-    if baseline is None or baseline is row or not (size(baseline) and size(row)):
+    if baseline is None or baseline is row or row.is_source:
+        return None
+    if not (size(baseline) and size(row)):
         return None
     return size(baseline) / size(row)
 

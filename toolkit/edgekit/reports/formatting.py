@@ -70,12 +70,12 @@ def score_text(metric: str, value: float) -> str:
     if not math.isfinite(value):
         return "not finite"
     percent = " %" if metric_named(metric).unit == "percent" else ""
-    return _figure(metric, value) + percent
+    return _figure(metric, value, digits=3) + percent
 
 
 def interval_text(metric: str, interval: tuple[float, float]) -> str:
     """Return an interval in the unit of `score_text`."""
-    return " to ".join(_figure(metric, end) for end in interval)
+    return " to ".join(_figure(metric, end, digits=3) for end in interval)
 
 
 def drop_text(metric: str, value: float) -> str:
@@ -128,12 +128,28 @@ def timing_text(timing: Timing) -> str:
     return ", ".join(device_text(part) for part in parts if part)
 
 
-def _figure(metric: str, value: float) -> str:
+def _figure(metric: str, value: float, *, digits: int = 2) -> str:
+    """Return a figure with the decimals of its unit, and significant `digits` where it is small."""
     if not math.isfinite(value):
         return "nan"
     unit = metric_named(metric).unit
     if unit == "percent":
-        return f"{100 * value:.2f}"
+        return f"{100 * value:.2f}" if abs(value) >= 5e-5 else _small(100 * value, "0.00", digits)
     if unit == "fraction":
-        return f"{value:.4f}"
-    return significant(value, 4) if abs(value) >= 1 else f"{value:.3f}"
+        return f"{value:.4f}" if abs(value) >= 5e-5 else _small(value, "0.0000", digits)
+    if abs(value) >= 1:
+        return significant(value, 4)
+    return f"{value:.3f}" if abs(value) >= 10 ** (digits - 4) else _small(value, "0.000", digits)
+
+
+def _small(value: float, nothing: str, digits: int) -> str:
+    """Return significant digits: what is little must not read as nothing.
+
+    Args:
+        value: In the unit of its metric.
+        nothing: What is printed below 1e-9, where differences are those of rounding.
+        digits: How many.
+    """
+    if abs(value) < 1e-9:
+        return nothing
+    return significant(value, digits) if abs(value) >= 1e-6 else f"{value:.1e}"

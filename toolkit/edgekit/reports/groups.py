@@ -30,6 +30,19 @@ class Group:
         return next((row for row in self.rows if is_float(row)), None)
 
     @property
+    def files(self) -> tuple[Row, ...]:
+        """The rows of files: all but the source's."""
+        return tuple(row for row in self.rows if not row.is_source)
+
+    @property
+    def compared_with(self) -> str:
+        """What drops and agreement are against: the first file that is scored, by name."""
+        first = next((row for row in self.files if row.score), None)
+        return (
+            FLOAT32.name if first is None or is_float(first) else printable(first.artifact.variant)
+        )
+
+    @property
     def has_several_floats(self) -> bool:
         """Whether it holds several float models: compression shows in their download and MACs."""
         return sum(row.artifact.mode == FLOAT32.name for row in self.rows) > 1
@@ -49,8 +62,10 @@ def groups_by_device(report: Report) -> tuple[Group, ...]:
         if len(devices) < 2:
             made.append(Group(model=model, device=next(iter(devices), None), rows=tuple(rows)))
             continue
+        # The source belongs to no device: it stands once, on top.
+        first = next(iter(devices))
         for device in (*devices, None):
-            part = tuple(row for row in rows if row.place == device)
+            part = tuple(r for r in rows if (first if r.is_source else r.place) == device)
             if part:
                 made.append(Group(model=model, device=device, rows=part))
     return tuple(made)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from edgekit.printable import printable
 from edgekit.records import Report
-from edgekit.reports.columns import Column, present_columns
+from edgekit.reports.columns import Column, blank, present_columns
 from edgekit.reports.device_comparison import (
     RATIO_NOTE,
     DeviceComparison,
@@ -15,6 +15,7 @@ from edgekit.reports.device_comparison import (
     compare_devices,
     table_groups,
 )
+from edgekit.reports.findings import collapsed_files
 from edgekit.reports.formatted_rows import FormattedRow, formatted_rows
 from edgekit.reports.formatting import compared, plain, times
 from edgekit.reports.groups import Group
@@ -23,8 +24,12 @@ from edgekit.reports.groups import Group
 def markdown(report: Report) -> str:
     """Return the report as Markdown, best values in bold."""
     text = [f"# {_escaped(printable(report.title))}", ""]
-    if report.reason:
-        text += [_escaped(report.reason), ""]
+    for alert in report.alerts:
+        text += [f"> **{_escaped(alert)}**", ""]
+    if lost := collapsed_files(report):
+        text += [*(f"- {_escaped(name)}: {_escaped('; '.join(lost[name]))}" for name in lost), ""]
+    for line in filter(None, report.reason.split("\n")):
+        text += [_escaped(line), ""]
     groups = table_groups(report)
     for group in groups:
         if len(groups) > 1:
@@ -49,7 +54,7 @@ def _table(group: Group) -> Iterator[str]:
     columns = present_columns(group, rows)
     headings, rules = ["variant"], ["---"]
     for column in columns:
-        below = ", ".join(filter(None, (column.unit(group), column.subtitle)))
+        below = ", ".join(filter(None, (column.unit(group), column.subheading(group))))
         headings.append(column.heading(group) + (f" ({below})" if below else ""))
         rules.append("--:" if column.align == "right" else "---")
         if column.better:
@@ -67,7 +72,7 @@ def _table(group: Group) -> Iterator[str]:
 def _cells(column: Column, row: FormattedRow) -> Iterator[str]:
     """The figure with its note, and its ratio as a column of its own."""
     cell = column.cell(row)
-    figure, note = _escaped(cell.figure), _escaped(cell.note)
+    figure, note = _escaped(cell.figure or blank(row)), _escaped(cell.note)
     figure = f"**{figure}**" if cell.best else figure
     yield f"{figure} ({note})" if figure and note else figure
     if column.better:

@@ -32,23 +32,47 @@ def read_reports(paths: Iterable[Path]) -> Report:
     if len(reports) == 1:
         return reports[0]
     rows = _merged([row for report in reports for row in report.rows])
-    warnings = list(dict.fromkeys(text for report in reports for text in report.warnings))
+    several = len({row.model for row in rows}) > 1
+    names = [_model(report) if several else "" for report in reports]
+    named = [_named(report, name) for report, name in zip(reports, names, strict=True)]
     devices: dict[str, dict[str, str]] = {}
     for report in reports:
         for name, facts in _devices(report).items():
             devices[name] = _union([devices.get(name, {}), facts])
     return Report(
         title=", ".join(dict.fromkeys(report.title for report in reports if report.title)),
-        asked=_union([report.asked for report in reports]),
+        asked=_union([report.asked for report in reports], names),
         rows=rows,
-        reason=" ".join(dict.fromkeys(report.reason for report in reports if report.reason)),
-        data=_union([report.data for report in reports]),
+        # A line for each model: `findings.reasons` tells them apart.
+        reason="\n".join(dict.fromkeys(report.reason for report in named if report.reason)),
+        data=_union([report.data for report in reports], names),
         versions=_union([report.versions for report in reports]),
         # What differs between devices belongs beside their names, not into one table.
         device=_union([r.device for r in reports]) if len(devices) < 2 else {},
         devices=devices if len(devices) > 1 else {},
-        warnings=tuple(warnings),
+        alerts=tuple(dict.fromkeys(text for report in named for text in report.alerts)),
+        warnings=tuple(dict.fromkeys(text for report in named for text in report.warnings)),
         created=max(report.created for report in reports),
+    )
+
+
+def _model(report: Report) -> str:
+    """Return the model that the report is about; "" of several, whose texts are named already."""
+    models = {row.model for row in report.rows}
+    return models.pop() if len(models) == 1 else ""
+
+
+def _named(report: Report, model: str) -> Report:
+    """Return the report with the model's name before each sentence."""
+
+    def named(text: str) -> str:
+        return f"{model}: {text}" if model and text else text
+
+    return replace(
+        report,
+        reason=named(report.reason),
+        alerts=tuple(map(named, report.alerts)),
+        warnings=tuple(map(named, report.warnings)),
     )
 
 
@@ -98,6 +122,9 @@ def _merged(rows: Sequence[Row]) -> tuple[Row, ...]:
             score=next((row.score for row in same if row.score), None),
             drop=next((row.drop for row in same if row.drop), None),
             agreement=next((row.agreement for row in same if row.agreement is not None), None),
+            fidelity=next((row.fidelity for row in same if row.fidelity), ()),
+            # What was lost on one of the devices is told on all.
+            collapses=tuple(dict.fromkeys(one for row in same for one in row.collapses)),
             recommended=any(row.recommended for row in same),
         )
         places = dict.fromkeys(row.place for row in same if row.place)
@@ -116,7 +143,8 @@ def _merged(rows: Sequence[Row]) -> tuple[Row, ...]:
                     merged.append(_taken(whole, own, row.timing, place))
             if not timings:
                 merged.append(_taken(whole, scored, None, place))
-    return tuple(merged)
+    models = list(dict.fromkeys(row.model for row in merged))
+    return tuple(sorted(merged, key=lambda row: (models.index(row.model), not row.is_source)))
 
 
 def _taken(whole: Row, own: Row, timing: Timing | None, place: str) -> Row:
@@ -131,10 +159,25 @@ def _taken(whole: Row, own: Row, timing: Timing | None, place: str) -> Row:
     )
 
 
-def _union(tables: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    """Join tables; where they differ, both values are kept."""
+def _union(
+    tables: Sequence[Mapping[str, str]], names: Sequence[str] | None = None
+) -> dict[str, str]:
+    """Join tables; where they differ, all values are kept, each with the name of its table.
+
+    A command has no name before it: it is typed as it stands.
+    """
     keys = dict.fromkeys(key for table in tables for key in table)
-    return {
-        key: "; ".join(dict.fromkeys(str(table[key]) for table in tables if key in table))
-        for key in keys
-    }
+    joined = {}
+    for key in keys:
+        values = [
+            (str(table[key]), name)
+            for table, name in zip(tables, names or [""] * len(tables), strict=True)
+            if key in table
+        ]
+        alike = key == "command" or len({value for value, _ in values}) == 1
+        joined[key] = "; ".join(
+            dict.fromkeys(
+                value if alike or not name else f"{name}: {value}" for value, name in values
+            )
+        )
+    return joined

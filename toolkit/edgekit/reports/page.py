@@ -10,8 +10,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from edgekit.printable import printable
 from edgekit.records import Report
-from edgekit.reports import file_contents, page_tables, sections
+from edgekit.reports import confusion, file_contents, page_scores, page_tables, sections
 from edgekit.reports.chart_style import COLOURS, DARK
 from edgekit.reports.charts import numbered
 from edgekit.reports.device_comparison import compare_devices, table_groups
@@ -25,6 +26,9 @@ POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; "
     "script-src 'unsafe-inline' 'unsafe-eval'; img-src data:"
 )
+
+
+MOST_TITLE = 200  # characters: of several models it has the names of all
 
 
 def html(report: Report, charts: PageCharts) -> str:
@@ -50,11 +54,15 @@ def html(report: Report, charts: PageCharts) -> str:
         )
 
     whole, timed, tabled = groups_by_model(report), groups_by_device(report), table_groups(report)
-    title = report.title or ", ".join(group.model for group in whole) or "edgekit report"
+    named = report.title or ", ".join(group.model for group in whole) or "edgekit report"
+    title = printable(named, MOST_TITLE)
     parts = [
+        sections.alerts(report),
+        sections.collapses(report),
         sections.recommendation(report),
         sections.warnings(report),
         sections.request(report),
+        sections.preprocessing(report),
         "<h2>Variants</h2>",
         *(
             figure(numbered("accuracy-size", n), _named(group, whole, _score_heading(group)),
@@ -64,6 +72,8 @@ def html(report: Report, charts: PageCharts) -> str:
         *(page_tables.variants_table(group, several=len(tabled) > 1) for group in tabled),
         *(page_tables.device_table(one, several=len(whole) > 1) for one in compare_devices(report)),
         sections.verdicts(report),
+        *(page_scores.columns_table(group, several=len(whole) > 1) for group in whole),
+        *(page_scores.fidelity(group, several=len(whole) > 1) for group in whole),
         *(
             figure(numbered("latency", n), _named(group, timed, "Latency"),
                    sections.latency_legend(group))
@@ -75,7 +85,10 @@ def html(report: Report, charts: PageCharts) -> str:
                    file_contents.bytes_legend(group)) + file_contents.bytes_table(group)
             for n, group in enumerate(whole)
         ),
-        *(page_tables.per_class(group) for group in whole),
+        *(
+            confusion.matrices(group, several=len(whole) > 1) + page_tables.per_class(group)
+            for group in whole
+        ),
         file_contents.predictions(report),
         sections.data(report),
         sections.conditions(report),

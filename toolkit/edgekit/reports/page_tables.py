@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgekit.reports.columns import Column, present_columns, stacked
+from edgekit.printable import printable
+from edgekit.reports.columns import Column, blank, present_columns, stacked
 from edgekit.reports.device_comparison import RATIO_NOTE, DeviceComparison, DeviceLatency
 from edgekit.reports.formatted_rows import FormattedRow, formatted_rows
 from edgekit.reports.formatting import compared, timing_text
 from edgekit.reports.groups import Group
+from edgekit.reports.page_scores import chosen_file
 from edgekit.reports.page_text import capitalized, escaped, fact_list, typographic
 
 
@@ -20,7 +22,7 @@ def variants_table(group: Group, *, several: bool) -> str:
         for column, others in stacked(present_columns(group, rows), "page")
     ]
     head = "".join(
-        f'<th scope="col">{title}{_small(_subtitle(column, others, group))}</th>'
+        f'<th scope="col">{title}<small>{escaped(_subtitle(column, others, group))}</small></th>'
         for column, others, title in columns
     )
     body = "".join(
@@ -28,7 +30,8 @@ def variants_table(group: Group, *, several: bool) -> str:
         f'<th scope="row">{escaped(row.label)}'
         f"{'<small>recommended</small>' if row.row.recommended else ''}</th>"
         + "".join(
-            f'<td data-label="{title}">{_cell(column, others, row, group)}</td>'
+            f"<td{' class=blank' if blank(row) and not column.cell(row).figure else ''} "
+            f'data-label="{title}">{_cell(column, others, row, group)}</td>'
             for column, others, title in columns
         )
         + "</tr>"
@@ -71,7 +74,7 @@ def device_table(comparison: DeviceComparison, *, several: bool) -> str:
         + "</tr>"
         for file in comparison.files
     )
-    of = f"{escaped(comparison.model)}: latency" if several else "Latency"
+    of = f"{escaped(printable(comparison.model))}: latency" if several else "Latency"
     return (
         f"<h3>{of} on {len(comparison.devices)} devices</h3>"
         '<div class="card variants scroll" tabindex="0"><table>'
@@ -83,10 +86,9 @@ def device_table(comparison: DeviceComparison, *, several: bool) -> str:
 
 def per_class(group: Group) -> str:
     """Tabulate recall and precision of the recommended (else first) scored classifier."""
-    scored = [line for line in formatted_rows(group) if line.row.score and line.row.score.per_class]
-    if not scored:
+    line = chosen_file(group, lambda score: score.per_class)
+    if line is None:
         return ""
-    line = next((line for line in scored if line.row.recommended), scored[0])
     base = group.baseline
     before = {}
     if base and base.score and base is not line.row:
@@ -95,7 +97,7 @@ def per_class(group: Group) -> str:
     assert score is not None
     extra = '<th scope="col">Recall, float32</th>' if before else ""
     rows = "".join(
-        f'<tr><th scope="row">{escaped(one.label)}</th><td>{one.n:,}</td>'
+        f'<tr><th scope="row">{escaped(printable(one.label))}</th><td>{one.n:,}</td>'
         f"<td>{100 * one.recall:.2f} %</td>"
         + (
             f"<td>{100 * before[one.label]:.2f} %</td>"
@@ -122,14 +124,16 @@ def _title(column: Column, group: Group) -> str:
 def _subtitle(column: Column, others: Sequence[Column], group: Group) -> str:
     ratio = "against float32" if column.better else ""
     below = (
-        other.heading(group) + (f" ({other.subtitle})" if other.subtitle else "")
+        other.heading(group) + (f" ({below})" if (below := other.subheading(group)) else "")
         for other in others
     )
-    return ", ".join(filter(None, (column.subtitle, ratio, *column.details, *below)))
+    return ", ".join(filter(None, (column.subheading(group), ratio, *column.details, *below)))
 
 
 def _cell(column: Column, others: Sequence[Column], row: FormattedRow, group: Group) -> str:
     cell = column.cell(row)
+    if not cell.figure and blank(row):
+        return "\u2013"
     figure = typographic(escaped(cell.figure))
     style = "best" if cell.best else cell.css_class
     if figure and style:

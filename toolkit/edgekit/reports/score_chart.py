@@ -25,6 +25,7 @@ WIDE = 690
 NARROW = 430
 SLIM = 285
 LONGEST = 24  # characters of a label
+MOST_NAMED = 10  # points of a chart in which every one has its name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +45,9 @@ def accuracy_size(group: Group, *, width: int = WIDTH) -> alt.LayerChart | None:
     shown = [
         line
         for line in formatted_rows(group)
-        if line.row.score and all(map(math.isfinite, (*line.row.score.ci95, line.row.score.value)))
+        if line.row.score
+        and not line.row.is_source
+        and all(map(math.isfinite, (*line.row.score.ci95, line.row.score.value)))
     ]
     if not shown:
         return None
@@ -53,7 +56,7 @@ def accuracy_size(group: Group, *, width: int = WIDTH) -> alt.LayerChart | None:
     slowest = max(
         (t.p50_ms for line in shown if (t := line.row.timing) and group.device), default=0
     )
-    points = [_point(line, slowest) for line in shown]
+    points = [_point(line, slowest, group.compared_with) for line in shown]
     axes = _axes(points, metric)
     x, y = axes.x, axes.y
     # What matters most is drawn last, on top.
@@ -127,7 +130,7 @@ def _factor(metric: str) -> int:
     return 100 if metric_named(metric).unit == "percent" else 1
 
 
-def _point(line: FormattedRow, slowest_ms: float) -> dict[str, Any]:
+def _point(line: FormattedRow, slowest_ms: float, compared_with: str) -> dict[str, Any]:
     row = line.row
     score, timing = row.score, row.timing
     assert score is not None
@@ -136,7 +139,7 @@ def _point(line: FormattedRow, slowest_ms: float) -> dict[str, Any]:
     share = timing.p50_ms / slowest_ms if timing and slowest_ms else 0.2
     area = 30 + 330 * share
     point: dict[str, Any] = {
-        "label": line.label if len(line.label) <= LONGEST else f"{line.label[: LONGEST - 1]}\u2026",
+        "label": printable(line.label, LONGEST),
         "size_kb": max(row.artifact.size_bytes, 1) / 1000,
         "score": factor * score.value,
         "low": factor * score.ci95[0],
@@ -157,7 +160,7 @@ def _point(line: FormattedRow, slowest_ms: float) -> dict[str, Any]:
     if line.drop:
         point["Drop"] = f"{line.drop} ({line.drop_interval}), {line.verdict}"
     if line.agreement:
-        point["Agreement with float32"] = line.agreement
+        point[f"Agreement with {compared_with}"] = line.agreement
     if slowest_ms:
         point["p50 latency"] = line.latency
     return point
@@ -223,7 +226,7 @@ def _places(
             y=y(point["score"]),
             radius=math.sqrt(point["ring" if point["order"] == 0 else "area"] / math.pi),
             text=point["label"],
-            must=point["role"] != "other",
+            must=point["role"] != "other" or len(points) <= MOST_NAMED,
         )
         for point in points
     ]

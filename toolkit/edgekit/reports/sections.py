@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import html
+from collections.abc import Iterable, Mapping, Sequence
 
+from edgekit.printable import printable
 from edgekit.records import Report
 from edgekit.reports.device_comparison import (
     compare_devices,
     device_names,
 )
+from edgekit.reports.findings import collapsed_files, reasons
 from edgekit.reports.formatted_rows import FormattedRow, formatted_rows
 from edgekit.reports.formatting import (
     ABOUT_THE_SAME,
@@ -19,30 +22,63 @@ from edgekit.reports.formatting import (
 )
 from edgekit.reports.glossary import VERDICTS
 from edgekit.reports.groups import Group, groups_by_model
+from edgekit.reports.next_command import explanation, next_command
 from edgekit.reports.page_text import capitalized, escaped, fact_list, typographic
+
+NOTHING = "No file is recommended"
+MOST_LOSSES = 12
+"""Lost outputs and classes of one file that are not folded."""
+PREPROCESSING = "preprocessing"
+"""The entry of `Report.data` that has a section of its own."""
+
+
+def alerts(report: Report) -> str:
+    """Say why nothing can be recommended."""
+    if not report.alerts:
+        return ""
+    texts = "".join(f"<p>{escaped(text)}</p>" for text in report.alerts)
+    return f'<section class="card chosen alert"><h2>Not to be shipped yet</h2>{texts}</section>'
+
+
+def collapses(report: Report) -> str:
+    """List what the files lost, file by file."""
+    lost = collapsed_files(report)
+    if not lost:
+        return ""
+    items = "".join(
+        f"<dt>{escaped(name)}</dt><dd>{_lines(texts)}</dd>" for name, texts in lost.items()
+    )
+    return (
+        '<section class="warnings lost"><h2>Lost outputs and classes</h2>'
+        f'<p>These files are not recommended.</p><dl class="read">{items}</dl></section>'
+    )
 
 
 def recommendation(report: Report) -> str:
     """Show the recommended file, why it was chosen, and what it costs."""
-    recommended = (
-        (group, line)
-        for group in groups_by_model(report)
-        for line in formatted_rows(group)
-        if line.row.recommended
-    )
-    cards = [
-        _recommendation_card(group, line, "" if position else report.reason, elsewhere)
-        for position, (group, line) in enumerate(recommended)
-        for elsewhere in (_elsewhere(report, group),)
+    why, groups = reasons(report), groups_by_model(report)
+    recommended = [
+        (group, line) for group in groups for line in formatted_rows(group) if line.row.recommended
     ]
-    if cards:
-        return "".join(cards)
-    if not report.reason:
-        return ""
-    return (
-        '<section class="card chosen none"><p class="eyebrow">No file is recommended</p>'
-        f'<p class="reason">{escaped(report.reason)}</p></section>'
-    )
+    cards = []
+    for group, line in recommended:
+        elsewhere = _elsewhere(report, group)
+        command = next_command(report, line.row)
+        # The first file's card has the reason, if one model has several.
+        reason = why.pop(group.model, "")
+        of = group.model if len(groups) > 1 else ""
+        card = _recommendation_card(
+            group, line, reason=reason, elsewhere=elsewhere, command=command, of=of
+        )
+        cards.append(card)
+    for model, reason in why.items():
+        if reason:
+            of = f": {escaped(printable(model))}" if len(groups) > 1 else ""
+            cards.append(
+                f'<section class="card chosen none"><p class="eyebrow">{NOTHING}{of}'
+                f'</p><p class="reason">{escaped(_without(NOTHING, reason))}</p></section>'
+            )
+    return "".join(cards)
 
 
 def warnings(report: Report) -> str:
@@ -53,7 +89,7 @@ def warnings(report: Report) -> str:
         if row.timing and (row.timing.warning or not row.timing.stable):
             where = f" on {names[row.timing.device]}" if len(names) > 1 else ""
             warning = row.timing.warning or "the latency did not stabilize."
-            unstable.append(f"{row.artifact.variant}{where}: {warning}")
+            unstable.append(f"{printable(row.artifact.variant)}{where}: {warning}")
     texts = dict.fromkeys((*report.warnings, *unstable))
     if not texts:
         return ""
@@ -67,6 +103,12 @@ def request(report: Report) -> str:
     return f"<section><h2>Request</h2>{fact_list(pairs)}</section>" if pairs else ""
 
 
+def preprocessing(report: Report) -> str:
+    """Say how raw inputs become what the model takes, and how that was found."""
+    text = report.data.get(PREPROCESSING)
+    return f"<section><h2>Preprocessing</h2><p>{escaped(text)}</p></section>" if text else ""
+
+
 def verdicts(report: Report) -> str:
     """Explain the verdicts that occur."""
     found = [v for v in VERDICTS if any(row.drop and row.drop.verdict == v for row in report.rows)]
@@ -78,13 +120,11 @@ def verdicts(report: Report) -> str:
 
 def score_legend(group: Group) -> str:
     """Explain the marks of the score chart."""
-    keys = [
-        ("ring", "recommended"),
-        ("step", "Pareto front: nothing is both smaller and better"),
-        ("bar", "95 % interval"),
-    ]
+    keys = [("ring", "recommended")] if any(row.recommended for row in group.rows) else []
+    keys.append(("step", "Pareto front: nothing is both smaller and better"))
     if group.baseline and group.baseline.score:
-        keys.insert(2, ("dash", "float32"))
+        keys.append(("dash", "float32"))
+    keys.append(("bar", "95 % interval"))
     if group.device:
         keys.append(("dot", "area: p50 latency"))
     return _keys(keys)
@@ -99,7 +139,7 @@ def latency_legend(group: Group) -> str:
 
 def data(report: Report) -> str:
     """Describe the samples that were used."""
-    pairs = dict(report.data)
+    pairs = {key: value for key, value in report.data.items() if key != PREPROCESSING}
     for row in report.rows:
         # A manifest is read from a file: it may hold anything.
         check = row.artifact.manifest.get("lowering")
@@ -166,6 +206,21 @@ def footer(report: Report) -> str:
     )
 
 
+def _lines(texts: Sequence[str]) -> str:
+    """Return a line for each text; all but the first are folded where there are many."""
+    first, rest = texts[:MOST_LOSSES], texts[MOST_LOSSES:]
+    shown = "<br>".join(map(escaped, first))
+    if not rest:
+        return shown
+    folded = "<br>".join(map(escaped, rest))
+    return f"{shown}<details><summary>{len(rest):,} more</summary>{folded}</details>"
+
+
+def _without(heading: str, text: str) -> str:
+    """Return the text without the heading under which it stands."""
+    return capitalized(text.removeprefix(f"{heading}: "))
+
+
 def _elsewhere(report: Report, group: Group) -> list[tuple[str, str, str]]:
     """Return the recommended file's latency on each of several devices."""
     return [
@@ -179,7 +234,13 @@ def _elsewhere(report: Report, group: Group) -> list[tuple[str, str, str]]:
 
 
 def _recommendation_card(
-    group: Group, line: FormattedRow, reason: str, elsewhere: Iterable[tuple[str, str, str]]
+    group: Group,
+    line: FormattedRow,
+    *,
+    reason: str,
+    elsewhere: Iterable[tuple[str, str, str]],
+    command: str,
+    of: str,
 ) -> str:
     row = line.row
     figures = [("Size", line.size, _against(line.size_ratio, "smaller", "larger"))]
@@ -200,11 +261,15 @@ def _recommendation_card(
         for name, figure, below in figures
     )
     why = f'<p class="reason">{escaped(reason)}</p>' if reason else ""
+    eyebrow = f"Recommended: {printable(of)}" if of else "Recommended"
+    said = explanation(command)
+    said = f"<small>{escaped(said)}.</small>" if said else ""
     return (
-        '<section class="card chosen"><p class="eyebrow">Recommended</p>'
-        f"<h2>{escaped(row.artifact.path.name)}</h2>{why}"
+        f'<section class="card chosen"><p class="eyebrow">{escaped(eyebrow)}</p>'
+        f"<h2>{escaped(printable(row.artifact.path.name))}</h2>{why}"
         f'<dl class="figures">{items}</dl>'
-        f'<p class="path"><code>{escaped(row.artifact.path)}</code></p></section>'
+        f'<p class="path"><code>{escaped(row.artifact.path)}</code></p>'
+        f'<p class="next"><b>Next</b> <code>{html.escape(command)}</code>{said}</p></section>'
     )
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 # The most operators that are listed on a terminal.
 MOST_OPERATORS = 1000
+MOST_LAYER = 22  # characters of a layer's name
 
 
 def print_inspection(inspection: Inspection, console: Console) -> None:
@@ -50,7 +51,7 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
     table = plain_table()
     table.add_column("#", justify="right")
     table.add_column("operator", no_wrap=True)
-    table.add_column("layer", overflow="ellipsis", no_wrap=True, max_width=22)
+    table.add_column("layer", no_wrap=True)
     table.add_column("type", no_wrap=True)
     table.add_column("bytes", justify="right", no_wrap=True)
     table.add_column("MACs", justify="right", no_wrap=True)
@@ -61,7 +62,7 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
         table.add_row(
             str(op.index),
             Text(printable(op.name)),
-            Text(printable(op.layer)),
+            Text(printable(op.layer, MOST_LAYER)),
             Text(printable(op.dtype)),
             size_text(op.bytes) if op.bytes else "",
             count_text(op.macs) if op.macs else "",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgekit.printable import printable
 from edgekit.records import Report, Score
-from edgekit.reports.columns import present_columns, stacked
+from edgekit.reports.columns import blank, present_columns, stacked
 from edgekit.reports.device_comparison import (
     RATIO_NOTE,
     DeviceComparison,
@@ -16,6 +16,7 @@ from edgekit.reports.device_comparison import (
     compare_devices,
     table_groups,
 )
+from edgekit.reports.findings import collapsed_files
 from edgekit.reports.formatted_rows import FormattedRow, formatted_rows
 from edgekit.reports.formatting import plain, times
 from edgekit.reports.glossary import VERDICTS
@@ -84,11 +85,37 @@ def print_report(report: Report, console: Console) -> None:
     for verdict in ("unproven", "lost"):
         if any(row.drop and row.drop.verdict == verdict for row in report.rows):
             console.print(Text(f"{verdict}: {VERDICTS[verdict]}"))
-    if report.reason:
-        console.print()
-        console.print(Text(plain(report.reason), style="bold"))
+    _print_findings(report, console)
     for warning in report.warnings:
         console.print(Text(f"Warning: {plain(warning)}", style="yellow"))
+
+
+def _print_findings(report: Report, console: Console) -> None:
+    """Print why nothing can be recommended, what the files lost, and what is recommended."""
+    from rich.text import Text
+
+    lost = collapsed_files(report)
+    if report.alerts or lost or report.reason:
+        console.print()
+    for alert in report.alerts:
+        console.print(Text(plain(alert), style="bold red"))
+    for name, texts in lost.items():
+        console.print(Text(_collapse_line(name, texts, console.width), style="red"))
+    for line in report.reason.split("\n"):
+        if line:
+            console.print(Text(plain(line), style="bold"))
+
+
+def _collapse_line(name: str, texts: Sequence[str], width: int) -> str:
+    """Name as many of what a file lost as fit into a line, at least one, and how many more."""
+    line = f"{name}: {texts[0]}"
+    for position, text in enumerate(texts[1:], start=1):
+        more = len(texts) - position
+        rest = f"; and {more - 1} more" if more > 1 else ""
+        if len(line) + len(f"; {text}{rest}") > width:
+            return f"{line}; and {more} more"
+        line += f"; {text}"
+    return line
 
 
 def print_per_class(score: Score, console: Console) -> None:
@@ -99,7 +126,8 @@ def print_per_class(score: Score, console: Console) -> None:
     table.add_column("class", overflow="fold")
     for name in ("n", "recall", "precision"):
         table.add_column(name, justify="right", no_wrap=True)
-    weakest = min((one.recall for one in score.per_class if one.n), default=None)
+    recalls = {one.recall for one in score.per_class if one.n}
+    weakest = min(recalls) if len(recalls) > 1 else None
     for one in score.per_class:
         mark = " < weakest" if one.n and one.recall == weakest else ""
         table.add_row(
@@ -122,9 +150,12 @@ def _stacked_columns(group: Group, rows: Sequence[FormattedRow]) -> Iterator[Sta
     """Stack figure and interval or ratio, and the columns that have no room of their own."""
     for column, others in stacked(present_columns(group, rows), "terminal"):
         own = [column.cell(row) for row in rows]
-        figures = [cell.figure for cell in own]
+        figures = [
+            cell.figure or (blank(row) if column.terminal == "own" else "")
+            for cell, row in zip(own, rows, strict=True)
+        ]
         below = [cell.note or times(cell.ratio) for cell in own]
-        unit, subtitle = column.unit(group), column.subtitle
+        unit, subtitle = column.unit(group), column.subheading(group)
         for other in others:
             added = [other.cell(row).figure for row in rows]
             if other.terminal == "below":
@@ -133,7 +164,7 @@ def _stacked_columns(group: Group, rows: Sequence[FormattedRow]) -> Iterator[Sta
                 pairs = zip(added, figures, strict=True)
                 figures = [f"{before} {figure}".strip() for before, figure in pairs]
         title = column.heading(group)
-        heading = column.terminal_heading or "\n".join(
+        heading = column.terminal_heading(group) or "\n".join(
             filter(None, (f"{title} ({unit})" if unit else title, subtitle))
         )
         yield StackedColumn(

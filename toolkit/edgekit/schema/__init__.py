@@ -10,6 +10,7 @@ from edgekit.schema.to_json import (
     SCHEMA,
     finite,
     inspection_to_json,
+    metric_to_json,
     report_to_json,
     row_to_json,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "SCHEMA",
     "finite",
     "inspection_to_json",
+    "metric_to_json",
     "report_from_json",
     "report_to_json",
     "row_to_json",

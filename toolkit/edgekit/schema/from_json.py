@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from edgekit.errors import UsageError
-from edgekit.evaluation.metrics import METRICS
+from edgekit.evaluation.metrics import METRICS, Unit, add_described_metric
 from edgekit.fields import FieldError, Fields, MissingFieldError, refuse_deep
 from edgekit.modes import MODES
+from edgekit.printable import one_line, printable
 from edgekit.records import (
     Artifact,
     ClassScore,
@@ -123,9 +124,24 @@ def _row(row: Fields) -> Row:
     )
 
 
+def _metric(score: Fields) -> str:
+    """The metric's name; one of the user's own is made known by what the score says of it."""
+    if not score.has("metric_facts"):
+        return score.choice("metric", tuple(METRICS))
+    name, facts = score.text("metric"), score.object("metric_facts")
+    add_described_metric(
+        name,
+        title=printable(facts.text("title")),
+        unit=cast("Unit", facts.choice("unit", get_args(Unit))),
+        higher_is_better=facts.flag("higher_is_better"),
+        meaning=one_line(facts.text("meaning", "")),
+    )
+    return name
+
+
 def _score(score: Fields) -> Score:
     return Score(
-        metric=score.choice("metric", tuple(METRICS)),
+        metric=_metric(score),
         value=score.number("value"),
         n=score.integer("n"),
         ci95=score.pair("ci95"),
@@ -139,6 +155,7 @@ def _score(score: Fields) -> Score:
             )
             for one in score.maybe_objects("per_class")
         ),
+        guess=score.maybe("guess", score.number),
         per_column=tuple(
             ColumnScore(label=one.text("label"), value=one.number("value"), ci95=one.pair("ci95"))
             for one in score.maybe_objects("per_column")

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
+from edgekit.evaluation.metrics import added_metric
 from edgekit.records import (
     ColumnDrop,
     Fidelity,
@@ -132,6 +133,7 @@ def _score_to_json(score: Score) -> dict[str, Any]:
             }
             for one in score.per_class
         ],
+        "guess": _finite(score.guess),
         "per_column": [
             {
                 "label": one.label,
@@ -141,6 +143,20 @@ def _score_to_json(score: Score) -> dict[str, Any]:
             for one in score.per_column
         ],
         "confusion": [list(counts) for counts in score.confusion],
+        "metric_facts": metric_to_json(score.metric),
+    }
+
+
+def metric_to_json(name: str) -> dict[str, Any] | None:
+    """What a reader needs to write scores of a user's own metric; None for one of edgekit's."""
+    metric = added_metric(name)
+    if metric is None:
+        return None
+    return {
+        "title": metric.title,
+        "unit": metric.unit,
+        "higher_is_better": metric.higher_is_better,
+        "meaning": metric.meaning,
     }
 
 

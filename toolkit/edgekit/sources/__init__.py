@@ -1,7 +1,7 @@
-"""Models as the user has them: Keras files, SavedModel folders, live Keras objects.
+"""Read source models: Keras files, SavedModel folders, Keras objects in memory.
 
-All of it needs TensorFlow, so it runs in the worker process; only a live model (from Python) is
-adopted in the caller's own. `.tflite` files are read elsewhere, without TensorFlow.
+This needs TensorFlow and so runs in the worker process; only a model in memory (from Python) is
+handled in the caller's own process. `.tflite` files are read by `tflite`, without TensorFlow.
 """
 
 from edgekit.sources.load import adopt, check_source, load

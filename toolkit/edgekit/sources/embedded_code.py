@@ -1,7 +1,7 @@
-"""Refuse a model file that brings code along, before any loader opens it.
+"""Refuse a model file that contains code, before any loader opens it.
 
-Keras' own safe mode covers some of its readers and some of the ways in; this looks at the file as
-data, whichever reader would get it.
+Keras' safe mode covers only some of its readers and some kinds of code; this module inspects the
+file as data, for every reader.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from edgekit.archives import walk_hdf5
 from edgekit.errors import ModelError
 from edgekit.sources.graph_operators import unsafe_operator
 from edgekit.sources.keras_config import Finding, Trusted, code_in
@@ -23,11 +24,11 @@ _TRUST: Final = "or pass --trust-code to run it, if you trust the file's author.
 
 
 def trusted_by(custom: Sequence[str], objects: Sequence[str] = ()) -> Trusted:
-    """What `--custom` gives: the modules, and what they have defined and registered with Keras.
+    """Return what `--custom` trusts: the modules, and what they define and register with Keras.
 
     Args:
         custom: Names of the modules.
-        objects: Names of their classes and functions, once they have been imported.
+        objects: Names of their classes and functions, if they have been imported.
     """
     registered: list[str] = []
     for package in ("keras", "tf_keras") if custom else ():
@@ -37,15 +38,15 @@ def trusted_by(custom: Sequence[str], objects: Sequence[str] = ()) -> Trusted:
 
 
 def refuse_code(path: Path, kind: str, trusted: Trusted) -> None:
-    """Raise where loading a model would run code of the file's author.
+    """Raise if loading a model would run code contained in the file.
 
     Args:
         path: A file or folder of that kind.
         kind: "keras", "h5" or "saved_model".
-        trusted: What the user has given.
+        trusted: What `--custom` trusts.
 
     Raises:
-        ModelError: It holds code, or its configuration is damaged.
+        ModelError: The file holds code, or its configuration is damaged.
     """
     if kind == "saved_model":
         _refuse_operators(path)
@@ -56,8 +57,33 @@ def refuse_code(path: Path, kind: str, trusted: Trusted) -> None:
                 raise _refusal(path, finding)
 
 
+def other_file(path: Path, name: str) -> ModelError:
+    """The error of a model file that takes contents from another file."""
+    return _refusal(path, Finding(kind="file", name=name))
+
+
+def code_of_loss(path: Path, kind: str, trusted: Trusted) -> str | None:
+    """Return the code that the loss or a metric of a model file holds; None where there is none.
+
+    Loading does not need them, only training does. Of HDF5 files and SavedModels nothing reads
+    them.
+
+    Args:
+        path: A file or folder of that kind.
+        kind: "keras", "h5" or "saved_model".
+        trusted: What `--custom` trusts.
+    """
+    if kind != "keras":
+        return None
+    config = _decoded(path, _zip_config(path))
+    compiled = config.get("compile_config") if isinstance(config, dict) else None
+    # A class of another module is looked up among the registered ones only.
+    findings = (found for found in code_in(compiled, trusted) if found.kind != "module")
+    return next((found.name for found in findings), None)
+
+
 def names_other_modules(path: Path, trusted: Trusted) -> bool:
-    """Whether Keras' notes in a SavedModel name modules that the user has not given."""
+    """Whether the Keras metadata of a SavedModel name modules other than those of `--custom`."""
     return any(
         finding.kind == "module" and finding.imports
         for config, _ in _saved_model_configs(path)
@@ -66,13 +92,13 @@ def names_other_modules(path: Path, trusted: Trusted) -> bool:
 
 
 def _configs(path: Path, kind: str) -> Iterator[tuple[Any, bool]]:
-    """Configurations that loaders build objects of; and whether they would import for them."""
+    """Yield the configurations that loaders build objects from, and whether they import modules."""
     if kind == "keras":
         config = _decoded(path, _zip_config(path))
-        # The top model is never compiled on loading; its loss is asked for by name later.
-        compiled = config.pop("compile_config", None) if isinstance(config, dict) else None
+        # Loaders do not compile the top model: see `code_of_loss`.
+        if isinstance(config, dict):
+            config.pop("compile_config", None)
         yield config, True
-        yield compiled, False
     elif kind == "h5":
         yield _decoded(path, _h5_config(path)), True
     else:
@@ -91,35 +117,12 @@ def _h5_config(path: Path) -> str | bytes:
 
     try:
         with h5py.File(path) as file:
-            if other := next(_other_files(file), None):
-                raise _refusal(path, Finding(kind="file", name=other))
+            if other := next((one for one in walk_hdf5(file) if isinstance(one, str)), None):
+                raise other_file(path, other)
             config = file.attrs.get("model_config", "null")
-    except OSError:  # the loader says in which way it is damaged
+    except OSError:  # the loader reports the damage
         return "null"
     return config if isinstance(config, str | bytes) else repr(config)
-
-
-def _other_files(file: Any) -> Iterator[str]:
-    """Other files that an HDF5 file takes its contents from."""
-    import h5py
-
-    todo, seen = [file], set()
-    while todo:
-        group = todo.pop()
-        for name in group:
-            link = group.get(name, getlink=True)
-            if isinstance(link, h5py.ExternalLink):
-                yield link.filename
-            if not isinstance(link, h5py.HardLink):
-                continue  # a soft link leads to what is seen anyway
-            item = group[name]
-            if isinstance(item, h5py.Dataset):
-                yield from (str(source[0]) for source in item.external or ())
-                if item.is_virtual:
-                    yield from (source.file_name for source in item.virtual_sources())
-            elif isinstance(item, h5py.Group) and item.id not in seen:
-                seen.add(item.id)  # hard links may lead in circles
-                todo.append(item)
 
 
 def _saved_model_configs(path: Path) -> Iterator[tuple[Any, bool]]:
@@ -128,7 +131,7 @@ def _saved_model_configs(path: Path) -> Iterator[tuple[Any, bool]]:
     try:
         if file.is_file():
             notes += strings(file.read_bytes(), 1, 5)
-        # Before TensorFlow 2.5 they were part of the graph file.
+        # Before TensorFlow 2.5 the Keras metadata were part of the graph file.
         content = (path / "saved_model.pb").read_bytes()
         notes += [text for text in strings(content, 2, 7, 1, 4, 3) if text.strip()]
     except ValueError as error:
@@ -137,9 +140,9 @@ def _saved_model_configs(path: Path) -> Iterator[tuple[Any, bool]]:
         try:
             config = json.loads(text)
         except (ValueError, RecursionError):
-            continue  # as it is for Keras: only the functions are left to restore
+            continue  # Keras skips such an entry too, and restores only the functions
         if isinstance(config, dict):
-            config.pop("training_config", None)  # never compiled on loading
+            config.pop("training_config", None)  # models are never compiled on loading
         yield config, False
 
 
@@ -168,7 +171,7 @@ def _refusal(path: Path, finding: Finding) -> ModelError:
     if finding.kind == "bytecode":
         return ModelError(
             f"{path} holds code: {finding.name}, stored as bytecode{where}.",
-            found="Edgekit does not run code from model files unless told to.",
+            found="edgekit does not run code from model files by default.",
             hint="Save the model with a layer class or named function in its place "
             f"(--custom package.module), {_TRUST}",
         )

@@ -1,7 +1,7 @@
-"""Operators in a SavedModel's graph that reach beyond it: files, the network, Python.
+"""Find operators in a SavedModel's graph that access files, the network or Python.
 
 A SavedModel is a program. Some of its functions run while it is loaded (initializers of tables),
-so every function counts, not only the signature's.
+so every function is checked, not only the signature's.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _RESTORES: Final = frozenset({"Restore", "RestoreV2", "RestoreSlice"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Node:
-    """A node of a graph: its operator, the nodes it needs, and the functions it calls."""
+    """A node of a graph: its operator, the nodes it depends on, and the functions it calls."""
 
     name: str
     op: str
@@ -45,16 +45,16 @@ class _Node:
 
 
 def unsafe_operator(saved_model: bytes) -> str | None:
-    """Name an operator with effects outside of the graph, and where it stands, or None.
+    """Return an operator with effects outside of the graph, and its location; None if none.
 
-    Every SavedModel saves and restores its variables; that is allowed to the checkpoint functions,
+    Every SavedModel saves and restores its variables; this is allowed in the checkpoint functions,
     which only a saver calls.
 
     Args:
         saved_model: The bytes of `saved_model.pb`.
 
     Raises:
-        ValueError: They are no protocol buffer.
+        ValueError: The bytes are no protocol buffer.
     """
     for graph in messages(saved_model, 2):
         if found := _unsafe_in(graph):
@@ -68,7 +68,7 @@ def is_unsafe(op: str) -> bool:
 
 
 def node_operators(node: bytes) -> list[str]:
-    """The operator of a serialized NodeDef; several where the field is repeated.
+    """Return the operators of a serialized NodeDef; several where the field is repeated.
 
     Raises:
         ValueError: It is no protocol buffer.
@@ -99,11 +99,11 @@ def _node(view: memoryview) -> _Node:
         elif number == 5:
             attributes += messages(content, 2)
     names, ops, inputs = texts[1], texts[2], texts[3]
-    calls = set(ops)  # by its name, an operator may be a function too
+    calls = set(ops)  # an operator's name may be that of a function
     for attribute in attributes:
         calls.update(strings(attribute, 10, 1))
         calls.update(strings(attribute, 1, 9, 1))
-    # tf.print may be told to write to a file.
+    # tf.print can write to a file.
     prints = "PrintV2" in ops and any(
         text.startswith("file:") for attribute in attributes for text in strings(attribute, 2)
     )
@@ -125,11 +125,11 @@ def _is_denied(op: str) -> bool:
 def _checkpoint_misuse(
     graph: memoryview, main: list[_Node], functions: Mapping[str, list[_Node]]
 ) -> str | None:
-    """Find an operator that saves or restores where no saver would run it."""
+    """Find an operator that saves or restores outside of the checkpoint functions."""
     calls = {name: {c for node in nodes for c in node.calls} for name, nodes in functions.items()}
     saving = _leading_to(_SAVES, calls)
     both = _leading_to(_SAVES | _RESTORES, calls)
-    # What the objects call: the functions of signatures, layers, tables.
+    # Functions that objects call: those of signatures, layers, tables.
     called = {
         *strings(graph, 7, 2, 1),  # concrete functions, by name
         *strings(graph, 7, 1, 6, 1),  # of a function object
@@ -148,7 +148,7 @@ def _checkpoint_misuse(
 
 
 def _run_tensors(graph: memoryview) -> Iterator[str]:
-    """Names of the nodes of the main graph that are run: signatures, init operators."""
+    """Return the nodes of the main graph that are run: signatures, init operators."""
     for output in messages(graph, 5, 2, 2, 2):
         yield from strings(output, 1)
         for field in (1, 2, 3):  # values, indices and shape of a sparse tensor
@@ -158,7 +158,7 @@ def _run_tensors(graph: memoryview) -> Iterator[str]:
 
 
 def _leading_to(ends: Iterable[str], edges: Mapping[str, set[str]]) -> set[str]:
-    """The ends, and every name from which one of them is reached."""
+    """Return the given nodes, and all nodes that they depend on."""
     found = set(ends)
     before: dict[str, set[str]] = {}
     for name, targets in edges.items():
@@ -173,6 +173,6 @@ def _leading_to(ends: Iterable[str], edges: Mapping[str, set[str]]) -> set[str]:
 
 
 def _first(names: Iterable[str], functions: Mapping[str, list[_Node]], ops: set[str]) -> str:
-    """An operator of these functions that is to blame, for the message."""
+    """Return an offending operator of these functions, for the message."""
     nodes = (node for name in sorted(names) for node in functions.get(name, ()))
     return next(node.op for node in nodes if node.calls & ops)

@@ -1,4 +1,4 @@
-"""What goes into a Keras model and what comes out, by the names its author gave."""
+"""Inputs and outputs of a Keras model, by the names its author gave."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Call = Callable[[Sequence[Any]], Sequence[Any]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interface:
-    """Inputs and outputs of a model, and how to get from one to the other.
+    """Inputs and outputs of a model, and a function from the former to the latter.
 
     Attributes:
-        inputs: Batch 1, in the order `call` takes them.
-        outputs: Batch 1, in the order `call` returns them.
-        call: Inference on tensors in that order.
+        inputs: Inputs with batch size 1, in the order of `call`'s arguments.
+        outputs: Outputs with batch size 1, in the order `call` returns them.
+        call: Inference on tensors in these orders.
         parameters: Number of weights.
     """
 
@@ -41,17 +41,18 @@ class Interface:
         parameters: Callable[[], int],
         what: str,
     ) -> Interface:
-        """Complete an interface by the shapes of the outputs.
+        """Add the shapes of the outputs to an interface.
 
-        Where they are not declared, the model is tried on zeros, once.
+        If they are not declared, the model is run once on zeros.
 
         Args:
             run: The model; it may return a tensor, or any structure of tensors.
             inputs: Its inputs.
-            names: Names of its outputs; None for the keys of what it returns, else `output_0`, ...
-            declared: Its outputs, where their shapes are known without a trial.
-            parameters: Counts the weights; asked after the trial, which may create them.
-            what: The model, for messages.
+            names: Names of its outputs; None takes the keys of the dictionary it returns, or
+                `output_0`, ...
+            declared: Its outputs, where their shapes are known without running it.
+            parameters: Counts the weights; called after the run, which may create them.
+            what: Name of the model in messages.
 
         Raises:
             ModelError: It does not run.
@@ -85,11 +86,11 @@ def interface_of(model: Any, what: str, example: Example | None) -> Interface:
 
     Args:
         model: The model.
-        what: Its file, for messages.
+        what: Name of its file in messages.
         example: Input name -> shape of a batch, for dimensions the model leaves open.
 
     Raises:
-        ModelError: A shape is open and no example fills it, or the model does not run.
+        ModelError: A dimension is unknown and not in the example, or the model does not run.
     """
     if getattr(model, "inputs", None):
         return _declared(model, what, example)
@@ -104,17 +105,17 @@ def filled_shape(
     *,
     only: bool,
 ) -> tuple[int, ...]:
-    """Set the batch to 1, and open dimensions to those of the example.
+    """Set the batch size to 1, and unknown dimensions to those of the example.
 
     Args:
-        what: The model, for messages.
-        name: The input.
-        shape: As declared; `()` where not even the rank is known.
+        what: Name of the model in messages.
+        name: Name of the input.
+        shape: Declared shape; `()` where the rank is unknown.
         example: Input name -> shape of a batch.
-        only: Whether this is the model's only input, which any name then means.
+        only: Whether this is the model's only input, to which any name in `example` refers.
 
     Raises:
-        ModelError: A dimension stays open.
+        ModelError: A dimension remains unknown.
     """
     if shape and None not in shape[1:]:
         return (1, *(int(size) for size in shape[1:] if size is not None))
@@ -124,11 +125,11 @@ def filled_shape(
     if given is not None and not shape:
         return (1, *given[1:])
     if given is not None and len(given) == len(shape) - 1 and shape[-1] == 1:
-        given = (*given, 1)  # grey images without their channel axis
+        given = (*given, 1)  # gray images without a channel axis
     if given is None or len(given) != len(shape):
         written = ", ".join("?" if size is None else str(size) for size in shape[1:])
         raise ModelError(
-            f"{what} leaves open how large its input {name!r} is: [{written}].",
+            f"{what} does not fix the size of its input {name!r} is: [{written}].",
             found=None if given is None else f"The data has {list(given[1:])}.",
             hint="Give --data, whose samples set the size, or save the model with a fixed Input.",
         )
@@ -171,7 +172,7 @@ def _declared(model: Any, what: str, example: Example | None) -> Interface:
 
 
 def _undeclared(model: Any, what: str, example: Example | None) -> Interface:
-    """A subclassed model: its file keeps the shapes it was built with, not its signature."""
+    """Describe a subclassed model, whose file stores shapes but no signature."""
     arguments = [
         p.name
         for p in inspect.signature(model.call).parameters.values()
@@ -217,7 +218,7 @@ def _undeclared(model: Any, what: str, example: Example | None) -> Interface:
 
 
 def _keys(structure: Any) -> list[str]:
-    """Names for the tensors of a structure, in the order in which it is flattened."""
+    """Return names for the tensors of a structure, in the order in which it is flattened."""
     import tensorflow as tf
 
     count = len(tf.nest.flatten(structure))
@@ -227,13 +228,13 @@ def _keys(structure: Any) -> list[str]:
 
 
 def _layer_name(tensor: Any) -> str:
-    """Name of the layer a symbolic tensor comes from; Keras 3 and 2 keep it in different places."""
+    """Return the name of the layer that computed a symbolic tensor, in Keras 3 or 2."""
     history = tensor._keras_history if hasattr(tensor, "_keras_history") else None  # noqa: SLF001  the only place that has it
     return str(history[0].name if history else tensor.name)
 
 
 def _distinct(names: Any) -> list[str]:
-    """Number names that occur again: a, a -> a, a_1."""
+    """Make names unique by numbers: a, a -> a, a_1."""
     seen: list[str] = []
     for name in names:
         fresh, count = name, 0

@@ -1,7 +1,7 @@
-"""Code in a Keras configuration, found by reading it as data.
+"""Find code in a Keras configuration by reading it as data.
 
-Keras 2 and 3 build a model by looking up the names in its configuration. Some of them are, or
-lead to, code of the file's author: a Python lambda stored as bytecode, a module to import, a
+Keras 2 and 3 build a model by looking up the names in its configuration. Some of them are, or refer
+to, code chosen by the file's author: a Python lambda stored as bytecode, a module to import, a
 function of Keras or TensorFlow that reads, writes or downloads files.
 """
 
@@ -24,11 +24,11 @@ class Finding:
     """A part of a configuration that would run code.
 
     Attributes:
-        kind: In what way.
+        kind: Kind of code.
         name: The class, function, file or operator named there.
-        where: Name of the layer it stands in, "" where that has none.
-        module: Where it would be imported from.
-        imports: Whether some loader imports that module; others only look for what it registered.
+        where: Name of the layer that contains it, "" where the layer has no name.
+        module: Module it would be imported from.
+        imports: Whether some loader imports that module; others only search the registered objects.
     """
 
     kind: Kind
@@ -40,11 +40,11 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trusted:
-    """What the user has given by `--custom`.
+    """What `--custom` trusts.
 
     Attributes:
         modules: Dotted names of modules.
-        names: Classes and functions, by the names under which Keras looks them up.
+        names: Names under which Keras looks up classes and functions of these modules.
     """
 
     modules: tuple[str, ...] = ()
@@ -53,9 +53,9 @@ class Trusted:
 
 _PACKAGES: Final = frozenset({"keras", "tf_keras"})
 _HUBS: Final = frozenset({"keras_hub", "keras_cv", "keras_nlp"})
-# Our own layers of quantization-aware training.
+# edgekit's own layers for quantization-aware training.
 _OWN: Final = "edgekit.training.qat"
-# Layers of the module path that only say which API, or which version, is meant.
+# Parts of a module path that only select the API or its version.
 _NEUTRAL: Final = frozenset(
     {"keras", "src", "api", "_tf_keras", "_v1", "_v2", "v1", "v2", "compat", "__internal__"}
     | {"legacy"}
@@ -72,11 +72,11 @@ _FUNCTIONS: Final = frozenset(
 _CLASS_NAME: Final = re.compile(r"_*[A-Z]\w*")
 _FUNCTION_NAME: Final = re.compile(r"(?!get$|.*serialize|.*(?:load|save|file))\w+")
 _PURE_BUILTINS: Final = frozenset({"abs", "all", "any", "max", "min", "pow", "round", "sum"})
-# Classes that run a program they carry, or that lies elsewhere.
+# Classes that run a program which they contain or which is stored in another file.
 _PROGRAMS: Final = frozenset({"FlaxLayer", "JaxLayer", "TFSMLayer", "TorchModuleWrapper"})
-# Their vocabulary is a list of words, or the path of a file with them.
+# Their vocabulary is a list of words, or the path of a file of words.
 _LOOKUPS: Final = frozenset({"IndexLookup", "IntegerLookup", "StringLookup", "TextVectorization"})
-# Symbols of TensorFlow that the functional API of Keras 2 turns into layers.
+# TensorFlow functions that the functional API of Keras 2 turns into layers.
 _TF_ROOMS: Final = frozenset(
     {"__operators__", "bitwise", "dtypes", "image", "linalg", "math", "nn", "quantization"}
     | {"ragged", "random", "sets", "signal", "sparse", "strings"}
@@ -103,11 +103,11 @@ _TF_SYMBOLS: Final = frozenset(
 
 
 def code_in(config: Any, trusted: Trusted) -> Iterator[Finding]:
-    """Find everything in a configuration that would run code when a model is built from it.
+    """Yield everything in a configuration that would run code when a model is built from it.
 
     Args:
         config: Decoded JSON; any nesting.
-        trusted: What the user has given by `--custom`.
+        trusted: What `--custom` trusts.
     """
     todo: list[tuple[Any, str]] = [(config, "")]
     while todo:
@@ -123,7 +123,7 @@ def code_in(config: Any, trusted: Trusted) -> Iterator[Finding]:
 
 
 def _in_object(value: dict[str, Any], where: str, trusted: Trusted) -> Iterator[Finding]:
-    # Keras 2 says in the key `function_type`, `output_shape_type`, ... how a function is stored.
+    # In Keras 2 the keys `function_type`, `output_shape_type`, ... say how a function is stored.
     types = {key.removesuffix("_type") for key, kind in value.items() if kind == "lambda"}
     if types & (value.keys() - {key for key, kind in value.items() if kind == "lambda"}):
         yield Finding(kind="bytecode", name="the function of a Lambda", where=where)
@@ -138,20 +138,20 @@ def _in_object(value: dict[str, Any], where: str, trusted: Trusted) -> Iterator[
         yield from _in_function(value, where, trusted)
     elif name == "__typespec__":
         yield from _in_class({**value, "class_name": value.get("spec_name")}, where, trusted)
-    elif not name.startswith("__"):  # others with underscores are plain data
+    elif not name.startswith("__"):  # other names with underscores denote plain data
         yield from _in_class(value, where, trusted)
 
 
 def _in_named_function(
     value: Mapping[str, Any], key: str, where: str, trusted: Trusted
 ) -> Iterator[Finding]:
-    """Look at a function that Keras 2 stored as its name, with the module in a key beside it."""
+    """Check a function that Keras 2 stored by name, with the module under another key."""
     module = value.get("module" if key == "function" else f"{key}_module")
     if not isinstance(value.get(key), str):
         return
     for finding in _in_function({"config": value[key], "module": module}, where, trusted):
-        # Keras 2 looks such a name up among what is registered; a module of TensorFlow's may
-        # be given by --custom for it, one of Python's is never what a model is made of.
+        # Keras 2 looks such a name up among the registered objects. --custom may give a module of
+        # TensorFlow for it; a module of Python's standard library is never part of a model.
         own = finding.module.partition(".")[0] == "tensorflow"
         name = value[key] if own else finding.name
         yield replace(finding, kind="module" if own else finding.kind, name=name, imports=False)
@@ -164,7 +164,7 @@ def _in_function(value: Mapping[str, Any], where: str, trusted: Trusted) -> Iter
     if not isinstance(module, str):
         yield Finding(kind="module", name=name, where=where, module=str(module))
     elif module == "builtins":
-        # Keras means its own functions by this; Keras 2 would find Python's too.
+        # For Keras 3 this denotes its own functions; Keras 2 would also find Python's.
         if (hasattr(builtins, name) and name not in _PURE_BUILTINS) or not _FUNCTION_NAME.fullmatch(
             name
         ):
@@ -187,8 +187,8 @@ def _in_class(value: Mapping[str, Any], where: str, trusted: Trusted) -> Iterato
     elif module is not None and not isinstance(module, str):
         yield Finding(kind="module", name=short, where=where, module=str(module))
     elif not module:
-        # Old configurations name no module: the name is looked up among Keras' own, where there
-        # are functions too, those that load among them.
+        # Old configurations name no module: the name is looked up in Keras itself, which includes
+        # functions that load files.
         package = str(name).rpartition(">")[0].partition(".")[0]
         is_class = bool(_CLASS_NAME.fullmatch(short))
         if package in sys.stdlib_module_names and is_class:
@@ -206,7 +206,7 @@ def _in_class(value: Mapping[str, Any], where: str, trusted: Trusted) -> Iterato
 
 
 def _in_known_class(name: str, config: dict[str, Any], where: str) -> Iterator[Finding]:
-    """Look at classes whose own configuration says what they run."""
+    """Check classes whose configuration determines what they run."""
     if name.endswith("Lambda"):
         stored = [config.get(key) for key in ("function", "output_shape", "mask")]
         if any(isinstance(s, list) and s and isinstance(s[0], str) for s in stored):
@@ -231,13 +231,13 @@ def _in_known_class(name: str, config: dict[str, Any], where: str) -> Iterator[F
 def _in_module(
     module: str, name: str, where: str, trusted: Trusted, *, function: bool
 ) -> Iterator[Finding]:
-    """Whether a loader may look up a name in a module, and import that to find it."""
+    """Whether a loader may look up a name in a module, and import the module for that."""
     if any(module == own or module.startswith(f"{own}.") for own in trusted.modules):
         return
     package, *rest = module.split(".")
     foreign: Kind = "module"
     if package == "tensorflow" or package in sys.stdlib_module_names:
-        foreign = "function"  # nobody's own module
+        foreign = "function"  # no module of the user
     if package == "tensorflow":
         package, *rest = [part for part in rest if part != "python"] or [""]
     fits = _FUNCTION_NAME if function else _CLASS_NAME
@@ -245,7 +245,7 @@ def _in_module(
         while rest and rest[0] in _NEUTRAL:
             rest.pop(0)
         rooms = _FUNCTIONS if function else _CLASSES
-        # Classes also stand in the package itself: keras.Model.
+        # Classes are also in the package itself: keras.Model.
         known = rest[0] in rooms if rest else not function
         if not known or not fits.fullmatch(name):
             yield Finding(kind="function", name=f"{module}.{name}", where=where)
@@ -262,7 +262,7 @@ def _is_type_spec(module: str, name: str) -> bool:
 
 
 def _is_pure(symbol: Any) -> bool:
-    """Whether a symbol of TensorFlow computes on tensors and does nothing else."""
+    """Whether a TensorFlow function only computes on tensors."""
     if not isinstance(symbol, str):
         return False
     room, _, name = symbol.removeprefix("compat.v1.").rpartition(".")
@@ -276,7 +276,7 @@ def _is_pure(symbol: Any) -> bool:
 
 
 def _operators_of(node: Any) -> list[str]:
-    """Operators of a NodeDef, as JSON or as bytes in a string; none where it is unreadable."""
+    """Yield the operators of a NodeDef, given as JSON or as bytes in a string."""
     if isinstance(node, dict):
         return [str(node.get("op"))]
     try:

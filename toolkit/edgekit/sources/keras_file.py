@@ -1,4 +1,4 @@
-"""Read .keras and .h5 files, of Keras 3 and of its ancestors."""
+"""Read .keras and .h5 files of Keras 3, 2 and 1."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def read_keras(
         path: The file, known to be of that kind.
         kind: Which of the two formats.
         objects: Custom classes and functions by name.
-        trust_code: Whether a `Lambda` of a Python lambda, code inside the file, may be run.
+        trust_code: Whether Python lambdas stored in the file may be run.
 
     Raises:
-        ModelError: It holds no whole model, or needs what is not here.
+        ModelError: It holds no complete model, or needs a class or package that is missing.
     """
     import keras
 
@@ -48,7 +48,7 @@ def read_keras(
             compile=False,
             safe_mode=not trust_code,
         )
-    except Exception as error:  # Keras raises whatever the layers inside raise
+    except Exception as error:  # Keras passes on any exception of a layer
         failure = error
     version = _keras_version(path, kind)
     if version.startswith(("1.", "2.")) and (trust_code or not _is_known(failure)):
@@ -57,7 +57,7 @@ def read_keras(
 
 
 def _older_layers(kind: str) -> dict[str, Any]:
-    """Layers whose old configurations say something that Keras 3 no longer takes."""
+    """Return layers that accept old configurations which Keras 3 refuses."""
     if kind != "h5":
         return {}
     import keras
@@ -65,7 +65,7 @@ def _older_layers(kind: str) -> dict[str, Any]:
     class DepthwiseConv2D(keras.layers.DepthwiseConv2D):  # type: ignore[misc]  # untyped base
         @classmethod
         def from_config(cls, config: dict[str, Any]) -> Any:
-            # It was always 1: the base class of Keras 2 wrote it, and no option could set it.
+            # It was always 1: the base class of Keras 2 wrote it, and no argument could set it.
             config.pop("groups", None)
             return keras.layers.DepthwiseConv2D.from_config(config)
 
@@ -73,7 +73,7 @@ def _older_layers(kind: str) -> dict[str, Any]:
 
 
 def _keras_version(path: Path, kind: str) -> str:
-    """The version that wrote the file, "" where it does not say."""
+    """Return the Keras version that wrote the file, "" where it is not stored."""
     try:
         if kind == "keras":
             metadata = parse_json(read_member(path, "metadata.json"))
@@ -99,7 +99,7 @@ def _read_legacy(
     import tf_keras
 
     try:
-        # It has no safe mode for .h5 files: `refuse_code` has looked before.
+        # There is no safe mode for .h5 files: `refuse_code` has checked the file before.
         return tf_keras.models.load_model(
             path,
             custom_objects=dict(objects),
@@ -131,7 +131,7 @@ def _explained(path: Path, error: Exception, reader: str) -> ModelError:
         )
     if name := _unknown_name(text):
         return ModelError(
-            f"{path} uses {name}, which is no part of {reader}.",
+            f"{path} uses {name}, which is not part of {reader}.",
             hint=f"Give the module that defines {name.rpartition('>')[2]}: --custom package.module",
         )
     if "No model config" in text:
@@ -139,7 +139,7 @@ def _explained(path: Path, error: Exception, reader: str) -> ModelError:
             f"{path} holds weights only, no model.",
             hint="Save the whole model: model.save('model.keras').",
         )
-    if isinstance(error, OSError):  # HDF5 speaks so of what it cannot find its way in
+    if isinstance(error, OSError):  # HDF5 raises this for damaged files
         return ModelError(
             f"{path} is damaged: it ends too early or lost bytes on its way.",
             found=_first_line(error),
@@ -159,7 +159,7 @@ def _unknown_name(text: str) -> str | None:
 
 def _first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    # Keras wraps what happened in what it was doing; the last of these says what happened.
+    # Keras nests its messages; the last of these lines has the cause.
     told = [line for line in lines if line.startswith("Exception encountered:")]
     line = (told or lines or [type(error).__name__])[-1 if told else 0]
     return line.removeprefix("Exception encountered:").strip()[:200]

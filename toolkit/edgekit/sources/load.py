@@ -1,10 +1,11 @@
-"""Tell what a file is before anyone opens it, and open it."""
+"""Determine the format of a model file, and load the model."""
 
 from __future__ import annotations
 
 import hashlib
 import zipfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +14,13 @@ from edgekit.errors import ModelError
 from edgekit.files import FOLDER, check_input, sha256_of
 from edgekit.records import Source
 from edgekit.sources.custom import import_custom
-from edgekit.sources.embedded_code import names_other_modules, refuse_code, trusted_by
+from edgekit.sources.embedded_code import (
+    code_of_loss,
+    names_other_modules,
+    other_file,
+    refuse_code,
+    trusted_by,
+)
 from edgekit.sources.interface import Example, Interface
 from edgekit.sources.loaded import Loaded
 
@@ -37,11 +44,11 @@ def load(
         path: A `.keras` or `.h5` file, or a SavedModel folder.
         custom: Importable modules that define the model's own layers and functions.
         example: Input name -> shape of a batch; fills dimensions the model leaves open.
-        trust_code: Whether to run code that the file brings along.
+        trust_code: Whether to run code that the file contains.
 
     Raises:
-        ModelError: It is not there, not a model, damaged, or needs what is not here; or it
-            holds code and that is not trusted.
+        ModelError: The file is missing, no model or damaged, needs a class or package that is
+            missing, or holds code that is not trusted.
     """
     kind = kind_of(path)
     objects = import_custom(custom)
@@ -51,26 +58,29 @@ def load(
     if kind == "saved_model":
         from edgekit.sources.saved_model import read_saved_model
 
-        # Keras 2 would import the modules that its notes name; the functions need none.
+        # Keras 2 would import the modules named in its metadata; the functions need none.
         layered = trust_code or not names_other_modules(path, trusted)
         model, interface = read_saved_model(path, example, layered=layered)
     else:
         from edgekit.sources.interface import interface_of
         from edgekit.sources.keras_file import read_keras
 
-        _check_weights(path)
+        others = _check_weights(path)
+        if others and not trust_code:
+            raise other_file(path, others[0])
         model = read_keras(path, kind, objects, trust_code=trust_code)
         interface = interface_of(model, path.name, example)
-    return _loaded(path, kind, sha256_of(path), model, interface)
+    loaded = _loaded(path, kind, sha256_of(path), model, interface)
+    return loaded if trust_code else replace(loaded, loss_code=code_of_loss(path, kind, trusted))
 
 
 def check_source(path: Path, *, custom: Sequence[str] = ()) -> None:
-    """Refuse, without TensorFlow, a file that brings code along; `load` checks again.
+    """Refuse, without TensorFlow, a file that contains code; `load` checks again.
 
-    With custom modules only `load` can tell: it imports them.
+    With custom modules only `load` can decide: it imports them.
 
     Raises:
-        ModelError: It is no model, or holds code.
+        ModelError: The file is no model, or holds code.
     """
     kind = kind_of(path)
     if not custom:
@@ -78,7 +88,7 @@ def check_source(path: Path, *, custom: Sequence[str] = ()) -> None:
 
 
 def adopt(model: Any, *, example: Example | None = None) -> Loaded:
-    """Take a live Keras model; its digest is that of its configuration and weights.
+    """Describe a Keras model in memory; its digest covers its layers and weights.
 
     Raises:
         ModelError: It is no Keras model, or its input shapes are unknown.
@@ -100,10 +110,10 @@ def adopt(model: Any, *, example: Example | None = None) -> Loaded:
 
 
 def kind_of(path: Path) -> Kind:
-    """Look at the first bytes of a file, or into a folder.
+    """Determine the format from the first bytes of a file, or the files of a folder.
 
     Raises:
-        ModelError: It is no model that can be read, or a damaged one.
+        ModelError: The format is not supported, or the file is damaged.
     """
     found = check_input(path, ModelError, folder=True, hint=_ACCEPTED)
     try:
@@ -162,19 +172,19 @@ def _check_zip(path: Path) -> None:
         )
 
 
-def _check_weights(path: Path) -> None:
+def _check_weights(path: Path) -> list[str]:
     try:
-        check_weights(path)
+        return check_weights(path)
     except ArchiveError as error:
         raise ModelError(f"{path} is not unpacked.", found=error.found, hint=error.hint) from error
 
 
 def _agreeing(path: Path, kind: Kind, suffixes: tuple[str, ...]) -> Kind:
-    # Keras chooses its reader by the suffix alone.
+    # Keras selects its reader by the suffix alone.
     if path.suffix in suffixes:
         return kind
     raise ModelError(
-        f"{path} is named like another kind of file.",
+        f"{path} has the suffix of another format.",
         found=f"It is a Keras model of the {suffixes[0]} format.",
         hint=f"Rename it to {path.stem}{suffixes[0]}.",
     )

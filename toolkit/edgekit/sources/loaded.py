@@ -1,4 +1,4 @@
-"""A model in memory, whatever it came from, as a function from tensors to tensors."""
+"""A loaded model as a function from tensors to tensors, whatever its file format."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ class Loaded:
     """A model that can be called.
 
     Attributes:
-        source: What it is, with batch 1 in all shapes.
-        model: The Keras model, or the object a SavedModel was restored to.
+        source: Its description, with batch size 1 in all shapes.
+        model: The Keras model, or the object restored from a SavedModel.
         call: Tensors in the order of `source.inputs` -> tensors in that of `source.outputs`,
             for inference.
+        loss_code: Code in the loss or metrics of the file, which is not run; None where there is
+            none, or where it is trusted.
     """
 
     source: Source
     model: Any
     call: Callable[[Sequence[Any]], Sequence[Any]]
+    loss_code: str | None = None

@@ -11,6 +11,7 @@ from edgekit.errors import ModelError
 from edgekit.records import Array, InputScaling
 from edgekit.sources.input_scaling import read_input_scaling
 from edgekit.sources.loaded import Loaded
+from edgekit.sources.state import State
 
 _SAME: Final = 1e-3
 """Share of an output's range by which a sample in a batch may differ from the same one alone."""
@@ -25,10 +26,14 @@ class Predictor:
 
     Args:
         loaded: The model.
+
+    Attributes:
+        state: Set back before each run.
     """
 
     def __init__(self, loaded: Loaded) -> None:
         self._loaded = loaded
+        self.state = State(loaded.model)
         self._singly = self._function(1)
         self._together: Callable[..., Any] | None = self._function(None)
         self._tried = False
@@ -84,16 +89,16 @@ class Predictor:
         )
 
     def _one_by_one(self, arrays: Sequence[Array]) -> list[Array]:
-        found = []
-        for row in range(len(arrays[0])):
-            _reset_states(self._loaded.model)
-            found.append(self._batch(self._singly, [values[row : row + 1] for values in arrays]))
+        found = [
+            self._batch(self._singly, [values[row : row + 1] for values in arrays])
+            for row in range(len(arrays[0]))
+        ]
         return [np.concatenate(outputs) for outputs in zip(*found, strict=True)]
 
-    @staticmethod
-    def _batch(function: Callable[..., Any], arrays: Sequence[Array]) -> list[Array]:
+    def _batch(self, function: Callable[..., Any], arrays: Sequence[Array]) -> list[Array]:
         import tensorflow as tf
 
+        self.state.restore()
         return [output.numpy() for output in function(*map(tf.constant, arrays))]
 
     def _function(self, batch: int | None) -> Any:
@@ -107,11 +112,3 @@ class Predictor:
             return call(tensors)
 
         return run
-
-
-def _reset_states(model: Any) -> None:
-    """Give stateful layers their initial state, as for a sample that follows nothing."""
-    layers = model._flatten_layers() if hasattr(model, "_flatten_layers") else ()  # noqa: SLF001  Keras has no public way to layers inside layers
-    for layer in layers:
-        if getattr(layer, "stateful", False) and hasattr(layer, "reset_states"):
-            layer.reset_states()

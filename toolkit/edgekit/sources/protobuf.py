@@ -1,7 +1,7 @@
 """Read fields of a protocol buffer without its schema, and so without TensorFlow.
 
-Only what TensorFlow's own parser would accept is read; everything else is an error, so that
-nothing can stand in a file that one of the two sees and the other does not.
+Whatever TensorFlow's own parser would not accept is an error, so that both parsers see the same
+contents in every file that is read.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ _LONGEST_TAG: Final = 5
 def messages(data: bytes | memoryview, *path: int) -> Iterator[memoryview]:
     """Yield the contents of all length-delimited fields at a path of field numbers.
 
-    A field that occurs more than once is yielded as often, whether or not the schema repeats it:
-    parsers take the last one, or merge them.
+    Every occurrence of a field is yielded, even if the schema does not repeat it: parsers take the
+        last one, or merge them.
 
     Raises:
         ValueError: It is no protocol buffer.
@@ -67,7 +67,7 @@ def fields(view: memoryview) -> Iterator[tuple[int, memoryview]]:
 
 
 def _varint(view: memoryview, at: int, longest: int) -> tuple[int, int]:
-    if at < len(view) and view[at] < 0x80:  # nearly all of them
+    if at < len(view) and view[at] < 0x80:  # a length below 128, the common case
         return view[at], at + 1
     value = 0
     for n, byte in enumerate(view[at : at + longest]):

@@ -1,4 +1,4 @@
-"""Read SavedModel folders, whichever Keras or TensorFlow program wrote them."""
+"""Read SavedModel folders, written by any version of Keras or TensorFlow."""
 
 from __future__ import annotations
 
@@ -21,24 +21,26 @@ def read_saved_model(
     Args:
         path: The folder.
         example: Input name -> shape of a batch; fills dimensions the model leaves open.
-        layered: Whether to restore the layers that Keras 2 noted, where it did.
+        layered: Whether to restore Keras layers from the metadata of Keras 2, where present.
 
     Raises:
-        ModelError: It cannot be restored, or leaves open which function is the model.
+        ModelError: It cannot be restored, or has several functions and no serving signature.
     """
     import tensorflow as tf
 
     noted = (path / "keras_metadata.pb").is_file()
     if layered and noted and importlib.util.find_spec("tf_keras"):
-        # Keras 2 wrote it: its layers come back, and with them their names.
+        # Written by Keras 2: its layers are restored with their names.
         import tf_keras
 
-        with contextlib.suppress(Exception):  # custom layers; the functions below need none
+        with contextlib.suppress(
+            Exception
+        ):  # custom layers; the functions restored below need none
             layered = tf_keras.models.load_model(path, compile=False)
             return layered, interface_of(layered, path.name, example)
     try:
         model = tf.saved_model.load(str(path))
-    except Exception as error:  # TensorFlow raises many kinds
+    except Exception as error:  # TensorFlow raises many kinds of exceptions
         raise ModelError(
             f"{path} cannot be restored by TensorFlow {tf.__version__}.",
             found=str(error).strip().partition("\n")[0][:200],

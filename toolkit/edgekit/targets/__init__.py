@@ -1,7 +1,7 @@
-"""What a device's accelerator takes of a model. A new target is a module and a line in `choices`.
+"""Predict which operators a target's accelerator runs. A target is a module here.
 
-Every target answers for every operator. An answer is a prediction unless its reason says that the
-target's own compiler gave it.
+A target gives an answer for every operator: a prediction, unless the reason says that it is from
+the target's compiler.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def target(text: str) -> ConfiguredTarget:
         text: A key of `TARGETS`, alone or with a configuration: `NAME:key=value,key=value`.
 
     Raises:
-        UsageError: There is no such target, or it does not take that configuration.
+        UsageError: There is no such target, or its configuration is invalid.
     """
     name, settings = split_name(text)
     if name not in TARGETS:
@@ -44,13 +44,13 @@ def target(text: str) -> ConfiguredTarget:
 
 
 def fit(text: str, nodes: Sequence[Node]) -> Mapping[int, TargetFit]:
-    """Tell for each operator whether it runs on the target's accelerator.
+    """Return for each operator whether it runs on the target's accelerator.
 
     Args:
         text: As for `target`.
         nodes: All operators of a model, in execution order.
 
     Raises:
-        UsageError: There is no such target, or it does not take that configuration.
+        UsageError: There is no such target, or its configuration is invalid.
     """
     return target(text).fit(nodes)

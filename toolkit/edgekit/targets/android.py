@@ -1,11 +1,11 @@
-"""What XNNPACK computes of a model on an Android phone (arm64) with LiteRT 2, predicted.
+"""Predict which operators XNNPACK runs on an Android phone (arm64) with LiteRT 2.
 
-LiteRT hands what it can to XNNPACK, its library of fast CPU kernels; the rest runs on TFLite's own
-kernels, so that every model runs. Rules from the checks of LiteRT's delegate,
-`tflite/delegates/xnnpack/xnnpack_delegate.cc`, set right where LiteRT 2.3 does otherwise. Each is a
-predicate `constraint_*` whose docstring is what the user reads when it is broken. Two things are
-not looked at: the ratios of scales, which 8-bit ADD, SUB, MUL, QUANTIZE and LEAKY_RELU bound
-(1/1024 to 256 at the narrowest for ADD), and what other runtimes of a phone (GPU, NPU) would take.
+LiteRT delegates supported operators to XNNPACK, its library of fast CPU kernels; TFLite's own
+kernels run the rest, so that every model runs. The rules are those of LiteRT's delegate,
+`tflite/delegates/xnnpack/xnnpack_delegate.cc`, corrected where LiteRT 2.3 behaves differently. Each
+is a predicate `constraint_*` whose docstring is the message for the user. Two things are not
+checked: the ratios of scales, which 8-bit ADD, SUB, MUL, QUANTIZE and LEAKY_RELU limit (1/1024 to
+256 at the narrowest for ADD), and support by other runtimes of a phone (GPU, NPU).
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _STORED_HALF: Final = frozenset({"float16", "int8", "uint8"})
 _UNPACKING: Final = frozenset({"DEQUANTIZE", "DENSIFY"})
 _MOST_DIMENSIONS: Final = 6
 _PLAIN_ACTIVATIONS: Final = frozenset({0, 1, 2, 3})
-"""None, RELU, RELU_N1_TO_1, RELU6 in the schema."""
+"""Schema numbers of the fused activations none, RELU, RELU_N1_TO_1, RELU6."""
 
 
 def fit(nodes: Sequence[Node]) -> dict[int, TargetFit]:
-    """Predict for each operator whether XNNPACK computes it.
+    """Predict for each operator whether XNNPACK runs it.
 
     Args:
         nodes: All operators of a model, in execution order.
@@ -43,7 +43,7 @@ def fit(nodes: Sequence[Node]) -> dict[int, TargetFit]:
     for node in nodes:
         reason = broken_rule(_with_unpacked(node, unpacked))
         answers[node.index] = TargetFit(mapped=reason is None, reason=reason)
-        # XNNPACK unpacks float16 and sparse constants when it loads them: constants they stay.
+        # XNNPACK unpacks float16 and sparse constants at load time: they still count as constants.
         stored = node.input(0)
         if node.name in _UNPACKING and stored is not None:
             stored = unpacked.get((node.graph, stored.index), stored)
@@ -53,7 +53,7 @@ def fit(nodes: Sequence[Node]) -> dict[int, TargetFit]:
 
 
 def broken_rule(node: Node) -> str | None:
-    """The first rule an operator breaks, in the user's words; None where it keeps them all."""
+    """Return the message of the first rule that an operator violates; None if it obeys all."""
     for constraint in (*EVERY_OPERATOR, *OPERATORS.get(node.name, ())):
         if not constraint(node):
             return (constraint.__doc__ or "").strip()
@@ -269,7 +269,7 @@ OPERATORS: Final[Mapping[str, tuple[Constraint, ...]]] = {
 
 
 def _with_unpacked(node: Node, unpacked: Mapping[tuple[int, int], Tensor]) -> Node:
-    """Return the operator with what is unpacked at load taken for the constant that it is."""
+    """Return the operator with inputs that are unpacked at load time as constants."""
     if not any(tensor and (node.graph, tensor.index) in unpacked for tensor in node.inputs):
         return node
     inputs = tuple(
@@ -286,12 +286,12 @@ def _tensors(node: Node) -> list[Tensor]:
 
 
 def _computed(node: Node) -> list[Tensor]:
-    """Inputs that are computed, and the outputs: not weights, axes or shapes."""
+    """Return computed inputs, and the outputs: no weights, axes or shapes."""
     return [tensor for tensor in _tensors(node) if not tensor.constant]
 
 
 def _weight_types(node: Node) -> tuple[str, str]:
-    """The types of the input and of the weights."""
+    """Return the types of the input and of the weights."""
     data, weights = node.input(0), node.input(1)
     return data.dtype if data else "", weights.dtype if weights else ""
 

@@ -1,16 +1,16 @@
-"""What Google's Edge TPU compiler maps, predicted.
+"""Predict which operators Google's Edge TPU compiler maps.
 
-The compiler makes one partition: it takes the operators it supports until one stays on the CPU,
-and everything that depends on that one stays there too. Rules from Coral's "TensorFlow models on
-the Edge TPU", https://coral.ai/docs/edgetpu/models-intro (runtime 14), set right where compiled
-models show otherwise. Each rule is a predicate `constraint_*` whose docstring is what the user
-reads when it is broken.
+The compiler makes one partition: it maps supported operators up to the first that remains on the
+CPU; all operators that depend on it remain there too. Rules from Coral's "TensorFlow models on the
+Edge TPU", https://coral.ai/docs/edgetpu/models-intro (runtime 14), corrected where compiled models
+differ. Each rule is a predicate `constraint_*` whose docstring is the message for the user.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache, lru_cache
 from typing import Final
 
 from edgekit.records import TargetFit
@@ -31,23 +31,22 @@ def fit(nodes: Sequence[Node]) -> dict[int, TargetFit]:
         nodes: All operators of a model, in execution order.
 
     Returns:
-        Operator index -> fit. For a model that Google's compiler has been through it is not a
-        prediction, and says so.
+        Operator index -> fit. For a model that Google's compiler has processed it is no prediction,
+        and the reason says so.
     """
     if any(node.name == COMPILED for node in nodes):
         return {node.index: _as_compiled(node) for node in nodes}
     answers: dict[int, TargetFit] = {}
-    producers: dict[tuple[int, int], Node] = {}
-    # What an operator must not depend on to join the partition, and whether the partition is
-    # upstream of it: operators ahead of the partition (a CAST of the input) do not end it.
+    # One answer for all operators of a reason: a model may have hundreds of thousands.
+    known: dict[str | None, TargetFit] = {}
+    producers: dict[int, dict[int, Node]] = {}
+    # Operators that end the partition for all that depend on them, and whether the partition
+    # precedes them: an operator before the partition (a CAST of the input) does not end it.
     blockers: dict[int, Node] = {}
     after_partition: set[int] = set()
     for node in nodes:
-        sources = [
-            producers[node.graph, tensor.index]
-            for tensor in node.inputs
-            if tensor is not None and (node.graph, tensor.index) in producers
-        ]
+        made = producers.setdefault(node.graph, {})
+        sources = [made[tensor.index] for tensor in node.inputs if tensor and tensor.index in made]
         follows = any(source.index in after_partition for source in sources)
         blocker = next((blockers[s.index] for s in sources if s.index in blockers), None)
         reason = broken_rule(node)
@@ -60,22 +59,30 @@ def fit(nodes: Sequence[Node]) -> dict[int, TargetFit]:
             after_partition.add(node.index)
         if reason is not None and follows:
             blockers[node.index] = blocker or node
-        answers[node.index] = TargetFit(mapped=reason is None, reason=reason)
-        producers.update({(node.graph, tensor.index): node for tensor in node.outputs})
+        if reason not in known:
+            known[reason] = TargetFit(mapped=reason is None, reason=reason)
+        answers[node.index] = known[reason]
+        for tensor in node.outputs:
+            made[tensor.index] = node
     return answers
 
 
 def broken_rule(node: Node) -> str | None:
-    """The first rule an operator breaks, in the user's words; None where it keeps them all."""
-    # An operator's own rules are more to the point than those on types and shapes.
-    for constraint in (*_KINDS, *OPERATORS.get(node.name, ()), *_TYPES_AND_SHAPES):
+    """Return the message of the first rule that an operator violates; None if it obeys all."""
+    for constraint in _rules(node.name):
         if not constraint(node):
             return _words(constraint)
     return None
 
 
+@lru_cache(maxsize=256)  # names of custom operators are the file's
+def _rules(name: str) -> tuple[Constraint, ...]:
+    # Rules of an operator are more specific than those on types and shapes.
+    return (*_KINDS, *OPERATORS.get(name, ()), *_TYPES_AND_SHAPES)
+
+
 def reference() -> str:
-    """The supported operators and their limits, as a Markdown page."""
+    """Return a Markdown page of the supported operators and their limits."""
     lines = [
         "# Operators of the Coral Edge TPU, as edgekit predicts them",
         "",
@@ -94,7 +101,7 @@ def reference() -> str:
 
 def constraint_known_operator(node: Node) -> bool:
     """The Edge TPU has no such operator."""
-    # DEQUANTIZE has none either; the two rules on floats below answer more to the point.
+    # DEQUANTIZE has no rule here; the two rules on floats below give a more specific reason.
     return node.name in OPERATORS or node.name == "DEQUANTIZE"
 
 
@@ -218,7 +225,7 @@ def constraint_unit_strides(node: Node) -> bool:
 def constraint_resize_size(node: Node) -> bool:
     """It must resize at most 8 times, not from 1x1, and to at most 256 x 256."""
     # Reported in google-coral/edgetpu issues 31 and 187: 64 -> 128 is mapped, 256 -> 512 is not.
-    # The compiler's own bounds are not published; these lie between what was seen.
+    # The compiler's bounds are not published; these lie between the observed cases.
     source = node.input(0)
     if source is None or len(source.shape) != 4 or not node.outputs:
         return False
@@ -302,12 +309,13 @@ def _all(node: Node) -> tuple[Tensor, ...]:
     return (*(tensor for tensor in node.inputs if tensor is not None), *node.outputs)
 
 
+@cache
 def _words(constraint: Constraint) -> str:
     return (constraint.__doc__ or "").strip()
 
 
 def _touches_batch(*, axes: Tensor | None, data: Tensor | None) -> bool:
-    """Whether `axes` names the outermost dimension; unknown axes are taken to do so."""
+    """Whether `axes` includes the outermost dimension; unknown axes count as including it."""
     values = axes.integers() if axes is not None else None
     if values is None or data is None or not data.shape:
         return True

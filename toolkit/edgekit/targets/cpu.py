@@ -1,4 +1,4 @@
-"""Any CPU, by TFLite's own kernels, which take every operator."""
+"""Target of any CPU: TFLite's own kernels run every operator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a target is, and how it is named: `coral`, or `NAME:key=value,key=value`."""
+"""Targets and their names: `coral`, or `NAME:key=value,key=value`."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from edgekit.records import TargetFit
 from edgekit.targets.node import Node
 
 Settings = Mapping[str, Any]
-"""The configuration of an accelerator, by name: its memory, its number of units."""
+"""Configuration of an accelerator by name, such as its memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A device a model can be checked against. A module defines one as `TARGET`.
+    """A device that a model can be checked for. A module defines one as `TARGET`.
 
     Attributes:
-        predicted: Whether its answers are predictions.
-        fit: Operators in execution order, and settings -> operator index -> fit.
-        settings: What can be configured -> how its value is read; a `ValueError` refuses it.
+        predicted: Whether its results are predictions.
+        fit: Function of operators in execution order and settings, which returns operator index ->
+            fit.
+        settings: Name of a setting -> parser of its value, which raises `ValueError` for an invalid
+            one.
     """
 
     predicted: bool
@@ -31,18 +33,18 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfiguredTarget:
-    """A target as the user asked for it.
+    """A target with its configuration.
 
     Attributes:
         target: The target.
-        settings: Its configuration; what is not named is left to the target.
+        settings: Its configuration; the target's defaults apply to missing settings.
     """
 
     target: Target
     settings: Settings
 
     def fit(self, nodes: Sequence[Node]) -> Mapping[int, TargetFit]:
-        """Tell for each operator whether it runs on the accelerator.
+        """Return for each operator whether it runs on the accelerator.
 
         Args:
             nodes: All operators of a model, in execution order.
@@ -51,7 +53,7 @@ class ConfiguredTarget:
 
 
 def split_name(text: str) -> tuple[str, dict[str, str]]:
-    """Split the name of a target from its configuration.
+    """Split `NAME:key=value,...` into the name of a target and its configuration.
 
     >>> split_name("micro:ram=256k,flash=1M")
     ('micro', {'ram': '256k', 'flash': '1M'})
@@ -80,7 +82,7 @@ def configure(name: str, target: Target, given: Mapping[str, str]) -> Configured
     """Check a target's configuration and read its values.
 
     Raises:
-        UsageError: The target has no such setting, or does not take that value.
+        UsageError: The target has no such setting, or the value is invalid.
     """
     settings = {}
     for key, text in given.items():

@@ -1,11 +1,11 @@
-"""Whether unstructured zeros make a model faster: XNNPACK's sparse inference, predicted.
+"""Predict whether unstructured zeros make a model faster, by XNNPACK's sparse inference.
 
-XNNPACK (the CPU delegate of LiteRT) computes a stretch of a network with sparse kernels where that
-stretch goes from a convolution that turns pixels into planes to a mean over space, every operator
-of it can work on planes, and more than two thirds of its 1x1 kernels are zero. Rules read off
+XNNPACK (the CPU delegate of LiteRT) uses sparse kernels for a part of a network that goes from a
+convolution which converts NHWC to NCHW to a mean over space, if every operator in it supports NCHW
+and more than two thirds of the weights of its 1x1 kernels are zero. The rules are those of
 XNNPACK's `src/subgraph.c` (`xnn_check_nchw_compatibility`, `xnn_subgraph_rewrite_for_nchw`). Each
-is a predicate `constraint_*` whose docstring is what the user reads when it is broken. It holds for
-CPUs other than x86 with AVX, on which XNNPACK always prefers its dense kernels.
+is a predicate `constraint_*` whose docstring is the message for the user. They apply to CPUs other
+than x86 with AVX, on which XNNPACK always uses its dense kernels.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ _ENTRY: Final = "a 3x3 convolution of stride 2 on 3 channels, padded by 1 around
 
 
 def fit(nodes: Sequence[Node], sparsity: float | None = None) -> TargetFit:
-    """Predict whether XNNPACK computes a model with its sparse kernels, and if not, why.
+    """Predict whether XNNPACK runs a model with its sparse kernels, and if not, why.
 
     Args:
         nodes: All operators of a model, in execution order.
-        sparsity: The share of zeros its 1x1 and dense kernels are going to have, of a model yet to
-            be pruned; None counts the zeros there are, and whether they are stored as such.
+        sparsity: Future share of zeros in the 1x1 and dense kernels of a model to be pruned; None
+            counts the actual zeros, and checks that they are stored sparse.
     """
     graph = _Graph.of([node for node in nodes if node.graph == 0])
     reasons = []
-    # The last one ends the network; those before belong to squeeze-excite blocks.
+    # The last mean is that of the whole network; others belong to squeeze-excite blocks.
     for last in reversed([node for node in graph.nodes if node.name in _EXITS]):
         stretch: dict[int, Node] = {}
         reason = _walk(graph, last, stretch) or _outside(graph, stretch)
@@ -55,13 +55,13 @@ def fit(nodes: Sequence[Node], sparsity: float | None = None) -> TargetFit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Graph:
-    """A graph by its tensors.
+    """A graph indexed by tensors.
 
     Attributes:
         nodes: In execution order.
         producers: Tensor index -> the operator that computes it.
         consumers: Tensor index -> the operators that read it.
-        unpacked: Tensor index of a constant unpacked at load -> the constant as stored.
+        unpacked: Tensor index of a constant unpacked at load time -> the stored constant.
     """
 
     nodes: Sequence[Node]
@@ -85,19 +85,19 @@ class _Graph:
         return graph
 
     def moving(self, node: Node) -> Iterator[Tensor]:
-        """Inputs that are computed, rather than known beforehand."""
+        """Return the computed inputs, which are no constants."""
         for tensor in node.inputs:
             if tensor is not None and not tensor.constant and tensor.index not in self.unpacked:
                 yield tensor
 
     def sources(self, node: Node) -> Iterator[tuple[Tensor, Node | None]]:
-        """What it reads, and from where; a PAD that its convolution takes in is looked through."""
+        """Return its inputs and their producers, seen through a PAD that is fused into it."""
         pad = self.pad(node)
         for tensor in self.moving(pad or node):
             yield tensor, self.producers.get(tensor.index)
 
     def pad(self, node: Node) -> Node | None:
-        """The PAD that XNNPACK makes part of a convolution without padding of its own."""
+        """Return the PAD that XNNPACK fuses into a convolution without padding."""
         data = node.input(0)
         if node.name not in _CONVOLUTIONS or data is None or _is_same(node):
             return None
@@ -105,9 +105,9 @@ class _Graph:
         return producer if producer is not None and producer.name == "PAD" else None
 
     def padding(self, node: Node) -> Padding | None:
-        """Rows and columns added above, below, left and right; None where no rule tells."""
+        """Return rows and columns added above, below, left and right; None if unknown."""
         if _is_same(node):
-            # Split evenly at stride 1 alone.
+            # SAME padding is symmetric at stride 1 only.
             rows, columns = (size // 2 for size in _window(node))
             return (rows, rows, columns, columns) if _strides(node) == (1, 1) else None
         pad = self.pad(node)
@@ -206,7 +206,7 @@ def broken_rule(node: Node, padding: Padding | None) -> str | None:
 
 
 def _walk(graph: _Graph, last: Node, stretch: dict[int, Node]) -> str | None:
-    """Gather all that leads to `last`, back to the entry; returns what stands in the way."""
+    """Collect the operators from the entry to `last`; return why the part is not supported."""
     ahead = [last]
     while ahead:
         node = ahead.pop()
@@ -226,19 +226,19 @@ def _walk(graph: _Graph, last: Node, stretch: dict[int, Node]) -> str | None:
 
 
 def _outside(graph: _Graph, stretch: Mapping[int, Node]) -> str | None:
-    """Name an operator outside that reads what is computed inside."""
+    """Return an operator outside that reads a value computed inside."""
     for node in stretch.values():
         for tensor, producer in graph.sources(node):
             if producer is None or producer.index not in stretch:
                 continue
             for reader in graph.consumers[tensor.index]:
                 if reader.index not in stretch and reader.name != "PAD":
-                    return f"{_called(reader)} reads from the midst of the sparse stretch."
+                    return f"{_called(reader)} reads a value from inside the sparse part."
     return None
 
 
 def _zeros(graph: _Graph, stretch: Mapping[int, Node], sparsity: float | None) -> str | None:
-    """Hold the zeros of the 1x1 and dense kernels against the two thirds there must be."""
+    """Compare the zeros of the 1x1 and dense kernels with the required two thirds."""
     kernels = [
         graph.unpacked.get(tensor.index, tensor)
         for node in stretch.values()
@@ -258,7 +258,7 @@ def _zeros(graph: _Graph, stretch: Mapping[int, Node], sparsity: float | None) -
 
 
 def _count(kernel: Tensor) -> int:
-    """Zeros of a kernel, sparse or not: a sparse one stores the others only."""
+    """Return the number of zeros in a kernel; a sparse one stores only the nonzero weights."""
     if kernel.data is None:
         return 0
     values = np.asarray(kernel.data).view(kernel.dtype)
@@ -285,7 +285,7 @@ def _strides(node: Node) -> tuple[int, int]:
 
 
 def _window(node: Node) -> tuple[int, int]:
-    """Height and width of a convolution's kernel; nothing for what is none."""
+    """Return height and width of a convolution's kernel; empty for other operators."""
     kernel = node.input(1)
     if kernel is None or len(kernel.shape) != 4:
         return 0, 0

@@ -1,4 +1,4 @@
-"""Where two models differ, in words."""
+"""Describe the first difference between two models."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def first_difference(before: ModelT, after: ModelT) -> str:
-    """Say what the first difference is: operators, tensors, quantization, or stored values."""
+    """Return the first difference: in operators, tensors, quantization or stored values."""
     for was, now in zip(before.subgraphs, after.subgraphs, strict=False):
         operators = [operator_name(before, op) for op in was.operators]
         others = [operator_name(after, op) for op in now.operators]

@@ -1,4 +1,4 @@
-"""Do two files compute the same? Tried in a child process, on the kernels that devices use."""
+"""Compare the outputs of two files, in a child process, with the kernels that devices use."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def difference(dense: bytes, encoded: bytes) -> str | None:
     """Run a model and its encoded form on the same seeded inputs, with XNNPACK and without.
 
     Returns:
-        What is wrong with the encoded one; None where its outputs are those of the dense one,
+        What is wrong with the encoded one; None if its outputs equal those of the dense one to
         within 1e-5 of the largest.
     """
 
@@ -28,18 +28,18 @@ def difference(dense: bytes, encoded: bytes) -> str | None:
         for kernels in (OpResolverType.AUTO, OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES):
             try:
                 expected = _outputs(dense, kernels)
-            except Exception as error:  # pybind raises ValueError, RuntimeError and more
+            except Exception as error:  # pybind raises ValueError, RuntimeError and others
                 return f"The dense file does not run, so nothing is verified: {_line(error)}"
             try:
                 found = _outputs(encoded, kernels)
             except Exception as error:
                 return f"The encoded file does not run: {_line(error)}"
             for ours, theirs in zip(found, expected, strict=True):
-                # XNNPACK's sparse kernels, off on x86, add in another order.
+                # XNNPACK's sparse kernels, which are off on x86, sum in another order.
                 largest = float(np.abs(theirs[np.isfinite(theirs)]).max(initial=0))
                 slack = _TOLERANCE * largest
                 if not np.allclose(ours, theirs, rtol=0, atol=slack, equal_nan=True):
-                    return "The encoded file computes something else than the dense one."
+                    return "The outputs of the encoded file differ from those of the dense one."
         return None
 
     try:
@@ -49,7 +49,7 @@ def difference(dense: bytes, encoded: bytes) -> str | None:
 
 
 def _outputs(data: bytes, kernels: int) -> list[Array]:
-    """All outputs of a model for seeded inputs, sample after sample."""
+    """Return all outputs of a model for seeded random inputs, sample by sample."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(
@@ -67,7 +67,7 @@ def _outputs(data: bytes, kernels: int) -> list[Array]:
                 limits = np.iinfo(dtype)
                 sample = rng.integers(limits.min, limits.max, spec["shape"], dtype, endpoint=True)
             else:
-                # Wider integers are places in a table of unknown length: the first there is.
+                # Wider integers may be indices into a table of unknown length: 0 is always valid.
                 sample = np.zeros(spec["shape"], dtype)
             interpreter.set_tensor(spec["index"], sample)
         interpreter.invoke()

@@ -1,4 +1,4 @@
-"""Flatbuffer tables by field number, for schemas too small to need generated code.
+"""Read and write flatbuffer tables by field number, for small schemas without generated code.
 
 Layout: https://flatbuffers.dev/internals/.
 """
@@ -14,20 +14,20 @@ import numpy as np
 
 
 class Byte(int):
-    """A field of one byte: an enumeration, or what a union holds."""
+    """A field of one byte: an enumeration, or the type of a union."""
 
 
 class UInt(int):
-    """A field of four bytes without a sign."""
+    """A field of type uint32."""
 
 
-# A list is a vector of tables, a tuple one of float32.
+# A list denotes a vector of tables, a tuple a vector of float32.
 Field: TypeAlias = "str | Byte | UInt | tuple[float, ...] | Fields | list[Fields]"
 Fields: TypeAlias = Mapping[int, Field]
 
 
 def pack(root: Fields, identifier: bytes) -> bytes:
-    """Serialize a table and all below it; 0, "" and empty lists are left out, empty tables not."""
+    """Serialize a table and its children, without fields that are 0, "" or empty lists."""
     builder = flatbuffers.Builder(1024)
     builder.Finish(_packed(builder, root), file_identifier=identifier)
     return bytes(builder.Output())
@@ -37,7 +37,7 @@ def unpack(data: bytes, identifier: bytes) -> Table:
     """Return the root table.
 
     Raises:
-        ValueError: It is something else than `identifier` says.
+        ValueError: The file identifier is not `identifier`.
     """
     if data[4:8] != identifier:
         raise ValueError(f"it begins with {data[:8]!r}, not as {identifier.decode()}")
@@ -45,44 +45,44 @@ def unpack(data: bytes, identifier: bytes) -> Table:
 
 
 class Table:
-    """One table of a file that nobody vouches for.
+    """A table of an untrusted file.
 
-    Every method raises ValueError or `struct.error` where the file does not hold together. The
-    bytes read are counted: entries that all point to one big thing make no small file a big one.
+    Every method raises ValueError or `struct.error` if the file is damaged. The bytes read are
+    counted, so that many references to one large object cannot exhaust the memory.
     """
 
     def __init__(self, data: bytes, position: int, left: list[int]) -> None:
         self._data, self._position, self._left = data, position, left
         self._count(4)
         vtable = position - self._unpack("<i", position)
-        # Python takes a negative index from the end, where C would leave the file.
+        # Python counts a negative index from the end.
         if min(position, vtable) < 0:
             raise ValueError("a table lies outside it")
         size = self._unpack("<H", vtable)
         self._fields = struct.unpack_from(f"<{max(0, size - 4) // 2}H", data, vtable + 4)
 
     def byte(self, field: int) -> int:
-        """A field of one byte; 0 where it is not there."""
+        """Return a field of one byte; 0 if absent."""
         place = self._place(field)
         return self._unpack("<B", place) if place else 0
 
     def text(self, field: int) -> str:
-        """A string; "" where it is not there."""
+        """Return a string; "" if absent."""
         start, length = self._vector(field, 1)
         return self._data[start : start + length].decode("utf-8", errors="replace")
 
     def floats(self, field: int) -> tuple[float, ...]:
-        """A vector of float32."""
+        """Return a vector of float32; empty if absent."""
         start, length = self._vector(field, 4)
         return struct.unpack_from(f"<{length}f", self._data, start)
 
     def table(self, field: int) -> Table | None:
-        """A table below this one."""
+        """Return a child table; None if absent."""
         place = self._place(field)
         return self._at(place) if place else None
 
     def tables(self, field: int) -> list[Table]:
-        """A vector of tables."""
+        """Return a vector of tables; empty if absent."""
         start, length = self._vector(field, 4)
         return [self._at(start + 4 * index) for index in range(length)]
 
@@ -115,7 +115,7 @@ class Table:
 
 
 def _packed(builder: flatbuffers.Builder, fields: Fields) -> int:
-    # What a table points to must stand in the file before it is begun.
+    # Children must be written before the table that refers to them is begun.
     kept = {n: v for n, v in fields.items() if v or isinstance(v, Mapping)}
     offsets = {number: _below(builder, value) for number, value in kept.items()}
     builder.StartObject(max(offsets, default=-1) + 1)

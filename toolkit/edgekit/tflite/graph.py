@@ -1,7 +1,7 @@
-"""Read a `.tflite` file into objects, find one's way in them, write them back.
+"""Read a `.tflite` file into objects, access and copy them, and serialize them.
 
 The objects are those of the schema (`ai_edge_litert.schema_py_generated`): `ModelT`, `SubGraphT`,
-`TensorT`, `OperatorT`. `read` guarantees more than the schema does: see there.
+`TensorT`, `OperatorT`. `read` guarantees more than the schema; see its docstring.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from edgekit.tflite.verify import verify
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT, OperatorT, SubGraphT, TensorT
 
-# TensorType code -> numpy name, for the types that numpy has.
+# TensorType code -> numpy name, for types with a numpy counterpart.
 DTYPES: Final[dict[int, str]] = {
     0: "float32",
     1: "float16",
@@ -53,16 +53,16 @@ _MOST_ELEMENTS: Final = (1 << 63) - 1
 def read(source: Path | bytes) -> ModelT:
     """Read a model.
 
-    In what is returned, lists of tensors, operators, inputs and outputs are never None, indices
-    of tensors, buffers, operator codes and subgraphs are in range, names are `str`, shapes are
-    int32 arrays of sizes whose product is below 2**63, scales and zero points are equally many
-    (or there are no zero points: they are 0), and buffers are read-only uint8 arrays or None.
+    In the result, lists of tensors, operators, inputs and outputs are never None, indices of
+    tensors, buffers, operator codes and subgraphs are in range, names are `str`, shapes are int32
+    arrays of sizes whose product is below 2**63, scales and zero points are equally many (or there
+    are no zero points: they are 0), and buffers are read-only uint8 arrays or None.
 
     Args:
         source: A file or its content.
 
     Raises:
-        ModelError: It cannot be read, is no TFLite file, or a damaged one.
+        ModelError: It cannot be read, is no TFLite file, or is damaged.
     """
     if isinstance(source, bytes):
         name, data = "The model", source
@@ -79,9 +79,9 @@ def read(source: Path | bytes) -> ModelT:
     try:
         model = unpack(data)
         _complete(model)
-    except Exception as error:  # the reader raises whatever struct and numpy raise
+    except Exception as error:  # the reader raises exceptions of struct and numpy
         raise ModelError(
-            f"{name} is damaged: its content does not hold together.",
+            f"{name} is damaged: its content is inconsistent.",
             found=str(error),
             hint="Copy or convert it again.",
         ) from error
@@ -89,22 +89,22 @@ def read(source: Path | bytes) -> ModelT:
 
 
 def write(model: ModelT) -> bytes:
-    """Serialize a model; every buffer starts on a 16-byte boundary, as the schema demands."""
+    """Serialize a model; every buffer starts on a 16-byte boundary, as the schema requires."""
     size = sum(len(b.data) for b in model.buffers if b.data is not None)
     builder = _AlignedBuilder(size + size // 64 + 65536)
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    # `Output()` would copy once more: that counts where the weights take 100 MB.
+    # `Output()` would make another copy, which matters for weights of 100 MB.
     return bytes(memoryview(builder.Bytes)[builder.Head() :])
 
 
 def clone(model: ModelT) -> ModelT:
-    """Copy a model, so that its tables can be changed; arrays stay shared, so replace those."""
+    """Copy a model so that its tables can be changed; arrays are shared, so replace them."""
     duplicate: ModelT = _cloned(model, {})
     return duplicate
 
 
 def _cloned(value: Any, known: dict[int, Any]) -> Any:
-    """Copy the schema's objects and the lists of them; `copy.deepcopy` takes ten times as long."""
+    """Copy the schema's objects and lists of them; `copy.deepcopy` takes ten times as long."""
     if isinstance(value, list):
         return [_cloned(entry, known) for entry in value]
     if not hasattr(value, "__dict__"):
@@ -119,12 +119,12 @@ def _cloned(value: Any, known: dict[int, Any]) -> Any:
 
 
 def operator_name(model: ModelT, op: OperatorT) -> str:
-    """Name of an operator in the schema, e.g. CONV_2D, or that of a custom operator."""
+    """Return the name of an operator in the schema, e.g. CONV_2D, or of a custom operator."""
     return code_name(model.operatorCodes[op.opcodeIndex])
 
 
 def code_name(code: Any) -> str:
-    """Name of an operator code in the schema, or that of a custom operator."""
+    """Return the name of an operator code in the schema, or of a custom operator."""
     builtin = builtin_code(code)
     if builtin == _builtin_operators()["CUSTOM"]:
         return as_text(code.customCode) or "CUSTOM"
@@ -132,19 +132,19 @@ def code_name(code: Any) -> str:
 
 
 def builtin_code(code: Any) -> int:
-    """The operator number; files older than schema 3a hold it in the deprecated 8-bit field."""
+    """Return the operator number; files before schema 3a have it in the deprecated 8-bit field."""
     return int(max(code.builtinCode, code.deprecatedBuiltinCode))
 
 
 def operator_code(model: ModelT, name: str, version: int) -> int:
-    """Index of the operator code for `name` at `version`, appended to `model` where missing."""
+    """Return the index of the operator code `name` at `version`, which is added if missing."""
     from ai_edge_litert import schema_py_generated as schema
 
     builtin = _builtin_operators()[name]
     for index, code in enumerate(model.operatorCodes):
         if builtin_code(code) == builtin and code.version == version and not code.customCode:
             return index
-    # The old field saturates at 127, which means "look at the new one".
+    # The old field saturates at 127, which refers to the new one.
     model.operatorCodes.append(
         schema.OperatorCodeT(
             deprecatedBuiltinCode=min(builtin, 127), builtinCode=builtin, version=version
@@ -154,7 +154,7 @@ def operator_code(model: ModelT, name: str, version: int) -> int:
 
 
 def operators(model: ModelT) -> Iterator[tuple[SubGraphT, OperatorT, str]]:
-    """Walk through `(subgraph, operator, operator name)` in execution order."""
+    """Yield `(subgraph, operator, operator name)` in execution order."""
     for subgraph in model.subgraphs:
         for op in subgraph.operators:
             yield subgraph, op, operator_name(model, op)
@@ -167,7 +167,7 @@ def is_constant(model: ModelT, tensor: TensorT) -> bool:
 
 
 def has_loops(model: ModelT) -> bool:
-    """Whether an operator repeats a graph until a condition holds, which may be never."""
+    """Whether an operator repeats a graph until a condition holds, and so may not terminate."""
     return any(
         operator_name(model, op) in {"WHILE", "STABLEHLO_WHILE"}
         for graph in model.subgraphs
@@ -176,7 +176,7 @@ def has_loops(model: ModelT) -> bool:
 
 
 def constant(model: ModelT, tensor: TensorT) -> Array:
-    """Values of a constant tensor, in its shape; read-only.
+    """Return the values of a constant tensor, in its shape; read-only.
 
     Raises:
         ModelError: The type has no numpy counterpart, or the buffer has another size.
@@ -184,7 +184,7 @@ def constant(model: ModelT, tensor: TensorT) -> Array:
     data = model.buffers[tensor.buffer].data
     dtype = DTYPES.get(tensor.type)
     if dtype is None or data is None:
-        raise ModelError(f"Tensor {tensor.name} holds no values numpy can show.")
+        raise ModelError(f"Tensor {tensor.name} holds no values that numpy can represent.")
     expected = int(np.prod(tensor.shape, dtype=np.int64)) * np.dtype(dtype).itemsize
     if len(data) != expected or tensor.sparsity is not None:
         raise ModelError(
@@ -203,14 +203,14 @@ def quantized(tensor: TensorT) -> bool:
 
 
 def as_text(name: bytes | str | None) -> str:
-    """A name as text; the schema's reader gives bytes."""
+    """Return a name as text; the generated reader gives bytes."""
     if isinstance(name, bytes):
         return name.decode("utf-8", errors="backslashreplace")
     return name or ""
 
 
 class _AlignedBuilder(flatbuffers.Builder):  # type: ignore[misc]  # untyped base
-    """A builder that honours `force_align: 16` of the schema's byte vectors, which Python's loses.
+    """A builder with `force_align: 16` of the schema's byte vectors, which Python's ignores.
 
     Alignment counts from the end of the file, whose length `Finish` makes a multiple of it.
     """
@@ -221,14 +221,14 @@ class _AlignedBuilder(flatbuffers.Builder):  # type: ignore[misc]  # untyped bas
         self.StartVector(1, x.size, 16)
         start = self.Head() - x.size
         self.head = start
-        # A view is written into in place; a slice of the bytearray would take a copy first.
+        # A view is written in place; slicing the bytearray would make a copy.
         memoryview(self.Bytes)[start : start + x.size] = np.ascontiguousarray(x).data
         self.vectorNumElems = x.size
         return int(self.EndVector())
 
 
 def _complete(model: ModelT) -> None:
-    """Fill what the schema leaves out and check every index; raises IndexError or ValueError."""
+    """Set absent fields to defaults and check every index; raise IndexError or ValueError."""
     model.operatorCodes = model.operatorCodes or []
     model.subgraphs = model.subgraphs or []
     model.buffers = model.buffers or []
@@ -258,28 +258,40 @@ def _complete_graph(model: ModelT, graph: SubGraphT) -> None:
     graph.name = as_text(graph.name)
     graph.tensors = graph.tensors or []
     graph.operators = graph.operators or []
+    # Arrays that stand for many tensors' shapes: `unpack` makes one of each.
+    checked: set[int] = set()
     for tensor in graph.tensors:
         tensor.name = as_text(tensor.name)
         tensor.shape = _indices(tensor.shape)
-        sizes = tensor.shape.tolist()
-        _check(sizes, 1 << 31, "a dimension of a tensor")
-        # Larger ones fit no memory, and no number that Python is willing to print.
-        if math.prod(sizes) > _MOST_ELEMENTS:
-            raise ValueError(f"a tensor of {len(sizes)} dimensions has more than 2**63 elements")
-        _check([tensor.buffer], len(model.buffers), "the buffer of a tensor")
+        if id(tensor.shape) not in checked:
+            _check_shape(tensor.shape.tolist())
+            checked.add(id(tensor.shape))
         if tensor.quantization is not None:
             _check_scales(tensor)
+    buffers = [tensor.buffer for tensor in graph.tensors]
+    _check(buffers, len(model.buffers), "the buffer of a tensor")
     count = len(graph.tensors)
+    nothing = _indices(None)
     for owner in (graph, *graph.operators):
-        owner.inputs = _indices(owner.inputs)
-        owner.outputs = _indices(owner.outputs)
+        if owner.inputs is None:
+            owner.inputs = nothing
+        if owner.outputs is None:
+            owner.outputs = nothing
     _check(graph.inputs.tolist(), count, "an input of the graph")
     _check(graph.outputs.tolist(), count, "an output of the graph")
-    for op in graph.operators:
-        _check([op.opcodeIndex], len(model.operatorCodes), "an operator's code")
-        # -1 stands for an optional input that is not there.
-        _check(op.inputs.tolist(), count, "an operator's input", least=-1)
-        _check(op.outputs.tolist(), count, "an operator's output", least=-1)
+    codes = [op.opcodeIndex for op in graph.operators]
+    _check(codes, len(model.operatorCodes), "an operator's code")
+    # -1 denotes an absent optional input.
+    for what in ("input", "output"):
+        used = np.concatenate([nothing, *(getattr(op, f"{what}s") for op in graph.operators)])
+        _check(np.unique(used).tolist(), count, f"an operator's {what}", least=-1)
+
+
+def _check_shape(sizes: list[int]) -> None:
+    _check(sizes, 1 << 31, "a dimension of a tensor")
+    # Larger ones exceed any memory, and the digits that Python converts.
+    if math.prod(sizes) > _MOST_ELEMENTS:
+        raise ValueError(f"a tensor of {len(sizes)} dimensions has more than 2**63 elements")
 
 
 def _check_scales(tensor: TensorT) -> None:
@@ -291,6 +303,8 @@ def _check_scales(tensor: TensorT) -> None:
 
 
 def _indices(values: Any) -> Array:
+    if isinstance(values, np.ndarray) and values.dtype == np.int32:
+        return values
     return np.zeros(0, np.int32) if values is None else np.asarray(values, np.int32)
 
 

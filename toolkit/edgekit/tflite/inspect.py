@@ -1,4 +1,4 @@
-"""What is inside a `.tflite` file: operators, bytes, multiply-accumulates, fit on targets."""
+"""Inspect a `.tflite` file: operators, bytes, multiply-accumulates, support by targets."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from edgekit.tflite.nodes import nodes
 from edgekit.tflite.signature import signature
 from edgekit.tflite.size_breakdown import Storage, measure
 
-# Types of shapes, axes and table keys, unless scales say that they are biases.
+# Types of shapes, axes and table keys; with scales, such constants are biases.
 _INDEX_TYPES: Final = frozenset(
     {"bool", "int32", "int64", "resource", "string", "uint32", "uint64", "variant"}
 )
-# Float16 and sparse weights reach the operator that computes with them through one of these.
+# Operators between float16 or sparse weights and the operator that uses them.
 _UNPACKING: Final = frozenset({"DEQUANTIZE", "DENSIFY"})
 
 
 def inspect(path: Path, *, targets: Sequence[str] = ("coral",)) -> Inspection:
-    """Look into a model; neither TensorFlow nor an interpreter is loaded.
+    """Inspect a model, without TensorFlow or an interpreter.
 
     The operators of all graphs of the file are listed, those of loop bodies and conditions after
     the main graph; each counts once.
@@ -36,7 +36,7 @@ def inspect(path: Path, *, targets: Sequence[str] = ("coral",)) -> Inspection:
         targets: Names of the targets to check the operators against.
 
     Raises:
-        ModelError: The file cannot be read, is no TFLite file, or a damaged one.
+        ModelError: The file cannot be read, is no TFLite file, or is damaged.
         UsageError: There is no such target.
     """
     model = read(path)
@@ -44,22 +44,20 @@ def inspect(path: Path, *, targets: Sequence[str] = ("coral",)) -> Inspection:
     operators = nodes(model)
     storage = measure(model)
     inputs, outputs = signature(model)
-    # Of 300,000 operators the objects take 300 MB: what follows may use the same memory.
+    # The objects of 300,000 operators take 300 MB, which can be reused from here on.
     del model
     owned = _first_users(operators, storage)
     fits = {name: fit(name, operators) for name in targets}
+    # Operators of equal fits share them: most models have few different ones.
+    shared: dict[tuple[TargetFit, ...], Mapping[str, TargetFit]] = {}
     ops = tuple(
-        _operator(
-            node,
-            layer,
-            storage,
-            owned[node.index],
-            {target: answers[node.index] for target, answers in fits.items()},
-        )
-        for node, layer in zip(operators, name_layers(operators), strict=True)
+        [
+            _operator(node, layer, storage, owned[node.index], _fits(node, fits, shared))
+            for node, layer in zip(operators, name_layers(operators), strict=True)
+        ]
     )
     constants = [(tensor, node.graph) for node in operators for tensor in owned[node.index]]
-    # In a damaged file vectors may overlap; the parts still add up to the whole.
+    # In a damaged file vectors may overlap; the parts must still add up to the whole.
     weight_bytes = min(storage.weight_bytes, size_bytes)
     quantization_bytes = min(storage.quantization_bytes, size_bytes - weight_bytes)
     return Inspection(
@@ -79,6 +77,18 @@ def inspect(path: Path, *, targets: Sequence[str] = ("coral",)) -> Inspection:
     )
 
 
+def _fits(
+    node: Node,
+    fits: Mapping[str, Mapping[int, TargetFit]],
+    shared: dict[tuple[TargetFit, ...], Mapping[str, TargetFit]],
+) -> Mapping[str, TargetFit]:
+    answers = tuple([found[node.index] for found in fits.values()])
+    known = shared.get(answers)
+    if known is None:
+        known = shared[answers] = dict(zip(fits, answers, strict=True))
+    return known
+
+
 def _operator(
     node: Node,
     layer: str,
@@ -90,16 +100,16 @@ def _operator(
         index=node.index,
         name=node.name,
         layer=layer,
-        outputs=tuple(tensor.name for tensor in node.outputs),
+        outputs=tuple([tensor.name for tensor in node.outputs]),
         dtype=node.outputs[0].dtype if node.outputs else "none",
-        bytes=sum(storage.weights[node.graph, tensor.index][1] for tensor in constants),
+        bytes=sum([storage.weights[node.graph, tensor.index][1] for tensor in constants]),
         macs=macs(node),
         targets=targets,
     )
 
 
 def _first_users(operators: Sequence[Node], storage: Storage) -> list[list[Tensor]]:
-    """For each operator the constants it is the first to compute with, each buffer once."""
+    """Return for each operator the constants it is the first to use, each buffer once."""
     unpacked: dict[tuple[int, int], Tensor] = {}
     seen: set[tuple[int, int]] = set()
     owned: list[list[Tensor]] = []
@@ -122,7 +132,7 @@ def _first_users(operators: Sequence[Node], storage: Storage) -> list[list[Tenso
 
 
 def _by_dtype(constants: Sequence[tuple[Tensor, int]], storage: Storage) -> dict[str, int]:
-    """Storage type -> bytes, the largest first."""
+    """Return storage type -> bytes, in descending order."""
     sizes: Counter[str] = Counter()
     for tensor, graph in constants:
         sizes[tensor.dtype] += storage.weights[graph, tensor.index][1]
@@ -130,5 +140,5 @@ def _by_dtype(constants: Sequence[tuple[Tensor, int]], storage: Storage) -> dict
 
 
 def _computes(tensor: Tensor) -> bool:
-    """Whether a constant is computed with, rather than being a shape or an axis."""
+    """Whether a constant is a weight rather than a shape or an axis."""
     return tensor.quantized or tensor.dtype not in _INDEX_TYPES

@@ -1,4 +1,4 @@
-"""Four-bit weights in a file whose activations are eight-bit integers."""
+"""Store int4 weights in a file with int8 activations."""
 
 from __future__ import annotations
 
@@ -25,21 +25,22 @@ from edgekit.tflite.rewriter import Rewriter
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT, SubGraphT, TensorT
 
-# The first versions that older runtimes refuse instead of computing nonsense (`tflite.weights`).
-# Depthwise kernels of four bits are not in every set of kernels.
+# The first versions that older runtimes refuse rather than compute wrongly (`tflite.weights`).
+# Not every kernel library has depthwise kernels with int4 weights.
 _VERSIONS: Final = {"CONV_2D": 8, "FULLY_CONNECTED": 12}
 _LARGEST = 7
 
 
 def narrow_weights(model: ModelT) -> ModelT:
-    """Store those int8 weights as int4 that lie on a grid of four bits.
+    """Store int8 weights as int4 where their values are those of 4-bit codes.
 
     A converter scales a channel's largest weight to 127, so weights that were trained on codes up
-    to m <= 7 come out as round(code * 127 / m); here the codes are recovered. A layer of which
-    any channel takes other values stays int8. Biases, whose scale is that of the products, follow.
+    to m <= 7 come out as round(code * 127 / m); here the codes are recovered. A layer remains int8
+    if a channel has other values. The scales of biases, which are those of the products, are
+    changed accordingly.
 
     Args:
-        model: A fully integer model; it stays as it is.
+        model: A fully integer model; it is not changed.
     """
     rewriter = Rewriter(model)
     model = rewriter.model
@@ -58,7 +59,7 @@ def narrow_weights(model: ModelT) -> ModelT:
 
 
 def four_bit_codes(codes: Array) -> tuple[NDArray[np.int8], Array] | None:
-    """The four-bit codes behind eight-bit ones, or None where there are none.
+    """Recover 4-bit codes from 8-bit codes, or return None where these have other values.
 
     >>> four_bit_codes(np.array([[127, -54, 18, 0]]))
     (array([[ 7, -3,  1,  0]], dtype=int8), array([7.]))
@@ -67,21 +68,21 @@ def four_bit_codes(codes: Array) -> tuple[NDArray[np.int8], Array] | None:
         codes: `[channels, ...]`, int8.
 
     Returns:
-        Codes in [-7, 7], and each channel's largest, `[channels]`.
+        Codes in [-7, 7] of the same shape, and the largest of each channel, `[channels]`.
     """
     flat = codes.reshape(len(codes), -1).astype(np.float64)
     found = np.zeros(flat.shape, np.int8)
     largest = np.zeros(len(flat))
     for m in range(_LARGEST, 0, -1):
         candidates = np.rint(flat * m / 127)
-        # A little over a half: which way 63.5 was rounded is the converter's affair.
+        # Slightly over 0.5: the converter may round 63.5 either way.
         fits = (np.abs(candidates * 127 / m - flat) < 0.51).all(axis=1) & (largest == 0)
         found[fits], largest[fits] = candidates[fits], m
     return (found.reshape(codes.shape), largest) if largest.all() else None
 
 
 def _narrow(model: ModelT, graph: SubGraphT, inputs: Sequence[int]) -> bool:
-    """Rewrite the weights and the bias of one operator, if its weights allow it."""
+    """Convert the weights and the bias of one operator, if its weights are 4-bit codes."""
     from ai_edge_litert import schema_py_generated as schema
 
     weight = graph.tensors[inputs[1]]
@@ -97,7 +98,7 @@ def _narrow(model: ModelT, graph: SubGraphT, inputs: Sequence[int]) -> bool:
     wider = 127.0 / largest
 
     def store(values: Array) -> int:
-        # A buffer of its own: converters let equal constants share one.
+        # A separate buffer: converters let equal constants share one.
         raw = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
         model.buffers.append(schema.BufferT(data=raw))
         return len(model.buffers) - 1
@@ -112,7 +113,7 @@ def _narrow(model: ModelT, graph: SubGraphT, inputs: Sequence[int]) -> bool:
 
 
 def _follows(model: ModelT, bias: TensorT, channels: int) -> bool:
-    """Whether a bias is constant, one integer a channel, and can take other scales."""
+    """Whether a bias is constant, has one integer per channel, and can have other scales."""
     return (
         bias.type == INT32
         and is_constant(model, bias)

@@ -1,4 +1,4 @@
-"""Does a file load and run? Tried in a child process, since a bad file can kill its process."""
+"""Check that a file loads and runs, in a child process, because a bad file can crash it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from edgekit.errors import ModelError
 from edgekit.isolate import ChildDiedError, TimeLimitError, isolated
 
-# Processor time that a first inference may take before it counts as endless.
+# Limit of the processor time of a first inference, in seconds.
 TRIAL_LIMIT_S = 60
 
 
@@ -17,7 +17,7 @@ def check_loads(source: Path | bytes) -> None:
     """Allocate a model and invoke it once on zeros, in a forked child.
 
     Raises:
-        ModelError: LiteRT refuses it, dies of it, or does not come to an end.
+        ModelError: LiteRT refuses it, crashes, or exceeds the time limit.
     """
     name = str(source) if isinstance(source, Path) else "The model"
     try:
@@ -33,10 +33,10 @@ def check_loads(source: Path | bytes) -> None:
 
 
 def check_ends(path: Path) -> None:
-    """Invoke a model once on zeros, in a forked child, where only the end of it is in question.
+    """Invoke a model once on zeros, in a forked child, to check only that it terminates.
 
     Raises:
-        ModelError: It does not come to an end.
+        ModelError: It exceeds the time limit.
     """
     try:
         _first_run(path)
@@ -46,15 +46,15 @@ def check_ends(path: Path) -> None:
             found=f"It was {error.reason}.",
             hint="A loop in it may never end: convert the model again.",
         ) from error
-    except ChildDiedError:  # whoever runs it next says so
+    except ChildDiedError:  # reported by the next function that runs it
         return
 
 
 def _first_run(source: Path | bytes) -> str | None:
-    """What LiteRT says against a model; None where it ran.
+    """Return LiteRT's error for a model; None if it ran.
 
     Raises:
-        ChildDiedError: It died of it.
+        ChildDiedError: It crashed.
     """
 
     def try_once() -> str | None:
@@ -69,7 +69,7 @@ def _first_run(source: Path | bytes) -> str | None:
             for spec in interpreter.get_input_details():
                 interpreter.set_tensor(spec["index"], np.zeros(spec["shape"], spec["dtype"]))
             interpreter.invoke()
-        except Exception as error:  # pybind raises ValueError, RuntimeError and more
+        except Exception as error:  # pybind raises ValueError, RuntimeError and others
             return str(error)
         return None
 

@@ -1,4 +1,4 @@
-"""Multiply-accumulates, from shapes alone."""
+"""Count multiply-accumulates from shapes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edgekit.targets.node import Node
 
 
 def macs(node: Node) -> int | None:
-    """Multiply-accumulates of one run of an operator; None where it has no formula.
+    """Return the multiply-accumulates of an operator per inference; None without a formula.
 
     Bias, activation and padding are not counted, as in the MobileNet papers' "Mult-Adds"
     (arXiv 1704.04861, section 3.1), except that windows over the padding count in full.
@@ -18,12 +18,12 @@ def macs(node: Node) -> int | None:
     formula = _FORMULAS.get(node.name)
     try:
         return formula(node) if formula else None
-    except (IndexError, _MissingError):  # a damaged file's operator without its inputs
+    except (IndexError, _MissingError):  # an operator of a damaged file, without its inputs
         return None
 
 
 class _MissingError(Exception):
-    """The operator lacks an input its formula needs."""
+    """The operator lacks an input that its formula needs."""
 
 
 def _shape(node: Node, position: int) -> tuple[int, ...]:
@@ -34,37 +34,37 @@ def _shape(node: Node, position: int) -> tuple[int, ...]:
 
 
 def _convolution(node: Node) -> int:
-    """Filter `[out, height, width, in]`; `in` is per group."""
+    """Convolution: filter `[out, height, width, in]`, with `in` per group."""
     return node.outputs[0].elements * math.prod(_shape(node, 1)[1:])
 
 
 def _depthwise(node: Node) -> int:
-    """Filter `[1, height, width, out]`."""
+    """Depthwise convolution: filter `[1, height, width, out]`."""
     return node.outputs[0].elements * math.prod(_shape(node, 1)[1:3])
 
 
 def _convolution_3d(node: Node) -> int:
-    """Filter `[depth, height, width, in, out]`."""
+    """3-D convolution: filter `[depth, height, width, in, out]`."""
     return node.outputs[0].elements * math.prod(_shape(node, 1)[:4])
 
 
 def _transposed(node: Node) -> int:
-    """Filter `[out, height, width, in]` is laid over every input position; input 2 is the data."""
+    """Transposed convolution: filter `[out, height, width, in]`, applied to every input."""
     return math.prod(_shape(node, 2)) * math.prod(_shape(node, 1)[:3])
 
 
 def _dense(node: Node) -> int:
-    """Weights `[out, in]`."""
+    """Fully connected: weights `[out, in]`."""
     return node.outputs[0].elements * _shape(node, 1)[-1]
 
 
 def _matrix_product(node: Node) -> int:
-    """Left side `[..., rows, inner]`, or `[..., inner, rows]` where `adjX` says so."""
+    """Matrix product: left `[..., rows, inner]`, or `[..., inner, rows]` with `adjX`."""
     return node.outputs[0].elements * _shape(node, 0)[-2 if node.option("adjX", False) else -1]
 
 
 def _recurrent(node: Node) -> int:
-    """Every weight matrix is used once for every step; states are matrices too, but variable."""
+    """Recurrent: every weight matrix is used once per step; states are variable tensors."""
     steps = math.prod(_shape(node, 0)[:-1])
     return steps * sum(
         tensor.elements

@@ -1,8 +1,8 @@
-"""What a model's inputs and outputs mean, inside the file, where other tools look for it.
+"""Read and write TFLite Metadata: what a model's inputs and outputs mean.
 
 TFLite Metadata (`metadata_schema.fbs` of tensorflow/tflite-support, identifier M001): a flatbuffer
-in a buffer of the model, named TFLITE_METADATA; the files it speaks of are a zip archive behind
-the model, stored without compression.
+in a buffer of the model, named TFLITE_METADATA; the files it refers to are in a zip archive
+appended to the model, without compression.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 LABELS: Final = "labels.txt"
 _ENTRY: Final = "TFLITE_METADATA"
 _IDENTIFIER: Final = b"M001"
-# All that is written here was in the schema's first version.
+# Every field written here exists since the schema's first version.
 _PARSER: Final = "1.0.0"
 _LARGEST: Final = 1 << 24
 
@@ -43,15 +43,15 @@ _COLOURS: Final = ("unknown", "rgb", "grayscale")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorMetadata:
-    """What is said of one input or output.
+    """Metadata of one input or output.
 
     Attributes:
-        name: Its name, as people know it.
+        name: Its human-readable name.
         description: A sentence, or "".
         colours: rgb, grayscale or unknown for an image; None for anything else.
-        mean: Subtracted from the raw values: one number, or one a channel; empty where unsaid.
-        std: Divided by then, as many numbers.
-        labels: Names along the last axis; empty where there are none.
+        mean: Subtracted from the raw values: one number, or one per channel; empty if not stated.
+        std: Divisor after that, as many numbers.
+        labels: Class names along the last axis; empty if there are none.
     """
 
     name: str
@@ -64,7 +64,7 @@ class TensorMetadata:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metadata:
-    """What a file says of its model; inputs and outputs in the graph's order."""
+    """Metadata of a model; inputs and outputs in the graph's order."""
 
     name: str
     description: str
@@ -76,14 +76,14 @@ class Metadata:
 def with_metadata(
     data: bytes | ModelT, *, name: str, preprocessing: Mapping[str, Any], labels: Sequence[str] = ()
 ) -> bytes:
-    """Write metadata into a model, in place of any it has.
+    """Write metadata into a model, replacing existing ones.
 
     Args:
         data: A model, as bytes or parsed.
-        name: What to call it.
-        preprocessing: How its input is made of raw values. An affine map `(raw * scale - mean) /
-            std` is written as the schema's `(raw - mean) / std`; of any other, only a description.
-            With several inputs nobody can say which one it is for: it is left out.
+        name: Name of the model.
+        preprocessing: How raw values become its input. An affine map `(raw * scale - mean) /
+            std` is written as the schema's `(raw - mean) / std`; any other only as a description.
+            With several inputs it is left out, because it does not state its input.
         labels: Class names; they go to the first output with as many values on its last axis.
 
     Raises:
@@ -103,17 +103,17 @@ def with_metadata(
         ],
         7: _PARSER,
     }
-    # One line a label: a line break inside one would shift all that follow.
+    # One label per line: a line break inside a label would shift all following ones.
     text = "".join(" ".join(label.split()) + "\n" for label in labels)
     described = _with_table(model, pack(tables, _IDENTIFIER))
     return with_files(write(described), {LABELS: text.encode()} if classes else {})
 
 
 def carry_metadata(source: ModelT, model: ModelT) -> ModelT:
-    """Give a model the metadata of the one it was made from, whoever wrote them.
+    """Copy the metadata of a source model to a model made from it.
 
-    The numbers stay right: those of a quantized model are stated for its float model. The files
-    that they speak of lie behind the model: `files_behind`, `with_files`.
+    The values remain valid: those of a quantized model refer to float inputs and outputs. Files
+        that they refer to are appended to the model file: see `files_behind`, `with_files`.
 
     Returns:
         A copy; `model` itself where the source has no metadata.
@@ -123,12 +123,12 @@ def carry_metadata(source: ModelT, model: ModelT) -> ModelT:
 
 
 def has_metadata(model: ModelT) -> bool:
-    """Whether a model says anything of itself."""
+    """Whether a model has metadata."""
     return _packed(model) is not None
 
 
 def read_metadata(data: bytes) -> Metadata | None:
-    """Return what a model says of itself; None where it says nothing.
+    """Return the metadata of a model; None if it has none.
 
     Raises:
         ModelError: The model or its metadata cannot be read.
@@ -153,19 +153,19 @@ def read_metadata(data: bytes) -> Metadata | None:
         )
     except (ValueError, struct.error) as error:
         raise ModelError(
-            "The model's metadata do not hold together.",
+            "The model's metadata are invalid.",
             found=f"{error}.",
             hint="Write the file again with the tool that made it.",
         ) from error
 
 
 def _input(tensor: TensorSpec, spec: Mapping[str, Any]) -> Fields:
-    """The schema's TensorMetadata of an input that is made as `spec` says."""
+    """Return the schema's TensorMetadata of an input, preprocessed as `spec` describes."""
     fields: dict[int, Any] = {0: tensor.name, 3: {0: _FEATURE, 1: {}}}
     if spec["kind"] == "log-mel":
         fields[1] = f"log-mel bands of {spec['sample_rate']} Hz audio"
     if spec["kind"] == "image":
-        # The schema has no word for blue first.
+        # The schema has no value for the order blue, green, red.
         bgr = spec["channels"] == 3 and spec["order"] == "bgr"
         colours = "grayscale" if spec["channels"] == 1 else "unknown" if bgr else "rgb"
         size = {0: UInt(spec["width"]), 1: UInt(spec["height"])}
@@ -180,7 +180,7 @@ def _input(tensor: TensorSpec, spec: Mapping[str, Any]) -> Fields:
 
 
 def _output(tensor: TensorSpec, *, labelled: bool) -> Fields:
-    """The schema's TensorMetadata of an output."""
+    """Return the schema's TensorMetadata of an output."""
     fields: dict[int, Any] = {0: tensor.name, 3: {0: _FEATURE, 1: {}}}
     if labelled:
         fields[6] = [{0: LABELS, 2: _AXIS_LABELS}]
@@ -207,7 +207,7 @@ def _tensor(table: Table, files: Mapping[str, bytes]) -> TensorMetadata:
 
 
 def _packed(model: ModelT) -> bytes | None:
-    """The metadata's own flatbuffer."""
+    """Return the flatbuffer of the metadata."""
     for entry in model.metadata:
         if as_text(entry.name) == _ENTRY and 0 <= entry.buffer < len(model.buffers):
             content = model.buffers[entry.buffer].data
@@ -216,7 +216,7 @@ def _packed(model: ModelT) -> bytes | None:
 
 
 def _with_table(model: ModelT, packed: bytes) -> ModelT:
-    """A copy of a model with these metadata."""
+    """Return a copy of a model with these metadata."""
     from ai_edge_litert import schema_py_generated as schema
 
     model = copy.copy(model)
@@ -235,7 +235,7 @@ def _with_table(model: ModelT, packed: bytes) -> ModelT:
 
 
 def with_files(data: bytes, files: Mapping[str, bytes]) -> bytes:
-    """Put an archive of files behind a written model, as the metadata's labels are stored."""
+    """Append an archive of files to a serialized model, as labels are stored."""
     if not files:
         return data
     result = io.BytesIO(data)
@@ -249,7 +249,7 @@ def with_files(data: bytes, files: Mapping[str, bytes]) -> bytes:
 
 
 def files_behind(data: bytes) -> dict[str, bytes]:
-    """The files behind a written model, by name; none where there is no archive.
+    """Return the files appended to a serialized model, by name; empty without an archive.
 
     Raises:
         ModelError: The archive cannot be unpacked.
@@ -261,7 +261,7 @@ def files_behind(data: bytes) -> dict[str, bytes]:
             entries = archive.infolist()
             if sum(entry.file_size for entry in entries) <= _LARGEST:
                 return {entry.filename: archive.read(entry) for entry in entries}
-    except Exception as error:  # the reader raises whatever zlib, struct and itself raise
+    except Exception as error:  # zipfile, zlib and struct raise many kinds of exceptions
         raise _no_archive(str(error)) from error
     raise _no_archive(f"they take more than {_LARGEST} bytes")
 

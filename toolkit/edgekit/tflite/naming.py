@@ -1,8 +1,8 @@
-"""One readable layer name for every operator, as far as the tensors' names tell.
+"""Derive a readable layer name for every operator from the names of its tensors.
 
 A converter joins the paths of all operations it fused, `;` between them, e.g.
-`cnn_1/relu_1/Relu;cnn_1/bn_1/batchnorm/add_1;cnn_1/conv_1/convolution`, throws in those that happen
-to share a constant, and appends a digit where a name would repeat. A path is
+`cnn_1/relu_1/Relu;cnn_1/bn_1/batchnorm/add_1;cnn_1/conv_1/convolution`, adds those of operations
+that share a constant, and appends a digit where a name would repeat. A path is
 `model/.../layer/operation`.
 """
 
@@ -14,17 +14,20 @@ from typing import Final
 
 from edgekit.targets.node import Node
 
-# Names converters give to tensors that belong to no layer, with or without a number behind.
-_NAMELESS: Final = re.compile(
-    r"(StatefulPartitionedCall|PartitionedCall|Identity|(arith|std)\.constant|serving_default_|tfl\.)"
+# Names that converters give to tensors without a layer, with or without a number appended.
+_NAMES_OF_NONE: Final = (
+    r"(StatefulPartitionedCall|PartitionedCall|Identity|(arith|std)\.constant"
+    r"|serving_default_|tfl\.)"
 )
-# Scopes inside a layer: from there on a path says how the layer computes, no longer its name.
+_NAMELESS: Final = re.compile(_NAMES_OF_NONE)
+_NAMELESS_IN_PATHS: Final = re.compile(rf"(^|[/;]){_NAMES_OF_NONE}")
+# Scopes inside a layer: the rest of a path describes the computation, not the layer.
 _INSIDE: Final = re.compile(
     r"/(BatchNorm(_Fold)?(/.*)?|batchnorm(_\d+)?/.*|(weights|act)_quant/.*|resize/Resize\w*"
     r"|(convolution|Conv1D)/(ExpandDims|Squeeze)\w*|Tensordot/.*|separable_conv2d/depthwise\d*"
     r"|(BiasAdd|MatMul|Conv2D|convolution)/(conv|ReadVariableOp)\w*|\w+_cell(_\d+)?/.*)$"
 )
-# Operations that carry a layer's weights: among several fused layers, theirs gives the name.
+# Operations with a layer's weights: among several fused layers, that one gives the name.
 _WEIGHTED: Final = re.compile(
     r"/(convolution|conv2d_transpose|separable_conv2d|Conv\dD|depthwise|MatMul|conv|weights)"
     r"(_Fold|_bias)?\d*$|/(weights_quant|Tensordot)/"
@@ -37,30 +40,33 @@ _OUTPUT_NUMBER: Final = re.compile(r":\d+$")
 
 
 def name_layers(nodes: Sequence[Node]) -> tuple[str, ...]:
-    """Name the layer of every operator; one without a name of its own takes its producer's.
+    """Return the layer name of every operator; one without a name takes that of its producer.
 
-    Model scopes that all layers share are left out, and so is the number that Keras 3 appends to
-    every scope when a model is traced once more (layer `conv` appears as `model_1/conv_1`).
+    Model scopes common to all layers are left out, as is the number that Keras 3 appends to every
+    scope when a model is traced again (layer `conv` appears as `model_1/conv_1`).
 
     Args:
         nodes: All operators of a model, in execution order.
     """
     paths: list[str] = []
-    producers: dict[tuple[int, int], int] = {}
+    producers: dict[int, dict[int, int]] = {}
     for position, node in enumerate(nodes):
-        upstream = (
-            paths[producers[node.graph, tensor.index]]
-            for tensor in node.inputs
-            if tensor is not None and (node.graph, tensor.index) in producers
-        )
-        paths.append(_path(node) or next(upstream, "") or _input_name(node))
-        producers.update({(node.graph, tensor.index): position for tensor in node.outputs})
+        made = producers.setdefault(node.graph, {})
+        path = _path(node)
+        if not path:
+            upstream = (paths[made[t.index]] for t in node.inputs if t and t.index in made)
+            path = next(upstream, "") or _input_name(node)
+        paths.append(path)
+        for tensor in node.outputs:
+            made[tensor.index] = position
     return _without_shared_scopes([path.split("/") for path in paths])
 
 
 def _path(node: Node) -> str:
-    """Path of the layer of one operator, or nothing."""
-    fused = [piece for tensor in node.outputs for piece in _pieces(tensor.name)]
+    """Return the path of an operator's layer, or an empty one."""
+    fused: list[str] = []
+    for tensor in node.outputs:
+        fused += _pieces(tensor.name)
     weights = node.input(1) if node.name in _WITH_WEIGHTS else None
     if weights is not None:
         pieces = (*_pieces(weights.name), *fused)
@@ -70,7 +76,9 @@ def _path(node: Node) -> str:
 
 
 def _pieces(name: str) -> list[str]:
-    """The paths joined in a tensor name, without the parts that name no layer."""
+    """Return the paths joined in a tensor name, without the parts that name no layer."""
+    if not _NAMELESS_IN_PATHS.search(name):
+        return [path for path in name.split(";") if path]
     paths = ("/".join(p for p in x.split("/") if not _NAMELESS.match(p)) for x in name.split(";"))
     return [path for path in paths if path]
 
@@ -83,7 +91,7 @@ def _layer(path: str) -> str:
 
 
 def _input_name(node: Node) -> str:
-    """For what happens to a model's input before any layer."""
+    """Return the name for operators before the first layer."""
     tensor = node.input(0)
     name = tensor.name.removeprefix("serving_default_") if tensor is not None else ""
     if not name or _NAMELESS.match(name):
@@ -91,12 +99,16 @@ def _input_name(node: Node) -> str:
     return _OUTPUT_NUMBER.sub("", name)
 
 
-def _without_shared_scopes(paths: Sequence[Sequence[str]]) -> tuple[str, ...]:
-    """Cut the scopes all layers share and, where the last of them is numbered, Keras's numbers."""
+def _without_shared_scopes(paths: Sequence[list[str]]) -> tuple[str, ...]:
+    """Remove scopes common to all layers and, if the last of them is numbered, Keras's numbers."""
     scoped = [path for path in paths if len(path) > 1]
     shared = 0
-    while scoped and all(len(p) > shared + 1 and p[shared] == scoped[0][shared] for p in scoped):
-        shared += 1
+    if scoped:
+        # What the first and the last in order share, all in between share, too.
+        first, last = min(scoped), max(scoped)
+        deepest = min(map(len, scoped)) - 1
+        while shared < deepest and first[shared] == last[shared]:
+            shared += 1
     names = ["/".join(path[shared:]) if len(path) > 1 else path[0] for path in paths]
     if not shared or not _CALL_NUMBER.search(scoped[0][shared - 1]):
         return tuple(names)

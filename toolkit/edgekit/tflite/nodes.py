@@ -1,4 +1,4 @@
-"""A model's operators as plain values."""
+"""Operators and tensors of a model as plain values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Shape = tuple[int, ...]
 
 
 def nodes(model: ModelT) -> tuple[Node, ...]:
-    """All operators of a model, graph after graph, in execution order."""
+    """Return all operators of a model, graph by graph, in execution order."""
     found: list[Node] = []
     names = [code_name(code) for code in model.operatorCodes]
     for number, graph in enumerate(model.subgraphs):
@@ -26,8 +26,8 @@ def nodes(model: ModelT) -> tuple[Node, ...]:
                     index=len(found),
                     name=names[op.opcodeIndex],
                     graph=number,
-                    inputs=tuple(tensors[i] if i >= 0 else None for i in op.inputs),
-                    outputs=tuple(tensors[i] for i in op.outputs if i >= 0),
+                    inputs=tuple([tensors[i] if i >= 0 else None for i in op.inputs.tolist()]),
+                    outputs=tuple([tensors[i] for i in op.outputs.tolist() if i >= 0]),
                     options=op.builtinOptions or op.builtinOptions2,
                 )
             )
@@ -35,23 +35,26 @@ def nodes(model: ModelT) -> tuple[Node, ...]:
 
 
 def graph_tensors(model: ModelT, graph: SubGraphT) -> tuple[Tensor, ...]:
-    """All tensors of one graph."""
+    """Return all tensors of a graph."""
     shapes: dict[Shape, Shape] = {}
+    names = _type_names()
     return tuple(
-        _tensor(model, index, tensor, shapes) for index, tensor in enumerate(graph.tensors)
+        [_tensor(model, index, tensor, shapes, names) for index, tensor in enumerate(graph.tensors)]
     )
 
 
-def _tensor(model: ModelT, index: int, tensor: TensorT, shapes: dict[Shape, Shape]) -> Tensor:
-    signature = tensor.shapeSignature
+def _tensor(
+    model: ModelT, index: int, tensor: TensorT, shapes: dict[Shape, Shape], names: dict[int, str]
+) -> Tensor:
+    signature, parameters = tensor.shapeSignature, tensor.quantization
     shape = tuple(tensor.shape.tolist())
     return Tensor(
         index=index,
         name=tensor.name,
-        # One tuple for all tensors of a shape: graphs of many operators have few shapes.
+        # Tensors of equal shape share a tuple: graphs of many operators have few shapes.
         shape=shapes.setdefault(shape, shape),
-        dtype=_type_names().get(tensor.type, f"type {tensor.type}"),
-        quantized=quantized(tensor) or getattr(tensor.quantization, "details", None) is not None,
+        dtype=names.get(tensor.type) or f"type {tensor.type}",
+        quantized=parameters is not None and (quantized(tensor) or parameters.details is not None),
         dynamic=signature is not None and min(signature.tolist(), default=0) < 0,
         variable=bool(tensor.isVariable),
         data=model.buffers[tensor.buffer].data if is_constant(model, tensor) else None,

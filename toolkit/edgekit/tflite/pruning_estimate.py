@@ -1,4 +1,4 @@
-"""Will pruning pay? Said of a graph before any training: download, flash and time."""
+"""Estimate the effect of pruning on download size, flash and latency, before any training."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PruningEstimate:
-    """What a share of zeros is predicted to be worth.
+    """Predicted effect of a share of zeros.
 
     Attributes:
         sparsity: Share of zeros over the kernels of convolutions and dense layers.
         size_bytes: Size of the file; zeros alone do not change it.
-        size_deflated_bytes: What it costs to download today (zlib level 9).
-        pruned_deflated_bytes: And with that share of zeros.
+        size_deflated_bytes: Download size without further zeros (zlib level 9).
+        pruned_deflated_bytes: Download size with that share of zeros.
         sparse_bytes: Size on the device with kernels stored sparse, as `tflite.sparse` writes
-            it; None where that would not make it smaller.
-        faster: Whether XNNPACK computes it with sparse kernels, and what stands in the way.
+            it; None if it is no smaller.
+        faster: Whether XNNPACK would use sparse kernels, and if not, why.
     """
 
     sparsity: float
@@ -42,14 +42,14 @@ class PruningEstimate:
 
 
 def estimate_pruning(data: bytes, sparsity: float) -> PruningEstimate:
-    """Predict what pruning a model to a share of zeros is worth, by dropping weights in a copy.
+    """Predict the effect of pruning a model, by setting weights of a copy to zero.
 
     Args:
         data: A model with dense kernels, float32 or int8.
-        sparsity: Share of weights to drop from each kernel.
+        sparsity: Share of weights of each kernel to set to zero.
 
     Raises:
-        ModelError: A kernel does not hold what its shape says, or is stored sparse already.
+        ModelError: The size of a kernel does not match its shape, or it is stored sparse already.
         UsageError: The share is not in [0, 1).
     """
     model = read(data)
@@ -75,7 +75,7 @@ def estimate_pruning(data: bytes, sparsity: float) -> PruningEstimate:
 
 
 def _kernels(model: ModelT) -> dict[int, Array]:
-    """Buffer -> kernel `[outputs, ..., inputs]` of every convolution and dense layer."""
+    """Return buffer -> kernel `[outputs, ..., inputs]` of every convolution and dense layer."""
     found: dict[int, Array] = {}
     for node in nodes(model):
         kernel = node.input(1)

@@ -1,4 +1,4 @@
-"""Activation ranges: where they are read from, and where the quantizer looks for them."""
+"""Expose activations for calibration, and store their ranges for the quantizer."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from edgekit.tflite.graph import FLOAT32, clone, is_constant
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT
 
-# What a tensor that never changes gets for a range: without width there is no scale.
+# Width of the range of a constant activation: a range of width 0 has no scale.
 _NARROWEST = 1e-6
 
 
 def activations(model: ModelT) -> list[int]:
-    """Indices of the float tensors of the first graph that an inference computes, inputs first."""
+    """Return the indices of computed float tensors of the first graph, inputs first."""
     graph = model.subgraphs[0]
     produced = [i for op in graph.operators for i in op.outputs if i >= 0]
     return list(
@@ -32,9 +32,9 @@ def activations(model: ModelT) -> list[int]:
 
 
 def with_all_outputs(model: ModelT) -> ModelT:
-    """Make every computed float activation an output, after the outputs there are.
+    """Make every computed float activation an output, after the existing outputs.
 
-    The runtime then keeps each of them until the inference is over, fused delegates included.
+    The runtime then keeps each of them until the end of the inference, also with delegates.
     """
     model = clone(model)
     graph = model.subgraphs[0]
@@ -46,11 +46,11 @@ def with_all_outputs(model: ModelT) -> ModelT:
 
 
 def with_ranges(model: ModelT, ranges: Ranges, *, symmetric: bool) -> ModelT:
-    """Write ranges into the activations' quantization, where TensorFlow's quantizer reads them.
+    """Store ranges in the quantization parameters, where TensorFlow's quantizer reads them.
 
     Args:
-        model: A float model; it stays as it is.
-        ranges: By tensor name; tensors it does not name stay without a range.
+        model: A float model; it is not changed.
+        ranges: Ranges by tensor name; other tensors get no range.
         symmetric: Widen each range to equal ends, as the int16 kernels need (zero point 0).
     """
     from ai_edge_litert import schema_py_generated as schema

@@ -1,4 +1,4 @@
-"""What the weight rewriters share: a model in the making, its weights, and how they are stored."""
+"""Common parts of the weight rewriters: a model being rewritten, and storage of its weights."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from edgekit.tflite.graph import (
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT, OperatorT, SubGraphT, TensorT
 
-# Below this, an operator's weights stay float, as in TensorFlow's converter: quantizing its input
-# at every inference would cost more time than the bytes are worth.
+# Weights with fewer elements remain float, as in TensorFlow's converter: quantizing the input at
+# every inference costs too much time for the bytes saved.
 SMALLEST: Final = 1024
 
-# Operator -> its weights: input number -> axis of the output channels.
+# Operator -> its weights, as input number -> axis of the output channels.
 WEIGHTS: Final[dict[str, dict[int, int]]] = {
     "CONV_2D": {1: 0},
     "DEPTHWISE_CONV_2D": {1: 3},
@@ -49,7 +49,7 @@ WEIGHTS: Final[dict[str, dict[int, int]]] = {
     "UNIDIRECTIONAL_SEQUENCE_RNN": {1: 0, 2: 0},
 }
 
-# Operator -> the dimensions of its kernel, the second input of each; `WEIGHTS` counts on them.
+# Operator -> number of dimensions of its kernel, the second input; `WEIGHTS` relies on it.
 _KERNEL_DIMENSIONS: Final = {
     "CONV_2D": 4,
     "DEPTHWISE_CONV_2D": 4,
@@ -65,10 +65,10 @@ class Storage:
     """How one weight is stored.
 
     Attributes:
-        place: The kernel takes it; or a DEQUANTIZE stands before, or after the operator.
+        place: The kernel takes it; or a DEQUANTIZE is put before or after the operator.
         bits: 8 or 4.
         axis: The channel axis, or None for one scale.
-        version: The version the operator then needs; unused for `before`.
+        version: The operator version that this requires; unused for `before`.
     """
 
     place: Place
@@ -79,18 +79,18 @@ class Storage:
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """A float constant that operators compute with.
+    """A float constant that operators use as a weight.
 
     Attributes:
-        graph: Where it is.
-        index: Its tensor.
+        graph: Its graph.
+        index: Its tensor index.
         values: As stored.
         axis: The channel axis.
         operator: Name of its first user.
         users: All its users.
-        alike: Whether all users are of one kind, to be treated, and use it in one way.
-        grouped: Whether a convolution sees only part of the input channels with it; no kernel
-            for float input and integer weights does that.
+        alike: Whether all users are of one kind that is rewritten, and use it in the same way.
+        grouped: Whether it belongs to a grouped convolution, for which there is no kernel with
+            float input and integer weights.
     """
 
     graph: SubGraphT
@@ -104,13 +104,13 @@ class Weight:
 
 
 class Rewriter:
-    """A copy of a model being rewritten, and the DEQUANTIZE operators to be put first in it.
+    """A copy of a model being rewritten, and the DEQUANTIZE operators to insert at its beginning.
 
     Args:
-        model: The model; it stays as it is.
+        model: The model; it is not changed.
 
     Raises:
-        ModelError: An operator lacks what its kind must have.
+        ModelError: An operator lacks inputs, outputs or options that its kind requires.
     """
 
     def __init__(self, model: ModelT) -> None:
@@ -121,7 +121,7 @@ class Rewriter:
         self._expansions: dict[int, list[OperatorT]] = {}
 
     def operators(self, only: Container[str] | None) -> list[tuple[SubGraphT, OperatorT]]:
-        """The operators to treat, in execution order."""
+        """Return the operators to rewrite, in execution order."""
         return [
             (graph, op)
             for graph in self.model.subgraphs
@@ -130,7 +130,7 @@ class Rewriter:
         ]
 
     def weights(self, only: Container[str] | None) -> list[Weight]:
-        """The weights of the operators to treat that are worth quantizing, each once."""
+        """Return the weights of these operators that are large enough to quantize, each once."""
         treated = {id(op) for _, op in self.operators(only)}
         found = []
         for graph in self.model.subgraphs:
@@ -152,7 +152,7 @@ class Rewriter:
         places: list[tuple[OperatorT, int]],
         treated: Container[int],
     ) -> Weight | None:
-        """What is known of a tensor, if it is a weight of an operator to treat."""
+        """Return the record of a tensor, if it is a weight of an operator to rewrite."""
         if not self.is_weight(graph.tensors[index], SMALLEST):
             return None
         roles = {(operator_name(self.model, op), position) for op, position in places}
@@ -177,7 +177,7 @@ class Rewriter:
         )
 
     def is_weight(self, tensor: TensorT, smallest: int) -> bool:
-        """Whether it is a float constant of at least `smallest` elements."""
+        """Whether a tensor is a float constant of at least `smallest` elements."""
         size = int(np.prod(tensor.shape, dtype=np.int64))
         return bool(tensor.type == FLOAT32 and is_constant(self.model, tensor) and size >= smallest)
 
@@ -202,7 +202,7 @@ class Rewriter:
         kind = INT4 if storage.bits == 4 else INT8
         parameters = _parameters(scales, storage.axis)
         if storage.place == "before":
-            # Version 5 of DEQUANTIZE knows scales by channel.
+            # Version 5 of DEQUANTIZE supports scales per channel.
             self.expand(weight.graph, weight.index, kind, packed, parameters, version=5)
             return
         tensor = weight.graph.tensors[weight.index]
@@ -226,7 +226,7 @@ class Rewriter:
         *,
         version: int,
     ) -> None:
-        """Store a constant as `values`, and let a DEQUANTIZE of that version make it float."""
+        """Store a constant as `values`, and insert a DEQUANTIZE of that version for it."""
         from ai_edge_litert import schema_py_generated as schema
 
         tensor = graph.tensors[index]
@@ -249,14 +249,14 @@ class Rewriter:
         self._expansions.setdefault(id(graph), []).append(operator)
 
     def finish(self) -> ModelT:
-        """The rewritten model."""
+        """Return the rewritten model."""
         for graph in self.model.subgraphs:
             graph.operators = [*self._expansions.get(id(graph), []), *graph.operators]
         _compact(self.model)
         return self.model
 
     def _dequantize_output(self, graph: SubGraphT, op: OperatorT, scales: Array) -> None:
-        """Let an operator that copies codes be followed by their DEQUANTIZE."""
+        """Append a DEQUANTIZE to an operator that copies codes."""
         from ai_edge_litert import schema_py_generated as schema
 
         index = int(op.outputs[0])
@@ -273,7 +273,7 @@ class Rewriter:
         )
         op.outputs = np.array([len(graph.tensors) - 1], np.int32)
         follower = schema.OperatorT(
-            # Version 2 of DEQUANTIZE is the first to take int8.
+            # Version 2 of DEQUANTIZE is the first to support int8.
             opcodeIndex=operator_code(self.model, "DEQUANTIZE", 2),
             inputs=op.outputs,
             outputs=np.array([index], np.int32),
@@ -297,7 +297,7 @@ def _parameters(scales: Array, axis: int | None) -> object:
 
 
 def _check_complete(graph: SubGraphT, op: OperatorT, name: str) -> None:
-    """Refuse an operator without the inputs, outputs or kernel that the rewriters count on."""
+    """Refuse an operator without the inputs, outputs or kernel that the rewriters rely on."""
     if name not in WEIGHTS:
         return
     wanted = _KERNEL_DIMENSIONS.get(name)
@@ -320,7 +320,7 @@ def _check_complete(graph: SubGraphT, op: OperatorT, name: str) -> None:
 
 
 def _is_grouped(graph: SubGraphT, op: OperatorT, name: str) -> bool:
-    """Whether a convolution sees only part of the input channels; no hybrid kernel does that."""
+    """Whether a convolution is grouped; there is no hybrid kernel for these."""
     if name != "CONV_2D":
         return False
     image, kernel = (graph.tensors[i] for i in op.inputs[:2])
@@ -328,7 +328,7 @@ def _is_grouped(graph: SubGraphT, op: OperatorT, name: str) -> bool:
 
 
 def _compact(model: ModelT) -> None:
-    """Drop buffers and operator codes nobody uses; activations share the empty buffer 0."""
+    """Remove unused buffers and operator codes; activations share the empty buffer 0."""
     from ai_edge_litert import schema_py_generated as schema
 
     buffers = [schema.BufferT()]
@@ -346,7 +346,7 @@ def _compact(model: ModelT) -> None:
     for graph in model.subgraphs:
         for tensor in graph.tensors:
             tensor.buffer = place(tensor.buffer)
-    # The stated minimum runtime was that of the float model.
+    # The stored minimum runtime version was that of the float model.
     model.metadata = [entry for entry in model.metadata if entry.name != b"min_runtime_version"]
     for entry in model.metadata:
         entry.buffer = place(entry.buffer)

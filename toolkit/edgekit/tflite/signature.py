@@ -1,4 +1,4 @@
-"""Inputs and outputs by the names the user knows."""
+"""Inputs and outputs of a model by the names of its signature."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def signature(model: ModelT) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """Inputs and outputs of the first graph, in its order.
+    """Return inputs and outputs of the first graph, in its order.
 
     They carry the names of the signature that describes the graph, else the tensors' own names.
     """
@@ -43,7 +43,7 @@ def signature(model: ModelT) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, 
 
 
 def signature_names(model: ModelT) -> tuple[dict[int, str], dict[int, str]]:
-    """Tensor index -> signature name, for the inputs and the outputs of the first graph."""
+    """Return tensor index -> signature name, for inputs and for outputs of the first graph."""
     for entry in model.signatureDefs:
         if entry.subgraphIndex == 0:
             return (
@@ -54,11 +54,11 @@ def signature_names(model: ModelT) -> tuple[dict[int, str], dict[int, str]]:
 
 
 def check_interface(name: str, inputs: Sized, outputs: Sized) -> None:
-    """Refuse a model that takes nothing or gives nothing: it cannot be run on samples, nor timed.
+    """Refuse a model without inputs or outputs: it can neither be scored nor timed.
 
     Args:
         name: What to call it in the error.
-        inputs: Those of its first graph, in any form.
+        inputs: Inputs of its first graph, in any form.
         outputs: Likewise.
 
     Raises:
@@ -73,15 +73,15 @@ def check_interface(name: str, inputs: Sized, outputs: Sized) -> None:
 
 
 def with_signature(model: ModelT, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> ModelT:
-    """Give a model a `serving_default` signature, in place of any it has.
+    """Return a model with a `serving_default` signature, which replaces existing ones.
 
     Args:
-        model: A model; it stays as it is.
+        model: A model; it is not changed.
         inputs: Signature name -> tensor name.
         outputs: Likewise.
 
     Raises:
-        ModelError: The graph has no such input or output, or one is left without a name.
+        ModelError: The graph has no such input or output, or has one without a name.
     """
     from ai_edge_litert import schema_py_generated as schema
 
@@ -94,7 +94,7 @@ def with_signature(model: ModelT, inputs: Mapping[str, str], outputs: Mapping[st
                 f"The signature's {side} are not those of the graph.",
                 found=f"asked for {sorted(names.values())}, the graph has {sorted(places)}",
             )
-        # Readers sort by name; the graph's own order is what positional callers see.
+        # Readers sort by name; callers by position see the graph's own order.
         return [schema.TensorMapT(name=n, tensorIndex=places[t]) for n, t in names.items()]
 
     named = copy.copy(model)
@@ -110,10 +110,10 @@ def with_signature(model: ModelT, inputs: Mapping[str, str], outputs: Mapping[st
 
 
 def with_names_of(made: ModelT, original: ModelT) -> ModelT:
-    """Give a model made from `original` its signature names, by position, where it lost them.
+    """Return a model made from `original` with its signature names, by position, if lost.
 
     Returns:
-        `made` itself where it has them.
+        `made` itself if it has them.
     """
     wanted, found = signature(original), signature(made)
     if all(
@@ -130,7 +130,7 @@ def with_names_of(made: ModelT, original: ModelT) -> ModelT:
 
 
 def load_source(path: Path) -> Source:
-    """Take a float `.tflite` file as the model to start from.
+    """Read a float `.tflite` file as a source model.
 
     Raises:
         ModelError: It cannot be read, has no inputs or outputs, or is quantized already.
@@ -172,7 +172,7 @@ def tensor_spec(name: str | None, tensor: TensorT) -> TensorSpec:
         shape=tuple(int(n) for n in tensor.shape),
         dtype=DTYPES.get(tensor.type, f"type {tensor.type}"),
         scale=float(tensor.quantization.scale[0]) if one else None,
-        # An empty list stands for zeros, as any field left out of a file.
+        # An empty list denotes zeros, as any field left out of a file.
         zero_point=(int(zero_points[0]) if zero_points is not None and len(zero_points) else 0)
         if one
         else None,

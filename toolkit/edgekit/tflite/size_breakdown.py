@@ -1,7 +1,7 @@
-"""Where a file's bytes are: constants, quantization tables, and the rest.
+"""Break down the size of a file: constants, quantization parameters, and the rest.
 
-Flatbuffers may store one vector and refer to it twice, so vectors are told apart by the place they
-lie at, and each counts once.
+A flatbuffer may refer to a vector more than once, so vectors are identified by their address, and
+each counts once.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from edgekit.tflite.graph import is_constant
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT, SubGraphT, TensorT
 
-_BLOCKWISE: Final = 2  # QuantizationDetails: scales and zero points are tensors of their own
+_BLOCKWISE: Final = 2  # QuantizationDetails: scales and zero points are separate tensors
 
 Place = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Storage:
-    """Sizes of what a model stores.
+    """Sizes of the parts of a model.
 
     Attributes:
         weights: (graph, tensor index) -> `(buffer, bytes)` of every constant that is not a
@@ -38,15 +38,15 @@ class Storage:
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of all constants, each buffer once."""
+        """Return the bytes of all constants, each buffer once."""
         return sum(size for _, size in set(self.weights.values()))
 
 
 def measure(model: ModelT) -> Storage:
-    """Measure what a model stores.
+    """Measure the parts of a model.
 
     Args:
-        model: As `read` gives it: its arrays still lie in the file's content.
+        model: The result of `read`, whose arrays are views of the file's content.
     """
     weights: dict[tuple[int, int], Place] = {}
     tables: set[Place] = set()
@@ -72,7 +72,7 @@ def _quantization_vectors(tensor: TensorT) -> Iterator[Any]:
 
 
 def _scale_tensors(graph: SubGraphT) -> set[int]:
-    """Tensors that hold the scales and zero points of blockwise quantized ones."""
+    """Return tensors that hold the scales and zero points of blockwise quantized ones."""
     found: set[int] = set()
     for tensor in graph.tensors:
         parameters = tensor.quantization
@@ -83,7 +83,7 @@ def _scale_tensors(graph: SubGraphT) -> set[int]:
 
 
 def _sparse_indices(tensor: TensorT) -> Iterator[Any]:
-    """Vectors that say where the stored values of a sparse tensor belong."""
+    """Return the index vectors of a sparse tensor."""
     if tensor.sparsity is not None:
         for dimension in tensor.sparsity.dimMetadata or []:
             for vector in (dimension.arraySegments, dimension.arrayIndices):
@@ -92,6 +92,6 @@ def _sparse_indices(tensor: TensorT) -> Iterator[Any]:
 
 
 def _places(vectors: Iterable[Any]) -> set[Place]:
-    """Address and size of vectors; absent ones are left out."""
+    """Yield address and size of vectors, without absent ones."""
     arrays = (np.asarray(vector) for vector in vectors if vector is not None)
     return {(array.__array_interface__["data"][0], array.nbytes) for array in arrays}

@@ -1,12 +1,12 @@
-"""Kernels of a pruned model stored sparse: smaller in flash, unpacked when the model is loaded.
+"""Store kernels of a pruned model sparse: smaller in flash, unpacked when the model is loaded.
 
-A sparse constant holds its non-zero weights, the column of each, and where rows begin (the
-schema's `SparsityParameters`). No kernel gets to see it: a DENSIFY operator stands in front and
-unpacks it once, so the dense kernel lies in memory at run time, where that of a dense file could
-stay in the file. Time stays the same, unless `targets.xnnpack_sparse` says otherwise.
+A sparse constant holds its nonzero weights, the column of each, and where rows begin (the schema's
+`SparsityParameters`). No kernel reads it directly: a DENSIFY operator before it unpacks it once, so
+the dense kernel takes memory at run time, whereas that of a dense file can remain in the file.
+Latency does not change, unless `targets.xnnpack_sparse` predicts it.
 
 Two kernels of TFLite take sparse weights directly (FULLY_CONNECTED, float32 in blocks of 1x4 and
-int8 in blocks of 1x16), but the XNNPACK delegate takes those operators over without looking, and
+int8 in blocks of 1x16), but the XNNPACK delegate takes over these operators without a check, and
 reads beyond the end of the values.
 """
 
@@ -44,29 +44,29 @@ if TYPE_CHECKING:
         TensorT,
     )
 
-# Operator -> the input that is its kernel. DEQUANTIZE stands before float16 ones.
+# Operator -> the input that is its kernel. DEQUANTIZE reads float16 kernels.
 _KERNELS: Final = {"CONV_2D": 1, "DEPTHWISE_CONV_2D": 1, "FULLY_CONNECTED": 1, "DEQUANTIZE": 0}
 
-# Weights stored or left out together: consecutive inputs of an output.
+# Block sizes: consecutive inputs of an output that are stored or left out together.
 _BLOCKS: Final = (1, 2, 4, 8, 16)
 
-# The tables around the vectors: a DENSIFY operator, its tensor, its buffer, the sparsity's own,
-# and what alignment takes: 190 to 260 in encoded files.
+# Bytes besides the vectors: a DENSIFY operator, its tensor, its buffer, the tables of the sparsity,
+# and alignment: 190 to 260 in encoded files.
 _TABLES_BYTES: Final = 224
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Considered:
-    """A kernel that was looked at.
+    """A kernel, and whether it was encoded.
 
     Attributes:
-        name: Its tensor.
-        operator: What reads it.
+        name: Name of its tensor.
+        operator: Name of the operator that reads it.
         sparsity: Share of zeros.
-        dense_bytes: What it takes in the file as it is.
-        sparse_bytes: What it takes sparse, tables included; None where that was not computed.
+        dense_bytes: Its size in the file when dense.
+        sparse_bytes: Its size when sparse, tables included; None if not computed.
         block: Consecutive inputs that are stored or left out together.
-        reason: Why it stays dense; None where it was encoded.
+        reason: Why it remains dense; None if it was encoded.
     """
 
     name: str
@@ -80,17 +80,17 @@ class Considered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoded:
-    """A model whose kernels are stored sparse where that makes it smaller.
+    """A model with kernels stored sparse where that reduces its size.
 
     Attributes:
-        model: The model; the very one given where nothing was encoded.
-        data: It, written.
-        kernels: Every kernel looked at.
-        dense_size_bytes: Size of the file given.
-        dense_deflated_bytes: What that costs to download (zlib level 9).
+        model: The model; the given object if no kernel was encoded.
+        data: Its serialized form.
+        kernels: Every kernel of the model.
+        dense_size_bytes: Size of the dense file.
+        dense_deflated_bytes: Download size of the dense file (zlib level 9).
         size_bytes: Size of `data`.
-        size_deflated_bytes: What `data` costs to download: of float32 within some percent of
-            the dense file, of int8 up to a sixth more, since deflate packs zeros well already.
+        size_deflated_bytes: Download size of `data` (zlib level 9): for float32 within some percent
+            of the dense file's, for int8 up to a sixth more, since deflate compresses zeros well.
     """
 
     model: ModelT
@@ -103,19 +103,19 @@ class Encoded:
 
     @property
     def unpacked_bytes(self) -> int:
-        """Memory the unpacked kernels take at run time, which no file can lend."""
+        """Return the memory in bytes that the unpacked kernels take at run time."""
         return sum(kernel.dense_bytes for kernel in self.kernels if kernel.reason is None)
 
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """A kernel stored sparse: all axes dense but the last, which is compressed (CSR) by blocks.
+    """A kernel in CSR form: all axes are dense except the last, which is compressed by blocks.
 
     Attributes:
-        values: The blocks that are not zero, `[blocks * block]`.
-        segments: Where each row's blocks begin, and the end of the last, `[rows + 1]`.
-        indices: Each block's column, counted in blocks, `[blocks]`.
-        block: Weights in a block.
+        values: Blocks that are not all zero, `[blocks * block]`.
+        segments: Start of each row's blocks, and the end of the last, `[rows + 1]`.
+        indices: Column of each block, in blocks, `[blocks]`.
+        block: Number of weights in a block.
     """
 
     values: Array
@@ -125,21 +125,21 @@ class Packed:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes in the file, tables included."""
+        """Return the bytes in the file, tables included."""
         return self.values.nbytes + self.segments.nbytes + self.indices.nbytes + _TABLES_BYTES
 
 
 def encode_sparse(model: ModelT) -> Encoded:
-    """Store kernels sparse where that makes the file smaller and it still computes the same.
+    """Store kernels sparse where that reduces the size, and verify the outputs.
 
-    The result was loaded and run beside the dense model, with the XNNPACK delegate and without.
+    The result is loaded and compared with the dense model, with the XNNPACK delegate and without.
 
     Args:
-        model: A pruned model: float32, float16, int8 or int16x8; it stays as it is. It runs in
-            LiteRT and in tflite-runtime; microcontrollers and accelerators have no DENSIFY.
+        model: A pruned model: float32, float16, int8 or int16x8; it is not changed. The result runs
+            in LiteRT and tflite-runtime; microcontrollers and accelerators have no DENSIFY.
 
     Raises:
-        ModelError: A constant does not hold what its shape says.
+        ModelError: The size of a constant does not match its shape.
     """
     encoded, kernels = store_sparse(model)
     dense = data = write(model)
@@ -161,10 +161,10 @@ def encode_sparse(model: ModelT) -> Encoded:
 
 
 def store_sparse(model: ModelT) -> tuple[ModelT, tuple[Considered, ...]]:
-    """Do the encoding of `encode_sparse` without writing and running its result.
+    """Encode as `encode_sparse` does, without serializing and running the result.
 
     Returns:
-        The encoded model, `model` itself where nothing was encoded, and the kernels looked at.
+        The encoded model, `model` itself if no kernel was encoded; and every kernel.
     """
     dense = model
     rewriter = Rewriter(model)
@@ -193,9 +193,9 @@ def _not_smaller(dense: bytes, encoded: bytes) -> str | None:
 
 
 def pack(kernel: Array, block: int = 1) -> Packed:
-    """Store a kernel sparse.
+    """Encode a kernel in CSR form.
 
-    Of the row `[0, 5, 0, 7]`, the values and their columns are left:
+    Of the row `[0, 5, 0, 7]`, only the nonzero values and their columns are stored:
 
     >>> packed = pack(np.array([[0, 5, 0, 7], [0, 0, 0, 0]], np.int8))
     >>> packed.values.tolist(), packed.indices.tolist(), packed.segments.tolist()
@@ -203,7 +203,7 @@ def pack(kernel: Array, block: int = 1) -> Packed:
 
     Args:
         kernel: `[..., inputs]`.
-        block: What `inputs` divides by.
+        block: Number of weights in a block, a divisor of `inputs`.
     """
     blocks = kernel.reshape(-1, kernel.shape[-1] // block, block)
     kept = (blocks != 0).any(axis=-1)
@@ -212,7 +212,7 @@ def pack(kernel: Array, block: int = 1) -> Packed:
 
 
 def _kernels(model: ModelT, graph: SubGraphT) -> dict[int, list[OperatorT]]:
-    """Constant tensors that some operator takes as its kernel -> all that read them."""
+    """Return constant tensors that are a kernel -> all operators that read them."""
     users: dict[int, list[OperatorT]] = {}
     found = []
     for op in graph.operators:
@@ -230,7 +230,7 @@ def _kernels(model: ModelT, graph: SubGraphT) -> dict[int, list[OperatorT]]:
 def _consider(
     model: ModelT, graph: SubGraphT, index: int, users: list[OperatorT], owners: int
 ) -> tuple[Considered, Packed | None]:
-    """Weigh one kernel: what it takes dense and sparse, and what forbids it."""
+    """Return a kernel's sizes dense and sparse, and why it cannot be encoded."""
     tensor = graph.tensors[index]
     operator = operator_name(model, users[0])
     size = len(model.buffers[tensor.buffer].data)
@@ -244,7 +244,7 @@ def _consider(
     if owners > 1:
         return replace(found, reason="Another constant shares its bytes."), None
     if index in graph.outputs or tensor.isVariable:
-        return replace(found, reason="It is more than a constant: an output, or a state."), None
+        return replace(found, reason="It is not only a constant, but an output or a state."), None
     for op in users:
         if refusal := _refusal(model, graph, op, index):
             return replace(found, reason=refusal), None
@@ -252,17 +252,17 @@ def _consider(
     packed = min(candidates, key=lambda packed: packed.size_bytes)
     found = replace(found, sparse_bytes=packed.size_bytes, block=packed.block)
     if packed.size_bytes >= size:
-        reason = f"Sparse it takes no less: {packed.size_bytes} bytes instead of {size}."
+        reason = f"It is no smaller when sparse: {packed.size_bytes} bytes instead of {size}."
         return replace(found, reason=reason), None
     return found, packed
 
 
 def _refusal(model: ModelT, graph: SubGraphT, op: OperatorT, index: int) -> str | None:
-    """Why an operator cannot read an unpacked kernel; None where it can."""
+    """Return why an operator cannot read an unpacked kernel; None where it can."""
     name = operator_name(model, op)
     place = _KERNELS.get(name)
     if place is None or [i for i, used in enumerate(op.inputs) if used == index] != [place]:
-        return f"{name} reads it, otherwise than as a kernel."
+        return f"{name} reads it, but not as a kernel."
     kernel = graph.tensors[index].type
     if name == "DEQUANTIZE":
         return None if kernel == FLOAT16 else "DEQUANTIZE reads it, for a kernel of integers."
@@ -276,7 +276,7 @@ def _refusal(model: ModelT, graph: SubGraphT, op: OperatorT, index: int) -> str 
 
 
 def _expand(model: ModelT, graph: SubGraphT, index: int, packed: Packed) -> OperatorT:
-    """Replace a constant by what a DENSIFY makes of its sparse form."""
+    """Replace a constant by its sparse form and a DENSIFY."""
     from ai_edge_litert import schema_py_generated as schema
 
     tensor = graph.tensors[index]
@@ -301,7 +301,7 @@ def _expand(model: ModelT, graph: SubGraphT, index: int, packed: Packed) -> Oper
 
 
 def _parameters(tensor: TensorT, packed: Packed) -> SparsityParametersT:
-    """The schema's tables: rows dense, columns compressed, and blocks, where used, dense again."""
+    """Return the schema's tables: dense rows, compressed columns and, if used, dense blocks."""
     from ai_edge_litert import schema_py_generated as schema
 
     segments_type, segments = _index_vector(packed.segments)
@@ -332,7 +332,7 @@ def _parameters(tensor: TensorT, packed: Packed) -> SparsityParametersT:
 
 
 def _index_vector(values: Array) -> tuple[int, object]:
-    """Numbers as one of the schema's `SparseIndexVector` union."""
+    """Return numbers as a member of the schema's `SparseIndexVector` union."""
     from ai_edge_litert import schema_py_generated as schema
 
     kinds = schema.SparseIndexVector
@@ -344,7 +344,7 @@ def _index_vector(values: Array) -> tuple[int, object]:
 
 
 def _narrow(values: NDArray[np.int64]) -> Array:
-    """The narrowest integers of the schema that hold the numbers."""
+    """Return the numbers in the narrowest integer type of the schema that can hold them."""
     largest = int(values.max(initial=0))
     return values.astype(
         np.uint8 if largest < 1 << 8 else np.uint16 if largest < 1 << 16 else np.int32

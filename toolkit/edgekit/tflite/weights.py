@@ -1,9 +1,9 @@
-"""Smaller weights: a float graph's constants stored in float16, int8 or int4.
+"""Store the constants of a float graph in float16, int8 or int4.
 
-A weight is stored in one of two ways. Either the kernel itself takes the small type (and, for
-integers, quantizes its input on the fly), or a DEQUANTIZE operator stands between: LiteRT and its
+There are two ways to store a weight. Either the kernel itself accepts the smaller type (and, for
+integers, quantizes its input at run time), or a DEQUANTIZE operator is inserted: LiteRT and its
 XNNPACK delegate unpack a constant once, when the model is loaded, and the kernel computes in float.
-Which way is taken is a matter of which kernels exist; see `_dynamic` and `_int4`.
+Which one is used depends on the existing kernels; see `_dynamic` and `_int4`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from edgekit.tflite.rewriter import WEIGHTS, Rewriter, Storage, Weight
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT
 
-# A DEQUANTIZE operator and its tensor take about 170 bytes; halving fewer constants than these
+# A DEQUANTIZE operator and its tensor take about 170 bytes; with fewer elements than these, float16
 # would make the file larger.
 _SMALLEST_FLOAT16: Final = 128
 
@@ -30,11 +30,11 @@ _SMALLEST_FLOAT16: Final = 128
 def to_float16(model: ModelT, only: Container[str] | None = None) -> ModelT:
     """Store float constants as float16, each with a DEQUANTIZE; computation stays in float32.
 
-    Small ones (biases) and those that float16 cannot hold stay as they are.
+    Small ones (biases) and those with values beyond float16 are not changed.
 
     Args:
-        model: A model; it stays as it is.
-        only: Names of output tensors: the operators to treat. All of them by default.
+        model: A model; it is not changed.
+        only: Output tensor names of the operators to rewrite; None rewrites all.
     """
     rewriter = Rewriter(model)
     for graph, op in rewriter.operators(only):
@@ -46,17 +46,17 @@ def to_float16(model: ModelT, only: Container[str] | None = None) -> ModelT:
                 continue
             half = _as_float16(constant(rewriter.model, tensor))
             if half is not None:
-                # Version 3 of DEQUANTIZE is the first to take float16.
+                # Version 3 of DEQUANTIZE is the first to support float16.
                 rewriter.expand(graph, index, FLOAT16, half, None, version=3)
     return rewriter.finish()
 
 
 def to_dynamic(model: ModelT, only: Container[str] | None = None) -> ModelT:
-    """Store weights as int8, symmetric and narrow; activations stay float32.
+    """Store weights as int8, symmetric and narrow-range; activations remain float32.
 
     Args:
-        model: A model; it stays as it is.
-        only: Names of output tensors: the operators to treat. All of them by default.
+        model: A model; it is not changed.
+        only: Output tensor names of the operators to rewrite; None rewrites all.
     """
     return _quantize_weights(model, only, _dynamic)
 
@@ -65,8 +65,8 @@ def to_int4(model: ModelT, only: Container[str] | None = None) -> ModelT:
     """Store the weights of convolutions and dense layers as int4, all others as int8.
 
     Args:
-        model: A model; it stays as it is.
-        only: Names of output tensors: the operators to treat. All of them by default.
+        model: A model; it is not changed.
+        only: Output tensor names of the operators to rewrite; None rewrites all.
     """
     return _quantize_weights(model, only, _int4)
 
@@ -75,10 +75,10 @@ def _dynamic(weight: Weight) -> Storage:
     if weight.operator == "CONV_2D" and not weight.grouped:
         return Storage("kernel", 8, weight.axis, version=5)
     if weight.operator == "FULLY_CONNECTED":
-        # One scale: scales by channel need version 12, which tflite-runtime 2.14 refuses.
+        # A single scale: scales per channel need version 12, which tflite-runtime 2.14 refuses.
         return Storage("kernel", 8, None, version=9)
     if weight.operator == "GATHER" and len(weight.users) == 1:
-        # The table stays int8 in memory as well; GATHER copies codes and knows one scale.
+        # The table remains int8 in memory too; GATHER copies codes and supports one scale.
         return Storage("after", 8, None, version=2)
     # The int8 depthwise kernel with float input is slower than float (XNNPACK has none), and
     # older transposed convolutions do not take int8 weights at all.
@@ -86,9 +86,9 @@ def _dynamic(weight: Weight) -> Storage:
 
 
 def _int4(weight: Weight) -> Storage:
-    # Versions 7 and 10 name int4 weights, but tflite-runtime 2.14 accepts those and computes NaN
-    # (CONV_2D) or with the first channel's scale (FULLY_CONNECTED). The versions here are the
-    # first it refuses.
+    # Versions 7 and 10 are defined for int4 weights, but tflite-runtime 2.14 accepts those and
+    # computes NaN (CONV_2D) or with the first channel's scale (FULLY_CONNECTED). The versions used
+    # here are the first that it refuses.
     if weight.operator == "CONV_2D" and not weight.grouped:
         return Storage("kernel", 4, weight.axis, version=8)
     # A channel's scale and zero point take 12 bytes: rows of up to 24 weights are smaller in int8.
@@ -108,10 +108,10 @@ def _quantize_weights(
 
 
 def stored_weights(operators: Sequence[Node]) -> list[tuple[Node, Tensor]]:
-    """Every weight with the operator that computes with it, as it is stored.
+    """Return every weight, with the operator that uses it and its storage.
 
     Args:
-        operators: All of a model's (`nodes`).
+        operators: All operators of a model (`nodes`).
     """
     producers = {(n.graph, t.index): n for n in operators for t in n.outputs}
     found = []
@@ -129,7 +129,7 @@ def stored_weights(operators: Sequence[Node]) -> list[tuple[Node, Tensor]]:
 
 
 def _as_float16(values: Array) -> NDArray[np.float16] | None:
-    """The nearest float16 values, or None where one lies beyond the largest."""
+    """Return the nearest float16 values, or None if one exceeds the largest."""
     with np.errstate(over="ignore"):
         half = values.astype(np.float16)
     return half if np.isfinite(half).all() else None

@@ -1,4 +1,4 @@
-"""Training inputs, varied: done to the arrays, so that nothing of it is in the saved model."""
+"""Augmentation of training inputs, applied to arrays and so no part of the saved model."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from edgekit.records import Array
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Augmentation:
-    """How training inputs are varied; the default leaves them as they are.
+    """Settings of the augmentation; the default changes nothing.
 
     Attributes:
         shift: Largest shift along each of the first axes of a sample, in pixels, frames or
             steps; `(2, 2)` moves an image by up to two pixels each way. Edges are repeated.
-        flip: Whether half of the images are mirrored left to right.
+        flip: Whether images are mirrored left to right, with probability 1/2.
         noise: Standard deviation of Gaussian noise, in the unit of the inputs.
     """
 
@@ -26,7 +26,7 @@ class Augmentation:
     noise: float = 0.0
 
     def __post_init__(self) -> None:
-        # TOML has lists only
+        # TOML has lists, not tuples
         object.__setattr__(self, "shift", tuple(self.shift))
         if not all(type(step) is int and 0 <= step <= 1 << 16 for step in self.shift):
             raise UsageError(
@@ -40,21 +40,21 @@ class Augmentation:
             )
 
     def check(self, sample_shape: tuple[int, ...]) -> None:
-        """Raise a `UsageError` unless samples of this shape can be varied so."""
+        """Raise a `UsageError` unless the settings apply to samples of this shape."""
         axes = len(sample_shape) - 1
         if len(self.shift) > max(axes, 0) or (self.flip and axes != 2):
             raise UsageError(
-                f"Samples of shape {list(sample_shape)} cannot be augmented so.",
+                f"Samples of shape {list(sample_shape)} cannot be augmented with these settings.",
                 found=f"Found shift = {list(self.shift)}, flip = {str(self.flip).lower()}.",
                 hint="shift needs an axis for each number, before the channels; flip an image.",
             )
 
     def apply(self, inputs: Array, random: np.random.Generator) -> Array:
-        """Vary a batch.
+        """Augment a batch.
 
         Args:
-            inputs: `[n, ...]`, left as it is.
-            random: Source of the variation.
+            inputs: `[n, ...]`; not changed.
+            random: Random number generator.
 
         Returns:
             An array of the same shape and type.
@@ -71,7 +71,7 @@ class Augmentation:
 
 
 def _shifted(inputs: Array, axis: int, steps: Array) -> Array:
-    """Move each sample along `axis` by its own number of steps, repeating the edge."""
+    """Shift each sample along `axis` by its own number of steps, repeating the edge."""
     size = inputs.shape[axis]
     source = np.clip(np.arange(size)[None, :] - steps[:, None], 0, size - 1)
     shape = [1] * inputs.ndim

@@ -1,7 +1,7 @@
 """Weight clustering of Keras models: few distinct weights per kernel, trained as centroids.
 
-The model stays the plain Keras model it is. A file of few distinct weights is as large as before;
-the gain is in its compressed size.
+The result is a plain Keras model. Its file is as large as before; what shrinks is its compressed
+size.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from edgekit.numerics.palette import Palette, palette
 from edgekit.training.kernels import Kernel, kernels_of, left_alone
 
 MANY = 64
-"""A kernel with more distinct weights than this is not taken for a clustered one."""
+"""A kernel with more distinct weights than this does not count as clustered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +26,7 @@ class Clustering:
     """What clustering did to a model.
 
     Attributes:
-        distinct: Kernel -> number of its distinct weights, of every kernel, clustered or not.
+        distinct: Every kernel, clustered or not -> number of its distinct weights.
         left_alone: Kernel -> why it was not clustered.
     """
 
@@ -37,12 +37,12 @@ class Clustering:
 def cluster(
     model: Any, clusters: int, *, initial: Initial = "linear", exclude: Sequence[str] = ()
 ) -> Clustering:
-    """Replace the weights of each kernel by the nearest of a palette, in place, without training.
+    """Replace each weight by the nearest of its kernel's palette, in place, without training.
 
     Args:
         model: Any built Keras model, subclassed ones included.
-        clusters: Clusters per kernel, at most; a zero where there are zeros is one of them.
-        initial: Where k-means starts: `linear` over the range, or by `density`.
+        clusters: Largest number of clusters per kernel, 0 included where the kernel has zeros.
+        initial: Centroid initialization of k-means: `linear` over the range, or by `density`.
         exclude: Names, or regular expressions for whole names, of layers to leave alone, or of
             layers and models they are part of.
 
@@ -60,13 +60,13 @@ def cluster(
 def clustering_callback(
     clusters: int, *, initial: Initial = "linear", exclude: Sequence[str] = ()
 ) -> Any:
-    """Make a Keras callback that trains palettes while `model.fit` trains, whatever the optimizer.
+    """Make a Keras callback that trains palettes during `model.fit`, with any optimizer.
 
-    Weights are given their clusters when training starts, and keep them. After every batch the
-    weights of a cluster become their mean, so that its centroid follows the mean of their updates
-    (Han et al. 2016, "Deep Compression", section 3.3, where it follows the sum of the gradients).
-    Weights that are zero stay zero. An interrupted run goes on from its saved weights, whose
-    palettes are found again exactly.
+    Weights are assigned to clusters when training starts, and stay in them. After every batch the
+    weights of a cluster are set to their mean, so that its centroid follows the mean of their
+    updates (Han et al. 2016, "Deep Compression", section 3.3, where it follows the sum of the
+    gradients). Weights that are zero stay zero. An interrupted run resumes from its saved weights,
+    from which the palettes are recovered exactly.
 
     Args:
         clusters: As for `cluster`.
@@ -74,7 +74,7 @@ def clustering_callback(
         exclude: As for `cluster`.
 
     Returns:
-        The callback; `clustering()` tells what it came to.
+        The callback; its method `clustering()` returns the result so far (a `Clustering`).
 
     Raises:
         UsageError: There are fewer than 2 clusters. When training starts: an exclusion matches no
@@ -86,7 +86,7 @@ def clustering_callback(
     import keras
 
     class ClusterCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
-        """Ties the weights of a cluster together."""
+        """Keeps the weights of a cluster equal."""
 
         def clustering(self) -> Clustering:
             return Clustering(distinct=distinct_of(self.model), left_alone=self._left_alone)
@@ -107,12 +107,12 @@ def clustering_callback(
 
 
 def distinct_of(model: Any) -> dict[str, int]:
-    """Kernel -> number of its distinct weights."""
+    """Return kernel -> number of its distinct weights."""
     return {kernel.name: len(np.unique(kernel.read())) for kernel in kernels_of(model)}
 
 
 def palettes_of(model: Any) -> dict[str, int]:
-    """Layer -> number of its distinct weights, at least 4, where its kernel looks clustered."""
+    """Return layer -> number of its distinct weights, at least 4, where it is clustered."""
     found = {}
     for kernel in kernels_of(model):
         values = kernel.read()
@@ -123,11 +123,11 @@ def palettes_of(model: Any) -> dict[str, int]:
 
 
 class _Tied:
-    """A kernel whose clusters are fixed.
+    """A kernel whose assignment to clusters is fixed.
 
     Args:
         kernel: The kernel.
-        found: Which weight is in which cluster.
+        found: Centroids, and the cluster of each weight.
     """
 
     def __init__(self, kernel: Kernel, found: Palette) -> None:
@@ -144,12 +144,12 @@ class _Tied:
         self._share = keras.ops.convert_to_tensor(share)
 
     def tie(self) -> None:
-        """Make the weights of each cluster their mean."""
+        """Set the weights of each cluster to their mean."""
         from keras import ops
 
         flat = ops.cast(ops.reshape(self._variable, (-1,)), "float32")
         sums = ops.segment_sum(flat, self._flat, num_segments=self._clusters)
-        # Adding nothing turns the -0.0 of a negative sum times zero into 0.0.
+        # Adding 0.0 turns the -0.0 of a negative sum times zero into 0.0.
         centroids = sums * self._share + 0.0
         self._variable.assign(ops.take(centroids, self._codes))
 
@@ -161,7 +161,7 @@ def _palette(kernel: Kernel, clusters: int, initial: Initial) -> Palette:
 def _choose(
     model: Any, clusters: int, exclude: Sequence[str]
 ) -> tuple[list[Kernel], dict[str, str]]:
-    """Find the kernels to cluster, and why others are left alone."""
+    """Find the kernels to cluster, and why others are skipped."""
     _check(clusters)
     chosen, left = [], {}
     for kernel in kernels_of(model, exclude):
@@ -185,5 +185,5 @@ def _choose(
 def _check(clusters: int) -> None:
     if clusters < 2:
         raise UsageError(
-            f"{clusters} distinct weights are no palette.", hint="Give 2 or more, such as 16."
+            f"{clusters} is too small a number of clusters.", hint="Give 2 or more, such as 16."
         )

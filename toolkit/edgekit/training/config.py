@@ -1,4 +1,4 @@
-"""What to train and how: a record, and the `model.toml` it is read from.
+"""Training configuration: a record, and the `model.toml` it is read from.
 
 ```toml
 schema = 1
@@ -17,8 +17,8 @@ learning_rate = 0.003
 augment = { shift = [1, 1] }
 ```
 
-`[data]` may also say `column`, `task`, `licence` and `citation`; `[preprocessing]` is how raw
-inputs become the model's; `[published]` and `[measured]` are the model's card, for readers.
+`[data]` may also hold `column`, `task`, `licence` and `citation`; `[preprocessing]` describes how
+raw inputs become model inputs; `[published]` and `[measured]` are the model card, for readers.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from edgekit.choices import MAX_COUNT, MAX_SEED
 from edgekit.errors import UsageError
 from edgekit.evaluation.tasks import TASKS
 from edgekit.files import check_input
@@ -36,35 +37,32 @@ from edgekit.parsing import ParseError, read_toml
 from edgekit.training import zoo
 from edgekit.training.augment import Augmentation
 
-MOST = 10**9
-"""Of whatever is counted."""
-MOST_SEED = 2**32 - 1
-"""What numpy and Keras take."""
-MOST_UNITS = 1 << 16
-"""Channels or units of a layer: more is a slip, and would take all memory."""
+MAX_UNITS = 1 << 16
+"""Largest number of channels or units of a layer; a larger one would exhaust the memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingConfig:
-    """A training run, in full; picklable, so that it can be sent to the process that trains.
+    """Complete description of a training run; picklable, so that it can be sent to the worker.
 
     Attributes:
         name: Name of the model.
         architecture: Name in the zoo.
-        options: Of the architecture.
+        options: Options of the architecture.
         data: The data, as `edgekit.data.open_data` takes it.
         column: The column to predict, where the data is a `.csv`.
-        preprocessing: How raw inputs are prepared; None leaves it to the data.
-        task: What the targets mean; None where the data tells.
+        preprocessing: How raw inputs are prepared; None uses the data's own.
+        task: Name of the task; None infers it from the data.
         epochs: Training epochs, at most.
         batch_size: Batch size.
         learning_rate: Peak learning rate (cosine decay to zero).
         weight_decay: Decoupled decay of kernels (AdamW); 0 switches it off.
-        loss: Of a regression; classification takes cross-entropy, reconstruction squares.
-        label_smoothing: Share of the probability spread over all classes.
+        loss: Loss of a regression; classification uses cross-entropy, reconstruction squared
+            errors.
+        label_smoothing: Share of the probability that is spread over all classes, 0 to 0.9.
         patience: Epochs without a better validation score before training stops.
-        seed: Of the initial weights, the order of samples, dropout and augmentation.
-        augment: How training inputs are varied.
+        seed: Random seed of the initial weights, the order of samples, dropout and augmentation.
+        augment: Augmentation of training inputs.
     """
 
     name: str
@@ -88,7 +86,7 @@ class TrainingConfig:
         zoo.find(self.architecture)
         for key in ("epochs", "batch_size", "patience"):
             _check(self, key, "a whole number from 1", _is_count(getattr(self, key)))
-        _check(self, "options", f"numbers up to {MOST_UNITS:,}", _are_sizes(self.options))
+        _check(self, "options", f"numbers up to {MAX_UNITS:,}", _are_sizes(self.options))
         _check(self, "weight_decay", "a number in 0..1", 0 <= self.weight_decay <= 1)
         _check(self, "label_smoothing", "a number in 0..0.9", 0 <= self.label_smoothing <= 0.9)
         check_numbers(self)
@@ -97,21 +95,21 @@ class TrainingConfig:
 
 
 def check_numbers(run: Any) -> None:
-    """Check the numbers of a fine-tuning: `epochs`, `batch_size`, `patience`, `seed` and rate.
+    """Check `epochs`, `batch_size`, `patience`, `seed` and `learning_rate` of a fine-tuning.
 
     Raises:
         UsageError: One of them is invalid.
     """
     for name, least, most in (
-        ("epochs", 0, MOST),
-        ("batch_size", 1, MOST),
-        ("patience", 1, MOST),
-        ("seed", 0, MOST_SEED),
+        ("epochs", 0, MAX_COUNT),
+        ("batch_size", 1, MAX_COUNT),
+        ("patience", 1, MAX_COUNT),
+        ("seed", 0, MAX_SEED),
     ):
         value = getattr(run, name)
         fits = value is None or (type(value) is int and least <= value <= most)
         _check(run, name, f"a whole number from {least} to {most}", fits)
-    # Compared, so that NaN is refused too; float32 holds what lies between.
+    # A comparison also refuses NaN; float32 can represent all values of the interval.
     _check(run, "learning_rate", "a number above 0", 1e-30 <= run.learning_rate <= 1e30)
 
 
@@ -143,7 +141,7 @@ def load_config(path: Path) -> TrainingConfig:
     """Read a `model.toml`.
 
     Raises:
-        UsageError: No such file, no TOML, an unknown key or invalid value.
+        UsageError: The file is missing or not TOML, or has an unknown key or an invalid value.
     """
     check_input(path, UsageError, hint="See models/ for examples.")
     try:
@@ -218,14 +216,14 @@ def _known(table: Mapping[str, Any], section: str) -> None:
 
 
 def _is_count(value: object) -> bool:
-    return type(value) is int and 1 <= value <= MOST
+    return type(value) is int and 1 <= value <= MAX_COUNT
 
 
 def _are_sizes(value: object) -> bool:
     """Whether all numbers in the options of an architecture can be widths, depths or shares."""
     if isinstance(value, Mapping | list | tuple):
         return all(map(_are_sizes, value.values() if isinstance(value, Mapping) else value))
-    return not isinstance(value, int | float) or abs(value) <= MOST_UNITS
+    return not isinstance(value, int | float) or abs(value) <= MAX_UNITS
 
 
 def _check(config: object, key: str, accepts: str, fits: bool) -> None:
@@ -233,5 +231,5 @@ def _check(config: object, key: str, accepts: str, fits: bool) -> None:
         raise UsageError(
             f"{key} must be {accepts}.",
             found=f"Found {getattr(config, key)!r:.200}.",
-            hint="Mend it in the TOML file or in the option of that name.",
+            hint="Correct it in the TOML file or in the option of that name.",
         )

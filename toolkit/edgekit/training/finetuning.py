@@ -1,11 +1,12 @@
-"""A short training of a model that exists already, to win back what a pass lost."""
+"""Fine-tune a model, to recover the accuracy that a pass lost."""
 
 from __future__ import annotations
 
 import functools
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from edgekit.data import open_data, training_split
-from edgekit.errors import ConversionError, DataError
+from edgekit.errors import ConversionError, DataError, EdgekitError
 from edgekit.files import writing
 from edgekit.records import (
     Array,
@@ -25,35 +26,37 @@ from edgekit.records import (
     silent,
 )
 from edgekit.training.config import check_numbers
-from edgekit.training.losses import compiled, distillation, usual_loss
+from edgekit.training.losses import FileLoss, compiled, distillation, usual_loss
 from edgekit.training.progress import progress_reporter
 from edgekit.training.samples import bound_to, resident
 from edgekit.training.saving import CHECKPOINT_SECONDS, write_model
+from edgekit.training.sequence import inputs_of, keras_sequence
 
-# Hinton et al. 2015, "Distilling the knowledge in a neural network", mix both losses; so does
-# keras.distillation, half and half.
+# Hinton et al. 2015, "Distilling the knowledge in a neural network", mix both losses;
+# keras.distillation weights them equally.
 DISTILLED: Final = 0.5
 
-# Few samples make short epochs: what a pass lost is won back by steps.
+# Small data sets have short epochs; recovery depends on the number of steps.
 STEPS: Final = 2000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tuning:
-    """The data of a pass, and how the model is trained on it; picklable.
+    """The data of a pass, and the settings of its fine-tuning; picklable.
 
     Attributes:
-        data: The training samples, as the user named them.
-        epochs: Training epochs; 0 changes the weights and trains nothing. None takes as many as
-            make `STEPS` steps, and at least 3.
-        batch_size: Samples of one step.
+        data: The data, as the user named it.
+        epochs: Training epochs; 0 applies the pass without training. None takes as many as make
+            `STEPS` steps, and at least 3.
+        batch_size: Batch size.
         learning_rate: Initial learning rate (cosine decay).
         patience: Epochs without a lower validation loss after which training stops; None takes a
             quarter of all, at least 5.
         seed: Random seed.
         teacher: An `.npy` that `teach` wrote, for distillation.
-        checkpoint: Where the best so far is kept while training goes on, or None.
-        done: Epochs that an interrupted run had done.
+        checkpoint: File for the best weights so far during training, or None.
+        done: Number of epochs that an interrupted run had finished.
+        file_loss: Whether the loss in the model's file is used.
     """
 
     data: DataRequest
@@ -65,19 +68,20 @@ class Tuning:
     teacher: Path | None = None
     checkpoint: Path | None = None
     done: int = 0
+    file_loss: FileLoss = "safe"
 
     def __post_init__(self) -> None:
         check_numbers(self)
 
 
 class FineTuning:
-    """The samples of a pass, and the training on them.
+    """The samples of a pass, and training on them.
 
-    A tenth of the training split is kept back to judge by; the test split is never read.
+    A tenth of the training split is held out for validation; the test split is never read.
 
     Args:
         model: The model that will be changed, or one with the same inputs and outputs.
-        source: What it is; its file may hold a compiled loss.
+        source: Its source; the file may hold a compiled loss.
         tuning: Data and training.
         listener: Progress callback.
 
@@ -91,50 +95,56 @@ class FineTuning:
         self._listener = listener
         asked = tuning.data
         dataset = (
-            open_data(asked.data, target=asked.column, preprocessing=asked.preprocessing)
+            open_data(
+                asked.data,
+                target=asked.column,
+                classes=asked.classes,
+                preprocessing=asked.preprocessing,
+            )
             if isinstance(asked.data, str)
             else asked.data
         )
         self.dataset = bound_to(dataset, source.inputs, source.outputs, asked.task)
         training, validation = training_split(self.dataset)
         self.training, self.validation = resident(training), resident(validation)
-        self._loss, self._metrics = compiled(model, source, self.dataset)
+        self._loss, self._metrics = compiled(model, source, self.dataset, tuning.file_loss)
         self.tuning = tuning
         self.steps = math.ceil(self.training.n / tuning.batch_size)
-        """Batches in one walk through the training samples."""
+        """Batches per epoch."""
         chosen = max(3, math.ceil(STEPS / self.steps))
         self.epochs = chosen if tuning.epochs is None else tuning.epochs
         self.patience = tuning.patience or max(5, self.epochs // 4)
 
     def sample(self, n: int) -> Batch:
-        """Some training samples, drawn by the seed."""
+        """Return `n` training samples, drawn with the seed."""
         order = np.random.default_rng(self.tuning.seed).permutation(self.training.n)
         return self.training.read(order[:n])
 
-    def judge(self, model: Any) -> dict[str, float]:
-        """Figures on the samples kept back: `loss`, and metrics where there are some."""
+    def evaluate(self, model: Any) -> dict[str, float]:
+        """Return `loss` and metrics, if any, on the validation samples."""
         learner = self._learner(model, teacher=None)
-        learner.compile(loss=self._loss_of(model), metrics=self._metrics, jit_compile=False)
-        return _evaluate(learner, self.validation)
+        with self._loss_errors(model):
+            learner.compile(loss=self._loss_of(model), metrics=self._metrics, jit_compile=False)
+            return _evaluate(learner, self.validation)
 
     def train(
         self, model: Any, callbacks: Sequence[Any] = (), *, notes: Mapping[str, Any] | None = None
     ) -> dict[str, float]:
-        """Train a Keras model in place; leaves the weights of the best epoch in it.
+        """Train a Keras model in place; it ends with the weights of the best epoch.
 
-        Epochs count from when every callback that tells so (`finished`) has got where it goes,
-        such as to its sparsity. Where no epoch beats the model as it came, it stays as it came.
+        Epochs are compared once every callback with an attribute `finished` has reached its goal,
+        such as a sparsity. If no epoch improves on the original weights, these are kept.
 
         Args:
             model: Any built Keras model; a loss it was compiled with is kept.
             callbacks: Keras callbacks, such as `pruning.pruning_callback`.
-            notes: Written into checkpoints; None makes none.
+            notes: JSON to store in checkpoints; None writes no checkpoints.
 
         Returns:
-            What `judge` tells of the weights kept.
+            The result of `evaluate` for the weights kept.
 
         Raises:
-            ConversionError: Training diverged, or the loss does not take the data.
+            ConversionError: Training diverged, or the loss does not fit the data.
         """
         import keras
         import tensorflow as tf
@@ -152,37 +162,51 @@ class FineTuning:
         optimizer.iterations.assign(tuning.done * self.steps)
         keeper = _keeper(self, model, list(callbacks), notes)
         stage = f"{(notes or {}).get('pass', '')} fine-tuning".lstrip()
-        tell = progress_reporter(self._listener, stage, self.epochs)
-        try:
+        report = progress_reporter(self._listener, stage, self.epochs)
+        with self._loss_errors(model):
             learner.fit(
-                _sequence(self.training, tuning.batch_size, tuning.seed, teacher, tuning.done),
+                keras_sequence(self.training, tuning.batch_size, tuning.seed, teacher, tuning.done),
                 initial_epoch=tuning.done,
                 epochs=max(self.epochs, tuning.done),
-                callbacks=[*callbacks, keeper, _told(tell, self.steps)],
-                shuffle=False,  # the sequence has done it
+                callbacks=[*callbacks, keeper, _progress_callback(report, self.steps)],
+                shuffle=False,  # the sequence shuffles
                 verbose=0,
             )
-        except (ValueError, TypeError) as error:
+        return self.evaluate(model)
+
+    @contextmanager
+    def _loss_errors(self, model: Any) -> Iterator[None]:
+        """Turn what a loss raises into a `ConversionError`; a trusted one may raise anything."""
+        kinds = Exception if self.tuning.file_loss == "trusted" else (ValueError, TypeError)
+        try:
+            yield
+        except EdgekitError:
+            raise
+        except kinds as error:
             raise ConversionError(
                 f"{model.name} cannot be trained with its loss on these targets.",
-                found=str(error).strip().splitlines()[0][:200],
+                found=(str(error).strip() or type(error).__name__).splitlines()[0][:200],
                 hint="Check --task, or save the model without a compiled loss.",
             ) from error
-        return self.judge(model)
 
     def _loss_of(self, model: Any) -> Any:
         if self._loss is not None:
             return self._loss
-        first = _first(model(inputs_of(self.validation.read(np.arange(8))), training=False))
+        first = _first(
+            model(
+                inputs_of(self.validation.read(np.arange(min(8, self.validation.n)))),
+                training=False,
+            )
+        )
         return usual_loss(self.dataset.task, np.asarray(first, np.float32))
 
     def _learner(self, model: Any, teacher: Array | None) -> Any:
-        """Another model of the same layers: the one that is saved stays as it was compiled."""
+        """Return another model of the same layers; the saved one remains as it was compiled."""
         import keras
 
         if getattr(model, "inputs", None):
             inputs, outputs = model.inputs, model.outputs
-        else:  # a subclassed model is called as the one layer that it is
+        else:  # a subclassed model is called as a layer
             first = self.training.read(np.arange(1)).inputs
             tensors = {
                 name: keras.Input(values.shape[1:], dtype=values.dtype, name=name)
@@ -197,12 +221,12 @@ class FineTuning:
 def teach(
     model: Any, source: Source, *, tuning: Tuning, destination: Path, listener: Listener = silent
 ) -> None:
-    """Write what a float model predicts for every training sample, for models to learn from.
+    """Write a float model's predictions for every training sample, for distillation.
 
-    Predictions are made once, not in every epoch: fine-tuning changes no sample.
+    Predictions are computed once, not in every epoch: fine-tuning does not augment samples.
 
     Raises:
-        DataError: The model computes no numbers for them.
+        DataError: The model predicts NaN or infinity for some of them.
     """
     fine = FineTuning(model, source, tuning, listener)
     made = [
@@ -217,7 +241,7 @@ def teach(
 
 
 def _seed_layers(model: Any, seed: int) -> None:
-    """Start what is random in a model, such as dropout, from the seed; it had one of its own."""
+    """Reset the random generators of a model, such as those of dropout, to the seed."""
     import keras
 
     for number, layer in enumerate(model._flatten_layers()):  # noqa: SLF001  layers in layers
@@ -227,20 +251,20 @@ def _seed_layers(model: Any, seed: int) -> None:
 
 
 def _first(outputs: Any) -> Any:
-    """The output that targets belong to."""
+    """Return the output that is compared with the targets."""
     import keras
 
     return keras.tree.flatten(outputs)[0]
 
 
 def _evaluate(learner: Any, samples: Samples) -> dict[str, float]:
-    judged = learner.evaluate(_sequence(samples, 256), verbose=0, return_dict=True)
+    judged = learner.evaluate(keras_sequence(samples, 256), verbose=0, return_dict=True)
     return {name: float(value) for name, value in judged.items()}
 
 
 @functools.cache
 def _learner_class() -> Any:
-    """A functional model that also learns from a teacher, where targets come with its outputs."""
+    """Make a functional model that also learns from a teacher's outputs, given with the targets."""
     import keras
 
     class Learner(keras.Model):  # type: ignore[misc]  # Keras has no types
@@ -273,27 +297,27 @@ def _learner_class() -> Any:
 def _keeper(
     fine: FineTuning, model: Any, callbacks: Sequence[Any], notes: Mapping[str, Any] | None
 ) -> Any:
-    """A callback that stops in time, and keeps the best weights in memory and on disk."""
+    """Make a callback that stops early, and keeps the best weights in memory and on disk."""
     import keras
 
     tuning = fine.tuning
 
-    class Keeper(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
+    class KeepBest(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
         best_loss = math.inf
         best_epoch = tuning.done
         best: list[Array] | None = None
         saved_at = time.monotonic()
 
         def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002  Keras's signature
-            self._look(tuning.done)
+            self._compare(tuning.done)
 
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
             if not math.isfinite((logs or {}).get("loss", 0.0)):
                 raise ConversionError(
-                    "Fine-tuning diverged: the loss is no number any more.",
+                    "Fine-tuning diverged: the loss is NaN or infinite.",
                     hint=f"Lower the learning rate (it is {tuning.learning_rate:g}).",
                 )
-            self._look(epoch + 1, logs)
+            self._compare(epoch + 1, logs)
             if epoch + 1 - self.best_epoch >= fine.patience and self.best is not None:
                 self.model.stop_training = True
             due = time.monotonic() - self.saved_at > CHECKPOINT_SECONDS
@@ -305,8 +329,8 @@ def _keeper(
             if self.best is not None:
                 model.set_weights(self.best)
 
-        def _look(self, epoch: int, logs: Any = None) -> None:
-            """Judge the weights as they are, if they may be what comes of it all."""
+        def _compare(self, epoch: int, logs: Any = None) -> None:
+            """Evaluate the current weights, unless a callback has not reached its goal yet."""
             if not all(getattr(callback, "finished", True) for callback in callbacks):
                 return
             found = _evaluate(self.model, fine.validation)
@@ -325,65 +349,26 @@ def _keeper(
             model.set_weights(current)
             self.saved_at = time.monotonic()
 
-    return Keeper()
+    return KeepBest()
 
 
-def _told(tell: Callable[[int, float, str], None], steps: int) -> Any:
-    """A callback that tells of progress."""
+def _progress_callback(report: Callable[[int, float, str], None], steps: int) -> Any:
+    """Make a callback that reports progress."""
     import keras
 
-    class Told(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
+    class ProgressCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
         epoch = 0
 
         def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
             self.epoch = epoch
 
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-            tell(self.epoch, (batch + 1) / steps, f"loss {(logs or {}).get('loss', 0.0):.3g}")
+            report(self.epoch, (batch + 1) / steps, f"loss {(logs or {}).get('loss', 0.0):.3g}")
 
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
             figures = {k: v for k, v in (logs or {}).items() if k.startswith("val_")} or logs or {}
-            tell(epoch + 1, 0.0, ", ".join(f"{key} {value:.4g}" for key, value in figures.items()))
+            report(
+                epoch + 1, 0.0, ", ".join(f"{key} {value:.4g}" for key, value in figures.items())
+            )
 
-    return Told()
-
-
-def _sequence(
-    samples: Samples,
-    batch_size: int,
-    seed: int | None = None,
-    teacher: Array | None = None,
-    done: int = 0,
-) -> Any:
-    """Keras's view of the samples; shuffled anew for every epoch where there is a seed."""
-    import keras
-
-    class Sequence(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no types
-        def __init__(self) -> None:
-            super().__init__()
-            self.epoch = done
-            self.on_epoch_end()
-
-        def __len__(self) -> int:
-            return math.ceil(samples.n / batch_size)
-
-        def __getitem__(self, index: int) -> tuple[Any, Any]:
-            rows = self.order[index * batch_size : (index + 1) * batch_size]
-            batch = samples.read(rows)
-            # A reconstruction learns its inputs.
-            targets = inputs_of(batch) if batch.targets is None else batch.targets
-            return inputs_of(batch), targets if teacher is None else (targets, teacher[rows])
-
-        def on_epoch_end(self) -> None:
-            self.order = np.arange(samples.n)
-            if seed is not None:
-                self.order = np.random.default_rng([seed, self.epoch]).permutation(samples.n)
-            self.epoch += 1
-
-    return Sequence()
-
-
-def inputs_of(batch: Batch) -> Any:
-    """A batch as Keras models take it."""
-    values = tuple(batch.inputs.values())
-    return values[0] if len(values) == 1 else dict(batch.inputs)
+    return ProgressCallback()

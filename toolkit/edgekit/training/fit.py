@@ -1,8 +1,8 @@
-"""Train an architecture of the zoo on a data set, and save the best of it.
+"""Train an architecture of the zoo on a data set, and save the weights of the best epoch.
 
-The loop over batches is written out rather than left to `Model.fit`: a sample that cannot be read,
-Ctrl-C and progress stay what they are in plain Python, and samples are read batch by batch in an
-order that the seed decides.
+The loop over batches is written out rather than left to `Model.fit`: errors while reading a sample,
+Ctrl-C and progress are then handled as in plain Python, and samples are read batch by batch in an
+order that the seed determines.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ from edgekit.training.saving import CHECKPOINT_SECONDS, checkpoint_path, save, s
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingResult:
-    """What came of a training run.
+    """Result of a training run.
 
     Attributes:
-        path: The saved model: the weights of the best epoch, no optimizer.
+        path: The saved model: the weights of the best epoch, without optimizer.
         parameters: Number of weights.
         epochs: Epochs run.
-        best_epoch: The one of the lowest validation loss, whose weights were kept, from 1.
+        best_epoch: Epoch of the lowest validation loss, from 1; its weights are saved.
         metric: accuracy, rmse (in the targets' unit) or mse.
-        value: Its value there, on the samples kept back from the training split.
+        value: Its value in that epoch, on the samples held out from the training split.
         validation_n: Number of those samples.
         train_n: Number of samples trained on.
-        history: Figure -> one value an epoch: `loss` and `val_loss` as minimized (targets of a
+        history: Name -> one value per epoch: `loss` and `val_loss` as minimized (targets of a
             regression standardized), and `val_<metric>`.
         seconds: Wall-clock time from the first sample read to the file written.
     """
@@ -63,15 +63,15 @@ class TrainingResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Session:
-    """All that an epoch needs.
+    """What an epoch of training uses.
 
     Attributes:
-        config: What was asked for.
-        objective: What is learned.
-        model: The model to save: neither compiled nor burdened with an optimizer.
-        learner: Another model of the same layers, compiled.
+        config: The training configuration.
+        objective: Targets, loss and metric.
+        model: The model to save, neither compiled nor with an optimizer.
+        learner: A compiled model that shares its layers.
         training: Samples to learn from.
-        validation: Samples to judge by.
+        validation: Validation samples.
     """
 
     config: TrainingConfig
@@ -99,21 +99,20 @@ def train(
 
     Args:
         config: What to train, and how.
-        destination: The `.keras` file to write. Meanwhile the best so far lies beside it
-            (`checkpoint_path`), and stays there when training is interrupted.
+        destination: The `.keras` file to write. During training the best weights so far are stored
+            beside it (`checkpoint_path`), and remain there when training is interrupted.
         listener: Progress callback.
         log_dir: Folder for a TensorBoard log, or None.
         initial: A `.keras` file of the same architecture to start from: a checkpoint.
-        dataset: The data where it is open already (it cannot be pickled); else `config.data` is
-            opened here.
+        dataset: The data if it is open already (it cannot be pickled); None opens `config.data`.
         force: Whether a file that is at `destination` by the end of training is replaced.
 
     Raises:
-        UsageError: Data and architecture do not go together, or TensorBoard is not installed.
+        UsageError: Data and architecture do not match, or TensorBoard is not installed.
         DataError: The data cannot be trained on.
         ModelError: `initial` cannot be read, or is of another architecture.
         ConversionError: Training diverged.
-        OutputError: `destination` cannot be written, or is taken.
+        OutputError: `destination` cannot be written, or exists and is not replaced.
     """
     started = time.monotonic()
     if log_dir is not None and importlib.util.find_spec("tensorboard") is None:
@@ -184,7 +183,7 @@ def _prepare(config: TrainingConfig, dataset: Dataset, initial: Path | None) -> 
 def _fit(
     session: _Session, destination: Path, listener: Listener, log_dir: Path | None
 ) -> tuple[dict[str, list[float]], int]:
-    """Run the epochs; leaves the best weights in the model, returns the history and their epoch."""
+    """Run the epochs; load the best weights into the model, return the history and their epoch."""
     import tensorflow as tf
 
     config, objective, model = session.config, session.objective, session.model
@@ -200,14 +199,15 @@ def _fit(
             figures = {"loss": _learn(session, epoch, tell), **_validate(session)}
             if not all(map(math.isfinite, figures.values())):
                 raise ConversionError(
-                    f"Training diverged in epoch {epoch}: the loss is no number any more.",
+                    f"Training diverged in epoch {epoch}: the loss is NaN or infinite.",
                     hint=f"Lower the learning rate (it is {config.learning_rate:g}).",
                 )
             for name, value in figures.items():
                 history.setdefault(name, []).append(value)
                 if log_dir is not None:
                     tf.summary.scalar(name, value, step=epoch)
-            # The loss, not the metric: on a few hundred samples many epochs are equally accurate.
+            # By the loss, not the metric: on a few hundred samples many epochs are equally
+            # accurate.
             if figures["val_loss"] < best_loss:
                 best_loss, best_epoch = figures["val_loss"], epoch
                 best_weights = model.get_weights()
@@ -226,7 +226,7 @@ def _fit(
 
 
 def _sample_shape(train: Samples, architecture: str) -> tuple[int, ...]:
-    """Shape of one sample, with the channel axis that grey images are often stored without."""
+    """Return the shape of a sample, with the channel axis that gray images often lack."""
     inputs = train.read(np.arange(1)).inputs
     if len(inputs) != 1:
         raise UsageError(
@@ -244,7 +244,7 @@ def _steps(training: Samples, config: TrainingConfig) -> int:
 
 
 def _optimizer(config: TrainingConfig, steps: int) -> Any:
-    """AdamW; the learning rate rises for a thirtieth of the steps, then falls along a cosine.
+    """Make AdamW with a warm-up over a thirtieth of the steps, then cosine decay.
 
     Loshchilov and Hutter, "Decoupled weight decay regularization", arXiv 1711.05101, and "SGDR",
     arXiv 1608.03983, equation (5) without restarts.
@@ -264,15 +264,15 @@ def _optimizer(config: TrainingConfig, steps: int) -> Any:
 
 
 def _learn(session: _Session, epoch: int, tell: Callable[[int, float, str], None]) -> float:
-    """One walk through the training samples; returns the mean loss."""
+    """Train for one epoch; return the mean loss."""
     config = session.config
-    # a generator for each epoch: what comes does not depend on what ran before
+    # a generator per epoch: a resumed run draws the same order
     random = np.random.default_rng([config.seed, epoch])
     order = random.permutation(session.training.n)
     steps = _steps(session.training, config)
     total = 0.0
     for step in range(steps):
-        # the few that do not fill a last batch get their turn in another epoch's order
+        # an incomplete last batch is dropped; its samples are used in other epochs
         rows = order[step * config.batch_size : (step + 1) * config.batch_size]
         batch = session.training.read(rows)
         inputs = config.augment.apply(only_input(batch), random)
@@ -284,11 +284,11 @@ def _learn(session: _Session, epoch: int, tell: Callable[[int, float, str], None
 
 
 def _validate(session: _Session) -> dict[str, float]:
-    """Loss and metric on the samples kept back."""
+    """Return loss and metric on the validation samples."""
     sums = {"loss": 0.0, "score": 0.0}
     for batch in session.validation.batches(256):
         inputs, targets = only_input(batch), session.objective.encode(batch)
-        # Keras starts its means afresh with every call
+        # Keras resets its means with every call
         means = session.learner.test_on_batch(inputs, targets, return_dict=True)
         for name in sums:
             sums[name] += float(means[name]) * len(inputs)

@@ -1,4 +1,4 @@
-"""The kernels of a Keras model: what pruning and clustering work on."""
+"""The kernels of a Keras model, which pruning and clustering change."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from edgekit.errors import UsageError
 from edgekit.records import Array
 
 KERNELS = {"kernel", "recurrent_kernel", "pointwise_kernel", "depthwise_kernel"}
-"""Names of the weights a layer multiplies its input by; biases, norms, embeddings have others."""
+"""Attribute names of kernels; biases, normalizations and embeddings have other names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kernel:
-    """A kernel: its layer, the Keras variable, and where its outputs and inputs are.
+    """A kernel: its layer, the Keras variable, and its output and input axes.
 
-    `inlined` is the layer's name where nested models are put into the model itself. `axes` is None
-    where the layout is the layer's own: then single weights can be dropped only.
+    `inlined` is the layer's name once nested models are inlined. `axes` is None where the layout is
+    unknown; then only unstructured pruning applies.
     """
 
     layer: str
@@ -33,20 +33,20 @@ class Kernel:
 
     @property
     def name(self) -> str:
-        """The layer's name, and which of its kernels where it has several."""
+        """Return the layer's name, followed by the kernel's where the layer has several."""
         own = self.variable.name
         return self.layer if own == "kernel" else f"{self.layer}/{own}"
 
     def read(self) -> Array:
-        """Values `[..., outputs, inputs]`."""
+        """Return the values as `[..., outputs, inputs]`."""
         values = np.asarray(self.variable, np.float32)
         return np.moveaxis(values, self.axes, (-2, -1)) if self.axes else values
 
     def hold(self, mask: Any) -> None:
-        """Set to zero what the mask, in the layout of the variable, drops."""
+        """Set weights to zero where the mask, in the layout of the variable, is false."""
         import keras
 
-        # A product would leave -0.0 for negative weights, whose bits are not all zero.
+        # A product would give -0.0 for negative weights, whose bits are not all zero.
         zeros = keras.ops.zeros_like(self.variable)
         self.variable.assign(keras.ops.where(mask, self.variable, zeros))
 
@@ -56,7 +56,7 @@ def kernels_of(model: Any, exclude: Sequence[str] = ()) -> list[Kernel]:
 
     Args:
         model: Any built Keras model, subclassed ones included.
-        exclude: Names and expressions to be checked: each must mean a layer.
+        exclude: Names or regular expressions; each must match a layer.
 
     Raises:
         UsageError: An exclusion is no regular expression or matches no layer.
@@ -67,7 +67,7 @@ def kernels_of(model: Any, exclude: Sequence[str] = ()) -> list[Kernel]:
 
 
 def check_names(exclude: Sequence[str], layers: Iterable[str]) -> None:
-    """Raise unless each name or expression means one of the layers.
+    """Raise unless each name or expression matches one of the layers.
 
     Raises:
         UsageError: One is no regular expression or matches no layer.
@@ -80,7 +80,7 @@ def check_names(exclude: Sequence[str], layers: Iterable[str]) -> None:
             raise UsageError(
                 f"{name!r} is no regular expression.",
                 found=f"{error}.",
-                hint="Put a backslash before characters that stand for themselves.",
+                hint="Escape special characters with a backslash.",
             ) from error
         if not any(means(name, layer) for layer in known):
             close = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known[:5]
@@ -92,7 +92,7 @@ def check_names(exclude: Sequence[str], layers: Iterable[str]) -> None:
 
 
 def excluded(model: Any, exclude: Sequence[str]) -> set[str]:
-    """Layers with a kernel that `exclude` means, by their names without those of nested models.
+    """Return the names, without those of nested models, of layers with a kernel to exclude.
 
     Raises:
         UsageError: As `kernels_of`.
@@ -101,22 +101,22 @@ def excluded(model: Any, exclude: Sequence[str]) -> set[str]:
 
 
 def left_alone(kernel: Kernel, exclude: Sequence[str]) -> str | None:
-    """Why a kernel is left alone by whatever changes weights; None where it is not."""
+    """Return why pruning and clustering skip a kernel; None where they do not."""
     import keras
 
     if _is_excluded(kernel, exclude):
         return "excluded"
     depthwise = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
     if isinstance(kernel.owner, depthwise) or kernel.variable.name == "depthwise_kernel":
-        return "depthwise kernels are few weights, each of which matters"
+        return "depthwise kernels have few weights, and accuracy depends on each"
     return None if kernel.variable.trainable else "frozen (trainable=False)"
 
 
 def _walk(model: Any, prefix: str) -> Iterator[Kernel]:
-    """Every kernel of a model, under its layer's name; those of layers that are shared once."""
+    """Yield every kernel of a model; those of a shared layer once."""
     seen: set[int] = set()
     for models, layer, owner in _layers(model, prefix):
-        # Sublayers are listed by themselves.
+        # Sublayers are visited separately.
         for variable in (*owner._trainable_variables, *owner._non_trainable_variables):  # noqa: SLF001
             if variable.name in KERNELS and len(variable.shape) > 1 and id(variable) not in seen:
                 seen.add(id(variable))
@@ -130,21 +130,21 @@ def _walk(model: Any, prefix: str) -> Iterator[Kernel]:
 
 
 def _layers(model: Any, prefix: str) -> Iterator[tuple[str, str, Any]]:
-    """Every layer with the names of the nested models it is in, each with a slash, and its own."""
+    """Yield every layer with its path: names of enclosing models and its own, joined by `/`."""
     import keras
 
     for layer in model.layers:
         if isinstance(layer, keras.Model):
             yield from _layers(layer, f"{prefix}{layer.name}/")
             continue
-        # Cells of recurrent layers and layers in wrappers are listed nowhere in public.
+        # No public attribute lists the cells of recurrent layers and the layers in wrappers.
         for part in layer._flatten_layers():  # noqa: SLF001
             path = part.path or part.name
             yield prefix, path.removeprefix(prefix), part
 
 
 def _axes(layer: Any) -> tuple[int, int] | None:
-    """Axes of the outputs and of the inputs in a layer's kernel."""
+    """Return the output axis and the input axis of a layer's kernel."""
     import keras
 
     of = keras.layers
@@ -161,7 +161,7 @@ def _is_excluded(kernel: Kernel, exclude: Sequence[str]) -> bool:
 
 
 def means(name: str, layer: str) -> bool:
-    """Whether a name or expression means a layer, or something the layer is part of."""
+    """Whether a name or expression matches a layer, or a model or layer that contains it."""
     parts = layer.split("/")
     wholes = {"/".join(parts[:end]) for end in range(1, len(parts) + 1)}
     return any(name == whole or re.fullmatch(name, whole) for whole in {*wholes, parts[-1]})

@@ -1,10 +1,10 @@
-"""What a model is fine-tuned for: its own compiled loss, or the task's usual one."""
+"""Losses of fine-tuning: the model's compiled loss, or the default of the task."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 
@@ -12,33 +12,46 @@ from edgekit.archives import read_member
 from edgekit.evaluation.tasks import CLASSIFICATION
 from edgekit.records import Array, Dataset, Source
 
-# Hinton et al. 2015 find 2.5 to 4 best for small students; keras.distillation's default.
+# Temperature. Hinton et al. 2015 find 2.5 to 4 best for small students; Keras's default.
 TEMPERATURE: Final = 3.0
 _SMALLEST_PROBABILITY: Final = 1e-7
 
 
-def compiled(model: Any, source: Source, dataset: Dataset) -> tuple[Any, list[Any]]:
-    """The loss and the metrics that a model was compiled with, alive or in its file.
+FileLoss = Literal["safe", "trusted", "ignored"]
+"""How the loss in a model's file is read: without code, with the code it holds, or not at all."""
 
-    Labels are whole numbers here, so what wants them one-hot becomes what does not.
+
+def compiled(
+    model: Any, source: Source, dataset: Dataset, file_loss: FileLoss = "safe"
+) -> tuple[Any, list[Any]]:
+    """Return the loss and the metrics that a model, or the model in its file, was compiled with.
+
+    Labels are integers here, so losses for one-hot labels are replaced by their sparse forms.
+
+    Args:
+        model: The model; a loss it was compiled with in this process is used as it is.
+        source: Its source; only a `.keras` file has a compile configuration that is read.
+        dataset: The data, with its task.
+        file_loss: Whether that configuration is used.
 
     Returns:
-        The loss, or None where there is none that can be used; and metrics, by default accuracy
-        for classes.
+        The loss, or None where none can be used; and metrics, by default accuracy for classes.
     """
     import keras
 
     loss, metrics = getattr(model, "loss", None), None
-    if loss is None:
+    if loss is None and file_loss != "ignored":
         config = _compile_config(source)
         try:
             loss, metrics = (
-                keras.saving.deserialize_keras_object(config.get(key), safe_mode=True)
+                keras.saving.deserialize_keras_object(
+                    config.get(key), safe_mode=file_loss != "trusted"
+                )
                 for key in ("loss", "metrics")
             )
-        except (TypeError, ValueError, KeyError):  # of the user's own making, and not here
+        except (TypeError, ValueError, KeyError):  # the user's own, not available here
             loss = None
-    if isinstance(loss, (dict, list, tuple)):  # one for each output: targets belong to the first
+    if isinstance(loss, (dict, list, tuple)):  # one per output; targets belong to the first
         loss = next(iter(loss.values() if isinstance(loss, dict) else loss), None)
     if loss == "categorical_crossentropy":
         loss = "sparse_categorical_crossentropy"
@@ -51,11 +64,12 @@ def compiled(model: Any, source: Source, dataset: Dataset) -> tuple[Any, list[An
 
 
 def usual_loss(task: str | None, outputs: Array) -> Any:
-    """The usual loss of a task for what a model computes.
+    """Return the default loss of a task for a model's outputs.
 
     Args:
-        task: What the targets mean.
-        outputs: Some outputs of the model, `[n, ...]`, which tell probabilities from logits.
+        task: Name of the task.
+        outputs: Some outputs of the model, `[n, ...]`, which show whether they are probabilities or
+            logits.
     """
     import keras
 
@@ -68,13 +82,13 @@ def usual_loss(task: str | None, outputs: Array) -> Any:
 
 
 def distillation(task: str | None, taught: Array) -> Callable[[Any, Any], Any]:
-    """`loss(teacher's outputs, student's)`: how far a student is from its teacher.
+    """Return the distillation loss `loss(teacher's outputs, student's outputs)`.
 
-    Classes: the divergence of softened probabilities (Hinton et al. 2015, section 2). All else:
-    squares.
+    For classes the Kullback-Leibler divergence of softened probabilities (Hinton et al. 2015,
+    section 2); otherwise squared errors.
 
     Args:
-        task: What the targets mean.
+        task: Name of the task.
         taught: The teacher's outputs, `[n, ...]`.
     """
     import keras
@@ -88,7 +102,7 @@ def distillation(task: str | None, taught: Array) -> Callable[[Any, Any], Any]:
         return lambda teacher, student: binary(
             teacher if probabilities else ops.sigmoid(teacher), student
         )
-    # By its name the divergence would be taken of logits (Keras 3.15), and be 0.
+    # Given by name, the divergence would be computed of logits (Keras 3.15), and be 0.
     divergence = keras.losses.KLDivergence()
     soft = keras.distillation.LogitsDistillation(temperature=TEMPERATURE, loss=divergence)
 
@@ -105,12 +119,12 @@ def _are_probabilities(outputs: Array) -> bool:
 
 
 def _plain(metric: Any) -> bool:
-    """Whether a metric is one for whole-number labels, known by its name."""
+    """Whether the name of a metric is that of one for integer labels."""
     return metric in ("accuracy", "sparse_categorical_accuracy", "mae", "mse")
 
 
 def _compile_config(source: Source) -> dict[str, Any]:
-    """What a `.keras` file says of how its model was compiled."""
+    """Return the compile configuration of a `.keras` file."""
     try:
         document = json.loads(read_member(source.path, "config.json"))
         config = document.get("compile_config")

@@ -1,4 +1,4 @@
-"""What is learned: targets as the loss takes them, the loss, and the figure to report."""
+"""Training objective: targets as the loss takes them, the loss, and the metric to report."""
 
 from __future__ import annotations
 
@@ -23,23 +23,24 @@ from edgekit.records import Array, Batch, Dataset, Samples
 from edgekit.training.config import TrainingConfig
 
 MANY = 1000
-"""Whole numbers that take more values than this are quantities, not classes."""
+"""Integer targets with more distinct values than this are quantities, not classes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Objective:
-    """What a model learns from a batch.
+    """Targets, loss and metric of a training run.
 
-    A regression learns standardized targets, `(target - offset) / scale`, whatever their unit;
-    `in_unit` folds the unit into the last layer, so that the saved model predicts it.
+    A regression is trained on standardized targets, `(target - offset) / scale`; `in_unit` folds
+    scale and offset into the last layer, so that the saved model predicts in the targets' unit.
 
     Attributes:
-        task: What the targets mean.
-        outputs: Number of classes or values; 0 for a reconstruction, which has its inputs.
+        task: Name of the task.
+        outputs: Number of classes or values; 0 for a reconstruction, whose targets are its inputs.
         offset: `[outputs]`, means of a regression's targets.
-        scale: Their standard deviation; one number, so that the loss keeps their proportions.
-        absolute: Whether a regression minimizes absolute errors rather than squares.
-        label_smoothing: Share of the probability spread over all classes.
+        scale: Their standard deviation; one number for all, so that the loss keeps their
+            proportions.
+        absolute: Whether a regression minimizes absolute rather than squared errors.
+        label_smoothing: Share of the probability that is spread over all classes.
     """
 
     task: str
@@ -51,12 +52,12 @@ class Objective:
 
     @property
     def metric(self) -> str:
-        """Name of the figure to report: accuracy, rmse (in the targets' unit) or mse."""
-        # What a model without targets learns to rebuild has no ROC curve yet.
+        """Return the metric to report: accuracy, rmse (in the targets' unit) or mse."""
+        # Without anomaly labels for training there is no ROC curve.
         return "mse" if self.task == RECONSTRUCTION.name else task_named(self.task).metrics[0].name
 
     def encode(self, batch: Batch) -> Array:
-        """Targets as the loss takes them: one-hot, standardized, or the inputs again."""
+        """Return targets as the loss takes them: one-hot, standardized, or the inputs."""
         if batch.targets is None:
             return only_input(batch)
         if self.task == CLASSIFICATION.name:
@@ -65,7 +66,7 @@ class Objective:
         return np.asarray((values - self.offset) / self.scale, np.float32)
 
     def compile(self, learner: Any, optimizer: Any) -> None:
-        """Give a Keras model its loss and its metric, `score`."""
+        """Compile a Keras model with the loss and the metric, `score`."""
         import keras
 
         loss: Any
@@ -76,11 +77,11 @@ class Objective:
             absolute = keras.losses.MeanAbsoluteError()
             loss = absolute if self.absolute else keras.losses.MeanSquaredError()
             score = keras.metrics.MeanSquaredError(name="score")
-        # XLA is slower than the plain kernels on a CPU: half the images a second, measured.
+        # XLA is slower than the plain kernels on a CPU: half the images per second, measured.
         learner.compile(optimizer, loss, metrics=[score], jit_compile=False)
 
     def figures(self, means: Mapping[str, float]) -> dict[str, float]:
-        """`val_loss` and `val_<metric>` from the means of `loss` and `score` over validation."""
+        """Return `val_loss` and `val_<metric>`, given `loss` and `score` of the validation."""
         score = means["score"]
         if self.task == REGRESSION.name:
             score = self.scale * math.sqrt(score)
@@ -88,7 +89,7 @@ class Objective:
 
     @contextmanager
     def in_unit(self, model: Any) -> Iterator[None]:
-        """Meanwhile a regression predicts in the unit of its targets."""
+        """Make a regression predict in the unit of its targets, within the context."""
         weights = model.get_weights()
         if self.task == REGRESSION.name:
             _rescale(model, self.scale, self.offset)
@@ -98,22 +99,22 @@ class Objective:
             model.set_weights(weights)
 
     def standardize(self, model: Any) -> None:
-        """Take the unit out of the last layer again, of a model saved `in_unit`."""
+        """Undo `in_unit` in the last layer of a model that was saved within it."""
         if self.task == REGRESSION.name:
             _rescale(model, 1 / self.scale, -self.offset / self.scale)
 
 
 def only_input(batch: Batch) -> Array:
-    """The batch's one input, float32 `[n, ...]`."""
+    """Return the batch's only input, float32 `[n, ...]`."""
     (values,) = batch.inputs.values()
     return np.asarray(values, np.float32)
 
 
 def study(train: Samples, dataset: Dataset, config: TrainingConfig) -> Objective:
-    """Find out what there is to learn, from the data and from what the configuration says.
+    """Return the objective for the data and the configuration.
 
     Raises:
-        DataError: The targets are missing, or no classes where classes are asked for.
+        DataError: The targets are missing, or are not class labels in a classification.
     """
     reader = reader_of(train)
     targets = None if reader.targets is None else reader.targets[reader.index]

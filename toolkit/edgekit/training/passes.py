@@ -1,8 +1,8 @@
 """Compression passes over a loaded model: prune, shrink, cluster, qat, each with its fine-tuning.
 
-A pass takes a Keras model and gives back a plain Keras model, written to a file; what it did is
-returned in figures. They run in the process that has TensorFlow. What an earlier pass has made of
-the model, the later ones keep: zeros stay zero, kernels of few distinct weights stay that.
+A pass takes a Keras model and writes a plain Keras model to a file; it returns what it did, in
+figures. Passes run in the process that imports TensorFlow. Later passes keep the effect of earlier
+ones: zeros remain zero, clustered kernels remain clustered.
 """
 
 from __future__ import annotations
@@ -17,26 +17,27 @@ from edgekit.choices import LATENCY, MACS, TAYLOR
 from edgekit.errors import ModelError
 from edgekit.recipe import Cluster, PassStep, Prune, Qat, Shrink
 from edgekit.records import Listener, Source, silent
-from edgekit.training.finetuning import FineTuning, Tuning, inputs_of
+from edgekit.training.finetuning import FineTuning, Tuning
 from edgekit.training.saving import write_model
+from edgekit.training.sequence import inputs_of
 
-# Enough for the means of gradients to settle, and for ranges; few enough to take a second.
+# Samples for gradients and activation ranges: enough for stable means, within about a second.
 STUDIED_SAMPLES: Final = 512
 
-# A kernel with fewer zeros than this was not pruned: they came about.
+# A kernel with a smaller share of zeros does not count as pruned.
 PRUNED_SHARE: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PassResult:
-    """What a pass did.
+    """Result of a pass.
 
     Attributes:
         path: The plain Keras model it wrote.
-        facts: What there is less of, in label -> words.
-        left: Layer -> why the pass left it as it was.
+        facts: What was reduced, as label -> text.
+        left: Layer -> why the pass did not change it.
         before: Figures on the validation samples (a tenth of train) before the pass.
-        after: The same, after it.
+        after: The same figures after the pass.
     """
 
     path: Path
@@ -55,17 +56,17 @@ def prune(
     destination: Path,
     listener: Listener = silent,
 ) -> PassResult:
-    """Drop the smallest weights while the model is fine-tuned; see `pruning.pruning_callback`.
+    """Prune the smallest weights during fine-tuning; see `pruning.pruning_callback`.
 
-    Unstructured zeros grow in number over the first half of the steps, patterns come at once; what
-    is zero is held from then on.
+    Unstructured sparsity increases over the first half of the steps, patterns are applied at once;
+    zeros are held from then on.
     """
     from edgekit.numerics.sparsity import Constant, PolynomialDecay, parse_pattern
     from edgekit.training import pruning
 
     sparsity, pattern = step.share, step.pattern
     fine = FineTuning(model, source, tuning, listener)
-    before = fine.judge(model)
+    before = fine.evaluate(model)
     if fine.epochs:
         steps = fine.epochs * fine.steps
         gradual = parse_pattern(pattern) == parse_pattern("unstructured") and steps >= 4
@@ -88,7 +89,7 @@ def prune(
         done = pruning.prune(
             model, sparsity, scope=step.scope, pattern=pattern, exclude=step.exclude
         )
-        after = fine.judge(model)
+        after = fine.evaluate(model)
     write_model(model, destination)
     return PassResult(
         path=destination,
@@ -110,13 +111,13 @@ def shrink(
 ) -> PassResult:
     """Remove whole channels, then fine-tune the smaller model; see `shrinking.shrink_in_rounds`.
 
-    Each of the rounds cuts and then trains for all the epochs.
+    Each round removes channels and then trains for the full number of epochs.
     """
     from edgekit.training import shrinking
 
     fine = FineTuning(model, source, tuning, listener)
-    before = fine.judge(model)
-    if tuning.done:  # cut already
+    before = fine.evaluate(model)
+    if tuning.done:  # channels were removed before the interruption
         after = fine.train(model, _keeping(model), notes=_notes(step))
         write_model(model, destination)
         return PassResult(path=destination, facts={}, before=before, after=after)
@@ -131,18 +132,18 @@ def shrink(
     def tune(smaller: Any, number: int) -> None:
         nonlocal after
         if fine.epochs:
-            # What is left beside the goal by a run that ends early is not the model asked for.
+            # A run that ends before the last round has not reached the requested share.
             notes = _notes(step) if number == step.rounds else None
             after = fine.train(smaller, _keeping(smaller), notes=notes)
         else:
-            after = fine.judge(smaller)
+            after = fine.evaluate(smaller)
 
     done = shrinking.shrink_in_rounds(
         model,
         share=step.share,
         rounds=step.rounds,
         tune=tune,
-        # A latency goal is met by cuts of which each is counted.
+        # A latency goal is reached by removing MACs; see pipeline.latency_goal.
         goal=MACS if step.goal == LATENCY else step.goal,
         importance=step.importance,
         data=samples,
@@ -170,19 +171,19 @@ def cluster(
     destination: Path,
     listener: Listener = silent,
 ) -> PassResult:
-    """Give each kernel a palette of few weights, and train it; see `clustering`.
+    """Cluster the weights of each kernel, and train the centroids; see `clustering`.
 
-    Batch normalization is folded first: lowering would, and a scale for each channel leaves a
-    kernel of few weights many.
+    Batch normalization is folded first: lowering folds it anyway, and a factor per channel would
+        multiply the number of distinct weights.
     """
     from edgekit.training import clustering
     from edgekit.training.kernels import excluded
     from edgekit.training.qat import without_normalization
 
     fine = FineTuning(model, source, tuning, listener)
-    before = fine.judge(model)
+    before = fine.evaluate(model)
     unfolded = {}
-    # Folding puts the layers of nested models into the model itself.
+    # Folding inlines nested models.
     exclude = [re.escape(name) for name in excluded(model, step.exclude)]
     try:
         model = without_normalization(model)
@@ -200,12 +201,12 @@ def cluster(
         done = callback.clustering()
     else:
         done = clustering.cluster(model, step.clusters, initial=step.initial, exclude=exclude)
-        after = fine.judge(model)
+        after = fine.evaluate(model)
     write_model(model, destination)
     clustered = {name: n for name, n in done.distinct.items() if name not in done.left_alone}
     return PassResult(
         path=destination,
-        facts={"distinct weights": f"at most {max(clustered.values())} a kernel"},
+        facts={"distinct weights": f"at most {max(clustered.values())} per kernel"},
         left={**unfolded, **done.left_alone},
         before=before,
         after=after,
@@ -221,18 +222,18 @@ def qat(
     destination: Path,
     listener: Listener = silent,
 ) -> PassResult:
-    """Train a model as its int8 file will compute; see `training.qat`.
+    """Train a model with the rounding of its int8 file; see `training.qat`.
 
-    The trained ranges, the width of the weights and the layers that stay float travel in the file
-    (`saving.read_notes`), where `edgekit quantize` finds them.
+    The trained ranges, the bit width of the weights and the names of float layers are stored in the
+    file (`saving.read_notes`), where `edgekit quantize` reads them.
     """
     from edgekit.training import qat as aware
     from edgekit.training.clustering import palettes_of
 
     fine = FineTuning(model, source, tuning, listener)
-    before = fine.judge(model)
+    before = fine.evaluate(model)
     if tuning.done:
-        prepared = model  # a checkpoint has its fake quantization already
+        prepared = model  # a checkpoint already has fake quantization
     else:
         prepared = aware.prepare(
             model,
@@ -244,7 +245,7 @@ def qat(
     if fine.epochs:
         after = fine.train(prepared, _keeping(prepared), notes=_notes(step))
     else:
-        after = fine.judge(prepared)
+        after = fine.evaluate(prepared)
     plain, ranges = aware.finish(prepared)
     left = aware.left_in_float(prepared)
     notes = {"bits": step.bits, "low": dict(ranges.low), "high": dict(ranges.high), "float": left}
@@ -267,19 +268,32 @@ def run_pass(
     destination: Path,
     listener: Listener = silent,
 ) -> PassResult:
-    """Take a model through the pass that the step describes.
+    """Run the pass that a step describes.
 
     Args:
         model: A Keras model.
-        source: What it is.
+        source: Where it comes from.
         step: Which pass, and its settings.
         tuning: Data and training.
         destination: The `.keras` to write.
         listener: Progress callback.
 
     Raises:
+        ModelError: A layer of the model is stateful.
         EdgekitError: As the pass raises it.
     """
+    stateful = [
+        layer.name
+        for layer in model._flatten_layers()  # noqa: SLF001  Keras has no public way to layers inside layers
+        if getattr(layer, "stateful", False)
+    ]
+    if stateful:
+        raise ModelError(
+            f"{source.name} cannot be fine-tuned: it remembers earlier samples.",
+            found=f"Stateful: {', '.join(stateful)}.",
+            hint="Build it with stateful=False and without a batch size, give it the same weights "
+            "(set_weights), and save that.",
+        )
     run = _FUNCTIONS[type(step)]
     return run(model, source, step=step, tuning=tuning, destination=destination, listener=listener)
 
@@ -293,12 +307,12 @@ _FUNCTIONS: Final[Mapping[type[PassStep], Callable[..., PassResult]]] = {
 
 
 def _notes(step: PassStep) -> dict[str, str]:
-    """What a checkpoint says of the run it is of."""
+    """Return the notes of a checkpoint, which identify its run."""
     return {"pass": step.kind}
 
 
 def _keeping(model: Any) -> list[Any]:
-    """Callbacks that keep the zeros of an earlier pass where they are."""
+    """Return callbacks that keep the zeros of an earlier pass."""
     from edgekit.numerics.sparsity import Constant
     from edgekit.training import pruning
 

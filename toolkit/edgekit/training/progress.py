@@ -1,4 +1,4 @@
-"""Progress of a training: figures, and the time that is left."""
+"""Report the progress of training: figures, and the remaining time."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from edgekit.records import Listener, Progress
 def progress_reporter(
     listener: Listener, stage: str, epochs: int
 ) -> Callable[[int, float, str], None]:
-    """`tell(epochs done, share of the next, figures)`: at most twice a second within an epoch."""
-    told, last = 0.0, ""
+    """Return `report(epochs done, share of the next, figures)`: at most two reports per second."""
+    reported_at, last = 0.0, ""
     origin: tuple[float, float] | None = None
 
-    def tell(done: int, share: float, figures: str) -> None:
-        nonlocal told, last, origin
+    def report(done: int, share: float, figures: str) -> None:
+        nonlocal reported_at, last, origin
         now = time.monotonic()
-        # the clock starts after the first batch, which is mostly spent tracing the graph
+        # timing starts after the first batch, most of which is graph tracing
         since, first = origin = origin or (now, done + share)
         if share == 0.0:
             last = figures
-        elif now - told < 0.5:
+        elif now - reported_at < 0.5:
             return
-        told = now
+        reported_at = now
         detail = last or figures
         if done + share > first:
             left = (now - since) / (done + share - first) * (epochs - done - share)
             detail += f", {_duration(left)} left"
         listener(Progress(stage=stage, done=done, total=epochs, detail=detail))
 
-    return tell
+    return report
 
 
 def _duration(seconds: float) -> str:

@@ -1,7 +1,7 @@
-"""Magnitude pruning of Keras models: at once, or while they train, theirs or ours.
+"""Magnitude pruning of Keras models: at once, or by a callback during training.
 
-The model stays the plain Keras model it is, with zeros in its kernels. Nothing is wrapped, so there
-is nothing to strip, and a mask is no state to save: it is where the kernel is not zero.
+The result is a plain Keras model with zeros in its kernels. No layer is wrapped, so there is
+nothing to strip, and masks need not be saved: they are where the kernel is not zero.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class Pruning:
     """What pruning did to a model.
 
     Attributes:
-        share: Share of zeros over all kernels that were pruned.
+        share: Share of zeros over all pruned kernels.
         layers: Layer -> share of zeros, of every layer with a kernel, pruned or not.
-        left_dense: Layer, or kernel of a layer with several -> why it was left alone.
+        left_dense: Layer, or kernel of a layer with several -> why it was not pruned.
     """
 
     share: float
@@ -46,7 +46,7 @@ class Pruning:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Choice:
-    """The kernels to prune, how, and the layers left alone."""
+    """The kernels to prune, the pattern, and the layers that are skipped."""
 
     kernels: tuple[Kernel, ...]
     pattern: Pattern
@@ -54,7 +54,7 @@ class _Choice:
     left_dense: Mapping[str, str] = field(default_factory=dict)
 
     def masks(self, sparsity: float) -> list[Mask]:
-        """Masks in the layout of the variables."""
+        """Return masks in the layout of the variables."""
         values = [kernel.read() for kernel in self.kernels]
         return [
             np.moveaxis(mask, (-2, -1), kernel.axes) if kernel.axes else mask
@@ -83,11 +83,11 @@ def prune(
     pattern: str = "unstructured",
     exclude: Sequence[str] = (),
 ) -> Pruning:
-    """Drop the smallest weights of a Keras model at once, in place, without training.
+    """Set the smallest weights of a Keras model to zero, in place, without training.
 
     Args:
         model: Any built Keras model, subclassed ones included.
-        sparsity: Share of weights to drop; under N:M the share the pattern means.
+        sparsity: Share of weights to prune; with an N:M pattern, the share that it implies.
         scope: Whether magnitudes are compared across layers, or within each.
         pattern: `unstructured`, `N:M` (2:4) or `block RxC` (R outputs by C inputs).
         exclude: Names, or regular expressions for whole names, of layers to leave alone, or of
@@ -111,32 +111,31 @@ def pruning_callback(
     every: int = 20,
     initial_step: int = 0,
 ) -> Any:
-    """Make a Keras callback that prunes while `model.fit` trains, whatever the optimizer.
+    """Make a Keras callback that prunes during `model.fit`, with any optimizer.
 
     Masks are re-applied after every batch (after every execution, under `steps_per_execution`), so
-    no momentum brings a dropped weight back. A weight that is zero when the training starts stays
-    zero: `Constant(0.0)` thus fine-tunes a pruned model. Callbacks that restore earlier weights,
+    no momentum restores a pruned weight. A weight that is zero when training starts remains zero:
+        `Constant(0.0)` thus fine-tunes a pruned model. Callbacks that restore earlier weights,
     such as `EarlyStopping`, belong before this one, and should wait until the schedule has ended.
 
-    An interrupted run goes on from its saved weights, with `initial_step` the steps done before.
-
-    A loop of one's own calls `set_model`, `on_train_begin`, `on_epoch_begin` before an epoch,
-    `on_train_batch_end` with the batch's number in it, and `on_train_end`.
+    An interrupted run resumes from its saved weights, with `initial_step` the number of steps done
+    before. A custom training loop calls `set_model`, `on_train_begin`, `on_epoch_begin` before an
+    epoch, `on_train_batch_end` with the batch's number in it, and `on_train_end`.
 
     Args:
-        schedule: Step -> share of weights to drop.
+        schedule: Step -> share of weights to prune.
         scope: As for `prune`.
         pattern: As for `prune`.
         exclude: As for `prune`.
-        every: Steps from one choice of weights to the next, while the share grows.
+        every: Steps between updates of the masks, while the sparsity increases.
         initial_step: Steps done before the training starts.
 
     Returns:
-        The callback. Its `step` counts batches, `finished` tells whether the schedule has ended,
-        and `pruning()` what it came to (a `Pruning`).
+        The callback. Its `step` counts batches, `finished` says whether the schedule has ended, and
+        `pruning()` returns the result so far (a `Pruning`).
 
     Raises:
-        UsageError: The pattern is invalid or another share than the schedule ends with, or
+        UsageError: The pattern is invalid or implies a sparsity other than the schedule's last, or
             `every` is not positive. When training starts: an exclusion matches no layer.
         ModelError: When training starts: there is no kernel to prune.
     """
@@ -147,7 +146,7 @@ def pruning_callback(
     import keras
 
     class PruneCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
-        """Grows masks by a schedule and holds them."""
+        """Updates masks by a schedule and applies them."""
 
         step = initial_step
 
@@ -172,7 +171,7 @@ def pruning_callback(
             self._epoch_start = self.step
 
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
-            # Under steps_per_execution not every batch is told of.
+            # With steps_per_execution the callback is not called for every batch.
             self.step = self._epoch_start + batch + 1
             self._choice.hold(self._masks)
             due = self.step - self._grown_at >= every or self.finished
@@ -181,7 +180,7 @@ def pruning_callback(
                 self._choice.hold(self._masks)
 
         def on_train_end(self, logs: Any = None) -> None:  # noqa: ARG002
-            # An optimizer that averages weights replaces them after the last batch.
+            # An optimizer with weight averaging replaces the weights after the last batch.
             self._choice.hold(self._masks)
             if not self.finished:
                 warnings.warn(
@@ -201,7 +200,7 @@ def pruning_callback(
 
 
 def sparsity_of(model: Any) -> dict[str, float]:
-    """Layer -> share of zeros in its kernels, of every layer that has one."""
+    """Return layer -> share of zeros in its kernels, for every layer with a kernel."""
     found: dict[str, list[Array]] = {}
     for kernel in kernels_of(model):
         found.setdefault(kernel.layer, []).append(kernel.read())
@@ -217,7 +216,7 @@ def _choose(
     """Find the kernels to prune.
 
     Raises:
-        UsageError: The pattern means another sparsity, or an exclusion matches no layer.
+        UsageError: The pattern implies another sparsity, or an exclusion matches no layer.
         ModelError: There is no kernel to prune.
     """
     shape = parse_pattern(pattern)
@@ -240,7 +239,7 @@ def _choose(
 
 
 def _objection(kernel: Kernel, exclude: Sequence[str], pattern: Pattern) -> str | None:
-    """Why a kernel is left alone; None where it can be pruned."""
+    """Return why a kernel is not pruned; None where it can be."""
     if reason := left_alone(kernel, exclude):
         return reason
     values = kernel.read()
@@ -254,9 +253,9 @@ def _objection(kernel: Kernel, exclude: Sequence[str], pattern: Pattern) -> str 
 
 
 def _agree(sparsity: float, pattern: Pattern) -> None:
-    # Nothing at all to drop is no contradiction: the zeros there are will be held.
+    # Sparsity 0 does not contradict a pattern: it holds existing zeros.
     if isinstance(pattern, NofM) and sparsity and abs(sparsity - pattern.sparsity) > 1e-6:
         raise UsageError(
-            f"{pattern.n}:{pattern.m} means a sparsity of {pattern.sparsity:g}, not {sparsity:g}.",
+            f"{pattern.n}:{pattern.m} implies sparsity {pattern.sparsity:g}, not {sparsity:g}.",
             hint=f"Ask for {pattern.sparsity:g}, or for another pattern.",
         )

@@ -1,4 +1,4 @@
-"""The samples that a model learns from: bound to it, and in memory where they fit."""
+"""Training samples: bound to a model, and kept in memory where they fit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edgekit.errors import DataError
 from edgekit.records import Array, Batch, Dataset, Samples, TensorSpec
 
 MEMORY_BYTES = 512 << 20
-"""Samples that need less are read once; more are read anew in every epoch."""
+"""Largest size of a data set kept in memory; a larger one is read again in every epoch."""
 
 
 def bound_to(
@@ -23,7 +23,7 @@ def bound_to(
     outputs: Sequence[TensorSpec],
     task: str | None = None,
 ) -> Dataset:
-    """The training split of `dataset`, checked against a model; the test split stays out.
+    """Return `dataset` without its test split, its training split checked against a model.
 
     Raises:
         DataError: There is no training split, or it does not fit the model, or nobody says how
@@ -40,12 +40,12 @@ def bound_to(
 
 
 def specs_of(tensors: Sequence[Any]) -> list[TensorSpec]:
-    """What Keras's symbolic tensors are, with batch 1."""
+    """Return the specs of Keras's symbolic tensors, with batch size 1."""
     return [TensorSpec(name=t.name, shape=(1, *t.shape[1:]), dtype=t.dtype) for t in tensors]
 
 
 def resident(samples: Samples) -> Samples:
-    """The same samples, in memory if they fit."""
+    """Return the same samples, in memory if they fit."""
     first = samples.read(np.arange(1))
     if samples.n * sum(values.nbytes for values in first.inputs.values()) > MEMORY_BYTES:
         return samples

@@ -1,4 +1,4 @@
-"""Models on disk: written whole, small and reproducible, and read to go on from."""
+"""Write models atomically, compressed and reproducibly, and read checkpoints."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from edgekit.parsing import parse_json
 from edgekit.training.objective import Objective
 
 CHECKPOINT_SECONDS = 10.0
-"""How much training an interruption may cost at most, beyond the epoch it happens in."""
+"""Longest time between checkpoints: training lost by an interruption, beyond the current epoch."""
 
-# Keras reads the members it knows and leaves others alone.
+# Keras ignores archive members that it does not know.
 _NOTES: Final = "edgekit.json"
 
 
 def checkpoint_path(destination: Path) -> Path:
-    """Where the best weights so far are while training for `destination` goes on."""
+    """Return where the best weights so far are stored while training for `destination` runs."""
     return destination.with_name(f"{destination.stem}.checkpoint.keras")
 
 
 def save(model: Any, path: Path, objective: Objective, *, force: bool = True) -> None:
-    """Write the model, predicting in the unit of its targets: whole, or not at all.
+    """Write the model atomically, with its outputs in the unit of the targets.
 
     Args:
         model: The model.
         path: The `.keras` file.
-        objective: Knows the unit.
+        objective: Holds the unit of the targets.
         force: Whether a file there is replaced.
 
     Raises:
-        OutputError: The place cannot be written, or is taken.
+        OutputError: The file cannot be written, or exists and `force` is false.
     """
     with objective.in_unit(model):
         write_model(model, path, force=force)
 
 
 def refuse_other_formats(path: Path) -> None:
-    """Raise unless the path is one at which Keras writes the format that `write_model` means.
+    """Raise unless Keras writes its `.keras` format to this path.
 
     Raises:
         UsageError: It does not end in `.keras`.
@@ -59,16 +59,16 @@ def refuse_other_formats(path: Path) -> None:
 def write_model(
     model: Any, path: Path, notes: Mapping[str, Any] | None = None, *, force: bool = True
 ) -> None:
-    """Write a Keras model: whole, or not at all; the same weights give the same bytes.
+    """Write a Keras model atomically; the same weights give the same bytes.
 
     Args:
         model: The model.
         path: The `.keras` file.
-        notes: What the next pass must know (JSON); it travels inside the file, see `read_notes`.
+        notes: JSON for the next pass, stored inside the file; see `read_notes`.
         force: Whether a file there is replaced.
 
     Raises:
-        OutputError: The place cannot be written, or is taken.
+        OutputError: The file cannot be written, or exists and `force` is false.
     """
     with writing(path, replace=force) as temporary:
         model.save(temporary)
@@ -76,7 +76,7 @@ def write_model(
 
 
 def read_notes(path: Path) -> dict[str, Any]:
-    """Read what `write_model` was told; empty for a model from elsewhere. Imports no Keras."""
+    """Read the notes that `write_model` stored; empty for other models. Imports no Keras."""
     if what_is(path) != FILE:
         return {}
     try:
@@ -87,7 +87,7 @@ def read_notes(path: Path) -> dict[str, Any]:
 
 
 def start_from(model: Any, initial: Path, objective: Objective) -> None:
-    """Give the model the weights of a file that `save` wrote.
+    """Load into the model the weights of a file that `write_model` wrote.
 
     Raises:
         ModelError: It cannot be read, or is of another architecture.
@@ -96,7 +96,7 @@ def start_from(model: Any, initial: Path, objective: Objective) -> None:
 
     check_input(initial, ModelError, hint="Start from a .keras file that edgekit train wrote.")
     try:
-        check_weights(initial)
+        _check_weights(initial)
         weights = keras.models.load_model(initial, compile=False).get_weights()
     except ArchiveError as error:
         raise ModelError(
@@ -121,8 +121,16 @@ def start_from(model: Any, initial: Path, objective: Objective) -> None:
     objective.standardize(model)
 
 
+def _check_weights(path: Path) -> None:
+    if others := check_weights(path):
+        raise ArchiveError(
+            f"It reads another file when it is loaded: {others[0]}.",
+            "Start from a .keras file that edgekit train wrote.",
+        )
+
+
 def _repack(path: Path, notes: Mapping[str, Any]) -> None:
-    """Compress a `.keras` file and take chance out of it: the same weights, the same bytes.
+    """Compress a `.keras` file and make it reproducible: the same weights, the same bytes.
 
     The format is a zip archive of `config.json`, `metadata.json` and the weights. Keras stores them
     uncompressed, with the time, and names objects that layers share by their memory addresses.
@@ -142,5 +150,5 @@ def _repack(path: Path, notes: Mapping[str, Any]) -> None:
     )
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in members.items():
-            # a ZipInfo of its own carries no time of day
+            # an explicit ZipInfo has a fixed time stamp
             archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED, compresslevel=9)

@@ -1,7 +1,8 @@
-"""Everything that needs TensorFlow, for a process that does not import it.
+"""Access to TensorFlow for a process that does not import it.
 
-`TensorFlowProcess` says what can be asked. `Worker` starts one child process that imports
-TensorFlow once and answers; `InProcess` answers in the caller's process, for a live Keras model.
+`TensorFlowProcess` defines the requests. `Worker` starts a child process, which imports TensorFlow
+once and answers them; `InProcess` answers them in the caller's process, for a Keras model in
+memory.
 """
 
 from edgekit.worker.client import Worker

@@ -1,4 +1,4 @@
-"""The parent's side: one child process that has TensorFlow; requests go to it over a pipe."""
+"""Run TensorFlow in a child process, and send it requests over a pipe."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ _ENVIRONMENT = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "PYTHONUNBUFFERED": "1",
 }
-# TensorFlow copies weights many times over. By default glibc returns the memory of every large
-# array to the system, which then clears it, page by page, for the next one: half the time of a
-# conversion of 100 MB. A user's own setting comes first; other systems do not read it.
+# TensorFlow copies weights many times. By default glibc returns the memory of every large array to
+# the system, which clears its pages for the next one: half the time of a conversion of 100 MB. A
+# setting of the user takes precedence; other systems ignore it.
 _ALLOCATOR = {
     "GLIBC_TUNABLES": "glibc.malloc.arena_max=1:glibc.malloc.hugetlb=1"
     ":glibc.malloc.mmap_threshold=4294967296:glibc.malloc.trim_threshold=536870912"
@@ -47,7 +47,7 @@ _ALLOCATOR = {
 TIMEOUT_VARIABLE: Final = "EDGEKIT_MODEL_TIMEOUT"
 """Environment variable with the seconds that a model may take, in place of the default."""
 _TIMEOUT_SECONDS: Final = 1800.0
-# These run the model's own program, which may not end; training has no limit.
+# These run the model's own program, which may not terminate; training has no limit.
 _LIMITED: Final[frozenset[Callable[..., object]]] = frozenset(
     (
         Session.load,
@@ -57,19 +57,20 @@ _LIMITED: Final[frozenset[Callable[..., object]]] = frozenset(
         Session.input_scaling,
     )
 )
-# Lines of TensorFlow, absl and the converter that say nothing about a failure.
+# Log lines of TensorFlow, absl and the converter that are unrelated to a failure.
 _IRRELEVANT = re.compile(r"\s*(WARNING|INFO|[IW]\d{4} |fully_quantize:)")
 
 
 @dataclass(slots=True)
 class _Child:
-    """A running child.
+    """A running child process.
 
     Attributes:
         process: The process.
-        connection: Our end of the pipe.
-        lifeline: Descriptor of a pipe that only we hold open; the child ends when it closes.
-        log: What the child prints.
+        connection: The parent's end of the pipe.
+        lifeline: Descriptor of a pipe that only the parent holds open; the child exits when it
+            closes.
+        log: Output of the child.
         ready: Whether it has imported TensorFlow.
     """
 
@@ -84,14 +85,14 @@ class Worker:
     """A `TensorFlowProcess` that is a child of this one.
 
     As a context manager it starts the child at once, so that TensorFlow's import overlaps with
-    what the caller does until its first request. If the child dies in a request, that request
-    raises an ordinary error and the next one starts a fresh child; a model has to be loaded
-    again then, while `quantize` needs none.
+    what the caller does until its first request. If the child dies during a request, that request
+    raises an error and the next one starts a new child; then the model has to be loaded again
+    (`quantize` needs none).
 
     Args:
         custom: Modules that define the models' own classes.
         listener: Progress callback, in the caller's thread, during requests.
-        trust_code: Whether to run code that model files bring along.
+        trust_code: Whether to run code that model files contain.
         timeout: Seconds that reading or lowering a model may take, its own program included and
             TensorFlow's import not; None for `$EDGEKIT_MODEL_TIMEOUT`, by default 1800.
     """
@@ -230,7 +231,7 @@ class Worker:
             raise died from error
 
     def _wait_until_ready(self) -> None:
-        """Wait until the child has imported TensorFlow, which is not the model's time."""
+        """Wait until the child has imported TensorFlow, which is not part of the time limit."""
         child = self._child
         if child is None or child.ready:
             return
@@ -264,7 +265,7 @@ class Worker:
         if child is None:
             return
         child.connection.close()
-        # Nothing in the child needs an orderly shutdown, and TensorFlow's takes seconds.
+        # The child needs no orderly shutdown, and TensorFlow's takes seconds.
         child.process.kill()
         child.process.wait()
         os.close(child.lifeline)
@@ -325,7 +326,7 @@ def _died(child: _Child, stage: str, recurrent: Sequence[str], *, reading: bool)
             hint="Free some memory, or use a smaller model or batch.",
         )
     if code < 0 and (hint := address_space_hint()):
-        # Native code that gets no memory ends in many ways.
+        # A failed allocation in native code can cause many kinds of exit.
         return kind(what, found=_last_line(child.log), hint=hint)
     if recurrent:
         return kind(
@@ -346,7 +347,7 @@ def _reason(child: _Child) -> str:
 
 
 def _last_line(log: IO[bytes]) -> str | None:
-    """The last line the child printed: native code says there why it aborts."""
+    """Return the last line the child printed, where native code reports why it aborts."""
     end = log.seek(0, os.SEEK_END)
     log.seek(max(0, end - 4096))
     lines = log.read().decode(errors="replace").split("\n")

@@ -1,4 +1,4 @@
-"""TensorFlow in the caller's own process, for a live Keras model."""
+"""Run TensorFlow in the caller's own process, for a Keras model in memory."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class InProcess(Session):
     """A `TensorFlowProcess` without `Worker`'s protection from crashes.
 
-    Passes and training write to stderr, where the caller's progress bar stands; the converter
-    does not.
+    Passes and training write to stderr, like the caller's progress bar; the converter's log is
+    suppressed.
 
     Args:
         listener: Progress callback.
@@ -45,7 +45,7 @@ class InProcess(Session):
     def load(
         self, source: Path | Any, *, example: Mapping[str, tuple[int, ...]] | None = None
     ) -> Source:
-        """Adopt a Keras model, or read a file; see `TensorFlowProcess.load`."""
+        """Take a Keras model, or read a file; see `TensorFlowProcess.load`."""
         with _quiet():
             return super().load(source, example=example)
 
@@ -72,7 +72,7 @@ class InProcess(Session):
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the converter's log, which comes from C++, off the caller's stderr."""
+    """Suppress the converter's log, which C++ code writes to stderr."""
     loggers = [logging.getLogger(name) for name in ("absl", "tensorflow")]
     levels = [logger.level for logger in loggers]
     kept = os.dup(2)

@@ -1,4 +1,4 @@
-"""What can be asked of a process that has TensorFlow."""
+"""Requests to a process that imports TensorFlow."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
 
 
 class TensorFlowProcess(Protocol):
-    """A process with TensorFlow that holds one Keras model at a time.
+    """A process that imports TensorFlow and holds one Keras model at a time.
 
-    `Worker` is a child process, `InProcess` the caller's own. Both answer with what `Session` does.
+    `Worker` is a child process, `InProcess` the caller's own. In both, `Session` does the work.
     """
 
     def load(
         self, source: Path | Any, *, example: Mapping[str, tuple[int, ...]] | None = None
     ) -> Source:
-        """Read a model, in place of the model there was.
+        """Load a model, which replaces the loaded one.
 
         Args:
-            source: A `.keras` or `.h5` file or a SavedModel folder; in the caller's own process
-                also a Keras model.
+            source: A `.keras` or `.h5` file or a SavedModel folder; a Keras model only in the
+                caller's own process.
             example: Input name -> shape of a batch; fills dimensions the model leaves open.
 
         Raises:
-            ModelError: It cannot be read, kills its reader, or holds code that is not trusted.
+            ModelError: It cannot be read, crashes its reader, or holds code that is not trusted.
         """
         ...
 
@@ -42,11 +42,11 @@ class TensorFlowProcess(Protocol):
 
         Args:
             destination: The `.tflite` to write.
-            batch: Samples on which the source's own outputs are returned along.
+            batch: Samples for which the source model's outputs are returned too.
 
         Raises:
             ModelError: No model is loaded.
-            ConversionError: A layer was refused, or the converter died.
+            ConversionError: A layer is not supported, or the converter crashed.
             OutputError: The file cannot be written.
         """
         ...
@@ -81,15 +81,15 @@ class TensorFlowProcess(Protocol):
         Args:
             calibrated: A float flatbuffer with activation ranges.
             plan: The mode, and the types of inputs and outputs.
-            denied: Output tensor names of operators that stay float.
+            denied: Output tensor names of operators that remain float.
 
         Raises:
-            ConversionError: It was refused, or the quantizer died.
+            ConversionError: TensorFlow refuses to quantize it, or the quantizer crashed.
         """
         ...
 
     def transform(self, step: PassStep, tuning: Tuning, destination: Path) -> PassResult:
-        """Run a compression pass with its fine-tuning; the loaded model may change as it does.
+        """Run a compression pass with its fine-tuning; this may change the loaded model.
 
         Args:
             step: Which pass, and its settings.
@@ -105,7 +105,7 @@ class TensorFlowProcess(Protocol):
         """Return the largest share of multiply-accumulates that shrinking can remove.
 
         Args:
-            exclude: Regular expressions of the layers that keep all channels.
+            exclude: Names or regular expressions of layers that keep all channels.
 
         Raises:
             UsageError: An expression matches no layer.
@@ -116,11 +116,11 @@ class TensorFlowProcess(Protocol):
         """Write the loaded model's predictions on the training samples, for distillation.
 
         Args:
-            tuning: Data and training of the models that learn from them.
+            tuning: Data and fine-tuning of the models trained on the predictions.
             destination: The `.npy` to write.
 
         Raises:
-            DataError: The model computes NaN or infinity for them.
+            DataError: The model predicts NaN or infinity for some samples.
         """
         ...
 
@@ -133,14 +133,14 @@ class TensorFlowProcess(Protocol):
         initial: Path | None = None,
         force: bool = True,
     ) -> TrainingResult:
-        """Train an architecture of the zoo; the loaded model plays no part.
+        """Train an architecture of the zoo; the loaded model is not used.
 
         Args:
             config: What to train, and how.
             destination: The `.keras` to write.
             log_dir: Folder for a TensorBoard log.
             initial: A `.keras` file of the same architecture to start from.
-            force: Whether a file that is at `destination` by the end is replaced.
+            force: Whether a file that exists at `destination` after training is replaced.
 
         Raises:
             EdgekitError: As `training.train` raises it.

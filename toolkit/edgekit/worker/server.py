@@ -1,4 +1,4 @@
-"""The child process: imports TensorFlow, then answers requests until the parent is gone."""
+"""Child process: imports TensorFlow, then answers requests until the parent exits."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def main() -> None:
             request = wire.receive(connection)
         except EOFError:
             break
-        except Exception as error:  # a module of the request's own may not be importable here
+        except Exception as error:  # the module of a request's function may not be importable here
             wire.send(connection, wire.Failure(_portable(error)))
             continue
         assert isinstance(request, wire.Request)
@@ -44,7 +44,7 @@ def main() -> None:
 def _answer(session: Session, request: wire.Request) -> wire.Answer | wire.Failure:
     try:
         return wire.Answer(request.function(session, *request.args, **request.kwargs))
-    except BaseException as error:  # the parent raises every error
+    except BaseException as error:  # the parent raises the error
         return wire.Failure(_portable(error))
 
 
@@ -59,9 +59,9 @@ def _import_tensorflow(*, trust_code: bool) -> EdgekitError | None:
         importlib.import_module("tensorflow")
         keras = importlib.import_module("keras")
         if trust_code:
-            # Passes clone layers, which reads their configurations again.
+            # Passes clone layers, which deserializes their configurations again.
             keras.config.enable_unsafe_deserialization()
-    except Exception as error:  # a broken installation raises anything
+    except Exception as error:  # a broken installation may raise anything
         if is_out_of_memory(error):
             return out_of_memory(f"{type(error).__name__}: {error}".rstrip(": "))
         return ConversionError(
@@ -80,7 +80,7 @@ def _portable(error: BaseException) -> BaseException:
     error.add_note(f"In the TensorFlow process:\n{text}")
     try:
         pickle.loads(pickle.dumps(error))
-    except Exception:  # an exception class may define anything
+    except Exception:  # an exception class may define any pickling
         stand_in = RuntimeError(f"{type(error).__name__}: {error}")
         stand_in.add_note(f"In the TensorFlow process:\n{text}")
         return stand_in

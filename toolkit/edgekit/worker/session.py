@@ -1,4 +1,4 @@
-"""The requests of `TensorFlowProcess`, answered where TensorFlow is."""
+"""Answer the requests of `TensorFlowProcess`, in the process that imports TensorFlow."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from edgekit.training.passes import PassResult
 
 TRUST_CODE: Final = "trust-code"
-"""Argument of the child process: code in model files may be run."""
+"""Argument of the child process that permits running code in model files."""
 
 
 class Session:
-    """One model after another, in a process that has TensorFlow; see `TensorFlowProcess`.
+    """The loaded model and the requests on it; see `TensorFlowProcess`.
 
     Args:
         custom: Modules that define the models' own classes.
         listener: Progress callback.
-        trust_code: Whether to run code that model files bring along.
+        trust_code: Whether to run code that model files contain.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Session:
     def load(
         self, source: Path | Any, *, example: Mapping[str, tuple[int, ...]] | None = None
     ) -> Source:
-        """Read a file or folder, or adopt a live model, in place of the model there was."""
+        """Load a file or folder, or take a model in memory; it replaces the loaded model."""
         from edgekit import sources
         from edgekit.training import qat
 
@@ -73,7 +73,7 @@ class Session:
         return self._loaded.source
 
     def recurrent_layers(self) -> tuple[str, ...]:
-        """Names of the loaded model's recurrent layers, which can kill the converter."""
+        """Return the loaded model's recurrent layers, which can crash the converter."""
         model = self.loaded.model
         layers = model._flatten_layers() if hasattr(model, "_flatten_layers") else ()  # noqa: SLF001  Keras has no public way to layers inside layers
         return tuple(layer.name for layer in layers if hasattr(layer, "unroll"))
@@ -82,19 +82,28 @@ class Session:
         """Write the float graph of the loaded model."""
         from edgekit.lowering import lower
 
-        loaded = self.loaded
+        loaded, state = self.loaded, self._predicting().state
+        state.restore()  # what the model holds now becomes constants
         lowered = lower(loaded.call, loaded.source, loaded.model, destination)
-        return replace(lowered, reference=self.predict(batch.inputs)) if batch else lowered
+        if loaded.loss_code is not None:
+            name = loaded.source.path.name
+            note = f"The loss in {name} was not read: it holds {loaded.loss_code}."
+            lowered = replace(lowered, notes=(*lowered.notes, note))
+        if batch is None:
+            return lowered
+        reference = self.predict(batch.inputs)
+        state.restore()
+        return replace(lowered, reference=reference, stateful=tuple(state.layers))
 
     def predict(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run the loaded model itself on samples."""
-        return self._runs()(inputs)
+        return self._predicting()(inputs)
 
     def input_scaling(self) -> InputScaling | None:
         """Return what the first operators of the loaded model do to its input."""
-        return self._runs().input_scaling()
+        return self._predicting().input_scaling()
 
-    def _runs(self) -> Predictor:
+    def _predicting(self) -> Predictor:
         from edgekit.sources.predict import Predictor
 
         if self._predictor is None:
@@ -102,7 +111,7 @@ class Session:
         return self._predictor
 
     def quantize(self, calibrated: bytes, plan: Plan, denied: Sequence[str] = ()) -> bytes:
-        """Quantize a float graph whose tensors carry their ranges."""
+        """Quantize a float graph with activation ranges."""
         from edgekit.lowering import tf_quantizer
 
         return tf_quantizer.quantize(calibrated, plan, denied=denied)
@@ -112,14 +121,18 @@ class Session:
         from edgekit.training.passes import run_pass
 
         self._predictor = None  # the pass may change the model
-        return run_pass(
+        done = run_pass(
             self.loaded.model,
             self.loaded.source,
             step=step,
-            tuning=tuning,
+            tuning=self._with_trust(tuning),
             destination=destination,
             listener=self.listener,
         )
+        if self.loaded.loss_code is None:
+            return done
+        loss = f"the task's: the file's holds {self.loaded.loss_code} (--trust-code runs it)"
+        return replace(done, facts={**done.facts, "loss": loss})
 
     def largest_share(self, exclude: Sequence[str] = ()) -> float:
         """Return the largest share of multiply-accumulates that shrinking can remove."""
@@ -134,10 +147,16 @@ class Session:
         teach(
             self.loaded.model,
             self.loaded.source,
-            tuning=tuning,
+            tuning=self._with_trust(tuning),
             destination=destination,
             listener=self.listener,
         )
+
+    def _with_trust(self, tuning: Tuning) -> Tuning:
+        """Say how the loss in the loaded file may be read."""
+        if self._trust_code:
+            return replace(tuning, file_loss="trusted")
+        return tuning if self.loaded.loss_code is None else replace(tuning, file_loss="ignored")
 
     def train(
         self,

@@ -1,4 +1,4 @@
-"""The child's start: TensorFlow's import, which takes time and a lot of address space."""
+"""Wait for the child to import TensorFlow, which takes time and much address space."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Final
 from edgekit.errors import ConversionError
 
 START_SECONDS: Final = 600
-"""Longest start; on a busy machine it takes a minute."""
-# Python and native code may retry a failed allocation for ever, where nothing is left.
+"""Seconds that the start may take; on a busy machine it takes a minute."""
+# Python and native code may retry a failed allocation forever if memory runs out.
 _STUCK_SECONDS: Final = 10
 _NEARLY_FULL_BYTES: Final = 1 << 25
-# The dynamic loader's and the system's words for it come in errors of any class.
+# Messages of the dynamic loader and the system, which occur in errors of any class.
 _WORDS: Final = ("failed to map segment", "cannot allocate memory", "bad_alloc", "out of memory")
 
 
@@ -24,11 +24,11 @@ def wait_until_ready(connection: Connection, pid: int) -> None:
     """Wait for the child's first message, which it sends when TensorFlow has been imported.
 
     Args:
-        connection: Our end of the pipe.
-        pid: The child.
+        connection: The parent's end of the pipe.
+        pid: Process id of the child.
 
     Raises:
-        ConversionError: Its memory does not suffice, or it does not come to an end.
+        ConversionError: Memory does not suffice, or the import does not finish.
     """
     nearly_full = 0
     for _ in range(START_SECONDS):
@@ -36,7 +36,7 @@ def wait_until_ready(connection: Connection, pid: int) -> None:
             return
         nearly_full = nearly_full + 1 if _is_nearly_full(pid) else 0
         if nearly_full >= _STUCK_SECONDS:
-            raise out_of_memory("Its import made no progress any more.")
+            raise out_of_memory("Its import stopped making progress.")
     raise ConversionError(
         f"TensorFlow could not be imported within {START_SECONDS} seconds.",
         hint="Run it again when the machine is less busy.",
@@ -44,7 +44,7 @@ def wait_until_ready(connection: Connection, pid: int) -> None:
 
 
 def out_of_memory(found: str | None) -> ConversionError:
-    """Return the error of a TensorFlow that does not fit into memory."""
+    """Return the error for too little memory to import TensorFlow."""
     return ConversionError(
         "There is not enough memory to import TensorFlow.",
         found=found,
@@ -53,7 +53,7 @@ def out_of_memory(found: str | None) -> ConversionError:
 
 
 def address_space_hint() -> str | None:
-    """Say how to raise the limit on the address space; None where there is no limit."""
+    """Return a hint how to raise the limit on the address space; None if there is no limit."""
     limit = address_space_limit()
     if limit is None:
         return None
@@ -62,7 +62,7 @@ def address_space_hint() -> str | None:
 
 
 def death_at_start(reason: str, found: str | None) -> ConversionError:
-    """Return the error of a child that died before it had imported TensorFlow.
+    """Return the error for a child that died before it had imported TensorFlow.
 
     Args:
         reason: The signal, or the exit code.
@@ -77,10 +77,10 @@ def death_at_start(reason: str, found: str | None) -> ConversionError:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error, or one that led to it, says that memory ran out."""
+    """Whether an error, or one of its causes, says that memory ran out."""
     return any(
         isinstance(cause, MemoryError)
-        # Python's own words where it cannot even make the MemoryError.
+        # Python's message if it cannot allocate the MemoryError itself.
         or (isinstance(cause, SystemError) and address_space_limit() is not None)
         or (isinstance(cause, OSError) and cause.errno == errno.ENOMEM)
         or any(words in str(cause).lower() for words in _WORDS)
@@ -89,7 +89,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def address_space_limit() -> int | None:
-    """Bytes that this process and its children may map, None where there is no limit."""
+    """Return how many bytes this process and its children may map; None if unlimited."""
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     return None if limit == resource.RLIM_INFINITY else limit
 
@@ -109,6 +109,6 @@ def _is_nearly_full(pid: int) -> bool:
         return False
     try:
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[0])
-    except (OSError, IndexError):  # gone, or a system without /proc
+    except (OSError, IndexError):  # the process has ended, or the system has no /proc
         return False
     return limit - pages * resource.getpagesize() < _NEARLY_FULL_BYTES

@@ -1,7 +1,7 @@
-"""Messages between the two processes: pickled, but for files' contents, which follow as they are.
+"""Messages between the two processes: pickled, except for large contents, which follow as bytes.
 
-A pickle of 100 MB is written and read through several copies of it; contents that follow their
-message by themselves are copied once on either side.
+Writing and reading a pickle of 100 MB makes several copies of it; contents sent separately are
+copied once on either side.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
-# Shorter contents are not worth a message of their own.
+# Shorter contents are part of the pickle.
 _LARGE = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A call to make in the child.
+    """A function call to be made in the child.
 
     Attributes:
-        function: A function of a module, or a method; pickled as its name. It is called with the
+        function: A function of a module, or a method; pickled by name. It is called with the
             child's `Session`, then `args` and `kwargs`.
         args: Positional arguments.
         kwargs: Keyword arguments.
@@ -35,19 +35,19 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The child's first message: it has imported TensorFlow, or tried to."""
+    """The child's first message, after importing TensorFlow or failing to."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the function of a request returned."""
+    """The return value of a request's function."""
 
     value: Any
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What it raised instead."""
+    """The exception that a request's function raised."""
 
     error: BaseException
 
@@ -67,8 +67,8 @@ def receive(connection: Connection) -> Any:
     """Return the next message.
 
     Raises:
-        EOFError: The other process is gone.
-        Exception: The message cannot be unpickled; the next one can be received all the same.
+        EOFError: The other process has ended.
+        Exception: The message cannot be unpickled; the next one can still be received.
     """
     count = pickle.loads(connection.recv_bytes())
     head = io.BytesIO(connection.recv_bytes())
@@ -76,7 +76,7 @@ def receive(connection: Connection) -> Any:
 
 
 class _Pickler(pickle.Pickler):
-    """Leaves large `bytes` out, with their position in `contents` instead."""
+    """Pickler that replaces large `bytes` by their position in `contents`."""
 
     def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file, protocol=5)

@@ -1,7 +1,8 @@
 """Named arrays, of files or as a user's function returns them, sorted into splits.
 
 The names are Keras's own: `x_train y_train x_test y_test`, or `x_train_<input>` for a model with
-several inputs, and optionally `labels`.
+several inputs, and optionally `labels`. `sequence_train` and `sequence_test`, or `sequence` for
+both, declare that samples follow each other (`_sequences`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from edgekit.errors import DataError
 from edgekit.records import Array, Split
 
 NAMES = "x_train, y_train, x_test, y_test"
+SEQUENCES = ("sequence", "sequence_train", "sequence_test")
 SPARED_BYTES = 256 << 20
 """A split of more that is not needed is not read at all, not even to look for leaks."""
 
@@ -66,6 +68,7 @@ def open_arrays(
         DataError: Names or lengths do not fit, or an array holds objects.
     """
     checked = {key: _as_array(value, key, place) for key, value in arrays.items()}
+    ordered = {key: checked.pop(key) for key in SEQUENCES if key in checked}
     declared = checked.pop("labels", None)
     labels = None if declared is None else _labels(_in_memory(declared), place)
     inputs: dict[str, dict[str, Array | UnreadArray]] = {"train": {}, "test": {}}
@@ -95,11 +98,15 @@ def open_arrays(
     notes = [note] if note else []
     if ignored:
         notes.append(f"Arrays not used: {', '.join(ignored)}.")
+    if needed is not None and not inputs[needed]:
+        needed = None  # what there is instead is read
     stores: dict[str, ArrayStore | None] = {}
     for split, wanted in (("train", train), ("test", test)):
         size = sum(values.nbytes for values in inputs[split].values())
         if needed in (None, split) or size <= SPARED_BYTES:
-            stores[split] = _store(inputs[split], wanted, split, place)
+            key = f"sequence_{split}" if f"sequence_{split}" in ordered else "sequence"
+            sequences = _sequences(ordered.get(key), inputs[split], key, place)
+            stores[split] = _store(inputs[split], wanted, sequences, split, place)
         else:
             notes.append(
                 f"x_{split} ({size / 1e6:,.0f} MB) was not read: whether the {needed} samples are "
@@ -121,12 +128,13 @@ def _as_array(value: Any, key: str, place: str) -> Array | UnreadArray:
         raise DataError(
             f"{place}: {key} is ragged.", found=f"{error}.", hint="All samples need one shape."
         ) from error
-    if array.dtype.kind not in ("biufUS" if key == "labels" or key.startswith("y_") else "biuf"):
+    texts = key in ("labels", *SEQUENCES) or key.startswith("y_")
+    if array.dtype.kind not in ("biufUS" if texts else "biuf"):
         raise DataError(
             f"{place}: {key} holds {array.dtype}, not numbers.",
             hint="Give numbers; only labels may be texts.",
         )
-    if array.ndim == 0:
+    if array.ndim == 0 and key not in SEQUENCES:
         raise DataError(
             f"{place}: {key} is a single value.", hint="The first axis counts the samples."
         )
@@ -137,6 +145,40 @@ def _as_array(value: Any, key: str, place: str) -> Array | UnreadArray:
             hint="Give at least one number a sample.",
         )
     return array
+
+
+def _sequences(
+    value: Array | UnreadArray | None,
+    inputs: Mapping[str, Array | UnreadArray],
+    key: str,
+    place: str,
+) -> Array | None:
+    """Return what `Samples.sequences` is to be.
+
+    Args:
+        value: One boolean, true where all samples are one sequence, or an id for each sample; a
+            sequence ends where the id changes. None or false where samples are independent.
+        inputs: The inputs of the split, by name.
+        key: Name of the array, in messages.
+        place: Where it comes from, in messages.
+
+    Raises:
+        DataError: It is neither.
+    """
+    if value is None or not inputs:
+        return None
+    ids = _in_memory(value)
+    n = next(iter(inputs.values())).shape[0]
+    if ids.shape == () and ids.dtype.kind == "b":
+        return np.zeros(n, np.int64) if ids else None
+    if ids.shape != (n,) or ids.dtype.kind not in "iuUS":
+        raise DataError(
+            f"{place}: {key} declares no sequences.",
+            found=f"It holds {ids.dtype} {list(ids.shape)}, for {n} samples.",
+            hint="Give one boolean (are all samples one sequence?), or a whole number for each.",
+        )
+    # Numbered anew: an id may come back later, and calibration draws sequences in another order.
+    return np.cumsum(np.concatenate([[False], ids[1:] != ids[:-1]])[:n], dtype=np.int64)
 
 
 def _in_memory(array: Array | UnreadArray) -> Array:
@@ -153,7 +195,11 @@ def _labels(array: Array, place: str) -> tuple[str, ...]:
 
 
 def _store(
-    inputs: Mapping[str, Array | UnreadArray], targets: Array | None, split: str, place: str
+    inputs: Mapping[str, Array | UnreadArray],
+    targets: Array | None,
+    sequences: Array | None,
+    split: str,
+    place: str,
 ) -> ArrayStore | None:
     if not inputs:
         return None
@@ -173,4 +219,4 @@ def _store(
         key: values.by_rows() if isinstance(values, UnreadArray) else values
         for key, values in inputs.items()
     }
-    return array_store(opened, targets)
+    return array_store(opened, targets, sequences=sequences)

@@ -107,6 +107,7 @@ class ClipStore:
     targets: Array | None
     sha256: str
     groups: Array | None = None
+    sequences: Array | None = None
 
     def __len__(self) -> int:
         return len(self.starts)

@@ -29,6 +29,12 @@ def _paired(reference: Columns, variant: Columns) -> intervals.Interval:
     return intervals.tango(lost, won, len(before))
 
 
+def _guess(columns: Columns) -> float:
+    """Return the share of the largest class."""
+    _, counts = np.unique(columns["target"], return_counts=True)
+    return float(counts.max() / counts.sum())
+
+
 def _extrapolate(drop: Drop, n: int) -> Extrapolation:
     """Return Tango's intervals of proportionally more lost and won samples."""
     value, high = drop.value, drop.ci95[1]
@@ -48,4 +54,5 @@ ACCURACY = Metric(
     interval=_interval,
     paired_interval=_paired,
     extrapolate=_extrapolate,
+    guess=_guess,
 )

@@ -58,6 +58,11 @@ def _paired(reference: Columns, variant: Columns) -> intervals.Interval:
     )
 
 
+def _guess(columns: Columns) -> float:
+    """Return what any one class for all samples gets: 1 / number of classes that occur."""
+    return 1 / len(np.unique(columns["target"]))
+
+
 BALANCED_ACCURACY = Metric(
     name="balanced_accuracy",
     title="balanced accuracy",
@@ -67,4 +72,5 @@ BALANCED_ACCURACY = Metric(
     value=_value,
     interval=_interval,
     paired_interval=_paired,
+    guess=_guess,
 )

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from edgekit.evaluation.intervals import Interval
 from edgekit.records import Array, Drop
 
@@ -35,6 +37,15 @@ def shrink_by_root(drop: Drop, n: int) -> Extrapolation:
     return interval
 
 
+def lacks_either_kind(columns: Columns) -> tuple[str, str] | None:
+    """Say where there are not two samples of class 0 and two of class 1 (`Metric.lacks`)."""
+    ones = int(np.sum(columns["target"] == 1))
+    zeros = len(columns["target"]) - ones
+    if min(ones, zeros) >= 2:
+        return None
+    return "at least two test samples of either class", f"{zeros} of class 0 and {ones} of class 1"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
     """A figure that tells how good outputs are.
@@ -53,6 +64,10 @@ class Metric:
         extrapolate: Drop and its `n` -> how its interval narrows with more samples.
         smallest_reference: Columns -> the least value of which a drop is taken in percent, for a
             quantity: percent of next to nothing would allow no loss at all.
+        guess: Columns -> the value of the best prediction that ignores the input, by the targets
+            alone; None where a metric does not tell.
+        lacks: Columns -> what the samples would need for the metric and do not have, in words, and
+            what they have; None where they allow it. Only `target` is asked.
     """
 
     name: str
@@ -65,6 +80,8 @@ class Metric:
     higher_is_better: bool = True
     extrapolate: Callable[[Drop, int], Extrapolation] = shrink_by_root
     smallest_reference: Callable[[Columns], float] = lambda _: 0.0
+    guess: Callable[[Columns], float] | None = None
+    lacks: Callable[[Columns], tuple[str, str] | None] = lambda _: None
 
     def loss(self, reference: float, value: float) -> float:
         """Return how much worse `value` is than `reference`; negative where it is better."""
@@ -82,6 +99,21 @@ class Metric:
         if self.unit != "quantity":
             return max_drop / 100
         return max_drop / 100 * max(reference, self.smallest_reference(columns))
+
+    def beats_guessing(self, ci95: Interval, columns: Columns) -> bool | None:
+        """Return whether a score is surely better than that of guessing.
+
+        Args:
+            ci95: The score's interval.
+            columns: What the score was made of; only the targets count.
+
+        Returns:
+            Whether all of the interval is better than `guess`; None where there is no guess.
+        """
+        if self.guess is None:
+            return None
+        guess = self.guess(columns)
+        return ci95[0] > guess if self.higher_is_better else ci95[1] < guess
 
     @property
     def ceiling(self) -> float:

@@ -33,6 +33,17 @@ def _smallest_reference(columns: Columns) -> float:
     return SPREAD_SHARE * float(np.std(columns["target_mean"]))
 
 
+def _guess(columns: Columns) -> float:
+    """Return the RMSE of predicting each column's mean: the root of their mean variance.
+
+    Where a sample has too many values to keep them apart, that of one number for all of them.
+    """
+    if "target" in columns:
+        return float(np.sqrt(columns["target"].var(axis=0).mean()))
+    spread = columns["target_square"].mean() - columns["target_mean"].mean() ** 2
+    return float(np.sqrt(max(0.0, spread)))
+
+
 RMSE = Metric(
     name="rmse",
     title="RMSE",
@@ -43,4 +54,5 @@ RMSE = Metric(
     interval=_interval,
     paired_interval=_paired,
     smallest_reference=_smallest_reference,
+    guess=_guess,
 )

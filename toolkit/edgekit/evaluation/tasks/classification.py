@@ -3,22 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import numpy as np
 
 from edgekit.errors import DataError
-from edgekit.evaluation.metrics import ACCURACY, BALANCED_ACCURACY, Columns, Metric
+from edgekit.evaluation.intervals import tango
+from edgekit.evaluation.metrics import (
+    ACCURACY,
+    AVERAGE_PRECISION,
+    BALANCED_ACCURACY,
+    F1,
+    PRECISION,
+    ROC_AUC,
+    Columns,
+    Metric,
+)
 from edgekit.evaluation.tasks.class_labels import are_flags, as_classes, class_count
 from edgekit.evaluation.tasks.task import BoundTargets, Evidence, Task, shape_mismatch
-from edgekit.records import Array, Batch, ClassScore, Split, TensorSpec
+from edgekit.records import Array, Batch, ClassScore, Collapse, Split, TensorSpec
+
+KNOWN_RECALL = 0.5
+"""A class of which float32 finds half is one that it knows."""
+LEFT_OF_KNOWN = 0.5
+"""The share of its recall below which a known class has collapsed."""
+LEFT_OF_OTHERS = 0.1
+"""The same of a class that float32 hardly knows: next to nothing may be left."""
+
+RARE: Final = 0.05
+"""A class with a smaller share of the test samples is rare, if it also has less than half of what
+it would have were all classes alike: of a hundred like classes none is rare."""
+
+CONFUSION_CLASSES: Final = 100
+"""Of more classes there is no confusion matrix."""
 
 
 class Classification(Task):
     """Targets are classes, counted from 0; the output is `[1, classes]` or `[1, 1]`."""
 
     name: ClassVar[str] = "classification"
-    metrics: ClassVar[tuple[Metric, ...]] = (ACCURACY, BALANCED_ACCURACY)
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        ACCURACY,
+        BALANCED_ACCURACY,
+        F1,
+        PRECISION,
+        AVERAGE_PRECISION,
+        ROC_AUC,
+    )
     has_labels: ClassVar[bool] = True
 
     def recognizes(self, evidence: Evidence) -> bool:
@@ -87,8 +118,8 @@ class Classification(Task):
     def per_sample(self, outputs: Array, batch: Batch) -> dict[str, Array]:
         """Return `target`; `predicted`, `rank` and `units`, or `value` for a model with one unit.
 
-        `rank` counts the classes that score higher than the true one; ties go to the lower index,
-        as in an argmax.
+        And `pair`, the scores of both classes, for a model with two. `rank` counts the classes
+        that score higher than the true one; ties go to the lower index, as in an argmax.
         """
         if batch.targets is None:
             raise DataError("The test split has no targets to score with.")
@@ -117,18 +148,43 @@ class Classification(Task):
             "predicted": flat.argmax(axis=1),
             "rank": rank,
             "units": np.full(n, units),
+            **({"pair": flat.astype(np.float64)} if units == 2 else {}),
         }
 
     def complete(self, columns: Columns) -> Columns:
-        """Split a single unit into two classes.
+        """Split a single unit into two classes; add `score`, that of class 1, where there are two.
 
-        At 0.5 where all its values lie in [0, 1] (a sigmoid), else at 0 (a logit).
+        A unit is split at 0.5 where all its values lie in [0, 1] (a sigmoid), else at 0 (a logit).
+        The score of class 1 is its own where all are in [0, 1], else what it is ahead of class 0.
         """
-        if "value" not in columns:
-            return columns
-        value = columns["value"]
-        threshold = 0.5 if value.min() >= 0 and value.max() <= 1 else 0.0
-        return {**columns, "predicted": (value > threshold).astype(np.int64)}
+        if "value" in columns:
+            value = columns["value"]
+            predicted = (value > (0.5 if _are_shares(value) else 0.0)).astype(np.int64)
+            return {**columns, "predicted": predicted, "score": value}
+        if "pair" in columns:
+            zero, one = columns["pair"].T
+            return {**columns, "score": one if _are_shares(columns["pair"]) else one - zero}
+        return columns
+
+    def metrics_of(self, columns: Columns) -> tuple[Metric, ...]:
+        """Return all metrics for two classes; for more, those that need no score of one class."""
+        known = "predicted" in columns  # of the outputs
+        two = "score" in columns if known else int(columns["target"].max()) < 2
+        return self.metrics if two else tuple(m for m in self.metrics if m not in _OF_TWO_CLASSES)
+
+    def default_metric(
+        self, columns: Columns, labels: Sequence[str] | None = None
+    ) -> tuple[Metric, str]:
+        """Return balanced accuracy where a class is rare: accuracy hardly tells if it is found.
+
+        See `RARE`. A class without samples does not count.
+        """
+        classes, counts = np.unique(columns["target"], return_counts=True)
+        share = float(counts.min() / counts.sum())
+        if share >= min(RARE, 1 / (2 * len(classes))):
+            return ACCURACY, ""
+        label = _label(int(classes[counts.argmin()]), labels)
+        return BALANCED_ACCURACY, f"{label!r} is {100 * share:.2g} % of the samples"
 
     def extras(self, columns: Columns) -> dict[str, float]:
         """Return `top5_accuracy`, where the model has more than five classes."""
@@ -145,7 +201,7 @@ class Classification(Task):
         right = np.bincount(target[target == predicted], minlength=classes)
         return tuple(
             ClassScore(
-                label=labels[i] if labels is not None and i < len(labels) else str(i),
+                label=_label(i, labels),
                 n=int(present[i]),
                 recall=float(right[i] / max(1, present[i])),
                 precision=float(right[i] / max(1, named[i])),
@@ -153,9 +209,67 @@ class Classification(Task):
             for i in range(classes)
         )
 
+    def confusion(
+        self, columns: Columns, labels: Sequence[str] | None
+    ) -> tuple[tuple[int, ...], ...]:
+        """Return counts of samples, for up to `CONFUSION_CLASSES` classes."""
+        classes = max(_class_total(columns), len(labels or ()))
+        if classes > CONFUSION_CLASSES:
+            return ()
+        pairs = columns["target"] * classes + columns["predicted"]
+        counts = np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+        return tuple(tuple(row) for row in counts.tolist())
+
     def agreement(self, reference: Columns, variant: Columns) -> float | None:
         """Return the share of samples that are given the same class by both."""
         return float(np.mean(reference["predicted"] == variant["predicted"]))
+
+    def collapses(
+        self, reference: Columns, variant: Columns, labels: Sequence[str] | None
+    ) -> tuple[Collapse, ...]:
+        """Return the classes that the variant no longer finds.
+
+        The recall of a class collapsed if less than half of it is left (a tenth, where float32
+        finds less than half of the class), and if the paired drop of the recall, on the samples of
+        the class, is more than chance: Tango's 95 % interval excludes 0 (`intervals.tango`). Of
+        four samples all four must be lost for that, of fewer no loss is proof.
+        """
+        target = reference["target"]
+        before, after = (side["predicted"] == target for side in (reference, variant))
+        classes = int(target.max()) + 1
+        n, found, left, lost, won = (
+            np.bincount(target, weights=flags, minlength=classes).astype(int)
+            for flags in (
+                np.ones(len(target)),
+                before,
+                after,
+                before & ~after,
+                after & ~before,
+            )
+        )
+        known = found >= KNOWN_RECALL * n
+        fewer = left < np.where(known, LEFT_OF_KNOWN, LEFT_OF_OTHERS) * found
+        return tuple(
+            Collapse(
+                kind="class",
+                where=f"class {_label(i, labels)!r}",
+                detail=f"recall {100 * found[i] / n[i]:.0f} % became {100 * left[i] / n[i]:.0f} % "
+                f"on {n[i]:,} samples",
+            )
+            for i in np.flatnonzero(fewer).tolist()
+            if tango(lost[i], won[i], n[i])[0] > 0
+        )
+
+
+_OF_TWO_CLASSES = (AVERAGE_PRECISION, ROC_AUC)
+
+
+def _are_shares(values: Array) -> bool:
+    return bool(values.min() >= 0 and values.max() <= 1)
+
+
+def _label(index: int, labels: Sequence[str] | None) -> str:
+    return labels[index] if labels is not None and index < len(labels) else str(index)
 
 
 def _class_total(columns: Columns) -> int:

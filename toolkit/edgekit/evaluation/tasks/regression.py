@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import ClassVar, Final
 
 import numpy as np
 
@@ -13,10 +14,13 @@ from edgekit.evaluation.tasks.task import (
     BoundTargets,
     Evidence,
     Task,
-    mean_square,
     shape_mismatch,
+    squared_differences,
 )
 from edgekit.records import Array, Batch, Split, TensorSpec
+
+COLUMNS: Final = 64
+"""The most columns of an output that are kept apart; of wider ones, such as pictures, means."""
 
 
 class Regression(Task):
@@ -57,26 +61,56 @@ class Regression(Task):
         return BoundTargets(targets=targets, shape=shape)
 
     def per_sample(self, outputs: Array, batch: Batch) -> dict[str, Array]:
-        """Return means over a sample's outputs: `squared`, `absolute` and `target_mean`."""
+        """Return `squared`, `absolute`, `target_mean`, `target_square`: means over a sample.
+
+        And `target` and `squares`, `[k, columns]`, where an output has at most `COLUMNS` of them.
+        """
         if batch.targets is None:
             raise DataError("The test split has no targets to score with.")
         flat = outputs.reshape(len(outputs), -1).astype(np.float64)
         truth = batch.targets.reshape(len(outputs), -1)
         if truth.shape != flat.shape:
             raise shape_mismatch("targets", batch.targets, outputs)
-        squared = mean_square(flat, truth)
-        absolute = np.mean(np.abs(flat - truth), axis=1)
+        wide = truth.astype(np.float64)
+        squares = squared_differences(flat, wide)
+        squared = squares.mean(axis=1)
+        absolute = np.mean(np.abs(flat - wide), axis=1)
+        apart = {"target": wide, "squares": squares} if wide.shape[1] <= COLUMNS else {}
         return {
             "sound": np.isfinite(squared),
             "squared": squared,
             "absolute": absolute,
             # Its spread is that of the targets; of several outputs, at most what theirs average.
-            "target_mean": truth.mean(axis=1, dtype=np.float64),
+            "target_mean": wide.mean(axis=1),
+            "target_square": np.square(wide).mean(axis=1),
+            **apart,
         }
 
     def extras(self, columns: Columns) -> dict[str, float]:
         """Return `mae`, the mean absolute error."""
         return {"mae": float(columns["absolute"].mean())}
+
+    def each_column(self, columns: Columns) -> Mapping[int, Columns]:
+        """Return the columns whose targets vary, where an output has 2 to `COLUMNS` columns.
+
+        Where targets are all alike there is nothing to predict, and nothing that a share of the
+        error could be accepted of.
+        """
+        if "squares" not in columns or columns["squares"].shape[1] < 2:
+            return {}
+        target, squares = columns["target"], columns["squares"]
+        return {
+            i: {
+                "sound": columns["sound"],
+                "squared": squares[:, i],
+                "absolute": np.sqrt(squares[:, i]),
+                "target_mean": target[:, i],
+                "target_square": np.square(target[:, i]),
+                "target": target[:, i : i + 1],
+                "squares": squares[:, i : i + 1],
+            }
+            for i in np.flatnonzero(np.ptp(target, axis=0) > 0).tolist()
+        }
 
 
 REGRESSION = Regression()

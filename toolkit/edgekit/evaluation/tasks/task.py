@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from edgekit.errors import DataError
 from edgekit.evaluation.metrics import Columns, Metric
-from edgekit.records import Array, Batch, ClassScore, Split, TensorSpec
+from edgekit.records import Array, Batch, ClassScore, Collapse, Split, TensorSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +56,8 @@ class Task(ABC):
 
     Attributes:
         name: The name in JSON and on the command line.
-        metrics: The metrics that can be judged by; the first is the default.
+        metrics: The metrics that can be judged by; the first is the default unless
+            `default_metric` has a reason for another.
         missing_targets: What to add where the test split has no targets.
         has_labels: Whether class names apply.
     """
@@ -117,6 +118,33 @@ class Task(ABC):
         """Add what can only be told from all samples together."""
         return columns
 
+    def metrics_of(self, columns: Columns) -> tuple[Metric, ...]:
+        """Return those of `metrics` that this model and data have.
+
+        Args:
+            columns: As `complete` returns them; or the targets alone, under `target`, where the
+                model has not been run: then a metric that only the outputs rule out is among them.
+        """
+        _ = columns
+        return self.metrics
+
+    def default_metric(
+        self, columns: Columns, labels: Sequence[str] | None = None
+    ) -> tuple[Metric, str]:
+        """Return the metric that is judged by where none is named, and why if not the usual one.
+
+        Only the targets may decide, so that every file is judged by the same.
+
+        Args:
+            columns: At least `target`.
+            labels: Names of the classes.
+
+        Returns:
+            The metric, and the reason in words; empty for the first of `metrics`.
+        """
+        _ = columns, labels
+        return self.metrics[0], ""
+
     def extras(self, columns: Columns) -> dict[str, float]:
         """Return further figures, by name."""
         _ = columns
@@ -127,10 +155,40 @@ class Task(ABC):
         _ = columns, labels
         return ()
 
+    def confusion(
+        self, columns: Columns, labels: Sequence[str] | None
+    ) -> tuple[tuple[int, ...], ...]:
+        """Return counts of samples, `[true class][predicted class]`, where there are classes."""
+        _ = columns, labels
+        return ()
+
+    def each_column(self, columns: Columns) -> Mapping[int, Columns]:
+        """Return the columns of an output that are judged one by one, by their index.
+
+        Each as if it were the only output, so that every metric of the task takes it.
+        """
+        _ = columns
+        return {}
+
     def agreement(self, reference: Columns, variant: Columns) -> float | None:
         """Return the share of samples on which two models say the same, where that is defined."""
         _ = reference, variant
         return None
+
+    def collapses(
+        self, reference: Columns, variant: Columns, labels: Sequence[str] | None
+    ) -> tuple[Collapse, ...]:
+        """Return what the variant no longer tells though the float model does, by the targets.
+
+        What an output no longer tells, whatever the targets, is told by `evaluation.fidelity`.
+
+        Args:
+            reference: Per-sample statistics of the float model.
+            variant: Those of the variant, of the same samples.
+            labels: Names of the classes, where there are any.
+        """
+        _ = self, reference, variant, labels
+        return ()
 
 
 def shape_mismatch(what: str, given: Array, outputs: Array) -> DataError:
@@ -145,7 +203,12 @@ def shape_mismatch(what: str, given: Array, outputs: Array) -> DataError:
 
 def mean_square(flat: Array, truth: Array) -> Array:
     """Return the mean squared difference of each sample, `[k]`."""
+    means: Array = squared_differences(flat, truth).mean(axis=1)
+    return means
+
+
+def squared_differences(flat: Array, truth: Array) -> Array:
+    """Return the squared differences, in the shape of both."""
     with np.errstate(over="ignore"):  # what overflows is reported as such
         squares: Array = np.square(flat.astype(np.float64) - truth)
-    means: Array = squares.mean(axis=1)
-    return means
+    return squares

@@ -1,7 +1,7 @@
 """Changes to the float graph before it is quantized, one module each.
 
-A plan names the passes it wants, in order; without names nothing is changed. A new pass is a
-module here that ends in its `GraphPass`, and an entry of `PASSES`.
+A plan lists the names of its passes in order; without names nothing is changed. To add a pass, add
+a module that ends in its `GraphPass`, and an entry in `PASSES`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Drop what no output depends on: operators, tensors, buffers and operator codes.
+"""Remove operators, tensors, buffers and operator codes that no output depends on.
 
-Converters leave few of them; graphs that were cut or edited hold whole branches. Outputs stay the
-same to the bit.
+Converters leave few of them; graphs that were cut or edited may have whole unused branches. Outputs
+remain bit-identical.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 
 def drop_unused(model: ModelT, observed: Observed, settings: Plan) -> ModelT:
-    """Drop the operators that no output depends on, and what then belongs to nobody.
+    """Remove the operators that no output depends on, then unreferenced tensors and buffers.
 
-    Operators stay that change a state or a resource, that call another graph, or that have no
-    outputs: what they do cannot be seen in the tensors.
+    Operators that change a state or a resource, that call another graph, or that have no outputs
+    are kept, because they have effects beyond their output tensors.
 
     Args:
-        model: A float graph; it stays as it is.
-        observed: Unused: nothing that is left changes.
+        model: A float graph; it is not changed.
+        observed: Unused: the remaining activations do not change.
         settings: Unused.
     """
     _ = observed, settings
@@ -69,7 +69,7 @@ def _has_effects(model: ModelT, graph: SubGraphT, op: OperatorT) -> bool:
     if model.operatorCodes[op.opcodeIndex].customCode:
         return True
     tensors = [graph.tensors[i] for i in (*op.inputs, *op.outputs) if i >= 0]
-    # Resources and variants have no numpy type; a loop names its graphs in its options.
+    # Resources and variants have no numpy type; a loop refers to its graphs in its options.
     options = [vars(part) for part in (op.builtinOptions, op.builtinOptions2) if part is not None]
     return any(t.isVariable or t.type not in DTYPES for t in tensors) or any(
         "ubgraph" in name for part in options for name in part
@@ -117,7 +117,7 @@ def _drop_codes(model: ModelT) -> None:
 
 
 def _drop_buffers(model: ModelT) -> None:
-    """Drop buffers that nothing names; the first is empty, as the schema asks."""
+    """Remove unreferenced buffers, except the first, which is empty as the schema requires."""
     owners = [*(t for graph in model.subgraphs for t in graph.tensors), *model.metadata]
     older = [int(i) for i in _listed(model.metadataBuffer) if 0 <= i < len(model.buffers)]
     kept = sorted({0, *older, *(int(owner.buffer) for owner in owners)})

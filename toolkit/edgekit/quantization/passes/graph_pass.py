@@ -1,4 +1,4 @@
-"""What every graph pass is."""
+"""Interface of graph passes."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
 
 
 class Apply(Protocol):
-    """The function of a pass."""
+    """Function of a pass."""
 
     def __call__(self, model: ModelT, observed: Observed, settings: Plan) -> ModelT:
         """Return the changed graph.
 
         Args:
-            model: A float graph; it stays as it is (`tflite.graph.clone`).
-            observed: What its activations are; empty unless the pass says that it `observes`.
-            settings: The plan of the variant: mode, rules, types of inputs and outputs.
+            model: A float graph, not to be changed (`tflite.graph.clone` copies it).
+            observed: Statistics of its activations; empty unless `observes` is set for the pass.
+            settings: Plan of the variant: mode, rules, types of inputs and outputs.
 
         Returns:
-            A copy that computes the same outputs in float; `model` itself where nothing changes.
+            A changed copy that computes the same outputs in float; `model` itself if unchanged.
         """
         ...
 
@@ -34,11 +34,11 @@ class GraphPass:
     """A change to a float graph that keeps its outputs.
 
     Attributes:
-        name: The name in recipes and manifests.
+        name: Name in recipes and manifests.
         meaning: What it does, in a sentence.
         apply: The function.
-        observes: Whether it needs to know what the activations are.
-        moves_activations: Whether inner activations change, so that they must be observed anew.
+        observes: Whether it needs statistics of the activations.
+        moves_activations: Whether inner activations change, which requires a new calibration.
     """
 
     name: str

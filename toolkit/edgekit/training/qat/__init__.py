@@ -1,10 +1,10 @@
-"""Quantization-aware training: a model that computes while training what its int8 file will.
+"""Quantization-aware training: the model is trained with the rounding of its int8 file.
 
     model -> prepare -> fit -> finish -> (plain model, ranges) -> lowering -> tensor_ranges -> int8
 
-`prepare` folds batch normalization and puts fake quantization wherever the TFLite graph has a
-tensor; its result trains like any Keras model. `finish` takes the fake quantization out again: the
-weights then sit on the integer grid, and the ranges that training found replace calibration.
+`prepare` folds batch normalization and inserts fake quantization wherever the TFLite graph has a
+tensor; its result trains like any Keras model. `finish` removes the fake quantization: the weights
+are then on the integer grid, and the trained ranges replace calibration.
 """
 
 from edgekit.training.qat.layers import register

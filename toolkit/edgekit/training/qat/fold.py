@@ -1,4 +1,4 @@
-"""Batch normalization becomes part of the convolution before it, as in the TFLite graph."""
+"""Fold batch normalization into the convolution before it, as in the TFLite graph."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from edgekit.training.qat.graph import Graph, Step
 def fold(graph: Graph) -> Graph:
     """Fold every batch normalization with its running statistics.
 
-    Jacob et al. 2018, equation (14): w * gamma / sqrt(var + eps). Statistics of single batches
-    take no part: with a trained model they are noise, and inference does not know them
-    (Krishnamoorthi 2018, section 3.2.2, freezes them after a while for that reason). Where no
-    convolution precedes, the normalization itself is written as a 1x1 depthwise convolution.
+    Jacob et al. 2018, equation (14): w * gamma / sqrt(var + eps). Batch statistics are not used:
+    for a trained model they are noise, and inference does not have them (Krishnamoorthi 2018,
+    section 3.2.2, freezes them during training for that reason). Where no convolution precedes, the
+    normalization becomes a 1x1 depthwise convolution.
 
     Raises:
-        ModelError: A normalization can be neither.
+        ModelError: A normalization can be converted in neither way.
     """
     import keras
 
@@ -42,7 +42,7 @@ def fold(graph: Graph) -> Graph:
 
 
 def _takes(step: Step) -> bool:
-    """Whether a normalization after the step is linear in its kernel."""
+    """Whether a normalization after the step can be folded into its kernel."""
     import keras
 
     kinds = (
@@ -55,7 +55,7 @@ def _takes(step: Step) -> bool:
 
 
 def _affine(step: Step, rank: int) -> tuple[Array, Array]:
-    """Scale and shift of a normalization, `[channels]` each."""
+    """Return scale and shift of a normalization, `[channels]` each."""
     layer = step.layer
     if layer.axis not in (-1, rank - 1):
         raise ModelError(
@@ -72,7 +72,7 @@ def _affine(step: Step, rank: int) -> tuple[Array, Array]:
 
 
 def _scaled(step: Step, graph: Graph, scale: Array, shift: Array) -> Any:
-    """The producer's layer with the normalization in its kernel and bias."""
+    """Return the preceding layer with the normalization in its kernel and bias."""
     config = {**step.layer.get_config(), "use_bias": True}
     layer = type(step.layer).from_config(config)
     layer.build(graph.shapes[step.inputs[0]])
@@ -84,7 +84,7 @@ def _scaled(step: Step, graph: Graph, scale: Array, shift: Array) -> Any:
 
 
 def _alone(step: Step, graph: Graph, scale: Array, shift: Array) -> Any:
-    """A normalization as a layer of its own that TFLite quantizes by channel."""
+    """Return a normalization as a depthwise convolution, which TFLite quantizes per channel."""
     import keras
 
     shape = graph.shapes[step.inputs[0]]

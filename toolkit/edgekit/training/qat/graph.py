@@ -1,4 +1,4 @@
-"""A functional model as a list of layer calls, which can be rewritten and built again."""
+"""A functional model as a list of layer calls, which can be changed and built again."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from edgekit.errors import ModelError
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One call of a layer.
+    """A call of a layer.
 
     Attributes:
         layer: The layer, built, with its weights.
         inputs: Numbers of the values it takes.
         output: Number of the value it computes.
-        options: Further arguments of the call.
+        options: Keyword arguments of the call.
     """
 
     layer: Any
@@ -28,13 +28,13 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """A model.
+    """A model as a list of layer calls.
 
     Attributes:
-        name: The model's.
-        inputs: Its symbolic inputs; their values have the numbers from 0 on.
-        steps: In an order in which they can be executed.
-        outputs: Numbers of the values that are its outputs.
+        name: Name of the model.
+        inputs: Its symbolic inputs; their values are numbered from 0.
+        steps: Layer calls in an executable order.
+        outputs: Numbers of the output values.
         shapes: Value -> shape, batch first.
     """
 
@@ -45,19 +45,19 @@ class Graph:
     shapes: Mapping[int, tuple[int | None, ...]]
 
     def consumers(self, value: int) -> list[Step]:
-        """The steps that take a value."""
+        """Return the steps that take a value."""
         return [step for step in self.steps if value in step.inputs]
 
     def only_consumer(self, value: int) -> Step | None:
-        """The step that alone takes a value which nobody else sees, or None."""
+        """Return the only consumer of a value that is not an output of the model, or None."""
         found = self.consumers(value)
         return found[0] if len(found) == 1 and value not in self.outputs else None
 
 
 def record(model: Any) -> Graph:
-    """Write down the calls of a functional or Sequential model, nested models inlined.
+    """Return the layer calls of a functional or Sequential model, with nested models inlined.
 
-    The layers are copies; the model is left as it is.
+    The layers are copies; the model is not changed.
 
     Raises:
         ModelError: It is subclassed or not built, or calls a layer with weights twice.
@@ -67,7 +67,7 @@ def record(model: Any) -> Graph:
     steps: list[Step] = []
     values: dict[int, int] = {}
     shapes: dict[int, tuple[int | None, ...]] = {}
-    # A number stands for a tensor only as long as the tensor lives.
+    # id() identifies a tensor only while the tensor is referenced.
     alive: list[Any] = []
     copy = _Copies()
 
@@ -98,7 +98,7 @@ def record(model: Any) -> Graph:
         return result
 
     def walk(part: Any, tensors: list[Any]) -> Any:
-        # Keras clones models only whole, and nested ones lose their connection on the way.
+        # Keras clones only whole models, and disconnects nested ones in doing so.
         return _functional(part)._run_through_graph(  # noqa: SLF001  see above
             tensors, operation_fn=lambda layer: layer, call_fn=call
         )
@@ -113,7 +113,7 @@ def record(model: Any) -> Graph:
 
 
 def build(graph: Graph) -> Any:
-    """Make a functional model of copies of a graph's layers."""
+    """Build a functional model from copies of a graph's layers."""
     import keras
 
     inputs = [keras.Input(batch_shape=i.shape, dtype=i.dtype, name=i.name) for i in graph.inputs]
@@ -129,7 +129,7 @@ def build(graph: Graph) -> Any:
 
 
 class _Copies:
-    """Copies layers, each once, and gives every copy a name of its own."""
+    """Copies layers, each once, and gives every copy a unique name."""
 
     def __init__(self) -> None:
         self._made: dict[int, tuple[Any, Any]] = {}
@@ -142,13 +142,13 @@ class _Copies:
             while config["name"] in self._names:
                 config["name"] = f"{name}_{len(self._names)}"
             self._names.add(config["name"])
-            # The original is kept beside: its number must not go to another object.
+            # The original is kept too, so that its id() is not reused.
             self._made[id(layer)] = type(layer).from_config(config), layer
         return self._made[id(layer)][0]
 
 
 def _functional(model: Any) -> Any:
-    """The model as a plain functional one."""
+    """Return the model as a plain functional one."""
     import keras
 
     try:
@@ -164,14 +164,14 @@ def _functional(model: Any) -> Any:
 def _check_calls(model: Any, steps: list[Step]) -> None:
     from edgekit.training.qat.layers import FakeQuantize
 
-    # A range may be shared: that is how two tensors get one scale.
+    # FakeQuantize may be called twice: its tensors then share a scale.
     called = [s.layer for s in steps if s.layer.weights and not isinstance(s.layer, FakeQuantize)]
     twice = sorted({layer.name for layer in called if called.count(layer) > 1})
     if twice:
         raise ModelError(
             f"{model.name} calls layers more than once.",
             found=f"Shared: {', '.join(twice)}.",
-            hint="Give each call a layer of its own.",
+            hint="Use a separate layer for each call.",
         )
 
 

@@ -1,4 +1,4 @@
-"""Where a graph gets its fake quantization, and which tensors share a range."""
+"""Insert fake quantization into a graph, and decide which tensors share a range."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from edgekit.training.qat.layer_rules import LINEAR, fixed_range, is_transparent
 
 
 def insert(graph: Graph, bits: int, palettes: Mapping[str, int], exclude: Collection[str]) -> Graph:
-    """Put fake quantization into a graph, from its inputs to its outputs.
+    """Insert fake quantization into a graph, from its inputs to its outputs.
 
     Args:
-        graph: Folded, activations that are operators of their own split off.
-        bits: Width of the weights.
-        palettes: Layer -> number of distinct weights it may have.
-        exclude: Layers whose weights stay float.
+        graph: The graph, with batch normalization folded and separate activation layers split off.
+        bits: Bit width of the weights, 8 or 4.
+        palettes: Layer -> largest number of distinct weights.
+        exclude: Names of layers whose weights remain float.
     """
     return _Insertion(graph, bits, palettes, exclude).run()
 
 
 class _Insertion:
-    """The graph in the making; see `insert`."""
+    """The graph under construction; see `insert`."""
 
     def __init__(
         self, graph: Graph, bits: int, palettes: Mapping[str, int], exclude: Collection[str]
@@ -34,17 +34,17 @@ class _Insertion:
         self._exclude = exclude
         self._steps: list[Step] = []
         self._shapes = dict(graph.shapes)
-        # Value -> its number once rounded, and the layer that did it.
+        # Value -> its number after rounding, and the layer that rounds it.
         self._rounded: dict[int, int] = {}
         self._by: dict[int, Any] = {}
-        # Values that nobody takes unrounded.
+        # Values with no consumer of the unrounded value.
         self._settled: set[int] = set()
         self._layers: dict[int, Any] = {}
         self._names = dict(enumerate(tensor.name for tensor in graph.inputs))
         self._names.update({step.output: step.layer.name for step in graph.steps})
 
     def run(self) -> Graph:
-        """The graph with fake quantization."""
+        """Return the graph with fake quantization."""
         for value in range(len(self._graph.inputs)):
             self._finish(value)
         for step in self._graph.steps:
@@ -66,7 +66,7 @@ class _Insertion:
                 name = f"{step.layer.name}_range"
                 self._round(value, self._layer(name, fixed_range(step.layer)))
         elif kind == "selecting" and is_transparent(step.layer) and inputs[0] != source:
-            # On the grid already, and 0 has a code: padding and picking stay on it.
+            # Already on the integer grid, which holds 0: padding and selecting remain on it.
             self._settled.add(value)
             self._rounded[value], self._by[value] = value, self._by[source]
         elif kind == "averaging" and not self._is_joined(value):
@@ -76,7 +76,7 @@ class _Insertion:
             self._finish(value)
 
     def _finish(self, value: int) -> None:
-        """Round a value, unless all that take it want it as it is."""
+        """Round a value, unless all its consumers take it unrounded."""
         takers = self._graph.consumers(value)
         if value in self._graph.outputs or not all(
             self._takes_unrounded(step, value) for step in takers
@@ -87,16 +87,16 @@ class _Insertion:
                     kind_of(step.layer) == "weighted" and step.output == root
                     for step in self._graph.steps
                 )
-                # What computes an output keeps its name: compiled losses are found by it.
+                # The layer of an output keeps its name, by which compiled losses are matched.
                 same = weighted and root in self._graph.outputs
                 name = self._names[root] if same else f"{self._names[root]}_range"
                 self._layers[root] = self._layer(name)
             self._round(value, self._layers[root], follow=value != root)
 
     def _takes_unrounded(self, step: Step, value: int) -> bool:
-        """Whether rounding after the step, with the same range, is as good as rounding before.
+        """Whether rounding after the step, with the same range, is equivalent to rounding before.
 
-        Between layers that stay float nothing is rounded at all.
+        Nothing is rounded between float layers.
         """
         if self._is_float(step):
             return (
@@ -112,7 +112,7 @@ class _Insertion:
 
     def _is_float(self, step: Step) -> bool:
         """Whether a step computes with float weights."""
-        # The layer of an output gave its name to the activation that was split off.
+        # The activation split off an output layer took over its name.
         name = step.layer.name.removesuffix(LINEAR)
         return kind_of(step.layer) == "weighted" and name in self._exclude
 
@@ -126,7 +126,7 @@ class _Insertion:
         return fused and self._is_made_in_float(source)
 
     def _root(self, value: int) -> int:
-        """The value whose range this one has."""
+        """Return the value whose range this one shares."""
         for step in self._graph.consumers(value):
             if self._leads_to_join(step):
                 return self._root(step.output)
@@ -139,7 +139,7 @@ class _Insertion:
         return any(self._leads_to_join(step) for step in self._graph.consumers(value))
 
     def _leads_to_join(self, step: Step) -> bool:
-        """Whether what the step takes ends in a concatenation, which has one scale for all."""
+        """Whether the step's input ends in a concatenation, whose inputs share one scale."""
         return kind_of(step.layer) == "joining" or (
             is_transparent(step.layer) and self._is_joined(step.output)
         )
@@ -147,10 +147,10 @@ class _Insertion:
     def _weighted(self, step: Step) -> Any:
         from edgekit.training.qat.layers import QuantizedWeights
 
-        # Depthwise kernels are small and react badly to few bits.
+        # Depthwise kernels are small and lose much accuracy with few bits.
         bits = 8 if type(step.layer).__name__ == "DepthwiseConv2D" else self._bits
         name = step.layer.name
-        # The layer of an output gave its name to the activation that was split off.
+        # The activation split off an output layer took over its name.
         clusters = self._palettes.get(name.removesuffix(LINEAR), 0) if bits == 8 else 0
         wrapped = QuantizedWeights(step.layer, bits, clusters, name=f"{name}_quantized")
         wrapped.build(self._graph.shapes[step.inputs[0]])

@@ -1,15 +1,15 @@
-"""What the layers become in a TFLite graph, as far as quantization is concerned."""
+"""How each kind of Keras layer is quantized in a TFLite graph."""
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
 # weighted: an operator with integer weights.
-# selecting: only picks, moves or clips values, so input and output share a scale exactly.
-# joining: several inputs and the output share a scale.
-# averaging: shares its input's scale, and rounds.
-# computing: has a scale of its own.
-# fixed: its kernel prescribes the output's scale.
+# selecting: only selects, moves or clips values, so input and output share a scale exactly.
+# joining: all inputs and the output share a scale.
+# averaging: the output shares the input's scale, and is rounded.
+# computing: the output has its own scale.
+# fixed: the TFLite kernel prescribes the output's scale.
 Kind = Literal["weighted", "selecting", "joining", "averaging", "computing", "fixed"]
 
 _KINDS: dict[Kind, tuple[str, ...]] = {
@@ -25,8 +25,8 @@ _KINDS: dict[Kind, tuple[str, ...]] = {
 }
 _KIND_OF = {name: kind for kind, names in _KINDS.items() for name in names}
 LINEAR = "_linear"
-"""Ends the name of a layer whose activation was split off and took the name."""
-# Activations that TFLite fuses into the operator before, where they only clip.
+"""Suffix for a layer whose activation was split off and took over its name."""
+# Activations that only clip, which TFLite fuses into the operator before.
 CLIPPING = ("linear", "relu", "relu6")
 # The ranges of TFLite's 8-bit quantization specification, as 256 codes of one step.
 FIXED_RANGES = {
@@ -37,7 +37,7 @@ FIXED_RANGES = {
 
 
 def kind_of(layer: Any) -> Kind | None:
-    """The kind of a layer, or None where there is no quantized form of it here."""
+    """Return the kind of a layer, or None where it has no quantized form here."""
     import keras
 
     name = type(layer).__name__
@@ -52,33 +52,33 @@ def kind_of(layer: Any) -> Kind | None:
 
 
 def is_transparent(layer: Any) -> bool:
-    """Whether its TFLite operator demands one scale for input and output."""
+    """Whether the layer's TFLite operator requires one scale for input and output."""
     clips = type(layer).__name__ in ("ReLU", "Activation")
     return kind_of(layer) in ("selecting", "averaging") and not clips
 
 
 def why_not(layer: Any, inputs: int) -> str | None:
-    """Why a layer cannot be trained for quantization, or None where it can."""
+    """Return why a layer cannot be trained for quantization, or None where it can."""
     kind = kind_of(layer)
     if kind is None:
         return "has no quantized form here"
     if kind == "weighted" and activation_of(layer) not in (*CLIPPING, *FIXED_RANGES):
         return f"its activation {activation_of(layer)} has no quantized form here"
     if kind == "computing" and inputs > 2:
-        return f"takes {inputs} inputs, which TFLite adds up two by two"
+        return f"takes {inputs} inputs, which TFLite adds pairwise"
     return None
 
 
 def _fixed_or_none(activation: str) -> Kind | None:
-    """The kind of an activation that does more than clip."""
+    """Return the kind of an activation that does more than clip."""
     return "fixed" if activation in FIXED_RANGES else None
 
 
 def fixed_range(layer: Any) -> tuple[float, float]:
-    """The output range of a layer of kind fixed."""
+    """Return the output range of a layer of kind `fixed`."""
     return FIXED_RANGES["softmax" if type(layer).__name__ == "Softmax" else activation_of(layer)]
 
 
 def activation_of(layer: Any) -> str:
-    """Name of a layer's activation function."""
+    """Return the name of a layer's activation function."""
     return str(getattr(layer.activation, "__name__", layer.activation))

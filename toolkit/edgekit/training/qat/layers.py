@@ -1,8 +1,8 @@
 """The two layers of quantization-aware training.
 
-Both use `keras.ops` alone, so they run on every backend, and are saved with the model. A layer is
-a subclass of what Keras defines, and importing a module must not import Keras: so the classes come
-into being when one is first asked for, and are registered with Keras then.
+Both use only `keras.ops`, so they run on every backend, and are saved with the model. The classes
+are created and registered with Keras on first access, because importing this module must not import
+Keras.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from edgekit.numerics.affine import quantize
 from edgekit.numerics.palette import palette
 from edgekit.records import Array
 
-# Ranges follow what batches hold with this inertia, about the last hundred steps.
+# Momentum of the moving average of batch ranges: about the last hundred steps.
 _MOMENTUM = 0.99
 _SMALLEST_SCALE = 1e-8
 
@@ -30,7 +30,7 @@ def __getattr__(name: str) -> Any:
 
 @functools.cache
 def register() -> dict[str, Any]:
-    """Make the layers known to Keras, so that it can load a saved model that has them.
+    """Register the layers with Keras, so that it can load saved models that contain them.
 
     Returns:
         Name -> class.
@@ -40,15 +40,15 @@ def register() -> dict[str, Any]:
 
     @keras.saving.register_keras_serializable("edgekit")
     class FakeQuantize(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
-        """Rounds an activation to 256 codes, as TFLite stores it: one scale, one zero point.
+        """Rounds an activation to 256 codes, as in TFLite: one scale, one zero point per tensor.
 
         Jacob et al. 2018, section 3.1: the range is a moving average of the batches' extremes, the
         gradient passes where a value lies within it. Until the first batch is seen, values pass as
         they are.
 
         Args:
-            fixed: The range, where the kernel that computes the activation prescribes it.
-            kwargs: Of every Keras layer.
+            fixed: The range, where the TFLite kernel of the activation prescribes it. kwargs:
+                Arguments of every Keras layer.
         """
 
         def __init__(self, fixed: tuple[float, float] | None = None, **kwargs: Any) -> None:
@@ -56,7 +56,7 @@ def register() -> dict[str, Any]:
             self.fixed = None if fixed is None else (float(fixed[0]), float(fixed[1]))
 
         def build(self, input_shape: Any) -> None:
-            """Make the variables; a layer that is called on several shapes has them once."""
+            """Create the variables, once for a layer that is called on several shapes."""
             del input_shape
             self.low = self._variable("low")
             self.high = self._variable("high")
@@ -66,12 +66,12 @@ def register() -> dict[str, Any]:
             self.built = True
 
         def call(self, inputs: Any, training: bool | None = None, follow: bool = False) -> Any:
-            """Quantize.
+            """Round the inputs to the grid.
 
             Args:
                 inputs: Any shape.
-                training: Whether the range takes this batch into account.
-                follow: Never do so: this tensor only shares the range of another.
+                training: Whether this batch updates the range.
+                follow: Never update: this tensor shares the range of another.
             """
             if training and not follow and self.fixed is None:
                 self._follow(ops.min(inputs), ops.max(inputs))
@@ -84,7 +84,7 @@ def register() -> dict[str, Any]:
             return ops.where(self.seen > 0.0, quantized, inputs)
 
         def compute_output_spec(self, inputs: Any, **_: Any) -> Any:
-            """Shape and type stay."""
+            """Return the spec of the inputs: shape and type do not change."""
             return keras.KerasTensor(inputs.shape, dtype=inputs.dtype)
 
         def observe(self, low: float, high: float) -> None:
@@ -95,12 +95,12 @@ def register() -> dict[str, Any]:
 
         @property
         def range(self) -> tuple[float, float]:
-            """The range as it stands, with 0 in it."""
+            """Return the current range, extended to include 0."""
             low, high = (float(ops.convert_to_numpy(end)) for end in (self.low, self.high))
             return min(low, 0.0), max(high, 0.0)
 
         def get_config(self) -> dict[str, Any]:
-            """What `from_config` takes."""
+            """Return the arguments of `from_config`."""
             return {**super().get_config(), "fixed": self.fixed}
 
         def _follow(self, low: Any, high: Any) -> None:
@@ -116,19 +116,20 @@ def register() -> dict[str, Any]:
     class QuantizedWeights(keras.layers.Wrapper):  # type: ignore[misc]  # Keras has no types
         """A convolution or dense layer that computes with a rounded kernel.
 
-        Codes are symmetric and narrow, with a scale for each output channel. With 8 bits the scale
-        puts the channel's largest weight on 127, as TensorFlow's converter does. With fewer it is
-        trained along (Esser et al. 2020, "Learned step size quantization", equations 1-3), because
-        the largest weight then costs all others too much resolution.
+        Codes are symmetric and narrow-range (-127 to 127 for 8 bits), with a scale per output
+        channel. With 8 bits the scale maps the channel's largest weight to 127, as TensorFlow's
+        converter does. With fewer the scale is trained (Esser et al. 2020, "Learned step size
+        quantization", equations 1-3), because a scale set by the largest weight then leaves too
+        little resolution for the others.
 
-        A clustered kernel (8 bits) takes few of the codes: those of a palette, which has 127 and
-        -127 in it, so that each channel's largest weight keeps its scale.
+        A clustered kernel (8 bits) uses only the codes of a palette, which includes 127 and -127,
+        so that each channel's largest weight determines its scale as before.
 
         Args:
             layer: The layer, with a `kernel`.
-            bits: Width of a code.
-            clusters: Number of codes the kernel may take at most; 0 for all.
-            kwargs: Of every Keras layer.
+            bits: Bit width of a code.
+            clusters: Largest number of distinct codes; 0 for all.
+            kwargs: Arguments of every Keras layer.
         """
 
         def __init__(self, layer: Any, bits: int = 8, clusters: int = 0, **kwargs: Any) -> None:
@@ -136,12 +137,12 @@ def register() -> dict[str, Any]:
             self.bits = bits
             self.clusters = clusters
             self._largest = float(2 ** (bits - 1) - 1)
-            # Axes of the kernel over which a channel extends.
+            # Number of kernel axes before the output channels, where it is not all but one.
             depthwise = isinstance(self.layer, keras.layers.DepthwiseConv2D)
             self._rank = 2 if depthwise else None
 
         def build(self, input_shape: Any) -> None:
-            """Build the layer, and the scales where they are trained."""
+            """Build the layer, and its scales or palette where they are variables."""
             super().build(input_shape)
             if self.bits < 8:
                 shape = [1] * len(self._axes) + list(self.layer.kernel.shape[len(self._axes) :])
@@ -162,11 +163,11 @@ def register() -> dict[str, Any]:
                 return self.layer.call(inputs)
 
         def compute_output_shape(self, input_shape: Any) -> Any:
-            """As the layer's."""
+            """Return the output shape of the wrapped layer."""
             return self.layer.compute_output_shape(input_shape)
 
         def reset(self) -> None:
-            """Choose the trained scales or the palette anew, for the weights there are."""
+            """Recompute trained scales or the palette from the current weights."""
             weights = self._by_channel()
             if self.bits < 8:
                 scales = octav_scales(weights, 0, self.bits)
@@ -176,7 +177,7 @@ def register() -> dict[str, Any]:
                 self.palette.assign(code_palette(weights / scales[:, None], self.clusters))
 
         def grid(self) -> tuple[Array, Array]:
-            """The codes, of the kernel's shape, and the scales `[1, ..., channels]`."""
+            """Return the codes, of the kernel's shape, and the scales `[1, ..., channels]`."""
             weights = self._by_channel()
             kernel_shape = tuple(self.layer.kernel.shape)
             if self.bits < 8:
@@ -194,16 +195,16 @@ def register() -> dict[str, Any]:
             return codes, scales.reshape((1,) * len(self._axes) + inner)
 
         def get_config(self) -> dict[str, Any]:
-            """What `from_config` takes."""
+            """Return the arguments of `from_config`."""
             return {**super().get_config(), "bits": self.bits, "clusters": self.clusters}
 
         @property
         def _axes(self) -> tuple[int, ...]:
-            """Axes of the kernel over which a channel extends: all before its output channels."""
+            """Return the kernel axes with a common scale: all before the output channels."""
             return tuple(range(self._rank or len(self.layer.kernel.shape) - 1))
 
         def _by_channel(self) -> Array:
-            """The kernel as `[channels, values]`."""
+            """Return the kernel as `[channels, values]`."""
             kernel = ops.convert_to_numpy(self.layer.kernel)
             channels = int(np.prod(kernel.shape[len(self._axes) :]))
             return np.asarray(kernel.reshape(-1, channels).T)
@@ -214,8 +215,9 @@ def register() -> dict[str, Any]:
                     np.prod([kernel.shape[a] for a in self._axes]) * self._largest
                 )
                 step = ops.maximum(ops.abs(self.step), _SMALLEST_SCALE)
-                # The step's gradient sums over all weights of a channel; scaled down it moves no
-                # faster, relative to its size, than a weight does (section 2.2).
+                # The gradient of the step is a sum over all weights of a channel; it is scaled so
+                # that the step changes no faster, relative to its size, than a weight does (section
+                # 2.2).
                 step = share * step + ops.stop_gradient((1.0 - share) * step)
                 scaled = ops.clip(kernel / step, -self._largest, self._largest)
                 return (scaled + ops.stop_gradient(ops.round(scaled) - scaled)) * step
@@ -225,7 +227,7 @@ def register() -> dict[str, Any]:
             return kernel + ops.stop_gradient(codes * scale - kernel)
 
         def _pick(self, codes: Any) -> Any:
-            """The nearest codes of the palette."""
+            """Return the nearest codes of the palette."""
             palette = ops.convert_to_tensor(self.palette)
             nearest = ops.searchsorted(_midpoints(palette), ops.reshape(codes, (-1,)))
             return ops.reshape(ops.take(palette, nearest), ops.shape(codes))
@@ -237,12 +239,12 @@ def code_palette(codes: Array, clusters: int) -> Array:
     """Choose the codes that a kernel may take.
 
     Args:
-        codes: The kernel in steps of each channel's scale, within [-127, 127], `[channels, n]`.
+        codes: The kernel divided by each channel's scale, `[channels, n]`, within [-127, 127].
         clusters: Number of codes, from 4.
 
     Returns:
-        `[clusters]` whole numbers, ascending, the last repeated where fewer will do; -127 and 127
-        are among them, and 0 where there are zeros.
+        `[clusters]` whole numbers in ascending order, the last repeated where fewer suffice; they
+        include -127 and 127, and 0 where the kernel has zeros.
     """
     inner = palette(codes, max(2, clusters - 2)).centroids
     chosen = np.unique(np.rint(np.clip(np.concatenate([inner, [-127, 127]]), -127, 127)))

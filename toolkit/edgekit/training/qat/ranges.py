@@ -1,4 +1,4 @@
-"""Trained ranges, from layers to the tensors of their TFLite graph."""
+"""Map trained ranges from layers to the tensors of their TFLite graph."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edgekit.tflite.signature import signature_names
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT
 
-# Operators whose output has their input's scale; converters put some in that no layer asked for.
+# Operators whose output has the scale of the input; converters insert some that are no layers.
 _SAME_SCALE: Final = frozenset(
     {
         *("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "PAD", "MAX_POOL_2D"),
@@ -24,16 +24,16 @@ _SAME_SCALE: Final = frozenset(
 
 
 def tensor_ranges(graph: bytes, trained: Ranges) -> Ranges:
-    """Find the range of every activation of a float graph.
+    """Return the range of every activation of a float graph.
 
-    A tensor's name lists the layers that were fused into its operator; all of them have one range.
+    A tensor's name lists the layers fused into its operator; all of them share a range.
 
     Args:
-        graph: The finished model, lowered.
-        trained: By layer name, as `qat.finish` returns them.
+        graph: The TFLite graph of the model that `qat.finish` returned.
+        trained: Ranges by layer name, as `qat.finish` returns them.
 
     Returns:
-        By tensor name, as `tflite.ranges.with_ranges` takes them.
+        Ranges by tensor name, as `tflite.ranges.with_ranges` takes them.
 
     Raises:
         ConversionError: A tensor belongs to no trained layer.
@@ -66,7 +66,7 @@ def tensor_ranges(graph: bytes, trained: Ranges) -> Ranges:
 
 
 def _layer(name: str, known: Mapping[str, float]) -> str | None:
-    """The first layer that a tensor's name speaks of."""
+    """Return the first known layer in a tensor's name."""
     for path in name.split(";"):
         for part in reversed(path.split("/")):
             if part in known:

@@ -1,4 +1,4 @@
-"""In and out of quantization-aware training."""
+"""Insert fake quantization into a model, and remove it after training."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from edgekit.training.qat.layer_rules import (
     why_not,
 )
 
-# Samples that the observers see at once, as in training.
+# Batch size of the observation, as in training.
 _BATCH = 32
 
 
@@ -36,21 +36,21 @@ def prepare(
     palettes: Mapping[str, int] | None = None,
     exclude: Sequence[str] = (),
 ) -> Any:
-    """Make the model that trains as its int8 file computes.
+    """Make a model that is trained with the rounding of its int8 file.
 
-    Batch normalization is folded. Kernels are rounded by channel. Activations are rounded where
-    the TFLite graph will have tensors: after the fused activation, and once for all tensors that
-    must share a scale. An output that is a softmax, sigmoid or tanh is left unrounded, for the
-    loss's sake: the file rounds probabilities to 1/256.
+    Batch normalization is folded. Kernels are rounded per channel. Activations are rounded where
+        the TFLite graph has tensors: after the fused activation, and once for all tensors that
+    must share a scale. An output that is a softmax, sigmoid or tanh is not rounded, because the
+        loss needs its full resolution: the file rounds probabilities to 1/256.
 
     Args:
-        model: A functional or Sequential Keras 3 model, trained; it is left as it is.
+        model: A functional or Sequential Keras 3 model, trained; it is not changed.
         weight_bits: 8, or 4 for convolutions and dense layers (depthwise ones keep 8).
-        data: Samples that set the first ranges, in the model's own input structure. Without, the
-            first training batch does.
-        palettes: Layer -> number of distinct codes its weights may take, from 4; for 8 bits
-            (`clustering.palettes_of` finds them in a clustered model).
-        exclude: Names, or regular expressions for whole names, of layers with weights that stay
+        data: Samples that initialize the ranges, in the model's own input structure. With None the
+            first training batch initializes them.
+        palettes: Layer -> largest number of distinct codes of its weights, from 4; for 8 bits
+            (`clustering.palettes_of` returns them for a clustered model).
+        exclude: Names, or regular expressions for whole names, of layers whose weights remain
             float, or of models they are part of.
 
     Returns:
@@ -71,10 +71,10 @@ def prepare(
 
 
 def without_normalization(model: Any) -> Any:
-    """The same model with batch normalization folded, as lowering folds it.
+    """Return the same model with batch normalization folded, as lowering folds it.
 
     Args:
-        model: A functional or Sequential Keras 3 model; it is left as it is.
+        model: A functional or Sequential Keras 3 model; it is not changed.
 
     Raises:
         ModelError: It has no graph of layers, or a normalization that cannot be folded.
@@ -83,14 +83,14 @@ def without_normalization(model: Any) -> Any:
 
 
 def finish(model: Any) -> tuple[Any, Ranges]:
-    """Take the fake quantization out again.
+    """Remove the fake quantization.
 
     Args:
-        model: What `prepare` made, trained.
+        model: A model that `prepare` made, trained.
 
     Returns:
         A plain functional model with its kernels on the integer grid, and the trained range of
-        every layer's output, by layer name (`tensor_ranges` puts them on a lowered graph).
+        every layer's output, by layer name (`tensor_ranges` maps them to a lowered graph).
 
     Raises:
         ModelError: The model has no fake quantization, or its ranges were never set.
@@ -125,9 +125,9 @@ def finish(model: Any) -> tuple[Any, Ranges]:
 
 
 def left_in_float(prepared: Any) -> list[str]:
-    """Layers of a model for quantization-aware training whose weights are not rounded.
+    """Return the layers of a prepared model whose weights are not rounded.
 
-    `finish` leaves them their names; in the file a rule for each keeps them float.
+    `finish` keeps their names; a rule per layer keeps them float in the file.
     """
     return [layer.name for layer in prepared.layers if kind_of(layer) == "weighted"]
 
@@ -147,9 +147,9 @@ def _check(graph: Graph) -> None:
 
 
 def _split(graph: Graph) -> Graph:
-    """Make activations that do more than clip layers of their own, as they are operators there.
+    """Split off activations that do more than clip: TFLite has separate operators for them.
 
-    What computes an output keeps its name: compiled losses are found by it.
+    The layer of an output keeps its name, by which compiled losses are matched.
     """
     import keras
 
@@ -176,7 +176,7 @@ def _split(graph: Graph) -> Graph:
 
 
 def _start(prepared: Any, data: Any) -> None:
-    """Set the first ranges to the mean of what batches of the data reach."""
+    """Initialize the ranges with the mean of the batches' extremes."""
     import keras
 
     from edgekit.training.qat.layers import FakeQuantize
@@ -184,7 +184,7 @@ def _start(prepared: Any, data: Any) -> None:
     if data is None:
         return
     graph = record(prepared)
-    # Copies without effect, whose inputs are what the observers see.
+    # Identity copies, whose inputs are the observed values.
     observed = [
         (step.layer.name, step.inputs[0])
         for step in graph.steps
@@ -200,14 +200,14 @@ def _start(prepared: Any, data: Any) -> None:
         values = probe(batch, training=False)
         arrays = [np.asarray(v) for v in keras.tree.flatten(values)]
         found.append([(float(a.min()), float(a.max())) for a in arrays])
-    # Shape: observed ranges, 2.
+    # [observed ranges, 2]
     ends = np.mean(np.asarray(found), axis=0)
     for (name, _), (low, high) in zip(observed, ends, strict=True):
         prepared.get_layer(name).observe(low, high)
 
 
 def _ranges_of(graph: Graph) -> dict[int, tuple[float, float]]:
-    """Range of every value of a graph with fake quantization."""
+    """Return the range of every value of a graph with fake quantization."""
     from edgekit.training.qat.layers import FakeQuantize
 
     found: dict[int, tuple[float, float]] = {}
@@ -224,8 +224,10 @@ def _ranges_of(graph: Graph) -> dict[int, tuple[float, float]]:
         elif kind_of(step.layer) == "fixed":
             found[step.output] = fixed_range(step.layer)
     if not any(isinstance(step.layer, FakeQuantize) for step in graph.steps):
-        raise ModelError(f"{graph.name} has no fake quantization.", hint="Give prepare's result.")
-    # What waits to be rounded has the range of what it becomes.
+        raise ModelError(
+            f"{graph.name} has no fake quantization.", hint="Give the model that prepare returned."
+        )
+    # A value that is rounded later has the range of its rounded value.
     values = [*range(len(graph.inputs)), *(step.output for step in graph.steps)]
     for value in reversed(values):
         if value not in found:

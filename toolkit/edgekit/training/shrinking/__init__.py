@@ -1,8 +1,8 @@
-"""Structured pruning: whole channels leave, and a smaller plain Keras model remains.
+"""Structured pruning: remove whole channels, which gives a smaller plain Keras model.
 
-`graph` finds which channels must leave together, `importance` ranks them, `choose` picks those
-that leave, `rebuild` builds the smaller model, or the same one with those channels at zero;
-`shrink` does it all, at once or in rounds.
+`graph` finds which channels must be removed together, `importance` ranks them, `choose` selects
+those to remove, `rebuild` builds the smaller model, or the same one with those channels at zero;
+`shrink` combines these steps, at once or in rounds.
 """
 
 from edgekit.training.shrinking.graph import ChannelGraph, Family, trace

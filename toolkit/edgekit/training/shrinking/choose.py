@@ -1,4 +1,4 @@
-"""Which channels leave: greedily, those that lose least importance for what they save."""
+"""Choose the channels to remove: greedily, by the least importance lost per unit of cost saved."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from edgekit.training.shrinking.graph import ChannelGraph, Family
 CountedGoal = Literal["macs", "parameters"]
 
 Widths = Mapping[tuple[str, ...], int]
-"""Layers of a family -> how many channels it has before any left."""
+"""Layers of a family -> number of its channels before any removal."""
 
 
 def widths_of(graph: ChannelGraph) -> Widths:
-    """Channels of each family."""
+    """Return the number of channels of each family."""
     return {family.layers: len(family.channels) + family.fixed for family in graph.families}
 
 
@@ -32,18 +32,18 @@ def choose(
     multiple: int,
     widths: Widths,
 ) -> set[int]:
-    """Channels to cut until the cost is at most `target`, or nothing more can leave.
+    """Choose channels to remove until the cost is at most `target`, or no more can be removed.
 
-    What a family has lost of its importance counts as `all / kept - 1`, so that a thin layer is
-    dear however many multiply-accumulates it has.
+    The importance lost by a family counts as `all / kept - 1`, so that channels of a narrow layer
+    are costly to remove however many multiply-accumulates they save.
 
     Args:
         graph: The model's channels.
         ranked: Importance of each.
-        target: Multiply-accumulates, or weights, that may stay.
-        goal: Which of them.
-        multiple: Families of at least two times as many channels keep a multiple of it.
-        widths: Of the families before any cut, an earlier one included.
+        target: Multiply-accumulates, or weights, that may remain.
+        goal: Which of the two is counted.
+        multiple: Families of at least twice as many channels keep a multiple of it.
+        widths: Number of channels of each family before the first round.
     """
     queues = [_queue(family, ranked, widths[family.layers]) for family in graph.families]
     tally = _Tally.of(graph, goal)
@@ -67,7 +67,7 @@ def choose(
 
 
 def least(graph: ChannelGraph, goal: CountedGoal, multiple: int) -> int:
-    """What is left where all has gone that may: multiply-accumulates, or weights."""
+    """Return the least possible cost: multiply-accumulates, or weights, after the largest cut."""
     tally = _Tally.of(graph, goal)
     for family in graph.families:
         ranked = dict.fromkeys(family.channels.tolist(), 1.0)
@@ -80,14 +80,14 @@ def least(graph: ChannelGraph, goal: CountedGoal, multiple: int) -> int:
 
 @dataclass(slots=True)
 class _Queue:
-    """The channels of a family, least important first.
+    """Channels of a family, least important first.
 
     Attributes:
         family: The family.
-        width: How many channels it had before any cut.
-        channels: `[n]` numbers.
-        kept: `[n + 1]` importance that stays when that many of them are gone.
-        gone: How many are.
+        width: Number of its channels before any cut.
+        channels: `[n]` channel numbers.
+        kept: `[n + 1]` importance that remains after that many of them are removed.
+        gone: Number of channels removed so far.
     """
 
     family: Family
@@ -97,7 +97,7 @@ class _Queue:
     gone: int = 0
 
     def chunk(self, multiple: int) -> Array:
-        """The next channels to leave together; none where one would be too many."""
+        """Return the next channels to remove together; empty where no more may be removed."""
         total = len(self.channels) + self.family.fixed
         left = total - self.gone
         count = (left % multiple or multiple) if self.width >= 2 * multiple else 1
@@ -106,21 +106,21 @@ class _Queue:
         return self.channels[self.gone : self.gone + count]
 
     def loss(self, count: int) -> float:
-        """What leaves in units of what stays, more than before."""
+        """Return the increase of lost importance relative to what is kept."""
         total = len(self.channels) + self.family.fixed
         before, after = self.kept[self.gone], self.kept[self.gone + count]
-        # importances are relative to their mean: what left in earlier rounds was as much each
+        # importances are relative to their mean, so channels removed in earlier rounds count 1 each
         return float(self.kept[0] * self.width / total * (1 / after - 1 / before))
 
 
 @dataclass(slots=True)
 class _Tally:
-    """Cost of the model as it shrinks.
+    """Cost of the model while channels are removed.
 
     Attributes:
-        units: Cost of an element of each weight, times the sizes of axes that count no channels.
-        sizes: Weight -> axis -> channels left.
-        touches: Channel -> (weight, axis, how often it stands there).
+        units: Cost per element of each weight, times the sizes of its axes without channels.
+        sizes: Weight -> axis -> number of remaining channels.
+        touches: Channel -> (weight, axis, number of its occurrences there).
     """
 
     units: list[int] = field(default_factory=list)
@@ -148,7 +148,7 @@ class _Tally:
         )
 
     def saving(self, channels: Array) -> int:
-        """What the model would cost less without these channels."""
+        """Return the cost saved by removing these channels."""
         smaller: dict[int, dict[int, int]] = {}
         for channel in channels.tolist():
             for number, axis, times in self.touches[channel]:
@@ -166,7 +166,7 @@ class _Tally:
 
 def _queue(family: Family, ranked: Mapping[int, float], width: int) -> _Queue:
     figures = np.array([ranked[channel] for channel in family.channels.tolist()])
-    # dead filters count a little: what stays is divided by
+    # zero filters get a small importance, because the kept importance is a divisor
     figures += 1e-6 * figures.mean() or 1.0
     order = np.argsort(figures, kind="stable")
     fixed = family.fixed * figures.mean()

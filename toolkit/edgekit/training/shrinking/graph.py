@@ -1,10 +1,10 @@
-"""Which channels of a functional Keras model must be cut together.
+"""Find which channels of a functional Keras model must be removed together.
 
-Every position on the last axis of every tensor carries the number of a channel. A layer with
-weights makes new numbers, a pooling hands them on, a flattening repeats them, an addition declares
-the numbers of its operands to be one (union-find). What remains are classes of positions that live
-or die together. Fang et al., "DepGraph: towards any structural pruning", arXiv 2301.12900, solve
-the same task with a graph of layers; numbers on positions need no case for offsets and blocks.
+Every position on the last axis of every tensor carries a channel number. A layer with weights
+creates new numbers, a pooling passes them on, a flattening repeats them, an addition merges the
+numbers of its operands (union-find). The resulting classes are channels that can only be removed
+together. Fang et al., "DepGraph: towards any structural pruning", arXiv 2301.12900, solve the same
+task with a graph of layers; numbers on positions need no special case for offsets and blocks.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from edgekit.training.shrinking.walk import Walk, Weight
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """Channels made by the same layers; they compete with each other, and one always stays.
+    """Channels computed by the same layers; ranked against each other, and at least one remains.
 
     Attributes:
-        layers: Paths of the layers whose filters make them.
-        channels: `[n]` numbers of those that may be cut.
-        fixed: How many more there are that may not.
+        layers: Paths of the layers whose filters compute them.
+        channels: `[n]` numbers of those that may be removed.
+        fixed: Number of further channels that must not be removed.
     """
 
     layers: tuple[str, ...]
@@ -40,17 +40,17 @@ class Family:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelGraph:
-    """A model seen as channels.
+    """The channels of a model, and the weights that compute and read them.
 
     Attributes:
         weights: Every variable of the model.
-        outputs: Path of each layer with weights that is followed -> `[c]` channels it puts out.
+        outputs: Path of each traced layer with weights -> `[c]` output channels.
         widths: Identity of a layer -> the key of its configuration that holds its width, and the
-            channels to be counted for it.
+            channels that make up the width.
         entries: Identity of a nested model -> the channels that enter each of its inputs.
         layers: Identity of a layer -> its path.
-        families: What may be cut.
-        kept_whole: Path of each layer that makes channels none of which may be cut -> why.
+        families: Groups of channels that may be removed.
+        kept_whole: Path of each layer none of whose output channels may be removed -> why.
     """
 
     weights: tuple[Weight, ...]
@@ -63,20 +63,20 @@ class ChannelGraph:
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates for one sample, of convolutions and dense layers."""
+        """Return the multiply-accumulates per sample, of convolutions and dense layers."""
         return sum(weight.macs * math.prod(weight.variable.shape) for weight in self.weights)
 
     @property
     def parameters(self) -> int:
-        """Number of weights, those that are not trained included."""
+        """Return the number of weights, those that are not trained included."""
         return sum(math.prod(weight.variable.shape) for weight in self.weights)
 
 
 def trace(model: Any, *, exclude: Sequence[str] = ()) -> ChannelGraph:
-    """Follow the channels through a functional or sequential Keras model.
+    """Trace the channels through a functional or sequential Keras model.
 
     Args:
-        model: A built `keras.Model`, each shape fixed but for the batch.
+        model: A built `keras.Model` with fixed shapes, apart from the batch.
         exclude: Names, or regular expressions for whole names, of layers to keep whole; a nested
             model's layers are `model/layer`.
 
@@ -88,7 +88,7 @@ def trace(model: Any, *, exclude: Sequence[str] = ()) -> ChannelGraph:
     functional = isinstance(model, keras.Sequential) or hasattr(model, "operations")
     if not functional or not model.built:
         raise ModelError(
-            f"The channels of {model.name!r} cannot be followed.",
+            f"The channels of {model.name!r} cannot be traced.",
             found=f"It is a {type(model).__name__}"
             + (" that is not built." if functional else ", a subclassed model without a graph."),
             hint="Give a functional or sequential Keras model with a fixed input shape"
@@ -101,7 +101,7 @@ def trace(model: Any, *, exclude: Sequence[str] = ()) -> ChannelGraph:
         walk.freeze(channels, "is tied to an input of the model")
         incoming.append(channels)
     for channels in follow(walk, model, incoming, prefix=""):
-        # the plainest reason of all, whatever else was found on the way
+        # reported in preference to any other reason
         walk.frozen |= dict.fromkeys(channels.tolist(), "feeds an output of the model")
     for path, channels in walk.outputs.items():
         if any(means(name, path) for name in exclude):

@@ -1,4 +1,4 @@
-"""How much a model would miss each of its channels."""
+"""Rank the channels of a model by importance."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Inputs = Array | Mapping[str, Array]
 """Samples `[n, ...]` of a model's only input, or of each of its inputs by name."""
 
 BATCH = 16
-"""Samples whose gradient is taken at once; its square is what counts, so few cancel each other."""
+"""Samples per gradient; small, because gradients of one batch cancel before they are squared."""
 
 
 def importances(
@@ -29,26 +29,26 @@ def importances(
     *,
     data: tuple[Inputs, Array] | None = None,
 ) -> dict[int, float]:
-    """Importance of every channel that a layer makes.
+    """Compute the importance of every channel that a layer computes.
 
-    `l2`: norm of the filter; Li et al., "Pruning filters for efficient ConvNets", arXiv
-    1608.08710, section 3.1, with the L2 norm they compare in section 4.4.
-    `bn_scale`: size of the batch normalization's gamma; Liu et al., "Learning efficient
-    convolutional networks through network slimming", arXiv 1708.06519, section 3. Channels that
-    are never normalized fall back to `l2`.
+    `l2`: L2 norm of the filter; Li et al., "Pruning filters for efficient ConvNets", arXiv
+    1608.08710, section 3.1, with the L2 norm of section 4.4 there. `bn_scale`: size of the batch
+    normalization's gamma; Liu et al., "Learning efficient convolutional networks through network
+    slimming", arXiv 1708.06519, section 3. Channels that are not normalized fall back to `l2`.
     `taylor`: squared change of the loss, to first order, without the channel: `(g w)^2` of a gate
     on it, averaged over batches; Molchanov et al., "Importance estimation for neural network
     pruning", arXiv 1906.10771, equation (8). The gate stands after the batch normalization where
     there is one.
 
-    The layers of a group of tied channels each count alike: a layer's figures are divided by
-    their mean before they are added.
+    All layers of a group of tied channels have equal weight: the values of a layer are divided by
+        their mean before they are summed.
 
     Args:
         model: The model.
         graph: Its channels.
-        criterion: What is measured.
-        data: `(x [n, ...], y [n, ...])` for `taylor`; x by name where there are several inputs.
+        criterion: How channels are ranked.
+        data: `(x [n, ...], y [n, ...])` for `taylor`; x is a mapping by input name where there are
+            several inputs.
 
     Raises:
         UsageError: `taylor` without data.
@@ -68,12 +68,12 @@ def importances(
     sums = _added(made, figures[: len(made)])
     if criterion == "l2":
         return sums
-    # A family is ranked by one measure: tied channels share their normalizations.
+    # All channels of a family are ranked by the same measure: tied channels share normalizations.
     return sums | _added(scales, figures[len(made) :])
 
 
 def _norms(weight: Weight) -> Array:
-    """L2 norm of the weights of each channel."""
+    """Return the L2 norm of the weights of each channel."""
     values = np.asarray(weight.variable, np.float64)
     return np.asarray(np.sqrt(np.square(values).sum(axis=_others(weight))))
 
@@ -84,7 +84,7 @@ def _others(weight: Weight) -> tuple[int, ...]:
 
 
 def _added(weights: list[Weight], figures: list[Array]) -> dict[int, float]:
-    """Sum for each channel over the layers it stands in, each divided by its mean."""
+    """Sum the values of each channel over the layers it belongs to, each divided by its mean."""
     sums: dict[int, float] = {}
     for weight, row in zip(weights, figures, strict=True):
         mean = float(row.mean()) or 1.0
@@ -97,7 +97,7 @@ def _added(weights: list[Weight], figures: list[Array]) -> dict[int, float]:
 def _taylor(
     model: Any, graph: ChannelGraph, gates: list[Weight], x: Inputs, y: Array
 ) -> list[Array]:
-    """Squared derivative of the loss by a gate on each channel, averaged over batches.
+    """Return the squared derivative of the loss by a gate on each channel, averaged over batches.
 
     A channel is linear in its filter and bias, or in its gamma and beta: the derivative by a
     factor on it is the sum of `g w` over them.
@@ -148,7 +148,7 @@ def _batches(x: Inputs, y: Array) -> Iterator[tuple[Inputs, Array]]:
 
 
 def _loss(model: Any, y: Array) -> Any:
-    """The loss the model was compiled with, else the usual one for such targets."""
+    """Return the loss the model was compiled with, else the default for such targets."""
     import keras
 
     if model.compiled:
@@ -161,7 +161,7 @@ def _loss(model: Any, y: Array) -> Any:
         )
     if softmax:
         return keras.losses.CategoricalCrossentropy()
-    # [n] against [n, 1] would be compared each with all
+    # [n] against [n, 1] would broadcast to [n, n]
     return lambda targets, outputs: keras.losses.MeanSquaredError()(
         np.reshape(targets, tuple(outputs.shape)), outputs
     )

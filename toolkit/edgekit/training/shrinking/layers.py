@@ -1,6 +1,7 @@
-"""What each kind of Keras layer does to channels.
+"""Rules, one per kind of Keras layer, that map input channels to output channels.
 
-A kind that is not named here is not followed: what it reads and what it puts out stays whole.
+Channels are not traced through any other kind of layer: none of its input and output channels is
+removed.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from edgekit.errors import ModelError
 from edgekit.records import Array
 from edgekit.training.shrinking.walk import Role, Walk, Weight
 
-# Each channel goes its own way through these; the last axis stays the channels'.
+# Layers that process each channel separately and keep the channels on the last axis.
 _CHANNELWISE = {
     *("ReLU", "LeakyReLU", "ELU", "Identity", "ActivityRegularization"),
     *("Dropout", "GaussianDropout", "GaussianNoise", "AlphaDropout"),
@@ -27,7 +28,7 @@ _CHANNELWISE = {
             *("ZeroPadding", "Cropping", "UpSampling"),
         )
     ),
-    # of keras.ops
+    # operations of keras.ops
     *("Relu", "Relu6", "Sigmoid", "Silu", "HardSigmoid", "HardSilu", "Gelu", "Elu", "Tanh"),
 }
 _ELEMENTWISE = {"Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum"}
@@ -43,10 +44,10 @@ _SEPARABLE = {"SeparableConv1D", "SeparableConv2D"}
 
 
 def follow(walk: Walk, model: Any, incoming: list[Array], *, prefix: str) -> list[Array]:
-    """Channels of a model's outputs, from those of its inputs.
+    """Return the channels of a model's outputs, given those of its inputs.
 
     Args:
-        walk: Where all is noted.
+        walk: The state that the rules update.
         model: A functional or sequential model.
         incoming: Channels of each input.
         prefix: Path of a nested model, with a slash at its end.
@@ -68,7 +69,7 @@ def follow(walk: Walk, model: Any, incoming: list[Array], *, prefix: str) -> lis
 
 
 def _through(walk: Walk, node: Any, rows: list[Array], path: str) -> list[Array]:
-    """Channels that one call puts out."""
+    """Return the output channels of one layer call."""
     import keras
 
     operation = node.operation
@@ -91,18 +92,18 @@ def _through(walk: Walk, node: Any, rows: list[Array], path: str) -> list[Array]
         return [outgoing]
     name = f"{path} ({type(operation).__name__})"
     for row in rows:
-        walk.freeze(row, f"is read by {name}, which is not followed")
+        walk.freeze(row, f"is read by {name}, which is not supported")
     for variable in getattr(operation, "weights", ()):
         walk.add(Weight(layer=path, variable=variable, role="other", axes={}))
     made = []
     for tensor in node.output_tensors:
         made.append(walk.make(tensor.shape[-1] if len(tensor.shape) > 1 else 1))
-        walk.freeze(made[-1], f"is tied to the output of {name}, which is not followed")
+        walk.freeze(made[-1], f"is tied to the output of {name}, which is not supported")
     return made
 
 
 def _known(walk: Walk, node: Any, rows: list[Array], path: str) -> Array | None:
-    """Channels put out by a kind of layer that is understood, else None."""
+    """Return the output channels of a supported kind of layer, else None."""
     operation = node.operation
     kind = type(operation).__name__
     if (
@@ -136,7 +137,7 @@ def _elementwise(activation: Any) -> bool:
 
 
 def _merged(walk: Walk, node: Any, rows: list[Array]) -> Array | None:
-    """Operands of one width are tied; one of width 1 goes to all channels of the others."""
+    """Merge channels of elementwise operands; an operand of width 1 broadcasts to all channels."""
     import keras
 
     arguments = keras.tree.flatten((node.arguments.args, node.arguments.kwargs))
@@ -163,7 +164,7 @@ def _concatenated(walk: Walk, node: Any, rows: list[Array]) -> Array | None:
 
 
 def _reshaped(walk: Walk, node: Any, row: Array) -> Array | None:
-    """Lay the channels of all positions out flat, in the new rows; a column is one channel."""
+    """Flatten the channels of all positions and regroup them into rows of the new shape."""
     before, after = node.input_tensors[0].shape[1:], node.output_tensors[0].shape[1:]
     if not before or not after:
         return None
@@ -175,13 +176,13 @@ def _reshaped(walk: Walk, node: Any, row: Array) -> Array | None:
     out: Array = table[0]
     if type(node.operation).__name__ == "Reshape":
         if not hasattr(node.operation, "target_shape"):
-            return None  # keras.ops.reshape: its shape is no configuration to change
+            return None  # the target shape of keras.ops.reshape is a constant argument
         walk.widths[id(node.operation)] = ("target_shape", out)
     return out
 
 
 def _weighted(walk: Walk, node: Any, row: Array, path: str) -> Array | None:
-    """Channels out of a layer with weights; at a second call they are those of the first."""
+    """Return the output channels of a layer with weights, the same at every call."""
     layer = node.operation
     positions = math.prod(node.output_tensors[0].shape[1:-1])
     if type(layer).__name__ in _TRANSPOSED:
@@ -192,7 +193,7 @@ def _weighted(walk: Walk, node: Any, row: Array, path: str) -> Array | None:
     out, roles = described
     variables = [(getattr(layer, name), *rest) for name, *rest in roles]
     variables = [item for item in variables if item[0] is not None]
-    # an adapter or a quantized kernel brings variables of its own
+    # adapters (LoRA) and quantized kernels add variables
     if {id(item[0]) for item in variables} != {id(variable) for variable in layer.weights}:
         return None
     for variable, role, axes, made in variables:
@@ -209,7 +210,7 @@ def _weighted(walk: Walk, node: Any, row: Array, path: str) -> Array | None:
     return first_out
 
 
-# (channels out, (variable, role, channels along its axes, axis that makes channels)...)
+# (output channels, (variable, role, channels along its axes, axis of new channels)...)
 _Roles = list[tuple[str, Role, dict[int, Array], int | None]]
 _Described = tuple[Array, _Roles] | None
 
@@ -226,7 +227,7 @@ def _convolution(walk: Walk, layer: Any, row: Array) -> _Described:
 
 
 def _transposed(walk: Walk, layer: Any, row: Array) -> _Described:
-    """Kernel `[..., out, in]`."""
+    """Return the record of a kernel `[..., out, in]`."""
     out = walk.make(layer.filters)
     last = len(layer.kernel.shape) - 1
     axes = {last - 1: out, last: row}
@@ -234,7 +235,7 @@ def _transposed(walk: Walk, layer: Any, row: Array) -> _Described:
 
 
 def _depthwise(_: Walk, layer: Any, row: Array) -> _Described:
-    """Kernel `[..., in, multiplier]`; output channel `i * multiplier + j` is of input `i`."""
+    """Return the record of a kernel `[..., in, m]`: output channel `i * m + j` reads input `i`."""
     out = np.repeat(row, layer.depth_multiplier)
     axes = {len(layer.kernel.shape) - 2: row}
     return out, [("kernel", "kernel", axes, None), ("bias", "bias", {0: out}, None)]

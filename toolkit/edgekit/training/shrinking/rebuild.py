@@ -1,4 +1,4 @@
-"""A smaller model without some channels, or the same model with those channels at zero."""
+"""Build a smaller model without some channels, or the same model with those channels at zero."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from edgekit.training.shrinking.walk import Weight
 
 
 def rebuild(model: Any, graph: ChannelGraph, cut: Collection[int]) -> Any:
-    """The model without the channels `cut`: same layers, same names, fewer filters.
+    """Build the model without the channels `cut`: same layers, same names, fewer filters.
 
     Args:
-        model: The model that `graph` was traced from; it is left as it is.
+        model: The model that `graph` was traced from; it is not changed.
         graph: Its channels.
         cut: Numbers of channels, none of which may be frozen.
 
@@ -48,13 +48,13 @@ def rebuild(model: Any, graph: ChannelGraph, cut: Collection[int]) -> Any:
 
 
 def masked(model: Any, removed: Mapping[str, Array]) -> Any:
-    """The same model with removed channels at zero, so that they contribute exactly nothing.
+    """Build the same model with removed channels at zero, so that they contribute exactly nothing.
 
     Every weight that makes, reads or normalizes such a channel is zero; only a variance, which
     divides, keeps its value.
 
     Args:
-        model: The model before it was shrunk; it is left as it is.
+        model: The model before it was shrunk; it is not changed.
         removed: As in `PruningResult`: path of a layer -> indices of the channels it loses.
 
     Raises:
@@ -102,9 +102,9 @@ def _clone(
     change: Callable[[Weight, Array], Array],
     entered: Callable[[Any], list[int]],
 ) -> Any:
-    """A copy of the model with other configurations and other values of the weights.
+    """Copy the model with changed layer configurations and weight values.
 
-    `entered` tells the widths of a nested model's inputs; Keras would keep those it had.
+    `entered` holds the input widths of each nested model; Keras would keep the old ones.
     """
     import keras
 
@@ -112,7 +112,7 @@ def _clone(
 
     def copied(layer: Any) -> Any:
         if not isinstance(layer, keras.layers.Layer):
-            return layer  # of keras.ops: stateless
+            return layer  # an operation of keras.ops, which has no state
         if id(layer) not in copies:
             copies[id(layer)] = (layer, made(layer))
         return copies[id(layer)][1]
@@ -128,7 +128,7 @@ def _clone(
                 f"{graph.layers.get(id(layer), layer.name)} ({type(layer).__name__}) cannot be "
                 "built again from its configuration.",
                 found=str(error).strip().splitlines()[0],
-                hint="Give the layer a get_config and a from_config that belong together.",
+                hint="Make the layer's get_config and from_config consistent.",
             ) from error
 
     inputs = None  # a sequential model clones its input layer itself, under its name
@@ -144,7 +144,7 @@ def _clone(
 
 
 def _inputs(model: Any, widths: Sequence[int | None]) -> Any:
-    """New inputs with the names of the old ones; Keras would take those of their tensors.
+    """Create inputs with the names of the old ones; Keras would use the names of their tensors.
 
     Args:
         model: A functional or sequential model.

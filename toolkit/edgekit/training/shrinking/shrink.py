@@ -1,4 +1,4 @@
-"""Removing channels, at once or in rounds with training between them."""
+"""Remove channels, at once or in rounds with training between them."""
 
 from __future__ import annotations
 
@@ -18,24 +18,25 @@ from edgekit.training.shrinking.importance import Inputs, importances
 from edgekit.training.shrinking.rebuild import rebuild
 
 ROUNDING = 1e-9
-"""Shares of counts are compared to within this."""
+"""Tolerance for comparing shares of counts."""
 
 _WORDS = {"macs": "multiply-accumulates", "parameters": "parameters"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PruningResult:
-    """A smaller model, and what it lacks.
+    """A smaller model, and the channels removed from it.
 
     Attributes:
         model: A plain Keras model with the names of the old one.
-        removed: Path of each layer -> indices, in the old model, of the channels it no longer
-            puts out.
-        kept_whole: Path of each layer that makes channels none of which may be cut -> why.
+        removed: Path of each layer -> indices, in the old model, of the output channels it no
+            longer computes.
+        kept_whole: Path of each layer none of whose output channels may be
+                removed -> why.
         macs_before: Multiply-accumulates for one sample (convolutions and dense layers).
-        macs_after: Of the smaller model.
+        macs_after: Those of the smaller model.
         parameters_before: Number of weights.
-        parameters_after: Of the smaller model.
+        parameters_after: That of the smaller model.
     """
 
     model: Any
@@ -57,15 +58,15 @@ def shrink(
     exclude: Sequence[str] = (),
     multiple: int = 8,
 ) -> PruningResult:
-    """Remove whole channels until `share` of the work or of the weights is gone.
+    """Remove whole channels until `share` of the multiply-accumulates or weights is removed.
 
-    Channels leave greedily, those first that lose least importance for what they save; see
+    Channels are removed greedily, by the least importance lost per unit of cost saved; see
     `choose`.
 
     Args:
-        model: A functional or sequential Keras model; it is left as it is.
+        model: A functional or sequential Keras model; it is not changed.
         share: Share to remove, above 0 and below 1.
-        goal: Of what: multiply-accumulates, or weights.
+        goal: Quantity to reduce: multiply-accumulates, or weights.
         importance: How channels are ranked; see `importances`.
         data: `(x, y)` for `taylor`.
         exclude: Names, or regular expressions for whole names, of layers to keep whole, or of
@@ -103,31 +104,31 @@ def shrink_in_rounds(
     exclude: Sequence[str] = (),
     multiple: int = 8,
 ) -> PruningResult:
-    """As `shrink`, in several cuts with training after each.
+    """Remove channels as `shrink` does, in several rounds with training after each.
 
-    Every round leaves the same share of what the one before left, `(1 - share) ** (1 / rounds)`,
-    and ranks the channels of the model as it was trained by then; Molchanov et al., arXiv
-    1906.10771, section 3, remove channels in such turns.
+    Every round keeps the share `(1 - share) ** (1 / rounds)` of what the round before kept, and
+    ranks the channels of the model trained so far. Removal alternates with training as in Molchanov
+    et al., arXiv 1906.10771, section 3.
 
     Args:
         model: As for `shrink`.
         share: Share to remove in all rounds together.
-        rounds: How many; at least 1.
+        rounds: Number of rounds, at least 1.
         tune: Called with the smaller model and the number of the round, from 1; trains the model
-            in place. A round in which nothing is left to cut is tuned like any other.
-        goal: As for `shrink`, as all that follow.
+            in place. A round that removes nothing is tuned as well.
+        goal: As for `shrink`.
         importance: How channels are ranked.
         data: `(x, y)` for `taylor`.
         exclude: Names, or regular expressions for whole names, of layers to keep whole, or of
             models they are part of.
-        multiple: Which widths are kept round; it goes by the widths before the first round.
+        multiple: As for `shrink`; applies to layers by their width before the first round.
 
     Returns:
         The last model, compared with the first.
 
     Raises:
         UsageError, ModelError, DataError: As `shrink`; a share that cannot be reached is refused
-            before anything is tuned.
+            before any training.
     """
     if not 0 < share < 1 or multiple < 1 or rounds < 1:
         raise UsageError(
@@ -167,7 +168,7 @@ def shrink_in_rounds(
 def largest_share(
     model: Any, *, goal: CountedGoal = "macs", exclude: Sequence[str] = (), multiple: int = 8
 ) -> float:
-    """The largest share that `shrink` can remove from this model; 0 where nothing may leave."""
+    """Return the largest share that `shrink` can remove from this model; 0 if none."""
     graph = trace(model, exclude=exclude)
     check_names(exclude, graph.layers.values())
     return _largest_share(graph, goal, multiple)
@@ -185,6 +186,6 @@ def _check_share(graph: ChannelGraph, share: float, goal: CountedGoal, multiple:
         stays = f", {multiple} of the wide ones" if multiple > 1 else ""
         raise UsageError(
             f"{100 * share:g} % of the {_WORDS[goal]} cannot be removed.",
-            found=f"At most {100 * most:.0f} % can: a channel of each layer stays{stays}.",
+            found=f"At most {100 * most:.0f} % can: one channel of each layer must remain{stays}.",
             hint="Ask for less" + (", or round less (multiple=1)." if multiple > 1 else "."),
         )

@@ -1,4 +1,4 @@
-"""What is known while the channels of a model are followed, layer by layer."""
+"""State of tracing the channels of a model, layer by layer."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ Role = Literal["kernel", "filters", "scale", "bias", "divisor", "other"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weight:
-    """One variable and what its axes count.
+    """One variable, and the channels along its axes.
 
     Attributes:
         layer: Path of its layer.
         variable: The Keras variable.
-        role: `filters` is a kernel whose last-named axis makes new channels, `kernel` one that
-            only reads or scales channels, `scale` and `bias` the factor and the summand of each
-            channel, `divisor` what a masked channel must keep (a variance).
-        axes: Axis -> `[size]` channels along it; axes that count no channels are left out.
-        made: The axis that makes channels, for `filters`.
+        role: `filters` is a kernel whose axis `made` defines new channels, `kernel` one that only
+            reads or scales channels, `scale` and `bias` the factor and the summand of each channel,
+            `divisor` a value that a masked channel must keep (a variance).
+        axes: Axis -> `[size]` channels along it; axes without channels are left out.
+        made: The axis that defines new channels, for `filters`.
         macs: Multiply-accumulates of each element, per sample.
     """
 
@@ -38,11 +38,11 @@ class Weight:
 
 @dataclass(slots=True)
 class Walk:
-    """What is known while the graph is walked; the rules of `layers` write here.
+    """State of the trace; the rules of `layers` update it.
 
     Attributes:
-        parents: Union-find: channel -> a channel it is one with, or itself.
-        frozen: Channel -> why it may not be cut.
+        parents: Union-find forest: channel -> an equivalent channel, or itself.
+        frozen: Channel -> why it must not be removed.
         weights: Identity of a variable -> its record.
         calls: Identity of a layer with weights -> channels in and out at its first call.
         outputs: As in `ChannelGraph`.
@@ -61,34 +61,34 @@ class Walk:
     layers: dict[int, str] = field(default_factory=dict)
 
     def make(self, count: int) -> Array:
-        """`[count]` new channels."""
+        """Return `[count]` new channels."""
         first = len(self.parents)
         self.parents.extend(range(first, first + count))
         return np.arange(first, first + count)
 
     def root(self, channel: int) -> int:
-        """The channel that stands for the class of this one."""
+        """Return the representative of a channel's equivalence class."""
         while self.parents[channel] != channel:
             self.parents[channel] = channel = self.parents[self.parents[channel]]
         return channel
 
     def tie(self, left: Array, right: Array) -> None:
-        """`left[i]` and `right[i]` are one from now on."""
+        """Merge `left[i]` with `right[i]`, for every i."""
         for one, other in np.unique(np.stack([left, right], axis=1), axis=0).tolist():
             first, second = sorted((self.root(one), self.root(other)))
             self.parents[second] = first
 
     def freeze(self, channels: Array, reason: str) -> None:
-        """Never cut these."""
+        """Mark channels as not removable."""
         for channel in np.unique(channels).tolist():
             self.frozen.setdefault(channel, reason)
 
     def add(self, weight: Weight) -> None:
-        """Note a variable; at a layer's second call only its multiply-accumulates grow."""
+        """Record a variable; a second call of its layer only adds multiply-accumulates."""
         known = self.weights.get(id(weight.variable))
         macs = weight.macs + (known.macs if known else 0)
         self.weights[id(weight.variable)] = replace(known or weight, macs=macs)
 
     def resolved(self, channels: Array) -> Array:
-        """Each channel's class."""
+        """Return the representative of each channel's equivalence class."""
         return np.array([self.root(channel) for channel in channels.tolist()], np.int64)

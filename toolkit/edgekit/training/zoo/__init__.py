@@ -1,4 +1,4 @@
-"""Architectures that are small enough for the edge, by name.
+"""Architectures small enough for edge devices, by name.
 
 Each is a plain functional Keras model: fixed shapes, layers of Keras alone, batch
 normalization right after its convolution (lowering folds it away) and ReLU right after that
@@ -28,10 +28,10 @@ class Architecture:
     Attributes:
         name: What `build` calls it.
         summary: What it is, in a line.
-        input: Axes of its input, without the batch.
+        input: Names of its input axes, without the batch.
         options: Option -> default.
-        paper: Where it was published; empty where it is nobody's in particular.
-        make: `make(input_shape, outputs, task, **options)`, a Keras model.
+        paper: Publication; empty where there is no single source.
+        make: Builder `make(input_shape, outputs, task, **options)`, which returns a Keras model.
     """
 
     name: str
@@ -109,18 +109,18 @@ NAMES: tuple[str, ...] = (*_ZOO, *APPLICATIONS)
 
 
 def describe() -> tuple[Architecture, ...]:
-    """The zoo's own architectures, in the order of `NAMES`; TensorFlow stays out of it."""
+    """List the zoo's own architectures, in the order of `NAMES`, without importing TensorFlow."""
     return tuple(_ZOO.values())
 
 
 def find(name: str) -> Architecture:
-    """The architecture called `name` (a width after a colon becomes its option's default).
+    """Return the architecture called `name` (a width after a colon sets its option's default).
 
     Raises:
-        UsageError: No such architecture, or a width it has no use for.
+        UsageError: There is no such architecture, or it has no width multiplier.
     """
     base, colon, width = name.partition(":")
-    # mobilenet_v1_025 is how the benchmark's own tables write it
+    # the tables of MLPerf Tiny write mobilenet_v1_025
     if base == "mobilenet_v1_025":
         base, colon, width = "mobilenet_v1", ":", "0.25"
     if base in _ZOO:
@@ -168,16 +168,15 @@ def build(
     Args:
         name: One of `NAMES`, with `:width` for the MobileNets.
         input_shape: Shape of one sample, without the batch.
-        outputs: Number of classes, or of values to predict; an autoencoder gives back its input
-            and ignores it.
-        task: classification ends in a softmax, regression in a linear layer.
-        **options: Of the architecture; see `describe()`.
+        outputs: Number of classes, or of values to predict; an autoencoder ignores it.
+        task: `classification` ends in a softmax, `regression` in a linear layer.
+        **options: Options of the architecture; see `describe()`.
 
     Returns:
         A `keras.Model`, not compiled.
 
     Raises:
-        UsageError: Unknown name or option, or an input the architecture cannot take.
+        UsageError: Unknown name or option, or an input shape that the architecture does not accept.
     """
     entry = find(name)
     unknown = [key for key in options if key not in entry.options]

@@ -1,4 +1,4 @@
-"""The networks that Keras itself brings, without their pretrained weights."""
+"""The networks of `keras.applications`, without their pretrained weights."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ APPLICATIONS: tuple[str, ...] = (
 
 
 def application(name: str) -> Callable[..., Any]:
-    """A builder for `keras.applications.<name>`."""
+    """Return a function that builds `keras.applications.<name>`."""
 
     def make(input_shape: tuple[int, ...], outputs: int, task: str, *, dropout: float = 0.2) -> Any:
-        """The network's convolutions, global average pooling, and the zoo's own last layer.
+        """Build the network's convolutions, global average pooling, and the zoo's last layer.
 
         Some of them (EfficientNet, MobileNetV3, ConvNeXt) scale pixels of 0..255 themselves.
         """

@@ -1,4 +1,4 @@
-"""What the architectures are put together from."""
+"""Building blocks of the architectures."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from typing import Any
 from edgekit.evaluation.tasks import CLASSIFICATION
 
 MOMENTUM = 0.9
-"""Of the running means of batch normalization. Keras's 0.99 (0.999 in its applications) needs
-thousands of steps to forget the initial weights; small data sets have some hundreds in all."""
+"""Momentum of the running means of batch normalization.
+
+Keras's 0.99 (0.999 in its applications) needs thousands of steps to forget the initial statistics;
+training on a small data set has some hundreds of steps in all.
+"""
 
 
 def convolution(
@@ -21,7 +24,7 @@ def convolution(
     use_bias: bool = False,
     activation: bool = True,
 ) -> Any:
-    """A 2-D convolution, batch normalization and ReLU: one operator once lowered."""
+    """Apply a 2-D convolution, batch normalization and ReLU: one operator in the TFLite graph."""
     import keras
 
     features = keras.layers.Conv2D(
@@ -31,7 +34,7 @@ def convolution(
 
 
 def normalized(features: Any, *, name: str, activation: bool = True) -> Any:
-    """Batch normalization and ReLU for the layer called `name`."""
+    """Apply batch normalization and ReLU after the layer called `name`."""
     import keras
 
     features = keras.layers.BatchNormalization(momentum=MOMENTUM, name=f"{name}_bn")(features)
@@ -39,7 +42,7 @@ def normalized(features: Any, *, name: str, activation: bool = True) -> Any:
 
 
 def head(features: Any, outputs: int, task: str, *, dropout: float = 0.0) -> Any:
-    """The last layer: a softmax over classes, or linear values.
+    """Apply the last layer: a softmax over classes, or linear values.
 
     A regression ends in a plain dense layer, so that `fit.train` can fold the unit of the
     targets into its weights.
@@ -53,7 +56,7 @@ def head(features: Any, outputs: int, task: str, *, dropout: float = 0.0) -> Any
 
 
 def topped(body: Any, outputs: int, task: str, *, dropout: float, name: str) -> Any:
-    """The zoo's own last layer on a network of `keras.applications` without its top."""
+    """Put the zoo's last layer on a network of `keras.applications` without its top."""
     import keras
 
     for layer in body.layers:

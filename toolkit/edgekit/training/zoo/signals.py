@@ -1,4 +1,4 @@
-"""Networks for sound and sensors."""
+"""Networks for audio and sensor data."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def ds_cnn(
     strides: Sequence[int] = (1, 1, 1, 1),
     dropout: float = 0.4,
 ) -> Any:
-    """A convolution with stride 2, then depthwise separable ones.
+    """Build a DS-CNN: a convolution with stride 2, then depthwise separable ones.
 
     Zhang et al., "Hello Edge: keyword spotting on microcontrollers", arXiv 1711.07128 (their
     small DS-CNN); in the form of Banbury et al., "MLPerf Tiny benchmark", arXiv 2106.07597,
@@ -70,7 +70,7 @@ def cnn1d(
     dense: int = 32,
     dropout: float = 0.3,
 ) -> Any:
-    """Convolutions along time, halved once, narrowed, and a dense layer over what remains.
+    """Build a 1-D CNN: convolutions along time, one pooling by 2, a narrow one, a dense layer.
 
     Args:
         input_shape: `[steps, channels]`.
@@ -109,7 +109,7 @@ def autoencoder(
     code: int = 8,
     depth: int = 4,
 ) -> Any:
-    """A dense autoencoder: what it cannot give back is an anomaly.
+    """Build a dense autoencoder: a large reconstruction error indicates an anomaly.
 
     The anomaly detector of Banbury et al., "MLPerf Tiny benchmark", arXiv 2106.07597: 269,992
     parameters for inputs of 640 values.

@@ -16,7 +16,7 @@ def cnn(
     widths: Sequence[Sequence[int]] = ((16,), (32, 32), (64, 64)),
     dropout: float = 0.2,
 ) -> Any:
-    """Stages of 3x3 convolutions with batch normalization and ReLU, pooled by 2 in between.
+    """Build stages of 3x3 convolutions, batch normalization and ReLU, pooled by 2 between.
 
     Args:
         input_shape: `[height, width, channels]`.
@@ -46,12 +46,12 @@ def resnet8(
     *,
     width: int = 16,
 ) -> Any:
-    """ResNet with three residual blocks, the image classifier of MLPerf Tiny.
+    """Build a ResNet with three residual blocks, the image classifier of MLPerf Tiny.
 
     He et al., "Deep residual learning for image recognition", arXiv 1512.03385; reduced to one
-    block a stage by Banbury et al., "MLPerf Tiny benchmark", arXiv 2106.07597. With 32x32x3
-    inputs and 10 classes it has the published 78,666 parameters; as there, the convolutions
-    keep a bias although batch normalization follows (folding removes it).
+    block per stage by Banbury et al., "MLPerf Tiny benchmark", arXiv 2106.07597. With 32x32x3
+    inputs and 10 classes it has the published 78,666 parameters; as there, the convolutions keep a
+    bias although batch normalization follows (folding removes it).
 
     Args:
         input_shape: `[height, width, channels]`.
@@ -90,7 +90,7 @@ def mobilenet_v1(
     alpha: float = 1.0,
     dropout: float = 0.001,
 ) -> Any:
-    """MobileNetV1: thirteen depthwise separable convolutions.
+    """Build MobileNetV1: thirteen depthwise separable convolutions.
 
     Howard et al., "MobileNets: efficient convolutional neural networks for mobile vision
     applications", arXiv 1704.04861. With `alpha=0.25`, 96x96x3 and two classes it is the person
@@ -120,7 +120,7 @@ def mobilenet_v2(
     alpha: float = 1.0,
     dropout: float = 0.0,
 ) -> Any:
-    """MobileNetV2: inverted residuals with linear bottlenecks.
+    """Build MobileNetV2: inverted residuals with linear bottlenecks.
 
     Sandler et al., "MobileNetV2: inverted residuals and linear bottlenecks", arXiv 1801.04381.
 
@@ -128,7 +128,7 @@ def mobilenet_v2(
         input_shape: `[height, width, channels]`, each side at least 32.
         outputs: Classes or values.
         task: Decides the last activation.
-        alpha: Width multiplier; any number, as nothing pretrained has to fit.
+        alpha: Width multiplier, any positive number: there are no pretrained weights to match.
         dropout: Share of features dropped before the last layer, in training.
     """
     import keras

@@ -1,0 +1,200 @@
+"""What is recommended where a verdict is easily wrong: `python -m benchmarks verdict`.
+
+Each model is trained here (`benchmarks/verdict_models.py`) or published (`quantized/`). *Keras* is
+what Keras itself scores on the test split, in a process without edgekit; *float32* and *int8* are
+edgekit's figures of its files, *recommended* its choice. Whether that was *right* is decided by a
+bare interpreter on the same samples: the recommended file must be within the
+accepted 0.5 points (0.5 % of an RMSE, which counts as a tenth of the targets' spread at least) of
+Keras, or within what as many samples can tell (two standard errors); every class must be found,
+every column must keep its error. Nothing may be recommended where the order of the labels is not
+the model's. Photos go through the runner, as on a user's device.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+REPOSITORY: Final = Path(__file__).resolve().parents[1]
+DATA: Final = Path(os.environ.get("EDGEKIT_DATA") or REPOSITORY.parent / "shared" / "data")
+RUNNER: Final = REPOSITORY / "device_scripts/edgekit_runner.py"
+MODELS: Final = (
+    "rare class",
+    "rare class that int8 loses",
+    "two outputs",
+    "outputs of uneven spread",
+    "boxes and scores in one output",
+    "photos, scaled in the model",
+    "photos, scaling declared",
+    "photos, scaling unknown",
+    "scaled arrays, photos on the device",
+    "labels in another order",
+)
+PUBLISHED: Final = {
+    "fashion-mnist": "fashion-mnist",
+    "spoken-digits": "spoken-digits",
+    "turbofan": "turbofan",
+}
+PHOTOS: Final = 30
+ACCEPTED: Final = 0.005
+
+
+def measure() -> list[dict[str, Any]]:
+    rows = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in MODELS:
+            folder = Path(scratch) / str(len(rows))
+            folder.mkdir()
+            _run("-m", "benchmarks.verdict_models", name, str(folder), cwd=REPOSITORY)
+            truth = json.loads((folder / "truth.json").read_text())
+            rows.append(_judged(name, folder, truth))
+        for name, data in PUBLISHED.items():
+            if (REPOSITORY / "models" / name / f"{name}.keras").exists() and DATA.exists():
+                rows.append(_published(name, data, Path(scratch)))
+    return rows
+
+
+def _published(name: str, data: str, scratch: Path) -> dict[str, Any]:
+    folder = scratch / name
+    folder.mkdir()
+    (folder / "model.keras").symlink_to(REPOSITORY / "models" / name / f"{name}.keras")
+    report = _quantize(folder, data, ())
+    source, float32, int8 = (_score(report, v) for v in ("source", "float32", "int8"))
+    chosen = next((row for row in report["rows"] if row["recommended"]), None)
+    kept = chosen is not None and (
+        chosen["variant"] == "float32" or chosen["drop"] <= chosen["drop_allowed"]
+    )
+    return {
+        "model": name,
+        "metric": report["rows"][0]["score"]["metric"],
+        "Keras": source,
+        "float32": float32,
+        "int8": int8,
+        "recommended": chosen["variant"] if chosen else "none",
+        "photos right": "",
+        "right": "yes" if kept and source == float32 else "NO",
+    }
+
+
+def _judged(name: str, folder: Path, truth: Mapping[str, Any]) -> dict[str, Any]:
+    output = ("--score-output", truth["output"]) if "output" in truth else ()
+    report = _quantize(folder, truth["data"], output)
+    chosen = next((row for row in report["rows"] if row["recommended"]), None)
+    photos = _photos_right(folder, chosen, truth) if "photos" in truth and chosen else None
+    return {
+        "model": name,
+        "metric": truth["metric"],
+        "Keras": round(truth["score"], 4),
+        "float32": _score(report, "float32"),
+        "int8": _score(report, "int8"),
+        "recommended": chosen["variant"] if chosen else "none",
+        "photos right": "" if photos is None else f"{photos} of {PHOTOS}",
+        "right": "yes" if _is_right(folder, chosen, truth, photos) else "NO",
+    }
+
+
+def _quantize(folder: Path, data: str, more: tuple[str, ...]) -> dict[str, Any]:
+    _run("-m", "edgekit", "quantize", "model.keras", "--data", data, "-o", "out", *more, cwd=folder)
+    return json.loads((folder / "out/report.json").read_text())  # type: ignore[no-any-return]  # JSON
+
+
+def _score(report: Mapping[str, Any], variant: str) -> float | str:
+    score = next((row["score"] for row in report["rows"] if row["variant"] == variant), None)
+    return round(score["value"], 4) if score else "-"
+
+
+def _is_right(
+    folder: Path,
+    chosen: Mapping[str, Any] | None,
+    truth: Mapping[str, Any],
+    photos: int | None,
+) -> bool:
+    if truth.get("refused") or chosen is None:
+        return chosen is None and bool(truth.get("refused"))
+    if photos is not None:
+        return photos >= truth["score"] * PHOTOS - 1
+    outputs, targets = _outputs(folder, Path(chosen["path"]), truth)
+    if truth["metric"] == "rmse":
+        errors = np.sqrt(np.mean((outputs - targets) ** 2, axis=0))
+        scale = np.maximum(truth["columns"], 0.1 * np.array(truth["spread"]))
+        return bool(np.all(errors - truth["columns"] <= _allowed(len(targets)) * scale))
+    flat = outputs.reshape(len(outputs), -1)
+    predicted = flat.argmax(1) if flat.shape[1] > 1 else (flat[:, 0] > 0.5).astype(np.int64)
+    if truth["metric"] == "accuracy":
+        return bool(truth["score"] - np.mean(predicted == targets) <= _allowed(len(targets)))
+    recalls = [np.mean(predicted[targets == one] == one) for one in np.unique(targets)]
+    rarest = min(np.bincount(targets))
+    return bool(min(recalls) > 0 and truth["score"] - np.mean(recalls) <= _allowed(rarest))
+
+
+def _allowed(n: int) -> float:
+    """The accepted loss, or two standard errors of a share of one half where these are more."""
+    return max(ACCEPTED, 1 / n**0.5)
+
+
+def _outputs(folder: Path, path: Path, truth: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    from ai_edge_litert.interpreter import Interpreter
+
+    arrays = np.load(folder / "data.npz")
+    interpreter = Interpreter(model_path=str(folder / path), num_threads=1)
+    interpreter.allocate_tensors()
+    into = interpreter.get_input_details()[0]["index"]
+    runner = interpreter.get_signature_runner()
+    names = list(runner.get_output_details())
+    out = runner.get_output_details()[truth.get("output", names[0])]["index"]
+    found = []
+    for sample in arrays["x_test"]:
+        interpreter.set_tensor(into, sample[None])
+        interpreter.invoke()
+        found.append(interpreter.get_tensor(out)[0].copy())
+    return np.stack(found), arrays["y_test"]
+
+
+def _photos_right(folder: Path, chosen: Mapping[str, Any], truth: Mapping[str, Any]) -> int:
+    files = sorted((folder / truth["photos"]).glob("*/*.png"))
+    files = files[:: max(1, len(files) // PHOTOS)][:PHOTOS]
+    command = (str(RUNNER), "run", chosen["path"], *map(str, files))
+    lines = [json.loads(line) for line in _run(*command, cwd=folder).splitlines()]
+    return sum(
+        line["top"][0]["label"] == Path(line["source"]).parent.name
+        for line in lines
+        if "top" in line
+    )
+
+
+def _run(*words: str, cwd: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, *words], cwd=cwd, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(f"{shlex.join(words)} in {cwd}:\n{done.stderr[-2000:]}")
+    return done.stdout
+
+
+def overhead(repetitions: int = 3) -> float:
+    """Time of a run without latencies, with the source's score and fidelity, over that without.
+
+    Returns:
+        The median ratio of runs that take turns, on the published Fashion-MNIST model.
+    """
+    ratios = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for turn in range(repetitions):
+            seconds = {}
+            for plain in ("", "plain"):
+                begun = time.perf_counter()
+                _run(__file__, str(Path(scratch) / f"{turn}{plain}"), plain, cwd=REPOSITORY)
+                seconds[plain] = time.perf_counter() - begun
+            ratios.append(seconds[""] / seconds["plain"])
+    return statistics.median(ratios)

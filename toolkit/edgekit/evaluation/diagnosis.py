@@ -1,0 +1,242 @@
+"""Why a model scores no better than guessing: what would make it score, found by trying.
+
+Each finding is a sentence with what to declare. Nothing is changed: the reader decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from edgekit.evaluation.intervals import wilson
+from edgekit.evaluation.metrics import Columns
+from edgekit.evaluation.scores import Evaluation, aggregate
+from edgekit.records import Array, Batch, Score
+
+Predict = Callable[[Mapping[str, Array]], Mapping[str, Array]]
+"""Inputs `[n, ...]` by name -> outputs by name."""
+
+CLEARLY: Final = 0.5
+"""Share of the way from guessing to a perfect score that an explanation has to go at least."""
+
+_COLOURS: Final = 3
+_SMALLEST_PICTURE: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Scaling:
+    """A change of all inputs: values are multiplied by `scale`, and `offset` is added."""
+
+    words: str
+    scale: float
+    offset: float
+    reverse: bool = False
+
+    def apply(self, values: Array) -> Array:
+        changed = values.astype(np.float32) * np.float32(self.scale) + np.float32(self.offset)
+        return changed[..., ::-1] if self.reverse else changed
+
+
+_FROM_UNIT = (_Scaling("0 to 255", 255.0, 0.0), _Scaling("-1 to 1", 2.0, -1.0))
+_FROM_SIGNED = (_Scaling("0 to 255", 127.5, 127.5), _Scaling("0 to 1", 0.5, 0.5))
+_FROM_BYTES = (_Scaling("0 to 1", 1 / 255, 0.0), _Scaling("-1 to 1", 1 / 127.5, -1.0))
+_AS_GIVEN = _Scaling("the range they have", 1.0, 0.0)
+
+
+def explanations(
+    source: Evaluation,
+    *,
+    labels: Sequence[str] | None,
+    batch: Batch,
+    predict: Predict,
+    output: str | None,
+    preprocessing: Mapping[str, Any],
+) -> list[str]:
+    """Return what would explain the score of a source that is no better than guessing.
+
+    Args:
+        source: Its evaluation.
+        labels: Names of the classes, where the data has them.
+        batch: Some samples with targets, as the source takes them.
+        predict: Runs the source.
+        output: The output that is scored; the first where None.
+        preprocessing: How raw input became the samples.
+    """
+    found = [
+        _label_order(source.score, labels),
+        _threshold(source.columns, source.score),
+        _scaling(source, batch, predict, output, preprocessing),
+    ]
+    return [sentence for sentence in found if sentence]
+
+
+def _label_order(score: Score, labels: Sequence[str] | None) -> str | None:
+    """Say which order of the classes fits, where the model numbers them in another one."""
+    counts = np.array(score.confusion)
+    order = label_order(counts) if counts.size else None
+    if order is None:
+        return None
+    names = [labels[i] if labels else str(i) for i in order]
+    right = float(sum(counts[true, model] for model, true in enumerate(order)) / counts.sum())
+    listed = ",".join(names)
+    return (
+        f"Another order of the labels fits: with {', '.join(names)} the accuracy is "
+        f"{right:.1%} on the same samples. Declare the model's order: --classes {listed}"
+    )
+
+
+def label_order(counts: Array) -> tuple[int, ...] | None:
+    """Return the order of the classes in which the predictions are right, if it is another one.
+
+    Args:
+        counts: Samples, `[true class, predicted class]`.
+
+    Returns:
+        For each class of the model the class of the data, or None where the order given fits as
+        well as any, or no order fits clearly.
+    """
+    classes = len(counts)
+    if counts.shape != (classes, classes) or classes < 2:
+        return None
+    order: list[int | None] = [None] * classes
+    # The most frequent pair first; each class is used once.
+    for place in np.argsort(-counts, axis=None, kind="stable"):
+        true, predicted = divmod(int(place), classes)
+        if order[predicted] is None and true not in order:
+            order[predicted] = true
+    fitting = tuple(one for one in order if one is not None)
+    n = int(counts.sum())
+    guess = float(counts.sum(axis=1).max()) / n
+    right = int(sum(counts[true, predicted] for predicted, true in enumerate(fitting)))
+    if fitting == tuple(range(classes)) or not _explains(right, n, guess):
+        return None
+    return fitting
+
+
+def _threshold(columns: Columns, score: Score) -> str | None:
+    """Say at which value a single unit separates the classes, where it is not the usual one."""
+    if "value" not in columns:
+        return None
+    value, target = columns["value"], columns["target"]
+    order = np.argsort(value, kind="stable")
+    ones = np.concatenate([[0], np.cumsum(target[order])])
+    n = len(target)
+    # Samples up to a place are class 0, those beyond it class 1.
+    right = (np.arange(n + 1) - ones) + (ones[-1] - ones)
+    place = int(np.argmax(right))
+    guess = max(ones[-1], n - ones[-1]) / n
+    if not 0 < place < n or not _explains(int(right[place]), n, float(guess)):
+        return None
+    threshold = float(value[order[place - 1 : place + 1]].mean())
+    used = 0.5 if value.min() >= 0 and value.max() <= 1 else 0.0
+    kind = "probabilities" if used else "logits"
+    _ = score
+    return (
+        f"Its output separates the classes at {threshold:.3g}, not at {used:g}: it was taken for "
+        f"{kind}. Split there it is right in {right[place] / n:.1%}. End the model with a sigmoid "
+        "that is 0.5 at that value"
+    )
+
+
+def _scaling(
+    source: Evaluation,
+    batch: Batch,
+    predict: Predict,
+    output: str | None,
+    preprocessing: Mapping[str, Any],
+) -> str | None:
+    """Say with which scaling or channel order of pictures the source scores."""
+    if len(batch.inputs) != 1:
+        return None
+    ((name, values),) = batch.inputs.items()
+    if not _is_picture(values):
+        return None
+    tried = []
+    for candidate in _candidates(values):
+        inputs = {name: candidate.apply(values)}
+        found = _score(source, predict(inputs), batch, output)
+        if found is not None:
+            tried.append((candidate, found))
+    better = [(c, s) for c, s in tried if _is_clear(source, s)]
+    if not better:
+        return None
+    higher = source.metric.higher_is_better
+    best, score = (max if higher else min)(better, key=lambda entry: entry[1].value)
+    channels = ", channels in BGR order" if best.reverse else ""
+    figure = f"{score.value:.1%}" if source.metric.unit == "percent" else f"{score.value:.3g}"
+    return (
+        f"Other pixels fit: scaled to {best.words}{channels}, {score.n} of the samples score "
+        f"{figure}. {_declaration(best, preprocessing)}"
+    )
+
+
+def _declaration(best: _Scaling, spec: Mapping[str, Any]) -> str:
+    """Say how the scaling is declared, on top of what was applied already."""
+    scale, mean, std = (spec.get(key, plain) for key, plain in _PLAIN)
+    if any(np.size(value) > 1 for value in (scale, mean, std)):
+        return "Declare that scaling in the preprocessing"
+    whole = scale * best.scale / std
+    offset = mean * best.scale / std - best.offset
+    lines = [f"scale = {whole:.8g}", f"mean = {offset:.8g}"]
+    image = spec.get("kind") == "image"
+    if best.reverse and not image:
+        return "Reverse the last axis of the arrays: x[..., ::-1]"
+    if best.reverse:
+        lines.append('order = "bgr"')
+    if image:
+        return f"Declare it in preprocessing.toml: {', '.join(lines)}"
+    return f'Declare it by --preprocess FILE with kind = "affine", {", ".join(lines)}'
+
+
+_PLAIN: Final = (("scale", 1.0), ("mean", 0.0), ("std", 1.0))
+
+
+def _candidates(values: Array) -> list[_Scaling]:
+    low, high = float(values.min()), float(values.max())
+    if low < 0:
+        scalings = _FROM_SIGNED if low >= -1 and high <= 1 else ()
+    else:
+        scalings = _FROM_UNIT if high <= 1 else _FROM_BYTES if high <= 255 else ()
+    plain = [*scalings]
+    if values.shape[-1] != _COLOURS:
+        return plain
+    turned = [
+        _Scaling(one.words, one.scale, one.offset, reverse=True) for one in (_AS_GIVEN, *scalings)
+    ]
+    return [*plain, *turned]
+
+
+def _is_picture(values: Array) -> bool:
+    return (
+        values.ndim == 4
+        and values.shape[-1] in (1, _COLOURS)
+        and min(values.shape[1:3]) >= _SMALLEST_PICTURE
+    )
+
+
+def _score(
+    source: Evaluation, outputs: Mapping[str, Array], batch: Batch, output: str | None
+) -> Score | None:
+    chosen = outputs[output] if output else next(iter(outputs.values()))
+    columns = source.task.per_sample(chosen, batch)
+    if not columns["sound"].all():
+        return None
+    return aggregate(columns, source.task, metric=source.metric).score
+
+
+def _is_clear(source: Evaluation, found: Score) -> bool:
+    guess = found.guess
+    if guess is None:
+        return False
+    low, high = found.ci95
+    if source.metric.higher_is_better:
+        return low > guess and found.value >= guess + CLEARLY * (source.metric.ceiling - guess)
+    return high < guess and found.value <= (1 - CLEARLY) * guess
+
+
+def _explains(right: int, n: int, guess: float) -> bool:
+    low, _ = wilson(right, n)
+    return low > guess and right / n >= guess + CLEARLY * (1 - guess)

@@ -1,0 +1,95 @@
+"""The command to type after a report: the recommended file goes to the device it is meant for."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+
+from edgekit.printable import MOST_PATH, printable
+from edgekit.records import Report, Row
+
+DEVICE = "NAME"
+"""Stands for the user's device."""
+
+# Options of the command that made the files which mean the same to the next one.
+_SHARED = (
+    *("--data", "--column", "--task", "--preprocess", "--metric", "--max-drop", "--score-output"),
+    "--max-unpacked",
+)
+_SHORT = {"-d": "--data"}
+_INPUTS = {"image": "photo.jpg", "log-mel": "recording.wav"}
+_OTHER_INPUT = "input.npy"
+
+
+def next_command(report: Report, row: Row) -> str:
+    """Return the command for a recommended file.
+
+    A file that was measured here is scored and timed on a device; one that was measured on its
+    device already is run there.
+
+    Args:
+        report: The report.
+        row: Its recommended file.
+
+    Returns:
+        What can be typed where the command before was; `DEVICE`, and the name of an input, stand
+        for what only the user knows.
+    """
+    given = _options(report.asked.get("command", ""))
+    path = str(row.artifact.path)
+    words = ["edgekit", "deploy", f"./{path}" if path.startswith("-") else path]
+    device = report.asked.get("device")
+    if device:
+        words += ["--device", device, *_all(given, "--devices"), "--run", _input(row)]
+    else:
+        words += ["--device", DEVICE]
+        for name in _SHARED:
+            words += _all(given, name)
+    return printable(shlex.join(words), 2 * MOST_PATH)
+
+
+def explanation(command: str) -> str:
+    """Say what stands for something in a command of `next_command`; "" where nothing does."""
+    words = command.split()
+    if DEVICE in words:
+        return f"{DEVICE}: your device, such as pi@raspberrypi.local, or a name of devices.toml"
+    return next((f"{name}: a file of yours" for name in words if name in _STAND_INS), "")
+
+
+_STAND_INS = (*_INPUTS.values(), _OTHER_INPUT)
+
+
+def _input(row: Row) -> str:
+    """Name an input of the kind that the file takes."""
+    # A manifest is read from a file: it may hold anything.
+    described = row.artifact.manifest.get("preprocessing")
+    kind = described.get("kind") if isinstance(described, Mapping) else None
+    return _INPUTS.get(str(kind), _OTHER_INPUT)
+
+
+def _all(options: list[tuple[str, str]], wanted: str) -> Iterator[str]:
+    for name, value in options:
+        if name == wanted:
+            yield from (name, value)
+
+
+def _options(command: str) -> list[tuple[str, str]]:
+    """Return the options of a command that have values; none of several commands in one line."""
+    reader = shlex.shlex(command, posix=True, punctuation_chars=";")
+    reader.whitespace_split = True
+    reader.commenters = ""
+    try:
+        words = list(reader)
+    except ValueError:  # an open quote: no command of ours
+        return []
+    if any(set(word) == {";"} for word in words):
+        return []
+    found = []
+    for position, word in enumerate(words):
+        name, has_value, value = word.partition("=")
+        if word in _SHORT or (name.startswith("--") and not has_value):
+            after = words[position + 1 : position + 2]
+            found += [(_SHORT.get(word, word), value) for value in after]
+        elif name.startswith("--"):
+            found.append((name, value))
+    return found

@@ -1,0 +1,59 @@
+"""Samples as Keras reads them: batches of inputs and targets."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from edgekit.records import Array, Batch, Samples
+
+
+def keras_sequence(
+    samples: Samples,
+    batch_size: int,
+    seed: int | None = None,
+    teacher: Array | None = None,
+    done: int = 0,
+) -> Any:
+    """Make a Keras sequence of the samples.
+
+    Args:
+        samples: The samples.
+        batch_size: Batch size.
+        seed: Random seed by which every epoch is shuffled; None keeps the order.
+        teacher: Predictions of a teacher `[n, ...]`, which are added to the targets.
+        done: Number of epochs that an interrupted run had finished.
+    """
+    import keras
+
+    class Sequence(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no types
+        def __init__(self) -> None:
+            super().__init__()
+            self.epoch = done
+            self.on_epoch_end()
+
+        def __len__(self) -> int:
+            return math.ceil(samples.n / batch_size)
+
+        def __getitem__(self, index: int) -> tuple[Any, Any]:
+            rows = self.order[index * batch_size : (index + 1) * batch_size]
+            batch = samples.read(rows)
+            # The targets of a reconstruction are its inputs.
+            targets = inputs_of(batch) if batch.targets is None else batch.targets
+            return inputs_of(batch), targets if teacher is None else (targets, teacher[rows])
+
+        def on_epoch_end(self) -> None:
+            self.order = np.arange(samples.n)
+            if seed is not None:
+                self.order = np.random.default_rng([seed, self.epoch]).permutation(samples.n)
+            self.epoch += 1
+
+    return Sequence()
+
+
+def inputs_of(batch: Batch) -> Any:
+    """Return the inputs of a batch as Keras models take them."""
+    values = tuple(batch.inputs.values())
+    return values[0] if len(values) == 1 else dict(batch.inputs)
