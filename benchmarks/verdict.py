@@ -149,16 +149,29 @@ def _outputs(folder: Path, path: Path, truth: Mapping[str, Any]) -> tuple[np.nda
     arrays = np.load(folder / "data.npz")
     interpreter = Interpreter(model_path=str(folder / path), num_threads=1)
     interpreter.allocate_tensors()
-    into = interpreter.get_input_details()[0]["index"]
-    runner = interpreter.get_signature_runner()
-    names = list(runner.get_output_details())
-    out = runner.get_output_details()[truth.get("output", names[0])]["index"]
+    into = interpreter.get_input_details()[0]
+    details = interpreter.get_signature_runner().get_output_details()
+    out = details[truth.get("output", next(iter(details)))]
     found = []
     for sample in arrays["x_test"]:
-        interpreter.set_tensor(into, sample[None])
+        interpreter.set_tensor(into["index"], _encoded(sample[None], into))
         interpreter.invoke()
-        found.append(interpreter.get_tensor(out)[0].copy())
+        found.append(_decoded(interpreter.get_tensor(out["index"])[0], out))
     return np.stack(found), arrays["y_test"]
+
+
+def _encoded(values: np.ndarray, detail: Mapping[str, Any]) -> np.ndarray:
+    scale, zero_point = detail["quantization"]
+    if not scale:
+        return values.astype(detail["dtype"])
+    limits = np.iinfo(detail["dtype"])
+    codes = np.rint(values / scale) + zero_point
+    return np.clip(codes, limits.min, limits.max).astype(detail["dtype"])
+
+
+def _decoded(codes: np.ndarray, detail: Mapping[str, Any]) -> np.ndarray:
+    scale, zero_point = detail["quantization"]
+    return (codes.astype(np.float32) - zero_point) * scale if scale else codes.copy()
 
 
 def _photos_right(folder: Path, chosen: Mapping[str, Any], truth: Mapping[str, Any]) -> int:
