@@ -40,6 +40,7 @@ MODELS: Final = (
     "photos, scaled in the model",
     "photos, scaling declared",
     "photos, scaling unknown",
+    "photos, scaling unknowable",
     "scaled arrays, photos on the device",
     "labels in another order",
 )
@@ -50,6 +51,16 @@ PUBLISHED: Final = {
 }
 PHOTOS: Final = 30
 ACCEPTED: Final = 0.005
+HEADS: Final = (
+    "model",
+    "metric",
+    "Keras",
+    "float32",
+    "int8",
+    "recommended",
+    "photos right",
+    "right",
+)
 
 
 def measure() -> list[dict[str, Any]]:
@@ -61,12 +72,13 @@ def measure() -> list[dict[str, Any]]:
             _run("-m", "benchmarks.verdict_models", name, str(folder), cwd=REPOSITORY)
             truth = json.loads((folder / "truth.json").read_text())
             rows.append(_judged(name, folder, truth))
+            print(rows[-1], file=sys.stderr, flush=True)
         for name, data in PUBLISHED.items():
             if (REPOSITORY / "models" / name / f"{name}.keras").exists() and DATA.exists():
                 rows.append(_published(name, data, Path(scratch)))
     if DATA.exists():
         what = "cost of the source's score and fidelity, against a run without"
-        rows.append({**dict.fromkeys(rows[0], ""), "model": what, "right": overhead()})
+        rows.append({**dict.fromkeys(HEADS, ""), "model": what, "right": overhead()})
     return rows
 
 
@@ -94,6 +106,15 @@ def _published(name: str, data: str, scratch: Path) -> dict[str, Any]:
 
 def _judged(name: str, folder: Path, truth: Mapping[str, Any]) -> dict[str, Any]:
     output = ("--score-output", truth["output"]) if "output" in truth else ()
+    if truth.get("asks"):
+        asked = _exit_code("quantize", "model.keras", "--data", truth["data"], cwd=folder) == 4
+        return {
+            **dict.fromkeys(HEADS, "-"),
+            "model": name,
+            "Keras": round(truth["score"], 4),
+            "recommended": "asks what to declare" if asked else "does not ask",
+            "right": "yes" if asked else "NO",
+        }
     report = _quantize(folder, truth["data"], output)
     chosen = next((row for row in report["rows"] if row["recommended"]), None)
     photos = _photos_right(folder, chosen, truth) if "photos" in truth and chosen else None
@@ -189,6 +210,11 @@ def _photos_right(folder: Path, chosen: Mapping[str, Any], truth: Mapping[str, A
         for line in lines
         if "top" in line
     )
+
+
+def _exit_code(*words: str, cwd: Path) -> int:
+    command = [sys.executable, "-m", "edgekit", *words]
+    return subprocess.run(command, cwd=cwd, capture_output=True, check=False).returncode
 
 
 def _run(*words: str, cwd: Path) -> str:
