@@ -106,7 +106,7 @@ def two_outputs(folder: Path) -> Made:
         keras.optimizers.Adam(0.02),
         {"colour": "sparse_categorical_crossentropy", "brightness": "mse"},
     )
-    bright = x.mean(axis=(1, 2, 3))
+    bright = x.mean(axis=(1, 2, 3)) / 255
     model.fit(x / 255, {"colour": y, "brightness": bright}, epochs=10, verbose=0)
     np.savez(
         folder / "data.npz",
