@@ -2929,10 +2929,9 @@ def _read_flatbuffer(model: str | bytes, read: Callable[[Table], Any], damaged: 
     try:
         if isinstance(model, bytes):
             return read(root(model))
-        with (
-            open(model, "rb") as stream,
-            mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data,
-        ):
+        with open(model, "rb") as stream:
+            data = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        with data:
             return read(root(data))
     except (struct.error, ValueError):
         return damaged
