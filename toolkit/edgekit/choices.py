@@ -41,7 +41,7 @@ LATENCY: Final = "latency"
 
 DATA_FORMATS: Final[Mapping[str, str]] = {
     "builtin": "a built-in name (digits, fashion-mnist, spoken-digits, turbofan)",
-    "function": "package.module:function",
+    "function": "package.module:function, file.py:function",
     "idx": "IDX files",
     "npy_folder": "a folder of x_train.npy y_train.npy x_test.npy y_test.npy",
     "images": "a folder of class folders of images under train/ and test/",

@@ -85,6 +85,14 @@ Files = Annotated[list[Path], typer.Argument(metavar="FILE...", help="A .tflite 
 DATA_HELP = f"{list_data_formats()[0].upper()}{list_data_formats()[1:]}."
 Data = Annotated[str, typer.Option("--data", "-d", metavar="DATA", help=DATA_HELP)]
 MaybeData = Annotated[str | None, typer.Option("--data", "-d", metavar="DATA", help=DATA_HELP)]
+Split = Annotated[
+    float | None,
+    typer.Option(
+        parser=number(0, 1, above=True, below=True),
+        metavar="SHARE",
+        help="Draw this share of the samples for testing, where the data has no test split.",
+    ),
+]
 Column = Annotated[
     str | None, typer.Option(metavar="NAME", help="The column to predict, for a .csv.")
 ]
@@ -167,6 +175,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 class DataOptions:
     """Options that say how data is read."""
 
+    split: Split = None
     column: Column = None
     classes: Classes = None
     task: Task = None
@@ -180,6 +189,7 @@ class DataOptions:
             DataError: The file of `--preprocess` is missing or invalid.
         """
         return {
+            "split": self.split,
             "column": self.column,
             "classes": classes_of(self.classes),
             "task": task_of(self.task),

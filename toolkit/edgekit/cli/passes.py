@@ -102,6 +102,7 @@ def _run(step: PassStep, given: dict[str, Any]) -> None:
                 step,
                 output=output,
                 data=given["data"],
+                split=given["split"],
                 column=given["column"],
                 classes=options.classes_of(given["classes"]),
                 task=options.task_of(given["task"]),

@@ -34,6 +34,7 @@ _BEFORE: tuple[tuple[str, Any, Any], ...] = (
 )
 _AFTER: tuple[tuple[str, Any, Any], ...] = (
     ("resume", Resume, False),
+    ("split", options.Split, None),
     ("column", options.Column, None),
     ("classes", options.Classes, None),
     ("task", options.Task, None),

@@ -32,6 +32,7 @@ def in_order_of(opened: RawDataset, classes: tuple[str, ...], place: str) -> Raw
         opened,
         train=_renumbered(opened.train, opened.labels, classes, place),
         test=_renumbered(opened.test, opened.labels, classes, place),
+        pool=_renumbered(opened.pool, opened.labels, classes, place),
         labels=classes,
     )
 

@@ -25,7 +25,7 @@ from edgekit.pipeline.report import accepted_loss
 from edgekit.pipeline.request import FLOAT, Request, build_of, check, open_data, possible_plans
 from edgekit.pipeline.sources import is_graph, lower
 from edgekit.recipe import Recipe, pass_json
-from edgekit.records import Artifact, DataRequest, Listener, Plan, Report, silent
+from edgekit.records import Artifact, DataRequest, Dataset, Listener, Plan, Report, silent
 from edgekit.worker import Worker
 
 
@@ -48,7 +48,7 @@ def compress(
     """
     names = stages(recipe)
     check(replace(request, plans=(*_float_plans(names.values()), *request.plans)))
-    if not isinstance(request.data, str):
+    if request.data is None or isinstance(request.data, Dataset):
         raise UsageError(
             "A recipe that trains needs data that it can open itself.",
             hint="Give --data: a file, a folder, a built-in name or package.module:function.",
@@ -74,6 +74,7 @@ def compress(
         artifacts = [_artifact(imported, FLOAT, recipe, build)]
         data = DataRequest(
             data=request.data,
+            split=request.split,
             column=request.column,
             classes=request.classes,
             task=request.task,

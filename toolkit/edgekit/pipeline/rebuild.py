@@ -29,7 +29,7 @@ from edgekit.pipeline.request import calibrates
 from edgekit.pipeline.sources import is_graph, lower, tensorflow_for
 from edgekit.quantization import passes_named
 from edgekit.recipe import plan_from_json
-from edgekit.records import Dataset, Listener, Plan, silent
+from edgekit.records import Dataset, Listener, LiveData, Plan, silent
 from edgekit.tflite import read
 from edgekit.tflite.compare import first_difference
 
@@ -48,6 +48,7 @@ def _is_texts(value: object) -> bool:
 
 _BUILD: Final[Mapping[str, Callable[[object], bool]]] = {
     **dict.fromkeys(("source", "data", "column", "task", "score_output"), _is_text),
+    "split": lambda value: isinstance(value, float) and 0 < value < 1,
     "classes": lambda value: isinstance(value, list) and all(map(_is_text, value)),
     "preprocessing": lambda value: isinstance(value, Mapping),
     "custom": _is_texts,
@@ -79,7 +80,7 @@ def rebuild(
     path: Path,
     *,
     source: Path | None = None,
-    data: str | None = None,
+    data: str | LiveData | None = None,
     output: Path | None = None,
     custom: Sequence[str] = (),
     trust_code: bool = False,
@@ -241,7 +242,11 @@ def _custom(build: Mapping[str, Any], given: Sequence[str], *, trust_code: bool)
 
 
 def _data(
-    described: Mapping[str, Any], build: Mapping[str, Any], given: str | None, *, calibrated: bool
+    described: Mapping[str, Any],
+    build: Mapping[str, Any],
+    given: str | LiveData | None,
+    *,
+    calibrated: bool,
 ) -> Dataset | None:
     """The data, opened as it was then; None where none was given then."""
     if described.get("data") is None:
@@ -249,11 +254,11 @@ def _data(
     entry = _entry(described, "data")
     spec = given if given is not None else build.get("data")
     name = entry.get("name")
-    if not isinstance(spec, str):
+    if not isinstance(spec, str | LiveData):
         raise DataError(
             f"The manifest does not say where the data {name!r} is.", hint="Give it with --data."
         )
-    if given is None and is_function(spec):
+    if given is None and isinstance(spec, str) and is_function(spec):
         # A manifest may come from elsewhere, and importing a module runs it.
         raise DataError(
             f"The data of this file come from a function of your own, {spec}.",
@@ -263,6 +268,7 @@ def _data(
     calibration = _entry(splits, "calibrate") if "calibrate" in splits else {}
     dataset = data_room.open_data(
         spec,
+        split=build.get("split"),
         target=build.get("column"),
         classes=build.get("classes"),
         preprocessing=build.get("preprocessing"),
@@ -271,7 +277,7 @@ def _data(
         task=build.get("task"),
     )
     if calibrated:
-        _check_calibration(dataset, calibration, spec)
+        _check_calibration(dataset, calibration, spec if isinstance(spec, str) else "data")
     return dataset
 
 

@@ -21,7 +21,7 @@ from edgekit.pipeline.report import accepted_loss
 from edgekit.pipeline.sources import trained_notes
 from edgekit.quantization import passes_named
 from edgekit.recipe.parse import RESERVED
-from edgekit.records import Dataset, Listener, Plan, Progress
+from edgekit.records import Dataset, Listener, LiveData, Plan, Progress
 
 FLOAT = Plan(variant=FLOAT32.name, mode=FLOAT32.name)
 """What is always made, as the measure of the others."""
@@ -37,6 +37,7 @@ class Request:
         folder: Where the files go.
         name: Name of the model in tables, default the source's.
         data: What `data.open_data` takes, or a Dataset; None makes files without scores.
+        split: Share of the samples that is drawn for testing, where the data has no test split.
         column: The column to predict, for tables.
         classes: Names of the classes in the model's order, default the data's.
         task: What the targets mean, default what they look like.
@@ -67,7 +68,8 @@ class Request:
     plans: tuple[Plan, ...]
     folder: Path
     name: str | None = None
-    data: str | Dataset | None = None
+    data: str | LiveData | Dataset | None = None
+    split: float | None = None
     column: str | None = None
     classes: Sequence[str] | None = None
     task: str | None = None
@@ -134,6 +136,7 @@ def open_data(request: Request, listener: Listener) -> Dataset | None:
     listener(Progress(stage="reading the data"))
     return data.open_data(
         request.data,
+        split=request.split,
         target=request.column,
         classes=request.classes,
         preprocessing=request.preprocessing,
@@ -257,6 +260,7 @@ def build_of(request: Request) -> dict[str, Any]:
     return {
         "source": str(request.source) if isinstance(request.source, Path) else None,
         "data": request.data if isinstance(request.data, str) else None,
+        "split": request.split,
         "column": request.column,
         "classes": list(request.classes) if request.classes else None,
         "task": request.task,

@@ -146,19 +146,38 @@ class Dataset:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LiveData:
+    """Arrays that were given from Python, in whatever form (`data.take`); picklable.
+
+    Attributes:
+        name: Name of the data set.
+        arrays: Arrays, named as in an `.npz` file: `x_train`, `y_train`, ...
+        unsplit: Whether the samples are in no split; they are called train then.
+        notes: What was done on the way.
+    """
+
+    name: str
+    arrays: Mapping[str, Any]
+    unsplit: bool = False
+    notes: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataRequest:
     """Data as the user named it.
 
     Attributes:
         data: What `data.open_data` takes, or a Dataset, which cannot be pickled.
+        split: The share of the samples that is drawn for testing; None takes the data's own split.
         column: The column to predict, for a `.csv`.
         task: What the targets mean; None where the data tells.
         preprocessing: How raw images become inputs; None where the data tells.
         classes: Names of the classes in the model's order; None where the data's order is it.
     """
 
-    data: str | Dataset
+    data: str | LiveData | Dataset
+    split: float | None = None
     column: str | None = None
     task: str | None = None
     preprocessing: Mapping[str, Any] | None = None

@@ -121,7 +121,12 @@ def train(
         )
     listener(Progress(stage="training", total=config.epochs, detail="reading samples"))
     if dataset is None:
-        dataset = open_data(config.data, target=config.column, preprocessing=config.preprocessing)
+        dataset = open_data(
+            config.data,
+            split=config.split,
+            target=config.column,
+            preprocessing=config.preprocessing,
+        )
     session = _prepare(config, dataset, initial)
     history, best_epoch = _fit(session, destination, listener, log_dir)
     save(session.model, destination, session.objective, force=force)

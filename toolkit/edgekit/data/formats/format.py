@@ -23,6 +23,7 @@ class Argument:
         column: The column to predict, for formats with columns.
         preprocessing: The user's spec; None takes the source's own.
         seed: Draws the test split of a source that has none.
+        split: Share of the samples that is drawn for testing; None leaves it to the format.
         needed: The only split that will be read, if that is known.
     """
 
@@ -32,6 +33,7 @@ class Argument:
     column: str | None = None
     preprocessing: Mapping[str, Any] | None = None
     seed: int = 0
+    split: float | None = None
     needed: Split | None = None
 
     @property

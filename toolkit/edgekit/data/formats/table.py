@@ -13,23 +13,23 @@ import numpy as np
 
 from edgekit.data.formats.format import Format
 from edgekit.data.labels import number_labels
-from edgekit.data.splits import held_out
+from edgekit.data.splits import TEST_SHARE, held_out
 from edgekit.data.store import RawDataset, array_store
 from edgekit.errors import DataError, UsageError
 from edgekit.evaluation.tasks import as_classes
 from edgekit.records import Array
 
-TEST_SHARE = 0.2
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
-def open_csv(path: Path, target: str | None, seed: int) -> RawDataset:
+def open_csv(path: Path, target: str | None, seed: int, share: float | None = None) -> RawDataset:
     """Open a `.csv` file; all columns but the target (and `split`) become one input, in order.
 
     Args:
         path: The file, separated by commas, semicolons or tabs.
         target: The column to predict.
-        seed: Draws the test split (a fifth) where no column `split` says train or test.
+        seed: Draws the test split where no column `split` says train or test.
+        share: The share of that test split; None takes a fifth.
 
     Raises:
         UsageError: No target is given, or there is no such column.
@@ -60,12 +60,13 @@ def open_csv(path: Path, target: str | None, seed: int) -> RawDataset:
         train, test = np.flatnonzero(~in_test), np.flatnonzero(in_test)
     else:
         classes, _ = as_classes(wanted_number)
-        train, test = held_out(len(wanted_number), classes, TEST_SHARE, seed)
+        train, test = held_out(len(wanted_number), classes, share or TEST_SHARE, seed)
         notes.append(f"No split column: {len(test)} of {len(targets)} rows were drawn for testing.")
     return RawDataset(
         name=path.stem,
         train=array_store({"x": features[train]}, wanted_number[train]) if len(train) else None,
         test=array_store({"x": features[test]}, wanted_number[test]) if len(test) else None,
+        drawn=not splits,
         labels=labels,
         notes=tuple(notes),
     )
@@ -187,6 +188,6 @@ def _typed(cells: Sequence[str]) -> Array:
 
 FORMAT = Format(
     recognizes=lambda argument: argument.is_file and argument.has_suffix(".csv"),
-    open=lambda argument: open_csv(argument.path, argument.column, argument.seed),
+    open=lambda argument: open_csv(argument.path, argument.column, argument.seed, argument.split),
     has_columns=True,
 )
