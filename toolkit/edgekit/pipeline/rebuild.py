@@ -121,6 +121,7 @@ def rebuild(
             dataset,
             plan,
             folder,
+            described=described,
             score_output=build.get("score_output"),
             custom=modules,
             trust_code=trust_code,
@@ -301,6 +302,7 @@ def _make(
     plan: Plan,
     folder: Path,
     *,
+    described: Mapping[str, Any],
     score_output: str | None,
     custom: Sequence[str],
     trust_code: bool,
@@ -314,6 +316,7 @@ def _make(
             folder / "float32.tflite",
             engine,
             output=score_output,
+            described=described,
             listener=listener,
         )
         if plan.mode == FLOAT32.name and not (plan.passes or plan.rules or plan.sparse):
