@@ -45,6 +45,7 @@ DATA_FORMATS: Final[Mapping[str, str]] = {
     "idx": "IDX files",
     "npy_folder": "a folder of x_train.npy y_train.npy x_test.npy y_test.npy",
     "images": "a folder of class folders of images under train/ and test/",
+    "npy_file": "an .npy of samples without labels",
     "table": "a .csv",
     "npz": "an .npz (x_train y_train x_test y_test)",
 }

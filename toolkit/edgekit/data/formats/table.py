@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from edgekit.data.formats.format import Format
+from edgekit.data.formats.validation import VALIDATION, substitute_test
 from edgekit.data.labels import number_labels
 from edgekit.data.splits import TEST_SHARE, held_out
 from edgekit.data.store import RawDataset, array_store
@@ -56,8 +57,9 @@ def open_csv(path: Path, target: str | None, seed: int, share: float | None = No
     assert wanted_number is not None, "a table's target is never missing"
     notes = [note] if note else []
     if splits:
-        in_test = np.array([split == "test" for split in splits])
-        train, test = np.flatnonzero(~in_test), np.flatnonzero(in_test)
+        tested, stands_in = substitute_test(set(splits), "split = {}")
+        notes += stands_in
+        train, test = (np.flatnonzero(np.array(splits) == split) for split in ("train", tested))
     else:
         classes, _ = as_classes(wanted_number)
         train, test = held_out(len(wanted_number), classes, share or TEST_SHARE, seed)
@@ -148,10 +150,10 @@ def _columns(
             raise _bad_cell(path, number, target, "")
         if split_at is not None:
             splits.append(cells[split_at].strip())
-            if splits[-1] not in ("train", "test"):
+            if splits[-1] not in ("train", "test", *VALIDATION):
                 raise DataError(
                     f"{path}, row {number}, column 'split': {splits[-1]!r}.",
-                    hint="Write train or test there, or leave the column out.",
+                    hint="Write train, test or validation there, or leave the column out.",
                 )
     features = np.frombuffer(values, np.float32) if values else np.empty(0, np.float32)
     return features.reshape(-1, len(inputs)), targets, splits
