@@ -82,7 +82,7 @@ def test_one_row_trains_and_none_tests(tmp_path):
         ("a,b,y\n", ["no rows"]),
         ("", ["no header"]),
         ("y\n1\n", ["no column beside"]),
-        ("split,a,y\nvalid,1,2\n", ["row 2", "'split'", "'valid'"]),
+        ("split,a,y\ntset,1,2\n", ["row 2", "'split'", "'tset'"]),
     ],
 )
 def test_what_is_no_table_is_refused(tmp_path, text, says):
