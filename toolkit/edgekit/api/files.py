@@ -12,11 +12,13 @@ from edgekit.choices import Prefer
 from edgekit.errors import UsageError
 from edgekit.modes import DEFAULT_MODES
 from edgekit.records import (
+    EACH_ROW,
     Dataset,
     Inspection,
     Listener,
     Plan,
     Report,
+    TableOptions,
     silent,
 )
 
@@ -36,6 +38,7 @@ def quantize(
     output: str | Path | None = None,
     name: str | None = None,
     split: float | None = None,
+    table: TableOptions = EACH_ROW,
     column: str | None = None,
     classes: Sequence[str] | None = None,
     task: str | None = None,
@@ -71,6 +74,7 @@ def quantize(
             part is drawn for testing), a `tf.data.Dataset`, `keras.utils.PyDataset` or generator
             in the place of such a tuple, or a `records.Dataset`.
         split: Share of the samples that is drawn for testing, where the data has no test split.
+        table: How the rows of a `.csv` become samples: windows, columns that are left out.
         modes: Names out of `modes.MODES`; where neither modes nor plans are given, those of
             `modes.DEFAULT_MODES` that the model allows.
         plans: Plans, from `recipe.load_recipe(path).plan` or made by hand.
@@ -127,6 +131,7 @@ def quantize(
         name=called,
         data=taken(data),
         split=split,
+        table=table,
         column=column,
         classes=classes,
         target=target,
@@ -158,6 +163,7 @@ def import_model(
     *,
     data: Data = None,
     split: float | None = None,
+    table: TableOptions = EACH_ROW,
     column: str | None = None,
     preprocessing: Mapping[str, Any] | None = None,
     custom: Sequence[str] = (),
@@ -176,7 +182,7 @@ def import_model(
     dataset = (
         given
         if given is None or isinstance(given, Dataset)
-        else open_data(given, split=split, target=column, preprocessing=preprocessing)
+        else open_data(given, split=split, table=table, target=column, preprocessing=preprocessing)
     )
     place = Path(source) if isinstance(source, (str, Path)) else source
     request = pipeline.Request(
@@ -185,6 +191,7 @@ def import_model(
         folder=Path(output).parent,
         data=given,
         split=split,
+        table=table,
         column=column,
         preprocessing=preprocessing,
         custom=tuple(custom),

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 from edgekit.api.data import Data, required
 from edgekit.api.measuring_device import device_setup
 from edgekit.records import (
+    EACH_ROW,
     DataRequest,
     Listener,
     Report,
+    TableOptions,
     silent,
 )
 
@@ -24,6 +26,7 @@ def evaluate(
     data: Data,
     *,
     split: float | None = None,
+    table: TableOptions = EACH_ROW,
     column: str | None = None,
     classes: Sequence[str] | None = None,
     task: str | None = None,
@@ -44,6 +47,7 @@ def evaluate(
         DataRequest(
             data=required(data),
             split=split,
+            table=table,
             column=column,
             classes=classes,
             task=task,
@@ -92,6 +96,7 @@ def deploy(
     devices: str | Path | None = None,
     data: Data = None,
     split: float | None = None,
+    table: TableOptions = EACH_ROW,
     column: str | None = None,
     classes: Sequence[str] | None = None,
     task: str | None = None,
@@ -125,6 +130,7 @@ def deploy(
             not name files of this machine, or else the user's own.
         data: What they are scored on; None leaves scores out.
         split: Share of the samples that is drawn for testing, where the data has no test split.
+        table: How the rows of a `.csv` become samples: windows, columns that are left out.
         column: The column to predict, for a `.csv`.
         classes: Names of the classes in the model's order; None where the data's order is it.
         task: What the targets mean, default inferred from the targets.
@@ -172,6 +178,7 @@ def deploy(
         else DataRequest(
             data=required(data),
             split=split,
+            table=table,
             column=column,
             classes=classes,
             task=task,

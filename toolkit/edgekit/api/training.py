@@ -11,7 +11,16 @@ from edgekit.api.measuring_device import device_setup, one_device
 from edgekit.choices import Prefer
 from edgekit.errors import UsageError
 from edgekit.recipe import Cluster, PassStep, Prune, Qat, Recipe, Shrink
-from edgekit.records import DataRequest, Dataset, Listener, LiveData, Report, silent
+from edgekit.records import (
+    EACH_ROW,
+    DataRequest,
+    Dataset,
+    Listener,
+    LiveData,
+    Report,
+    TableOptions,
+    silent,
+)
 
 if TYPE_CHECKING:
     from edgekit.pipeline.passes import PassComparison
@@ -25,6 +34,7 @@ def train(
     output: str | Path,
     data: Data = None,
     split: float | None = None,
+    table: TableOptions = EACH_ROW,
     column: str | None = None,
     task: str | None = None,
     preprocessing: Mapping[str, Any] | None = None,
@@ -46,6 +56,7 @@ def train(
         output: The `.keras` file to write.
         data: As `--data` of the command line; a `model.toml` names its own.
         split: Share of the samples that is drawn for testing, where the data has no test split.
+        table: How the rows of a `.csv` become samples: windows, columns that are left out.
         column: The column to predict, for a `.csv`.
         task: What the targets mean, default inferred from the targets.
         preprocessing: How raw images become inputs.
@@ -77,6 +88,7 @@ def train(
     asked = {
         "data": samples,
         "split": split,
+        "table": table,
         "column": column,
         "task": task,
         "preprocessing": preprocessing,
@@ -113,6 +125,7 @@ class TransformOptions(TypedDict, total=False):
 
     Attributes:
         split: Share of the samples that is drawn for testing, where the data has no test split.
+        table: How the rows of a `.csv` become samples: windows, columns that are left out.
         column: The column to predict, for a `.csv`.
         classes: Names of the classes in the model's order; the data's by default.
         task: What the targets mean, default inferred from the targets.
@@ -126,6 +139,7 @@ class TransformOptions(TypedDict, total=False):
     """
 
     split: float | None
+    table: TableOptions
     column: str | None
     classes: tuple[str, ...] | None
     task: str | None
@@ -234,6 +248,7 @@ def transform(
         data=DataRequest(
             data=required(_picklable(data)),
             split=options.get("split"),
+            table=options.get("table", EACH_ROW),
             column=options.get("column"),
             classes=options.get("classes"),
             task=options.get("task"),
@@ -256,6 +271,7 @@ def compress(
     output: str | Path | None = None,
     name: str | None = None,
     split: float | None = None,
+    table: TableOptions = EACH_ROW,
     column: str | None = None,
     classes: Sequence[str] | None = None,
     task: str | None = None,
@@ -287,6 +303,7 @@ def compress(
         output: Folder of the files, default `quantized/<name>-<recipe>`.
         name: Name of the model in tables, default the source's stem.
         split: See `quantize`, as all that follow.
+        table: Likewise.
         column: Likewise.
         classes: Likewise.
         task: What the targets mean.
@@ -325,6 +342,7 @@ def compress(
         name=called,
         data=_picklable(data),
         split=split,
+        table=table,
         column=column,
         classes=classes,
         task=task,

@@ -27,6 +27,7 @@ def train(
     ] = None,
     data: options.MaybeData = None,
     split: options.Split = None,
+    rows: options.RowOptions,
     column: options.Column = None,
     task: options.Task = None,
     preprocess: options.Preprocess = None,
@@ -95,6 +96,7 @@ def train(
                 output=output,
                 data=data,
                 split=split,
+                table=rows.table(),
                 column=column,
                 task=options.task_of(task),
                 preprocessing=options.preprocessing_of(preprocess),
@@ -135,10 +137,12 @@ def _list_zoo() -> None:
 
 
 def import_(
+    *,
     source: options.Source,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="F.tflite")],
     data: options.MaybeData = None,
     split: options.Split = None,
+    rows: options.RowOptions,
     column: options.Column = None,
     preprocess: options.Preprocess = None,
     custom: options.Custom = None,
@@ -161,6 +165,7 @@ def import_(
             output,
             data=data,
             split=split,
+            table=rows.table(),
             column=column,
             preprocessing=options.preprocessing_of(preprocess),
             custom=tuple(custom or ()),

@@ -103,6 +103,7 @@ def _run(step: PassStep, given: dict[str, Any]) -> None:
                 output=output,
                 data=given["data"],
                 split=given["split"],
+                table=given["rows"].table(),
                 column=given["column"],
                 classes=options.classes_of(given["classes"]),
                 task=options.task_of(given["task"]),

@@ -19,7 +19,7 @@ from edgekit.data.store import RawDataset, adopted, reader_of, whole
 from edgekit.errors import DataError, UsageError
 from edgekit.files import check_input, what_is
 from edgekit.printable import one_line
-from edgekit.records import Dataset, LiveData, Samples, Split
+from edgekit.records import EACH_ROW, Dataset, LiveData, Samples, Split, TableOptions
 
 FORMS = f"Give {list_data_formats()}."
 
@@ -28,6 +28,7 @@ def open_data(
     data: str | LiveData,
     *,
     split: float | None = None,
+    table: TableOptions = EACH_ROW,
     target: str | None = None,
     preprocessing: Mapping[str, Any] | None = None,
     calibration_samples: int = 200,
@@ -43,6 +44,7 @@ def open_data(
             of their names. Or what `take` made of data given from Python.
         split: Share of the samples that is drawn for testing, where the data has no test split;
             None draws a fifth of samples that are in no split, unless only test samples are needed.
+        table: How the rows of a `.csv` become samples.
         target: The column to predict, for a `.csv`.
         preprocessing: How raw input becomes the model's; None takes the source's own (a
             `preprocessing.toml`), leaves open how pixels of image files are scaled, and arrays as
@@ -67,6 +69,7 @@ def open_data(
             data,
             spec,
             column=target,
+            table=table,
             preprocessing=preprocessing,
             seed=seed,
             split=split,
@@ -150,14 +153,14 @@ def _open(
     spec: str,
     *,
     column: str | None,
+    table: TableOptions,
     preprocessing: Mapping[str, Any] | None,
     seed: int,
     split: float | None,
     needed: Split | None,
 ) -> RawDataset | Dataset:
     if isinstance(data, LiveData):
-        if column is not None:
-            raise UsageError("Arrays have no columns to choose a target from.", hint="Drop column.")
+        _refuse_columns(spec, column, table)
         return open_live(data, spec, needed)
     try:
         path = Path(data).expanduser()
@@ -168,14 +171,15 @@ def _open(
         path=path,
         found=what_is(path),
         column=column,
+        table=table,
         preprocessing=preprocessing,
         seed=seed,
         split=split,
         needed=needed,
     )
     chosen = next((form for form in FORMATS if form.recognizes(argument)), None)
-    if column is not None and chosen is not None and not chosen.has_columns:
-        raise UsageError(f"{spec} has no columns to choose a target from.", hint="Drop --column.")
+    if chosen is not None and not chosen.has_columns:
+        _refuse_columns(spec, column, table)
     if chosen is not None:
         if argument.is_file:
             check_input(path, DataError, hint=FORMS)
@@ -189,6 +193,15 @@ def _open(
         )
     check_input(path, DataError, hint=FORMS)
     raise DataError(f"{spec}: data is not read from {path.suffix or 'such'} files.", hint=FORMS)
+
+
+def _refuse_columns(spec: str, column: str | None, table: TableOptions) -> None:
+    if column is not None:
+        raise UsageError(f"{spec} has no columns to choose a target from.", hint="Drop --column.")
+    if table != EACH_ROW:
+        raise UsageError(
+            f"{spec} is no table.", hint="Drop --window, --stride, --group and --ignore."
+        )
 
 
 def _check_splits(opened: RawDataset, spec: str) -> None:

@@ -78,6 +78,7 @@ def compress(
         data = DataRequest(
             data=request.data,
             split=request.split,
+            table=request.table,
             column=request.column,
             classes=request.classes,
             task=request.task,

@@ -29,7 +29,7 @@ from edgekit.pipeline.request import calibrates
 from edgekit.pipeline.sources import is_graph, lower, tensorflow_for
 from edgekit.quantization import passes_named
 from edgekit.recipe import plan_from_json
-from edgekit.records import Dataset, Listener, LiveData, Plan, silent
+from edgekit.records import Dataset, Listener, LiveData, Plan, TableOptions, silent
 from edgekit.tflite import read
 from edgekit.tflite.compare import first_difference
 
@@ -46,8 +46,25 @@ def _is_texts(value: object) -> bool:
     return isinstance(value, list) and all(map(_is_text, value))
 
 
+def _table(value: Mapping[str, Any]) -> TableOptions:
+    """Return the options of a table as `build` records them; the rest is left out."""
+    accepts: Mapping[str, Callable[[object], bool]] = {
+        "window": _is_count,
+        "stride": _is_count,
+        "group": _is_text,
+        "ignore": _is_texts,
+    }
+    kept: dict[str, Any] = {
+        key: entry for key, entry in value.items() if key in accepts and accepts[key](entry)
+    }
+    if "ignore" in kept:
+        kept["ignore"] = tuple(kept["ignore"])
+    return TableOptions(**kept)
+
+
 _BUILD: Final[Mapping[str, Callable[[object], bool]]] = {
     **dict.fromkeys(("source", "data", "column", "task", "score_output"), _is_text),
+    "table": lambda value: isinstance(value, Mapping) and _table(value) is not None,
     "split": lambda value: isinstance(value, float) and 0 < value < 1,
     "classes": lambda value: isinstance(value, list) and all(map(_is_text, value)),
     "preprocessing": lambda value: isinstance(value, Mapping),
@@ -270,6 +287,7 @@ def _data(
     dataset = data_room.open_data(
         spec,
         split=build.get("split"),
+        table=_table(build.get("table") or {}),
         target=build.get("column"),
         classes=build.get("classes"),
         preprocessing=build.get("preprocessing"),

@@ -44,6 +44,7 @@ class Opener:
                 request.data,
                 task=task,
                 split=request.split,
+                table=request.table,
                 target=request.column,
                 classes=request.classes,
                 preprocessing=request.preprocessing,

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from edgekit.records.artifacts import Artifact, Inspection, Operator, Plan, Ranges, Rule, TargetFit
 from edgekit.records.dataset import (
+    EACH_ROW,
     Array,
     Batch,
     DataRequest,
@@ -22,6 +23,7 @@ from edgekit.records.dataset import (
     Samples,
     Source,
     Split,
+    TableOptions,
     TensorSpec,
 )
 from edgekit.records.progress import Listener, Progress, silent
@@ -42,6 +44,7 @@ from edgekit.records.results import (
 )
 
 __all__ = [
+    "EACH_ROW",
     "SOURCE",
     "Array",
     "Artifact",
@@ -70,6 +73,7 @@ __all__ = [
     "Score",
     "Source",
     "Split",
+    "TableOptions",
     "TargetFit",
     "TensorSpec",
     "Timing",

@@ -17,8 +17,9 @@ learning_rate = 0.003
 augment = { shift = [1, 1] }
 ```
 
-`[data]` may also hold `column`, `task`, `licence` and `citation`; `[preprocessing]` describes how
-raw inputs become model inputs; `[published]` and `[measured]` are the model card, for readers.
+`[data]` may also hold `split`, `column`, `task`, `licence` and `citation`; `[preprocessing]`
+describes how raw inputs become model inputs; `[published]` and `[measured]` are the model card, for
+readers.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from edgekit.errors import UsageError
 from edgekit.evaluation.tasks import TASKS
 from edgekit.files import check_input
 from edgekit.parsing import ParseError, read_toml
-from edgekit.records import LiveData
+from edgekit.records import EACH_ROW, LiveData, TableOptions
 from edgekit.training import zoo
 from edgekit.training.augment import Augmentation
 
@@ -52,6 +53,7 @@ class TrainingConfig:
         options: Options of the architecture.
         data: The data, as `edgekit.data.open_data` takes it.
         split: Share of the samples that is set aside for testing.
+        table: How the rows of a `.csv` become samples.
         column: The column to predict, where the data is a `.csv`.
         preprocessing: How raw inputs are prepared; None uses the data's own.
         task: Name of the task; None infers it from the data.
@@ -72,6 +74,7 @@ class TrainingConfig:
     data: str | LiveData
     options: Mapping[str, Any] = field(default_factory=dict)
     split: float | None = None
+    table: TableOptions = EACH_ROW
     column: str | None = None
     preprocessing: Mapping[str, Any] | None = None
     task: str | None = None
@@ -125,7 +128,17 @@ _TRAINING = tuple(
     entry.name
     for entry in fields(TrainingConfig)
     if entry.name
-    not in {"name", "architecture", "options", "data", "split", "column", "preprocessing", "task"}
+    not in {
+        "name",
+        "architecture",
+        "options",
+        "data",
+        "split",
+        "table",
+        "column",
+        "preprocessing",
+        "task",
+    }
 )
 _KEYS: Mapping[str, tuple[str, ...]] = {
     "": (

@@ -101,6 +101,7 @@ class FineTuning:
             else open_data(
                 asked.data,
                 split=asked.split,
+                table=asked.table,
                 target=asked.column,
                 classes=asked.classes,
                 preprocessing=asked.preprocessing,

@@ -125,6 +125,7 @@ def train(
         dataset = open_data(
             config.data,
             split=config.split,
+            table=config.table,
             target=config.column,
             preprocessing=config.preprocessing,
         )

@@ -9,7 +9,7 @@ from typing import Any
 
 from edgekit.data.store import RawDataset
 from edgekit.files import FILE, FOLDER, MISSING
-from edgekit.records import Dataset, Split
+from edgekit.records import EACH_ROW, Dataset, Split, TableOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +21,7 @@ class Argument:
         path: The same, taken for a path.
         found: What is at that path, as `files.what_is` tells it.
         column: The column to predict, for formats with columns.
+        table: How rows become samples, likewise.
         preprocessing: The user's spec; None takes the source's own.
         seed: Draws the test split of a source that has none.
         split: Share of the samples that is drawn for testing; None leaves it to the format.
@@ -31,6 +32,7 @@ class Argument:
     path: Path
     found: str
     column: str | None = None
+    table: TableOptions = EACH_ROW
     preprocessing: Mapping[str, Any] | None = None
     seed: int = 0
     split: float | None = None
