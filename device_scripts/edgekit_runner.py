@@ -456,7 +456,7 @@ def info(options: Options) -> None:
             *(f"  input {_describe_tensor(tensor)}" for tensor in model.inputs),
             *(f"  output {_describe_tensor(tensor)}" for tensor in model.outputs),
             f"  preprocessing: {_describe_preprocessing(known)}",
-            *_describe_picture(known, model.inputs[0]),
+            *(line for tensor in model.inputs[:1] for line in _describe_picture(known, tensor)),
             f"  labels: {_describe_labels(known)}",
             *lines,
         ]

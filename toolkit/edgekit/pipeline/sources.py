@@ -138,7 +138,7 @@ def lower(
         bound = _bound(dataset, model, described)
         destination.write_bytes(source.read_bytes())
         tflite.check_loads(source)
-        _describe(destination, loaded.name, bound)
+        _describe(destination, str((described or {}).get("model", loaded.name)), bound)
         return ImportedModel(
             source=loaded,
             dataset=bound,
@@ -161,7 +161,7 @@ def lower(
     if lowered.stateful:
         notes.append(_state_note(loaded.name, lowered.stateful, bound))
     verification = _verify(loaded, destination, batch, lowered.reference, real=bound is not None)
-    _describe(destination, loaded.name, bound)
+    _describe(destination, str((described or {}).get("model", loaded.name)), bound)
     learned = trained_notes(source)
     return ImportedModel(
         source=loaded,
