@@ -17,7 +17,7 @@ from edgekit.devices import answers
 from edgekit.evaluation import intervals
 from edgekit.evaluation.metrics import AVERAGE_PRECISION, F1, ROC_AUC
 from edgekit.evaluation.scores import aggregate
-from edgekit.evaluation.tasks import CLASSIFICATION, Evidence, infer_task
+from edgekit.evaluation.tasks import CLASSIFICATION, MULTI_LABEL, Evidence, infer_task
 from edgekit.records import Batch, Score, TensorSpec
 
 MACRO = {"balanced_accuracy", "f1", "precision"}
@@ -270,6 +270,7 @@ def test_roc_auc_needs_two_samples_of_either_kind_as_on_the_host(runner, golden,
         np.arange(6) + 0.5,
         np.eye(10, dtype=np.float32)[:6],
         np.full((6, 10), 0.1, np.float32),
+        (np.arange(60).reshape(6, 10) % 3 == 0).astype(np.int64),
     ],
 )
 @pytest.mark.parametrize("case", ["classification", "one_unit", "reconstruction"])
@@ -297,3 +298,30 @@ def test_bench_gives_the_percentiles_of_the_host(runner, golden):
     timing = answers.timing(facts, "local")
     for share in (50, 90, 99):
         assert facts[f"p{share}_ms"] == pytest.approx(timing.percentile_ms(share), rel=1e-12)
+
+
+@pytest.mark.parametrize("logits", [True, False])
+@pytest.mark.parametrize(
+    ("n", "shares"), [(60, [0.5, 0.02, 0.0]), (2500, [0.5, 0.1] * 5), (5001, [0.3, 0.2, 0.1])]
+)
+def test_every_metric_of_labels_has_the_figures_of_the_host(n, shares, logits):
+    # Given outputs and targets: also a label that no sample has, and one that is always right
+    generator = np.random.default_rng(n)
+    target = (generator.random((n, len(shares))) < shares).astype(np.int64)
+    outputs = 2 * target - 1 + generator.normal(size=target.shape)
+    outputs[:, 0] = 2 * target[:, 0] - 1
+    outputs = np.round(outputs if logits else 1 / (1 + np.exp(-outputs)), 2)
+    columns = MULTI_LABEL.per_sample(outputs, Batch(inputs={}, targets=target))
+    for metric in (None, *MULTI_LABEL.metrics):
+        name = metric and metric.name
+        # When both score them
+        host = aggregate(columns, MULTI_LABEL, metric=metric).score
+        scorer = edgekit_runner.LabelScorer("multi-label", n, [], len(shares), name)
+        for position in range(n):
+            scorer.add(position, list, outputs[position], target[position])
+        here = scorer.score()
+        # Then
+        assert here["metric"] == host.metric
+        assert here["value"] == pytest.approx(host.value, rel=1e-12)
+        assert here["ci95"] == pytest.approx(list(host.ci95), rel=1e-12)
+        assert here["extras"] == pytest.approx(dict(host.extras), rel=1e-12)

@@ -9,6 +9,7 @@ from edgekit.errors import UsageError
 from edgekit.evaluation.metrics.accuracy import ACCURACY
 from edgekit.evaluation.metrics.average_precision import AVERAGE_PRECISION
 from edgekit.evaluation.metrics.balanced_accuracy import BALANCED_ACCURACY
+from edgekit.evaluation.metrics.binary_accuracy import BINARY_ACCURACY
 from edgekit.evaluation.metrics.f1 import F1
 from edgekit.evaluation.metrics.metric import Columns, Metric, Unit
 from edgekit.evaluation.metrics.precision import PRECISION
@@ -19,6 +20,7 @@ __all__ = [
     "ACCURACY",
     "AVERAGE_PRECISION",
     "BALANCED_ACCURACY",
+    "BINARY_ACCURACY",
     "F1",
     "METRICS",
     "PRECISION",
@@ -38,6 +40,7 @@ METRICS: Mapping[str, Metric] = {
     for metric in (
         ACCURACY,
         BALANCED_ACCURACY,
+        BINARY_ACCURACY,
         F1,
         PRECISION,
         AVERAGE_PRECISION,

@@ -36,6 +36,10 @@ class Reconstruction(Task):
         two_classes = class_count(evidence.output) == 2
         return are_flags(classes) and (not two_classes or evidence.unlabelled_train)
 
+    def needs(self, output: TensorSpec) -> str:
+        """Return what targets have to be, and what the output has to be."""
+        return f"flags [n], and inputs {list(output.shape)} like the output"
+
     def bind(
         self,
         targets: Array,
