@@ -929,7 +929,7 @@ def evaluate(options: Options) -> None:
     model = open_model(options, runtime)
     model.require_inputs_and_outputs()
     manifest = read_manifest(options.model)
-    columns, targets, starts = _read_labelled(path, model, unscored=bool(options.outputs))
+    columns, targets, starts, declared = _read_labelled(path, model, unscored=bool(options.outputs))
     n = columns[0].shape[0]
     scorer = None
     if targets is not None:
@@ -937,6 +937,7 @@ def evaluate(options: Options) -> None:
         units = math.prod(model.outputs[0].shape)
         kind = SCORERS.get(task, Scorer)
         scorer = kind(task, n, manifest.get("labels") or [], units, options.metric)
+        scorer.groups, scorer.ignored = declared
     elif options.metric:
         raise RunnerError(
             USAGE,
@@ -988,8 +989,10 @@ def evaluate(options: Options) -> None:
 
 def _read_labelled(
     path: str, model: Model, *, unscored: bool
-) -> tuple[list[StoredArray], StoredArray | None, Iterator[bool]]:
-    """Return the arrays for the inputs, the targets, and where sequences start.
+) -> tuple[list[StoredArray], StoredArray | None, Iterator[bool], tuple[Any, Any]]:
+    """Return the arrays for the inputs, the targets, where sequences start, and what is declared.
+
+    That is the group of each sample, or None, and the values of masks that are ignored.
 
     Args:
         path: The file.
@@ -1017,7 +1020,35 @@ def _read_labelled(
             f"{columns[0].name} {list(columns[0].shape)}, {targets.name} {list(targets.shape)}.",
             "Store one target for each sample.",
         )
-    return columns, targets, sequence_starts(stored, columns, path)
+    return columns, targets, sequence_starts(stored, columns, path), _declared(stored, n, path)
+
+
+def _declared(stored: Mapping[str, StoredArray], n: int, path: str) -> tuple[Any, Any]:
+    """Return what `group_test` (or `group`) and `ignore_label` declare.
+
+    Raises:
+        RunnerError: They do not fit the samples (code 4).
+    """
+    import numpy as np
+
+    groups = next((stored[key] for key in ("group_test", "group") if key in stored), None)
+    if groups is not None and (groups.shape != (n,) or groups.dtype.kind not in "iuUS"):
+        raise RunnerError(
+            DATA,
+            f"{path}: {groups.name} declares no groups.",
+            f"It holds {groups.dtype} {list(groups.shape)}, for {n} samples.",
+            "Give a whole number or a text for each sample.",
+        )
+    ignored = stored.get("ignore_label")
+    if ignored is not None and (len(ignored.shape) > 1 or ignored.dtype.kind not in "iu"):
+        raise RunnerError(
+            DATA,
+            f"{path}: ignore_label is no class number.",
+            f"It holds {ignored.dtype} {list(ignored.shape)}.",
+            "Give a whole number, or a list of them.",
+        )
+    numbers = None if groups is None else np.array(list(groups.rows()))
+    return numbers, () if ignored is None else np.array(list(ignored.rows())).ravel()
 
 
 def eval_lines(facts: Mapping[str, Any]) -> list[str]:
@@ -1067,6 +1098,9 @@ def _predict(
 def infer_task_from_targets(model: Model, targets: StoredArray) -> str:
     """Return the task that targets and shapes suggest, by the rules of edgekit's evaluation/tasks.
 
+    Masks have a value or a one-hot row for each pixel; what fits nothing else but has another size
+    or other classes than the output is taken for masks, and refused later.
+
     Classes are texts, whole numbers, or one-hot rows; flags are nothing but 0 and 1, and labels
     such rows with any number of ones.
     """
@@ -1075,6 +1109,8 @@ def infer_task_from_targets(model: Model, targets: StoredArray) -> str:
     if targets.dtype.kind == "U":
         return "classification"
     shape = model.outputs[0].shape
+    if len(shape) == 4 and targets.dtype.kind in "biuf" and _are_masks(targets, shape):
+        return "segmentation"
     classes = flags = labels = targets.dtype.kind in "biuf"
     labels = labels and len(shape) == 2 and shape[1] > 1 and targets.shape[1:] == shape[1:]
     for value in targets.rows() if classes else ():
@@ -1092,6 +1128,26 @@ def infer_task_from_targets(model: Model, targets: StoredArray) -> str:
     if flags and units not in (1, 2) and shape in [tensor.shape for tensor in model.inputs]:
         return "reconstruction"
     return "classification" if units > 1 or (units and flags) else "regression"
+
+
+def _are_masks(targets: StoredArray, shape: Sequence[int]) -> bool:
+    """Whether targets are masks for an output `[1, h, w, k]`."""
+    import numpy as np
+
+    units = shape[3]
+    if targets.shape[1:] == tuple(shape[1:]) and units > 1:
+        return all(
+            bool(((row == 0) | (row == 1)).all() and (row.sum(axis=2) == 1).all())
+            for row in targets.rows()
+        )
+    if len(targets.shape) != 3 and not (len(targets.shape) == 4 and targets.shape[3] == 1):
+        return False
+    if targets.shape[1:3] != tuple(shape[1:3]):
+        return bool(targets.dtype.kind != "f")
+    return bool(units > 1) or all(
+        bool((np.isin(row, (0, 1, 255)) | ((row < 0) & (row == np.round(row)))).all())
+        for row in targets.rows()
+    )
 
 
 class OutputFile:
@@ -1178,6 +1234,7 @@ METRICS = {
         "accuracy", "balanced_accuracy", "f1", "precision", "average_precision", "roc_auc",
     ),
     "multi-label": ("f1", "accuracy", "binary_accuracy", "precision", "average_precision"),
+    "segmentation": ("mean_iou", "pixel_accuracy"),
     "regression": ("rmse",),
     "reconstruction": ("roc_auc", "average_precision"),
 }  # fmt: skip
@@ -1200,7 +1257,14 @@ class Scorer:
 
     Raises:
         RunnerError: The task cannot be scored (code 4), or has no such metric (code 2).
+
+    Attributes:
+        groups: The group of each sample, or None; reconstruction errors are averaged over it.
+        ignored: Values of masks that are ignored.
     """
+
+    groups: Any = None
+    ignored: Any = ()
 
     def __init__(
         self, task: str, n: int, labels: Sequence[str], units: int, metric: str | None = None
@@ -1306,7 +1370,31 @@ class Scorer:
             )
         if self.task == "regression":
             extras["mae"] = float(second.mean())
+        elif self.groups is not None:
+            first = self._by_group(first)
         return first, extras
+
+    def _by_group(self, errors: Any) -> Any:
+        """Return the mean error of each group; the target becomes that of the group.
+
+        Raises:
+            RunnerError: A group has both normal samples and anomalies (code 4).
+        """
+        import numpy as np
+
+        names, places = np.unique(self.groups, return_inverse=True)
+        sizes = np.bincount(places)
+        ones = np.bincount(places, self.target)
+        mixed = np.flatnonzero((ones > 0) & (ones < sizes))
+        if len(mixed):
+            raise RunnerError(
+                DATA,
+                f"Group {names[mixed[0]]} has both flags.",
+                f"{int(ones[mixed[0]])} of its {sizes[mixed[0]]} samples are anomalies.",
+                "All samples of a group need one flag in y_test.",
+            )
+        self.target = (ones > 0).astype(np.int64)
+        return np.bincount(places, errors) / sizes
 
     def lacks(self, name: str) -> str:
         """Return what there is, where that is too little for a metric of two classes."""
@@ -1440,7 +1528,115 @@ class LabelScorer(Scorer):
         return label_figure(name, self.target, self.predicted, with_interval=with_interval)
 
 
-SCORERS: Mapping[str, type[Scorer]] = {"multi-label": LabelScorer}
+class MapScorer(Scorer):
+    """Scores a class a pixel: masks, and the pixels of each pair of classes of each picture.
+
+    A row more than classes counts the pixels of 255 in the masks, which are ignored, or class 1
+    where the masks of two classes hold nothing but 0 and 255. Pixels below 0 are ignored.
+    """
+
+    counts: Any = None
+    low, high = 0.0, 1.0
+    negative = False
+
+    def add(self, position: int, value: Callable[[], Any], output: Any, target: Any) -> None:
+        """Add one picture: as in `Scorer`, with a mask or a one-hot mask as target."""
+        import numpy as np
+
+        _ = value
+        output = np.asarray(output)
+        if output.ndim == 2:
+            output = output[..., None]
+        units = output.shape[2]
+        classes = max(2, units)
+        if target.shape == output.shape and units > 1:
+            mask = target.argmax(axis=2)
+        else:
+            mask = target[..., 0] if target.ndim == 3 and target.shape[2] == 1 else target
+        if mask.shape != output.shape[:2]:
+            raise ValueError(f"mask of {_by(mask.shape)}, output of {_by(output.shape[:2])}")
+        if mask.dtype.kind == "f" and not (np.isfinite(mask) & (mask == np.round(mask))).all():
+            raise ValueError("the mask holds other values than whole numbers")
+        mask = mask.astype(np.int64)
+        if len(self.ignored):
+            mask[np.isin(mask, self.ignored)] = -1
+        if classes <= 255:
+            mask[mask == 255] = classes
+        if mask.max() > classes - (classes > 255):
+            raise ValueError(f"class {mask.max()} where the model has {classes} classes")
+        if self.counts is None:
+            splits = 2 if units == 1 else 1
+            self.counts = np.zeros((splits, len(self.target), classes + 1, classes), np.int64)
+        there = mask >= 0
+        self.negative = self.negative or not there.all()
+        self.low = min(self.low, float(output.min()))
+        self.high = max(self.high, float(output.max()))
+        unit = output[..., 0]
+        told = [output.argmax(axis=2)] if units > 1 else [unit > 0.5, unit > 0]
+        for split, predicted in enumerate(told):
+            code = mask[there] * classes + predicted[there]
+            counts = np.bincount(code, minlength=classes * (classes + 1))
+            self.counts[split, position] = counts.reshape(classes + 1, classes)
+
+    def complete(self) -> tuple[Any, dict[str, float]]:
+        """Return counts `[n, classes, classes]`; one unit is split by the values of all pixels.
+
+        Raises:
+            RunnerError: All pixels are ignored (code 4).
+        """
+        shares = self.low >= 0 and self.high <= 1
+        counts = self.counts[0 if shares or len(self.counts) == 1 else 1]
+        known, void = counts[:, :-1].copy(), counts[:, -1]
+        if known.shape[1] == 2 and void.any() and not known[:, 1].any() and not self.negative:
+            known[:, 1] = void
+        if not known.any():
+            raise RunnerError(DATA, "All pixels are ignored.", "", "Add masks with classes.")
+        return known, {}
+
+    def figure(
+        self, name: str, scores: Any, *, with_interval: bool = False
+    ) -> tuple[float, tuple[float, float]]:
+        """Return a metric's value and 95 % interval; (0, 0) unless that is asked for."""
+        import numpy as np
+
+        hits = np.diagonal(scores, axis1=1, axis2=2)
+        sizes, named = scores.sum(axis=2), scores.sum(axis=1)
+        if name == "pixel_accuracy":
+            columns = np.stack([hits.sum(axis=1), sizes.sum(axis=1)], axis=1)
+            statistic = pixel_share
+        else:
+            columns = np.concatenate([hits, sizes, named], axis=1)
+            statistic = mean_iou
+        value = float(statistic(columns.sum(axis=0)))
+        return value, bootstrap(columns, statistic) if with_interval else (0.0, 0.0)
+
+
+SCORERS: Mapping[str, type[Scorer]] = {"multi-label": LabelScorer, "segmentation": MapScorer}
+
+
+def mean_iou(counts: Any) -> Any:
+    """Return the mean intersection over union of the classes that occur.
+
+    Args:
+        counts: `[..., 3 k]`, hits, pixels and predictions of each class.
+    """
+    import numpy as np
+
+    hits, sizes, named = np.split(counts, 3, axis=-1)
+    union, present = sizes + named - hits, sizes > 0
+    each = np.where(present, hits / np.where(union > 0, union, 1.0), 0.0)
+    return each.sum(axis=-1) / np.maximum(present.sum(axis=-1), 1)
+
+
+def pixel_share(counts: Any) -> Any:
+    """Return the share of right pixels, of counts `[..., 2]`, right ones and all."""
+    import numpy as np
+
+    return counts[..., 0] / np.where(counts[..., 1] > 0, counts[..., 1], 1)
+
+
+def _by(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape))
 
 
 def are_shares(values: Any) -> bool:
@@ -2187,14 +2383,17 @@ def _detection_order(model: Model) -> list[int]:
 def to_class_map(output: Any) -> Any:
     """Return class numbers `[h, w]` of a class map `[h, w]` or of scores `[h, w, classes]`.
 
-    A single channel is the probability of class 1.
+    A single channel is the probability of class 1, or its logit where some values are not in
+    [0, 1].
     """
     import numpy as np
 
     if output.ndim == 3 and output.shape[2] > 1:
         return np.argmax(output, axis=2)
     flat = output.reshape(output.shape[:2])
-    return (flat > 0.5).astype(np.int64) if flat.dtype.kind == "f" else flat
+    if flat.dtype.kind != "f":
+        return flat
+    return (flat > (0.5 if are_shares(flat) else 0.0)).astype(np.int64)
 
 
 def picture_size(picture: Any) -> tuple[int, int]:

@@ -36,6 +36,11 @@ def are_flags(classes: Array | None) -> bool:
     return classes is not None and set(np.unique(classes)) <= {0, 1}
 
 
+def are_label_flags(targets: Array) -> bool:
+    """Whether targets of any shape are nothing but 0 and 1, as numbers of any kind."""
+    return targets.dtype.kind in "biuf" and bool(((targets == 0) | (targets == 1)).all())
+
+
 def are_shares(values: Array) -> bool:
     """Whether scores are probabilities, all in [0, 1]; else they are logits."""
     return bool(values.min() >= 0 and values.max() <= 1)

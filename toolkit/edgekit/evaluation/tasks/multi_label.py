@@ -17,7 +17,7 @@ from edgekit.evaluation.metrics import (
     Columns,
     Metric,
 )
-from edgekit.evaluation.tasks.class_labels import are_shares, label_of
+from edgekit.evaluation.tasks.class_labels import are_label_flags, are_shares, label_of
 from edgekit.evaluation.tasks.recalls import lost_recalls
 from edgekit.evaluation.tasks.task import BoundTargets, Evidence, Task, shape_mismatch
 from edgekit.records import Array, Batch, ClassScore, Collapse, Split, TensorSpec
@@ -44,7 +44,7 @@ class MultiLabel(Task):
             and len(output.shape) == 2
             and output.shape[1] > 1
             and targets.shape[1:] == output.shape[1:]
-            and _are_flags(targets)
+            and are_label_flags(targets)
         )
 
     def needs(self, output: TensorSpec) -> str:
@@ -68,7 +68,7 @@ class MultiLabel(Task):
                 found=f"Targets are {list(targets.shape)}, the output is {list(output.shape)}.",
                 hint=f"Task {self.name} takes 0 or 1 for each unit of an output [1, labels].",
             )
-        if not _are_flags(targets):
+        if not are_label_flags(targets):
             raise DataError(
                 f"{place}: the targets are not 0 or 1 for each label.",
                 found=f"They are {targets.dtype} of shape {list(targets.shape)}.",
@@ -142,10 +142,6 @@ class MultiLabel(Task):
             flags.sum(axis=0) for flags in (target, before, after, before & ~after, after & ~before)
         )
         return lost_recalls(n, *counts, labels=labels, noun="label")
-
-
-def _are_flags(targets: Array) -> bool:
-    return targets.dtype.kind in "biuf" and bool(((targets == 0) | (targets == 1)).all())
 
 
 MULTI_LABEL = MultiLabel()
