@@ -1668,8 +1668,7 @@ def _rank(scores: Any, target: int) -> int:
 # has one interval, wherever it is computed.
 Z = 1.9599639845400536  # the normal distribution's 97.5 % quantile
 RESAMPLES = 2000
-COUNTS_LIMIT = 20_000  # with more samples that are counts, the normal interval,
-BOOTSTRAP_LIMIT = 5000  # or with more others,
+BOOTSTRAP_LIMIT = 5000  # with more samples, the normal interval,
 STRATUM_LIMIT = 1000  # where none of the classes has fewer samples than these
 CELL_LIMIT = 20_000  # or there are more kinds of samples
 NOTHING = 1e-24  # a variance that is rounding alone
@@ -1714,7 +1713,7 @@ def bootstrap(columns: Any, statistic: Callable[[Any], Any]) -> tuple[float, flo
     energy = float(np.sum(influence**2))
     if energy == 0.0:
         return value, value
-    if n > (COUNTS_LIMIT if counted else BOOTSTRAP_LIMIT):
+    if n > BOOTSTRAP_LIMIT:
         half = Z * ((n - 1) / n * energy) ** 0.5
         return value - half, value + half
     with DeferSigint():  # imports
@@ -2122,7 +2121,7 @@ def label_average_precision(
     if not with_interval:
         return value, (0.0, 0.0)
     slope = np.mean([gradient(*one) for one in rankings], axis=0)
-    low, high = count_bootstrap(ones, np.zeros(n, np.int64), mean, slope, n * k)
+    low, high = count_bootstrap(ones, np.zeros(n, np.int64), mean, slope, 4 * n * k)
     slack = 0.0
     if low == high:
         few = [min(int(hit.sum()), n - int(hit.sum())) for _, hit, _ in rankings]

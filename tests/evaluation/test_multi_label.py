@@ -100,28 +100,29 @@ def test_guessing_is_worth_the_best_constant_answer(metric) -> None:
     assert constant[0].guess == pytest.approx(max(score.value for score in constant))
 
 
-@pytest.mark.parametrize("n", [60, 1500])
+@pytest.mark.parametrize("n", [60, 300])
 @pytest.mark.parametrize("metric", [F1, BINARY_ACCURACY, AVERAGE_PRECISION], ids=lambda m: m.name)
 def test_intervals_cover_the_truth_19_times_in_20(metric, n, monkeypatch) -> None:
     # Given many small test sets of one population, and two models
     monkeypatch.setattr("edgekit.evaluation.intervals.RESAMPLES", 400)
     generator = np.random.default_rng(5)
-    shares = [0.5, 0.2, 0.1]
-    big, outputs = draw(generator, 200_000, shares)
+    big, outputs = draw(generator, 50_000, [0.5, 0.2, 0.1])
     worse = outputs + generator.normal(size=outputs.shape)
-    truths = [metric.value(scored(big, side, metric.name).columns) for side in (outputs, worse)]
+    sides = [
+        MULTI_LABEL.complete(MULTI_LABEL.per_sample(side, Batch(inputs={}, targets=big)))
+        for side in (outputs, worse)
+    ]
+    truths = [metric.value(side) for side in sides]
     inside = []
-    for _ in range(200):
+    for _ in range(150):
         # When the score and the drop of each are measured
         rows = generator.integers(0, len(big), n)
-        columns = [scored(big[rows], side[rows]).columns for side in (outputs, worse)]
+        columns = [{name: values[rows] for name, values in side.items()} for side in sides]
         low, high = metric.interval(columns[0])
         below, above = metric.paired_interval(*columns)
         inside.append((low <= truths[0] <= high, below <= truths[0] - truths[1] <= above))
     # Then about 95 % of their intervals hold the truth
-    assert np.all(np.mean(inside, axis=0) >= 0.91)
-    if n > 1000:
-        assert np.all(np.mean(inside, axis=0) <= 0.99)
+    assert np.all(np.mean(inside, axis=0) >= 0.9)
 
 
 @pytest.mark.parametrize("metric", MULTI_LABEL.metrics, ids=lambda metric: metric.name)
@@ -137,7 +138,7 @@ def test_identical_answers_leave_room_for_what_was_not_seen(metric) -> None:
 
 def test_average_precision_of_many_labels_takes_the_normal_interval() -> None:
     # Given so many samples and labels that resampling takes long
-    n, k = CELL_LIMIT // 10 + 1, 10
+    n, k = CELL_LIMIT // 40 + 1, 10
     target, outputs = draw(np.random.default_rng(3), n, [0.3] * k)
     worse = outputs + np.random.default_rng(4).normal(size=outputs.shape)
     all_of_it, half = (

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.metrics import accuracy_score, jaccard_score
 
 from edgekit.errors import DataError
@@ -212,3 +215,23 @@ def test_a_loss_on_three_pictures_is_no_proof() -> None:
         SEGMENTATION.collapses(scored(masks, scores).columns, scored(masks, dead).columns, None)
         == ()
     )
+
+
+def test_a_threshold_on_real_pictures_scores_as_scikit_learn_says(shared_data: Path) -> None:
+    # Given photographs of nuclei, their masks as 0 and 255, and a brightness that tells them
+    folder = shared_data / "nuclei"
+    names = sorted(path.name for path in (folder / "images").glob("*.png"))[-20:]
+    pictures, masks = (
+        np.stack([np.asarray(Image.open(folder / kind / name).convert("L")) for name in names])
+        for kind in ("images", "masks")
+    )
+    numbers, note = bound(masks * np.uint8(255), output(256, 256, 1))
+    # When it is scored
+    found = scored(numbers, (pictures / 100).clip(max=1)[..., None])
+    # Then
+    assert note == "The masks hold 0 and 255; 255 was read as 1."
+    told = pictures > 50
+    assert found.score.value == pytest.approx(
+        jaccard_score(masks.ravel(), told.ravel(), average="macro")
+    )
+    assert found.score.guess < found.score.ci95[0] < found.score.value < found.score.ci95[1] < 1

@@ -22,8 +22,6 @@ RESAMPLES = 2000
 # Beyond this many samples the bootstrap and the normal interval differ by less than a tenth of a
 # standard error even for squares of normal errors, and the bootstrap takes seconds.
 BOOTSTRAP_LIMIT = 5000
-# Counts are resampled as products of matrices: more samples take no longer.
-COUNTS_LIMIT = 20_000
 # The same where samples are resampled by class, if none of the classes is small.
 STRATUM_LIMIT = 1000
 CELL_LIMIT = 20_000  # kinds of samples; more take too long
@@ -90,8 +88,8 @@ def bootstrap(columns: Array, statistic: Callable[[Array], Array], *, seed: int 
     14.15: percentiles of the bootstrap distribution, shifted for its bias and its skewness. They
     start from Student's t and a variance over `n - 1` (the expanded percentile interval of
     T. Hesterberg, "What teachers should know about the bootstrap", 2015), without which intervals
-    of few samples are too narrow. Beyond `BOOTSTRAP_LIMIT` samples (`COUNTS_LIMIT` where columns
-    are counts): the normal interval with the jackknife's variance.
+    of few samples are too narrow. Beyond `BOOTSTRAP_LIMIT` samples: the normal interval with the
+    jackknife's variance.
 
     Args:
         columns: `[n, k]`, what is averaged, a row a sample; integers are counts.
@@ -106,7 +104,7 @@ def bootstrap(columns: Array, statistic: Callable[[Array], Array], *, seed: int 
     energy = float(np.sum(influence**2))
     if energy == 0.0:
         return value, value
-    if n > (COUNTS_LIMIT if counted else BOOTSTRAP_LIMIT):
+    if n > BOOTSTRAP_LIMIT:
         half = Z * ((n - 1) / n * energy) ** 0.5
         return value - half, value + half
 

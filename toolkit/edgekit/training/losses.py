@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from edgekit.archives import read_member
+from edgekit.evaluation.metrics import BINARY_ACCURACY
 from edgekit.evaluation.tasks import CLASSIFICATION, MULTI_LABEL, SEGMENTATION
 from edgekit.evaluation.tasks.class_labels import are_shares
 from edgekit.evaluation.tasks.segmentation import IGNORED
@@ -20,11 +21,11 @@ _SMALLEST_PROBABILITY: Final = 1e-7
 
 
 _OF_CLASSES: Final = (CLASSIFICATION.name, SEGMENTATION.name)
-# By Keras's names of metrics.
+# By Keras's names of metrics, of which ours is one.
 _USUAL_METRICS: Final = {
     CLASSIFICATION.name: ["accuracy"],
     SEGMENTATION.name: ["accuracy"],
-    MULTI_LABEL.name: ["binary_accuracy"],
+    MULTI_LABEL.name: [BINARY_ACCURACY.name],
 }
 
 FileLoss = Literal["safe", "trusted", "ignored"]

@@ -7,16 +7,13 @@ samples are resampled, and each brings all its labels.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgekit.evaluation import intervals
+from edgekit.evaluation.metrics.figure import Figure
 from edgekit.evaluation.metrics.metric import Columns
 from edgekit.records import Array
-
-if TYPE_CHECKING:
-    from edgekit.evaluation.metrics.macro import Figure
 
 
 def has_labels(columns: Columns) -> bool:

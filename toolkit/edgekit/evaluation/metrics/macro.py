@@ -7,7 +7,6 @@ Samples with any number of labels are counted by label (`label_counts`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,21 +14,9 @@ import numpy as np
 
 from edgekit.evaluation import intervals
 from edgekit.evaluation.metrics import label_counts
+from edgekit.evaluation.metrics.figure import Figure
 from edgekit.evaluation.metrics.metric import Columns, Metric
 from edgekit.records import Array
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """A figure of each class, from `[..., k]` hits, samples of the class, predictions of it.
-
-    Attributes:
-        value: Hits, samples, predictions -> values; no division by zero.
-        slopes: The same -> derivatives by hits and by predictions.
-    """
-
-    value: Callable[[Array, Array, Array], Array]
-    slopes: Callable[[Array, Array, Array], tuple[Array, Array]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -273,8 +273,9 @@ def _class_map(values: Array, output: TensorSpec) -> tuple[Array, str | None] | 
     numbers = np.where(ignored, IGNORED, values)
     if numbers.max() >= classes:
         return None
-    there = ", ".join(f"{value}" for value in values[ignored])
-    return numbers, f"Pixels of {there} in the masks are ignored." if ignored.any() else None
+    # What is -1 was ignored on purpose, by the data or by an earlier binding.
+    said = ", ".join(str(value) for value in values[ignored] if value != IGNORED)
+    return numbers, f"Pixels of {said} in the masks are ignored." if said else None
 
 
 def _renumbered(masks: Array, values: Array, numbers: Array) -> Array:
