@@ -447,6 +447,7 @@ def info(options: Options) -> None:
             outputs=[tensor.describe() for tensor in model.outputs],
             signatures=model.signatures,
             preprocessing=known.get("preprocessing"),
+            picture=picture_spec(known),
             labels=known.get("labels"),
             origin=known["origin"],
         )
@@ -455,6 +456,7 @@ def info(options: Options) -> None:
             *(f"  input {_describe_tensor(tensor)}" for tensor in model.inputs),
             *(f"  output {_describe_tensor(tensor)}" for tensor in model.outputs),
             f"  preprocessing: {_describe_preprocessing(known)}",
+            *(line for tensor in model.inputs[:1] for line in _describe_picture(known, tensor)),
             f"  labels: {_describe_labels(known)}",
             *lines,
         ]
@@ -490,6 +492,15 @@ def _describe_preprocessing(known: Mapping[str, Any]) -> str:
         return "unknown (no manifest beside the model, no metadata in it)"
     values = [str(spec.get("kind"))] + [f"{key} {spec[key]}" for key in spec if key != "kind"]
     return f"{', '.join(values)} (from the {known['origin']['preprocessing']})"
+
+
+def _describe_picture(known: Mapping[str, Any], tensor: Tensor) -> list[str]:
+    spec, arrays = picture_spec(known), known.get("preprocessing")
+    if spec is None and arrays is None and tensor.dtype.kind in "iu" and len(tensor.shape) == 4:
+        return ["  pictures: pixels are taken for the codes of the input"]
+    if spec is None or spec is arrays:
+        return []
+    return [f"  pictures: {', '.join(f'{key} {spec[key]}' for key in spec if key != 'kind')}"]
 
 
 def _describe_labels(known: Mapping[str, Any]) -> str:
@@ -729,16 +740,17 @@ def time_end_to_end(
 
 def _bench_input(path: str | None, model: Model) -> tuple[Callable[[], Sequence[Any]], str]:
     """Return a function that preprocesses the same raw sample at each call, and its description."""
-    spec = read_manifest(model.path).get("preprocessing")
-    source = Source(model, spec, None)
+    manifest = read_manifest(model.path)
+    spec = manifest.get("preprocessing")
+    source = Source(model, manifest, None)
     if path and not path.lower().endswith(ARRAYS):
         return (lambda: next(source.file(path)).codes), f"{path}, read anew each time"
     if path:
         columns, _ = source.columns(path)
         values: Sequence[Any] = next(zip(*(column.rows() for column in columns)))
-        prepares, words = preprocessors(columns, spec, model), f"{path}, sample 0"
+        prepares, words = preprocessors(columns, manifest, model), f"{path}, sample 0"
     else:
-        values, words = _random_sample(model, spec)
+        values, words = _random_sample(model, manifest)
         if words == RANDOM_PICTURE:
             prepares = [source.image_preprocessor(model.path)]
         else:
@@ -755,10 +767,11 @@ RANDOM_CODES = "random, nothing to prepare"
 RANDOM_PICTURE = "a random picture of 640 x 480"
 
 
-def _random_sample(model: Model, spec: Mapping[str, Any] | None) -> tuple[Sequence[Any], str]:
+def _random_sample(model: Model, manifest: Mapping[str, Any]) -> tuple[Sequence[Any], str]:
     """Return a random raw sample, one array for each input, and its description."""
     import numpy as np
 
+    spec, picture = manifest.get("preprocessing"), picture_spec(manifest)
     first, kind = model.inputs[0], spec["kind"] if spec else "none"
     with DeferSigint():  # numpy imports this submodule on first access
         random = np.random.RandomState(0)
@@ -768,7 +781,8 @@ def _random_sample(model: Model, spec: Mapping[str, Any] | None) -> tuple[Sequen
         audio = random.randint(-32768, 32768, spec["samples"], np.int16)
         return [audio], f"random audio, {spec['samples']} samples"
     colours = len(first.shape) == 4 and first.shape[3] == 3
-    if kind == "image" or (colours and (spec or first.dtype.kind in "iu")):
+    pixels = picture or (spec is None and first.dtype.kind in "iu")
+    if (picture or {}).get("kind") == "image" or (colours and pixels):
         # The size of a camera's picture: resizing takes much of the time.
         return [random.randint(0, 256, (480, 640, 3), np.uint8)], RANDOM_PICTURE
     if kind == "affine":
@@ -945,7 +959,7 @@ def evaluate(options: Options) -> None:
             f"{path} holds none.",
             "Store them as y_test, or leave out --metric.",
         )
-    rows = preprocessed_samples(columns, manifest.get("preprocessing"), model, path)
+    rows = preprocessed_samples(columns, manifest, model, path)
     answers = _predict(
         model, path, zip(rows, targets.rows() if targets else iter([None] * n), starts), scorer
     )
@@ -2177,7 +2191,7 @@ def run(options: Options) -> None:
     manifest = read_manifest(options.model)
     labels = read_labels(options.labels) if options.labels else manifest.get("labels") or []
     answers = OutputDecoder(model, manifest, labels, options.top, options.threshold)
-    source = Source(model, manifest.get("preprocessing"), options.frame)
+    source = Source(model, manifest, options.frame)
     drawings = Drawings(options.draw, force=options.force) if options.draw else None
     stream = _all_samples(options, source)
     due = time.monotonic()
@@ -2244,7 +2258,7 @@ class OutputDecoder:
         self.threshold = threshold
         self.task = data.get("task") or infer_task_from_shapes(model)
         self.unit = data.get("unit")
-        self.spec = manifest.get("preprocessing") or {}
+        self.spec = picture_spec(manifest) or {}
 
     def read(self, sample: Sample) -> tuple[dict[str, Any], Any]:
         """Return the decoded outputs of a sample, and its class map `[h, w]` or None.
@@ -3441,7 +3455,8 @@ def read_manifest(path: str) -> dict[str, Any]:
     Returns:
         The manifest beside the model, or an empty one. If it has no `preprocessing` or `labels`,
         they are taken from the metadata. `origin` names the source of both: "manifest" or
-        "metadata".
+        "metadata". `pixels` tells that the metadata describe an image input: its preprocessing is
+        that of pixels, and not of floats that were scaled before.
 
     Raises:
         RunnerError: Manifest or metadata cannot be read (code 3).
@@ -3471,8 +3486,24 @@ def read_manifest(path: str) -> dict[str, Any]:
         for key in keys:
             if key not in origin and metadata.get(key) is not None:
                 manifest[key], origin[key] = metadata[key], "metadata"
+        manifest["pixels"] = origin.get("preprocessing") == "metadata" and metadata.get("image")
     manifest["origin"] = origin
     return manifest
+
+
+def picture_spec(manifest: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return how pictures are preprocessed, None if that is unknown.
+
+    `picture` of the manifest says it for models whose data came as arrays. Manifests of edgekit
+    0.1 lack that key: there the preprocessing of arrays, if any, is that of pixels 0-255.
+    """
+    spec, picture = manifest.get("preprocessing"), manifest.get("picture")
+    kind = (spec or {}).get("kind")
+    if picture and kind in (None, "none", "affine"):
+        return picture  # type: ignore[no-any-return]
+    if kind == "none" or (kind == "affine" and "picture" in manifest):
+        return None
+    return spec
 
 
 # Required keys of each kind of preprocessing: integers from 1 up to this limit.
@@ -3497,7 +3528,8 @@ def check_manifest(manifest: Any) -> None:
     """Raise a TypeError or ValueError unless the used parts of a manifest have valid types."""
     if not isinstance(manifest, dict):
         raise TypeError("It is no JSON object.")
-    for key, kind in (("preprocessing", dict), ("data", dict), ("labels", list)):
+    kinds = {"preprocessing": dict, "picture": dict, "data": dict, "labels": list}
+    for key, kind in kinds.items():
         if not isinstance(manifest.get(key), (kind, type(None))):
             raise TypeError(f"Its {key} is {manifest[key]!r}.")
     if not all(isinstance(label, str) for label in manifest.get("labels") or ()):
@@ -3505,6 +3537,11 @@ def check_manifest(manifest: Any) -> None:
     if not isinstance((manifest.get("data") or {}).get("task"), (str, type(None))):
         raise TypeError(f"Its data has task {manifest['data']['task']!r}.")
     check_spec(manifest.get("preprocessing") or {})
+    picture = manifest.get("picture")
+    if picture:
+        if picture.get("kind") != "image":
+            raise ValueError(f"Its picture is of kind {picture.get('kind')!r}; known: image.")
+        check_spec(picture)
 
 
 def check_spec(spec: Mapping[str, Any]) -> None:
@@ -3558,7 +3595,8 @@ def read_metadata(path: str) -> dict[str, Any]:
 
     Returns:
         `preprocessing` (kind affine: the NormalizationOptions of the first input) and `labels`
-        (those of the first output that has any), each only where it is there.
+        (those of the first output that has any), each only where it is there; `image` where the
+        first input is one.
 
     Raises:
         RunnerError: It is damaged (code 3).
@@ -3598,12 +3636,15 @@ def _metadata_buffer(data: Any) -> bytes:
 
 def _parse_metadata(content: bytes, path: str) -> dict[str, Any]:
     # Fields of metadata_schema.fbs: ModelMetadata.subgraph_metadata 3; SubGraphMetadata.
-    # input_tensor_metadata 2, .output_tensor_metadata 3; TensorMetadata.process_units 4,
-    # .associated_files 6; ProcessUnit.options_type 0 (NormalizationOptions 1), .options 1;
-    # NormalizationOptions.mean 0, .std 1; AssociatedFile.name 0, .type 2 (labels: 2 and 3).
+    # input_tensor_metadata 2, .output_tensor_metadata 3; TensorMetadata.content 3,
+    # .process_units 4, .associated_files 6; Content.content_properties_type 0 (image 2);
+    # ProcessUnit.options_type 0 (NormalizationOptions 1), .options 1; NormalizationOptions.mean 0,
+    # .std 1; AssociatedFile.name 0, .type 2 (labels: 2 and 3).
     found: dict[str, Any] = {}
     for graph in Table(content, int.from_bytes(content[:4], "little")).tables(3)[:1]:
         for tensor in graph.tables(2)[:1]:
+            kind = tensor.table(3)
+            found["image"] = bool(kind and kind.number(0, "<B") == 2)
             for unit in tensor.tables(4):
                 options = unit.table(1)
                 if unit.number(0, "<B") == 1 and options:
@@ -3787,15 +3828,16 @@ class Source:
 
     Args:
         model: The model.
-        spec: Its preprocessing, None if unknown.
+        manifest: Its manifest.
         frame: `[height, width, channels]` of raw frames and of the camera, or None.
     """
 
     def __init__(
-        self, model: Model, spec: Mapping[str, Any] | None, frame: Sequence[int] | None
+        self, model: Model, manifest: Mapping[str, Any], frame: Sequence[int] | None
     ) -> None:
         self.model = model
-        self.spec = spec
+        self.manifest = manifest
+        self.spec = manifest.get("preprocessing")
         self.frame = frame
         self.preprocessor: Preprocessor | None = None
 
@@ -3847,7 +3889,7 @@ class Source:
 
     def _arrays(self, path: str) -> Iterator[Sample]:
         columns, starts = self.columns(path)
-        samples = preprocessed_samples(columns, self.spec, self.model, path)
+        samples = preprocessed_samples(columns, self.manifest, self.model, path)
         for index, (sample, first) in enumerate(zip(samples, starts)):
             yield Sample(path, index, *sample, starts=first)
 
@@ -3889,14 +3931,17 @@ class Source:
     def image_preprocessor(self, source: str) -> Preprocessor:
         """Return the preprocessor of pictures.
 
-        If the preprocessing is unknown, pixels are the codes of a uint8 or int8 input, as is
-        usual for models with integer input.
+        Of a model without manifest and metadata, pixels are the codes of a uint8 or int8 input,
+        as is usual for models with integer input; `info` says so.
+
+        Raises:
+            RunnerError: It takes no pictures, or their preprocessing is unknown (code 4).
         """
         import numpy as np
 
         if self.preprocessor:
             return self.preprocessor
-        model, tensor, spec = self.model, self.model.inputs[0], self.spec
+        model, tensor, spec = self.model, self.model.inputs[0], picture_spec(self.manifest)
         size = [*tensor.shape, 1][:4] if len(tensor.shape) in (3, 4) else None
         takes_audio = (spec or {}).get("kind") == "log-mel"
         if takes_audio or len(model.inputs) != 1 or size is None or size[3] not in (1, 3):
@@ -3906,22 +3951,12 @@ class Source:
                 f"Its inputs: {', '.join(f'{t.name} {list(t.shape)}' for t in model.inputs)}.",
                 f"Give {'a .wav, ' if takes_audio else ''}an .npz or .npy.",
             )
-        shape = {
-            "kind": "image",
-            "height": size[1],
-            "width": size[2],
-            "channels": size[3],
-            "orientation": True,
-        }
-        if spec is None and tensor.dtype.kind == "f":
-            raise RunnerError(
-                DATA,
-                f"The pixel scaling of {model.path} is not specified.",
-                "It has float input, no manifest beside it, and no metadata in it.",
-                f"Put {os.path.basename(os.path.splitext(model.path)[0])}.json beside it.",
-            )
-        if spec is None or spec.get("kind") in ("none", "affine"):
-            self.preprocessor = Preprocessor({**(spec or {}), **shape}, tensor)
+        shape = {"kind": "image", "height": size[1], "width": size[2], "channels": size[3]}
+        if spec is None and (self.spec is not None or tensor.dtype.kind == "f"):
+            raise self._unknown_scaling(shape)
+        if spec is None or spec.get("kind") == "affine" or spec is self.manifest.get("picture"):
+            shape = {"orientation": True, **(spec or {}), **shape}
+            self.preprocessor = Preprocessor(shape, tensor)
         else:
             self.preprocessor = Preprocessor(spec, tensor)
         if spec is None and tensor.dtype in (np.uint8, np.int8):
@@ -3931,6 +3966,22 @@ class Source:
             codes = (pixels ^ 128).view(np.int8) if signed else pixels
             self.preprocessor.tables[pixels.dtype] = codes
         return self.preprocessor
+
+    def _unknown_scaling(self, shape: Mapping[str, Any]) -> RunnerError:
+        path = self.model.path
+        place = os.path.basename(manifest_path(path))
+        what = f"The pixel scaling of {path} is not specified."
+        if self.spec is None:
+            found = "It has float input, no manifest beside it, and no metadata in it."
+            return RunnerError(DATA, what, found, f"Put {place} beside it.")
+        written = ", ".join(f'"{key}": {_to_json(value)}' for key, value in shape.items())
+        return RunnerError(
+            DATA,
+            what,
+            f"{place} says how arrays are preprocessed, and not how a picture becomes one.",
+            f'Put "picture": {{{written}, "scale": S}} into it: S is 1 for pixels 0 to 255, '
+            "0.00392156863 for pixel / 255.",
+        )
 
     def _recording(self, path: str) -> Iterator[Sample]:
         """Cut a recording into windows of the model's input length; a short one is padded."""
@@ -4402,20 +4453,27 @@ def _changes(values: Iterator[Any]) -> Iterator[bool]:
 
 
 def preprocessors(
-    columns: Sequence[StoredArray], spec: Mapping[str, Any] | None, model: Model
+    columns: Sequence[StoredArray], manifest: Mapping[str, Any], model: Model
 ) -> list[Preprocessor]:
     """Return a preprocessor for each input.
 
-    An array named `inputs` is preprocessed already: edgekit packs data for a device this way.
+    An array named `inputs` is preprocessed already: edgekit packs data for a device this way. So
+    are floats for a model that only says how pixels are preprocessed.
     """
+
+    def ready(column: StoredArray) -> bool:
+        scaled = manifest.get("pixels") and column.dtype.kind == "f"
+        return bool(scaled) or column.name.startswith("inputs")
+
+    spec = manifest.get("preprocessing") or {}
     return [
-        Preprocessor({} if column.name.startswith("inputs") else spec or {}, tensor)
+        Preprocessor({} if ready(column) else spec, tensor)
         for column, tensor in zip(columns, model.inputs)
     ]
 
 
 def preprocessed_samples(
-    columns: Sequence[StoredArray], spec: Mapping[str, Any] | None, model: Model, path: str
+    columns: Sequence[StoredArray], manifest: Mapping[str, Any], model: Model, path: str
 ) -> Iterator[tuple[list[Any], Callable[[], Any]]]:
     """Yield the preprocessed samples of a file.
 
@@ -4427,7 +4485,7 @@ def preprocessed_samples(
     """
     from functools import partial
 
-    prepares = preprocessors(columns, spec, model)
+    prepares = preprocessors(columns, manifest, model)
     for index, row in enumerate(zip(*(column.rows() for column in columns))):
         where = f"{path}, sample {index},"
         codes = [prepare.encode(value, where) for prepare, value in zip(prepares, row)]

@@ -1,12 +1,13 @@
 """Train the published models and make their TFLite files: `make models`.
 
-python models/build.py [NAME...] [--keep-weights]
+python models/build.py [NAME...] [--keep-weights] [--no-recipes]
 
 For every `models/<name>/model.toml`: `edgekit train` writes `models/<name>/<name>.keras`, and
 `edgekit quantize` writes `quantized/<name>/` with a manifest beside each file and the report. Every
 other recipe in that folder (`small.toml`) is run by `edgekit compress` into
 `quantized/<name>-<recipe>/`; the Keras models of its stages go to `models/<name>/<recipe>/`.
-`--keep-weights` takes the trained `.keras` files as they are.
+`--keep-weights` takes the trained `.keras` files as they are, `--no-recipes` leaves out the other
+recipes, which train.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ def main() -> int:
     """Build the models named on the command line, or all of them; return an exit code."""
     words = sys.argv[1:]
     keep = "--keep-weights" in words
-    names = [w for w in words if w != "--keep-weights"]
+    recipes = "--no-recipes" not in words
+    names = [w for w in words if not w.startswith("--")]
     # Reports and manifests hold paths as they were given: they shall mean something elsewhere.
     os.chdir(ROOT)
     for config in sorted(Path("models").glob("*/model.toml")):
@@ -43,7 +45,8 @@ def main() -> int:
         code = run([*words, "-o", str(folder), "--force"])
         if code:
             return code
-        for recipe in sorted(set(config.parent.glob("*.toml")) - {config}):
+        others = set(config.parent.glob("*.toml")) - {config} if recipes else ()
+        for recipe in sorted(others):
             code = compress(weights, recipe, data)
             if code:
                 return code

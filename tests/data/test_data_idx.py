@@ -10,6 +10,7 @@ import pytest
 
 from edgekit.data import open_data
 from edgekit.data.formats.idx import DTYPES, read_idx
+from edgekit.data.pixels import names_scaling
 from edgekit.errors import DataError
 from edgekit_runner import preprocess_image
 
@@ -52,10 +53,11 @@ def test_a_folder_of_idx_files(tmp_path, options):
     batch = dataset.test.read(np.arange(6))
     expected = np.stack([preprocess_image(image, dataset.preprocessing) for image in IMAGES])
     np.testing.assert_array_equal(batch.inputs["x"], expected)
-    np.testing.assert_allclose(batch.inputs["x"][..., 0], IMAGES / 255, rtol=1e-6)
+    np.testing.assert_array_equal(batch.inputs["x"][..., 0], IMAGES)
     np.testing.assert_array_equal(batch.targets, LABELS)
     assert dataset.preprocessing["kind"] == "image"
-    assert any("pixel / 255" in note for note in dataset.notes)
+    assert not names_scaling(dataset.preprocessing)
+    assert dataset.notes == ()
 
 
 def test_a_prefix_chooses_among_several_sets(tmp_path):

@@ -38,7 +38,8 @@ def test_deploy(board, model, tmp_path):
     command.finish()
     assert command.leftovers() == set()
     if "EDGEKIT_KILLS" in os.environ:
-        assert left_within(ABANDONED_SECONDS + 20, board, set()) == []
+        # Of sessions that overlapped, the one that made ~/.cache may not be the last to leave.
+        assert left_within(ABANDONED_SECONDS + 20, board, set()) in ([], [".cache"])
 
 
 def sessions(board) -> set[str]:

@@ -48,7 +48,8 @@ def test_a_dead_detector_is_named_with_and_without_targets(evaluated, arrays):
     x, y = arrays["rare"]
 
     # Given labels, its class is named too, though only one sample in a hundred is of it
-    code, report = evaluated("rare", x_test=x, y_test=y)
+    words = ("--metric", "accuracy")
+    code, report = evaluated("rare", words=words, x_test=x, y_test=y)
     assert code == 0
     float32, int8 = report["rows"]
     assert (float32["fidelity"], float32["collapses"]) == ([], [])

@@ -172,3 +172,17 @@ def test_a_file_measured_on_its_device_is_run_there_next(fashion):
 def test_the_page_ends_its_recommendation_with_it(fashion, failed):
     assert "<code>edgekit deploy quantized/fashion_mnist_cnn/dynamic.tflite" in body(fashion)
     assert "edgekit deploy" not in body(failed)
+
+
+def test_no_option_that_both_commands_have_is_forgotten(fashion):
+    def named(command):
+        valued = [p for p in load(command).params if not getattr(p, "is_flag", False)]
+        return {name for p in valued for name in p.opts if name.startswith("--")}
+
+    # What is about the device, the place of the report, or what the file must be.
+    own = {"--output", "--device", "--devices", "--wheels", "--threads", "--runtime"}
+    both = sorted(named("quantize") & named("deploy") - own)
+    command = " ".join(["edgekit quantize m.keras", *(f"{name} 1" for name in both)])
+    report = replace(fashion, asked={"command": command})
+    words = shlex.split(next_command(report, chosen(report)))
+    assert sorted(word for word in words if word.startswith("--")) == sorted(["--device", *both])

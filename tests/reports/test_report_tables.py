@@ -51,6 +51,13 @@ def test_a_verdict_that_is_bad_news_is_explained(fashion):
     )
 
 
+def test_how_pixels_were_scaled_is_one_line(fashion):
+    data = {**fashion.data, "preprocessing": "0..1 (pixel / 255): the arrays lie in that range."}
+    text = render(replace(fashion, data=data), "terminal")
+    assert "Pixels: 0..1 (pixel / 255): the arrays lie in that range." in text
+    assert "Pixels:" not in render(fashion, "terminal")
+
+
 def test_bench_rows_alone_have_no_score_columns(fashion):
     rows = tuple(replace(r, score=None, drop=None, agreement=None) for r in fashion.rows)
     text = render(replace(fashion, rows=rows), "terminal")

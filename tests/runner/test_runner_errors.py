@@ -355,7 +355,7 @@ def test_an_auc_of_one_kind_only(fails, models):
     np.savez("normal.npz", x_test=np.zeros((3, 64), np.float32), y_test=np.zeros(3, int))
     code, message = fails("eval", models / "digits_autoencoder.tflite", "normal.npz")
     assert code == 4
-    assert "0 anomalies among 3" in message
+    assert "There are 3 of class 0 and 0 of class 1" in message
 
 
 def test_a_label_file_of_another_model(fails, models):

@@ -12,7 +12,7 @@ import numpy as np
 from edgekit.data.formats.images import ImageStore
 from edgekit.data.labels_and_tasks import bind_targets
 from edgekit.data.overlap import overlap_note
-from edgekit.data.preprocessing import UNIT_SCALE, names_size
+from edgekit.data.preprocessing import names_size
 from edgekit.data.store import InputFit, Reader, adopted, reader_of
 from edgekit.errors import DataError
 from edgekit.evaluation.tasks.class_labels import class_count
@@ -27,6 +27,7 @@ def bind(dataset: Dataset, inputs: Sequence[TensorSpec], outputs: Sequence[Tenso
     Float inputs are cast when they are read. Data that already has the type of a quantized input
     is taken for its codes; floats for it stay floats in real units. Classes become int64 `[n]`,
     regression targets float32 in the shape of the model's first output, anomaly flags int64 `[n]`.
+    Pixels whose scaling is left open stay 0-255: `pipeline.preprocessing` finds it out before.
 
     Args:
         dataset: As `open_data` returned it, or of the user's making.
@@ -105,12 +106,6 @@ def _fit_inputs(
         if add_axis:
             notes.append(f"Input {spec.name!r}: a trailing channel axis was added.")
         dtype = _dtype(values, spec, place)
-        if values.dtype == np.uint8 and values.ndim > 2 and dtype.startswith("float"):
-            notes.append(
-                f"Input {spec.name!r}: bytes 0-255 reach the float model unscaled; if it was "
-                "trained on pixel / 255, declare the preprocessing "
-                f'kind = "affine", scale = {UNIT_SCALE:.8f}.'
-            )
         fits.append(InputFit(stored=stored, name=spec.name, add_axis=add_axis, dtype=dtype))
     return tuple(fits), notes
 

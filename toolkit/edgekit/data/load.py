@@ -41,7 +41,8 @@ def open_data(
             of their names.
         target: The column to predict, for a `.csv`.
         preprocessing: How raw input becomes the model's; None takes the source's own (a
-            `preprocessing.toml`, pixel / 255 for images), or leaves arrays as they are.
+            `preprocessing.toml`), leaves open how pixels of image files are scaled, and arrays as
+            they are.
         calibration_samples: Size of the subset of train that quantization sees.
         seed: Draws that subset, and the test split of a table without one.
         task: What the targets mean; None leaves it to the source, or to the model (`bind`).

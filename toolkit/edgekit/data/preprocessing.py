@@ -85,13 +85,7 @@ AFFINE_DEFAULTS: Mapping[str, Any] = {"scale": 1.0, "mean": 0.0, "std": 1.0}
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "none": {},
     "affine": AFFINE_DEFAULTS,
-    "image": {
-        "order": "rgb",
-        "resize": "bilinear",
-        "fit": "stretch",
-        "orientation": True,
-        **AFFINE_DEFAULTS,
-    },
+    "image": {"order": "rgb", "resize": "bilinear", "fit": "stretch", "orientation": True},
     "log-mel": {"mean": 0.0, "std": 1.0},
 }
 
@@ -99,8 +93,9 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 def check_preprocessing(spec: Mapping[str, Any], place: str) -> dict[str, Any]:
     """Return the spec with its defaults written out.
 
-    An image spec may leave out its size and channels: the model tells them later. One that leaves
-    out scale, mean and std altogether means pixel / 255.
+    An image spec may leave out its size and channels, which the model tells later, and scale, mean
+    and std altogether: how pixels are scaled is found out then (`pixels`, `pipeline`). Where one
+    of them is given, the others have their defaults.
 
     Raises:
         DataError: Unknown kind or key, a value that cannot be, or a missing one.
@@ -128,8 +123,8 @@ def check_preprocessing(spec: Mapping[str, Any], place: str) -> dict[str, Any]:
                 f"{place}: invalid value for {key}: {value!r:.80}.", hint=f"{key}: {accepts}."
             )
     whole = {"kind": kind, **DEFAULTS[kind], **spec}
-    if kind == "image" and not AFFINE.keys() & spec.keys():
-        whole["scale"] = UNIT_SCALE
+    if kind == "image" and AFFINE.keys() & spec.keys():
+        whole = {**AFFINE_DEFAULTS, **whole}
     missing = [key for key in checks if key not in whole] if kind == "log-mel" else []
     if missing:
         raise DataError(f"{place}: {', '.join(missing)} missing.", hint="Write them all out.")

@@ -13,7 +13,7 @@ from edgekit.data.digest import CHUNK_BYTES, digest_arrays, digest_rows, digest_
 from edgekit.data.preprocessing import apply_preprocessing, names_size
 from edgekit.data.stored import StoredArray
 from edgekit.errors import DataError
-from edgekit.records import Array, Batch, Samples, Split
+from edgekit.records import Array, Batch, Dataset, Samples, Split
 
 Rows = NDArray[np.int64]
 
@@ -252,9 +252,31 @@ def reader_of(samples: Samples) -> Reader:
     )
 
 
+def reads_stored(reader: Reader) -> bool:
+    """Tell whether raw samples are at hand, rather than those of somebody else's `read`."""
+    return not isinstance(reader.store, CallableStore)
+
+
 def adopted(samples: Samples) -> Samples:
     """Return the samples with a `Reader`, whoever made them."""
     return replace(samples, read=reader_of(samples))
+
+
+def with_preprocessing(dataset: Dataset, spec: Mapping[str, Any]) -> Dataset:
+    """Return a data set whose raw samples are read through another spec."""
+
+    def changed(samples: Samples | None) -> Samples | None:
+        if samples is None:
+            return None
+        return replace(samples, read=replace(reader_of(samples), preprocessing=spec, kept={}))
+
+    return replace(
+        dataset,
+        train=changed(dataset.train),
+        calibrate=changed(dataset.calibrate),
+        test=changed(dataset.test),
+        preprocessing=spec,
+    )
 
 
 def targets_of(samples: Samples | None) -> Array | None:

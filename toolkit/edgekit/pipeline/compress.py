@@ -14,6 +14,7 @@ from edgekit.pipeline import manifest
 from edgekit.pipeline.imported_model import ImportedModel
 from edgekit.pipeline.latency_goal import bench_here
 from edgekit.pipeline.passes import run, teach, tuning_of
+from edgekit.pipeline.preprocessing import settled_as, settled_spec
 from edgekit.pipeline.quantize import Finish, make, write_outputs
 from edgekit.pipeline.recommendation import (
     measure_made,
@@ -68,6 +69,8 @@ def compress(
         possible_plans(request, dataset)
         first = stage / "float32.tflite"
         imported = lower(request.source, dataset, first, tensorflow, listener=listener)
+        # All stages are of one source: what it says of its input, or a trial, holds for them.
+        dataset = dataset and settled_as(dataset, imported.dataset)
         accepted_loss(request.max_drop, imported.dataset, request.metric)
         imported = original = with_source_score(imported, request, tensorflow, listener)
         build = build_of(request)
@@ -77,7 +80,7 @@ def compress(
             column=request.column,
             classes=request.classes,
             task=request.task,
-            preprocessing=request.preprocessing,
+            preprocessing=settled_spec(imported.dataset, request.preprocessing),
         )
         distilled = next((step for step in recipe.passes if step.training.distill), None)
         teacher = teach(tensorflow, stage, tuning_of(distilled, data)) if distilled else None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from edgekit.pipeline.source_score import SourceScore
 from edgekit.records import Dataset, Ranges, Rule, Source
@@ -34,6 +36,8 @@ class ImportedModel:
         graph: The float `.tflite`.
         verification: The comparison with the source; None where the source is that very file.
         notes: What was done without being asked for.
+        picture: Where there are no data: how a picture becomes the model's input (a spec of kind
+            "image"), if its first operators say so.
         trained: Ranges of the graph's tensors that quantization-aware training found, for int8.
         rules: For the layers that it left in float.
         scored: How the source itself scores; None where it is a float graph or has no samples.
@@ -44,6 +48,7 @@ class ImportedModel:
     graph: Path
     verification: Verification | None
     notes: tuple[str, ...] = ()
+    picture: Mapping[str, Any] | None = None
     trained: Ranges | None = None
     rules: tuple[Rule, ...] = ()
     scored: SourceScore | None = None

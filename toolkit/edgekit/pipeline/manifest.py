@@ -57,6 +57,7 @@ def describe(
         All but digest and size, which `artifact` fills in: it reads the file.
     """
     source, dataset, verification = imported.source, imported.dataset, imported.verification
+    picture = dataset.picture if dataset else imported.picture
     return {
         "schema": SCHEMA,
         "model": source.name,
@@ -75,6 +76,8 @@ def describe(
         "data": describe_data(dataset),
         "labels": list(dataset.labels) if dataset and dataset.labels else None,
         "preprocessing": dict(dataset.preprocessing) if dataset else {"kind": "none"},
+        "picture": dict(picture) if picture else None,
+        "preprocessing_reason": dataset.preprocessing_reason if dataset else "",
         "lowering": asdict(verification) if verification else None,
         "left_in_float": list(left_in_float),
         "notes": list(imported.notes),
@@ -185,6 +188,8 @@ def checked(described: Mapping[str, Any]) -> dict[str, Any]:
     fields.maybe("mode", lambda key: fields.choice(key, tuple(MODES)))
     fields.texts("labels")
     fields.free("preprocessing")
+    fields.free("picture")
+    fields.maybe("preprocessing_reason", fields.text)
     if fields.has("data"):
         of = fields.object("data")
         of.maybe("name", of.text)

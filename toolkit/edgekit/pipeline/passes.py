@@ -9,15 +9,19 @@ from typing import TYPE_CHECKING
 
 from edgekit import devices
 from edgekit.choices import LATENCY
+from edgekit.data import open_data
+from edgekit.data.pixels import image_shape
 from edgekit.errors import UsageError
 from edgekit.fields import FieldError, Fields
 from edgekit.files import cleared, temporary_folder, writing
 from edgekit.pipeline import manifest
 from edgekit.pipeline.latency_goal import OpenBench, bench_here, shrink_to_latency
 from edgekit.pipeline.measure import MeasureSettings, Subject, measure
+from edgekit.pipeline.pixel_trial import model_of_source
+from edgekit.pipeline.preprocessing import settle, settled_spec
 from edgekit.pipeline.request import FLOAT
 from edgekit.recipe import PassStep, Prune, Shrink
-from edgekit.records import DataRequest, Listener, Plan, Row, silent
+from edgekit.records import DataRequest, Listener, Plan, Row, Source, silent
 from edgekit.tflite.pruning_estimate import estimate_pruning
 from edgekit.training.finetuning import Tuning
 from edgekit.training.saving import checkpoint_path, read_notes
@@ -64,7 +68,8 @@ def transform(
         temporary_folder() as folder,
         Worker(custom, listener, trust_code=trust_code) as tensorflow,
     ):
-        tensorflow.load(source)
+        loaded = tensorflow.load(source)
+        data = _settled(data, loaded, tensorflow)
         before = tensorflow.lower(folder / "before.tflite").path
         if on_estimate is not None and isinstance(step, Prune) and not resume:
             on_estimate(estimate_pruning(before.read_bytes(), step.share))
@@ -86,6 +91,21 @@ def transform(
         )
     checkpoint.unlink(missing_ok=True)
     return measured
+
+
+def _settled(data: DataRequest, source: Source, tensorflow: TensorFlowProcess) -> DataRequest:
+    """The request with how pixels are scaled, so that the pass trains on what the source takes."""
+    if not isinstance(data.data, str) or image_shape(source.inputs, least=1) is None:
+        return data
+    opened = open_data(
+        data.data,
+        target=data.column,
+        classes=data.classes,
+        preprocessing=data.preprocessing,
+        task=data.task,
+    )
+    settled = settle(opened, model_of_source(source, source.outputs, tensorflow))
+    return replace(data, preprocessing=settled_spec(settled, data.preprocessing))
 
 
 def row_of(variant: str, path: Path) -> Row:

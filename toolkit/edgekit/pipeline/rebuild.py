@@ -120,6 +120,7 @@ def rebuild(
             dataset,
             plan,
             folder,
+            described=described,
             score_output=build.get("score_output"),
             custom=modules,
             trust_code=trust_code,
@@ -295,6 +296,7 @@ def _make(
     plan: Plan,
     folder: Path,
     *,
+    described: Mapping[str, Any],
     score_output: str | None,
     custom: Sequence[str],
     trust_code: bool,
@@ -308,6 +310,7 @@ def _make(
             folder / "float32.tflite",
             engine,
             output=score_output,
+            described=described,
             listener=listener,
         )
         if plan.mode == FLOAT32.name and not (plan.passes or plan.rules or plan.sparse):

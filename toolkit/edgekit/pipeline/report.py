@@ -71,10 +71,12 @@ def build_report(
 
 
 def data_facts(dataset: Dataset | None, *, splits: bool = False) -> dict[str, str]:
-    """Name and task of the data, and on demand number and digest of every split's samples."""
+    """Name, task and preprocessing of the data, and on demand every split's samples."""
     if dataset is None:
         return {}
     facts = {"name": dataset.name, "task": dataset.task or "none: there are no targets"}
+    if dataset.preprocessing_reason:
+        facts["preprocessing"] = dataset.preprocessing_reason
     samples = compared(dataset)
     if samples is not None and not scorable(dataset):
         facts["outputs compared on"] = f"{samples.n} samples of the {samples.split} split"

@@ -11,9 +11,9 @@ import numpy as np
 
 from edgekit.errors import ModelError
 from edgekit.evaluation import Evaluation, aggregate, check_finite, predict
-from edgekit.evaluation.diagnosis import Predict, explanations
 from edgekit.evaluation.tasks import task_named
 from edgekit.evaluation.trust import difference_alert, guessing_alert, is_guessing
+from edgekit.pipeline.diagnosis import Predict, explanations
 from edgekit.pipeline.measure import MeasureSettings
 from edgekit.records import (
     SOURCE,

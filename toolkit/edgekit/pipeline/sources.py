@@ -12,10 +12,14 @@ from typing import Any
 import numpy as np
 
 from edgekit import data, evaluation, tflite
+from edgekit.data.preprocessing import names_size
+from edgekit.data.store import Reader
 from edgekit.errors import ConversionError, ModelError, UsageError
 from edgekit.files import check_input, refuse_existing, staging
 from edgekit.pipeline import manifest
 from edgekit.pipeline.imported_model import ImportedModel, Verification
+from edgekit.pipeline.pixel_trial import ImageModel, as_samples, model_of_file, model_of_source
+from edgekit.pipeline.preprocessing import picture_for, settle
 from edgekit.recipe import Qat
 from edgekit.records import (
     Array,
@@ -27,7 +31,6 @@ from edgekit.records import (
     Progress,
     Ranges,
     Rule,
-    Samples,
     Source,
     TensorSpec,
     silent,
@@ -108,6 +111,7 @@ def lower(
     tensorflow: TensorFlowProcess | None,
     *,
     output: str | None = None,
+    described: Mapping[str, Any] | None = None,
     listener: Listener = silent,
 ) -> ImportedModel:
     """Write the float graph of `source` to `destination`, and prove that it computes the same.
@@ -118,6 +122,7 @@ def lower(
         destination: The `.tflite` to write.
         tensorflow: Loads and lowers the source; None where it is a graph already.
         output: Name of the output to score; None for the first.
+        described: A manifest that says how pixels were scaled before.
         listener: Progress callback.
 
     Raises:
@@ -128,23 +133,26 @@ def lower(
     if is_graph(source):
         loaded = tflite.load_source(source)
         outputs = scored_first(loaded.outputs, output)
-        bound = data.bind(dataset, loaded.inputs, outputs) if dataset else None
+        model = model_of_file(source, loaded.inputs, outputs)
+        bound = _bound(dataset, model, described)
         destination.write_bytes(source.read_bytes())
         tflite.check_loads(source)
-        _describe(destination, loaded.name, bound)
+        _describe(destination, str((described or {}).get("model", loaded.name)), bound)
         return ImportedModel(
             source=loaded,
             dataset=bound,
             graph=destination,
             verification=None,
             notes=bound.notes if bound else (),
+            picture=None if bound else picture_for(model),
         )
 
     assert tensorflow is not None
     listener(Progress(stage="loading the model"))
     loaded = tensorflow.load(source, example=_example_shapes(dataset))
     outputs = scored_first(loaded.outputs, output)
-    bound = data.bind(dataset, loaded.inputs, outputs) if dataset else None
+    model = model_of_source(loaded, outputs, tensorflow)
+    bound = _bound(dataset, model, described)
     batch = _sample(bound) if bound else _noise(loaded.inputs)
     listener(Progress(stage="lowering"))
     lowered = tensorflow.lower(destination, batch)
@@ -152,7 +160,7 @@ def lower(
     if lowered.stateful:
         notes.append(_state_note(loaded.name, lowered.stateful, bound))
     verification = _verify(loaded, destination, batch, lowered.reference, real=bound is not None)
-    _describe(destination, loaded.name, bound)
+    _describe(destination, str((described or {}).get("model", loaded.name)), bound)
     learned = trained_notes(source)
     return ImportedModel(
         source=loaded,
@@ -160,12 +168,21 @@ def lower(
         graph=destination,
         verification=verification,
         notes=tuple(notes),
+        picture=None if bound else picture_for(model),
         trained=_trained_ranges(learned, destination) if learned else None,
         rules=tuple(
             Rule(layers=f"^{re.escape(name)}$", mode="float32")
             for name in (learned or {}).get("float", ())
         ),
     )
+
+
+def _bound(
+    dataset: Dataset | None, model: ImageModel, described: Mapping[str, Any] | None
+) -> Dataset | None:
+    if dataset is None:
+        return None
+    return data.bind(settle(dataset, model, described), model.inputs, model.outputs)
 
 
 def _state_note(name: str, layers: Sequence[str], dataset: Dataset | None) -> str:
@@ -262,6 +279,8 @@ def _describe(graph: Path, name: str, dataset: Dataset | None) -> None:
     if dataset is None:
         return
     labels, preprocessing = dataset.labels or (), dataset.preprocessing
+    if preprocessing["kind"] == "none" and dataset.picture is not None:
+        preprocessing = dataset.picture
     if not labels and preprocessing["kind"] not in ("affine", "image"):
         return
     model = tflite.read(graph)
@@ -275,6 +294,8 @@ def _example_shapes(dataset: Dataset | None) -> Mapping[str, tuple[int, ...]] | 
     samples = dataset and (dataset.train or dataset.test)
     if not samples:
         return None
+    if isinstance(samples.read, Reader) and not names_size(samples.read.preprocessing):
+        return None  # the size of images is the model's to say
     one = samples.read(np.arange(1))
     return {name: values.shape for name, values in one.inputs.items()}
 
@@ -301,13 +322,7 @@ def _noise(inputs: Sequence[TensorSpec]) -> Batch:
 def _verify(
     source: Source, graph: Path, batch: Batch, reference: Mapping[str, Array], *, real: bool
 ) -> Verification:
-    n = len(next(iter(batch.inputs.values())))
-    samples = Samples(
-        split="calibrate",
-        n=n,
-        sha256="",
-        read=lambda rows: Batch(inputs={k: v[rows] for k, v in batch.inputs.items()}),
-    )
+    samples = as_samples(batch)
     found = evaluation.predict(graph, samples, processes=1)
     largest = 0.0
     for name, expected in reference.items():
@@ -335,4 +350,6 @@ def _verify(
                 hint="Look for layers that behave randomly or differently at inference.",
             )
         largest = max(largest, difference)
-    return Verification(max_abs_difference=largest, samples=n, inputs="data" if real else "noise")
+    return Verification(
+        max_abs_difference=largest, samples=samples.n, inputs="data" if real else "noise"
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from edgekit.evaluation import compared
 from edgekit.evaluation.tasks import TASKS
 from edgekit.pipeline import manifest
 from edgekit.pipeline.measure import MeasureSettings, Subject
+from edgekit.pipeline.pixel_trial import model_of_file
+from edgekit.pipeline.preprocessing import settle
 from edgekit.pipeline.report import accepted_loss
 from edgekit.pipeline.sources import scored_first
 from edgekit.records import Artifact, DataRequest, Dataset
@@ -70,7 +73,22 @@ def bind_to_file(opener: Opener, artifact: Artifact, *, output: str | None = Non
     floats = [
         replace(i, dtype="float32", scale=None, zero_point=None) if i.scale else i for i in inputs
     ]
-    return data.bind(opener.open_for(artifact), floats, scored_first(outputs, output))
+    model = model_of_file(path, floats, scored_first(outputs, output))
+    dataset = settle(opener.open_for(artifact), model, described(artifact))
+    return data.bind(dataset, model.inputs, model.outputs)
+
+
+def described(artifact: Artifact) -> Mapping[str, Any]:
+    """What a file's manifest says, completed from the metadata in the file as the runner does."""
+    manifest_says = artifact.manifest
+    if manifest_says.get("preprocessing"):
+        return manifest_says
+    found = tflite.read_metadata(artifact.path.read_bytes())
+    first = found.inputs[0] if found and found.inputs else None
+    if first is None or not (first.mean and first.std):
+        return manifest_says
+    mean, std = (list(v) if len(v) > 1 else v[0] for v in (first.mean, first.std))
+    return {**manifest_says, "preprocessing": {"kind": "affine", "mean": mean, "std": std}}
 
 
 def open_subjects(

@@ -38,6 +38,22 @@ class TensorSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InputScaling:
+    """What the first operators of a model do to its only input: `x * scale + offset`.
+
+    Attributes:
+        scale: One number, or one for each channel in the order of the input.
+        offset: Likewise.
+        limits: The least and the largest real value that the input can hold where it is quantized
+            at once, else None.
+    """
+
+    scale: tuple[float, ...] = (1.0,)
+    offset: tuple[float, ...] = (0.0,)
+    limits: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
     """A model as the user gave it.
 
@@ -133,8 +149,8 @@ class Dataset:
             runner can repeat it on the device. `{"kind": "none"}` where the arrays came as given.
         picture: For data that came as arrays: how a picture becomes such an array (a spec of kind
             "image"), where that is known; None where it is unknown or the model takes no pictures.
-        preprocessing_reason: How `preprocessing` or `picture` was found, in a sentence; empty
-            where it was declared.
+        preprocessing_reason: How `preprocessing` or `picture` was found, or why it is unknown, in
+            a sentence; empty where nothing was to be found.
         notes: What was done silently elsewhere and is said here ("added a channel axis").
     """
 

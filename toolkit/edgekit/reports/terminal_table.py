@@ -104,6 +104,8 @@ def _print_findings(report: Report, console: Console) -> None:
     for line in report.reason.split("\n"):
         if line:
             console.print(Text(plain(line), style="bold"))
+    if pixels := report.data.get("preprocessing"):
+        console.print(Text(f"Pixels: {plain(pixels)}"))
 
 
 def _collapse_line(name: str, texts: Sequence[str], width: int) -> str:

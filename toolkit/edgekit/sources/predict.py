@@ -8,7 +8,8 @@ from typing import Any, Final
 import numpy as np
 
 from edgekit.errors import ModelError
-from edgekit.records import Array
+from edgekit.records import Array, InputScaling
+from edgekit.sources.input_scaling import read_input_scaling
 from edgekit.sources.loaded import Loaded
 from edgekit.sources.state import State
 
@@ -47,6 +48,16 @@ class Predictor:
         arrays = [np.asarray(inputs[spec.name], spec.dtype) for spec in source.inputs]
         outputs = self._run(arrays)
         return {spec.name: o for spec, o in zip(source.outputs, outputs, strict=True)}
+
+    def input_scaling(self) -> InputScaling | None:
+        """Return what the model does first to its only input; None where it has several."""
+        if len(self._loaded.source.inputs) != 1:
+            return None
+        try:
+            function = self._singly.get_concrete_function()
+        except Exception:  # the model's own code raises what it likes, and will again when it runs
+            return None
+        return read_input_scaling(function)
 
     def _run(self, arrays: Sequence[Array]) -> list[Array]:
         try:
@@ -90,7 +101,7 @@ class Predictor:
         self.state.restore()
         return [output.numpy() for output in function(*map(tf.constant, arrays))]
 
-    def _function(self, batch: int | None) -> Callable[..., Any]:
+    def _function(self, batch: int | None) -> Any:
         import tensorflow as tf
 
         call = self._loaded.call
@@ -100,4 +111,4 @@ class Predictor:
         def run(*tensors: Any) -> Sequence[Any]:
             return call(tensors)
 
-        return run  # type: ignore[no-any-return]  # as above
+        return run

@@ -4,6 +4,7 @@ Every rewriter takes a parsed model and returns a changed copy; nothing is chang
 """
 
 from edgekit.tflite.graph import has_loops, operator_name, read, write
+from edgekit.tflite.input_scaling import input_scaling
 from edgekit.tflite.load import check_ends, check_loads
 from edgekit.tflite.metadata import (
     carry_metadata,
@@ -23,6 +24,7 @@ __all__ = [
     "files_behind",
     "has_loops",
     "has_metadata",
+    "input_scaling",
     "load_source",
     "operator_name",
     "read",

@@ -34,7 +34,7 @@ def signature(model: ModelT) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, 
     names = signature_names(model)
     inputs, outputs = (
         tuple(
-            _spec(names[side].get(int(index)), graph.tensors[index])
+            tensor_spec(names[side].get(int(index)), graph.tensors[index])
             for index in (graph.inputs, graph.outputs)[side]
         )
         for side in (0, 1)
@@ -163,7 +163,8 @@ def load_source(path: Path) -> Source:
     )
 
 
-def _spec(name: str | None, tensor: TensorT) -> TensorSpec:
+def tensor_spec(name: str | None, tensor: TensorT) -> TensorSpec:
+    """What a tensor is, under a signature's name or its own."""
     one = quantized(tensor) and len(tensor.quantization.scale) == 1
     zero_points = tensor.quantization.zeroPoint if one else None
     return TensorSpec(

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from edgekit.data import open_data, split_of, training_split
-from edgekit.data.store import adopted
+from edgekit.data.pixels import UNIT, names_scaling, with_scaling
+from edgekit.data.store import adopted, with_preprocessing
 from edgekit.errors import ConversionError, UsageError
 from edgekit.records import Dataset, Listener, Progress, Samples, silent
 from edgekit.training import zoo
@@ -122,6 +123,9 @@ def train(
     listener(Progress(stage="training", total=config.epochs, detail="reading samples"))
     if dataset is None:
         dataset = open_data(config.data, target=config.column, preprocessing=config.preprocessing)
+    if not names_scaling(dataset.preprocessing):
+        # A new model has no scaling of its own: it learns the one that is usual.
+        dataset = with_preprocessing(dataset, with_scaling(dataset.preprocessing, UNIT))
     session = _prepare(config, dataset, initial)
     history, best_epoch = _fit(session, destination, listener, log_dir)
     save(session.model, destination, session.objective, force=force)

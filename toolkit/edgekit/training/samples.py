@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from edgekit.data import bind, split_of
+from edgekit.data.pixels import UNIT, names_scaling
+from edgekit.errors import DataError
 from edgekit.records import Array, Batch, Dataset, Samples, TensorSpec
 
 MEMORY_BYTES = 512 << 20
@@ -24,8 +26,14 @@ def bound_to(
     """Return `dataset` without its test split, its training split checked against a model.
 
     Raises:
-        DataError: There is no training split, or it does not fit the model.
+        DataError: There is no training split, or it does not fit the model, or nobody says how
+            pixels are scaled.
     """
+    if not names_scaling(dataset.preprocessing):
+        raise DataError(
+            f"How the pixels of {dataset.name} are scaled is not declared.",
+            hint=f'Write kind = "image", {UNIT.declaration} into preprocessing.toml, for example.',
+        )
     train = split_of(dataset, "train")
     only = replace(dataset, train=train, calibrate=None, test=None, task=task or dataset.task)
     return bind(only, inputs, outputs)

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Concatenate, Final, ParamSpec, Self, TypeVar
 
 from edgekit.errors import ConversionError, EdgekitError, ModelError, UsageError
-from edgekit.records import Array, Batch, Listener, Plan, Progress, Source, silent
+from edgekit.records import Array, Batch, InputScaling, Listener, Plan, Progress, Source, silent
 from edgekit.sources import check_source
 from edgekit.worker import wire
 from edgekit.worker.session import TRUST_CODE, Session
@@ -49,7 +49,13 @@ TIMEOUT_VARIABLE: Final = "EDGEKIT_MODEL_TIMEOUT"
 _TIMEOUT_SECONDS: Final = 1800.0
 # These run the model's own program, which may not terminate; training has no limit.
 _LIMITED: Final[frozenset[Callable[..., object]]] = frozenset(
-    {Session.load, Session.recurrent_layers, Session.lower, Session.predict}
+    (
+        Session.load,
+        Session.recurrent_layers,
+        Session.lower,
+        Session.predict,
+        Session.input_scaling,
+    )
 )
 # Log lines of TensorFlow, absl and the converter that are unrelated to a failure.
 _IRRELEVANT = re.compile(r"\s*(WARNING|INFO|[IW]\d{4} |fully_quantize:)")
@@ -133,6 +139,10 @@ class Worker:
     def predict(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run the loaded model itself; see `TensorFlowProcess.predict`."""
         return self._ask(Session.predict, "running the model", dict(inputs))
+
+    def input_scaling(self) -> InputScaling | None:
+        """Read the model's first operators; see `TensorFlowProcess.input_scaling`."""
+        return self._ask(Session.input_scaling, "reading the model's first operators")
 
     def quantize(self, calibrated: bytes, plan: Plan, denied: Sequence[str] = ()) -> bytes:
         """Quantize a graph with ranges; see `TensorFlowProcess.quantize`."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from edgekit.records import Array, Batch, Listener, Plan, Source, silent
+from edgekit.records import Array, Batch, InputScaling, Listener, Plan, Source, silent
 from edgekit.worker.session import Session
 
 if TYPE_CHECKING:
@@ -58,6 +58,11 @@ class InProcess(Session):
         """Run the model; see `TensorFlowProcess.predict`."""
         with _quiet():
             return super().predict(inputs)
+
+    def input_scaling(self) -> InputScaling | None:
+        """Read the model's first operators; see `TensorFlowProcess.input_scaling`."""
+        with _quiet():
+            return super().input_scaling()
 
     def quantize(self, calibrated: bytes, plan: Plan, denied: Sequence[str] = ()) -> bytes:
         """Quantize a graph with ranges; see `TensorFlowProcess.quantize`."""

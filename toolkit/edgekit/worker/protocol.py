@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from edgekit.records import Array, Batch, Plan, Source
+from edgekit.records import Array, Batch, InputScaling, Plan, Source
 
 if TYPE_CHECKING:
     from edgekit.lowering import LoweredModel
@@ -62,6 +62,16 @@ class TensorFlowProcess(Protocol):
 
         Raises:
             ModelError: No model is loaded, or it cannot be run on these samples.
+        """
+        ...
+
+    def input_scaling(self) -> InputScaling | None:
+        """Return what the first operators of the loaded model do to its input.
+
+        None where it has several inputs, or cannot be traced.
+
+        Raises:
+            ModelError: No model is loaded.
         """
         ...
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from edgekit.errors import ModelError
-from edgekit.records import Array, Batch, Listener, Plan, Source, silent
+from edgekit.records import Array, Batch, InputScaling, Listener, Plan, Source, silent
 
 if TYPE_CHECKING:
     from edgekit.lowering import LoweredModel
@@ -98,6 +98,10 @@ class Session:
     def predict(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run the loaded model itself on samples."""
         return self._predicting()(inputs)
+
+    def input_scaling(self) -> InputScaling | None:
+        """Return what the first operators of the loaded model do to its input."""
+        return self._predicting().input_scaling()
 
     def _predicting(self) -> Predictor:
         from edgekit.sources.predict import Predictor

@@ -18,7 +18,7 @@ from edgekit.data.digest import digest_arrays, digest_rows
 from edgekit.data.formats.format import Format
 from edgekit.data.formats.idx import open_idx
 from edgekit.data.formats.npz import read_npz
-from edgekit.data.preprocessing import check_preprocessing
+from edgekit.data.preprocessing import UNIT_SCALE, check_preprocessing
 from edgekit.data.splits import held_out
 from edgekit.data.store import ArrayStore, RawDataset, Rows, array_store
 from edgekit.errors import DataError
@@ -84,8 +84,9 @@ def _digits() -> RawDataset:
 
 
 def _fashion_mnist() -> RawDataset:
-    opened = open_idx(_place("fashion_mnist"), None)
-    return replace(opened, labels=FASHION_LABELS, task=CLASSIFICATION.name, notes=())
+    size = {"kind": "image", "height": 28, "width": 28, "channels": 1}
+    opened = open_idx(_place("fashion_mnist"), {**size, "scale": UNIT_SCALE})
+    return replace(opened, labels=FASHION_LABELS, task=CLASSIFICATION.name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -17,7 +17,7 @@ import numpy as np
 from edgekit.archives import ArchiveError, read_gzip
 from edgekit.data.formats.format import Argument, Format
 from edgekit.data.labels import read_labels
-from edgekit.data.preprocessing import UNIT_SCALE, check_preprocessing
+from edgekit.data.preprocessing import check_preprocessing
 from edgekit.data.store import ArrayStore, RawDataset, array_store
 from edgekit.data.stored import StoredArray
 from edgekit.errors import DataError
@@ -41,7 +41,8 @@ def open_idx(place: Path, preprocessing: Mapping[str, Any] | None) -> RawDataset
     Args:
         place: Their folder, or the beginning of their names: `sets/emnist-letters` stands for
             `sets/emnist-letters-train-images-idx3-ubyte.gz` and so on.
-        preprocessing: Spec for the images; None scales pixels to [0, 1].
+        preprocessing: Spec for the images; None leaves open how pixels are scaled, and other data
+            than images as they are.
 
     Raises:
         DataError: A file is missing, damaged or ambiguous.
@@ -50,15 +51,14 @@ def open_idx(place: Path, preprocessing: Mapping[str, Any] | None) -> RawDataset
     first = train or test
     assert first is not None, "has_idx was asked before"
     images = first.inputs["x"]
-    scaled = preprocessing is None and images.dtype == np.uint8
-    spec = _unit_pixels(images) if scaled else preprocessing or {"kind": "none"}
+    pixels = preprocessing is None and images.dtype == np.uint8
+    spec = _pixels(images) if pixels else preprocessing or {"kind": "none"}
     return RawDataset(
         name=place.resolve().name.rstrip("-"),
         train=train,
         test=test,
         labels=read_labels(place) if place.is_dir() else None,
         preprocessing=check_preprocessing(spec, "preprocessing"),
-        notes=("Pixels were scaled to [0, 1] (pixel / 255).",) if scaled else (),
     )
 
 
@@ -133,12 +133,12 @@ def _split(place: Path, split: str) -> ArrayStore | None:
     return array_store({"x": images}, targets)
 
 
-def _unit_pixels(images: Array | StoredArray) -> dict[str, Any]:
+def _pixels(images: Array | StoredArray) -> dict[str, Any]:
     if images.ndim == 3 or (images.ndim == 4 and images.shape[-1] in (1, 3)):
         height, width = images.shape[1:3]
         channels = 1 if images.ndim == 3 else images.shape[3]
         return {"kind": "image", "height": height, "width": width, "channels": channels}
-    return {"kind": "affine", "scale": UNIT_SCALE}
+    return {"kind": "none"}
 
 
 def _recognizes(argument: Argument) -> bool:

@@ -16,7 +16,7 @@ import numpy as np
 from edgekit.data.digest import digest_files
 from edgekit.data.formats.format import Format
 from edgekit.data.labels import read_labels
-from edgekit.data.preprocessing import AFFINE, check_preprocessing, read_preprocessing
+from edgekit.data.preprocessing import check_preprocessing, read_preprocessing
 from edgekit.data.store import RawDataset, Rows
 from edgekit.errors import DataError
 from edgekit.files import MISSING, what_is
@@ -86,7 +86,7 @@ def open_folder(root: Path, preprocessing: Mapping[str, Any] | None) -> RawDatas
             hint="Put images into train/<class>/ and test/<class>/ (or give .npz, IDX, .csv).",
         )
     found = sorted({name for names in classes.values() for name in names})
-    spec, notes = _spec(root, preprocessing)
+    spec, notes = _spec(root, preprocessing), list[str]()
     listings = {split: _list_split(root / split, names) for split, names in classes.items()}
     for split, listing in listings.items():
         notes += _left_out_notes(listing, root, split)
@@ -116,7 +116,7 @@ def open_folder(root: Path, preprocessing: Mapping[str, Any] | None) -> RawDatas
     )
 
 
-def _spec(root: Path, given: Mapping[str, Any] | None) -> tuple[dict[str, Any], list[str]]:
+def _spec(root: Path, given: Mapping[str, Any] | None) -> dict[str, Any]:
     path = root / "preprocessing.toml"
     place = "preprocessing"
     if given is None and what_is(path) != MISSING:
@@ -128,9 +128,7 @@ def _spec(root: Path, given: Mapping[str, Any] | None) -> tuple[dict[str, Any], 
             f"{root}: preprocessing of kind {spec['kind']!r} takes no image files.",
             hint='Write kind = "image".',
         )
-    scaled = AFFINE.keys() & given.keys()
-    notes = [] if scaled else ["Pixels were scaled to [0, 1] (pixel / 255): no scale is declared."]
-    return spec, notes
+    return spec
 
 
 def _folders(root: Path) -> list[str]:

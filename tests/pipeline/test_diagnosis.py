@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from edgekit.evaluation.diagnosis import explanations, label_order
 from edgekit.evaluation.scores import Evaluation, aggregate
 from edgekit.evaluation.tasks import CLASSIFICATION, REGRESSION
 from edgekit.evaluation.trust import difference_alert, guessing_alert, is_guessing
+from edgekit.pipeline.diagnosis import explanations, label_order
 from edgekit.records import Array, Batch
 
 COLOURS = np.array([(60, 60, 200), (60, 200, 60), (200, 60, 60)], np.float32)

@@ -6,15 +6,17 @@ Each finding is a sentence with what to declare. Nothing is changed: the reader 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 
+from edgekit.data.pixels import PLAIN, PixelScaling, image_shape, scaling_of
+from edgekit.data.preprocessing import AFFINE_DEFAULTS
 from edgekit.evaluation.intervals import wilson
 from edgekit.evaluation.metrics import Columns
 from edgekit.evaluation.scores import Evaluation, aggregate
-from edgekit.records import Array, Batch, Score
+from edgekit.records import Array, Batch, Score, TensorSpec
 
 Predict = Callable[[Mapping[str, Array]], Mapping[str, Array]]
 """Inputs `[n, ...]` by name -> outputs by name."""
@@ -22,28 +24,23 @@ Predict = Callable[[Mapping[str, Array]], Mapping[str, Array]]
 CLEARLY: Final = 0.5
 """Share of the way from guessing to a perfect score that an explanation has to go at least."""
 
-_COLOURS: Final = 3
-_SMALLEST_PICTURE: Final = 8
-
 
 @dataclass(frozen=True, slots=True)
-class _Scaling:
-    """A change of all inputs: values are multiplied by `scale`, and `offset` is added."""
+class _Change:
+    """A change of all pixels: from the range that they have to another one, or to BGR."""
 
-    words: str
-    scale: float
-    offset: float
+    goal: PixelScaling | None
+    scale: float = 1.0
+    offset: float = 0.0
     reverse: bool = False
 
     def apply(self, values: Array) -> Array:
         changed = values.astype(np.float32) * np.float32(self.scale) + np.float32(self.offset)
         return changed[..., ::-1] if self.reverse else changed
 
-
-_FROM_UNIT = (_Scaling("0 to 255", 255.0, 0.0), _Scaling("-1 to 1", 2.0, -1.0))
-_FROM_SIGNED = (_Scaling("0 to 255", 127.5, 127.5), _Scaling("0 to 1", 0.5, 0.5))
-_FROM_BYTES = (_Scaling("0 to 1", 1 / 255, 0.0), _Scaling("-1 to 1", 1 / 127.5, -1.0))
-_AS_GIVEN = _Scaling("the range they have", 1.0, 0.0)
+    def __str__(self) -> str:
+        words = f"scaled to {self.goal.name}" if self.goal else "in the range they have"
+        return f"{words}, channels in BGR order" if self.reverse else words
 
 
 def explanations(
@@ -152,30 +149,29 @@ def _scaling(
     if len(batch.inputs) != 1:
         return None
     ((name, values),) = batch.inputs.items()
-    if not _is_picture(values):
+    if image_shape([TensorSpec(name=name, shape=(1, *values.shape[1:]), dtype="float32")]) is None:
         return None
     tried = []
-    for candidate in _candidates(values):
-        inputs = {name: candidate.apply(values)}
+    for change in _changes(values):
+        inputs = {name: change.apply(values)}
         found = _score(source, predict(inputs), batch, output)
         if found is not None:
-            tried.append((candidate, found))
-    better = [(c, s) for c, s in tried if _is_clear(source, s)]
+            tried.append((change, found))
+    better = [(change, found) for change, found in tried if _is_clear(source, found)]
     if not better:
         return None
     higher = source.metric.higher_is_better
     best, score = (max if higher else min)(better, key=lambda entry: entry[1].value)
-    channels = ", channels in BGR order" if best.reverse else ""
     figure = f"{score.value:.1%}" if source.metric.unit == "percent" else f"{score.value:.3g}"
     return (
-        f"Other pixels fit: scaled to {best.words}{channels}, {score.n} of the samples score "
-        f"{figure}. {_declaration(best, preprocessing)}"
+        f"Other pixels fit: {best}, {score.n} of the samples score {figure}. "
+        f"{_declaration(best, preprocessing)}"
     )
 
 
-def _declaration(best: _Scaling, spec: Mapping[str, Any]) -> str:
+def _declaration(best: _Change, spec: Mapping[str, Any]) -> str:
     """Say how the scaling is declared, on top of what was applied already."""
-    scale, mean, std = (spec.get(key, plain) for key, plain in _PLAIN)
+    scale, mean, std = (spec.get(key, plain) for key, plain in AFFINE_DEFAULTS.items())
     if any(np.size(value) > 1 for value in (scale, mean, std)):
         return "Declare that scaling in the preprocessing"
     whole = scale * best.scale / std
@@ -191,30 +187,18 @@ def _declaration(best: _Scaling, spec: Mapping[str, Any]) -> str:
     return f'Declare it by --preprocess FILE with kind = "affine", {", ".join(lines)}'
 
 
-_PLAIN: Final = (("scale", 1.0), ("mean", 0.0), ("std", 1.0))
-
-
-def _candidates(values: Array) -> list[_Scaling]:
-    low, high = float(values.min()), float(values.max())
-    if low < 0:
-        scalings = _FROM_SIGNED if low >= -1 and high <= 1 else ()
-    else:
-        scalings = _FROM_UNIT if high <= 1 else _FROM_BYTES if high <= 255 else ()
-    plain = [*scalings]
-    if values.shape[-1] != _COLOURS:
-        return plain
-    turned = [
-        _Scaling(one.words, one.scale, one.offset, reverse=True) for one in (_AS_GIVEN, *scalings)
-    ]
-    return [*plain, *turned]
-
-
-def _is_picture(values: Array) -> bool:
-    return (
-        values.ndim == 4
-        and values.shape[-1] in (1, _COLOURS)
-        and min(values.shape[1:3]) >= _SMALLEST_PICTURE
-    )
+def _changes(values: Array) -> list[_Change]:
+    own, changes = scaling_of(values), []
+    if own is not None:
+        low, high = own.ends
+        for goal in PLAIN:
+            if goal is not own:
+                least, most = goal.ends
+                factor = (most - least) / (high - low)
+                changes.append(_Change(goal, factor, least - low * factor))
+    if values.shape[-1] != len("rgb"):
+        return changes
+    return [*changes, *(replace(one, reverse=True) for one in (_Change(None), *changes))]
 
 
 def _score(
