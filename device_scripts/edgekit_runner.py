@@ -226,7 +226,7 @@ a folder of these, camera or camera:1, or - for raw uint8 frames on stdin.
                         --force replaces what is in DIR
   --labels FILE         class names, one a line; default: the manifest's
   --top K               classes to print; default: 5
-  --threshold SCORE     minimum score of a box; default: 0.5
+  --threshold SCORE     minimum score of a box or a label; default: 0.5
 {LOADING_HELP}
 example: edgekit_runner.py run model.tflite camera --every 1 --draw seen
 """,
@@ -943,13 +943,15 @@ def evaluate(options: Options) -> None:
     model = open_model(options, runtime)
     model.require_inputs_and_outputs()
     manifest = read_manifest(options.model)
-    columns, targets, starts = _read_labelled(path, model, unscored=bool(options.outputs))
+    columns, targets, starts, declared = _read_labelled(path, model, unscored=bool(options.outputs))
     n = columns[0].shape[0]
     scorer = None
     if targets is not None:
         task = (manifest.get("data") or {}).get("task") or infer_task_from_targets(model, targets)
         units = math.prod(model.outputs[0].shape)
-        scorer = Scorer(task, n, manifest.get("labels") or [], units, options.metric)
+        kind = SCORERS.get(task, Scorer)
+        scorer = kind(task, n, manifest.get("labels") or [], units, options.metric)
+        scorer.groups, scorer.ignored = declared
     elif options.metric:
         raise RunnerError(
             USAGE,
@@ -1001,8 +1003,10 @@ def evaluate(options: Options) -> None:
 
 def _read_labelled(
     path: str, model: Model, *, unscored: bool
-) -> tuple[list[StoredArray], StoredArray | None, Iterator[bool]]:
-    """Return the arrays for the inputs, the targets, and where sequences start.
+) -> tuple[list[StoredArray], StoredArray | None, Iterator[bool], tuple[Any, Any]]:
+    """Return the arrays for the inputs, the targets, where sequences start, and what is declared.
+
+    That is the group of each sample, or None, and the values of masks that are ignored.
 
     Args:
         path: The file.
@@ -1030,7 +1034,35 @@ def _read_labelled(
             f"{columns[0].name} {list(columns[0].shape)}, {targets.name} {list(targets.shape)}.",
             "Store one target for each sample.",
         )
-    return columns, targets, sequence_starts(stored, columns, path)
+    return columns, targets, sequence_starts(stored, columns, path), _declared(stored, n, path)
+
+
+def _declared(stored: Mapping[str, StoredArray], n: int, path: str) -> tuple[Any, Any]:
+    """Return what `group_test` (or `group`) and `ignore_label` declare.
+
+    Raises:
+        RunnerError: They do not fit the samples (code 4).
+    """
+    import numpy as np
+
+    groups = next((stored[key] for key in ("group_test", "group") if key in stored), None)
+    if groups is not None and (groups.shape != (n,) or groups.dtype.kind not in "iuUS"):
+        raise RunnerError(
+            DATA,
+            f"{path}: {groups.name} declares no groups.",
+            f"It holds {groups.dtype} {list(groups.shape)}, for {n} samples.",
+            "Give a whole number or a text for each sample.",
+        )
+    ignored = stored.get("ignore_label")
+    if ignored is not None and (len(ignored.shape) > 1 or ignored.dtype.kind not in "iu"):
+        raise RunnerError(
+            DATA,
+            f"{path}: ignore_label is no class number.",
+            f"It holds {ignored.dtype} {list(ignored.shape)}.",
+            "Give a whole number, or a list of them.",
+        )
+    numbers = None if groups is None else np.array(list(groups.rows()))
+    return numbers, () if ignored is None else np.array(list(ignored.rows())).ravel()
 
 
 def eval_lines(facts: Mapping[str, Any]) -> list[str]:
@@ -1080,26 +1112,56 @@ def _predict(
 def infer_task_from_targets(model: Model, targets: StoredArray) -> str:
     """Return the task that targets and shapes suggest, by the rules of edgekit's evaluation/tasks.
 
-    Classes are texts, whole numbers, or one-hot rows; flags are nothing but 0 and 1.
+    Masks have a value or a one-hot row for each pixel; what fits nothing else but has another size
+    or other classes than the output is taken for masks, and refused later.
+
+    Classes are texts, whole numbers, or one-hot rows; flags are nothing but 0 and 1, and labels
+    such rows with any number of ones.
     """
     import numpy as np
 
     if targets.dtype.kind == "U":
         return "classification"
-    classes = flags = targets.dtype.kind in "biuf"
+    shape = model.outputs[0].shape
+    if len(shape) == 4 and targets.dtype.kind in "biuf" and _are_masks(targets, shape):
+        return "segmentation"
+    classes = flags = labels = targets.dtype.kind in "biuf"
+    labels = labels and len(shape) == 2 and shape[1] > 1 and targets.shape[1:] == shape[1:]
     for value in targets.rows() if classes else ():
         row = np.ravel(value)
         binary = bool(((row == 0) | (row == 1)).all())
         flags = flags and binary and row.size == 1
+        labels = labels and binary
         one_hot = binary and row.sum() == 1
         classes = classes and (float(row[0]).is_integer() if row.size == 1 else one_hot)
-        if not classes:
+        if not classes and not labels:
             return "regression"
-    shape = model.outputs[0].shape
+    if not classes:
+        return "multi-label"
     units = shape[1] if len(shape) == 2 else 0
     if flags and units not in (1, 2) and shape in [tensor.shape for tensor in model.inputs]:
         return "reconstruction"
     return "classification" if units > 1 or (units and flags) else "regression"
+
+
+def _are_masks(targets: StoredArray, shape: Sequence[int]) -> bool:
+    """Whether targets are masks for an output `[1, h, w, k]`."""
+    import numpy as np
+
+    units = shape[3]
+    if targets.shape[1:] == tuple(shape[1:]) and units > 1:
+        return all(
+            bool(((row == 0) | (row == 1)).all() and (row.sum(axis=2) == 1).all())
+            for row in targets.rows()
+        )
+    if len(targets.shape) != 3 and not (len(targets.shape) == 4 and targets.shape[3] == 1):
+        return False
+    if targets.shape[1:3] != tuple(shape[1:3]):
+        return bool(targets.dtype.kind != "f")
+    return bool(units > 1) or all(
+        bool((np.isin(row, (0, 1, 255)) | ((row < 0) & (row == np.round(row)))).all())
+        for row in targets.rows()
+    )
 
 
 class OutputFile:
@@ -1185,6 +1247,8 @@ METRICS = {
     "classification": (
         "accuracy", "balanced_accuracy", "f1", "precision", "average_precision", "roc_auc",
     ),
+    "multi-label": ("f1", "accuracy", "binary_accuracy", "precision", "average_precision"),
+    "segmentation": ("mean_iou", "pixel_accuracy"),
     "regression": ("rmse",),
     "reconstruction": ("roc_auc", "average_precision"),
 }  # fmt: skip
@@ -1207,7 +1271,14 @@ class Scorer:
 
     Raises:
         RunnerError: The task cannot be scored (code 4), or has no such metric (code 2).
+
+    Attributes:
+        groups: The group of each sample, or None; reconstruction errors are averaged over it.
+        ignored: Values of masks that are ignored.
     """
+
+    groups: Any = None
+    ignored: Any = ()
 
     def __init__(
         self, task: str, n: int, labels: Sequence[str], units: int, metric: str | None = None
@@ -1281,58 +1352,97 @@ class Scorer:
             squared = np.mean((output - wanted) ** 2)
         self.values[position] = squared, np.mean(np.abs(output - wanted))
 
-    def score(self) -> dict[str, Any]:
-        """Return metric, value, n, 95 % interval, further figures, and why this metric.
+    def complete(self) -> tuple[Any, dict[str, float]]:
+        """Return the scores of class 1 or the squared errors, `[n]`, and further figures.
 
         A single output unit means two classes, split at 0.5 if all values lie in [0, 1] (a
         sigmoid), otherwise at 0 (a logit). The score of class 1 is its own if all are in [0, 1],
         otherwise what it is ahead of class 0.
 
         Raises:
-            RunnerError: The outputs are too large for a squared error (code 3), or there are too
-                few samples for the metric (code 4).
+            RunnerError: The outputs are too large for a squared error (code 3).
         """
         import numpy as np
 
         n = len(self.target)
         first, second = self.values.T
-        extras = {}
+        extras: dict[str, float] = {}
         if self.task == "classification":
-            shares = self.values.min() >= 0 and self.values.max() <= 1
+            shares = are_shares(self.values)
             if self.units == 1:
                 self.predicted = (first > (0.5 if shares else 0)).astype(np.int64)
-            scores = first if self.units == 1 else second if shares else second - first
             if self.units > 5:
                 extras["top5_accuracy"] = float((self.rank < 5).mean())
-        else:
-            if not np.isfinite(first).all():
-                broken = int(n - np.isfinite(first).sum())
-                raise RunnerError(
-                    MODEL,
-                    "The model has no score: its outputs overflow.",
-                    f"They do for {broken} of {n} samples.",
-                    "Check the ranges and weights of the model; convert it again.",
-                )
-            scores = first
-            if self.task == "regression":
-                extras["mae"] = float(second.mean())
-        chosen, reason = (self.metric, "") if self.metric else self.default()
+            return first if self.units == 1 else second if shares else second - first, extras
+        if not np.isfinite(first).all():
+            broken = int(n - np.isfinite(first).sum())
+            raise RunnerError(
+                MODEL,
+                "The model has no score: its outputs overflow.",
+                f"They do for {broken} of {n} samples.",
+                "Check the ranges and weights of the model; convert it again.",
+            )
+        if self.task == "regression":
+            extras["mae"] = float(second.mean())
+        elif self.groups is not None:
+            first = self._by_group(first)
+        return first, extras
+
+    def _by_group(self, errors: Any) -> Any:
+        """Return the mean error of each group; the target becomes that of the group.
+
+        Raises:
+            RunnerError: A group has both normal samples and anomalies (code 4).
+        """
+        import numpy as np
+
+        names, places = np.unique(self.groups, return_inverse=True)
+        sizes = np.bincount(places)
+        ones = np.bincount(places, self.target)
+        mixed = np.flatnonzero((ones > 0) & (ones < sizes))
+        if len(mixed):
+            raise RunnerError(
+                DATA,
+                f"Group {names[mixed[0]]} has both flags.",
+                f"{int(ones[mixed[0]])} of its {sizes[mixed[0]]} samples are anomalies.",
+                "All samples of a group need one flag in y_test.",
+            )
+        self.target = (ones > 0).astype(np.int64)
+        return np.bincount(places, errors) / sizes
+
+    def lacks(self, name: str) -> str:
+        """Return what there is, where that is too little for a metric of two classes."""
+        if name not in OF_TWO_CLASSES or self.target.ndim > 1:
+            return ""
         ones = int((self.target == 1).sum())
-        if chosen in OF_TWO_CLASSES and min(ones, n - ones) < 2:
+        zeros = len(self.target) - ones
+        return "" if min(ones, zeros) >= 2 else f"{zeros} of class 0 and {ones} of class 1"
+
+    def score(self) -> dict[str, Any]:
+        """Return metric, value, n, 95 % interval, further figures, and why this metric.
+
+        Raises:
+            RunnerError: The outputs are too large for a squared error (code 3), or there are too
+                few samples for the metric (code 4).
+        """
+        scores, extras = self.complete()
+        chosen, reason = (self.metric, "") if self.metric else self.default()
+        lacking = self.lacks(chosen)
+        if lacking:
             raise RunnerError(
                 DATA,
                 f"{chosen} needs at least two samples of either class.",
-                f"There are {n - ones} of class 0 and {ones} of class 1.",
+                f"There are {lacking}.",
                 "Add samples, or choose another --metric.",
             )
         value, interval = self.figure(chosen, scores, with_interval=True)
         for name in self.metrics:
-            if name != chosen and (name not in OF_TWO_CLASSES or min(ones, n - ones) >= 2):
+            if name != chosen and not self.lacks(name):
                 extras[name], _ = self.figure(name, scores)
         return {
             "metric": chosen,
             "value": value,
-            "n": n,
+            "n": len(self.target),
             "ci95": list(interval),
             "extras": extras,
             "reason": reason,
@@ -1373,6 +1483,179 @@ class Scorer:
             return balanced_accuracy(right, self.target)
         table = kinds_of_samples(self.target, self.predicted)
         return macro_figure(name, *table, with_interval=with_interval)
+
+
+class LabelScorer(Scorer):
+    """Scores any number of labels a sample: flags `[n, units]`, and the scores of all labels."""
+
+    def __init__(
+        self, task: str, n: int, labels: Sequence[str], units: int, metric: str | None = None
+    ) -> None:
+        import numpy as np
+
+        super().__init__(task, n, labels, units, metric)
+        self.target = np.zeros((n, units), np.uint8)
+        self.values = np.zeros((n, units))
+
+    def add(self, position: int, value: Callable[[], Any], output: Any, target: Any) -> None:
+        """Add one sample: as in `Scorer`, with a flag for each label as target."""
+        import numpy as np
+
+        _ = value
+        flags, scores = np.ravel(target), np.asarray(output, np.float64).ravel()
+        if flags.shape != scores.shape or not ((flags == 0) | (flags == 1)).all():
+            raise ValueError(f"{len(scores)} flags of 0 or 1 wanted, found {flags}")
+        self.target[position] = flags
+        self.values[position] = scores
+
+    def complete(self) -> tuple[Any, dict[str, float]]:
+        """Return all scores; labels are split as a single unit is.
+
+        Raises:
+            RunnerError: No sample has any label (code 4).
+        """
+        import numpy as np
+
+        if not self.target.any():
+            raise RunnerError(
+                DATA,
+                "No sample has any label.",
+                f"All {self.target.size} targets are 0.",
+                "Add samples that have some.",
+            )
+        threshold = 0.5 if are_shares(self.values) else 0.0
+        self.predicted = (self.values > threshold).astype(np.uint8)
+        return self.values, {}
+
+    def figure(
+        self, name: str, scores: Any, *, with_interval: bool = False
+    ) -> tuple[float, tuple[float, float]]:
+        """Return a metric's value and 95 % interval; (0, 0) unless that is asked for."""
+        right = self.predicted == self.target
+        if name == "accuracy":
+            whole = right.all(axis=1)
+            return float(whole.mean()), wilson(int(whole.sum()), len(whole))
+        if name == "binary_accuracy":
+            return binary_accuracy(right, with_interval=with_interval)
+        if name == "average_precision":
+            return label_average_precision(scores, self.target, with_interval=with_interval)
+        return label_figure(name, self.target, self.predicted, with_interval=with_interval)
+
+
+class MapScorer(Scorer):
+    """Scores a class a pixel: masks, and the pixels of each pair of classes of each picture.
+
+    A row more than classes counts the pixels of 255 in the masks, which are ignored, or class 1
+    where the masks of two classes hold nothing but 0 and 255. Pixels below 0 are ignored.
+    """
+
+    counts: Any = None
+    low, high = 0.0, 1.0
+    negative = False
+
+    def add(self, position: int, value: Callable[[], Any], output: Any, target: Any) -> None:
+        """Add one picture: as in `Scorer`, with a mask or a one-hot mask as target."""
+        import numpy as np
+
+        _ = value
+        output = np.asarray(output)
+        if output.ndim == 2:
+            output = output[..., None]
+        units = output.shape[2]
+        classes = max(2, units)
+        if target.shape == output.shape and units > 1:
+            mask = target.argmax(axis=2)
+        else:
+            mask = target[..., 0] if target.ndim == 3 and target.shape[2] == 1 else target
+        if mask.shape != output.shape[:2]:
+            raise ValueError(f"mask of {_by(mask.shape)}, output of {_by(output.shape[:2])}")
+        if mask.dtype.kind == "f" and not (np.isfinite(mask) & (mask == np.round(mask))).all():
+            raise ValueError("the mask holds other values than whole numbers")
+        mask = mask.astype(np.int64)
+        if len(self.ignored):
+            mask[np.isin(mask, self.ignored)] = -1
+        if classes <= 255:
+            mask[mask == 255] = classes
+        if mask.max() > classes - (classes > 255):
+            raise ValueError(f"class {mask.max()} where the model has {classes} classes")
+        if self.counts is None:
+            splits = 2 if units == 1 else 1
+            self.counts = np.zeros((splits, len(self.target), classes + 1, classes), np.int64)
+        there = mask >= 0
+        self.negative = self.negative or not there.all()
+        self.low = min(self.low, float(output.min()))
+        self.high = max(self.high, float(output.max()))
+        unit = output[..., 0]
+        told = [output.argmax(axis=2)] if units > 1 else [unit > 0.5, unit > 0]
+        for split, predicted in enumerate(told):
+            code = mask[there] * classes + predicted[there]
+            counts = np.bincount(code, minlength=classes * (classes + 1))
+            self.counts[split, position] = counts.reshape(classes + 1, classes)
+
+    def complete(self) -> tuple[Any, dict[str, float]]:
+        """Return counts `[n, classes, classes]`; one unit is split by the values of all pixels.
+
+        Raises:
+            RunnerError: All pixels are ignored (code 4).
+        """
+        shares = self.low >= 0 and self.high <= 1
+        counts = self.counts[0 if shares or len(self.counts) == 1 else 1]
+        known, void = counts[:, :-1].copy(), counts[:, -1]
+        if known.shape[1] == 2 and void.any() and not known[:, 1].any() and not self.negative:
+            known[:, 1] = void
+        if not known.any():
+            raise RunnerError(DATA, "All pixels are ignored.", "", "Add masks with classes.")
+        return known, {}
+
+    def figure(
+        self, name: str, scores: Any, *, with_interval: bool = False
+    ) -> tuple[float, tuple[float, float]]:
+        """Return a metric's value and 95 % interval; (0, 0) unless that is asked for."""
+        import numpy as np
+
+        hits = np.diagonal(scores, axis1=1, axis2=2)
+        sizes, named = scores.sum(axis=2), scores.sum(axis=1)
+        if name == "pixel_accuracy":
+            columns = np.stack([hits.sum(axis=1), sizes.sum(axis=1)], axis=1)
+            statistic = pixel_share
+        else:
+            columns = np.concatenate([hits, sizes, named], axis=1)
+            statistic = mean_iou
+        value = float(statistic(columns.sum(axis=0)))
+        return value, bootstrap(columns, statistic) if with_interval else (0.0, 0.0)
+
+
+SCORERS: Mapping[str, type[Scorer]] = {"multi-label": LabelScorer, "segmentation": MapScorer}
+
+
+def mean_iou(counts: Any) -> Any:
+    """Return the mean intersection over union of the classes that occur.
+
+    Args:
+        counts: `[..., 3 k]`, hits, pixels and predictions of each class.
+    """
+    import numpy as np
+
+    hits, sizes, named = np.split(counts, 3, axis=-1)
+    union, present = sizes + named - hits, sizes > 0
+    each = np.where(present, hits / np.where(union > 0, union, 1.0), 0.0)
+    return each.sum(axis=-1) / np.maximum(present.sum(axis=-1), 1)
+
+
+def pixel_share(counts: Any) -> Any:
+    """Return the share of right pixels, of counts `[..., 2]`, right ones and all."""
+    import numpy as np
+
+    return counts[..., 0] / np.where(counts[..., 1] > 0, counts[..., 1], 1)
+
+
+def _by(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape))
+
+
+def are_shares(values: Any) -> bool:
+    """Whether scores are probabilities, all in [0, 1]; else they are logits."""
+    return bool(values.min() >= 0 and values.max() <= 1)
 
 
 def _class(target: Any, units: int) -> int:
@@ -1416,17 +1699,30 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
 def rmse_interval(squared: Any) -> tuple[float, float]:
     """Return the bootstrap's 95 % interval of a root mean squared error.
 
-    The BCa interval (B. Efron, R. Tibshirani, "An Introduction to the Bootstrap", 1993, eqs. 14.10,
-    14.14 and 14.15) with the wider percentiles of T. Hesterberg (2015), for few samples.
-
     Args:
         squared: `[n]` squared errors, float64.
     """
     import numpy as np
 
-    n = len(squared)
-    value = float(np.sqrt(squared.mean()))
-    left_out = np.sqrt((squared.sum() - squared) / (n - 1)) if n > 1 else np.full(1, value)
+    return bootstrap(squared[:, None], lambda means: np.sqrt(means[..., 0]))
+
+
+def bootstrap(columns: Any, statistic: Callable[[Any], Any]) -> tuple[float, float]:
+    """Return the bootstrap's 95 % interval of a function of means over samples.
+
+    The BCa interval (B. Efron, R. Tibshirani, "An Introduction to the Bootstrap", 1993, eqs. 14.10,
+    14.14 and 14.15) with the wider percentiles of T. Hesterberg (2015), for few samples.
+
+    Args:
+        columns: `[n, k]`, what is averaged: one column of float64, or counts.
+        statistic: `[..., k]` means -> `[...]` values.
+    """
+    import numpy as np
+
+    n, k = columns.shape
+    counted = columns.dtype.kind == "i"
+    value = float(statistic(columns.mean(axis=0)))
+    left_out = statistic((columns.sum(axis=0) - columns) / (n - 1)) if n > 1 else np.full(1, value)
     influence = left_out.mean() - left_out
     energy = float(np.sum(influence**2))
     if energy == 0.0:
@@ -1436,12 +1732,20 @@ def rmse_interval(squared: Any) -> tuple[float, float]:
         return value - half, value + half
     with DeferSigint():  # imports
         generator = np.random.default_rng(0)
-    means = np.empty(RESAMPLES)
+    means = np.empty((RESAMPLES, k))
+    exact = columns.astype(np.float64)
     rows = max(1, (1 << 20) // n)  # at most 2^20 samples are drawn at once, to save memory
     for start in range(0, RESAMPLES, rows):
         some = means[start : start + rows]
-        some[:] = squared[generator.integers(0, n, (len(some), n), np.int32)].mean(axis=1)
-    values = np.sort(np.sqrt(means))
+        drawn = generator.integers(0, n, (len(some), n), np.int32)
+        if counted:
+            # How often each sample was drawn. Sums of counts are exact, whatever their order.
+            places = drawn + np.arange(0, len(some) * n, n)[:, None]
+            times = np.bincount(places.ravel(), minlength=len(some) * n).reshape(-1, n)
+            some[:] = times.astype(np.float64) @ exact / n
+        else:
+            some[:, 0] = exact[:, 0][drawn].mean(axis=1)
+    values = np.sort(statistic(means))
     below = float(np.mean(values < value) + np.mean(values == value) / 2)
     skewness = float(np.sum(influence**3)) / (6 * energy**1.5)
     return bca(values, below, skewness, n - 1)
@@ -1474,7 +1778,11 @@ def bca(values: Any, below: float, skewness: float, degrees: float) -> tuple[flo
 
 
 def count_bootstrap(
-    counts: Any, strata: Any, statistic: Callable[[Any], Any], gradient: Any
+    counts: Any,
+    strata: Any,
+    statistic: Callable[[Any], Any],
+    gradient: Any,
+    cells: int | None = None,
 ) -> tuple[float, float]:
     """Return the BCa interval of a function of how many samples are alike, resampled by class.
 
@@ -1483,6 +1791,7 @@ def count_bootstrap(
         strata: `[c]`, the class of each kind, from 0.
         statistic: `[..., c]` counts -> `[...]` values.
         gradient: `[c]`, the derivative of `statistic` by each count.
+        cells: What counts against `CELL_LIMIT`; the number of kinds where None.
     """
     import numpy as np
 
@@ -1496,7 +1805,7 @@ def count_bootstrap(
     varied = energies > 0
     degrees = energy**2 / float(np.sum(energies[varied] ** 2 / (sizes[varied] - 1)))
     many = counts.sum() > BOOTSTRAP_LIMIT and sizes[varied].min() >= STRATUM_LIMIT
-    if many or len(counts) > CELL_LIMIT:
+    if many or (cells or len(counts)) > CELL_LIMIT:
         half = Z * (energy * (degrees + 1) / degrees) ** 0.5
         return value - half, value + half
     values = np.concatenate([statistic(some) for some in resampled_counts(counts, strata)])
@@ -1698,6 +2007,143 @@ def average_precision(
     return value, (max(0.0, low - slack), min(1.0, high + slack))
 
 
+def unseen_share(n: Any) -> Any:
+    """Return what share of samples may differ though none of `n` did (Wilson)."""
+    return Z**2 / (n + Z**2)
+
+
+def binary_accuracy(right: Any, *, with_interval: bool) -> tuple[float, tuple[float, float]]:
+    """Return the share of right labels `[n, k]`, and its interval."""
+    import numpy as np
+
+    n, k = right.shape
+    value = float(right.mean())
+    if not with_interval:
+        return value, (0.0, 0.0)
+    low, high = bootstrap(right.sum(axis=1, keepdims=True), lambda means: means[..., 0] / k)
+    found = right.sum(axis=0)
+    below, above = (
+        float(unseen_share(n) * np.sqrt(quiet.sum()) / k) for quiet in (found == n, found == 0)
+    )
+    return value, (
+        max(0.0, value - float(np.hypot(value - low, below))),
+        min(1.0, value + float(np.hypot(high - value, above))),
+    )
+
+
+def label_figure(
+    name: str, target: Any, predicted: Any, *, with_interval: bool
+) -> tuple[float, tuple[float, float]]:
+    """Return F1 or precision, the mean over the labels that occur, and its interval.
+
+    By a bootstrap over samples, and what these do not show of labels that are always found, never
+    found, or never a false alarm.
+
+    Args:
+        name: f1 or precision.
+        target: `[n, k]` flags.
+        predicted: `[n, k]` flags.
+        with_interval: Whether there is one.
+    """
+    import numpy as np
+
+    def of_label(hits: Any, sizes: Any, named: Any) -> Any:
+        if name == "f1":
+            return 2 * hits / (sizes + named)
+        return hits / np.maximum(named, 1e-9)
+
+    def mean(counts: Any) -> Any:
+        hits, sizes, named = np.split(counts, 3, axis=-1)
+        present = sizes > 0
+        each = np.where(present, of_label(hits, np.where(present, sizes, 1.0), named), 0.0)
+        return each.sum(axis=-1) / np.maximum(present.sum(axis=-1), 1)
+
+    def independent(*parts: Any) -> float:
+        return float(np.sqrt(sum(np.sum(part**2) for part in parts))) / len(parts[0])
+
+    target, predicted = target.astype(np.int64), predicted.astype(np.int64)
+    counts = np.concatenate([target * predicted, target, predicted], axis=1)
+    value = float(mean(counts.sum(axis=0)))
+    if not with_interval:
+        return value, (0.0, 0.0)
+    low, high = bootstrap(counts, mean)
+    hits, sizes, named = (part[target.any(axis=0)] for part in np.split(counts.sum(axis=0), 3))
+    others = len(target) - sizes
+    now = of_label(hits, sizes, named)
+    missed = np.minimum(unseen_share(sizes) * sizes, hits)
+    alarms = np.minimum(unseen_share(others) * others, others - (named - hits))
+    won = np.minimum(unseen_share(sizes) * sizes, sizes - hits)
+    loss = independent(
+        np.where(hits == sizes, now - of_label(hits - missed, sizes, named - missed), 0.0),
+        np.where(named == hits, now - of_label(hits, sizes, named + alarms), 0.0),
+    )
+    gain = independent(np.where(hits == 0, of_label(hits + won, sizes, named + won) - now, 0.0))
+    return value, (
+        max(0.0, value - float(np.hypot(value - low, loss))),
+        min(1.0, value + float(np.hypot(high - value, gain))),
+    )
+
+
+def label_average_precision(
+    scores: Any, target: Any, *, with_interval: bool
+) -> tuple[float, tuple[float, float]]:
+    """Return the mean of the average precisions of the labels that occur, and its interval.
+
+    Args:
+        scores: `[n, k]`.
+        target: `[n, k]` flags.
+        with_interval: Whether there is one, by a bootstrap over samples.
+    """
+    import numpy as np
+
+    n, k = target.shape
+    ones = np.ones(n, np.int64)
+    rankings = []
+    for i in np.flatnonzero(target.any(axis=0)):
+        order = np.argsort(-scores[:, i], kind="stable")
+        ends = np.append(np.flatnonzero(np.diff(scores[order, i])), n - 1)
+        rankings.append((order, target[order, i].astype(bool), ends))
+
+    def steps(counts: Any, order: Any, hit: Any, ends: Any) -> tuple[Any, Any, Any]:
+        ranked = counts[..., order]
+        reached = (ranked * hit).cumsum(axis=-1)[..., ends]
+        return ranked.cumsum(axis=-1)[..., ends], reached, np.diff(reached, axis=-1, prepend=0)
+
+    def area(counts: Any, *ranking: Any) -> Any:
+        named, reached, found = steps(counts, *ranking)
+        sums = (found * (reached / np.maximum(named, 1))).sum(axis=-1)
+        return sums / np.maximum(reached[..., -1], 1)
+
+    def mean(counts: Any) -> Any:
+        areas = np.stack([area(counts, *one) for one in rankings], axis=-1)
+        there = [counts[..., order[hit]].any(axis=-1) for order, hit, _ in rankings]
+        return areas.sum(axis=-1) / np.maximum(np.stack(there, axis=-1).sum(axis=-1), 1)
+
+    def gradient(*ranking: Any) -> Any:
+        order, hit, ends = ranking
+        named, reached, found = steps(ones, *ranking)
+        below_hit = found * (named - reached) / named**2
+        below_miss = -found * reached / named**2
+        of_hit, of_miss = (x[::-1].cumsum()[::-1] for x in (below_hit, below_miss))
+        of_hit = of_hit + reached / named - float(area(ones, *ranking))
+        place = np.searchsorted(ends, np.arange(n))
+        slopes = np.empty(n)
+        slopes[order] = np.where(hit, of_hit[place], of_miss[place]) / reached[-1]
+        return slopes
+
+    value = float(mean(ones))
+    if not with_interval:
+        return value, (0.0, 0.0)
+    slope = np.mean([gradient(*one) for one in rankings], axis=0)
+    low, high = count_bootstrap(ones, np.zeros(n, np.int64), mean, slope, 4 * n * k)
+    slack = 0.0
+    if low == high:
+        few = [min(int(hit.sum()), n - int(hit.sum())) for _, hit, _ in rankings]
+        slacks = [1 - wilson(one, one)[0] for one in few if one]
+        slack = float(np.sqrt(np.sum(np.square(slacks)))) / len(rankings)
+    return value, (max(0.0, low - slack), min(1.0, high + slack))
+
+
 def roc_auc(errors: Any, flags: Any) -> tuple[float, float, float]:
     """Return the area under the ROC curve and the ends of its 95 % interval.
 
@@ -1787,14 +2233,14 @@ WATCH_S = 0.25
 
 
 class OutputDecoder:
-    """Decodes outputs by task: classes, a value, boxes, a class map, or plain outputs.
+    """Decodes outputs by task: classes, labels, a value, boxes, a class map, or plain outputs.
 
     Args:
         model: The model.
         manifest: Its manifest; without a task in it, the task is inferred from shapes.
         labels: Class names.
         top: Number of classes to report.
-        threshold: Minimum score of a box.
+        threshold: Minimum score of a box or a label.
     """
 
     def __init__(
@@ -1829,6 +2275,8 @@ class OutputDecoder:
             return {"error": float(np.mean(difference**2))}, None
         if self.task == "classification" and first.size > 1:
             return {"top": self._classes(first.ravel())}, None
+        if self.task == "multi-label" and first.size > 1:
+            return {"labels": self._labels(first.ravel())}, None
         if self.task == "detection" and _detection_order(self.model):
             return {"objects": self._objects(outputs, sample.picture)}, None
         if self.task == "segmentation" and first.ndim in (2, 3):
@@ -1847,6 +2295,11 @@ class OutputDecoder:
     def _classes(self, scores: Any) -> list[dict[str, Any]]:
         import numpy as np
 
+        self._check_labels(scores)
+        order = np.argsort(-scores, kind="stable")[: self.top]
+        return [{**self._class_and_label(int(k)), "score": _to_plain(scores[k])} for k in order]
+
+    def _check_labels(self, scores: Any) -> None:
         if self.labels and len(self.labels) != len(scores):
             raise RunnerError(
                 DATA,
@@ -1854,8 +2307,23 @@ class OutputDecoder:
                 f"It has {len(scores)} outputs.",
                 "Give the labels.txt that belongs to it: one label a line.",
             )
-        order = np.argsort(-scores, kind="stable")[: self.top]
-        return [{**self._class_and_label(int(k)), "score": _to_plain(scores[k])} for k in order]
+
+    def _labels(self, scores: Any) -> list[dict[str, Any]]:
+        """Return the labels whose probability reaches the threshold, the likeliest first.
+
+        Scores are probabilities where all lie in [0, 1], otherwise logits.
+        """
+        import numpy as np
+
+        self._check_labels(scores)
+        scores = np.asarray(scores, np.float64)
+        shares = scores if are_shares(scores) else 1 / (1 + np.exp(-scores.clip(-500, 500)))
+        order = np.argsort(-shares, kind="stable")
+        return [
+            {**self._class_and_label(int(k)), "score": round(float(shares[k]), 6)}
+            for k in order
+            if shares[k] > self.threshold
+        ]
 
     def _objects(self, outputs: Sequence[Any], picture: Any) -> list[dict[str, Any]]:
         """Return detections with boxes `[ymin, xmin, ymax, xmax]`, fractions of the picture."""
@@ -1928,14 +2396,17 @@ def _detection_order(model: Model) -> list[int]:
 def to_class_map(output: Any) -> Any:
     """Return class numbers `[h, w]` of a class map `[h, w]` or of scores `[h, w, classes]`.
 
-    A single channel is the probability of class 1.
+    A single channel is the probability of class 1, or its logit where some values are not in
+    [0, 1].
     """
     import numpy as np
 
     if output.ndim == 3 and output.shape[2] > 1:
         return np.argmax(output, axis=2)
     flat = output.reshape(output.shape[:2])
-    return (flat > 0.5).astype(np.int64) if flat.dtype.kind == "f" else flat
+    if flat.dtype.kind != "f":
+        return flat
+    return (flat > (0.5 if are_shares(flat) else 0.0)).astype(np.int64)
 
 
 def picture_size(picture: Any) -> tuple[int, int]:

@@ -8,7 +8,7 @@ import pickle
 import numpy as np
 import pytest
 
-from edgekit.data import bind
+from edgekit.data import bind, training_split
 from edgekit.data.formats.arrays import open_arrays
 from edgekit.data.store import whole
 from edgekit.errors import DataError
@@ -216,7 +216,7 @@ def test_unlabelled_training_samples_of_a_mirror_make_it_a_reconstruction():
     [
         ({"y_test": np.array([0, 1, 9, 1])}, (4,), ["sample 2 has label 9", "4 classes"]),
         ({"y_test": np.array([0, 1, -1, 1])}, (4,), ["sample 2 has label -1"]),
-        ({"y_test": np.array([0.5, 1, 2, 3])}, (4,), ["do not fit", "float64 [4]"]),
+        ({"y_test": np.array([0.5, 1, 2, 3])}, (4,), ["fit no task", "float64 [4]"]),
         ({"y_test": np.eye(5)[:4]}, (4,), ["one-hot", "5 columns", "4 classes"]),
         ({"y_test": np.array(["a", "b", "a", "b"])}, (3,), ["2 classes", "has 3"]),
         ({"y_test": np.array(["a", "b", "c", "b"])}, (7, 7), ["3 classes", "quantities"]),
@@ -326,3 +326,80 @@ def test_reading_works_in_forked_children():
 
     assert len({pid for pid, _ in parts} | {os.getpid()}) == 3
     assert sum(value for _, value in parts) == pytest.approx(x.sum(), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("targets", "output", "needs"),
+    [
+        (
+            noise(4, 7),
+            spec(3),
+            (
+                "Needed for classification: whole numbers [n] from 0 to 2; multi-label: 0 or 1 for "
+                "each label [n, 3]; regression: numbers [n, 3]; reconstruction: flags [n], and "
+                "inputs [1, 3] like the output."
+            ),
+        ),
+        (
+            noise(4, 7),
+            spec(8, 6, 2),
+            (
+                "Needed for segmentation: masks [n, 8, 6] of whole numbers from 0 to 1; "
+                "regression: numbers [n, 8, 6, 2]; reconstruction: flags [n], and "
+                "inputs [1, 8, 6, 2] like the output."
+            ),
+        ),
+    ],
+)
+def test_targets_that_fit_no_task_are_told_what_each_needs(targets, output, needs):
+    data = dataset_of(x_test=noise(4, 5), y_test=targets)
+
+    first, second, third = refusal(data, [spec(5)], [output]).splitlines()
+
+    assert first == (
+        f"made, test: the targets fit no task of a model with the output {list(output.shape)}."
+    )
+    assert second == "They are float64 [4, 7]."
+    assert third == needs
+
+
+def test_masks_of_another_size_are_named():
+    data = dataset_of(x_test=noise(4, 8, 8, 1), y_test=np.zeros((4, 8, 6), np.uint8))
+
+    said = refusal(data, [spec(8, 8, 1)], [spec(8, 8, 3)])
+
+    assert said.splitlines()[0] == ("made, test: the masks are of another size than the model's.")
+
+
+def test_an_ignore_label_is_taken_out_of_the_masks():
+    # Given masks of bytes with two numbers that do not count
+    masks = np.arange(4 * 8 * 8, dtype=np.uint8).reshape(4, 8, 8) % 5
+    data = dataset_of(
+        x_test=noise(4, 8, 8, 1), y_test=masks, ignore_label=np.array([3, 4], np.uint8)
+    )
+    # When they are bound, also a second time
+    inputs, outputs = [spec(8, 8, 1)], [spec(8, 8, 3)]
+    once = bind(data, inputs, outputs)
+    twice = bind(once, inputs, outputs)
+    # Then they are below 0
+    for bound in (once, twice):
+        assert bound.task == "segmentation"
+        assert "ignore" not in " ".join(bound.notes)
+        np.testing.assert_array_equal(
+            everything(bound.test).targets, np.where(masks > 2, -1, masks.astype(int))
+        )
+
+
+def test_groups_come_with_the_samples_and_keep_training_samples_together():
+    # Given windows of clips
+    clips = np.repeat(["b", "a", "c"], 4)
+    data = dataset_of(
+        x_train=noise(12, 5), x_test=noise(12, 5) + 9, y_test=np.arange(12) % 2, group=clips
+    )
+    # When they are read
+    bound = bind(data, [spec(5)], [spec(5)])
+    # Then
+    assert bound.task == "reconstruction"
+    assert everything(bound.test).groups.tolist() == np.repeat([1, 0, 2], 4).tolist()
+    fit, validation = training_split(bound)
+    assert (fit.n, validation.n) == (8, 4)

@@ -6,6 +6,7 @@ import base64
 import json
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,10 +15,11 @@ from sklearn.datasets import load_digits
 import edgekit
 import edgekit_runner
 from edgekit.devices import answers
+from edgekit.errors import EdgekitError
 from edgekit.evaluation import intervals
 from edgekit.evaluation.metrics import AVERAGE_PRECISION, F1, ROC_AUC
 from edgekit.evaluation.scores import aggregate
-from edgekit.evaluation.tasks import CLASSIFICATION, Evidence, infer_task
+from edgekit.evaluation.tasks import CLASSIFICATION, MULTI_LABEL, SEGMENTATION, Evidence, infer_task
 from edgekit.records import Batch, Score, TensorSpec
 
 MACRO = {"balanced_accuracy", "f1", "precision"}
@@ -270,6 +272,7 @@ def test_roc_auc_needs_two_samples_of_either_kind_as_on_the_host(runner, golden,
         np.arange(6) + 0.5,
         np.eye(10, dtype=np.float32)[:6],
         np.full((6, 10), 0.1, np.float32),
+        (np.arange(60).reshape(6, 10) % 3 == 0).astype(np.int64),
     ],
 )
 @pytest.mark.parametrize("case", ["classification", "one_unit", "reconstruction"])
@@ -290,6 +293,103 @@ def test_a_task_that_nobody_names_is_inferred_as_on_the_host(request, case, targ
     assert edgekit_runner.infer_task_from_targets(loaded, stored["y_test"]) == task.name
 
 
+MASKS = np.array([[[0, 1], [1, 0]], [[0, 0], [1, 1]]])
+
+
+@pytest.mark.parametrize("units", [1, 3])
+@pytest.mark.parametrize(
+    "targets",
+    [
+        MASKS,
+        MASKS[..., None].astype(np.float32),
+        MASKS == 1,
+        MASKS * 255,
+        MASKS - 1,
+        MASKS * 9,
+        MASKS * 0.5,
+        MASKS[:, :1],
+        MASKS[:, :1] * 1.0,
+        np.eye(3)[MASKS],
+        np.eye(3)[MASKS] * 0.5,
+        np.ones((2, 2, 2, 3)),
+        np.arange(2),
+    ],
+)
+def test_masks_that_nobody_names_are_inferred_as_on_the_host(units, targets):
+    specs = [TensorSpec(name="a", shape=(1, 2, 2, units), dtype="float32")]
+    evidence = Evidence(targets=targets, unlabelled_train=False, inputs=specs, output=specs[0])
+    task = infer_task(evidence)
+    assert task is not None
+    model = SimpleNamespace(inputs=specs, outputs=specs)
+    stored = edgekit_runner.StoredArray(
+        "y_test", targets.shape, targets.dtype, lambda: iter(targets)
+    )
+    assert edgekit_runner.infer_task_from_targets(model, stored) == task.name
+
+
+def test_windows_of_a_clip_are_averaged_as_on_the_host(runner, reconstruction, digits, tmp_path):
+    # Given an autoencoder, and pictures in groups of three with one flag each
+    model, data = reconstruction
+    generator = np.random.default_rng(0)
+    rows = np.concatenate(
+        [
+            generator.choice(np.flatnonzero((digits[1] > 1) == anomalous), (25, 3), replace=False)
+            for anomalous in (False, True)
+        ]
+    ).ravel()
+    arrays = {"x_test": digits[0][rows], "y_test": (digits[1][rows] > 1).astype(np.int64)}
+    clips = np.array([f"clip {i}" for i in np.repeat(generator.permutation(50), 3)])
+    np.savez(data, **arrays)
+    alone = edgekit.evaluate([model], str(data)).rows[0].score
+    np.savez(data, **arrays, group_test=clips)
+    # When both score them
+    code, out, err = runner("eval", model, data, "--json")
+    there = edgekit.evaluate([model], str(data)).rows[0].score
+    # Then the clips are scored, by their mean error
+    assert (code, err) == (0, "")
+    here = json.loads(out)["score"]
+    assert (here["n"], there.n, alone.n) == (50, 50, 150)
+    assert here["value"] == pytest.approx(there.value, rel=1e-12)
+    assert here["ci95"] == pytest.approx(list(there.ci95), rel=1e-12)
+    assert here["extras"] == pytest.approx(dict(there.extras), rel=1e-12)
+    assert there.value > alone.value  # the mean of three errors tells more than one
+
+
+def test_a_clip_with_both_flags_is_refused_by_both(runner, reconstruction, digits, tmp_path):
+    model, data = reconstruction
+    np.savez(data, x_test=digits[0][:6], y_test=[0, 0, 0, 1, 1, 1], group_test=[7, 7, 8, 8, 9, 9])
+
+    code, _, err = runner("eval", model, data)
+    with pytest.raises(EdgekitError) as refused:
+        edgekit.evaluate([model], str(data))
+
+    assert code == refused.value.exit_code == 4
+    assert err.splitlines()[0] == "Group 8 has both flags."
+    assert err.splitlines()[1] == str(refused.value).splitlines()[1]
+
+
+@pytest.mark.parametrize(
+    ("declared", "says"),
+    [
+        ({"group_test": np.arange(3)}, "group_test declares no groups."),
+        ({"ignore_label": np.array(0.5)}, "ignore_label is no class number."),
+    ],
+)
+def test_a_declaration_that_does_not_fit_is_refused_by_both(
+    runner, reconstruction, digits, declared, says
+):
+    model, data = reconstruction
+    np.savez(data, x_test=digits[0][:4], y_test=[0, 0, 1, 1], **declared)
+
+    code, _, err = runner("eval", model, data)
+    with pytest.raises(EdgekitError) as refused:
+        edgekit.evaluate([model], str(data))
+
+    assert code == refused.value.exit_code == 4
+    assert err.splitlines()[:2] == str(refused.value).splitlines()[:2]
+    assert err.splitlines()[0].endswith(says)
+
+
 def test_bench_gives_the_percentiles_of_the_host(runner, golden):
     model = golden / "runner" / "cmapss_uint8.tflite"
     _, out, _ = runner("bench", model, "--runs", 50, "--json")
@@ -297,3 +397,67 @@ def test_bench_gives_the_percentiles_of_the_host(runner, golden):
     timing = answers.timing(facts, "local")
     for share in (50, 90, 99):
         assert facts[f"p{share}_ms"] == pytest.approx(timing.percentile_ms(share), rel=1e-12)
+
+
+@pytest.mark.parametrize("logits", [True, False])
+@pytest.mark.parametrize(
+    ("n", "shares"), [(60, [0.5, 0.02, 0.0]), (2500, [0.5, 0.1] * 5), (5001, [0.3, 0.2, 0.1])]
+)
+def test_every_metric_of_labels_has_the_figures_of_the_host(n, shares, logits):
+    # Given outputs and targets: also a label that no sample has, and one that is always right
+    generator = np.random.default_rng(n)
+    target = (generator.random((n, len(shares))) < shares).astype(np.int64)
+    outputs = 2 * target - 1 + generator.normal(size=target.shape)
+    outputs[:, 0] = 2 * target[:, 0] - 1
+    outputs = np.round(outputs if logits else 1 / (1 + np.exp(-outputs)), 2)
+    columns = MULTI_LABEL.per_sample(outputs, Batch(inputs={}, targets=target))
+    for metric in (None, *MULTI_LABEL.metrics):
+        name = metric and metric.name
+        # When both score them
+        host = aggregate(columns, MULTI_LABEL, metric=metric).score
+        scorer = edgekit_runner.LabelScorer("multi-label", n, [], len(shares), name)
+        for position in range(n):
+            scorer.add(position, list, outputs[position], target[position])
+        here = scorer.score()
+        # Then
+        assert here["metric"] == host.metric
+        assert here["value"] == pytest.approx(host.value, rel=1e-12)
+        assert here["ci95"] == pytest.approx(list(host.ci95), rel=1e-12)
+        assert here["extras"] == pytest.approx(dict(host.extras), rel=1e-12)
+
+
+@pytest.mark.parametrize("units", [1, 2, 4])
+@pytest.mark.parametrize("form", ["numbers", "one-hot", "void", "0 and 255", "negative"])
+@pytest.mark.parametrize("logits", [True, False])
+def test_every_metric_of_masks_has_the_figures_of_the_host(units, form, logits):
+    # Given masks as people have them, and scores of some pictures
+    generator = np.random.default_rng(units)
+    classes, n = max(2, units), 30
+    masks = generator.choice(
+        classes, (n, 6, 5), p=np.arange(classes, 0, -1) / sum(range(classes + 1))
+    )
+    scores = 2 * np.eye(classes)[masks] + generator.normal(size=(n, 6, 5, classes))
+    scores = scores[..., 1:2] - scores[..., :1] if units == 1 else scores
+    scores = np.round(scores if logits else 1 / (1 + np.exp(-scores)), 2)
+    targets = {
+        "numbers": masks[..., None].astype(np.float32),
+        "one-hot": np.eye(classes)[masks] if units > 1 else masks,
+        "void": np.where(generator.random(masks.shape) < 0.1, 255, masks).astype(np.uint8),
+        "0 and 255": (masks > 0).astype(np.uint8) * 255,
+        "negative": np.where(generator.random(masks.shape) < 0.1, -1, masks),
+    }[form]
+    spec = TensorSpec(name="out", shape=(1, 6, 5, units), dtype="float32")
+    bound = SEGMENTATION.bind(targets, spec, split="test", labels=None, place="d")
+    columns = SEGMENTATION.per_sample(scores, Batch(inputs={}, targets=bound.targets))
+    for metric in SEGMENTATION.metrics:
+        # When both score them
+        host = aggregate(columns, SEGMENTATION, metric=metric).score
+        scorer = edgekit_runner.MapScorer("segmentation", n, [], 30 * units, metric.name)
+        for position in range(n):
+            scorer.add(position, list, scores[position], targets[position])
+        here = scorer.score()
+        # Then
+        assert (here["metric"], here["n"]) == (host.metric, n)
+        assert here["value"] == pytest.approx(host.value, rel=1e-12)
+        assert here["ci95"] == pytest.approx(list(host.ci95), rel=1e-12)
+        assert here["extras"] == pytest.approx(dict(host.extras), rel=1e-12)

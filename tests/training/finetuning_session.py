@@ -145,6 +145,63 @@ def losses() -> dict[str, Any]:
     return found
 
 
+def of_each_task() -> dict[str, Any]:
+    """Loss of an untrained model of each task as the passes compute it, by hand, and trained."""
+    batch = DIGITS.train.read(np.arange(DIGITS.train.n))
+    x = np.asarray(next(iter(batch.inputs.values())), np.float32)
+    bright, digit = np.digitize(x[..., 0], [0.3, 0.7]), batch.targets
+    ignored = np.where(np.arange(8)[:, None] < 2, 255, bright)
+    labels = np.stack([digit % 2 == 0, digit > 4], axis=1).astype(np.int64)
+    maps, head = layers.Conv2D, [layers.Flatten(), layers.Dense(2)]
+    found = {}
+    for name, targets, body, loss in (
+        ("labels", labels, head, None),
+        ("masks", ignored, [maps(3, 1)], None),
+        ("compiled masks", ignored, [maps(3, 1, activation="softmax")], "sparse"),
+        ("binary masks", (bright > 0) * 255, [maps(1, 1)], None),
+        ("ignored binary masks", np.minimum(ignored, 1) - 2 * (ignored > 2), [maps(1, 1)], None),
+        ("compiled binary masks", bright > 0, [maps(1, 1, activation="sigmoid")], "binary"),
+    ):
+        model = keras.Sequential([keras.Input((8, 8, 1)), *body], name=name.replace(" ", "_"))
+        if loss:
+            kind = "sparse_categorical" if loss == "sparse" else "binary"
+            model.compile("adam", f"{kind}_crossentropy", metrics=["accuracy"])
+        path, place = FOLDER / f"{model.name}.npz", FOLDER / f"{model.name}.npy"
+        np.savez(path, x_train=x, y_train=targets)
+        model.save(FOLDER / f"{model.name}.keras")
+        again = loaded(FOLDER / f"{model.name}.keras")
+        tuning = Tuning(data=DataRequest(data=str(path)), epochs=2, learning_rate=0.03)
+        fine = FineTuning(again.model, again.source, tuning)
+        held = fine.validation.read(np.arange(fine.validation.n))
+        outputs = np.asarray(again.model(inputs_of(held), training=False), np.float64)
+        before, by_hand = fine.evaluate(again.model), cross_entropy(outputs, held.targets, loss)
+        trained = fine.train(again.model)
+        teach(again.model, again.source, tuning=tuning, destination=place)
+        taught = FineTuning(again.model, again.source, replace(tuning, teacher=place))
+        found[name] = {
+            "task": fine.dataset.task,
+            "before": before,
+            "by hand": by_hand,
+            "trained": trained,
+            "taught": taught.train(again.model),
+        }
+    return found
+
+
+def cross_entropy(outputs: Any, targets: Any, loss: str | None) -> float:
+    """The mean over units, or over pixels that count; outputs are logits unless a loss is named."""
+    single = outputs.shape[-1] == 1
+    if single or outputs.ndim == 2:
+        chances = outputs if loss else 1 / (1 + np.exp(-outputs))
+        truth = targets[..., None] if single else targets
+        right = np.where(truth == 1, chances, 1 - chances)
+        return float(-np.log(right)[truth >= 0].mean())
+    powers = np.exp(outputs - outputs.max(axis=-1, keepdims=True))
+    chances = outputs if loss else powers / powers.sum(axis=-1, keepdims=True)
+    there = targets >= 0
+    return float(-np.log(chances[there, targets[there]]).mean())
+
+
 def mixed() -> dict[str, Any]:
     model = small("mixed", "softmax", keras.DTypePolicy("mixed_bfloat16"))
     adopted = sources.adopt(model)
@@ -206,6 +263,7 @@ print(
             "diverged": diverged(),
             "repeated": repeated(),
             "losses": losses(),
+            "of each task": of_each_task(),
             "excluded": excluded(),
             "mixed": mixed(),
             "clustered": clustered(),

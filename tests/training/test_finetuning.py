@@ -77,6 +77,27 @@ def test_the_compiled_loss_is_kept_and_the_usual_one_fits_the_outputs(found, nam
     assert found["losses"][name]["logits"] == logits
 
 
+@pytest.mark.parametrize(
+    ("name", "task", "metric"),
+    [
+        ("labels", "multi-label", "binary_accuracy"),
+        ("masks", "segmentation", "accuracy"),
+        ("compiled masks", "segmentation", "accuracy"),
+        ("binary masks", "segmentation", "accuracy"),
+        ("ignored binary masks", "segmentation", "accuracy"),
+        ("compiled binary masks", "segmentation", "accuracy"),
+    ],
+)
+def test_labels_and_masks_are_learned_by_cross_entropy_without_ignored_pixels(
+    found, name, task, metric
+):
+    told = found["of each task"][name]
+    assert told["task"] == task
+    assert told["before"]["loss"] == pytest.approx(told["by hand"], rel=1e-3)
+    assert metric in told["before"]
+    assert told["taught"]["loss"] <= told["trained"]["loss"] * 1.01 < told["before"]["loss"]
+
+
 def test_mixed_types_are_left_alone(found):
     assert found["mixed"]["policy"] == "mixed_bfloat16"
     assert found["mixed"]["stored"] == "float32"

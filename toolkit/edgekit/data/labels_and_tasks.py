@@ -7,8 +7,16 @@ from dataclasses import replace
 
 from edgekit.data.store import Reader, first_unusable_row, reader_of
 from edgekit.errors import DataError
-from edgekit.evaluation.tasks import BoundTargets, Evidence, Task, infer_task, task_named
-from edgekit.records import Dataset, Samples, Split, TensorSpec
+from edgekit.evaluation.tasks import (
+    REGRESSION,
+    TASKS,
+    BoundTargets,
+    Evidence,
+    Task,
+    infer_task,
+    task_named,
+)
+from edgekit.records import Array, Dataset, Samples, Split, TensorSpec
 
 Splits = dict[Split, Samples]
 
@@ -51,15 +59,33 @@ def bind_targets(
         new = reader
         if reader.targets is not None:
             place = f"{dataset.name}, {split}"
-            found = task.bind(
-                reader.targets, output, split=split, labels=dataset.labels, place=place
-            )
+            try:
+                found = task.bind(
+                    reader.targets, output, split=split, labels=dataset.labels, place=place
+                )
+            except DataError as error:
+                # What is nothing else is taken for quantities; where it is none, nothing fits.
+                if dataset.task or task is not REGRESSION or dataset.labels is not None:
+                    raise
+                raise fits_no_task(reader.targets, output, place) from error
             new = _with_targets(reader, found, place)
             notes += [found.note] if found.note and found.note not in notes else []
         bound[split] = replace(splits[split], read=new)
     task.check_labels(dataset.labels, output, dataset.name)
     notes += [note] if (note := task.label_note(dataset.labels)) else []
     return task.name, dataset.labels if task.has_labels else None, bound, notes
+
+
+def fits_no_task(targets: Array, output: TensorSpec, place: str) -> DataError:
+    """Return the error for targets that no task takes, with what each would need."""
+    needs = {task.name: task.needs(output) for task in TASKS.values()}
+    return DataError(
+        f"{place}: the targets fit no task of a model with the output {list(output.shape)}.",
+        found=f"They are {targets.dtype} {list(targets.shape)}.",
+        hint="Needed for "
+        + "; ".join(f"{name}: {words}" for name, words in needs.items() if words)
+        + ".",
+    )
 
 
 def _with_targets(reader: Reader, bound: BoundTargets, place: str) -> Reader:

@@ -144,7 +144,7 @@ def held_out(
 def _classes(samples: Samples) -> Array | None:
     """Return the samples' classes `[n]` where their targets can be classes."""
     reader = reader_of(samples)
-    if reader.targets is None or reader.target_shape is not None:
+    if reader.targets is None or reader.target_shape is not None or reader.targets.ndim > 2:
         return None
     return as_classes(reader.targets[reader.index])[0]
 

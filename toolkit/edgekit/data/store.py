@@ -203,7 +203,8 @@ class Reader:
             targets = targets.astype(np.float32).reshape(-1, *self.target_shape)
         if self.fits:
             inputs = {fit.name: _fitted(inputs[fit.stored], fit) for fit in self.fits}
-        return Batch(inputs=inputs, targets=targets)
+        groups = None if self.store.groups is None else self.store.groups[rows]
+        return Batch(inputs=inputs, targets=targets, groups=groups)
 
     def prepared(self, rows: Rows) -> dict[str, Array]:
         """Return the inputs at the store's `rows` after preprocessing, under their stored names."""

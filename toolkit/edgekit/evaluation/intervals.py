@@ -92,11 +92,12 @@ def bootstrap(columns: Array, statistic: Callable[[Array], Array], *, seed: int 
     jackknife's variance.
 
     Args:
-        columns: `[n, k]`, what is averaged, a row a sample.
+        columns: `[n, k]`, what is averaged, a row a sample; integers are counts.
         statistic: `[..., k]` means -> `[...]` values; smooth.
         seed: Of the resampling.
     """
     n, k = columns.shape
+    counted = columns.dtype.kind == "i"
     value = float(statistic(columns.mean(axis=0)))
     left_out = statistic((columns.sum(axis=0) - columns) / (n - 1)) if n > 1 else np.full(1, value)
     influence = left_out.mean() - left_out
@@ -109,9 +110,16 @@ def bootstrap(columns: Array, statistic: Callable[[Array], Array], *, seed: int 
 
     means = np.empty((RESAMPLES, k))
     start = 0
-    for drawn in _drawn(n, seed):
+    exact = columns.astype(np.float64) if counted else columns
+    for drawn in _draws(n, seed) if counted else _drawn(n, seed):
         some = means[start : start + len(drawn)]
         start += len(drawn)
+        if counted:
+            # How often each sample was drawn. Sums of counts are exact, whatever their order.
+            places = drawn + np.arange(0, len(drawn) * n, n)[:, None]
+            times = np.bincount(places.ravel(), minlength=len(drawn) * n).reshape(-1, n)
+            some[:] = times.astype(np.float64) @ exact / n
+            continue
         for column in range(k):
             some[:, column] = columns[:, column][drawn].mean(axis=1)
     values = np.sort(statistic(means))
@@ -120,18 +128,21 @@ def bootstrap(columns: Array, statistic: Callable[[Array], Array], *, seed: int 
     return _bca(values, below, skewness, n - 1)
 
 
-@lru_cache(maxsize=1)
-def _drawn(n: int, seed: int) -> tuple[Array, ...]:
-    """Return which of `n` samples each resample holds, `[RESAMPLES, n]` in pieces of rows.
-
-    The last are kept, at most 40 MB: the columns of one output are resampled alike.
-    """
+def _draws(n: int, seed: int) -> Iterator[Array]:
+    """Yield which of `n` samples each resample holds, `[RESAMPLES, n]` in pieces of rows."""
     generator = np.random.default_rng(seed)
     rows = max(1, (1 << 20) // n)
-    return tuple(
-        generator.integers(0, n, (min(rows, RESAMPLES - start), n), np.int32)
-        for start in range(0, RESAMPLES, rows)
-    )
+    for start in range(0, RESAMPLES, rows):
+        yield generator.integers(0, n, (min(rows, RESAMPLES - start), n), np.int32)
+
+
+@lru_cache(maxsize=1)
+def _drawn(n: int, seed: int) -> tuple[Array, ...]:
+    """Return `_draws`; the last are kept, at most 40 MB.
+
+    The columns of one output are resampled alike.
+    """
+    return tuple(_draws(n, seed))
 
 
 def _bca(values: Array, below: float, skewness: float, degrees: float) -> Interval:
@@ -161,6 +172,7 @@ def count_bootstrap(
     statistic: Callable[[Array], Array],
     gradient: Array,
     *,
+    cells: int | None = None,
     seed: int = 0,
 ) -> Interval:
     """Return the BCa interval of a function of how many samples are alike.
@@ -177,6 +189,7 @@ def count_bootstrap(
         strata: `[c]`, the stratum of each kind, from 0.
         statistic: `[..., c]` counts -> `[...]` values; smooth.
         gradient: `[c]`, the derivative of `statistic` by each count.
+        cells: What counts against `CELL_LIMIT`, where `statistic` has more work than `c` counts.
         seed: Of the resampling.
     """
     value = float(statistic(counts[None])[0])
@@ -190,7 +203,7 @@ def count_bootstrap(
     varied = energies > 0
     degrees = energy**2 / float(np.sum(energies[varied] ** 2 / (sizes[varied] - 1)))
     many = counts.sum() > BOOTSTRAP_LIMIT and sizes[varied].min() >= STRATUM_LIMIT
-    if many or len(counts) > CELL_LIMIT:
+    if many or (cells or len(counts)) > CELL_LIMIT:
         half = Z * (energy * (degrees + 1) / degrees) ** 0.5
         return value - half, value + half
     values = np.concatenate([statistic(some) for some in _recounted(counts, strata, seed)])

@@ -83,11 +83,15 @@ class Batch:
     Attributes:
         inputs: Input name -> array `[n, ...]`. Before `data.bind` a single input is named "x".
         targets: `[n]` integer labels, `[n, ...]` regression targets, `[n]` 0/1 anomaly flags,
-            or None where the split has none.
+            flags `[n, k]` for any number of labels, class numbers `[n, h, w]` of pixels (below 0
+            those that do not count), or None where the split has none.
+        groups: `[n]` integers, the clip or machine that each sample is of; None where the data
+            does not tell.
     """
 
     inputs: Mapping[str, Array]
     targets: Array | None = None
+    groups: Array | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

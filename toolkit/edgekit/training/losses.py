@@ -9,13 +9,24 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from edgekit.archives import read_member
-from edgekit.evaluation.tasks import CLASSIFICATION
+from edgekit.evaluation.metrics import BINARY_ACCURACY
+from edgekit.evaluation.tasks import CLASSIFICATION, MULTI_LABEL, SEGMENTATION
+from edgekit.evaluation.tasks.class_labels import are_shares
+from edgekit.evaluation.tasks.segmentation import IGNORED
 from edgekit.records import Array, Dataset, Source
 
 # Temperature. Hinton et al. 2015 find 2.5 to 4 best for small students; Keras's default.
 TEMPERATURE: Final = 3.0
 _SMALLEST_PROBABILITY: Final = 1e-7
 
+
+_OF_CLASSES: Final = (CLASSIFICATION.name, SEGMENTATION.name)
+# By Keras's names of metrics, of which ours is one.
+_USUAL_METRICS: Final = {
+    CLASSIFICATION.name: ["accuracy"],
+    SEGMENTATION.name: ["accuracy"],
+    MULTI_LABEL.name: [BINARY_ACCURACY.name],
+}
 
 FileLoss = Literal["safe", "trusted", "ignored"]
 """How the loss in a model's file is read: without code, with the code it holds, or not at all."""
@@ -26,7 +37,8 @@ def compiled(
 ) -> tuple[Any, list[Any]]:
     """Return the loss and the metrics that a model, or the model in its file, was compiled with.
 
-    Labels are integers here, so losses for one-hot labels are replaced by their sparse forms.
+    Labels are integers here, so losses for one-hot labels are replaced by their sparse forms, and
+    those of masks by forms that leave out ignored pixels.
 
     Args:
         model: The model; a loss it was compiled with in this process is used as it is.
@@ -58,8 +70,10 @@ def compiled(
     elif isinstance(loss, keras.losses.CategoricalCrossentropy):
         logits = bool(loss.get_config().get("from_logits"))
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=logits)
+    if dataset.task == SEGMENTATION.name:
+        loss = _for_masks(loss, source.outputs[0].shape[-1])
     if not isinstance(metrics, list) or not all(_plain(metric) for metric in metrics):
-        metrics = ["accuracy"] if dataset.task == CLASSIFICATION.name else []
+        metrics = _USUAL_METRICS.get(dataset.task or "", [])
     return loss, metrics
 
 
@@ -73,9 +87,13 @@ def usual_loss(task: str | None, outputs: Array) -> Any:
     """
     import keras
 
-    if task != CLASSIFICATION.name:
+    if task == MULTI_LABEL.name:
+        return keras.losses.BinaryCrossentropy(from_logits=not are_shares(outputs))
+    if task not in _OF_CLASSES:
         return keras.losses.MeanSquaredError()
     logits = not _are_probabilities(outputs)
+    if task == SEGMENTATION.name:
+        return _mask_loss(outputs.shape[-1], logits=logits)
     if outputs.shape[-1] == 1:
         return keras.losses.BinaryCrossentropy(from_logits=logits)
     return keras.losses.SparseCategoricalCrossentropy(from_logits=logits)
@@ -84,8 +102,8 @@ def usual_loss(task: str | None, outputs: Array) -> Any:
 def distillation(task: str | None, taught: Array) -> Callable[[Any, Any], Any]:
     """Return the distillation loss `loss(teacher's outputs, student's outputs)`.
 
-    For classes the Kullback-Leibler divergence of softened probabilities (Hinton et al. 2015,
-    section 2); otherwise squared errors.
+    For labels and single units cross-entropy; for other classes the Kullback-Leibler divergence of
+    softened probabilities (Hinton et al. 2015, section 2); otherwise squared errors.
 
     Args:
         task: Name of the task.
@@ -94,10 +112,11 @@ def distillation(task: str | None, taught: Array) -> Callable[[Any, Any], Any]:
     import keras
     from keras import ops
 
-    if task != CLASSIFICATION.name:
+    if task not in (*_OF_CLASSES, MULTI_LABEL.name):
         return keras.losses.MeanSquaredError()  # type: ignore[no-any-return]  # Keras has no types
-    probabilities = _are_probabilities(taught)
-    if taught.shape[-1] == 1:
+    units = task == MULTI_LABEL.name or taught.shape[-1] == 1
+    probabilities = are_shares(taught) if units else _are_probabilities(taught)
+    if units:
         binary = keras.losses.BinaryCrossentropy(from_logits=not probabilities)
         return lambda teacher, student: binary(
             teacher if probabilities else ops.sigmoid(teacher), student
@@ -110,6 +129,40 @@ def distillation(task: str | None, taught: Array) -> Callable[[Any, Any], Any]:
         return ops.log(ops.maximum(values, _SMALLEST_PROBABILITY)) if probabilities else values
 
     return lambda teacher, student: soft.compute_loss(logits(teacher), logits(student))
+
+
+def _for_masks(loss: Any, units: int) -> Any:
+    """Return a loss of class numbers for masks; None where it is one of other targets."""
+    import keras
+
+    known = {
+        "sparse_categorical_crossentropy": units > 1,
+        "binary_crossentropy": units == 1,
+    }
+    if isinstance(loss, str) and loss in known:
+        return _mask_loss(units, logits=False) if known[loss] else None
+    sparse = isinstance(loss, keras.losses.SparseCategoricalCrossentropy)
+    if sparse or isinstance(loss, keras.losses.BinaryCrossentropy):
+        logits = bool(loss.get_config().get("from_logits"))
+        return _mask_loss(units, logits=logits) if sparse == (units > 1) else None
+    return loss
+
+
+def _mask_loss(units: int, *, logits: bool) -> Any:
+    """Return cross-entropy, the mean over the pixels that are not ignored."""
+    import keras
+    from keras import ops
+
+    if units > 1:
+        return keras.losses.SparseCategoricalCrossentropy(from_logits=logits, ignore_class=IGNORED)
+
+    def binary(targets: Any, outputs: Any) -> Any:
+        masks = ops.cast(ops.reshape(targets, ops.shape(outputs)), outputs.dtype)
+        there = ops.cast(masks > IGNORED, outputs.dtype)
+        each = ops.binary_crossentropy(ops.maximum(masks, 0), outputs, from_logits=logits)
+        return ops.sum(each * there) / ops.maximum(ops.sum(there), 1)
+
+    return binary
 
 
 def _are_probabilities(outputs: Array) -> bool:

@@ -12,13 +12,16 @@ import numpy as np
 
 from edgekit.data.store import reader_of
 from edgekit.errors import DataError
+from edgekit.evaluation.metrics import BINARY_ACCURACY
 from edgekit.evaluation.tasks import (
     CLASSIFICATION,
+    MULTI_LABEL,
     RECONSTRUCTION,
     REGRESSION,
     as_classes,
     task_named,
 )
+from edgekit.evaluation.tasks.class_labels import are_label_flags
 from edgekit.records import Array, Batch, Dataset, Samples
 from edgekit.training.config import TrainingConfig
 
@@ -53,16 +56,20 @@ class Objective:
     @property
     def metric(self) -> str:
         """Return the metric to report: accuracy, rmse (in the targets' unit) or mse."""
+        if self.task == MULTI_LABEL.name:
+            return BINARY_ACCURACY.name  # a mean over batches, as Keras reports, is no F1
         # Without anomaly labels for training there is no ROC curve.
         return "mse" if self.task == RECONSTRUCTION.name else task_named(self.task).metrics[0].name
 
     def encode(self, batch: Batch) -> Array:
-        """Return targets as the loss takes them: one-hot, standardized, or the inputs."""
+        """Return targets as the loss takes them: one-hot, flags, standardized, or the inputs."""
         if batch.targets is None:
             return only_input(batch)
         if self.task == CLASSIFICATION.name:
             return np.eye(self.outputs, dtype=np.float32)[batch.targets]
         values = batch.targets.reshape(len(batch.targets), -1)
+        if self.task == MULTI_LABEL.name:
+            return values.astype(np.float32)
         return np.asarray((values - self.offset) / self.scale, np.float32)
 
     def compile(self, learner: Any, optimizer: Any) -> None:
@@ -73,6 +80,9 @@ class Objective:
         if self.task == CLASSIFICATION.name:
             loss = keras.losses.CategoricalCrossentropy(label_smoothing=self.label_smoothing)
             score = keras.metrics.CategoricalAccuracy(name="score")
+        elif self.task == MULTI_LABEL.name:
+            loss = keras.losses.BinaryCrossentropy(label_smoothing=self.label_smoothing)
+            score = keras.metrics.BinaryAccuracy(name="score")
         else:
             absolute = keras.losses.MeanAbsoluteError()
             loss = absolute if self.absolute else keras.losses.MeanSquaredError()
@@ -133,6 +143,15 @@ def study(train: Samples, dataset: Dataset, config: TrainingConfig) -> Objective
         counted = targets.dtype.kind != "f" or targets.ndim > 1
         few = classes is not None and classes.max() < MANY
         task = (CLASSIFICATION if dataset.labels or (counted and few) else REGRESSION).name
+        if classes is None and targets.ndim == 2 and are_label_flags(targets):
+            task = MULTI_LABEL.name
+    if task == MULTI_LABEL.name:
+        return Objective(
+            task=task,
+            outputs=int(np.prod(targets.shape[1:])),
+            offset=np.zeros(1),
+            label_smoothing=config.label_smoothing,
+        )
     if task == REGRESSION.name:
         values = targets.reshape(len(targets), -1).astype(np.float64)
         offset = values.mean(axis=0)

@@ -2,8 +2,9 @@
 
 The names are Keras's own: `x_train y_train x_test y_test`, or `x_train_<input>` for a model with
 several inputs, and optionally `labels`. `x_val` and `y_val` are taken for the test split where
-there is none. `sequence_train` and `sequence_test`, or `sequence` for
-both, declare that samples follow each other (`_sequences`).
+there is none. `sequence_train` and `sequence_test`, or `sequence` for both, declare that samples
+follow each other (`_sequences`); `group_train`, `group_test` or `group` which of them belong
+together (`_groups`); `ignore_label` which values of masks do not count.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from edgekit.records import Array, Split
 
 NAMES = "x_train, y_train, x_test, y_test"
 SEQUENCES = ("sequence", "sequence_train", "sequence_test")
+GROUPS = ("group", "group_train", "group_test")
+IGNORE = "ignore_label"
 SPARED_BYTES = 256 << 20
 """A split of more that is not needed is not read at all, not even to look for leaks."""
 
@@ -70,7 +73,8 @@ def open_arrays(
         DataError: Names or lengths do not fit, or an array holds objects.
     """
     checked = {key: _as_array(value, key, place) for key, value in arrays.items()}
-    ordered = {key: checked.pop(key) for key in SEQUENCES if key in checked}
+    ordered = {key: checked.pop(key) for key in (*SEQUENCES, *GROUPS) if key in checked}
+    ignored_label = checked.pop(IGNORE, None)
     declared = checked.pop("labels", None)
     labels = None if declared is None else _labels(_in_memory(declared), place)
     inputs: dict[str, dict[str, Array | UnreadArray]] = {
@@ -84,7 +88,7 @@ def open_arrays(
         if role == "x" and split in inputs:
             inputs[split][input_name or "x"] = array
         elif role == "y" and split in inputs and not input_name:
-            targets[split] = _in_memory(array)
+            targets[split] = _without(_in_memory(array), ignored_label, place)
         else:
             ignored.append(key)
     if not any(inputs.values()):
@@ -113,7 +117,9 @@ def open_arrays(
         if needed in (None, split) or size <= SPARED_BYTES:
             key = f"sequence_{split}" if f"sequence_{split}" in ordered else "sequence"
             sequences = _sequences(ordered.get(key), inputs[split], key, place)
-            stores[split] = _store(inputs[split], wanted, sequences, split, place)
+            key = f"group_{split}" if f"group_{split}" in ordered else "group"
+            groups = _groups(ordered.get(key), inputs[split], key, place)
+            stores[split] = _store(inputs[split], wanted, (groups, sequences), split, place)
         else:
             notes.append(
                 f"x_{split} ({size / 1e6:,.0f} MB) was not read: whether the {needed} samples are "
@@ -135,13 +141,13 @@ def _as_array(value: Any, key: str, place: str) -> Array | UnreadArray:
         raise DataError(
             f"{place}: {key} is ragged.", found=f"{error}.", hint="All samples need one shape."
         ) from error
-    texts = key in ("labels", *SEQUENCES) or key.startswith("y_")
+    texts = key in ("labels", *SEQUENCES, *GROUPS) or key.startswith("y_")
     if array.dtype.kind not in ("biufUS" if texts else "biuf"):
         raise DataError(
             f"{place}: {key} holds {array.dtype}, not numbers.",
             hint="Give numbers; only labels may be texts.",
         )
-    if array.ndim == 0 and key not in SEQUENCES:
+    if array.ndim == 0 and key not in (*SEQUENCES, IGNORE):
         raise DataError(
             f"{place}: {key} is a single value.", hint="The first axis counts the samples."
         )
@@ -188,6 +194,52 @@ def _sequences(
     return np.cumsum(np.concatenate([[False], ids[1:] != ids[:-1]])[:n], dtype=np.int64)
 
 
+def _groups(
+    value: Array | UnreadArray | None,
+    inputs: Mapping[str, Array | UnreadArray],
+    key: str,
+    place: str,
+) -> Array | None:
+    """Return the number of the group that each sample is of (a clip, a machine), `[n]`.
+
+    Raises:
+        DataError: There is no whole number or text for each sample.
+    """
+    if value is None or not inputs:
+        return None
+    ids = _in_memory(value)
+    n = next(iter(inputs.values())).shape[0]
+    if ids.shape != (n,) or ids.dtype.kind not in "iuUS":
+        raise DataError(
+            f"{place}: {key} declares no groups.",
+            found=f"It holds {ids.dtype} {list(ids.shape)}, for {n} samples.",
+            hint="Give a whole number or a text for each sample.",
+        )
+    return np.unique(ids, return_inverse=True)[1].astype(np.int64)
+
+
+def _without(targets: Array, ignored: Array | UnreadArray | None, place: str) -> Array:
+    """Return masks with -1 in place of the values that do not count.
+
+    Raises:
+        DataError: These are no whole numbers.
+    """
+    if ignored is None:
+        return targets
+    values = _in_memory(ignored)
+    if values.dtype.kind not in "iu" or values.ndim > 1:
+        raise DataError(
+            f"{place}: {IGNORE} is no class number.",
+            found=f"It holds {values.dtype} {list(values.shape)}.",
+            hint="Give a whole number, or a list of them.",
+        )
+    small = targets.dtype.itemsize == 1
+    wide = (
+        targets if targets.dtype.kind in "if" else targets.astype(np.int16 if small else np.int64)
+    )
+    return np.where(np.isin(targets, values), np.array(-1, wide.dtype), wide)
+
+
 def _in_memory(array: Array | UnreadArray) -> Array:
     return array.in_memory() if isinstance(array, UnreadArray) else array
 
@@ -204,7 +256,7 @@ def _labels(array: Array, place: str) -> tuple[str, ...]:
 def _store(
     inputs: Mapping[str, Array | UnreadArray],
     targets: Array | None,
-    sequences: Array | None,
+    which: tuple[Array | None, Array | None],
     split: str,
     place: str,
 ) -> ArrayStore | None:
@@ -226,4 +278,4 @@ def _store(
         key: values.by_rows() if isinstance(values, UnreadArray) else values
         for key, values in inputs.items()
     }
-    return array_store(opened, targets, sequences=sequences)
+    return array_store(opened, targets, *which)

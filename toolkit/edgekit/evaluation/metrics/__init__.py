@@ -9,8 +9,11 @@ from edgekit.errors import UsageError
 from edgekit.evaluation.metrics.accuracy import ACCURACY
 from edgekit.evaluation.metrics.average_precision import AVERAGE_PRECISION
 from edgekit.evaluation.metrics.balanced_accuracy import BALANCED_ACCURACY
+from edgekit.evaluation.metrics.binary_accuracy import BINARY_ACCURACY
 from edgekit.evaluation.metrics.f1 import F1
+from edgekit.evaluation.metrics.mean_iou import MEAN_IOU
 from edgekit.evaluation.metrics.metric import Columns, Metric, Unit
+from edgekit.evaluation.metrics.pixel_accuracy import PIXEL_ACCURACY
 from edgekit.evaluation.metrics.precision import PRECISION
 from edgekit.evaluation.metrics.rmse import RMSE
 from edgekit.evaluation.metrics.roc_auc import ROC_AUC
@@ -19,8 +22,11 @@ __all__ = [
     "ACCURACY",
     "AVERAGE_PRECISION",
     "BALANCED_ACCURACY",
+    "BINARY_ACCURACY",
     "F1",
+    "MEAN_IOU",
     "METRICS",
+    "PIXEL_ACCURACY",
     "PRECISION",
     "RMSE",
     "ROC_AUC",
@@ -38,10 +44,13 @@ METRICS: Mapping[str, Metric] = {
     for metric in (
         ACCURACY,
         BALANCED_ACCURACY,
+        BINARY_ACCURACY,
         F1,
         PRECISION,
         AVERAGE_PRECISION,
         ROC_AUC,
+        MEAN_IOU,
+        PIXEL_ACCURACY,
         RMSE,
     )
 }

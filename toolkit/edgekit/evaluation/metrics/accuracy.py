@@ -1,4 +1,4 @@
-"""Accuracy: the share of samples whose class is right."""
+"""Accuracy: the share of samples whose class, or whose labels all, are right."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from edgekit.records import Array, Drop
 
 
 def _right(columns: Columns) -> Array:
-    right: Array = columns["predicted"] == columns["target"]
-    return right
+    right = np.asarray(columns["predicted"] == columns["target"])
+    whole: Array = np.asarray(right.reshape(len(right), -1).all(axis=1))
+    return whole
 
 
 def _value(columns: Columns) -> float:
@@ -30,8 +31,8 @@ def _paired(reference: Columns, variant: Columns) -> intervals.Interval:
 
 
 def _guess(columns: Columns) -> float:
-    """Return the share of the largest class."""
-    _, counts = np.unique(columns["target"], return_counts=True)
+    """Return the share of the largest class, or of the most frequent set of labels."""
+    _, counts = np.unique(columns["target"], axis=0, return_counts=True)
     return float(counts.max() / counts.sum())
 
 

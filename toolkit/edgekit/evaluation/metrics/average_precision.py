@@ -1,4 +1,7 @@
-"""Average precision: the area under the steps of the precision-recall curve of one class."""
+"""Average precision: the area under the steps of the precision-recall curve of one class.
+
+Where samples have any number of labels, the mean over the labels (`label_ranks`).
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgekit.evaluation import intervals
+from edgekit.evaluation.metrics import label_ranks
+from edgekit.evaluation.metrics.label_counts import has_labels
 from edgekit.evaluation.metrics.metric import Columns, Metric, lacks_either_kind
 from edgekit.records import Array
 
@@ -90,11 +95,15 @@ def _value(columns: Columns) -> float:
     interpolation between steps, which would flatter (J. Davis, M. Goadrich, "The relationship
     between precision-recall and ROC curves", ICML 2006).
     """
+    if has_labels(columns):
+        return label_ranks.value(columns)
     ranks = _Ranks.of(columns)
     return float(ranks.area(ranks.counts[None], 0)[0])
 
 
 def _interval(columns: Columns) -> intervals.Interval:
+    if has_labels(columns):
+        return label_ranks.interval(columns)
     ranks = _Ranks.of(columns)
     low, high = intervals.count_bootstrap(
         ranks.counts,
@@ -107,6 +116,8 @@ def _interval(columns: Columns) -> intervals.Interval:
 
 
 def _paired(reference: Columns, variant: Columns) -> intervals.Interval:
+    if has_labels(reference):
+        return label_ranks.paired(reference, variant)
     if np.array_equal(reference["score"], variant["score"]):
         return 0.0, 0.0
     ranks = _Ranks.of(reference, variant)
@@ -120,15 +131,22 @@ def _paired(reference: Columns, variant: Columns) -> intervals.Interval:
     return low - slack, high + slack
 
 
+def _guess(columns: Columns) -> float:
+    """Return the share of class 1, or the mean of the labels' shares."""
+    shares = np.atleast_1d(np.mean(columns["target"] == 1, axis=0))
+    return float(shares[shares > 0].mean()) if shares.any() else 0.0
+
+
 AVERAGE_PRECISION = Metric(
     name="average_precision",
     title="average precision",
     meaning="The precision at each score of a sample of class 1, averaged over these: how clean "
-    "the list is that begins with the highest scores. Guessing gets the share of class 1.",
+    "the list is that begins with the highest scores. Guessing gets the share of class 1. With "
+    "several labels, the mean over the labels.",
     unit="fraction",
     value=_value,
     interval=_interval,
     paired_interval=_paired,
-    guess=lambda columns: float(np.mean(columns["target"] == 1)),
-    lacks=lacks_either_kind,
+    guess=_guess,
+    lacks=lambda columns: None if has_labels(columns) else lacks_either_kind(columns),
 )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from edgekit.evaluation.metrics.macro import Figure, macro_metric
+from edgekit.evaluation.metrics.figure import Figure
+from edgekit.evaluation.metrics.macro import macro_metric
 from edgekit.records import Array
 
 

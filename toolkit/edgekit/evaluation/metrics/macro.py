@@ -2,32 +2,21 @@
 
 The mean is over the classes that occur among the targets, as with balanced accuracy. Samples are
 counted by target and prediction: what is resampled, a class at a time, is a table of counts.
+Samples with any number of labels are counted by label (`label_counts`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from edgekit.evaluation import intervals
+from edgekit.evaluation.metrics import label_counts
+from edgekit.evaluation.metrics.figure import Figure
 from edgekit.evaluation.metrics.metric import Columns, Metric
 from edgekit.records import Array
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """A figure of each class, from `[..., k]` hits, samples of the class, predictions of it.
-
-    Attributes:
-        value: Hits, samples, predictions -> values; no division by zero.
-        slopes: The same -> derivatives by hits and by predictions.
-    """
-
-    value: Callable[[Array, Array, Array], Array]
-    slopes: Callable[[Array, Array, Array], tuple[Array, Array]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +126,14 @@ def macro_metric(
     """Return the metric that is the mean of a figure over the classes that occur."""
 
     def value(columns: Columns) -> float:
+        if label_counts.has_labels(columns):
+            return label_counts.value(figure, columns)
         kinds = _Kinds.of(columns)
         return float(kinds.mean(figure, kinds.counts[None], 0)[0])
 
     def interval(columns: Columns) -> intervals.Interval:
+        if label_counts.has_labels(columns):
+            return label_counts.interval(figure, columns)
         kinds = _Kinds.of(columns)
         middle = float(kinds.mean(figure, kinds.counts[None], 0)[0])
         low, high = intervals.count_bootstrap(
@@ -158,6 +151,8 @@ def macro_metric(
         )
 
     def paired(reference: Columns, variant: Columns) -> intervals.Interval:
+        if label_counts.has_labels(reference):
+            return label_counts.paired(figure, reference, variant)
         kinds = _Kinds.of(reference, variant)
 
         def loss(counts: Array) -> Array:
@@ -180,6 +175,8 @@ def macro_metric(
 
     def guess(columns: Columns) -> float:
         """Return what the largest class gets for all samples; the others get 0."""
+        if label_counts.has_labels(columns):
+            return label_counts.guess(figure, columns)
         _, sizes = np.unique(columns["target"], return_counts=True)
         largest = sizes.max()
         return float(figure.value(largest, largest, sizes.sum())) / len(sizes)

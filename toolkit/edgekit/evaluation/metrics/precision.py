@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgekit.evaluation.metrics.macro import Figure, macro_metric
+from edgekit.evaluation.metrics.figure import Figure
+from edgekit.evaluation.metrics.macro import macro_metric
 from edgekit.records import Array
 
 

@@ -7,14 +7,18 @@ from collections.abc import Mapping
 from edgekit.errors import UsageError
 from edgekit.evaluation.tasks.class_labels import as_classes
 from edgekit.evaluation.tasks.classification import CLASSIFICATION
+from edgekit.evaluation.tasks.multi_label import MULTI_LABEL
 from edgekit.evaluation.tasks.reconstruction import RECONSTRUCTION
 from edgekit.evaluation.tasks.regression import REGRESSION
+from edgekit.evaluation.tasks.segmentation import SEGMENTATION
 from edgekit.evaluation.tasks.task import BoundTargets, Evidence, Task
 
 __all__ = [
     "CLASSIFICATION",
+    "MULTI_LABEL",
     "RECONSTRUCTION",
     "REGRESSION",
+    "SEGMENTATION",
     "TASKS",
     "BoundTargets",
     "Evidence",
@@ -25,12 +29,13 @@ __all__ = [
 ]
 
 TASKS: Mapping[str, Task] = {
-    task.name: task for task in (CLASSIFICATION, REGRESSION, RECONSTRUCTION)
+    task.name: task
+    for task in (CLASSIFICATION, MULTI_LABEL, SEGMENTATION, REGRESSION, RECONSTRUCTION)
 }
 
-# A model that rebuilds its input may have flags for targets, which look like two classes; what is
-# neither is quantities.
-_INFERRED_IN_ORDER = (RECONSTRUCTION, CLASSIFICATION, REGRESSION)
+# A model that rebuilds its input may have flags for targets, which look like two classes; one-hot
+# rows are classes before they are labels; what is none of these is quantities.
+_INFERRED_IN_ORDER = (RECONSTRUCTION, CLASSIFICATION, MULTI_LABEL, SEGMENTATION, REGRESSION)
 
 
 def task_named(name: str) -> Task:

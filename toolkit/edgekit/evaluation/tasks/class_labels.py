@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from edgekit.records import Array, TensorSpec
@@ -32,6 +34,21 @@ def as_classes(targets: Array) -> tuple[Array | None, str | None]:
 def are_flags(classes: Array | None) -> bool:
     """Whether classes are nothing but 0 and 1."""
     return classes is not None and set(np.unique(classes)) <= {0, 1}
+
+
+def are_label_flags(targets: Array) -> bool:
+    """Whether targets of any shape are nothing but 0 and 1, as numbers of any kind."""
+    return targets.dtype.kind in "biuf" and bool(((targets == 0) | (targets == 1)).all())
+
+
+def are_shares(values: Array) -> bool:
+    """Whether scores are probabilities, all in [0, 1]; else they are logits."""
+    return bool(values.min() >= 0 and values.max() <= 1)
+
+
+def label_of(index: int, labels: Sequence[str] | None) -> str:
+    """Return the name of a class, or its number."""
+    return labels[index] if labels is not None and index < len(labels) else str(index)
 
 
 def class_count(output: TensorSpec) -> int | None:

@@ -8,7 +8,6 @@ from typing import ClassVar, Final
 import numpy as np
 
 from edgekit.errors import DataError
-from edgekit.evaluation.intervals import tango
 from edgekit.evaluation.metrics import (
     ACCURACY,
     AVERAGE_PRECISION,
@@ -19,16 +18,16 @@ from edgekit.evaluation.metrics import (
     Columns,
     Metric,
 )
-from edgekit.evaluation.tasks.class_labels import are_flags, as_classes, class_count
+from edgekit.evaluation.tasks.class_labels import (
+    are_flags,
+    are_shares,
+    as_classes,
+    class_count,
+    label_of,
+)
+from edgekit.evaluation.tasks.recalls import lost_recalls
 from edgekit.evaluation.tasks.task import BoundTargets, Evidence, Task, shape_mismatch
 from edgekit.records import Array, Batch, ClassScore, Collapse, Split, TensorSpec
-
-KNOWN_RECALL = 0.5
-"""A class of which float32 finds half is one that it knows."""
-LEFT_OF_KNOWN = 0.5
-"""The share of its recall below which a known class has collapsed."""
-LEFT_OF_OTHERS = 0.1
-"""The same of a class that float32 hardly knows: next to nothing may be left."""
 
 RARE: Final = 0.05
 """A class with a smaller share of the test samples is rare, if it also has less than half of what
@@ -58,6 +57,11 @@ class Classification(Task):
             return False
         classes, _ = as_classes(evidence.targets)
         return classes is not None and (are_flags(classes) or evidence.output.shape[-1] > 1)
+
+    def needs(self, output: TensorSpec) -> str:
+        """Return what targets have to be for this output."""
+        classes = class_count(output)
+        return f"whole numbers [n] from 0 to {classes - 1}" if classes else ""
 
     def bind(
         self,
@@ -159,11 +163,11 @@ class Classification(Task):
         """
         if "value" in columns:
             value = columns["value"]
-            predicted = (value > (0.5 if _are_shares(value) else 0.0)).astype(np.int64)
+            predicted = (value > (0.5 if are_shares(value) else 0.0)).astype(np.int64)
             return {**columns, "predicted": predicted, "score": value}
         if "pair" in columns:
             zero, one = columns["pair"].T
-            return {**columns, "score": one if _are_shares(columns["pair"]) else one - zero}
+            return {**columns, "score": one if are_shares(columns["pair"]) else one - zero}
         return columns
 
     def metrics_of(self, columns: Columns) -> tuple[Metric, ...]:
@@ -183,7 +187,7 @@ class Classification(Task):
         share = float(counts.min() / counts.sum())
         if share >= min(RARE, 1 / (2 * len(classes))):
             return ACCURACY, ""
-        label = _label(int(classes[counts.argmin()]), labels)
+        label = label_of(int(classes[counts.argmin()]), labels)
         return BALANCED_ACCURACY, f"{label!r} is {100 * share:.2g} % of the samples"
 
     def extras(self, columns: Columns) -> dict[str, float]:
@@ -201,7 +205,7 @@ class Classification(Task):
         right = np.bincount(target[target == predicted], minlength=classes)
         return tuple(
             ClassScore(
-                label=_label(i, labels),
+                label=label_of(i, labels),
                 n=int(present[i]),
                 recall=float(right[i] / max(1, present[i])),
                 precision=float(right[i] / max(1, named[i])),
@@ -227,17 +231,11 @@ class Classification(Task):
     def collapses(
         self, reference: Columns, variant: Columns, labels: Sequence[str] | None
     ) -> tuple[Collapse, ...]:
-        """Return the classes that the variant no longer finds.
-
-        The recall of a class collapsed if less than half of it is left (a tenth, where float32
-        finds less than half of the class), and if the paired drop of the recall, on the samples of
-        the class, is more than chance: Tango's 95 % interval excludes 0 (`intervals.tango`). Of
-        four samples all four must be lost for that, of fewer no loss is proof.
-        """
+        """Return the classes that the variant no longer finds; see `recalls.lost_recalls`."""
         target = reference["target"]
         before, after = (side["predicted"] == target for side in (reference, variant))
         classes = int(target.max()) + 1
-        n, found, left, lost, won = (
+        n, *counts = (
             np.bincount(target, weights=flags, minlength=classes).astype(int)
             for flags in (
                 np.ones(len(target)),
@@ -247,29 +245,10 @@ class Classification(Task):
                 after & ~before,
             )
         )
-        known = found >= KNOWN_RECALL * n
-        fewer = left < np.where(known, LEFT_OF_KNOWN, LEFT_OF_OTHERS) * found
-        return tuple(
-            Collapse(
-                kind="class",
-                where=f"class {_label(i, labels)!r}",
-                detail=f"recall {100 * found[i] / n[i]:.0f} % became {100 * left[i] / n[i]:.0f} % "
-                f"on {n[i]:,} samples",
-            )
-            for i in np.flatnonzero(fewer).tolist()
-            if tango(lost[i], won[i], n[i])[0] > 0
-        )
+        return lost_recalls(n, *counts, labels=labels)
 
 
 _OF_TWO_CLASSES = (AVERAGE_PRECISION, ROC_AUC)
-
-
-def _are_shares(values: Array) -> bool:
-    return bool(values.min() >= 0 and values.max() <= 1)
-
-
-def _label(index: int, labels: Sequence[str] | None) -> str:
-    return labels[index] if labels is not None and index < len(labels) else str(index)
 
 
 def _class_total(columns: Columns) -> int:

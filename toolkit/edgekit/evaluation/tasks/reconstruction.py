@@ -36,6 +36,10 @@ class Reconstruction(Task):
         two_classes = class_count(evidence.output) == 2
         return are_flags(classes) and (not two_classes or evidence.unlabelled_train)
 
+    def needs(self, output: TensorSpec) -> str:
+        """Return what targets have to be, and what the output has to be."""
+        return f"flags [n], and inputs {list(output.shape)} like the output"
+
     def bind(
         self,
         targets: Array,
@@ -72,7 +76,10 @@ class Reconstruction(Task):
         return f"{labels[1]!r} (label 1) is taken for the anomalies."
 
     def per_sample(self, outputs: Array, batch: Batch) -> dict[str, Array]:
-        """Return `target` (true for anomalies) and `squared`, the reconstruction error."""
+        """Return `target` (true for anomalies) and `squared`, the reconstruction error.
+
+        And `group`, where samples are windows of a clip or of a machine.
+        """
         if batch.targets is None:
             raise DataError("The test split has no targets to score with.")
         flat = outputs.reshape(len(outputs), -1)
@@ -89,11 +96,39 @@ class Reconstruction(Task):
             )
         squared = mean_square(flat, truth)
         target = flags[:, 0].astype(bool)
-        return {"sound": np.isfinite(squared), "squared": squared, "target": target}
+        return {
+            "sound": np.isfinite(squared),
+            "squared": squared,
+            "target": target,
+            **({} if batch.groups is None else {"group": batch.groups}),
+        }
 
     def complete(self, columns: Columns) -> Columns:
-        """Take the error for the score that tells anomalies."""
-        return {**columns, "score": columns["squared"]}
+        """Take the error for the score that tells anomalies, averaged over groups where they are.
+
+        Raises:
+            DataError: A group has both normal samples and anomalies.
+        """
+        if "group" not in columns:
+            return {**columns, "score": columns["squared"]}
+        _, places = np.unique(columns["group"], return_inverse=True)
+        sizes = np.bincount(places)
+        ones = np.bincount(places, columns["target"])
+        mixed = np.flatnonzero((ones > 0) & (ones < sizes))
+        if len(mixed):
+            first = int(np.argmax(places == mixed[0]))
+            raise DataError(
+                f"The group of test sample {first} has both flags.",
+                found=f"{int(ones[mixed[0]])} of its {sizes[mixed[0]]} samples are anomalies.",
+                hint="All samples of a group need one flag in y_test.",
+            )
+        error = np.bincount(places, columns["squared"]) / sizes
+        return {
+            "sound": np.ones(len(sizes), np.bool_),
+            "squared": error,
+            "target": ones > 0,
+            "score": error,
+        }
 
 
 RECONSTRUCTION = Reconstruction()

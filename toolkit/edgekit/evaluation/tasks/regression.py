@@ -33,6 +33,10 @@ class Regression(Task):
         """Whether there are targets at all: what is nothing else is quantities."""
         return evidence.targets is not None
 
+    def needs(self, output: TensorSpec) -> str:
+        """Return what targets have to be for this output."""
+        return f"numbers {['n', *output.shape[1:]]}".replace("'", "")
+
     def bind(
         self,
         targets: Array,

@@ -72,6 +72,10 @@ class Task(ABC):
         """Whether data and model look like this task."""
 
     @abstractmethod
+    def needs(self, output: TensorSpec) -> str:
+        """Return what targets have to be for this output, in words; empty where nothing fits."""
+
+    @abstractmethod
     def bind(
         self,
         targets: Array,

@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from edgekit.errors import UsageError
-from edgekit.evaluation.tasks import CLASSIFICATION, RECONSTRUCTION
+from edgekit.evaluation.tasks import CLASSIFICATION, MULTI_LABEL, RECONSTRUCTION, REGRESSION
 from edgekit.training.zoo import signals, vision
 from edgekit.training.zoo.applications import APPLICATIONS, application
 
@@ -169,7 +169,8 @@ def build(
         name: One of `NAMES`, with `:width` for the MobileNets.
         input_shape: Shape of one sample, without the batch.
         outputs: Number of classes, or of values to predict; an autoencoder ignores it.
-        task: `classification` ends in a softmax, `regression` in a linear layer.
+        task: `classification` ends in a softmax, `multi-label` in sigmoids, `regression` in a
+            linear layer.
         **options: Options of the architecture; see `describe()`.
 
     Returns:
@@ -192,10 +193,11 @@ def build(
             found=f"These have shape {list(input_shape)}.",
             hint=_suited(len(input_shape)),
         )
-    if (task == RECONSTRUCTION.name) != (entry.name == "autoencoder"):
+    of_others = (CLASSIFICATION.name, MULTI_LABEL.name, REGRESSION.name)
+    if task not in ((RECONSTRUCTION.name,) if entry.name == "autoencoder" else of_others):
         raise UsageError(
             f"{entry.name} does not do {task}.",
-            hint="Reconstruction needs autoencoder; classification and regression the others.",
+            hint=f"Reconstruction needs autoencoder; {', '.join(of_others)} the others.",
         )
     try:
         return entry.make(input_shape, outputs, task, **{**entry.options, **options})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgekit.evaluation.tasks import CLASSIFICATION
+from edgekit.evaluation.tasks import CLASSIFICATION, MULTI_LABEL
 
 MOMENTUM = 0.9
 """Momentum of the running means of batch normalization.
@@ -42,7 +42,7 @@ def normalized(features: Any, *, name: str, activation: bool = True) -> Any:
 
 
 def head(features: Any, outputs: int, task: str, *, dropout: float = 0.0) -> Any:
-    """Apply the last layer: a softmax over classes, or linear values.
+    """Apply the last layer: a softmax over classes, sigmoids of labels, or linear values.
 
     A regression ends in a plain dense layer, so that `fit.train` can fold the unit of the
     targets into its weights.
@@ -51,7 +51,7 @@ def head(features: Any, outputs: int, task: str, *, dropout: float = 0.0) -> Any
 
     if dropout:
         features = keras.layers.Dropout(dropout, name="dropout")(features)
-    activation = "softmax" if task == CLASSIFICATION.name else None
+    activation = {CLASSIFICATION.name: "softmax", MULTI_LABEL.name: "sigmoid"}.get(task)
     return keras.layers.Dense(outputs, activation=activation, name="output")(features)
 
 
