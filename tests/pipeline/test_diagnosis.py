@@ -119,7 +119,7 @@ def test_scaling_that_fits_is_named_with_a_declaration_that_restores_the_score(
 
     (sentence,) = [one for one in sentences if "Other pixels" in one]
     scale, mean = (
-        float(sentence.split(f"{name} = ", 1)[1].split(",")[0].rstrip("."))
+        float(sentence.split(f"{name} = ", 1)[1].split(",")[0].rstrip(".}'"))
         for name in ("scale", "mean")
     )
     # What is declared replaces the scaling that was there: it applies to the raw samples.

@@ -126,7 +126,7 @@ def test_a_float_file_is_never_passed_off_as_int8(speech: bytes) -> None:
 
 def test_inputs_of_another_type_than_asked_are_an_error(speech: bytes) -> None:
     plan = Plan(variant="int8", mode="int8", input_type="int8")
-    with pytest.raises(ConversionError, match="not as asked") as caught:
+    with pytest.raises(ConversionError, match="not as requested") as caught:
         of_integers(plan, speech, Returning(speech))
     assert "input_layer int8 [1, 61, 40, 1]" in (caught.value.found or "")
 

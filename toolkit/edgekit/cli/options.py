@@ -113,8 +113,11 @@ Task = Annotated[
     ),
 ]
 Preprocess = Annotated[
-    Path | None,
-    typer.Option(metavar="TOML", help="How raw images become inputs: size, scale, mean, std."),
+    str | None,
+    typer.Option(
+        metavar="TOML",
+        help="How raw images become inputs: a file, or such as '{kind = \"image\", scale = 1}'.",
+    ),
 ]
 Custom = Annotated[
     list[str] | None,
@@ -323,14 +326,15 @@ def classes_of(text: str | None) -> tuple[str, ...] | None:
     return None if text is None else tuple(" ".join(name.split()) for name in text.split(","))
 
 
-def preprocessing_of(path: Path | None) -> Any:
-    """Read `--preprocess`.
+def preprocessing_of(given: str | None) -> Any:
+    """Read `--preprocess`: a file, or an inline table of TOML.
 
     Raises:
         DataError: The file is missing, or has an unknown key or an invalid value.
     """
-    if path is None:
+    if given is None:
         return None
-    from edgekit.data.preprocessing import read_preprocessing
+    from edgekit.data.preprocessing import parse_preprocessing, read_preprocessing
 
-    return read_preprocessing(path)
+    inline = given.lstrip().startswith("{")
+    return parse_preprocessing(given) if inline else read_preprocessing(Path(given))

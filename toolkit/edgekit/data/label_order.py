@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from edgekit.data.labels import SORTED
 from edgekit.data.store import RawDataset, Store
 from edgekit.errors import DataError, UsageError
 from edgekit.evaluation.tasks import as_classes
@@ -34,6 +35,7 @@ def in_order_of(opened: RawDataset, classes: tuple[str, ...], place: str) -> Raw
         test=_renumbered(opened.test, opened.labels, classes, place),
         pool=_renumbered(opened.pool, opened.labels, classes, place),
         labels=classes,
+        notes=tuple(note.replace(SORTED, "as --classes lists them") for note in opened.notes),
     )
 
 

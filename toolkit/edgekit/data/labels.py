@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
@@ -11,6 +12,9 @@ from edgekit.errors import DataError
 from edgekit.files import MISSING, check_input, what_is
 from edgekit.records import Array
 from edgekit_runner import decode_text, parse_labels
+
+SORTED: Final = "in sorted order"
+"""How texts are numbered where nothing declares an order."""
 
 
 def number_labels(
@@ -44,7 +48,7 @@ def number_labels(
         part if text is None else np.array([numbers[item] for item in text], np.int64)
         for part, text in zip(parts, texts, strict=True)
     ]
-    order = "as declared" if labels else "in sorted order"
+    order = "as declared" if labels else SORTED
     return numbered, known, f"The labels are texts; they were numbered {order}."
 
 

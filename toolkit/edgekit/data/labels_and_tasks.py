@@ -45,7 +45,7 @@ def bind_targets(
     task = (
         task_named(dataset.task) if dataset.task else infer_task(_evidence(readers, inputs, output))
     )
-    notes = [f"Targets belong to the first output, {output.name!r}."] if len(outputs) > 1 else []
+    notes = [f"Targets belong to the output {output.name!r}."] if len(outputs) > 1 else []
     if test is not None and test.targets is None:
         missing = task.missing_targets if task else Task.missing_targets
         raise DataError(

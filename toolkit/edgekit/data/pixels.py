@@ -57,9 +57,14 @@ class PixelScaling:
 
     @property
     def declaration(self) -> str:
-        """How to declare it in a preprocessing.toml, beside `kind`."""
+        """The keys that declare it, beside `kind`."""
         written = {**self.spec, **({"order": '"bgr"'} if self.order == "bgr" else {})}
         return ", ".join(f"{key} = {_toml(value)}" for key, value in written.items())
+
+    @property
+    def option(self) -> str:
+        """The option that declares it."""
+        return option_of("image", self.declaration)
 
 
 BYTES = PixelScaling(name="0..255", formula="pixels as they are", spec={"scale": 1.0})
@@ -85,6 +90,11 @@ TORCH = PixelScaling(
 PLAIN = (BYTES, UNIT, SIGNED)
 """Those that are one map for all channels, so that an array's range tells them."""
 SCALINGS = (*PLAIN, CAFFE, TORCH)
+
+
+def option_of(kind: str, keys: str) -> str:
+    """Return the option that declares keys such as "scale = 1, mean = 0"."""
+    return f"--preprocess '{{kind = \"{kind}\", {keys}}}'"
 
 
 def image_shape(

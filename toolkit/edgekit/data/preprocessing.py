@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,22 @@ def read_preprocessing(path: Path) -> dict[str, Any]:
             f"{path} cannot be read as TOML.",
             found=f"{error}.",
             hint='Write for example: kind = "image", and below it: height = 96, width = 96.',
+        ) from error
+
+
+def parse_preprocessing(text: str) -> dict[str, Any]:
+    """Read a spec that is written as an inline table of TOML, as it stands.
+
+    Raises:
+        DataError: It is none.
+    """
+    try:
+        return dict(tomllib.loads(f"spec = {text}")["spec"])
+    except ValueError as error:
+        raise DataError(
+            "The preprocessing cannot be read as TOML.",
+            found=f"{error}.",
+            hint="""Write it as --preprocess '{kind = "image", scale = 1}', or give a file.""",
         ) from error
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 from edgekit.choices import Prefer
 from edgekit.evaluation.candidates import Files, latency_ratio, size_of
@@ -17,7 +16,7 @@ from edgekit.evaluation.fidelity import (
 )
 from edgekit.evaluation.intervals import crossing
 from edgekit.evaluation.metrics import metric_named
-from edgekit.records import ColumnDrop, Drop, Row, Score, Verdict
+from edgekit.records import Drop, Row, Score
 
 MOST_SAMPLES = 10_000_000
 MOST_REJECTIONS = 2
@@ -105,7 +104,7 @@ def _loss(row: Row) -> str:
         return f"Judged by its outputs, without labels: {_farthest(row)}."
     if row.drop is None or row.score is None:
         return ""
-    (place, drop), n = _deciding(row.drop), row.score.n
+    (place, drop), n = row.drop.deciding(), row.score.n
     low, high = drop.ci95
     change, interval = place + _change(row.score, drop), _interval(row.score, drop)
     measured = f"{change} ({interval}) on {n:,} samples"
@@ -119,29 +118,6 @@ def _loss(row: Row) -> str:
         f"Not proven: {change} on {n:,} samples, but the {interval} reaches beyond the {limit} "
         f"allowed{_more_samples(row.score, drop)}."
     )
-
-
-def _deciding(drop: Drop) -> tuple[str, Drop]:
-    """Return what a verdict rests on, and where: the drop itself, or that of its worst column."""
-    if drop.verdict == "kept" or not drop.per_column:
-        return "", drop
-
-    def beyond(one: Drop | ColumnDrop) -> tuple[bool, float]:
-        return one.verdict == drop.verdict, one.value / (one.allowed or 1e-300)
-
-    column = max(drop.per_column, key=beyond)
-    if beyond(column) <= beyond(replace(drop, verdict=_verdict_of(drop))):
-        return "", drop
-    return f"column {column.label}: ", Drop(
-        value=column.value, ci95=column.ci95, verdict=column.verdict, allowed=column.allowed
-    )
-
-
-def _verdict_of(drop: Drop) -> Verdict:
-    """Return the verdict of all columns together; that of a `Drop` is the worst of each."""
-    low, high = drop.ci95
-    allowed = drop.allowed or 0.0
-    return "kept" if high <= allowed else "lost" if low > allowed else "unproven"
 
 
 def _other_outputs(row: Row) -> str:
@@ -217,7 +193,7 @@ def _rejection(files: Files, one: Candidate, reason: Rejection) -> str:
         )
     if row.drop is None or row.score is None:
         return f"{name} was not considered: without test samples its loss is unknown."
-    place, drop = _deciding(row.drop)
+    place, drop = row.drop.deciding()
     measured = f"{place}{_change(row.score, drop)} ({_interval(row.score, drop)})"
     limit = f"{_limit(row.score, drop)} are allowed"
     more = _more_samples(row.score, drop) if drop.verdict == "unproven" else ""

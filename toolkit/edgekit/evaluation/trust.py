@@ -33,10 +33,16 @@ def guessing_alert(name: str, score: Score) -> str:
     metric = metric_named(score.metric)
     assert score.guess is not None
     reached = score.value > score.guess if metric.higher_is_better else score.value < score.guess
+    if metric.unit == "percent" and score.guess >= 1:
+        return (
+            f"{name} cannot be judged: all {score.n:,} test samples are of one class, which a "
+            "prediction that ignores the input gets right, too. Add samples of the others."
+        )
+    more = " More test samples would tell." if reached else ""
     verb = "is not proven to be better than guessing" if reached else "is no better than guessing"
     return (
         f"{name} {verb}: {metric.title} {_figure(score, score.value)} on {score.n:,} test samples, "
-        f"where a prediction that ignores the input has {_figure(score, score.guess)}."
+        f"where a prediction that ignores the input has {_figure(score, score.guess)}.{more}"
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from edgekit.data.pixels import PLAIN, PixelScaling, image_shape, scaling_of
+from edgekit.data.pixels import PLAIN, PixelScaling, image_shape, option_of, scaling_of
 from edgekit.data.preprocessing import AFFINE_DEFAULTS
 from edgekit.evaluation.intervals import wilson
 from edgekit.evaluation.metrics import Columns
@@ -183,8 +183,8 @@ def _declaration(best: _Change, spec: Mapping[str, Any]) -> str:
     if best.reverse:
         lines.append('order = "bgr"')
     if image:
-        return f"Declare it in preprocessing.toml: {', '.join(lines)}"
-    return f'Declare it by --preprocess FILE with kind = "affine", {", ".join(lines)}'
+        return f"Declare it: {option_of('image', ', '.join(lines))}"
+    return f"Declare it: {option_of('affine', ', '.join(lines))}"
 
 
 def _changes(values: Array) -> list[_Change]:

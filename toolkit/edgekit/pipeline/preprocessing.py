@@ -14,12 +14,13 @@ import numpy as np
 from edgekit.data.formats.sounds import require_features
 from edgekit.data.pixels import (
     BYTES,
-    PLAIN,
+    UNIT,
     PixelScaling,
     candidates,
     ends_of,
     image_shape,
     names_scaling,
+    option_of,
     picture_of,
     raw_scaling,
     scaling_of,
@@ -33,6 +34,8 @@ from edgekit.pipeline.pixel_trial import Change, ImageModel, Trial, try_changes
 from edgekit.records import Array, Dataset, InputScaling
 from edgekit_runner import affine
 
+MOST_NAMED = 3
+"""Scalings that an error names."""
 LOOKED_AT = 256
 """Samples whose range tells how an array is scaled."""
 
@@ -185,15 +188,28 @@ def _settle_bytes(
     said, why = raw_scaling(model.scaling), ""
     if said is not None:
         why = f"{_formula(model.scaling)}."
-    elif trial := _trial(dataset, model, PLAIN):
+    elif trial := _trial(dataset, model, candidates(shape[2])):
         best = trial.best()
-        said = next((s for s in PLAIN if s.name == best), None)
+        said = next((s for s in candidates(shape[2]) if s.name == best), None)
         why = f"{trial.words}."
+        if said is None:
+            note = (
+                f"Bytes reach the model as they are, 0 to 255: nothing says how it scales pixels, "
+                f"and no scaling is clearly best on {trial.n} training images ({trial.table}). If "
+                f"it was trained on others, declare them, such as {UNIT.option}."
+            )
+            notes = (*dataset.notes, note)
+            return replace(dataset, preprocessing_reason=_UNKNOWN, notes=notes)
     if said is None:
         return replace(dataset, preprocessing_reason=_UNKNOWN)
     if said is BYTES:
         return _with_picture(dataset, shape, said, why)
-    spec = {"kind": "affine", **AFFINE_DEFAULTS, **said.spec}
+    # Arrays have no order of channels to declare; pictures of their size do.
+    spec = (
+        picture_of(shape, {**said.spec, "order": said.order})
+        if said.order == "bgr"
+        else {"kind": "affine", **AFFINE_DEFAULTS, **said.spec}
+    )
     note = f"Bytes 0-255 were scaled to {said}: {why}"
     settled = _settled(dataset, spec, f"{said}: {why}")
     return replace(settled, picture=picture_of(shape, spec), notes=(*dataset.notes, note))
@@ -288,7 +304,7 @@ def _contradiction(
     if trial is None or not trial.beats("said", "given"):
         return [note]
     better = f"{trial.figure('said')} instead of {trial.figure('given')}"
-    advice = f'declare kind = "{kind}", {declared} in a file for --preprocess'
+    advice = f"declare it by {option_of(kind, declared)}"
     return [f"{note} On {trial.n} training images that would score {better}: {advice}."]
 
 
@@ -356,9 +372,11 @@ def _undeclared(
         if trial
         else "Nothing in the model says it, and there are no training images to try scalings on."
     )
-    known = "; ".join(f"{s.declaration} ({s.name})" for s in scalings)
+    # Those that did clearly worse than the best are no choice.
+    likely = [s for s in scalings if not trial or not trial.beats(trial.ranked[0], s.name)]
+    known = ", or ".join(f"{s.option} ({s.name})" for s in likely[:MOST_NAMED])
     return DataError(
         f"How the pixels of {dataset.name} are scaled for {model.name} is not declared.",
         found=tried,
-        hint=f'Write kind = "image" and one of these into preprocessing.toml: {known}.',
+        hint=f"Say how the model was trained: {known}.",
     )

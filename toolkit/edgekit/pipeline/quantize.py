@@ -208,7 +208,8 @@ def _make(
             extra = plan.sparse and len(wanted) > 1  # beside the same file stored dense
             if not (skip_unsupported or extra):
                 raise
-            refused.append(f"{plan.variant} was left out. {error.found or error.what}")
+            reason = error.found or error.what
+            refused.append(f"{plan.variant} was left out. {reason[:1].upper()}{reason[1:]}")
             continue
         path = folder / f"{plan.variant}.tflite"
         path.write_bytes(made.data)

@@ -73,6 +73,28 @@ class Drop:
     allowed: float | None = None
     per_column: tuple[ColumnDrop, ...] = ()
 
+    def deciding(self) -> tuple[str, Drop]:
+        """Return what the verdict rests on, and where: this drop, or that of its worst column.
+
+        Returns:
+            "" and this drop, or such as "column 2: " and the drop of that column.
+        """
+        low, high = self.ci95
+        allowed = self.allowed or 0.0
+        own: Verdict = "kept" if high <= allowed else "lost" if low > allowed else "unproven"
+        if own == self.verdict or not self.per_column:
+            return "", self
+        column = max(
+            (one for one in self.per_column if one.verdict == self.verdict),
+            key=lambda one: one.value / (one.allowed or 1e-300),
+            default=None,
+        )
+        if column is None:
+            return "", self
+        return f"column {column.label}: ", Drop(
+            value=column.value, ci95=column.ci95, verdict=column.verdict, allowed=column.allowed
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:

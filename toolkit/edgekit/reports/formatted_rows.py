@@ -69,7 +69,8 @@ def formatted_rows(group: Group) -> tuple[FormattedRow, ...]:
     made = []
     for row, label in zip(rows, _labels(rows), strict=True):
         score, timing = row.score, row.timing if group.device else None
-        drop = row.drop if score else None  # without the metric its unit is unknown
+        # Without the metric its unit is unknown.
+        place, drop = row.drop.deciding() if row.drop and score else ("", None)
         is_file = not row.is_source
         best = {
             "size": row.artifact.size_bytes == best_size,
@@ -91,7 +92,7 @@ def formatted_rows(group: Group) -> tuple[FormattedRow, ...]:
                 score_interval=interval_text(metric, score.ci95) if score else "",
                 drop=drop_text(metric, drop.value) if drop else "",
                 drop_interval=(
-                    " to ".join(drop_text(metric, end) for end in drop.ci95) if drop else ""
+                    place + " to ".join(drop_text(metric, end) for end in drop.ci95) if drop else ""
                 ),
                 verdict=drop.verdict if drop else "",
                 agreement="" if row.agreement is None else f"{100 * row.agreement:.2f} %",

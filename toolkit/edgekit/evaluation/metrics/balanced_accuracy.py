@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from edgekit.evaluation import intervals
-from edgekit.evaluation.metrics.metric import Columns, Metric
+from edgekit.evaluation.metrics.metric import Columns, Metric, shrink_by_count
 from edgekit.records import Array
 
 
@@ -72,5 +72,6 @@ BALANCED_ACCURACY = Metric(
     value=_value,
     interval=_interval,
     paired_interval=_paired,
+    extrapolate=shrink_by_count,
     guess=_guess,
 )

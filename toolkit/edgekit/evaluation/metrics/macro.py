@@ -15,7 +15,7 @@ import numpy as np
 from edgekit.evaluation import intervals
 from edgekit.evaluation.metrics import label_counts
 from edgekit.evaluation.metrics.figure import Figure
-from edgekit.evaluation.metrics.metric import Columns, Metric
+from edgekit.evaluation.metrics.metric import Columns, Metric, shrink_by_count
 from edgekit.records import Array
 
 
@@ -189,5 +189,6 @@ def macro_metric(
         value=value,
         interval=interval,
         paired_interval=paired,
+        extrapolate=shrink_by_count,
         guess=guess,
     )

@@ -46,6 +46,23 @@ def lacks_either_kind(columns: Columns) -> tuple[str, str] | None:
     return "at least two test samples of either class", f"{zeros} of class 0 and {ones} of class 1"
 
 
+def shrink_by_count(drop: Drop, n: int) -> Extrapolation:
+    """Return how the interval of a drop of shares narrows.
+
+    Where nothing was lost or won, its sides go with `n`: what is left is the loss that so many
+    samples cannot show, 3.84 / n of a class (Tango's interval without discordant pairs). Otherwise
+    they go with the square root of `n`.
+
+    Args:
+        drop: As measured on `n` samples.
+        n: Number of samples.
+    """
+    if drop.value != 0:
+        return shrink_by_root(drop, n)
+    low, high = drop.ci95
+    return lambda more: (low / more, high / more)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
     """A figure that tells how good outputs are.
