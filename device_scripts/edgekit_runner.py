@@ -3400,10 +3400,9 @@ def _read_flatbuffer(model: str | bytes, read: Callable[[Table], Any], damaged: 
     try:
         if isinstance(model, bytes):
             return read(root(model))
-        with (
-            open(model, "rb") as stream,
-            mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data,
-        ):
+        with open(model, "rb") as stream:
+            data = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        with data:
             return read(root(data))
     except (struct.error, ValueError):
         return damaged
@@ -3988,8 +3987,6 @@ class Source:
         import wave
         from functools import partial
 
-        import numpy as np
-
         spec, model = self.spec or {}, self.model
         if spec.get("kind") != "log-mel":
             raise RunnerError(
@@ -4003,7 +4000,7 @@ class Source:
         try:
             require_regular_file(path)
             with open(path, "rb") as stream:
-                sound, frames = _open_wave(stream)
+                sound, frames = open_recording(stream)
                 found = (sound.getframerate(), sound.getnchannels(), 8 * sound.getsampwidth())
                 if found != (rate, 1, 16):
                     raise RunnerError(
@@ -4012,13 +4009,12 @@ class Source:
                         "Found {} Hz, {} channels, {} bit; wanted {} Hz, 1 channel, 16 bit.".format(
                             *found, rate
                         ),
-                        f"Convert it: sox in.wav -r {rate} -c 1 -b 16 out.wav",
+                        recording_conversion(rate),
                     )
                 # An empty recording is one window of silence, as in training.
                 count = max(1, frames // length)
                 for index in range(count):
-                    block = sound.readframes(length)
-                    audio = np.frombuffer(block[: len(block) & ~1], "<i2").astype(np.int16)
+                    audio = read_window(sound, length)
                     codes = prepare.encode(audio, path)
                     yield Sample(
                         path,
@@ -4160,7 +4156,7 @@ def _import_pillow(path: str) -> Any:
     return Image
 
 
-def _open_wave(stream: Any) -> tuple[Any, int]:
+def open_recording(stream: Any) -> tuple[Any, int]:
     """Return a reader of a recording, and its number of frames.
 
     Headers may claim more than the file holds: an interrupted recorder or a pipe leaves 4 GB there.
@@ -4175,6 +4171,19 @@ def _open_wave(stream: Any) -> tuple[Any, int]:
     left = os.fstat(stream.fileno()).st_size - stream.tell()
     width = sound.getnchannels() * sound.getsampwidth()
     return sound, min(sound.getnframes(), left // width)
+
+
+def read_window(sound: Any, length: int) -> Any:
+    """Return the next samples of a recording of 16 bits, int16 `[length]` or fewer."""
+    import numpy as np
+
+    block = sound.readframes(length)
+    return np.frombuffer(block[: len(block) & ~1], "<i2").astype(np.int16)
+
+
+def recording_conversion(rate: int) -> str:
+    """Return the hint for recordings in another format than a model takes."""
+    return f"Convert it: sox in.wav -r {rate} -c 1 -b 16 out.wav"
 
 
 def open_camera(

@@ -144,7 +144,6 @@ def test_bad_data_is_a_data_error_and_leaves_nothing(digits, demo_model, tmp_pat
         "7x8x1": digits(x_train=parts["x_train"][:, :7], x_test=parts["x_test"][:, :7]),
         "label": digits(y_test=parts["y_test"] + 5),
         "empty": digits(x_test=parts["x_test"][:0], y_test=parts["y_test"][:0]),
-        "also": digits(x_test=parts["x_train"], y_test=parts["y_train"]),
         "calibrat": digits(x_train=None, y_train=None),
     }
     for word, path in cases.items():

@@ -82,7 +82,7 @@ def test_one_row_trains_and_none_tests(tmp_path):
         ("a,b,y\n", ["no rows"]),
         ("", ["no header"]),
         ("y\n1\n", ["no column beside"]),
-        ("split,a,y\nvalid,1,2\n", ["row 2", "'split'", "'valid'"]),
+        ("split,a,y\ntset,1,2\n", ["row 2", "'split'", "'tset'"]),
     ],
 )
 def test_what_is_no_table_is_refused(tmp_path, text, says):
@@ -133,3 +133,21 @@ def test_whole_numbers_beyond_integers_stay_numbers(tmp_path):
 def test_a_name_that_is_too_long(tmp_path):
     with pytest.raises(DataError, match="too long"):
         open_data(str(tmp_path / ("n" * 300 + ".csv")), target="y")
+
+
+def test_the_share_of_the_test_split(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("a,b,y\n" + "".join(f"{i},{i * i},{i % 2}\n" for i in range(40)))
+    said = tmp_path / "said.csv"
+    said.write_text("a,y,split\n" + "".join(f"{i},{i % 2},train\n" for i in range(40)))
+
+    assert open_data(str(path), target="y").test.n == 8
+    assert open_data(str(path), target="y", split=0.5).test.n == 20
+    assert open_data(str(said), target="y", split=0.25).test.n == 10
+    # Rows of validation are for testing where no others are.
+    said.write_text(said.read_text() + "41,1,val\n42,0,val\n")
+    assert open_data(str(said), target="y").test.n == 2
+    said.write_text(said.read_text() + "43,1,test\n")
+    tested = open_data(str(said), target="y")
+    assert (tested.train.n, tested.test.n) == (40, 1)
+    assert "Not used: split = val. split = test is the test split." in tested.notes

@@ -145,11 +145,64 @@ def test_labels_txt_gives_the_order_of_the_classes(folder):
 
 
 def test_folders_without_classes(folder):
-    assert "no class folders" in refusal(lambda: open_data(str(folder / "train")))
     (folder / "empty").mkdir()
     assert "no class folders" in refusal(lambda: open_data(str(folder / "empty")))
     (folder / "empty" / "train" / "cat").mkdir(parents=True)
     assert "train split is empty" in refusal(lambda: open_data(str(folder / "empty")))
+
+
+def test_class_folders_in_no_split_are_divided_class_by_class(folder):
+    dataset = open_data(str(folder / "train"))
+    scored = open_data(str(folder / "train"), needed="test")
+
+    assert (dataset.train.n, dataset.test.n, dataset.labels) == (24, 6, CLASSES)
+    test = bind(dataset, *specs()).test.read(np.arange(6))
+    assert np.bincount(test.targets).tolist() == [2, 2, 2]
+    assert "6 of 30 samples were drawn for testing" in dataset.notes[0]
+    assert (scored.train, scored.test.n) == (None, 30)
+
+
+def test_a_validation_folder_is_the_test_split_where_there_is_none(folder):
+    shutil.copytree(folder / "test", folder / "validation")
+
+    both = open_data(str(folder))
+    assert (both.test.n, both.notes[0]) == (
+        12,
+        "Not used: validation/. test/ is the test split.",
+    )
+    shutil.rmtree(folder / "test")
+    alone = open_data(str(folder))
+    assert (alone.train.n, alone.test.n) == (30, 12)
+    assert "no test split: validation/ serves as one" in alone.notes[0]
+    # An empty one stands in for nothing.
+    shutil.rmtree(folder / "validation")
+    (folder / "val").mkdir()
+    assert open_data(str(folder)).test is None
+    assert open_data(str(folder), split=0.2).test.n == 6
+
+
+def test_pictures_without_classes_are_compared_and_not_scored(folder):
+    flat = folder / "flat"
+    flat.mkdir()
+    for number, path in enumerate(sorted((folder / "train").glob("*/*.png"))):
+        shutil.copy(path, flat / f"{number}.png")
+    (flat / "labels.txt").write_text("not used\n")
+
+    bound = bind(open_data(str(flat)), *specs())
+
+    assert (bound.train.n, bound.test.n, bound.task, bound.labels) == (30, 30, None, None)
+    assert bound.test.read(np.arange(30)).inputs["image"].shape == (30, 8, 8, 3)
+    assert any("take the same ones" in note for note in bound.notes)
+    assert not any("also in train" in note for note in bound.notes)
+    divided = open_data(str(flat), split=0.2)
+    assert (divided.train.n, divided.test.n) == (24, 6)
+    # In split folders they stay there.
+    (folder / "apart" / "train").mkdir(parents=True)
+    (folder / "apart" / "val").mkdir()
+    shutil.copy(flat / "0.png", folder / "apart" / "train")
+    shutil.copy(flat / "1.png", folder / "apart" / "val")
+    apart = bind(open_data(str(folder / "apart")), *specs())
+    assert (apart.train.n, apart.test.n, apart.task) == (1, 1, None)
 
 
 def test_models_that_do_not_take_the_images(folder):

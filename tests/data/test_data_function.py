@@ -43,6 +43,23 @@ def broken():
     return Dataset(name="mine", task=None, train=None, calibrate=None, test=samples)
 
 value = 3
+
+def text():
+    return "data.npz"
+
+def leaves():
+    raise SystemExit(3)
+
+def needs_more(path):
+    return path
+
+def stops():
+    yield X, Y
+    raise OSError("disk")
+
+def stream():
+    import beside
+    yield from beside.batches(X, Y)
 """
 SPECS = (
     [TensorSpec(name="v", shape=(1, 2), dtype="float32")],
@@ -53,6 +70,8 @@ SPECS = (
 @pytest.fixture(autouse=True)
 def module(tmp_path, monkeypatch):
     (tmp_path / "my_readings.py").write_text(CODE)
+    (tmp_path / "beside.py").write_text("def batches(x, y):\n    yield x, y\n")
+    (tmp_path / "broken_syntax.py").write_text("x = 1\ndef x(\n")
     monkeypatch.chdir(tmp_path)
 
 
@@ -63,6 +82,17 @@ def test_a_dict_of_arrays_from_the_current_directory():
     assert bound.task == "classification"
     assert batch.inputs["v"].dtype == np.float32
     np.testing.assert_array_equal(batch.inputs["v"][0], [80, 81])
+
+
+@pytest.mark.parametrize("name", ["arrays", "stream", "dataset"])
+def test_a_function_of_a_file_anywhere(name, tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+
+    dataset = open_data(f"{tmp_path}/my_readings.py:{name}")
+
+    # The generator's samples are in no split, and a fifth of them is drawn.
+    assert (dataset.train.n, dataset.test.n) == {"stream": (48, 12)}.get(name, (40, 20))
 
 
 def test_a_dataset_is_given_what_it_lacks():
@@ -88,8 +118,16 @@ def test_a_dataset_is_checked_like_any_other():
         ("no_such_module_here:data", ["cannot be imported", "ModuleNotFoundError"]),
         ("my_readings:nothing", ["no function 'nothing'"]),
         ("my_readings:value", ["no function 'value'"]),
-        ("my_readings:fails", ["failed", "KeyError"]),
-        ("my_readings:wrong", ["returned list", "x_train"]),
+        ("my_readings:fails", ["failed", "KeyError", "my_readings.py, line ", ": raise KeyError("]),
+        ("my_readings.py:fails", ["failed", "KeyError", ": raise KeyError("]),
+        ("my_readings.py:nothing", ["no function 'nothing'"]),
+        ("my_readings.py:text", ["returned a text", "x_train"]),
+        ("my_readings.py:leaves", ["failed", "SystemExit"]),
+        ("my_readings.py:needs_more", ["failed", "missing 1 required positional argument"]),
+        ("broken_syntax.py:arrays", ["cannot be imported", "broken_syntax.py, line 2: def x("]),
+        ("missing.py:arrays", ["missing.py", "file.py:function"]),
+        ("my_readings.py:stops", ["failed after 1 items", ": raise OSError("]),
+        ("my_readings:wrong", ["not read from a list", "x_train"]),
         ("my_readings:ragged", ["x_train is ragged"]),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -141,3 +142,18 @@ def test_sequences_are_declared_as_in_an_npz(folder, value):
     found = open_data(str(folder)).test.starts()
 
     assert np.flatnonzero(found).tolist() == ([0] if value.shape == () else [0, 6])
+
+
+def test_one_file_of_samples_without_labels(tmp_path):
+    x = np.arange(80, dtype=np.float32).reshape(20, 4)
+    np.save(tmp_path / "frames.npy", x)
+    spec = [TensorSpec(name="v", shape=(1, 4), dtype="float32")]
+
+    bound = bind(open_data(str(tmp_path / "frames.npy")), spec, [replace(spec[0], name="y")])
+
+    assert (bound.name, bound.task, bound.train.n, bound.test.n) == ("frames", None, 20, 20)
+    np.testing.assert_array_equal(bound.test.read(np.arange(20)).inputs["v"], x)
+    assert any("take the same ones" in note for note in bound.notes)
+    np.save(tmp_path / "frames.npy", np.float32(1))
+    with pytest.raises(DataError, match="single value"):
+        open_data(str(tmp_path / "frames.npy"))

@@ -253,3 +253,45 @@ def test_what_declares_no_sequences_is_refused(tmp_path, value, found):
 
     assert "sequence_test declares no sequences" in text
     assert found in text
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "validation"])
+def test_validation_arrays_are_the_test_split_where_there_is_none(tmp_path, name):
+    x, y = np.arange(80, dtype=np.float32).reshape(20, 4), np.arange(20) % 2
+    arrays = {"x_train": x, "y_train": y, f"x_{name}": x[:6] + 1, f"y_{name}": y[:6]}
+    np.savez(tmp_path / "data.npz", **arrays)
+
+    dataset = open_data(str(tmp_path / "data.npz"))
+
+    assert (dataset.train.n, dataset.test.n) == (20, 6)
+    assert f"no test split: x_{name} serves as one" in dataset.notes[0]
+    with pytest.raises(UsageError, match="has a test split of 6 samples already"):
+        open_data(str(tmp_path / "data.npz"), split=0.2)
+
+
+def test_a_test_split_is_drawn_by_class_and_sequence(tmp_path):
+    x, y = np.arange(400, dtype=np.float32).reshape(100, 4), np.arange(100) % 4 // 3
+    np.savez(tmp_path / "data.npz", x_train=x, y_train=y)
+    np.savez(tmp_path / "stream.npz", x_train=x, y_train=y, sequence=np.arange(100) // 10)
+
+    dataset = open_data(str(tmp_path / "data.npz"), split=0.2)
+    again = open_data(str(tmp_path / "data.npz"), split=0.2)
+    other = open_data(str(tmp_path / "data.npz"), split=0.2, seed=1)
+    stream = open_data(str(tmp_path / "stream.npz"), split=0.2)
+
+    batch = dataset.test.read(np.arange(20))
+    trained = dataset.train.read(np.arange(80))
+    assert np.bincount(batch.targets).tolist() == [15, 5]
+    assert not set(batch.inputs["x"][:, 0]) & set(trained.inputs["x"][:, 0])
+    assert again.test.sha256 == dataset.test.sha256 != other.test.sha256
+    assert "20 of 100 samples were drawn for testing (split = 0.2)." in dataset.notes
+    # Whole sequences
+    assert (stream.test.n, len(set(stream.test.sequences))) == (20, 2)
+    assert not set(stream.test.sequences) & set(stream.train.sequences)
+
+
+def test_too_few_samples_to_draw_some_are_named(tmp_path):
+    np.savez(tmp_path / "data.npz", x_train=np.zeros((1, 4)), y_train=[0])
+
+    with pytest.raises(DataError, match=r"too few samples \(1\)"):
+        open_data(str(tmp_path / "data.npz"), split=0.2)

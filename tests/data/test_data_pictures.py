@@ -116,7 +116,7 @@ def on_device(path: Path, spec: dict) -> np.ndarray:
     shape = [1, spec["height"], spec["width"], spec["channels"]]
     details = {"index": 0, "shape": shape, "dtype": np.float32, "quantization": (0.0, 0)}
     model = types.SimpleNamespace(path="m.tflite", inputs=[edgekit_runner.Tensor("x", details)])
-    (sample,) = edgekit_runner.Source(model, spec, None).file(str(path))
+    (sample,) = edgekit_runner.Source(model, {"preprocessing": spec}, None).file(str(path))
     return sample.codes[0][0]
 
 
@@ -272,6 +272,7 @@ def test_a_model_of_thermal_pictures_sees_them(tmp_path):
         for k in range(5):
             pixels = (random.normal(level, 5, (16, 16)).clip(0, 255) * 257).astype(np.uint16)
             Image.fromarray(pixels).save(tmp_path / "test" / name / f"{k}.png")
+    (tmp_path / "preprocessing.toml").write_text('kind = "image"\nscale = 0.00392156863\n')
     inputs = [TensorSpec(name="x", shape=(1, 16, 16, 1), dtype="float32")]
     outputs = [TensorSpec(name="y", shape=(1, 2), dtype="float32")]
 

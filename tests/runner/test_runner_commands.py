@@ -344,22 +344,23 @@ def _peak(alone, models, data) -> tuple[int, int]:
 
 def test_accuracy_and_top5_by_hand():
     # Four samples of seven classes: right, second, sixth, and a tie that the lower class wins.
-    scorer = edgekit_runner.Scorer("classification", 4, [])
+    scorer = edgekit_runner.Scorer("classification", 4, [], 7)
     scores = np.array([0.3, 0.2, 0.15, 0.12, 0.1, 0.08, 0.05])
     for position, (output, target) in enumerate(
         [(scores, 0), (scores, 1), (scores, 5), (np.array([1.0, 1, 0, 0, 0, 0, 0]), 1)]
     ):
         scorer.add(position, None, output, np.int64(target))
-    score = scorer.score(7)
+    score = scorer.score()
     assert score["value"] == 0.25
-    assert score["extras"] == {"top5_accuracy": 0.75}
+    assert score["extras"]["top5_accuracy"] == 0.75
 
 
 def test_one_hot_targets_are_classes_too():
-    scorer = edgekit_runner.Scorer("classification", 2, [])
+    scorer = edgekit_runner.Scorer("classification", 2, [], 2)
     scorer.add(0, None, np.array([0.1, 0.9]), np.array([0.0, 1.0]))
     scorer.add(1, None, np.array([0.1, 0.9]), np.array([1.0, 0.0]))
-    assert scorer.first.tolist() == [0, 1]
+    assert scorer.target.tolist() == [1, 0]
+    assert scorer.predicted.tolist() == [1, 1]
 
 
 def test_wilson_interval_is_the_published_example():
@@ -406,12 +407,12 @@ def test_what_overflows_is_null_in_json_and_has_no_score(runner, models, tmp_pat
 @pytest.mark.parametrize(("outputs", "right"), [([0.2, 0.7, 0.4], 2), ([-3.0, 0.2, -0.1], 3)])
 def test_one_unit_is_a_sigmoid_or_a_logit_as_on_the_host(outputs, right):
     targets = np.array([0, 1, int(right == 2)])
-    scorer = edgekit_runner.Scorer("classification", 3, [])
+    scorer = edgekit_runner.Scorer("classification", 3, [], 1)
     for position, (output, target) in enumerate(zip(outputs, targets, strict=True)):
         scorer.add(position, list, np.array([output]), target)
     batch = Batch(inputs={"x": np.zeros((3, 1))}, targets=targets)
     host = score(np.array(outputs)[:, None], batch, task=CLASSIFICATION)
-    assert scorer.score(1)["value"] == host.value == right / 3
+    assert scorer.score()["value"] == host.value == right / 3
 
 
 def test_run_takes_an_npy_of_one_sample_or_of_many(runner, models, tmp_path):

@@ -41,10 +41,12 @@ LATENCY: Final = "latency"
 
 DATA_FORMATS: Final[Mapping[str, str]] = {
     "builtin": "a built-in name (digits, fashion-mnist, spoken-digits, turbofan)",
-    "function": "package.module:function",
+    "function": "package.module:function, file.py:function",
     "idx": "IDX files",
     "npy_folder": "a folder of x_train.npy y_train.npy x_test.npy y_test.npy",
+    "sounds": "a folder of class folders of WAV files likewise",
     "images": "a folder of class folders of images under train/ and test/",
+    "npy_file": "an .npy of samples without labels",
     "table": "a .csv",
     "npz": "an .npz (x_train y_train x_test y_test)",
 }

@@ -6,15 +6,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgekit.api.data import Data, taken
 from edgekit.api.measuring_device import device_setup, one_device
 from edgekit.choices import Prefer
+from edgekit.errors import UsageError
 from edgekit.modes import DEFAULT_MODES
 from edgekit.records import (
+    EACH_ROW,
     Dataset,
     Inspection,
     Listener,
     Plan,
     Report,
+    TableOptions,
     silent,
 )
 
@@ -28,11 +32,13 @@ if TYPE_CHECKING:
 def quantize(
     source: str | Path | Any,
     *,
-    data: str | Dataset | None = None,
+    data: Data = None,
     modes: Sequence[str] = (),
     plans: Sequence[Plan] = (),
     output: str | Path | None = None,
     name: str | None = None,
+    split: float | None = None,
+    table: TableOptions = EACH_ROW,
     column: str | None = None,
     classes: Sequence[str] | None = None,
     task: str | None = None,
@@ -63,7 +69,12 @@ def quantize(
 
     Args:
         source: A `.keras`, `.h5`, SavedModel folder or float `.tflite`, or a live Keras model.
-        data: As `--data` of the command line, or a `records.Dataset`.
+        data: As `--data` of the command line; or a dict of arrays (`x_train`, `y_train`, `x_test`,
+            `y_test`), tuples (`((x_train, y_train), (x_test, y_test))`, or `(x, y)`, of which a
+            part is drawn for testing), a `tf.data.Dataset`, `keras.utils.PyDataset` or generator
+            in the place of such a tuple, or a `records.Dataset`.
+        split: Share of the samples that is drawn for testing, where the data has no test split.
+        table: How the rows of a `.csv` become samples: windows, columns that are left out.
         modes: Names out of `modes.MODES`; where neither modes nor plans are given, those of
             `modes.DEFAULT_MODES` that the model allows.
         plans: Plans, from `recipe.load_recipe(path).plan` or made by hand.
@@ -118,7 +129,9 @@ def quantize(
         plans=tuple(chosen),
         folder=Path(output) if output else Path("quantized") / called,
         name=called,
-        data=data,
+        data=taken(data),
+        split=split,
+        table=table,
         column=column,
         classes=classes,
         target=target,
@@ -148,7 +161,9 @@ def import_model(
     source: str | Path | Any,
     output: str | Path,
     *,
-    data: str | Dataset | None = None,
+    data: Data = None,
+    split: float | None = None,
+    table: TableOptions = EACH_ROW,
     column: str | None = None,
     preprocessing: Mapping[str, Any] | None = None,
     custom: Sequence[str] = (),
@@ -163,17 +178,20 @@ def import_model(
     from edgekit import pipeline
     from edgekit.data import open_data
 
+    given = taken(data)
     dataset = (
-        open_data(data, target=column, preprocessing=preprocessing)
-        if isinstance(data, str)
-        else data
+        given
+        if given is None or isinstance(given, Dataset)
+        else open_data(given, split=split, table=table, target=column, preprocessing=preprocessing)
     )
     place = Path(source) if isinstance(source, (str, Path)) else source
     request = pipeline.Request(
         source=place,
         plans=(),
         folder=Path(output).parent,
-        data=data,
+        data=given,
+        split=split,
+        table=table,
         column=column,
         preprocessing=preprocessing,
         custom=tuple(custom),
@@ -194,7 +212,7 @@ def rebuild(
     manifest: str | Path,
     *,
     source: str | Path | None = None,
-    data: str | None = None,
+    data: Data = None,
     output: str | Path | None = None,
     custom: Sequence[str] = (),
     trust_code: bool = False,
@@ -219,10 +237,15 @@ def rebuild(
     """
     from edgekit import pipeline
 
+    given = taken(data)
+    if isinstance(given, Dataset):
+        raise UsageError(
+            "A file is not made again from a Dataset.", hint="Give its samples as a dict of arrays."
+        )
     return pipeline.rebuild(
         Path(manifest),
         source=Path(source) if source is not None else None,
-        data=data,
+        data=given,
         output=Path(output) if output is not None else None,
         custom=custom,
         trust_code=trust_code,

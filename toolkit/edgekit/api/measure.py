@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgekit.api.data import Data, required
 from edgekit.api.measuring_device import device_setup
 from edgekit.records import (
+    EACH_ROW,
     DataRequest,
-    Dataset,
     Listener,
     Report,
+    TableOptions,
     silent,
 )
 
@@ -21,8 +23,10 @@ if TYPE_CHECKING:
 
 def evaluate(
     paths: Sequence[str | Path],
-    data: str | Dataset,
+    data: Data,
     *,
+    split: float | None = None,
+    table: TableOptions = EACH_ROW,
     column: str | None = None,
     classes: Sequence[str] | None = None,
     task: str | None = None,
@@ -41,7 +45,9 @@ def evaluate(
     return pipeline.evaluate(
         [Path(path) for path in paths],
         DataRequest(
-            data=data,
+            data=required(data),
+            split=split,
+            table=table,
             column=column,
             classes=classes,
             task=task,
@@ -88,7 +94,9 @@ def deploy(
     device: str | Sequence[str],
     *,
     devices: str | Path | None = None,
-    data: str | Dataset | None = None,
+    data: Data = None,
+    split: float | None = None,
+    table: TableOptions = EACH_ROW,
     column: str | None = None,
     classes: Sequence[str] | None = None,
     task: str | None = None,
@@ -121,6 +129,8 @@ def deploy(
         devices: The `devices.toml` to take; None takes the one in the current folder, which may
             not name files of this machine, or else the user's own.
         data: What they are scored on; None leaves scores out.
+        split: Share of the samples that is drawn for testing, where the data has no test split.
+        table: How the rows of a `.csv` become samples: windows, columns that are left out.
         column: The column to predict, for a `.csv`.
         classes: Names of the classes in the model's order; None where the data's order is it.
         task: What the targets mean, default inferred from the targets.
@@ -166,7 +176,9 @@ def deploy(
         data=None
         if data is None
         else DataRequest(
-            data=data,
+            data=required(data),
+            split=split,
+            table=table,
             column=column,
             classes=classes,
             task=task,

@@ -6,10 +6,21 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
+from edgekit.api.data import Data, required, taken
 from edgekit.api.measuring_device import device_setup, one_device
 from edgekit.choices import Prefer
+from edgekit.errors import UsageError
 from edgekit.recipe import Cluster, PassStep, Prune, Qat, Recipe, Shrink
-from edgekit.records import DataRequest, Listener, Report, silent
+from edgekit.records import (
+    EACH_ROW,
+    DataRequest,
+    Dataset,
+    Listener,
+    LiveData,
+    Report,
+    TableOptions,
+    silent,
+)
 
 if TYPE_CHECKING:
     from edgekit.pipeline.passes import PassComparison
@@ -21,7 +32,9 @@ def train(
     architecture: str | Path,
     *,
     output: str | Path,
-    data: str | None = None,
+    data: Data = None,
+    split: float | None = None,
+    table: TableOptions = EACH_ROW,
     column: str | None = None,
     task: str | None = None,
     preprocessing: Mapping[str, Any] | None = None,
@@ -42,6 +55,8 @@ def train(
         architecture: A name of the zoo (`training.NAMES`), or a `model.toml`.
         output: The `.keras` file to write.
         data: As `--data` of the command line; a `model.toml` names its own.
+        split: Share of the samples that is drawn for testing, where the data has no test split.
+        table: How the rows of a `.csv` become samples: windows, columns that are left out.
         column: The column to predict, for a `.csv`.
         task: What the targets mean, default inferred from the targets.
         preprocessing: How raw images become inputs.
@@ -62,7 +77,6 @@ def train(
     """
     from dataclasses import replace
 
-    from edgekit.errors import UsageError
     from edgekit.files import cleared, refuse_existing
     from edgekit.sources import check_source
     from edgekit.training import TrainingConfig, load_config
@@ -70,8 +84,11 @@ def train(
     from edgekit.worker import Worker
 
     place = Path(output)
+    samples = _picklable(data)
     asked = {
-        "data": data,
+        "data": samples,
+        "split": split,
+        "table": table,
         "column": column,
         "task": task,
         "preprocessing": preprocessing,
@@ -84,7 +101,7 @@ def train(
     changes: dict[str, Any] = {key: value for key, value in asked.items() if value is not None}
     if str(architecture).endswith(".toml"):
         config = replace(load_config(Path(architecture)), **changes)
-    elif data is None:
+    elif samples is None:
         raise UsageError(f"Training {architecture} needs data.", hint="Give --data.")
     else:
         config = TrainingConfig(name=place.stem, architecture=str(architecture), **changes)
@@ -107,6 +124,8 @@ class TransformOptions(TypedDict, total=False):
     """What every pass takes beside its step.
 
     Attributes:
+        split: Share of the samples that is drawn for testing, where the data has no test split.
+        table: How the rows of a `.csv` become samples: windows, columns that are left out.
         column: The column to predict, for a `.csv`.
         classes: Names of the classes in the model's order; the data's by default.
         task: What the targets mean, default inferred from the targets.
@@ -119,6 +138,8 @@ class TransformOptions(TypedDict, total=False):
         on_estimate: Called before any training with what `prune` is predicted to save.
     """
 
+    split: float | None
+    table: TableOptions
     column: str | None
     classes: tuple[str, ...] | None
     task: str | None
@@ -131,12 +152,23 @@ class TransformOptions(TypedDict, total=False):
     on_estimate: Callable[[PruningEstimate], None] | None
 
 
+def _picklable(data: Data) -> str | LiveData | None:
+    """Return data as the process that trains can open it."""
+    found = taken(data)
+    if isinstance(found, Dataset):
+        raise UsageError(
+            "Training takes no Dataset: it runs in another process.",
+            hint="Give a dict of arrays, or file.py:function, which may return one.",
+        )
+    return found
+
+
 def prune(
     source: str | Path,
     step: Prune | None = None,
     *,
     output: str | Path,
-    data: str,
+    data: Data,
     **options: Unpack[TransformOptions],
 ) -> PassComparison:
     """Set the smallest weights of a Keras model to zero, and fine-tune it; see `transform`."""
@@ -148,7 +180,7 @@ def shrink(
     step: Shrink | None = None,
     *,
     output: str | Path,
-    data: str,
+    data: Data,
     **options: Unpack[TransformOptions],
 ) -> PassComparison:
     """Remove whole channels of a Keras model, and fine-tune it; see `transform`."""
@@ -160,7 +192,7 @@ def cluster(
     step: Cluster | None = None,
     *,
     output: str | Path,
-    data: str,
+    data: Data,
     **options: Unpack[TransformOptions],
 ) -> PassComparison:
     """Give each kernel of a Keras model few distinct weights; see `transform`."""
@@ -172,7 +204,7 @@ def qat(
     step: Qat | None = None,
     *,
     output: str | Path,
-    data: str,
+    data: Data,
     **options: Unpack[TransformOptions],
 ) -> PassComparison:
     """Train a Keras model as its int8 file will compute; see `transform`."""
@@ -184,7 +216,7 @@ def transform(
     step: PassStep,
     *,
     output: str | Path,
-    data: str,
+    data: Data,
     **options: Unpack[TransformOptions],
 ) -> PassComparison:
     """Take a Keras model through one compression pass, with its fine-tuning.
@@ -214,7 +246,9 @@ def transform(
         Path(source),
         Path(output),
         data=DataRequest(
-            data=data,
+            data=required(_picklable(data)),
+            split=options.get("split"),
+            table=options.get("table", EACH_ROW),
             column=options.get("column"),
             classes=options.get("classes"),
             task=options.get("task"),
@@ -233,9 +267,11 @@ def compress(
     source: str | Path,
     recipe: str | Path | Recipe,
     *,
-    data: str,
+    data: Data,
     output: str | Path | None = None,
     name: str | None = None,
+    split: float | None = None,
+    table: TableOptions = EACH_ROW,
     column: str | None = None,
     classes: Sequence[str] | None = None,
     task: str | None = None,
@@ -266,7 +302,9 @@ def compress(
         data: As `--data` of the command line.
         output: Folder of the files, default `quantized/<name>-<recipe>`.
         name: Name of the model in tables, default the source's stem.
-        column: See `quantize`, as all that follow.
+        split: See `quantize`, as all that follow.
+        table: Likewise.
+        column: Likewise.
         classes: Likewise.
         task: What the targets mean.
         preprocessing: How raw images become inputs.
@@ -302,7 +340,9 @@ def compress(
         plans=(steps.plan,),
         folder=Path(output) if output else Path("quantized") / f"{called}-{steps.name}",
         name=called,
-        data=data,
+        data=_picklable(data),
+        split=split,
+        table=table,
         column=column,
         classes=classes,
         task=task,

@@ -26,6 +26,8 @@ def train(
         Path | None, typer.Option("--output", "-o", metavar="F.keras", help="The file to write.")
     ] = None,
     data: options.MaybeData = None,
+    split: options.Split = None,
+    rows: options.RowOptions,
     column: options.Column = None,
     task: options.Task = None,
     preprocess: options.Preprocess = None,
@@ -93,6 +95,8 @@ def train(
                 name,
                 output=output,
                 data=data,
+                split=split,
+                table=rows.table(),
                 column=column,
                 task=options.task_of(task),
                 preprocessing=options.preprocessing_of(preprocess),
@@ -133,9 +137,12 @@ def _list_zoo() -> None:
 
 
 def import_(
+    *,
     source: options.Source,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="F.tflite")],
     data: options.MaybeData = None,
+    split: options.Split = None,
+    rows: options.RowOptions,
     column: options.Column = None,
     preprocess: options.Preprocess = None,
     custom: options.Custom = None,
@@ -157,6 +164,8 @@ def import_(
             Path(source),
             output,
             data=data,
+            split=split,
+            table=rows.table(),
             column=column,
             preprocessing=options.preprocessing_of(preprocess),
             custom=tuple(custom or ()),

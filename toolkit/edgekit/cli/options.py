@@ -8,12 +8,15 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from edgekit.choices import MAX_COUNT, list_data_formats
 from edgekit.cli.groups import with_parameters
+
+if TYPE_CHECKING:
+    from edgekit.records import TableOptions
 
 
 def number(
@@ -85,6 +88,14 @@ Files = Annotated[list[Path], typer.Argument(metavar="FILE...", help="A .tflite 
 DATA_HELP = f"{list_data_formats()[0].upper()}{list_data_formats()[1:]}."
 Data = Annotated[str, typer.Option("--data", "-d", metavar="DATA", help=DATA_HELP)]
 MaybeData = Annotated[str | None, typer.Option("--data", "-d", metavar="DATA", help=DATA_HELP)]
+Split = Annotated[
+    float | None,
+    typer.Option(
+        parser=number(0, 1, above=True, below=True),
+        metavar="SHARE",
+        help="Draw this share of the samples for testing, where the data has no test split.",
+    ),
+]
 Column = Annotated[
     str | None, typer.Option(metavar="NAME", help="The column to predict, for a .csv.")
 ]
@@ -163,10 +174,63 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON (schema 1) instea
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 
 
+Window = Annotated[
+    int | None,
+    typer.Option(
+        parser=whole(1),
+        metavar="N",
+        help="N rows of a .csv in a row are one sample; its target is that of the last row.",
+    ),
+]
+Stride = Annotated[
+    int, typer.Option(parser=whole(1), metavar="M", help="Rows from one window to the next.")
+]
+Group = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Column of a .csv whose rows stay together: no window spans two groups, nor a split.",
+    ),
+]
+Ignore = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME", help="Column of a .csv that is left out; repeatable."),
+]
+
+
 @dataclass(frozen=True, kw_only=True)
-class DataOptions:
+class RowOptions:
+    """Options that say how the rows of a table become samples."""
+
+    window: Window = None
+    stride: Stride = 1
+    group: Group = None
+    ignore: Ignore = None
+
+    def table(self) -> TableOptions:
+        """Return the options as `edgekit.api` takes them.
+
+        Raises:
+            UsageError: A stride is given, and no window.
+        """
+        from edgekit.errors import UsageError
+        from edgekit.records import TableOptions
+
+        if self.stride != 1 and self.window is None:
+            raise UsageError("--stride has no effect without --window.", hint="Add --window.")
+        return TableOptions(
+            window=self.window,
+            stride=self.stride,
+            group=self.group,
+            ignore=tuple(self.ignore or ()),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions(RowOptions):
     """Options that say how data is read."""
 
+    split: Split = None
     column: Column = None
     classes: Classes = None
     task: Task = None
@@ -180,6 +244,8 @@ class DataOptions:
             DataError: The file of `--preprocess` is missing or invalid.
         """
         return {
+            "split": self.split,
+            "table": self.table(),
             "column": self.column,
             "classes": classes_of(self.classes),
             "task": task_of(self.task),

@@ -102,6 +102,8 @@ def _run(step: PassStep, given: dict[str, Any]) -> None:
                 step,
                 output=output,
                 data=given["data"],
+                split=given["split"],
+                table=given["rows"].table(),
                 column=given["column"],
                 classes=options.classes_of(given["classes"]),
                 task=options.task_of(given["task"]),

@@ -34,6 +34,8 @@ _BEFORE: tuple[tuple[str, Any, Any], ...] = (
 )
 _AFTER: tuple[tuple[str, Any, Any], ...] = (
     ("resume", Resume, False),
+    ("split", options.Split, None),
+    ("rows", options.RowOptions, None),
     ("column", options.Column, None),
     ("classes", options.Classes, None),
     ("task", options.Task, None),

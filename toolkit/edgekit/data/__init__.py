@@ -12,8 +12,17 @@ device runs.
 
 from edgekit.data.bind import bind
 from edgekit.data.formats.builtin import BUILTINS
+from edgekit.data.formats.live import take
 from edgekit.data.load import open_data
 from edgekit.data.splits import split_of, training_split
 from edgekit.data.store import targets_of
 
-__all__ = ["BUILTINS", "bind", "open_data", "split_of", "targets_of", "training_split"]
+__all__ = [
+    "BUILTINS",
+    "bind",
+    "open_data",
+    "split_of",
+    "take",
+    "targets_of",
+    "training_split",
+]

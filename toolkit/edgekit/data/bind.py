@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from edgekit.data.formats.images import ImageStore
+from edgekit.data.formats.sounds import require_features
 from edgekit.data.labels_and_tasks import bind_targets
 from edgekit.data.overlap import overlap_note
 from edgekit.data.preprocessing import names_size
@@ -48,6 +49,7 @@ def bind(dataset: Dataset, inputs: Sequence[TensorSpec], outputs: Sequence[Tenso
     for split, samples in splits.items():
         if samples.n == 0:
             raise DataError(f"{dataset.name}: the {split} split is empty.", hint="Add samples.")
+    require_features(splits.values(), inputs)
     spec = dataset.preprocessing
     if not names_size(spec):
         spec = _sized(spec, inputs)

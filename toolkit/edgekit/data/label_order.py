@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 
-from edgekit.data.formats.images import ImageStore
-from edgekit.data.store import ArrayStore, RawDataset, Store
+from edgekit.data.store import RawDataset, Store
 from edgekit.errors import DataError, UsageError
 from edgekit.evaluation.tasks import as_classes
 from edgekit.records import Array
@@ -32,6 +32,7 @@ def in_order_of(opened: RawDataset, classes: tuple[str, ...], place: str) -> Raw
         opened,
         train=_renumbered(opened.train, opened.labels, classes, place),
         test=_renumbered(opened.test, opened.labels, classes, place),
+        pool=_renumbered(opened.pool, opened.labels, classes, place),
         labels=classes,
     )
 
@@ -48,8 +49,8 @@ def _renumbered(
             found=f"They are {store.targets.dtype} of shape {list(store.targets.shape)}.",
             hint="Leave out --classes.",
         )
-    assert isinstance(store, ArrayStore | ImageStore)
-    return replace(store, targets=_places(numbers, labels, classes, place)[numbers])
+    renumbered = _places(numbers, labels, classes, place)[numbers]
+    return cast("Store", replace(cast("Any", store), targets=renumbered))  # all are dataclasses
 
 
 def _places(

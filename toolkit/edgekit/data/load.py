@@ -11,21 +11,24 @@ from typing import Any
 from edgekit.choices import list_data_formats
 from edgekit.data.formats import FORMATS, Argument
 from edgekit.data.formats.builtin import BUILTINS
+from edgekit.data.formats.live import open_live
 from edgekit.data.label_order import in_order_of
 from edgekit.data.preprocessing import check_preprocessing
-from edgekit.data.splits import calibration_subset
-from edgekit.data.store import RawDataset, adopted, whole
+from edgekit.data.splits import TEST_SHARE, calibration_subset, drawn_test, split_of
+from edgekit.data.store import RawDataset, adopted, reader_of, whole
 from edgekit.errors import DataError, UsageError
 from edgekit.files import check_input, what_is
 from edgekit.printable import one_line
-from edgekit.records import Dataset, Split
+from edgekit.records import EACH_ROW, Dataset, LiveData, Samples, Split, TableOptions
 
 FORMS = f"Give {list_data_formats()}."
 
 
 def open_data(
-    spec: str,
+    data: str | LiveData,
     *,
+    split: float | None = None,
+    table: TableOptions = EACH_ROW,
     target: str | None = None,
     preprocessing: Mapping[str, Any] | None = None,
     calibration_samples: int = 200,
@@ -37,8 +40,11 @@ def open_data(
     """Open the user's data.
 
     Args:
-        spec: One of `choices.DATA_FORMATS`; IDX files by their folder, or by folder and beginning
-            of their names.
+        data: One of `choices.DATA_FORMATS`; IDX files by their folder, or by folder and beginning
+            of their names. Or what `take` made of data given from Python.
+        split: Share of the samples that is drawn for testing, where the data has no test split;
+            None draws a fifth of samples that are in no split, unless only test samples are needed.
+        table: How the rows of a `.csv` become samples.
         target: The column to predict, for a `.csv`.
         preprocessing: How raw input becomes the model's; None takes the source's own (a
             `preprocessing.toml`), leaves open how pixels of image files are scaled, and arrays as
@@ -54,8 +60,21 @@ def open_data(
         DataError: The data is not there, damaged, or does not fit itself.
         UsageError: An option that has no effect on this format.
     """
+    spec = data if isinstance(data, str) else "data"
+    # Compared, so that NaN is refused too.
+    if split is not None and not 0 < split < 1:
+        raise UsageError(f"Invalid value for split: {split!r:.40}.", hint="Give 0.2 for a fifth.")
     try:
-        opened = _open(spec, target, preprocessing, seed, needed)
+        opened = _open(
+            data,
+            spec,
+            column=target,
+            table=table,
+            preprocessing=preprocessing,
+            seed=seed,
+            split=split,
+            needed=needed,
+        )
     except OSError as error:
         raise DataError(
             f"{spec} cannot be read.",
@@ -74,7 +93,7 @@ def open_data(
                 "The classes of a Dataset cannot be put into another order.",
                 hint="Number its targets in the model's order instead.",
             )
-        dataset = opened
+        dataset, pool, drawn = opened, None, False
     else:
         if classes is not None:
             opened = in_order_of(opened, tuple(classes), spec)
@@ -93,6 +112,10 @@ def open_data(
             preprocessing=applied,
             notes=tuple(one_line(note) for note in opened.notes),
         )
+        pool = None if opened.pool is None else whole("train", opened.pool, applied)
+        drawn = opened.drawn
+    if not drawn:
+        dataset = _with_test(dataset, pool, split, seed, needed)
     if dataset.calibrate is None and dataset.train is not None:
         train = adopted(dataset.train)
         calibrate = calibration_subset(train, calibration_samples, seed)
@@ -100,15 +123,47 @@ def open_data(
     return replace(dataset, task=task or dataset.task)
 
 
+def _with_test(
+    dataset: Dataset, pool: Samples | None, share: float | None, seed: int, needed: Split | None
+) -> Dataset:
+    """Draw a test split where one is asked for, or where the samples are in no split."""
+    name = dataset.name
+    if pool is None and share is None:
+        return dataset
+    if dataset.test is not None:
+        raise UsageError(
+            f"{name} has a test split of {dataset.test.n} samples already.", hint="Drop --split."
+        )
+    if share is None and pool is not None and needed == "test":
+        return replace(dataset, test=replace(pool, split="test"))
+    if share is None and pool is not None and reader_of(pool).targets is None:
+        note = "The samples are in no split: calibration and comparison take the same ones."
+        notes = (*dataset.notes, note)
+        return replace(dataset, train=pool, test=replace(pool, split="test"), notes=notes)
+    samples = pool or split_of(dataset, "train")
+    train, test = drawn_test(samples, share or TEST_SHARE, seed, name)
+    note = f"{test.n} of {samples.n} samples were drawn for testing" + (
+        f" (split = {share:g})." if share else ": they are in no split."
+    )
+    return replace(dataset, train=train, test=test, notes=(*dataset.notes, note))
+
+
 def _open(
+    data: str | LiveData,
     spec: str,
+    *,
     column: str | None,
+    table: TableOptions,
     preprocessing: Mapping[str, Any] | None,
     seed: int,
+    split: float | None,
     needed: Split | None,
 ) -> RawDataset | Dataset:
+    if isinstance(data, LiveData):
+        _refuse_columns(spec, column, table)
+        return open_live(data, spec, needed)
     try:
-        path = Path(spec).expanduser()
+        path = Path(data).expanduser()
     except RuntimeError as error:
         raise DataError(f"{spec} names no user's home.", found=f"{error}", hint=FORMS) from error
     argument = Argument(
@@ -116,13 +171,15 @@ def _open(
         path=path,
         found=what_is(path),
         column=column,
+        table=table,
         preprocessing=preprocessing,
         seed=seed,
+        split=split,
         needed=needed,
     )
     chosen = next((form for form in FORMATS if form.recognizes(argument)), None)
-    if column is not None and chosen is not None and not chosen.has_columns:
-        raise UsageError(f"{spec} has no columns to choose a target from.", hint="Drop --column.")
+    if chosen is not None and not chosen.has_columns:
+        _refuse_columns(spec, column, table)
     if chosen is not None:
         if argument.is_file:
             check_input(path, DataError, hint=FORMS)
@@ -138,8 +195,17 @@ def _open(
     raise DataError(f"{spec}: data is not read from {path.suffix or 'such'} files.", hint=FORMS)
 
 
+def _refuse_columns(spec: str, column: str | None, table: TableOptions) -> None:
+    if column is not None:
+        raise UsageError(f"{spec} has no columns to choose a target from.", hint="Drop --column.")
+    if table != EACH_ROW:
+        raise UsageError(
+            f"{spec} is no table.", hint="Drop --window, --stride, --group and --ignore."
+        )
+
+
 def _check_splits(opened: RawDataset, spec: str) -> None:
-    for name, store in (("train", opened.train), ("test", opened.test)):
+    for name, store in (("train", opened.train), ("test", opened.test), ("only", opened.pool)):
         if store is not None and len(store) == 0:
             raise DataError(f"{spec}: the {name} split is empty.", hint="Add samples or drop it.")
 

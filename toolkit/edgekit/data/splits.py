@@ -11,6 +11,8 @@ from edgekit.evaluation.tasks import RECONSTRUCTION, as_classes
 from edgekit.records import Array, Dataset, Samples, Split
 
 VALIDATION_SHARE = 0.1
+TEST_SHARE = 0.2
+"""Where samples are in no split."""
 
 
 def split_of(dataset: Dataset, split: Split) -> Samples:
@@ -25,7 +27,8 @@ def split_of(dataset: Dataset, split: Split) -> Samples:
     if split == "test":
         raise DataError(
             f"{dataset.name} holds no test samples, so nothing can be scored.",
-            hint="Add x_test and y_test (a test/ folder, rows with split = test).",
+            hint="Add x_test and y_test (a test/ folder, rows with split = test), or draw some of "
+            "the others: --split 0.2",
         )
     purpose = "calibrate on" if split == "calibrate" else "train on"
     raise DataError(
@@ -52,20 +55,50 @@ def training_split(dataset: Dataset) -> tuple[Samples, Samples]:
         raise DataError(
             f"The training samples of {dataset.name} have no targets.", hint="Add y_train."
         )
-    if reader.store.groups is not None:
-        groups = reader.store.groups[reader.index]
-        names = np.unique(groups)
-        _, chosen = held_out(len(names), None, VALIDATION_SHARE, seed=0)
-        held = np.isin(groups, names[chosen])
-        fit, validation = np.flatnonzero(~held), np.flatnonzero(held)
-    else:
-        fit, validation = held_out(train.n, _classes(train), VALIDATION_SHARE, seed=0)
+    fit, validation = _divided(train, _groups(train), VALIDATION_SHARE, seed=0)
     if not (len(fit) and len(validation)):
         raise DataError(
             f"{dataset.name} has too few training samples ({train.n}) to hold some back.",
             hint="Add samples: one in ten decides when training stops.",
         )
     return subset(train, fit, "train"), subset(train, validation, "train")
+
+
+def drawn_test(samples: Samples, share: float, seed: int, name: str) -> tuple[Samples, Samples]:
+    """Divide samples into a training and a test split, of the share asked for.
+
+    Classes keep their shares; samples of one group or sequence stay together.
+
+    Raises:
+        DataError: There are too few to divide.
+    """
+    samples = adopted(samples)
+    groups = _groups(samples)
+    train, test = _divided(samples, samples.sequences if groups is None else groups, share, seed)
+    if not (len(train) and len(test)):
+        raise DataError(
+            f"{name} has too few samples ({samples.n}) to draw a test split of {share:g}.",
+            hint="Add samples, or groups: those of one group stay together.",
+        )
+    return subset(samples, train, "train"), subset(samples, test, "test")
+
+
+def _groups(samples: Samples) -> Array | None:
+    """Return the samples' groups `[n]`, where they have some."""
+    reader = reader_of(samples)
+    return None if reader.store.groups is None else reader.store.groups[reader.index]
+
+
+def _divided(
+    samples: Samples, groups: Array | None, share: float, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return indices kept and held out: whole groups, or else of each class alike."""
+    if groups is None:
+        return held_out(samples.n, _classes(samples), share, seed)
+    names = np.unique(groups)
+    _, chosen = held_out(len(names), None, share, seed)
+    held = np.isin(groups, names[chosen])
+    return np.flatnonzero(~held), np.flatnonzero(held)
 
 
 def calibration_subset(train: Samples, n: int, seed: int) -> Samples:

@@ -313,11 +313,25 @@ def subset(samples: Samples, chosen: Rows, split: Split) -> Samples:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawDataset:
-    """What a format's reader found: raw splits, and what goes with them."""
+    """What a format's reader found: raw splits, and what goes with them.
+
+    Attributes:
+        name: Name of the data set.
+        train: The training split.
+        test: The test split.
+        pool: Samples that are in no split; there are no others then.
+        drawn: Whether the reader drew the test split itself, in the share that was asked for.
+        labels: Names of the classes.
+        preprocessing: Spec applied to every sample.
+        notes: What was done without being asked for.
+        task: What the targets mean, where the source tells.
+    """
 
     name: str
     train: Store | None
     test: Store | None
+    pool: Store | None = None
+    drawn: bool = False
     labels: tuple[str, ...] | None = None
     preprocessing: Mapping[str, Any] = field(default_factory=lambda: {"kind": "none"})
     notes: tuple[str, ...] = ()

@@ -26,7 +26,7 @@ from edgekit.pipeline.report import accepted_loss
 from edgekit.pipeline.request import FLOAT, Request, build_of, check, open_data, possible_plans
 from edgekit.pipeline.sources import is_graph, lower
 from edgekit.recipe import Recipe, pass_json
-from edgekit.records import Artifact, DataRequest, Listener, Plan, Report, silent
+from edgekit.records import Artifact, DataRequest, Dataset, Listener, Plan, Report, silent
 from edgekit.worker import Worker
 
 
@@ -49,7 +49,7 @@ def compress(
     """
     names = stages(recipe)
     check(replace(request, plans=(*_float_plans(names.values()), *request.plans)))
-    if not isinstance(request.data, str):
+    if request.data is None or isinstance(request.data, Dataset):
         raise UsageError(
             "A recipe that trains needs data that it can open itself.",
             hint="Give --data: a file, a folder, a built-in name or package.module:function.",
@@ -77,6 +77,8 @@ def compress(
         artifacts = [_artifact(imported, FLOAT, recipe, build)]
         data = DataRequest(
             data=request.data,
+            split=request.split,
+            table=request.table,
             column=request.column,
             classes=request.classes,
             task=request.task,

@@ -21,7 +21,7 @@ from edgekit.pipeline.pixel_trial import model_of_source
 from edgekit.pipeline.preprocessing import settle, settled_spec
 from edgekit.pipeline.request import FLOAT
 from edgekit.recipe import PassStep, Prune, Shrink
-from edgekit.records import DataRequest, Listener, Plan, Row, Source, silent
+from edgekit.records import DataRequest, Dataset, Listener, Plan, Row, Source, silent
 from edgekit.tflite.pruning_estimate import estimate_pruning
 from edgekit.training.finetuning import Tuning
 from edgekit.training.saving import checkpoint_path, read_notes
@@ -95,10 +95,12 @@ def transform(
 
 def _settled(data: DataRequest, source: Source, tensorflow: TensorFlowProcess) -> DataRequest:
     """The request with how pixels are scaled, so that the pass trains on what the source takes."""
-    if not isinstance(data.data, str) or image_shape(source.inputs, least=1) is None:
+    if isinstance(data.data, Dataset) or image_shape(source.inputs, least=1) is None:
         return data
     opened = open_data(
         data.data,
+        split=data.split,
+        table=data.table,
         target=data.column,
         classes=data.classes,
         preprocessing=data.preprocessing,

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from edgekit.data.formats.sounds import require_features
 from edgekit.data.pixels import (
     BYTES,
     PLAIN,
@@ -59,6 +60,7 @@ def settle(
     """
     if dataset.preprocessing_reason:
         return dataset
+    require_features((dataset.train, dataset.test), model.inputs)
     if dataset.preprocessing["kind"] == "image":
         return _settle_photos(dataset, model, described or {})
     shape = image_shape(model.inputs)

@@ -29,7 +29,7 @@ from edgekit.pipeline.request import calibrates
 from edgekit.pipeline.sources import is_graph, lower, tensorflow_for
 from edgekit.quantization import passes_named
 from edgekit.recipe import plan_from_json
-from edgekit.records import Dataset, Listener, Plan, silent
+from edgekit.records import Dataset, Listener, LiveData, Plan, TableOptions, silent
 from edgekit.tflite import read
 from edgekit.tflite.compare import first_difference
 
@@ -46,8 +46,26 @@ def _is_texts(value: object) -> bool:
     return isinstance(value, list) and all(map(_is_text, value))
 
 
+def _table(value: Mapping[str, Any]) -> TableOptions:
+    """Return the options of a table as `build` records them; the rest is left out."""
+    accepts: Mapping[str, Callable[[object], bool]] = {
+        "window": _is_count,
+        "stride": _is_count,
+        "group": _is_text,
+        "ignore": _is_texts,
+    }
+    kept: dict[str, Any] = {
+        key: entry for key, entry in value.items() if key in accepts and accepts[key](entry)
+    }
+    if "ignore" in kept:
+        kept["ignore"] = tuple(kept["ignore"])
+    return TableOptions(**kept)
+
+
 _BUILD: Final[Mapping[str, Callable[[object], bool]]] = {
     **dict.fromkeys(("source", "data", "column", "task", "score_output"), _is_text),
+    "table": lambda value: isinstance(value, Mapping) and _table(value) is not None,
+    "split": lambda value: isinstance(value, float) and 0 < value < 1,
     "classes": lambda value: isinstance(value, list) and all(map(_is_text, value)),
     "preprocessing": lambda value: isinstance(value, Mapping),
     "custom": _is_texts,
@@ -79,7 +97,7 @@ def rebuild(
     path: Path,
     *,
     source: Path | None = None,
-    data: str | None = None,
+    data: str | LiveData | None = None,
     output: Path | None = None,
     custom: Sequence[str] = (),
     trust_code: bool = False,
@@ -242,7 +260,11 @@ def _custom(build: Mapping[str, Any], given: Sequence[str], *, trust_code: bool)
 
 
 def _data(
-    described: Mapping[str, Any], build: Mapping[str, Any], given: str | None, *, calibrated: bool
+    described: Mapping[str, Any],
+    build: Mapping[str, Any],
+    given: str | LiveData | None,
+    *,
+    calibrated: bool,
 ) -> Dataset | None:
     """The data, opened as it was then; None where none was given then."""
     if described.get("data") is None:
@@ -250,11 +272,11 @@ def _data(
     entry = _entry(described, "data")
     spec = given if given is not None else build.get("data")
     name = entry.get("name")
-    if not isinstance(spec, str):
+    if not isinstance(spec, str | LiveData):
         raise DataError(
             f"The manifest does not say where the data {name!r} is.", hint="Give it with --data."
         )
-    if given is None and is_function(spec):
+    if given is None and isinstance(spec, str) and is_function(spec):
         # A manifest may come from elsewhere, and importing a module runs it.
         raise DataError(
             f"The data of this file come from a function of your own, {spec}.",
@@ -264,6 +286,8 @@ def _data(
     calibration = _entry(splits, "calibrate") if "calibrate" in splits else {}
     dataset = data_room.open_data(
         spec,
+        split=build.get("split"),
+        table=_table(build.get("table") or {}),
         target=build.get("column"),
         classes=build.get("classes"),
         preprocessing=build.get("preprocessing"),
@@ -272,7 +296,7 @@ def _data(
         task=build.get("task"),
     )
     if calibrated:
-        _check_calibration(dataset, calibration, spec)
+        _check_calibration(dataset, calibration, spec if isinstance(spec, str) else "data")
     return dataset
 
 

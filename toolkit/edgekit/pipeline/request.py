@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
@@ -21,7 +21,7 @@ from edgekit.pipeline.report import accepted_loss
 from edgekit.pipeline.sources import trained_notes
 from edgekit.quantization import passes_named
 from edgekit.recipe.parse import RESERVED
-from edgekit.records import Dataset, Listener, Plan, Progress
+from edgekit.records import EACH_ROW, Dataset, Listener, LiveData, Plan, Progress, TableOptions
 
 FLOAT = Plan(variant=FLOAT32.name, mode=FLOAT32.name)
 """What is always made, as the measure of the others."""
@@ -37,6 +37,8 @@ class Request:
         folder: Where the files go.
         name: Name of the model in tables, default the source's.
         data: What `data.open_data` takes, or a Dataset; None makes files without scores.
+        split: Share of the samples that is drawn for testing, where the data has no test split.
+        table: How the rows of a `.csv` become samples.
         column: The column to predict, for tables.
         classes: Names of the classes in the model's order, default the data's.
         task: What the targets mean, default what they look like.
@@ -67,7 +69,9 @@ class Request:
     plans: tuple[Plan, ...]
     folder: Path
     name: str | None = None
-    data: str | Dataset | None = None
+    data: str | LiveData | Dataset | None = None
+    split: float | None = None
+    table: TableOptions = EACH_ROW
     column: str | None = None
     classes: Sequence[str] | None = None
     task: str | None = None
@@ -134,6 +138,8 @@ def open_data(request: Request, listener: Listener) -> Dataset | None:
     listener(Progress(stage="reading the data"))
     return data.open_data(
         request.data,
+        split=request.split,
+        table=request.table,
         target=request.column,
         classes=request.classes,
         preprocessing=request.preprocessing,
@@ -257,6 +263,8 @@ def build_of(request: Request) -> dict[str, Any]:
     return {
         "source": str(request.source) if isinstance(request.source, Path) else None,
         "data": request.data if isinstance(request.data, str) else None,
+        "split": request.split,
+        "table": None if request.table == EACH_ROW else asdict(request.table),
         "column": request.column,
         "classes": list(request.classes) if request.classes else None,
         "task": request.task,

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgekit import data, evaluation, tflite
+from edgekit.data.formats.sounds import undeclared_sounds
 from edgekit.data.preprocessing import names_size
 from edgekit.data.store import Reader
 from edgekit.errors import ConversionError, ModelError, UsageError
@@ -296,6 +297,8 @@ def _example_shapes(dataset: Dataset | None) -> Mapping[str, tuple[int, ...]] | 
         return None
     if isinstance(samples.read, Reader) and not names_size(samples.read.preprocessing):
         return None  # the size of images is the model's to say
+    if undeclared_sounds(samples) is not None:
+        return None  # and so are frames and bands, in the error that follows
     one = samples.read(np.arange(1))
     return {name: values.shape for name, values in one.inputs.items()}
 

@@ -43,6 +43,8 @@ class Opener:
             self._opened[task] = data.open_data(
                 request.data,
                 task=task,
+                split=request.split,
+                table=request.table,
                 target=request.column,
                 classes=request.classes,
                 preprocessing=request.preprocessing,
@@ -113,7 +115,8 @@ def open_subjects(
             dataset = bind_to_file(opener, artifact, output=settings.score_output)
             if dataset.test is None and _has_targets(dataset):
                 raise DataError(
-                    f"{dataset.name} has no test split to score on.", hint="Add x_test and y_test."
+                    f"{dataset.name} has no test split to score on.",
+                    hint="Add x_test and y_test, or draw one: --split 0.2",
                 )
             # Also refuses a metric that the task does not have.
             accepted_loss(settings.max_drop, dataset, settings.metric)

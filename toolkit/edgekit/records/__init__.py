@@ -13,14 +13,17 @@ from __future__ import annotations
 
 from edgekit.records.artifacts import Artifact, Inspection, Operator, Plan, Ranges, Rule, TargetFit
 from edgekit.records.dataset import (
+    EACH_ROW,
     Array,
     Batch,
     DataRequest,
     Dataset,
     InputScaling,
+    LiveData,
     Samples,
     Source,
     Split,
+    TableOptions,
     TensorSpec,
 )
 from edgekit.records.progress import Listener, Progress, silent
@@ -41,6 +44,7 @@ from edgekit.records.results import (
 )
 
 __all__ = [
+    "EACH_ROW",
     "SOURCE",
     "Array",
     "Artifact",
@@ -57,6 +61,7 @@ __all__ = [
     "InputScaling",
     "Inspection",
     "Listener",
+    "LiveData",
     "Operator",
     "Plan",
     "Progress",
@@ -68,6 +73,7 @@ __all__ = [
     "Score",
     "Source",
     "Split",
+    "TableOptions",
     "TargetFit",
     "TensorSpec",
     "Timing",

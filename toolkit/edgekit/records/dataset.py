@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -166,19 +166,62 @@ class Dataset:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LiveData:
+    """Arrays that were given from Python, in whatever form (`data.take`); picklable.
+
+    Attributes:
+        name: Name of the data set.
+        arrays: Arrays, named as in an `.npz` file: `x_train`, `y_train`, ...
+        unsplit: Whether the samples are in no split; they are called train then.
+        notes: What was done on the way.
+    """
+
+    name: str
+    arrays: Mapping[str, Any]
+    unsplit: bool = False
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableOptions:
+    """How the rows of a `.csv` become samples.
+
+    Attributes:
+        window: Consecutive rows of one sample, `[window, columns]`; None: each row is a sample.
+        stride: Rows from one window to the next.
+        group: Column whose values tell rows apart that never share a window (a machine, a person);
+            rows of one group also stay in one split.
+        ignore: Columns that are left out.
+    """
+
+    window: int | None = None
+    stride: int = 1
+    group: str | None = None
+    ignore: tuple[str, ...] = ()
+
+
+EACH_ROW: Final = TableOptions()
+"""Each row of a table is a sample."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataRequest:
     """Data as the user named it.
 
     Attributes:
         data: What `data.open_data` takes, or a Dataset, which cannot be pickled.
+        split: The share of the samples that is drawn for testing; None takes the data's own split.
+        table: How the rows of a `.csv` become samples.
         column: The column to predict, for a `.csv`.
         task: What the targets mean; None where the data tells.
         preprocessing: How raw images become inputs; None where the data tells.
         classes: Names of the classes in the model's order; None where the data's order is it.
     """
 
-    data: str | Dataset
+    data: str | LiveData | Dataset
+    split: float | None = None
+    table: TableOptions = EACH_ROW
     column: str | None = None
     task: str | None = None
     preprocessing: Mapping[str, Any] | None = None

@@ -17,8 +17,9 @@ learning_rate = 0.003
 augment = { shift = [1, 1] }
 ```
 
-`[data]` may also hold `column`, `task`, `licence` and `citation`; `[preprocessing]` describes how
-raw inputs become model inputs; `[published]` and `[measured]` are the model card, for readers.
+`[data]` may also hold `split`, `column`, `task`, `licence` and `citation`; `[preprocessing]`
+describes how raw inputs become model inputs; `[published]` and `[measured]` are the model card, for
+readers.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from edgekit.errors import UsageError
 from edgekit.evaluation.tasks import TASKS
 from edgekit.files import check_input
 from edgekit.parsing import ParseError, read_toml
+from edgekit.records import EACH_ROW, LiveData, TableOptions
 from edgekit.training import zoo
 from edgekit.training.augment import Augmentation
 
@@ -50,6 +52,8 @@ class TrainingConfig:
         architecture: Name in the zoo.
         options: Options of the architecture.
         data: The data, as `edgekit.data.open_data` takes it.
+        split: Share of the samples that is set aside for testing.
+        table: How the rows of a `.csv` become samples.
         column: The column to predict, where the data is a `.csv`.
         preprocessing: How raw inputs are prepared; None uses the data's own.
         task: Name of the task; None infers it from the data.
@@ -67,8 +71,10 @@ class TrainingConfig:
 
     name: str
     architecture: str
-    data: str
+    data: str | LiveData
     options: Mapping[str, Any] = field(default_factory=dict)
+    split: float | None = None
+    table: TableOptions = EACH_ROW
     column: str | None = None
     preprocessing: Mapping[str, Any] | None = None
     task: str | None = None
@@ -90,8 +96,13 @@ class TrainingConfig:
         _check(self, "weight_decay", "a number in 0..1", 0 <= self.weight_decay <= 1)
         _check(self, "label_smoothing", "a number in 0..0.9", 0 <= self.label_smoothing <= 0.9)
         check_numbers(self)
+        _check(self, "split", "a number between 0 and 1", _is_share(self.split))
         _check(self, "loss", "mse or mae", self.loss in {"mse", "mae"})
         _check(self, "task", " or ".join(TASKS), self.task in {None, *TASKS})
+
+
+def _is_share(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and 0 < value < 1)
 
 
 def check_numbers(run: Any) -> None:
@@ -117,7 +128,17 @@ _TRAINING = tuple(
     entry.name
     for entry in fields(TrainingConfig)
     if entry.name
-    not in {"name", "architecture", "options", "data", "column", "preprocessing", "task"}
+    not in {
+        "name",
+        "architecture",
+        "options",
+        "data",
+        "split",
+        "table",
+        "column",
+        "preprocessing",
+        "task",
+    }
 )
 _KEYS: Mapping[str, tuple[str, ...]] = {
     "": (
@@ -131,7 +152,7 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
         "measured",
     ),
     "architecture": ("name", "options"),
-    "data": ("source", "column", "task", "licence", "citation"),
+    "data": ("source", "split", "column", "task", "licence", "citation"),
     "training": _TRAINING,
     "training.augment": tuple(entry.name for entry in fields(Augmentation)),
 }
@@ -181,6 +202,7 @@ def _config(table: dict[str, Any]) -> TrainingConfig:
         return TrainingConfig(
             **cast("dict[str, Any]", values),
             options=_section(architecture, "options", "architecture."),
+            split=data.get("split"),
             column=data.get("column"),
             task=data.get("task"),
             preprocessing=table.get("preprocessing"),

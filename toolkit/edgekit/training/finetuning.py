@@ -20,6 +20,7 @@ from edgekit.records import (
     Array,
     Batch,
     DataRequest,
+    Dataset,
     Listener,
     Samples,
     Source,
@@ -95,14 +96,16 @@ class FineTuning:
         self._listener = listener
         asked = tuning.data
         dataset = (
-            open_data(
+            asked.data
+            if isinstance(asked.data, Dataset)
+            else open_data(
                 asked.data,
+                split=asked.split,
+                table=asked.table,
                 target=asked.column,
                 classes=asked.classes,
                 preprocessing=asked.preprocessing,
             )
-            if isinstance(asked.data, str)
-            else asked.data
         )
         self.dataset = bound_to(dataset, source.inputs, source.outputs, asked.task)
         training, validation = training_split(self.dataset)

@@ -122,7 +122,13 @@ def train(
         )
     listener(Progress(stage="training", total=config.epochs, detail="reading samples"))
     if dataset is None:
-        dataset = open_data(config.data, target=config.column, preprocessing=config.preprocessing)
+        dataset = open_data(
+            config.data,
+            split=config.split,
+            table=config.table,
+            target=config.column,
+            preprocessing=config.preprocessing,
+        )
     if not names_scaling(dataset.preprocessing):
         # A new model has no scaling of its own: it learns the one that is usual.
         dataset = with_preprocessing(dataset, with_scaling(dataset.preprocessing, UNIT))

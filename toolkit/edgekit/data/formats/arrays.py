@@ -1,9 +1,10 @@
 """Named arrays, of files or as a user's function returns them, sorted into splits.
 
 The names are Keras's own: `x_train y_train x_test y_test`, or `x_train_<input>` for a model with
-several inputs, and optionally `labels`. `sequence_train` and `sequence_test`, or `sequence` for
-both, declare that samples follow each other (`_sequences`); `group_train`, `group_test` or `group`
-which of them belong together (`_groups`); `ignore_label` which values of masks do not count.
+several inputs, and optionally `labels`. `x_val` and `y_val` are taken for the test split where
+there is none. `sequence_train` and `sequence_test`, or `sequence` for both, declare that samples
+follow each other (`_sequences`); `group_train`, `group_test` or `group` which of them belong
+together (`_groups`); `ignore_label` which values of masks do not count.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from edgekit.data.formats.validation import VALIDATION, substitute_test
 from edgekit.data.labels import number_labels
 from edgekit.data.store import ArrayStore, RawDataset, array_store
 from edgekit.data.stored import StoredArray
@@ -75,8 +77,10 @@ def open_arrays(
     ignored_label = checked.pop(IGNORE, None)
     declared = checked.pop("labels", None)
     labels = None if declared is None else _labels(_in_memory(declared), place)
-    inputs: dict[str, dict[str, Array | UnreadArray]] = {"train": {}, "test": {}}
-    targets: dict[str, Array | None] = {"train": None, "test": None}
+    inputs: dict[str, dict[str, Array | UnreadArray]] = {
+        split: {} for split in ("train", "test", *VALIDATION)
+    }
+    targets: dict[str, Array | None] = dict.fromkeys(inputs)
     ignored = []
     for key, array in checked.items():
         role, _, rest = key.partition("_")
@@ -98,8 +102,11 @@ def open_arrays(
     for split, named in inputs.items():
         if targets[split] is not None and not named:
             raise DataError(f"{place} holds y_{split} but no x_{split}.", hint="Add it.")
+    tested, notes = substitute_test([split for split, named in inputs.items() if named], "x_{}")
+    inputs = {"train": inputs["train"], "test": inputs[tested]}
+    targets = {"train": targets["train"], "test": targets[tested]}
     (train, test), labels, note = number_labels([targets["train"], targets["test"]], labels, place)
-    notes = [note] if note else []
+    notes += [note] if note else []
     if ignored:
         notes.append(f"Arrays not used: {', '.join(ignored)}.")
     if needed is not None and not inputs[needed]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from edgekit.data.store import RawDataset
 from edgekit.files import FILE, FOLDER, MISSING
-from edgekit.records import Dataset, Split
+from edgekit.records import EACH_ROW, Dataset, Split, TableOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,8 +21,10 @@ class Argument:
         path: The same, taken for a path.
         found: What is at that path, as `files.what_is` tells it.
         column: The column to predict, for formats with columns.
+        table: How rows become samples, likewise.
         preprocessing: The user's spec; None takes the source's own.
         seed: Draws the test split of a source that has none.
+        split: Share of the samples that is drawn for testing; None leaves it to the format.
         needed: The only split that will be read, if that is known.
     """
 
@@ -30,8 +32,10 @@ class Argument:
     path: Path
     found: str
     column: str | None = None
+    table: TableOptions = EACH_ROW
     preprocessing: Mapping[str, Any] | None = None
     seed: int = 0
+    split: float | None = None
     needed: Split | None = None
 
     @property

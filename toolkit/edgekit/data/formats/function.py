@@ -1,84 +1,106 @@
-"""Data from the user's own code: `package.module:function`."""
+"""Data from the user's own code: `package.module:function`, or `file.py:function`.
+
+It is run because the user named it; `rebuild` does not run what a manifest names.
+"""
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
-from edgekit.data.formats.arrays import open_arrays
 from edgekit.data.formats.format import Argument, Format
+from edgekit.data.formats.live import FORMS, open_live, take
+from edgekit.data.formats.users_code import failure_of
 from edgekit.data.store import RawDataset
 from edgekit.errors import DataError, EdgekitError, UsageError
-from edgekit.records import Dataset
+from edgekit.files import check_input
+from edgekit.records import Dataset, LiveData
 
-PATTERN = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+NAME = r"[^\W\d]\w*"
+MODULE = re.compile(rf"{NAME}(\.{NAME})*:{NAME}")
+SCRIPT = re.compile(rf".*\.py:{NAME}", re.DOTALL)
 
 
 def is_function(spec: str) -> bool:
-    """Tell whether a DATA argument has the form `package.module:function`."""
-    return PATTERN.fullmatch(spec) is not None
+    """Tell whether a DATA argument is `package.module:function` or `file.py:function`."""
+    return (MODULE.fullmatch(spec) or SCRIPT.fullmatch(spec)) is not None
 
 
 def open_function(spec: str) -> RawDataset | Dataset:
     """Call a function without arguments; modules in the current directory are found too.
 
-    It returns named arrays as an `.npz` file holds them, or an `edgekit.Dataset`.
+    It returns what `live.FORMS` lists: named arrays as an `.npz` file holds them, a
+    `tf.data.Dataset`, an `edgekit.Dataset`, ...
 
     Raises:
         DataError: It is not there, it fails, or it returns something else.
     """
-    module_name, _, name = spec.partition(":")
-    with _current_directory_importable():
-        try:
-            function = getattr(importlib.import_module(module_name), name, None)
-        except Exception as error:
-            raise DataError(
-                f"{spec}: {module_name} cannot be imported.",
-                found=_said(error),
-                hint="Run where it lies, or install it; --debug shows the traceback.",
-            ) from error
+    place, _, name = spec.rpartition(":")
+    path = Path(place).expanduser() if SCRIPT.fullmatch(spec) else None
+    with _importable(Path.cwd() if path is None else path.resolve().parent):
+        module = _loaded(spec, place, path)
+        function: Callable[[], Any] | None = getattr(module, name, None)
         if not callable(function):
-            raise DataError(
-                f"{spec}: {module_name} has no function {name!r}.", hint="Check the name."
-            )
+            raise DataError(f"{spec}: {place} has no function {name!r}.", hint="Check the name.")
         try:
             result = function()
         except EdgekitError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise DataError(
                 f"{spec} failed.",
-                found=_said(error),
-                hint="--debug shows the traceback.",
+                found=failure_of(error),
+                hint="Correct that line; --debug shows the traceback.",
             ) from error
-    if isinstance(result, Dataset):
-        return result
-    if isinstance(result, Mapping):
-        return open_arrays(result, name, spec)
-    raise DataError(
-        f"{spec} returned {type(result).__name__}.",
-        hint="Return a dict with x_train, y_train, x_test, y_test, or an edgekit Dataset.",
-    )
+        # In here as well: a generator runs now, and what it imports is found.
+        taken = None if isinstance(result, str) else take(result, spec, name)
+    if isinstance(taken, Dataset):
+        return taken
+    if isinstance(taken, LiveData):
+        return open_live(taken, spec)
+    raise DataError(f"{spec} returned a text.", hint=FORMS)
 
 
-def _said(error: Exception) -> str:
-    """Return the kind of an error and the first line of its words."""
-    words = str(error).splitlines() or ["no message"]
-    return f"{type(error).__name__}: {words[0]}"
+def _loaded(spec: str, place: str, path: Path | None) -> ModuleType:
+    """Import the module, or run the file at `path`."""
+    if path is not None:
+        check_input(path, DataError, hint="Give file.py:function.")
+    try:
+        if path is None:
+            return importlib.import_module(place)
+        # Under a name of its own, so that it hides no module and is no `__main__`.
+        name = f"edgekit_data_{path.stem}"
+        found = importlib.util.spec_from_file_location(name, path)
+        assert found is not None, "it ends in .py"
+        assert found.loader is not None, "it ends in .py"
+        module = importlib.util.module_from_spec(found)
+        sys.modules[name] = module
+        found.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        hint = "Run where it lies, or install it" if path is None else "Correct that line"
+        raise DataError(
+            f"{spec}: {place} cannot be imported.",
+            found=failure_of(error),
+            hint=f"{hint}; --debug shows the traceback.",
+        ) from error
+    return module
 
 
 @contextmanager
-def _current_directory_importable() -> Iterator[None]:
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
+def _importable(folder: Path) -> Iterator[None]:
+    """Make the modules in a folder importable."""
+    sys.path.insert(0, str(folder))
     try:
         yield
     finally:
-        sys.path.remove(here)
+        sys.path.remove(str(folder))
 
 
 def _open(argument: Argument) -> RawDataset | Dataset:

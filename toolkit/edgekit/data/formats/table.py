@@ -5,31 +5,50 @@ from __future__ import annotations
 import csv
 import difflib
 import math
+import re
 from array import array
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
 from edgekit.data.formats.format import Format
+from edgekit.data.formats.validation import VALIDATION, substitute_test
+from edgekit.data.formats.windows import cut_windows
 from edgekit.data.labels import number_labels
-from edgekit.data.splits import held_out
-from edgekit.data.store import RawDataset, array_store
+from edgekit.data.store import ArrayStore, RawDataset, array_store
 from edgekit.errors import DataError, UsageError
-from edgekit.evaluation.tasks import as_classes
-from edgekit.records import Array
+from edgekit.records import EACH_ROW, Array, TableOptions
 
-TEST_SHARE = 0.2
+INDEX_NAMES = ("", "unnamed: 0", "index", "id")
+"""Names of columns that only count the rows, in lower case."""
+# 31.12.2024, 12/31/24 10:30, 10:30:00
+DATE = re.compile(
+    r"\d{1,4}[./-]\d{1,2}[./-]\d{1,4}([ T]\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?)?|\d{1,2}:\d{2}(:\d{2})?"
+)
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
-def open_csv(path: Path, target: str | None, seed: int) -> RawDataset:
+def open_csv(
+    path: Path,
+    target: str | None,
+    seed: int,
+    share: float | None = None,
+    table: TableOptions = EACH_ROW,
+) -> RawDataset:
     """Open a `.csv` file; all columns but the target (and `split`) become one input, in order.
+
+    Columns of dates and one that only counts the rows are left out, with a note.
 
     Args:
         path: The file, separated by commas, semicolons or tabs.
         target: The column to predict.
-        seed: Draws the test split (a fifth) where no column `split` says train or test.
+        seed: Draws the test split where no column `split` says train or test.
+        share: The share of that test split; None takes a fifth.
+        table: How rows become samples.
 
     Raises:
         UsageError: No target is given, or there is no such column.
@@ -42,33 +61,60 @@ def open_csv(path: Path, target: str | None, seed: int) -> RawDataset:
             rows = csv.reader(stream, delimiter=max(",;\t", key=first.count))
             header = _header(next(rows, []), path)
             target = _target(target, header, path)
-            features, targets, splits = _columns(
-                _numbered(rows, header, path), header, target, path
-            )
+            for name in (table.group, *table.ignore):
+                if name is not None and name not in header:
+                    raise _no_column(name, header, path)
+            found = _columns(_numbered(rows, header, path), header, target, table, path)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(
             f"{path} cannot be read as a table.", found=f"{error}.", hint="Save it as UTF-8 .csv."
         ) from error
-    if not targets:
+    if not found.targets:
         raise DataError(f"{path} has a header but no rows.", hint="Add at least one row.")
-    wanted = _typed(targets)
-    (wanted_number,), labels, note = number_labels([wanted], None, str(path))
-    assert wanted_number is not None, "a table's target is never missing"
-    notes = [note] if note else []
-    if splits:
-        in_test = np.array([split == "test" for split in splits])
-        train, test = np.flatnonzero(~in_test), np.flatnonzero(in_test)
-    else:
-        classes, _ = as_classes(wanted_number)
-        train, test = held_out(len(wanted_number), classes, TEST_SHARE, seed)
-        notes.append(f"No split column: {len(test)} of {len(targets)} rows were drawn for testing.")
+    (wanted,), labels, note = number_labels([_typed(found.targets)], None, str(path))
+    assert wanted is not None, "a table's target is never missing"
+    windows = cut_windows(
+        wanted, found.splits, found.groups, table, share=share, seed=seed, place=str(path)
+    )
+    tested, notes = substitute_test(set(windows.splits.tolist()), "split = {}")
+    notes = [*([note] if note else []), *found.notes, *notes, *windows.notes]
+
+    def store(split: str) -> ArrayStore | None:
+        chosen = np.flatnonzero(windows.splits == split)
+        if not len(chosen):
+            return None
+        rows = windows.rows[chosen]
+        features = found.features[rows if table.window else rows[:, 0]]
+        groups = None if windows.groups is None else windows.groups[chosen]
+        return array_store({"x": features}, wanted[rows[:, -1]], groups)
+
     return RawDataset(
         name=path.stem,
-        train=array_store({"x": features[train]}, wanted_number[train]) if len(train) else None,
-        test=array_store({"x": features[test]}, wanted_number[test]) if len(test) else None,
+        train=store("train"),
+        test=store(tested),
+        drawn=not found.splits,
         labels=labels,
         notes=tuple(notes),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Columns:
+    """What the columns of a table hold.
+
+    Attributes:
+        features: Columns of numbers that are inputs, float32 `[rows, columns]`.
+        targets: The target's cells.
+        splits: Cells of the column `split`; empty without one.
+        groups: Cells of the group's column; empty without one.
+        notes: Columns that were left out unasked.
+    """
+
+    features: Array
+    targets: list[str]
+    splits: list[str]
+    groups: list[str]
+    notes: tuple[str, ...]
 
 
 def _header(cells: Sequence[str], path: Path) -> list[str]:
@@ -95,19 +141,26 @@ def _header(cells: Sequence[str], path: Path) -> list[str]:
 def _target(target: str | None, header: Sequence[str], path: Path) -> str:
     if target is not None and target in header:
         return target
-    columns = f"Columns: {', '.join(header[:12])}{', ...' if len(header) > 12 else ''}."
     if target is None:
         raise UsageError(
             f"{path}: which column is to be predicted?",
-            found=columns,
+            found=_listed(header),
             hint=f"Name it: --column {header[-1]}",
         )
-    close = difflib.get_close_matches(target, header, n=1)
-    raise UsageError(
-        f"{path} has no column {target!r}.",
-        found=f"Did you mean {close[0]!r}?" if close else columns,
-        hint="Give one of the columns of the first line as --column.",
+    raise _no_column(target, header, path)
+
+
+def _no_column(name: str, header: Sequence[str], path: Path) -> UsageError:
+    close = difflib.get_close_matches(name, header, n=1)
+    return UsageError(
+        f"{path} has no column {name!r}.",
+        found=f"Did you mean {close[0]!r}?" if close else _listed(header),
+        hint="Give one of the columns of the first line.",
     )
+
+
+def _listed(header: Sequence[str]) -> str:
+    return f"Columns: {', '.join(header[:12])}{', ...' if len(header) > 12 else ''}."
 
 
 def _numbered(
@@ -126,17 +179,28 @@ def _numbered(
 
 
 def _columns(
-    rows: Iterator[tuple[int, list[str]]], header: Sequence[str], target: str, path: Path
-) -> tuple[Array, list[str], list[str]]:
-    """Return features `[n, columns]` float32, the target's texts, and the splits' names."""
-    inputs = [position for position, name in enumerate(header) if name not in (target, "split")]
+    rows: Iterator[tuple[int, list[str]]],
+    header: Sequence[str],
+    target: str,
+    table: TableOptions,
+    path: Path,
+) -> Columns:
+    first = next(rows, None)
+    special = {target, "split", table.group, *table.ignore}
+    dates = [
+        name
+        for name, cell in zip(header, first[1] if first else (), strict=False)
+        if name not in special and _is_date(cell)
+    ]
+    inputs = [at for at, name in enumerate(header) if name not in (*special, *dates)]
     if not inputs:
         raise DataError(f"{path} has no column beside {target!r}.", hint="Add the model's inputs.")
     split_at = header.index("split") if "split" in header and target != "split" else None
+    group_at = None if table.group is None else header.index(table.group)
     target_at = header.index(target)
     values = array("f")
-    targets, splits = [], []
-    for number, cells in rows:
+    targets, splits, groups = [], [], []
+    for number, cells in chain([first] if first else [], rows):
         for position in inputs:
             value = _number(cells[position])
             if value is None:
@@ -145,15 +209,47 @@ def _columns(
         targets.append(cells[target_at].strip())
         if not targets[-1]:
             raise _bad_cell(path, number, target, "")
+        if group_at is not None:
+            groups.append(cells[group_at].strip())
         if split_at is not None:
             splits.append(cells[split_at].strip())
-            if splits[-1] not in ("train", "test"):
+            if splits[-1] not in ("train", "test", *VALIDATION):
                 raise DataError(
                     f"{path}, row {number}, column 'split': {splits[-1]!r}.",
-                    hint="Write train or test there, or leave the column out.",
+                    hint="Write train, test or validation there, or leave the column out.",
                 )
     features = np.frombuffer(values, np.float32) if values else np.empty(0, np.float32)
-    return features.reshape(-1, len(inputs)), targets, splits
+    features = features.reshape(-1, len(inputs))
+    counting = [i for i, at in enumerate(inputs) if _counts_rows(header[at], features[:, i])]
+    if counting and len(inputs) > 1:
+        dates += [header[inputs[counting[0]]] or "the unnamed one"]
+        features = np.delete(features, counting[0], axis=1)
+    left = f"Columns left out (dates, or numbers of rows): {', '.join(dates)}." if dates else ""
+    return Columns(
+        features=features,
+        targets=targets,
+        splits=splits,
+        groups=groups,
+        notes=(left,) if left else (),
+    )
+
+
+def _is_date(cell: str) -> bool:
+    """Tell whether a cell is a date or a time, and no number."""
+    text = cell.strip()
+    if _number(text) is not None or not any(mark in text for mark in "-/:."):
+        return False
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return DATE.fullmatch(text) is not None
+    return True
+
+
+def _counts_rows(name: str, values: Array) -> bool:
+    """Tell whether a column is an index as other programs write it: 0, 1, 2 and so on."""
+    named = name.lower() in INDEX_NAMES
+    return named and len(values) > 1 and bool(np.all(np.diff(values) == 1))
 
 
 def _bad_cell(path: Path, row: int, column: str, cell: str) -> DataError:
@@ -161,7 +257,7 @@ def _bad_cell(path: Path, row: int, column: str, cell: str) -> DataError:
     return DataError(
         f"{path}, row {row}, column {column!r} cannot be used.",
         found=found,
-        hint="Correct the cell, drop the row, or turn the column into numbers.",
+        hint="Correct the cell, drop the row, or leave a column of inputs out with --ignore.",
     )
 
 
@@ -187,6 +283,8 @@ def _typed(cells: Sequence[str]) -> Array:
 
 FORMAT = Format(
     recognizes=lambda argument: argument.is_file and argument.has_suffix(".csv"),
-    open=lambda argument: open_csv(argument.path, argument.column, argument.seed),
+    open=lambda argument: open_csv(
+        argument.path, argument.column, argument.seed, argument.split, argument.table
+    ),
     has_columns=True,
 )

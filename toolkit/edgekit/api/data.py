@@ -1,0 +1,37 @@
+"""Data as the verbs take it from Python."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edgekit.errors import UsageError
+from edgekit.records import Dataset, LiveData
+
+Data = str | Dataset | Any
+"""As `--data` of the command line, a `Dataset`, or arrays and streams (`data.formats.live`)."""
+
+
+def taken(data: Data) -> str | Dataset | LiveData | None:
+    """Return data as the pipeline takes it: a stream is read now, and once.
+
+    Raises:
+        DataError: It is in no form that is read, or fails.
+    """
+    if data is None or isinstance(data, str):
+        return data
+    from edgekit.data import take
+
+    return take(data)
+
+
+def required(data: Data) -> str | Dataset | LiveData:
+    """Return what `taken` returns, where it may not be missing.
+
+    Raises:
+        UsageError: It is None.
+        DataError: As `taken`.
+    """
+    found = taken(data)
+    if found is None:
+        raise UsageError("No data was given.", hint="Give data=...")
+    return found
