@@ -667,3 +667,44 @@ def test_answering_version_loads_nothing_but_what_python_has(copied_runner):
         [sys.executable, "-I", "-c", script], capture_output=True, text=True, check=True
     )
     assert ast.literal_eval(done.stdout.splitlines()[1]) == {"edgekit_runner", "__future__"}
+
+
+# --- Labels and maps ---
+
+
+@pytest.mark.parametrize(
+    ("scores", "threshold", "said"),
+    [
+        ([0.2, 0.9, 0.6], 0.5, [("cat", 0.9), ("dog", 0.6)]),
+        ([0.2, 0.9, 0.6], 0.7, [("cat", 0.9)]),
+        ([-2.0, 3.0, 0.1], 0.5, [("cat", 0.952574), ("dog", 0.524979)]),  # logits
+        ([0.2, 0.1, 0.5], 0.5, []),
+    ],
+)
+def test_labels_above_the_threshold_are_told_with_their_probability(scores, threshold, said):
+    # Given the scores of a model with three labels
+    model = types.SimpleNamespace(results=lambda: [np.array(scores, np.float32)], path="m.tflite")
+    manifest = {"data": {"task": "multi-label"}}
+    decoder = edgekit_runner.OutputDecoder(model, manifest, ["bird", "cat", "dog"], 5, threshold)
+    # When they are decoded
+    answer, class_map = decoder.read(types.SimpleNamespace())
+    # Then
+    assert class_map is None
+    assert [(one["label"], pytest.approx(one["score"])) for one in answer["labels"]] == said
+
+
+def test_labels_that_do_not_fit_the_model_are_refused():
+    model = types.SimpleNamespace(results=lambda: [np.zeros(3, np.float32)], path="m.tflite")
+    decoder = edgekit_runner.OutputDecoder(
+        model, {"data": {"task": "multi-label"}}, ["bird", "cat"], 5, 0.5
+    )
+
+    with pytest.raises(edgekit_runner.RunnerError) as refused:
+        decoder.read(types.SimpleNamespace())
+
+    assert refused.value.code == edgekit_runner.DATA
+
+
+@pytest.mark.parametrize("scores", [[[0.2, 0.6]], [[-1.0, 0.1]]])
+def test_a_map_of_one_unit_is_split_as_probabilities_or_logits(scores):
+    assert edgekit_runner.to_class_map(np.array(scores)).tolist() == [[0, 1]]

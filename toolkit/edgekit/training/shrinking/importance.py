@@ -9,7 +9,7 @@ import numpy as np
 
 from edgekit.choices import Importance
 from edgekit.errors import DataError, UsageError
-from edgekit.evaluation.tasks import CLASSIFICATION
+from edgekit.evaluation.tasks import CLASSIFICATION, MULTI_LABEL, SEGMENTATION
 from edgekit.records import Array
 from edgekit.training.losses import usual_loss
 from edgekit.training.shrinking.graph import ChannelGraph
@@ -156,9 +156,8 @@ def _loss(model: Any, y: Array) -> Any:
     ends = getattr(model.layers[-1], "activation", None)
     softmax = ends is keras.activations.softmax
     if np.issubdtype(y.dtype, np.integer):
-        return lambda targets, outputs: usual_loss(CLASSIFICATION.name, np.asarray(outputs))(
-            targets, outputs
-        )
+        task = SEGMENTATION if y.ndim > 2 else MULTI_LABEL if y.shape[1:] > (1,) else CLASSIFICATION
+        return lambda targets, outputs: usual_loss(task.name, np.asarray(outputs))(targets, outputs)
     if softmax:
         return keras.losses.CategoricalCrossentropy()
     # [n] against [n, 1] would broadcast to [n, n]
