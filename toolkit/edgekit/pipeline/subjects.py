@@ -20,6 +20,7 @@ from edgekit.pipeline.preprocessing import settle
 from edgekit.pipeline.report import accepted_loss
 from edgekit.pipeline.sources import scored_first
 from edgekit.records import Artifact, DataRequest, Dataset
+from edgekit_runner import state_of
 
 
 class Opener:
@@ -131,5 +132,14 @@ def _has_targets(dataset: Dataset) -> bool:
 
 
 def notes_of(subjects: Sequence[Subject]) -> list[str]:
-    """What was done to the data without being asked for."""
-    return [note for subject in subjects if subject.dataset for note in subject.dataset.notes]
+    """What was done to the data without being asked for, and to files that keep a state."""
+    notes = [note for subject in subjects if subject.dataset for note in subject.dataset.notes]
+    for subject in subjects:
+        samples = subject.dataset.test if subject.dataset else None
+        path = subject.artifact.path
+        if samples is not None and samples.sequences is None and state_of(str(path)):
+            notes.append(
+                f"{path.name} keeps a state, which was reset before each sample. If the samples "
+                "are a stream, declare it: sequence_test in the data."
+            )
+    return notes

@@ -264,7 +264,8 @@ COLUMNS: tuple[Column, ...] = (
     Column(
         title="fidelity",
         subtitle="SQNR, worst output",
-        terminal="none",
+        terminal_heading=lambda _: "fidelity\n(SQNR)",
+        optional=True,
         cell=_fidelity,
         csv={
             "sqnr_db": _least_sqnr,
