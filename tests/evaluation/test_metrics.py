@@ -21,6 +21,7 @@ from edgekit.evaluation.metrics import (
 from edgekit.evaluation.scores import aggregate
 from edgekit.evaluation.tasks import CLASSIFICATION, REGRESSION, TASKS
 from edgekit.evaluation.tasks.regression import COLUMNS
+from edgekit.evaluation.trust import is_guessing
 from edgekit.records import Batch
 
 
@@ -105,9 +106,9 @@ def test_guessing_classes_is_worth_what_scikit_learn_s_dummy_scores(share: float
         found = aggregate(guessed, CLASSIFICATION, metric=metric)
         assert metric.guess is not None
         assert metric.guess(found.columns) == pytest.approx(found.score.value)
-        assert metric.beats_guessing(found.score.ci95, found.columns) is False
+        assert is_guessing(found.score)
         right = aggregate(columns(target, target, 2), CLASSIFICATION, metric=metric)
-        assert metric.beats_guessing(right.score.ci95, right.columns) is True
+        assert not is_guessing(right.score)
 
 
 @pytest.mark.parametrize("width", [1, 3, 100])
@@ -126,8 +127,8 @@ def test_guessing_quantities_is_worth_what_scikit_learn_s_dummy_scores(width: in
     # Then
     assert RMSE.guess is not None
     assert RMSE.guess(guessed.columns) == pytest.approx(guessed.score.value)
-    assert RMSE.beats_guessing(guessed.score.ci95, guessed.columns) is False
-    assert RMSE.beats_guessing(better.score.ci95, better.columns) is True
+    assert is_guessing(guessed.score)
+    assert not is_guessing(better.score)
 
 
 def test_guessing_anomalies_is_worth_a_half_and_other_metrics_do_not_tell() -> None:
@@ -139,8 +140,8 @@ def test_guessing_anomalies_is_worth_a_half_and_other_metrics_do_not_tell() -> N
     assert ROC_AUC.guess({"target": flags}) == 0.5
     for score, better in ((noise, False), (told, True)):
         scored = {"score": score, "target": flags}
-        assert ROC_AUC.beats_guessing(ROC_AUC.interval(scored), scored) is better
-    assert error_rate().beats_guessing((0.0, 0.1), {"target": flags}) is None
+        assert (ROC_AUC.interval(scored)[0] > 0.5) is better
+    assert error_rate().guess is None
 
 
 def error_rate(name: str = "error_rate") -> Metric:

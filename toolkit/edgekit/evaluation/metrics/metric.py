@@ -117,21 +117,6 @@ class Metric:
             return max_drop / 100
         return max_drop / 100 * max(reference, self.smallest_reference(columns))
 
-    def beats_guessing(self, ci95: Interval, columns: Columns) -> bool | None:
-        """Return whether a score is surely better than that of guessing.
-
-        Args:
-            ci95: The score's interval.
-            columns: What the score was made of; only the targets count.
-
-        Returns:
-            Whether all of the interval is better than `guess`; None where there is no guess.
-        """
-        if self.guess is None:
-            return None
-        guess = self.guess(columns)
-        return ci95[0] > guess if self.higher_is_better else ci95[1] < guess
-
     @property
     def ceiling(self) -> float:
         """The largest value there is."""
