@@ -1397,8 +1397,8 @@ class Scorer:
         import numpy as np
 
         names, places = np.unique(self.groups, return_inverse=True)
-        sizes = np.bincount(places)
-        ones = np.bincount(places, self.target)
+        sizes = count_places(places)
+        ones = count_places(places, self.target)
         mixed = np.flatnonzero((ones > 0) & (ones < sizes))
         if len(mixed):
             raise RunnerError(
@@ -1408,7 +1408,7 @@ class Scorer:
                 "All samples of a group need one flag in y_test.",
             )
         self.target = (ones > 0).astype(np.int64)
-        return np.bincount(places, errors) / sizes
+        return count_places(places, errors) / sizes
 
     def lacks(self, name: str) -> str:
         """Return what there is, where that is too little for a metric of two classes."""
@@ -1589,7 +1589,7 @@ class MapScorer(Scorer):
         told = [output.argmax(axis=2)] if units > 1 else [unit > 0.5, unit > 0]
         for split, predicted in enumerate(told):
             code = mask[there] * classes + predicted[there]
-            counts = np.bincount(code, minlength=classes * (classes + 1))
+            counts = count_places(code, minlength=classes * (classes + 1))
             self.counts[split, position] = counts.reshape(classes + 1, classes)
 
     def complete(self) -> tuple[Any, dict[str, float]]:
@@ -1656,6 +1656,13 @@ def _by(shape: Sequence[int]) -> str:
 def are_shares(values: Any) -> bool:
     """Whether scores are probabilities, all in [0, 1]; else they are logits."""
     return bool(values.min() >= 0 and values.max() <= 1)
+
+
+def count_places(places: Any, weights: Any = None, minlength: int = 0) -> Any:
+    """Return `numpy.bincount` of integers of any width, which on 32 bits takes no int64."""
+    import numpy as np
+
+    return np.bincount(places.astype(np.intp, copy=False), weights, minlength)
 
 
 def _class(target: Any, units: int) -> int:
@@ -1741,7 +1748,7 @@ def bootstrap(columns: Any, statistic: Callable[[Any], Any]) -> tuple[float, flo
         if counted:
             # How often each sample was drawn. Sums of counts are exact, whatever their order.
             places = drawn + np.arange(0, len(some) * n, n)[:, None]
-            times = np.bincount(places.ravel(), minlength=len(some) * n).reshape(-1, n)
+            times = count_places(places.ravel(), minlength=len(some) * n).reshape(-1, n)
             some[:] = times.astype(np.float64) @ exact / n
         else:
             some[:, 0] = exact[:, 0][drawn].mean(axis=1)
@@ -1796,9 +1803,9 @@ def count_bootstrap(
     import numpy as np
 
     value = float(statistic(counts[None])[0])
-    sizes = np.bincount(strata, counts)
-    influence = gradient - (np.bincount(strata, counts * gradient) / sizes)[strata]
-    energies = np.bincount(strata, counts * influence**2)
+    sizes = count_places(strata, counts)
+    influence = gradient - (count_places(strata, counts * gradient) / sizes)[strata]
+    energies = count_places(strata, counts * influence**2)
     energy = float(energies.sum())
     if energy < NOTHING:
         return value, value
@@ -1841,7 +1848,7 @@ def resampled_counts(counts: Any, strata: Any) -> Iterator[Any]:
             continue
         drawn = (generator.random((m, n)) * below).astype(np.int64) + first
         places = kinds[drawn] + np.arange(0, m * c, c)[:, None]
-        yield np.bincount(places.ravel(), minlength=m * c).reshape(m, c)
+        yield count_places(places.ravel(), minlength=m * c).reshape(m, c)
 
 
 def balanced_accuracy(right: Any, target: Any) -> tuple[float, tuple[float, float]]:
@@ -1901,7 +1908,7 @@ def macro_figure(
     import numpy as np
 
     never = 1e-9
-    sizes = np.bincount(target, counts, minlength=k)
+    sizes = count_places(target, counts, minlength=k)
     right = np.flatnonzero(predicted == target)
     known = np.flatnonzero(predicted < k)
 
