@@ -227,6 +227,7 @@ PARTS = {
     "faster": faster,
     "zoo": zoo,
     "metrics": metrics,
+    "verdicts": verdicts,
     "exit-codes": exit_codes,
     "layers": layers,
 }

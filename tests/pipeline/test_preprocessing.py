@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import tomllib
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from edgekit.cli.options import preprocessing_of
 from edgekit.data import bind, open_data
 from edgekit.data.formats.arrays import open_arrays
 from edgekit.data.pixels import BYTES, SCALINGS, SIGNED, UNIT
@@ -114,6 +114,12 @@ def test_where_it_does_not_say_training_images_tell(photos, scaling):
     assert said.startswith(f"{scaling} chosen: 100 % of 64 training images, the others at most")
 
 
+def declared(text):
+    """Read the last declaration of a hint, as the command line reads it."""
+    *_, option = re.findall(r"--preprocess '(.*?)'", text)
+    return preprocessing_of(option)
+
+
 @pytest.mark.parametrize("train", [True, False], ids=["tied", "no training images"])
 def test_where_nothing_tells_the_user_is_asked(photos, train):
     # Given a model that is as good as a guess on all of them, or none to try on
@@ -137,9 +143,8 @@ def test_where_nothing_tells_the_user_is_asked(photos, train):
         assert "0..255 28 %" in caught.value.found
         assert "guessing 28 %" in caught.value.found
     # and a hint that works.
-    written = re.search(r"(scale = [\d.]+) \(0\.\.1\)", caught.value.hint)
-    (photos / "preprocessing.toml").write_text(f'kind = "image"\n{written[1]}\n')
-    settled = settle(open_data(str(photos)), source)
+    spec = declared(caught.value.hint.partition(" (0..1)")[0])
+    settled = settle(open_data(str(photos), preprocessing=spec), source)
     assert share_right(settled, model(UNIT)) == 1
     assert settled.preprocessing_reason == "0..1 (pixel / 255), as declared."
 
@@ -157,10 +162,9 @@ def test_what_is_declared_is_done_and_a_contradiction_said(photos):
     assert "100 % instead of 28 %" in note
     before = share_right(settled, source)
     # the advice, followed, raises the score.
-    _, kind, lines = re.search(r'(declare kind = "(\w+)", (.*) in a file)', note).groups()
-    assert kind == "image"
-    (photos / "preprocessing.toml").write_text(f'kind = "image"\n{lines}\n')
-    after = settle(open_data(str(photos)), source)
+    spec = declared(note)
+    assert spec["kind"] == "image"
+    after = settle(open_data(str(photos), preprocessing=spec), source)
     assert (before, share_right(after, source)) == (0.25, 1)
     assert after.notes == ()
 
@@ -253,8 +257,8 @@ def test_floats_in_the_way_of_the_models_own_scaling_are_said(scaling):
     (note,) = settled.notes
     assert str(scaling) in note
     assert "takes 0..255" in note
-    lines = re.search(r'declare kind = "affine", (.*) in a file', note)[1].replace(", ", "\n")
-    spec = {"kind": "affine", **tomllib.loads(lines)}
+    spec = declared(note)
+    assert spec["kind"] == "affine"
     followed = Dataset(
         name="made",
         task=None,
