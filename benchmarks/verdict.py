@@ -3,9 +3,9 @@
 Each model is trained here (`benchmarks/verdict_models.py`) or published (`quantized/`). *Keras* is
 what Keras itself scores on the test split, in a process without edgekit; *float32* and *int8* are
 edgekit's figures of its files, *recommended* its choice. Whether that was *right* is decided by a
-bare interpreter on the same samples: the recommended file must be within the
-accepted 0.5 points (0.5 % of an RMSE, which counts as a tenth of the targets' spread at least) of
-Keras, or within what as many samples can tell (two standard errors); every class must be found,
+bare interpreter on the same samples (of published models by their reports): the file must be within
+the accepted 0.5 points (0.5 % of an RMSE, which counts as a tenth of the targets' spread at least)
+of Keras, or within what as many samples can tell (two standard errors); every class must be found,
 every column must keep its error. Nothing may be recommended where the order of the labels is not
 the model's. Photos go through the runner, as on a user's device. The last line is the time of a
 whole run without latencies over that of one without the source's score and fidelity; at most 1.3.

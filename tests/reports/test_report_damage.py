@@ -167,7 +167,7 @@ def test_a_damaged_report_is_read_or_refused(documents, seed, tmp_path):
         (("rows", 0, "size_bytes"), True, "rows[0].size_bytes is True"),
         (("rows", 0, "score", "value"), 10**400, "rows[0].score.value is 1000"),
         (("rows", 0, "score", "ci95"), [0.5], "rows[0].score.ci95 is list; expected a list of two"),
-        (("rows", 0, "score", "metric"), "f1", "expected one of accuracy, "),
+        (("rows", 0, "score", "metric"), "f9", "expected one of accuracy, "),
         (("rows", 2, "verdict"), "maybe", "expected one of kept, unproven, lost"),
         (("rows", 2, "mode"), "int3", "rows[2].mode is 'int3'"),
         (("rows", 0, "latency", "values_ns"), [], "rows[0].latency.values_ns has no latency"),

@@ -141,7 +141,7 @@ class TestLayers:
         halves |= {f"both/{way}_lstm/lstm_cell" for way in ("forward", "backward")}
         assert {layer: layers[layer] for layer in halves} == dict.fromkeys(halves, 0.5)
         assert left_dense == {
-            "depthwise": "depthwise kernels are few weights, each of which matters",
+            "depthwise": "depthwise kernels have few weights, and accuracy depends on each",
             "separable/depthwise_kernel": "depthwise kernels are few weights, each of which "
             "matters",
             "frozen": "frozen (trainable=False)",

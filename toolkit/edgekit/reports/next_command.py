@@ -14,7 +14,7 @@ DEVICE = "NAME"
 # Options of the command that made the files which mean the same to the next one.
 _SHARED = (
     *("--data", "--column", "--task", "--preprocess", "--metric", "--max-drop", "--score-output"),
-    *("--classes", "--max-unpacked"),
+    *("--classes", "--max-unpacked", "--split", "--window", "--stride", "--group", "--ignore"),
 )
 _SHORT = {"-d": "--data"}
 _INPUTS = {"image": "photo.jpg", "log-mel": "recording.wav"}
