@@ -142,8 +142,8 @@ class TestLayers:
         assert {layer: layers[layer] for layer in halves} == dict.fromkeys(halves, 0.5)
         assert left_dense == {
             "depthwise": "depthwise kernels have few weights, and accuracy depends on each",
-            "separable/depthwise_kernel": "depthwise kernels are few weights, each of which "
-            "matters",
+            "separable/depthwise_kernel": "depthwise kernels have few weights, and accuracy "
+            "depends on each",
             "frozen": "frozen (trainable=False)",
             "zeros": "its kernel is all zeros",
         }
