@@ -14,6 +14,7 @@ import numpy as np
 from edgekit.data.formats.sounds import require_features
 from edgekit.data.pixels import (
     BYTES,
+    PLAIN,
     UNIT,
     PixelScaling,
     candidates,
@@ -189,9 +190,11 @@ def _settle_bytes(
     if said is not None:
         why = f"{_formula(model.scaling)}."
     elif trial := _trial(dataset, model, candidates(shape[2])):
-        best = trial.best()
-        said = next((s for s in candidates(shape[2]) if s.name == best), None)
-        why = f"{trial.words}."
+        # A tie with a scaling of ImageNet's is one of the plain ones, if one of them is clear.
+        plain = replace(trial, losses={one.name: trial.losses[one.name] for one in PLAIN})
+        clear = next((one for one in (trial, plain) if one.best()), trial)
+        said = next((s for s in candidates(shape[2]) if s.name == clear.best()), None)
+        why = f"{clear.words}."
         if said is None:
             note = (
                 f"Bytes reach the model as they are, 0 to 255: nothing says how it scales pixels, "
