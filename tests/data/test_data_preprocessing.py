@@ -153,3 +153,13 @@ def test_a_spec_nested_beyond_reason(tmp_path):
 
     with pytest.raises(DataError, match="nested"):
         read_preprocessing(path)
+
+
+def test_a_declaration_is_read_from_the_command_line():
+    from edgekit.data.preprocessing import parse_preprocessing
+
+    given = parse_preprocessing('{kind = "image", scale = 1, mean = [1.5, 2, 3], order = "bgr"}')
+
+    assert given == {"kind": "image", "scale": 1, "mean": [1.5, 2, 3], "order": "bgr"}
+    with pytest.raises(DataError, match="cannot be read as TOML"):
+        parse_preprocessing('{kind = "image", scale = }')

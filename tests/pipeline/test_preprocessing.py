@@ -11,7 +11,7 @@ from PIL import Image
 from edgekit.cli.options import preprocessing_of
 from edgekit.data import bind, open_data
 from edgekit.data.formats.arrays import open_arrays
-from edgekit.data.pixels import BYTES, SCALINGS, SIGNED, UNIT
+from edgekit.data.pixels import BYTES, CAFFE, SCALINGS, SIGNED, UNIT
 from edgekit.data.preprocessing import check_preprocessing
 from edgekit.data.store import whole
 from edgekit.errors import DataError
@@ -217,6 +217,17 @@ def test_bytes_that_nothing_tells_of_stay_as_they_are():
 
     assert (settled.preprocessing, settled.picture) == ({"kind": "none"}, None)
     assert "unknown" in settled.preprocessing_reason
+    (note,) = settled.notes
+    assert "no scaling is clearly best on 64 training images" in note
+    assert declared(note) == {"kind": "image", "scale": pytest.approx(1 / 255)}
+
+
+def test_bytes_for_a_model_of_bgr_pixels_are_turned():
+    settled = settle(arrays(), model(CAFFE))
+
+    assert settled.preprocessing.items() >= {"kind": "image", "order": "bgr"}.items()
+    assert share_right(settled, model(CAFFE)) == 1
+    assert any(f"Bytes 0-255 were scaled to {CAFFE}" in note for note in settled.notes)
 
 
 @pytest.mark.parametrize("scaling", [UNIT, SIGNED], ids=str)
