@@ -108,13 +108,7 @@ def two_outputs(folder: Path) -> Made:
     )
     bright = x.mean(axis=(1, 2, 3)) / 255
     model.fit(x / 255, {"colour": y, "brightness": bright}, epochs=10, verbose=0)
-    np.savez(
-        folder / "data.npz",
-        x_train=(x / 255).astype(np.float32),
-        y_train=y,
-        x_test=(xs / 255).astype(np.float32),
-        y_test=ys,
-    )
+    _save_scaled((x, y), (xs, ys), folder)
     model.save(folder / "model.keras")
     predicted = model.predict(xs / 255, verbose=0)["colour"].argmax(1)
     return {"metric": "accuracy", "score": float(np.mean(predicted == ys)), "output": "colour"}
@@ -146,13 +140,7 @@ def uneven_outputs(folder: Path) -> Made:
     model.layers[2].set_weights([weights, np.array([0, 1000, 0], np.float32)])
     np.savez(folder / "data.npz", x_train=x, y_train=y, x_test=xs, y_test=ys)
     model.save(folder / "model.keras")
-    error = model.predict(xs, verbose=0) - ys
-    return {
-        "metric": "rmse",
-        "score": float(np.sqrt(np.mean(error**2))),
-        "columns": np.sqrt(np.mean(error**2, axis=0)).tolist(),
-        "spread": ys.std(axis=0).tolist(),
-    }
+    return _errors(model.predict(xs, verbose=0), ys)
 
 
 def boxes_and_scores(folder: Path) -> Made:
@@ -183,13 +171,7 @@ def boxes_and_scores(folder: Path) -> Made:
     model.compile("adam", "mse")
     np.savez(folder / "data.npz", x_train=x, y_train=y, x_test=xs, y_test=ys)
     model.save(folder / "model.keras")
-    error = model.predict(xs, verbose=0) - ys
-    return {
-        "metric": "rmse",
-        "score": float(np.sqrt(np.mean(error**2))),
-        "columns": np.sqrt(np.mean(error**2, axis=0)).tolist(),
-        "spread": ys.std(axis=0).tolist(),
-    }
+    return _errors(model.predict(xs, verbose=0), ys)
 
 
 def photos_scaled_inside(folder: Path) -> Made:
@@ -215,15 +197,7 @@ def photos_of_any_scale(folder: Path) -> Made:
 def arrays_then_photos(folder: Path) -> Made:
     """Name the colour of pictures that were saved as scaled arrays; the device gets photos."""
     made = _photos(folder, [], lambda x: x / 255)
-    (x, y), (xs, ys) = _pictures()
-    np.savez(
-        folder / "data.npz",
-        x_train=(x / 255).astype(np.float32),
-        y_train=y,
-        x_test=(xs / 255).astype(np.float32),
-        y_test=ys,
-        labels=np.array(NAMES),
-    )
+    _save_scaled(*_pictures(), folder)
     return {**made, "photos": "photos/test", "data": "data.npz"}
 
 
@@ -303,6 +277,30 @@ def _pictures(
         return noisy.clip(0, 255).astype(np.uint8), y
 
     return data(TRAIN), data(TEST)
+
+
+def _save_scaled(
+    train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray], folder: Path
+) -> None:
+    (x, y), (xs, ys) = train, test
+    np.savez(
+        folder / "data.npz",
+        x_train=(x / 255).astype(np.float32),
+        y_train=y,
+        x_test=(xs / 255).astype(np.float32),
+        y_test=ys,
+        labels=np.array(NAMES),
+    )
+
+
+def _errors(predicted: np.ndarray, target: np.ndarray) -> Made:
+    squared = (predicted - target) ** 2
+    return {
+        "metric": "rmse",
+        "score": float(np.sqrt(np.mean(squared))),
+        "columns": np.sqrt(np.mean(squared, axis=0)).tolist(),
+        "spread": target.std(axis=0).tolist(),
+    }
 
 
 def _balanced(predicted: np.ndarray, target: np.ndarray) -> float:

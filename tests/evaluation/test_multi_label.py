@@ -8,7 +8,6 @@ from sklearn import metrics as sklearn_metrics
 
 from edgekit.errors import DataError
 from edgekit.evaluation import paired_drop
-from edgekit.evaluation.intervals import CELL_LIMIT
 from edgekit.evaluation.metrics import AVERAGE_PRECISION, BINARY_ACCURACY, F1
 from edgekit.evaluation.scores import Evaluation, aggregate
 from edgekit.evaluation.tasks import (
@@ -20,6 +19,7 @@ from edgekit.evaluation.tasks import (
     infer_task,
 )
 from edgekit.records import Array, Batch, TensorSpec
+from edgekit_runner import CELL_LIMIT
 
 
 def output(*shape: int) -> TensorSpec:
@@ -104,7 +104,8 @@ def test_guessing_is_worth_the_best_constant_answer(metric) -> None:
 @pytest.mark.parametrize("metric", [F1, BINARY_ACCURACY, AVERAGE_PRECISION], ids=lambda m: m.name)
 def test_intervals_cover_the_truth_19_times_in_20(metric, n, monkeypatch) -> None:
     # Given many small test sets of one population, and two models
-    monkeypatch.setattr("edgekit.evaluation.intervals.RESAMPLES", 400)
+    for module in ("edgekit.evaluation.intervals", "edgekit_runner"):
+        monkeypatch.setattr(f"{module}.RESAMPLES", 400)
     generator = np.random.default_rng(5)
     big, outputs = draw(generator, 50_000, [0.5, 0.2, 0.1])
     worse = outputs + generator.normal(size=outputs.shape)

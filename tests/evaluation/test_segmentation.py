@@ -174,7 +174,8 @@ def test_one_unit_is_split_by_the_values_of_all_pixels(logits) -> None:
 @pytest.mark.parametrize("metric", [MEAN_IOU, PIXEL_ACCURACY], ids=lambda metric: metric.name)
 def test_intervals_cover_the_truth_19_times_in_20(metric, monkeypatch) -> None:
     # Given many small sets of one population of pictures, and two models
-    monkeypatch.setattr("edgekit.evaluation.intervals.RESAMPLES", 400)
+    for module in ("edgekit.evaluation.intervals", "edgekit_runner"):
+        monkeypatch.setattr(f"{module}.RESAMPLES", 400)
     masks, scores = scenes(20_000, 3)
     worse = scores + np.random.default_rng(1).normal(size=scores.shape) * 0.5
     sides = [scored(masks, side).columns["confusion"] for side in (scores, worse)]

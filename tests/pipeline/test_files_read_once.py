@@ -8,8 +8,8 @@ from collections import Counter
 
 import pytest
 
-from edgekit import data
 from edgekit.cli import run
+from edgekit.data import load
 
 
 @pytest.fixture
@@ -37,13 +37,13 @@ def digests(monkeypatch) -> Counter[str]:
 def openings(monkeypatch) -> list[object]:
     """Collect every data set that is opened."""
     opened: list[object] = []
-    original = data.open_data
+    original = load.open_data
 
     def counting(spec, **options):
         opened.append(spec)
         return original(spec, **options)
 
-    monkeypatch.setattr(data, "open_data", counting)
+    monkeypatch.setattr(load, "open_data", counting)
     return opened
 
 

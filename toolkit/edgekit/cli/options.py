@@ -109,7 +109,7 @@ Classes = Annotated[
 Task = Annotated[
     str | None,
     typer.Option(
-        help="classification, regression or reconstruction; default: inferred from the targets."
+        help="What the targets mean; default: inferred from them. An unknown name lists the tasks."
     ),
 ]
 Preprocess = Annotated[

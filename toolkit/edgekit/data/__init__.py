@@ -13,7 +13,7 @@ device runs.
 from edgekit.data.bind import bind
 from edgekit.data.formats.builtin import BUILTINS
 from edgekit.data.formats.live import take
-from edgekit.data.load import open_data
+from edgekit.data.load import open_data, open_request
 from edgekit.data.splits import split_of, training_split
 from edgekit.data.store import targets_of
 
@@ -21,6 +21,7 @@ __all__ = [
     "BUILTINS",
     "bind",
     "open_data",
+    "open_request",
     "split_of",
     "take",
     "targets_of",

@@ -19,7 +19,7 @@ from edgekit.data.store import RawDataset, adopted, reader_of, whole
 from edgekit.errors import DataError, UsageError
 from edgekit.files import check_input, what_is
 from edgekit.printable import one_line
-from edgekit.records import EACH_ROW, Dataset, LiveData, Samples, Split, TableOptions
+from edgekit.records import EACH_ROW, DataRequest, Dataset, LiveData, Samples, Split, TableOptions
 
 FORMS = f"Give {list_data_formats()}."
 
@@ -121,6 +121,30 @@ def open_data(
         calibrate = calibration_subset(train, calibration_samples, seed)
         dataset = replace(dataset, train=train, calibrate=calibrate)
     return replace(dataset, task=task or dataset.task)
+
+
+def open_request(
+    request: DataRequest,
+    *,
+    calibration_samples: int = 200,
+    seed: int = 0,
+    needed: Split | None = None,
+) -> Dataset:
+    """Open data as a request names it; see `open_data`."""
+    if isinstance(request.data, Dataset):
+        return request.data
+    return open_data(
+        request.data,
+        split=request.split,
+        table=request.table,
+        target=request.column,
+        preprocessing=request.preprocessing,
+        calibration_samples=calibration_samples,
+        seed=seed,
+        task=request.task,
+        classes=request.classes,
+        needed=needed,
+    )
 
 
 def _with_test(

@@ -18,7 +18,7 @@ from edgekit.devices.registry import DeviceEntry
 from edgekit.devices.remote import Remote
 from edgekit.devices.uploads import Uploads
 from edgekit.evaluation.fidelity import compared_rows
-from edgekit.evaluation.tasks import task_named
+from edgekit.evaluation.predict import piece_size
 from edgekit.records import Dataset, Listener, Timing, silent
 
 
@@ -225,16 +225,10 @@ def score_outputs(
         if dataset.test is None or dataset.task is None:
             return evaluation.Predictions(outputs=kept)
         values = stored[output or stored.files[0]]
-    task = task_named(dataset.task)
-    parts = []
-    start = 0
-    for batch in dataset.test.batches(256):
-        n = len(next(iter(batch.inputs.values())))
-        parts.append(task.per_sample(values[start : start + n], batch))
-        start += n
-    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    evaluation.check_finite(columns, about)
-    found = evaluation.aggregate(columns, task, labels=dataset.labels, metric=metric)
+    size = piece_size(dataset.test.read(np.zeros(1, np.int64)))
+    batches = enumerate(dataset.test.batches(size))
+    pieces = ((values[i * size : (i + 1) * size], batch) for i, batch in batches)
+    found = evaluation.evaluate_pieces(pieces, dataset, metric=metric, about=about)
     return replace(found, outputs=kept)
 
 

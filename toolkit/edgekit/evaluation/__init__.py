@@ -19,8 +19,10 @@ from edgekit.evaluation.scores import (
     compared,
     compute,
     evaluate,
+    evaluate_pieces,
     scorable,
     score,
+    scored_output,
 )
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "compared",
     "compute",
     "evaluate",
+    "evaluate_pieces",
     "fidelity_ok",
     "paired_drop",
     "predict",
@@ -41,6 +44,7 @@ __all__ = [
     "samples_to_settle",
     "scorable",
     "score",
+    "scored_output",
     "unloadable",
     "worst",
 ]

@@ -8,7 +8,7 @@ import numpy as np
 
 from edgekit.errors import DataError
 from edgekit.evaluation.scores import Evaluation
-from edgekit.records import ColumnDrop, Drop, Verdict
+from edgekit.records import ColumnDrop, Drop, Verdict, verdict_on
 
 
 def budget(reference: Evaluation, max_drop: float) -> float:
@@ -38,7 +38,7 @@ def paired_drop(reference: Evaluation, variant: Evaluation, *, max_drop: float) 
     low, high = metric.paired_interval(reference.columns, variant.columns)
     allowed = budget(reference, max_drop)
     per_column = _column_drops(reference, variant, max_drop)
-    verdicts = [_verdict(low, high, allowed), *(column.verdict for column in per_column)]
+    verdicts = [verdict_on((low, high), allowed), *(column.verdict for column in per_column)]
     return Drop(
         value=metric.loss(reference.score.value, variant.score.value),
         ci95=(low, high),
@@ -87,7 +87,7 @@ def _column_drops(
                 label=one.label,
                 value=metric.loss(one.value, metric.value(after)),
                 ci95=(low, high),
-                verdict=_verdict(low, high, allowed),
+                verdict=verdict_on((low, high), allowed),
                 allowed=allowed,
             )
         )
@@ -95,9 +95,3 @@ def _column_drops(
 
 
 _FROM_BEST_TO_WORST: Final[tuple[Verdict, ...]] = ("kept", "unproven", "lost")
-
-
-def _verdict(low: float, high: float, allowed: float) -> Verdict:
-    if high <= allowed:
-        return "kept"
-    return "lost" if low > allowed else "unproven"

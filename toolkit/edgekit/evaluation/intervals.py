@@ -14,18 +14,12 @@ from typing import Any
 import numpy as np
 
 from edgekit.records import Array
+from edgekit_runner import BOOTSTRAP_LIMIT, RESAMPLES, bca
+from edgekit_runner import count_bootstrap as resample_counts
 
 Interval = tuple[float, float]
 
 Z = NormalDist().inv_cdf(0.975)
-RESAMPLES = 2000
-# Beyond this many samples the bootstrap and the normal interval differ by less than a tenth of a
-# standard error even for squares of normal errors, and the bootstrap takes seconds.
-BOOTSTRAP_LIMIT = 5000
-# The same where samples are resampled by class, if none of the classes is small.
-STRATUM_LIMIT = 1000
-CELL_LIMIT = 20_000  # kinds of samples; more take too long
-NOTHING = 1e-24  # a variance that is rounding alone
 
 
 def wilson(successes: int, n: int) -> Interval:
@@ -125,7 +119,7 @@ def bootstrap(columns: Array, statistic: Callable[[Array], Array], *, seed: int 
     values = np.sort(statistic(means))
     below = float(np.mean(values < value) + np.mean(values == value) / 2)
     skewness = float(np.sum(influence**3)) / (6 * energy**1.5)
-    return _bca(values, below, skewness, n - 1)
+    return bca(values, below, skewness, n - 1)
 
 
 def _draws(n: int, seed: int) -> Iterator[Array]:
@@ -145,27 +139,6 @@ def _drawn(n: int, seed: int) -> tuple[Array, ...]:
     return tuple(_draws(n, seed))
 
 
-def _bca(values: Array, below: float, skewness: float, degrees: float) -> Interval:
-    """Return the BCa interval from resampled values.
-
-    Args:
-        values: Sorted.
-        below: The share of them below the value itself, those equal to it by half.
-        skewness: A sixth of the skewness of the samples' influence (eq. 14.15).
-        degrees: Degrees of freedom of the variance.
-    """
-    normal = NormalDist()
-    bias = normal.inv_cdf(min(max(below, 0.5 / RESAMPLES), 1 - 0.5 / RESAMPLES))
-    # Student's t quantile by its first Cornish-Fisher term.
-    reach = (Z + (Z**3 + Z) / (4 * degrees)) * ((degrees + 1) / degrees) ** 0.5
-
-    def percentile(z: float) -> float:
-        share = normal.cdf(bias + (bias + z) / max(1e-9, 1 - skewness * (bias + z)))
-        return float(np.quantile(values, share))
-
-    return percentile(-reach), percentile(reach)
-
-
 def count_bootstrap(
     counts: Array,
     strata: Array,
@@ -173,7 +146,6 @@ def count_bootstrap(
     gradient: Array,
     *,
     cells: int | None = None,
-    seed: int = 0,
 ) -> Interval:
     """Return the BCa interval of a function of how many samples are alike.
 
@@ -190,55 +162,8 @@ def count_bootstrap(
         statistic: `[..., c]` counts -> `[...]` values; smooth.
         gradient: `[c]`, the derivative of `statistic` by each count.
         cells: What counts against `CELL_LIMIT`, where `statistic` has more work than `c` counts.
-        seed: Of the resampling.
     """
-    value = float(statistic(counts[None])[0])
-    sizes = np.bincount(strata, counts)
-    centre = np.bincount(strata, counts * gradient) / sizes
-    influence = gradient - centre[strata]
-    energies = np.bincount(strata, counts * influence**2)
-    energy = float(energies.sum())
-    if energy < NOTHING:
-        return value, value
-    varied = energies > 0
-    degrees = energy**2 / float(np.sum(energies[varied] ** 2 / (sizes[varied] - 1)))
-    many = counts.sum() > BOOTSTRAP_LIMIT and sizes[varied].min() >= STRATUM_LIMIT
-    if many or (cells or len(counts)) > CELL_LIMIT:
-        half = Z * (energy * (degrees + 1) / degrees) ** 0.5
-        return value - half, value + half
-    values = np.concatenate([statistic(some) for some in _recounted(counts, strata, seed)])
-    near = np.abs(values - value) <= NOTHING**0.5
-    below = float(np.mean((values < value) & ~near) + np.mean(near) / 2)
-    skewness = float(np.sum(counts * influence**3)) / (6 * energy**1.5)
-    return _bca(np.sort(values), below, skewness, degrees)
-
-
-def _recounted(counts: Array, strata: Array, seed: int) -> Iterator[Array]:
-    """Yield resampled counts, `[RESAMPLES, c]` in pieces of rows."""
-    generator = np.random.default_rng(seed)
-    c, n = len(counts), int(counts.sum())
-    groups = [np.flatnonzero(strata == one) for one in np.unique(strata)]
-    # To draw how many samples are of a kind takes about as long as to draw eight samples.
-    by_kind = n > 8 * c
-    if not by_kind:
-        kinds = np.repeat(np.concatenate(groups), counts[np.concatenate(groups)])
-        sizes = np.array([counts[cells].sum() for cells in groups])
-        first = np.repeat(np.cumsum(sizes) - sizes, sizes)
-        below = np.repeat(sizes * (1 - 2**-52), sizes)  # so that no product rounds up to the size
-    rows = max(1, (1 << 20) // (c if by_kind else n))
-    for start in range(0, RESAMPLES, rows):
-        m = min(rows, RESAMPLES - start)
-        if by_kind:
-            some = np.empty((m, c), np.int64)
-            for cells in groups:
-                here = counts[cells]
-                some[:, cells] = generator.multinomial(here.sum(), here / here.sum(), m)
-            yield some
-            continue
-        # Floors of uniform numbers: integers with a bound of their own each take twice as long.
-        drawn = (generator.random((m, n)) * below).astype(np.int64) + first
-        places = kinds[drawn] + np.arange(0, m * c, c)[:, None]
-        yield np.bincount(places.ravel(), minlength=m * c).reshape(m, c)
+    return resample_counts(counts, strata, statistic, gradient, cells)
 
 
 def delong(scores: Array, flags: Array) -> tuple[Array, Array]:

@@ -67,6 +67,12 @@ def predict(
     return kept
 
 
+def piece_size(one: Batch) -> int:
+    """Return how many samples like this one are read and run at a time."""
+    sample_bytes = sum(values.nbytes for values in one.inputs.values())
+    return max(1, min(PIECE_SAMPLES, PIECE_BYTES // max(1, sample_bytes)))
+
+
 def sweep(
     path: Path,
     samples: Samples,
@@ -112,8 +118,7 @@ def sweep(
     kept = {name: _shared((samples.n, *shape), dtype) for name, (shape, dtype) in columns.items()}
     rows = compared_rows(samples.n, sum(math.prod(shape) for shape, _ in layout.values()))
     raw = {name: _shared((len(rows), *shape), dtype) for name, (shape, dtype) in layout.items()}
-    sample_bytes = sum(values.nbytes for values in first.inputs.values())
-    limit = max(1, min(PIECE_SAMPLES, PIECE_BYTES // max(1, sample_bytes)))
+    limit = piece_size(first)
     claim = _claims(samples.n, workers=workers, limit=limit, multiple=batch, starts=starts)
 
     def work(_: int) -> None:

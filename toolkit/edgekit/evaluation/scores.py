@@ -8,7 +8,7 @@ there are targets or not (`fidelity`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -91,12 +91,40 @@ def evaluate(
     metric_of(task, metric)
 
     def collect(batch: Batch, outputs: Mapping[str, Array]) -> Mapping[str, Array]:
-        return task.per_sample(_chosen(outputs, output, path), batch)
+        return task.per_sample(scored_output(outputs, output, path.name), batch)
 
     columns, outputs = sweep(path, dataset.test, collect, processes=processes, listener=listener)
     check_finite(columns, path)
     found = aggregate(columns, task, labels=dataset.labels, metric=metric)
     return replace(found, outputs=outputs)
+
+
+def evaluate_pieces(
+    pieces: Iterable[tuple[Array, Batch]],
+    dataset: Dataset,
+    *,
+    metric: str | Metric | None = None,
+    about: Path,
+) -> Evaluation:
+    """Score outputs of the test split that were computed elsewhere, as `evaluate` scores a file's.
+
+    Args:
+        pieces: The scored output `[k, ...]` of some samples, and the samples; all, in order.
+        dataset: Bound to the model (its task is known).
+        metric: The metric to judge by; the task's default where None.
+        about: What computed them, for messages.
+
+    Raises:
+        ModelError: Outputs are NaN or infinite.
+        DataError: The targets do not fit the outputs.
+        UsageError: The task has no such metric.
+    """
+    assert dataset.task is not None
+    task = task_named(dataset.task)
+    parts = [task.per_sample(outputs, batch) for outputs, batch in pieces]
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    check_finite(columns, about)
+    return aggregate(columns, task, labels=dataset.labels, metric=metric)
 
 
 def compute(path: Path, samples: Samples, *, listener: Listener = silent) -> Predictions:
@@ -226,14 +254,20 @@ def aggregate(
     )
 
 
-def _chosen(outputs: Mapping[str, Array], name: str | None, path: Path) -> Array:
-    """Return the output to score: the one named, or the first."""
+def scored_output(
+    outputs: Mapping[str, Array], name: str | None, about: str = "The model"
+) -> Array:
+    """Return the output to score: the one named, or the first.
+
+    Raises:
+        UsageError: There is none of that name.
+    """
     if name is None:
         return next(iter(outputs.values()))
     if name in outputs:
         return outputs[name]
     raise UsageError(
-        f"{path.name} has {len(outputs)} output{'s' * (len(outputs) != 1)}: {', '.join(outputs)}.",
+        f"{about} has {len(outputs)} output{'s' * (len(outputs) != 1)}: {', '.join(outputs)}.",
         found=f"None is named {name}.",
         hint="Name the one to score with --score-output.",
     )

@@ -26,7 +26,7 @@ from edgekit.pipeline.report import accepted_loss
 from edgekit.pipeline.request import FLOAT, Request, build_of, check, open_data, possible_plans
 from edgekit.pipeline.sources import is_graph, lower
 from edgekit.recipe import Recipe, pass_json
-from edgekit.records import Artifact, DataRequest, Dataset, Listener, Plan, Report, silent
+from edgekit.records import Artifact, Dataset, Listener, Plan, Report, silent
 from edgekit.worker import Worker
 
 
@@ -75,15 +75,8 @@ def compress(
         imported = original = with_source_score(imported, request, tensorflow, listener)
         build = build_of(request)
         artifacts = [_artifact(imported, FLOAT, recipe, build)]
-        data = DataRequest(
-            data=request.data,
-            split=request.split,
-            table=request.table,
-            column=request.column,
-            classes=request.classes,
-            task=request.task,
-            preprocessing=settled_spec(imported.dataset, request.preprocessing),
-        )
+        spec = settled_spec(imported.dataset, request.preprocessing)
+        data = replace(request.named(request.data), preprocessing=spec)
         distilled = next((step for step in recipe.passes if step.training.distill), None)
         teacher = teach(tensorflow, stage, tuning_of(distilled, data)) if distilled else None
         notes = list(imported.notes)

@@ -5,7 +5,7 @@ Each finding is a sentence with what to declare. Nothing is changed: the reader 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -15,11 +15,9 @@ from edgekit.data.pixels import PLAIN, PixelScaling, image_shape, option_of, sca
 from edgekit.data.preprocessing import AFFINE_DEFAULTS
 from edgekit.evaluation.intervals import wilson
 from edgekit.evaluation.metrics import Columns
-from edgekit.evaluation.scores import Evaluation, aggregate
+from edgekit.evaluation.scores import Evaluation, aggregate, scored_output
+from edgekit.pipeline.pixel_trial import Predict
 from edgekit.records import Array, Batch, Score, TensorSpec
-
-Predict = Callable[[Mapping[str, Array]], Mapping[str, Array]]
-"""Inputs `[n, ...]` by name -> outputs by name."""
 
 CLEARLY: Final = 0.5
 """Share of the way from guessing to a perfect score that an explanation has to go at least."""
@@ -64,7 +62,7 @@ def explanations(
     """
     found = [
         _label_order(source.score, labels),
-        _threshold(source.columns, source.score),
+        _threshold(source.columns),
         _scaling(source, batch, predict, output, preprocessing),
     ]
     return [sentence for sentence in found if sentence]
@@ -113,7 +111,7 @@ def label_order(counts: Array) -> tuple[int, ...] | None:
     return fitting
 
 
-def _threshold(columns: Columns, score: Score) -> str | None:
+def _threshold(columns: Columns) -> str | None:
     """Say at which value a single unit separates the classes, where it is not the usual one."""
     if "value" not in columns:
         return None
@@ -130,7 +128,6 @@ def _threshold(columns: Columns, score: Score) -> str | None:
     threshold = float(value[order[place - 1 : place + 1]].mean())
     used = 0.5 if value.min() >= 0 and value.max() <= 1 else 0.0
     kind = "probabilities" if used else "logits"
-    _ = score
     return (
         f"Its output separates the classes at {threshold:.3g}, not at {used:g}: it was taken for "
         f"{kind}. Split there it is right in {right[place] / n:.1%}. End the model with a sigmoid "
@@ -204,8 +201,7 @@ def _changes(values: Array) -> list[_Change]:
 def _score(
     source: Evaluation, outputs: Mapping[str, Array], batch: Batch, output: str | None
 ) -> Score | None:
-    chosen = outputs[output] if output else next(iter(outputs.values()))
-    columns = source.task.per_sample(chosen, batch)
+    columns = source.task.per_sample(scored_output(outputs, output), batch)
     if not columns["sound"].all():
         return None
     return aggregate(columns, source.task, metric=source.metric).score

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from edgekit import devices
 from edgekit.choices import LATENCY
-from edgekit.data import open_data
+from edgekit.data import open_request
 from edgekit.data.pixels import image_shape
 from edgekit.errors import UsageError
 from edgekit.fields import FieldError, Fields
@@ -97,16 +97,7 @@ def _settled(data: DataRequest, source: Source, tensorflow: TensorFlowProcess) -
     """The request with how pixels are scaled, so that the pass trains on what the source takes."""
     if isinstance(data.data, Dataset) or image_shape(source.inputs, least=1) is None:
         return data
-    opened = open_data(
-        data.data,
-        split=data.split,
-        table=data.table,
-        target=data.column,
-        classes=data.classes,
-        preprocessing=data.preprocessing,
-        task=data.task,
-    )
-    settled = settle(opened, model_of_source(source, source.outputs, tensorflow))
+    settled = settle(open_request(data), model_of_source(source, source.outputs, tensorflow))
     return replace(data, preprocessing=settled_spec(settled, data.preprocessing))
 
 

@@ -21,6 +21,8 @@ TRIED = 64
 CHANCE = 0.01
 """The best is chosen where its lead would come about by chance less often than this."""
 
+Predict = Callable[[Mapping[str, Array]], Mapping[str, Array]]
+"""Inputs `[n, ...]` by name -> outputs by name."""
 Change = Callable[[Array], Array]
 
 
@@ -39,7 +41,7 @@ class ImageModel:
     name: str
     inputs: Sequence[TensorSpec]
     outputs: Sequence[TensorSpec]
-    predict: Callable[[Mapping[str, Array]], Mapping[str, Array]]
+    predict: Predict
     read_scaling: Callable[[], InputScaling | None]
 
     @cached_property
@@ -65,17 +67,22 @@ def model_of_file(
     path: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
 ) -> ImageModel:
     """A `.tflite` file, with its inputs in real units and the scored output first."""
-
-    def predict(arrays: Mapping[str, Array]) -> Mapping[str, Array]:
-        return evaluation.predict(path, as_samples(Batch(inputs=arrays)), processes=1)
-
     return ImageModel(
         name=path.name,
         inputs=inputs,
         outputs=outputs,
-        predict=predict,
+        predict=run_file(path),
         read_scaling=lambda: tflite.input_scaling(tflite.read(path)),
     )
+
+
+def run_file(path: Path) -> Predict:
+    """Return a function that runs a `.tflite` file on arrays."""
+
+    def predict(arrays: Mapping[str, Array]) -> Mapping[str, Array]:
+        return evaluation.predict(path, as_samples(Batch(inputs=arrays)), processes=1)
+
+    return predict
 
 
 def as_samples(batch: Batch) -> Samples:

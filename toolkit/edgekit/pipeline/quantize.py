@@ -138,18 +138,11 @@ def make(
     The graph is parsed and observed once, not once for every variant.
 
     Args:
-        imported: The float graph.
-        plans: What is wanted.
-        folder: Where the files go.
-        build: What their manifests say of the request (`request.build_of`).
-        skip_unsupported: Whether a variant that is refused is left out instead of an error.
-        listener: Progress callback.
-
-    Args:
         imported: The float graph, and the data that calibrates it.
         plans: The variants.
         folder: Where the files are written.
         tensorflow: Quantizes to integers; None where no plan is of a calibrated mode.
+        build: What their manifests say of the request (`request.build_of`).
         skip_unsupported: Leave out what is refused, with a sentence in what is returned.
         listener: Progress callback.
 

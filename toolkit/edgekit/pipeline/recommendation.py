@@ -15,9 +15,10 @@ from edgekit.evaluation.trust import is_guessing
 from edgekit.files import temporary_folder
 from edgekit.pipeline.imported_model import ImportedModel
 from edgekit.pipeline.measure import Subject, measure
+from edgekit.pipeline.pixel_trial import run_file
 from edgekit.pipeline.report import Outcome, build_report, data_facts
 from edgekit.pipeline.request import FLOAT, Request, asked_for
-from edgekit.pipeline.source_score import alerts_of, run_file, score_source, unscored
+from edgekit.pipeline.source_score import alerts_of, score_source, unscored
 from edgekit.pipeline.sources import is_graph
 from edgekit.records import Artifact, Listener, Report, Row, Timing, silent
 from edgekit.worker import TensorFlowProcess

@@ -21,7 +21,16 @@ from edgekit.pipeline.report import accepted_loss
 from edgekit.pipeline.sources import trained_notes
 from edgekit.quantization import passes_named
 from edgekit.recipe.parse import RESERVED
-from edgekit.records import EACH_ROW, Dataset, Listener, LiveData, Plan, Progress, TableOptions
+from edgekit.records import (
+    EACH_ROW,
+    DataRequest,
+    Dataset,
+    Listener,
+    LiveData,
+    Plan,
+    Progress,
+    TableOptions,
+)
 
 FLOAT = Plan(variant=FLOAT32.name, mode=FLOAT32.name)
 """What is always made, as the measure of the others."""
@@ -94,6 +103,18 @@ class Request:
     seed: int = 0
     command: str = ""
 
+    def named(self, given: str | Dataset | LiveData) -> DataRequest:
+        """Return how the data `given` is to be read."""
+        return DataRequest(
+            data=given,
+            split=self.split,
+            table=self.table,
+            column=self.column,
+            classes=self.classes,
+            task=self.task,
+            preprocessing=self.preprocessing,
+        )
+
     @property
     def settings(self) -> MeasureSettings:
         """What is measured of every file."""
@@ -136,16 +157,10 @@ def open_data(request: Request, listener: Listener) -> Dataset | None:
     if request.data is None or isinstance(request.data, Dataset):
         return request.data
     listener(Progress(stage="reading the data"))
-    return data.open_data(
-        request.data,
-        split=request.split,
-        table=request.table,
-        target=request.column,
-        classes=request.classes,
-        preprocessing=request.preprocessing,
+    return data.open_request(
+        request.named(request.data),
         calibration_samples=request.calibration_samples,
         seed=request.seed,
-        task=request.task,
     )
 
 

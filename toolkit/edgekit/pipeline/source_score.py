@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from edgekit.errors import ModelError
-from edgekit.evaluation import Evaluation, aggregate, check_finite, predict
-from edgekit.evaluation.tasks import task_named
+from edgekit.evaluation import Evaluation, evaluate_pieces, scored_output
+from edgekit.evaluation.predict import piece_size
 from edgekit.evaluation.trust import difference_alert, guessing_alert, is_guessing
-from edgekit.pipeline.diagnosis import Predict, explanations
+from edgekit.pipeline.diagnosis import explanations
 from edgekit.pipeline.measure import MeasureSettings
+from edgekit.pipeline.pixel_trial import Predict
 from edgekit.records import (
     SOURCE,
     Array,
@@ -24,15 +24,12 @@ from edgekit.records import (
     Listener,
     Progress,
     Row,
-    Samples,
     Score,
     Source,
     silent,
 )
 from edgekit.worker import TensorFlowProcess
 
-_PIECE_BYTES: Final = 8 << 20
-_PIECE_SAMPLES: Final = 256
 _TRIED_SAMPLES: Final = 128
 """Samples on which explanations are tried: enough to tell them apart, few enough to be quick."""
 
@@ -84,17 +81,17 @@ def score_source(
     """
     if dataset is None or dataset.test is None or dataset.task is None:
         return None
-    task, samples = task_named(dataset.task), dataset.test
-    pieces = []
-    size = _piece_size(samples)
-    for batch in samples.batches(size):
-        outputs = tensorflow.predict(batch.inputs)
-        pieces.append(task.per_sample(_scored(outputs, settings.score_output), batch))
-        done = min(size * len(pieces), samples.n)
-        listener(Progress(stage="scoring the source", done=done, total=samples.n))
-    columns = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
-    check_finite(columns, source.path)
-    found = aggregate(columns, task, labels=dataset.labels, metric=settings.metric)
+    samples = dataset.test
+    size = piece_size(samples.read(np.zeros(1, np.int64)))
+
+    def pieces() -> Iterator[tuple[Array, Batch]]:
+        for position, batch in enumerate(samples.batches(size), start=1):
+            outputs = tensorflow.predict(batch.inputs)
+            yield scored_output(outputs, settings.score_output, source.name), batch
+            done = min(size * position, samples.n)
+            listener(Progress(stage="scoring the source", done=done, total=samples.n))
+
+    found = evaluate_pieces(pieces(), dataset, metric=settings.metric, about=source.path)
     return SourceScore(
         row=Row(model=model, artifact=_artifact(source), score=found.score),
         evaluation=found,
@@ -129,32 +126,6 @@ def alerts_of(
         preprocessing=dataset.preprocessing,
     )
     return (guessing_alert(f"The source {name}", found.score), *reasons)
-
-
-def run_file(path: Path) -> Predict:
-    """Return a function that runs a `.tflite` file on arrays."""
-
-    def run(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
-        n = len(next(iter(inputs.values())))
-        samples = Samples(
-            split="test",
-            n=n,
-            sha256="",
-            read=lambda rows: Batch(inputs={k: v[rows] for k, v in inputs.items()}),
-        )
-        return predict(path, samples)
-
-    return run
-
-
-def _scored(outputs: Mapping[str, Array], name: str | None) -> Array:
-    return outputs[name] if name else next(iter(outputs.values()))
-
-
-def _piece_size(samples: Samples) -> int:
-    one = samples.read(np.zeros(1, np.int64))
-    sample_bytes = sum(values.nbytes for values in one.inputs.values())
-    return max(1, min(_PIECE_SAMPLES, _PIECE_BYTES // max(1, sample_bytes)))
 
 
 def _artifact(source: Source) -> Artifact:

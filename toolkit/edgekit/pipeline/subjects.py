@@ -41,16 +41,7 @@ class Opener:
             return request.data
         task = request.task or _task_of(artifact)
         if task not in self._opened:
-            self._opened[task] = data.open_data(
-                request.data,
-                task=task,
-                split=request.split,
-                table=request.table,
-                target=request.column,
-                classes=request.classes,
-                preprocessing=request.preprocessing,
-                needed="test",
-            )
+            self._opened[task] = data.open_request(replace(request, task=task), needed="test")
         return self._opened[task]
 
 

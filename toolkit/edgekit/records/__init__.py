@@ -41,6 +41,7 @@ from edgekit.records.results import (
     Score,
     Timing,
     Verdict,
+    verdict_on,
 )
 
 __all__ = [
@@ -79,4 +80,5 @@ __all__ = [
     "Timing",
     "Verdict",
     "silent",
+    "verdict_on",
 ]

@@ -23,6 +23,12 @@ SOURCE: Final = "source"
 """The variant of the row that scores the source itself."""
 
 
+def verdict_on(ci95: tuple[float, float], allowed: float) -> Verdict:
+    """Judge a loss by its 95 % interval: wholly within what is allowed, beyond it, or neither."""
+    low, high = ci95
+    return "kept" if high <= allowed else "lost" if low > allowed else "unproven"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassScore:
     """One class of a classifier: `label`, number of samples, recall and precision in [0, 1]."""
@@ -79,10 +85,7 @@ class Drop:
         Returns:
             "" and this drop, or such as "column 2: " and the drop of that column.
         """
-        low, high = self.ci95
-        allowed = self.allowed or 0.0
-        own: Verdict = "kept" if high <= allowed else "lost" if low > allowed else "unproven"
-        if own == self.verdict or not self.per_column:
+        if not self.per_column or verdict_on(self.ci95, self.allowed or 0.0) == self.verdict:
             return "", self
         column = max(
             (one for one in self.per_column if one.verdict == self.verdict),

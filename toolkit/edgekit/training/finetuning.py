@@ -13,14 +13,13 @@ from typing import Any, Final
 
 import numpy as np
 
-from edgekit.data import open_data, training_split
+from edgekit.data import open_request, training_split
 from edgekit.errors import ConversionError, DataError, EdgekitError
 from edgekit.files import writing
 from edgekit.records import (
     Array,
     Batch,
     DataRequest,
-    Dataset,
     Listener,
     Samples,
     Source,
@@ -95,18 +94,7 @@ class FineTuning:
     ) -> None:
         self._listener = listener
         asked = tuning.data
-        dataset = (
-            asked.data
-            if isinstance(asked.data, Dataset)
-            else open_data(
-                asked.data,
-                split=asked.split,
-                table=asked.table,
-                target=asked.column,
-                classes=asked.classes,
-                preprocessing=asked.preprocessing,
-            )
-        )
+        dataset = open_request(asked)
         self.dataset = bound_to(dataset, source.inputs, source.outputs, asked.task)
         training, validation = training_split(self.dataset)
         self.training, self.validation = resident(training), resident(validation)

@@ -32,7 +32,7 @@ def bound_to(
     if not names_scaling(dataset.preprocessing):
         raise DataError(
             f"How the pixels of {dataset.name} are scaled is not declared.",
-            hint=f'Write kind = "image", {UNIT.declaration} into preprocessing.toml, for example.',
+            hint=f"Say how, for example: {UNIT.option}",
         )
     train = split_of(dataset, "train")
     only = replace(dataset, train=train, calibrate=None, test=None, task=task or dataset.task)
