@@ -10,7 +10,7 @@ from edgekit.errors import UsageError
 from edgekit.files import refuse_existing, staging
 from edgekit.pipeline import manifest
 from edgekit.records import Artifact
-from edgekit.tflite.stored import content_of, expanded, manifest_path
+from edgekit.tflite.stored import content_of, expanded, manifest_path, stem_of
 
 
 def expand(source: Path, output: Path, *, force: bool = False) -> Artifact:
@@ -47,11 +47,17 @@ def expand(source: Path, output: Path, *, force: bool = False) -> Artifact:
         described = dict(before.manifest)
         if described:
             # Made of another file, not of a source: `rebuild` cannot make it again.
-            described |= {"build": None, "rows": [], "expanded_from": before.sha256}
+            described |= {
+                "variant": stem_of(output),
+                "build": None,
+                "rows": [],
+                "expanded_from": before.sha256,
+            }
             described.pop("gzip_bytes", None)
         opened = manifest.open_artifact(made)
         if described:
             described |= {"sha256": opened.sha256, "size_bytes": opened.size_bytes}
             text = manifest.to_text(described)
             (stage / beside.name).write_text(text, encoding="utf-8")
-    return replace(opened, path=output, mode=before.mode, manifest=described)
+    variant = described.get("variant", opened.variant)
+    return replace(opened, path=output, variant=variant, mode=before.mode, manifest=described)

@@ -95,6 +95,12 @@ class Artifact:
         """Size as stored on a device."""
         return self.size_bytes if self.gzip_bytes is None else self.gzip_bytes
 
+    @property
+    def shipped(self) -> Path:
+        """The file that goes to a device: the packed one where there is one."""
+        packed = self.gzip_bytes is not None and self.path.suffix != ".gz"
+        return self.path.with_name(f"{self.path.name}.gz") if packed else self.path
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetFit:
