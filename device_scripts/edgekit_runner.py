@@ -3536,12 +3536,15 @@ def inflate(path: str) -> bytes:
         if head[4:8] != b"TFL3":
             found = f"Its content starts with {head!r}, not with TFL3."
             raise RunnerError(MODEL, f"{path} holds no TFLite model.", found, "Give a .tflite.gz.")
+        if declared > DEFLATE_RATIO * size:
+            found = f"It declares {declared} bytes, more than {size} bytes can hold."
+            raise RunnerError(MODEL, f"{path} cannot be inflated.", found, copy)
         if max(declared, size) > limit:
             raise RunnerError(
                 MODEL,
                 f"{path} is too large to be unpacked here.",
                 f"It declares {_format_size(declared)}; the limit is {_format_size(limit)}.",
-                "Give the plain .tflite file, which is not copied into memory.",
+                "If it is complete, give the plain .tflite file: it is not copied into memory.",
             )
         stream_ = zlib.decompressobj(31)
         content = stream_.decompress(packed, declared + 1)
@@ -3721,11 +3724,13 @@ class _Expansion:
         if len(raw) != (elements + 1) // 2:
             raise ValueError(f"{len(raw)} bytes hold {elements} numbers of 4 bits")
         self.check(elements * (4 if kind == FLOAT32 else 1))
-        # Each byte holds two numbers, the first one in its lower half; by a table of all bytes.
-        byte = np.arange(256, dtype=np.uint8)
-        halves = np.stack([byte << 4, byte & 0xF0], axis=1).view(np.int8) >> 4
-        codes = halves.view(np.uint16)[:, 0].take(np.frombuffer(raw, np.uint8)).view(np.int8)
-        codes = codes[:elements]
+        # Each byte holds two numbers, the first one in its lower half. They are spread over two
+        # bytes, and their highest bits (8) become 0xF8 by a product.
+        pairs = np.frombuffer(raw, np.uint8).astype("<u2")
+        pairs |= pairs << 4
+        pairs &= 0x0F0F
+        pairs |= (pairs & 0x0808) * np.uint16(0x1E)
+        codes = pairs.view(np.int8)[:elements]
         if kind == FLOAT32:
             codes = graph.dequantized(index, codes)
         self._replace(self.buffers[number], codes)
@@ -4317,6 +4322,9 @@ class Table:
     """
 
     def __init__(self, data: Any, position: int, left: list[int] | None = None) -> None:
+        import struct
+
+        self.unpack_from = struct.unpack_from
         self.data = data
         self.position = position
         self.left = [len(data)] if left is None else left
@@ -4324,11 +4332,9 @@ class Table:
         self.end = self._unpack("<H", self.fields)
 
     def _unpack(self, layout: str, position: int) -> Any:
-        import struct
-
         if position < 0:
             raise ValueError("an offset leads out of the file")
-        return struct.unpack_from(layout, self.data, position)[0]
+        return self.unpack_from(layout, self.data, position)[0]
 
     def _place(self, field: int) -> int:
         entry = 4 + 2 * field
