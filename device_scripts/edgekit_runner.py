@@ -3580,7 +3580,7 @@ def loadable(path: str, *, expanded: bool = True, per_channel: bool = True) -> s
         content = expand(model, per_channel=per_channel, floats=False)
     except OSError as error:
         raise read_error(MODEL, path, error, "Give a .tflite or .tflite.gz file.") from error
-    except _damage() as error:
+    except damage() as error:
         raise RunnerError(
             MODEL,
             f"The constants of {path} cannot be expanded.",
@@ -3591,7 +3591,8 @@ def loadable(path: str, *, expanded: bool = True, per_channel: bool = True) -> s
     return content
 
 
-def _damage() -> tuple[type[Exception], ...]:
+def damage() -> tuple[type[Exception], ...]:
+    """Return the exceptions of reading a damaged flatbuffer."""
     import struct
 
     return (struct.error, ValueError, IndexError)

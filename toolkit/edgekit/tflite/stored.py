@@ -78,7 +78,7 @@ def expanded(content: bytes, name: str, *, for_tflite_runtime: bool = False) -> 
         if for_tflite_runtime:
             return edgekit_runner.expand(content, per_channel=False, floats=False)
         return edgekit_runner.expand(content)
-    except (struct.error, ValueError, IndexError) as error:
+    except edgekit_runner.damage() as error:
         raise ModelError(
             f"The constants of {name} cannot be expanded.",
             found=str(error),
