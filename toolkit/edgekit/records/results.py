@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from edgekit.records.artifacts import Artifact, Inspection
+from edgekit.records.views import Example, Views
 
 Verdict = Literal["kept", "unproven", "lost"]
 
@@ -31,12 +32,16 @@ def verdict_on(ci95: tuple[float, float], allowed: float) -> Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassScore:
-    """One class of a classifier: `label`, number of samples, recall and precision in [0, 1]."""
+    """One class: `label`, number of samples with it, recall and precision in [0, 1].
+
+    `iou` is the intersection over union of its pixels, for a segmentation; None for all else.
+    """
 
     label: str
     n: int
     recall: float
     precision: float
+    iou: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +118,7 @@ class Score:
         guess: The value of a prediction that ignores the input; None where that is not defined.
         per_column: One entry a column, for a regression with several.
         confusion: Counts of samples, `[true class][predicted class]`, for classifiers.
+        views: What is drawn of it.
     """
 
     metric: str
@@ -124,6 +130,7 @@ class Score:
     guess: float | None = None
     per_column: tuple[ColumnScore, ...] = ()
     confusion: tuple[tuple[int, ...], ...] = ()
+    views: Views = field(default_factory=Views)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,6 +240,8 @@ class Row:
         collapses: Outputs, columns and classes that the file lost.
         timing: Latency, or None.
         recommended: Whether this is the file to ship.
+        worst_samples: Numbers of the test samples on which it is worst, against float32 or the
+            targets, worst first; where the task tells how good a single sample is.
         device: Where a row without latency was scored, as `Timing.device` says it; None where
             that makes no difference.
     """
@@ -247,6 +256,7 @@ class Row:
     collapses: tuple[Collapse, ...] = ()
     timing: Timing | None = None
     recommended: bool = False
+    worst_samples: tuple[int, ...] = ()
     device: str | None = None
 
     @property
@@ -277,6 +287,7 @@ class Report:
             better than guessing, or the float32 file scores differently.
         warnings: What the reader must know before believing the figures.
         created: ISO 8601 time, UTC.
+        examples: Test samples shown as pictures; they are too large for JSON.
     """
 
     title: str
@@ -290,6 +301,7 @@ class Report:
     alerts: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     created: str = ""
+    examples: tuple[Example, ...] = ()
 
     @property
     def files(self) -> tuple[Row, ...]:

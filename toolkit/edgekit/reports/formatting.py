@@ -9,7 +9,7 @@ import math
 
 from edgekit.evaluation.metrics import metric_named
 from edgekit.printable import one_line, printable
-from edgekit.records import Timing
+from edgekit.records import ClassScore, Score, Timing
 
 # Characters of a sentence, and of a device's description of itself.
 MOST_TEXT, MOST_DEVICE = 2000, 100
@@ -153,3 +153,13 @@ def _small(value: float, nothing: str, digits: int) -> str:
     if abs(value) < 1e-9:
         return nothing
     return significant(value, digits) if abs(value) >= 1e-6 else f"{value:.1e}"
+
+
+def tells_pixels(score: Score) -> bool:
+    """Whether classes are of pixels, and so have an IoU."""
+    return any(one.iou is not None for one in score.per_class)
+
+
+def first_figure(one: ClassScore) -> float:
+    """Return what is looked at first of a class: the IoU of its pixels, else its recall."""
+    return one.recall if one.iou is None else one.iou

@@ -17,6 +17,7 @@ from edgekit.records import (
     TensorSpec,
     Timing,
 )
+from edgekit.schema.views_json import views_to_json
 
 SCHEMA: Final = 1
 
@@ -66,6 +67,7 @@ def row_to_json(row: Row) -> dict[str, Any]:
         "latency": None if row.timing is None else _timing_to_json(row.timing),
         "peak_rss_bytes": None if row.timing is None else row.timing.peak_rss_bytes,
         "recommended": row.recommended,
+        "worst_samples": list(row.worst_samples),
         "device": row.place,
         "inspection": None if row.inspection is None else inspection_to_json(row.inspection),
         # A manifest holds rows of its own: kept, they would nest without end.
@@ -130,6 +132,7 @@ def _score_to_json(score: Score) -> dict[str, Any]:
                 "n": one.n,
                 "recall": _finite(one.recall),
                 "precision": _finite(one.precision),
+                **({} if one.iou is None else {"iou": _finite(one.iou)}),
             }
             for one in score.per_class
         ],
@@ -143,6 +146,7 @@ def _score_to_json(score: Score) -> dict[str, Any]:
             for one in score.per_column
         ],
         "confusion": [list(counts) for counts in score.confusion],
+        "views": views_to_json(score.views),
         "metric_facts": metric_to_json(score.metric),
     }
 
