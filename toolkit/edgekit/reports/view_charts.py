@@ -195,13 +195,10 @@ def _scatter(series: Sequence[tuple[str, Scatter]], column: str) -> alt.LayerCha
     import altair as alt
 
     values = [
-        {
-            "true": true, "predicted": predicted, "file": name,
-            "File": name, "True": significant(true), "Predicted": significant(predicted),
-        }
+        {"true": true, "predicted": predicted, "file": name}
         for name, one in series
         for true, predicted in zip(one.true, one.predicted, strict=False)
-    ]  # fmt: skip
+    ]
     every = [end for _, one in series for end in (*one.true, *one.predicted)]
     low, high = min(every, default=0.0), max(every, default=1.0)
     domain = [low, high if high > low else low + 1]
@@ -221,9 +218,10 @@ def _scatter(series: Sequence[tuple[str, Scatter]], column: str) -> alt.LayerCha
         .mark_line(color=COLOURS["muted"], strokeDash=[2, 4], strokeWidth=1)
         .encode(x=x, y=y),
         alt.Chart(alt.Data(values=values))
-        .mark_point(opacity=0.7, strokeWidth=1.5, size=28)
+        # A text for each of some hundred points would be most of the page.
+        .mark_point(opacity=0.7, strokeWidth=1.5, size=28, aria=False)
         .encode(
-            x=x, y=y, color=_colour(names), tooltip=tooltips(values),
+            x=x, y=y, color=_colour(names),
             shape=alt.Shape(
                 "file:N",
                 scale=alt.Scale(domain=names, range=[STYLES[k][1] for k in range(len(names))]),
