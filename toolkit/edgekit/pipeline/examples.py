@@ -72,10 +72,15 @@ def examples(
 
 
 def files_of_interest(rows: Sequence[Row]) -> list[Row]:
-    """Return the recommended file and the int8 file, if they are others than the first."""
-    found = [row for row in rows[1:] if row.recommended]
-    found += [row for row in rows[1:] if row.artifact.mode == INT8.name and not row.recommended][:1]
-    return [row for row in found if row.worst_samples]
+    """Return the recommended file and the int8 file, if they are others than the first.
+
+    Where there is neither, the file that lost most.
+    """
+    others = [row for row in rows[1:] if row.worst_samples]
+    found = [row for row in others if row.recommended]
+    found += [row for row in others if row.artifact.mode == INT8.name and not row.recommended][:1]
+    lost = [row for row in others if row.drop]
+    return found or sorted(lost, key=lambda row: row.drop.value if row.drop else 0.0)[-1:]
 
 
 def _is_worse(answers: Sequence[Answer]) -> bool:

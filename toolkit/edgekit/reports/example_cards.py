@@ -128,9 +128,7 @@ def _boxes(boxes: Sequence[Box], pictures: ExamplePictures) -> str:
 def _explained(examples: Sequence[Example]) -> str:
     answers = [answer for example in examples for answer in example.answers]
     if any(answer.boxes for answer in answers):
-        return (
-            "Dashed: true boxes that float32 or none of the files found, and boxes that are wrong."
-        )
+        return "Dashed: true boxes that a file missed, and boxes found where there is none."
     if any(answer.mask is not None for answer in answers):
         return "IoU is the mean over the classes of the picture."
     return ""
