@@ -10,7 +10,7 @@ import numpy as np
 
 from edgekit.records import Array, Histogram, PrecisionRecall, Scatter
 
-POINTS: Final = 400
+POINTS: Final = 240
 """The most points of all scatters of a score together."""
 POINTS_EACH: Final = 120
 CURVE_POINTS: Final = 60

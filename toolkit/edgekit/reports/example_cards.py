@@ -41,14 +41,15 @@ def _order(examples: Sequence[Example]) -> str:
 
 
 def _card(number: int, example: Example, pictures: ExamplePictures) -> str:
-    title = f"Test sample {example.index:,}{': worse than float32' * example.worse}"
+    title = f"Test sample {example.index:,}"
+    head = f"<h4>{title}{': worse than float32' * example.worse}</h4>"
     if _in_words(example):
         answers = "".join(
             f"<dt>{escaped(printable(one.name))}</dt><dd>{_said(one)}</dd>"
             for one in example.answers
         )
         picture = _picture(number, pictures, title)
-        return f'<div class="card words"><h4>{title}</h4>{picture}<dl>{answers}</dl></div>'
+        return f'<div class="card words">{head}{picture}<dl>{answers}</dl></div>'
     views = [f'<div class="view">{_picture(number, pictures, title)}<p><b>sample</b></p></div>']
     for answer, mask in zip(example.answers, pictures.masks, strict=True):
         name = printable(answer.name)
@@ -59,7 +60,7 @@ def _card(number: int, example: Example, pictures: ExamplePictures) -> str:
         views.append(
             f'<div class="view">{picture}<p><b>{escaped(name)}</b> {escaped(answer.text)}</p></div>'
         )
-    return f'<div class="card wide"><h4>{title}</h4><div class="views">{"".join(views)}</div></div>'
+    return f'<div class="card wide">{head}<div class="views">{"".join(views)}</div></div>'
 
 
 def _in_words(example: Example) -> bool:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 WIDTH = 470
 HEIGHT = 300
 LOW = 200  # px: of a histogram
-MOST_COLUMNS = 6
+MOST_COLUMNS = 4
 """The most scatters of a model: of more columns, those that lost most."""
 RARE = 0.2
 """A class with at most this share of the samples has a curve: that of a common one lies in a
