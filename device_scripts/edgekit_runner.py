@@ -4496,7 +4496,7 @@ def gives_probabilities(model: str | bytes) -> bool | None:
 
     try:
         found: bool | None = _read_flatbuffer(model, last, None)
-    except IndexError:
+    except (IndexError, OSError):
         return None
     return found
 

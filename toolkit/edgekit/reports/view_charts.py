@@ -290,7 +290,7 @@ def _curve(series: Sequence[tuple[str, PrecisionRecall]], share: float | None) -
             ),
         )
         .properties(name="curves"),
-        base.mark_point(size=60, opacity=0).encode(x=x, y=y, tooltip=tooltips(values)),
+        base.mark_point(size=60, opacity=0, aria=False).encode(x=x, y=y, tooltip=tooltips(values)),
     ]  # fmt: skip
     if share is not None:
         layers.append(
