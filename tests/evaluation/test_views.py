@@ -141,14 +141,17 @@ def test_answers_of_labels_and_of_one_unit_are_in_words() -> None:
     batch = Batch(inputs={}, targets=np.array([[1, 0], [0, 0]]))
     outputs = {"f": np.array([[2.0, -1.0], [-1.0, 0.5]])}
 
-    labels = MULTI_LABEL.answers(outputs, batch, ("cat", "dog"))
+    labels = MULTI_LABEL.answers(outputs, batch, ("cat", "dog"), 0.0)
 
     assert [one.text for sample in labels for one in sample] == ["cat", "cat", "no label", "dog"]
     assert [sample[1].right for sample in labels] == [True, False]
     flags = Batch(inputs={}, targets=np.array([1, 1]))
-    units = CLASSIFICATION.answers({"f": np.array([[0.9], [0.2]])}, flags, ("off", "on"))
+    units = CLASSIFICATION.answers({"f": np.array([[0.9], [0.2]])}, flags, ("off", "on"), 0.5)
     assert [sample[1].text for sample in units] == ["on, 90 %", "off, 80 %"]
     assert [sample[1].right for sample in units] == [True, False]
+    # The same numbers as logits, which the few samples do not tell.
+    units = CLASSIFICATION.answers({"f": np.array([[0.9], [0.2]])}, flags, ("off", "on"), 0.0)
+    assert [sample[1].text for sample in units] == ["on, score 0.9", "on, score 0.2"]
 
 
 # --- Boxes ---
@@ -174,8 +177,7 @@ FOUND = np.array(
 def columns_of(found: Array, targets: Array) -> Columns:
     hit, void = match_boxes(found, targets)
     return {
-        "scores": found[..., 4],
-        "classes": found[..., 5],
+        "detections": found,
         "hit": hit,
         "void": void,
         "target": targets,
@@ -183,7 +185,7 @@ def columns_of(found: Array, targets: Array) -> Columns:
 
 
 def test_boxes_are_shown_with_what_they_match() -> None:
-    first, second = box_answers({"int8": FOUND}, TARGETS, ("cat", "dog"))
+    first, second = box_answers({"int8": FOUND}, TARGETS, ("cat", "dog"), 0.3)
 
     truth, said = first
     assert [(box.label, box.matched) for box in truth.boxes] == [("cat", True), ("dog", False)]
@@ -198,10 +200,10 @@ def test_boxes_are_shown_with_what_they_match() -> None:
 
 
 def test_a_picture_is_as_good_as_the_f1_of_its_boxes() -> None:
-    quality = box_quality(columns_of(FOUND, TARGETS))
+    quality = box_quality(columns_of(FOUND, TARGETS), 0.3)
 
     assert quality == pytest.approx([2 * 1 / (2 + 2), 1])
-    answers = box_answers({"int8": FOUND}, TARGETS, None)
+    answers = box_answers({"int8": FOUND}, TARGETS, None, 0.3)
     assert [said.quality for _, said in answers] == pytest.approx(quality)
 
 

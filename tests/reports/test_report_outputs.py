@@ -244,7 +244,7 @@ def test_classes_of_pixels_have_an_iou(fashion, capsys):
     print_per_class(score, Console(width=80))
 
     head, cell, _ = capsys.readouterr().out.splitlines()
-    assert head.split() == ["class", "pictures", "IoU", "recall", "precision"]
+    assert head.split() == ["class", "pictures", "with", "it", "IoU", "recall", "precision"]
     assert cell.split()[:4] == ["cell", "7", "55.00", "%"]
     assert cell.endswith("< weakest")
     page = render(replace(fashion, rows=rows), "html")

@@ -8,37 +8,37 @@ from typing import Final
 import numpy as np
 
 from edgekit.evaluation.metrics import Columns
+from edgekit.evaluation.metrics.mean_average_precision import counted_boxes
 from edgekit.evaluation.tasks.class_labels import label_of
 from edgekit.evaluation.views import CURVES, precision_recall
 from edgekit.records import TRUTH, Answer, Array, Box, PrecisionRecall
 from edgekit_runner import as_boxes, box_overlaps, match_boxes
 
-SHOWN: Final = 0.3
-"""Boxes with less score are neither shown nor counted in a picture; mAP counts them all."""
 _AT_HALF: Final = 1
 """The bit of `match_boxes` that stands for an IoU of 0.5."""
 
 
-def box_quality(columns: Columns) -> Array:
+def box_quality(columns: Columns, threshold: float) -> Array:
     """Return the F1 of each picture's boxes, `[n]`, at an IoU of 0.5; 1 where none is there.
 
     Args:
-        columns: `scores`, `hit` and `void`, `[n, k]`, and `target`, `[n, m, 6]`, as `match_boxes`
-            takes and returns them.
+        columns: `detections`, `[n, k, 6]`, `hit` and `void`, `[n, k]`, and `target`, `[n, m, 6]`,
+            as `match_boxes` takes and returns them.
+        threshold: The least score of a box that counts.
     """
-    shown = columns["scores"] >= SHOWN
+    shown = columns["detections"][..., 4] >= threshold
     right = shown & ((columns["hit"] & _AT_HALF) > 0)
     void = shown & ~right & ((columns["void"] & _AT_HALF) > 0)
-    named = (shown & ~void).sum(axis=1)
-    target = columns["target"]
-    sizes = ((target[..., 4] >= 0) & (target[..., 5] == 0)).sum(axis=1)
-    both = named + sizes
+    both = (shown & ~void).sum(axis=1) + counted_boxes(columns["target"]).sum(axis=1)
     quality: Array = np.where(both > 0, 2 * right.sum(axis=1) / np.maximum(both, 1), 1.0)
     return quality
 
 
 def box_answers(
-    detections: Mapping[str, Array], targets: Array, labels: Sequence[str] | None
+    detections: Mapping[str, Array],
+    targets: Array,
+    labels: Sequence[str] | None,
+    threshold: float,
 ) -> tuple[tuple[Answer, ...], ...]:
     """Return the true boxes of each picture, and those that files find, matched at an IoU of 0.5.
 
@@ -46,11 +46,12 @@ def box_answers(
         detections: Name of the file -> `[k, most, 6]`: corners, score, class; score -1 is padding.
         targets: `[k, m, 5 or 6]`: corners, class, ignored; class -1 is padding.
         labels: Names of the classes.
+        threshold: The least score of a box that counts.
     """
     targets = as_boxes(targets)
-    counted = (targets[..., 4] >= 0) & (targets[..., 5] == 0)
+    counted = counted_boxes(targets)
     shown = {
-        name: np.where(found[..., 4:5] >= SHOWN, found, np.float32(-1))
+        name: np.where(found[..., 4:5] >= max(threshold, 0.0), found, np.float32(-1))
         for name, found in detections.items()
     }
     matched = {name: match_boxes(found, targets) for name, found in shown.items()}
@@ -97,20 +98,20 @@ def box_curves(columns: Columns, labels: Sequence[str] | None) -> tuple[Precisio
     """Return the precision-recall curves at an IoU of 0.5 of the rarest classes.
 
     Args:
-        columns: As `box_quality` takes them, and `classes`, `[n, k]`.
+        columns: As `box_quality` takes them.
         labels: Names of the classes.
     """
-    target = columns["target"]
-    counted = (target[..., 4] >= 0) & (target[..., 5] == 0)
+    target, detections = columns["target"], columns["detections"]
+    counted = counted_boxes(target)
     classes, sizes = np.unique(target[..., 4][counted].astype(np.int64), return_counts=True)
     hit, void = ((columns[name] & _AT_HALF) > 0 for name in ("hit", "void"))
     curves: list[PrecisionRecall] = []
     for place in np.argsort(sizes, kind="stable").tolist():
-        ranked = (columns["scores"] >= 0) & (columns["classes"] == classes[place]) & (hit | ~void)
+        ranked = (detections[..., 4] >= 0) & (detections[..., 5] == classes[place]) & (hit | ~void)
         if len(curves) < CURVES and ranked.any():
             curve = precision_recall(
                 hit[ranked],
-                columns["scores"][ranked],
+                detections[..., 4][ranked],
                 label=label_of(int(classes[place]), labels),
                 total=int(sizes[place]),
             )

@@ -50,12 +50,13 @@ def examples(
     try:
         outputs = {
             row.artifact.variant: evaluation.scored_output(
-                evaluation.predict(row.artifact.path, few, processes=1), output
+                evaluation.predict(row.artifact.path, few, processes=1), output, head=dataset.head
             )
             for row in (rows[0], *shown)
         }
         batch = few.read(np.arange(few.n))
-        answers = task.answers(outputs, batch, dataset.labels)
+        threshold = rows[0].score.views.threshold if rows[0].score else None
+        answers = task.answers(outputs, batch, dataset.labels, threshold)
     except EdgekitError:
         return ()  # what only a device can run is not shown
     pictures = next(iter(batch.inputs.values()))

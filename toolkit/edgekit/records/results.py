@@ -32,9 +32,11 @@ def verdict_on(ci95: tuple[float, float], allowed: float) -> Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassScore:
-    """One class: `label`, number of samples with it, recall and precision in [0, 1].
+    """One class: `label`, number of samples or boxes, recall and precision in [0, 1].
 
-    `iou` is the intersection over union of its pixels, for a segmentation; None for all else.
+    `iou` is the intersection over union of its pixels, None of other tasks than segmentation.
+    `area` is the average precision over the overlaps of a detector's metric, None of other tasks
+    and of classes without boxes.
     """
 
     label: str
@@ -42,6 +44,7 @@ class ClassScore:
     recall: float
     precision: float
     iou: float | None = None
+    area: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

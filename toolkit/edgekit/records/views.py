@@ -59,11 +59,14 @@ class Views:
         errors: Reconstruction errors of normal samples and of anomalies.
         scatters: One entry a column of a regression.
         curves: One entry a class that is rare, or detected.
+        threshold: The score from which something counts as found, where the task has one: 0.5 or 0
+            of a single unit or a label; for boxes that of the largest F1.
     """
 
     errors: tuple[Histogram, ...] = ()
     scatters: tuple[Scatter, ...] = ()
     curves: tuple[PrecisionRecall, ...] = ()
+    threshold: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

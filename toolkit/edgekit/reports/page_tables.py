@@ -8,7 +8,7 @@ from edgekit.printable import printable
 from edgekit.reports.columns import Column, blank, present_columns, stacked
 from edgekit.reports.device_comparison import RATIO_NOTE, DeviceComparison, DeviceLatency
 from edgekit.reports.formatted_rows import FormattedRow, formatted_rows
-from edgekit.reports.formatting import compared, first_figure, tells_pixels, timing_text
+from edgekit.reports.formatting import class_figures, compared, timing_text
 from edgekit.reports.groups import Group
 from edgekit.reports.page_scores import chosen_file
 from edgekit.reports.page_text import capitalized, escaped, fact_list, typographic
@@ -91,20 +91,21 @@ def per_class(group: Group) -> str:
         return ""
     score, base = line.row.score, group.baseline
     assert score is not None
+    told = class_figures(score)
     before = {}
     if base and base.score and base is not line.row:
-        before = {one.label: first_figure(one) for one in base.score.per_class}
-    pixels = tells_pixels(score)
-    name, counted = ("IoU", "Pictures with it") if pixels else ("Recall", "Test samples")
-    heads = [counted, name, *([f"{name}, float32"] if before else [])]
-    heads += [*(["Recall"] if pixels else []), "Precision"]
-    head = "".join(f'<th scope="col">{one}</th>' for one in heads)
+        before = {one.label: told.first(one) for one in base.score.per_class}
+    heads = [capitalized(told.counted), capitalized(told.name)]
+    heads += [f"{capitalized(told.name)}, float32"] if before else []
+    head = "".join(
+        f'<th scope="col">{one}</th>' for one in (*heads, *map(capitalized, told.further))
+    )
     rows = "".join(
         f'<tr><th scope="row">{escaped(printable(one.label))}</th><td>{one.n:,}</td>'
-        f"{_percent(first_figure(one))}"
+        f"{_percent(told.first(one))}"
         + (_percent(before.get(one.label)) if before else "")
-        + (_percent(one.recall) if pixels else "")
-        + f"{_percent(one.precision)}</tr>"
+        + "".join(map(_percent, told.others(one)))
+        + "</tr>"
         for one in score.per_class
     )
     return (

@@ -156,6 +156,7 @@ def _score(score: Fields) -> Score:
                 recall=one.number("recall"),
                 precision=one.number("precision"),
                 iou=one.maybe("iou", one.number),
+                area=one.maybe("area", one.number),
             )
             for one in score.maybe_objects("per_class")
         ),

@@ -133,6 +133,7 @@ def _score_to_json(score: Score) -> dict[str, Any]:
                 "recall": _finite(one.recall),
                 "precision": _finite(one.precision),
                 **({} if one.iou is None else {"iou": _finite(one.iou)}),
+                **({} if one.area is None else {"area": _finite(one.area)}),
             }
             for one in score.per_class
         ],

@@ -29,6 +29,7 @@ def views_to_json(views: Views) -> dict[str, Any]:
             }
             for one in views.curves
         ],
+        "threshold": views.threshold,
     }
 
 
@@ -65,4 +66,5 @@ def views_from_json(views: Fields) -> Views:
             )
             for one in views.maybe_objects("curves")
         ),
+        threshold=views.maybe("threshold", views.number),
     )

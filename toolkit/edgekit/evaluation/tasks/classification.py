@@ -174,7 +174,7 @@ class Classification(Task):
         """
         if "value" in columns:
             value = columns["value"]
-            predicted = (value > (0.5 if are_shares(value) else 0.0)).astype(np.int64)
+            predicted = (value > _threshold(value)).astype(np.int64)
             return {**columns, "predicted": predicted, "score": value}
         if "pair" in columns:
             zero, one = columns["pair"].T
@@ -243,7 +243,10 @@ class Classification(Task):
         rarer = int(np.mean(target == 1) <= 0.5)
         ranked = score if rarer else -score
         label = label_of(rarer, labels)
-        return Views(curves=(precision_recall(target == rarer, ranked, label=label),))
+        return Views(
+            curves=(precision_recall(target == rarer, ranked, label=label),),
+            threshold=_threshold(columns["value"]) if "value" in columns else None,
+        )
 
     def quality(self, columns: Columns) -> Array:
         """Return 1 where the class is right, else 0."""
@@ -251,13 +254,17 @@ class Classification(Task):
         return right
 
     def answers(
-        self, outputs: Mapping[str, Array], batch: Batch, labels: Sequence[str] | None
+        self,
+        outputs: Mapping[str, Array],
+        batch: Batch,
+        labels: Sequence[str] | None,
+        threshold: float | None = None,
     ) -> tuple[tuple[Answer, ...], ...]:
         """Return the class of each sample, and the class that files give it, with its score."""
         assert batch.targets is not None
         target = batch.targets.reshape(-1).astype(np.int64).tolist()
-        scores = _scores(outputs)
-        shares = all(map(are_shares, scores.values()))
+        scores = _scores(outputs, threshold)
+        shares = threshold != 0 and all(map(are_shares, scores.values()))
 
         def answer(name: str, row: int) -> Answer:
             number = int(scores[name][row].argmax())
@@ -306,14 +313,18 @@ class Classification(Task):
 _OF_TWO_CLASSES = (AVERAGE_PRECISION, ROC_AUC)
 
 
-def _scores(outputs: Mapping[str, Array]) -> dict[str, Array]:
+def _threshold(value: Array) -> float:
+    """Return where a single unit is split: a probability at 0.5, a logit at 0."""
+    return 0.5 if are_shares(value) else 0.0
+
+
+def _scores(outputs: Mapping[str, Array], threshold: float | None) -> dict[str, Array]:
     """Return the scores of each class, `[k, classes]`; of one unit, those of both classes."""
     flat = {name: values.reshape(len(values), -1) for name, values in outputs.items()}
     if any(values.shape[1] > 1 for values in flat.values()):
         return flat
-    shares = all(map(are_shares, flat.values()))
     return {
-        name: np.concatenate([1 - one if shares else -one, one], axis=1)
+        name: np.concatenate([1 - one if threshold else -one, one], axis=1)
         for name, one in flat.items()
     }
 

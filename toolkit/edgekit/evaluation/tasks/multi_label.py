@@ -121,7 +121,7 @@ class MultiLabel(Task):
         Scores are probabilities where all of all samples lie in [0, 1].
         """
         score = columns["score"]
-        predicted = (score > (0.5 if are_shares(score) else 0.0)).astype(np.uint8)
+        predicted = (score > _threshold(score)).astype(np.uint8)
         return {**columns, "predicted": predicted}
 
     def per_class(self, columns: Columns, labels: Sequence[str] | None) -> tuple[ClassScore, ...]:
@@ -142,7 +142,8 @@ class MultiLabel(Task):
     def views(self, columns: Columns, labels: Sequence[str] | None) -> Views:
         """Return the precision-recall curves of the rarest labels."""
         names = [label_of(i, labels) for i in range(columns["target"].shape[1])]
-        return Views(curves=rarest_curves(columns["target"], columns["score"], names))
+        target, score = columns["target"], columns["score"]
+        return Views(curves=rarest_curves(target, score, names), threshold=_threshold(score))
 
     def quality(self, columns: Columns) -> Array:
         """Return the share of labels that are right."""
@@ -150,13 +151,17 @@ class MultiLabel(Task):
         return share
 
     def answers(
-        self, outputs: Mapping[str, Array], batch: Batch, labels: Sequence[str] | None
+        self,
+        outputs: Mapping[str, Array],
+        batch: Batch,
+        labels: Sequence[str] | None,
+        threshold: float | None = None,
     ) -> tuple[tuple[Answer, ...], ...]:
         """Return the labels of each sample, and those that files give it."""
         assert batch.targets is not None
         truth = batch.targets.astype(bool)
         flat = {name: values.reshape(truth.shape) for name, values in outputs.items()}
-        limit = 0.5 if all(map(are_shares, flat.values())) else 0.0
+        limit = 0.0 if threshold is None else threshold
         said = {TRUTH: truth, **{name: values > limit for name, values in flat.items()}}
 
         def answer(name: str, row: int) -> Answer:
@@ -186,6 +191,10 @@ class MultiLabel(Task):
             flags.sum(axis=0) for flags in (target, before, after, before & ~after, after & ~before)
         )
         return lost_recalls(n, *counts, labels=labels, noun="label")
+
+
+def _threshold(score: Array) -> float:
+    return 0.5 if are_shares(score) else 0.0
 
 
 MULTI_LABEL = MultiLabel()

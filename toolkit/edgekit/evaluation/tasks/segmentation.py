@@ -199,10 +199,14 @@ class Segmentation(Task):
         return np.where(there.any(axis=1), mean, 1.0)
 
     def answers(
-        self, outputs: Mapping[str, Array], batch: Batch, labels: Sequence[str] | None
+        self,
+        outputs: Mapping[str, Array],
+        batch: Batch,
+        labels: Sequence[str] | None,
+        threshold: float | None = None,
     ) -> tuple[tuple[Answer, ...], ...]:
         """Return the mask of each picture, and those that files give it, with their mean IoU."""
-        _ = labels
+        _ = labels, threshold  # so many pixels tell by themselves what their values are
         masks = batch.targets
         assert masks is not None
         classes = max(2, *(values.shape[3] for values in outputs.values()))

@@ -32,12 +32,14 @@ class Evidence:
         unlabelled_train: Whether there is a train split without targets.
         inputs: The model's inputs.
         output: The output that is scored.
+        headed: Whether it is known how the outputs tell boxes.
     """
 
     targets: Array | None
     unlabelled_train: bool
     inputs: Sequence[TensorSpec]
     output: TensorSpec
+    headed: bool = False
 
     @property
     def mirrors_an_input(self) -> bool:
@@ -189,7 +191,11 @@ class Task(ABC):
         return None
 
     def answers(
-        self, outputs: Mapping[str, Array], batch: Batch, labels: Sequence[str] | None
+        self,
+        outputs: Mapping[str, Array],
+        batch: Batch,
+        labels: Sequence[str] | None,
+        threshold: float | None = None,
     ) -> tuple[tuple[Answer, ...], ...]:
         """Return what is true of each sample and what files say of it, to be shown beside it.
 
@@ -197,8 +203,9 @@ class Task(ABC):
             outputs: Name of the file -> the scored output of it, `[k, ...]`.
             batch: The `k` samples.
             labels: Names of the classes, where there are any.
+            threshold: That of the float model's `Views`.
         """
-        _ = outputs, batch, labels
+        _ = outputs, batch, labels, threshold
         return ()
 
     def each_column(self, columns: Columns) -> Mapping[int, Columns]:
