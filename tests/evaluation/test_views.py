@@ -203,6 +203,9 @@ def test_a_picture_is_as_good_as_the_f1_of_its_boxes() -> None:
     quality = box_quality(columns_of(FOUND, TARGETS), 0.3)
 
     assert quality == pytest.approx([2 * 1 / (2 + 2), 1])
+    moved = FOUND.copy()
+    moved[1, 0, 2] = 0.42  # overlaps by 0.8: right at 7 of the 10 thresholds
+    assert box_quality(columns_of(moved, TARGETS), 0.3)[1] == pytest.approx(0.7)
     answers = box_answers({"int8": FOUND}, TARGETS, None, 0.3)
     assert [said.quality for _, said in answers] == pytest.approx(quality)
 

@@ -21,6 +21,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import edgekit_runner
+from edgekit.evaluation import predict
+from edgekit.records import Batch, Samples
 from edgekit.tflite import with_metadata
 
 SIZED = {"kind": "image", "height": 32, "width": 48, "channels": 3}
@@ -386,15 +388,21 @@ def test_a_sigmoid_of_one_unit_is_a_class_with_its_probability(runner, golden, t
     manifest = {"data": {"task": "classification"}, "labels": ["other", "eight"]}
     model.with_suffix(".json").write_text(json.dumps(manifest))
     pixels, digits = load_digits(return_X_y=True)
-    chosen = np.r_[np.flatnonzero(digits == 8)[:5], np.flatnonzero(digits == 0)[:5]]
-    np.save(tmp_path / "digits.npy", (pixels[chosen] / 16).astype(np.float32))
+    eights = (pixels[1200:][digits[1200:] == 8] / 16).astype(np.float32)
+    np.save(tmp_path / "digits.npy", eights)
     # When it is run
     _, out, _ = runner("run", model, tmp_path / "digits.npy")
-    # Then both classes are told, the likelier first
+    # Then both classes are told, the likelier first, each with its probability
     tops = [line["top"] for line in lines_of(out)]
-    assert [top[0]["label"] for top in tops] == ["eight"] * 5 + ["other"] * 5
-    assert all(top[0]["score"] > 0.5 > top[1]["score"] for top in tops)
-    assert all(top[0]["score"] + top[1]["score"] == pytest.approx(1) for top in tops)
+    shares = [{one["label"]: one["score"] for one in top} for top in tops]
+    samples = Samples(
+        split="test", n=len(eights), sha256="", read=lambda rows: Batch(inputs={"x": eights[rows]})
+    )
+    (outputs,) = predict(model, samples).values()
+    assert [share["eight"] for share in shares] == pytest.approx(outputs[:, 0], abs=1e-5)
+    assert [top[0]["label"] == "eight" for top in tops] == (outputs[:, 0] > 0.5).tolist()
+    assert {top[0]["label"] for top in tops} == {"eight", "other"}
+    assert all(sum(share.values()) == pytest.approx(1) for share in shares)
 
 
 @pytest.mark.parametrize(

@@ -12,25 +12,30 @@ from edgekit.evaluation.metrics.mean_average_precision import counted_boxes
 from edgekit.evaluation.tasks.class_labels import label_of
 from edgekit.evaluation.views import CURVES, precision_recall
 from edgekit.records import TRUTH, Answer, Array, Box, PrecisionRecall
-from edgekit_runner import as_boxes, box_overlaps, match_boxes
+from edgekit_runner import as_boxes, box_overlaps, iou_thresholds, match_boxes
 
 _AT_HALF: Final = 1
 """The bit of `match_boxes` that stands for an IoU of 0.5."""
 
 
 def box_quality(columns: Columns, threshold: float) -> Array:
-    """Return the F1 of each picture's boxes, `[n]`, at an IoU of 0.5; 1 where none is there.
+    """Return the F1 of each picture's boxes, `[n]`, 1 where none is there.
+
+    The mean over the overlaps of mAP: a box that moved a little is not as good as one that did not.
 
     Args:
         columns: `detections`, `[n, k, 6]`, `hit` and `void`, `[n, k]`, and `target`, `[n, m, 6]`,
             as `match_boxes` takes and returns them.
         threshold: The least score of a box that counts.
     """
-    shown = columns["detections"][..., 4] >= threshold
-    right = shown & ((columns["hit"] & _AT_HALF) > 0)
-    void = shown & ~right & ((columns["void"] & _AT_HALF) > 0)
-    both = (shown & ~void).sum(axis=1) + counted_boxes(columns["target"]).sum(axis=1)
-    quality: Array = np.where(both > 0, 2 * right.sum(axis=1) / np.maximum(both, 1), 1.0)
+    shown = columns["detections"][..., 4] >= max(threshold, 0.0)
+    sizes = counted_boxes(columns["target"]).sum(axis=1)
+    every = []
+    for place in range(len(iou_thresholds())):
+        right, void = (shown & (((columns[name] >> place) & 1) > 0) for name in ("hit", "void"))
+        both = (shown & ~void).sum(axis=1) + sizes
+        every.append(np.where(both > 0, 2 * right.sum(axis=1) / np.maximum(both, 1), 1.0))
+    quality: Array = np.mean(every, axis=0)
     return quality
 
 
@@ -55,6 +60,18 @@ def box_answers(
         for name, found in detections.items()
     }
     matched = {name: match_boxes(found, targets) for name, found in shown.items()}
+    qualities = {
+        name: box_quality(
+            {
+                "detections": found,
+                "hit": matched[name][0],
+                "void": matched[name][1],
+                "target": targets,
+            },
+            threshold,
+        )
+        for name, found in shown.items()
+    }
 
     def truth(row: int) -> Answer:
         places = np.flatnonzero(counted[row])
@@ -85,7 +102,7 @@ def box_answers(
         return Answer(
             name=name,
             text=f"{right} of {size} found, {named - right} wrong",
-            quality=2 * right / (named + size) if named + size else 1.0,
+            quality=float(qualities[name][row]),
             boxes=boxes,
         )
 

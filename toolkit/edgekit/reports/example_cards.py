@@ -129,7 +129,9 @@ def _boxes(boxes: Sequence[Box], pictures: ExamplePictures) -> str:
 def _explained(examples: Sequence[Example]) -> str:
     answers = [answer for example in examples for answer in example.answers]
     if any(answer.boxes for answer in answers):
-        return "Dashed: true boxes that a file missed, and boxes found where there is none."
+        return (
+            "Boxes match from an overlap of 0.5. Dashed: missed by a file, or found where none is."
+        )
     if any(answer.mask is not None for answer in answers):
         return "IoU is the mean over the classes of the picture."
     return ""

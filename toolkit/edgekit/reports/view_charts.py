@@ -185,7 +185,7 @@ def _scatter_panels(rows: Sequence[Row], of: str) -> Iterator[Panel]:
         yield Panel(
             name="scatter",
             heading=f"{of}Predicted against true{column}".removesuffix(", "),
-            legend=f"Of {len(one.true):,} test samples; on the line, predictions are true.{few}",
+            legend=f"{len(one.true):,} of the samples; on the line, predictions are true.{few}",
             draw=partial(_scatter, series, column),
         )
 

@@ -140,7 +140,7 @@ class Detection(Task):
         return Views(curves=box_curves(columns, labels), threshold=best_score(columns))
 
     def quality(self, columns: Columns) -> Array:
-        """Return the F1 of each picture, of boxes with at least the score of `best_score`."""
+        """Return a mean F1 of each picture, of boxes with at least the score of `best_score`."""
         return box_quality(columns, best_score(columns))
 
     def answers(
