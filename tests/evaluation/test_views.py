@@ -194,8 +194,8 @@ def test_boxes_are_shown_with_what_they_match() -> None:
     ]  # fmt: skip
     assert said.boxes[0].score == pytest.approx(0.9)
     assert said.boxes[0].corners == pytest.approx(CAT)
-    assert said.text == "1 of 2 found, 1 wrong"
-    assert second[1].text == "1 of 1 found, 0 wrong"
+    assert said.text == "1 of 2 found, 1 wrong, F1 0.50"
+    assert second[1].text == "1 of 1 found, 0 wrong, F1 1.00"
     assert second[1].quality == 1
 
 
@@ -204,7 +204,7 @@ def test_a_picture_is_as_good_as_the_f1_of_its_boxes() -> None:
 
     assert quality == pytest.approx([2 * 1 / (2 + 2), 1])
     moved = FOUND.copy()
-    moved[1, 0, 2] = 0.42  # overlaps by 0.8: right at 7 of the 10 thresholds
+    moved[1, 0, 2] = 0.43  # overlaps by 0.825: right at 7 of the 10 thresholds
     assert box_quality(columns_of(moved, TARGETS), 0.3)[1] == pytest.approx(0.7)
     answers = box_answers({"int8": FOUND}, TARGETS, None, 0.3)
     assert [said.quality for _, said in answers] == pytest.approx(quality)

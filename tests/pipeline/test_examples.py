@@ -186,4 +186,6 @@ def test_values_without_a_known_scaling_fill_a_usual_range(low: float, high: flo
     assert np.array_equal(as_pixels(values, dataset), pixels[..., 0])
     odd = as_pixels(pixels * np.float32(3) - 1000, dataset)
     assert (odd.min(), odd.max()) == (0, 255)
+    bright = as_pixels(values * np.float32(1.2 / high), dataset)  # a little more than 1
+    assert bright.max() == 255
     assert as_pixels(np.zeros((2000, 900, 1)), dataset).shape == (400, 180)

@@ -101,7 +101,7 @@ def box_answers(
         named = int((real & (hit | ~void)).sum())
         return Answer(
             name=name,
-            text=f"{right} of {size} found, {named - right} wrong",
+            text=f"{right} of {size} found, {named - right} wrong, F1 {qualities[name][row]:.2f}",
             quality=float(qualities[name][row]),
             boxes=boxes,
         )

@@ -120,8 +120,9 @@ def _raw(values: Array, spec: Mapping[str, Any]) -> Array:
 
 def _limits(values: Array) -> tuple[float, float]:
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
-    for least, most in ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0)):
-        if least <= low and high <= most:
+    # What is hardly more than 1 is no picture of 255 levels.
+    for least, most, brightest in ((0.0, 1.0, 0.0), (-1.0, 1.0, 0.0), (0.0, 255.0, 16.0)):
+        if least <= low and brightest <= high <= most:
             return least, most
     return low, high if high > low else low + 1
 

@@ -130,7 +130,8 @@ def _explained(examples: Sequence[Example]) -> str:
     answers = [answer for example in examples for answer in example.answers]
     if any(answer.boxes for answer in answers):
         return (
-            "Boxes match from an overlap of 0.5. Dashed: missed by a file, or found where none is."
+            "Boxes match from an overlap of 0.5; F1 is the mean over overlaps from 0.5 to 0.95. "
+            "Dashed: missed by a file, or found where none is."
         )
     if any(answer.mask is not None for answer in answers):
         return "IoU is the mean over the classes of the picture."
