@@ -3359,6 +3359,7 @@ def _all_samples(options: Options, source: Source) -> Generator[Sample, None, No
 
 
 WATCH_S = 0.25
+MOST_VALUES = 64  # of an output that are named one by one
 
 
 class OutputDecoder:
@@ -3387,6 +3388,7 @@ class OutputDecoder:
         self.threshold = threshold
         self.task = data.get("task") or infer_task_from_shapes(model, manifest)
         self.head = model_head(model, manifest) if self.task == "detection" else None
+        self.shares = gives_probabilities(model.path)
         self.unit = data.get("unit")
         self.spec = picture_spec(manifest) or {}
 
@@ -3405,18 +3407,57 @@ class OutputDecoder:
             return {"error": float(np.mean(difference**2))}, None
         if self.task == "classification" and first.size > 1:
             return {"top": self._classes(first.ravel())}, None
+        if self.task == "classification" and first.size == 1:
+            one = float(self._probabilities(first.ravel())[0])
+            return {"top": self._classes(np.asarray([1 - one, one]).round(6))}, None
         if self.task == "multi-label" and first.size > 1:
             return {"labels": self._labels(first.ravel())}, None
         if self.head:
             return {"objects": self._objects(outputs, sample.picture)}, None
         if self.task == "segmentation" and first.ndim in (2, 3):
-            class_map = to_class_map(first)
+            class_map = to_class_map(first, self.shares)
             return self._class_shares(class_map), class_map
         plain = {tensor.name: _to_plain(out) for tensor, out in zip(self.model.outputs, outputs)}
-        if self.task == "regression" and first.size == 1:
-            unit = {"unit": self.unit} if self.unit else {}
-            return {"value": _to_plain(first.ravel()[0]), **unit, "outputs": plain}, None
+        if self.task == "regression":
+            return {**self._values(outputs), "outputs": plain}, None
         return {"outputs": plain}, None
+
+    def _values(self, outputs: Sequence[Any]) -> dict[str, Any]:
+        """Return the only value, or the values by name, with the unit of the first output's.
+
+        A value of an output with several is named "output[1]"; an output with more than
+        `MOST_VALUES` is no list of values.
+        """
+        import numpy as np
+
+        values: list[dict[str, Any]] = []
+        for tensor, output in zip(self.model.outputs, outputs):
+            unit = {"unit": self.unit} if self.unit and not values else {}
+            flat = np.asarray(output).ravel()
+            if flat.size <= MOST_VALUES:
+                values += [
+                    {
+                        "name": f"{tensor.name}[{k}]" if flat.size > 1 else tensor.name,
+                        "value": _to_plain(value),
+                        **unit,
+                    }
+                    for k, value in enumerate(flat)
+                ]
+        if len(values) == 1 and len(outputs) == 1:
+            return {key: value for key, value in values[0].items() if key != "name"}
+        return {"values": values} if values else {}
+
+    def _probabilities(self, scores: Any) -> Any:
+        """Return probabilities, of logits too.
+
+        Where the model's last operator does not tell, scores are probabilities if all are in
+        [0, 1].
+        """
+        import numpy as np
+
+        scores = np.asarray(scores, np.float64)
+        shares = are_shares(scores) if self.shares is None else self.shares
+        return scores if shares else 1 / (1 + np.exp(-scores.clip(-500, 500)))
 
     def _class_and_label(self, number: int) -> dict[str, Any]:
         known = number < len(self.labels) and self.labels[number]
@@ -3439,15 +3480,11 @@ class OutputDecoder:
             )
 
     def _labels(self, scores: Any) -> list[dict[str, Any]]:
-        """Return the labels whose probability reaches the threshold, the likeliest first.
-
-        Scores are probabilities where all lie in [0, 1], otherwise logits.
-        """
+        """Return the labels whose probability reaches the threshold, the likeliest first."""
         import numpy as np
 
         self._check_labels(scores)
-        scores = np.asarray(scores, np.float64)
-        shares = scores if are_shares(scores) else 1 / (1 + np.exp(-scores.clip(-500, 500)))
+        shares = self._probabilities(scores)
         order = np.argsort(-shares, kind="stable")
         return [
             {**self._class_and_label(int(k)), "score": round(float(shares[k]), 6)}
@@ -3513,11 +3550,11 @@ def infer_task_from_shapes(model: Model, manifest: Mapping[str, Any]) -> str | N
     return "classification" if len(shape) == 2 and shape[0] == 1 and shape[1] > 1 else None
 
 
-def to_class_map(output: Any) -> Any:
+def to_class_map(output: Any, shares: bool | None = None) -> Any:
     """Return class numbers `[h, w]` of a class map `[h, w]` or of scores `[h, w, classes]`.
 
-    A single channel is the probability of class 1, or its logit where some values are not in
-    [0, 1].
+    A single channel is the probability of class 1, or its logit: as `shares` says, else where
+    some values are not in [0, 1].
     """
     import numpy as np
 
@@ -3526,7 +3563,8 @@ def to_class_map(output: Any) -> Any:
     flat = output.reshape(output.shape[:2])
     if flat.dtype.kind != "f":
         return flat
-    return (flat > (0.5 if are_shares(flat) else 0.0)).astype(np.int64)
+    shares = are_shares(flat) if shares is None else shares
+    return (flat > (0.5 if shares else 0.0)).astype(np.int64)
 
 
 def picture_size(picture: Any) -> tuple[int, int]:
@@ -3634,6 +3672,9 @@ def class_colours(count: int = 256) -> list[int]:
     return colours
 
 
+MOST_WRITTEN = 8  # values in a picture
+
+
 def _annotate(image: Any, picture: Any, answer: Mapping[str, Any]) -> Any:
     """Return a copy of a picture with labelled boxes, or with classes or a value in its corner."""
     import numpy as np
@@ -3664,6 +3705,10 @@ def _annotate(image: Any, picture: Any, answer: Mapping[str, Any]) -> Any:
     ]
     if "value" in answer:
         words = [f"{answer['value']:g} {answer.get('unit', '')}".strip()]
+    words += [
+        f"{one['name']} {one['value']:g} {one.get('unit', '')}".strip()
+        for one in answer.get("values", ())[:MOST_WRITTEN]
+    ]
     for row, text in enumerate(words):
         _draw_text(pen, (0, row * 1.4 * size), text, size, (0, 0, 0))
     return copy
@@ -4520,6 +4565,54 @@ def state_of(model: str | bytes) -> str:
         return TENSORS if any(tensor.number(5, "<B") for tensor in tensors) else ""
 
     found: str = _read_flatbuffer(model, state, "")
+    return found
+
+
+# BuiltinOperator of schema.fbs: what scores pass through unchanged, but for their type and shape;
+# and what makes probabilities, or scores of any size.
+UNCHANGED = {6, 22, 114}  # DEQUANTIZE, RESHAPE, QUANTIZE
+PROBABILITIES = {14, 25}  # LOGISTIC, SOFTMAX
+# ADD, CONV_2D, DEPTHWISE_CONV_2D, FULLY_CONNECTED -> the field of their options that holds an
+# activation, 0 for none.
+SCORES = {0: 0, 3: 3, 4: 4, 9: 0}
+
+
+def gives_probabilities(model: str | bytes) -> bool | None:
+    """Return whether a model's first output is made of probabilities; None if that is unknown.
+
+    False: it ends in a sum or a product of weights, without an activation: in logits.
+    """
+
+    def last(root: Table) -> bool | None:
+        # Fields of schema.fbs: Model.operator_codes 1, OperatorCode.deprecated_builtin_code 0 and
+        # builtin_code 3, Model.subgraphs 2, SubGraph.outputs 2 and operators 3,
+        # Operator.opcode_index 0, inputs 1, outputs 2, builtin_options 4.
+        import struct
+
+        def integers(table: Table, field: int) -> list[int]:
+            content = table.block(field, 4)[1]
+            return list(struct.unpack(f"<{len(content) // 4}i", content))
+
+        codes = [max(code.number(0, "<b"), code.number(3, "<i")) for code in root.tables(1)]
+        graph = root.tables(2)[0]
+        wanted = integers(graph, 2)[0]
+        for operator in reversed(graph.tables(3)):
+            if wanted not in integers(operator, 2):
+                continue
+            code = codes[operator.number(0, "<I")]
+            if code in UNCHANGED:
+                wanted = integers(operator, 1)[0]
+                continue
+            options = operator.table(4)
+            if code in SCORES and not (options and options.number(SCORES[code], "<b")):
+                return False
+            return True if code in PROBABILITIES else None
+        return None
+
+    try:
+        found: bool | None = _read_flatbuffer(model, last, None)
+    except (IndexError, OSError):
+        return None
     return found
 
 
