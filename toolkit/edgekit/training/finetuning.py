@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -57,6 +57,8 @@ class Tuning:
         checkpoint: File for the best weights so far during training, or None.
         done: Number of epochs that an interrupted run had finished.
         file_loss: Whether the loss in the model's file is used.
+        restore: Name of a layer -> arguments that the files written have, in place of those it was
+            trained with: open sizes, a state.
     """
 
     data: DataRequest
@@ -69,6 +71,7 @@ class Tuning:
     checkpoint: Path | None = None
     done: int = 0
     file_loss: FileLoss = "safe"
+    restore: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_numbers(self)
@@ -164,6 +167,10 @@ class FineTuning:
                 verbose=0,
             )
         return self.evaluate(model)
+
+    def write(self, model: Any, path: Path, notes: Mapping[str, Any] | None = None) -> None:
+        """Write the trained model, with the sizes and the state of its source."""
+        write_model(model, path, notes, restore=self.tuning.restore)
 
     @contextmanager
     def _loss_errors(self, model: Any) -> Iterator[None]:
@@ -336,7 +343,7 @@ def _keeper(
             current = model.get_weights()
             if self.best is not None:
                 model.set_weights(self.best)
-            write_model(model, tuning.checkpoint, {**(notes or {}), "epochs": epoch})
+            fine.write(model, tuning.checkpoint, {**(notes or {}), "epochs": epoch})
             model.set_weights(current)
             self.saved_at = time.monotonic()
 
