@@ -14,12 +14,13 @@ from typing import Any, Final
 import numpy as np
 
 from edgekit.data import open_request, training_split
-from edgekit.errors import ConversionError, DataError, EdgekitError
+from edgekit.errors import ConversionError, DataError, EdgekitError, ModelError
 from edgekit.files import writing
 from edgekit.records import (
     Array,
     Batch,
     DataRequest,
+    Dataset,
     Listener,
     Samples,
     Source,
@@ -90,6 +91,7 @@ class FineTuning:
 
     Raises:
         DataError: There is no training split, or it does not fit the model.
+        ModelError: It has a state, and the data declares sequences.
     """
 
     def __init__(
@@ -99,6 +101,7 @@ class FineTuning:
         asked = tuning.data
         dataset = open_request(asked)
         self.dataset = bound_to(dataset, source.inputs, source.outputs, asked.task)
+        _check_independent(source, self.dataset, tuning.restore)
         training, validation = training_split(self.dataset)
         self.training, self.validation = resident(training), resident(validation)
         self._loss, self._metrics = compiled(model, source, self.dataset, tuning.file_loss)
@@ -236,6 +239,24 @@ def teach(
         raise DataError("The model predicts NaN or infinity for some of the training samples.")
     with writing(destination) as temporary, temporary.open("wb") as stream:
         np.save(stream, outputs)
+
+
+def _check_independent(
+    source: Source, dataset: Dataset, restore: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Refuse to train a stateful model on sequences: each sample starts from the initial state.
+
+    Raises:
+        ModelError: The data declares sequences, and layers keep a state between their samples.
+    """
+    stateful = [name for name, values in restore.items() if values.get("stateful")]
+    if stateful and dataset.train is not None and dataset.train.sequences is not None:
+        raise ModelError(
+            f"{source.name} cannot be fine-tuned on the sequences of {dataset.name}: every sample "
+            "would start from the initial state.",
+            found=f"Stateful: {', '.join(stateful)}.",
+            hint="Drop the sequence arrays from the data to take samples as independent.",
+        )
 
 
 def _seed_layers(model: Any, seed: int) -> None:
