@@ -169,22 +169,22 @@ def error_of(work: Callable[[], object]) -> list[str]:
     return []
 
 
-ALL_STEPS = (Prune(), Shrink(share=0.2, multiple=1), Cluster(clusters=8))
+PRUNE, SHRINK, CLUSTER = Prune(), Shrink(share=0.2, multiple=1), Cluster(clusters=8)
 KINDS = {
-    "masked words": (masked_words(), TOKENS, ".keras", (Prune(), Cluster(clusters=8))),
-    "transformer": (transformer(), ROWS, ".keras", ALL_STEPS),
-    "open picture": (open_picture(), IMAGES, ".keras", (*ALL_STEPS, Qat())),
-    "fixed batch": (baked(), ROWS, ".keras", ALL_STEPS),
-    "stateful": (stateful(1), ROWS, ".keras", (Prune(), Cluster(clusters=8))),
-    "stateful batch": (stateful(4), ROWS, ".keras", (Prune(),)),
-    "float16": (half("mixed_float16"), ROWS, ".keras", (Prune(), Cluster(clusters=8))),
-    "bfloat16": (half("mixed_bfloat16"), ROWS, ".keras", (Prune(),)),
-    "float16 h5": (half("mixed_float16"), ROWS, ".h5", (Prune(),)),
-    "without input": (without_input(), IMAGES, ".keras", (*ALL_STEPS, Qat())),
-    "keras 2 h5": (of_keras_2(), ROWS, ".h5", (Prune(), Cluster(clusters=8))),
-    "keras 2 saved": (of_keras_2(), ROWS, "", (Prune(),)),
-    "keras 2 code": (of_keras_2(coded=True), ROWS, "", (Prune(),)),
-    "exported": (transformer(), ROWS, "", (Prune(),)),
+    "masked words": (masked_words(), TOKENS, ".keras", (CLUSTER,)),
+    "transformer": (transformer(), ROWS, ".keras", (SHRINK, CLUSTER)),
+    "open picture": (open_picture(), IMAGES, ".keras", (SHRINK, Qat())),
+    "fixed batch": (baked(), ROWS, ".keras", (SHRINK,)),
+    "stateful": (stateful(1), ROWS, ".keras", (CLUSTER,)),
+    "stateful batch": (stateful(4), ROWS, ".keras", (PRUNE,)),
+    "float16": (half("mixed_float16"), ROWS, ".keras", (CLUSTER,)),
+    "bfloat16": (half("mixed_bfloat16"), ROWS, ".keras", (PRUNE,)),
+    "float16 h5": (half("mixed_float16"), ROWS, ".h5", (PRUNE,)),
+    "without input": (without_input(), IMAGES, ".keras", (SHRINK, Qat())),
+    "keras 2 h5": (of_keras_2(), ROWS, ".h5", (CLUSTER,)),
+    "keras 2 saved": (of_keras_2(), ROWS, "", (PRUNE,)),
+    "keras 2 code": (of_keras_2(coded=True), ROWS, "", (PRUNE,)),
+    "exported": (transformer(), ROWS, "", (PRUNE,)),
 }
 answer: dict[str, Any] = {"kept": {}}
 for name, (model, samples, suffix, steps) in KINDS.items():

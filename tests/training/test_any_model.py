@@ -17,17 +17,17 @@ def found(run_session) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("kind", "steps"),
     [
-        ("masked words", ("prune", "cluster")),
-        ("transformer", ("prune", "shrink", "cluster")),
-        ("open picture", ("prune", "shrink", "cluster", "qat")),
-        ("fixed batch", ("prune", "shrink", "cluster")),
-        ("stateful", ("prune", "cluster")),
+        ("masked words", ("cluster",)),
+        ("transformer", ("shrink", "cluster")),
+        ("open picture", ("shrink", "qat")),
+        ("fixed batch", ("shrink",)),
+        ("stateful", ("cluster",)),
         ("stateful batch", ("prune",)),
-        ("float16", ("prune", "cluster")),
+        ("float16", ("cluster",)),
         ("bfloat16", ("prune",)),
         ("float16 h5", ("prune",)),
-        ("without input", ("prune", "shrink", "cluster", "qat")),
-        ("keras 2 h5", ("prune", "cluster")),
+        ("without input", ("shrink", "qat")),
+        ("keras 2 h5", ("cluster",)),
         ("keras 2 saved", ("prune",)),
     ],
 )
@@ -65,7 +65,7 @@ def test_what_is_trained_computes_what_the_file_does(found, kind):
     ("kind", "allowed"), [("float16", 0.01), ("bfloat16", 0.05), ("float16 h5", None)]
 )
 def test_half_precision_becomes_float32_and_that_is_said(found, kind, allowed):
-    step = found[kind]["prune"]
+    (step,) = found[kind].values()
     assert step["policies"] == ["float32"]
     assert "float32 in place of mixed_" in step["facts"]["loaded"]
     if allowed:
@@ -74,13 +74,13 @@ def test_half_precision_becomes_float32_and_that_is_said(found, kind, allowed):
 
 def test_heads_are_cut_whole(found):
     assert found["transformer"]["shrink"]["heads"][0] < 4
-    assert found["transformer"]["prune"]["heads"] == [4]
+    assert found["transformer"]["cluster"]["heads"] == [4]
 
 
 def test_a_fixed_batch_takes_single_samples(found):
     assert found["singles"] < 1e-5
-    assert found["fixed batch"]["prune"]["input"] == [None, 6, 4]
-    assert "batches of 8" in found["fixed batch"]["prune"]["facts"]["loaded"]
+    assert found["fixed batch"]["shrink"]["input"] == [None, 6, 4]
+    assert "batches of 8" in found["fixed batch"]["shrink"]["facts"]["loaded"]
 
 
 def test_what_holds_a_batch_together_is_named(found):

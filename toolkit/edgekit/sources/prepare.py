@@ -140,6 +140,7 @@ def for_training(
     Raises:
         ModelError: The model cannot be built again so, or computes something else then.
     """
+    model = _without_list(model)
     stateful = _stateful(model)
     interface = interface_of(model, what, example)
     trained = model
@@ -165,6 +166,16 @@ def for_training(
         _check_trained(model, trained, what, example)
     note = f"{', '.join(stateful)} is trained from the initial state at every sample."
     return trained, note if stateful else None, restore
+
+
+def _without_list(model: Any) -> Any:
+    """Return a functional model that takes its only input itself, not in a list."""
+    import keras
+
+    listed = type(model).__name__ == "Functional" and isinstance(model.input, list)
+    if listed and len(model.inputs) == 1:
+        return keras.Model(model.inputs[0], model.output, name=model.name)
+    return model
 
 
 def _check_trained(model: Any, trained: Any, what: str, example: Example | None) -> None:
