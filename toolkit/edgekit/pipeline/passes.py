@@ -15,6 +15,7 @@ from edgekit.errors import ModelError, UsageError
 from edgekit.fields import FieldError, Fields
 from edgekit.files import cleared, temporary_folder, writing
 from edgekit.pipeline import manifest
+from edgekit.pipeline.heads import with_head
 from edgekit.pipeline.latency_goal import OpenBench, bench_here, shrink_to_latency
 from edgekit.pipeline.measure import MeasureSettings, Subject, measure
 from edgekit.pipeline.pixel_trial import model_of_source
@@ -75,6 +76,7 @@ def transform(
         Worker(custom, listener, trust_code=trust_code) as tensorflow,
     ):
         # What is missing or does not fit is said before anything is loaded or predicted.
+        data = with_head(data, source)
         dataset = open_request(data)
         example = example_shapes(dataset)
         loaded = tensorflow.load(source, example=example, to_train=True)

@@ -49,6 +49,7 @@ def row_to_json(row: Row) -> dict[str, Any]:
         "path": str(artifact.path),
         "size_bytes": artifact.size_bytes,
         "size_deflated_bytes": artifact.size_deflated_bytes,
+        "flash_bytes": artifact.flash_bytes,
         "macs": row.inspection and row.inspection.macs,
         "parameters": row.inspection and row.inspection.parameters,
         "sha256": artifact.sha256,
@@ -65,6 +66,7 @@ def row_to_json(row: Row) -> dict[str, Any]:
         ],
         "latency": None if row.timing is None else _timing_to_json(row.timing),
         "peak_rss_bytes": None if row.timing is None else row.timing.peak_rss_bytes,
+        "memory_bytes": None if row.timing is None else row.timing.memory_bytes,
         "recommended": row.recommended,
         "device": row.place,
         "inspection": None if row.inspection is None else inspection_to_json(row.inspection),
@@ -130,6 +132,7 @@ def _score_to_json(score: Score) -> dict[str, Any]:
                 "n": one.n,
                 "recall": _finite(one.recall),
                 "precision": _finite(one.precision),
+                **({} if one.area is None else {"area": _finite(one.area)}),
             }
             for one in score.per_class
         ],
