@@ -343,11 +343,11 @@ def test_samples_that_do_not_fit_the_preprocessing(fails, models):
 
 def test_a_task_that_is_not_scored(fails, models):
     shutil.copy(models / "segmenter.tflite", "m.tflite")
-    Path("m.json").write_text('{"data": {"task": "detection"}}')
+    Path("m.json").write_text('{"data": {"task": "pose"}}')
     np.savez("maps.npz", x_test=np.zeros((1, 32, 48, 3), np.uint8), y_test=np.zeros((1, 32, 48)))
     code, message = fails("eval", "m.tflite", "maps.npz")
     assert code == 4
-    assert "eval cannot score detection." in message
+    assert "eval cannot score pose." in message
     assert "--outputs" in message
 
 

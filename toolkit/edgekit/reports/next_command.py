@@ -14,7 +14,8 @@ DEVICE = "NAME"
 # Options of the command that made the files which mean the same to the next one.
 _SHARED = (
     *("--data", "--column", "--task", "--preprocess", "--metric", "--max-drop", "--score-output"),
-    *("--classes", "--max-unpacked", "--split", "--window", "--stride", "--group", "--ignore"),
+    *("--classes", "--head", "--max-unpacked", "--split", "--window", "--stride", "--group"),
+    "--ignore",
 )
 _SHORT = {"-d": "--data"}
 _SOUND = "recording.wav"

@@ -1,6 +1,6 @@
 """Bring a model into the form that edgekit works with: float32, any batch size, fixed sizes.
 
-What the user saved stays as it is; these are copies, compared with it on samples of noise.
+What the user saved is not changed; these are copies, compared with it on samples of noise.
 """
 
 from __future__ import annotations
