@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekit.api.data import Data, required
+from edgekit.api.data import Data, metrics, required
 from edgekit.api.measuring_device import device_setup
 from edgekit.records import (
     EACH_ROW,
@@ -18,6 +18,7 @@ from edgekit.records import (
 )
 
 if TYPE_CHECKING:
+    from edgekit.data.own_metric import Asked
     from edgekit.pipeline.deploy import Deployed
 
 
@@ -31,7 +32,7 @@ def evaluate(
     classes: Sequence[str] | None = None,
     task: str | None = None,
     preprocessing: Mapping[str, Any] | None = None,
-    metric: str | None = None,
+    metric: Asked | Sequence[Asked] | None = None,
     max_drop: float = 0.5,
     score_output: str | None = None,
     listener: Listener = silent,
@@ -53,7 +54,9 @@ def evaluate(
             task=task,
             preprocessing=preprocessing,
         ),
-        pipeline.MeasureSettings(score_output=score_output, metric=metric, max_drop=max_drop),
+        pipeline.MeasureSettings(
+            score_output=score_output, metric=metrics(metric), max_drop=max_drop
+        ),
         listener=listener,
     )
 
@@ -101,7 +104,7 @@ def deploy(
     classes: Sequence[str] | None = None,
     task: str | None = None,
     preprocessing: Mapping[str, Any] | None = None,
-    metric: str | None = None,
+    metric: Asked | Sequence[Asked] | None = None,
     max_drop: float = 0.5,
     score_output: str | None = None,
     inputs: Sequence[str | Path] = (),
@@ -135,7 +138,7 @@ def deploy(
         classes: Names of the classes in the model's order; None where the data's order is it.
         task: What the targets mean, default inferred from the targets.
         preprocessing: How raw images become inputs.
-        metric: The metric to judge by, default the task's own.
+        metric: The metric to judge by, default the task's own; see `quantize`.
         max_drop: Accepted loss: points of accuracy or AUC, percent of RMSE.
         score_output: Name of the output that is scored.
         inputs: Pictures, recordings or samples to run the files on instead of measuring them.
@@ -185,7 +188,11 @@ def deploy(
             preprocessing=preprocessing,
         ),
         settings=pipeline.MeasureSettings(
-            score_output=score_output, metric=metric, max_drop=max_drop, latency=latency, run=run
+            score_output=score_output,
+            metric=metrics(metric),
+            max_drop=max_drop,
+            latency=latency,
+            run=run,
         ),
         setup=device_setup(install=setup, wheels=wheels, keep=keep),
         inputs=[Path(path) for path in inputs],

@@ -16,6 +16,7 @@ from edgekit.choices import MAX_COUNT, list_data_formats
 from edgekit.cli.groups import with_parameters
 
 if TYPE_CHECKING:
+    from edgekit.evaluation.metrics import Metric
     from edgekit.records import TableOptions
 
 
@@ -164,12 +165,13 @@ MaxDrop = Annotated[
         help="Accepted loss: points of accuracy or AUC, percent of RMSE.",
     ),
 ]
-MetricName = Annotated[
-    str | None,
+MetricNames = Annotated[
+    list[str] | None,
     typer.Option(
         "--metric",
         metavar="NAME",
-        help="The metric to judge by; default: by task and classes. An unknown name lists them.",
+        help="The metric to judge by, or file.py:function (function:lower where less is better); "
+        "repeatable: others are shown. Default: by task and classes. An unknown name lists them.",
     ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
@@ -260,7 +262,7 @@ class DataOptions(RowOptions):
 class ScoreOptions(DataOptions):
     """Options that say how data is read, and how files are scored and compared."""
 
-    metric: MetricName = None
+    metric: MetricNames = None
     max_drop: MaxDrop = 0.5
     score_output: Output = None
 
@@ -273,7 +275,7 @@ class ScoreOptions(DataOptions):
         """
         return {
             **super().arguments(),
-            "metric": metric_of(self.metric),
+            "metric": metrics_of(self.metric),
             "max_drop": self.max_drop,
             "score_output": self.score_output,
         }
@@ -308,17 +310,18 @@ def task_of(name: str | None) -> str | None:
     return task_named(name).name
 
 
-def metric_of(name: str | None) -> str | None:
-    """Check `--metric`.
+def metrics_of(names: list[str] | None) -> tuple[str | Metric, ...]:
+    """Read `--metric`: the judged one first.
 
     Raises:
         UsageError: There is no such metric.
+        DataError: A function is not there, or its file cannot be run.
     """
-    if name is None:
-        return None
-    from edgekit.evaluation.metrics import metric_named
+    if not names:
+        return ()
+    from edgekit.data import asked_metrics
 
-    return metric_named(name).name
+    return asked_metrics(names)
 
 
 def classes_of(text: str | None) -> tuple[str, ...] | None:

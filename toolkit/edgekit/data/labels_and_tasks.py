@@ -8,6 +8,7 @@ from dataclasses import replace
 from edgekit.data.store import Reader, first_unusable_row, reader_of
 from edgekit.errors import DataError
 from edgekit.evaluation.tasks import (
+    NO_TASK,
     REGRESSION,
     TASKS,
     BoundTargets,
@@ -54,9 +55,28 @@ def bind_targets(
         )
     if task is None:
         return None, None, splits, notes
+    try:
+        bound, said = _bind_each(dataset, splits, task, output)
+    except DataError:
+        if dataset.task or not dataset.any_targets:
+            raise
+        task = NO_TASK
+        bound, said = _bind_each(dataset, splits, task, output)
+        said.append("The targets fit no task: nothing but your own metric is known of them.")
+    notes += said
+    task.check_labels(dataset.labels, output, dataset.name)
+    notes += [note] if (note := task.label_note(dataset.labels)) else []
+    return task.name, dataset.labels if task.has_labels else None, bound, notes
+
+
+def _bind_each(
+    dataset: Dataset, splits: Splits, task: Task, output: TensorSpec
+) -> tuple[Splits, list[str]]:
+    """Return the splits with their targets as a task takes them, and notes."""
     bound: Splits = {}
-    for split, reader in readers.items():
-        new = reader
+    notes: list[str] = []
+    for split, samples in splits.items():
+        reader = reader_of(samples)
         if reader.targets is not None:
             place = f"{dataset.name}, {split}"
             try:
@@ -68,12 +88,10 @@ def bind_targets(
                 if dataset.task or task is not REGRESSION or dataset.labels is not None:
                     raise
                 raise fits_no_task(reader.targets, output, place) from error
-            new = _with_targets(reader, found, place)
+            reader = _with_targets(reader, found, place)
             notes += [found.note] if found.note and found.note not in notes else []
-        bound[split] = replace(splits[split], read=new)
-    task.check_labels(dataset.labels, output, dataset.name)
-    notes += [note] if (note := task.label_note(dataset.labels)) else []
-    return task.name, dataset.labels if task.has_labels else None, bound, notes
+        bound[split] = replace(samples, read=reader)
+    return bound, notes
 
 
 def fits_no_task(targets: Array, output: TensorSpec, place: str) -> DataError:

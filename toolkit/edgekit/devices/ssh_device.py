@@ -18,6 +18,7 @@ from edgekit.devices.registry import DeviceEntry
 from edgekit.devices.remote import Remote
 from edgekit.devices.uploads import Uploads
 from edgekit.evaluation.fidelity import compared_rows
+from edgekit.evaluation.metrics import MetricChoice
 from edgekit.evaluation.predict import piece_size
 from edgekit.records import Dataset, Listener, Timing, silent
 
@@ -112,7 +113,7 @@ class SshDevice:
         settings: RunSettings,
         *,
         output: str | None = None,
-        metric: str | None = None,
+        metric: MetricChoice = None,
     ) -> evaluation.Predictions:
         """Run a file over the test split there, and score its outputs here."""
         samples = evaluation.compared(dataset)
@@ -203,7 +204,7 @@ def score_outputs(
     dataset: Dataset,
     *,
     output: str | None = None,
-    metric: str | None = None,
+    metric: MetricChoice = None,
     about: Path,
 ) -> evaluation.Predictions:
     """Make of a device's outputs what `evaluation.evaluate` makes of this machine's.
@@ -214,7 +215,7 @@ def score_outputs(
         outputs: The runner's `.npz`: output name -> `[n, ...]`.
         dataset: Bound to the model.
         output: The output that is scored; the first where None.
-        metric: The metric to judge by; the task's default where None.
+        metric: The metric to judge by, of several the first; the task's default where None.
         about: The file, for messages.
 
     Raises:

@@ -74,6 +74,8 @@ def _column_drops(
 ) -> tuple[ColumnDrop, ...]:
     """Judge each column of an output as if it were the only one."""
     metric, found = reference.metric, []
+    if metric.takes_outputs:
+        return ()
     columns = (
         evaluation.task.each_column(evaluation.columns) for evaluation in (reference, variant)
     )

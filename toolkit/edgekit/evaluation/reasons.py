@@ -19,6 +19,7 @@ from edgekit.evaluation.metrics import metric_named
 from edgekit.records import Drop, Row, Score
 
 MOST_SAMPLES = 10_000_000
+NO_INTERVAL = "its interval was not measured"
 MOST_REJECTIONS = 2
 """How many files that were not chosen are explained, each for another reason."""
 
@@ -114,6 +115,8 @@ def _loss(row: Row) -> str:
     if drop.verdict == "kept":
         word = "A small, measurable loss" if low > 0 else "A measurable gain"
         return f"{word}: {measured}; {limit} are allowed."
+    if interval == NO_INTERVAL:
+        return f"Not proven: {measured}; {limit} are allowed."
     return (
         f"Not proven: {change} on {n:,} samples, but the {interval} reaches beyond the {limit} "
         f"allowed{_more_samples(row.score, drop)}."
@@ -203,7 +206,7 @@ def _rejection(files: Files, one: Candidate, reason: Rejection) -> str:
 
 
 def _more_samples(score: Score, drop: Drop) -> str:
-    if drop.allowed is None:
+    if drop.allowed is None or not all(map(math.isfinite, drop.ci95)):
         return ""
     settled = samples_to_settle(drop, score.n, drop.allowed, metric=score.metric)
     if settled is None or settled <= score.n:
@@ -221,6 +224,8 @@ def _change(score: Score, drop: Drop) -> str:
 
 def _interval(score: Score, drop: Drop) -> str:
     """Return the paired interval of the loss, in the sign of `Drop`: below zero is a gain."""
+    if not all(map(math.isfinite, drop.ci95)):
+        return NO_INTERVAL
     low, high = (_number(score, end) for end in drop.ci95)
     return f"95 % interval of the loss {low} to {high}"
 

@@ -15,7 +15,16 @@ from pathlib import Path
 import numpy as np
 
 from edgekit.errors import DataError, ModelError, UsageError
-from edgekit.evaluation.metrics import Columns, Metric, add_metric
+from edgekit.evaluation.metrics import (
+    OUTPUTS,
+    TARGETS,
+    Columns,
+    Metric,
+    MetricChoice,
+    add_metric,
+    listed,
+    with_outputs,
+)
 from edgekit.evaluation.predict import sweep
 from edgekit.evaluation.tasks import Task, task_named
 from edgekit.records import (
@@ -64,7 +73,7 @@ def evaluate(
     dataset: Dataset,
     *,
     output: str | None = None,
-    metric: str | Metric | None = None,
+    metric: MetricChoice = None,
     processes: int | None = None,
     listener: Listener = silent,
 ) -> Evaluation:
@@ -74,8 +83,8 @@ def evaluate(
         path: The file.
         dataset: Bound to the model (its task is known).
         output: The output to score; the only one where None.
-        metric: The metric to judge by: a name, or one of the user's own; the task's default where
-            None.
+        metric: The metric to judge by: a name, or one of the user's own; of several the first,
+            and the others are shown. That of the data, or the task's default, where None.
         processes: Children at work; one per usable core where None.
         listener: Progress callback.
 
@@ -88,22 +97,39 @@ def evaluate(
         missing = "test split" if dataset.task else "task"
         raise DataError(f"{path.name} cannot be scored: {dataset.name} has no {missing}.")
     task = task_named(dataset.task)
-    metric_of(task, metric)
+    asked = asked_of(dataset, metric)
+    for one in asked:
+        metric_of(task, one)
 
     def collect(batch: Batch, outputs: Mapping[str, Array]) -> Mapping[str, Array]:
-        return task.per_sample(scored_output(outputs, output, path.name), batch)
+        return _columns(task, scored_output(outputs, output, path.name), batch, asked)
 
     columns, outputs = sweep(path, dataset.test, collect, processes=processes, listener=listener)
     check_finite(columns, path)
-    found = aggregate(columns, task, labels=dataset.labels, metric=metric)
+    found = aggregate(columns, task, labels=dataset.labels, metric=asked)
     return replace(found, outputs=outputs)
+
+
+def asked_of(dataset: Dataset, metric: MetricChoice) -> tuple[str | Metric, ...]:
+    """Return the metrics that are asked for, else the one that the data set says."""
+    return listed(metric) or listed(dataset.metric)
+
+
+def _columns(
+    task: Task, outputs: Array, batch: Batch, asked: Sequence[str | Metric]
+) -> dict[str, Array]:
+    """Return the task's statistics of some samples, and what metrics of the user's own take."""
+    columns = task.per_sample(outputs, batch)
+    if batch.targets is None or not any(isinstance(m, Metric) and m.takes_outputs for m in asked):
+        return columns
+    return with_outputs(columns, outputs, batch.targets)
 
 
 def evaluate_pieces(
     pieces: Iterable[tuple[Array, Batch]],
     dataset: Dataset,
     *,
-    metric: str | Metric | None = None,
+    metric: MetricChoice = None,
     about: Path,
 ) -> Evaluation:
     """Score outputs of the test split that were computed elsewhere, as `evaluate` scores a file's.
@@ -111,7 +137,7 @@ def evaluate_pieces(
     Args:
         pieces: The scored output `[k, ...]` of some samples, and the samples; all, in order.
         dataset: Bound to the model (its task is known).
-        metric: The metric to judge by; the task's default where None.
+        metric: As of `evaluate`.
         about: What computed them, for messages.
 
     Raises:
@@ -120,11 +146,11 @@ def evaluate_pieces(
         UsageError: The task has no such metric.
     """
     assert dataset.task is not None
-    task = task_named(dataset.task)
-    parts = [task.per_sample(outputs, batch) for outputs, batch in pieces]
+    task, asked = task_named(dataset.task), asked_of(dataset, metric)
+    parts = [_columns(task, outputs, batch, asked) for outputs, batch in pieces]
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     check_finite(columns, about)
-    return aggregate(columns, task, labels=dataset.labels, metric=metric)
+    return aggregate(columns, task, labels=dataset.labels, metric=asked)
 
 
 def compute(path: Path, samples: Samples, *, listener: Listener = silent) -> Predictions:
@@ -214,21 +240,24 @@ def aggregate(
     task: Task,
     *,
     labels: Sequence[str] | None = None,
-    metric: str | Metric | None = None,
+    metric: MetricChoice = None,
 ) -> Evaluation:
     """Make the score of all samples of what `per_sample` said of each.
+
+    Of several metrics the first is the score.
 
     Raises:
         DataError: The samples do not allow the metric (ROC AUC without two of either kind).
         UsageError: The task has no such metric.
     """
-    columns = task.complete(columns)
-    chosen = metric_of(task, metric, columns)
-    others = {
-        m.name: m.value(columns)
-        for m in task.metrics_of(columns)
-        if m is not chosen and m.lacks(columns) is None
-    }
+    own = {name: columns[name] for name in (OUTPUTS, TARGETS) if name in columns}
+    columns = {**task.complete(columns), **own}
+    asked = listed(metric)
+    chosen = metric_of(task, asked[0] if asked else None, columns)
+    shown = [metric_of(task, one, columns) for one in asked[1:]]
+    of_task = [m for m in task.metrics_of(columns) if m.lacks(columns) is None]
+    others = {m.name: m.value(columns) for m in (*shown, *of_task) if m is not chosen}
+    apart = {} if chosen.takes_outputs else task.each_column(columns)
     return Evaluation(
         score=Score(
             metric=chosen.name,
@@ -243,10 +272,11 @@ def aggregate(
                     value=chosen.value(column),
                     ci95=chosen.interval(column),
                 )
-                for i, column in task.each_column(columns).items()
+                for i, column in apart.items()
             ),
             confusion=task.confusion(columns, labels),
             guess=chosen.guess(columns) if chosen.guess else None,
+            shown=tuple(one.name for one in shown),
         ),
         task=task,
         metric=chosen,

@@ -95,6 +95,7 @@ def describe_data(dataset: Dataset | None) -> dict[str, Any] | None:
     return {
         "name": dataset.name,
         "task": dataset.task,
+        **({"metric": dataset.metric} if dataset.metric else {}),
         "splits": {s.split: {"n": s.n, "sha256": s.sha256} for s in splits if s is not None},
     }
 

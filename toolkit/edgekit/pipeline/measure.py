@@ -15,6 +15,7 @@ from edgekit.evaluation import (
     compared,
     paired_drop,
 )
+from edgekit.evaluation.metrics import MetricChoice
 from edgekit.evaluation.tasks import CLASSIFICATION
 from edgekit.records import Artifact, Dataset, Listener, Progress, Row, silent
 from edgekit.tflite.inspect import inspect
@@ -28,7 +29,7 @@ class MeasureSettings:
 
     Attributes:
         score_output: The output that is scored; the first where None.
-        metric: The metric to judge by; the task's default where None.
+        metric: The metric to judge by, of several the first; the task's default where None.
         max_drop: Accepted loss: points, or percent for a metric that is a quantity.
         score: Whether files are run on samples, where there are any, and scored, where these have
             targets.
@@ -39,7 +40,7 @@ class MeasureSettings:
     """
 
     score_output: str | None = None
-    metric: str | None = None
+    metric: MetricChoice = None
     max_drop: float = MAX_DROP
     score: bool = True
     latency: bool = True

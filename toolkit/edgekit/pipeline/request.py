@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,7 +12,7 @@ from edgekit import data, targets
 from edgekit.choices import LATENCY, Prefer
 from edgekit.devices import DeviceEntry, DeviceSetup, RunSettings
 from edgekit.errors import DataError, ModelError, UsageError
-from edgekit.evaluation.metrics import metric_named
+from edgekit.evaluation.metrics import Metric, MetricChoice, listed, metric_named
 from edgekit.files import check_folder, check_input, refuse_existing
 from edgekit.modes import FLOAT32, INT8, MODES
 from edgekit.pipeline.imported_model import ImportedModel
@@ -56,7 +56,7 @@ class Request:
         custom: Modules that define the model's own classes.
         trust_code: Whether to run code that the source brings along.
         max_drop: Accepted loss: points for accuracy and AUC, percent for RMSE.
-        metric: The metric to judge by, default the task's own.
+        metric: The metric to judge by, of several the first, default the task's own.
         output: Name of the output that is scored, default the first.
         prefer: What the recommended file is to have least of.
         target: An accelerator that the recommended file must be able to use.
@@ -89,7 +89,7 @@ class Request:
     custom: tuple[str, ...] = ()
     trust_code: bool = False
     max_drop: float = MAX_DROP
-    metric: str | None = None
+    metric: MetricChoice = None
     output: str | None = None
     prefer: Prefer = "balanced"
     target: str | None = None
@@ -154,14 +154,24 @@ def possible_plans(request: Request, dataset: Dataset | None) -> tuple[tuple[Pla
 
 def open_data(request: Request, listener: Listener) -> Dataset | None:
     """The data of a request, opened."""
-    if request.data is None or isinstance(request.data, Dataset):
-        return request.data
+    if request.data is None:
+        return None
+    if isinstance(request.data, Dataset):
+        return judged_by(request.data, request.metric)
     listener(Progress(stage="reading the data"))
-    return data.open_request(
+    opened = data.open_request(
         request.named(request.data),
         calibration_samples=request.calibration_samples,
         seed=request.seed,
     )
+    return judged_by(opened, request.metric)
+
+
+def judged_by(dataset: Dataset, metric: MetricChoice) -> Dataset:
+    """The data set, whose targets may be anything where a metric of the user's own is judged by."""
+    first = next(iter(listed(metric)), None)
+    own = isinstance(first, Metric) and first.takes_outputs
+    return replace(dataset, any_targets=True) if own else dataset
 
 
 def check(request: Request) -> None:
@@ -182,8 +192,9 @@ def check(request: Request) -> None:
     _check_choice(request)
     if request.target is not None:
         targets.target(request.target)
-    if request.metric is not None:
-        metric_named(request.metric)
+    for one in listed(request.metric):
+        if not isinstance(one, Metric):
+            metric_named(one)
     _check_data_for(request)
     for plan in request.plans:
         passes_named(plan.passes)
@@ -261,7 +272,7 @@ def asked_for(request: Request, imported: ImportedModel) -> dict[str, str]:
 def _check_data_for(request: Request) -> None:
     if request.data is not None:
         return
-    if request.metric is not None:
+    if listed(request.metric):
         raise UsageError("--metric has no effect without --data.", hint="Add --data.")
     if request.device is not None and not request.latency:
         raise UsageError(

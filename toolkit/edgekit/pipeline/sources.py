@@ -21,6 +21,7 @@ from edgekit.pipeline import manifest
 from edgekit.pipeline.imported_model import ImportedModel, Verification
 from edgekit.pipeline.pixel_trial import ImageModel, as_samples, model_of_file, model_of_source
 from edgekit.pipeline.preprocessing import picture_for, settle
+from edgekit.pipeline.report import as_compiled
 from edgekit.recipe import Qat
 from edgekit.records import (
     Array,
@@ -153,7 +154,7 @@ def lower(
     loaded = tensorflow.load(source, example=_example_shapes(dataset))
     outputs = scored_first(loaded.outputs, output)
     model = model_of_source(loaded, outputs, tensorflow)
-    bound = _bound(dataset, model, described)
+    bound = as_compiled(_bound(dataset, model, described), loaded.compiled)
     batch = _sample(bound) if bound else _noise(loaded.inputs)
     listener(Progress(stage="lowering"))
     lowered = tensorflow.lower(destination, batch)

@@ -12,12 +12,14 @@ import numpy as np
 from edgekit import data, tflite
 from edgekit.errors import DataError, UsageError
 from edgekit.evaluation import compared
+from edgekit.evaluation.metrics import MetricChoice, listed
 from edgekit.evaluation.tasks import TASKS
 from edgekit.pipeline import manifest
 from edgekit.pipeline.measure import MeasureSettings, Subject
 from edgekit.pipeline.pixel_trial import model_of_file
 from edgekit.pipeline.preprocessing import settle
-from edgekit.pipeline.report import accepted_loss
+from edgekit.pipeline.report import accepted_loss, as_compiled
+from edgekit.pipeline.request import judged_by
 from edgekit.pipeline.sources import scored_first
 from edgekit.records import Artifact, DataRequest, Dataset
 from edgekit_runner import state_of
@@ -28,20 +30,23 @@ class Opener:
 
     Args:
         request: The data as the user named it.
+        metric: What files will be judged by.
     """
 
-    def __init__(self, request: DataRequest) -> None:
+    def __init__(self, request: DataRequest, metric: MetricChoice = None) -> None:
         self._request = request
+        self._metric = metric
         self._opened: dict[str | None, Dataset] = {}
 
     def open_for(self, artifact: Artifact) -> Dataset:
         """Return the data, with the task that the user or the file's manifest names."""
         request = self._request
         if isinstance(request.data, Dataset):
-            return request.data
+            return judged_by(request.data, self._metric)
         task = request.task or _task_of(artifact)
         if task not in self._opened:
-            self._opened[task] = data.open_request(replace(request, task=task), needed="test")
+            opened = data.open_request(replace(request, task=task), needed="test")
+            self._opened[task] = judged_by(opened, self._metric)
         return self._opened[task]
 
 
@@ -69,7 +74,9 @@ def bind_to_file(opener: Opener, artifact: Artifact, *, output: str | None = Non
     ]
     model = model_of_file(path, floats, scored_first(outputs, output))
     dataset = settle(opener.open_for(artifact), model, described(artifact))
-    return data.bind(dataset, model.inputs, model.outputs)
+    bound = data.bind(dataset, model.inputs, model.outputs)
+    told = (artifact.manifest.get("data") or {}).get("metric")
+    return as_compiled(bound, [told] if isinstance(told, str) else []) or bound
 
 
 def described(artifact: Artifact) -> Mapping[str, Any]:
@@ -95,9 +102,9 @@ def open_subjects(
         DataError: The data does not fit, or has no test split.
         UsageError: A metric is named, but no data.
     """
-    if request is None and settings.metric is not None:
+    if request is None and listed(settings.metric):
         raise UsageError("--metric has no effect without --data.", hint="Add --data.")
-    opener = Opener(request) if request else None
+    opener = Opener(request, settings.metric) if request else None
     subjects = []
     for path in paths:
         artifact = manifest.open_artifact(path)

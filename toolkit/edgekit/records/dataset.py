@@ -65,6 +65,7 @@ class Source:
         inputs: Inputs, batch 1, in the signature's order.
         outputs: Outputs, likewise.
         parameters: Number of weights, where the format tells.
+        compiled: The metrics that it was compiled with, by their names here, where it tells.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Source:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     parameters: int | None = None
+    compiled: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +154,8 @@ class Dataset:
         preprocessing_reason: How `preprocessing` or `picture` was found, or why it is unknown, in
             a sentence; empty where nothing was to be found.
         notes: What was done silently elsewhere and is said here ("added a channel axis").
+        metric: The metric that the model was compiled with: what is judged where none is named.
+        any_targets: Whether a metric of the user's own takes targets that fit no task.
     """
 
     name: str
@@ -164,6 +168,8 @@ class Dataset:
     picture: Mapping[str, Any] | None = None
     preprocessing_reason: str = ""
     notes: tuple[str, ...] = ()
+    metric: str | None = None
+    any_targets: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -107,12 +107,13 @@ class Score:
         metric: A name of `evaluation.metrics`.
         value: The score.
         n: Number of samples.
-        ci95: 95 % interval of `value`.
-        extras: Further figures by name: other metrics of the task, top5_accuracy, mae.
+        ci95: 95 % interval of `value`; NaN where none was measured.
+        extras: Further figures by name: the other metrics of the task, and those asked for.
         per_class: One row a class, for classifiers.
         guess: The value of a prediction that ignores the input; None where that is not defined.
         per_column: One entry a column, for a regression with several.
         confusion: Counts of samples, `[true class][predicted class]`, for classifiers.
+        shown: Which of `extras` were asked for, in that order.
     """
 
     metric: str
@@ -124,6 +125,7 @@ class Score:
     guess: float | None = None
     per_column: tuple[ColumnScore, ...] = ()
     confusion: tuple[tuple[int, ...], ...] = ()
+    shown: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

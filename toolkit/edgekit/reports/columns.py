@@ -16,10 +16,13 @@ from edgekit.printable import printable
 from edgekit.records import Artifact, Drop, Inspection, Score, Timing
 from edgekit.reports.findings import collapse_text
 from edgekit.reports.formatted_rows import FormattedRow
-from edgekit.reports.formatting import drop_unit, latency_text, metric_title, size_text
+from edgekit.reports.formatting import drop_unit, latency_text, metric_title, score_text, size_text
 from edgekit.reports.groups import Group
 
 Field = Callable[[FormattedRow], object]
+
+MOST_SHOWN = 4
+"""Further metrics that have a column; JSON and CSV have them all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,6 +173,37 @@ def _latency(line: FormattedRow) -> Cell:
     )
 
 
+def _shown(position: int) -> Column:
+    """Return the column of a further metric that was asked for."""
+
+    def name(group: Group) -> str | None:
+        return group.shown[position] if position < len(group.shown) else None
+
+    def cell(line: FormattedRow) -> Cell:
+        score = line.row.score
+        if score is None or position >= len(score.shown):
+            return Cell(figure="")
+        metric = score.shown[position]
+        value = score.extras.get(metric)
+        return Cell(figure="" if value is None else score_text(metric, value))
+
+    return Column(
+        title=lambda group: metric_title(name(group)),
+        present=lambda group: name(group) is not None,
+        cell=cell,
+        optional=True,
+        csv={"other_metrics": _other_metrics} if position == 0 else {},
+    )
+
+
+def _other_metrics(line: FormattedRow) -> tuple[str, ...]:
+    """Name and value of each further metric that was asked for."""
+    score = line.row.score
+    if score is None:
+        return ()
+    return tuple(f"{name} {score.extras[name]!r}" for name in score.shown if name in score.extras)
+
+
 def _agrees_with(group: Group) -> str:
     name = group.compared_with
     return f"agrees\nwith {'f32' if name == FLOAT32.name else printable(name, 9)}"
@@ -252,6 +286,7 @@ COLUMNS: tuple[Column, ...] = (
         cell=lambda line: Cell(figure=line.verdict, css_class=f"verdict-{line.verdict}"),
         csv={"verdict": lambda line: line.verdict},
     ),
+    *(_shown(position) for position in range(MOST_SHOWN)),
     Column(
         title="agreement",
         subtitle=lambda group: f"with {group.compared_with}",

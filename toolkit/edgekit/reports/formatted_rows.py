@@ -11,6 +11,7 @@ from edgekit.printable import printable
 from edgekit.records import Row
 from edgekit.reports.formatting import (
     count_text,
+    drop_interval_text,
     drop_text,
     interval_text,
     latency_text,
@@ -91,9 +92,7 @@ def formatted_rows(group: Group) -> tuple[FormattedRow, ...]:
                 score=score_text(metric, score.value) if score else "",
                 score_interval=interval_text(metric, score.ci95) if score else "",
                 drop=drop_text(metric, drop.value) if drop else "",
-                drop_interval=(
-                    place + " to ".join(drop_text(metric, end) for end in drop.ci95) if drop else ""
-                ),
+                drop_interval=place + drop_interval_text(metric, drop.ci95) if drop else "",
                 verdict=drop.verdict if drop else "",
                 agreement="" if row.agreement is None else f"{100 * row.agreement:.2f} %",
                 latency=latency_text(timing.p50_ms) if timing else "",

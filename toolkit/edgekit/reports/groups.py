@@ -52,6 +52,11 @@ class Group:
         """The metric of the rows that are scored."""
         return next((row.score.metric for row in self.rows if row.score), None)
 
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The further metrics that were asked for."""
+        return next((row.score.shown for row in self.rows if row.score), ())
+
 
 def groups_by_device(report: Report) -> tuple[Group, ...]:
     """Split a report so that models and devices are never compared with each other."""

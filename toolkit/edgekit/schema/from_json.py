@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from edgekit.errors import UsageError
-from edgekit.evaluation.metrics import METRICS, Unit, add_described_metric
+from edgekit.evaluation.metrics import METRICS, Unit, add_described_metric, added_metric
 from edgekit.fields import FieldError, Fields, MissingFieldError, refuse_deep
 from edgekit.modes import MODES
 from edgekit.printable import one_line, printable
@@ -128,7 +128,20 @@ def _metric(score: Fields) -> str:
     """The metric's name; one of the user's own is made known by what the score says of it."""
     if not score.has("metric_facts"):
         return score.choice("metric", tuple(METRICS))
-    name, facts = score.text("metric"), score.object("metric_facts")
+    name = score.text("metric")
+    _make_known(name, score.object("metric_facts"))
+    return name
+
+
+def _shown(score: Fields) -> tuple[str, ...]:
+    """The further metrics asked for that are known, or made known, by their names."""
+    for name, facts in score.table("shown_facts", Fields.object).items():
+        _make_known(name, facts)
+    names = score.texts("shown") if score.has("shown") else ()
+    return tuple(name for name in names if name in METRICS or added_metric(name) is not None)
+
+
+def _make_known(name: str, facts: Fields) -> None:
     add_described_metric(
         name,
         title=printable(facts.text("title")),
@@ -136,7 +149,6 @@ def _metric(score: Fields) -> str:
         higher_is_better=facts.flag("higher_is_better"),
         meaning=one_line(facts.text("meaning", "")),
     )
-    return name
 
 
 def _score(score: Fields) -> Score:
@@ -161,6 +173,7 @@ def _score(score: Fields) -> Score:
             for one in score.maybe_objects("per_column")
         ),
         confusion=score.integer_rows("confusion"),
+        shown=_shown(score),
     )
 
 

@@ -143,7 +143,11 @@ def _score_to_json(score: Score) -> dict[str, Any]:
             for one in score.per_column
         ],
         "confusion": [list(counts) for counts in score.confusion],
+        "shown": list(score.shown),
         "metric_facts": metric_to_json(score.metric),
+        "shown_facts": {
+            name: facts for name in score.shown if (facts := metric_to_json(name)) is not None
+        },
     }
 
 

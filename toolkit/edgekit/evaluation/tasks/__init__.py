@@ -8,6 +8,7 @@ from edgekit.errors import UsageError
 from edgekit.evaluation.tasks.class_labels import as_classes
 from edgekit.evaluation.tasks.classification import CLASSIFICATION
 from edgekit.evaluation.tasks.multi_label import MULTI_LABEL
+from edgekit.evaluation.tasks.none import NO_TASK
 from edgekit.evaluation.tasks.reconstruction import RECONSTRUCTION
 from edgekit.evaluation.tasks.regression import REGRESSION
 from edgekit.evaluation.tasks.segmentation import SEGMENTATION
@@ -16,6 +17,7 @@ from edgekit.evaluation.tasks.task import BoundTargets, Evidence, Task
 __all__ = [
     "CLASSIFICATION",
     "MULTI_LABEL",
+    "NO_TASK",
     "RECONSTRUCTION",
     "REGRESSION",
     "SEGMENTATION",
@@ -30,7 +32,14 @@ __all__ = [
 
 TASKS: Mapping[str, Task] = {
     task.name: task
-    for task in (CLASSIFICATION, MULTI_LABEL, SEGMENTATION, REGRESSION, RECONSTRUCTION)
+    for task in (
+        CLASSIFICATION,
+        MULTI_LABEL,
+        SEGMENTATION,
+        REGRESSION,
+        RECONSTRUCTION,
+        NO_TASK,
+    )
 }
 
 # A model that rebuilds its input may have flags for targets, which look like two classes; one-hot
