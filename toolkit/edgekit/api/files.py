@@ -19,6 +19,7 @@ from edgekit.records import (
     Plan,
     Report,
     TableOptions,
+    TaskChoice,
     silent,
 )
 
@@ -42,7 +43,7 @@ def quantize(
     table: TableOptions = EACH_ROW,
     column: str | None = None,
     classes: Sequence[str] | None = None,
-    task: str | None = None,
+    task: TaskChoice = None,
     preprocessing: Mapping[str, Any] | None = None,
     calibration_samples: int = 200,
     custom: Sequence[str] = (),
@@ -83,7 +84,8 @@ def quantize(
         name: Name of the model in tables, default the source's stem.
         column: The column to predict, for a `.csv`.
         classes: Names of the classes in the model's order; None where the data's order is it.
-        task: What the targets mean, default what they look like.
+        task: What the targets mean, default what they look like; by output name for targets of
+            several outputs.
         preprocessing: How raw images become inputs.
         calibration_samples: How many training samples set the activation ranges.
         custom: Modules that define the model's own classes.

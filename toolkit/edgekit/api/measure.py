@@ -14,6 +14,7 @@ from edgekit.records import (
     Listener,
     Report,
     TableOptions,
+    TaskChoice,
     silent,
 )
 
@@ -30,7 +31,7 @@ def evaluate(
     table: TableOptions = EACH_ROW,
     column: str | None = None,
     classes: Sequence[str] | None = None,
-    task: str | None = None,
+    task: TaskChoice = None,
     preprocessing: Mapping[str, Any] | None = None,
     metric: Asked | Sequence[Asked] | None = None,
     max_drop: float = 0.5,
@@ -102,7 +103,7 @@ def deploy(
     table: TableOptions = EACH_ROW,
     column: str | None = None,
     classes: Sequence[str] | None = None,
-    task: str | None = None,
+    task: TaskChoice = None,
     preprocessing: Mapping[str, Any] | None = None,
     metric: Asked | Sequence[Asked] | None = None,
     max_drop: float = 0.5,

@@ -19,6 +19,7 @@ from edgekit.records import (
     LiveData,
     Report,
     TableOptions,
+    TaskChoice,
     silent,
 )
 
@@ -143,7 +144,7 @@ class TransformOptions(TypedDict, total=False):
     table: TableOptions
     column: str | None
     classes: tuple[str, ...] | None
-    task: str | None
+    task: TaskChoice
     preprocessing: Mapping[str, Any] | None
     custom: Sequence[str]
     trust_code: bool
@@ -275,7 +276,7 @@ def compress(
     table: TableOptions = EACH_ROW,
     column: str | None = None,
     classes: Sequence[str] | None = None,
-    task: str | None = None,
+    task: TaskChoice = None,
     preprocessing: Mapping[str, Any] | None = None,
     calibration_samples: int = 200,
     custom: Sequence[str] = (),

@@ -113,6 +113,15 @@ Task = Annotated[
         help="What the targets mean; default: inferred from them. An unknown name lists the tasks."
     ),
 ]
+Tasks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--task",
+        metavar="NAME",
+        help="What the targets mean, or OUTPUT=NAME for one of several outputs, repeatable; "
+        "default: inferred from them. An unknown name lists the tasks.",
+    ),
+]
 Preprocess = Annotated[
     str | None,
     typer.Option(
@@ -238,7 +247,7 @@ class DataOptions(RowOptions):
     split: Split = None
     column: Column = None
     classes: Classes = None
-    task: Task = None
+    task: Tasks = None
     preprocess: Preprocess = None
 
     def arguments(self) -> dict[str, Any]:
@@ -253,7 +262,7 @@ class DataOptions(RowOptions):
             "table": self.table(),
             "column": self.column,
             "classes": classes_of(self.classes),
-            "task": task_of(self.task),
+            "task": tasks_of(self.task),
             "preprocessing": preprocessing_of(self.preprocess),
         }
 
@@ -308,6 +317,26 @@ def task_of(name: str | None) -> str | None:
     from edgekit.evaluation.tasks import task_named
 
     return task_named(name).name
+
+
+def tasks_of(given: list[str] | None) -> str | dict[str, str] | None:
+    """Read `--task`, which may say the task of each of several outputs.
+
+    Raises:
+        UsageError: There is no such task, or several are given and an output is not named.
+    """
+    if not given:
+        return None
+    from edgekit.errors import UsageError
+
+    named = dict(one.rpartition("=")[::2] for one in given)
+    if (len(given) > 1 and "" in named) or len(named) < len(given):
+        raise UsageError(
+            f"--task is given {len(given)} times.",
+            hint="Give one task, or one for each output: --task OUTPUT=NAME.",
+        )
+    tasks = {output: str(task_of(name)) for output, name in named.items()}
+    return tasks.get("", tasks)
 
 
 def metrics_of(names: list[str] | None) -> tuple[str | Metric, ...]:

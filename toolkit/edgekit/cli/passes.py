@@ -106,7 +106,7 @@ def _run(step: PassStep, given: dict[str, Any]) -> None:
                 table=given["rows"].table(),
                 column=given["column"],
                 classes=options.classes_of(given["classes"]),
-                task=options.task_of(given["task"]),
+                task=options.tasks_of(given["task"]),
                 preprocessing=options.preprocessing_of(given["preprocess"]),
                 custom=tuple(given["custom"] or ()),
                 trust_code=given["trust_code"],

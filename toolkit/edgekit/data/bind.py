@@ -33,7 +33,7 @@ def bind(dataset: Dataset, inputs: Sequence[TensorSpec], outputs: Sequence[Tenso
     Args:
         dataset: As `open_data` returned it, or of the user's making.
         inputs: The model's inputs, batch first.
-        outputs: The model's outputs; targets belong to the first.
+        outputs: The model's outputs; targets that name none belong to the first.
 
     Raises:
         DataError: Shapes, types, names, values, labels or splits do not fit; says which and how to
@@ -64,18 +64,16 @@ def bind(dataset: Dataset, inputs: Sequence[TensorSpec], outputs: Sequence[Tenso
     _check_values(splits, dataset.name)
     _check_images(splits)
     _check_empty_classes(splits, outputs[0], dataset)
-    task, labels, splits, target_notes = bind_targets(dataset, splits, inputs, outputs)
+    told, splits, target_notes = bind_targets(dataset, splits, inputs, outputs)
     notes += [note for note in target_notes if note not in notes]
     if "train" in splits and "test" in splits:
         note = overlap_note(splits["train"], splits["test"])
         notes += [note] if note and note not in notes else []
     return replace(
-        dataset,
-        task=task,
+        told,
         train=splits.get("train"),
         calibrate=splits.get("calibrate"),
         test=splits.get("test"),
-        labels=labels,
         preprocessing=spec,
         notes=tuple(notes),
     )

@@ -225,11 +225,16 @@ def score_outputs(
         kept = _compared(stored)
         if dataset.test is None or dataset.task is None:
             return evaluation.Predictions(outputs=kept)
-        values = stored[output or stored.files[0]]
+        # Every member of the file is read whole, once.
+        first = output or dataset.output or stored.files[0]
+        values = {name: stored[name] for name in {first: 0, **dataset.others} if name in stored}
     size = piece_size(dataset.test.read(np.zeros(1, np.int64)))
     batches = enumerate(dataset.test.batches(size))
-    pieces = ((values[i * size : (i + 1) * size], batch) for i, batch in batches)
-    found = evaluation.evaluate_pieces(pieces, dataset, metric=metric, about=about)
+    pieces = (
+        ({name: array[i * size : (i + 1) * size] for name, array in values.items()}, batch)
+        for i, batch in batches
+    )
+    found = evaluation.evaluate_pieces(pieces, dataset, output=first, metric=metric, about=about)
     return replace(found, outputs=kept)
 
 

@@ -17,7 +17,7 @@ from edgekit.evaluation import (
 )
 from edgekit.evaluation.metrics import MetricChoice
 from edgekit.evaluation.tasks import CLASSIFICATION
-from edgekit.records import Artifact, Dataset, Listener, Progress, Row, silent
+from edgekit.records import Artifact, Collapse, Dataset, Listener, Progress, Row, silent
 from edgekit.tflite.inspect import inspect
 
 MAX_DROP = 0.5
@@ -170,7 +170,8 @@ def _judged(
         return row
     classes = None
     if scored is not None and scored.task is CLASSIFICATION:
-        classes = settings.score_output or next(iter(found.outputs), None)
+        told = subject.dataset.output if subject.dataset else None
+        classes = settings.score_output or told or next(iter(found.outputs), None)
     fidelity, collapses = compare(
         baseline.outputs, found.outputs, class_scores=classes, baseline=named
     )
@@ -179,10 +180,28 @@ def _judged(
     drop = paired_drop(baseline, scored, max_drop=settings.max_drop)
     labels = subject.dataset.labels if subject.dataset is not None else None
     lost = scored.task.collapses(baseline.columns, scored.columns, labels)
+    lost += _lost_by_others(baseline, scored, subject.dataset)
     return replace(
         row,
         drop=drop,
         agreement=agreement(baseline, scored),
         fidelity=fidelity,
         collapses=(*lost, *collapses),
+    )
+
+
+def _lost_by_others(
+    baseline: Evaluation, scored: Evaluation, dataset: Dataset | None
+) -> tuple[Collapse, ...]:
+    """Return what other outputs with targets no longer tell."""
+    told = dataset.others if dataset is not None else {}
+    return tuple(
+        replace(collapse, where=f"output {name!r}, {collapse.where}")
+        for name, found in scored.others.items()
+        if name in baseline.others
+        for collapse in found.task.collapses(
+            baseline.others[name].columns,
+            found.columns,
+            told[name].labels if name in told else None,
+        )
     )

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from edgekit import data, evaluation, tflite
-from edgekit.data.store import array_store, reader_of, whole
-from edgekit.evaluation.tasks import RECONSTRUCTION, Task, task_named
+from edgekit.data.store import array_store, reader_of, targets_by_output, whole
+from edgekit.evaluation.tasks import NO_TASK, RECONSTRUCTION, Task, task_named
 from edgekit.records import Array, Batch, Dataset, InputScaling, Samples, Source, TensorSpec
 from edgekit.worker import TensorFlowProcess
 
@@ -178,8 +178,12 @@ def try_changes(dataset: Dataset, model: ImageModel, changes: Mapping[str, Chang
     if samples is None or reader_of(samples).targets is None:
         return None
     order = np.random.default_rng(0).permutation(samples.n)[:TRIED]
-    some = samples.read(np.sort(order))
-    few = whole("train", array_store(some.inputs, some.targets), {"kind": "none"})
+    some, rows = samples.read(np.sort(order)), reader_of(samples).index[np.sort(order)]
+    named = targets_by_output(reader_of(samples).store)
+    by_output = {name: array[rows] for name, array in named.items()}
+    unnamed = not any(reader_of(samples).targets is array for array in named.values())
+    targets = some.targets if unnamed else None
+    few = whole("train", array_store(some.inputs, targets, by_output=by_output), {"kind": "none"})
     bound = data.bind(
         Dataset(
             name=dataset.name,
@@ -188,20 +192,22 @@ def try_changes(dataset: Dataset, model: ImageModel, changes: Mapping[str, Chang
             calibrate=None,
             test=None,
             labels=dataset.labels,
+            any_targets=dataset.any_targets,
+            others=dataset.others,
         ),
         model.inputs,
         model.outputs,
     )
     assert bound.train is not None
     batch = bound.train.read(np.arange(few.n))
-    if bound.task is None or batch.targets is None:
+    if bound.task is None or bound.task == NO_TASK.name or batch.targets is None:
         return None
     task = task_named(bound.task)
     ((name, pixels),) = batch.inputs.items()
     losses: dict[str, Array] = {}
     for change, apply in changes.items():
         inputs = {name: apply(pixels).astype(pixels.dtype, copy=False)}
-        outputs = model.predict(inputs)[model.outputs[0].name]
+        outputs = model.predict(inputs)[bound.output or model.outputs[0].name]
         found = _losses(task, np.asarray(outputs), Batch(inputs=inputs, targets=batch.targets))
         if found is None:
             return None

@@ -30,6 +30,7 @@ from edgekit.records import (
     Plan,
     Progress,
     TableOptions,
+    TaskChoice,
 )
 
 FLOAT = Plan(variant=FLOAT32.name, mode=FLOAT32.name)
@@ -50,7 +51,7 @@ class Request:
         table: How the rows of a `.csv` become samples.
         column: The column to predict, for tables.
         classes: Names of the classes in the model's order, default the data's.
-        task: What the targets mean, default what they look like.
+        task: What the targets mean, default what they look like; by output name for several.
         preprocessing: How raw input becomes arrays, for images.
         calibration_samples: How many training samples set the activation ranges.
         custom: Modules that define the model's own classes.
@@ -83,7 +84,7 @@ class Request:
     table: TableOptions = EACH_ROW
     column: str | None = None
     classes: Sequence[str] | None = None
-    task: str | None = None
+    task: TaskChoice = None
     preprocessing: Mapping[str, Any] | None = None
     calibration_samples: int = 200
     custom: tuple[str, ...] = ()
@@ -293,7 +294,7 @@ def build_of(request: Request) -> dict[str, Any]:
         "table": None if request.table == EACH_ROW else asdict(request.table),
         "column": request.column,
         "classes": list(request.classes) if request.classes else None,
-        "task": request.task,
+        "task": request.task if isinstance(request.task, str | None) else dict(request.task),
         "preprocessing": dict(request.preprocessing) if request.preprocessing else None,
         "calibration_samples": request.calibration_samples,
         "score_output": request.output,

@@ -21,7 +21,7 @@ from edgekit.pipeline.preprocessing import settle
 from edgekit.pipeline.report import accepted_loss, as_compiled
 from edgekit.pipeline.request import judged_by
 from edgekit.pipeline.sources import scored_first
-from edgekit.records import Artifact, DataRequest, Dataset
+from edgekit.records import Artifact, DataRequest, Dataset, TaskChoice
 from edgekit_runner import state_of
 
 
@@ -44,17 +44,28 @@ class Opener:
         if isinstance(request.data, Dataset):
             return judged_by(request.data, self._metric)
         task = request.task or _task_of(artifact)
-        if task not in self._opened:
+        key = None if task is None else str(task)
+        if key not in self._opened:
             opened = data.open_request(replace(request, task=task), needed="test")
-            self._opened[task] = judged_by(opened, self._metric)
-        return self._opened[task]
+            self._opened[key] = judged_by(opened, self._metric)
+        return self._opened[key]
 
 
-def _task_of(artifact: Artifact) -> str | None:
-    """The task that a file's manifest names; None where it names none that there is."""
+def _task_of(artifact: Artifact) -> TaskChoice:
+    """The task that a file's manifest names, or those of several outputs; None where it does not.
+
+    A task that there is not counts as none.
+    """
     described = artifact.manifest.get("data")
-    told = described.get("task") if isinstance(described, Mapping) else None
-    return next((name for name in TASKS if name == told), None)
+    if not isinstance(described, Mapping):
+        return None
+    task = next((name for name in TASKS if name == described.get("task")), None)
+    others = described.get("outputs")
+    if not isinstance(others, Mapping) or task is None:
+        return task
+    named = {str(name): str(one) for name, one in others.items() if one in TASKS}
+    first = described.get("output")
+    return {**named, str(first): task} if first else (named and {**named, "": task}) or task
 
 
 def bind_to_file(opener: Opener, artifact: Artifact, *, output: str | None = None) -> Dataset:

@@ -71,6 +71,7 @@ class Drop:
         allowed: The budget, in the metric's own unit; None in reports older than this field.
         per_column: The loss of each column, for a regression with several; `verdict` is then the
             worst of all.
+        per_output: The loss of each other output that has targets; likewise.
     """
 
     value: float
@@ -78,6 +79,12 @@ class Drop:
     verdict: Verdict
     allowed: float | None = None
     per_column: tuple[ColumnDrop, ...] = ()
+    per_output: tuple[OutputDrop, ...] = ()
+
+    @property
+    def verdict_alone(self) -> Verdict:
+        """The verdict on this loss without those of columns and other outputs."""
+        return verdict_on(self.ci95, self.allowed or 0.0)
 
     def deciding(self) -> tuple[str, Drop]:
         """Return what the verdict rests on, and where: this drop, or that of its worst column.
@@ -85,7 +92,7 @@ class Drop:
         Returns:
             "" and this drop, or such as "column 2: " and the drop of that column.
         """
-        if not self.per_column or verdict_on(self.ci95, self.allowed or 0.0) == self.verdict:
+        if not self.per_column or self.verdict_alone == self.verdict:
             return "", self
         column = max(
             (one for one in self.per_column if one.verdict == self.verdict),
@@ -97,6 +104,23 @@ class Drop:
         return f"column {column.label}: ", Drop(
             value=column.value, ci95=column.ci95, verdict=column.verdict, allowed=column.allowed
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputDrop:
+    """The loss of an output beside the scored one."""
+
+    output: str
+    drop: Drop
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputScore:
+    """The score of an output beside the scored one, by a task of its own."""
+
+    output: str
+    task: str
+    score: Score
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +138,7 @@ class Score:
         per_column: One entry a column, for a regression with several.
         confusion: Counts of samples, `[true class][predicted class]`, for classifiers.
         shown: Which of `extras` were asked for, in that order.
+        per_output: The scores of other outputs that have targets.
     """
 
     metric: str
@@ -126,6 +151,7 @@ class Score:
     per_column: tuple[ColumnScore, ...] = ()
     confusion: tuple[tuple[int, ...], ...] = ()
     shown: tuple[str, ...] = ()
+    per_output: tuple[OutputScore, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,6 +281,24 @@ class Row:
     def is_source(self) -> bool:
         """Whether this is the source itself, which is scored but is no file to ship."""
         return self.artifact.mode is None and self.artifact.variant == SOURCE
+
+    def deciding(self) -> tuple[str, Score, Drop] | None:
+        """Return what the verdict rests on: the loss of the scored output or of another one.
+
+        Returns:
+            Where ("" for the scored output as a whole, or such as "output 'b': column 2: "), the
+            score whose metric the loss is in, and the loss; None where nothing was judged.
+        """
+        if self.drop is None or self.score is None:
+            return None
+        place, drop = self.drop.deciding()
+        if drop.verdict_alone != self.drop.verdict:
+            scores = {one.output: one.score for one in self.score.per_output}
+            for one in self.drop.per_output:
+                if one.drop.verdict == self.drop.verdict and one.output in scores:
+                    inner, lost = one.drop.deciding()
+                    return f"output {one.output!r}: {inner}", scores[one.output], lost
+        return place, self.score, drop
 
     @property
     def place(self) -> str | None:

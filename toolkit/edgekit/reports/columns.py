@@ -16,13 +16,20 @@ from edgekit.printable import printable
 from edgekit.records import Artifact, Drop, Inspection, Score, Timing
 from edgekit.reports.findings import collapse_text
 from edgekit.reports.formatted_rows import FormattedRow
-from edgekit.reports.formatting import drop_unit, latency_text, metric_title, score_text, size_text
+from edgekit.reports.formatting import (
+    drop_unit,
+    interval_text,
+    latency_text,
+    metric_title,
+    score_text,
+    size_text,
+)
 from edgekit.reports.groups import Group
 
 Field = Callable[[FormattedRow], object]
 
 MOST_SHOWN = 4
-"""Further metrics that have a column; JSON and CSV have them all."""
+"""Further metrics, and further outputs, that have a column; JSON and CSV have them all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,6 +203,45 @@ def _shown(position: int) -> Column:
     )
 
 
+def _output(position: int) -> Column:
+    """Return the column of a further output that has targets."""
+
+    def name(group: Group) -> str:
+        return printable(group.outputs[position]) if position < len(group.outputs) else ""
+
+    def score_of(score: Score | None) -> Score | None:
+        scores = score.per_output if score else ()
+        return scores[position].score if position < len(scores) else None
+
+    def cell(line: FormattedRow) -> Cell:
+        score = score_of(line.row.score)
+        if score is None:
+            return Cell(figure="")
+        return Cell(
+            figure=score_text(score.metric, score.value),
+            note=interval_text(score.metric, score.ci95),
+        )
+
+    def subtitle(group: Group) -> str:
+        found = next((s for row in group.rows if (s := score_of(row.score))), None)
+        return metric_title(found.metric) if found else ""
+
+    return Column(
+        title=name,
+        subtitle=subtitle,
+        present=lambda group: bool(name(group)),
+        cell=cell,
+        optional=position > 0,
+        csv={"other_outputs": _other_outputs} if position == 0 else {},
+    )
+
+
+def _other_outputs(line: FormattedRow) -> tuple[str, ...]:
+    """Name, metric and value of each further output that is scored."""
+    scores = line.row.score.per_output if line.row.score else ()
+    return tuple(f"{one.output} {one.score.metric} {one.score.value!r}" for one in scores)
+
+
 def _other_metrics(line: FormattedRow) -> tuple[str, ...]:
     """Name and value of each further metric that was asked for."""
     score = line.row.score
@@ -286,7 +332,6 @@ COLUMNS: tuple[Column, ...] = (
         cell=lambda line: Cell(figure=line.verdict, css_class=f"verdict-{line.verdict}"),
         csv={"verdict": lambda line: line.verdict},
     ),
-    *(_shown(position) for position in range(MOST_SHOWN)),
     Column(
         title="agreement",
         subtitle=lambda group: f"with {group.compared_with}",
@@ -307,6 +352,8 @@ COLUMNS: tuple[Column, ...] = (
             "collapses": lambda line: tuple(map(collapse_text, line.row.collapses)),
         },
     ),
+    *(_shown(position) for position in range(MOST_SHOWN)),
+    *(_output(position) for position in range(MOST_SHOWN)),
     Column(
         title="latency",
         subtitle="p50",

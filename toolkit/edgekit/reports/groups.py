@@ -53,6 +53,12 @@ class Group:
         return next((row.score.metric for row in self.rows if row.score), None)
 
     @property
+    def outputs(self) -> tuple[str, ...]:
+        """The further outputs that are scored."""
+        scored = next((row.score for row in self.rows if row.score), None)
+        return tuple(one.output for one in scored.per_output) if scored else ()
+
+    @property
     def shown(self) -> tuple[str, ...]:
         """The further metrics that were asked for."""
         return next((row.score.shown for row in self.rows if row.score), ())

@@ -23,6 +23,8 @@ from edgekit.records import (
     Fidelity,
     Inspection,
     Operator,
+    OutputDrop,
+    OutputScore,
     Report,
     Row,
     Score,
@@ -97,6 +99,7 @@ def _row(row: Fields) -> Row:
             verdict=verdict,
             allowed=row.maybe("drop_allowed", row.number),
             per_column=tuple(map(_column_drop, row.maybe_objects("drop_per_column"))),
+            per_output=tuple(map(_output_drop, row.maybe_objects("drop_per_output"))),
         )
     timing = None
     if row.has("latency"):
@@ -174,6 +177,12 @@ def _score(score: Fields) -> Score:
         ),
         confusion=score.integer_rows("confusion"),
         shown=_shown(score),
+        per_output=tuple(
+            OutputScore(
+                output=one.text("output"), task=one.text("task"), score=_score(one.object("score"))
+            )
+            for one in score.maybe_objects("per_output")
+        ),
     )
 
 
@@ -184,6 +193,19 @@ def _column_drop(drop: Fields) -> ColumnDrop:
         ci95=drop.pair("ci95"),
         verdict=cast("Verdict", drop.choice("verdict", get_args(Verdict))),
         allowed=drop.number("allowed"),
+    )
+
+
+def _output_drop(drop: Fields) -> OutputDrop:
+    return OutputDrop(
+        output=drop.text("output"),
+        drop=Drop(
+            value=drop.number("value"),
+            ci95=drop.pair("ci95"),
+            verdict=cast("Verdict", drop.choice("verdict", get_args(Verdict))),
+            allowed=drop.maybe("allowed", drop.number),
+            per_column=tuple(map(_column_drop, drop.maybe_objects("per_column"))),
+        ),
     )
 
 
