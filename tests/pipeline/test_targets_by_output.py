@@ -57,7 +57,7 @@ def model(golden):
 def test_each_output_has_a_task_of_its_own() -> None:
     bound = bind(open_data(edgekit.data.take({**arrays(), **arrays(60, "train")})), IN, OUT)
 
-    assert (bound.task, bound.output) == ("regression", None)
+    assert (bound.task, bound.output) == ("regression", "total")
     assert bound.others == {"product": OutputTask(task="classification")}
     assert bound.test is not None
     batch = bound.test.read(np.arange(5))

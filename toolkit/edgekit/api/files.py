@@ -45,6 +45,7 @@ def quantize(
     classes: Sequence[str] | None = None,
     task: TaskChoice = None,
     preprocessing: Mapping[str, Any] | None = None,
+    head: Mapping[str, Any] | None = None,
     calibration_samples: int = 200,
     custom: Sequence[str] = (),
     trust_code: bool = False,
@@ -87,6 +88,7 @@ def quantize(
         task: What the targets mean, default what they look like; by output name for targets of
             several outputs.
         preprocessing: How raw images become inputs.
+        head: How the outputs of a detector tell boxes: a table, as in a `.head.toml`.
         calibration_samples: How many training samples set the activation ranges.
         custom: Modules that define the model's own classes.
         trust_code: Whether to run code that a model file brings along; see SECURITY.md.
@@ -142,6 +144,7 @@ def quantize(
         target=target,
         task=task,
         preprocessing=preprocessing,
+        head=head,
         calibration_samples=calibration_samples,
         custom=tuple(custom),
         trust_code=trust_code,

@@ -33,6 +33,7 @@ def evaluate(
     classes: Sequence[str] | None = None,
     task: TaskChoice = None,
     preprocessing: Mapping[str, Any] | None = None,
+    head: Mapping[str, Any] | None = None,
     metric: Asked | Sequence[Asked] | None = None,
     max_drop: float = 0.5,
     score_output: str | None = None,
@@ -54,6 +55,7 @@ def evaluate(
             classes=classes,
             task=task,
             preprocessing=preprocessing,
+            head=head,
         ),
         pipeline.MeasureSettings(
             score_output=score_output, metric=metrics(metric), max_drop=max_drop
@@ -105,6 +107,7 @@ def deploy(
     classes: Sequence[str] | None = None,
     task: TaskChoice = None,
     preprocessing: Mapping[str, Any] | None = None,
+    head: Mapping[str, Any] | None = None,
     metric: Asked | Sequence[Asked] | None = None,
     max_drop: float = 0.5,
     score_output: str | None = None,
@@ -139,6 +142,7 @@ def deploy(
         classes: Names of the classes in the model's order; None where the data's order is it.
         task: What the targets mean, default inferred from the targets.
         preprocessing: How raw images become inputs.
+        head: How the outputs of a detector tell boxes: a table, as in a `.head.toml`.
         metric: The metric to judge by, default the task's own; see `quantize`.
         max_drop: Accepted loss: points of accuracy or AUC, percent of RMSE.
         score_output: Name of the output that is scored.
@@ -187,6 +191,7 @@ def deploy(
             classes=classes,
             task=task,
             preprocessing=preprocessing,
+            head=head,
         ),
         settings=pipeline.MeasureSettings(
             score_output=score_output,

@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
+
+from edgekit.data.boxes import as_seen
+from edgekit.data.heads import bound_head, undeclared_head
 from edgekit.data.store import Reader, first_unusable_row, reader_of, targets_by_output
 from edgekit.errors import DataError
 from edgekit.evaluation.tasks import (
+    DETECTION,
     NO_TASK,
     REGRESSION,
     TASKS,
@@ -17,7 +22,10 @@ from edgekit.evaluation.tasks import (
     infer_task,
     task_named,
 )
+from edgekit.evaluation.tasks.class_labels import label_of
+from edgekit.evaluation.tasks.detection import are_boxes
 from edgekit.records import Array, Dataset, OutputTask, Samples, Split, TensorSpec
+from edgekit_runner import Head, box_fault
 
 Splits = dict[Split, Samples]
 
@@ -53,13 +61,13 @@ def bind_targets(
         dataset,
         task=dataset.task or declared.task,
         labels=dataset.labels or declared.labels,
-        output=None if main is outputs[0] else main.name,
+        output=main.name if main is not outputs[0] or len(of_output) > 1 else None,
         others={},
     )
     first, bound, said = _bind_output(
-        first, _with_targets_of(splits, of_output.get(main.name)), inputs, main
+        first, _with_targets_of(splits, of_output.get(main.name)), inputs, main, outputs
     )
-    if len(outputs) > 1 and first.task is not None:
+    if len(outputs) > 1 and first.task is not None and first.head is None:
         notes.append(f"Targets belong to the output {main.name!r}." if len(of_output) < 2 else "")
     notes += said
     for output in outputs:
@@ -140,17 +148,36 @@ def _with_targets_of(splits: Splits, targets: OfOutput | None) -> Splits:
 
 
 def _bind_output(
-    dataset: Dataset, splits: Splits, inputs: Sequence[TensorSpec], output: TensorSpec
+    dataset: Dataset,
+    splits: Splits,
+    inputs: Sequence[TensorSpec],
+    output: TensorSpec,
+    outputs: Sequence[TensorSpec] = (),
 ) -> tuple[Dataset, Splits, list[str]]:
-    """Return what the targets of one output mean, the splits with them, and notes."""
+    """Return what the targets of one output mean, the splits with them, and notes.
+
+    Args:
+        dataset: The data, with the task and labels of the output as far as they are known.
+        splits: The splits, with the targets of the output.
+        inputs: The model's inputs.
+        output: The output.
+        outputs: All outputs, of which a head may tell boxes; none where that is not asked.
+    """
     readers = {split: reader_of(samples) for split, samples in splits.items()}
     test = readers.get("test")
+    boxes = any(r.targets is not None and are_boxes(r.targets) for r in readers.values())
+    head, note = None, None
+    if outputs:
+        head, note = bound_head(dataset.head, inputs, outputs, labels=dataset.labels, boxes=boxes)
     if test is not None and all(reader.targets is None for reader in readers.values()):
         nothing = f"{dataset.name} has no targets: outputs are compared, and nothing is scored."
-        return replace(dataset, task=None, labels=None), splits, [nothing]
-    task = (
-        task_named(dataset.task) if dataset.task else infer_task(_evidence(readers, inputs, output))
-    )
+        return _told(dataset, None, head), splits, [nothing, *([note] if note else [])]
+    evidence = _evidence(readers, inputs, output, headed=head is not None)
+    task = task_named(dataset.task) if dataset.task else infer_task(evidence)
+    if task is DETECTION and head is None:
+        raise undeclared_head(dataset.name, inputs, outputs or [output])
+    head = head if task in (DETECTION, None) else None
+    notes = [note] if note and head is not None else []
     if test is not None and test.targets is None:
         missing = task.missing_targets if task else Task.missing_targets
         raise DataError(
@@ -158,23 +185,24 @@ def _bind_output(
             hint=f"{missing}, or leave y_train out to compare outputs without a score.",
         )
     if task is None:
-        return replace(dataset, task=None, labels=None), splits, []
+        return _told(dataset, None, head), splits, notes
     try:
-        bound, notes = _bind_each(dataset, splits, task, output)
+        bound, said = _bind_each(dataset, splits, task, output, head)
     except DataError:
         if dataset.task or not dataset.any_targets:
             raise
-        task = NO_TASK
-        bound, notes = _bind_each(dataset, splits, task, output)
-        notes.append("The targets fit no task: nothing but your own metric is known of them.")
+        task, head = NO_TASK, None
+        bound, said = _bind_each(dataset, splits, task, output, head)
+        said.append("The targets fit no task: nothing but your own metric is known of them.")
+    notes += said
     task.check_labels(dataset.labels, output, dataset.name)
     notes += [note] if (note := task.label_note(dataset.labels)) else []
     labels = dataset.labels if task.has_labels else None
-    return replace(dataset, task=task.name, labels=labels), bound, notes
+    return replace(_told(dataset, task, head), labels=labels), bound, notes
 
 
 def _bind_each(
-    dataset: Dataset, splits: Splits, task: Task, output: TensorSpec
+    dataset: Dataset, splits: Splits, task: Task, output: TensorSpec, head: Head | None
 ) -> tuple[Splits, list[str]]:
     """Return the splits with their targets as a task takes them, and notes."""
     bound: Splits = {}
@@ -182,20 +210,81 @@ def _bind_each(
     for split, samples in splits.items():
         reader = reader_of(samples)
         if reader.targets is not None:
-            place = f"{dataset.name}, {split}"
-            try:
-                found = task.bind(
-                    reader.targets, output, split=split, labels=dataset.labels, place=place
-                )
-            except DataError as error:
-                # What is nothing else is taken for quantities; where it is none, nothing fits.
-                if dataset.task or task is not REGRESSION or dataset.labels is not None:
-                    raise
-                raise fits_no_task(reader.targets, output, place) from error
-            reader = _with_targets(reader, found, place)
-            notes += [found.note] if found.note and found.note not in notes else []
+            reader, said = _with_bound(
+                reader, task, output, split=split, dataset=dataset, head=head
+            )
+            notes += [note for note in said if note not in notes]
         bound[split] = replace(samples, read=reader)
     return bound, notes
+
+
+def _with_bound(
+    reader: Reader,
+    task: Task,
+    output: TensorSpec,
+    *,
+    split: Split,
+    dataset: Dataset,
+    head: Head | None,
+) -> tuple[Reader, list[str]]:
+    """Return the reader of a split with its targets as the task needs them, and notes."""
+    place = f"{dataset.name}, {split}"
+    notes: list[str | None] = []
+    if head is not None:
+        reader, cut = as_seen(reader)
+        notes.append(cut)
+    assert reader.targets is not None
+    try:
+        found = task.bind(reader.targets, output, split=split, labels=dataset.labels, place=place)
+    except DataError as error:
+        # What is nothing else is taken for quantities; where it is none, nothing fits.
+        if dataset.task or task is not REGRESSION or dataset.labels is not None:
+            raise
+        raise fits_no_task(reader.targets, output, place) from error
+    notes.append(found.note)
+    new = _with_targets(reader, found, place)
+    if head is not None:
+        notes.append(check_classes(new, head, dataset, split))
+    return new, [note for note in notes if note]
+
+
+def _told(dataset: Dataset, task: Task | None, head: Head | None) -> Dataset:
+    return replace(
+        dataset,
+        task=None if task is None else task.name,
+        labels=None if task is None else dataset.labels,
+        head=None if head is None else head.table,
+    )
+
+
+def check_classes(reader: Reader, head: Head, dataset: Dataset, split: Split) -> str | None:
+    """Say which classes have no box in the test split.
+
+    Raises:
+        DataError: The data has other classes than the head.
+    """
+    labels, classes, boxes = dataset.labels, head.classes, reader.targets
+    assert boxes is not None
+    if classes is not None and labels is not None and len(labels) != classes:
+        raise DataError(
+            f"{dataset.name} has {len(labels)} classes, the model's outputs have {classes}.",
+            found=f"Classes: {', '.join(labels[:6])}{', ...' * (len(labels) > 6)}.",
+            hint="List the model's classes in its order, or say in the head whether there is a "
+            "background or an objectness.",
+        )
+    fault = box_fault(boxes, classes)
+    if fault is not None:
+        raise DataError(
+            f"{dataset.name}, {split}: sample {fault[0]} {fault[1]}.",
+            hint="Number the classes from 0, or give the model that knows them.",
+        )
+    there = boxes[reader.index]
+    seen = set(np.unique(there[..., 4][there[..., 5] == 0]).astype(int).tolist())
+    missing = [i for i in range(classes or len(labels or ())) if i not in seen]
+    if split != "test" or not missing:
+        return None
+    named = ", ".join(label_of(i, labels) for i in missing[:3]) + ", ..." * (len(missing) > 3)
+    return f"No test picture has a box of {named}: the mean is that of the other classes."
 
 
 def fits_no_task(targets: Array, output: TensorSpec, place: str) -> DataError:
@@ -229,7 +318,11 @@ def _with_targets(reader: Reader, bound: BoundTargets, place: str) -> Reader:
 
 
 def _evidence(
-    readers: dict[Split, Reader], inputs: Sequence[TensorSpec], output: TensorSpec
+    readers: dict[Split, Reader],
+    inputs: Sequence[TensorSpec],
+    output: TensorSpec,
+    *,
+    headed: bool,
 ) -> Evidence:
     scored = readers.get("test") or readers.get("train")
     train = readers.get("train")
@@ -238,4 +331,5 @@ def _evidence(
         unlabelled_train=train is not None and train.targets is None,
         inputs=inputs,
         output=output,
+        headed=headed,
     )

@@ -1,4 +1,4 @@
-"""What the runner is asked and answers, here or there: options, records, errors."""
+"""Options for the runner, and the records and errors its answers become, local or remote."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def failure(code: int, said: str, about: object) -> EdgekitError:
     """Return the error that the runner's exit code and stderr stand for.
 
     Args:
-        code: Its exit code; negative for the signal it died of.
+        code: Its exit code; negative for the signal that ended it.
         said: What it wrote to stderr.
         about: The file it worked on, or the device.
     """

@@ -33,7 +33,7 @@ _RUNNER = (
 
 
 class Remote:
-    """A session on a device; as a context it connects, and tidies up whatever happens.
+    """A session on a device; as a context manager it connects, and cleans up whatever happens.
 
     Args:
         device: Which one.
@@ -86,8 +86,8 @@ class Remote:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Remove what was sent, unless it is to be kept, and hang up."""
-        # Tidied even when the user interrupts: that is one short command.
+        """Remove what was sent, unless it is to be kept, and disconnect."""
+        # Cleaned up even when the user interrupts: that is one short command.
         self._connection.cancel = threading.Event()
         try:
             self._session.close()

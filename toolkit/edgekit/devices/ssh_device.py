@@ -25,7 +25,7 @@ from edgekit.records import Dataset, Listener, Timing, silent
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceSetup:
-    """What is brought to a device, and what stays there.
+    """What is installed on a device, and what stays there.
 
     Attributes:
         install: Make a virtual environment with the runtime there.
@@ -78,7 +78,7 @@ class SshDevice:
         self._places: dict[Path, str] = {}
 
     def __enter__(self) -> Self:
-        """Connect, install what is to be installed, and see that a runtime works.
+        """Connect, install what is to be installed, and check that a runtime works.
 
         Raises:
             DeviceError: The device cannot be reached or written to, or has no runtime.
@@ -94,7 +94,7 @@ class SshDevice:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Remove what was sent, unless it is to be kept, and hang up."""
+        """Remove what was sent, unless it is to be kept, and disconnect."""
         self._remote.__exit__()
 
     @property
@@ -225,9 +225,10 @@ def score_outputs(
         kept = _compared(stored)
         if dataset.test is None or dataset.task is None:
             return evaluation.Predictions(outputs=kept)
-        # Every member of the file is read whole, once.
+        # Every member of the file is read whole, once; a head takes several outputs.
         first = output or dataset.output or stored.files[0]
-        values = {name: stored[name] for name in {first: 0, **dataset.others} if name in stored}
+        needed = stored.files if dataset.head else {first: 0, **dataset.others}
+        values = {name: stored[name] for name in needed if name in stored}
     size = piece_size(dataset.test.read(np.zeros(1, np.int64)))
     batches = enumerate(dataset.test.batches(size))
     pieces = (

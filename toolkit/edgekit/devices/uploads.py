@@ -19,7 +19,7 @@ class Uploads:
     """Packages and digests that several devices share; safe to use from several threads.
 
     Args:
-        folder: An existing folder for the packages, and for what comes back.
+        folder: An existing folder for the packages, and for the results.
     """
 
     def __init__(self, folder: Path) -> None:

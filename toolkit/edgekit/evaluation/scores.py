@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from edgekit.evaluation.metrics import (
 )
 from edgekit.evaluation.predict import sweep
 from edgekit.evaluation.tasks import NO_TASK, Task, task_named
+from edgekit.evaluation.tasks.detection import detections_of
 from edgekit.records import (
     Array,
     Batch,
@@ -142,7 +143,7 @@ def _columns(
             hint=f"Score {dataset.output!r}, or add y_test_{output}.",
         )
     assert dataset.task is not None
-    scored = scored_output(outputs, output or dataset.output, about)
+    scored = scored_output(outputs, output or dataset.output, about, head=dataset.head)
     columns = task_named(dataset.task).per_sample(scored, batch)
     own = any(isinstance(metric, Metric) and metric.takes_outputs for metric in asked)
     if own and batch.targets is not None:
@@ -346,13 +347,26 @@ def aggregate(
 
 
 def scored_output(
-    outputs: Mapping[str, Array], name: str | None, about: str = "The model"
+    outputs: Mapping[str, Array],
+    name: str | None,
+    about: str = "The model",
+    *,
+    head: Mapping[str, Any] | None = None,
 ) -> Array:
-    """Return the output to score: the one named, or the first.
+    """Return the output to score: the one named, or the first; or what a head makes of several.
+
+    Args:
+        outputs: Output name -> `[n, ...]`.
+        name: The output.
+        about: The model, for messages.
+        head: How the outputs tell boxes (`Dataset.head`); None where they tell none.
 
     Raises:
+        ModelError: The outputs are not those of the head.
         UsageError: There is none of that name.
     """
+    if head is not None:
+        return detections_of(outputs, head, about)
     if name is None:
         return next(iter(outputs.values()))
     if name in outputs:

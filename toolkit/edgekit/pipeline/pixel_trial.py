@@ -12,7 +12,7 @@ import numpy as np
 
 from edgekit import data, evaluation, tflite
 from edgekit.data.store import array_store, reader_of, targets_by_output, whole
-from edgekit.evaluation.tasks import NO_TASK, RECONSTRUCTION, Task, task_named
+from edgekit.evaluation.tasks import DETECTION, NO_TASK, RECONSTRUCTION, Task, task_named
 from edgekit.records import Array, Batch, Dataset, InputScaling, Samples, Source, TensorSpec
 from edgekit.worker import TensorFlowProcess
 
@@ -194,6 +194,7 @@ def try_changes(dataset: Dataset, model: ImageModel, changes: Mapping[str, Chang
             labels=dataset.labels,
             any_targets=dataset.any_targets,
             others=dataset.others,
+            head=dataset.head,
         ),
         model.inputs,
         model.outputs,
@@ -217,7 +218,8 @@ def try_changes(dataset: Dataset, model: ImageModel, changes: Mapping[str, Chang
 
 def _losses(task: Task, outputs: Array, batch: Batch) -> tuple[Array, bool] | None:
     """Loss of each sample, and whether it is that of a class; None where the task has none."""
-    if task is RECONSTRUCTION:  # its training samples carry no flags
+    # The training samples of the first carry no flags; the loss of boxes is not told by a picture.
+    if task in (RECONSTRUCTION, DETECTION):
         return None
     columns = task.complete(task.per_sample(outputs, batch))
     if "predicted" in columns and columns["predicted"].ndim == 1:

@@ -127,6 +127,7 @@ def alerts_of(
         predict=run,
         output=output or dataset.output,
         preprocessing=dataset.preprocessing,
+        head=dataset.head,
     )
     return (guessing_alert(f"The source {name}", found.score), *reasons)
 

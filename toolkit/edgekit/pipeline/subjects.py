@@ -15,6 +15,7 @@ from edgekit.evaluation import compared
 from edgekit.evaluation.metrics import MetricChoice, listed
 from edgekit.evaluation.tasks import TASKS
 from edgekit.pipeline import manifest
+from edgekit.pipeline.heads import with_head
 from edgekit.pipeline.measure import MeasureSettings, Subject
 from edgekit.pipeline.pixel_trial import model_of_file
 from edgekit.pipeline.preprocessing import settle
@@ -42,7 +43,7 @@ class Opener:
         """Return the data, with the task that the user or the file's manifest names."""
         request = self._request
         if isinstance(request.data, Dataset):
-            return judged_by(request.data, self._metric)
+            return judged_by(data.open_request(request), self._metric)
         task = request.task or _task_of(artifact)
         key = None if task is None else str(task)
         if key not in self._opened:
@@ -84,7 +85,8 @@ def bind_to_file(opener: Opener, artifact: Artifact, *, output: str | None = Non
         replace(i, dtype="float32", scale=None, zero_point=None) if i.scale else i for i in inputs
     ]
     model = model_of_file(path, floats, scored_first(outputs, output))
-    dataset = settle(opener.open_for(artifact), model, described(artifact))
+    opened = with_head(opener.open_for(artifact), path, artifact.manifest)
+    dataset = settle(opened, model, described(artifact))
     bound = data.bind(dataset, model.inputs, model.outputs)
     told = (artifact.manifest.get("data") or {}).get("metric")
     return as_compiled(bound, [told] if isinstance(told, str) else []) or bound

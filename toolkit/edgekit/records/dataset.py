@@ -88,7 +88,8 @@ class Batch:
         inputs: Input name -> array `[n, ...]`. Before `data.bind` a single input is named "x".
         targets: `[n]` integer labels, `[n, ...]` regression targets, `[n]` 0/1 anomaly flags,
             flags `[n, k]` for any number of labels, class numbers `[n, h, w]` of pixels (below 0
-            those that do not count), or None where the split has none.
+            those that do not count), boxes `[n, m, 6]` as (x1, y1, x2, y2, class, ignored) in
+            fractions of the input (class -1 where there is none), or None where the split has none.
         others: Output name -> targets of the outputs beside the scored one, where there are some.
         groups: `[n]` integers, the clip or machine that each sample is of; None where the data
             does not tell.
@@ -170,10 +171,13 @@ class Dataset:
             "image"), where that is known; None where it is unknown or the model takes no pictures.
         preprocessing_reason: How `preprocessing` or `picture` was found, or why it is unknown, in
             a sentence; empty where nothing was to be found.
+        head: How the outputs of a detector tell boxes, as `edgekit_runner.Head` takes it; None
+            where they tell none, or where that is not known yet.
         notes: What was done silently elsewhere and is said here ("added a channel axis").
         metric: The metric that the model was compiled with: what is judged where none is named.
         any_targets: Whether a metric of the user's own takes targets that fit no task.
-        output: The output that `task` and `labels` are of, where it is not the model's first.
+        output: The output that `task` and `labels` are of, where it is not the model's first, or
+            others have targets, too.
         others: What the targets of other outputs mean, by name, for data with targets of several.
             Before `data.bind` of any output, as far as the data or the user says.
     """
@@ -187,6 +191,7 @@ class Dataset:
     preprocessing: Mapping[str, Any] = field(default_factory=lambda: {"kind": "none"})
     picture: Mapping[str, Any] | None = None
     preprocessing_reason: str = ""
+    head: Mapping[str, Any] | None = None
     notes: tuple[str, ...] = ()
     metric: str | None = None
     any_targets: bool = False
@@ -246,6 +251,7 @@ class DataRequest:
             targets of several outputs.
         preprocessing: How raw images become inputs; None where the data tells.
         classes: Names of the classes in the model's order; None where the data's order is it.
+        head: How the outputs of a detector tell boxes; None where the model's file tells.
     """
 
     data: str | LiveData | Dataset
@@ -255,3 +261,4 @@ class DataRequest:
     task: TaskChoice = None
     preprocessing: Mapping[str, Any] | None = None
     classes: Sequence[str] | None = None
+    head: Mapping[str, Any] | None = None

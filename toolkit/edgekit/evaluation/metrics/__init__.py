@@ -13,6 +13,7 @@ from edgekit.evaluation.metrics.binary_accuracy import BINARY_ACCURACY
 from edgekit.evaluation.metrics.ece import ECE
 from edgekit.evaluation.metrics.f1 import F1
 from edgekit.evaluation.metrics.mae import MAE
+from edgekit.evaluation.metrics.mean_average_precision import MAP, MAP50
 from edgekit.evaluation.metrics.mean_iou import MEAN_IOU
 from edgekit.evaluation.metrics.metric import (
     Columns,
@@ -38,6 +39,8 @@ __all__ = [
     "ECE",
     "F1",
     "MAE",
+    "MAP",
+    "MAP50",
     "MEAN_IOU",
     "METRICS",
     "OUTPUTS",
@@ -77,6 +80,8 @@ METRICS: Mapping[str, Metric] = {
         ECE,
         MEAN_IOU,
         PIXEL_ACCURACY,
+        MAP,
+        MAP50,
         RMSE,
         MAE,
         R2,
