@@ -22,7 +22,7 @@ def arrays(n: int = 80) -> dict[str, np.ndarray]:
     return {
         "x_test_a": a,
         "x_test_b": b,
-        "y_test_total": a + b + 0.1 * generator.normal(size=(n, 3)),
+        "y_test_total": (a + b + 0.1 * generator.normal(size=(n, 3))).astype(np.float32),
         "y_test_product": (a * b + 0.3 * generator.normal(size=(n, 3))).argmax(axis=1),
     }
 
