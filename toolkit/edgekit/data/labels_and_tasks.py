@@ -175,7 +175,9 @@ def _bind_output(
     evidence = _evidence(readers, inputs, output, headed=head is not None)
     task = task_named(dataset.task) if dataset.task else infer_task(evidence)
     if task is DETECTION and head is None:
-        raise undeclared_head(dataset.name, inputs, outputs or [output])
+        if dataset.task or not dataset.any_targets:
+            raise undeclared_head(dataset.name, inputs, outputs or [output])
+        task = NO_TASK
     head = head if task in (DETECTION, None) else None
     notes = [note] if note and head is not None else []
     if test is not None and test.targets is None:

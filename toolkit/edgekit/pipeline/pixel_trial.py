@@ -11,7 +11,15 @@ from pathlib import Path
 import numpy as np
 
 from edgekit import data, evaluation, tflite
-from edgekit.data.store import array_store, reader_of, targets_by_output, whole
+from edgekit.data.store import (
+    adopted,
+    array_store,
+    reader_of,
+    sized_targets,
+    subset,
+    targets_by_output,
+    whole,
+)
 from edgekit.evaluation.tasks import DETECTION, NO_TASK, RECONSTRUCTION, Task, task_named
 from edgekit.records import Array, Batch, Dataset, InputScaling, Samples, Source, TensorSpec
 from edgekit.worker import TensorFlowProcess
@@ -178,10 +186,11 @@ def try_changes(dataset: Dataset, model: ImageModel, changes: Mapping[str, Chang
     if samples is None or reader_of(samples).targets is None:
         return None
     order = np.random.default_rng(0).permutation(samples.n)[:TRIED]
-    some, rows = samples.read(np.sort(order)), reader_of(samples).index[np.sort(order)]
-    named = targets_by_output(reader_of(samples).store)
-    by_output = {name: array[rows] for name, array in named.items()}
-    unnamed = not any(reader_of(samples).targets is array for array in named.values())
+    reader = reader_of(subset(adopted(samples), np.sort(order), "train"))
+    some = sized_targets(reader, model.outputs[0])(np.arange(len(order)))
+    named = targets_by_output(reader.store)
+    by_output = {name: array[reader.index] for name, array in named.items()}
+    unnamed = not any(reader.targets is array for array in named.values())
     targets = some.targets if unnamed else None
     few = whole("train", array_store(some.inputs, targets, by_output=by_output), {"kind": "none"})
     bound = data.bind(
