@@ -337,6 +337,7 @@ def aggregate(
                 for i, column in apart.items()
             ),
             confusion=task.confusion(columns, labels),
+            views=task.views(columns, labels),
             guess=chosen.guess(columns) if chosen.guess else None,
             shown=tuple(one.name for one in shown),
         ),

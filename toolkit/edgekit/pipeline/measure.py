@@ -17,6 +17,7 @@ from edgekit.evaluation import (
 )
 from edgekit.evaluation.metrics import MetricChoice
 from edgekit.evaluation.tasks import CLASSIFICATION
+from edgekit.evaluation.worst_samples import worst_samples
 from edgekit.records import Artifact, Collapse, Dataset, Listener, Progress, Row, silent
 from edgekit.tflite.inspect import inspect
 
@@ -187,6 +188,7 @@ def _judged(
         agreement=agreement(baseline, scored),
         fidelity=fidelity,
         collapses=(*lost, *collapses),
+        worst_samples=worst_samples(baseline, scored),
     )
 
 

@@ -14,14 +14,13 @@ from typing import Literal
 from edgekit.modes import FLOAT32
 from edgekit.printable import printable
 from edgekit.records import Artifact, Drop, Inspection, Score, Timing
+from edgekit.reports import further
 from edgekit.reports.findings import collapse_text
 from edgekit.reports.formatted_rows import FormattedRow
 from edgekit.reports.formatting import (
     drop_unit,
-    interval_text,
     latency_text,
     metric_title,
-    score_text,
     size_text,
 )
 from edgekit.reports.groups import Group
@@ -182,72 +181,30 @@ def _latency(line: FormattedRow) -> Cell:
 
 def _shown(position: int) -> Column:
     """Return the column of a further metric that was asked for."""
-
-    def name(group: Group) -> str | None:
-        return group.shown[position] if position < len(group.shown) else None
-
-    def cell(line: FormattedRow) -> Cell:
-        score = line.row.score
-        if score is None or position >= len(score.shown):
-            return Cell(figure="")
-        metric = score.shown[position]
-        value = score.extras.get(metric)
-        return Cell(figure="" if value is None else score_text(metric, value))
-
     return Column(
-        title=lambda group: metric_title(name(group)),
-        present=lambda group: name(group) is not None,
-        cell=cell,
+        title=lambda group: metric_title(further.metric_at(group, position)),
+        present=lambda group: further.metric_at(group, position) is not None,
+        cell=lambda line: Cell(figure=further.metric_text(line.row.score, position)),
         optional=True,
-        csv={"other_metrics": _other_metrics} if position == 0 else {},
+        csv={"other_metrics": lambda line: further.metrics(line.row.score)} if not position else {},
     )
 
 
 def _output(position: int) -> Column:
     """Return the column of a further output that has targets."""
 
-    def name(group: Group) -> str:
-        return printable(group.outputs[position]) if position < len(group.outputs) else ""
-
-    def score_of(score: Score | None) -> Score | None:
-        scores = score.per_output if score else ()
-        return scores[position].score if position < len(scores) else None
-
     def cell(line: FormattedRow) -> Cell:
-        score = score_of(line.row.score)
-        if score is None:
-            return Cell(figure="")
-        return Cell(
-            figure=score_text(score.metric, score.value),
-            note=interval_text(score.metric, score.ci95),
-        )
-
-    def subtitle(group: Group) -> str:
-        found = next((s for row in group.rows if (s := score_of(row.score))), None)
-        return metric_title(found.metric) if found else ""
+        figure, interval = further.output_texts(line.row.score, position)
+        return Cell(figure=figure, note=interval)
 
     return Column(
-        title=name,
-        subtitle=subtitle,
-        present=lambda group: bool(name(group)),
+        title=lambda group: further.output_at(group, position),
+        subtitle=lambda group: further.output_metric(group, position),
+        present=lambda group: bool(further.output_at(group, position)),
         cell=cell,
         optional=position > 0,
-        csv={"other_outputs": _other_outputs} if position == 0 else {},
+        csv={"other_outputs": lambda line: further.outputs(line.row.score)} if not position else {},
     )
-
-
-def _other_outputs(line: FormattedRow) -> tuple[str, ...]:
-    """Name, metric and value of each further output that is scored."""
-    scores = line.row.score.per_output if line.row.score else ()
-    return tuple(f"{one.output} {one.score.metric} {one.score.value!r}" for one in scores)
-
-
-def _other_metrics(line: FormattedRow) -> tuple[str, ...]:
-    """Name and value of each further metric that was asked for."""
-    score = line.row.score
-    if score is None:
-        return ()
-    return tuple(f"{name} {score.extras[name]!r}" for name in score.shown if name in score.extras)
 
 
 def _agrees_with(group: Group) -> str:

@@ -33,8 +33,10 @@ from edgekit.records import (
     TensorSpec,
     Timing,
     Verdict,
+    Views,
 )
 from edgekit.schema.to_json import SCHEMA
+from edgekit.schema.views_json import views_from_json
 
 
 def report_from_json(document: Mapping[str, Any]) -> Report:
@@ -130,6 +132,7 @@ def _row(row: Fields) -> Row:
         collapses=tuple(map(_collapse, row.maybe_objects("collapses"))),
         timing=timing,
         recommended=row.flag("recommended", default=False),
+        worst_samples=row.integers("worst_samples"),
         device=None if timing else row.maybe("device", row.text),
     )
 
@@ -174,6 +177,7 @@ def _score(score: Fields) -> Score:
                 n=one.integer("n"),
                 recall=one.number("recall"),
                 precision=one.number("precision"),
+                iou=one.maybe("iou", one.number),
                 area=one.maybe("area", one.number),
             )
             for one in score.maybe_objects("per_class")
@@ -191,6 +195,7 @@ def _score(score: Fields) -> Score:
             )
             for one in score.maybe_objects("per_output")
         ),
+        views=views_from_json(score.object("views")) if score.has("views") else Views(),
     )
 
 

@@ -13,7 +13,8 @@ from edgekit.evaluation.metrics.binary_accuracy import BINARY_ACCURACY
 from edgekit.evaluation.metrics.ece import ECE
 from edgekit.evaluation.metrics.f1 import F1
 from edgekit.evaluation.metrics.mae import MAE
-from edgekit.evaluation.metrics.mean_average_precision import MAP, MAP50
+from edgekit.evaluation.metrics.map import MAP
+from edgekit.evaluation.metrics.map50 import MAP50
 from edgekit.evaluation.metrics.mean_iou import MEAN_IOU
 from edgekit.evaluation.metrics.metric import (
     Columns,
