@@ -211,8 +211,7 @@ class Reader:
         fits: How inputs become the model's; empty before `bind`.
         target_shape: Shape of one regression target as the model predicts it, else None.
         kept: Features by store row, where they cost more to compute than to keep.
-        others: Targets of further outputs, aligned with the store, each with what `target_shape`
-            is of it.
+        others: Targets of further outputs, likewise, each with its `target_shape`.
     """
 
     store: Store
