@@ -99,7 +99,7 @@ def test_a_model_compiled_with_auc_is_judged_by_it_here_and_by_the_manifest(
     np.savez(data, x_train=x[:1200], y_train=y[:1200], x_test=x[1200:], y_test=y[1200:])
     subprocess.run([sys.executable, "-c", TRAIN, str(model), str(data)], check=True)
     # When
-    words = ["quantize", str(model), "--data", str(data), "--mode", "dynamic", "--no-bench"]
+    words = ["quantize", str(model), "--data", str(data), "--mode", "int8", "--no-bench"]
     assert run([*words, "--output", str(tmp_path / "q"), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     # Then the source and the files are judged by it, and the report says why
@@ -108,7 +108,7 @@ def test_a_model_compiled_with_auc_is_judged_by_it_here_and_by_the_manifest(
         "0.5 points of ROC AUC, because the model was compiled with it"
     )
     # And the file says so to whoever scores it later
-    file = tmp_path / "q" / "dynamic.tflite"
+    file = tmp_path / "q" / "int8.tflite"
     assert edgekit.evaluate([file], str(data)).rows[0].score.metric == "roc_auc"
     assert edgekit.evaluate([file], str(data), metric="f1").rows[0].score.metric == "f1"
     runner = [sys.executable, "device_scripts/edgekit_runner.py", "eval", str(file), str(data)]
