@@ -210,7 +210,8 @@ usage: edgekit_runner.py eval MODEL DATA.npz [OPTIONS]
 
 Score on x_test and y_test (raw samples) or inputs and targets (prepared ones).
 
-  --metric NAME         what the score is: f1; default: by task and classes
+  --metric NAME         what the score is: f1; default: by task and classes;
+                        repeatable: others are shown
   --outputs FILE        write dequantized outputs; --force replaces FILE
   --json                JSON on stdout
 {LOADING_HELP}
@@ -264,7 +265,7 @@ class Options:
     duration: float | None = None
     sweep = False
     data: str | None = None
-    metric: str | None = None
+    metric: Sequence[str] = ()
     outputs: str | None = None
     force = False
     labels: str | None = None
@@ -348,8 +349,8 @@ def parse(words: Sequence[str]) -> tuple[str, Options]:
         if not equals and (not rest or rest[0].startswith("--")):
             raise _usage(f"--{name} needs a value.", "", verb)
         value = _parse_value(name, text if equals else rest.pop(0), verb)
-        if name == "delegate-option":
-            value = (*options.delegate_option, value)
+        if name in ("delegate-option", "metric"):
+            value = (*getattr(options, attribute), value)
         setattr(options, attribute, value)
     if not fewest <= len(files) <= most:
         what = f"{verb} takes other files than these." if files else f"{verb} needs a file."
@@ -964,8 +965,6 @@ def sweep_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def evaluate(options: Options) -> None:
     """Score a model on labelled data, and write its outputs if --outputs is given."""
-    import math
-
     path = options.files[0]
     place = ""
     if options.outputs:
@@ -978,15 +977,11 @@ def evaluate(options: Options) -> None:
     columns, targets, starts, declared = _read_labelled(path, model, unscored=bool(options.outputs))
     n = columns[0].shape[0]
     scorer = None
+    others: list[tuple[Scorer, Iterator[Any]]] = []
     if targets is not None:
-        headed = _are_boxes(targets.shape) and model_head(model, manifest) is not None
-        task = (manifest.get("data") or {}).get("task") or infer_task_from_targets(
-            model, targets, headed=headed
-        )
-        units = math.prod(model.outputs[0].shape)
-        kind = SCORERS.get(task, Scorer)
-        scorer = kind(task, n, manifest.get("labels") or [], units, options.metric)
+        scorer = _scorer(options, model, manifest, targets)
         scorer.groups, scorer.ignored = declared
+        others = _other_scorers(path, model, manifest, n, scorer.output)
         if isinstance(scorer, DetectionScorer):
             scorer.prepare(model, manifest, columns[0])
     elif options.metric:
@@ -998,7 +993,11 @@ def evaluate(options: Options) -> None:
         )
     rows = preprocessed_samples(columns, manifest, model, path)
     answers = _predict(
-        model, path, zip(rows, targets.rows() if targets else iter([None] * n), starts), scorer
+        model,
+        path,
+        zip(rows, targets.rows() if targets else iter([None] * n), starts),
+        scorer,
+        others,
     )
     start = time.perf_counter()
     if place:
@@ -1022,7 +1021,7 @@ def evaluate(options: Options) -> None:
         "schema": 1,
         "version": __version__,
         **_file_facts(options),
-        "score": scorer.score() if scorer else None,
+        "score": _score_of(scorer, others, model) if scorer else None,
         "n": n,
         "seconds": seconds,
         "threads": options.threads,
@@ -1056,7 +1055,9 @@ def _read_labelled(
     stored = read_arrays(path)
     columns = pick_inputs(stored, model, path)
     n = columns[0].shape[0]
-    targets = next((stored[key] for key in ("targets", "y_test", "y") if key in stored), None)
+    outputs = [f"y_test_{tensor.name}" for tensor in model.outputs]
+    keys = ("targets", "y_test", "y", *outputs)
+    targets = next((stored[key] for key in keys if key in stored), None)
     if targets is None and not unscored:
         raise RunnerError(
             DATA,
@@ -1072,6 +1073,96 @@ def _read_labelled(
             "Store one target for each sample.",
         )
     return columns, targets, sequence_starts(stored, columns, path), _declared(stored, n, path)
+
+
+def _scorer(
+    options: Options, model: Model, manifest: Mapping[str, Any], targets: StoredArray
+) -> Scorer:
+    """Return the scorer of the output that targets are of: the first, unless they name one.
+
+    Raises:
+        RunnerError: The task has no such metric (code 2), or cannot be scored (code 4).
+    """
+    import math
+
+    names = [f"y_test_{tensor.name}" for tensor in model.outputs]
+    index = names.index(targets.name) if targets.name in names else 0
+    name = model.outputs[index].name
+    data = manifest.get("data") or {}
+    # The manifest tells of the output that was scored when the file was made, and of others.
+    same = data.get("output") in (None, name)
+    headed = _are_boxes(targets.shape) and model_head(model, manifest) is not None
+    task = (
+        (data.get("task") if same else None)
+        or (data.get("outputs") or {}).get(name)
+        or infer_task_from_targets(model, targets, index, headed=headed)
+    )
+    units = math.prod(model.outputs[index].shape)
+    first = options.metric[0] if options.metric else None
+    scorer = SCORERS.get(task, Scorer)(
+        task, targets.shape[0], (manifest.get("labels") if same else None) or [], units, first
+    )
+    for metric in options.metric:
+        scorer.require_metric(metric)
+    scorer.shown = options.metric[1:]
+    scorer.compiled = str(data.get("metric") or "") if same else ""
+    scorer.output = index
+    return scorer
+
+
+def _other_scorers(
+    path: str, model: Model, manifest: Mapping[str, Any], n: int, scored: int
+) -> list[tuple[Scorer, Iterator[Any]]]:
+    """Return a scorer for each further output with targets `y_test_<output>`, and the targets.
+
+    Args:
+        path: The file of the targets.
+        model: The model.
+        manifest: The model's, which may name the task of each output.
+        n: Number of samples.
+        scored: Index of the output that is scored first.
+
+    Raises:
+        RunnerError: The number of targets is another one (code 4).
+    """
+    import math
+
+    stored = read_arrays(path)
+    data = manifest.get("data") or {}
+    told = {**(data.get("outputs") or {}), data.get("output"): data.get("task")}
+    found: list[tuple[Scorer, Iterator[Any]]] = []
+    for index, tensor in enumerate(model.outputs):
+        targets = stored.get(f"y_test_{tensor.name}")
+        if targets is None or index == scored:
+            continue
+        if targets.shape[:1] != (n,):
+            raise RunnerError(
+                DATA,
+                f"{path} has {n} samples but another number of targets.",
+                f"{targets.name} {list(targets.shape)}.",
+                "Store one target for each sample.",
+            )
+        task = told.get(tensor.name) or infer_task_from_targets(model, targets, index)
+        labels = stored.get(f"labels_{tensor.name}")
+        names = [str(label) for label in labels.rows()] if labels else []
+        if not names and targets.dtype.kind == "U":
+            names = sorted({str(label) for label in targets.rows()})
+        kind = SCORERS.get(task, Scorer)
+        scorer = kind(task, n, names, math.prod(tensor.shape))
+        scorer.output = index
+        found.append((scorer, targets.rows()))
+    return found
+
+
+def _score_of(
+    scorer: Scorer, others: Sequence[tuple[Scorer, object]], model: Model
+) -> dict[str, Any]:
+    """Return the score of the scored output, and those of the others with targets."""
+    each = [
+        {"output": model.outputs[one.output].name, "task": one.task, "score": one.score()}
+        for one, _ in others
+    ]
+    return {**scorer.score(), "per_output": each}
 
 
 def _declared(stored: Mapping[str, StoredArray], n: int, path: str) -> tuple[Any, Any]:
@@ -1115,6 +1206,12 @@ def eval_lines(facts: Mapping[str, Any]) -> list[str]:
         if score["reason"]:
             lines.append(f"  {score['metric']}, because {score['reason']}")
         lines += [f"  {name} {value:.4f}" for name, value in score["extras"].items()]
+        for one in score["per_output"]:
+            low, high = one["score"]["ci95"]
+            lines.append(
+                f"  output {one['output']}: {one['score']['metric']} {one['score']['value']:.4f}   "
+                f"95 % interval {low:.4f} to {high:.4f}"
+            )
     lines.append(f"  {facts['seconds']:.3f} s on {facts['runtime']}, {facts['device']}")
     return lines
 
@@ -1124,8 +1221,9 @@ def _predict(
     path: str,
     rows: Iterator[tuple[tuple[list[Any], Callable[[], Any]], Any, bool]],
     scorer: Scorer | None,
+    others: Sequence[tuple[Scorer, Iterator[Any]]] = (),
 ) -> Iterator[list[Any]]:
-    """Yield the dequantized outputs of each sample, after passing them to the scorer."""
+    """Yield the dequantized outputs of each sample, after passing them to the scorers."""
     names = [tensor.name for tensor in model.outputs]
     for position, ((codes, value), target, starts) in enumerate(rows):
         if starts:
@@ -1133,21 +1231,24 @@ def _predict(
         model.feed(codes)
         model.invoke()
         outputs = model.results()
-        if scorer:
+        pairs = [(scorer, target)] if scorer else []
+        for one, wanted in [*pairs, *((other, next(told)) for other, told in others)]:
             try:
-                scorer.add(position, value, scorer.scored(names, outputs), target)
+                one.add(position, value, one.scored(names, outputs), wanted)
             except ValueError as error:
                 raise RunnerError(
                     DATA,
                     f"{path}, sample {position}, has a target that does not fit output "
-                    f"{model.outputs[0].name!r}.",
+                    f"{model.outputs[one.output].name!r}.",
                     error,
                     "Check y_test, and the task and labels in the manifest.",
                 ) from error
         yield outputs
 
 
-def infer_task_from_targets(model: Model, targets: StoredArray, *, headed: bool = False) -> str:
+def infer_task_from_targets(
+    model: Model, targets: StoredArray, output: int = 0, *, headed: bool = False
+) -> str:
     """Return the task that targets and shapes suggest, by the rules of edgekit's evaluation/tasks.
 
     Boxes are rows of 5 or 6 numbers, any number a picture, for a model with a detection head.
@@ -1156,12 +1257,18 @@ def infer_task_from_targets(model: Model, targets: StoredArray, *, headed: bool 
 
     Classes are texts, whole numbers, or one-hot rows; flags are nothing but 0 and 1, and labels
     such rows with any number of ones.
+
+    Args:
+        model: The model.
+        targets: The targets.
+        output: Index of the output that they are of.
+        headed: Whether a head tells boxes.
     """
     import numpy as np
 
     if targets.dtype.kind == "U":
         return "classification"
-    shape = model.outputs[0].shape
+    shape = model.outputs[output].shape
     if headed and targets.dtype.kind in "fiu" and _are_boxes(targets.shape):
         return "detection"
     if len(shape) == 4 and targets.dtype.kind in "biuf" and _are_masks(targets, shape):
@@ -1290,16 +1397,21 @@ def _show_progress(done: int, n: int) -> None:
 # The metrics of each task that can be scored; the first is the default, see `Scorer.default`.
 METRICS = {
     "classification": (
-        "accuracy", "balanced_accuracy", "f1", "precision", "average_precision", "roc_auc",
+        "accuracy", "balanced_accuracy", "f1", "precision", "recall", "average_precision",
+        "roc_auc", "top5_accuracy", "ece",
     ),
-    "multi-label": ("f1", "accuracy", "binary_accuracy", "precision", "average_precision"),
+    "multi-label": (
+        "f1", "accuracy", "binary_accuracy", "precision", "recall", "average_precision",
+    ),
     "segmentation": ("mean_iou", "pixel_accuracy"),
-    "regression": ("rmse",),
+    "regression": ("rmse", "mae", "r2"),
     "reconstruction": ("roc_auc", "average_precision"),
     "detection": ("map", "map50"),
 }  # fmt: skip
 # Those that need a score of one of two classes.
 OF_TWO_CLASSES = ("average_precision", "roc_auc")
+# Of fewer classes all are among the best five.
+OF_MANY_CLASSES, MANY_CLASSES = "top5_accuracy", 6
 # A class with a smaller share of the samples, and less than half of what it would have were all
 # classes alike, is rare: the default is then a metric that a dead detector cannot keep.
 RARE = 0.05
@@ -1321,10 +1433,16 @@ class Scorer:
     Attributes:
         groups: The group of each sample, or None; reconstruction errors are averaged over it.
         ignored: Values of masks that are ignored.
+        shown: Further metrics that were asked for.
+        output: Index of the output that is scored.
+        compiled: The metric that the model was compiled with, the default; "" for none.
     """
 
     groups: Any = None
     ignored: Any = ()
+    shown: Sequence[str] = ()
+    compiled: str = ""
+    output = 0
 
     def __init__(
         self, task: str, n: int, labels: Sequence[str], units: int, metric: str | None = None
@@ -1339,28 +1457,50 @@ class Scorer:
                 "Write outputs without a score: --outputs F.npz, and a DATA.npz without targets.",
             )
         several = task == "classification" and units > 2
-        self.metrics = [m for m in METRICS[task] if not (several and m in OF_TWO_CLASSES)]
-        if metric is not None and metric not in self.metrics:
-            of = f"{units} classes" if several and metric in OF_TWO_CLASSES else f"a {task}"
-            raise RunnerError(
-                USAGE,
-                f"There is no metric {metric!r} of {of}.",
-                "",
-                f"Known here: {', '.join(self.metrics)}.",
-            )
+        unfit = list(OF_TWO_CLASSES) if several else []
+        unfit += [OF_MANY_CLASSES] if units < MANY_CLASSES else []
+        self.metrics = [m for m in METRICS[task] if m not in unfit]
         self.task = task
         self.labels = list(labels)
         self.units = units
         self.metric = metric
+        if metric is not None:
+            self.require_metric(metric)
         self.target = np.zeros(n, np.int64)
         self.predicted = np.zeros(n, np.int64)
         self.rank = np.zeros(n, np.int64)
         self.values = np.zeros((n, 2))  # the unit, the scores of two classes, or both errors
+        self.confidence = np.zeros((n, 3))  # the highest score, softmax's, and the lowest
+
+    def require_metric(self, name: str) -> None:
+        """Check that the task and its classes have a metric.
+
+        Raises:
+            RunnerError: They do not (code 2).
+        """
+        if name in self.metrics:
+            return
+        if ":" in name:
+            raise RunnerError(
+                USAGE,
+                "eval computes no metric of your own.",
+                f"It was given {name}.",
+                "Score with edgekit on the host (edgekit deploy, or eval), or write --outputs.",
+            )
+        of = f"a {self.task}"
+        if name in METRICS[self.task]:
+            of = f"{max(2, self.units)} classes"
+        raise RunnerError(
+            USAGE,
+            f"There is no metric {name!r} of {of}.",
+            "",
+            f"Known here: {', '.join(self.metrics)}.",
+        )
 
     def scored(self, names: Sequence[str], outputs: Sequence[Any]) -> Any:
-        """Return what is compared with the target, of all outputs of a sample: the first."""
-        _ = self, names
-        return outputs[0]
+        """Return what is compared with the target, of all outputs of a sample."""
+        _ = names
+        return outputs[self.output]
 
     def add(self, position: int, value: Callable[[], Any], output: Any, target: Any) -> None:
         """Add one sample.
@@ -1387,6 +1527,8 @@ class Scorer:
             if len(output) > 1:
                 self.predicted[position] = output.argmax()
                 self.rank[position] = _rank(output, target)
+                top = output.max()
+                self.confidence[position] = top, softmax_peak(output), output.min()
             if len(output) <= 2:
                 self.values[position, : len(output)] = output
             return
@@ -1422,8 +1564,6 @@ class Scorer:
             shares = are_shares(self.values)
             if self.units == 1:
                 self.predicted = (first > (0.5 if shares else 0)).astype(np.int64)
-            if self.units > 5:
-                extras["top5_accuracy"] = float((self.rank < 5).mean())
             return first if self.units == 1 else second if shares else second - first, extras
         if not np.isfinite(first).all():
             broken = int(n - np.isfinite(first).sum())
@@ -1433,9 +1573,7 @@ class Scorer:
                 f"They do for {broken} of {n} samples.",
                 "Check the ranges and weights of the model; convert it again.",
             )
-        if self.task == "regression":
-            extras["mae"] = float(second.mean())
-        elif self.groups is not None:
+        if self.groups is not None and self.task == "reconstruction":
             first = self._by_group(first)
         return first, extras
 
@@ -1482,12 +1620,17 @@ class Scorer:
         if lacking:
             raise RunnerError(
                 DATA,
-                f"{chosen} needs at least two samples of either class.",
+                f"{chosen} needs "
+                + (
+                    "targets that differ."
+                    if chosen == "r2"
+                    else "at least two samples of either class."
+                ),
                 f"There are {lacking}.",
                 "Add samples, or choose another --metric.",
             )
         value, interval = self.figure(chosen, scores, with_interval=True)
-        for name in self.metrics:
+        for name in dict.fromkeys([*self.shown, *self.metrics]):
             if name != chosen and not self.lacks(name):
                 extras[name], _ = self.figure(name, scores)
         return {
@@ -1496,6 +1639,7 @@ class Scorer:
             "n": len(self.target),
             "ci95": list(interval),
             "extras": extras,
+            "shown": list(self.shown),
             "reason": reason,
         }
 
@@ -1503,6 +1647,8 @@ class Scorer:
         """Return the metric where none is named, and why if it is not the usual one."""
         import numpy as np
 
+        if self.compiled in self.metrics and not self.lacks(self.compiled):
+            return self.compiled, "the model was compiled with it"
         if self.task == "classification":
             classes, counts = np.unique(self.target, return_counts=True)
             share = float(counts.min() / counts.sum())
@@ -1522,6 +1668,15 @@ class Scorer:
         if name == "rmse":
             value = float(np.sqrt(scores.mean()))
             return value, rmse_interval(scores) if with_interval else no_interval
+        if name == "top5_accuracy":
+            found = self.rank < 5
+            return float(found.mean()), wilson(int(found.sum()), len(found))
+        if name == "ece":
+            return calibration_error(
+                self.predicted == self.target,
+                confidence_of(self.values[:, 0] if self.units == 1 else self.confidence),
+                with_interval=with_interval,
+            )
         if name == "roc_auc":
             area, low, high = roc_auc(scores, self.target)
             return area, (low, high)
@@ -1530,7 +1685,7 @@ class Scorer:
         right = self.predicted == self.target
         if name == "accuracy":
             return float(right.mean()), wilson(int(right.sum()), len(right))
-        if name == "balanced_accuracy":
+        if name in ("balanced_accuracy", "recall"):
             return balanced_accuracy(right, self.target)
         table = kinds_of_samples(self.target, self.predicted)
         return macro_figure(name, *table, with_interval=with_interval)
@@ -1676,7 +1831,66 @@ class MapScorer(Scorer):
         return value, bootstrap(columns, statistic) if with_interval else (0.0, 0.0)
 
 
-SCORERS: dict[str, type[Scorer]] = {"multi-label": LabelScorer, "segmentation": MapScorer}
+class QuantityScorer(Scorer):
+    """Scores quantities: also the targets and squared errors of each column of the output.
+
+    Where there are more than `MOST_COLUMNS`, their means.
+    """
+
+    MOST_COLUMNS = 64
+
+    def __init__(
+        self, task: str, n: int, labels: Sequence[str], units: int, metric: str | None = None
+    ) -> None:
+        import numpy as np
+
+        super().__init__(task, n, labels, units, metric)
+        self.apart = units <= self.MOST_COLUMNS
+        self.columns = np.zeros((2, n, units if self.apart else 1))  # squared errors, targets
+        self.target_square = np.zeros((n, 1))
+
+    def add(self, position: int, value: Callable[[], Any], output: Any, target: Any) -> None:
+        """Add one sample: as in `Scorer`."""
+        import numpy as np
+
+        super().add(position, value, output, target)
+        wanted = np.asarray(target, np.float64).ravel()
+        if self.apart:
+            with np.errstate(over="ignore", invalid="ignore"):
+                squares = (np.asarray(output, np.float64).ravel() - wanted) ** 2
+            self.columns[:, position] = squares, wanted
+        else:
+            self.columns[:, position, 0] = self.values[position, 0], wanted.mean()
+            self.target_square[position] = np.mean(wanted**2)
+
+    def figure(
+        self, name: str, scores: Any, *, with_interval: bool = False
+    ) -> tuple[float, tuple[float, float]]:
+        """Return a metric's value and 95 % interval; (0, 0) unless that is asked for."""
+        no_interval = 0.0, 0.0
+        if name == "mae":
+            errors = self.values[:, 1]
+            value = float(errors.mean())
+            return value, mae_interval(errors) if with_interval else no_interval
+        if name == "r2":
+            squares, target = self.columns
+            moments = moments_of(squares, target, None if self.apart else self.target_square)
+            value = float(explained(moments.mean(axis=0)))
+            return value, bootstrap(moments, explained) if with_interval else no_interval
+        return super().figure(name, scores, with_interval=with_interval)
+
+    def lacks(self, name: str) -> str:
+        """Return what there is, where R2 has nothing to explain."""
+        target = self.columns[1]
+        constant = self.apart and not (target.max(axis=0) > target.min(axis=0)).any()
+        return f"{len(target)} targets that are all alike" if name == "r2" and constant else ""
+
+
+SCORERS: dict[str, type[Scorer]] = {
+    "multi-label": LabelScorer,
+    "segmentation": MapScorer,
+    "regression": QuantityScorer,
+}
 
 
 def mean_iou(counts: Any) -> Any:
@@ -1775,7 +1989,7 @@ def bootstrap(columns: Any, statistic: Callable[[Any], Any]) -> tuple[float, flo
     14.14 and 14.15) with the wider percentiles of T. Hesterberg (2015), for few samples.
 
     Args:
-        columns: `[n, k]`, what is averaged: one column of float64, or counts.
+        columns: `[n, k]`, what is averaged: float64, or counts.
         statistic: `[..., k]` means -> `[...]` values.
     """
     import numpy as np
@@ -1805,7 +2019,8 @@ def bootstrap(columns: Any, statistic: Callable[[Any], Any]) -> tuple[float, flo
             times = count_places(places.ravel(), minlength=len(some) * n).reshape(-1, n)
             some[:] = times.astype(np.float64) @ exact / n
         else:
-            some[:, 0] = exact[:, 0][drawn].mean(axis=1)
+            for column in range(k):
+                some[:, column] = exact[:, column][drawn].mean(axis=1)
     values = np.sort(statistic(means))
     below = float(np.mean(values < value) + np.mean(values == value) / 2)
     skewness = float(np.sum(influence**3)) / (6 * energy**1.5)
@@ -2097,13 +2312,13 @@ def binary_accuracy(right: Any, *, with_interval: bool) -> tuple[float, tuple[fl
 def label_figure(
     name: str, target: Any, predicted: Any, *, with_interval: bool
 ) -> tuple[float, tuple[float, float]]:
-    """Return F1 or precision, the mean over the labels that occur, and its interval.
+    """Return F1, precision or recall, the mean over the labels that occur, and its interval.
 
     By a bootstrap over samples, and what these do not show of labels that are always found, never
     found, or never a false alarm.
 
     Args:
-        name: f1 or precision.
+        name: f1, precision or recall.
         target: `[n, k]` flags.
         predicted: `[n, k]` flags.
         with_interval: Whether there is one.
@@ -2113,7 +2328,7 @@ def label_figure(
     def of_label(hits: Any, sizes: Any, named: Any) -> Any:
         if name == "f1":
             return 2 * hits / (sizes + named)
-        return hits / np.maximum(named, 1e-9)
+        return hits / sizes if name == "recall" else hits / np.maximum(named, 1e-9)
 
     def mean(counts: Any) -> Any:
         hits, sizes, named = np.split(counts, 3, axis=-1)
@@ -2239,6 +2454,133 @@ def roc_auc(errors: Any, flags: Any) -> tuple[float, float, float]:
     half = Z * variance**0.5 / (area * (1 - area))
     low, high = (float(1 / (1 + np.exp(-(logit + side)))) for side in (-half, half))
     return area, low, high
+
+
+# --- Calibration and explained variance -----------------------------------------------------------
+# Both are also the host's: edgekit's evaluation/metrics/ece.py and r2.py import them.
+
+ECE_BINS = 15
+
+
+def softmax_peak(scores: Any) -> Any:
+    """Return the largest probability that softmax makes of scores `[..., k]`."""
+    import numpy as np
+
+    with np.errstate(invalid="ignore"):  # what is not finite is refused as such
+        return 1 / np.exp(scores - scores.max(axis=-1, keepdims=True)).sum(axis=-1)
+
+
+def confidence_of(scores: Any) -> Any:
+    """Return the probability of the predicted class, `[n]`.
+
+    Args:
+        scores: `[n]`, of one unit: a probability of class 1, or a logit where one lies outside
+            [0, 1]. Or `[n, 3]`, of several: the highest score, `softmax_peak`, the lowest score.
+    """
+    import numpy as np
+
+    if scores.ndim == 2:
+        highest, softened, lowest = scores.T
+        return highest if lowest.min() >= 0 and highest.max() <= 1 else softened
+    if are_shares(scores):
+        return np.maximum(scores, 1 - scores)
+    return 1 / (1 + np.exp(-np.abs(scores)))
+
+
+def calibration_gaps(right: Any, confidence: Any) -> tuple[Any, Any, Any]:
+    """Return the bin of each sample, `[n]`, and of each bin the gap and its standard error.
+
+    The gap is (right answers - summed confidence) / n. The standard error is that of a mean over
+    samples, and at least the one that the number of right answers in the bin leaves (A. Agresti,
+    B. Coull, The American Statistician 52, 1998: with Z^2 / 2 more of either kind).
+
+    Args:
+        right: `[n]` flags.
+        confidence: `[n]`, from 0 to 1; bins are open below and closed above.
+    """
+    import numpy as np
+
+    n = len(right)
+    place = np.clip(np.ceil(confidence * ECE_BINS).astype(np.int64) - 1, 0, ECE_BINS - 1)
+    gap = right - confidence
+    sizes = count_places(place, minlength=ECE_BINS)
+    found = count_places(place, right.astype(np.float64), ECE_BINS)
+    means = count_places(place, gap, ECE_BINS) / n
+    squares = count_places(place, gap**2, ECE_BINS) / n
+    share = (found + Z**2 / 2) / (sizes + Z**2)
+    variance = np.maximum((squares - means**2) / n, sizes * share * (1 - share) / n**2)
+    return place, means, np.sqrt(variance)
+
+
+def calibration_error(
+    right: Any, confidence: Any, *, with_interval: bool
+) -> tuple[float, tuple[float, float]]:
+    """Return the expected calibration error and its interval.
+
+    C. Guo, G. Pleiss, Y. Sun, K. Weinberger, "On Calibration of Modern Neural Networks" (ICML
+    2017), eq. 3, with 15 bins of equal width: the sum over bins of |gap|. Gaps that are none still
+    add up: the mean of |N(m, s)| exceeds |m| (the folded normal distribution; F. Leone, L. Nelson,
+    R. Nottingham, Technometrics 3, 1961). The lower end is lowered by that excess, at gaps two
+    standard errors nearer to 0 than measured.
+
+    Args:
+        right: `[n]` flags.
+        confidence: `[n]`, from 0 to 1.
+        with_interval: Whether there is one; (0, 0) if not.
+    """
+    import math
+
+    import numpy as np
+
+    _, means, errors = calibration_gaps(right, confidence)
+    gaps = np.abs(means)
+    value = float(gaps.sum())
+    if not with_interval:
+        return value, (0.0, 0.0)
+    excess = 0.0
+    for gap, error in zip(gaps.tolist(), errors.tolist()):
+        if error > 0:
+            true = max(0.0, gap - 2 * error)
+            excess += error * math.sqrt(2 / math.pi) * math.exp(-((true / error) ** 2) / 2)
+            excess -= true * math.erfc(true / error / math.sqrt(2))
+    half = Z * float(np.sqrt(np.sum(errors**2)))
+    return value, (max(0.0, value - excess - half), min(1.0, value + half))
+
+
+def moments_of(squares: Any, target: Any, target_square: Any = None) -> Any:
+    """Return what R2 is made of, `[n, 3 k]`: squared errors, targets, and squares of these.
+
+    Targets are taken from their mean; columns whose targets are all alike are left out.
+
+    Args:
+        squares: `[n, k]` squared errors.
+        target: `[n, k]`.
+        target_square: `[n, 1]`, where `target` is a mean of many values, the mean of their squares.
+    """
+    import numpy as np
+
+    centre = target.mean(axis=0)
+    if target_square is None:
+        varied = target.max(axis=0) > target.min(axis=0)
+        away = (target - centre)[:, varied]
+        return np.concatenate([squares[:, varied], away, away**2], axis=1)
+    spread = target_square - 2 * centre * target + centre**2
+    return np.concatenate([squares, target - centre, spread], axis=1)
+
+
+def explained(means: Any) -> Any:
+    """Return R2, the mean over columns of 1 - squared error / variance, of means `[..., 3 k]`."""
+    import numpy as np
+
+    squares, away, spread = np.split(means, 3, axis=-1)
+    variance = spread - away**2
+    # A resample of equal targets has no variance; one in millions may be drawn.
+    return (1 - squares / np.where(variance > 0, variance, np.inf)).mean(axis=-1)
+
+
+def mae_interval(errors: Any) -> tuple[float, float]:
+    """Return the bootstrap's 95 % interval of a mean, of `[n]` float64."""
+    return bootstrap(errors[:, None], lambda means: means[..., 0])
 
 
 # --- Detection heads ------------------------------------------------------------------------------
@@ -5341,8 +5683,13 @@ def check_manifest(manifest: Any) -> None:
             raise TypeError(f"Its {key} is {manifest[key]!r}.")
     if not all(isinstance(label, str) for label in manifest.get("labels") or ()):
         raise ValueError("A label in it is no text.")
-    if not isinstance((manifest.get("data") or {}).get("task"), (str, type(None))):
-        raise TypeError(f"Its data has task {manifest['data']['task']!r}.")
+    data = manifest.get("data") or {}
+    for key in ("task", "output", "metric"):
+        if not isinstance(data.get(key), (str, type(None))):
+            raise TypeError(f"Its data has {key} {data[key]!r}.")
+    tasks = data.get("outputs") or {}
+    if not isinstance(tasks, dict) or not all(isinstance(task, str) for task in tasks.values()):
+        raise TypeError(f"Its data has outputs {tasks!r}.")
     check_spec(manifest.get("preprocessing") or {})
     if manifest.get("head"):
         manifest["head"] = check_head(manifest["head"])

@@ -19,12 +19,19 @@ from edgekit.recipe.steps import PASSES
 PACKAGE = Path(__file__).resolve().parents[1] / "toolkit" / "edgekit"
 # What is also the name of a type of numbers says nothing about a mode.
 DTYPES = {"float32", "float16", "int8", "int4"}
-NAMES = {*METRICS, *TASKS, *(set(MODES) - DTYPES), *PASSES}
+NAMES = {*METRICS, *(set(TASKS) - {"none"}), *(set(MODES) - DTYPES), *PASSES}
 HOMES = ("modes.py", "evaluation/metrics/", "evaluation/tasks/", "recipe/steps.py")
 # Verbs of the command line and of Python, and Keras's own names.
 VERBS = {"__init__.py", "api/__init__.py", "cli/commands.py", "training/shrinking/__init__.py"}
 OTHERS = {
     ("training/losses.py", "accuracy"): "Keras's name of its metric",
+    ("training/losses.py", "mae"): "Keras's name of its metric",
+    ("training/objective.py", "mae"): "a loss",
+    ("training/config.py", "mae"): "a loss",
+    **{
+        (place, "recall"): "a field of `ClassScore`"
+        for place in ("schema/to_json.py", "schema/from_json.py", "reports/terminal_table.py")
+    },
     ("schema/to_json.py", "precision"): "a field of `ClassScore`",
     ("schema/from_json.py", "precision"): "a field of `ClassScore`",
     ("schema/views_json.py", "precision"): "a field of `PrecisionRecall`",

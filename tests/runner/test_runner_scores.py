@@ -17,12 +17,19 @@ import edgekit_runner
 from edgekit.devices import answers
 from edgekit.errors import EdgekitError
 from edgekit.evaluation import intervals
-from edgekit.evaluation.metrics import AVERAGE_PRECISION, F1, ROC_AUC
+from edgekit.evaluation.metrics import AVERAGE_PRECISION, ECE, F1, ROC_AUC, TOP5_ACCURACY
 from edgekit.evaluation.scores import aggregate
-from edgekit.evaluation.tasks import CLASSIFICATION, MULTI_LABEL, SEGMENTATION, Evidence, infer_task
+from edgekit.evaluation.tasks import (
+    CLASSIFICATION,
+    MULTI_LABEL,
+    REGRESSION,
+    SEGMENTATION,
+    Evidence,
+    infer_task,
+)
 from edgekit.records import Batch, Score, TensorSpec
 
-MACRO = {"balanced_accuracy", "f1", "precision"}
+MACRO = {"balanced_accuracy", "f1", "precision", "recall", "ece"}
 AREAS = {"average_precision", "roc_auc"}
 
 
@@ -80,7 +87,7 @@ def reconstruction(golden, digits, tmp_path) -> tuple[Path, Path]:
         ("classification", {"top5_accuracy"} | MACRO),
         ("few_classes", {"top5_accuracy"} | MACRO),
         ("one_unit", MACRO | AREAS),
-        ("regression", {"mae"}),
+        ("regression", {"mae", "r2"}),
         ("reconstruction", {"average_precision"}),
     ],
 )
@@ -110,7 +117,9 @@ def test_eval_gives_the_figures_of_the_host(runner, request, case, extras):
 @pytest.mark.parametrize(
     ("case", "metric"),
     [
-        *(("one_unit", name) for name in CLASSIFICATION.metrics),
+        *(("one_unit", metric) for metric in CLASSIFICATION.metrics if metric is not TOP5_ACCURACY),
+        *(("classification", metric) for metric in (TOP5_ACCURACY, ECE)),
+        *(("regression", metric) for metric in REGRESSION.metrics),
         ("classification", F1),
         ("reconstruction", AVERAGE_PRECISION),
     ],
@@ -170,6 +179,69 @@ def test_every_metric_of_classes_has_the_figures_of_the_host(units, shares, n, l
         assert here["extras"] == pytest.approx(dict(host.extras), rel=1e-12)
         _, reason = CLASSIFICATION.default_metric(there.columns, ["a", "b"])
         assert here["reason"] == ("" if metric else reason)
+
+
+@pytest.mark.parametrize(("n", "width"), [(3, 1), (40, 1), (300, 4), (5001, 2), (60, 70)])
+def test_every_metric_of_quantities_has_the_figures_of_the_host(n, width):
+    # Given targets far from 0, one column of which is constant where there are several
+    generator = np.random.default_rng(n)
+    target = 1e4 + generator.normal(size=(n, width))
+    target[:, 3:4] = 7.0
+    outputs = target + generator.normal(size=target.shape)
+    columns = REGRESSION.per_sample(outputs, Batch(inputs={}, targets=target))
+    for metric in (None, *REGRESSION.metrics):
+        # When both score them
+        host = aggregate(columns, REGRESSION, metric=metric).score
+        name = metric and metric.name
+        scorer = edgekit_runner.QuantityScorer("regression", n, [], width, name)
+        for position in range(n):
+            scorer.add(position, list, outputs[position], target[position])
+        here = scorer.score()
+        # Then
+        assert here["metric"] == host.metric
+        assert here["value"] == pytest.approx(host.value, rel=1e-12)
+        assert here["ci95"] == pytest.approx(list(host.ci95), rel=1e-12)
+        assert here["extras"] == pytest.approx(dict(host.extras), rel=1e-12)
+
+
+def test_r2_of_targets_that_are_all_alike_is_refused_by_both(runner, regression, tmp_path):
+    model, data = regression
+    with np.load(data) as stored:
+        arrays = {name: stored[name] for name in stored}
+    name = next(key for key in arrays if key.startswith(("y", "targets")))
+    arrays[name] = np.full_like(arrays[name], 5)
+    np.savez(tmp_path / "alike.npz", **arrays)
+
+    code, _, err = runner("eval", model, tmp_path / "alike.npz", "--metric", "r2")
+
+    assert code == 4
+    assert err.splitlines()[0] == "r2 needs targets that differ."
+    assert runner("eval", model, tmp_path / "alike.npz")[0] == 0
+
+
+def test_eval_shows_further_metrics_in_the_order_they_were_asked_for(runner, classification):
+    model, data = classification
+
+    code, out, err = runner(
+        "eval", model, data, "--metric", "f1", "--metric", "ece", "--metric=top5_accuracy", "--json"
+    )
+
+    assert (code, err) == (0, "")
+    score = json.loads(out)["score"]
+    assert (score["metric"], score["shown"]) == ("f1", ["ece", "top5_accuracy"])
+    assert list(score["extras"])[:2] == score["shown"]
+    (row,) = edgekit.evaluate([model], str(data), metric=["f1", "ece", "top5_accuracy"]).rows
+    assert (list(row.score.shown), row.score.metric) == (score["shown"], "f1")
+    assert score["extras"] == pytest.approx(dict(row.score.extras), rel=1e-12)
+
+
+def test_eval_refuses_a_metric_of_ones_own(runner, classification):
+    model, data = classification
+
+    code, _, err = runner("eval", model, data, "--metric", "f1", "--metric", "mine.py:cost")
+
+    assert code == 2
+    assert err.splitlines()[0] == "eval computes no metric of your own."
 
 
 def test_a_rare_class_chooses_the_metric_as_on_the_host(runner, one_unit, digits, tmp_path):

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from edgekit.errors import UsageError
 from edgekit.records import Dataset, LiveData
+
+if TYPE_CHECKING:
+    from edgekit.data.own_metric import Asked
+    from edgekit.evaluation.metrics import Metric
 
 Data = str | Dataset | Any
 """As `--data` of the command line, a `Dataset`, or arrays and streams (`data.formats.live`)."""
@@ -35,3 +40,17 @@ def required(data: Data) -> str | Dataset | LiveData:
     if found is None:
         raise UsageError("No data was given.", hint="Give data=...")
     return found
+
+
+def metrics(given: Asked | Sequence[Asked] | None) -> tuple[str | Metric, ...]:
+    """Return the metrics that are asked for, the judged one first; none is the default.
+
+    Raises:
+        UsageError: There is no such metric.
+        DataError: A function is not there, or its file cannot be run.
+    """
+    if given is None:
+        return ()
+    from edgekit.data import asked_metrics
+
+    return asked_metrics(given)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekit.api.data import Data, taken
+from edgekit.api.data import Data, metrics, taken
 from edgekit.api.measuring_device import device_setup, one_device
 from edgekit.choices import Prefer
 from edgekit.errors import UsageError
@@ -20,10 +20,12 @@ from edgekit.records import (
     Plan,
     Report,
     TableOptions,
+    TaskChoice,
     silent,
 )
 
 if TYPE_CHECKING:
+    from edgekit.data.own_metric import Asked
     from edgekit.doctor import Finding
     from edgekit.pipeline.rebuild import Rebuilt
     from edgekit.pipeline.sources import ImportResult
@@ -42,14 +44,14 @@ def quantize(
     table: TableOptions = EACH_ROW,
     column: str | None = None,
     classes: Sequence[str] | None = None,
-    task: str | None = None,
+    task: TaskChoice = None,
     preprocessing: Mapping[str, Any] | None = None,
     head: Mapping[str, Any] | None = None,
     calibration_samples: int = 200,
     custom: Sequence[str] = (),
     trust_code: bool = False,
     max_drop: float = 0.5,
-    metric: str | None = None,
+    metric: Asked | Sequence[Asked] | None = None,
     prefer: Prefer = "balanced",
     runtime: str | None = None,
     score_output: str | None = None,
@@ -85,15 +87,18 @@ def quantize(
         name: Name of the model in tables, default the source's stem.
         column: The column to predict, for a `.csv`.
         classes: Names of the classes in the model's order; None where the data's order is it.
-        task: What the targets mean, default what they look like.
+        task: What the targets mean, default what they look like; by output name for targets of
+            several outputs.
         preprocessing: How raw images become inputs.
         head: How the outputs of a detector tell boxes: a table, as in a `.head.toml`.
         calibration_samples: How many training samples set the activation ranges.
         custom: Modules that define the model's own classes.
         trust_code: Whether to run code that a model file brings along; see SECURITY.md.
         max_drop: Accepted loss: points of accuracy or AUC, percent of RMSE.
-        metric: The metric to judge by, default the task's own; a name of
-            `evaluation.metrics.METRICS`.
+        metric: The metric to judge by, default the task's own: a name of
+            `evaluation.metrics.METRICS`, a function `(outputs, targets) -> number`, whose attribute
+            `higher_is_better` says which way is better, or `file.py:function`. Of several the
+            first is judged, the others are shown.
         prefer: What the recommended file is to have least of: size, latency, or balanced, their
             product.
         runtime: The runtime that must load the recommended file: litert, tflite or tensorflow.
@@ -147,7 +152,7 @@ def quantize(
         custom=tuple(custom),
         trust_code=trust_code,
         max_drop=max_drop,
-        metric=metric,
+        metric=metrics(metric),
         prefer=prefer,
         runtime=runtime,
         output=score_output,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekit.api.data import Data, required
+from edgekit.api.data import Data, metrics, required
 from edgekit.api.measuring_device import device_setup
 from edgekit.records import (
     EACH_ROW,
@@ -14,10 +14,12 @@ from edgekit.records import (
     Listener,
     Report,
     TableOptions,
+    TaskChoice,
     silent,
 )
 
 if TYPE_CHECKING:
+    from edgekit.data.own_metric import Asked
     from edgekit.pipeline.deploy import Deployed
 
 
@@ -29,10 +31,10 @@ def evaluate(
     table: TableOptions = EACH_ROW,
     column: str | None = None,
     classes: Sequence[str] | None = None,
-    task: str | None = None,
+    task: TaskChoice = None,
     preprocessing: Mapping[str, Any] | None = None,
     head: Mapping[str, Any] | None = None,
-    metric: str | None = None,
+    metric: Asked | Sequence[Asked] | None = None,
     max_drop: float = 0.5,
     score_output: str | None = None,
     listener: Listener = silent,
@@ -55,7 +57,9 @@ def evaluate(
             preprocessing=preprocessing,
             head=head,
         ),
-        pipeline.MeasureSettings(score_output=score_output, metric=metric, max_drop=max_drop),
+        pipeline.MeasureSettings(
+            score_output=score_output, metric=metrics(metric), max_drop=max_drop
+        ),
         listener=listener,
     )
 
@@ -101,10 +105,10 @@ def deploy(
     table: TableOptions = EACH_ROW,
     column: str | None = None,
     classes: Sequence[str] | None = None,
-    task: str | None = None,
+    task: TaskChoice = None,
     preprocessing: Mapping[str, Any] | None = None,
     head: Mapping[str, Any] | None = None,
-    metric: str | None = None,
+    metric: Asked | Sequence[Asked] | None = None,
     max_drop: float = 0.5,
     score_output: str | None = None,
     inputs: Sequence[str | Path] = (),
@@ -139,7 +143,7 @@ def deploy(
         task: What the targets mean, default inferred from the targets.
         preprocessing: How raw images become inputs.
         head: How the outputs of a detector tell boxes: a table, as in a `.head.toml`.
-        metric: The metric to judge by, default the task's own.
+        metric: The metric to judge by, default the task's own; see `quantize`.
         max_drop: Accepted loss: points of accuracy or AUC, percent of RMSE.
         score_output: Name of the output that is scored.
         inputs: Pictures, recordings or samples to run the files on instead of measuring them.
@@ -190,7 +194,11 @@ def deploy(
             head=head,
         ),
         settings=pipeline.MeasureSettings(
-            score_output=score_output, metric=metric, max_drop=max_drop, latency=latency, run=run
+            score_output=score_output,
+            metric=metrics(metric),
+            max_drop=max_drop,
+            latency=latency,
+            run=run,
         ),
         setup=device_setup(install=setup, wheels=wheels, keep=keep),
         inputs=[Path(path) for path in inputs],

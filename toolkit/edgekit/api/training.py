@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
-from edgekit.api.data import Data, required, taken
+from edgekit.api.data import Data, metrics, required, taken
 from edgekit.api.measuring_device import device_setup, one_device
 from edgekit.choices import Prefer
 from edgekit.errors import UsageError
@@ -19,10 +19,12 @@ from edgekit.records import (
     LiveData,
     Report,
     TableOptions,
+    TaskChoice,
     silent,
 )
 
 if TYPE_CHECKING:
+    from edgekit.data.own_metric import Asked
     from edgekit.pipeline.passes import PassComparison
     from edgekit.tflite.pruning_estimate import PruningEstimate
     from edgekit.training import TrainingResult
@@ -143,7 +145,7 @@ class TransformOptions(TypedDict, total=False):
     table: TableOptions
     column: str | None
     classes: tuple[str, ...] | None
-    task: str | None
+    task: TaskChoice
     preprocessing: Mapping[str, Any] | None
     head: Mapping[str, Any] | None
     custom: Sequence[str]
@@ -277,14 +279,14 @@ def compress(
     table: TableOptions = EACH_ROW,
     column: str | None = None,
     classes: Sequence[str] | None = None,
-    task: str | None = None,
+    task: TaskChoice = None,
     preprocessing: Mapping[str, Any] | None = None,
     head: Mapping[str, Any] | None = None,
     calibration_samples: int = 200,
     custom: Sequence[str] = (),
     trust_code: bool = False,
     max_drop: float = 0.5,
-    metric: str | None = None,
+    metric: Asked | Sequence[Asked] | None = None,
     device: str | None = None,
     devices: str | Path | None = None,
     setup: bool = False,
@@ -318,7 +320,7 @@ def compress(
         custom: Modules that define the model's own classes.
         trust_code: Whether to run code that a model file brings along; see SECURITY.md.
         max_drop: Accepted loss.
-        metric: The metric to judge by.
+        metric: The metric to judge by; see `quantize`.
         device: Where to score and time the files, also while a step seeks a latency.
         devices: The `devices.toml` to take.
         setup: Whether to install a runtime on the device.
@@ -359,7 +361,7 @@ def compress(
         custom=tuple(custom),
         trust_code=trust_code,
         max_drop=max_drop,
-        metric=metric,
+        metric=metrics(metric),
         device=one_device(device, devices),
         setup=device_setup(install=setup, wheels=wheels, keep=keep),
         prefer=prefer,

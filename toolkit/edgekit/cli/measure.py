@@ -60,12 +60,13 @@ def eval_(
             listener=listener,
         )
     emit(result, json=json)
-    if not json and len(result.files) == 1 and result.files[0].score:
+    score = result.files[0].score if len(result.files) == 1 else None
+    if not json and score and score.per_class:
         from rich.console import Console
 
         from edgekit.reports import print_per_class
 
-        print_per_class(result.files[0].score, Console())
+        print_per_class(score, Console())
 
 
 def bench(

@@ -209,7 +209,7 @@ def quantize(
         typer.Option("--sparse", help="Each mode also with kernels stored sparse, once pruned."),
     ] = False,
     max_drop: options.MaxDrop = 0.5,
-    metric: options.MetricName = None,
+    metric: options.MetricNames = None,
     prefer: options.Prefer = "balanced",
     runtime: options.TargetRuntime = None,
     output: Annotated[
@@ -273,7 +273,7 @@ def quantize(
             custom=tuple(custom or ()),
             trust_code=trust_code,
             max_drop=max_drop,
-            metric=options.metric_of(metric),
+            metric=options.metrics_of(metric),
             prefer=cast("Prefer", prefer),
             runtime=runtime,
             score_output=score_output,

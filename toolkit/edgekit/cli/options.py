@@ -16,6 +16,7 @@ from edgekit.choices import MAX_COUNT, list_data_formats
 from edgekit.cli.groups import with_parameters
 
 if TYPE_CHECKING:
+    from edgekit.evaluation.metrics import Metric
     from edgekit.records import TableOptions
 
 
@@ -114,6 +115,15 @@ Task = Annotated[
         help="What the targets mean; default: inferred from them. An unknown name lists the tasks."
     ),
 ]
+Tasks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--task",
+        metavar="NAME",
+        help="What the targets mean, or OUTPUT=NAME for one of several outputs, repeatable; "
+        "default: inferred from them. An unknown name lists the tasks.",
+    ),
+]
 Preprocess = Annotated[
     str | None,
     typer.Option(
@@ -174,12 +184,13 @@ MaxDrop = Annotated[
         help="Accepted loss: points of accuracy or AUC, percent of RMSE.",
     ),
 ]
-MetricName = Annotated[
-    str | None,
+MetricNames = Annotated[
+    list[str] | None,
     typer.Option(
         "--metric",
         metavar="NAME",
-        help="The metric to judge by; default: by task and classes. An unknown name lists them.",
+        help="The metric to judge by, or file.py:function (function:lower where less is better); "
+        "repeatable: others are shown. Default: by task and classes. An unknown name lists them.",
     ),
 ]
 Gzip = Annotated[
@@ -249,7 +260,7 @@ class DataOptions(RowOptions):
     split: Split = None
     column: Column = None
     classes: Classes = None
-    task: Task = None
+    task: Tasks = None
     preprocess: Preprocess = None
     head: Head = None
 
@@ -265,7 +276,7 @@ class DataOptions(RowOptions):
             "table": self.table(),
             "column": self.column,
             "classes": classes_of(self.classes),
-            "task": task_of(self.task),
+            "task": tasks_of(self.task),
             "preprocessing": preprocessing_of(self.preprocess),
             "head": head_of(self.head),
         }
@@ -275,7 +286,7 @@ class DataOptions(RowOptions):
 class ScoreOptions(DataOptions):
     """Options that say how data is read, and how files are scored and compared."""
 
-    metric: MetricName = None
+    metric: MetricNames = None
     max_drop: MaxDrop = 0.5
     score_output: Output = None
 
@@ -288,7 +299,7 @@ class ScoreOptions(DataOptions):
         """
         return {
             **super().arguments(),
-            "metric": metric_of(self.metric),
+            "metric": metrics_of(self.metric),
             "max_drop": self.max_drop,
             "score_output": self.score_output,
         }
@@ -323,17 +334,38 @@ def task_of(name: str | None) -> str | None:
     return task_named(name).name
 
 
-def metric_of(name: str | None) -> str | None:
-    """Check `--metric`.
+def tasks_of(given: list[str] | None) -> str | dict[str, str] | None:
+    """Read `--task`, which may say the task of each of several outputs.
+
+    Raises:
+        UsageError: There is no such task, or several are given and an output is not named.
+    """
+    if not given:
+        return None
+    from edgekit.errors import UsageError
+
+    named = dict(one.rpartition("=")[::2] for one in given)
+    if (len(given) > 1 and "" in named) or len(named) < len(given):
+        raise UsageError(
+            f"--task is given {len(given)} times.",
+            hint="Give one task, or one for each output: --task OUTPUT=NAME.",
+        )
+    tasks = {output: str(task_of(name)) for output, name in named.items()}
+    return tasks.get("", tasks)
+
+
+def metrics_of(names: list[str] | None) -> tuple[str | Metric, ...]:
+    """Read `--metric`: the judged one first.
 
     Raises:
         UsageError: There is no such metric.
+        DataError: A function is not there, or its file cannot be run.
     """
-    if name is None:
-        return None
-    from edgekit.evaluation.metrics import metric_named
+    if not names:
+        return ()
+    from edgekit.data import asked_metrics
 
-    return metric_named(name).name
+    return asked_metrics(names)
 
 
 def classes_of(text: str | None) -> tuple[str, ...] | None:

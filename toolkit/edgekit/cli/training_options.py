@@ -38,7 +38,7 @@ _AFTER: tuple[tuple[str, Any, Any], ...] = (
     ("rows", options.RowOptions, None),
     ("column", options.Column, None),
     ("classes", options.Classes, None),
-    ("task", options.Task, None),
+    ("task", options.Tasks, None),
     ("preprocess", options.Preprocess, None),
     ("head", options.Head, None),
     ("custom", options.Custom, None),

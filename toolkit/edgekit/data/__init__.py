@@ -14,11 +14,13 @@ from edgekit.data.bind import bind
 from edgekit.data.formats.builtin import BUILTINS
 from edgekit.data.formats.live import take
 from edgekit.data.load import open_data, open_request
+from edgekit.data.own_metric import asked_metrics
 from edgekit.data.splits import split_of, training_split
 from edgekit.data.store import targets_of
 
 __all__ = [
     "BUILTINS",
+    "asked_metrics",
     "bind",
     "open_data",
     "open_request",

@@ -33,7 +33,7 @@ def bind(dataset: Dataset, inputs: Sequence[TensorSpec], outputs: Sequence[Tenso
     Args:
         dataset: As `open_data` returned it, or of the user's making.
         inputs: The model's inputs, batch first.
-        outputs: The model's outputs; targets belong to the first.
+        outputs: The model's outputs; targets that name none belong to the first.
 
     Raises:
         DataError: Shapes, types, names, values, labels or splits do not fit; says which and how to

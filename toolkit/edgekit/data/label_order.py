@@ -9,7 +9,7 @@ import numpy as np
 
 from edgekit.data.formats.boxes import NO_BOX, BoxStore
 from edgekit.data.labels import SORTED
-from edgekit.data.store import RawDataset, Store
+from edgekit.data.store import RawDataset, Store, targets_by_output
 from edgekit.errors import DataError, UsageError
 from edgekit.evaluation.tasks import as_classes
 from edgekit.records import Array
@@ -30,6 +30,13 @@ def in_order_of(opened: RawDataset, classes: tuple[str, ...], place: str) -> Raw
     if len(set(classes)) < len(classes):
         twice = next(name for name in classes if classes.count(name) > 1)
         raise UsageError(f"--classes lists {twice!r} twice.", hint="List each class once.")
+    if any(
+        s is not None and targets_by_output(s) for s in (opened.train, opened.test, opened.pool)
+    ):
+        raise UsageError(
+            f"{place} has targets of several outputs: --classes does not say of which.",
+            hint="Name the classes of each in the data: labels_<output>.",
+        )
     return replace(
         opened,
         train=_renumbered(opened.train, opened.labels, classes, place),

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from edgekit.data.boxes import as_seen
 from edgekit.data.heads import bound_head, undeclared_head
-from edgekit.data.store import Reader, first_unusable_row, reader_of
+from edgekit.data.store import Reader, first_unusable_row, reader_of, targets_by_output
 from edgekit.errors import DataError
 from edgekit.evaluation.tasks import (
     DETECTION,
+    NO_TASK,
     REGRESSION,
     TASKS,
     BoundTargets,
@@ -23,7 +24,7 @@ from edgekit.evaluation.tasks import (
 )
 from edgekit.evaluation.tasks.class_labels import label_of
 from edgekit.evaluation.tasks.detection import are_boxes
-from edgekit.records import Array, Dataset, Samples, Split, TensorSpec
+from edgekit.records import Array, Dataset, OutputTask, Samples, Split, TensorSpec
 from edgekit_runner import Head, box_fault
 
 Splits = dict[Split, Samples]
@@ -35,36 +36,150 @@ def bind_targets(
     inputs: Sequence[TensorSpec],
     outputs: Sequence[TensorSpec],
 ) -> tuple[Dataset, Splits, list[str]]:
-    """Return the data set with task, labels and head, the splits with their targets, and notes.
+    """Return what targets mean, the splits with their targets as the tasks need them, and notes.
 
     Test samples need targets where the training samples have some. Where there are none at all,
     there is no task: files can be compared by their outputs, and are not scored.
 
+    Targets that name an output are its own; those without a name are of the first output. The first
+    output with targets is the scored one, the others have a task each in `Dataset.others`.
+
+    Args:
+        dataset: The data, of which name, tasks and labels are read.
+        splits: Its splits.
+        inputs: The model's inputs.
+        outputs: The model's outputs, the one to score first.
+
     Raises:
-        DataError: The targets do not fit the model's first output, or the test split's are missing.
+        DataError: The targets do not fit the model's outputs, or the test split's are missing.
         UsageError: The data set names a task that there is not.
     """
-    output = outputs[0]
+    of_output, notes = _targets_of_outputs(dataset, splits, outputs)
+    main = next((output for output in outputs if output.name in of_output), outputs[0])
+    declared = dataset.others.get(main.name, OutputTask())
+    first = replace(
+        dataset,
+        task=dataset.task or declared.task,
+        labels=dataset.labels or declared.labels,
+        output=main.name if main is not outputs[0] or len(of_output) > 1 else None,
+        others={},
+    )
+    first, bound, said = _bind_output(
+        first, _with_targets_of(splits, of_output.get(main.name)), inputs, main, outputs
+    )
+    if len(outputs) > 1 and first.task is not None and first.head is None:
+        notes.append(f"Targets belong to the output {main.name!r}." if len(of_output) < 2 else "")
+    notes += said
+    for output in outputs:
+        if output is main or output.name not in of_output:
+            continue
+        told = dataset.others.get(output.name, OutputTask())
+        view = replace(dataset, task=told.task, labels=told.labels, any_targets=False)
+        targets = of_output[output.name]
+        having = {split: samples for split, samples in splits.items() if split in targets}
+        view, also, said = _bind_output(view, _with_targets_of(having, targets), inputs, output)
+        notes += said
+        if view.task is None:
+            continue
+        meaning = OutputTask(task=view.task, labels=view.labels)
+        first = replace(first, others={**first.others, output.name: meaning})
+        for split, samples in also.items():
+            reader, own = reader_of(samples), reader_of(bound[split])
+            if reader.targets is not None:
+                entry = {output.name: (reader.targets, reader.target_shape)}
+                own = replace(own, others={**own.others, **entry})
+                bound[split] = replace(bound[split], read=own)
+    return first, bound, [note for note in notes if note]
+
+
+OfOutput = Mapping[Split, Array]
+"""The targets of one output, by split."""
+
+
+def _targets_of_outputs(
+    dataset: Dataset, splits: Splits, outputs: Sequence[TensorSpec]
+) -> tuple[dict[str, OfOutput], list[str]]:
+    """Return the targets of each output that has some, by its name, and notes.
+
+    Raises:
+        DataError: None of the names is that of an output, or an output has targets twice.
+    """
+    named: dict[str, dict[Split, Array]] = {}
+    for split, samples in splits.items():
+        reader = reader_of(samples)
+        by_output = targets_by_output(reader.store)
+        for name, array in by_output.items():
+            named.setdefault(name, {})[split] = array
+        if reader.targets is None:
+            continue
+        if not any(reader.store.targets is array for array in by_output.values()):
+            if outputs[0].name in by_output:
+                raise DataError(
+                    f"{dataset.name}: the output {outputs[0].name!r} has targets twice.",
+                    found=f"y_{split}, which is the first output's, and "
+                    f"y_{split}_{outputs[0].name}.",
+                    hint="Leave one of them out.",
+                )
+            named.setdefault(outputs[0].name, {})[split] = reader.targets
+    known = [output.name for output in outputs]
+    strange = [name for name in (*named, *dataset.others) if name not in known]
+    if strange and (not any(name in known for name in named) or strange[0] not in named):
+        raise DataError(
+            f"{dataset.name}: the model has no output {strange[0]!r}.",
+            found=f"It has: {', '.join(known)}.",
+            hint=f"Name the targets y_test_{known[0]}"
+            + (f", y_test_{known[1]}." if len(known) > 1 else ", or y_test."),
+        )
+    notes = [f"Targets not used, of no output: {', '.join(strange)}."] if strange else []
+    return {name: targets for name, targets in named.items() if name in known}, notes
+
+
+def _with_targets_of(splits: Splits, targets: OfOutput | None) -> Splits:
+    """Return the splits with the targets of one output; None leaves those they have."""
+    if targets is None:
+        return splits
+    return {
+        split: replace(
+            samples,
+            read=replace(reader_of(samples), targets=targets.get(split), target_shape=None),
+        )
+        for split, samples in splits.items()
+    }
+
+
+def _bind_output(
+    dataset: Dataset,
+    splits: Splits,
+    inputs: Sequence[TensorSpec],
+    output: TensorSpec,
+    outputs: Sequence[TensorSpec] = (),
+) -> tuple[Dataset, Splits, list[str]]:
+    """Return what the targets of one output mean, the splits with them, and notes.
+
+    Args:
+        dataset: The data, with the task and labels of the output as far as they are known.
+        splits: The splits, with the targets of the output.
+        inputs: The model's inputs.
+        output: The output.
+        outputs: All outputs, of which a head may tell boxes; none where that is not asked.
+    """
     readers = {split: reader_of(samples) for split, samples in splits.items()}
     test = readers.get("test")
-    head, note = bound_head(
-        dataset.head,
-        inputs,
-        outputs,
-        labels=dataset.labels,
-        boxes=any(r.targets is not None and are_boxes(r.targets) for r in readers.values()),
-    )
+    boxes = any(r.targets is not None and are_boxes(r.targets) for r in readers.values())
+    head, note = None, None
+    if outputs:
+        head, note = bound_head(dataset.head, inputs, outputs, labels=dataset.labels, boxes=boxes)
     if test is not None and all(reader.targets is None for reader in readers.values()):
         nothing = f"{dataset.name} has no targets: outputs are compared, and nothing is scored."
         return _told(dataset, None, head), splits, [nothing, *([note] if note else [])]
     evidence = _evidence(readers, inputs, output, headed=head is not None)
     task = task_named(dataset.task) if dataset.task else infer_task(evidence)
     if task is DETECTION and head is None:
-        raise undeclared_head(dataset.name, inputs, outputs)
+        if dataset.task or not dataset.any_targets:
+            raise undeclared_head(dataset.name, inputs, outputs or [output])
+        task = NO_TASK
     head = head if task in (DETECTION, None) else None
-    several = len(outputs) > 1 and head is None
-    notes = [f"Targets belong to the output {output.name!r}."] if several else []
-    notes += [note] if note and head is not None else []
+    notes = [note] if note and head is not None else []
     if test is not None and test.targets is None:
         missing = task.missing_targets if task else Task.missing_targets
         raise DataError(
@@ -73,17 +188,36 @@ def bind_targets(
         )
     if task is None:
         return _told(dataset, None, head), splits, notes
-    bound: Splits = {}
-    for split, reader in readers.items():
-        new = reader
-        if reader.targets is not None:
-            new, said = _with_bound(reader, task, output, split=split, dataset=dataset, head=head)
-            notes += [note for note in said if note not in notes]
-        bound[split] = replace(splits[split], read=new)
+    try:
+        bound, said = _bind_each(dataset, splits, task, output, head)
+    except DataError:
+        if dataset.task or not dataset.any_targets:
+            raise
+        task, head = NO_TASK, None
+        bound, said = _bind_each(dataset, splits, task, output, head)
+        said.append("The targets fit no task: nothing but your own metric is known of them.")
+    notes += said
     task.check_labels(dataset.labels, output, dataset.name)
     notes += [note] if (note := task.label_note(dataset.labels)) else []
     labels = dataset.labels if task.has_labels else None
     return replace(_told(dataset, task, head), labels=labels), bound, notes
+
+
+def _bind_each(
+    dataset: Dataset, splits: Splits, task: Task, output: TensorSpec, head: Head | None
+) -> tuple[Splits, list[str]]:
+    """Return the splits with their targets as a task takes them, and notes."""
+    bound: Splits = {}
+    notes: list[str] = []
+    for split, samples in splits.items():
+        reader = reader_of(samples)
+        if reader.targets is not None:
+            reader, said = _with_bound(
+                reader, task, output, split=split, dataset=dataset, head=head
+            )
+            notes += [note for note in said if note not in notes]
+        bound[split] = replace(samples, read=reader)
+    return bound, notes
 
 
 def _with_bound(

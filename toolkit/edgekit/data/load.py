@@ -19,7 +19,17 @@ from edgekit.data.store import RawDataset, adopted, reader_of, whole
 from edgekit.errors import DataError, UsageError
 from edgekit.files import check_input, what_is
 from edgekit.printable import one_line
-from edgekit.records import EACH_ROW, DataRequest, Dataset, LiveData, Samples, Split, TableOptions
+from edgekit.records import (
+    EACH_ROW,
+    DataRequest,
+    Dataset,
+    LiveData,
+    OutputTask,
+    Samples,
+    Split,
+    TableOptions,
+    TaskChoice,
+)
 
 FORMS = f"Give {list_data_formats()}."
 
@@ -33,7 +43,7 @@ def open_data(
     preprocessing: Mapping[str, Any] | None = None,
     calibration_samples: int = 200,
     seed: int = 0,
-    task: str | None = None,
+    task: TaskChoice = None,
     classes: Sequence[str] | None = None,
     needed: Split | None = None,
 ) -> Dataset:
@@ -51,7 +61,8 @@ def open_data(
             they are.
         calibration_samples: Size of the subset of train that quantization sees.
         seed: Draws that subset, and the test split of a table without one.
-        task: What the targets mean; None leaves it to the source, or to the model (`bind`).
+        task: What the targets mean; None leaves it to the source, or to the model (`bind`). By
+            output name where there are targets of several outputs.
         classes: Names of the classes in the model's order; None where the data's order is it.
         needed: The only split that will be read, if that is known: a large other one of an `.npz`
             is left out then, with a note.
@@ -111,6 +122,9 @@ def open_data(
             labels=opened.labels,
             preprocessing=applied,
             notes=tuple(one_line(note) for note in opened.notes),
+            others={
+                name: OutputTask(labels=labels) for name, labels in opened.labels_by_output.items()
+            },
         )
         pool = None if opened.pool is None else whole("train", opened.pool, applied)
         drawn = opened.drawn
@@ -120,7 +134,15 @@ def open_data(
         train = adopted(dataset.train)
         calibrate = calibration_subset(train, calibration_samples, seed)
         dataset = replace(dataset, train=train, calibrate=calibrate)
-    return replace(dataset, task=task or dataset.task)
+    if isinstance(task, str | None):
+        return replace(dataset, task=task or dataset.task)
+    told = {
+        name: replace(dataset.others.get(name, OutputTask()), task=one)
+        for name, one in task.items()
+        if name  # "" is the scored output
+    }
+    first = task.get("") or dataset.task
+    return replace(dataset, task=first, others={**dataset.others, **told})
 
 
 def open_request(

@@ -67,6 +67,7 @@ class ArrayStore:
     sha256: str
     groups: Array | None = None
     sequences: Array | None = None
+    by_output: Mapping[str, Array] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))
@@ -93,11 +94,17 @@ def array_store(
     targets: Array | None,
     groups: Array | None = None,
     sequences: Array | None = None,
+    by_output: Mapping[str, Array] | None = None,
 ) -> ArrayStore:
-    """Return a store over arrays of equal length, with their digest."""
+    """Return a store over arrays of equal length, with their digest.
+
+    Where there are targets of several outputs, by name, `targets` may be those of one of them.
+    """
+    named = by_output or {}
     stored: dict[str, Array | StoredArray] = {f"x_{name}": array for name, array in inputs.items()}
-    if targets is not None:
+    if targets is not None and not any(targets is one for one in named.values()):
         stored["y"] = targets
+    stored |= {f"y_{name}": array for name, array in named.items()}
     if sequences is not None:
         stored["sequence"] = sequences
     return ArrayStore(
@@ -106,7 +113,13 @@ def array_store(
         sha256=digest_arrays(stored),
         groups=groups,
         sequences=sequences,
+        by_output=named,
     )
+
+
+def targets_by_output(store: Store) -> Mapping[str, Array]:
+    """Return targets `[n, ...]` by the output that they are of; empty where nothing names one."""
+    return store.by_output if isinstance(store, ArrayStore | CallableStore) else {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -121,6 +134,7 @@ class CallableStore:
     unusable: tuple[str, int] | None
     groups: Array | None = None
     sequences: Array | None = None
+    by_output: Mapping[str, Array] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.n
@@ -142,6 +156,7 @@ def _survey(samples: Samples) -> CallableStore:
     """Walk once through samples of somebody else's making and keep what binding asks for."""
     seen: list[bytes] = []
     targets: list[Array] = []
+    others: dict[str, list[Array]] = {}
     unusable: tuple[str, int] | None = None
     for batch in samples.batches():
         arrays = {name: np.asarray(values) for name, values in batch.inputs.items()}
@@ -152,6 +167,8 @@ def _survey(samples: Samples) -> CallableStore:
         seen.extend(digest_rows(arrays, np.arange(len(next(iter(arrays.values()))))))
         if batch.targets is not None:
             targets.append(np.asarray(batch.targets))
+        for name, values in batch.others.items():
+            others.setdefault(name, []).append(np.asarray(values))
     return CallableStore(
         read=samples.read,
         n=samples.n,
@@ -159,6 +176,7 @@ def _survey(samples: Samples) -> CallableStore:
         targets=np.concatenate(targets) if targets else None,
         seen=seen,
         unusable=unusable,
+        by_output={name: np.concatenate(parts) for name, parts in others.items()},
     )
 
 
@@ -193,6 +211,7 @@ class Reader:
         fits: How inputs become the model's; empty before `bind`.
         target_shape: Shape of one regression target as the model predicts it, else None.
         kept: Features by store row, where they cost more to compute than to keep.
+        others: Targets of further outputs, likewise, each with its `target_shape`.
     """
 
     store: Store
@@ -202,18 +221,18 @@ class Reader:
     fits: tuple[InputFit, ...] = ()
     target_shape: tuple[int, ...] | None = None
     kept: dict[int, Array] = field(default_factory=dict)
+    others: Mapping[str, tuple[Array, tuple[int, ...] | None]] = field(default_factory=dict)
 
     def __call__(self, indices: Rows) -> Batch:
         """Return the samples at `indices`, `[n, ...]`."""
         rows = self.index[indices]
         inputs = self.prepared(rows)
-        targets = None if self.targets is None else self.targets[rows]
-        if targets is not None and self.target_shape is not None:
-            targets = targets.astype(np.float32).reshape(-1, *self.target_shape)
+        targets = None if self.targets is None else _shaped(self.targets[rows], self.target_shape)
+        others = {name: _shaped(array[rows], shape) for name, (array, shape) in self.others.items()}
         if self.fits:
             inputs = {fit.name: _fitted(inputs[fit.stored], fit) for fit in self.fits}
         groups = None if self.store.groups is None else self.store.groups[rows]
-        return Batch(inputs=inputs, targets=targets, groups=groups)
+        return Batch(inputs=inputs, targets=targets, groups=groups, others=others)
 
     def prepared(self, rows: Rows) -> dict[str, Array]:
         """Return the inputs at the store's `rows` after preprocessing, under their stored names."""
@@ -238,6 +257,10 @@ class Reader:
             features = apply_preprocessing(values, self.preprocessing)
             self.kept.update(zip(new.tolist(), features, strict=True))
         return np.stack([self.kept[int(row)] for row in rows])
+
+
+def _shaped(targets: Array, shape: tuple[int, ...] | None) -> Array:
+    return targets if shape is None else targets.astype(np.float32).reshape(-1, *shape)
 
 
 def _fitted(values: Array, fit: InputFit) -> Array:
@@ -344,6 +367,7 @@ class RawDataset:
         preprocessing: Spec applied to every sample.
         notes: What was done without being asked for.
         task: What the targets mean, where the source tells.
+        labels_by_output: Names of the classes of outputs that have targets of their own.
     """
 
     name: str
@@ -355,6 +379,7 @@ class RawDataset:
     preprocessing: Mapping[str, Any] = field(default_factory=lambda: {"kind": "none"})
     notes: tuple[str, ...] = ()
     task: str | None = None
+    labels_by_output: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def first_unusable_row(array: Array | StoredArray) -> int | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol, Self
 
 from edgekit.evaluation import Predictions
+from edgekit.evaluation.metrics import MetricChoice
 from edgekit.records import Dataset, Timing
 
 
@@ -62,7 +63,7 @@ class Device(Protocol):
         settings: RunSettings,
         *,
         output: str | None = None,
-        metric: str | None = None,
+        metric: MetricChoice = None,
     ) -> Predictions:
         """Run a file over the test split, and score its outputs: an `Evaluation`.
 
@@ -74,7 +75,7 @@ class Device(Protocol):
             dataset: Bound to the model.
             settings: How it is run.
             output: The output that is scored; the first where None.
-            metric: The metric to judge by; the task's default where None.
+            metric: The metric to judge by, of several the first; the task's default where None.
 
         Raises:
             ModelError: The file cannot be loaded or run there.

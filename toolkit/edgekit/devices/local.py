@@ -15,6 +15,7 @@ import edgekit_runner
 from edgekit import evaluation
 from edgekit.devices import answers
 from edgekit.devices.device import RunSettings
+from edgekit.evaluation.metrics import MetricChoice
 from edgekit.files import FILE, what_is
 from edgekit.isolate import with_parent
 from edgekit.records import Dataset, Listener, Progress, Timing, silent
@@ -56,7 +57,7 @@ class LocalDevice:
         settings: RunSettings,
         *,
         output: str | None = None,
-        metric: str | None = None,
+        metric: MetricChoice = None,
     ) -> evaluation.Predictions:
         """Run a file over the test split on all cores; `settings` do not change its outputs."""
         _ = settings

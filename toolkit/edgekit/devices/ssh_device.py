@@ -18,6 +18,7 @@ from edgekit.devices.registry import DeviceEntry
 from edgekit.devices.remote import Remote
 from edgekit.devices.uploads import Uploads
 from edgekit.evaluation.fidelity import compared_rows
+from edgekit.evaluation.metrics import MetricChoice
 from edgekit.evaluation.predict import piece_size
 from edgekit.records import Dataset, Listener, Timing, silent
 
@@ -112,7 +113,7 @@ class SshDevice:
         settings: RunSettings,
         *,
         output: str | None = None,
-        metric: str | None = None,
+        metric: MetricChoice = None,
     ) -> evaluation.Predictions:
         """Run a file over the test split there, and score its outputs here."""
         samples = evaluation.compared(dataset)
@@ -203,7 +204,7 @@ def score_outputs(
     dataset: Dataset,
     *,
     output: str | None = None,
-    metric: str | None = None,
+    metric: MetricChoice = None,
     about: Path,
 ) -> evaluation.Predictions:
     """Make of a device's outputs what `evaluation.evaluate` makes of this machine's.
@@ -214,7 +215,7 @@ def score_outputs(
         outputs: The runner's `.npz`: output name -> `[n, ...]`.
         dataset: Bound to the model.
         output: The output that is scored; the first where None.
-        metric: The metric to judge by; the task's default where None.
+        metric: The metric to judge by, of several the first; the task's default where None.
         about: The file, for messages.
 
     Raises:
@@ -224,24 +225,17 @@ def score_outputs(
         kept = _compared(stored)
         if dataset.test is None or dataset.task is None:
             return evaluation.Predictions(outputs=kept)
-        # A head takes several outputs.
-        needed = stored.files if dataset.head else [output or stored.files[0]]
-        values = {name: stored[name] for name in needed}
+        # Every member of the file is read whole, once; a head takes several outputs.
+        first = output or dataset.output or stored.files[0]
+        needed = stored.files if dataset.head else {first: 0, **dataset.others}
+        values = {name: stored[name] for name in needed if name in stored}
     size = piece_size(dataset.test.read(np.zeros(1, np.int64)))
     batches = enumerate(dataset.test.batches(size))
     pieces = (
-        (
-            evaluation.scored_output(
-                {name: value[i * size : (i + 1) * size] for name, value in values.items()},
-                None,
-                about.name,
-                head=dataset.head,
-            ),
-            batch,
-        )
+        ({name: array[i * size : (i + 1) * size] for name, array in values.items()}, batch)
         for i, batch in batches
     )
-    found = evaluation.evaluate_pieces(pieces, dataset, metric=metric, about=about)
+    found = evaluation.evaluate_pieces(pieces, dataset, output=first, metric=metric, about=about)
     return replace(found, outputs=kept)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from edgekit.errors import DataError
 from edgekit.evaluation.scores import Evaluation
-from edgekit.records import ColumnDrop, Drop, Verdict, verdict_on
+from edgekit.records import ColumnDrop, Drop, OutputDrop, Verdict, verdict_on
 
 
 def budget(reference: Evaluation, max_drop: float) -> float:
@@ -20,7 +20,8 @@ def paired_drop(reference: Evaluation, variant: Evaluation, *, max_drop: float) 
     """Return the loss of a variant with its paired interval and verdict.
 
     Where an output has several columns, each is judged like a model of its own, and the verdict
-    is the worst of all: the error of them together is that of the column of largest values.
+    is the worst of all: the error of them together is that of the column of largest values. So is
+    each further output that has targets.
 
     Even identical predictions leave room for a loss the samples did not show: 3.84 / n for
     accuracy.
@@ -38,13 +39,23 @@ def paired_drop(reference: Evaluation, variant: Evaluation, *, max_drop: float) 
     low, high = metric.paired_interval(reference.columns, variant.columns)
     allowed = budget(reference, max_drop)
     per_column = _column_drops(reference, variant, max_drop)
-    verdicts = [verdict_on((low, high), allowed), *(column.verdict for column in per_column)]
+    per_output = tuple(
+        OutputDrop(output=name, drop=paired_drop(one, variant.others[name], max_drop=max_drop))
+        for name, one in reference.others.items()
+        if name in variant.others
+    )
+    verdicts = [
+        verdict_on((low, high), allowed),
+        *(column.verdict for column in per_column),
+        *(one.drop.verdict for one in per_output),
+    ]
     return Drop(
         value=metric.loss(reference.score.value, variant.score.value),
         ci95=(low, high),
         verdict=max(verdicts, key=_FROM_BEST_TO_WORST.index),
         allowed=allowed,
         per_column=per_column,
+        per_output=per_output,
     )
 
 
@@ -74,6 +85,8 @@ def _column_drops(
 ) -> tuple[ColumnDrop, ...]:
     """Judge each column of an output as if it were the only one."""
     metric, found = reference.metric, []
+    if metric.takes_outputs:
+        return ()
     columns = (
         evaluation.task.each_column(evaluation.columns) for evaluation in (reference, variant)
     )

@@ -19,6 +19,7 @@ from edgekit.evaluation.metrics import metric_named
 from edgekit.records import Drop, Row, Score
 
 MOST_SAMPLES = 10_000_000
+NO_INTERVAL = "its interval was not measured"
 MOST_REJECTIONS = 2
 """How many files that were not chosen are explained, each for another reason."""
 
@@ -102,21 +103,25 @@ def _loss(row: Row) -> str:
     """Say what the chosen file loses, no more surely than the samples allow."""
     if row.drop is None and row.fidelity:
         return f"Judged by its outputs, without labels: {_farthest(row)}."
-    if row.drop is None or row.score is None:
+    decided = row.deciding()
+    if decided is None:
         return ""
-    (place, drop), n = row.drop.deciding(), row.score.n
+    place, score, drop = decided
     low, high = drop.ci95
-    change, interval = place + _change(row.score, drop), _interval(row.score, drop)
+    change, interval = place + _change(score, drop), _interval(score, drop)
+    n = score.n
     measured = f"{change} ({interval}) on {n:,} samples"
-    limit = _limit(row.score, drop)
+    limit = _limit(score, drop)
     if drop.verdict == "kept" and low <= 0 <= high:
         return f"No measurable loss: {measured}, within the {limit} allowed."
     if drop.verdict == "kept":
         word = "A small, measurable loss" if low > 0 else "A measurable gain"
         return f"{word}: {measured}; {limit} are allowed."
+    if interval == NO_INTERVAL:
+        return f"Not proven: {measured}; {limit} are allowed."
     return (
         f"Not proven: {change} on {n:,} samples, but the {interval} reaches beyond the {limit} "
-        f"allowed{_more_samples(row.score, drop)}."
+        f"allowed{_more_samples(score, drop)}."
     )
 
 
@@ -191,19 +196,20 @@ def _rejection(files: Files, one: Candidate, reason: Rejection) -> str:
             f"at least {ENOUGH_AGREEMENT:.0%} (or a correlation of {ENOUGH_CORRELATION:g}) and "
             f"{ENOUGH_SQNR_DB:g} dB are wanted."
         )
-    if row.drop is None or row.score is None:
+    decided = row.deciding()
+    if decided is None:
         return f"{name} was not considered: without test samples its loss is unknown."
-    place, drop = row.drop.deciding()
-    measured = f"{place}{_change(row.score, drop)} ({_interval(row.score, drop)})"
-    limit = f"{_limit(row.score, drop)} are allowed"
-    more = _more_samples(row.score, drop) if drop.verdict == "unproven" else ""
+    place, score, drop = decided
+    measured = f"{place}{_change(score, drop)} ({_interval(score, drop)})"
+    limit = f"{_limit(score, drop)} are allowed"
+    more = _more_samples(score, drop) if drop.verdict == "unproven" else ""
     if reason == "unproven":
         return f"{name} is not proven to keep the score: {measured}, {limit}{more}."
     return f"{name} was rejected: {measured}, {limit}{more}."
 
 
 def _more_samples(score: Score, drop: Drop) -> str:
-    if drop.allowed is None:
+    if drop.allowed is None or not all(map(math.isfinite, drop.ci95)):
         return ""
     settled = samples_to_settle(drop, score.n, drop.allowed, metric=score.metric)
     if settled is None or settled <= score.n:
@@ -221,6 +227,8 @@ def _change(score: Score, drop: Drop) -> str:
 
 def _interval(score: Score, drop: Drop) -> str:
     """Return the paired interval of the loss, in the sign of `Drop`: below zero is a gain."""
+    if not all(map(math.isfinite, drop.ci95)):
+        return NO_INTERVAL
     low, high = (_number(score, end) for end in drop.ci95)
     return f"95 % interval of the loss {low} to {high}"
 

@@ -11,14 +11,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from edgekit.errors import DataError, ModelError, UsageError
-from edgekit.evaluation.metrics import Columns, Metric, add_metric
+from edgekit.evaluation.metrics import (
+    OUTPUTS,
+    TARGETS,
+    Columns,
+    Metric,
+    MetricChoice,
+    add_metric,
+    listed,
+    with_outputs,
+)
 from edgekit.evaluation.predict import sweep
-from edgekit.evaluation.tasks import Task, task_named
+from edgekit.evaluation.tasks import NO_TASK, Task, task_named
 from edgekit.evaluation.tasks.detection import detections_of
 from edgekit.records import (
     Array,
@@ -26,6 +35,7 @@ from edgekit.records import (
     ColumnScore,
     Dataset,
     Listener,
+    OutputScore,
     Samples,
     Score,
     silent,
@@ -53,12 +63,14 @@ class Evaluation(Predictions):
         task: What the targets mean.
         metric: What the score is.
         columns: Per-sample statistics, each `[n, ...]`.
+        others: The same of other outputs that have targets, by name.
     """
 
     score: Score
     task: Task
     metric: Metric
     columns: Columns
+    others: Mapping[str, Evaluation] = field(default_factory=dict)
 
 
 def evaluate(
@@ -66,7 +78,7 @@ def evaluate(
     dataset: Dataset,
     *,
     output: str | None = None,
-    metric: str | Metric | None = None,
+    metric: MetricChoice = None,
     processes: int | None = None,
     listener: Listener = silent,
 ) -> Evaluation:
@@ -75,9 +87,10 @@ def evaluate(
     Args:
         path: The file.
         dataset: Bound to the model (its task is known).
-        output: The output to score; the only one where None.
-        metric: The metric to judge by: a name, or one of the user's own; the task's default where
-            None.
+        output: The output to score; the one that the data's targets are of where None. Others that
+            have targets are scored, too.
+        metric: The metric to judge by: a name, or one of the user's own; of several the first,
+            and the others are shown. That of the data, or the task's default, where None.
         processes: Children at work; one per usable core where None.
         listener: Progress callback.
 
@@ -90,31 +103,96 @@ def evaluate(
         missing = "test split" if dataset.task else "task"
         raise DataError(f"{path.name} cannot be scored: {dataset.name} has no {missing}.")
     task = task_named(dataset.task)
-    metric_of(task, metric)
+    asked = asked_of(dataset, metric)
+    for one in asked:
+        metric_of(task, one)
 
     def collect(batch: Batch, outputs: Mapping[str, Array]) -> Mapping[str, Array]:
-        told = scored_output(outputs, output, path.name, head=dataset.head)
-        return task.per_sample(told, batch)
+        return _columns(dataset, outputs, batch, output=output, asked=asked, about=path.name)
 
     columns, outputs = sweep(path, dataset.test, collect, processes=processes, listener=listener)
+    return replace(_scored(columns, dataset, asked, path), outputs=outputs)
+
+
+def asked_of(dataset: Dataset, metric: MetricChoice) -> tuple[str | Metric, ...]:
+    """Return the metrics that are asked for, else the one that the data set says."""
+    return listed(metric) or listed(dataset.metric)
+
+
+OF: Final = " of output "
+"""Joins the name of a column and that of the output, beside the scored one, that it is of."""
+
+
+def _columns(
+    dataset: Dataset,
+    outputs: Mapping[str, Array],
+    batch: Batch,
+    *,
+    output: str | None,
+    asked: Sequence[str | Metric],
+    about: str,
+) -> dict[str, Array]:
+    """Return the tasks' statistics of some samples, and what metrics of the user's own take.
+
+    Raises:
+        UsageError: There is no output of that name, or there are no targets for it.
+    """
+    if output is not None and dataset.output not in (None, output):
+        raise UsageError(
+            f"{dataset.name} has no targets for the output {output!r}.",
+            hint=f"Score {dataset.output!r}, or add y_test_{output}.",
+        )
+    assert dataset.task is not None
+    scored = scored_output(outputs, output or dataset.output, about, head=dataset.head)
+    columns = task_named(dataset.task).per_sample(scored, batch)
+    own = any(isinstance(metric, Metric) and metric.takes_outputs for metric in asked)
+    if own and batch.targets is not None:
+        columns = with_outputs(columns, scored, batch.targets)
+    for name, told in dataset.others.items():
+        if name in batch.others and told.task is not None:
+            part = task_named(told.task).per_sample(
+                scored_output(outputs, name, about), replace(batch, targets=batch.others[name])
+            )
+            columns |= {f"{key}{OF}{name}": values for key, values in part.items()}
+    return columns
+
+
+def _scored(
+    columns: Columns, dataset: Dataset, asked: Sequence[str | Metric], path: Path
+) -> Evaluation:
+    """Make the scores of all outputs that have targets."""
     check_finite(columns, path)
-    found = aggregate(columns, task, labels=dataset.labels, metric=metric)
-    return replace(found, outputs=outputs)
+    assert dataset.task is not None
+    own = {key: values for key, values in columns.items() if OF not in key}
+    found = aggregate(own, task_named(dataset.task), labels=dataset.labels, metric=asked)
+    others = {}
+    for name, told in dataset.others.items():
+        end = f"{OF}{name}"
+        part = {key.removesuffix(end): v for key, v in columns.items() if key.endswith(end)}
+        if part and told.task is not None:
+            others[name] = aggregate(part, task_named(told.task), labels=told.labels)
+    scores = tuple(
+        OutputScore(output=name, task=one.task.name, score=one.score)
+        for name, one in others.items()
+    )
+    return replace(found, score=replace(found.score, per_output=scores), others=others)
 
 
 def evaluate_pieces(
-    pieces: Iterable[tuple[Array, Batch]],
+    pieces: Iterable[tuple[Mapping[str, Array], Batch]],
     dataset: Dataset,
     *,
-    metric: str | Metric | None = None,
+    output: str | None = None,
+    metric: MetricChoice = None,
     about: Path,
 ) -> Evaluation:
     """Score outputs of the test split that were computed elsewhere, as `evaluate` scores a file's.
 
     Args:
-        pieces: The scored output `[k, ...]` of some samples, and the samples; all, in order.
+        pieces: The outputs `[k, ...]` of some samples, by name, and the samples; all, in order.
         dataset: Bound to the model (its task is known).
-        metric: The metric to judge by; the task's default where None.
+        output: As of `evaluate`.
+        metric: As of `evaluate`.
         about: What computed them, for messages.
 
     Raises:
@@ -122,12 +200,13 @@ def evaluate_pieces(
         DataError: The targets do not fit the outputs.
         UsageError: The task has no such metric.
     """
-    assert dataset.task is not None
-    task = task_named(dataset.task)
-    parts = [task.per_sample(outputs, batch) for outputs, batch in pieces]
+    asked = asked_of(dataset, metric)
+    parts = [
+        _columns(dataset, outputs, batch, output=output, asked=asked, about=about.name)
+        for outputs, batch in pieces
+    ]
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    check_finite(columns, about)
-    return aggregate(columns, task, labels=dataset.labels, metric=metric)
+    return _scored(columns, dataset, asked, about)
 
 
 def compute(path: Path, samples: Samples, *, listener: Listener = silent) -> Predictions:
@@ -157,10 +236,13 @@ def check_finite(columns: Columns, path: Path) -> None:
     Raises:
         ModelError: Some are NaN or infinite.
     """
-    if broken := int(np.sum(~columns["sound"])):
+    sound = np.logical_and.reduce(
+        [values for key, values in columns.items() if key.partition(OF)[0] == "sound"]
+    )
+    if broken := int(np.sum(~sound)):
         raise ModelError(
             f"{path} has no score: it computes NaN or infinity.",
-            found=f"{broken:,} of {len(columns['sound']):,} test samples end so.",
+            found=f"{broken:,} of {len(sound):,} test samples end so.",
             hint="Look for weights or activations beyond the precision's range.",
         )
 
@@ -196,9 +278,12 @@ def metric_of(task: Task, name: str | Metric | None, columns: Columns | None = N
         found = next((metric for metric in known if metric.name == name), None)
         if found is None:
             of = "these classes" if name in [m.name for m in task.metrics] else f"a {task.name}"
+            of = "targets that fit no task" if task is NO_TASK else of
             raise UsageError(
                 f"There is no metric {name!r} of {of}.",
-                hint=f"Known here: {', '.join(metric.name for metric in known)}.",
+                hint=f"Known here: {', '.join(metric.name for metric in known)}."
+                if known
+                else "Leave it out.",
             )
         chosen = found
     lacking = None if columns is None else chosen.lacks(columns)
@@ -217,21 +302,24 @@ def aggregate(
     task: Task,
     *,
     labels: Sequence[str] | None = None,
-    metric: str | Metric | None = None,
+    metric: MetricChoice = None,
 ) -> Evaluation:
     """Make the score of all samples of what `per_sample` said of each.
+
+    Of several metrics the first is the score.
 
     Raises:
         DataError: The samples do not allow the metric (ROC AUC without two of either kind).
         UsageError: The task has no such metric.
     """
-    columns = task.complete(columns)
-    chosen = metric_of(task, metric, columns)
-    others = {
-        m.name: m.value(columns)
-        for m in task.metrics_of(columns)
-        if m is not chosen and m.lacks(columns) is None
-    }
+    own = {name: columns[name] for name in (OUTPUTS, TARGETS) if name in columns}
+    columns = {**task.complete(columns), **own}
+    asked = listed(metric)
+    chosen = metric_of(task, asked[0] if asked else None, columns)
+    shown = [metric_of(task, one, columns) for one in asked[1:]]
+    of_task = [m for m in task.metrics_of(columns) if m.lacks(columns) is None]
+    others = {m.name: m.value(columns) for m in (*shown, *of_task) if m is not chosen}
+    apart = {} if chosen.takes_outputs else task.each_column(columns)
     return Evaluation(
         score=Score(
             metric=chosen.name,
@@ -246,11 +334,12 @@ def aggregate(
                     value=chosen.value(column),
                     ci95=chosen.interval(column),
                 )
-                for i, column in task.each_column(columns).items()
+                for i, column in apart.items()
             ),
             confusion=task.confusion(columns, labels),
             views=task.views(columns, labels),
             guess=chosen.guess(columns) if chosen.guess else None,
+            shown=tuple(one.name for one in shown),
         ),
         task=task,
         metric=chosen,

@@ -23,6 +23,20 @@ def is_guessing(score: Score) -> bool:
     return not high < score.guess
 
 
+def guessing_outputs(name: str, score: Score) -> list[str]:
+    """Say which other outputs with targets are no better than guessing.
+
+    Args:
+        name: The model, as the subject of the sentence.
+        score: Its score.
+    """
+    return [
+        guessing_alert(f"Output {one.output!r} of {name}", one.score)
+        for one in score.per_output
+        if is_guessing(one.score)
+    ]
+
+
 def guessing_alert(name: str, score: Score) -> str:
     """Say that a model is no better than guessing, and what guessing is.
 

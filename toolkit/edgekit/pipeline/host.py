@@ -9,7 +9,7 @@ from pathlib import Path
 from edgekit.devices import LocalDevice
 from edgekit.errors import DataError
 from edgekit.evaluation import scorable
-from edgekit.evaluation.trust import guessing_alert, is_guessing
+from edgekit.evaluation.trust import guessing_alert, guessing_outputs, is_guessing
 from edgekit.pipeline.measure import MeasureSettings, measure
 from edgekit.pipeline.report import Outcome, accepted_loss, build_report, data_facts
 from edgekit.pipeline.subjects import notes_of, open_subjects
@@ -66,9 +66,13 @@ def _report(
     if dataset is not None:
         asked["accepted loss"] = accepted_loss(settings.max_drop, dataset, settings.metric)
     guessing = [
-        guessing_alert(row.artifact.variant, row.score)
+        sentence
         for row in rows
-        if row.score and is_guessing(row.score)
+        if row.score
+        for sentence in (
+            *([guessing_alert(row.artifact.variant, row.score)] if is_guessing(row.score) else []),
+            *guessing_outputs(row.artifact.variant, row.score),
+        )
     ]
     notes = [*guessing, *notes_of(subjects)]
     return build_report([outcome], asked=asked, data=data_facts(dataset), notes=notes)

@@ -98,6 +98,13 @@ def describe_data(dataset: Dataset | None) -> dict[str, Any] | None:
     return {
         "name": dataset.name,
         "task": dataset.task,
+        **({"metric": dataset.metric} if dataset.metric else {}),
+        **({"output": dataset.output} if dataset.output else {}),
+        **(
+            {"outputs": {name: told.task for name, told in dataset.others.items()}}
+            if dataset.others
+            else {}
+        ),
         "splits": {s.split: {"n": s.n, "sha256": s.sha256} for s in splits if s is not None},
     }
 
@@ -217,6 +224,9 @@ def checked(described: Mapping[str, Any]) -> dict[str, Any]:
         of = fields.object("data")
         of.maybe("name", of.text)
         of.maybe("task", lambda key: of.choice(key, tuple(TASKS)))
+        of.maybe("metric", of.text)
+        of.maybe("output", of.text)
+        of.table("outputs", lambda one, name: one.choice(name, tuple(TASKS)))
     if fields.has("lowering"):
         of = fields.object("lowering")
         of.maybe("max_abs_difference", of.number)

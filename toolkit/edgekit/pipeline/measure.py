@@ -15,9 +15,10 @@ from edgekit.evaluation import (
     compared,
     paired_drop,
 )
+from edgekit.evaluation.metrics import MetricChoice
 from edgekit.evaluation.tasks import CLASSIFICATION
 from edgekit.evaluation.worst_samples import worst_samples
-from edgekit.records import Artifact, Dataset, Listener, Progress, Row, silent
+from edgekit.records import Artifact, Collapse, Dataset, Listener, Progress, Row, silent
 from edgekit.tflite.inspect import inspect
 
 MAX_DROP = 0.5
@@ -29,7 +30,7 @@ class MeasureSettings:
 
     Attributes:
         score_output: The output that is scored; the first where None.
-        metric: The metric to judge by; the task's default where None.
+        metric: The metric to judge by, of several the first; the task's default where None.
         max_drop: Accepted loss: points, or percent for a metric that is a quantity.
         score: Whether files are run on samples, where there are any, and scored, where these have
             targets.
@@ -40,7 +41,7 @@ class MeasureSettings:
     """
 
     score_output: str | None = None
-    metric: str | None = None
+    metric: MetricChoice = None
     max_drop: float = MAX_DROP
     score: bool = True
     latency: bool = True
@@ -170,7 +171,8 @@ def _judged(
         return row
     classes = None
     if scored is not None and scored.task is CLASSIFICATION:
-        classes = settings.score_output or next(iter(found.outputs), None)
+        told = subject.dataset.output if subject.dataset else None
+        classes = settings.score_output or told or next(iter(found.outputs), None)
     fidelity, collapses = compare(
         baseline.outputs, found.outputs, class_scores=classes, baseline=named
     )
@@ -179,6 +181,7 @@ def _judged(
     drop = paired_drop(baseline, scored, max_drop=settings.max_drop)
     labels = subject.dataset.labels if subject.dataset is not None else None
     lost = scored.task.collapses(baseline.columns, scored.columns, labels)
+    lost += _lost_by_others(baseline, scored, subject.dataset)
     return replace(
         row,
         drop=drop,
@@ -186,4 +189,21 @@ def _judged(
         fidelity=fidelity,
         collapses=(*lost, *collapses),
         worst_samples=worst_samples(baseline, scored),
+    )
+
+
+def _lost_by_others(
+    baseline: Evaluation, scored: Evaluation, dataset: Dataset | None
+) -> tuple[Collapse, ...]:
+    """Return what other outputs with targets no longer tell."""
+    told = dataset.others if dataset is not None else {}
+    return tuple(
+        replace(collapse, where=f"output {name!r}, {collapse.where}")
+        for name, found in scored.others.items()
+        if name in baseline.others
+        for collapse in found.task.collapses(
+            baseline.others[name].columns,
+            found.columns,
+            told[name].labels if name in told else None,
+        )
     )

@@ -17,9 +17,10 @@ from edgekit.data.store import (
     reader_of,
     sized_targets,
     subset,
+    targets_by_output,
     whole,
 )
-from edgekit.evaluation.tasks import DETECTION, RECONSTRUCTION, Task, task_named
+from edgekit.evaluation.tasks import DETECTION, NO_TASK, RECONSTRUCTION, Task, task_named
 from edgekit.records import Array, Batch, Dataset, InputScaling, Samples, Source, TensorSpec
 from edgekit.worker import TensorFlowProcess
 
@@ -187,7 +188,11 @@ def try_changes(dataset: Dataset, model: ImageModel, changes: Mapping[str, Chang
     order = np.random.default_rng(0).permutation(samples.n)[:TRIED]
     reader = reader_of(subset(adopted(samples), np.sort(order), "train"))
     some = sized_targets(reader, model.outputs[0])(np.arange(len(order)))
-    few = whole("train", array_store(some.inputs, some.targets), {"kind": "none"})
+    named = targets_by_output(reader.store)
+    by_output = {name: array[reader.index] for name, array in named.items()}
+    unnamed = not any(reader.targets is array for array in named.values())
+    targets = some.targets if unnamed else None
+    few = whole("train", array_store(some.inputs, targets, by_output=by_output), {"kind": "none"})
     bound = data.bind(
         Dataset(
             name=dataset.name,
@@ -196,6 +201,8 @@ def try_changes(dataset: Dataset, model: ImageModel, changes: Mapping[str, Chang
             calibrate=None,
             test=None,
             labels=dataset.labels,
+            any_targets=dataset.any_targets,
+            others=dataset.others,
             head=dataset.head,
         ),
         model.inputs,
@@ -203,14 +210,14 @@ def try_changes(dataset: Dataset, model: ImageModel, changes: Mapping[str, Chang
     )
     assert bound.train is not None
     batch = bound.train.read(np.arange(few.n))
-    if bound.task is None or batch.targets is None:
+    if bound.task is None or bound.task == NO_TASK.name or batch.targets is None:
         return None
     task = task_named(bound.task)
     ((name, pixels),) = batch.inputs.items()
     losses: dict[str, Array] = {}
     for change, apply in changes.items():
         inputs = {name: apply(pixels).astype(pixels.dtype, copy=False)}
-        outputs = model.predict(inputs)[model.outputs[0].name]
+        outputs = model.predict(inputs)[bound.output or model.outputs[0].name]
         found = _losses(task, np.asarray(outputs), Batch(inputs=inputs, targets=batch.targets))
         if found is None:
             return None

@@ -63,7 +63,10 @@ def _table(value: Mapping[str, Any]) -> TableOptions:
 
 
 _BUILD: Final[Mapping[str, Callable[[object], bool]]] = {
-    **dict.fromkeys(("source", "data", "column", "task", "score_output"), _is_text),
+    **dict.fromkeys(("source", "data", "column", "score_output"), _is_text),
+    "task": lambda value: (
+        _is_text(value) or (isinstance(value, Mapping) and all(map(_is_text, value.values())))
+    ),
     "table": lambda value: isinstance(value, Mapping) and _table(value) is not None,
     "split": lambda value: isinstance(value, float) and 0 < value < 1,
     "classes": lambda value: isinstance(value, list) and all(map(_is_text, value)),

@@ -11,7 +11,7 @@ from edgekit import evaluation
 from edgekit.devices import Device, LocalDevice, SshDevice, Uploads, probe
 from edgekit.errors import ModelError
 from edgekit.evaluation import Evaluation, Predictions
-from edgekit.evaluation.trust import is_guessing
+from edgekit.evaluation.trust import guessing_outputs, is_guessing
 from edgekit.files import temporary_folder
 from edgekit.pipeline.examples import examples
 from edgekit.pipeline.imported_model import ImportedModel
@@ -73,7 +73,7 @@ def measure_made(
         title=name,
         asked=asked_for(request, imported),
         data=data_facts(dataset, splits=True),
-        notes=[*imported.notes, *refused],
+        notes=[*imported.notes, *refused, *_guessing_outputs(imported, rows[0])],
     )
     alerts = _alerts(request, imported, artifacts[0], rows[0])
     if alerts:
@@ -117,6 +117,12 @@ def with_source_score(
     except ModelError as error:
         return replace(imported, notes=(*imported.notes, unscored(source, error)))
     return replace(imported, scored=scored)
+
+
+def _guessing_outputs(imported: ImportedModel, float32: Row) -> list[str]:
+    """Which outputs beside the scored one are no better than guessing, by the source's score."""
+    score = imported.scored.row.score if imported.scored else float32.score
+    return guessing_outputs(f"the source {imported.source.name}", score) if score else []
 
 
 def _alerts(

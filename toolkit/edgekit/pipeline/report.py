@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from edgekit.data import targets_of
 from edgekit.errors import UsageError
+from edgekit.evaluation.metrics import MetricChoice, listed
 from edgekit.evaluation.scores import compared, metric_of, scorable
 from edgekit.evaluation.tasks import task_named
 from edgekit.modes import FLOAT32
@@ -76,6 +77,8 @@ def data_facts(dataset: Dataset | None, *, splits: bool = False) -> dict[str, st
     if dataset is None:
         return {}
     facts = {"name": dataset.name, "task": dataset.task or "none: there are no targets"}
+    for name, told in dataset.others.items():
+        facts[f"task of {name}"] = str(told.task)
     if dataset.preprocessing_reason:
         facts["preprocessing"] = dataset.preprocessing_reason
     samples = compared(dataset)
@@ -87,7 +90,7 @@ def data_facts(dataset: Dataset | None, *, splits: bool = False) -> dict[str, st
     return facts
 
 
-def accepted_loss(max_drop: float, dataset: Dataset | None, metric: str | None) -> str:
+def accepted_loss(max_drop: float, dataset: Dataset | None, metric: MetricChoice) -> str:
     """The budget in words: "0.5 points".
 
     Where no metric was named and the targets ask for another than usual: "0.5 points of balanced
@@ -96,7 +99,7 @@ def accepted_loss(max_drop: float, dataset: Dataset | None, metric: str | None) 
     Args:
         max_drop: The budget, as `Metric.budget` takes it.
         dataset: Bound to the model.
-        metric: The metric that was named.
+        metric: The metrics that were named; the first is judged.
 
     Raises:
         UsageError: The task of the data has no such metric, or not on these targets, or there are
@@ -104,7 +107,7 @@ def accepted_loss(max_drop: float, dataset: Dataset | None, metric: str | None) 
         DataError: There are too few samples for it.
     """
     if dataset is not None and dataset.task is None:
-        if metric is not None:
+        if listed(metric):
             raise UsageError(
                 f"--metric has no effect: {dataset.name} has no targets.",
                 hint="Add y_test, or leave --metric out.",
@@ -114,12 +117,38 @@ def accepted_loss(max_drop: float, dataset: Dataset | None, metric: str | None) 
         return f"{max_drop:g} points"
     task, targets = task_named(dataset.task), targets_of(dataset.test)
     columns = None if targets is None else {"target": targets}
-    chosen = metric_of(task, metric, columns)
+    first, *others = listed(metric) or (dataset.metric,)
+    chosen = metric_of(task, first, columns)
+    for one in others:
+        metric_of(task, one, columns)
     because = ""
-    if metric is None and columns is not None:
+    if first is None and columns is not None:
         _, reason = task.default_metric(columns, dataset.labels)
         because = f" of {chosen.title}, because {reason}" if reason else ""
+    elif not listed(metric):
+        because = f" of {chosen.title}, because the model was compiled with it"
     return f"{max_drop:g} {chosen.budget_unit}{because}"
+
+
+def as_compiled(dataset: Dataset | None, names: Sequence[str]) -> Dataset | None:
+    """The data set, judged by what the model was compiled with, where task and targets have that.
+
+    Args:
+        dataset: Bound to the model.
+        names: Metrics that the model was compiled with.
+    """
+    if dataset is None or dataset.task is None or dataset.metric is not None:
+        return dataset
+    targets = targets_of(dataset.test)
+    if targets is None:
+        return dataset
+    columns = {"target": targets}
+    known = {
+        metric.name: metric
+        for metric in task_named(dataset.task).metrics_of(columns)
+        if metric.lacks(columns) is None
+    }
+    return replace(dataset, metric=next((name for name in names if name in known), None))
 
 
 def _memory_notes(rows: Sequence[Row]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,7 +12,7 @@ from edgekit import data, targets
 from edgekit.choices import LATENCY, Prefer
 from edgekit.devices import DeviceEntry, DeviceSetup, RunSettings
 from edgekit.errors import DataError, ModelError, UsageError
-from edgekit.evaluation.metrics import metric_named
+from edgekit.evaluation.metrics import Metric, MetricChoice, listed, metric_named
 from edgekit.files import check_folder, check_input, refuse_existing
 from edgekit.modes import FLOAT32, INT8, MODES
 from edgekit.pipeline.imported_model import ImportedModel
@@ -30,6 +30,7 @@ from edgekit.records import (
     Plan,
     Progress,
     TableOptions,
+    TaskChoice,
 )
 
 FLOAT = Plan(variant=FLOAT32.name, mode=FLOAT32.name)
@@ -50,7 +51,7 @@ class Request:
         table: How the rows of a `.csv` become samples.
         column: The column to predict, for tables.
         classes: Names of the classes in the model's order, default the data's.
-        task: What the targets mean, default what they look like.
+        task: What the targets mean, default what they look like; by output name for several.
         preprocessing: How raw input becomes arrays, for images.
         head: How the outputs of a detector tell boxes; None where a file beside the model or their
             shapes tell it.
@@ -58,7 +59,7 @@ class Request:
         custom: Modules that define the model's own classes.
         trust_code: Whether to run code that the source brings along.
         max_drop: Accepted loss: points for accuracy and AUC, percent for RMSE.
-        metric: The metric to judge by, default the task's own.
+        metric: The metric to judge by, of several the first, default the task's own.
         output: Name of the output that is scored, default the first.
         prefer: What the recommended file is to have least of.
         target: An accelerator that the recommended file must be able to use.
@@ -86,14 +87,14 @@ class Request:
     table: TableOptions = EACH_ROW
     column: str | None = None
     classes: Sequence[str] | None = None
-    task: str | None = None
+    task: TaskChoice = None
     preprocessing: Mapping[str, Any] | None = None
     head: Mapping[str, Any] | None = None
     calibration_samples: int = 200
     custom: tuple[str, ...] = ()
     trust_code: bool = False
     max_drop: float = MAX_DROP
-    metric: str | None = None
+    metric: MetricChoice = None
     output: str | None = None
     prefer: Prefer = "balanced"
     target: str | None = None
@@ -163,13 +164,21 @@ def open_data(request: Request, listener: Listener) -> Dataset | None:
     if request.data is None:
         return None
     if isinstance(request.data, Dataset):
-        return data.open_request(request.named(request.data))
+        return judged_by(data.open_request(request.named(request.data)), request.metric)
     listener(Progress(stage="reading the data"))
-    return data.open_request(
+    opened = data.open_request(
         request.named(request.data),
         calibration_samples=request.calibration_samples,
         seed=request.seed,
     )
+    return judged_by(opened, request.metric)
+
+
+def judged_by(dataset: Dataset, metric: MetricChoice) -> Dataset:
+    """The data set, whose targets may be anything where a metric of the user's own is judged by."""
+    first = next(iter(listed(metric)), None)
+    own = isinstance(first, Metric) and first.takes_outputs
+    return replace(dataset, any_targets=True) if own else dataset
 
 
 def check(request: Request) -> None:
@@ -190,8 +199,9 @@ def check(request: Request) -> None:
     _check_choice(request)
     if request.target is not None:
         targets.target(request.target)
-    if request.metric is not None:
-        metric_named(request.metric)
+    for one in listed(request.metric):
+        if not isinstance(one, Metric):
+            metric_named(one)
     _check_data_for(request)
     for plan in request.plans:
         passes_named(plan.passes)
@@ -270,7 +280,7 @@ def asked_for(request: Request, imported: ImportedModel) -> dict[str, str]:
 def _check_data_for(request: Request) -> None:
     if request.data is not None:
         return
-    if request.metric is not None:
+    if listed(request.metric):
         raise UsageError("--metric has no effect without --data.", hint="Add --data.")
     if request.device is not None and not request.latency:
         raise UsageError(
@@ -291,7 +301,7 @@ def build_of(request: Request) -> dict[str, Any]:
         "table": None if request.table == EACH_ROW else asdict(request.table),
         "column": request.column,
         "classes": list(request.classes) if request.classes else None,
-        "task": request.task,
+        "task": request.task if isinstance(request.task, str | None) else dict(request.task),
         "preprocessing": dict(request.preprocessing) if request.preprocessing else None,
         "calibration_samples": request.calibration_samples,
         "score_output": request.output,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from edgekit.errors import ModelError
-from edgekit.evaluation import Evaluation, evaluate_pieces, scored_output
+from edgekit.evaluation import Evaluation, evaluate_pieces
 from edgekit.evaluation.predict import piece_size
 from edgekit.evaluation.trust import difference_alert, guessing_alert, is_guessing
 from edgekit.pipeline.diagnosis import explanations
@@ -84,19 +84,21 @@ def score_source(
     samples = dataset.test
     size = piece_size(samples.read(np.zeros(1, np.int64)))
 
-    def pieces() -> Iterator[tuple[Array, Batch]]:
+    def pieces() -> Iterator[tuple[Mapping[str, Array], Batch]]:
         for position, batch in enumerate(samples.batches(size), start=1):
             outputs = tensorflow.predict(batch.inputs)
-            told = scored_output(outputs, settings.score_output, source.name, head=dataset.head)
-            yield told, batch
+            yield outputs, batch
             done = min(size * position, samples.n)
             listener(Progress(stage="scoring the source", done=done, total=samples.n))
 
-    found = evaluate_pieces(pieces(), dataset, metric=settings.metric, about=source.path)
+    output = settings.score_output
+    found = evaluate_pieces(
+        pieces(), dataset, output=output, metric=settings.metric, about=source.path
+    )
     return SourceScore(
         row=Row(model=model, artifact=_artifact(source), score=found.score),
         evaluation=found,
-        alerts=alerts_of(source.name, found, dataset, tensorflow.predict, settings.score_output),
+        alerts=alerts_of(source.name, found, dataset, tensorflow.predict, output),
     )
 
 
@@ -123,7 +125,7 @@ def alerts_of(
         labels=dataset.labels,
         batch=dataset.test.read(rows),
         predict=run,
-        output=output,
+        output=output or dataset.output,
         preprocessing=dataset.preprocessing,
         head=dataset.head,
     )

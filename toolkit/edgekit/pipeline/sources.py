@@ -22,6 +22,7 @@ from edgekit.pipeline.heads import head_for, with_head
 from edgekit.pipeline.imported_model import ImportedModel, Verification
 from edgekit.pipeline.pixel_trial import ImageModel, as_samples, model_of_file, model_of_source
 from edgekit.pipeline.preprocessing import picture_for, settle
+from edgekit.pipeline.report import as_compiled
 from edgekit.recipe import Qat
 from edgekit.records import (
     Array,
@@ -164,7 +165,7 @@ def lower(
     loaded = tensorflow.load(source, example=example, to_train=to_train)
     outputs = scored_first(loaded.outputs, output)
     model = model_of_source(loaded, outputs, tensorflow)
-    bound = _bound(dataset, model, described)
+    bound = as_compiled(_bound(dataset, model, described), loaded.compiled)
     batch = _sample(bound) if bound else _noise(loaded.inputs)
     listener(Progress(stage="lowering"))
     lowered = tensorflow.lower(destination, batch)

@@ -12,15 +12,17 @@ import numpy as np
 from edgekit import data, tflite
 from edgekit.errors import DataError, UsageError
 from edgekit.evaluation import compared
+from edgekit.evaluation.metrics import MetricChoice, listed
 from edgekit.evaluation.tasks import TASKS
 from edgekit.pipeline import manifest
 from edgekit.pipeline.heads import with_head
 from edgekit.pipeline.measure import MeasureSettings, Subject
 from edgekit.pipeline.pixel_trial import model_of_file
 from edgekit.pipeline.preprocessing import settle
-from edgekit.pipeline.report import accepted_loss
+from edgekit.pipeline.report import accepted_loss, as_compiled
+from edgekit.pipeline.request import judged_by
 from edgekit.pipeline.sources import scored_first
-from edgekit.records import Artifact, DataRequest, Dataset
+from edgekit.records import Artifact, DataRequest, Dataset, TaskChoice
 from edgekit.tflite.stored import content_of, stem_of
 from edgekit_runner import state_of, stored_model
 
@@ -30,28 +32,42 @@ class Opener:
 
     Args:
         request: The data as the user named it.
+        metric: What files will be judged by.
     """
 
-    def __init__(self, request: DataRequest) -> None:
+    def __init__(self, request: DataRequest, metric: MetricChoice = None) -> None:
         self._request = request
+        self._metric = metric
         self._opened: dict[str | None, Dataset] = {}
 
     def open_for(self, artifact: Artifact) -> Dataset:
         """Return the data, with the task that the user or the file's manifest names."""
         request = self._request
         if isinstance(request.data, Dataset):
-            return data.open_request(request)
+            return judged_by(data.open_request(request), self._metric)
         task = request.task or _task_of(artifact)
-        if task not in self._opened:
-            self._opened[task] = data.open_request(replace(request, task=task), needed="test")
-        return self._opened[task]
+        key = None if task is None else str(task)
+        if key not in self._opened:
+            opened = data.open_request(replace(request, task=task), needed="test")
+            self._opened[key] = judged_by(opened, self._metric)
+        return self._opened[key]
 
 
-def _task_of(artifact: Artifact) -> str | None:
-    """The task that a file's manifest names; None where it names none that there is."""
+def _task_of(artifact: Artifact) -> TaskChoice:
+    """The task that a file's manifest names, or those of several outputs; None where it does not.
+
+    A task that there is not counts as none.
+    """
     described = artifact.manifest.get("data")
-    told = described.get("task") if isinstance(described, Mapping) else None
-    return next((name for name in TASKS if name == told), None)
+    if not isinstance(described, Mapping):
+        return None
+    task = next((name for name in TASKS if name == described.get("task")), None)
+    others = described.get("outputs")
+    if not isinstance(others, Mapping) or task is None:
+        return task
+    named = {str(name): str(one) for name, one in others.items() if one in TASKS}
+    first = described.get("output")
+    return {**named, str(first): task} if first else (named and {**named, "": task}) or task
 
 
 def bind_to_file(opener: Opener, artifact: Artifact, *, output: str | None = None) -> Dataset:
@@ -72,7 +88,9 @@ def bind_to_file(opener: Opener, artifact: Artifact, *, output: str | None = Non
     model = model_of_file(path, floats, scored_first(outputs, output))
     opened = with_head(opener.open_for(artifact), path, artifact.manifest)
     dataset = settle(opened, model, described(artifact))
-    return data.bind(dataset, model.inputs, model.outputs)
+    bound = data.bind(dataset, model.inputs, model.outputs)
+    told = (artifact.manifest.get("data") or {}).get("metric")
+    return as_compiled(bound, [told] if isinstance(told, str) else []) or bound
 
 
 def described(artifact: Artifact) -> Mapping[str, Any]:
@@ -98,9 +116,9 @@ def open_subjects(
         DataError: The data does not fit, or has no test split.
         UsageError: A metric is named, but no data.
     """
-    if request is None and settings.metric is not None:
+    if request is None and listed(settings.metric):
         raise UsageError("--metric has no effect without --data.", hint="Add --data.")
-    opener = Opener(request) if request else None
+    opener = Opener(request, settings.metric) if request else None
     subjects = []
     for path in paths:
         artifact = manifest.open_artifact(path)

@@ -16,6 +16,8 @@ else:  # importing numpy is not worth a name in annotations
     Array = Any
 
 Split = Literal["train", "calibrate", "test"]
+TaskChoice = str | Mapping[str, str] | None
+"""What the targets mean: a task's name; for several outputs one for each, by the output's name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +67,7 @@ class Source:
         inputs: Inputs, batch 1, in the signature's order.
         outputs: Outputs, likewise.
         parameters: Number of weights, where the format tells.
+        compiled: The metrics that it was compiled with, by their names here, where it tells.
     """
 
     name: str
@@ -74,6 +77,7 @@ class Source:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     parameters: int | None = None
+    compiled: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +90,7 @@ class Batch:
             flags `[n, k]` for any number of labels, class numbers `[n, h, w]` of pixels (below 0
             those that do not count), boxes `[n, m, 6]` as (x1, y1, x2, y2, class, ignored) in
             fractions of the input (class -1 where there is none), or None where the split has none.
+        others: Output name -> targets of the outputs beside the scored one, where there are some.
         groups: `[n]` integers, the clip or machine that each sample is of; None where the data
             does not tell.
     """
@@ -93,6 +98,7 @@ class Batch:
     inputs: Mapping[str, Array]
     targets: Array | None = None
     groups: Array | None = None
+    others: Mapping[str, Array] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +141,19 @@ class Samples:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OutputTask:
+    """What the targets of one output mean.
+
+    Attributes:
+        task: As of `Dataset`; None where it is not known yet.
+        labels: Likewise.
+    """
+
+    task: str | None = None
+    labels: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
     """The user's data.
 
@@ -155,6 +174,12 @@ class Dataset:
         head: How the outputs of a detector tell boxes, as `edgekit_runner.Head` takes it; None
             where they tell none, or where that is not known yet.
         notes: What was done silently elsewhere and is said here ("added a channel axis").
+        metric: The metric that the model was compiled with: what is judged where none is named.
+        any_targets: Whether a metric of the user's own takes targets that fit no task.
+        output: The output that `task` and `labels` are of, where it is not the model's first, or
+            others have targets, too.
+        others: What the targets of other outputs mean, by name, for data with targets of several.
+            Before `data.bind` of any output, as far as the data or the user says.
     """
 
     name: str
@@ -168,6 +193,10 @@ class Dataset:
     preprocessing_reason: str = ""
     head: Mapping[str, Any] | None = None
     notes: tuple[str, ...] = ()
+    metric: str | None = None
+    any_targets: bool = False
+    output: str | None = None
+    others: Mapping[str, OutputTask] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -218,7 +247,8 @@ class DataRequest:
         split: The share of the samples that is drawn for testing; None takes the data's own split.
         table: How the rows of a `.csv` become samples.
         column: The column to predict, for a `.csv`.
-        task: What the targets mean; None where the data tells.
+        task: What the targets mean; None where the data tells. By output name for data with
+            targets of several outputs.
         preprocessing: How raw images become inputs; None where the data tells.
         classes: Names of the classes in the model's order; None where the data's order is it.
         head: How the outputs of a detector tell boxes; None where the model's file tells.
@@ -228,7 +258,7 @@ class DataRequest:
     split: float | None = None
     table: TableOptions = EACH_ROW
     column: str | None = None
-    task: str | None = None
+    task: TaskChoice = None
     preprocessing: Mapping[str, Any] | None = None
     classes: Sequence[str] | None = None
     head: Mapping[str, Any] | None = None

@@ -79,6 +79,7 @@ class Drop:
         allowed: The budget, in the metric's own unit; None in reports older than this field.
         per_column: The loss of each column, for a regression with several; `verdict` is then the
             worst of all.
+        per_output: The loss of each other output that has targets; likewise.
     """
 
     value: float
@@ -86,6 +87,12 @@ class Drop:
     verdict: Verdict
     allowed: float | None = None
     per_column: tuple[ColumnDrop, ...] = ()
+    per_output: tuple[OutputDrop, ...] = ()
+
+    @property
+    def verdict_alone(self) -> Verdict:
+        """The verdict on this loss without those of columns and other outputs."""
+        return verdict_on(self.ci95, self.allowed or 0.0)
 
     def deciding(self) -> tuple[str, Drop]:
         """Return what the verdict rests on, and where: this drop, or that of its worst column.
@@ -93,7 +100,7 @@ class Drop:
         Returns:
             "" and this drop, or such as "column 2: " and the drop of that column.
         """
-        if not self.per_column or verdict_on(self.ci95, self.allowed or 0.0) == self.verdict:
+        if not self.per_column or self.verdict_alone == self.verdict:
             return "", self
         column = max(
             (one for one in self.per_column if one.verdict == self.verdict),
@@ -108,6 +115,23 @@ class Drop:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OutputDrop:
+    """The loss of an output beside the scored one."""
+
+    output: str
+    drop: Drop
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputScore:
+    """The score of an output beside the scored one, by a task of its own."""
+
+    output: str
+    task: str
+    score: Score
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
     """A model's score on the test split.
 
@@ -115,12 +139,14 @@ class Score:
         metric: A name of `evaluation.metrics`.
         value: The score.
         n: Number of samples.
-        ci95: 95 % interval of `value`.
-        extras: Further figures by name: other metrics of the task, top5_accuracy, mae.
+        ci95: 95 % interval of `value`; NaN where none was measured.
+        extras: Further figures by name: the other metrics of the task, and those asked for.
         per_class: One row a class, for classifiers.
         guess: The value of a prediction that ignores the input; None where that is not defined.
         per_column: One entry a column, for a regression with several.
         confusion: Counts of samples, `[true class][predicted class]`, for classifiers.
+        shown: Which of `extras` were asked for, in that order.
+        per_output: The scores of other outputs that have targets.
         views: What is drawn of it.
     """
 
@@ -133,6 +159,8 @@ class Score:
     guess: float | None = None
     per_column: tuple[ColumnScore, ...] = ()
     confusion: tuple[tuple[int, ...], ...] = ()
+    shown: tuple[str, ...] = ()
+    per_output: tuple[OutputScore, ...] = ()
     views: Views = field(default_factory=Views)
 
 
@@ -269,6 +297,24 @@ class Row:
     def is_source(self) -> bool:
         """Whether this is the source itself, which is scored but is no file to ship."""
         return self.artifact.mode is None and self.artifact.variant == SOURCE
+
+    def deciding(self) -> tuple[str, Score, Drop] | None:
+        """Return what the verdict rests on: the loss of the scored output or of another one.
+
+        Returns:
+            Where ("" for the scored output as a whole, or such as "output 'b': column 2: "), the
+            score whose metric the loss is in, and the loss; None where nothing was judged.
+        """
+        if self.drop is None or self.score is None:
+            return None
+        place, drop = self.drop.deciding()
+        if drop.verdict_alone != self.drop.verdict:
+            scores = {one.output: one.score for one in self.score.per_output}
+            for one in self.drop.per_output:
+                if one.drop.verdict == self.drop.verdict and one.output in scores:
+                    inner, lost = one.drop.deciding()
+                    return f"output {one.output!r}: {inner}", scores[one.output], lost
+        return place, self.score, drop
 
     @property
     def place(self) -> str | None:

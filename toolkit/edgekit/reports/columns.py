@@ -14,12 +14,21 @@ from typing import Literal
 from edgekit.modes import FLOAT32
 from edgekit.printable import printable
 from edgekit.records import Artifact, Drop, Inspection, Score, Timing
+from edgekit.reports import further
 from edgekit.reports.findings import collapse_text
 from edgekit.reports.formatted_rows import FormattedRow
-from edgekit.reports.formatting import drop_unit, latency_text, metric_title, size_text
+from edgekit.reports.formatting import (
+    drop_unit,
+    latency_text,
+    metric_title,
+    size_text,
+)
 from edgekit.reports.groups import Group
 
 Field = Callable[[FormattedRow], object]
+
+MOST_SHOWN = 4
+"""Further metrics, and further outputs, that have a column; JSON and CSV have them all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,6 +179,34 @@ def _latency(line: FormattedRow) -> Cell:
     )
 
 
+def _shown(position: int) -> Column:
+    """Return the column of a further metric that was asked for."""
+    return Column(
+        title=lambda group: metric_title(further.metric_at(group, position)),
+        present=lambda group: further.metric_at(group, position) is not None,
+        cell=lambda line: Cell(figure=further.metric_text(line.row.score, position)),
+        optional=True,
+        csv={"other_metrics": lambda line: further.metrics(line.row.score)} if not position else {},
+    )
+
+
+def _output(position: int) -> Column:
+    """Return the column of a further output that has targets."""
+
+    def cell(line: FormattedRow) -> Cell:
+        figure, interval = further.output_texts(line.row.score, position)
+        return Cell(figure=figure, note=interval)
+
+    return Column(
+        title=lambda group: further.output_at(group, position),
+        subtitle=lambda group: further.output_metric(group, position),
+        present=lambda group: bool(further.output_at(group, position)),
+        cell=cell,
+        optional=position > 0,
+        csv={"other_outputs": lambda line: further.outputs(line.row.score)} if not position else {},
+    )
+
+
 def _agrees_with(group: Group) -> str:
     name = group.compared_with
     return f"agrees\nwith {'f32' if name == FLOAT32.name else printable(name, 9)}"
@@ -283,6 +320,8 @@ COLUMNS: tuple[Column, ...] = (
             "collapses": lambda line: tuple(map(collapse_text, line.row.collapses)),
         },
     ),
+    *(_shown(position) for position in range(MOST_SHOWN)),
+    *(_output(position) for position in range(MOST_SHOWN)),
     Column(
         title="latency",
         subtitle="p50",

@@ -11,6 +11,7 @@ from edgekit.printable import printable
 from edgekit.records import Row
 from edgekit.reports.formatting import (
     count_text,
+    drop_interval_text,
     drop_text,
     interval_text,
     latency_text,
@@ -71,7 +72,8 @@ def formatted_rows(group: Group) -> tuple[FormattedRow, ...]:
     for row, label in zip(rows, _labels(rows), strict=True):
         score, timing = row.score, row.timing if group.device else None
         # Without the metric its unit is unknown.
-        place, drop = row.drop.deciding() if row.drop and score else ("", None)
+        place, judged, drop = row.deciding() or ("", score, None)
+        unit = judged.metric if judged else ""
         is_file = not row.is_source
         best = {
             "size": row.artifact.flash_bytes == best_size,
@@ -91,10 +93,8 @@ def formatted_rows(group: Group) -> tuple[FormattedRow, ...]:
                 macs=count_text(row.inspection.macs) if row.inspection else "",
                 score=score_text(metric, score.value) if score else "",
                 score_interval=interval_text(metric, score.ci95) if score else "",
-                drop=drop_text(metric, drop.value) if drop else "",
-                drop_interval=(
-                    place + " to ".join(drop_text(metric, end) for end in drop.ci95) if drop else ""
-                ),
+                drop=drop_text(unit, drop.value) if drop else "",
+                drop_interval=place + drop_interval_text(unit, drop.ci95) if drop else "",
                 verdict=drop.verdict if drop else "",
                 agreement="" if row.agreement is None else f"{100 * row.agreement:.2f} %",
                 latency=latency_text(timing.p50_ms) if timing else "",

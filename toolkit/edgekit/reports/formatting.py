@@ -16,6 +16,7 @@ from edgekit.records import ClassScore, Score, Timing
 # Characters of a sentence, and of a device's description of itself.
 MOST_TEXT, MOST_DEVICE = 2000, 100
 ABOUT_THE_SAME = "about the same"
+NOT_MEASURED = "not measured"
 
 
 def plain(text: object) -> str:
@@ -77,6 +78,8 @@ def score_text(metric: str, value: float) -> str:
 
 def interval_text(metric: str, interval: tuple[float, float]) -> str:
     """Return an interval in the unit of `score_text`."""
+    if not all(map(math.isfinite, interval)):
+        return NOT_MEASURED
     return " to ".join(_figure(metric, end, digits=3) for end in interval)
 
 
@@ -88,6 +91,13 @@ def drop_text(metric: str, value: float) -> str:
     if float(text) == 0:
         return text.lstrip("-")
     return text if value < 0 else f"+{text}"
+
+
+def drop_interval_text(metric: str, interval: tuple[float, float]) -> str:
+    """Return the interval of a drop in the unit of `drop_text`."""
+    if not all(map(math.isfinite, interval)):
+        return NOT_MEASURED
+    return " to ".join(drop_text(metric, end) for end in interval)
 
 
 def drop_unit(metric: str | None) -> str:

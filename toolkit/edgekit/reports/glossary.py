@@ -65,7 +65,13 @@ def glossary(report: Report) -> str:
     }
     against = {group.compared_with for group in groups_by_model(report)} or {FLOAT32.name}
     reference = f"the {FLOAT32.name} file" if against == {FLOAT32.name} else "the first file"
-    names = dict.fromkeys(row.score.metric for row in report.rows if row.score)
+    names = dict.fromkeys(
+        name
+        for row in rows
+        if row.score
+        for score in (row.score, *(one.score for one in row.score.per_output))
+        for name in (score.metric, *score.shown)
+    )
     scored = [metric_named(name) for name in names]
     # Those of the user's own may come from a file.
     terms = [(escaped(one.title), escaped(one.meaning)) for one in scored if one.meaning]

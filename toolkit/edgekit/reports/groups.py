@@ -57,6 +57,17 @@ class Group:
         """The metric of the rows that are scored."""
         return next((row.score.metric for row in self.rows if row.score), None)
 
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The further outputs that are scored."""
+        scored = next((row.score for row in self.rows if row.score), None)
+        return tuple(one.output for one in scored.per_output) if scored else ()
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The further metrics that were asked for."""
+        return next((row.score.shown for row in self.rows if row.score), ())
+
 
 def groups_by_device(report: Report) -> tuple[Group, ...]:
     """Split a report so that models and devices are never compared with each other."""

@@ -82,6 +82,7 @@ def html(report: Report, charts: PageCharts) -> str:
         *(page_tables.device_table(one, several=len(whole) > 1) for one in compare_devices(report)),
         sections.verdicts(report),
         *(page_scores.columns_table(group, several=len(whole) > 1) for group in whole),
+        *(page_scores.outputs_table(group, several=len(whole) > 1) for group in whole),
         *(page_scores.fidelity(group, several=len(whole) > 1) for group in whole),
         *(
             figure(numbered("latency", n), _named(group, timed, "Latency"),

@@ -98,6 +98,49 @@ def fidelity(group: Group, *, several: bool) -> str:
     return text
 
 
+def outputs_table(group: Group, *, several: bool) -> str:
+    """Tabulate score, verdict and drop of each further output that has targets, file by file.
+
+    Args:
+        group: The rows of a model.
+        several: Whether the page is of several models, and each is named.
+    """
+    lines = [line for line in formatted_rows(group) if line.row.score and line.row.score.per_output]
+    names = dict.fromkeys(
+        one.output for line in lines if line.row.score for one in line.row.score.per_output
+    )
+    if not names:
+        return ""
+    body = _grid(
+        "Variant", [escaped(printable(name)) for name in names],
+        [(escaped(line.label), [_output_cell(line, name) for name in names]) for line in lines],
+    )  # fmt: skip
+    of = f"{printable(group.model)}, " if several else ""
+    return (
+        f'<details class="card"{" open" if len(names) <= MOST_OPEN else ""}>'
+        f"<summary>{escaped(of)}other outputs</summary>"
+        '<p class="note">Score with its 95 % interval; below it the verdict and the drop against '
+        f"{escaped(group.compared_with)}. The verdict on a file is the worst of all its outputs."
+        f"</p>{body}</details>"
+    )
+
+
+def _output_cell(line: FormattedRow, name: str) -> str:
+    scores = line.row.score.per_output if line.row.score else ()
+    score = next((one.score for one in scores if one.output == name), None)
+    if score is None:
+        return ""
+    text = f"{escaped(metric_title(score.metric))} {escaped(score_text(score.metric, score.value))}"
+    text += f"<small>{typographic(interval_text(score.metric, score.ci95))}</small>"
+    for one in line.row.drop.per_output if line.row.drop else ():
+        if one.output == name:
+            lost = typographic(drop_text(score.metric, one.drop.value))
+            text += (
+                f'<small class="verdict-{one.drop.verdict}">{one.drop.verdict}, drop {lost}</small>'
+            )
+    return text
+
+
 def _grid(corner: str, heads: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> str:
     """Return a table of cells that are HTML already; on a narrow page each row is a card."""
     head = "".join(f'<th scope="col">{title}</th>' for title in heads)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from edgekit.errors import UsageError
-from edgekit.evaluation.metrics import METRICS, Unit, add_described_metric
+from edgekit.evaluation.metrics import METRICS, Unit, add_described_metric, added_metric
 from edgekit.fields import FieldError, Fields, MissingFieldError, refuse_deep
 from edgekit.modes import MODES
 from edgekit.printable import one_line, printable
@@ -24,6 +24,8 @@ from edgekit.records import (
     Fidelity,
     Inspection,
     Operator,
+    OutputDrop,
+    OutputScore,
     Report,
     Row,
     Score,
@@ -100,6 +102,7 @@ def _row(row: Fields) -> Row:
             verdict=verdict,
             allowed=row.maybe("drop_allowed", row.number),
             per_column=tuple(map(_column_drop, row.maybe_objects("drop_per_column"))),
+            per_output=tuple(map(_output_drop, row.maybe_objects("drop_per_output"))),
         )
     timing = None
     if row.has("latency"):
@@ -138,7 +141,20 @@ def _metric(score: Fields) -> str:
     """The metric's name; one of the user's own is made known by what the score says of it."""
     if not score.has("metric_facts"):
         return score.choice("metric", tuple(METRICS))
-    name, facts = score.text("metric"), score.object("metric_facts")
+    name = score.text("metric")
+    _make_known(name, score.object("metric_facts"))
+    return name
+
+
+def _shown(score: Fields) -> tuple[str, ...]:
+    """The further metrics asked for that are known, or made known, by their names."""
+    for name, facts in score.table("shown_facts", Fields.object).items():
+        _make_known(name, facts)
+    names = score.texts("shown") if score.has("shown") else ()
+    return tuple(name for name in names if name in METRICS or added_metric(name) is not None)
+
+
+def _make_known(name: str, facts: Fields) -> None:
     add_described_metric(
         name,
         title=printable(facts.text("title")),
@@ -146,7 +162,6 @@ def _metric(score: Fields) -> str:
         higher_is_better=facts.flag("higher_is_better"),
         meaning=one_line(facts.text("meaning", "")),
     )
-    return name
 
 
 def _score(score: Fields) -> Score:
@@ -173,6 +188,13 @@ def _score(score: Fields) -> Score:
             for one in score.maybe_objects("per_column")
         ),
         confusion=score.integer_rows("confusion"),
+        shown=_shown(score),
+        per_output=tuple(
+            OutputScore(
+                output=one.text("output"), task=one.text("task"), score=_score(one.object("score"))
+            )
+            for one in score.maybe_objects("per_output")
+        ),
         views=views_from_json(score.object("views")) if score.has("views") else Views(),
     )
 
@@ -184,6 +206,19 @@ def _column_drop(drop: Fields) -> ColumnDrop:
         ci95=drop.pair("ci95"),
         verdict=cast("Verdict", drop.choice("verdict", get_args(Verdict))),
         allowed=drop.number("allowed"),
+    )
+
+
+def _output_drop(drop: Fields) -> OutputDrop:
+    return OutputDrop(
+        output=drop.text("output"),
+        drop=Drop(
+            value=drop.number("value"),
+            ci95=drop.pair("ci95"),
+            verdict=cast("Verdict", drop.choice("verdict", get_args(Verdict))),
+            allowed=drop.maybe("allowed", drop.number),
+            per_column=tuple(map(_column_drop, drop.maybe_objects("per_column"))),
+        ),
     )
 
 

@@ -11,6 +11,7 @@ from edgekit.records import (
     ColumnDrop,
     Fidelity,
     Inspection,
+    OutputDrop,
     Report,
     Row,
     Score,
@@ -60,6 +61,7 @@ def row_to_json(row: Row) -> dict[str, Any]:
         "drop_allowed": None if drop is None else _finite(drop.allowed),
         "verdict": None if drop is None else drop.verdict,
         "drop_per_column": [_column_drop_to_json(one) for one in drop.per_column] if drop else [],
+        "drop_per_output": [_output_drop_to_json(one) for one in drop.per_output] if drop else [],
         "agreement": _finite(row.agreement),
         "fidelity": [_fidelity_to_json(one) for one in row.fidelity],
         "collapses": [
@@ -149,8 +151,16 @@ def _score_to_json(score: Score) -> dict[str, Any]:
             for one in score.per_column
         ],
         "confusion": [list(counts) for counts in score.confusion],
+        "shown": list(score.shown),
+        "per_output": [
+            {"output": one.output, "task": one.task, "score": _score_to_json(one.score)}
+            for one in score.per_output
+        ],
         "views": views_to_json(score.views),
         "metric_facts": metric_to_json(score.metric),
+        "shown_facts": {
+            name: facts for name in score.shown if (facts := metric_to_json(name)) is not None
+        },
     }
 
 
@@ -174,6 +184,18 @@ def _column_drop_to_json(drop: ColumnDrop) -> dict[str, Any]:
         "ci95": [_finite(end) for end in drop.ci95],
         "verdict": drop.verdict,
         "allowed": _finite(drop.allowed),
+    }
+
+
+def _output_drop_to_json(one: OutputDrop) -> dict[str, Any]:
+    drop = one.drop
+    return {
+        "output": one.output,
+        "value": _finite(drop.value),
+        "ci95": [_finite(end) for end in drop.ci95],
+        "verdict": drop.verdict,
+        "allowed": _finite(drop.allowed),
+        "per_column": [_column_drop_to_json(column) for column in drop.per_column],
     }
 
 

@@ -13,6 +13,7 @@ from edgekit.archives import DAMAGE, ArchiveError, check_weights, checked_member
 from edgekit.errors import ModelError
 from edgekit.files import FOLDER, check_input, sha256_of
 from edgekit.records import Source
+from edgekit.sources.compiled import compiled_metrics, compiled_metrics_of
 from edgekit.sources.custom import import_custom
 from edgekit.sources.embedded_code import (
     code_of_loss,
@@ -81,7 +82,8 @@ def load(
     model, notes, restore = _prepared(model, path.name, objects, example, to_train=to_train)
     if interface is None or isinstance(model, _keras_model()):
         interface = interface_of(model, path.name, example)
-    loaded = _loaded(path, kind, sha256_of(path), model, interface)
+    compiled = compiled_metrics(path, kind)
+    loaded = _loaded(path, kind, sha256_of(path), model, interface, compiled=compiled)
     loaded = replace(loaded, notes=notes, restore=restore)
     return loaded if trust_code else replace(loaded, loss_code=code_of_loss(path, kind, trusted))
 
@@ -117,7 +119,10 @@ def adopt(model: Any, *, example: Example | None = None) -> Loaded:
     for weight in model.weights:
         digest.update(weight.numpy().tobytes())
     digest.update(repr([(layer.name, type(layer).__name__) for layer in model.layers]).encode())
-    loaded = _loaded(Path(model.name), "keras", digest.hexdigest(), adopted, interface)
+    compiled = compiled_metrics_of(model)
+    loaded = _loaded(
+        Path(model.name), "keras", digest.hexdigest(), adopted, interface, compiled=compiled
+    )
     return replace(loaded, notes=notes)
 
 
@@ -257,7 +262,15 @@ def _agreeing(path: Path, kind: Kind, suffixes: tuple[str, ...]) -> Kind:
     )
 
 
-def _loaded(path: Path, kind: Kind, sha256: str, model: Any, interface: Interface) -> Loaded:
+def _loaded(
+    path: Path,
+    kind: Kind,
+    sha256: str,
+    model: Any,
+    interface: Interface,
+    *,
+    compiled: tuple[str, ...],
+) -> Loaded:
     return Loaded(
         source=Source(
             name=path.stem,
@@ -267,6 +280,7 @@ def _loaded(path: Path, kind: Kind, sha256: str, model: Any, interface: Interfac
             inputs=interface.inputs,
             outputs=interface.outputs,
             parameters=interface.parameters,
+            compiled=compiled,
         ),
         model=model,
         call=interface.call,

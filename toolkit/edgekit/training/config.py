@@ -32,7 +32,7 @@ from typing import Any, Literal, cast
 
 from edgekit.choices import MAX_COUNT, MAX_SEED
 from edgekit.errors import UsageError
-from edgekit.evaluation.tasks import TASKS
+from edgekit.evaluation.tasks import NO_TASK, TASKS
 from edgekit.files import check_input
 from edgekit.parsing import ParseError, read_toml
 from edgekit.records import EACH_ROW, LiveData, TableOptions
@@ -98,7 +98,8 @@ class TrainingConfig:
         check_numbers(self)
         _check(self, "split", "a number between 0 and 1", _is_share(self.split))
         _check(self, "loss", "mse or mae", self.loss in {"mse", "mae"})
-        _check(self, "task", " or ".join(TASKS), self.task in {None, *TASKS})
+        tasks = [name for name in TASKS if name != NO_TASK.name]
+        _check(self, "task", " or ".join(tasks), self.task in {None, *tasks})
 
 
 def _is_share(value: Any) -> bool:

@@ -104,6 +104,9 @@ class FineTuning:
         _check_independent(source, self.dataset, tuning.restore)
         training, validation = training_split(self.dataset)
         self.training, self.validation = resident(training), resident(validation)
+        scored = self.dataset.output or source.outputs[0].name
+        self._position = [output.name for output in source.outputs].index(scored)
+        self._output = scored
         self._loss, self._metrics = compiled(model, source, self.dataset, tuning.file_loss)
         self.tuning = tuning
         self.steps = math.ceil(self.training.n / tuning.batch_size)
@@ -171,6 +174,15 @@ class FineTuning:
             )
         return self.evaluate(model)
 
+    def scored(self, outputs: Any) -> Any:
+        """Return the output of a model that is compared with the targets."""
+        import keras
+
+        if isinstance(outputs, Mapping) and self._output in outputs:
+            return outputs[self._output]
+        flat = keras.tree.flatten(outputs)
+        return flat[self._position if self._position < len(flat) else 0]
+
     def write(self, model: Any, path: Path, notes: Mapping[str, Any] | None = None) -> None:
         """Write the trained model, with the sizes and the state of its source."""
         write_model(model, path, notes, restore=self.tuning.restore)
@@ -193,7 +205,7 @@ class FineTuning:
     def _loss_of(self, model: Any) -> Any:
         if self._loss is not None:
             return self._loss
-        first = _first(
+        first = self.scored(
             model(
                 inputs_of(self.validation.read(np.arange(min(8, self.validation.n)))),
                 training=False,
@@ -216,7 +228,7 @@ class FineTuning:
             inputs = list(tensors.values())
             outputs = model(inputs[0] if len(inputs) == 1 else tensors)
         extra = None if teacher is None else distillation(self.dataset.task, teacher)
-        return _learner_class()(inputs, _first(outputs), extra)
+        return _learner_class()(inputs, self.scored(outputs), extra)
 
 
 def teach(
@@ -231,7 +243,7 @@ def teach(
     """
     fine = FineTuning(model, source, tuning, listener)
     made = [
-        np.asarray(_first(model(inputs_of(batch), training=False)), np.float32)
+        np.asarray(fine.scored(model(inputs_of(batch), training=False)), np.float32)
         for batch in fine.training.batches(256)
     ]
     outputs = np.concatenate(made)
@@ -267,13 +279,6 @@ def _seed_layers(model: Any, seed: int) -> None:
         for generator in vars(layer).values():
             if isinstance(generator, keras.random.SeedGenerator):
                 generator.state.assign([seed, number])
-
-
-def _first(outputs: Any) -> Any:
-    """Return the output that is compared with the targets."""
-    import keras
-
-    return keras.tree.flatten(outputs)[0]
 
 
 def _evaluate(learner: Any, samples: Samples) -> dict[str, float]:

@@ -63,15 +63,19 @@ def compiled(
             )
         except (TypeError, ValueError, KeyError):  # the user's own, not available here
             loss = None
-    if isinstance(loss, (dict, list, tuple)):  # one per output; targets belong to the first
-        loss = next(iter(loss.values() if isinstance(loss, dict) else loss), None)
+    names = [output.name for output in source.outputs]
+    scored = dataset.output or names[0]
+    if isinstance(loss, dict):  # one an output
+        loss = loss.get(scored, next(iter(loss.values()), None))
+    elif isinstance(loss, (list, tuple)):
+        loss = next(iter(loss[names.index(scored) :]), None)
     if loss == "categorical_crossentropy":
         loss = "sparse_categorical_crossentropy"
     elif isinstance(loss, keras.losses.CategoricalCrossentropy):
         logits = bool(loss.get_config().get("from_logits"))
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=logits)
     if dataset.task == SEGMENTATION.name:
-        loss = _for_masks(loss, source.outputs[0].shape[-1])
+        loss = _for_masks(loss, source.outputs[names.index(scored)].shape[-1])
     if not isinstance(metrics, list) or not all(_plain(metric) for metric in metrics):
         metrics = _USUAL_METRICS.get(dataset.task or "", [])
     return loss, metrics

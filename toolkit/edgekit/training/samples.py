@@ -11,7 +11,7 @@ import numpy as np
 from edgekit.data import bind, split_of
 from edgekit.data.pixels import UNIT, names_scaling
 from edgekit.errors import DataError
-from edgekit.records import Array, Batch, Dataset, Samples, TensorSpec
+from edgekit.records import Array, Batch, Dataset, Samples, TaskChoice, TensorSpec
 
 MEMORY_BYTES = 512 << 20
 """Largest size of a data set kept in memory; a larger one is read again in every epoch."""
@@ -21,7 +21,7 @@ def bound_to(
     dataset: Dataset,
     inputs: Sequence[TensorSpec],
     outputs: Sequence[TensorSpec],
-    task: str | None = None,
+    task: TaskChoice = None,
 ) -> Dataset:
     """Return `dataset` without its test split, its training split checked against a model.
 
@@ -35,7 +35,9 @@ def bound_to(
             hint=f"Say how, for example: {UNIT.option}",
         )
     train = split_of(dataset, "train")
-    only = replace(dataset, train=train, calibrate=None, test=None, task=task or dataset.task)
+    # By output where there are several, as `open_data` has noted then.
+    told = task if isinstance(task, str) else None
+    only = replace(dataset, train=train, calibrate=None, test=None, task=told or dataset.task)
     return bind(only, inputs, outputs)
 
 

@@ -1,7 +1,8 @@
 """Named arrays, of files or as a user's function returns them, sorted into splits.
 
 The names are Keras's own: `x_train y_train x_test y_test`, or `x_train_<input>` for a model with
-several inputs, and optionally `labels`. `x_val` and `y_val` are taken for the test split where
+several inputs, `y_train_<output>` for targets of several outputs, and optionally `labels`, or
+`labels_<output>`. `x_val` and `y_val` are taken for the test split where
 there is none. `sequence_train` and `sequence_test`, or `sequence` for both, declare that samples
 follow each other (`_sequences`); `group_train`, `group_test` or `group` which of them belong
 together (`_groups`); `ignore_label` which values of masks do not count.
@@ -26,6 +27,7 @@ NAMES = "x_train, y_train, x_test, y_test"
 SEQUENCES = ("sequence", "sequence_train", "sequence_test")
 GROUPS = ("group", "group_train", "group_test")
 IGNORE = "ignore_label"
+LABELS_OF = "labels_"
 SPARED_BYTES = 256 << 20
 """A split of more that is not needed is not read at all, not even to look for leaks."""
 
@@ -77,18 +79,23 @@ def open_arrays(
     ignored_label = checked.pop(IGNORE, None)
     declared = checked.pop("labels", None)
     labels = None if declared is None else _labels(_in_memory(declared), place)
+    named_labels = {
+        key.removeprefix(LABELS_OF): _labels(_in_memory(checked.pop(key)), place)
+        for key in list(checked)
+        if key.startswith(LABELS_OF)
+    }
     inputs: dict[str, dict[str, Array | UnreadArray]] = {
         split: {} for split in ("train", "test", *VALIDATION)
     }
-    targets: dict[str, Array | None] = dict.fromkeys(inputs)
+    targets: dict[str, dict[str, Array]] = {split: {} for split in inputs}
     ignored = []
     for key, array in checked.items():
         role, _, rest = key.partition("_")
         split, _, input_name = rest.partition("_")
         if role == "x" and split in inputs:
             inputs[split][input_name or "x"] = array
-        elif role == "y" and split in inputs and not input_name:
-            targets[split] = _without(_in_memory(array), ignored_label, place)
+        elif role == "y" and split in inputs:
+            targets[split][input_name] = _without(_in_memory(array), ignored_label, place)
         else:
             ignored.append(key)
     if not any(inputs.values()):
@@ -100,19 +107,31 @@ def open_arrays(
             hint=f"Name them {NAMES}.",
         )
     for split, named in inputs.items():
-        if targets[split] is not None and not named:
+        if targets[split] and not named:
             raise DataError(f"{place} holds y_{split} but no x_{split}.", hint="Add it.")
     tested, notes = substitute_test([split for split, named in inputs.items() if named], "x_{}")
     inputs = {"train": inputs["train"], "test": inputs[tested]}
     targets = {"train": targets["train"], "test": targets[tested]}
-    (train, test), labels, note = number_labels([targets["train"], targets["test"]], labels, place)
-    notes += [note] if note else []
+    # The targets without a name are the first, those of a model's only or first output.
+    outputs = sorted(
+        dict.fromkeys((*targets["test"], *targets["train"])), key=lambda name: name != ""
+    )
+    labels_of = {**named_labels, **({"": labels} if labels else {})}
+    for output in outputs:
+        parts, found, note = number_labels(
+            [targets[split].get(output) for split in targets], labels_of.get(output), place
+        )
+        for part, split in zip(parts, targets, strict=True):
+            targets[split] |= {} if part is None else {output: part}
+        labels_of |= {output: found} if found else {}
+        notes += [note] if note and note not in notes else []
+    labels = labels_of.pop("", None)
     if ignored:
         notes.append(f"Arrays not used: {', '.join(ignored)}.")
     if needed is not None and not inputs[needed]:
         needed = None  # what there is instead is read
     stores: dict[str, ArrayStore | None] = {}
-    for split, wanted in (("train", train), ("test", test)):
+    for split, wanted in targets.items():
         size = sum(values.nbytes for values in inputs[split].values())
         if needed in (None, split) or size <= SPARED_BYTES:
             key = f"sequence_{split}" if f"sequence_{split}" in ordered else "sequence"
@@ -131,6 +150,7 @@ def open_arrays(
         test=stores.get("test"),
         labels=labels,
         notes=tuple(notes),
+        labels_by_output=labels_of,
     )
 
 
@@ -141,7 +161,7 @@ def _as_array(value: Any, key: str, place: str) -> Array | UnreadArray:
         raise DataError(
             f"{place}: {key} is ragged.", found=f"{error}.", hint="All samples need one shape."
         ) from error
-    texts = key in ("labels", *SEQUENCES, *GROUPS) or key.startswith("y_")
+    texts = key in ("labels", *SEQUENCES, *GROUPS) or key.startswith(("y_", LABELS_OF))
     if array.dtype.kind not in ("biufUS" if texts else "biuf"):
         raise DataError(
             f"{place}: {key} holds {array.dtype}, not numbers.",
@@ -255,7 +275,7 @@ def _labels(array: Array, place: str) -> tuple[str, ...]:
 
 def _store(
     inputs: Mapping[str, Array | UnreadArray],
-    targets: Array | None,
+    targets: Mapping[str, Array],
     which: tuple[Array | None, Array | None],
     split: str,
     place: str,
@@ -265,8 +285,8 @@ def _store(
     lengths = {
         f"x_{split}" + ("" if key == "x" else f"_{key}"): a.shape[0] for key, a in inputs.items()
     }
-    if targets is not None:
-        lengths[f"y_{split}"] = len(targets)
+    for key, array in targets.items():
+        lengths[f"y_{split}" + (f"_{key}" if key else "")] = len(array)
     if len(set(lengths.values())) > 1:
         listed = ", ".join(f"{key}: {n}" for key, n in lengths.items())
         raise DataError(
@@ -278,4 +298,6 @@ def _store(
         key: values.by_rows() if isinstance(values, UnreadArray) else values
         for key, values in inputs.items()
     }
-    return array_store(opened, targets, *which)
+    named = {key: array for key, array in targets.items() if key}
+    main = targets.get("", next(iter(targets.values()), None))
+    return array_store(opened, main, *which, named)

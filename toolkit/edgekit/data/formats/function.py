@@ -5,6 +5,7 @@ It is run because the user named it; `rebuild` does not run what a manifest name
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import re
@@ -42,13 +43,9 @@ def open_function(spec: str) -> RawDataset | Dataset:
     Raises:
         DataError: It is not there, it fails, or it returns something else.
     """
-    place, _, name = spec.rpartition(":")
-    path = Path(place).expanduser() if SCRIPT.fullmatch(spec) else None
-    with _importable(Path.cwd() if path is None else path.resolve().parent):
-        module = _loaded(spec, place, path)
-        function: Callable[[], Any] | None = getattr(module, name, None)
-        if not callable(function):
-            raise DataError(f"{spec}: {place} has no function {name!r}.", hint="Check the name.")
+    function, folder = _found(spec)
+    name = spec.rpartition(":")[2]
+    with _importable(folder):
         try:
             result = function()
         except EdgekitError:
@@ -66,6 +63,34 @@ def open_function(spec: str) -> RawDataset | Dataset:
     if isinstance(taken, LiveData):
         return open_live(taken, spec)
     raise DataError(f"{spec} returned a text.", hint=FORMS)
+
+
+def load_function(spec: str) -> Callable[..., Any]:
+    """Return a function of the user's, which finds the modules beside it whenever it is called.
+
+    Raises:
+        DataError: It is not there, or its file cannot be run.
+    """
+    function, folder = _found(spec)
+
+    @functools.wraps(function)
+    def call(*given: Any) -> Any:
+        with _importable(folder):
+            return function(*given)
+
+    return call
+
+
+def _found(spec: str) -> tuple[Callable[..., Any], Path]:
+    """Return a function, and the folder of modules that it may import."""
+    place, _, name = spec.rpartition(":")
+    path = Path(place).expanduser() if SCRIPT.fullmatch(spec) else None
+    folder = Path.cwd() if path is None else path.resolve().parent
+    with _importable(folder):
+        function = getattr(_loaded(spec, place, path), name, None)
+    if not callable(function):
+        raise DataError(f"{spec}: {place} has no function {name!r}.", hint="Check the name.")
+    return function, folder
 
 
 def _loaded(spec: str, place: str, path: Path | None) -> ModuleType:

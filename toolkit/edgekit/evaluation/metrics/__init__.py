@@ -10,37 +10,60 @@ from edgekit.evaluation.metrics.accuracy import ACCURACY
 from edgekit.evaluation.metrics.average_precision import AVERAGE_PRECISION
 from edgekit.evaluation.metrics.balanced_accuracy import BALANCED_ACCURACY
 from edgekit.evaluation.metrics.binary_accuracy import BINARY_ACCURACY
+from edgekit.evaluation.metrics.ece import ECE
 from edgekit.evaluation.metrics.f1 import F1
+from edgekit.evaluation.metrics.mae import MAE
 from edgekit.evaluation.metrics.map import MAP
 from edgekit.evaluation.metrics.map50 import MAP50
 from edgekit.evaluation.metrics.mean_iou import MEAN_IOU
-from edgekit.evaluation.metrics.metric import Columns, Metric, Unit
+from edgekit.evaluation.metrics.metric import (
+    Columns,
+    Metric,
+    MetricChoice,
+    Unit,
+    listed,
+)
+from edgekit.evaluation.metrics.own import OUTPUTS, TARGETS, own_metric, with_outputs
 from edgekit.evaluation.metrics.pixel_accuracy import PIXEL_ACCURACY
 from edgekit.evaluation.metrics.precision import PRECISION
+from edgekit.evaluation.metrics.r2 import R2
+from edgekit.evaluation.metrics.recall import RECALL
 from edgekit.evaluation.metrics.rmse import RMSE
 from edgekit.evaluation.metrics.roc_auc import ROC_AUC
+from edgekit.evaluation.metrics.top5_accuracy import TOP5_ACCURACY
 
 __all__ = [
     "ACCURACY",
     "AVERAGE_PRECISION",
     "BALANCED_ACCURACY",
     "BINARY_ACCURACY",
+    "ECE",
     "F1",
+    "MAE",
     "MAP",
     "MAP50",
     "MEAN_IOU",
     "METRICS",
+    "OUTPUTS",
     "PIXEL_ACCURACY",
     "PRECISION",
+    "R2",
+    "RECALL",
     "RMSE",
     "ROC_AUC",
+    "TARGETS",
+    "TOP5_ACCURACY",
     "Columns",
     "Metric",
+    "MetricChoice",
     "Unit",
     "add_described_metric",
     "add_metric",
     "added_metric",
+    "listed",
     "metric_named",
+    "own_metric",
+    "with_outputs",
 ]
 
 METRICS: Mapping[str, Metric] = {
@@ -51,13 +74,18 @@ METRICS: Mapping[str, Metric] = {
         BINARY_ACCURACY,
         F1,
         PRECISION,
+        RECALL,
         AVERAGE_PRECISION,
         ROC_AUC,
+        TOP5_ACCURACY,
+        ECE,
         MEAN_IOU,
         PIXEL_ACCURACY,
         MAP,
         MAP50,
         RMSE,
+        MAE,
+        R2,
     )
 }
 
@@ -125,5 +153,8 @@ def metric_named(name: str) -> Metric:
     """
     known = {**METRICS, **_ADDED}
     if name not in known:
-        raise UsageError(f"Unknown metric: {name!r}.", hint=f"Known: {', '.join(known)}.")
+        raise UsageError(
+            f"Unknown metric: {name!r}.",
+            hint=f"Known: {', '.join(known)}; or file.py:function.",
+        )
     return known[name]

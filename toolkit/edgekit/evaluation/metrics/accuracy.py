@@ -25,7 +25,11 @@ def _interval(columns: Columns) -> intervals.Interval:
 
 
 def _paired(reference: Columns, variant: Columns) -> intervals.Interval:
-    before, after = _right(reference), _right(variant)
+    return paired_shares(_right(reference), _right(variant))
+
+
+def paired_shares(before: Array, after: Array) -> intervals.Interval:
+    """Return the interval of what is lost of a share, of flags `[n]` on the same samples."""
     lost, won = int(np.sum(before & ~after)), int(np.sum(~before & after))
     return intervals.tango(lost, won, len(before))
 

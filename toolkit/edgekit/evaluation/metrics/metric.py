@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -85,6 +85,8 @@ class Metric:
             alone; None where a metric does not tell.
         lacks: Columns -> what the samples would need for the metric and do not have, in words, and
             what they have; None where they allow it. Only `target` is asked.
+        takes_outputs: Whether it is computed of the outputs and targets themselves, which are then
+            columns (`metrics.own`).
     """
 
     name: str
@@ -97,8 +99,9 @@ class Metric:
     higher_is_better: bool = True
     extrapolate: Callable[[Drop, int], Extrapolation] = shrink_by_root
     smallest_reference: Callable[[Columns], float] = lambda _: 0.0
-    guess: Callable[[Columns], float] | None = None
+    guess: Callable[[Columns], float | None] | None = None
     lacks: Callable[[Columns], tuple[str, str] | None] = lambda _: None
+    takes_outputs: bool = False
 
     def loss(self, reference: float, value: float) -> float:
         """Return how much worse `value` is than `reference`; negative where it is better."""
@@ -115,7 +118,7 @@ class Metric:
         """
         if self.unit != "quantity":
             return max_drop / 100
-        return max_drop / 100 * max(reference, self.smallest_reference(columns))
+        return max_drop / 100 * max(abs(reference), self.smallest_reference(columns))
 
     @property
     def ceiling(self) -> float:
@@ -126,3 +129,14 @@ class Metric:
     def budget_unit(self) -> str:
         """The unit of an accepted loss, in words."""
         return f"% of the {self.title}" if self.unit == "quantity" else "points"
+
+
+MetricChoice = str | Metric | Sequence[str | Metric] | None
+"""The metrics that are asked for, the judged one first; None or none takes the default."""
+
+
+def listed(asked: MetricChoice) -> tuple[str | Metric, ...]:
+    """Return the metrics that are asked for, one by one."""
+    if asked is None:
+        return ()
+    return (asked,) if isinstance(asked, str | Metric) else tuple(asked)

@@ -29,7 +29,8 @@ def _paired(reference: Columns, variant: Columns) -> intervals.Interval:
     )
 
 
-def _smallest_reference(columns: Columns) -> float:
+def least_error(columns: Columns) -> float:
+    """Return the error that counts at least where a loss is in percent of it."""
     return SPREAD_SHARE * float(np.std(columns["target_mean"]))
 
 
@@ -53,6 +54,6 @@ RMSE = Metric(
     value=_value,
     interval=_interval,
     paired_interval=_paired,
-    smallest_reference=_smallest_reference,
+    smallest_reference=least_error,
     guess=_guess,
 )

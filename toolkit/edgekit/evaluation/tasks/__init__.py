@@ -9,6 +9,7 @@ from edgekit.evaluation.tasks.class_labels import as_classes
 from edgekit.evaluation.tasks.classification import CLASSIFICATION
 from edgekit.evaluation.tasks.detection import DETECTION
 from edgekit.evaluation.tasks.multi_label import MULTI_LABEL
+from edgekit.evaluation.tasks.none import NO_TASK
 from edgekit.evaluation.tasks.reconstruction import RECONSTRUCTION
 from edgekit.evaluation.tasks.regression import REGRESSION
 from edgekit.evaluation.tasks.segmentation import SEGMENTATION
@@ -18,6 +19,7 @@ __all__ = [
     "CLASSIFICATION",
     "DETECTION",
     "MULTI_LABEL",
+    "NO_TASK",
     "RECONSTRUCTION",
     "REGRESSION",
     "SEGMENTATION",
@@ -39,6 +41,7 @@ TASKS: Mapping[str, Task] = {
         DETECTION,
         REGRESSION,
         RECONSTRUCTION,
+        NO_TASK,
     )
 }
 

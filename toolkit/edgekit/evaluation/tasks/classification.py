@@ -12,12 +12,16 @@ from edgekit.evaluation.metrics import (
     ACCURACY,
     AVERAGE_PRECISION,
     BALANCED_ACCURACY,
+    ECE,
     F1,
     PRECISION,
+    RECALL,
     ROC_AUC,
+    TOP5_ACCURACY,
     Columns,
     Metric,
 )
+from edgekit.evaluation.metrics.top5_accuracy import BEST
 from edgekit.evaluation.tasks.class_labels import (
     are_flags,
     are_shares,
@@ -39,6 +43,7 @@ from edgekit.records import (
     TensorSpec,
     Views,
 )
+from edgekit_runner import confidence_of, softmax_peak
 
 RARE: Final = 0.05
 """A class with a smaller share of the test samples is rare, if it also has less than half of what
@@ -57,8 +62,11 @@ class Classification(Task):
         BALANCED_ACCURACY,
         F1,
         PRECISION,
+        RECALL,
         AVERAGE_PRECISION,
         ROC_AUC,
+        TOP5_ACCURACY,
+        ECE,
     )
     has_labels: ClassVar[bool] = True
 
@@ -154,6 +162,9 @@ class Classification(Task):
         sound = np.logical_not(np.isnan(flat).any(axis=1))
         if units == 1:
             return {"sound": sound, "target": target, "value": flat[:, 0].astype(np.float64)}
+        wide = flat.astype(np.float64)
+        # What `edgekit_runner.confidence_of` takes: whether these are logits all samples tell.
+        peaks = np.stack([wide.max(axis=1), softmax_peak(wide), wide.min(axis=1)], axis=1)
         true_score = np.take_along_axis(flat, truth.astype(np.int64), axis=1)
         ahead = (flat == true_score) & (np.arange(units) < target[:, None])
         rank = np.sum((flat > true_score) | ahead, axis=1)
@@ -163,11 +174,14 @@ class Classification(Task):
             "predicted": flat.argmax(axis=1),
             "rank": rank,
             "units": np.full(n, units),
-            **({"pair": flat.astype(np.float64)} if units == 2 else {}),
+            "confidence": peaks,
+            **({"pair": wide} if units == 2 else {}),
         }
 
     def complete(self, columns: Columns) -> Columns:
         """Split a single unit into two classes; add `score`, that of class 1, where there are two.
+
+        And `confidence`, the probability of the predicted class; logits go through softmax.
 
         A unit is split at 0.5 where all its values lie in [0, 1] (a sigmoid), else at 0 (a logit).
         The score of class 1 is its own where all are in [0, 1], else what it is ahead of class 0.
@@ -175,17 +189,25 @@ class Classification(Task):
         if "value" in columns:
             value = columns["value"]
             predicted = (value > _threshold(value)).astype(np.int64)
-            return {**columns, "predicted": predicted, "score": value}
+            confidence = confidence_of(value)
+            return {**columns, "predicted": predicted, "score": value, "confidence": confidence}
+        if "confidence" in columns and columns["confidence"].ndim > 1:
+            columns = {**columns, "confidence": confidence_of(columns["confidence"])}
         if "pair" in columns:
             zero, one = columns["pair"].T
             return {**columns, "score": one if are_shares(columns["pair"]) else one - zero}
         return columns
 
     def metrics_of(self, columns: Columns) -> tuple[Metric, ...]:
-        """Return all metrics for two classes; for more, those that need no score of one class."""
+        """Return those that these classes have.
+
+        A score of one class needs two of them, the best five at least six.
+        """
         known = "predicted" in columns  # of the outputs
         two = "score" in columns if known else int(columns["target"].max()) < 2
-        return self.metrics if two else tuple(m for m in self.metrics if m not in _OF_TWO_CLASSES)
+        many = int(columns["units"][0]) > BEST if "units" in columns else not known
+        unfit = (*(() if two else _OF_TWO_CLASSES), *(() if many else (TOP5_ACCURACY,)))
+        return tuple(metric for metric in self.metrics if metric not in unfit)
 
     def default_metric(
         self, columns: Columns, labels: Sequence[str] | None = None
@@ -200,12 +222,6 @@ class Classification(Task):
             return ACCURACY, ""
         label = label_of(int(classes[counts.argmin()]), labels)
         return BALANCED_ACCURACY, f"{label!r} is {100 * share:.2g} % of the samples"
-
-    def extras(self, columns: Columns) -> dict[str, float]:
-        """Return `top5_accuracy`, where the model has more than five classes."""
-        if "rank" not in columns or columns["units"][0] <= 5:
-            return {}
-        return {"top5_accuracy": float(np.mean(columns["rank"] < 5))}
 
     def per_class(self, columns: Columns, labels: Sequence[str] | None) -> tuple[ClassScore, ...]:
         """Return recall and precision of every class; 0 where nothing was there to find."""

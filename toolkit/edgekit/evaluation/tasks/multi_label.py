@@ -14,6 +14,7 @@ from edgekit.evaluation.metrics import (
     BINARY_ACCURACY,
     F1,
     PRECISION,
+    RECALL,
     Columns,
     Metric,
 )
@@ -43,6 +44,7 @@ class MultiLabel(Task):
         ACCURACY,
         BINARY_ACCURACY,
         PRECISION,
+        RECALL,
         AVERAGE_PRECISION,
     )
     has_labels: ClassVar[bool] = True

@@ -9,7 +9,7 @@ from typing import ClassVar, Final
 import numpy as np
 
 from edgekit.errors import DataError
-from edgekit.evaluation.metrics import RMSE, Columns, Metric
+from edgekit.evaluation.metrics import MAE, R2, RMSE, Columns, Metric
 from edgekit.evaluation.tasks.task import (
     BoundTargets,
     Evidence,
@@ -28,7 +28,7 @@ class Regression(Task):
     """Targets are numbers, one for each unit of the output."""
 
     name: ClassVar[str] = "regression"
-    metrics: ClassVar[tuple[Metric, ...]] = (RMSE,)
+    metrics: ClassVar[tuple[Metric, ...]] = (RMSE, MAE, R2)
 
     def recognizes(self, evidence: Evidence) -> bool:
         """Whether there are targets at all: what is nothing else is quantities."""
@@ -91,10 +91,6 @@ class Regression(Task):
             "target_square": np.square(wide).mean(axis=1),
             **(apart if wide.shape[1] <= COLUMNS else {}),
         }
-
-    def extras(self, columns: Columns) -> dict[str, float]:
-        """Return `mae`, the mean absolute error."""
-        return {"mae": float(columns["absolute"].mean())}
 
     def views(self, columns: Columns, labels: Sequence[str] | None) -> Views:
         """Return predicted against true values, where columns are kept apart."""
