@@ -170,6 +170,26 @@ def test_a_flip_mirrors_some_images_and_leaves_the_others(seed):
     assert (images == given_images).all()
 
 
+@given(seed=st.integers(0, 2**16), flip=st.booleans(), shift=st.integers(0, 3))
+def test_masks_move_with_their_pictures(seed, flip, shift):
+    masks = np.random.default_rng(2).integers(0, 9, (16, 6, 5), dtype=np.uint8)
+    images = masks[..., None].astype(np.float32)
+    change = Augmentation(flip=flip, shift=(shift, shift))
+    moved, targets = change.apply_to_both(
+        images, masks, "segmentation", np.random.default_rng(seed)
+    )
+    assert targets.dtype == masks.dtype
+    assert (moved[..., 0] == targets).all()
+    assert (targets != masks).any() == bool(flip or shift)
+
+
+def test_targets_that_name_no_place_stay_as_they_are():
+    images, flags = np.ones((4, 6, 5, 1), np.float32), np.eye(4)
+    change = Augmentation(flip=True, shift=(1, 1))
+    _, targets = change.apply_to_both(images, flags, "multi-label", np.random.default_rng(0))
+    assert (targets == flags).all()
+
+
 def test_the_same_seed_varies_alike():
     images = np.random.default_rng(1).random((8, 6, 6, 1)).astype(np.float32)
     augment = Augmentation(shift=(2, 1), flip=True, noise=0.1)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -30,6 +31,9 @@ from edgekit.training.progress import progress_reporter
 from edgekit.training.samples import bound_to, resident, specs_of
 from edgekit.training.saving import CHECKPOINT_SECONDS, checkpoint_path, save, start_from
 
+VALIDATED_VALUES = 1 << 20
+"""Input values of a batch of the validation, at most."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingResult:
@@ -40,7 +44,7 @@ class TrainingResult:
         parameters: Number of weights.
         epochs: Epochs run.
         best_epoch: Epoch of the lowest validation loss, from 1; its weights are saved.
-        metric: accuracy, rmse (in the targets' unit) or mse.
+        metric: The task's, such as accuracy or rmse (in the targets' unit), or mse.
         value: Its value in that epoch, on the samples held out from the training split.
         validation_n: Number of those samples.
         train_n: Number of samples trained on.
@@ -281,8 +285,10 @@ def _learn(session: _Session, epoch: int, tell: Callable[[int, float, str], None
         # an incomplete last batch is dropped; its samples are used in other epochs
         rows = order[step * config.batch_size : (step + 1) * config.batch_size]
         batch = session.training.read(rows)
-        inputs = config.augment.apply(only_input(batch), random)
-        targets = session.objective.encode(replace(batch, inputs={"x": inputs}))
+        inputs, moved = config.augment.apply_to_both(
+            only_input(batch), batch.targets, session.objective.task, random
+        )
+        targets = session.objective.encode(replace(batch, inputs={"x": inputs}, targets=moved))
         loss = float(session.learner.train_on_batch(inputs, targets, return_dict=True)["loss"])
         total += loss
         tell(epoch - 1, (step + 1) / steps, f"loss {loss:.3g}")
@@ -291,13 +297,17 @@ def _learn(session: _Session, epoch: int, tell: Callable[[int, float, str], None
 
 def _validate(session: _Session) -> dict[str, float]:
     """Return loss and metric on the validation samples."""
-    sums = {"loss": 0.0, "score": 0.0}
-    for batch in session.validation.batches(256):
-        inputs, targets = only_input(batch), session.objective.encode(batch)
+    objective, learner = session.objective, session.learner
+    sums: dict[str, float] = defaultdict(float)
+    counts = []
+    # Maps of large pictures are many values; of small samples a larger batch is faster.
+    values = math.prod(learner.input_shape[1:])
+    for batch in session.validation.batches(max(1, min(256, VALIDATED_VALUES // values))):
+        inputs, targets = only_input(batch), objective.encode(batch)
         # Keras resets its means with every call
-        means = session.learner.test_on_batch(inputs, targets, return_dict=True)
-        for name in sums:
-            sums[name] += float(means[name]) * len(inputs)
-    return session.objective.figures(
-        {name: total / session.validation.n for name, total in sums.items()}
-    )
+        for name, mean in learner.test_on_batch(inputs, targets, return_dict=True).items():
+            sums[name] += float(mean) * len(inputs)
+        counted = objective.counts(learner, batch)
+        counts += [counted] if counted is not None else []
+    means = {name: total / session.validation.n for name, total in sums.items()}
+    return objective.figures(means, counts)

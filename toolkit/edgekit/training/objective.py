@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,18 +12,22 @@ import numpy as np
 
 from edgekit.data.store import reader_of
 from edgekit.errors import DataError
-from edgekit.evaluation.metrics import BINARY_ACCURACY
+from edgekit.evaluation.metrics import BINARY_ACCURACY, Columns
 from edgekit.evaluation.tasks import (
     CLASSIFICATION,
     MULTI_LABEL,
     RECONSTRUCTION,
     REGRESSION,
+    SEGMENTATION,
     as_classes,
     task_named,
 )
 from edgekit.evaluation.tasks.class_labels import are_label_flags
+from edgekit.evaluation.tasks.segmentation import classes_of_masks
 from edgekit.records import Array, Batch, Dataset, Samples
+from edgekit.training import zoo
 from edgekit.training.config import TrainingConfig
+from edgekit.training.losses import mask_loss
 
 MANY = 1000
 """Integer targets with more distinct values than this are quantities, not classes."""
@@ -38,7 +42,8 @@ class Objective:
 
     Attributes:
         task: Name of the task.
-        outputs: Number of classes or values; 0 for a reconstruction, whose targets are its inputs.
+        outputs: Number of classes or values; 1 for masks of two classes, 0 for a reconstruction,
+            whose targets are its inputs.
         offset: `[outputs]`, means of a regression's targets.
         scale: Their standard deviation; one number for all, so that the loss keeps their
             proportions.
@@ -55,43 +60,65 @@ class Objective:
 
     @property
     def metric(self) -> str:
-        """Return the metric to report: accuracy, rmse (in the targets' unit) or mse."""
+        """Return the metric to report: that of the task, in the targets' unit, or mse."""
         if self.task == MULTI_LABEL.name:
             return BINARY_ACCURACY.name  # a mean over batches, as Keras reports, is no F1
         # Without anomaly labels for training there is no ROC curve.
         return "mse" if self.task == RECONSTRUCTION.name else task_named(self.task).metrics[0].name
 
     def encode(self, batch: Batch) -> Array:
-        """Return targets as the loss takes them: one-hot, flags, standardized, or the inputs."""
+        """Return targets as the loss takes them: one-hot, standardized, masks, or the inputs."""
         if batch.targets is None:
             return only_input(batch)
         if self.task == CLASSIFICATION.name:
             return np.eye(self.outputs, dtype=np.float32)[batch.targets]
+        if self.task == SEGMENTATION.name:
+            return batch.targets.astype(np.int32)
         values = batch.targets.reshape(len(batch.targets), -1)
         if self.task == MULTI_LABEL.name:
             return values.astype(np.float32)
         return np.asarray((values - self.offset) / self.scale, np.float32)
 
     def compile(self, learner: Any, optimizer: Any) -> None:
-        """Compile a Keras model with the loss and the metric, `score`."""
+        """Compile a Keras model with the loss, and with the metric `score` where it is a mean."""
         import keras
 
         loss: Any
+        scores: list[Any] = []
         if self.task == CLASSIFICATION.name:
             loss = keras.losses.CategoricalCrossentropy(label_smoothing=self.label_smoothing)
-            score = keras.metrics.CategoricalAccuracy(name="score")
+            scores = [keras.metrics.CategoricalAccuracy(name="score")]
         elif self.task == MULTI_LABEL.name:
             loss = keras.losses.BinaryCrossentropy(label_smoothing=self.label_smoothing)
-            score = keras.metrics.BinaryAccuracy(name="score")
+            scores = [keras.metrics.BinaryAccuracy(name="score")]
+        elif self.task == SEGMENTATION.name:
+            loss = mask_loss(self.outputs, logits=False, dice=True)
         else:
             absolute = keras.losses.MeanAbsoluteError()
             loss = absolute if self.absolute else keras.losses.MeanSquaredError()
-            score = keras.metrics.MeanSquaredError(name="score")
+            scores = [keras.metrics.MeanSquaredError(name="score")]
         # XLA is slower than the plain kernels on a CPU: half the images per second, measured.
-        learner.compile(optimizer, loss, metrics=[score], jit_compile=False)
+        learner.compile(optimizer, loss, metrics=scores, jit_compile=False)
 
-    def figures(self, means: Mapping[str, float]) -> dict[str, float]:
-        """Return `val_loss` and `val_<metric>`, given `loss` and `score` of the validation."""
+    def counts(self, learner: Any, batch: Batch) -> Columns | None:
+        """Return what `figures` needs of a batch where the metric is no mean of samples."""
+        if self.task != SEGMENTATION.name:
+            return None
+        outputs = learner.predict_on_batch(only_input(batch))
+        return task_named(self.task).per_sample(np.asarray(outputs), batch)
+
+    def figures(self, means: Mapping[str, float], counts: Sequence[Columns]) -> dict[str, float]:
+        """Return `val_loss` and `val_<metric>`.
+
+        Args:
+            means: `loss`, and `score` where the metric is a mean, over the validation samples.
+            counts: What `counts` returned of each batch.
+        """
+        if counts:
+            task = task_named(self.task)
+            whole = {name: np.concatenate([part[name] for part in counts]) for name in counts[0]}
+            score = task.metrics[0].value(task.complete(whole))
+            return {"val_loss": means["loss"], f"val_{self.metric}": score}
         score = means["score"]
         if self.task == REGRESSION.name:
             score = self.scale * math.sqrt(score)
@@ -128,9 +155,7 @@ def study(train: Samples, dataset: Dataset, config: TrainingConfig) -> Objective
     """
     reader = reader_of(train)
     targets = None if reader.targets is None else reader.targets[reader.index]
-    task: str | None = config.task or dataset.task
-    if config.architecture == "autoencoder" and task is None:
-        task = RECONSTRUCTION.name
+    task: str | None = config.task or dataset.task or zoo.find(config.architecture).only_task
     if task == RECONSTRUCTION.name:
         return Objective(task=task, outputs=0, offset=np.zeros(1))
     if targets is None:
@@ -138,6 +163,9 @@ def study(train: Samples, dataset: Dataset, config: TrainingConfig) -> Objective
             f"The training samples of {dataset.name} have no targets.",
             hint="Add y_train, or train an autoencoder.",
         )
+    if task == SEGMENTATION.name:
+        kinds = len(dataset.labels) if dataset.labels else classes_of_masks(targets)
+        return Objective(task=task, outputs=1 if kinds == 2 else kinds, offset=np.zeros(1))
     classes, _ = as_classes(targets)
     if task is None:
         counted = targets.dtype.kind != "f" or targets.ndim > 1

@@ -1,0 +1,60 @@
+"""Training of labels, masks and boxes, on pictures drawn here, in one process with TensorFlow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.tensorflow, pytest.mark.xdist_group("training_tasks")]
+
+
+@pytest.fixture(scope="module")
+def tasks(run_session) -> dict[str, Any]:
+    return run_session("tasks")
+
+
+def test_labels_are_learned_each_by_itself(tasks):
+    found = tasks["labels"]
+    assert found["metric"] == "binary_accuracy"
+    assert found["value"] > 0.95
+    assert found["test"] > 0.95
+
+
+@pytest.mark.parametrize(("name", "units"), [("masks", 1), ("masks of three", 3)])
+def test_masks_are_learned_and_judged_without_ignored_pixels(tasks, name, units):
+    found = tasks[name]
+    assert (found["metric"], found["units"]) == ("mean_iou", units)
+    assert found["value"] > 0.8
+    assert found["test"] > 0.8
+
+
+@pytest.mark.parametrize("kind", ["classes", "unit"])
+def test_the_loss_of_masks_is_cross_entropy_and_overlap(tasks, kind):
+    computed, by_hand = tasks["dice"][kind]
+    assert computed == pytest.approx(by_hand, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["focal", "softmax"])
+def test_the_loss_of_boxes_is_that_of_the_papers(tasks, kind):
+    computed, by_hand = tasks["multibox"][kind]
+    assert computed == pytest.approx(by_hand, rel=1e-4)
+
+
+def test_a_picture_without_boxes_teaches_what_is_background(tasks):
+    assert 0 < tasks["multibox"]["no boxes"] < float("inf")
+
+
+@pytest.mark.parametrize(
+    ("label", "says"),
+    [
+        ("a U-Net of labels", "unet does not do multi-label, but segmentation."),
+        ("masks of a classifier", "For segmentation: unet."),
+        ("odd sides", "multiples of 4"),
+    ],
+)
+def test_an_architecture_does_its_own_tasks(tasks, label, says):
+    error = tasks["refusals"][label]
+    assert error.startswith("UsageError")
+    assert says in error
+    assert len(error.splitlines()) <= 3
