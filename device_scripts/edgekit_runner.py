@@ -5715,17 +5715,21 @@ def _decode(image: Any, spec: Mapping[str, Any]) -> Any:
         image.draft("L", None)  # a JPEG is not turned into RGB and back
     upright = spec.get("orientation")
     if image.format == "TIFF":
-        orientation = _orientation(image)
+        orientation = picture_orientation(image)
         with SilenceStderr():  # libtiff complains on file descriptor 2; Pillow then raises
             image.load()
         pixels = _to_pixels(image, grey=grey)
         if orientation != 1 and _pillow_turns_tiffs():
-            return pixels if upright else _turn(pixels, {6: 8, 8: 6}.get(orientation, orientation))
+            return (
+                pixels
+                if upright
+                else turn_upright(pixels, {6: 8, 8: 6}.get(orientation, orientation))
+            )
     else:
         image.load()
         pixels = _to_pixels(image, grey=grey)
-        orientation = _orientation(image)  # which a PNG may hold behind its pixels
-    return _turn(pixels, orientation) if upright else pixels
+        orientation = picture_orientation(image)  # which a PNG may hold behind its pixels
+    return turn_upright(pixels, orientation) if upright else pixels
 
 
 def _pillow_turns_tiffs() -> bool:
@@ -5775,7 +5779,7 @@ def to_grey(pixels: Any) -> Any:
     return ((weighted + 0x8000) >> 16).astype(np.uint8)[:, :, None]
 
 
-def _orientation(image: Any) -> int:
+def picture_orientation(image: Any) -> int:
     """Return the Exif tag `Orientation` of a PIL image, 1 (upright) to 8."""
     # Pillow before 6.0 reads it of JPEG only.
     read: Any = getattr(image, "getexif", getattr(image, "_getexif", dict))
@@ -5786,7 +5790,7 @@ def _orientation(image: Any) -> int:
     return value if value in range(1, 9) else 1
 
 
-def _turn(pixels: Any, orientation: int) -> Any:
+def turn_upright(pixels: Any, orientation: int) -> Any:
     """Return the pixels upright: transposed from 5 on, then flipped."""
     if orientation >= 5:
         pixels = pixels.swapaxes(0, 1)

@@ -11,7 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from edgekit import data, evaluation, tflite
-from edgekit.data.store import array_store, reader_of, whole
+from edgekit.data.store import (
+    adopted,
+    array_store,
+    reader_of,
+    sized_targets,
+    subset,
+    whole,
+)
 from edgekit.evaluation.tasks import RECONSTRUCTION, Task, task_named
 from edgekit.records import Array, Batch, Dataset, InputScaling, Samples, Source, TensorSpec
 from edgekit.worker import TensorFlowProcess
@@ -178,7 +185,8 @@ def try_changes(dataset: Dataset, model: ImageModel, changes: Mapping[str, Chang
     if samples is None or reader_of(samples).targets is None:
         return None
     order = np.random.default_rng(0).permutation(samples.n)[:TRIED]
-    some = samples.read(np.sort(order))
+    reader = reader_of(subset(adopted(samples), np.sort(order), "train"))
+    some = sized_targets(reader, model.outputs[0])(np.arange(len(order)))
     few = whole("train", array_store(some.inputs, some.targets), {"kind": "none"})
     bound = data.bind(
         Dataset(

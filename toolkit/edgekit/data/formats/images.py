@@ -75,7 +75,7 @@ def open_folder(root: Path, preprocessing: Mapping[str, Any] | None) -> RawDatas
         DataError: There are no such folders or images, or the spec is invalid.
     """
     folder = list_folder(root, IMAGES)
-    spec = _spec(root, preprocessing)
+    spec = image_spec(root, preprocessing)
 
     def store(listing: Listing) -> ImageStore:
         return ImageStore(
@@ -98,7 +98,12 @@ def open_folder(root: Path, preprocessing: Mapping[str, Any] | None) -> RawDatas
     )
 
 
-def _spec(root: Path, given: Mapping[str, Any] | None) -> dict[str, Any]:
+def image_spec(root: Path, given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the spec of a folder of pictures: the user's, or that of its `preprocessing.toml`.
+
+    Raises:
+        DataError: It is of another kind than "image", or invalid.
+    """
     path = root / "preprocessing.toml"
     place = "preprocessing"
     if given is None and what_is(path) != MISSING:
