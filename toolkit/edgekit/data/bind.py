@@ -64,19 +64,18 @@ def bind(dataset: Dataset, inputs: Sequence[TensorSpec], outputs: Sequence[Tenso
     _check_values(splits, dataset.name)
     _check_images(splits)
     _check_empty_classes(splits, outputs[0], dataset)
-    task, labels, splits, target_notes = bind_targets(dataset, splits, inputs, outputs)
+    told, splits, target_notes = bind_targets(
+        replace(dataset, preprocessing=spec), splits, inputs, outputs
+    )
     notes += [note for note in target_notes if note not in notes]
     if "train" in splits and "test" in splits:
         note = overlap_note(splits["train"], splits["test"])
         notes += [note] if note and note not in notes else []
     return replace(
-        dataset,
-        task=task,
+        told,
         train=splits.get("train"),
         calibrate=splits.get("calibrate"),
         test=splits.get("test"),
-        labels=labels,
-        preprocessing=spec,
         notes=tuple(notes),
     )
 

@@ -19,7 +19,7 @@ from edgekit.data.store import (
     subset,
     whole,
 )
-from edgekit.evaluation.tasks import RECONSTRUCTION, Task, task_named
+from edgekit.evaluation.tasks import DETECTION, RECONSTRUCTION, Task, task_named
 from edgekit.records import Array, Batch, Dataset, InputScaling, Samples, Source, TensorSpec
 from edgekit.worker import TensorFlowProcess
 
@@ -196,6 +196,7 @@ def try_changes(dataset: Dataset, model: ImageModel, changes: Mapping[str, Chang
             calibrate=None,
             test=None,
             labels=dataset.labels,
+            head=dataset.head,
         ),
         model.inputs,
         model.outputs,
@@ -219,7 +220,8 @@ def try_changes(dataset: Dataset, model: ImageModel, changes: Mapping[str, Chang
 
 def _losses(task: Task, outputs: Array, batch: Batch) -> tuple[Array, bool] | None:
     """Loss of each sample, and whether it is that of a class; None where the task has none."""
-    if task is RECONSTRUCTION:  # its training samples carry no flags
+    # The training samples of the first carry no flags; the loss of boxes is not told by a picture.
+    if task in (RECONSTRUCTION, DETECTION):
         return None
     columns = task.complete(task.per_sample(outputs, batch))
     if "predicted" in columns and columns["predicted"].ndim == 1:

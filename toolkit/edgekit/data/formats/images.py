@@ -20,6 +20,9 @@ from edgekit.records import Array
 from edgekit_runner import PICTURES, PictureError, decode_picture, open_picture
 
 SUFFIXES = frozenset(PICTURES)
+_ORIENTATION = 0x0112
+"""The Exif tag."""
+_TRANSPOSED = range(5, 9)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -57,9 +60,18 @@ class ImageStore:
         """Return None: pixels are bytes, and always finite."""
         return None
 
+    def sizes(self, rows: Rows, *, upright: bool) -> Array:
+        """Return height and width of the images at `rows`, `[n, 2]`, as they are read."""
+        found = np.empty((len(rows), 2), np.int64)
+        for place, row in enumerate(rows):
+            image = open_picture(self.files[row])
+            turned = upright and image.getexif().get(_ORIENTATION, 1) in _TRANSPOSED
+            found[place] = image.size if turned else image.size[::-1]
+        return found
+
     def firsts(self) -> list[int]:
-        """Return the row of the first image of each class."""
-        if self.targets is None:
+        """Return the row of the first image of each class; the first where there are no classes."""
+        if self.targets is None or self.targets.ndim > 1:
             return [0] if self.files else []
         return [int(row) for row in np.unique(self.targets, return_index=True)[1]]
 
