@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from edgekit.errors import EdgekitError
 from edgekit.training import Augmentation, TrainingConfig, build, train
 from edgekit.training.losses import mask_loss
 from edgekit.training.multibox import multibox_loss
+from edgekit_runner import Head, as_boxes, check_head, match_boxes
 
 FOLDER = Path(sys.argv[1])
 RNG = np.random.default_rng(0)
@@ -91,6 +93,51 @@ def masks(classes: int) -> dict[str, Any]:
         "test": float(np.mean(overlaps)),
         "units": outputs.shape[-1],
         "parameters": result.parameters,
+    }
+
+
+def scenes() -> tuple[Any, Any]:
+    """Bright or dark rectangles on noise, one to three a picture; the rest of the rows is empty."""
+    x = RNG.normal(0, 0.1, (160, 48, 64, 1)).astype(np.float32)
+    y = np.full((160, 3, 5), -1, np.float32)
+    for k in range(160):
+        for row in range(RNG.integers(1, 4)):
+            kind = RNG.integers(0, 2)
+            size = RNG.integers(10, 15, 2) if kind else RNG.integers(18, 26, 2)
+            start = np.array(
+                [RNG.integers(0, side - n) for side, n in zip((64, 48), size, strict=True)]
+            )
+            end = start + size
+            x[k, start[1] : end[1], start[0] : end[0]] = 1 if kind else -1
+            y[k, row] = *(start / (64, 48)), *(end / (64, 48)), kind
+    return x, y
+
+
+def boxes() -> dict[str, Any]:
+    saved("boxes", *scenes())
+    result, outputs = trained(
+        "boxes",
+        "ssd",
+        options={"width": 8, "sizes": [1, 1]},
+        epochs=14,
+        batch_size=8,
+        learning_rate=0.01,
+        augment=Augmentation(flip=True, shift=(2, 2)),
+    )
+    assert result.head is not None
+    head = check_head(tomllib.loads(result.head.read_text())["head"])
+    found = Head(head, [(name, value.shape) for name, value in outputs.items()])(outputs)
+    truth = as_boxes(np.load(FOLDER / "boxes.npz")["y_test"])
+    hit, _ = match_boxes(found, truth)
+    best = found[..., 4] > 0.5
+    return {
+        "metric": result.metric,
+        "value": result.value,
+        "head": result.head.name,
+        "sizes": [level["sizes"] for level in head["levels"]],
+        "shapes": {name: list(value.shape[1:]) for name, value in outputs.items()},
+        "found": int((best & (hit & 1 > 0)).sum()) / int((truth[..., 4] >= 0).sum()),
+        "wrong": float(np.mean((hit & 1)[best] == 0)),
     }
 
 
@@ -187,6 +234,7 @@ print(
             "labels": labels(),
             "masks": masks(2),
             "masks of three": masks(3),
+            "boxes": boxes(),
             "dice": dice(),
             "multibox": multibox(),
             "refusals": refusals(),

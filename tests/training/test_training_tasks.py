@@ -29,6 +29,21 @@ def test_masks_are_learned_and_judged_without_ignored_pixels(tasks, name, units)
     assert found["test"] > 0.8
 
 
+def test_boxes_are_learned_and_their_head_lies_beside_the_model(tasks):
+    found = tasks["boxes"]
+    assert (found["metric"], found["head"]) == ("map", "boxes.head.toml")
+    assert found["shapes"] == {"boxes": [60, 4], "scores": [60, 2]}
+    assert found["value"] > 0.3
+    assert found["found"] > 0.7
+    assert found["wrong"] < 0.3
+
+
+def test_anchors_are_the_sizes_of_the_training_boxes(tasks):
+    (small,), (large,) = tasks["boxes"]["sizes"]
+    assert small == pytest.approx([12 / 64, 12 / 48], abs=0.02)
+    assert large == pytest.approx([21.5 / 64, 21.5 / 48], abs=0.03)
+
+
 @pytest.mark.parametrize("kind", ["classes", "unit"])
 def test_the_loss_of_masks_is_cross_entropy_and_overlap(tasks, kind):
     computed, by_hand = tasks["dice"][kind]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgekit.errors import UsageError
-from edgekit.evaluation.tasks import SEGMENTATION
+from edgekit.evaluation.tasks import DETECTION, SEGMENTATION
 from edgekit.records import Array
 
 
@@ -75,17 +75,43 @@ class Augmentation:
         if self.flip:
             mirrored = random.random(len(inputs)) < 0.5
             inputs = _where(mirrored, inputs[:, :, ::-1], inputs)
-            if task == SEGMENTATION.name and targets is not None:
-                targets = _where(mirrored, targets[:, :, ::-1], targets)
+            if targets is not None:
+                targets = _where(mirrored, _flipped_targets(targets, task), targets)
         for axis, step in enumerate(self.shift, 1):
             if step:
                 steps = random.integers(-step, step + 1, len(inputs))
                 inputs = _shifted(inputs, axis, steps)
                 if task == SEGMENTATION.name and targets is not None:
                     targets = _shifted(targets, axis, steps)
+                if task == DETECTION.name and targets is not None:
+                    targets = _moved_boxes(targets, axis, steps / inputs.shape[axis])
         if self.noise:
             inputs = inputs + random.normal(0, self.noise, inputs.shape).astype(inputs.dtype)
         return inputs, targets
+
+
+def _flipped_targets(targets: Array, task: str | None) -> Array:
+    """Return targets as they are of mirrored pictures."""
+    if task == SEGMENTATION.name:
+        return targets[:, :, ::-1]
+    if task != DETECTION.name:
+        return targets
+    return np.concatenate(
+        [1 - targets[..., 2:3], targets[..., 1:2], 1 - targets[..., :1], targets[..., 3:]], axis=-1
+    )
+
+
+def _moved_boxes(targets: Array, axis: int, shares: Array) -> Array:
+    """Move the boxes of each picture down (axis 1) or right (axis 2) by a share of its side.
+
+    They are cut at the edges; those of which nothing is left become padding.
+    """
+    low, high = (1, 3) if axis == 1 else (0, 2)
+    moved = targets.copy()
+    moved[..., [low, high]] = np.clip(targets[..., [low, high]] + shares[:, None, None], 0, 1)
+    gone = moved[..., high] <= moved[..., low]
+    moved[..., 4] = np.where(gone, -1, moved[..., 4])
+    return moved
 
 
 def _where(rows: Array, changed: Array, given: Array) -> Array:

@@ -15,6 +15,7 @@ import numpy as np
 
 from edgekit.data import open_request, training_split
 from edgekit.errors import ConversionError, DataError, EdgekitError
+from edgekit.evaluation.tasks import DETECTION
 from edgekit.files import writing
 from edgekit.records import (
     Array,
@@ -27,6 +28,7 @@ from edgekit.records import (
 )
 from edgekit.training.config import check_numbers
 from edgekit.training.losses import FileLoss, compiled, distillation, usual_loss
+from edgekit.training.multibox import Judged, box_distillation
 from edgekit.training.progress import progress_reporter
 from edgekit.training.samples import bound_to, resident
 from edgekit.training.saving import CHECKPOINT_SECONDS, write_model
@@ -87,6 +89,7 @@ class FineTuning:
 
     Raises:
         DataError: There is no training split, or it does not fit the model.
+        ConversionError: It is a detector whose outputs no loss is known for.
     """
 
     def __init__(
@@ -99,6 +102,8 @@ class FineTuning:
         training, validation = training_split(self.dataset)
         self.training, self.validation = resident(training), resident(validation)
         self._loss, self._metrics = compiled(model, source, self.dataset, tuning.file_loss)
+        detects = self.dataset.task == DETECTION.name
+        self.judged = Judged(source, self.dataset.head if detects else None)
         self.tuning = tuning
         self.steps = math.ceil(self.training.n / tuning.batch_size)
         """Batches per epoch."""
@@ -183,7 +188,9 @@ class FineTuning:
     def _loss_of(self, model: Any) -> Any:
         if self._loss is not None:
             return self._loss
-        first = _first(
+        if self.judged.loss is not None:
+            return self.judged.loss
+        first = self.judged(
             model(
                 inputs_of(self.validation.read(np.arange(min(8, self.validation.n)))),
                 training=False,
@@ -205,8 +212,16 @@ class FineTuning:
             }
             inputs = list(tensors.values())
             outputs = model(inputs[0] if len(inputs) == 1 else tensors)
-        extra = None if teacher is None else distillation(self.dataset.task, teacher)
-        return _learner_class()(inputs, _first(outputs), extra)
+        extra: Any = None
+        if teacher is not None:
+            head = self.judged.head
+            extra = box_distillation(head) if head else distillation(self.dataset.task, teacher)
+        return _learner_class()(inputs, self.judged(outputs), extra)
+
+    def loss(self, model: Any) -> Callable[[Any, Any], Any]:
+        """Return the loss of targets and all outputs of a model."""
+        loss = self._loss_of(model)
+        return lambda targets, outputs: loss(targets, self.judged(outputs))
 
 
 def teach(
@@ -221,7 +236,7 @@ def teach(
     """
     fine = FineTuning(model, source, tuning, listener)
     made = [
-        np.asarray(_first(model(inputs_of(batch), training=False)), np.float32)
+        np.asarray(fine.judged(model(inputs_of(batch), training=False)), np.float32)
         for batch in fine.training.batches(256)
     ]
     outputs = np.concatenate(made)
@@ -239,13 +254,6 @@ def _seed_layers(model: Any, seed: int) -> None:
         for generator in vars(layer).values():
             if isinstance(generator, keras.random.SeedGenerator):
                 generator.state.assign([seed, number])
-
-
-def _first(outputs: Any) -> Any:
-    """Return the output that is compared with the targets."""
-    import keras
-
-    return keras.tree.flatten(outputs)[0]
 
 
 def _evaluate(learner: Any, samples: Samples) -> dict[str, float]:

@@ -29,7 +29,13 @@ from edgekit.training.config import TrainingConfig
 from edgekit.training.objective import Objective, only_input, study
 from edgekit.training.progress import progress_reporter
 from edgekit.training.samples import bound_to, resident, specs_of
-from edgekit.training.saving import CHECKPOINT_SECONDS, checkpoint_path, save, start_from
+from edgekit.training.saving import (
+    CHECKPOINT_SECONDS,
+    checkpoint_path,
+    save,
+    start_from,
+    write_head,
+)
 
 VALIDATED_VALUES = 1 << 20
 """Input values of a batch of the validation, at most."""
@@ -51,6 +57,7 @@ class TrainingResult:
         history: Name -> one value per epoch: `loss` and `val_loss` as minimized (targets of a
             regression standardized), and `val_<metric>`.
         seconds: Wall-clock time from the first sample read to the file written.
+        head: The file beside the model that says how a detector's outputs tell boxes, or None.
     """
 
     path: Path
@@ -63,6 +70,7 @@ class TrainingResult:
     train_n: int
     history: Mapping[str, tuple[float, ...]]
     seconds: float
+    head: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +148,7 @@ def train(
     history, best_epoch = _fit(session, destination, listener, log_dir)
     save(session.model, destination, session.objective, force=force)
     checkpoint_path(destination).unlink(missing_ok=True)
+    head = write_head(session.objective.head, destination) if session.objective.head else None
     metric = session.objective.metric
     return TrainingResult(
         path=destination,
@@ -152,6 +161,7 @@ def train(
         train_n=session.training.n,
         history={name: tuple(values) for name, values in history.items()},
         seconds=time.monotonic() - started,
+        head=head,
     )
 
 
@@ -159,7 +169,7 @@ def _prepare(config: TrainingConfig, dataset: Dataset, initial: Path | None) -> 
     train_split = adopted(split_of(dataset, "train"))
     shape = _sample_shape(train_split, config.architecture)
     config.augment.check(shape)
-    objective = study(train_split, dataset, config)
+    objective = study(train_split, dataset, config, shape)
 
     import keras
     import tensorflow as tf
@@ -170,15 +180,15 @@ def _prepare(config: TrainingConfig, dataset: Dataset, initial: Path | None) -> 
         config.architecture, shape, objective.outputs, task=objective.task, **config.options
     )
     bound = bound_to(
-        replace(dataset, train=train_split),
+        replace(dataset, train=train_split, head=objective.head),
         specs_of(model.inputs),
-        specs_of(model.outputs),
+        specs_of(model.outputs, model.output),
         objective.task,
     )
     training, validation = (resident(part) for part in training_split(bound))
     if initial is not None:
         start_from(model, initial, objective)
-    learner = keras.Model(model.inputs, model.outputs)
+    learner = objective.learner(model)
     objective.compile(learner, _optimizer(config, _steps(training, config) * config.epochs))
     return _Session(
         config=config,

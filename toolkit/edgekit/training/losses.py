@@ -10,7 +10,7 @@ import numpy as np
 
 from edgekit.archives import read_member
 from edgekit.evaluation.metrics import BINARY_ACCURACY
-from edgekit.evaluation.tasks import CLASSIFICATION, MULTI_LABEL, SEGMENTATION
+from edgekit.evaluation.tasks import CLASSIFICATION, DETECTION, MULTI_LABEL, SEGMENTATION
 from edgekit.evaluation.tasks.class_labels import are_shares
 from edgekit.evaluation.tasks.segmentation import IGNORED
 from edgekit.records import Array, Dataset, Source
@@ -51,6 +51,8 @@ def compiled(
     """
     import keras
 
+    if dataset.task == DETECTION.name:  # compiled losses take boxes encoded by code of their own
+        return None, []
     loss, metrics = getattr(model, "loss", None), None
     if loss is None and file_loss != "ignored":
         config = _compile_config(source)

@@ -6,12 +6,14 @@ loss for dense object detection", arXiv 1708.02002, equation (5) and section 4.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 
-from edgekit.records import Array
+from edgekit.errors import ConversionError
+from edgekit.records import Array, Source
+from edgekit_runner import anchors_of
 
 MATCHED: Final = 0.5
 """An anchor is to find the box that it overlaps by this IoU or more (Liu, section 2.2)."""
@@ -25,6 +27,65 @@ NEGATIVES: Final = 3
 _SMALLEST: Final = 1e-6
 
 Loss = Callable[[Any, Any], Any]
+
+
+class Judged:
+    """Returns of a model's outputs what is compared with the targets.
+
+    That is the first; of a detector offsets and scores of its boxes, as one tensor.
+
+    Args:
+        source: The model, or another one with the same outputs.
+        head: How they tell boxes, as binding data to the model returns it; None where they do not.
+
+    Raises:
+        ConversionError: No loss is known for such a head.
+
+    Attributes:
+        head: As given.
+        loss: The loss of a detector; None for other models.
+    """
+
+    def __init__(self, source: Source, head: Mapping[str, Any] | None) -> None:
+        self._names = [spec.name for spec in source.outputs]
+        self.head = head
+        self.loss = None if head is None else loss_of_head(head)
+
+    def __call__(self, outputs: Any) -> Any:
+        """Return it, given a model's outputs as the model returns them."""
+        import keras
+
+        tensors = keras.tree.flatten(outputs)
+        if self.head is None:
+            return tensors[0]
+        return joined(dict(zip(self._names, tensors, strict=True)), self.head)
+
+
+def loss_of_head(head: Mapping[str, Any]) -> Loss:
+    """Return the loss of a model by its detection head, as `edgekit_runner.check_head` returns it.
+
+    Raises:
+        ConversionError: The head's kind of outputs has no loss here.
+    """
+    if head["kind"] != "ssd" or (head["activation"] == "softmax" and not head["background"]):
+        what = "a softmax without background" if head["kind"] == "ssd" else head["kind"]
+        raise ConversionError(
+            f"There is no usual loss for a detection head of kind {what}.",
+            hint="Save the model compiled with the loss it was trained with.",
+        )
+    return multibox_loss(
+        anchors_of(head),
+        head["variances"],
+        logits=head["activation"] != "none",
+        background=head["background"],
+    )
+
+
+def joined(outputs: Mapping[str, Any], head: Mapping[str, Any]) -> Any:
+    """Return offsets and scores of a model as one tensor `[n, a, 4 + columns]`, for the loss."""
+    from keras import ops
+
+    return ops.concatenate([outputs[head["boxes"]], outputs[head["scores"]]], axis=-1)
 
 
 def multibox_loss(
@@ -70,6 +131,31 @@ def multibox_loss(
             each = ops.sum(_focal(truth, scores, logits=logits), axis=-1)
             counted = 1.0 - undecided
         return (ops.sum(away * positive) + ops.sum(each * counted)) / count
+
+    return loss
+
+
+def box_distillation(head: Mapping[str, Any]) -> Loss:
+    """Return `loss(teacher's outputs, student's outputs)` of a detector, joined as by `joined`.
+
+    Scores are learned by the focal loss of soft targets (Li et al., "Generalized focal loss", arXiv
+    2006.04388, equation (4)), offsets by smooth L1 where the teacher is sure of a class.
+    """
+    from keras import ops
+
+    first = 1 if head["background"] else 0
+    activate = {"sigmoid": ops.sigmoid, "softmax": ops.softmax}.get(head["activation"])
+
+    def chances(outputs: Any) -> Any:
+        scores = outputs[..., 4:]
+        return (activate(scores) if activate else scores)[..., first:]
+
+    def loss(teacher: Any, student: Any) -> Any:
+        taught, learned = chances(teacher), chances(student)
+        sure = ops.max(taught, axis=-1)
+        each = ops.abs(taught - learned) ** GAMMA * ops.binary_crossentropy(taught, learned)
+        away = ops.sum(_smooth_l1(teacher[..., :4] - student[..., :4]), axis=-1)
+        return (ops.sum(each) + ops.sum(away * sure)) / ops.maximum(ops.sum(sure), 1.0)
 
     return loss
 

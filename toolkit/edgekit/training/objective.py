@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.data.store import reader_of
+from edgekit.data.store import reader_of, sized_targets
 from edgekit.errors import DataError
 from edgekit.evaluation.metrics import BINARY_ACCURACY, Columns
 from edgekit.evaluation.tasks import (
     CLASSIFICATION,
+    DETECTION,
     MULTI_LABEL,
     RECONSTRUCTION,
     REGRESSION,
@@ -23,11 +24,14 @@ from edgekit.evaluation.tasks import (
     task_named,
 )
 from edgekit.evaluation.tasks.class_labels import are_label_flags
+from edgekit.evaluation.tasks.detection import detections_of
 from edgekit.evaluation.tasks.segmentation import classes_of_masks
-from edgekit.records import Array, Batch, Dataset, Samples
+from edgekit.records import Array, Batch, Dataset, Samples, TensorSpec
 from edgekit.training import zoo
+from edgekit.training.anchors import ssd_head
 from edgekit.training.config import TrainingConfig
 from edgekit.training.losses import mask_loss
+from edgekit.training.multibox import joined, loss_of_head
 
 MANY = 1000
 """Integer targets with more distinct values than this are quantities, not classes."""
@@ -49,6 +53,7 @@ class Objective:
             proportions.
         absolute: Whether a regression minimizes absolute rather than squared errors.
         label_smoothing: Share of the probability that is spread over all classes.
+        head: How the outputs of a detector tell boxes; None for other tasks.
     """
 
     task: str
@@ -57,6 +62,7 @@ class Objective:
     scale: float = 1.0
     absolute: bool = False
     label_smoothing: float = 0.0
+    head: Mapping[str, Any] | None = None
 
     @property
     def metric(self) -> str:
@@ -74,10 +80,19 @@ class Objective:
             return np.eye(self.outputs, dtype=np.float32)[batch.targets]
         if self.task == SEGMENTATION.name:
             return batch.targets.astype(np.int32)
+        if self.task == DETECTION.name:
+            return batch.targets.astype(np.float32)
         values = batch.targets.reshape(len(batch.targets), -1)
         if self.task == MULTI_LABEL.name:
             return values.astype(np.float32)
         return np.asarray((values - self.offset) / self.scale, np.float32)
+
+    def learner(self, model: Any) -> Any:
+        """Return a model that shares all layers and has the one output that the loss takes."""
+        import keras
+
+        outputs = model.outputs if self.head is None else joined(model.output, self.head)
+        return keras.Model(model.inputs, outputs)
 
     def compile(self, learner: Any, optimizer: Any) -> None:
         """Compile a Keras model with the loss, and with the metric `score` where it is a mean."""
@@ -93,6 +108,8 @@ class Objective:
             scores = [keras.metrics.BinaryAccuracy(name="score")]
         elif self.task == SEGMENTATION.name:
             loss = mask_loss(self.outputs, logits=False, dice=True)
+        elif self.head is not None:
+            loss = loss_of_head(self.head)
         else:
             absolute = keras.losses.MeanAbsoluteError()
             loss = absolute if self.absolute else keras.losses.MeanSquaredError()
@@ -102,10 +119,13 @@ class Objective:
 
     def counts(self, learner: Any, batch: Batch) -> Columns | None:
         """Return what `figures` needs of a batch where the metric is no mean of samples."""
-        if self.task != SEGMENTATION.name:
+        if self.task not in (SEGMENTATION.name, DETECTION.name):
             return None
-        outputs = learner.predict_on_batch(only_input(batch))
-        return task_named(self.task).per_sample(np.asarray(outputs), batch)
+        outputs = np.asarray(learner.predict_on_batch(only_input(batch)))
+        if self.head is not None:
+            parts = {"boxes": outputs[..., :4], "scores": outputs[..., 4:]}
+            outputs = detections_of(parts, self.head, "the model")
+        return task_named(self.task).per_sample(outputs, batch)
 
     def figures(self, means: Mapping[str, float], counts: Sequence[Columns]) -> dict[str, float]:
         """Return `val_loss` and `val_<metric>`.
@@ -147,13 +167,18 @@ def only_input(batch: Batch) -> Array:
     return np.asarray(values, np.float32)
 
 
-def study(train: Samples, dataset: Dataset, config: TrainingConfig) -> Objective:
+def study(
+    train: Samples, dataset: Dataset, config: TrainingConfig, input_shape: tuple[int, ...]
+) -> Objective:
     """Return the objective for the data and the configuration.
 
     Raises:
         DataError: The targets are missing, or are not class labels in a classification.
     """
     reader = reader_of(train)
+    if len(input_shape) == 3:  # masks that have no size yet get that of the pictures
+        map_spec = TensorSpec(name="masks", shape=(1, *input_shape[:2], 1), dtype="float32")
+        reader = sized_targets(reader, map_spec)
     targets = None if reader.targets is None else reader.targets[reader.index]
     task: str | None = config.task or dataset.task or zoo.find(config.architecture).only_task
     if task == RECONSTRUCTION.name:
@@ -166,6 +191,8 @@ def study(train: Samples, dataset: Dataset, config: TrainingConfig) -> Objective
     if task == SEGMENTATION.name:
         kinds = len(dataset.labels) if dataset.labels else classes_of_masks(targets)
         return Objective(task=task, outputs=1 if kinds == 2 else kinds, offset=np.zeros(1))
+    if task == DETECTION.name:
+        return _of_boxes(targets, dataset, config, input_shape)
     classes, _ = as_classes(targets)
     if task is None:
         counted = targets.dtype.kind != "f" or targets.ndim > 1
@@ -202,6 +229,25 @@ def study(train: Samples, dataset: Dataset, config: TrainingConfig) -> Objective
         outputs=len(dataset.labels) if dataset.labels else max(2, int(classes.max()) + 1),
         offset=np.zeros(1),
         label_smoothing=config.label_smoothing,
+    )
+
+
+def _of_boxes(
+    targets: Array, dataset: Dataset, config: TrainingConfig, input_shape: tuple[int, ...]
+) -> Objective:
+    if targets.ndim != 3 or targets.shape[2] not in (5, 6) or len(input_shape) != 3:
+        raise DataError(
+            f"{dataset.name}: the targets are no boxes in pictures.",
+            found=f"They are {targets.dtype} of shape {list(targets.shape)}.",
+            hint="Give [n, boxes, 5]: x1, y1, x2, y2 as shares of the picture, and the class.",
+        )
+    options = {**zoo.find(config.architecture).options, **config.options}
+    options = {key: options.get(key, 1) for key in ("stride", "levels", "sizes")}
+    return Objective(
+        task=DETECTION.name,
+        outputs=len(dataset.labels) if dataset.labels else int(targets[..., 4].max()) + 1,
+        offset=np.zeros(1),
+        head=ssd_head(targets, input_shape, **options),
     )
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from edgekit.errors import UsageError
 from edgekit.evaluation.tasks import (
     CLASSIFICATION,
+    DETECTION,
     MULTI_LABEL,
     RECONSTRUCTION,
     REGRESSION,
@@ -23,6 +24,7 @@ from edgekit.evaluation.tasks import (
 )
 from edgekit.training.zoo import signals, vision
 from edgekit.training.zoo.applications import APPLICATIONS, application
+from edgekit.training.zoo.ssd import ssd
 from edgekit.training.zoo.unet import unet
 
 __all__ = ["NAMES", "Architecture", "build", "describe", "find"]
@@ -133,6 +135,14 @@ _ZOO = {
             "U-Net: a class for every pixel",
             "Ronneberger et al., arXiv 1505.04597",
             tasks=(SEGMENTATION.name,),
+        ),
+        _entry(
+            "ssd",
+            ssd,
+            _IMAGE,
+            "single-shot detector of boxes, on depthwise separable convolutions",
+            "Liu et al., arXiv 1512.02325; Lin et al., arXiv 1708.02002",
+            tasks=(DETECTION.name,),
         ),
     )
 }

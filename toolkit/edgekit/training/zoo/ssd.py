@@ -8,9 +8,6 @@ from typing import Any, Final
 
 from edgekit.training.zoo.parts import convolution, normalized
 
-FIRST_STRIDE: Final = 8
-"""Pixels of the picture along a side of the first level's cells; each next level has twice that."""
-
 # Lin et al. 2017, section 4.1: what an untrained detector says of every box, so that the many
 # boxes of background do not swamp the first steps.
 _PRIOR: Final = 0.01
@@ -22,6 +19,7 @@ def ssd(
     task: str,
     *,
     width: int = 16,
+    stride: int = 8,
     levels: int = 2,
     sizes: int | Sequence[Any] = 3,
 ) -> Any:
@@ -37,8 +35,11 @@ def ssd(
         input_shape: `[height, width, channels]`.
         outputs: Classes.
         task: A detection.
-        width: Channels of the first convolution; the last has eight times as many, or 16.
-        levels: Feature maps that predict; cells are 8 pixels wide in the first, then 16, 32.
+        width: Channels of the first convolution; a level has half as many times that as its cells
+            are wide, at most 16 times.
+        stride: Pixels along a side of the first level's cells, a power of 2 from 4: for boxes of
+            twice that or more. Those of each next level are twice as wide.
+        levels: Feature maps that predict.
         sizes: Anchors of a cell, one number for all levels or one for each: how many, or their
             sizes themselves, `[[width, height], ...]` as shares of the picture.
     """
@@ -46,13 +47,18 @@ def ssd(
 
     _ = task
     each = anchors_of_cells(levels, sizes)
+    if stride < 4 or stride & (stride - 1):
+        raise ValueError(f"stride must be 4, 8, 16, ...; it is {stride}.")
     image = keras.Input(input_shape, name="image")
     features = convolution(image, width, name="stem", strides=2)
-    features = _separable(features, 2 * width, "half", strides=2)
+    wide = 4
+    while wide < stride:
+        features = _separable(features, wide // 2 * width, f"down{wide}", strides=2)
+        wide *= 2
     boxes: list[Any] = []
     scores: list[Any] = []
     for level, count in enumerate(each):
-        channels = min(4 << level, 16) * width
+        channels = min((stride << level) // 2, 16) * width
         features = _separable(features, channels, f"level{level}_in", strides=2)
         features = _separable(features, channels, f"level{level}")
         found = _separable(features, channels, f"level{level}_head")
@@ -85,11 +91,9 @@ def anchors_of_cells(levels: int, sizes: int | Sequence[Any]) -> tuple[int, ...]
     return counts
 
 
-def grids(input_shape: tuple[int, ...], levels: int) -> list[list[int]]:
+def grids(input_shape: tuple[int, ...], stride: int, levels: int) -> list[list[int]]:
     """Return rows and columns of each level's cells, for pictures `[height, width, channels]`."""
-    return [
-        [-(-side // (FIRST_STRIDE << level)) for side in input_shape[:2]] for level in range(levels)
-    ]
+    return [[-(-side // (stride << level)) for side in input_shape[:2]] for level in range(levels)]
 
 
 def _separable(features: Any, channels: int, name: str, strides: int = 1) -> Any:
