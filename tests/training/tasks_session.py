@@ -129,7 +129,7 @@ def boxes() -> dict[str, Any]:
     found = Head(head, [(name, value.shape) for name, value in outputs.items()])(outputs)
     truth = as_boxes(np.load(FOLDER / "boxes.npz")["y_test"])
     hit, _ = match_boxes(found, truth)
-    best = found[..., 4] > 0.5
+    best = found[..., 4] > 0.3  # focal losses leave scores low
     return {
         "metric": result.metric,
         "value": result.value,
