@@ -78,7 +78,9 @@ def bound_head(
     head: Mapping[str, Any] | None,
     inputs: Sequence[TensorSpec],
     outputs: Sequence[TensorSpec],
-    labels: Sequence[str] | None,
+    *,
+    labels: Sequence[str] | None = None,
+    boxes: bool = False,
 ) -> tuple[Head | None, str | None]:
     """Return the head as the outputs of a model need it, and a note if their shapes told it.
 
@@ -87,6 +89,7 @@ def bound_head(
         inputs: The model's inputs: boxes in pixels are those of the first.
         outputs: The model's outputs.
         labels: Names of the classes, where they are known.
+        boxes: Whether the targets are boxes: without these, many outputs look like YOLO's.
 
     Raises:
         DataError: It does not fit the outputs.
@@ -96,7 +99,7 @@ def bound_head(
     note = None
     if table is None:
         table = recognize_head(shapes, len(labels) if labels else None)
-        if table is None:
+        if table is None or not (boxes or table["kind"] == "postprocess"):
             return None, None
         note = f"The outputs were taken for those of a {table['kind']} head, by their shapes."
     shape = inputs[0].shape

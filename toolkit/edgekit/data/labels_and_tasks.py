@@ -22,6 +22,7 @@ from edgekit.evaluation.tasks import (
     task_named,
 )
 from edgekit.evaluation.tasks.class_labels import label_of
+from edgekit.evaluation.tasks.detection import are_boxes
 from edgekit.records import Array, Dataset, Samples, Split, TensorSpec
 from edgekit_runner import Head, box_fault
 
@@ -46,11 +47,16 @@ def bind_targets(
     output = outputs[0]
     readers = {split: reader_of(samples) for split, samples in splits.items()}
     test = readers.get("test")
+    head, note = bound_head(
+        dataset.head,
+        inputs,
+        outputs,
+        labels=dataset.labels,
+        boxes=any(r.targets is not None and are_boxes(r.targets) for r in readers.values()),
+    )
     if test is not None and all(reader.targets is None for reader in readers.values()):
         nothing = f"{dataset.name} has no targets: outputs are compared, and nothing is scored."
-        head, note = bound_head(dataset.head, inputs, outputs, dataset.labels)
         return _told(dataset, None, head), splits, [nothing, *([note] if note else [])]
-    head, note = bound_head(dataset.head, inputs, outputs, dataset.labels)
     evidence = _evidence(readers, inputs, output, headed=head is not None)
     task = task_named(dataset.task) if dataset.task else infer_task(evidence)
     if task is DETECTION and head is None:
@@ -71,7 +77,9 @@ def bind_targets(
     for split, reader in readers.items():
         new = reader
         if reader.targets is not None:
-            new, said = _with_bound(reader, task, output, split, dataset, head)
+            new, said = _with_bound(
+                reader, task, output, split=split, dataset=dataset, head=head
+            )
             notes += [note for note in said if note not in notes]
         bound[split] = replace(splits[split], read=new)
     task.check_labels(dataset.labels, output, dataset.name)
@@ -84,6 +92,7 @@ def _with_bound(
     reader: Reader,
     task: Task,
     output: TensorSpec,
+    *,
     split: Split,
     dataset: Dataset,
     head: Head | None,

@@ -47,7 +47,7 @@ def head_for(
     head = declared or _found(model, described)[0]
     if head is None:
         return None
-    bound, _ = bound_head(head, inputs, outputs, None)
+    bound, _ = bound_head(head, inputs, outputs)
     return None if bound is None else bound.table
 
 
