@@ -5,16 +5,22 @@ from __future__ import annotations
 import json
 import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
+from edgekit import sources
 from edgekit.errors import EdgekitError
+from edgekit.recipe import Cluster, Prune, Qat, Shrink
+from edgekit.records import DataRequest
 from edgekit.training import Augmentation, TrainingConfig, build, train
+from edgekit.training.finetuning import Tuning, teach
 from edgekit.training.losses import mask_loss
 from edgekit.training.multibox import multibox_loss
+from edgekit.training.passes import run_pass
 from edgekit_runner import Head, as_boxes, check_head, match_boxes
 
 FOLDER = Path(sys.argv[1])
@@ -113,6 +119,29 @@ def scenes() -> tuple[Any, Any]:
     return x, y
 
 
+def passed(path: Path, head: dict[str, Any]) -> dict[str, Any]:
+    """Validation losses of a detector before and after each pass, and the outputs that are left."""
+    data = DataRequest(data=str(path.with_suffix(".npz")), head=head)
+    found = {}
+    for name, step in (
+        ("shrink", Shrink(share=0.2, importance="taylor")),
+        ("prune", Prune()),
+        ("cluster", Cluster(clusters=16)),
+        ("qat", Qat()),
+    ):
+        loaded = sources.load(path)
+        tuning = Tuning(data=data, epochs=1, batch_size=16)
+        place = FOLDER / f"boxes-{name}.keras"
+        if name == "prune":
+            teacher = FOLDER / "boxes.npy"
+            teach(loaded.model, loaded.source, tuning=tuning, destination=teacher)
+            tuning = replace(tuning, teacher=teacher)
+        done = run_pass(loaded.model, loaded.source, step=step, tuning=tuning, destination=place)
+        outputs = [spec.name for spec in sources.load(place).source.outputs]
+        found[name] = [done.before["loss"], done.after["loss"], outputs]
+    return found
+
+
 def boxes() -> dict[str, Any]:
     saved("boxes", *scenes())
     result, outputs = trained(
@@ -131,6 +160,8 @@ def boxes() -> dict[str, Any]:
     hit, _ = match_boxes(found, truth)
     best = found[..., 4] > 0.3  # focal losses leave scores low
     return {
+        "passes": passed(FOLDER / "boxes.keras", head),
+        "loss": result.history["val_loss"][result.best_epoch - 1],
         "metric": result.metric,
         "value": result.value,
         "head": result.head.name,

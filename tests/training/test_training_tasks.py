@@ -38,6 +38,14 @@ def test_boxes_are_learned_and_their_head_lies_beside_the_model(tasks):
     assert found["wrong"] < 0.3
 
 
+@pytest.mark.parametrize("name", ["shrink", "prune", "cluster", "qat"])
+def test_passes_train_a_detector_by_the_same_loss(tasks, name):
+    before, after, outputs = tasks["boxes"]["passes"][name]
+    assert before == pytest.approx(tasks["boxes"]["loss"], rel=1e-3)
+    assert 0 < after < 3 * before
+    assert outputs == ["boxes", "scores"]
+
+
 def test_anchors_are_the_sizes_of_the_training_boxes(tasks):
     (small,), (large,) = tasks["boxes"]["sizes"]
     assert small == pytest.approx([12 / 64, 12 / 48], abs=0.02)
