@@ -95,7 +95,7 @@ def usual_loss(task: str | None, outputs: Array) -> Any:
         return keras.losses.MeanSquaredError()
     logits = not _are_probabilities(outputs)
     if task == SEGMENTATION.name:
-        return mask_loss(outputs.shape[-1], logits=logits)
+        return mask_loss(outputs.shape[-1], logits=logits, dice=True)
     if outputs.shape[-1] == 1:
         return keras.losses.BinaryCrossentropy(from_logits=logits)
     return keras.losses.SparseCategoricalCrossentropy(from_logits=logits)
