@@ -2723,16 +2723,22 @@ def box_overlaps(first: Any, second: Any, crowd: Any = None) -> Any:
     """
     import numpy as np
 
-    low = np.maximum(first[:, None, :2], second[None, :, :2])
-    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    sides = np.maximum(high - low, 0)
-    both = sides[..., 0] * sides[..., 1]
-    area = (first[:, 2] - first[:, 0]) * (first[:, 3] - first[:, 1])
-    other = (second[:, 2] - second[:, 0]) * (second[:, 3] - second[:, 1])
-    union = area[:, None] + other[None] - both
+    # Coordinates apart: arrays whose last axis has two places take several times as long.
+    left, top, right, bottom = first.T[:, :, None]
+    from_x, from_y, to_x, to_y = second.T[:, None, :]
+    both = np.minimum(right, to_x)
+    both -= np.maximum(left, from_x)
+    np.maximum(both, 0, out=both)
+    down = np.minimum(bottom, to_y)
+    down -= np.maximum(top, from_y)
+    np.maximum(down, 0, out=down)
+    both *= down
+    area = (right - left) * (bottom - top)
+    union = area + (to_x - from_x) * (to_y - from_y)
+    union -= both
     if crowd is not None:
-        union = np.where(crowd[None], area[:, None], union)
-    return np.where(union > 0, both / np.where(union > 0, union, 1), 0)
+        union = np.where(crowd[None], area, union)
+    return np.divide(both, union, out=np.zeros_like(both), where=union > 0)
 
 
 def suppress(boxes: Any, classes: Any, most_overlap: float) -> Any:

@@ -77,9 +77,7 @@ def bind_targets(
     for split, reader in readers.items():
         new = reader
         if reader.targets is not None:
-            new, said = _with_bound(
-                reader, task, output, split=split, dataset=dataset, head=head
-            )
+            new, said = _with_bound(reader, task, output, split=split, dataset=dataset, head=head)
             notes += [note for note in said if note not in notes]
         bound[split] = replace(splits[split], read=new)
     task.check_labels(dataset.labels, output, dataset.name)

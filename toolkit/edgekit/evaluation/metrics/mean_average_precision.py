@@ -89,7 +89,8 @@ def _lacks(columns: Columns) -> tuple[str, str] | None:
     return "a test picture with a box that counts", f"{len(columns['target']):,} without any"
 
 
-def _metric(name: str, title: str, thresholds: int, overlap: str) -> Metric:
+def boxes_metric(*, name: str, title: str, thresholds: int, overlap: str) -> Metric:
+    """Return the metric of so many of the overlaps from 0.5 to 0.95."""
     return Metric(
         name=name,
         title=title,
@@ -103,7 +104,3 @@ def _metric(name: str, title: str, thresholds: int, overlap: str) -> Metric:
         guess=lambda columns: _guess(columns, thresholds),
         lacks=_lacks,
     )
-
-
-MAP = _metric("map", "mAP", 10, "0.5, 0.55, ... 0.95, in turn,")
-MAP50 = _metric("map50", "mAP at IoU 0.5", 1, "0.5 at least")
