@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from edgekit.printable import MOST_PATH, printable
 from edgekit.records import Report, Row
+from edgekit_runner import SOUND_KINDS
 
 DEVICE = "NAME"
 """Stands for the user's device."""
@@ -17,7 +18,7 @@ _SHARED = (
     *("--classes", "--max-unpacked", "--split", "--window", "--stride", "--group", "--ignore"),
 )
 _SHORT = {"-d": "--data"}
-_INPUTS = {"image": "photo.jpg", "log-mel": "recording.wav"}
+_INPUTS = {"image": "photo.jpg", **dict.fromkeys(SOUND_KINDS, "recording.wav")}
 _OTHER_INPUT = "input.npy"
 
 
