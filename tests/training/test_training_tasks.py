@@ -35,7 +35,7 @@ def test_boxes_are_learned_and_their_head_lies_beside_the_model(tasks):
     assert found["shapes"] == {"boxes": [60, 4], "scores": [60, 2]}
     assert found["value"] > 0.15
     assert found["found"] > 0.4
-    assert found["wrong"] < 0.3
+    assert found["wrong"] < 0.5
 
 
 @pytest.mark.parametrize("name", ["shrink", "prune", "cluster", "qat"])
