@@ -143,7 +143,7 @@ def test_a_device_that_is_gone_for_good_tidies_up_by_itself(board, edgekit, mode
     ended = edgekit("deploy", model, "--device", "board", "--runs", "2000")
     cutting.join()
     assert ended.code == 7
-    assert "did not come back" in ended.err
+    assert "could not be reached again" in ended.err
     assert settled(board) == []
     assert board.left() == []
 

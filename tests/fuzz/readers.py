@@ -63,6 +63,7 @@ from edgekit.sources.load import kind_of
 from edgekit.tflite import inspect as inspecting
 from edgekit.tflite import pruning_estimate, ranges, sparse, weights
 from edgekit.tflite.int4_weights import narrow_weights
+from edgekit.tflite.stored import packed
 from edgekit.training.config import load_config
 from edgekit.training.losses import _compile_config
 from edgekit.training.saving import read_notes
@@ -563,6 +564,33 @@ def read_runner_metadata(content: bytes, folder: Path) -> None:
     edgekit_runner.read_manifest(path)
 
 
+def small_models() -> list[bytes]:
+    """Models with int4 constants of both kinds, and with sparse ones."""
+    names = ("turbofan/int4", "turbofan-small/small", "spoken-digits-small/small")
+    stored = [(REPOSITORY / "quantized" / f"{name}.tflite").read_bytes() for name in names]
+    return [*stored, (GOLDEN / "inspect" / "sparse_float32.tflite").read_bytes()]
+
+
+def expand_model(content: bytes, folder: Path) -> None:
+    """Unpack a model as for each runtime, then as the runner does when it loads a file."""
+    _ = folder
+    for options in ({"per_channel": False, "floats": False}, {}):
+        try:
+            edgekit_runner.expand(content, **options)
+        except edgekit_runner.damage() as error:
+            raise Refused(MODEL, f"The constants cannot be expanded.\n{error}") from error
+
+
+def packed_models() -> list[bytes]:
+    """The same, packed."""
+    return [packed(content) for content in small_models()[:2]]
+
+
+def unpack_model(content: bytes, folder: Path) -> None:
+    """Inflate a model, and unpack what is in it."""
+    edgekit_runner.loadable(str(put(folder, "model.tflite.gz", content)))
+
+
 def run_manifest(content: bytes, folder: Path) -> None:
     """Answer to a recording, as the manifest says."""
     path = Path(shutil.copy(HOST_MODEL, folder / "model.tflite"))
@@ -732,6 +760,8 @@ READERS: Mapping[str, Reader] = {
         ),
         _reader("h5", hdf5_files, damage_bytes, read_hdf5, MODEL, prepare=load_hdf5),
         _reader("runner-model", models, damage_tflite, run_model, MODEL),
+        _reader("runner-expand", small_models, damage_tflite, expand_model, MODEL),
+        _reader("runner-gzip", packed_models, damage_bytes, unpack_model, MODEL),
         _reader("runner-metadata", speaking_models, damage_tflite, read_runner_metadata, MODEL),
         _reader(
             "runner-manifest",

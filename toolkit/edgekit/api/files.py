@@ -13,6 +13,7 @@ from edgekit.errors import UsageError
 from edgekit.modes import DEFAULT_MODES
 from edgekit.records import (
     EACH_ROW,
+    Artifact,
     Dataset,
     Inspection,
     Listener,
@@ -61,6 +62,7 @@ def quantize(
     threads: int | None = None,
     latency: bool = True,
     skip_unsupported: bool | None = None,
+    gzip: bool = False,
     force: bool = False,
     seed: int = 0,
     command: str = "",
@@ -107,6 +109,7 @@ def quantize(
         latency: Whether to measure latencies.
         skip_unsupported: Whether a variant that cannot be made is a warning instead of an
             error; default: where none was asked for by name.
+        gzip: Whether each file is also written packed with gzip, as `<variant>.tflite.gz`.
         force: Replace files that exist.
         seed: Random seed.
         command: How the report says this can be done again.
@@ -153,6 +156,7 @@ def quantize(
         threads=threads,
         latency=latency,
         skip_unsupported=not (modes or plans) if skip_unsupported is None else skip_unsupported,
+        gzip=gzip,
         force=force,
         seed=seed,
         command=command,
@@ -255,6 +259,22 @@ def rebuild(
         force=force,
         listener=listener,
     )
+
+
+def expand(source: str | Path, output: str | Path, *, force: bool = False) -> Artifact:
+    """Write a `.tflite` or `.tflite.gz` file unpacked, for runtimes without the runner.
+
+    Args:
+        source: The file.
+        output: The `.tflite` file to write; a manifest goes along.
+        force: Replace files that exist.
+
+    Raises:
+        EdgekitError: See `edgekit.errors`.
+    """
+    from edgekit import pipeline
+
+    return pipeline.expand(Path(source), Path(output), force=force)
 
 
 def inspect(path: str | Path, *, targets: Sequence[str] = ()) -> Inspection:

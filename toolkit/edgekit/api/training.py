@@ -294,6 +294,7 @@ def compress(
     prefer: Prefer = "balanced",
     runtime: str | None = None,
     latency: bool = True,
+    gzip: bool = False,
     force: bool = False,
     command: str = "",
     listener: Listener = silent,
@@ -328,6 +329,7 @@ def compress(
         runtime: The runtime that must load the recommended file: litert, tflite or tensorflow.
         threads: Interpreter threads for latency.
         latency: Whether to measure latencies.
+        gzip: Whether each file is also written packed with gzip.
         force: Replace files that exist.
         command: How the report says this can be done again.
         listener: Progress callback.
@@ -364,6 +366,7 @@ def compress(
         runtime=runtime,
         threads=threads,
         latency=latency,
+        gzip=gzip,
         force=force,
         command=command,
     )

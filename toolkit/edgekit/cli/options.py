@@ -84,7 +84,9 @@ Source = Annotated[
     ),
 ]
 KerasSource = Annotated[str, typer.Argument(metavar="SOURCE", help="A .keras or .h5 file.")]
-Files = Annotated[list[Path], typer.Argument(metavar="FILE...", help="A .tflite file.")]
+Files = Annotated[
+    list[Path], typer.Argument(metavar="FILE...", help="A .tflite or .tflite.gz file.")
+]
 DATA_HELP = f"{list_data_formats()[0].upper()}{list_data_formats()[1:]}."
 Data = Annotated[str, typer.Option("--data", "-d", metavar="DATA", help=DATA_HELP)]
 MaybeData = Annotated[str | None, typer.Option("--data", "-d", metavar="DATA", help=DATA_HELP)]
@@ -179,6 +181,9 @@ MetricName = Annotated[
         metavar="NAME",
         help="The metric to judge by; default: by task and classes. An unknown name lists them.",
     ),
+]
+Gzip = Annotated[
+    bool, typer.Option("--gzip", help="Also write each file packed with gzip: less flash.")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON (schema 1) instead of a table.")]

@@ -1,4 +1,4 @@
-"""What the runner is asked and answers, here or there: options, records, errors."""
+"""Options for the runner, and the records and errors its answers become, local or remote."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ def timing(facts: Mapping[str, Any], name: str) -> Timing:
         runtime=facts["runtime"],
         delegate=facts["delegate"],
         peak_rss_bytes=facts["peak_rss_bytes"],
+        memory_bytes=facts.get("memory_bytes"),
         cold_start_ns=facts["cold_start_ns"],
         conditions=facts["conditions"],
         stable=facts["stable"],
@@ -48,7 +49,7 @@ def failure(code: int, said: str, about: object) -> EdgekitError:
     """Return the error that the runner's exit code and stderr stand for.
 
     Args:
-        code: Its exit code; negative for the signal it died of.
+        code: Its exit code; negative for the signal that ended it.
         said: What it wrote to stderr.
         about: The file it worked on, or the device.
     """

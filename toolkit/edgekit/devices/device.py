@@ -35,7 +35,7 @@ class RunSettings:
 
 
 class Device(Protocol):
-    """A machine that runs `.tflite` files. As a context it is ready inside and tidied up after."""
+    """A machine that runs `.tflite` files. As a context manager it connects and cleans up."""
 
     @property
     def name(self) -> str:

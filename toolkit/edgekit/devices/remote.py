@@ -18,6 +18,7 @@ from edgekit.devices.wheels import Platform, fetch_wheels, requirements
 from edgekit.errors import DeviceError, EdgekitError
 from edgekit.files import FILE, sha256_of, temporary_folder, what_is
 from edgekit.records import Listener, Progress, Timing, silent
+from edgekit.tflite.stored import manifest_path
 
 PIP_SECONDS = 900
 # A transfer slower than this is none; a dead connection is noticed long before.
@@ -33,7 +34,7 @@ _RUNNER = (
 
 
 class Remote:
-    """A session on a device; as a context it connects, and tidies up whatever happens.
+    """A session on a device; as a context manager it connects, and cleans up whatever happens.
 
     Args:
         device: Which one.
@@ -86,8 +87,8 @@ class Remote:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Remove what was sent, unless it is to be kept, and hang up."""
-        # Tidied even when the user interrupts: that is one short command.
+        """Remove what was sent, unless it is to be kept, and disconnect."""
+        # Cleaned up even when the user interrupts: that is one short command.
         self._connection.cancel = threading.Event()
         try:
             self._session.close()
@@ -215,7 +216,7 @@ class Remote:
             DeviceError: As `send`.
         """
         place = self.send(path, ".tflite")
-        manifest = path.with_suffix(".json")
+        manifest = manifest_path(path)
         if what_is(manifest) != FILE:
             return place
         described = self.send(manifest, ".json")

@@ -12,10 +12,10 @@ otherwise in the folder of a session, which goes with the session.
     install SESSION GOAL WHEEL...         a virtual environment of wheels that were put here
     fetch SESSION GOAL SECONDS PROJECT... the same, by the pip and the network of this machine
     run  SECONDS SITE PROGRAM...          a program, which ends when the connection does
-    watch SESSION SECONDS FOLDER...       clean when the host is gone for so long
+    watch SESSION SECONDS FOLDER...       clean when the host has been away for SECONDS
     clean SESSION FOLDER...               remove the session, and folders that were made for it
 
-Exit codes: those of the program for `run`, 200 + the signal it died of, 199 if it took too long,
+Exit codes: those of the program for `run`, 200 + the signal that ended it, 199 if it took too long,
 198 for a refusal of the system, whose words are on stdout.
 """
 
@@ -86,7 +86,7 @@ def open_(session: str) -> None:
     with open(os.path.join(place(session), "made")) as stream:
         made = json.load(stream)
     for name in os.listdir(ROOT):
-        # Left by a host and a device that both died before they could tidy up.
+        # Left by a host and a device that both ended before they could clean up.
         old = place(name)
         if name.startswith("session-") and time.time() - os.path.getmtime(old) > STALE_SECONDS:
             shutil.rmtree(old, ignore_errors=True)
@@ -121,7 +121,7 @@ def put(session: str, name: str, size: str, sha256: str, goal: str) -> None:
     """Take the rest of a file from stdin; put it in its place once its digest is right."""
     part = os.path.join(place(session), name + ".part")
     with open(part, "ab") as stream:
-        # A connection that died may still be emptying its pipe into the file.
+        # A lost connection may still be emptying its pipe into the file.
         fcntl.flock(stream, fcntl.LOCK_EX)
         try:
             stream.writelines(iter(lambda: os.read(0, 1 << 16), b""))
@@ -234,7 +234,7 @@ def attend(program: Sequence[str], seconds: float, **variables: str) -> int:
 
 
 def watch(session: str, seconds: str, *made: str) -> None:
-    """Wait until the host is gone for so long, then remove the session.
+    """Remove the session once the host has been away for `seconds`.
 
     It makes the folder itself: there is never one without a watch.
     """
@@ -272,7 +272,7 @@ def clean(session: str, *made: str) -> None:
     for folder in made or (ROOT,):
         try:
             os.rmdir(folder)
-        except OSError:  # somebody else's files, or kept ones, are in it
+        except OSError:  # other files, or kept ones, are in it
             break
 
 
@@ -291,7 +291,7 @@ STEPS: dict[str, Callable[..., None]] = {
 
 
 def main(step: str, *words: str) -> None:
-    """Do one step; a refusal of the system is told as such."""
+    """Do one step; an error of the system is reported as JSON."""
     try:
         STEPS[step](*words)
     except OSError as error:

@@ -18,7 +18,7 @@ from edgekit.errors import DeviceError
 T = TypeVar("T")
 
 STEP_SECONDS = 60
-# How long the device waits for a host that is gone before it tidies up by itself.
+# How long the device waits for a lost host before it cleans up by itself.
 ABANDONED_SECONDS = 120
 
 _BOOT = "import base64,sys,zlib;exec(zlib.decompress(base64.b64decode(sys.argv.pop(1))))"
@@ -69,7 +69,7 @@ class RemoteSession:
         """Do a step, again if the connection drops; return its answer.
 
         Raises:
-            DeviceError: It was refused, or the device is gone.
+            DeviceError: It was refused, or the device cannot be reached any more.
         """
         return self.with_reconnect(lambda: self.attempt(step, *words, timeout=timeout))
 
@@ -136,7 +136,7 @@ class RemoteSession:
         """Do something until no dropped connection is in the way.
 
         Raises:
-            DeviceError: The device does not come back.
+            DeviceError: The device cannot be reached again.
         """
 
         def watched() -> T:
@@ -166,7 +166,7 @@ class RemoteSession:
         return (self.python, "-c", _BOOT, text, *words)
 
     def _keep_watch(self) -> None:
-        """See that the device notices when this host is gone for good."""
+        """Start the watch on the device that cleans up if this host is lost."""
         if not self.python or (self._watch is not None and self._watch.poll() is None):
             return
         self._end_watch()

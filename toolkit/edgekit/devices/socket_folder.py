@@ -1,8 +1,8 @@
 """The folder of a connection's socket, which goes with the process that made it.
 
-A process that is killed cannot remove it, so the next one does. Whether the maker lives is told by
-a lock on a file in the folder, which the system lets go of when the maker ends, however it does. A
-process id would be reused one day, and is another process in another container.
+A process that is killed cannot remove it, so the next one does. Whether its owner still runs is
+known from a lock on a file in the folder, which the system releases when the owner ends, however it
+does. A process id would be reused one day, and is another process in another container.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class SocketFolder:
         self.path = Path(tempfile.mkdtemp(prefix=PREFIX))
         unlocked = self.path / "new"
         self._lock = unlocked.open("wb")
-        # Locked before it has its name, so that nobody ever finds it free while this process is.
+        # Locked before it has its name, so that no other process finds it free while this one runs.
         with contextlib.suppress(OSError):  # a file system without locks: never abandoned
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             unlocked.rename(self.path / LOCK)

@@ -26,7 +26,7 @@ from edgekit.errors import DeviceError
 T = TypeVar("T")
 
 CONNECT_SECONDS = 10
-# Before each attempt to come back: a Raspberry Pi reboots in half a minute.
+# Before each attempt to reconnect: a Raspberry Pi reboots in half a minute.
 PAUSES = (1, 2, 4, 8, 15, 30)
 # A connection that breaks this often during one step is given up.
 MOST_DROPS = 8
@@ -75,7 +75,7 @@ class Connection:
     """A connection that every command shares and that is rebuilt when it drops.
 
     Args:
-        device: Where to.
+        device: The device to connect to.
         cancel: Set by another thread to give up everything at once.
         dropped: Called with a message whenever the connection is lost.
     """
@@ -102,7 +102,7 @@ class Connection:
         with log.open("wb") as errors:
             self._master = self._start(
                 ["-M", "-N", "-o", "ControlPersist=no"],
-                # A pipe that nobody writes to, and whose end is the lifeline's to notice.
+                # A pipe that nothing is written to; `lifeline` ends ssh when it closes.
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
@@ -116,7 +116,7 @@ class Connection:
             self._pause(0.02)
 
     def close(self) -> None:
-        """Hang up."""
+        """Disconnect."""
         try:
             self._close_master()
         finally:
@@ -174,7 +174,7 @@ class Connection:
         stderr: IO[bytes] | int = subprocess.DEVNULL,
     ) -> subprocess.Popen[bytes]:
         """Start a command and leave it running; see `run`."""
-        # Without the shared connection this must fail, not build another behind our back.
+        # Without the shared connection this must fail, not open another silently.
         sharing = ["-o", "ControlMaster=no", "-o", "ProxyCommand=false"]
         return self._start(
             sharing, shlex.join(words), stdin=stdin or subprocess.PIPE, stdout=stdout, stderr=stderr
@@ -182,7 +182,7 @@ class Connection:
 
     @staticmethod
     def end(process: subprocess.Popen[bytes]) -> None:
-        """End a command that was started: its stdin ends, and the far side sees that."""
+        """End a command that was started: its stdin closes, which the device notices."""
         if process.stdin:
             process.stdin.close()
         process.kill()
@@ -192,7 +192,7 @@ class Connection:
         """Do a step, again and again while the connection drops in between.
 
         Raises:
-            DeviceError: The device does not come back, or the line breaks too often.
+            DeviceError: The device cannot be reached again, or the connection drops too often.
         """
         for _ in range(MOST_DROPS):
             try:
@@ -215,7 +215,7 @@ class Connection:
                 continue
             return
         raise DeviceError(
-            f"{self.device.name} was lost and did not come back within {sum(PAUSES)} s.",
+            f"{self.device.name} was lost and could not be reached again within {sum(PAUSES)} s.",
             found=last.found,
             hint="Its leftovers in ~/.cache/edgekit go within minutes, or with the next deploy.",
         ) from last
@@ -251,7 +251,7 @@ class Connection:
         # A client of the shared connection goes nowhere itself: no second proxy for it.
         words += _options(device, jump=("-J", "{}") if command is None else ())
         words += ["--", device.host, *([command] if command is not None else [])]
-        # In a session of its own: Ctrl-C is ours to answer, after which the device is tidied.
+        # In a session of its own: Ctrl-C is handled here, after which the device is cleaned up.
         return subprocess.Popen(
             words, stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=True
         )

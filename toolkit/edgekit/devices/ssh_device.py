@@ -24,7 +24,7 @@ from edgekit.records import Dataset, Listener, Timing, silent
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceSetup:
-    """What is brought to a device, and what stays there.
+    """What is installed on a device, and what stays there.
 
     Attributes:
         install: Make a virtual environment with the runtime there.
@@ -77,7 +77,7 @@ class SshDevice:
         self._places: dict[Path, str] = {}
 
     def __enter__(self) -> Self:
-        """Connect, install what is to be installed, and see that a runtime works.
+        """Connect, install what is to be installed, and check that a runtime works.
 
         Raises:
             DeviceError: The device cannot be reached or written to, or has no runtime.
@@ -93,7 +93,7 @@ class SshDevice:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Remove what was sent, unless it is to be kept, and hang up."""
+        """Remove what was sent, unless it is to be kept, and disconnect."""
         self._remote.__exit__()
 
     @property

@@ -19,7 +19,7 @@ class Uploads:
     """Packages and digests that several devices share; safe to use from several threads.
 
     Args:
-        folder: An existing folder for the packages, and for what comes back.
+        folder: An existing folder for the packages, and for the results.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -30,6 +30,8 @@ class Uploads:
 
     def add(self, artifact: Artifact) -> None:
         """Take over the digest of a file that is known already."""
+        if artifact.gzip_bytes is not None:
+            return  # its digest is that of the content
         with self._lock:
             self._digests[artifact.path] = artifact.sha256
 

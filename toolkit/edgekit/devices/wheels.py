@@ -1,7 +1,7 @@
-"""The runtime a device needs, as wheels that are fetched here and carried there.
+"""The runtime a device needs, as wheels that are downloaded here and copied there.
 
-So the device needs neither pip nor a network of its own; where they cannot be had here, its own pip
-is asked (`Remote.setup`).
+So the device needs neither pip nor a network of its own; where they cannot be downloaded here, the
+device's own pip is used (`Remote.setup`).
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def _download(wanted: Sequence[str], platform: Platform, folder: Path) -> list[P
     if done.returncode:
         errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
         raise DeviceError(
-            f"The wheels for the device ({platform}) cannot be had.",
+            f"The wheels for the device ({platform}) cannot be downloaded.",
             found=errors[-1] if errors else "pip failed.",
             hint="Check the network here, or give a folder that holds them: --wheels DIR.",
         )

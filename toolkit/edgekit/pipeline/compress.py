@@ -77,7 +77,7 @@ def compress(
         accepted_loss(request.max_drop, imported.dataset, request.metric)
         imported = original = with_source_score(imported, request, tensorflow, listener)
         build = build_of(request)
-        artifacts = [_artifact(imported, FLOAT, recipe, build)]
+        artifacts = [_artifact(imported, FLOAT, recipe, build, gzip=request.gzip)]
         spec = settled_spec(imported.dataset, request.preprocessing)
         data = replace(request.named(request.data), preprocessing=spec, head=head)
         distilled = next((step for step in recipe.passes if step.training.distill), None)
@@ -108,10 +108,16 @@ def compress(
             # Its files are made of the stage's model, which stands beside them in the end.
             build = {**build, "source": str(request.folder / made.name)}
             plan = Plan(variant=name, mode=FLOAT.mode)
-            artifacts.append(_artifact(imported, plan, recipe, build))
+            artifacts.append(_artifact(imported, plan, recipe, build, gzip=request.gzip))
         if replace(recipe.plan, variant=FLOAT.variant) != FLOAT:
             files, _ = make(
-                imported, request.plans, stage, tensorflow, build=build, listener=listener
+                imported,
+                request.plans,
+                stage,
+                tensorflow,
+                build=build,
+                gzip=request.gzip,
+                listener=listener,
             )
             _, final = files
             described = {**final.manifest, "recipe": _described(recipe)}
@@ -133,10 +139,11 @@ def _float_plans(names: Any) -> list[Plan]:
 
 
 def _artifact(
-    imported: ImportedModel, plan: Plan, recipe: Recipe, build: Mapping[str, Any]
+    imported: ImportedModel, plan: Plan, recipe: Recipe, build: Mapping[str, Any], *, gzip: bool
 ) -> Artifact:
     described = manifest.describe(imported, plan, build=build)
-    return manifest.artifact(imported.graph, plan, {**described, "recipe": _described(recipe)})
+    described["recipe"] = _described(recipe)
+    return manifest.artifact(imported.graph, plan, described, gzip=gzip)
 
 
 def _described(recipe: Recipe) -> list[dict[str, Any]]:

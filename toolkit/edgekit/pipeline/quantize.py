@@ -107,6 +107,7 @@ def quantize(request: Request, *, finish: Finish, listener: Listener = silent) -
             tensorflow,
             build=build_of(request),
             skip_unsupported=request.skip_unsupported,
+            gzip=request.gzip,
             listener=listener,
         )
         report = measure_made(request, imported, artifacts, listener=listener)
@@ -132,6 +133,7 @@ def make(
     *,
     build: Mapping[str, Any] | None = None,
     skip_unsupported: bool = False,
+    gzip: bool = False,
     listener: Listener = silent,
 ) -> tuple[list[Artifact], list[str]]:
     """Write every variant of one float graph into `folder`; the float32 file comes first.
@@ -145,6 +147,7 @@ def make(
         tensorflow: Quantizes to integers; None where no plan is of a calibrated mode.
         build: What their manifests say of the request (`request.build_of`).
         skip_unsupported: Leave out what is refused, with a sentence in what is returned.
+        gzip: Whether each is also written packed.
         listener: Progress callback.
 
     Returns:
@@ -162,6 +165,7 @@ def make(
             background=background,
             build=build,
             skip_unsupported=skip_unsupported,
+            gzip=gzip,
             listener=listener,
         )
 
@@ -175,6 +179,7 @@ def _make(
     background: Background,
     build: Mapping[str, Any] | None,
     skip_unsupported: bool,
+    gzip: bool,
     listener: Listener,
 ) -> tuple[list[Artifact], list[str]]:
     graph = read_float_graph(imported.graph)
@@ -187,6 +192,7 @@ def _make(
             imported.graph,
             FLOAT,
             manifest.describe(imported, FLOAT, build=build),
+            gzip=gzip,
         )
     ]
     refused: list[str] = []
@@ -208,17 +214,17 @@ def _make(
         path = folder / f"{plan.variant}.tflite"
         path.write_bytes(made.data)
         described = manifest.describe(imported, plan, left_in_float=made.left_in_float, build=build)
-        records.append(_record(background, path, plan, described))
+        records.append(_record(background, path, plan, described, gzip=gzip))
     artifacts = [record() for record in records]
     listener(Progress(stage="quantizing", done=len(wanted), total=len(wanted)))
     return artifacts, refused
 
 
 def _record(
-    background: Background, path: Path, plan: Plan, described: Mapping[str, Any]
+    background: Background, path: Path, plan: Plan, described: Mapping[str, Any], *, gzip: bool
 ) -> Callable[[], Artifact]:
     """The record of a finished file; a large one is compressed while the next file is made."""
-    record = partial(manifest.artifact, path, plan, described)
+    record = partial(manifest.artifact, path, plan, described, gzip=gzip)
     return background.start(record) if path.stat().st_size >= _LARGE_BYTES else record
 
 

@@ -71,6 +71,7 @@ class Request:
         latency: Whether latencies are measured at all.
         skip_unsupported: Whether a variant that cannot be made is a warning instead of an
             error: where nobody asked for it by name.
+        gzip: Whether each file is also written packed with gzip, for the flash of a device.
         force: Replace files that exist.
         seed: Random seed.
         command: The command line, for the report.
@@ -102,6 +103,7 @@ class Request:
     runtime: str | None = None
     latency: bool = True
     skip_unsupported: bool = False
+    gzip: bool = False
     force: bool = False
     seed: int = 0
     command: str = ""
@@ -216,7 +218,8 @@ def check(request: Request) -> None:
             hint="Give a .keras, .h5 or .tflite file, or a SavedModel folder.",
         )
     check_folder(request.folder)
-    names = [f"{stem}{end}" for stem in stems for end in (".tflite", ".json")]
+    endings = (".tflite", ".json", *([".tflite.gz"] if request.gzip else []))
+    names = [f"{stem}{end}" for stem in stems for end in endings]
     for name in (*names, "report.html", "report.json"):
         refuse_existing(request.folder / name, force=request.force)
 

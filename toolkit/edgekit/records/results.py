@@ -183,6 +183,8 @@ class Timing:
         runtime: Name and version of the runtime.
         delegate: Delegate in use, or None.
         peak_rss_bytes: Peak resident memory of the measuring process.
+        memory_bytes: What the model takes of it: weights, as loaded, and arena; None where the
+            system does not tell.
         cold_start_ns: import, load, allocate, first_invoke.
         conditions: Governor, temperature, throttling as far as the device tells.
         stable: Whether the measurement settled; if not, `warning` says why.
@@ -198,6 +200,7 @@ class Timing:
     runtime: str
     delegate: str | None
     peak_rss_bytes: int
+    memory_bytes: int | None = None
     cold_start_ns: Mapping[str, int] = field(default_factory=dict)
     conditions: Mapping[str, Any] = field(default_factory=dict)
     stable: bool = True

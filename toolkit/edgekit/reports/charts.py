@@ -174,7 +174,7 @@ def compared_files(group: Group) -> list[tuple[FormattedRow, Inspection]]:
     base = next((line for line in shown if is_float(line.row)), None)
     chosen = next((line for line in shown if line.row.recommended), None)
     if chosen is None and shown:
-        chosen = min(shown, key=lambda line: line.row.artifact.size_bytes)
+        chosen = min(shown, key=lambda line: line.row.artifact.flash_bytes)
     picked = [base, chosen] if base is not chosen else [chosen]
     return [(line, line.row.inspection) for line in picked if line and line.row.inspection]
 

@@ -37,7 +37,7 @@ def next_command(report: Report, row: Row) -> str:
         for what only the user knows.
     """
     given = _options(report.asked.get("command", ""))
-    path = str(row.artifact.path)
+    path = str(row.artifact.shipped)
     words = ["edgekit", "deploy", f"./{path}" if path.startswith("-") else path]
     device = report.asked.get("device")
     if device:

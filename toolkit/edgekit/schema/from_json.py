@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -100,16 +101,22 @@ def _row(row: Fields) -> Row:
         )
     timing = None
     if row.has("latency"):
-        timing = _timing(row.object("latency"), row.integer("peak_rss_bytes", 0))
+        timing = replace(
+            _timing(row.object("latency"), row.integer("peak_rss_bytes", 0)),
+            memory_bytes=row.maybe("memory_bytes", row.integer),
+        )
+    size_bytes = row.integer("size_bytes")
+    flash_bytes = row.integer("flash_bytes", size_bytes)
     return Row(
         model=row.text("model"),
         artifact=Artifact(
             path=Path(row.text("path")),
             variant=row.text("variant"),
             mode=row.choice("mode", tuple(MODES)) if row.has("mode") else None,
-            size_bytes=row.integer("size_bytes"),
+            size_bytes=size_bytes,
             size_deflated_bytes=row.integer("size_deflated_bytes", 0),
             sha256=row.text("sha256"),
+            gzip_bytes=flash_bytes if flash_bytes != size_bytes else None,
             manifest=row.free("manifest"),
         ),
         inspection=_inspection(row.object("inspection")) if row.has("inspection") else None,

@@ -22,6 +22,7 @@ from edgekit.data.formats.validation import substitute_test
 from edgekit.data.labels import read_labels
 from edgekit.data.store import RawDataset
 from edgekit.errors import DataError
+from edgekit.evaluation.tasks import DETECTION
 from edgekit.records import Array
 from edgekit_runner import PictureError, left_out_note, open_picture, picture_orientation
 
@@ -57,17 +58,7 @@ class Annotated:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class BoxStore(ImageStore):
-    """Image files with boxes.
-
-    Attributes:
-        sizes: Height and width of each picture upright, `[n, 2]`.
-    """
-
-    sizes: Array
-
-    def firsts(self) -> list[int]:
-        """Return the row of the first picture."""
-        return [0] if self.files else []
+    """Image files with boxes."""
 
 
 @dataclass(slots=True)
@@ -76,7 +67,6 @@ class _Split:
 
     files: list[str] = field(default_factory=list)
     contents: list[bytes] = field(default_factory=list)
-    sizes: list[tuple[int, int]] = field(default_factory=list)
     boxes: list[Array] = field(default_factory=list)
     left_out: list[tuple[str, str]] = field(default_factory=list)
     cut: list[str] = field(default_factory=list)
@@ -138,7 +128,7 @@ def open_boxes(
         labels=names,
         preprocessing=image_spec(root, preprocessing),
         notes=tuple(notes),
-        task="detection",
+        task=DETECTION.name,
     )
 
 
@@ -192,7 +182,6 @@ def _add(part: _Split, picture: Annotated, content: bytes) -> str:
     )
     part.files.append(picture.path)
     part.contents.append(content)
-    part.sizes.append(upright[::-1])
     part.boxes.append(boxes[fits])
     return ""
 
@@ -279,5 +268,4 @@ def _store(part: _Split, root: Path, most: int) -> BoxStore:
         targets=targets,
         sha256=digest_arrays({f"{files} boxes": targets}),
         contents=tuple(part.contents),
-        sizes=np.array(part.sizes, np.int64).reshape(-1, 2),
     )

@@ -17,12 +17,17 @@ from edgekit.data.store import RawDataset, Rows
 from edgekit.errors import DataError
 from edgekit.files import MISSING, what_is
 from edgekit.records import Array
-from edgekit_runner import PICTURES, PictureError, decode_picture, open_picture
+from edgekit_runner import (
+    PICTURES,
+    PictureError,
+    decode_picture,
+    open_picture,
+    picture_orientation,
+)
 
 SUFFIXES = frozenset(PICTURES)
-_ORIENTATION = 0x0112
-"""The Exif tag."""
-_TRANSPOSED = range(5, 9)
+_TRANSPOSED_FROM = 5
+"""From this Exif orientation on, rows and columns change places."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -65,7 +70,7 @@ class ImageStore:
         found = np.empty((len(rows), 2), np.int64)
         for place, row in enumerate(rows):
             image = open_picture(self.files[row])
-            turned = upright and image.getexif().get(_ORIENTATION, 1) in _TRANSPOSED
+            turned = upright and picture_orientation(image) >= _TRANSPOSED_FROM
             found[place] = image.size if turned else image.size[::-1]
         return found
 
