@@ -53,9 +53,7 @@ def built(name: str, folder: str) -> dict[str, Any]:
         "parameters": model.count_params(),
         # as text: a file knows no tuples
         "same": json.dumps(loaded.get_config()) == json.dumps(model.get_config()),
-        "output": model.output_shape
-        if isinstance(model.output_shape, dict)
-        else list(model.output_shape),
+        "output": list(model.output_shape),
         "last": model.layers[-1].get_config().get("activation"),
         "momentum": sorted(
             {layer.momentum for layer in model.layers if hasattr(layer, "momentum")}

@@ -132,7 +132,7 @@ _ZOO = {
             "unet",
             unet,
             _IMAGE,
-            "U-Net: a class for every pixel",
+            "a class for every pixel, by a small U-Net",
             "Ronneberger et al., arXiv 1505.04597",
             tasks=(SEGMENTATION.name,),
         ),
