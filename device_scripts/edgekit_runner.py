@@ -2841,8 +2841,10 @@ NO_BOX = (0, 0, 0, 0, -1, 0)
 # --- Mean average precision -----------------------------------------------------------------------
 # As COCO defines it (T.-Y. Lin et al., 2014, and the code of pycocotools); edgekit imports this.
 
-# More work than this in one resample takes seconds for all: then the normal interval.
-DETECTION_LIMIT = 400_000
+# A resampled mean is that of so many hits of each class at each threshold, evenly spread.
+PLACES = 64
+# Pictures times such places: more take seconds. Then the normal interval.
+DETECTION_LIMIT = 5_000_000
 
 
 def as_boxes(targets: Any) -> Any:
@@ -2955,8 +2957,7 @@ class Rankings:
             for bit in range(thresholds):
                 at.append(np.flatnonzero((hits >> bit) & 1))
                 out.append(np.flatnonzero((voids >> bit) & 1))
-                self.work += 10 * len(at[-1]) + 2 * len(out[-1])
-            self.work += 2 * len(picture)
+                self.work += self.n * min(PLACES, len(at[-1]))
             self.parts.append((boxes, picture, at, out))
 
     def areas(self, weights: Any) -> Any:
@@ -3006,6 +3007,67 @@ class Rankings:
         areas = self.areas(weights).mean(axis=2)
         there = ~np.isnan(areas)
         return np.where(there, areas, 0).sum(axis=1) / np.maximum(there.sum(axis=1), 1)
+
+    def places(self) -> list[tuple[Any, Any, Any, Any]]:
+        """Return of each class what `resampled_mean` needs of it, all of float32.
+
+        Returns:
+            Boxes `[n]`; hits and detections of each picture up to each place, `[n, p]`; and where
+            the places of a threshold begin.
+        """
+        import numpy as np
+
+        found = []
+        for boxes, picture, at, out in self.parts:
+            hits: list[Any] = []
+            names: list[Any] = []
+            starts = [0]
+            for t in range(self.thresholds):
+                ends = np.unique(
+                    np.linspace(0, len(at[t]) - 1, min(PLACES, len(at[t]))).astype(int)
+                )
+                ranks = at[t][ends]
+                p = len(ranks)
+                counted = np.ones(len(picture), bool)
+                counted[out[t]] = False
+                for some, kept in ((at[t], hits), (np.flatnonzero(counted), names)):
+                    place = np.searchsorted(ranks, some)
+                    here = place < p
+                    cells = picture[some[here]] * p + place[here]
+                    table = count_places(cells, minlength=self.n * p).reshape(self.n, p)
+                    kept.append(table.cumsum(axis=1).astype(np.float32))
+                starts.append(starts[-1] + p)
+            tables = (np.concatenate(side, axis=1) for side in (hits, names))
+            found.append((boxes.astype(np.float32), *tables, starts))
+        return found
+
+    def resampled_mean(self, weights: Any, places: Sequence[Any]) -> Any:
+        """Return about what `mean` does, `[b]`: the area under the best precisions at some places.
+
+        Args:
+            weights: `[b, n]`, float32: how often each picture counts.
+            places: As `places` returns it.
+        """
+        import numpy as np
+
+        total, count = np.zeros(len(weights)), np.zeros(len(weights))
+        for boxes, hits, names, starts in places:
+            known = weights @ boxes
+            there = known > 0
+            count += there
+            if not starts[-1]:
+                continue
+            reached = weights @ hits
+            best = reached / np.maximum(weights @ names, np.float32(0.5))
+            for start, end in zip(starts, starts[1:]):  # noqa: RUF007  pairwise came with 3.10
+                if start == end:
+                    continue
+                some = best[:, start:end]
+                np.maximum.accumulate(some[:, ::-1], axis=1, out=some[:, ::-1])
+                some[:, :-1] -= some[:, 1:].copy()
+            area = np.einsum("ij,ij->i", reached, best)
+            total += np.where(there, area / np.maximum(known, 1), 0)
+        return total / np.maximum(count, 1) / self.thresholds
 
     def value(self) -> float:
         """Return the mean average precision."""
@@ -3060,30 +3122,33 @@ def detection_interval(first: Rankings, second: Rankings | None = None) -> tuple
     import numpy as np
 
     n = first.n
-
-    def statistic(weights: Any) -> Any:
-        value = first.mean(weights)
-        return value if second is None else value - second.mean(weights)
-
+    sides = [first] if second is None else [first, second]
     value = first.value() - (second.value() if second else 0.0)
     influence = first.influence() - (second.influence() if second else 0.0)
     energy = float(np.sum(influence**2))
     if energy < NOTHING or n < 2:
         return value, value
-    work = first.work + (second.work if second else 0)
-    if n > BOOTSTRAP_LIMIT or work > DETECTION_LIMIT:
+    if n > BOOTSTRAP_LIMIT or sum(side.work for side in sides) > DETECTION_LIMIT:
         half = Z * (n / (n - 1) * energy) ** 0.5
         return value - half, value + half
     with DeferSigint():  # imports
         generator = np.random.default_rng(0)
+    places = [side.places() for side in sides]
+
+    def statistic(weights: Any) -> Any:
+        means = [side.resampled_mean(weights, at) for side, at in zip(sides, places)]
+        return means[0] - means[1] if second else means[0]
+
+    # Of some places only, the mean is a little less than of all: the values are moved by that.
+    moved = value - float(statistic(np.ones((1, n), np.float32))[0])
     values = np.empty(RESAMPLES)
-    rows = max(1, min(RESAMPLES, (1 << 18) // max(n, work // 30)))
+    rows = max(1, min(250, (1 << 20) // n))
     for start in range(0, RESAMPLES, rows):
         some = min(rows, RESAMPLES - start)
         drawn = generator.integers(0, n, (some, n), np.int32)
-        places = drawn + np.arange(0, some * n, n)[:, None]
-        times = count_places(places.ravel(), minlength=some * n).reshape(some, n)
-        values[start : start + some] = statistic(times.astype(np.float64))
+        cells = drawn + np.arange(0, some * n, n)[:, None]
+        times = count_places(cells.ravel(), minlength=some * n).reshape(some, n)
+        values[start : start + some] = statistic(times.astype(np.float32)) + moved
     values.sort()
     below = float(np.mean(values < value) + np.mean(values == value) / 2)
     skewness = float(np.sum(influence**3)) / (6 * energy**1.5)
@@ -3294,6 +3359,7 @@ def _all_samples(options: Options, source: Source) -> Generator[Sample, None, No
 
 
 WATCH_S = 0.25
+MOST_VALUES = 64  # of an output that are named one by one
 
 
 class OutputDecoder:
@@ -3322,6 +3388,7 @@ class OutputDecoder:
         self.threshold = threshold
         self.task = data.get("task") or infer_task_from_shapes(model, manifest)
         self.head = model_head(model, manifest) if self.task == "detection" else None
+        self.shares = gives_probabilities(model.path)
         self.unit = data.get("unit")
         self.spec = picture_spec(manifest) or {}
 
@@ -3340,18 +3407,57 @@ class OutputDecoder:
             return {"error": float(np.mean(difference**2))}, None
         if self.task == "classification" and first.size > 1:
             return {"top": self._classes(first.ravel())}, None
+        if self.task == "classification" and first.size == 1:
+            one = float(self._probabilities(first.ravel())[0])
+            return {"top": self._classes(np.asarray([1 - one, one]).round(6))}, None
         if self.task == "multi-label" and first.size > 1:
             return {"labels": self._labels(first.ravel())}, None
         if self.head:
             return {"objects": self._objects(outputs, sample.picture)}, None
         if self.task == "segmentation" and first.ndim in (2, 3):
-            class_map = to_class_map(first)
+            class_map = to_class_map(first, self.shares)
             return self._class_shares(class_map), class_map
         plain = {tensor.name: _to_plain(out) for tensor, out in zip(self.model.outputs, outputs)}
-        if self.task == "regression" and first.size == 1:
-            unit = {"unit": self.unit} if self.unit else {}
-            return {"value": _to_plain(first.ravel()[0]), **unit, "outputs": plain}, None
+        if self.task == "regression":
+            return {**self._values(outputs), "outputs": plain}, None
         return {"outputs": plain}, None
+
+    def _values(self, outputs: Sequence[Any]) -> dict[str, Any]:
+        """Return the only value, or the values by name, with the unit of the first output's.
+
+        A value of an output with several is named "output[1]"; an output with more than
+        `MOST_VALUES` is no list of values.
+        """
+        import numpy as np
+
+        values: list[dict[str, Any]] = []
+        for tensor, output in zip(self.model.outputs, outputs):
+            unit = {"unit": self.unit} if self.unit and not values else {}
+            flat = np.asarray(output).ravel()
+            if flat.size <= MOST_VALUES:
+                values += [
+                    {
+                        "name": f"{tensor.name}[{k}]" if flat.size > 1 else tensor.name,
+                        "value": _to_plain(value),
+                        **unit,
+                    }
+                    for k, value in enumerate(flat)
+                ]
+        if len(values) == 1 and len(outputs) == 1:
+            return {key: value for key, value in values[0].items() if key != "name"}
+        return {"values": values} if values else {}
+
+    def _probabilities(self, scores: Any) -> Any:
+        """Return probabilities, of logits too.
+
+        Where the model's last operator does not tell, scores are probabilities if all are in
+        [0, 1].
+        """
+        import numpy as np
+
+        scores = np.asarray(scores, np.float64)
+        shares = are_shares(scores) if self.shares is None else self.shares
+        return scores if shares else 1 / (1 + np.exp(-scores.clip(-500, 500)))
 
     def _class_and_label(self, number: int) -> dict[str, Any]:
         known = number < len(self.labels) and self.labels[number]
@@ -3374,15 +3480,11 @@ class OutputDecoder:
             )
 
     def _labels(self, scores: Any) -> list[dict[str, Any]]:
-        """Return the labels whose probability reaches the threshold, the likeliest first.
-
-        Scores are probabilities where all lie in [0, 1], otherwise logits.
-        """
+        """Return the labels whose probability reaches the threshold, the likeliest first."""
         import numpy as np
 
         self._check_labels(scores)
-        scores = np.asarray(scores, np.float64)
-        shares = scores if are_shares(scores) else 1 / (1 + np.exp(-scores.clip(-500, 500)))
+        shares = self._probabilities(scores)
         order = np.argsort(-shares, kind="stable")
         return [
             {**self._class_and_label(int(k)), "score": round(float(shares[k]), 6)}
@@ -3448,11 +3550,11 @@ def infer_task_from_shapes(model: Model, manifest: Mapping[str, Any]) -> str | N
     return "classification" if len(shape) == 2 and shape[0] == 1 and shape[1] > 1 else None
 
 
-def to_class_map(output: Any) -> Any:
+def to_class_map(output: Any, shares: bool | None = None) -> Any:
     """Return class numbers `[h, w]` of a class map `[h, w]` or of scores `[h, w, classes]`.
 
-    A single channel is the probability of class 1, or its logit where some values are not in
-    [0, 1].
+    A single channel is the probability of class 1, or its logit: as `shares` says, else where
+    some values are not in [0, 1].
     """
     import numpy as np
 
@@ -3461,7 +3563,8 @@ def to_class_map(output: Any) -> Any:
     flat = output.reshape(output.shape[:2])
     if flat.dtype.kind != "f":
         return flat
-    return (flat > (0.5 if are_shares(flat) else 0.0)).astype(np.int64)
+    shares = are_shares(flat) if shares is None else shares
+    return (flat > (0.5 if shares else 0.0)).astype(np.int64)
 
 
 def picture_size(picture: Any) -> tuple[int, int]:
@@ -3569,6 +3672,9 @@ def class_colours(count: int = 256) -> list[int]:
     return colours
 
 
+MOST_WRITTEN = 8  # values in a picture
+
+
 def _annotate(image: Any, picture: Any, answer: Mapping[str, Any]) -> Any:
     """Return a copy of a picture with labelled boxes, or with classes or a value in its corner."""
     import numpy as np
@@ -3599,6 +3705,10 @@ def _annotate(image: Any, picture: Any, answer: Mapping[str, Any]) -> Any:
     ]
     if "value" in answer:
         words = [f"{answer['value']:g} {answer.get('unit', '')}".strip()]
+    words += [
+        f"{one['name']} {one['value']:g} {one.get('unit', '')}".strip()
+        for one in answer.get("values", ())[:MOST_WRITTEN]
+    ]
     for row, text in enumerate(words):
         _draw_text(pen, (0, row * 1.4 * size), text, size, (0, 0, 0))
     return copy
@@ -4455,6 +4565,54 @@ def state_of(model: str | bytes) -> str:
         return TENSORS if any(tensor.number(5, "<B") for tensor in tensors) else ""
 
     found: str = _read_flatbuffer(model, state, "")
+    return found
+
+
+# BuiltinOperator of schema.fbs: what scores pass through unchanged, but for their type and shape;
+# and what makes probabilities, or scores of any size.
+UNCHANGED = {6, 22, 114}  # DEQUANTIZE, RESHAPE, QUANTIZE
+PROBABILITIES = {14, 25}  # LOGISTIC, SOFTMAX
+# ADD, CONV_2D, DEPTHWISE_CONV_2D, FULLY_CONNECTED -> the field of their options that holds an
+# activation, 0 for none.
+SCORES = {0: 0, 3: 3, 4: 4, 9: 0}
+
+
+def gives_probabilities(model: str | bytes) -> bool | None:
+    """Return whether a model's first output is made of probabilities; None if that is unknown.
+
+    False: it ends in a sum or a product of weights, without an activation: in logits.
+    """
+
+    def last(root: Table) -> bool | None:
+        # Fields of schema.fbs: Model.operator_codes 1, OperatorCode.deprecated_builtin_code 0 and
+        # builtin_code 3, Model.subgraphs 2, SubGraph.outputs 2 and operators 3,
+        # Operator.opcode_index 0, inputs 1, outputs 2, builtin_options 4.
+        import struct
+
+        def integers(table: Table, field: int) -> list[int]:
+            content = table.block(field, 4)[1]
+            return list(struct.unpack(f"<{len(content) // 4}i", content))
+
+        codes = [max(code.number(0, "<b"), code.number(3, "<i")) for code in root.tables(1)]
+        graph = root.tables(2)[0]
+        wanted = integers(graph, 2)[0]
+        for operator in reversed(graph.tables(3)):
+            if wanted not in integers(operator, 2):
+                continue
+            code = codes[operator.number(0, "<I")]
+            if code in UNCHANGED:
+                wanted = integers(operator, 1)[0]
+                continue
+            options = operator.table(4)
+            if code in SCORES and not (options and options.number(SCORES[code], "<b")):
+                return False
+            return True if code in PROBABILITIES else None
+        return None
+
+    try:
+        found: bool | None = _read_flatbuffer(model, last, None)
+    except (IndexError, OSError):
+        return None
     return found
 
 

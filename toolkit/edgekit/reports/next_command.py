@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 
 from edgekit.printable import MOST_PATH, printable
 from edgekit.records import Report, Row
-from edgekit_runner import SOUND_KINDS
 
 DEVICE = "NAME"
 """Stands for the user's device."""
@@ -18,7 +17,8 @@ _SHARED = (
     *("--classes", "--max-unpacked", "--split", "--window", "--stride", "--group", "--ignore"),
 )
 _SHORT = {"-d": "--data"}
-_INPUTS = {"image": "photo.jpg", **dict.fromkeys(SOUND_KINDS, "recording.wav")}
+_SOUND = "recording.wav"
+_INPUTS = {"image": "photo.jpg", "log-mel": _SOUND, "mfcc": _SOUND, "micro": _SOUND}
 _OTHER_INPUT = "input.npy"
 
 
