@@ -15,7 +15,6 @@ import numpy as np
 
 from edgekit.data import open_request, training_split
 from edgekit.errors import ConversionError, DataError, EdgekitError, ModelError
-from edgekit.evaluation.tasks import DETECTION
 from edgekit.files import writing
 from edgekit.records import (
     Array,
@@ -108,8 +107,7 @@ class FineTuning:
         training, validation = training_split(self.dataset)
         self.training, self.validation = resident(training), resident(validation)
         self._loss, self._metrics = compiled(model, source, self.dataset, tuning.file_loss)
-        detects = self.dataset.task == DETECTION.name
-        self.judged = Judged(source, self.dataset.head if detects else None)
+        self.judged = Judged(source, self.dataset.head)
         self.tuning = tuning
         self.steps = math.ceil(self.training.n / tuning.batch_size)
         """Batches per epoch."""
