@@ -14,6 +14,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from benchmarks import verdict_tasks
 from keras import layers
 from PIL import Image
 
@@ -319,6 +320,7 @@ MODELS: dict[str, Callable[[Path], Made]] = {
     "photos, scaling unknowable": photos_of_any_scale,
     "scaled arrays, photos on the device": arrays_then_photos,
     "labels in another order": other_label_order,
+    **verdict_tasks.MODELS,
 }
 
 

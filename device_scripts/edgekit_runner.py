@@ -3086,18 +3086,35 @@ def _places(raw: Any, least: float) -> tuple[Any, Any, Any]:
 
 
 def box_overlaps(first: Any, second: Any, crowd: Any = None) -> Any:
-    """Return intersection over union of each pair of boxes, `[k, 4]` and `[m, 4]` -> `[k, m]`.
+    """Return intersection over union of pairs, `[..., k, 4]` and `[..., m, 4]` -> `[..., k, m]`.
 
     Args:
         first: Corners: left, top, right, bottom.
         second: The same.
-        crowd: `[m]`, which of the second are crowds: there it is intersection over the first.
+        crowd: `[..., m]`, which of the second are crowds: there it is intersection over the first.
     """
     import numpy as np
 
+    both = _intersections(first, second)
+    area, other = (_areas(side) for side in (first, second))
+    area = area[..., None]
+    union = area + other[..., None, :]
+    union -= both
+    if crowd is not None:
+        union = np.where(crowd[..., None, :], area, union)
+    return np.divide(both, union, out=np.zeros_like(both), where=union > 0)
+
+
+def _areas(boxes: Any) -> Any:
+    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+
+
+def _intersections(first: Any, second: Any) -> Any:
+    import numpy as np
+
     # Coordinates apart: arrays whose last axis has two places take several times as long.
-    left, top, right, bottom = first.T[:, :, None]
-    from_x, from_y, to_x, to_y = second.T[:, None, :]
+    left, top, right, bottom = (first[..., k, None] for k in range(4))
+    from_x, from_y, to_x, to_y = (second[..., None, :, k] for k in range(4))
     both = np.minimum(right, to_x)
     both -= np.maximum(left, from_x)
     np.maximum(both, 0, out=both)
@@ -3105,12 +3122,7 @@ def box_overlaps(first: Any, second: Any, crowd: Any = None) -> Any:
     down -= np.maximum(top, from_y)
     np.maximum(down, 0, out=down)
     both *= down
-    area = (right - left) * (bottom - top)
-    union = area + (to_x - from_x) * (to_y - from_y)
-    union -= both
-    if crowd is not None:
-        union = np.where(crowd[None], area, union)
-    return np.divide(both, union, out=np.zeros_like(both), where=union > 0)
+    return both
 
 
 def suppress(boxes: Any, classes: Any, most_overlap: float) -> Any:
@@ -3134,9 +3146,14 @@ def suppress(boxes: Any, classes: Any, most_overlap: float) -> Any:
         if len(groups) > 1:
             kept = [group[suppress(boxes[group], classes[group], most_overlap)] for group in groups]
             return np.sort(np.concatenate(kept))
-    over = box_overlaps(boxes, boxes) > most_overlap
+    rank, areas = np.arange(len(boxes)), _areas(boxes)
+    # both / (first + second - both) > most, without the division
+    both = _intersections(boxes, boxes)
+    both *= 1 / most_overlap + 1 if most_overlap else 1e30
+    over = both > areas[:, None] + areas[None]
     over &= classes[:, None] == classes[None]
-    above = np.triu(over, 1).astype(np.float32)
+    over &= rank[:, None] < rank[None]
+    above = over.astype(np.float32)
     alive = np.ones(len(boxes), np.float32)
     while True:
         left = (alive @ above == 0).astype(np.float32)
@@ -3184,7 +3201,7 @@ NO_BOX = (0, 0, 0, 0, -1, 0)
 # As COCO defines it (T.-Y. Lin et al., 2014, and the code of pycocotools); edgekit imports this.
 
 # A resampled mean is that of so many hits of each class at each threshold, evenly spread.
-PLACES = 64
+PLACES = 32
 # Pictures times such places: more take seconds. Then the normal interval.
 DETECTION_LIMIT = 5_000_000
 
@@ -3226,41 +3243,41 @@ def match_boxes(detections: Any, targets: Any) -> tuple[Any, Any]:
     n, k = detections.shape[:2]
     hit, void = np.zeros((n, k), np.uint16), np.zeros((n, k), np.uint16)
     thresholds = iou_thresholds()
-    powers = 2 ** np.arange(len(thresholds))
+    powers = (2 ** np.arange(len(thresholds))).astype(np.uint16)
     counts = (detections[..., 4] >= 0).sum(axis=1)
     there = targets[..., 4] >= 0
-    for row in np.flatnonzero((counts > 0) & there.any(axis=1)):
-        found = detections[row, : counts[row]].astype(np.float64)
-        known = targets[row][there[row]].astype(np.float64)
-        crowd = known[:, 5] != 0
-        any_crowd = bool(crowd.any())
-        if any_crowd:
-            order = np.argsort(crowd, kind="stable")
-            known, crowd = known[order], crowd[order]
-        overlaps = box_overlaps(found[:, :4], known[:, :4], crowd if any_crowd else None)
-        near = (overlaps >= thresholds[0]) & (found[:, 5:6] == known[None, :, 4])
-        if not near.any():
-            continue
+    rows = np.flatnonzero((counts > 0) & there.any(axis=1))
+    step = max(1, (1 << 18) // max(1, k * targets.shape[1]))
+    for start in range(0, len(rows), step):
+        some = rows[start : start + step]
+        most, few = counts[some].max(), there[some].sum(axis=1).max()
+        # Crowds come behind the others, and padding last.
+        order = np.argsort(2 * ~there[some] + (targets[some, :, 5] != 0), axis=1, kind="stable")
+        known = np.take_along_axis(targets[some], order[:, :few, None], 1).astype(np.float64)
+        found = detections[some, :most].astype(np.float64)
+        crowd = known[..., 5] != 0
+        overlaps = box_overlaps(found[..., :4], known[..., :4], crowd if crowd.any() else None)
+        near = (overlaps >= thresholds[0]) & (found[..., 5, None] == known[:, None, :, 4])
+        near &= (np.arange(most) < counts[some, None])[:, :, None]
         # Most pairs have no rival: the box is that of one detection, and the detection of one box.
-        single = (near.sum(axis=1) == 1)[:, None] & (near.sum(axis=0) == 1) & near & ~crowd
-        first, second = np.nonzero(single)
-        hit[row, first] = (overlaps[first, second][:, None] >= thresholds) @ powers
-        rivals = np.flatnonzero(near.any(axis=1) & ~single.any(axis=1))
-        if not len(rivals):
-            continue
-        free = np.ones((len(thresholds), len(known)), bool)
-        for one in rivals:
-            value = np.where(near[one], overlaps[one], -1.0)
-            possible = free & (value >= thresholds[:, None])
-            counted = possible & ~crowd
-            best = np.where(counted, value, -1.0)
+        single = near & (near.sum(axis=2) == 1)[:, :, None] & (near.sum(axis=1) == 1)[:, None]
+        single &= ~crowd[:, None]
+        picture, first, second = np.nonzero(single)
+        fits = overlaps[picture, first, second][:, None] >= thresholds
+        hit[some[picture], first] = fits.astype(np.uint16) @ powers
+        free: dict[int, Any] = {}
+        for row, one in np.argwhere(near.any(axis=2) & ~single.any(axis=2)).tolist():
+            left: Any = free.setdefault(row, np.ones((len(thresholds), few), bool))
+            value = np.where(near[row, one], overlaps[row, one], -1.0)
+            possible = left & (value >= thresholds[:, None])
+            counted = possible & ~crowd[row]
             # Of equal overlaps the last one, as in pycocotools.
-            place = len(known) - 1 - best[:, ::-1].argmax(axis=1)
+            best = np.where(counted, value, -1.0)[:, ::-1].argmax(axis=1)
             lucky = counted.any(axis=1)
-            hit[row, one] = lucky @ powers
-            free[lucky, place[lucky]] = False
-            if any_crowd:
-                void[row, one] = (~lucky & (possible & crowd).any(axis=1)) @ powers
+            hit[some[row], one] = lucky @ powers
+            left[lucky, few - 1 - best[lucky]] = False
+            inside = possible & crowd[row]
+            void[some[row], one] = (~lucky & inside.any(axis=1)) @ powers
     return hit, void
 
 

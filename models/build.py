@@ -54,14 +54,14 @@ def main() -> int:
 
 
 def compress(weights: Path, recipe: Path, data: str) -> int:
-    """Run one recipe, and put the Keras models of its stages beside the recipe."""
+    """Run one recipe, and put the Keras models of its stages, with heads, beside the recipe."""
     folder = Path("quantized") / f"{weights.stem}-{recipe.stem}"
     words = ["compress", str(weights), "--recipe", str(recipe), "--data", data]
     code = run([*words, "--max-drop", "1", "-o", str(folder), "--force"])
     if not code:
         stages = recipe.with_suffix("")
         stages.mkdir(exist_ok=True)
-        for stage in folder.glob("*.keras"):
+        for stage in (*folder.glob("*.keras"), *folder.glob("*.head.toml")):
             stage.replace(stages / stage.name)
     return code
 

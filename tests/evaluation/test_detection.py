@@ -197,8 +197,8 @@ def assert_cropped(dataset: Dataset) -> None:
     np.testing.assert_allclose(seen[0, 2], [0, 0, 0.04, 1, 0, 1], atol=1e-6)
     (note,) = [note for note in dataset.notes if "cropped" in note]
     assert note == (
-        "2 boxes lie outside of the cropped pictures and were left out; 2 of which less than a "
-        "quarter is left are ignored."
+        "test: 2 boxes lie outside of the cropped pictures and were left out; 2 of which less "
+        "than a quarter is left are ignored."
     )
 
 

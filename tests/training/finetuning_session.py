@@ -189,17 +189,30 @@ def of_each_task() -> dict[str, Any]:
 
 
 def cross_entropy(outputs: Any, targets: Any, loss: str | None) -> float:
-    """The mean over units, or over pixels that count; outputs are logits unless a loss is named."""
+    """The mean over units, or over pixels that count; outputs are logits unless a loss is named.
+
+    Where none is named, masks are also compared by what they have in common.
+    """
     single = outputs.shape[-1] == 1
     if single or outputs.ndim == 2:
         chances = outputs if loss else 1 / (1 + np.exp(-outputs))
         truth = targets[..., None] if single else targets
         right = np.where(truth == 1, chances, 1 - chances)
-        return float(-np.log(right)[truth >= 0].mean())
+        missed = 0 if loss or not single else 1 - overlap(chances, truth == 1, truth >= 0)
+        return float(-np.log(right)[truth >= 0].mean() + missed)
     powers = np.exp(outputs - outputs.max(axis=-1, keepdims=True))
     chances = outputs if loss else powers / powers.sum(axis=-1, keepdims=True)
     there = targets >= 0
-    return float(-np.log(chances[there, targets[there]]).mean())
+    kinds = range(1, outputs.shape[-1])
+    shared = [overlap(chances[..., kind], targets == kind, there) for kind in kinds]
+    missed = 0 if loss else 1 - np.mean(shared)
+    return float(-np.log(chances[there, targets[there]]).mean() + missed)
+
+
+def overlap(chances: Any, truth: Any, there: Any) -> float:
+    """Dice, with one pixel more on both sides of the fraction."""
+    both = 2 * (chances * truth)[there].sum() + 1
+    return float(both / ((chances + truth)[there].sum() + 1))
 
 
 def mixed() -> dict[str, Any]:

@@ -88,7 +88,7 @@ def test_the_compiled_loss_is_kept_and_the_usual_one_fits_the_outputs(found, nam
         ("compiled binary masks", "segmentation", "accuracy"),
     ],
 )
-def test_labels_and_masks_are_learned_by_cross_entropy_without_ignored_pixels(
+def test_labels_and_masks_are_learned_by_their_losses_without_ignored_pixels(
     found, name, task, metric
 ):
     told = found["of each task"][name]

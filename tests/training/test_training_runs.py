@@ -14,7 +14,7 @@ REPOSITORY = Path(__file__).parents[2]
 DEMO = REPOSITORY / "toolkit" / "edgekit" / "demo" / "digits_cnn.keras"
 PUBLISHED = {
     name: REPOSITORY / "models" / name / f"{name}.keras"
-    for name in ("fashion-mnist", "spoken-digits", "turbofan")
+    for name in ("bccd", "fashion-mnist", "nuclei", "spoken-digits", "turbofan")
 }
 
 
@@ -57,6 +57,12 @@ class TestZoo:
             "linear",
         )
 
+    def test_maps_and_boxes_have_outputs_of_their_own(self, zoo):
+        assert zoo["built"]["unet"]["output"] == [None, 64, 48, 4]
+        # Cells of 8 and 16 pixels, the last ones beyond the edge, with three anchors each.
+        anchors = 3 * (13 * 9 + 7 * 5)
+        assert zoo["built"]["ssd"]["output"] == [[None, anchors, 4], [None, anchors, 3]]
+
     def test_a_width_may_be_any(self, zoo):
         built = zoo["built"]
         assert built["mobilenet_v2:0.33"]["parameters"] < built["mobilenet_v2"]["parameters"] / 4
@@ -67,7 +73,13 @@ class TestZoo:
     @pytest.mark.usefixtures("shared_data")
     @pytest.mark.parametrize(
         ("name", "bound"),
-        [("fashion-mnist", 0.920), ("spoken-digits", 0.985), ("turbofan", -16.2)],
+        [
+            ("bccd", 0.35),
+            ("fashion-mnist", 0.920),
+            ("nuclei", 0.80),
+            ("spoken-digits", 0.985),
+            ("turbofan", -16.2),
+        ],
     )
     def test_published_weights_score_what_their_card_says(self, zoo, name, bound):
         path = PUBLISHED[name]

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from edgekit.data import open_data
+from edgekit.data import bind, open_data
+from edgekit.data.heads import head_beside
 from edgekit.errors import DataError, EdgekitError
+from edgekit.evaluation.scores import scored_output
+from edgekit.evaluation.tasks import task_named
 from edgekit.training import build, load_config
+from edgekit.training.samples import specs_of
 from edgekit.training.zoo.applications import APPLICATIONS
 
 BUILT: dict[str, tuple[tuple[int, ...], int, Any]] = {
@@ -24,6 +29,8 @@ BUILT: dict[str, tuple[tuple[int, ...], int, Any]] = {
     "autoencoder": ((640,), 0, "reconstruction"),
     "cnn1d": ((30, 14), 1, "regression"),
     "cnn": ((28, 28, 1), 10, "classification"),
+    "unet": ((64, 48, 3), 4, "segmentation"),
+    "ssd": ((100, 70, 3), 3, "detection"),
     "mobilenet_v3_small": ((32, 32, 3), 4, "classification"),
 }
 REFUSED: dict[str, tuple[Any, ...]] = {
@@ -64,21 +71,25 @@ def refused(label: str) -> str:
 
 
 def score(weights: Path) -> float | None:
-    """Score on the test split: accuracy, or RMSE; None where the data is not here."""
+    """Score on the test split by the task's metric; None where the data is not here."""
     config = load_config(weights.with_name("model.toml"))
+    model = keras.models.load_model(weights)
+    head = head_beside(weights)
     try:
-        test = open_data(config.data, preprocessing=config.preprocessing).test
+        opened = open_data(config.data, preprocessing=config.preprocessing, task=config.task)
     except DataError:
         return None
-    assert test is not None
-    batch = test.read(np.arange(test.n))
+    opened = replace(opened, train=None, calibrate=None, head=None if head is None else head[0])
+    bound = bind(opened, specs_of(model.inputs), specs_of(model.outputs, model.output))
+    assert bound.test is not None
+    assert bound.task is not None
+    batch = bound.test.read(np.arange(bound.test.n))
     (inputs,) = batch.inputs.values()
-    model = keras.models.load_model(weights)
-    shaped = np.asarray(inputs, np.float32).reshape(-1, *model.input_shape[1:])
-    predicted = model.predict(shaped, batch_size=256, verbose=0)
-    if config.task == "classification":
-        return float(np.mean(predicted.argmax(axis=1) == batch.targets))
-    return float(np.sqrt(np.mean((predicted[:, 0] - batch.targets) ** 2)))
+    predicted = model.predict(np.asarray(inputs, np.float32), batch_size=64, verbose=0)
+    outputs = predicted if isinstance(predicted, dict) else {"output": predicted}
+    task = task_named(bound.task)
+    columns = task.per_sample(scored_output(outputs, None, head=bound.head), batch)
+    return task.metrics[0].value(task.complete(columns))
 
 
 listed = sorted(name for name in dir(keras.applications) if name[0].isupper())

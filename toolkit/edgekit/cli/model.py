@@ -126,6 +126,8 @@ def train(
         f"Wrote {result.path} ({result.path.stat().st_size / 1000:.1f} kB, "
         f"{result.parameters:,} parameters)"
     )
+    if result.head is not None:
+        print(f"Wrote {result.head}, which says how its outputs tell boxes")
 
 
 def _list_zoo() -> None:

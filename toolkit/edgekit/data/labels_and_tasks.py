@@ -234,7 +234,8 @@ def _with_bound(
     notes: list[str | None] = []
     if head is not None:
         reader, cut = as_seen(reader)
-        notes.append(cut)
+        # Those of calibration are some of the training pictures.
+        notes.append(f"{split}: {cut}" if cut and split != "calibrate" else None)
     assert reader.targets is not None
     try:
         found = task.bind(reader.targets, output, split=split, labels=dataset.labels, place=place)

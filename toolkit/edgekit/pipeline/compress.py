@@ -27,6 +27,7 @@ from edgekit.pipeline.request import FLOAT, Request, build_of, check, open_data,
 from edgekit.pipeline.sources import is_graph, lower
 from edgekit.recipe import Recipe, pass_json
 from edgekit.records import Artifact, Dataset, Listener, Plan, Report, silent
+from edgekit.training.saving import write_head
 from edgekit.worker import Worker
 
 
@@ -101,6 +102,8 @@ def compress(
                 listener=listener,
             )
             previous = made
+            if head is not None:
+                write_head(head, made)
             notes += [f"{name} left {layer} alone: {why}." for layer, why in passed.left.items()]
             graph = stage / f"{name}.tflite"
             imported = lower(made, dataset, graph, tensorflow, to_train=True, listener=listener)

@@ -26,7 +26,7 @@ from edgekit.recipe import PassStep, Prune, Shrink
 from edgekit.records import DataRequest, Dataset, Listener, Plan, Row, Source, silent
 from edgekit.tflite.pruning_estimate import estimate_pruning
 from edgekit.training.finetuning import Tuning
-from edgekit.training.saving import checkpoint_path, read_notes
+from edgekit.training.saving import checkpoint_path, read_notes, write_head
 from edgekit.worker import TensorFlowProcess, Worker
 
 if TYPE_CHECKING:
@@ -93,6 +93,8 @@ def transform(
         # A file that appears while the model is trained is no more replaced than one before it.
         with writing(destination, replace=force) as place:
             result = run(tensorflow, step, start, place, tuning=tuning, listener=listener)
+        if data.head is not None:
+            write_head(data.head, destination)
         tensorflow.load(destination, example=example)
         after = tensorflow.lower(folder / "after.tflite").path
         measured = PassComparison(

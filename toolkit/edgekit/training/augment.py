@@ -1,4 +1,4 @@
-"""Augmentation of training inputs, applied to arrays and so no part of the saved model."""
+"""Augmentation of training samples, applied to arrays and so no part of the saved model."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgekit.errors import UsageError
+from edgekit.evaluation.tasks import DETECTION, SEGMENTATION
 from edgekit.records import Array
 
 
@@ -50,24 +51,72 @@ class Augmentation:
             )
 
     def apply(self, inputs: Array, random: np.random.Generator) -> Array:
-        """Augment a batch.
+        """Augment a batch of inputs `[n, ...]`; see `apply_to_both`."""
+        return self.apply_to_both(inputs, None, None, random)[0]
+
+    def apply_to_both(
+        self,
+        inputs: Array,
+        targets: Array | None,
+        task: str | None,
+        random: np.random.Generator,
+    ) -> tuple[Array, Array | None]:
+        """Augment a batch; masks and boxes move as their pictures do.
 
         Args:
-            inputs: `[n, ...]`; not changed.
+            inputs: `[n, ...]`; not changed, as the targets.
+            targets: `[n, ...]` as the task binds them, or None.
+            task: What they mean: where it names no places in the inputs, they stay as they are.
             random: Random number generator.
 
         Returns:
-            An array of the same shape and type.
+            Arrays of the same shapes and types.
         """
         if self.flip:
             mirrored = random.random(len(inputs)) < 0.5
-            inputs = np.where(mirrored[:, None, None, None], inputs[:, :, ::-1], inputs)
+            inputs = _where(mirrored, inputs[:, :, ::-1], inputs)
+            if targets is not None:
+                targets = _where(mirrored, _flipped_targets(targets, task), targets)
         for axis, step in enumerate(self.shift, 1):
             if step:
-                inputs = _shifted(inputs, axis, random.integers(-step, step + 1, len(inputs)))
+                steps = random.integers(-step, step + 1, len(inputs))
+                inputs = _shifted(inputs, axis, steps)
+                if task == SEGMENTATION.name and targets is not None:
+                    targets = _shifted(targets, axis, steps)
+                if task == DETECTION.name and targets is not None:
+                    targets = _moved_boxes(targets, axis, steps / inputs.shape[axis])
         if self.noise:
             inputs = inputs + random.normal(0, self.noise, inputs.shape).astype(inputs.dtype)
-        return inputs
+        return inputs, targets
+
+
+def _flipped_targets(targets: Array, task: str | None) -> Array:
+    """Return targets as they are of mirrored pictures."""
+    if task == SEGMENTATION.name:
+        return targets[:, :, ::-1]
+    if task != DETECTION.name:
+        return targets
+    return np.concatenate(
+        [1 - targets[..., 2:3], targets[..., 1:2], 1 - targets[..., :1], targets[..., 3:]], axis=-1
+    )
+
+
+def _moved_boxes(targets: Array, axis: int, shares: Array) -> Array:
+    """Move the boxes of each picture down (axis 1) or right (axis 2) by a share of its side.
+
+    They are cut at the edges; those of which nothing is left become padding.
+    """
+    low, high = (1, 3) if axis == 1 else (0, 2)
+    moved = targets.copy()
+    moved[..., [low, high]] = np.clip(targets[..., [low, high]] + shares[:, None, None], 0, 1)
+    gone = moved[..., high] <= moved[..., low]
+    moved[..., 4] = np.where(gone, -1, moved[..., 4])
+    return moved
+
+
+def _where(rows: Array, changed: Array, given: Array) -> Array:
+    """Return `changed` in the rows that are marked, `given` in the others."""
+    return np.where(rows.reshape(-1, *[1] * (given.ndim - 1)), changed, given)
 
 
 def _shifted(inputs: Array, axis: int, steps: Array) -> Array:

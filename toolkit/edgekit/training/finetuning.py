@@ -28,6 +28,7 @@ from edgekit.records import (
 )
 from edgekit.training.config import check_numbers
 from edgekit.training.losses import FileLoss, compiled, distillation, usual_loss
+from edgekit.training.multibox import Judged, box_distillation
 from edgekit.training.progress import progress_reporter
 from edgekit.training.samples import bound_to, resident
 from edgekit.training.saving import CHECKPOINT_SECONDS, write_model
@@ -92,6 +93,7 @@ class FineTuning:
     Raises:
         DataError: There is no training split, or it does not fit the model.
         ModelError: It has a state, and the data declares sequences.
+        ConversionError: It is a detector whose outputs no loss is known for.
     """
 
     def __init__(
@@ -104,10 +106,8 @@ class FineTuning:
         _check_independent(source, self.dataset, tuning.restore)
         training, validation = training_split(self.dataset)
         self.training, self.validation = resident(training), resident(validation)
-        scored = self.dataset.output or source.outputs[0].name
-        self._position = [output.name for output in source.outputs].index(scored)
-        self._output = scored
         self._loss, self._metrics = compiled(model, source, self.dataset, tuning.file_loss)
+        self.judged = Judged(source, self.dataset.output, self.dataset.head)
         self.tuning = tuning
         self.steps = math.ceil(self.training.n / tuning.batch_size)
         """Batches per epoch."""
@@ -174,15 +174,6 @@ class FineTuning:
             )
         return self.evaluate(model)
 
-    def scored(self, outputs: Any) -> Any:
-        """Return the output of a model that is compared with the targets."""
-        import keras
-
-        if isinstance(outputs, Mapping) and self._output in outputs:
-            return outputs[self._output]
-        flat = keras.tree.flatten(outputs)
-        return flat[self._position if self._position < len(flat) else 0]
-
     def write(self, model: Any, path: Path, notes: Mapping[str, Any] | None = None) -> None:
         """Write the trained model, with the sizes and the state of its source."""
         write_model(model, path, notes, restore=self.tuning.restore)
@@ -205,7 +196,9 @@ class FineTuning:
     def _loss_of(self, model: Any) -> Any:
         if self._loss is not None:
             return self._loss
-        first = self.scored(
+        if self.judged.loss is not None:
+            return self.judged.loss
+        first = self.judged(
             model(
                 inputs_of(self.validation.read(np.arange(min(8, self.validation.n)))),
                 training=False,
@@ -227,8 +220,16 @@ class FineTuning:
             }
             inputs = list(tensors.values())
             outputs = model(inputs[0] if len(inputs) == 1 else tensors)
-        extra = None if teacher is None else distillation(self.dataset.task, teacher)
-        return _learner_class()(inputs, self.scored(outputs), extra)
+        extra: Any = None
+        if teacher is not None:
+            head = self.judged.head
+            extra = box_distillation(head) if head else distillation(self.dataset.task, teacher)
+        return _learner_class()(inputs, self.judged(outputs), extra)
+
+    def loss(self, model: Any) -> Callable[[Any, Any], Any]:
+        """Return the loss of targets and all outputs of a model."""
+        loss = self._loss_of(model)
+        return lambda targets, outputs: loss(targets, self.judged(outputs))
 
 
 def teach(
@@ -243,7 +244,7 @@ def teach(
     """
     fine = FineTuning(model, source, tuning, listener)
     made = [
-        np.asarray(fine.scored(model(inputs_of(batch), training=False)), np.float32)
+        np.asarray(fine.judged(model(inputs_of(batch), training=False)), np.float32)
         for batch in fine.training.batches(256)
     ]
     outputs = np.concatenate(made)

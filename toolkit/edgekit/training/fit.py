@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -28,7 +29,16 @@ from edgekit.training.config import TrainingConfig
 from edgekit.training.objective import Objective, only_input, study
 from edgekit.training.progress import progress_reporter
 from edgekit.training.samples import bound_to, resident, specs_of
-from edgekit.training.saving import CHECKPOINT_SECONDS, checkpoint_path, save, start_from
+from edgekit.training.saving import (
+    CHECKPOINT_SECONDS,
+    checkpoint_path,
+    save,
+    start_from,
+    write_head,
+)
+
+VALIDATED_VALUES = 1 << 20
+"""Input values of a batch of the validation, at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,13 +50,14 @@ class TrainingResult:
         parameters: Number of weights.
         epochs: Epochs run.
         best_epoch: Epoch of the lowest validation loss, from 1; its weights are saved.
-        metric: accuracy, rmse (in the targets' unit) or mse.
+        metric: The task's, such as accuracy or rmse (in the targets' unit), or mse.
         value: Its value in that epoch, on the samples held out from the training split.
         validation_n: Number of those samples.
         train_n: Number of samples trained on.
         history: Name -> one value per epoch: `loss` and `val_loss` as minimized (targets of a
             regression standardized), and `val_<metric>`.
         seconds: Wall-clock time from the first sample read to the file written.
+        head: The file beside the model that says how a detector's outputs tell boxes, or None.
     """
 
     path: Path
@@ -59,6 +70,7 @@ class TrainingResult:
     train_n: int
     history: Mapping[str, tuple[float, ...]]
     seconds: float
+    head: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +148,7 @@ def train(
     history, best_epoch = _fit(session, destination, listener, log_dir)
     save(session.model, destination, session.objective, force=force)
     checkpoint_path(destination).unlink(missing_ok=True)
+    head = write_head(session.objective.head, destination) if session.objective.head else None
     metric = session.objective.metric
     return TrainingResult(
         path=destination,
@@ -148,6 +161,7 @@ def train(
         train_n=session.training.n,
         history={name: tuple(values) for name, values in history.items()},
         seconds=time.monotonic() - started,
+        head=head,
     )
 
 
@@ -155,7 +169,7 @@ def _prepare(config: TrainingConfig, dataset: Dataset, initial: Path | None) -> 
     train_split = adopted(split_of(dataset, "train"))
     shape = _sample_shape(train_split, config.architecture)
     config.augment.check(shape)
-    objective = study(train_split, dataset, config)
+    objective = study(train_split, dataset, config, shape)
 
     import keras
     import tensorflow as tf
@@ -166,15 +180,15 @@ def _prepare(config: TrainingConfig, dataset: Dataset, initial: Path | None) -> 
         config.architecture, shape, objective.outputs, task=objective.task, **config.options
     )
     bound = bound_to(
-        replace(dataset, train=train_split),
+        replace(dataset, train=train_split, head=objective.head),
         specs_of(model.inputs),
-        specs_of(model.outputs),
+        specs_of(model.outputs, model.output),
         objective.task,
     )
     training, validation = (resident(part) for part in training_split(bound))
     if initial is not None:
         start_from(model, initial, objective)
-    learner = keras.Model(model.inputs, model.outputs)
+    learner = objective.learner(model)
     objective.compile(learner, _optimizer(config, _steps(training, config) * config.epochs))
     return _Session(
         config=config,
@@ -281,8 +295,10 @@ def _learn(session: _Session, epoch: int, tell: Callable[[int, float, str], None
         # an incomplete last batch is dropped; its samples are used in other epochs
         rows = order[step * config.batch_size : (step + 1) * config.batch_size]
         batch = session.training.read(rows)
-        inputs = config.augment.apply(only_input(batch), random)
-        targets = session.objective.encode(replace(batch, inputs={"x": inputs}))
+        inputs, moved = config.augment.apply_to_both(
+            only_input(batch), batch.targets, session.objective.task, random
+        )
+        targets = session.objective.encode(replace(batch, inputs={"x": inputs}, targets=moved))
         loss = float(session.learner.train_on_batch(inputs, targets, return_dict=True)["loss"])
         total += loss
         tell(epoch - 1, (step + 1) / steps, f"loss {loss:.3g}")
@@ -291,13 +307,17 @@ def _learn(session: _Session, epoch: int, tell: Callable[[int, float, str], None
 
 def _validate(session: _Session) -> dict[str, float]:
     """Return loss and metric on the validation samples."""
-    sums = {"loss": 0.0, "score": 0.0}
-    for batch in session.validation.batches(256):
-        inputs, targets = only_input(batch), session.objective.encode(batch)
+    objective, learner = session.objective, session.learner
+    sums: dict[str, float] = defaultdict(float)
+    counts = []
+    # Maps of large pictures are many values; of small samples a larger batch is faster.
+    values = math.prod(learner.input_shape[1:])
+    for batch in session.validation.batches(max(1, min(256, VALIDATED_VALUES // values))):
+        inputs, targets = only_input(batch), objective.encode(batch)
         # Keras resets its means with every call
-        means = session.learner.test_on_batch(inputs, targets, return_dict=True)
-        for name in sums:
-            sums[name] += float(means[name]) * len(inputs)
-    return session.objective.figures(
-        {name: total / session.validation.n for name, total in sums.items()}
-    )
+        for name, mean in learner.test_on_batch(inputs, targets, return_dict=True).items():
+            sums[name] += float(mean) * len(inputs)
+        counted = objective.counts(learner, batch)
+        counts += [counted] if counted is not None else []
+    means = {name: total / session.validation.n for name, total in sums.items()}
+    return objective.figures(means, counts)

@@ -10,7 +10,7 @@ import numpy as np
 
 from edgekit.archives import read_member
 from edgekit.evaluation.metrics import BINARY_ACCURACY
-from edgekit.evaluation.tasks import CLASSIFICATION, MULTI_LABEL, SEGMENTATION
+from edgekit.evaluation.tasks import CLASSIFICATION, DETECTION, MULTI_LABEL, SEGMENTATION
 from edgekit.evaluation.tasks.class_labels import are_shares
 from edgekit.evaluation.tasks.segmentation import IGNORED
 from edgekit.records import Array, Dataset, Source
@@ -51,6 +51,8 @@ def compiled(
     """
     import keras
 
+    if dataset.task == DETECTION.name:  # compiled losses take boxes encoded by code of their own
+        return None, []
     loss, metrics = getattr(model, "loss", None), None
     if loss is None and file_loss != "ignored":
         config = _compile_config(source)
@@ -97,7 +99,7 @@ def usual_loss(task: str | None, outputs: Array) -> Any:
         return keras.losses.MeanSquaredError()
     logits = not _are_probabilities(outputs)
     if task == SEGMENTATION.name:
-        return _mask_loss(outputs.shape[-1], logits=logits)
+        return mask_loss(outputs.shape[-1], logits=logits, dice=True)
     if outputs.shape[-1] == 1:
         return keras.losses.BinaryCrossentropy(from_logits=logits)
     return keras.losses.SparseCategoricalCrossentropy(from_logits=logits)
@@ -144,29 +146,64 @@ def _for_masks(loss: Any, units: int) -> Any:
         "binary_crossentropy": units == 1,
     }
     if isinstance(loss, str) and loss in known:
-        return _mask_loss(units, logits=False) if known[loss] else None
+        return mask_loss(units, logits=False) if known[loss] else None
     sparse = isinstance(loss, keras.losses.SparseCategoricalCrossentropy)
     if sparse or isinstance(loss, keras.losses.BinaryCrossentropy):
         logits = bool(loss.get_config().get("from_logits"))
-        return _mask_loss(units, logits=logits) if sparse == (units > 1) else None
+        return mask_loss(units, logits=logits) if sparse == (units > 1) else None
     return loss
 
 
-def _mask_loss(units: int, *, logits: bool) -> Any:
-    """Return cross-entropy, the mean over the pixels that are not ignored."""
+def mask_loss(units: int, *, logits: bool, dice: bool = False) -> Any:
+    """Return a loss of masks `[n, h, w]` that leaves out ignored pixels.
+
+    Cross-entropy, the mean over pixels; with `dice` plus `1 - Dice`, which is not small where a
+    class that covers few pixels is missed (Milletari et al., "V-Net", arXiv 1606.04797, section 3).
+
+    Args:
+        units: Channels of the output; 1 is the probability of class 1 of two.
+        logits: Whether outputs are logits.
+        dice: Whether the overlap of each class counts too.
+    """
     import keras
     from keras import ops
 
     if units > 1:
-        return keras.losses.SparseCategoricalCrossentropy(from_logits=logits, ignore_class=IGNORED)
+        plain = keras.losses.SparseCategoricalCrossentropy(from_logits=logits, ignore_class=IGNORED)
+    else:
 
-    def binary(targets: Any, outputs: Any) -> Any:
-        masks = ops.cast(ops.reshape(targets, ops.shape(outputs)), outputs.dtype)
-        there = ops.cast(masks > IGNORED, outputs.dtype)
-        each = ops.binary_crossentropy(ops.maximum(masks, 0), outputs, from_logits=logits)
-        return ops.sum(each * there) / ops.maximum(ops.sum(there), 1)
+        def plain(targets: Any, outputs: Any) -> Any:
+            masks = ops.cast(ops.reshape(targets, ops.shape(outputs)), outputs.dtype)
+            there = ops.cast(masks > IGNORED, outputs.dtype)
+            each = ops.binary_crossentropy(ops.maximum(masks, 0), outputs, from_logits=logits)
+            return ops.sum(each * there) / ops.maximum(ops.sum(there), 1)
 
-    return binary
+    if not dice:
+        return plain
+
+    def both(targets: Any, outputs: Any) -> Any:
+        return plain(targets, outputs) + 1 - _dice(targets, outputs, units, logits=logits)
+
+    return both
+
+
+def _dice(targets: Any, outputs: Any, units: int, *, logits: bool) -> Any:
+    """Return twice the overlap over the sum of areas, the mean over the classes but the first."""
+    from keras import ops
+
+    # Keras squeezes a single channel away before it calls a loss.
+    masks = ops.cast(ops.reshape(targets, (-1,)), "int32")
+    chances = ops.reshape(outputs, (-1, units))
+    there = ops.cast(masks > IGNORED, chances.dtype)[:, None]
+    if units > 1:
+        chances = (ops.softmax(chances) if logits else chances)[:, 1:]
+        truth = ops.one_hot(ops.maximum(masks, 0), units, dtype=chances.dtype)[:, 1:]
+    else:
+        chances = ops.sigmoid(chances) if logits else chances
+        truth = ops.cast(masks > 0, chances.dtype)[:, None]
+    overlap = 2 * ops.sum(chances * truth * there, axis=0)
+    areas = ops.sum((chances + truth) * there, axis=0)
+    return ops.mean((overlap + 1) / (areas + 1))
 
 
 def _are_probabilities(outputs: Array) -> bool:

@@ -146,6 +146,8 @@ def shrink(
         goal=MACS if step.goal == LATENCY else step.goal,
         importance=step.importance,
         data=samples,
+        # Boxes say nothing without the head.
+        loss=fine.loss(model) if fine.judged.head is not None else None,
         exclude=step.exclude,
         multiple=step.multiple,
     )

@@ -41,9 +41,19 @@ def bound_to(
     return bind(only, inputs, outputs)
 
 
-def specs_of(tensors: Sequence[Any]) -> list[TensorSpec]:
-    """Return the specs of Keras's symbolic tensors, with batch size 1."""
-    return [TensorSpec(name=t.name, shape=(1, *t.shape[1:]), dtype=t.dtype) for t in tensors]
+def specs_of(tensors: Sequence[Any], named: Any = None) -> list[TensorSpec]:
+    """Return the specs of Keras's symbolic tensors, with batch size 1.
+
+    Args:
+        tensors: The tensors.
+        named: The same as a model returns them; the keys of a dictionary are their names, by which
+            Keras sorts them.
+    """
+    names = sorted(named) if isinstance(named, dict) else [tensor.name for tensor in tensors]
+    return [
+        TensorSpec(name=name, shape=(1, *tensor.shape[1:]), dtype=tensor.dtype)
+        for name, tensor in zip(names, tensors, strict=True)
+    ]
 
 
 def resident(samples: Samples) -> Samples:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from edgekit.archives import ArchiveError, check_weights, read_member
+from edgekit.data.heads import SUFFIX
 from edgekit.errors import ModelError, UsageError
 from edgekit.files import FILE, check_input, what_is, writing
 from edgekit.parsing import parse_json
@@ -41,6 +42,28 @@ def save(model: Any, path: Path, objective: Objective, *, force: bool = True) ->
     """
     with objective.in_unit(model):
         write_model(model, path, force=force)
+
+
+def write_head(head: Mapping[str, Any], model: Path) -> Path:
+    """Write the detection head of a model beside it; returns the file.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    lines = [f"{key} = {_toml(value)}" for key, value in head.items() if value is not None]
+    path = model.with_name(f"{model.stem}{SUFFIX}")
+    with writing(path) as temporary:
+        temporary.write_text("\n".join(["[head]", *lines, ""]), encoding="utf-8")
+    return path
+
+
+def _toml(value: Any) -> str:
+    """Return a value as TOML writes it: JSON, but for tables."""
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{key} = {_toml(one)}' for key, one in value.items())} }}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    return json.dumps(value)
 
 
 def refuse_other_formats(path: Path) -> None:

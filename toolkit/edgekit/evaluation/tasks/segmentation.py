@@ -292,6 +292,29 @@ def distinct(masks: Array) -> Array | None:
     return found
 
 
+def classes_of_masks(targets: Array) -> int:
+    """Return the number of classes, at least 2, that masks as stored show to a model yet to be.
+
+    They are one-hot `[n, h, w, classes]`, or numbers of which 255 and those below 0 are ignored, as
+    `Segmentation.bind` reads them; where there is nothing but 0 and 255, 255 is the second class.
+
+    Raises:
+        DataError: They are no masks.
+    """
+    masks = targets[..., 0] if targets.ndim == 4 and targets.shape[3] == 1 else targets
+    if masks.ndim == 4:
+        return int(masks.shape[3])
+    values = distinct(masks) if masks.ndim == 3 and masks.dtype.kind in "biuf" else None
+    if values is None:
+        raise DataError(
+            "The training targets are no masks.",
+            found=f"They are {targets.dtype} of shape {list(targets.shape)}.",
+            hint="Give class numbers [n, height, width], or one-hot masks.",
+        )
+    numbers = values[(values >= 0) & (values != VOID)]
+    return max(2, int(numbers.max(initial=0)) + 1)
+
+
 def _loss(means: Array) -> Array:
     before, after = np.split(means, 2, axis=-1)
     loss: Array = iou(*np.moveaxis(before, -1, 0)) - iou(*np.moveaxis(after, -1, 0))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,9 @@ from edgekit.training.shrinking.walk import Weight
 Inputs = Array | Mapping[str, Array]
 """Samples `[n, ...]` of a model's only input, or of each of its inputs by name."""
 
+Loss = Callable[[Any, Any], Any]
+"""`loss(targets, outputs)`, a number or one of each sample."""
+
 BATCH = 16
 """Samples per gradient; small, because gradients of one batch cancel before they are squared."""
 
@@ -28,6 +31,7 @@ def importances(
     criterion: Importance = "l2",
     *,
     data: tuple[Inputs, Array] | None = None,
+    loss: Loss | None = None,
 ) -> dict[int, float]:
     """Compute the importance of every channel that a layer computes.
 
@@ -49,6 +53,8 @@ def importances(
         criterion: How channels are ranked.
         data: `(x [n, ...], y [n, ...])` for `taylor`; x is a mapping by input name where there are
             several inputs.
+        loss: Of targets and outputs, for `taylor`; None takes that the model was compiled with,
+            else the default for such targets.
 
     Raises:
         UsageError: `taylor` without data.
@@ -62,7 +68,7 @@ def importances(
                 "Taylor importance is measured on samples.",
                 hint="Give data=(x, y), or take l2 or bn_scale.",
             )
-        figures = _taylor(model, graph, [*made, *scales], *data)
+        figures = _taylor(model, graph, [*made, *scales], data, loss)
     else:
         figures = [_norms(weight) for weight in (*made, *scales)]
     sums = _added(made, figures[: len(made)])
@@ -95,7 +101,11 @@ def _added(weights: list[Weight], figures: list[Array]) -> dict[int, float]:
 
 
 def _taylor(
-    model: Any, graph: ChannelGraph, gates: list[Weight], x: Inputs, y: Array
+    model: Any,
+    graph: ChannelGraph,
+    gates: list[Weight],
+    data: tuple[Inputs, Array],
+    loss: Loss | None,
 ) -> list[Array]:
     """Return the squared derivative of the loss by a gate on each channel, averaged over batches.
 
@@ -110,20 +120,21 @@ def _taylor(
     variables = [part.variable.value for _, part in parts]
     places = {id(gate): number for number, gate in enumerate(gates)}
     totals = [np.zeros(gate.variable.shape[gate.made or 0]) for gate in gates]
-    loss_of = _loss(model, y)
+    x, y = data
+    loss_of = loss or _loss(model, y)
     count = 0
     for inputs, targets in _batches(x, y):
         try:
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(variables)
-                loss = tf.reduce_mean(loss_of(targets, model(inputs, training=False)))
+                found = tf.reduce_mean(loss_of(targets, model(inputs, training=False)))
         except Exception as error:
             raise DataError(
                 f"The loss of {model.name!r} cannot be computed on these samples.",
                 found=str(error).strip().splitlines()[0],
                 hint="Compile the model with the loss it was trained with, or take l2.",
             ) from error
-        gradients = tape.gradient(loss, variables)
+        gradients = tape.gradient(found, variables)
         slopes = [np.zeros_like(total) for total in totals]
         for (gate, part), variable, gradient in zip(parts, variables, gradients, strict=True):
             if gradient is not None:

@@ -15,7 +15,7 @@ from edgekit.records import Array
 from edgekit.training.kernels import check_names
 from edgekit.training.shrinking.choose import CountedGoal, choose, least, widths_of
 from edgekit.training.shrinking.graph import ChannelGraph, trace
-from edgekit.training.shrinking.importance import Inputs, importances
+from edgekit.training.shrinking.importance import Inputs, Loss, importances
 from edgekit.training.shrinking.rebuild import rebuild
 
 ROUNDING = 1e-9
@@ -102,6 +102,7 @@ def shrink_in_rounds(
     goal: CountedGoal = "macs",
     importance: Importance = "l2",
     data: tuple[Inputs, Array] | None = None,
+    loss: Loss | None = None,
     exclude: Sequence[str] = (),
     multiple: int = 8,
 ) -> PruningResult:
@@ -120,6 +121,7 @@ def shrink_in_rounds(
         goal: As for `shrink`.
         importance: How channels are ranked.
         data: `(x, y)` for `taylor`.
+        loss: See `importances`.
         exclude: Names, or regular expressions for whole names, of layers to keep whole, or of
             models they are part of.
         multiple: As for `shrink`; applies to layers by their width before the first round.
@@ -144,7 +146,7 @@ def shrink_in_rounds(
     kept = {path: np.arange(len(row)) for path, row in graph.outputs.items()}
     smaller = model
     for number in range(1, rounds + 1):
-        ranked = importances(smaller, graph, importance, data=data)
+        ranked = importances(smaller, graph, importance, data=data, loss=loss)
         target = (1 - share) ** (number / rounds) * cost * (1 + ROUNDING)
         cut = choose(graph, ranked, target, goal=goal, multiple=multiple, widths=widths)
         smaller = rebuild(smaller, graph, cut)

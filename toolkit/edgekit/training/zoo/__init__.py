@@ -14,9 +14,18 @@ from difflib import get_close_matches
 from typing import Any
 
 from edgekit.errors import UsageError
-from edgekit.evaluation.tasks import CLASSIFICATION, MULTI_LABEL, RECONSTRUCTION, REGRESSION
+from edgekit.evaluation.tasks import (
+    CLASSIFICATION,
+    DETECTION,
+    MULTI_LABEL,
+    RECONSTRUCTION,
+    REGRESSION,
+    SEGMENTATION,
+)
 from edgekit.training.zoo import signals, vision
 from edgekit.training.zoo.applications import APPLICATIONS, application
+from edgekit.training.zoo.ssd import ssd
+from edgekit.training.zoo.unet import unet
 
 __all__ = ["NAMES", "Architecture", "build", "describe", "find"]
 
@@ -32,6 +41,7 @@ class Architecture:
         options: Option -> default.
         paper: Publication; empty where there is no single source.
         make: Builder `make(input_shape, outputs, task, **options)`, which returns a Keras model.
+        tasks: Names of the tasks it does.
     """
 
     name: str
@@ -40,13 +50,27 @@ class Architecture:
     options: dict[str, Any]
     paper: str
     make: Callable[..., Any]
+    tasks: tuple[str, ...]
+
+    @property
+    def only_task(self) -> str | None:
+        """Return the task, where it does no other."""
+        return self.tasks[0] if len(self.tasks) == 1 else None
 
 
+_OF_A_SAMPLE = (CLASSIFICATION.name, MULTI_LABEL.name, REGRESSION.name)
+"""The tasks of which every architecture with a dense last layer does each."""
 _IMAGE = ("height", "width", "channels")
 
 
 def _entry(
-    name: str, make: Callable[..., Any], axes: tuple[str, ...], summary: str, paper: str = ""
+    name: str,
+    make: Callable[..., Any],
+    axes: tuple[str, ...],
+    summary: str,
+    paper: str = "",
+    *,
+    tasks: tuple[str, ...] = _OF_A_SAMPLE,
 ) -> Architecture:
     options = {
         key: parameter.default
@@ -54,7 +78,7 @@ def _entry(
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY
     }
     return Architecture(
-        name=name, summary=summary, input=axes, options=options, paper=paper, make=make
+        name=name, summary=summary, input=axes, options=options, paper=paper, make=make, tasks=tasks
     )
 
 
@@ -102,6 +126,23 @@ _ZOO = {
             ("values...",),
             "dense bottleneck of 8 (MLPerf Tiny, anomaly detection)",
             "Banbury et al., arXiv 2106.07597",
+            tasks=(RECONSTRUCTION.name,),
+        ),
+        _entry(
+            "unet",
+            unet,
+            _IMAGE,
+            "a class for every pixel, by a small U-Net",
+            "Ronneberger et al., arXiv 1505.04597",
+            tasks=(SEGMENTATION.name,),
+        ),
+        _entry(
+            "ssd",
+            ssd,
+            _IMAGE,
+            "single-shot detector of boxes, on depthwise separable convolutions",
+            "Liu et al., arXiv 1512.02325; Lin et al., arXiv 1708.02002",
+            tasks=(DETECTION.name,),
         ),
     )
 }
@@ -170,7 +211,7 @@ def build(
         input_shape: Shape of one sample, without the batch.
         outputs: Number of classes, or of values to predict; an autoencoder ignores it.
         task: `classification` ends in a softmax, `multi-label` in sigmoids, `regression` in a
-            linear layer.
+            linear layer; what `Architecture.tasks` lists.
         **options: Options of the architecture; see `describe()`.
 
     Returns:
@@ -193,11 +234,11 @@ def build(
             found=f"These have shape {list(input_shape)}.",
             hint=_suited(len(input_shape)),
         )
-    of_others = (CLASSIFICATION.name, MULTI_LABEL.name, REGRESSION.name)
-    if task not in ((RECONSTRUCTION.name,) if entry.name == "autoencoder" else of_others):
+    if task not in entry.tasks:
+        able = [other.name for other in _ZOO.values() if task in other.tasks]
         raise UsageError(
-            f"{entry.name} does not do {task}.",
-            hint=f"Reconstruction needs autoencoder; {', '.join(of_others)} the others.",
+            f"{entry.name} does not do {task}, but {' or '.join(entry.tasks)}.",
+            hint=f"For {task}: {', '.join(able)}." if able else None,
         )
     try:
         return entry.make(input_shape, outputs, task, **{**entry.options, **options})
