@@ -183,7 +183,7 @@ KINDS = {
     "without input": (without_input(), IMAGES, ".keras", (SHRINK, Qat())),
     "keras 2 h5": (of_keras_2(recurrent=True), ROWS, ".h5", (CLUSTER,)),
     "keras 2 saved": (of_keras_2(), ROWS, "", (PRUNE,)),
-    "keras 2 code": (of_keras_2(coded=True), ROWS, "", (PRUNE,)),
+    "keras 2 code": (of_keras_2(coded=True), ROWS, ".h5", (PRUNE,)),
     "exported": (transformer(), ROWS, "", (PRUNE,)),
 }
 answer: dict[str, Any] = {"kept": {}}
