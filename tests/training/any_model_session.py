@@ -44,7 +44,8 @@ def masked_words() -> Any:
 def transformer() -> Any:
     rows = keras.Input((6, 4))
     features = layers.BatchNormalization()(layers.Dense(16)(rows))
-    features = layers.MultiHeadAttention(4, 8, name="attention")(features, features) + features
+    normal = layers.LayerNormalization()(features)
+    features = layers.MultiHeadAttention(4, 8, name="attention")(normal, normal) + features
     return keras.Model(rows, classes(layers.GlobalAveragePooling1D()(features)))
 
 
