@@ -218,6 +218,7 @@ def test_a_model_without_a_graph_is_refused_with_what_can_be_done_instead(sessio
         ("attention", "passes the activation of attention, which mixes channels"),
         ("one", "has a single channel"),
         ("free", "is read by lstm (LSTM), which is not supported"),
+        ("lstm", "is of a kind (LSTM) that is not cut"),
         ("output", "feeds an output of the model"),
     ],
 )

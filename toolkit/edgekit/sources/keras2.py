@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -40,7 +41,8 @@ def in_keras_3(model: Any, what: str, objects: Mapping[str, Any], example: Examp
     import keras
 
     try:
-        with temporary_folder() as folder:
+        with temporary_folder() as folder, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Keras 2 advises another format
             path = folder / "model.h5"
             model.save(path, include_optimizer=False, save_format="h5")
             with h5py.File(path, "r+") as file:

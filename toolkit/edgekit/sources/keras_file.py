@@ -19,6 +19,10 @@ _UNKNOWN = re.compile(
 )
 
 
+# What Keras 2 builds models of; `refuse_code` checks the functions that the latter two call.
+_OF_KERAS_2 = {"Functional", "Sequential", "Model", "TFOpLambda", "SlicingOpLambda"}
+
+
 def read_keras(
     path: Path,
     kind: Literal["keras", "h5"],
@@ -115,9 +119,9 @@ def _is_known(error: Exception) -> bool:
     text = str(error)
     name = _unknown_name(text)
     return (
-        "Lambda" in text
+        ("Lambda" in text and name not in _OF_KERAS_2)
         or "No model config" in text
-        or (name is not None and name not in {"Functional", "Sequential", "Model"})
+        or (name is not None and name not in _OF_KERAS_2)
     )
 
 

@@ -1,6 +1,6 @@
 """Bring a model into the form that edgekit works with: float32, any batch size, fixed sizes.
 
-What the user saved is not changed; these are copies, compared with it on samples of noise.
+The file is not changed; these are copies, compared with it on samples of noise.
 """
 
 from __future__ import annotations
@@ -109,11 +109,14 @@ def free_batch(
     except Exception as error:  # the model's own classes raise anything
         raise _baked(what, batch, _line(error), hint) from error
     interface = interface_of(free, what, example)
+    single = noise(interface.inputs, 1)
     try:
-        interface.call(noise(interface.inputs, 1))
+        rows = {len(output) for output in interface.call(single)}
     except Exception as error:
-        place = _failing(free, noise(interface.inputs, 1))
-        raise _baked(what, batch, place or _line(error), hint) from error
+        raise _baked(what, batch, _failing(free, single) or _line(error), hint) from error
+    if rows != {1}:
+        found = _failing(free, single) or "It returns a whole batch for one sample."
+        raise _baked(what, batch, found, hint)
     if not _stateful(model):
         whole = interface_of(model, what, example).call(noise(interface.inputs, batch))
         many = interface.call(noise(interface.inputs, batch))
@@ -247,6 +250,9 @@ def _resized(model: Any, shapes: Mapping[_Input, _Shape], *, stateful: Sequence[
     built = {old: new for (_, old), new in shapes.items()}
 
     def edit(entry: dict[str, Any]) -> None:
+        config = entry.get("config")
+        if isinstance(config, dict) and config.get("stateful") is True:
+            entry.pop("build_config", None)  # it holds the batch size; Keras builds it anew
         for key in ("batch_shape", "input_shape", "build_input_shape"):
             value = entry.get(key)
             if isinstance(value, list) and all(size is None or type(size) is int for size in value):
@@ -280,15 +286,21 @@ def _difference(one: Any, other: Any, what: str, example: Example | None, n: int
 
 def _failing(model: Any, arrays: Sequence[Any]) -> str | None:
     """Return what is known of the operation that a functional model fails at."""
+    import keras
+
     failed: list[str] = []
 
     def watched(operation: Any) -> Callable[..., Any]:
         def run(*args: Any, **kwargs: Any) -> Any:
+            name = f"{operation.name} ({type(operation).__name__})"
             try:
-                return operation(*args, **kwargs)
+                made = operation(*args, **kwargs)
             except Exception:
-                failed.append(f"{operation.name} ({type(operation).__name__})")
+                failed.append(name)
                 raise
+            if any(len(part) != len(arrays[0]) for part in keras.tree.flatten(made)):
+                failed.append(name)
+            return made
 
         return run
 

@@ -200,7 +200,9 @@ def _restored(config: bytes, restore: Mapping[str, Mapping[str, Any]]) -> bytes:
                 now = value.get(key)
                 # A size is set back only where the layer still has as many axes and channels.
                 same = not isinstance(wanted, list) or (
-                    isinstance(now, list) and len(now) == len(wanted) and now[-1] == wanted[-1]
+                    isinstance(now, list)
+                    and len(now) == len(wanted)
+                    and wanted[-1] in (None, now[-1])
                 )
                 if key in value and same:
                     value[key] = wanted

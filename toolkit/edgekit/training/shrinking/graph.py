@@ -145,5 +145,8 @@ def _resolve(walk: Walk) -> ChannelGraph:
         entries={key: tuple(map(walk.resolved, rows)) for key, rows in walk.entries.items()},
         layers=walk.layers,
         families=tuple(families),
-        kept_whole={path: reason for path, reason in whole.items() if path not in partly},
+        kept_whole={
+            **{path: reason for path, reason in whole.items() if path not in partly},
+            **walk.unsupported,
+        },
     )

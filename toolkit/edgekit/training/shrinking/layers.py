@@ -94,6 +94,8 @@ def _through(walk: Walk, node: Any, rows: list[Array], path: str) -> list[Array]
     name = f"{path} ({type(operation).__name__})"
     for row in rows:
         walk.freeze(row, f"is read by {name}, which is not supported")
+    if any(len(variable.shape) > 1 for variable in getattr(operation, "weights", ())):
+        walk.unsupported[path] = f"is of a kind ({type(operation).__name__}) that is not cut"
     for variable in getattr(operation, "weights", ()):
         walk.add(Weight(layer=path, variable=variable, role="other", axes={}))
     made = []

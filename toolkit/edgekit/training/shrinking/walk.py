@@ -45,6 +45,7 @@ class Walk:
         frozen: Channel -> why it must not be removed.
         weights: Identity of a variable -> its record.
         calls: Identity of a layer with weights -> channels in and out at its first call.
+        unsupported: Path of a layer with kernels whose channels cannot be traced -> why.
         outputs: As in `ChannelGraph`.
         widths: As in `ChannelGraph`.
         entries: As in `ChannelGraph`, at the first call.
@@ -55,6 +56,7 @@ class Walk:
     frozen: dict[int, str] = field(default_factory=dict)
     weights: dict[int, Weight] = field(default_factory=dict)
     calls: dict[int, tuple[Array, Array]] = field(default_factory=dict)
+    unsupported: dict[str, str] = field(default_factory=dict)
     outputs: dict[str, Array] = field(default_factory=dict)
     widths: dict[int, dict[str, Array]] = field(default_factory=dict)
     entries: dict[int, tuple[Array, ...]] = field(default_factory=dict)
