@@ -3618,7 +3618,7 @@ def expand(content: bytes, *, per_channel: bool = True, floats: bool = True) -> 
 
     Codes, scales and everything else remain; versions of operators become those that int8 needs.
     The flatbuffer is patched, and new buffers are appended, each at a multiple of 16 bytes. What
-    no kernel takes in the other form is left as it is.
+    no kernel takes in the other form is not changed.
 
     Args:
         content: A TFLite file.
