@@ -17,6 +17,8 @@ Sections, each under a line `# --- Name ---`:
     Command bench           latency, end to end and under load; cold start, memory
     Command eval            scoring labelled data, writing outputs
     Scores                  metrics and their 95 % intervals, as on the host
+    Detection heads         boxes from the outputs of a detector
+    Mean average precision  how well boxes fit, as COCO defines it
     Command run             one JSON line for each sample
     Drawing                 annotated pictures, for `run --draw`
     Command selftest        a small model with known outputs
@@ -977,11 +979,16 @@ def evaluate(options: Options) -> None:
     n = columns[0].shape[0]
     scorer = None
     if targets is not None:
-        task = (manifest.get("data") or {}).get("task") or infer_task_from_targets(model, targets)
+        headed = _are_boxes(targets.shape) and model_head(model, manifest) is not None
+        task = (manifest.get("data") or {}).get("task") or infer_task_from_targets(
+            model, targets, headed=headed
+        )
         units = math.prod(model.outputs[0].shape)
         kind = SCORERS.get(task, Scorer)
         scorer = kind(task, n, manifest.get("labels") or [], units, options.metric)
         scorer.groups, scorer.ignored = declared
+        if isinstance(scorer, DetectionScorer):
+            scorer.prepare(model, manifest, columns[0])
     elif options.metric:
         raise RunnerError(
             USAGE,
@@ -1119,6 +1126,7 @@ def _predict(
     scorer: Scorer | None,
 ) -> Iterator[list[Any]]:
     """Yield the dequantized outputs of each sample, after passing them to the scorer."""
+    names = [tensor.name for tensor in model.outputs]
     for position, ((codes, value), target, starts) in enumerate(rows):
         if starts:
             model.reset_state()
@@ -1127,7 +1135,7 @@ def _predict(
         outputs = model.results()
         if scorer:
             try:
-                scorer.add(position, value, outputs[0], target)
+                scorer.add(position, value, scorer.scored(names, outputs), target)
             except ValueError as error:
                 raise RunnerError(
                     DATA,
@@ -1139,9 +1147,10 @@ def _predict(
         yield outputs
 
 
-def infer_task_from_targets(model: Model, targets: StoredArray) -> str:
+def infer_task_from_targets(model: Model, targets: StoredArray, *, headed: bool = False) -> str:
     """Return the task that targets and shapes suggest, by the rules of edgekit's evaluation/tasks.
 
+    Boxes are rows of 5 or 6 numbers, any number a picture, for a model with a detection head.
     Masks have a value or a one-hot row for each pixel; what fits nothing else but has another size
     or other classes than the output is taken for masks, and refused later.
 
@@ -1153,6 +1162,8 @@ def infer_task_from_targets(model: Model, targets: StoredArray) -> str:
     if targets.dtype.kind == "U":
         return "classification"
     shape = model.outputs[0].shape
+    if headed and targets.dtype.kind in "fiu" and _are_boxes(targets.shape):
+        return "detection"
     if len(shape) == 4 and targets.dtype.kind in "biuf" and _are_masks(targets, shape):
         return "segmentation"
     classes = flags = labels = targets.dtype.kind in "biuf"
@@ -1172,6 +1183,10 @@ def infer_task_from_targets(model: Model, targets: StoredArray) -> str:
     if flags and units not in (1, 2) and shape in [tensor.shape for tensor in model.inputs]:
         return "reconstruction"
     return "classification" if units > 1 or (units and flags) else "regression"
+
+
+def _are_boxes(shape: Sequence[int]) -> bool:
+    return len(shape) == 3 and shape[2] in (5, 6)
 
 
 def _are_masks(targets: StoredArray, shape: Sequence[int]) -> bool:
@@ -1281,6 +1296,7 @@ METRICS = {
     "segmentation": ("mean_iou", "pixel_accuracy"),
     "regression": ("rmse",),
     "reconstruction": ("roc_auc", "average_precision"),
+    "detection": ("map", "map50"),
 }  # fmt: skip
 # Those that need a score of one of two classes.
 OF_TWO_CLASSES = ("average_precision", "roc_auc")
@@ -1340,6 +1356,11 @@ class Scorer:
         self.predicted = np.zeros(n, np.int64)
         self.rank = np.zeros(n, np.int64)
         self.values = np.zeros((n, 2))  # the unit, the scores of two classes, or both errors
+
+    def scored(self, names: Sequence[str], outputs: Sequence[Any]) -> Any:
+        """Return what is compared with the target, of all outputs of a sample: the first."""
+        _ = self, names
+        return outputs[0]
 
     def add(self, position: int, value: Callable[[], Any], output: Any, target: Any) -> None:
         """Add one sample.
@@ -1655,7 +1676,7 @@ class MapScorer(Scorer):
         return value, bootstrap(columns, statistic) if with_interval else (0.0, 0.0)
 
 
-SCORERS: Mapping[str, type[Scorer]] = {"multi-label": LabelScorer, "segmentation": MapScorer}
+SCORERS: dict[str, type[Scorer]] = {"multi-label": LabelScorer, "segmentation": MapScorer}
 
 
 def mean_iou(counts: Any) -> Any:
@@ -2220,6 +2241,1001 @@ def roc_auc(errors: Any, flags: Any) -> tuple[float, float, float]:
     return area, low, high
 
 
+# --- Detection heads ------------------------------------------------------------------------------
+# Boxes from the outputs of a detector, and non-maximum suppression; edgekit imports this.
+#
+# Detections are float32 `[n, k, 6]`: left, top, right, bottom as fractions of the picture that the
+# model sees, score, class; the highest score first. Rows with score -1 are padding.
+
+# What each kind of head may say beside the keys of all; the value is the default. None: left open.
+HEAD_KEYS: dict[str, dict[str, Any]] = {
+    "ssd": {
+        "boxes": None,
+        "scores": None,
+        "activation": "sigmoid",
+        "background": False,
+        "variances": [0.1, 0.1, 0.2, 0.2],
+        "anchors": None,
+        "levels": None,
+    },
+    "yolo": {
+        "output": None,
+        "activation": "none",
+        "objectness": False,
+        "corners": False,
+        "unit": "auto",
+        "size": None,
+        "classes": None,
+    },
+    "center": {
+        "heatmap": None,
+        "sizes": None,
+        "offsets": None,
+        "activation": "sigmoid",
+        "unit": "cells",
+        "size": None,
+    },
+    "postprocess": {"boxes": None, "classes": None, "scores": None, "count": None},
+}
+COMMON_HEAD_KEYS: dict[str, Any] = {"score": 0.05, "iou": 0.5, "most": 100}
+HEAD_WORDS: dict[str, dict[str, tuple[str, ...]]] = {
+    "ssd": {"activation": ("sigmoid", "softmax", "none")},
+    "yolo": {"activation": ("sigmoid", "none"), "unit": ("auto", "pixels", "fraction")},
+    "center": {"activation": ("sigmoid", "none"), "unit": ("cells", "pixels", "fraction")},
+    "postprocess": {},
+}
+# Which keys name outputs.
+HEAD_OUTPUTS = {
+    "ssd": ("boxes", "scores"),
+    "yolo": ("output",),
+    "center": ("heatmap", "sizes", "offsets"),
+    "postprocess": ("boxes", "classes", "scores", "count"),
+}
+MAX_ANCHORS = 1 << 20
+CANDIDATES = 1000  # most boxes of a picture, the likeliest, before non-maximum suppression
+PIXELS_FROM = 2.0  # `unit = "auto"`: no fraction of a picture is as large, and few pixels are less
+
+
+def check_head(table: Any) -> dict[str, Any]:
+    """Return a declared head with its defaults written out.
+
+    Raises:
+        TypeError: It is no table.
+        ValueError: A key or value is invalid, or missing; says which, and what there may be.
+    """
+    if not isinstance(table, dict):
+        raise TypeError(f"{table!r} is no table")
+    kind = table.get("kind")
+    if not isinstance(kind, str) or kind not in HEAD_KEYS:
+        raise ValueError(f"kind is {kind!r}; known: {', '.join(HEAD_KEYS)}")
+    known = {**HEAD_KEYS[kind], **COMMON_HEAD_KEYS}
+    for key in table:
+        if key != "kind" and key not in known:
+            raise ValueError(f"unknown key {key!r}; known of {kind}: {', '.join(known)}")
+    head = {"kind": kind, **known, **{key: v for key, v in table.items() if v is not None}}
+    wrong = [key for key in HEAD_OUTPUTS[kind] if not isinstance(head[key], (str, type(None)))]
+    for key, words in HEAD_WORDS[kind].items():
+        if head[key] not in words:
+            raise ValueError(f"{key} is {head[key]!r}; known: {', '.join(words)}")
+    wrong += [
+        key
+        for key in ("background", "objectness", "corners")
+        if key in known and not isinstance(head[key], bool)
+    ]
+    wrong += [key for key in ("score", "iou") if not _is_real(head[key], 0, 1)]
+    most = head["most"]
+    wrong += [] if type(most) is int and 0 < most <= CANDIDATES else ["most"]
+    if kind == "yolo":
+        classes = head["classes"]
+        wrong += [] if classes is None or (type(classes) is int and classes > 0) else ["classes"]
+    size = head.get("size")
+    fits = isinstance(size, (list, tuple)) and len(size) == 2
+    if size is not None and not (fits and all(_is_real(one, 1, 1 << 20) for one in size)):
+        wrong.append("size")
+    if kind == "ssd":
+        wrong += [] if _is_numbers(head["variances"], 1e-6, 1e6) else ["variances"]
+    for key in wrong:
+        raise ValueError(f"{key} is {head[key]!r}")
+    if kind == "ssd":
+        head["anchors"], head["levels"] = _checked_anchors(head["anchors"], head["levels"])
+    return head
+
+
+def _is_real(value: Any, low: float, high: float) -> bool:
+    known = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return known and low <= value <= high
+
+
+def _is_numbers(values: Any, low: float, high: float, count: int = 4) -> bool:
+    listed = isinstance(values, (list, tuple)) and len(values) == count
+    return listed and all(_is_real(value, low, high) for value in values)
+
+
+def _checked_anchors(anchors: Any, levels: Any) -> tuple[Any, Any]:
+    """Return the anchors and levels of an SSD, one of which is None.
+
+    Raises:
+        ValueError: They are invalid, or there are both or neither.
+    """
+    if (anchors is None) == (levels is None):
+        raise ValueError("an ssd needs either anchors or levels")
+    if anchors is not None:
+        listed = isinstance(anchors, (list, tuple)) and 0 < len(anchors) <= MAX_ANCHORS
+        if not listed or not all(_is_numbers(one, -10, 10) for one in anchors):
+            raise ValueError("anchors is a list of [centre x, centre y, width, height], fractions")
+        return anchors, None
+    total = 0
+    for level in levels if isinstance(levels, (list, tuple)) and levels else [None]:
+        grid: Any = level.get("grid") if isinstance(level, dict) else None
+        sizes: Any = level.get("sizes") if isinstance(level, dict) else None
+        fits = _is_numbers(grid, 1, 1 << 14, 2) and all(type(one) is int for one in grid)
+        listed = isinstance(sizes, (list, tuple)) and len(sizes) > 0
+        if not fits or not listed or not all(_is_numbers(one, 1e-6, 10, 2) for one in sizes):
+            raise ValueError(
+                "levels is a list of {grid = [rows, columns], sizes = [[width, height], ...]}"
+            )
+        total += grid[0] * grid[1] * len(sizes)
+    if total > MAX_ANCHORS:
+        raise ValueError(f"levels has {total} anchors; at most {MAX_ANCHORS}")
+    return None, levels
+
+
+def anchors_of(head: Mapping[str, Any]) -> Any:
+    """Return the anchors of an SSD head, float32 `[n, 4]`: centre x, centre y, width, height.
+
+    Those of levels stand row by row, the sizes innermost, as a convolution's outputs do.
+    """
+    import numpy as np
+
+    if head["anchors"] is not None:
+        return np.asarray(head["anchors"], np.float32)
+    parts = []
+    for level in head["levels"]:
+        rows, columns = level["grid"]
+        sizes = np.asarray(level["sizes"], np.float64)
+        part = np.empty((rows, columns, len(sizes), 4))
+        part[..., 0] = ((np.arange(columns) + 0.5) / columns)[None, :, None]
+        part[..., 1] = ((np.arange(rows) + 0.5) / rows)[:, None, None]
+        part[..., 2:] = sizes
+        parts.append(part.reshape(-1, 4))
+    return np.concatenate(parts).astype(np.float32)
+
+
+def recognize_head(
+    outputs: Sequence[tuple[str, Sequence[int]]], classes: int | None = None
+) -> dict[str, Any] | None:
+    """Return the head that the shapes of outputs tell without a doubt, None where there is one.
+
+    The four outputs of TFLite_Detection_PostProcess; or one output of many rows or columns of four
+    coordinates and the scores of the classes, as YOLO has it.
+
+    Args:
+        outputs: Name and shape of each, the batch first.
+        classes: Number of classes, where that is known: it tells whether YOLO has an objectness.
+    """
+    if postprocess_order(outputs):
+        return check_head({"kind": "postprocess"})
+    if len(outputs) != 1 or len(outputs[0][1]) != 3:
+        return None
+    name, (_, first, second) = outputs[0]
+    width, n = sorted((first, second))
+    if width < 5 or n < 4 * width or n < 50:
+        return None
+    if classes is not None and width not in (4 + classes, 5 + classes):
+        return None
+    table = {"kind": "yolo", "output": name, "objectness": classes == width - 5}
+    return check_head(table)
+
+
+def postprocess_order(outputs: Sequence[tuple[str, Sequence[int]]]) -> list[int]:
+    """Return the indices of boxes, classes, scores and count among the outputs, [] without them.
+
+    The operator TFLite_Detection_PostProcess has four outputs: boxes `[1, n, 4]`, classes and
+    scores `[1, n]`, count `[1]`, in this order; TensorFlow 2 reorders them, and then scores come
+    before classes.
+    """
+    if len(outputs) != 4:
+        return []
+    names = [name for name, _ in outputs]
+    shapes = [shape for _, shape in outputs]
+    order = sorted(range(4), key=lambda k: names[k] if "output_" in names[k] else "")
+    boxes = [k for k in order if len(shapes[k]) == 3 and shapes[k][2] == 4]
+    lists = [k for k in order if len(shapes[k]) == 2]
+    counts = [k for k in order if len(shapes[k]) < 2]
+    if (len(boxes), len(lists), len(counts)) != (1, 2, 1):
+        return []
+    return [*boxes, *(lists if order[3] == counts[0] else reversed(lists)), *counts]
+
+
+class Head:
+    """Turns the outputs of a detector into boxes.
+
+    Args:
+        table: As `check_head` returns it.
+        outputs: Name and shape of each output, the batch first.
+        size: Width and height of the model's input, for boxes in pixels.
+
+    Raises:
+        ValueError: The outputs do not fit the head; says which, and what was found.
+
+    Attributes:
+        table: The head, with the names of its outputs filled in.
+        classes: Number of classes; None where the outputs do not tell.
+    """
+
+    def __init__(
+        self,
+        table: Mapping[str, Any],
+        outputs: Sequence[tuple[str, Sequence[int]]],
+        size: tuple[int, int] | None = None,
+    ) -> None:
+        self.kind = table["kind"]
+        self.shapes = {name: tuple(shape)[1:] for name, shape in outputs}
+        find = getattr(self, f"_find_{self.kind}")
+        self.classes: int | None = None
+        self.table = {**table, **find(table, outputs)}
+        self.names = [self.table[key] for key in HEAD_OUTPUTS[self.kind]]
+        self.size = self.table.get("size") or size
+        if self.table.get("unit") == "pixels" and not self.size:
+            raise ValueError("boxes in pixels need size = [width, height]")
+
+    def __call__(self, outputs: Mapping[str, Any]) -> Any:
+        """Return detections, float32 `[n, most, 6]`.
+
+        A picture whose outputs hold NaN gets NaN for its first score.
+
+        Args:
+            outputs: Output name -> `[n, ...]`, real values.
+        """
+        import numpy as np
+
+        values = [np.asarray(outputs[name], np.float32) for name in self.names]
+        n = len(values[0])
+        with np.errstate(over="ignore", invalid="ignore"):
+            picture, score, boxes, kind = getattr(self, f"_decode_{self.kind}")(*values)
+        found = np.zeros((n, self.table["most"], 6), np.float32)
+        found[..., 4] = -1
+        order = np.lexsort((-score, picture))
+        boxes, score, kind = boxes[order].clip(0, 1), score[order], kind[order]
+        ends = np.searchsorted(picture[order], np.arange(n + 1))
+        for row in range(n):
+            start, end = int(ends[row]), int(ends[row + 1])
+            if start == end:
+                continue
+            end = min(end, start + CANDIDATES)
+            some = slice(start, end)
+            if self.kind == "postprocess":  # which suppresses itself
+                kept = np.arange(end - start)
+            else:
+                kept = suppress(boxes[some], kind[some], self.table["iou"])
+            kept = kept[: self.table["most"]] + start
+            found[row, : len(kept), :4] = boxes[kept]
+            found[row, : len(kept), 4] = score[kept]
+            found[row, : len(kept), 5] = kind[kept]
+        broken = np.zeros(n, bool)
+        for value in values:
+            broken |= np.isnan(value.reshape(n, -1)).any(axis=1)
+        found[broken, 0, 4] = np.nan
+        return found
+
+    def _named(self, table: Mapping[str, Any], key: str, fits: Callable[[Any], bool]) -> str:
+        """Return the output that a key names, or the only one of a fitting shape."""
+        named = table[key]
+        if named is not None:
+            if named not in self.shapes:
+                raise ValueError(f"there is no output {named!r}; there is {self._listed()}")
+            if not fits(self.shapes[named]):
+                raise ValueError(f"{key} cannot be {named!r}; there is {self._listed()}")
+            return str(named)
+        taken = [table[other] for other in HEAD_OUTPUTS[self.kind]]
+        found = [name for name in self.shapes if name not in taken and fits(self.shapes[name])]
+        if len(found) != 1:
+            none = "none" if not found else " and ".join(map(repr, found[:3]))
+            raise ValueError(f"{key} may be {none} by shape; there is {self._listed()}")
+        return found[0]
+
+    def _listed(self) -> str:
+        return ", ".join(f"{name} {[1, *shape]}" for name, shape in self.shapes.items())
+
+    def _find_ssd(self, table: Mapping[str, Any], _: Any) -> dict[str, Any]:
+        self.anchors = anchors_of(table)
+        n = len(self.anchors)
+        pairs = [name for name, shape in self.shapes.items() if shape == (n, 4)]
+        if not pairs and table["boxes"] is None:
+            raise ValueError(
+                f"the head has {n} anchors, and no output is [1, {n}, 4]; there is {self._listed()}"
+            )
+        boxes = self._named(table, "boxes", lambda shape: bool(shape == (n, 4)))
+        rest = {**table, "boxes": boxes}
+        scores = self._named(rest, "scores", lambda s: len(s) == 2 and s[0] == n and boxes != "")
+        if scores == boxes:
+            raise ValueError(f"boxes and scores are both {boxes!r}")
+        self.classes = self.shapes[scores][1] - table["background"]
+        if self.classes < 1:
+            raise ValueError(f"scores {scores!r} has no class beside the background")
+        return {"boxes": boxes, "scores": scores}
+
+    def _find_yolo(self, table: Mapping[str, Any], _: Any) -> dict[str, Any]:
+        extra = 4 + table["objectness"]
+
+        def fits(shape: Sequence[int]) -> bool:
+            return len(shape) in (1, 2) and self._width(table, shape) > extra
+
+        name = self._named(table, "output", fits)
+        shape = self.shapes[name]
+        width = self._width(table, shape)
+        self.classes = width - extra
+        # Columns are predictions in v8's order.
+        self.turned = len(shape) == 2 and shape[1] != width
+        return {"output": name}
+
+    @staticmethod
+    def _width(table: Mapping[str, Any], shape: Sequence[int]) -> int:
+        """Return the number of values of a prediction: the shorter side, unless `classes` tells."""
+        wanted = table["classes"] and 4 + table["objectness"] + table["classes"]
+        if wanted:
+            return wanted if wanted in tuple(shape[-2:]) else 0
+        return min(shape)
+
+    def _find_center(self, table: Mapping[str, Any], _: Any) -> dict[str, Any]:
+        maps = {name: shape for name, shape in self.shapes.items() if len(shape) == 3}
+        pairs = [name for name, shape in maps.items() if shape[2] == 2]
+        # Sizes come before offsets, as in the paper's order, where only two have two channels.
+        given = dict(table)
+        if table["sizes"] is None and table["offsets"] is None and len(pairs) == 2:
+            given["sizes"], given["offsets"] = pairs
+        heatmap = self._named(given, "heatmap", lambda shape: len(shape) == 3)
+        grid = self.shapes[heatmap]
+
+        def fits(shape: Sequence[int]) -> bool:
+            return tuple(shape) == (*grid[:2], 2)
+
+        given["heatmap"] = heatmap
+        given["sizes"] = self._named(given, "sizes", fits)
+        given["offsets"] = self._named(given, "offsets", fits)
+        self.classes = grid[2]
+        return {key: given[key] for key in HEAD_OUTPUTS["center"]}
+
+    def _find_postprocess(
+        self, table: Mapping[str, Any], outputs: Sequence[tuple[str, Sequence[int]]]
+    ) -> dict[str, Any]:
+        keys = HEAD_OUTPUTS["postprocess"]
+        if all(table[key] is not None for key in keys):
+            ranks = (2, 1, 1, 0)
+            return {
+                key: self._named(table, key, lambda shape, rank=rank: len(shape) == rank)  # type: ignore[misc]
+                for key, rank in zip(keys, ranks)
+            }
+        order = postprocess_order(outputs)
+        if not order:
+            raise ValueError(
+                "boxes [1, n, 4], classes and scores [1, n] and count [1] are needed; there is "
+                + self._listed()
+            )
+        found = {key: outputs[place][0] for key, place in zip(keys, order)}
+        return {key: table[key] or found[key] for key in keys}
+
+    def _threshold(self) -> float:
+        """Return the least raw value whose score is not dropped."""
+        import math
+
+        least = float(self.table["score"])
+        if self.table["activation"] != "sigmoid":
+            return least
+        if least <= 0:
+            return -math.inf
+        return math.inf if least >= 1 else math.log(least / (1 - least))
+
+    def _activated(self, raw: Any) -> Any:
+        import numpy as np
+
+        if self.table["activation"] != "sigmoid":
+            return raw
+        return 1 / (1 + np.exp(-raw))
+
+    def _decode_ssd(self, offsets: Any, raw: Any) -> tuple[Any, Any, Any, Any]:
+        """Decode offsets from anchors.
+
+        W. Liu et al., "SSD: Single Shot MultiBox Detector" (2016), eq. 2, with the variances of
+        its implementation: `cx = ax + v0 tx aw`, `w = aw exp(v2 tw)`, likewise y and h.
+        """
+        import numpy as np
+
+        table = self.table
+        if table["activation"] == "softmax":
+            raw = np.exp(raw - raw.max(axis=2, keepdims=True))
+            raw /= raw.sum(axis=2, keepdims=True)
+        if table["background"]:
+            raw = raw[..., 1:]
+        picture, row, kind = _places(raw, self._threshold())
+        score = self._activated(raw[picture, row, kind])
+        variances = np.asarray(table["variances"], np.float32)
+        moved, anchor = offsets[picture, row] * variances, self.anchors[row]
+        centre = anchor[:, :2] + moved[:, :2] * anchor[:, 2:]
+        half = anchor[:, 2:] * np.exp(moved[:, 2:]) / 2
+        return picture, score, np.concatenate([centre - half, centre + half], axis=1), kind
+
+    def _decode_yolo(self, values: Any) -> tuple[Any, Any, Any, Any]:
+        """Decode rows of four coordinates, v5's objectness, and the scores of the classes.
+
+        Coordinates are final, as the exporters of Ultralytics write them.
+        """
+        import numpy as np
+
+        table = self.table
+        values = values.reshape(len(values), -1, values.shape[-1])
+        if self.turned:
+            values = values.swapaxes(1, 2)
+        boxes, raw = values[..., :4], values[..., 4 + table["objectness"] :]
+        least = self._threshold()
+        if table["objectness"]:
+            # A score is a product of two shares: neither can be less than it.
+            sure = values[..., 4:5] >= least
+            raw = np.where(sure, raw, np.float32(-np.inf))
+        picture, row, kind = _places(raw, least)
+        score = self._activated(raw[picture, row, kind])
+        if table["objectness"]:
+            score = score * self._activated(values[picture, row, 4])
+            kept = score >= table["score"]
+            picture, row, kind, score = (part[kept] for part in (picture, row, kind, score))
+        found = boxes[picture, row]
+        unit = table["unit"]
+        if unit != "fraction" and self.size:
+            scale = np.tile(np.asarray(self.size, np.float32), 2)
+            large = boxes.max(axis=(1, 2)) > PIXELS_FROM
+            pixels = np.ones(len(large), bool) if unit == "pixels" else large
+            found = np.where(pixels[picture][:, None], found / scale, found)
+        if not table["corners"]:
+            half = found[:, 2:] / 2
+            found = np.concatenate([found[:, :2] - half, found[:, :2] + half], axis=1)
+        return picture, score, found, kind
+
+    def _decode_center(self, heat: Any, sizes: Any, offsets: Any) -> tuple[Any, Any, Any, Any]:
+        """Decode peaks of a heatmap: X. Zhou, D. Wang, P. Kraehenbuehl, "Objects as Points" (2019).
+
+        A peak is no less than its eight neighbours; its centre is its cell plus the offset there.
+        """
+        import numpy as np
+
+        rows, columns = heat.shape[1:3]
+        padded = np.pad(heat, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-np.inf)
+        around = heat
+        for down in range(3):
+            for across in range(3):
+                near = padded[:, down : down + rows, across : across + columns]
+                around = np.maximum(around, near)
+        raw = np.where(heat >= around, heat, np.float32(-np.inf))
+        picture, row, kind = _places(raw.reshape(len(heat), rows * columns, -1), self._threshold())
+        y, x = np.divmod(row, columns)
+        score = self._activated(heat[picture, y, x, kind])
+        grid = np.asarray([columns, rows], np.float32)
+        corner = np.stack([x, y], axis=1).astype(np.float32)
+        centre = (corner + offsets[picture, y, x]) / grid
+        half = sizes[picture, y, x] / 2
+        if self.table["unit"] == "cells":
+            half = half / grid
+        elif self.table["unit"] == "pixels":
+            half = half / np.asarray(self.size, np.float32)
+        return picture, score, np.concatenate([centre - half, centre + half], axis=1), kind
+
+    def _decode_postprocess(
+        self, boxes: Any, classes: Any, scores: Any, count: Any
+    ) -> tuple[Any, Any, Any, Any]:
+        """Read top, left, bottom, right, classes and scores of as many boxes as are counted."""
+        import numpy as np
+
+        n = len(boxes)
+        scores = scores.reshape(n, -1)
+        known = np.arange(scores.shape[1]) < count.reshape(n, -1)[:, :1]
+        picture, row = np.nonzero(known & (scores >= self.table["score"]))
+        found = boxes.reshape(n, -1, 4)[picture, row][:, [1, 0, 3, 2]]
+        return picture, scores[picture, row], found, classes.reshape(n, -1)[picture, row]
+
+
+def _places(raw: Any, least: float) -> tuple[Any, Any, Any]:
+    """Return the indices of values `[n, rows, classes]` that are not below `least`."""
+    import numpy as np
+
+    flat = np.flatnonzero(raw.reshape(-1) >= least)
+    # Two steps of whole numbers: `unravel_index` takes as long as the search.
+    place, kind = np.divmod(flat, raw.shape[2])
+    picture, row = np.divmod(place, raw.shape[1])
+    return picture, row, kind
+
+
+def box_overlaps(first: Any, second: Any, crowd: Any = None) -> Any:
+    """Return intersection over union of each pair of boxes, `[k, 4]` and `[m, 4]` -> `[k, m]`.
+
+    Args:
+        first: Corners: left, top, right, bottom.
+        second: The same.
+        crowd: `[m]`, which of the second are crowds: there it is intersection over the first.
+    """
+    import numpy as np
+
+    low = np.maximum(first[:, None, :2], second[None, :, :2])
+    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    sides = np.maximum(high - low, 0)
+    both = sides[..., 0] * sides[..., 1]
+    area = (first[:, 2] - first[:, 0]) * (first[:, 3] - first[:, 1])
+    other = (second[:, 2] - second[:, 0]) * (second[:, 3] - second[:, 1])
+    union = area[:, None] + other[None] - both
+    if crowd is not None:
+        union = np.where(crowd[None], area[:, None], union)
+    return np.where(union > 0, both / np.where(union > 0, union, 1), 0)
+
+
+def suppress(boxes: Any, classes: Any, most_overlap: float) -> Any:
+    """Return the indices that greedy non-maximum suppression keeps, class by class.
+
+    A box goes if it overlaps one that stays, of its class and a higher score, by more. That
+    is computed for all boxes at once: who is suppressed by those kept so far, again until nothing
+    changes, which gives the result of the loop (Z. Zheng et al., "Enhancing Geometric Factors in
+    Model Learning and Inference for Object Detection", IEEE Transactions on Cybernetics 52
+    (2022), proposition 1).
+
+    Args:
+        boxes: `[k, 4]` corners, the highest score first.
+        classes: `[k]`.
+        most_overlap: Intersection over union.
+    """
+    import numpy as np
+
+    if len(boxes) > 200:  # the matrices grow with the square
+        groups = [np.flatnonzero(classes == one) for one in np.unique(classes)]
+        if len(groups) > 1:
+            kept = [group[suppress(boxes[group], classes[group], most_overlap)] for group in groups]
+            return np.sort(np.concatenate(kept))
+    over = box_overlaps(boxes, boxes) > most_overlap
+    over &= classes[:, None] == classes[None]
+    above = np.triu(over, 1).astype(np.float32)
+    alive = np.ones(len(boxes), np.float32)
+    while True:
+        left = (alive @ above == 0).astype(np.float32)
+        if np.array_equal(left, alive):
+            return np.flatnonzero(alive)
+        alive = left
+
+
+def boxes_in_window(targets: Any, height: int, width: int, spec: Mapping[str, Any]) -> Any:
+    """Return the boxes of a picture as fractions of the part that the model gets (`crop_window`).
+
+    Boxes are cut at its edges. Those of which less than a quarter is left are ignored in a score,
+    and those of which nothing is left become padding.
+
+    Args:
+        targets: `[m, 6]`: left, top, right, bottom as fractions of the picture, class, ignored.
+        height: Rows of the picture.
+        width: Its columns.
+        spec: How it is preprocessed.
+    """
+    import numpy as np
+
+    top, left, rows, columns = crop_window(height, width, spec)
+    if (top, left, rows, columns) == (0, 0, height, width):
+        return targets
+    size = np.array([width, height, width, height], np.float64)
+    start = np.array([left, top, left, top], np.float64)
+    part = np.array([columns, rows, columns, rows], np.float64)
+    seen = targets.astype(np.float64)
+    whole = (seen[:, :4] * size - start) / part
+    seen[:, :4] = whole.clip(0, 1)
+    before = (whole[:, 2] - whole[:, 0]) * (whole[:, 3] - whole[:, 1])
+    after = (seen[:, 2] - seen[:, 0]) * (seen[:, 3] - seen[:, 1])
+    there = seen[:, 4] >= 0
+    gone = there & (after <= 0)
+    seen[there & (after < before / 4), 5] = 1
+    seen[gone] = NO_BOX
+    return seen.astype(targets.dtype)
+
+
+NO_BOX = (0, 0, 0, 0, -1, 0)
+
+
+# --- Mean average precision -----------------------------------------------------------------------
+# As COCO defines it (T.-Y. Lin et al., 2014, and the code of pycocotools); edgekit imports this.
+
+# More work than this in one resample takes seconds for all: then the normal interval.
+DETECTION_LIMIT = 400_000
+
+
+def as_boxes(targets: Any) -> Any:
+    """Return targets `[..., m, 5 or 6]` as float32 `[..., m, 6]`; nothing is ignored without it."""
+    import numpy as np
+
+    targets = np.asarray(targets, np.float32)
+    if targets.shape[-1] == 6:
+        return targets
+    return np.concatenate([targets, np.zeros((*targets.shape[:-1], 1), np.float32)], axis=-1)
+
+
+def iou_thresholds() -> Any:
+    """Return the ten thresholds as pycocotools has them, to the last bit."""
+    import numpy as np
+
+    return np.linspace(0.5, 0.95, 10)
+
+
+def match_boxes(detections: Any, targets: Any) -> tuple[Any, Any]:
+    """Match the detections of pictures with their boxes, by the rules of COCO.
+
+    The likeliest detection chooses first: of the boxes of its class that are left, the one that it
+    overlaps most, if by the threshold. Ignored boxes are chosen last, by any number of detections,
+    which then do not count; their overlap is the share of the detection inside.
+
+    Args:
+        detections: `[n, k, 6]`: corners, score, class; the highest score first, -1 is padding.
+        targets: `[n, m, 6]`: corners, class, ignored; class -1 is padding.
+
+    Returns:
+        Two uint16 `[n, k]`: bit t tells whether the detection is a hit at threshold t, and whether
+        it does not count there.
+    """
+    import numpy as np
+
+    n, k = detections.shape[:2]
+    hit, void = np.zeros((n, k), np.uint16), np.zeros((n, k), np.uint16)
+    thresholds = iou_thresholds()
+    powers = 2 ** np.arange(len(thresholds))
+    counts = (detections[..., 4] >= 0).sum(axis=1)
+    there = targets[..., 4] >= 0
+    for row in np.flatnonzero((counts > 0) & there.any(axis=1)):
+        found = detections[row, : counts[row]].astype(np.float64)
+        known = targets[row][there[row]].astype(np.float64)
+        crowd = known[:, 5] != 0
+        any_crowd = bool(crowd.any())
+        if any_crowd:
+            order = np.argsort(crowd, kind="stable")
+            known, crowd = known[order], crowd[order]
+        overlaps = box_overlaps(found[:, :4], known[:, :4], crowd if any_crowd else None)
+        near = (overlaps >= thresholds[0]) & (found[:, 5:6] == known[None, :, 4])
+        if not near.any():
+            continue
+        # Most pairs have no rival: the box is that of one detection, and the detection of one box.
+        single = (near.sum(axis=1) == 1)[:, None] & (near.sum(axis=0) == 1) & near & ~crowd
+        first, second = np.nonzero(single)
+        hit[row, first] = (overlaps[first, second][:, None] >= thresholds) @ powers
+        rivals = np.flatnonzero(near.any(axis=1) & ~single.any(axis=1))
+        if not len(rivals):
+            continue
+        free = np.ones((len(thresholds), len(known)), bool)
+        for one in rivals:
+            value = np.where(near[one], overlaps[one], -1.0)
+            possible = free & (value >= thresholds[:, None])
+            counted = possible & ~crowd
+            best = np.where(counted, value, -1.0)
+            # Of equal overlaps the last one, as in pycocotools.
+            place = len(known) - 1 - best[:, ::-1].argmax(axis=1)
+            lucky = counted.any(axis=1)
+            hit[row, one] = lucky @ powers
+            free[lucky, place[lucky]] = False
+            if any_crowd:
+                void[row, one] = (~lucky & (possible & crowd).any(axis=1)) @ powers
+    return hit, void
+
+
+class Rankings:
+    """The detections of each class in falling score, and what decides over them.
+
+    Args:
+        columns: Of `n` pictures scores `[n, k]` and classes `[n, k]`, as in `match_boxes`; hits and
+            what is void, `[n, k]`, as it returns them; boxes `[n, m, 6]`.
+        thresholds: How many of the ten thresholds count: all, or only the first.
+
+    Attributes:
+        n: Number of pictures.
+        classes: `[c]`, the classes of which there are boxes that count.
+    """
+
+    def __init__(self, columns: Sequence[Any], thresholds: int = 10) -> None:
+        import numpy as np
+
+        scores, classes, hit, void, targets = columns
+        self.n = len(targets)
+        self.thresholds = thresholds
+        kind = targets[..., 4]
+        counted = (kind >= 0) & (targets[..., 5] == 0)
+        self.classes = np.unique(kind[counted]).astype(np.int64)
+        self.parts: list[tuple[Any, Any, list[Any], list[Any]]] = []
+        self.work = 0
+        real = scores >= 0
+        for one in self.classes:
+            boxes = ((kind == one) & counted).sum(axis=1)
+            picture, place = np.nonzero(real & (classes == one))
+            order = np.argsort(-scores[picture, place], kind="stable")
+            picture, place = picture[order], place[order]
+            hits, voids = hit[picture, place], void[picture, place]
+            at, out = [], []
+            for bit in range(thresholds):
+                at.append(np.flatnonzero((hits >> bit) & 1))
+                out.append(np.flatnonzero((voids >> bit) & 1))
+                self.work += 10 * len(at[-1]) + 2 * len(out[-1])
+            self.work += 2 * len(picture)
+            self.parts.append((boxes, picture, at, out))
+
+    def areas(self, weights: Any) -> Any:
+        """Return the average precision, NaN of classes without boxes.
+
+        The precision at 101 recalls from 0 to 1, each the best at that recall or more, averaged.
+
+        Args:
+            weights: `[b, n]`, how often each picture counts.
+
+        Returns:
+            `[b, c, t]`: of each class at each threshold.
+        """
+        import numpy as np
+
+        recalls = np.linspace(0.0, 1.0, 101)
+        found = np.zeros((len(weights), len(self.classes), self.thresholds))
+        for c, (boxes, picture, at, out) in enumerate(self.parts):
+            total = weights @ boxes.astype(weights.dtype)
+            each = weights[:, picture]
+            named = np.cumsum(each, axis=1)
+            for t in range(self.thresholds):
+                if not len(at[t]):
+                    continue
+                hits = np.cumsum(each[:, at[t]], axis=1)
+                counted = named[:, at[t]]
+                if len(out[t]):
+                    not_counted = np.cumsum(each[:, out[t]], axis=1)
+                    before = np.searchsorted(out[t], at[t])
+                    counted[:, before > 0] -= not_counted[:, before[before > 0] - 1]
+                best = hits / np.maximum(counted, 1e-9)
+                best = np.maximum.accumulate(best[:, ::-1], axis=1)[:, ::-1]
+                # How many of the recalls a hit reaches; 0 is reached by the first place.
+                share = hits / np.maximum(total, 1e-9)[:, None]
+                reached = ((100 * hits + 0.5) / np.maximum(total, 1e-9)[:, None]).astype(np.intp)
+                # Some of the recalls, as floats, are a little more than hundredths.
+                reached += 1 - (recalls[reached.clip(0, 100)] > share)
+                reached[:, 1:] -= reached[:, :-1].copy()
+                found[:, c, t] = np.einsum("ij,ij->i", best, reached.astype(best.dtype)) / 101
+            found[total <= 0, c] = np.nan
+        return found
+
+    def mean(self, weights: Any) -> Any:
+        """Return the mean over thresholds and over the classes that have boxes, `[b]`."""
+        import numpy as np
+
+        areas = self.areas(weights).mean(axis=2)
+        there = ~np.isnan(areas)
+        return np.where(there, areas, 0).sum(axis=1) / np.maximum(there.sum(axis=1), 1)
+
+    def value(self) -> float:
+        """Return the mean average precision."""
+        import numpy as np
+
+        return float(self.mean(np.ones((1, self.n)))[0])
+
+    def influence(self) -> Any:
+        """Return the derivative of the mean by each picture's weight, `[n]`; it adds up to 0.
+
+        Of the area under the best precisions without the steps of its 101 points. With hits TP and
+        detections D up to the place m that sets the best precision TP / D, the derivative of that
+        is 1 / D for a hit up to m, and -TP / D^2 for each detection up to m.
+        """
+        import numpy as np
+
+        whole = np.zeros(self.n)
+        for boxes, picture, at, out in self.parts:
+            total = float(boxes.sum())
+            for t in range(self.thresholds):
+                if not len(at[t]):
+                    continue
+                counts = np.ones(len(picture))
+                counts[out[t]] = 0
+                named = counts.cumsum()[at[t]]
+                hits = np.arange(1, len(at[t]) + 1)
+                precision = hits / named
+                # Which place sets the best precision at or behind each.
+                best = np.maximum.accumulate(precision[::-1])[::-1]
+                setter = np.searchsorted(-best, -best, side="right") - 1
+                uses = np.bincount(setter, minlength=len(at[t])) / total
+                by_hit = (uses / named)[::-1].cumsum()[::-1]
+                by_name = (uses * hits / named**2)[::-1].cumsum()[::-1]
+                # A detection counts for all places from its own on.
+                after = np.searchsorted(at[t], np.arange(len(picture)))
+                effect = -np.append(by_name, 0.0)[after] * counts
+                effect[at[t]] += by_hit + best / total
+                whole += np.bincount(picture, effect, minlength=self.n)
+                whole -= boxes * (best.sum() / total**2)
+        return whole / max(1, len(self.classes) * self.thresholds)
+
+
+def detection_interval(first: Rankings, second: Rankings | None = None) -> tuple[float, float]:
+    """Return the 95 % interval of a mean average precision, or of how much more the first has.
+
+    The bootstrap over pictures, as in `bootstrap`; of very many the normal interval.
+
+    Args:
+        first: The rankings of a model.
+        second: Those of another one on the same pictures.
+    """
+    import numpy as np
+
+    n = first.n
+
+    def statistic(weights: Any) -> Any:
+        value = first.mean(weights)
+        return value if second is None else value - second.mean(weights)
+
+    value = first.value() - (second.value() if second else 0.0)
+    influence = first.influence() - (second.influence() if second else 0.0)
+    energy = float(np.sum(influence**2))
+    if energy < NOTHING or n < 2:
+        return value, value
+    work = first.work + (second.work if second else 0)
+    if n > BOOTSTRAP_LIMIT or work > DETECTION_LIMIT:
+        half = Z * (n / (n - 1) * energy) ** 0.5
+        return value - half, value + half
+    with DeferSigint():  # imports
+        generator = np.random.default_rng(0)
+    values = np.empty(RESAMPLES)
+    rows = max(1, min(RESAMPLES, (1 << 18) // max(n, work // 30)))
+    for start in range(0, RESAMPLES, rows):
+        some = min(rows, RESAMPLES - start)
+        drawn = generator.integers(0, n, (some, n), np.int32)
+        places = drawn + np.arange(0, some * n, n)[:, None]
+        times = count_places(places.ravel(), minlength=some * n).reshape(some, n)
+        values[start : start + some] = statistic(times.astype(np.float64))
+    values.sort()
+    below = float(np.mean(values < value) + np.mean(values == value) / 2)
+    skewness = float(np.sum(influence**3)) / (6 * energy**1.5)
+    return bca(values, below, skewness, n - 1)
+
+
+# Corners of boxes may be beyond the edges by as much, as a share of the picture: they are rounded.
+EDGE = 0.01
+
+
+def box_fault(targets: Any, classes: int | None = None) -> tuple[int, str] | None:
+    """Return the first picture with a box that cannot be, and what is wrong with it.
+
+    Args:
+        targets: `[n, m, 6]`: corners as fractions, class, ignored; class -1 is padding.
+        classes: Number of classes of the model, where it is known.
+    """
+    import numpy as np
+
+    kind, corners = targets[..., 4], targets[..., :4]
+    there = ~(kind < 0)
+    with np.errstate(invalid="ignore"):
+        outside = ((corners < -EDGE) | (corners > 1 + EDGE)).any(axis=2)
+        swapped = (corners[..., 2] < corners[..., 0]) | (corners[..., 3] < corners[..., 1])
+        beyond = np.zeros_like(there) if classes is None else kind >= classes
+        faults = (
+            (~np.isfinite(targets).all(axis=2), "has a box with NaN or infinity"),
+            (kind != np.round(kind), "has a class that is no whole number"),
+            (outside, "has a box outside the picture"),
+            (swapped, "has a box whose corners are swapped"),
+            (beyond, f"has a class that the model of {classes} classes does not have"),
+        )
+    for wrong, words in faults:
+        pictures, places = np.nonzero(wrong & there)
+        if len(pictures):
+            picture, place = int(pictures[0]), int(places[0])
+            shown = ", ".join(f"{value:g}" for value in targets[picture, place, :5])
+            return picture, f"{words}: {shown}"
+    return None
+
+
+class DetectionScorer(Scorer):
+    """Scores boxes: what `match_boxes` tells of the detections of each picture.
+
+    Attributes:
+        head: Makes detections of the outputs.
+        window: Height and width of the pictures, and how they are cropped, where boxes are those
+            of the whole picture; None where they are those of the model's input.
+    """
+
+    head: Any = None
+    window: tuple[int, int, Mapping[str, Any]] | None = None
+
+    def __init__(
+        self, task: str, n: int, labels: Sequence[str], units: int, metric: str | None = None
+    ) -> None:
+        super().__init__(task, n, labels, units, metric)
+        self.found: list[tuple[Any, ...]] = []
+
+    def prepare(self, model: Model, manifest: Mapping[str, Any], column: StoredArray) -> None:
+        """Take the head of a model, and how the pictures in a column of raw samples are cropped.
+
+        Raises:
+            RunnerError: No head is known (code 4), or it does not fit the model (code 3).
+        """
+        self.head = model_head(model, manifest)
+        if self.head is None:
+            raise RunnerError(
+                DATA,
+                f"eval cannot tell boxes from the outputs of {model.path}.",
+                ", ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in model.outputs),
+                "Put its head into the manifest: edgekit quantize --head.",
+            )
+        spec = manifest.get("preprocessing") or {}
+        if spec.get("kind") == "image" and not column.name.startswith("inputs"):
+            self.window = (column.shape[1], column.shape[2], spec)
+
+    def scored(self, names: Sequence[str], outputs: Sequence[Any]) -> Any:
+        """Return the detections of one picture, `[k, 6]`."""
+        return self.head({name: value[None] for name, value in zip(names, outputs)})[0]
+
+    def add(self, position: int, value: Callable[[], Any], output: Any, target: Any) -> None:
+        """Add one picture: as in `Scorer`, with detections as output and boxes as target."""
+        _ = position, value
+        if target.dtype.kind not in "fiu" or target.ndim != 2 or target.shape[1] not in (5, 6):
+            raise ValueError(f"boxes [m, 5 or 6] wanted, found {target.dtype} {target.shape}")
+        boxes = as_boxes(target)
+        fault = box_fault(boxes[None], self.head.classes)
+        if fault:
+            raise ValueError(f"it {fault[1]}")
+        boxes[:, :4] = boxes[:, :4].clip(0, 1)
+        if self.window:
+            boxes = boxes_in_window(boxes, *self.window)
+        hit, void = match_boxes(output[None], boxes[None])
+        self.found.append((output[:, 4], output[:, 5], hit[0], void[0], boxes))
+
+    def complete(self) -> tuple[Any, dict[str, float]]:
+        """Return scores, classes, hits, voids and boxes of all pictures.
+
+        Raises:
+            RunnerError: No picture has a box that counts (code 4).
+        """
+        import numpy as np
+
+        columns = [np.stack(parts) for parts in zip(*self.found)]
+        boxes = columns[-1]
+        if not ((boxes[..., 4] >= 0) & (boxes[..., 5] == 0)).any():
+            raise RunnerError(DATA, "No picture has a box that counts.", "", "Add boxes.")
+        return columns, {}
+
+    def figure(
+        self, name: str, scores: Any, *, with_interval: bool = False
+    ) -> tuple[float, tuple[float, float]]:
+        """Return a metric's value and 95 % interval; (0, 0) unless that is asked for."""
+        rankings = Rankings(scores, 1 if name == "map50" else 10)
+        value = rankings.value()
+        return value, mean_interval(rankings) if with_interval else (0.0, 0.0)
+
+
+SCORERS["detection"] = DetectionScorer
+
+
+def mean_interval(rankings: Rankings) -> tuple[float, float]:
+    """Return the 95 % interval of a mean average precision, within [0, 1].
+
+    Where no picture differs from another in it, what so many pictures cannot show (`wilson`).
+    """
+    low, high = detection_interval(rankings)
+    if low == high:
+        slack = 1 - wilson(rankings.n, rankings.n)[0]
+        low, high = low - slack, high + slack
+    return max(0.0, low), min(1.0, high)
+
+
+def model_head(model: Model, manifest: Mapping[str, Any]) -> Head | None:
+    """Return the head of a model: that of its manifest, or one that its shapes tell, or None.
+
+    Raises:
+        RunnerError: The manifest's head does not fit the outputs (code 3).
+    """
+    outputs = [(tensor.name, tensor.shape) for tensor in model.outputs]
+    table = manifest.get("head") or recognize_head(
+        outputs, len(manifest.get("labels") or ()) or None
+    )
+    if not table:
+        return None
+    shape = model.inputs[0].shape
+    try:
+        return Head(check_head(table), outputs, (shape[2], shape[1]) if len(shape) == 4 else None)
+    except ValueError as error:
+        raise RunnerError(
+            MODEL,
+            f"The head of {model.path} does not fit its outputs.",
+            error,
+            "Give the manifest that was made with the model.",
+        ) from error
+
+
 # --- Command run ----------------------------------------------------------------------------------
 # One JSON line for each sample: classes, a value, boxes, a map, or plain outputs.
 
@@ -2298,7 +3314,8 @@ class OutputDecoder:
         self.labels = labels
         self.top = top
         self.threshold = threshold
-        self.task = data.get("task") or infer_task_from_shapes(model)
+        self.task = data.get("task") or infer_task_from_shapes(model, manifest)
+        self.head = model_head(model, manifest) if self.task == "detection" else None
         self.unit = data.get("unit")
         self.spec = picture_spec(manifest) or {}
 
@@ -2319,7 +3336,7 @@ class OutputDecoder:
             return {"top": self._classes(first.ravel())}, None
         if self.task == "multi-label" and first.size > 1:
             return {"labels": self._labels(first.ravel())}, None
-        if self.task == "detection" and _detection_order(self.model):
+        if self.head:
             return {"objects": self._objects(outputs, sample.picture)}, None
         if self.task == "segmentation" and first.ndim in (2, 3):
             class_map = to_class_map(first)
@@ -2368,23 +3385,32 @@ class OutputDecoder:
         ]
 
     def _objects(self, outputs: Sequence[Any], picture: Any) -> list[dict[str, Any]]:
-        """Return detections with boxes `[ymin, xmin, ymax, xmax]`, fractions of the picture."""
-        boxes, classes, scores, count = (outputs[k] for k in _detection_order(self.model))
+        """Return detections with boxes `[ymin, xmin, ymax, xmax]`, fractions of the picture.
+
+        And, of a picture, `pixels`, `[left, top, right, bottom]`.
+        """
+        assert self.head is not None
+        names = [tensor.name for tensor in self.model.outputs]
+        detections = self.head({name: value[None] for name, value in zip(names, outputs)})[0]
         height, width = picture_size(picture) if picture is not None else (1, 1)
         # After a crop, boxes are relative to the crop window.
-        part = crop_window(height, width, self.spec) if picture is not None else (0, 0, 1, 1)
+        top, left, rows, columns = (
+            crop_window(height, width, self.spec) if picture is not None else (0, 0, 1, 1)
+        )
         found = []
-        boxes, classes, scores = boxes.reshape(-1, 4), classes.ravel(), scores.ravel()
-        for box, number, score in list(zip(boxes, classes, scores))[: int(count.ravel()[0])]:
-            if score >= self.threshold:
-                edges = [
-                    (part[k % 2] + float(edge) * part[2 + k % 2]) / (height, width)[k % 2]
-                    for k, edge in enumerate(box)
-                ]
-                shown = [round(edge, 6) for edge in edges]
-                found.append(
-                    {"box": shown, **self._class_and_label(int(number)), "score": _to_plain(score)}
-                )
+        for corners in detections:
+            score = corners[4]
+            if score < max(0.0, self.threshold):
+                continue
+            x1, x2 = (left + float(edge) * columns for edge in corners[[0, 2]])
+            y1, y2 = (top + float(edge) * rows for edge in corners[[1, 3]])
+            box = [y1 / height, x1 / width, y2 / height, x2 / width]
+            answer = {"box": [round(edge, 6) for edge in box]}
+            if picture is not None:
+                answer["pixels"] = [round(edge, 2) for edge in (x1, y1, x2, y2)]
+            found.append(
+                {**answer, **self._class_and_label(int(corners[5])), "score": _to_plain(score)}
+            )
         return found
 
     def _class_shares(self, class_map: Any) -> dict[str, Any]:
@@ -2402,9 +3428,10 @@ class OutputDecoder:
         return {"size": list(class_map.shape), "classes": shares}
 
 
-def infer_task_from_shapes(model: Model) -> str | None:
-    """Return the task that the shapes of a model suggest, None where they do not."""
-    if _detection_order(model):
+def infer_task_from_shapes(model: Model, manifest: Mapping[str, Any]) -> str | None:
+    """Return the task that the shapes of a model or a declared head suggest, else None."""
+    outputs = [(tensor.name, tensor.shape) for tensor in model.outputs]
+    if manifest.get("head") or postprocess_order(outputs):
         return "detection"
     shape, taken = model.outputs[0].shape, model.inputs[0].shape
     if len(model.outputs) > 1 or shape == taken:
@@ -2413,26 +3440,6 @@ def infer_task_from_shapes(model: Model) -> str | None:
     if pixels and (len(shape) == 3 or (len(shape) == 4 and shape[3] > 3)):
         return "segmentation"
     return "classification" if len(shape) == 2 and shape[0] == 1 and shape[1] > 1 else None
-
-
-def _detection_order(model: Model) -> list[int]:
-    """Return the indices of boxes, classes, scores and count among the outputs, [] without them.
-
-    The operator TFLite_Detection_PostProcess has four outputs: boxes `[1, n, 4]`, classes and
-    scores `[1, n]`, count `[1]`, in this order; TensorFlow 2 reorders them, and then scores come
-    before classes.
-    """
-    tensors = model.outputs
-    if len(tensors) != 4:
-        return []
-    names = [tensor.name for tensor in tensors]
-    order = sorted(range(4), key=lambda k: names[k] if "output_" in names[k] else "")
-    boxes = [k for k in order if len(tensors[k].shape) == 3 and tensors[k].shape[2] == 4]
-    lists = [k for k in order if len(tensors[k].shape) == 2]
-    counts = [k for k in order if len(tensors[k].shape) < 2]
-    if (len(boxes), len(lists), len(counts)) != (1, 2, 1):
-        return []
-    return [*boxes, *(lists if order[3] == counts[0] else reversed(lists)), *counts]
 
 
 def to_class_map(output: Any) -> Any:
@@ -4159,7 +5166,7 @@ def check_manifest(manifest: Any) -> None:
     """Raise a TypeError or ValueError unless the used parts of a manifest have valid types."""
     if not isinstance(manifest, dict):
         raise TypeError("It is no JSON object.")
-    kinds = {"preprocessing": dict, "picture": dict, "data": dict, "labels": list}
+    kinds = {"preprocessing": dict, "picture": dict, "data": dict, "labels": list, "head": dict}
     for key, kind in kinds.items():
         if not isinstance(manifest.get(key), (kind, type(None))):
             raise TypeError(f"Its {key} is {manifest[key]!r}.")
@@ -4168,6 +5175,8 @@ def check_manifest(manifest: Any) -> None:
     if not isinstance((manifest.get("data") or {}).get("task"), (str, type(None))):
         raise TypeError(f"Its data has task {manifest['data']['task']!r}.")
     check_spec(manifest.get("preprocessing") or {})
+    if manifest.get("head"):
+        manifest["head"] = check_head(manifest["head"])
     picture = manifest.get("picture")
     if picture:
         if picture.get("kind") != "image":
@@ -5354,17 +6363,21 @@ def _decode(image: Any, spec: Mapping[str, Any]) -> Any:
         image.draft("L", None)  # a JPEG is not turned into RGB and back
     upright = spec.get("orientation")
     if image.format == "TIFF":
-        orientation = _orientation(image)
+        orientation = picture_orientation(image)
         with SilenceStderr():  # libtiff complains on file descriptor 2; Pillow then raises
             image.load()
         pixels = _to_pixels(image, grey=grey)
         if orientation != 1 and _pillow_turns_tiffs():
-            return pixels if upright else _turn(pixels, {6: 8, 8: 6}.get(orientation, orientation))
+            return (
+                pixels
+                if upright
+                else turn_upright(pixels, {6: 8, 8: 6}.get(orientation, orientation))
+            )
     else:
         image.load()
         pixels = _to_pixels(image, grey=grey)
-        orientation = _orientation(image)  # which a PNG may hold behind its pixels
-    return _turn(pixels, orientation) if upright else pixels
+        orientation = picture_orientation(image)  # which a PNG may hold behind its pixels
+    return turn_upright(pixels, orientation) if upright else pixels
 
 
 def _pillow_turns_tiffs() -> bool:
@@ -5414,7 +6427,7 @@ def to_grey(pixels: Any) -> Any:
     return ((weighted + 0x8000) >> 16).astype(np.uint8)[:, :, None]
 
 
-def _orientation(image: Any) -> int:
+def picture_orientation(image: Any) -> int:
     """Return the Exif tag `Orientation` of a PIL image, 1 (upright) to 8."""
     # Pillow before 6.0 reads it of JPEG only.
     read: Any = getattr(image, "getexif", getattr(image, "_getexif", dict))
@@ -5425,7 +6438,7 @@ def _orientation(image: Any) -> int:
     return value if value in range(1, 9) else 1
 
 
-def _turn(pixels: Any, orientation: int) -> Any:
+def turn_upright(pixels: Any, orientation: int) -> Any:
     """Return the pixels upright: transposed from 5 on, then flipped."""
     if orientation >= 5:
         pixels = pixels.swapaxes(0, 1)

@@ -44,6 +44,7 @@ def quantize(
     classes: Sequence[str] | None = None,
     task: str | None = None,
     preprocessing: Mapping[str, Any] | None = None,
+    head: Mapping[str, Any] | None = None,
     calibration_samples: int = 200,
     custom: Sequence[str] = (),
     trust_code: bool = False,
@@ -86,6 +87,7 @@ def quantize(
         classes: Names of the classes in the model's order; None where the data's order is it.
         task: What the targets mean, default what they look like.
         preprocessing: How raw images become inputs.
+        head: How the outputs of a detector tell boxes: a table, as in a `.head.toml`.
         calibration_samples: How many training samples set the activation ranges.
         custom: Modules that define the model's own classes.
         trust_code: Whether to run code that a model file brings along; see SECURITY.md.
@@ -140,6 +142,7 @@ def quantize(
         target=target,
         task=task,
         preprocessing=preprocessing,
+        head=head,
         calibration_samples=calibration_samples,
         custom=tuple(custom),
         trust_code=trust_code,

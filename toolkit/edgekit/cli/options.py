@@ -121,6 +121,14 @@ Preprocess = Annotated[
         help="How raw images become inputs: a file, or such as '{kind = \"image\", scale = 1}'.",
     ),
 ]
+Head = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TOML",
+        help="How a detector's outputs tell boxes: a file, or such as '{kind = \"yolo\"}'. "
+        "Default: MODEL.head.toml, the manifest, or by shapes.",
+    ),
+]
 Custom = Annotated[
     list[str] | None,
     typer.Option(metavar="MODULE", help="Module with the model's own classes; repeatable."),
@@ -243,13 +251,14 @@ class DataOptions(RowOptions):
     classes: Classes = None
     task: Task = None
     preprocess: Preprocess = None
+    head: Head = None
 
     def arguments(self) -> dict[str, Any]:
         """Return the options as keyword arguments of the functions of `edgekit.api`.
 
         Raises:
             UsageError: There is no such task.
-            DataError: The file of `--preprocess` is missing or invalid.
+            DataError: The file of `--preprocess` or `--head` is missing or invalid.
         """
         return {
             "split": self.split,
@@ -258,6 +267,7 @@ class DataOptions(RowOptions):
             "classes": classes_of(self.classes),
             "task": task_of(self.task),
             "preprocessing": preprocessing_of(self.preprocess),
+            "head": head_of(self.head),
         }
 
 
@@ -274,7 +284,7 @@ class ScoreOptions(DataOptions):
 
         Raises:
             UsageError: There is no such task or metric.
-            DataError: The file of `--preprocess` is missing or invalid.
+            DataError: The file of `--preprocess` or `--head` is missing or invalid.
         """
         return {
             **super().arguments(),
@@ -343,3 +353,16 @@ def preprocessing_of(given: str | None) -> Any:
 
     inline = given.lstrip().startswith("{")
     return parse_preprocessing(given) if inline else read_preprocessing(Path(given))
+
+
+def head_of(given: str | None) -> Any:
+    """Read `--head`: a file, or an inline table of TOML.
+
+    Raises:
+        DataError: The file is missing, or the head invalid.
+    """
+    if given is None:
+        return None
+    from edgekit.data.heads import parse_head, read_head
+
+    return parse_head(given) if given.lstrip().startswith("{") else read_head(Path(given))

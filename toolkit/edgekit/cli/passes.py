@@ -110,6 +110,7 @@ def _run(step: PassStep, given: dict[str, Any]) -> None:
                 classes=options.classes_of(given["classes"]),
                 task=options.task_of(given["task"]),
                 preprocessing=options.preprocessing_of(given["preprocess"]),
+                head=options.head_of(given["head"]),
                 custom=tuple(given["custom"] or ()),
                 trust_code=given["trust_code"],
                 resume=given["resume"],

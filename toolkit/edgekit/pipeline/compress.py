@@ -71,12 +71,14 @@ def compress(
         imported = lower(request.source, dataset, first, tensorflow, listener=listener)
         # All stages are of one source: what it says of its input, or a trial, holds for them.
         dataset = dataset and settled_as(dataset, imported.dataset)
+        head = imported.dataset.head if imported.dataset else None
+        dataset = dataset and replace(dataset, head=head)
         accepted_loss(request.max_drop, imported.dataset, request.metric)
         imported = original = with_source_score(imported, request, tensorflow, listener)
         build = build_of(request)
         artifacts = [_artifact(imported, FLOAT, recipe, build, gzip=request.gzip)]
         spec = settled_spec(imported.dataset, request.preprocessing)
-        data = replace(request.named(request.data), preprocessing=spec)
+        data = replace(request.named(request.data), preprocessing=spec, head=head)
         distilled = next((step for step in recipe.passes if step.training.distill), None)
         teacher = teach(tensorflow, stage, tuning_of(distilled, data)) if distilled else None
         notes = list(imported.notes)

@@ -59,6 +59,7 @@ def describe(
     """
     source, dataset, verification = imported.source, imported.dataset, imported.verification
     picture = dataset.picture if dataset else imported.picture
+    head = dataset.head if dataset else imported.head
     return {
         "schema": SCHEMA,
         "model": source.name,
@@ -79,6 +80,7 @@ def describe(
         "preprocessing": dict(dataset.preprocessing) if dataset else {"kind": "none"},
         "picture": dict(picture) if picture else None,
         "preprocessing_reason": dataset.preprocessing_reason if dataset else "",
+        "head": dict(head) if head else None,
         "lowering": asdict(verification) if verification else None,
         "left_in_float": list(left_in_float),
         "notes": list(imported.notes),
@@ -209,6 +211,7 @@ def checked(described: Mapping[str, Any]) -> dict[str, Any]:
     fields.texts("labels")
     fields.free("preprocessing")
     fields.free("picture")
+    fields.free("head")
     fields.maybe("preprocessing_reason", fields.text)
     if fields.has("data"):
         of = fields.object("data")

@@ -15,6 +15,7 @@ from edgekit.errors import UsageError
 from edgekit.fields import FieldError, Fields
 from edgekit.files import cleared, temporary_folder, writing
 from edgekit.pipeline import manifest
+from edgekit.pipeline.heads import with_head
 from edgekit.pipeline.latency_goal import OpenBench, bench_here, shrink_to_latency
 from edgekit.pipeline.measure import MeasureSettings, Subject, measure
 from edgekit.pipeline.pixel_trial import model_of_source
@@ -69,7 +70,7 @@ def transform(
         Worker(custom, listener, trust_code=trust_code) as tensorflow,
     ):
         loaded = tensorflow.load(source)
-        data = _settled(data, loaded, tensorflow)
+        data = _settled(with_head(data, source), loaded, tensorflow)
         before = tensorflow.lower(folder / "before.tflite").path
         if on_estimate is not None and isinstance(step, Prune) and not resume:
             on_estimate(estimate_pruning(before.read_bytes(), step.share))

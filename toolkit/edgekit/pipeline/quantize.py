@@ -94,6 +94,7 @@ def quantize(request: Request, *, finish: Finish, listener: Listener = silent) -
             stage / "float32.tflite",
             tensorflow,
             output=request.output,
+            head=request.head,
             listener=listener,
         )
         # Refuses a metric that the task does not have before anything is made.

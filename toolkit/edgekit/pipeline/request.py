@@ -52,6 +52,8 @@ class Request:
         classes: Names of the classes in the model's order, default the data's.
         task: What the targets mean, default what they look like.
         preprocessing: How raw input becomes arrays, for images.
+        head: How the outputs of a detector tell boxes; None where a file beside the model or their
+            shapes tell it.
         calibration_samples: How many training samples set the activation ranges.
         custom: Modules that define the model's own classes.
         trust_code: Whether to run code that the source brings along.
@@ -86,6 +88,7 @@ class Request:
     classes: Sequence[str] | None = None
     task: str | None = None
     preprocessing: Mapping[str, Any] | None = None
+    head: Mapping[str, Any] | None = None
     calibration_samples: int = 200
     custom: tuple[str, ...] = ()
     trust_code: bool = False
@@ -115,6 +118,7 @@ class Request:
             classes=self.classes,
             task=self.task,
             preprocessing=self.preprocessing,
+            head=self.head,
         )
 
     @property
@@ -156,8 +160,10 @@ def possible_plans(request: Request, dataset: Dataset | None) -> tuple[tuple[Pla
 
 def open_data(request: Request, listener: Listener) -> Dataset | None:
     """The data of a request, opened."""
-    if request.data is None or isinstance(request.data, Dataset):
-        return request.data
+    if request.data is None:
+        return None
+    if isinstance(request.data, Dataset):
+        return data.open_request(request.named(request.data))
     listener(Progress(stage="reading the data"))
     return data.open_request(
         request.named(request.data),

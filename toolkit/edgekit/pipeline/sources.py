@@ -18,6 +18,7 @@ from edgekit.data.store import Reader
 from edgekit.errors import ConversionError, ModelError, UsageError
 from edgekit.files import check_input, refuse_existing, staging
 from edgekit.pipeline import manifest
+from edgekit.pipeline.heads import head_for, with_head
 from edgekit.pipeline.imported_model import ImportedModel, Verification
 from edgekit.pipeline.pixel_trial import ImageModel, as_samples, model_of_file, model_of_source
 from edgekit.pipeline.preprocessing import picture_for, settle
@@ -112,6 +113,7 @@ def lower(
     tensorflow: TensorFlowProcess | None,
     *,
     output: str | None = None,
+    head: Mapping[str, Any] | None = None,
     described: Mapping[str, Any] | None = None,
     listener: Listener = silent,
 ) -> ImportedModel:
@@ -123,6 +125,7 @@ def lower(
         destination: The `.tflite` to write.
         tensorflow: Loads and lowers the source; None where it is a graph already.
         output: Name of the output to score; None for the first.
+        head: How the outputs tell boxes, where the data does not say it.
         described: A manifest that says how pixels were scaled before.
         listener: Progress callback.
 
@@ -131,6 +134,7 @@ def lower(
         DataError: The data does not fit the model.
         ConversionError: The float graph differs from its source.
     """
+    dataset = dataset and with_head(dataset, source, described)
     if is_graph(source):
         loaded = tflite.load_source(source)
         outputs = scored_first(loaded.outputs, output)
@@ -146,6 +150,7 @@ def lower(
             verification=None,
             notes=bound.notes if bound else (),
             picture=None if bound else picture_for(model),
+            head=None if bound else head_for(source, head, described, loaded.inputs, outputs),
         )
 
     assert tensorflow is not None
@@ -170,6 +175,7 @@ def lower(
         verification=verification,
         notes=tuple(notes),
         picture=None if bound else picture_for(model),
+        head=None if bound else head_for(source, head, described, loaded.inputs, outputs),
         trained=_trained_ranges(learned, destination) if learned else None,
         rules=tuple(
             Rule(layers=f"^{re.escape(name)}$", mode="float32")

@@ -14,6 +14,7 @@ from edgekit.errors import DataError, UsageError
 from edgekit.evaluation import compared
 from edgekit.evaluation.tasks import TASKS
 from edgekit.pipeline import manifest
+from edgekit.pipeline.heads import with_head
 from edgekit.pipeline.measure import MeasureSettings, Subject
 from edgekit.pipeline.pixel_trial import model_of_file
 from edgekit.pipeline.preprocessing import settle
@@ -39,7 +40,7 @@ class Opener:
         """Return the data, with the task that the user or the file's manifest names."""
         request = self._request
         if isinstance(request.data, Dataset):
-            return request.data
+            return data.open_request(request)
         task = request.task or _task_of(artifact)
         if task not in self._opened:
             self._opened[task] = data.open_request(replace(request, task=task), needed="test")
@@ -69,7 +70,8 @@ def bind_to_file(opener: Opener, artifact: Artifact, *, output: str | None = Non
         replace(i, dtype="float32", scale=None, zero_point=None) if i.scale else i for i in inputs
     ]
     model = model_of_file(path, floats, scored_first(outputs, output))
-    dataset = settle(opener.open_for(artifact), model, described(artifact))
+    opened = with_head(opener.open_for(artifact), path, artifact.manifest)
+    dataset = settle(opened, model, described(artifact))
     return data.bind(dataset, model.inputs, model.outputs)
 
 

@@ -31,12 +31,17 @@ def verdict_on(ci95: tuple[float, float], allowed: float) -> Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassScore:
-    """One class of a classifier: `label`, number of samples, recall and precision in [0, 1]."""
+    """One class: `label`, number of samples or boxes, recall and precision in [0, 1].
+
+    `area` is the average precision over the overlaps of a detector's metric, None of other tasks
+    and of classes without boxes.
+    """
 
     label: str
     n: int
     recall: float
     precision: float
+    area: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -126,7 +126,8 @@ def print_per_class(score: Score, console: Console) -> None:
 
     table = plain_table()
     table.add_column("class", overflow="fold")
-    for name in ("n", "recall", "precision"):
+    areas = any(one.area is not None for one in score.per_class)
+    for name in ("n", "recall", "precision", *(("AP",) if areas else ())):
         table.add_column(name, justify="right", no_wrap=True)
     recalls = {one.recall for one in score.per_class if one.n}
     weakest = min(recalls) if len(recalls) > 1 else None
@@ -137,6 +138,7 @@ def print_per_class(score: Score, console: Console) -> None:
             f"{one.n:,}",
             f"{100 * one.recall:.2f} %",
             f"{100 * one.precision:.2f} %{mark}",
+            *((("" if one.area is None else f"{one.area:.3f}"),) if areas else ()),
         )
     console.print(table)
 

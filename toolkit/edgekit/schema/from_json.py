@@ -159,6 +159,7 @@ def _score(score: Fields) -> Score:
                 n=one.integer("n"),
                 recall=one.number("recall"),
                 precision=one.number("precision"),
+                area=one.maybe("area", one.number),
             )
             for one in score.maybe_objects("per_class")
         ),

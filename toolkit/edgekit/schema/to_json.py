@@ -132,6 +132,7 @@ def _score_to_json(score: Score) -> dict[str, Any]:
                 "n": one.n,
                 "recall": _finite(one.recall),
                 "precision": _finite(one.precision),
+                **({} if one.area is None else {"area": _finite(one.area)}),
             }
             for one in score.per_class
         ],

@@ -42,7 +42,7 @@ _ENVIRONMENT = {
 # setting of the user takes precedence; other systems ignore it.
 _ALLOCATOR = {
     "GLIBC_TUNABLES": "glibc.malloc.arena_max=1:glibc.malloc.hugetlb=1"
-    ":glibc.malloc.mmap_threshold=4294967296:glibc.malloc.trim_threshold=536870912"
+    ":glibc.malloc.mmap_threshold=4294967296:glibc.malloc.trim_threshold=67108864"
 }
 TIMEOUT_VARIABLE: Final = "EDGEKIT_MODEL_TIMEOUT"
 """Environment variable with the seconds that a model may take, in place of the default."""

@@ -23,12 +23,14 @@ class Evidence:
         unlabelled_train: Whether there is a train split without targets.
         inputs: The model's inputs.
         output: The output that is scored.
+        headed: Whether it is known how the outputs tell boxes.
     """
 
     targets: Array | None
     unlabelled_train: bool
     inputs: Sequence[TensorSpec]
     output: TensorSpec
+    headed: bool = False
 
     @property
     def mirrors_an_input(self) -> bool:
