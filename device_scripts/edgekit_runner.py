@@ -809,7 +809,7 @@ def _random_sample(model: Model, manifest: Mapping[str, Any]) -> tuple[Sequence[
         random = np.random.RandomState(0)
     if len(model.inputs) > 1:
         return _random_inputs(model), RANDOM_CODES
-    if kind == "log-mel" and spec:
+    if kind in SOUND_KINDS and spec:
         audio = random.randint(-32768, 32768, spec["samples"], np.int16)
         return [audio], f"random audio, {spec['samples']} samples"
     colours = len(first.shape) == 4 and first.shape[3] == 3
@@ -2753,16 +2753,22 @@ def box_overlaps(first: Any, second: Any, crowd: Any = None) -> Any:
     """
     import numpy as np
 
-    low = np.maximum(first[:, None, :2], second[None, :, :2])
-    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    sides = np.maximum(high - low, 0)
-    both = sides[..., 0] * sides[..., 1]
-    area = (first[:, 2] - first[:, 0]) * (first[:, 3] - first[:, 1])
-    other = (second[:, 2] - second[:, 0]) * (second[:, 3] - second[:, 1])
-    union = area[:, None] + other[None] - both
+    # Coordinates apart: arrays whose last axis has two places take several times as long.
+    left, top, right, bottom = first.T[:, :, None]
+    from_x, from_y, to_x, to_y = second.T[:, None, :]
+    both = np.minimum(right, to_x)
+    both -= np.maximum(left, from_x)
+    np.maximum(both, 0, out=both)
+    down = np.minimum(bottom, to_y)
+    down -= np.maximum(top, from_y)
+    np.maximum(down, 0, out=down)
+    both *= down
+    area = (right - left) * (bottom - top)
+    union = area + (to_x - from_x) * (to_y - from_y)
+    union -= both
     if crowd is not None:
-        union = np.where(crowd[None], area[:, None], union)
-    return np.where(union > 0, both / np.where(union > 0, union, 1), 0)
+        union = np.where(crowd[None], area, union)
+    return np.divide(both, union, out=np.zeros_like(both), where=union > 0)
 
 
 def suppress(boxes: Any, classes: Any, most_overlap: float) -> Any:
@@ -2835,8 +2841,10 @@ NO_BOX = (0, 0, 0, 0, -1, 0)
 # --- Mean average precision -----------------------------------------------------------------------
 # As COCO defines it (T.-Y. Lin et al., 2014, and the code of pycocotools); edgekit imports this.
 
-# More work than this in one resample takes seconds for all: then the normal interval.
-DETECTION_LIMIT = 400_000
+# A resampled mean is that of so many hits of each class at each threshold, evenly spread.
+PLACES = 64
+# Pictures times such places: more take seconds. Then the normal interval.
+DETECTION_LIMIT = 5_000_000
 
 
 def as_boxes(targets: Any) -> Any:
@@ -2949,8 +2957,7 @@ class Rankings:
             for bit in range(thresholds):
                 at.append(np.flatnonzero((hits >> bit) & 1))
                 out.append(np.flatnonzero((voids >> bit) & 1))
-                self.work += 10 * len(at[-1]) + 2 * len(out[-1])
-            self.work += 2 * len(picture)
+                self.work += self.n * min(PLACES, len(at[-1]))
             self.parts.append((boxes, picture, at, out))
 
     def areas(self, weights: Any) -> Any:
@@ -3000,6 +3007,67 @@ class Rankings:
         areas = self.areas(weights).mean(axis=2)
         there = ~np.isnan(areas)
         return np.where(there, areas, 0).sum(axis=1) / np.maximum(there.sum(axis=1), 1)
+
+    def places(self) -> list[tuple[Any, Any, Any, Any]]:
+        """Return of each class what `resampled_mean` needs of it, all of float32.
+
+        Returns:
+            Boxes `[n]`; hits and detections of each picture up to each place, `[n, p]`; and where
+            the places of a threshold begin.
+        """
+        import numpy as np
+
+        found = []
+        for boxes, picture, at, out in self.parts:
+            hits: list[Any] = []
+            names: list[Any] = []
+            starts = [0]
+            for t in range(self.thresholds):
+                ends = np.unique(
+                    np.linspace(0, len(at[t]) - 1, min(PLACES, len(at[t]))).astype(int)
+                )
+                ranks = at[t][ends]
+                p = len(ranks)
+                counted = np.ones(len(picture), bool)
+                counted[out[t]] = False
+                for some, kept in ((at[t], hits), (np.flatnonzero(counted), names)):
+                    place = np.searchsorted(ranks, some)
+                    here = place < p
+                    cells = picture[some[here]] * p + place[here]
+                    table = count_places(cells, minlength=self.n * p).reshape(self.n, p)
+                    kept.append(table.cumsum(axis=1).astype(np.float32))
+                starts.append(starts[-1] + p)
+            tables = (np.concatenate(side, axis=1) for side in (hits, names))
+            found.append((boxes.astype(np.float32), *tables, starts))
+        return found
+
+    def resampled_mean(self, weights: Any, places: Sequence[Any]) -> Any:
+        """Return about what `mean` does, `[b]`: the area under the best precisions at some places.
+
+        Args:
+            weights: `[b, n]`, float32: how often each picture counts.
+            places: As `places` returns it.
+        """
+        import numpy as np
+
+        total, count = np.zeros(len(weights)), np.zeros(len(weights))
+        for boxes, hits, names, starts in places:
+            known = weights @ boxes
+            there = known > 0
+            count += there
+            if not starts[-1]:
+                continue
+            reached = weights @ hits
+            best = reached / np.maximum(weights @ names, np.float32(0.5))
+            for start, end in zip(starts, starts[1:]):  # noqa: RUF007  pairwise came with 3.10
+                if start == end:
+                    continue
+                some = best[:, start:end]
+                np.maximum.accumulate(some[:, ::-1], axis=1, out=some[:, ::-1])
+                some[:, :-1] -= some[:, 1:].copy()
+            area = np.einsum("ij,ij->i", reached, best)
+            total += np.where(there, area / np.maximum(known, 1), 0)
+        return total / np.maximum(count, 1) / self.thresholds
 
     def value(self) -> float:
         """Return the mean average precision."""
@@ -3054,30 +3122,33 @@ def detection_interval(first: Rankings, second: Rankings | None = None) -> tuple
     import numpy as np
 
     n = first.n
-
-    def statistic(weights: Any) -> Any:
-        value = first.mean(weights)
-        return value if second is None else value - second.mean(weights)
-
+    sides = [first] if second is None else [first, second]
     value = first.value() - (second.value() if second else 0.0)
     influence = first.influence() - (second.influence() if second else 0.0)
     energy = float(np.sum(influence**2))
     if energy < NOTHING or n < 2:
         return value, value
-    work = first.work + (second.work if second else 0)
-    if n > BOOTSTRAP_LIMIT or work > DETECTION_LIMIT:
+    if n > BOOTSTRAP_LIMIT or sum(side.work for side in sides) > DETECTION_LIMIT:
         half = Z * (n / (n - 1) * energy) ** 0.5
         return value - half, value + half
     with DeferSigint():  # imports
         generator = np.random.default_rng(0)
+    places = [side.places() for side in sides]
+
+    def statistic(weights: Any) -> Any:
+        means = [side.resampled_mean(weights, at) for side, at in zip(sides, places)]
+        return means[0] - means[1] if second else means[0]
+
+    # Of some places only, the mean is a little less than of all: the values are moved by that.
+    moved = value - float(statistic(np.ones((1, n), np.float32))[0])
     values = np.empty(RESAMPLES)
-    rows = max(1, min(RESAMPLES, (1 << 18) // max(n, work // 30)))
+    rows = max(1, min(250, (1 << 20) // n))
     for start in range(0, RESAMPLES, rows):
         some = min(rows, RESAMPLES - start)
         drawn = generator.integers(0, n, (some, n), np.int32)
-        places = drawn + np.arange(0, some * n, n)[:, None]
-        times = count_places(places.ravel(), minlength=some * n).reshape(some, n)
-        values[start : start + some] = statistic(times.astype(np.float64))
+        cells = drawn + np.arange(0, some * n, n)[:, None]
+        times = count_places(cells.ravel(), minlength=some * n).reshape(some, n)
+        values[start : start + some] = statistic(times.astype(np.float32)) + moved
     values.sort()
     below = float(np.mean(values < value) + np.mean(values == value) / 2)
     skewness = float(np.sum(influence**3)) / (6 * energy**1.5)
@@ -3288,6 +3359,7 @@ def _all_samples(options: Options, source: Source) -> Generator[Sample, None, No
 
 
 WATCH_S = 0.25
+MOST_VALUES = 64  # of an output that are named one by one
 
 
 class OutputDecoder:
@@ -3316,6 +3388,7 @@ class OutputDecoder:
         self.threshold = threshold
         self.task = data.get("task") or infer_task_from_shapes(model, manifest)
         self.head = model_head(model, manifest) if self.task == "detection" else None
+        self.shares = gives_probabilities(model.path)
         self.unit = data.get("unit")
         self.spec = picture_spec(manifest) or {}
 
@@ -3334,18 +3407,57 @@ class OutputDecoder:
             return {"error": float(np.mean(difference**2))}, None
         if self.task == "classification" and first.size > 1:
             return {"top": self._classes(first.ravel())}, None
+        if self.task == "classification" and first.size == 1:
+            one = float(self._probabilities(first.ravel())[0])
+            return {"top": self._classes(np.asarray([1 - one, one]).round(6))}, None
         if self.task == "multi-label" and first.size > 1:
             return {"labels": self._labels(first.ravel())}, None
         if self.head:
             return {"objects": self._objects(outputs, sample.picture)}, None
         if self.task == "segmentation" and first.ndim in (2, 3):
-            class_map = to_class_map(first)
+            class_map = to_class_map(first, self.shares)
             return self._class_shares(class_map), class_map
         plain = {tensor.name: _to_plain(out) for tensor, out in zip(self.model.outputs, outputs)}
-        if self.task == "regression" and first.size == 1:
-            unit = {"unit": self.unit} if self.unit else {}
-            return {"value": _to_plain(first.ravel()[0]), **unit, "outputs": plain}, None
+        if self.task == "regression":
+            return {**self._values(outputs), "outputs": plain}, None
         return {"outputs": plain}, None
+
+    def _values(self, outputs: Sequence[Any]) -> dict[str, Any]:
+        """Return the only value, or the values by name, with the unit of the first output's.
+
+        A value of an output with several is named "output[1]"; an output with more than
+        `MOST_VALUES` is no list of values.
+        """
+        import numpy as np
+
+        values: list[dict[str, Any]] = []
+        for tensor, output in zip(self.model.outputs, outputs):
+            unit = {"unit": self.unit} if self.unit and not values else {}
+            flat = np.asarray(output).ravel()
+            if flat.size <= MOST_VALUES:
+                values += [
+                    {
+                        "name": f"{tensor.name}[{k}]" if flat.size > 1 else tensor.name,
+                        "value": _to_plain(value),
+                        **unit,
+                    }
+                    for k, value in enumerate(flat)
+                ]
+        if len(values) == 1 and len(outputs) == 1:
+            return {key: value for key, value in values[0].items() if key != "name"}
+        return {"values": values} if values else {}
+
+    def _probabilities(self, scores: Any) -> Any:
+        """Return probabilities, of logits too.
+
+        Where the model's last operator does not tell, scores are probabilities if all are in
+        [0, 1].
+        """
+        import numpy as np
+
+        scores = np.asarray(scores, np.float64)
+        shares = are_shares(scores) if self.shares is None else self.shares
+        return scores if shares else 1 / (1 + np.exp(-scores.clip(-500, 500)))
 
     def _class_and_label(self, number: int) -> dict[str, Any]:
         known = number < len(self.labels) and self.labels[number]
@@ -3368,15 +3480,11 @@ class OutputDecoder:
             )
 
     def _labels(self, scores: Any) -> list[dict[str, Any]]:
-        """Return the labels whose probability reaches the threshold, the likeliest first.
-
-        Scores are probabilities where all lie in [0, 1], otherwise logits.
-        """
+        """Return the labels whose probability reaches the threshold, the likeliest first."""
         import numpy as np
 
         self._check_labels(scores)
-        scores = np.asarray(scores, np.float64)
-        shares = scores if are_shares(scores) else 1 / (1 + np.exp(-scores.clip(-500, 500)))
+        shares = self._probabilities(scores)
         order = np.argsort(-shares, kind="stable")
         return [
             {**self._class_and_label(int(k)), "score": round(float(shares[k]), 6)}
@@ -3442,11 +3550,11 @@ def infer_task_from_shapes(model: Model, manifest: Mapping[str, Any]) -> str | N
     return "classification" if len(shape) == 2 and shape[0] == 1 and shape[1] > 1 else None
 
 
-def to_class_map(output: Any) -> Any:
+def to_class_map(output: Any, shares: bool | None = None) -> Any:
     """Return class numbers `[h, w]` of a class map `[h, w]` or of scores `[h, w, classes]`.
 
-    A single channel is the probability of class 1, or its logit where some values are not in
-    [0, 1].
+    A single channel is the probability of class 1, or its logit: as `shares` says, else where
+    some values are not in [0, 1].
     """
     import numpy as np
 
@@ -3455,7 +3563,8 @@ def to_class_map(output: Any) -> Any:
     flat = output.reshape(output.shape[:2])
     if flat.dtype.kind != "f":
         return flat
-    return (flat > (0.5 if are_shares(flat) else 0.0)).astype(np.int64)
+    shares = are_shares(flat) if shares is None else shares
+    return (flat > (0.5 if shares else 0.0)).astype(np.int64)
 
 
 def picture_size(picture: Any) -> tuple[int, int]:
@@ -3563,6 +3672,9 @@ def class_colours(count: int = 256) -> list[int]:
     return colours
 
 
+MOST_WRITTEN = 8  # values in a picture
+
+
 def _annotate(image: Any, picture: Any, answer: Mapping[str, Any]) -> Any:
     """Return a copy of a picture with labelled boxes, or with classes or a value in its corner."""
     import numpy as np
@@ -3593,6 +3705,10 @@ def _annotate(image: Any, picture: Any, answer: Mapping[str, Any]) -> Any:
     ]
     if "value" in answer:
         words = [f"{answer['value']:g} {answer.get('unit', '')}".strip()]
+    words += [
+        f"{one['name']} {one['value']:g} {one.get('unit', '')}".strip()
+        for one in answer.get("values", ())[:MOST_WRITTEN]
+    ]
     for row, text in enumerate(words):
         _draw_text(pen, (0, row * 1.4 * size), text, size, (0, 0, 0))
     return copy
@@ -4452,6 +4568,54 @@ def state_of(model: str | bytes) -> str:
     return found
 
 
+# BuiltinOperator of schema.fbs: what scores pass through unchanged, but for their type and shape;
+# and what makes probabilities, or scores of any size.
+UNCHANGED = {6, 22, 114}  # DEQUANTIZE, RESHAPE, QUANTIZE
+PROBABILITIES = {14, 25}  # LOGISTIC, SOFTMAX
+# ADD, CONV_2D, DEPTHWISE_CONV_2D, FULLY_CONNECTED -> the field of their options that holds an
+# activation, 0 for none.
+SCORES = {0: 0, 3: 3, 4: 4, 9: 0}
+
+
+def gives_probabilities(model: str | bytes) -> bool | None:
+    """Return whether a model's first output is made of probabilities; None if that is unknown.
+
+    False: it ends in a sum or a product of weights, without an activation: in logits.
+    """
+
+    def last(root: Table) -> bool | None:
+        # Fields of schema.fbs: Model.operator_codes 1, OperatorCode.deprecated_builtin_code 0 and
+        # builtin_code 3, Model.subgraphs 2, SubGraph.outputs 2 and operators 3,
+        # Operator.opcode_index 0, inputs 1, outputs 2, builtin_options 4.
+        import struct
+
+        def integers(table: Table, field: int) -> list[int]:
+            content = table.block(field, 4)[1]
+            return list(struct.unpack(f"<{len(content) // 4}i", content))
+
+        codes = [max(code.number(0, "<b"), code.number(3, "<i")) for code in root.tables(1)]
+        graph = root.tables(2)[0]
+        wanted = integers(graph, 2)[0]
+        for operator in reversed(graph.tables(3)):
+            if wanted not in integers(operator, 2):
+                continue
+            code = codes[operator.number(0, "<I")]
+            if code in UNCHANGED:
+                wanted = integers(operator, 1)[0]
+                continue
+            options = operator.table(4)
+            if code in SCORES and not (options and options.number(SCORES[code], "<b")):
+                return False
+            return True if code in PROBABILITIES else None
+        return None
+
+    try:
+        found: bool | None = _read_flatbuffer(model, last, None)
+    except (IndexError, OSError):
+        return None
+    return found
+
+
 def _read_flatbuffer(model: str | bytes, read: Callable[[Table], Any], damaged: Any) -> Any:
     """Return what `read` returns for a model's root table, or `damaged` for a damaged file."""
     import mmap
@@ -5144,17 +5308,22 @@ def picture_spec(manifest: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return spec
 
 
+SOUND_KINDS = ("log-mel", "mfcc", "micro")
 # Required keys of each kind of preprocessing: integers from 1 up to this limit.
 REQUIRED_COUNTS: dict[str, dict[str, int]] = {
     "none": {},
     "affine": {},
     "image": {"height": 1 << 14, "width": 1 << 14},
-    "log-mel": {
-        "sample_rate": 1 << 24,
-        "samples": 1 << 26,
-        "frame": 1 << 20,
-        "hop": 1 << 26,
-        "bands": 1 << 12,
+    **{
+        kind: {
+            "sample_rate": 1 << 24,
+            "samples": 1 << 26,
+            "frame": 1 << 20,
+            "hop": 1 << 26,
+            "bands": 1 << 12,
+            **({"coefficients": 1 << 12} if kind == "mfcc" else {}),
+        }
+        for kind in SOUND_KINDS
     },
 }
 # Allowed values of optional keys.
@@ -5206,7 +5375,7 @@ def check_spec(spec: Mapping[str, Any]) -> None:
             key for key in ALLOWED_VALUES if key in spec and spec[key] not in ALLOWED_VALUES[key]
         ]
         wrong += [] if isinstance(spec.get("orientation", True), bool) else ["orientation"]
-    if kind == "log-mel":
+    if kind in SOUND_KINDS:
         wrong += [key for key in ("low_hz", "high_hz") if not number(spec.get(key), 0)]
         wrong += [key for key in ("floor", "std") if not number(spec.get(key, 1), 1e-38)]
         wrong += [] if number(spec.get("mean", 0)) else ["mean"]
@@ -5216,6 +5385,8 @@ def check_spec(spec: Mapping[str, Any]) -> None:
             wrong = ["hop"]
         elif not wrong and not spec["low_hz"] < spec["high_hz"] <= spec["sample_rate"] / 2:
             wrong = ["high_hz"]
+        elif not wrong and kind == "mfcc" and spec["coefficients"] > spec["bands"]:
+            wrong = ["coefficients"]
     for key in wrong:
         raise ValueError(f"Its preprocessing of kind {kind} has {key} {spec.get(key)!r}.")
     for key in ("scale", "mean", "std"):
@@ -5611,7 +5782,7 @@ class Source:
             return self.preprocessor
         model, tensor, spec = self.model, self.model.inputs[0], picture_spec(self.manifest)
         size = [*tensor.shape, 1][:4] if len(tensor.shape) in (3, 4) else None
-        takes_audio = (spec or {}).get("kind") == "log-mel"
+        takes_audio = (spec or {}).get("kind") in SOUND_KINDS
         if takes_audio or len(model.inputs) != 1 or size is None or size[3] not in (1, 3):
             raise RunnerError(
                 DATA,
@@ -5657,11 +5828,11 @@ class Source:
         from functools import partial
 
         spec, model = self.spec or {}, self.model
-        if spec.get("kind") != "log-mel":
+        if spec.get("kind") not in SOUND_KINDS:
             raise RunnerError(
                 DATA,
                 f"{path} is a recording, and {model.path} has no audio preprocessing.",
-                f"Its preprocessing is of kind {spec.get('kind', 'none')}, not log-mel.",
+                f"Its preprocessing is of kind {spec.get('kind', 'none')}, not of sound.",
                 "Put the manifest beside the model, or give prepared samples in an .npz.",
             )
         prepare = Preprocessor(spec, model.inputs[0])
@@ -5780,7 +5951,7 @@ class Source:
 
 
 def _is_one_sample(column: StoredArray, model: Model, spec: Mapping[str, Any]) -> bool:
-    if spec.get("kind") == "log-mel":
+    if spec.get("kind") in SOUND_KINDS:
         return len(column.shape) == 1
     return _without_unit_axes(column.shape) == _without_unit_axes(model.inputs[0].shape)
 
@@ -6180,7 +6351,7 @@ def preprocess(raw: Any, spec: Mapping[str, Any]) -> Any:
     Args:
         raw: An array, or a PIL image where `spec` is of kind "image".
         spec: The preprocessing of the manifest: a mapping with the key "kind", one of none,
-            affine, image, log-mel; the other keys are those of the function for that kind.
+            affine, image, log-mel, mfcc, micro; the other keys are those of that kind's function.
 
     Returns:
         The array as it is for "none", float32 for all others.
@@ -6199,7 +6370,11 @@ def preprocess(raw: Any, spec: Mapping[str, Any]) -> Any:
         return preprocess_image(raw, spec)
     if kind == "log-mel":
         return log_mel(raw, spec)
-    raise ValueError(f"unknown preprocessing {kind!r}; known: none, affine, image, log-mel")
+    if kind == "mfcc":
+        return mfcc(raw, spec)
+    if kind == "micro":
+        return micro_features(raw, spec)
+    raise ValueError(f"unknown preprocessing {kind!r}; known: {', '.join(REQUIRED_COUNTS)}")
 
 
 def affine(raw: Any, spec: Mapping[str, Any]) -> Any:
@@ -6513,22 +6688,50 @@ def log_mel(audio: Any, spec: Mapping[str, Any]) -> Any:
     Raises:
         ValueError: The audio is not one channel.
     """
+    return _standardized(_log_energies(audio, spec), spec)
+
+
+def _log_energies(audio: Any, spec: Mapping[str, Any]) -> Any:
+    """Return `log(energy + floor)` of each frame and band, float64 `[frames, bands]`."""
+    import numpy as np
+
+    # In float64 throughout: numpy 1 always computes the FFT so, numpy 2 only when asked to.
+    frames = _frames(_mono(audio), spec, np.float64) * np.hanning(spec["frame"])
+    power = np.abs(np.fft.rfft(frames)) ** 2
+    return np.log(power @ _mel_filters(spec) + spec.get("floor", 1e-6))
+
+
+def _mono(audio: Any) -> Any:
+    """Return a recording as floats; int16 is divided by 32768.
+
+    Raises:
+        ValueError: It is not one channel.
+    """
     import numpy as np
 
     audio = _require_numbers(np.asarray(audio))
     if audio.ndim != 1:
         raise ValueError(f"audio has shape [n], not {list(audio.shape)}")
+    return audio / 32768.0 if audio.dtype == np.int16 else audio
+
+
+def _frames(audio: Any, spec: Mapping[str, Any], dtype: Any) -> Any:
+    """Cut a recording, or what is padded with zeros, into frames `[frames, frame]`."""
+    import numpy as np
+
     samples, frame, hop = spec["samples"], spec["frame"], spec["hop"]
-    # In float64 throughout: numpy 1 always computes the FFT so, numpy 2 only when asked to.
-    signal = np.zeros(samples)
+    signal = np.zeros(samples, dtype)
     clip = audio[:samples]
-    signal[: len(clip)] = clip / 32768.0 if clip.dtype == np.int16 else clip
+    signal[: len(clip)] = clip
     starts = np.arange(1 + (samples - frame) // hop) * hop
-    frames = signal[starts[:, None] + np.arange(frame)] * np.hanning(frame)
-    power = np.abs(np.fft.rfft(frames)) ** 2
-    energy = power @ _mel_filters(spec)
-    logarithm = np.log(energy + spec.get("floor", 1e-6))
-    normal = (logarithm - spec.get("mean", 0)) / spec.get("std", 1)
+    return signal[starts[:, None] + np.arange(frame)]
+
+
+def _standardized(features: Any, spec: Mapping[str, Any]) -> Any:
+    """Return `(features - mean) / std`, float32 `[frames, features, 1]`."""
+    import numpy as np
+
+    normal = (features - spec.get("mean", 0)) / spec.get("std", 1)
     return normal.astype(np.float32)[:, :, None]
 
 
@@ -6549,6 +6752,340 @@ def _mel_filters(spec: Mapping[str, Any]) -> Any:
         rising,
         np.where((middle <= bins) & (bins < high), falling, 0.0),
     )
+
+
+# --- Sound features -------------------------------------------------------------------------------
+
+
+def mfcc(audio: Any, spec: Mapping[str, Any]) -> Any:
+    """Return mel-frequency cepstral coefficients, frame by frame.
+
+    Of the logarithms `m` of the energies in `bands` mel bands (`log_mel` before `mean` and `std`):
+    `c[k] = sqrt(2 / bands) * sum(m[n] * cos(pi * k * (n + 0.5) / bands))`, the DCT-II of the HTK
+    book (equation 5.14), as `tf.signal.mfccs_from_log_mel_spectrograms` computes it; then
+    `(c - mean) / std`.
+
+    Args:
+        audio: As of `log_mel`.
+        spec: As of `log_mel`, and `coefficients`: how many are kept, from `c[0]`.
+
+    Returns:
+        float32 `[1 + (samples - frame) // hop, coefficients, 1]`.
+
+    Raises:
+        ValueError: The audio is not one channel.
+    """
+    import numpy as np
+
+    bands, kept = spec["bands"], np.arange(spec["coefficients"])
+    angles = np.pi / bands * (np.arange(bands)[:, None] + 0.5) * kept
+    return _standardized(_log_energies(audio, spec) @ (np.sqrt(2 / bands) * np.cos(angles)), spec)
+
+
+# Of the micro front end, as ESPHome and microWakeWord configure it.
+MICRO_WINDOW_BITS = 12
+MICRO_FILTER_BITS = 12
+MICRO_NOISE_BITS = 14
+MICRO_SMOOTHING_BITS = 10
+MICRO_SMOOTHING = (0.025, 0.06)  # of bands with even and odd numbers
+MICRO_LEAST_SIGNAL = 0.05
+MICRO_GAIN = (0.95, 80.0, 21)  # strength, offset, bits
+MICRO_SNR_BITS = 12
+MICRO_OUTPUT_BITS = 6
+MICRO_LOG_SHIFT = 6
+MICRO_STEP = 0.0390625  # of a feature: 10 / 256
+MICRO_FILTERS: dict[tuple[Any, ...], Any] = {}  # the last ones, by what they depend on
+
+
+def micro_features(audio: Any, spec: Mapping[str, Any]) -> Any:
+    """Return the features of TFLite Micro's audio front end, frame by frame, bit for bit.
+
+    A Hann window, an FFT of 16-bit integers, triangular mel filters, square roots, noise
+    reduction, per-channel amplitude normalization (PCAN, Wang et al. 2017, "Trainable Frontend For
+    Robust and Far-Field Keyword Spotting") and a logarithm, all in integers
+    (`tensorflow/lite/experimental/microfrontend` with kissfft). The noise estimate begins anew
+    with each window of `samples`.
+
+    Args:
+        audio: As of `log_mel`; floats are multiplied by 32768 and rounded.
+        spec: `sample_rate`, `samples`, `frame`, `hop`, `bands`, `low_hz`, `high_hz`; and `mean`
+            and `std` for what comes out, 10 / 256 times the integers.
+
+    Returns:
+        float32 `[1 + (samples - frame) // hop, bands, 1]`.
+
+    Raises:
+        ValueError: The audio is not one channel, or the bands reach the end of the spectrum.
+    """
+    import numpy as np
+
+    codes = np.clip(np.rint(_mono(audio) * 32768.0), -32768, 32767)
+    frames = _frames(codes, spec, np.int64)
+    # Constants are rounded to float32 at each step, where the C code rounds them.
+    single, half = np.float32, np.float32(0.5)
+    angles = single(2 * np.pi / spec["frame"]) * (np.arange(spec["frame"]).astype(single) + half)
+    window = half - half * np.cos(angles.astype(np.float64)).astype(single)
+    window = np.floor(window * single(1 << MICRO_WINDOW_BITS) + half).astype(np.int64)
+    frames = frames * window >> MICRO_WINDOW_BITS
+    # The quantized window shifts each frame to 16 bits for the FFT; undone behind the square root.
+    shift = 15 - _bit_length(np.abs(frames.astype(np.int16)).max(axis=1).clip(0))
+    size = 4
+    while size < spec["frame"]:
+        size *= 2
+    padded = np.zeros((len(frames), size), np.int64)
+    padded[:, : spec["frame"]] = frames << shift[:, None]
+    spectrum = _fft_of_int16(_to_int16(padded))
+    energy = spectrum[..., 0] ** 2 + spectrum[..., 1] ** 2
+    key = (*(spec[name] for name in ("sample_rate", "bands", "low_hz", "high_hz")), size)
+    if key not in MICRO_FILTERS:  # their logarithms take longer than a second of sound
+        MICRO_FILTERS.clear()
+        MICRO_FILTERS[key] = _micro_filters(spec, size // 2 + 1)
+    weights, rest = MICRO_FILTERS[key]
+    work = energy @ weights[:, 1:] + energy @ rest[:, :-1]
+    signal = _rounded_root(work) >> shift[:, None]
+    return _standardized(_micro_scaled(signal, size) * MICRO_STEP, spec)
+
+
+def _to_int16(values: Any) -> Any:
+    """Return integers wrapped to 16 bits, as int64."""
+    import numpy as np
+
+    return values.astype(np.int16).astype(np.int64)
+
+
+def _bit_length(values: Any) -> Any:
+    """Return the number of bits of integers from 0 to 2 ** 53; 0 has none."""
+    import numpy as np
+
+    return np.frexp(values.astype(np.float64))[1].astype(np.int64)
+
+
+def _rounded_root(values: Any) -> Any:
+    """Return square roots of integers below 2 ** 63, rounded to nearest as the front end does."""
+    import numpy as np
+
+    root = np.sqrt(values.astype(np.float64)).astype(np.int64)
+    root -= root * root > values
+    root += (root + 1) * (root + 1) <= values
+    full = (values < 1 << 32) & (root == 0xFFFF)  # the 32-bit function has no room to round up
+    return root + ((values - root * root > root) & ~full)
+
+
+def _fft_of_int16(signal: Any) -> Any:
+    """Return the spectra of 16-bit signals, as kissfft computes them with `FIXED_POINT=16`.
+
+    Args:
+        signal: int64 `[n, size]` in the range of int16; `size` a power of two from 4.
+
+    Returns:
+        int64 `[n, size // 2 + 1, 2]`, real and imaginary parts, divided by `size`.
+    """
+    import numpy as np
+
+    half = signal.shape[1] // 2
+    packed = _kiss_fft(signal.reshape(len(signal), half, 2), half)
+    halved = _kiss_divided(packed, 2)
+    found = np.zeros((len(signal), half + 1, 2), np.int64)
+    found[:, 0, 0] = halved[:, 0, 0] + halved[:, 0, 1]
+    found[:, half, 0] = halved[:, 0, 0] - halved[:, 0, 1]
+    k = np.arange(1, half // 2 + 1)
+    near = halved[:, k]
+    # Negated before it is divided, which rounds the other way.
+    far = _kiss_divided(_to_int16(packed[:, half - k] * [1, -1]), 2)
+    total, difference = _to_int16(near + far), _to_int16(near - far)
+    turned = _kiss_product(difference, _kiss_circle(-np.pi * (k / half + 0.5)))
+    found[:, k] = total + turned >> 1
+    found[:, half - k, 0] = total[..., 0] - turned[..., 0] >> 1
+    found[:, half - k, 1] = turned[..., 1] - total[..., 1] >> 1
+    return _to_int16(found)
+
+
+def _kiss_fft(values: Any, size: int) -> Any:
+    """Return the complex FFT `[n, m, 2]` of `values`, one of those within an FFT of `size`."""
+    import numpy as np
+
+    m = values.shape[1]
+    if m == 1:
+        return values
+    radix = 4 if m % 4 == 0 else 2
+    parts = [_kiss_divided(_kiss_fft(values[:, q::radix], size), radix) for q in range(radix)]
+    step = size // m
+    circle = _kiss_circle(-2 * np.pi / size * np.arange(size))
+    turned = [
+        _kiss_product(part, circle[np.arange(m // radix) * step * q])
+        for q, part in enumerate(parts)
+        if q
+    ]
+    if radix == 2:
+        return _to_int16(np.concatenate([parts[0] + turned[0], parts[0] - turned[0]], axis=1))
+    even, odd = _to_int16(parts[0] + turned[1]), _to_int16(parts[0] - turned[1])
+    total, difference = _to_int16(turned[0] + turned[2]), _to_int16(turned[0] - turned[2])
+    across = difference[..., ::-1] * [1, -1]
+    return _to_int16(
+        np.concatenate([even + total, odd + across, even - total, odd - across], axis=1)
+    )
+
+
+def _kiss_circle(phases: Any) -> Any:
+    import numpy as np
+
+    return np.floor(0.5 + 32767 * np.stack([np.cos(phases), np.sin(phases)], axis=-1)).astype(
+        np.int64
+    )
+
+
+def _kiss_divided(values: Any, by: int) -> Any:
+    return _to_int16(values * (32767 // by) + (1 << 14) >> 15)
+
+
+def _kiss_product(a: Any, b: Any) -> Any:
+    import numpy as np
+
+    real = a[..., 0] * b[..., 0] - a[..., 1] * b[..., 1]
+    imaginary = a[..., 0] * b[..., 1] + a[..., 1] * b[..., 0]
+    return _to_int16(np.stack([real, imaginary], axis=-1) + (1 << 14) >> 15)
+
+
+def _micro_filters(spec: Mapping[str, Any], bins: int) -> Any:
+    """Return weights of each bin in the band that it ends, and in the next: `[bins, bands + 1]`."""
+    import math
+
+    import numpy as np
+
+    single = np.float32
+
+    def mel(hertz: Any) -> Any:
+        return single(1127) * _log1p_of_float32(single(hertz) / single(700))
+
+    bands = spec["bands"] + 1
+    low, high = mel(single(spec["low_hz"])), mel(single(spec["high_hz"]))
+    spacing = single((high - low) / single(bands))
+    centres = [single(low + single(spacing * single(i + 1))) for i in range(bands)]
+    width = single(0.5 * spec["sample_rate"] / (bins - 1))
+    begin = int(1.5 + np.float64(single(spec["low_hz"]) / width))
+    weights = np.zeros((2, bins, bands), np.int64)
+    for band, (last, centre) in enumerate(zip([low, *centres], centres)):
+        while mel(single(begin) * width) <= centre:
+            if begin >= bins - 1:
+                raise ValueError(f"high_hz {spec['high_hz']}: bands beyond the spectrum")
+            share = (centre - mel(single(begin) * width)) / (centre - last)
+            weights[:, begin, band] = [
+                math.floor(part * single(1 << MICRO_FILTER_BITS) + single(0.5))
+                for part in (share, single(1) - share)
+            ]
+            begin += 1
+    return weights
+
+
+def _log1p_of_float32(x: Any) -> Any:
+    """Return `log1pf` of a float32 from 0, as the C library of most devices computes it.
+
+    That is the function of fdlibm (Sun Microsystems, 1993), which is up to one unit of the last
+    place off; a weight of a filter may depend on it.
+    """
+    import numpy as np
+
+    single, one, half = np.float32, np.float32(1), np.float32(0.5)
+    exponent, f, c = 0, x, single(0)
+    if x >= single(0.41421354):  # from sqrt(2) - 1 the power of two is split off
+        u = one + x
+        mantissa, exponent = np.frexp(u)
+        f, exponent = single(2) * mantissa, int(exponent) - 1
+        c = (one - (u - x) if exponent > 0 else x - (u - one)) / u
+        if int(f.view(np.int32)) & 0x7FFFFF >= 0x3504F7:  # sqrt(2)
+            f, exponent = half * f, exponent + 1
+        f -= one
+    h, s = half * f * f, f / (single(2) + f)
+    r, z = single(0), s * s
+    for factor in (
+        0.14798198640, 0.15313838422, 0.18183572590, 0.22222198546, 0.28571429849,
+        0.40000000596, 0.66666668653,
+    ):  # fmt: skip
+        r = z * (single(factor) + r)
+    if exponent == 0:
+        return f - (h - s * (h + r))
+    high, low = single(0.69313812256), single(9.0580006145e-06)  # log(2), in two parts
+    k = single(exponent)
+    return k * high - ((h - (s * (h + r) + (k * low + c))) - f)
+
+
+def _micro_scaled(signal: Any, size: int) -> Any:
+    """Return `signal` `[frames, bands]` after noise reduction, gain control and logarithm."""
+    import numpy as np
+
+    one = 1 << MICRO_NOISE_BITS
+    odd = np.arange(signal.shape[1]) % 2 == 1
+    even_part, odd_part = (int(np.float32(part) * np.float32(one)) for part in MICRO_SMOOTHING)
+    smoothing = np.where(odd, odd_part, even_part)
+    least = int(np.float32(MICRO_LEAST_SIGNAL) * np.float32(one))
+    correction = int(_bit_length(np.array(size))) - 1 - MICRO_FILTER_BITS // 2
+    table = _micro_gains(MICRO_SMOOTHING_BITS - correction)
+    estimate = np.zeros(signal.shape[1], np.int64)
+    cleaned, gains = np.empty_like(signal), np.empty_like(signal)
+    for frame, values in enumerate(signal):
+        large = values << MICRO_SMOOTHING_BITS & 0xFFFFFFFF
+        estimate = large * smoothing + estimate * (one - smoothing) >> MICRO_NOISE_BITS
+        left = large - np.minimum(estimate, large) >> MICRO_SMOOTHING_BITS
+        cleaned[frame] = np.maximum(left, values * least >> MICRO_NOISE_BITS)
+        gains[frame] = _micro_gain(estimate, table)
+    snr_shift = MICRO_GAIN[2] - correction - MICRO_SNR_BITS
+    ratio = (cleaned * gains >> snr_shift) & 0xFFFFFFFF
+    small = ratio * ratio >> 2 + 2 * MICRO_SNR_BITS - MICRO_OUTPUT_BITS
+    large = (ratio >> MICRO_SNR_BITS - MICRO_OUTPUT_BITS) - (1 << MICRO_OUTPUT_BITS)
+    shrunk = np.where(ratio < 2 << MICRO_SNR_BITS, small, large)
+    value = shrunk << correction if correction >= 0 else shrunk >> -correction
+    return np.minimum(_micro_log(value & 0xFFFFFFFF), 0xFFFF)
+
+
+def _micro_gains(bits: int) -> Any:
+    """Return the table of gains: value, slope and curvature on each interval of powers of two."""
+    import numpy as np
+
+    strength, offset, gain_bits = MICRO_GAIN
+
+    def gain(x: Any) -> Any:
+        base = np.float32(np.float32(x) / np.float32(2.0**bits)) + np.float32(offset)
+        power = np.float32(np.float64(base) ** -np.float64(np.float32(strength)))
+        return int(np.minimum(np.float32(1 << gain_bits) * power + np.float32(0.5), 32767))
+
+    table = [[gain(0), 0, 0], [gain(1), 0, 0]]
+    for interval in range(2, 33):
+        first = 1 << interval - 1
+        last = first + first - 1 if interval == 32 else 2 * first
+        y0, y1, y2 = gain(first), gain(first + first // 2), gain(last)
+        slope = 4 * (y1 - y0) - (y2 - y0)
+        table.append([y0, slope, y2 - y0 - slope])
+    return _to_int16(np.array(table))
+
+
+def _micro_gain(estimate: Any, table: Any) -> Any:
+    import numpy as np
+
+    interval = _bit_length(estimate)
+    value, slope, curve = table[np.where(estimate <= 1, estimate, interval)].T
+    up, down = np.maximum(11 - interval, 0), np.maximum(interval - 11, 0)
+    part = (estimate << up >> down) & 0x3FF
+    bent = ((curve * part >> 5) + (slope << 5)) * part + (1 << 14) >> 15
+    return np.where(estimate <= 2, value, _to_int16(bent + value))
+
+
+def _micro_log(value: Any) -> Any:
+    """Return the natural logarithm times 64 of integers of 32 bits, 0 for 0 and 1."""
+    import numpy as np
+
+    exponent = np.maximum(_bit_length(value) - 1, 0)
+    part = value - (1 << exponent) << 16 >> exponent
+    share = np.arange(129) / 128
+    table = np.rint((np.log2(1 + share) - share) * 65536).astype(np.int64)
+    segment = np.minimum(part >> 9, 127)
+    low, high = table[segment], table[segment + 1]
+    between = (high - low) * (part - (segment << 9)) >> 16
+    log2 = (exponent << 16) + part + low + between
+    natural = 45426 * log2 + 32768 >> 16  # log(2) * 65536
+    return np.where(value > 1, (natural << MICRO_LOG_SHIFT) + 32768 >> 16, 0)
+
+
+# --- Codes of an input ----------------------------------------------------------------------------
 
 
 class Preprocessor:

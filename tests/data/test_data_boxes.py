@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import annotated_pictures as made
 import numpy as np
 import pytest
 
-from edgekit.data import open_data
+from edgekit.data import bind, open_data
 from edgekit.data.formats.voc import parse_annotation
 from edgekit.data.formats.yolo import parse_boxes
 from edgekit.data.formats.yolo_names import parse_names
 from edgekit.errors import DataError
 from edgekit.parsing import ParseError
+from edgekit.records import TensorSpec
 from edgekit_runner import turn_upright
 
 FORMATS = {"coco": made.coco, "roboflow": made.roboflow, "voc": made.voc, "yolo": made.yolo}
@@ -67,6 +69,22 @@ def test_pictures_are_read_when_they_are_asked_for(form, tmp_path):
     assert batch.targets.shape == (1, 2, 6)
     with pytest.raises((DataError, OSError)):
         dataset.train.read(np.array([0]))
+
+
+def test_boxes_are_cropped_with_their_pictures(tmp_path):
+    root = made.coco(tmp_path / "insects")
+    inputs = [TensorSpec(name="x", shape=(1, 16, 16, 3), dtype="float32")]
+    outputs = [TensorSpec(name="y", shape=(1, 20, 6), dtype="float32")]
+    spec = {"kind": "image", "fit": "crop", "scale": 1}
+
+    opened = replace(open_data(str(root), preprocessing=spec), head={"kind": "yolo"})
+
+    bound = bind(opened, inputs, outputs)
+
+    # Of a picture of 20 x 40 the rows from 10 to 30 are left.
+    found = bound.test.read(np.array([0])).targets
+    np.testing.assert_allclose(found[0, 0], [0.5, 0, 0.75, 1, 0, 0], atol=1e-6)
+    assert bound.task == "detection"
 
 
 @pytest.mark.parametrize("form", FORMATS)

@@ -14,6 +14,7 @@ import pytest
 
 import edgekit
 import edgekit_runner
+from edgekit.cli import run
 from edgekit.data import bind, open_data
 from edgekit.errors import DataError, UsageError
 from edgekit.records import Dataset, TensorSpec
@@ -294,3 +295,52 @@ def test_a_metric_of_another_task_is_refused() -> None:
 
     with pytest.raises(UsageError, match="no metric 'accuracy' of a detection"):
         metric_of(DETECTION, "accuracy")
+
+
+@pytest.mark.tensorflow
+def test_the_runner_names_a_head_that_does_not_fit(made: tuple[Path, Any], tmp_path: Path) -> None:
+    folder, _ = made
+    for name in ("float32.tflite", "float32.json"):
+        (tmp_path / name).write_bytes((folder / "out" / name).read_bytes())
+    manifest = json.loads((tmp_path / "float32.json").read_text())
+    for change, words in (
+        ({"scores": "points"}, "there is no output 'points'"),
+        ({"kind": "rcnn"}, "kind is 'rcnn'; known: ssd, yolo, center, postprocess"),
+    ):
+        changed = {**manifest, "head": {**manifest["head"], **change}}
+        (tmp_path / "float32.json").write_text(json.dumps(changed))
+        answer = subprocess.run(
+            [*RUNNER, "eval", tmp_path / "float32.tflite", folder / "data.npz"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert answer.returncode == edgekit_runner.MODEL
+        assert words in answer.stderr
+        assert len(answer.stderr.splitlines()) == 3
+
+
+@pytest.mark.tensorflow
+def test_the_command_takes_a_head_in_a_line(
+    made: tuple[Path, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Given: a file whose manifest and head are elsewhere
+    folder, report = made
+    file = tmp_path / "squares.tflite"
+    file.write_bytes((folder / "out" / "float32.tflite").read_bytes())
+    words = ["eval", str(file), "--data", str(folder / "data.npz"), "--json", "-q"]
+    # When: no head is declared
+    assert run(words) == DataError.exit_code
+    said = capsys.readouterr().err
+    assert "how the outputs tell boxes is not declared" in said
+    # Then: one in a line does
+    level = f"{{grid = [{GRID}, {GRID}], sizes = [[{SIDE / 32}, {SIDE / 32}]]}}"
+    head = f'{{kind = "ssd", levels = [{level}]}}'
+    assert run([*words, "--head", head]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["rows"]
+    expected = {row.artifact.variant: row.score.value for row in report.rows}
+    assert row["score"]["value"] == expected["float32"]
+    assert row["score"]["per_class"][0]["area"] > 0.4
+    # And one that cannot be is refused.
+    assert run([*words, "--head", '{kind = "ssd"}']) == DataError.exit_code
+    assert "an ssd needs either anchors or levels" in capsys.readouterr().err.lower()

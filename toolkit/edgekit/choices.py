@@ -40,7 +40,7 @@ LATENCY: Final = "latency"
 """The only goal that is measured rather than computed."""
 
 DATA_FORMATS: Final[Mapping[str, str]] = {
-    "builtin": "a built-in name (digits, fashion-mnist, spoken-digits, turbofan)",
+    "builtin": "a built-in name (digits, fashion-mnist, spoken-digits, turbofan, bccd, nuclei)",
     "function": "package.module:function, file.py:function",
     "idx": "IDX files",
     "coco": "pictures with boxes in COCO JSON",

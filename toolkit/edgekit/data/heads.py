@@ -14,7 +14,7 @@ from edgekit.records import TensorSpec
 from edgekit_runner import Head, check_head, recognize_head
 
 SUFFIX: Final = ".head.toml"
-_FORM: Final = """--head '{kind = "yolo"}', or a file with [head]; docs: Object detection"""
+_FORM: Final = """--head '{kind = "yolo"}', or a file with [head] (docs/data.md, Boxes)"""
 
 
 def parse_head(text: str) -> dict[str, Any]:

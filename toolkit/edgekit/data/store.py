@@ -14,6 +14,7 @@ from edgekit.data.preprocessing import apply_preprocessing, names_size
 from edgekit.data.stored import StoredArray
 from edgekit.errors import DataError
 from edgekit.records import Array, Batch, Dataset, Samples, Split, TensorSpec
+from edgekit_runner import SOUND_KINDS
 
 Rows = NDArray[np.int64]
 
@@ -222,7 +223,7 @@ class Reader:
                 "Image size is not specified.",
                 hint='Put kind = "image", height, width, channels into preprocessing.toml.',
             )
-        if spec["kind"] == "log-mel":
+        if spec["kind"] in SOUND_KINDS:
             return {"x": self._features(rows)}
         return {
             name: apply_preprocessing(values, spec)

@@ -249,6 +249,7 @@ def aggregate(
                 for i, column in task.each_column(columns).items()
             ),
             confusion=task.confusion(columns, labels),
+            views=task.views(columns, labels),
             guess=chosen.guess(columns) if chosen.guess else None,
         ),
         task=task,

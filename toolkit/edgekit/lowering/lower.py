@@ -55,6 +55,14 @@ def lower(call: Call, source: Source, model: Any, destination: Path) -> LoweredM
         data = _convert(traced)
     except Exception as error:  # of the model's own code, of TensorFlow or of its converter
         recurrent = "TensorList" in str(error)
+        if tables := _preprocessing(model):
+            first = tables[0].partition(" ")[0]
+            raise ConversionError(
+                f"{source.name} cannot be lowered to TFLite, which has no such preprocessing.",
+                found=f"{', '.join(tables)}: the device's program has to do it.",
+                hint="Save a model that is fed with what it returns: keras.Model(inputs, "
+                f'model.outputs), with model.get_layer("{first}").output among the inputs.',
+            ) from error
         if assigned := re.search(r"[^\s']*Assign\w*VariableOp\w*", str(error)):
             raise ConversionError(
                 f"{source.name} keeps state in a variable, which it assigns at every call.",
@@ -107,6 +115,14 @@ def _tensor_names(data: bytes) -> tuple[list[str], list[str]]:
         [graph.Tensors(int(i)).Name().decode() for i in indices]
         for indices in (graph.InputsAsNumpy(), graph.OutputsAsNumpy())
     )
+
+
+def _preprocessing(model: Any) -> list[str]:
+    """Return the layers of a model that look words or numbers up, or hash them, with their kind."""
+    kinds = {"StringLookup", "IntegerLookup", "TextVectorization", "Hashing", "HashedCrossing"}
+    layers = model._flatten_layers() if hasattr(model, "_flatten_layers") else ()  # noqa: SLF001  Keras has no public way to layers inside layers
+    found = {layer.name: type(layer).__name__ for layer in layers}
+    return [f"{name} ({kind})" for name, kind in found.items() if kind in kinds]
 
 
 def _reason(error: Exception) -> str:

@@ -68,7 +68,9 @@ def compress(
         dataset = open_data(request, listener)
         possible_plans(request, dataset)
         first = stage / "float32.tflite"
-        imported = lower(request.source, dataset, first, tensorflow, listener=listener)
+        imported = lower(
+            request.source, dataset, first, tensorflow, to_train=True, listener=listener
+        )
         # All stages are of one source: what it says of its input, or a trial, holds for them.
         dataset = dataset and settled_as(dataset, imported.dataset)
         head = imported.dataset.head if imported.dataset else None
@@ -101,7 +103,7 @@ def compress(
             previous = made
             notes += [f"{name} left {layer} alone: {why}." for layer, why in passed.left.items()]
             graph = stage / f"{name}.tflite"
-            imported = lower(made, dataset, graph, tensorflow, listener=listener)
+            imported = lower(made, dataset, graph, tensorflow, to_train=True, listener=listener)
             # Its files are made of the stage's model, which stands beside them in the end.
             build = {**build, "source": str(request.folder / made.name)}
             plan = Plan(variant=name, mode=FLOAT.mode)

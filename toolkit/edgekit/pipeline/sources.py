@@ -115,6 +115,8 @@ def lower(
     output: str | None = None,
     head: Mapping[str, Any] | None = None,
     described: Mapping[str, Any] | None = None,
+    example: Mapping[str, tuple[int, ...]] | None = None,
+    to_train: bool = False,
     listener: Listener = silent,
 ) -> ImportedModel:
     """Write the float graph of `source` to `destination`, and prove that it computes the same.
@@ -127,6 +129,9 @@ def lower(
         output: Name of the output to score; None for the first.
         head: How the outputs tell boxes, where the data does not say it.
         described: A manifest that says how pixels were scaled before.
+        example: Input name -> shape of a batch, for sizes the model leaves open; None takes the
+            dataset's.
+        to_train: Whether a pass will train what is loaded.
         listener: Progress callback.
 
     Raises:
@@ -155,7 +160,8 @@ def lower(
 
     assert tensorflow is not None
     listener(Progress(stage="loading the model"))
-    loaded = tensorflow.load(source, example=_example_shapes(dataset))
+    example = example or example_shapes(dataset)
+    loaded = tensorflow.load(source, example=example, to_train=to_train)
     outputs = scored_first(loaded.outputs, output)
     model = model_of_source(loaded, outputs, tensorflow)
     bound = _bound(dataset, model, described)
@@ -297,7 +303,8 @@ def _describe(graph: Path, name: str, dataset: Dataset | None) -> None:
         )
 
 
-def _example_shapes(dataset: Dataset | None) -> Mapping[str, tuple[int, ...]] | None:
+def example_shapes(dataset: Dataset | None) -> Mapping[str, tuple[int, ...]] | None:
+    """Return input name -> shape of a sample in a batch, as the data has it; None if unknown."""
     samples = dataset and (dataset.train or dataset.test)
     if not samples:
         return None

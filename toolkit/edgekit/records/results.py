@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from edgekit.records.artifacts import Artifact, Inspection
+from edgekit.records.views import Example, Views
 
 Verdict = Literal["kept", "unproven", "lost"]
 
@@ -33,6 +34,7 @@ def verdict_on(ci95: tuple[float, float], allowed: float) -> Verdict:
 class ClassScore:
     """One class: `label`, number of samples or boxes, recall and precision in [0, 1].
 
+    `iou` is the intersection over union of its pixels, None of other tasks than segmentation.
     `area` is the average precision over the overlaps of a detector's metric, None of other tasks
     and of classes without boxes.
     """
@@ -41,6 +43,7 @@ class ClassScore:
     n: int
     recall: float
     precision: float
+    iou: float | None = None
     area: float | None = None
 
 
@@ -118,6 +121,7 @@ class Score:
         guess: The value of a prediction that ignores the input; None where that is not defined.
         per_column: One entry a column, for a regression with several.
         confusion: Counts of samples, `[true class][predicted class]`, for classifiers.
+        views: What is drawn of it.
     """
 
     metric: str
@@ -129,6 +133,7 @@ class Score:
     guess: float | None = None
     per_column: tuple[ColumnScore, ...] = ()
     confusion: tuple[tuple[int, ...], ...] = ()
+    views: Views = field(default_factory=Views)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,6 +246,8 @@ class Row:
         collapses: Outputs, columns and classes that the file lost.
         timing: Latency, or None.
         recommended: Whether this is the file to ship.
+        worst_samples: Numbers of the test samples on which it is worst, against float32 or the
+            targets, worst first; where the task tells how good a single sample is.
         device: Where a row without latency was scored, as `Timing.device` says it; None where
             that makes no difference.
     """
@@ -255,6 +262,7 @@ class Row:
     collapses: tuple[Collapse, ...] = ()
     timing: Timing | None = None
     recommended: bool = False
+    worst_samples: tuple[int, ...] = ()
     device: str | None = None
 
     @property
@@ -285,6 +293,7 @@ class Report:
             better than guessing, or the float32 file scores differently.
         warnings: What the reader must know before believing the figures.
         created: ISO 8601 time, UTC.
+        examples: Test samples shown as pictures; they are too large for JSON.
     """
 
     title: str
@@ -298,6 +307,7 @@ class Report:
     alerts: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     created: str = ""
+    examples: tuple[Example, ...] = ()
 
     @property
     def files(self) -> tuple[Row, ...]:

@@ -17,7 +17,8 @@ _SHARED = (
     *("--classes", "--max-unpacked", "--split", "--window", "--stride", "--group", "--ignore"),
 )
 _SHORT = {"-d": "--data"}
-_INPUTS = {"image": "photo.jpg", "log-mel": "recording.wav"}
+_SOUND = "recording.wav"
+_INPUTS = {"image": "photo.jpg", "log-mel": _SOUND, "mfcc": _SOUND, "micro": _SOUND}
 _OTHER_INPUT = "input.npy"
 
 

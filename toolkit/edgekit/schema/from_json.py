@@ -31,8 +31,10 @@ from edgekit.records import (
     TensorSpec,
     Timing,
     Verdict,
+    Views,
 )
 from edgekit.schema.to_json import SCHEMA
+from edgekit.schema.views_json import views_from_json
 
 
 def report_from_json(document: Mapping[str, Any]) -> Report:
@@ -127,6 +129,7 @@ def _row(row: Fields) -> Row:
         collapses=tuple(map(_collapse, row.maybe_objects("collapses"))),
         timing=timing,
         recommended=row.flag("recommended", default=False),
+        worst_samples=row.integers("worst_samples"),
         device=None if timing else row.maybe("device", row.text),
     )
 
@@ -159,6 +162,7 @@ def _score(score: Fields) -> Score:
                 n=one.integer("n"),
                 recall=one.number("recall"),
                 precision=one.number("precision"),
+                iou=one.maybe("iou", one.number),
                 area=one.maybe("area", one.number),
             )
             for one in score.maybe_objects("per_class")
@@ -169,6 +173,7 @@ def _score(score: Fields) -> Score:
             for one in score.maybe_objects("per_column")
         ),
         confusion=score.integer_rows("confusion"),
+        views=views_from_json(score.object("views")) if score.has("views") else Views(),
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.data.digest import digest_files
+from edgekit.data.digest import digest_files, digest_subset
 from edgekit.data.formats.class_folders import UNSPLIT
 from edgekit.data.formats.format import Format
 from edgekit.data.formats.images import IMAGES, NOT_PLAIN, SUFFIXES, ImageStore, image_spec
@@ -54,6 +54,18 @@ class MaskStore(ImageStore):
     def firsts(self) -> list[int]:
         """Return the row of the first picture."""
         return [0] if self.files else []
+
+    def part(self, rows: slice) -> MaskStore:
+        """Return the pictures of a slice as a store of their own."""
+        index = np.arange(len(self))[rows]
+        return MaskStore(
+            files=self.files[rows],
+            targets=np.empty((len(index), 0, 0), np.uint8),
+            sha256=digest_subset(self.sha256, index),
+            contents=self.contents[rows],
+            masks=self.masks[rows],
+            turns=self.turns[rows],
+        )
 
     def targets_at(self, rows: Rows, spec: Mapping[str, Any], size: tuple[int, int]) -> Array:
         """Return the masks of the store, of which only those at `rows` are read.

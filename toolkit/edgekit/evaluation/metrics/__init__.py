@@ -11,7 +11,8 @@ from edgekit.evaluation.metrics.average_precision import AVERAGE_PRECISION
 from edgekit.evaluation.metrics.balanced_accuracy import BALANCED_ACCURACY
 from edgekit.evaluation.metrics.binary_accuracy import BINARY_ACCURACY
 from edgekit.evaluation.metrics.f1 import F1
-from edgekit.evaluation.metrics.mean_average_precision import MAP, MAP50
+from edgekit.evaluation.metrics.map import MAP
+from edgekit.evaluation.metrics.map50 import MAP50
 from edgekit.evaluation.metrics.mean_iou import MEAN_IOU
 from edgekit.evaluation.metrics.metric import Columns, Metric, Unit
 from edgekit.evaluation.metrics.pixel_accuracy import PIXEL_ACCURACY

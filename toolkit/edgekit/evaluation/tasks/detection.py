@@ -8,12 +8,13 @@ from typing import Any, ClassVar, Final
 import numpy as np
 
 from edgekit.errors import DataError, ModelError
+from edgekit.evaluation.found_boxes import box_answers, box_curves, box_quality
 from edgekit.evaluation.metrics import MAP, MAP50, Columns, Metric
 from edgekit.evaluation.metrics.mean_average_precision import counted_boxes, rankings
 from edgekit.evaluation.tasks.class_labels import label_of
 from edgekit.evaluation.tasks.recalls import KNOWN, next_to_nothing
 from edgekit.evaluation.tasks.task import BoundTargets, Evidence, Task
-from edgekit.records import Array, Batch, ClassScore, Collapse, Split, TensorSpec
+from edgekit.records import Answer, Array, Batch, ClassScore, Collapse, Split, TensorSpec, Views
 from edgekit_runner import (
     NO_BOX,
     Head,
@@ -133,6 +134,25 @@ class Detection(Task):
             )
             for i in range(classes)
         )
+
+    def views(self, columns: Columns, labels: Sequence[str] | None) -> Views:
+        """Return the precision-recall curves of the rarest classes, at an overlap of 0.5."""
+        return Views(curves=box_curves(columns, labels), threshold=best_score(columns))
+
+    def quality(self, columns: Columns) -> Array:
+        """Return a mean F1 of each picture, of boxes with at least the score of `best_score`."""
+        return box_quality(columns, best_score(columns))
+
+    def answers(
+        self,
+        outputs: Mapping[str, Array],
+        batch: Batch,
+        labels: Sequence[str] | None,
+        threshold: float | None = None,
+    ) -> tuple[tuple[Answer, ...], ...]:
+        """Return the true boxes of each picture, and those that files find."""
+        assert batch.targets is not None
+        return box_answers(outputs, batch.targets, labels, threshold or 0.0)
 
     def agreement(self, reference: Columns, variant: Columns) -> float | None:
         """Return the share of pictures in which both find the same objects.
