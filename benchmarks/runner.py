@@ -6,6 +6,10 @@ litert-benchmark writes hundredths of a millisecond: a model that takes less is 
 ms", without a ratio. Start: processor time of whole processes from exec to the first printed
 result, for one stored sample. Each ratio is the median of the ratios round by round, so that a
 machine that slows down slows both.
+
+int4 unpacked: the runner's content of an int4 file, the int8 file, and the int4 file as it is
+stored, invoked in turns in one process; each ratio is the median of the ratios turn by turn.
+Unpacking: processor time of reading and unpacking a file of a given size, packed with gzip.
 """
 
 from __future__ import annotations
@@ -16,12 +20,18 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import Interpreter
 
 import edgekit_runner
+from edgekit import tflite
+from edgekit.tflite.graph import INT4
+from edgekit.tflite.stored import packed
 
 DATA = Path(os.environ.get("EDGEKIT_DATA", "../shared/data"))
 MODELS = {
@@ -29,6 +39,10 @@ MODELS = {
     "MobileNetV1 0.25/128 int8": DATA / "coral_pairs/mobilenet_v1_0.25_128_quant.tflite",
     "MobileNetV2 1.0/224 int8": DATA / "coral_pairs/mobilenet_v2_1.0_224_quant.tflite",
 }
+SMALL = ("fashion-mnist", "spoken-digits", "turbofan")
+"""Published models, in `quantized/`."""
+LOADED = {"fashion-mnist": 10, "MobileNetV2 1.0/224": 25}
+"""Model -> the milliseconds that unpacking its int4 file may take."""
 RUNS = 300
 SMALLEST = """
 import sys
@@ -74,7 +88,103 @@ def measure(rounds: int = 9) -> list[dict[str, str]]:
             sample = _sample(model, Path(folder))
             rows += _latency(name, model, sample, Path(folder), rounds)
             rows.append(_start(name, model, sample, rounds))
+        rows += [_unpacked_latency(name, 100 * rounds) for name in SMALL]
+        rows += [_unpacking(name, Path(folder), bound) for name, bound in LOADED.items()]
     return rows
+
+
+def _unpacked_latency(name: str, turns: int) -> dict[str, str]:
+    """Time an int4 file, unpacked and as stored, in turns with the int8 file of the model."""
+    paths = [Path("quantized") / name / f"{mode}.tflite" for mode in ("int4", "int8")]
+    contents = [
+        edgekit_runner.loadable(str(paths[0])),
+        *(path.read_bytes() for path in paths[::-1]),
+    ]
+    models = [_loaded(content) for content in contents]
+    taken = np.zeros((turns, len(models)))
+    for turn in taken:
+        for place, model in enumerate(models):
+            model.invoke()  # brings its weights back into the caches
+            start = time.perf_counter_ns()
+            model.invoke()
+            turn[place] = time.perf_counter_ns() - start
+    unpacked, int8, stored = np.median(taken, axis=0) / 1e6
+    return {
+        "model": f"{name} int4",
+        "figure": "median latency, unpacked",
+        "runner": f"{unpacked:.4g} ms",
+        "against": f"int8: {int8:.4g} ms; int4 as stored: {stored:.4g} ms",
+        "ratio": f"{np.median(taken[:, 0] / taken[:, 1]):.3f}",
+        "at most": "1.05",
+    }
+
+
+def _loaded(content: str | bytes) -> Interpreter:
+    key = "model_path" if isinstance(content, str) else "model_content"
+    model = Interpreter(**{key: content}, num_threads=1)
+    model.allocate_tensors()
+    model.invoke()
+    return model
+
+
+def _unpacking(name: str, folder: Path, bound: int) -> dict[str, str]:
+    """Time reading and unpacking an int4 file, packed with gzip."""
+    path = folder / "int4.tflite.gz"
+    stored = Path("quantized") / name / "int4.tflite"
+    content = stored.read_bytes() if stored.exists() else _noise_in_int4()
+    path.write_bytes(packed(content))
+    taken = []
+    for _ in range(21):
+        path.touch()  # as if it was never read
+        start = time.process_time()
+        unpacked = edgekit_runner.loadable(str(path))
+        taken.append(1e3 * (time.process_time() - start))
+    return {
+        "model": f"{name} int4",
+        "figure": "unpacking gzip and int4, cpu",
+        "runner": f"{statistics.median(taken):.4g} ms",
+        "against": f"{path.stat().st_size / 1e3:.4g} kB to {len(unpacked) / 1e3:.4g} kB",
+        "ratio": "",
+        "at most": f"{bound} ms",
+    }
+
+
+def _noise_in_int4() -> bytes:
+    """A file like MobileNetV2's: 52 convolutions with 3.5 million weights in 4 bits."""
+    rng = np.random.default_rng(0)
+    model = tflite.read(Path("quantized/fashion-mnist/int4.tflite"))
+    graph = model.subgraphs[0]
+    found = next(tensor for tensor in graph.tensors if tensor.type == INT4)
+    index = graph.tensors.index(found)
+    users = [op for op in graph.operators if index in op.inputs]
+    for _ in range(51):
+        # [output channels, 1, 1, input channels], as many scales as in the model it was taken from
+        channels = int(found.shape[0])
+        shape = np.array([channels, 1, 1, 68_000 // channels], np.int32)
+        noise = rng.integers(0, 256, (int(np.prod(shape)) + 1) // 2).astype(np.uint8)
+        model.buffers.append(schema.BufferT(data=noise))
+        graph.tensors.append(
+            schema.TensorT(
+                shape=shape,
+                type=INT4,
+                buffer=len(model.buffers) - 1,
+                name=f"weights_{len(graph.tensors)}",
+                quantization=found.quantization,
+                hasRank=True,
+            )
+        )
+        inputs = users[0].inputs.copy()
+        inputs[1] = len(graph.tensors) - 1
+        graph.operators.append(
+            schema.OperatorT(
+                opcodeIndex=users[0].opcodeIndex,
+                inputs=inputs,
+                outputs=users[0].outputs,
+                builtinOptionsType=users[0].builtinOptionsType,
+                builtinOptions=users[0].builtinOptions,
+            )
+        )
+    return tflite.write(model)
 
 
 def _sample(model: Path, folder: Path) -> Path:

@@ -3747,7 +3747,7 @@ class OutputDecoder:
         self.threshold = threshold
         self.task = data.get("task") or infer_task_from_shapes(model, manifest)
         self.head = model_head(model, manifest) if self.task == "detection" else None
-        self.shares = gives_probabilities(model.path)
+        self.shares = gives_probabilities(model.content)
         self.unit = data.get("unit")
         self.spec = picture_spec(manifest) or {}
 

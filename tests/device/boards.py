@@ -32,6 +32,7 @@ TASKS = MappingProxyType(
         "reference fashion-mnist": ("fashion-mnist/int8", "fashion-mnist", ("reference",)),
         "reference spoken-digits": ("spoken-digits/int8", "spoken-digits", ("reference",)),
         "reference turbofan": ("turbofan/int8", "turbofan", ("reference",)),
+        "reference turbofan, 4 bits": ("turbofan-small/small", "turbofan", ("reference",)),
         "reference int16x8": ("turbofan/int16x8", "turbofan", ("reference",)),
     }
 )

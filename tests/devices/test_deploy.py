@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import edgekit_runner
 from edgekit.devices.registry import DeviceEntry, find_devices
 from edgekit.devices.ssh import Connection
 from edgekit.devices.wheels import Platform, requirements
+from edgekit.tflite.stored import packed
 
 
 def test_rows_come_back_and_nothing_stays(board, edgekit, model):
@@ -45,6 +47,30 @@ def test_scores_are_those_of_the_host(board, edgekit, shared_data, repository):
     assert ended.rows[1]["drop"] == pytest.approx(here[1]["drop"], abs=1e-6)
     assert ended.rows[0]["drop"] == pytest.approx(0, abs=1e-6)
     assert ended.rows[0]["latency"] is None
+
+
+def test_a_packed_file_is_sent_packed_and_scored_as_here(
+    board, edgekit, shared_data, repository, tmp_path
+):
+    # Given a file that is packed, with its manifest
+    plain = repository / "quantized" / "turbofan" / "int4.tflite"
+    path = tmp_path / "int4.tflite.gz"
+    path.write_bytes(packed(plain.read_bytes()))
+    shutil.copy(plain.with_suffix(".json"), tmp_path)
+    # When it is scored here, and there together with the plain one
+    (here,) = edgekit("eval", path, "--data", "turbofan", "--json", "-q").rows
+    ended = edgekit(
+        *("deploy", plain, path, "--data", "turbofan", "--device", "board", "--runs", "3"),
+        *("--json", "--keep"),
+    )
+    assert ended.code == 0, ended.err
+    # Then the score is the same, and what was sent is the packed file.
+    for row in ended.rows:
+        assert row["score"]["value"] == pytest.approx(here["score"]["value"], rel=1e-6)
+        assert row["memory_bytes"] > 0
+    assert [row["flash_bytes"] for row in ended.rows] == [plain.stat().st_size, path.stat().st_size]
+    sizes = {file.stat().st_size for file in board.home.rglob("*.tflite")}
+    assert sizes == {plain.stat().st_size, path.stat().st_size}
 
 
 def test_what_is_kept_is_not_sent_again(board, edgekit, model):

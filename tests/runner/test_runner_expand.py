@@ -213,6 +213,26 @@ def test_a_packed_file_is_scored_as_the_plain_one(runner, turbofan, golden):
     assert small["flash_bytes"] == files[1].stat().st_size < plain["flash_bytes"]
 
 
+@pytest.mark.parametrize("name", ["fashion-mnist/int4", "spoken-digits/int8"])
+def test_run_answers_for_a_packed_file_as_for_the_plain_one(name, runner, tmp_path):
+    # Given a classifier, plain and packed, and a sample of codes or numbers
+    files = [tmp_path / "m.tflite", tmp_path / "packed.tflite.gz"]
+    files[0].write_bytes(content(name))
+    files[1].write_bytes(packed(content(name)))
+    (taken,) = Interpreter(model_content=content(name)).get_input_details()
+    sample = np.random.default_rng(0).integers(0, 100, taken["shape"][1:])
+    np.save(tmp_path / "x.npy", sample.astype(taken["dtype"]))
+
+    # When both answer
+    lines = [json.loads(runner("run", path, tmp_path / "x.npy")[1]) for path in files]
+
+    # Then they say the same.
+    for line in lines:
+        del line["invoke_ms"]
+    assert lines[0] == lines[1]
+    assert lines[0]["top"]
+
+
 def test_bench_tells_what_is_on_flash_and_what_in_memory(alone, turbofan):
     path = turbofan / "packed" / "int4.tflite.gz"
 

@@ -110,20 +110,9 @@ def _row(row: Fields) -> Row:
             _timing(row.object("latency"), row.integer("peak_rss_bytes", 0)),
             memory_bytes=row.maybe("memory_bytes", row.integer),
         )
-    size_bytes = row.integer("size_bytes")
-    flash_bytes = row.integer("flash_bytes", size_bytes)
     return Row(
         model=row.text("model"),
-        artifact=Artifact(
-            path=Path(row.text("path")),
-            variant=row.text("variant"),
-            mode=row.choice("mode", tuple(MODES)) if row.has("mode") else None,
-            size_bytes=size_bytes,
-            size_deflated_bytes=row.integer("size_deflated_bytes", 0),
-            sha256=row.text("sha256"),
-            gzip_bytes=flash_bytes if flash_bytes != size_bytes else None,
-            manifest=row.free("manifest"),
-        ),
+        artifact=_artifact(row),
         inspection=_inspection(row.object("inspection")) if row.has("inspection") else None,
         score=_score(row.object("score")) if row.has("score") else None,
         drop=drop,
@@ -134,6 +123,22 @@ def _row(row: Fields) -> Row:
         recommended=row.flag("recommended", default=False),
         worst_samples=row.integers("worst_samples"),
         device=None if timing else row.maybe("device", row.text),
+    )
+
+
+def _artifact(row: Fields) -> Artifact:
+    path, size_bytes = Path(row.text("path")), row.integer("size_bytes")
+    # Rows of edgekit 0.1 have no size on flash: their files were plain.
+    flash_bytes = row.integer("flash_bytes", size_bytes)
+    return Artifact(
+        path=path,
+        variant=row.text("variant"),
+        mode=row.choice("mode", tuple(MODES)) if row.has("mode") else None,
+        size_bytes=size_bytes,
+        size_deflated_bytes=row.integer("size_deflated_bytes", 0),
+        sha256=row.text("sha256"),
+        gzip_bytes=flash_bytes if flash_bytes != size_bytes else None,
+        manifest=row.free("manifest"),
     )
 
 
