@@ -147,6 +147,7 @@ def import_(
     preprocess: options.Preprocess = None,
     custom: options.Custom = None,
     trust_code: options.TrustCode = False,
+    unroll: options.Unroll = False,
     force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -170,6 +171,7 @@ def import_(
             preprocessing=options.preprocessing_of(preprocess),
             custom=tuple(custom or ()),
             trust_code=trust_code,
+            unroll=unroll,
             force=force,
             listener=listener,
         )
@@ -219,6 +221,7 @@ def quantize(
     data_options: options.DataOptions,
     custom: options.Custom = None,
     trust_code: options.TrustCode = False,
+    unroll: options.Unroll = False,
     calibration_samples: Annotated[
         int,
         typer.Option(
@@ -271,6 +274,7 @@ def quantize(
             calibration_samples=calibration_samples,
             custom=tuple(custom or ()),
             trust_code=trust_code,
+            unroll=unroll,
             max_drop=max_drop,
             metric=options.metric_of(metric),
             prefer=cast("Prefer", prefer),

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgekit import data, evaluation, tflite
+from edgekit.choices import COMPACT, UNROLLED, RecurrentForm
 from edgekit.data.formats.sounds import undeclared_sounds
 from edgekit.data.preprocessing import names_size
 from edgekit.data.store import Reader
@@ -36,11 +37,17 @@ from edgekit.records import (
     TensorSpec,
     silent,
 )
+from edgekit.tflite.lstm import fused_lstms
 from edgekit.worker import InProcess, TensorFlowProcess, Worker
+
+if TYPE_CHECKING:
+    from edgekit.lowering import LoweredModel
 
 # Float kernels of TensorFlow and of XNNPACK add up in different orders; what is beyond this share
 # of the output's own range is no rounding.
 TOLERANCE = 1e-2
+# Of recurrent layers in a compact form: where more is off, the operator computes something else.
+COMPACT_TOLERANCE = 1e-4
 VERIFIED_SAMPLES = 16
 
 
@@ -113,6 +120,7 @@ def lower(
     *,
     output: str | None = None,
     described: Mapping[str, Any] | None = None,
+    unroll: bool = False,
     listener: Listener = silent,
 ) -> ImportedModel:
     """Write the float graph of `source` to `destination`, and prove that it computes the same.
@@ -124,6 +132,7 @@ def lower(
         tensorflow: Loads and lowers the source; None where it is a graph already.
         output: Name of the output to score; None for the first.
         described: A manifest that says how pixels were scaled before.
+        unroll: Whether recurrent layers are written out step by step.
         listener: Progress callback.
 
     Raises:
@@ -156,11 +165,17 @@ def lower(
     bound = _bound(dataset, model, described)
     batch = _sample(bound) if bound else _noise(loaded.inputs)
     listener(Progress(stage="lowering"))
-    lowered = tensorflow.lower(destination, batch)
+    lowered, verification = _lowered(
+        loaded,
+        destination,
+        tensorflow,
+        batch,
+        real=bound is not None,
+        form=UNROLLED if unroll else COMPACT,
+    )
     notes = [*(bound.notes if bound else ()), *lowered.notes]
     if lowered.stateful:
         notes.append(_state_note(loaded.name, lowered.stateful, bound))
-    verification = _verify(loaded, destination, batch, lowered.reference, real=bound is not None)
     _describe(destination, str((described or {}).get("model", loaded.name)), bound)
     learned = trained_notes(source)
     return ImportedModel(
@@ -176,6 +191,45 @@ def lower(
             for name in (learned or {}).get("float", ())
         ),
     )
+
+
+def lowered_as(
+    form: RecurrentForm, imported: ImportedModel, destination: Path, tensorflow: TensorFlowProcess
+) -> tuple[str, ...]:
+    """Write the float graph of the model that `tensorflow` holds in another form; return notes.
+
+    Raises:
+        ConversionError: It cannot be lowered, or differs from its source.
+    """
+    batch = _sample(imported.dataset) if imported.dataset else _noise(imported.source.inputs)
+    lowered = tensorflow.lower(destination, batch, recurrent=form)
+    _verify(imported.source, destination, batch, lowered.reference, real=True)
+    return lowered.notes
+
+
+def _lowered(
+    source: Source,
+    destination: Path,
+    tensorflow: TensorFlowProcess,
+    batch: Batch,
+    *,
+    real: bool,
+    form: RecurrentForm,
+) -> tuple[LoweredModel, Verification]:
+    """Lower and verify; a compact form that is not as exact as it should be is not taken."""
+    lowered = tensorflow.lower(destination, batch, recurrent=form)
+    model = tflite.read(destination)
+    if form == UNROLLED or not (tflite.has_loops(model) or fused_lstms(model)):
+        return lowered, _verify(source, destination, batch, lowered.reference, real=real)
+    try:
+        return lowered, _verify(
+            source, destination, batch, lowered.reference, real=real, tolerance=COMPACT_TOLERANCE
+        )
+    except ConversionError as error:
+        note = f"Recurrent layers were written out step by step: in the compact form {error.found}"
+    lowered = tensorflow.lower(destination, batch, recurrent=UNROLLED)
+    verification = _verify(source, destination, batch, lowered.reference, real=real)
+    return replace(lowered, notes=(*lowered.notes, note)), verification
 
 
 def _bound(
@@ -232,6 +286,7 @@ def import_source(
     dataset: Dataset | None = None,
     custom: Sequence[str] = (),
     trust_code: bool = False,
+    unroll: bool = False,
     force: bool = False,
     build: Mapping[str, Any] | None = None,
     listener: Listener = silent,
@@ -244,6 +299,7 @@ def import_source(
         dataset: Real samples to verify on; seeded noise is used (and said) without.
         custom: Modules that define the model's own classes.
         trust_code: Whether to run code that the source brings along.
+        unroll: Whether recurrent layers are written out step by step.
         force: Replace an existing file.
         build: What the manifest says of the request (`request.build_of`).
         listener: Progress callback.
@@ -264,7 +320,7 @@ def import_source(
         with tensorflow_for(
             source, custom, listener, needed=needed, trust_code=trust_code
         ) as tensorflow:
-            imported = lower(source, dataset, graph, tensorflow, listener=listener)
+            imported = lower(source, dataset, graph, tensorflow, unroll=unroll, listener=listener)
         artifact = manifest.artifact(graph, plan, manifest.describe(imported, plan, build=build))
         (stage / beside.name).write_text(manifest.to_text(artifact.manifest), encoding="utf-8")
     return ImportResult(
@@ -323,7 +379,13 @@ def _noise(inputs: Sequence[TensorSpec]) -> Batch:
 
 
 def _verify(
-    source: Source, graph: Path, batch: Batch, reference: Mapping[str, Array], *, real: bool
+    source: Source,
+    graph: Path,
+    batch: Batch,
+    reference: Mapping[str, Array],
+    *,
+    real: bool,
+    tolerance: float = TOLERANCE,
 ) -> Verification:
     samples = as_samples(batch)
     found = evaluation.predict(graph, samples, processes=1)
@@ -346,7 +408,7 @@ def _verify(
             )
         difference = float(np.max(np.abs(found[name] - expected), initial=0.0))
         span = float(np.ptp(expected)) or 1.0
-        if not difference <= TOLERANCE * max(span, float(np.abs(expected).max(initial=0.0))):
+        if not difference <= tolerance * max(span, float(np.abs(expected).max(initial=0.0))):
             raise ConversionError(
                 f"The float graph of {source.name} does not compute what its source computes.",
                 found=f"Output {name!r} is off by up to {difference:.3g} (its range: {span:.3g}).",

@@ -10,9 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from edgekit.targets.node import Node
+from edgekit.tflite.graph import clone
+
+if TYPE_CHECKING:
+    from ai_edge_litert.schema_py_generated import ModelT
 
 # Names that converters give to tensors without a layer, with or without a number appended.
 _NAMES_OF_NONE: Final = (
@@ -60,6 +64,28 @@ def name_layers(nodes: Sequence[Node]) -> tuple[str, ...]:
         for tensor in node.outputs:
             made[tensor.index] = position
     return _without_shared_scopes([path.split("/") for path in paths])
+
+
+def with_short_names(model: ModelT, scopes: Sequence[str]) -> ModelT:
+    """Return a model whose tensors below these scopes are called `scope/number`.
+
+    A layer that is written out step by step has thousands of tensors, whose names converters join:
+    they take up to half of the file. Layer names are not changed.
+
+    Args:
+        model: A model; it is not changed.
+        scopes: Paths of layers.
+    """
+    if not scopes:
+        return model
+    starts = tuple(f"{scope}/" for scope in scopes)
+    model = clone(model)
+    for graph in model.subgraphs:
+        for index, tensor in enumerate(graph.tensors):
+            scope = next((start for start in starts if tensor.name.startswith(start)), None)
+            if scope is not None:
+                tensor.name = f"{scope}{index}"
+    return model
 
 
 def _path(node: Node) -> str:
