@@ -10,7 +10,7 @@ import numpy as np
 from edgekit.lowering.recurrent import FusedLstm
 from edgekit.records import Array
 from edgekit.tflite.graph import FLOAT32, clone, operator_code
-from edgekit.tflite.lstm import FUSED_LSTM, with_resets
+from edgekit.tflite.lstm import FUSED_LSTM, fused_lstms, with_resets
 
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT, OperatorT, SubGraphT
@@ -20,7 +20,7 @@ _ABSENT: Final = -1
 
 
 def with_fused_lstms(model: ModelT, fused: Mapping[str, FusedLstm]) -> ModelT:
-    """Return a model with fused LSTMs, which begin every inference with zeros.
+    """Return a model with fused LSTMs in the place of custom operators.
 
     Args:
         model: A graph with the custom operators; it is not changed.
@@ -45,6 +45,22 @@ def with_fused_lstms(model: ModelT, fused: Mapping[str, FusedLstm]) -> ModelT:
     for each in (op for g in model.subgraphs for op in g.operators):
         each.opcodeIndex = used.index(each.opcodeIndex)
     model.operatorCodes = [model.operatorCodes[index] for index in used]
+    return model
+
+
+def independent(model: ModelT) -> ModelT:
+    """Return a model whose fused LSTMs begin every inference with zeros, and clip no state.
+
+    Args:
+        model: A graph that TensorFlow's converter made, which fuses functions of Keras 2 by
+            itself; it is not changed.
+    """
+    if not fused_lstms(model):
+        return model
+    model = clone(model)
+    for op in fused_lstms(model):
+        # The converter writes 10, which is wrong where the cell state is larger.
+        op.builtinOptions.cellClip = 0.0
     return with_resets(model)
 
 
@@ -106,7 +122,6 @@ def _fuse(
     op.builtinOptionsType = schema.BuiltinOptions.UnidirectionalSequenceLSTMOptions
     op.builtinOptions = schema.UnidirectionalSequenceLSTMOptionsT(
         fusedActivationFunction=schema.ActivationFunctionType.TANH,
-        # TensorFlow's converter writes 10, which is wrong where the cell state is larger.
         cellClip=0.0,
         projClip=0.0,
         timeMajor=False,

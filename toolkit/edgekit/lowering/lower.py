@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from edgekit.choices import COMPACT, UNROLLED, RecurrentForm
 from edgekit.errors import ConversionError
 from edgekit.files import writing
-from edgekit.lowering.fused_lstm import with_fused_lstms
+from edgekit.lowering.fused_lstm import independent, with_fused_lstms
 from edgekit.lowering.trace import Trace, layers_of, trace
 from edgekit.records import Array, Source
 from edgekit.tflite.graph import as_text, read, write
@@ -120,7 +120,7 @@ def _convert(traced: Trace) -> ModelT:
         if foreign:
             raise ValueError(f"error: TFLite has no operator {', '.join(sorted(foreign))}")
         graph = with_fused_lstms(graph, fused)
-    return with_short_names(graph, tuple(traced.recurrent.steps))
+    return with_short_names(independent(graph), tuple(traced.recurrent.steps))
 
 
 def _refused(name: str, error: Exception) -> ConversionError:

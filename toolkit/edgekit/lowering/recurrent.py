@@ -72,10 +72,8 @@ class RecurrentLayers:
             return
         loop = _SIMPLE_LOOP_STEPS if type(layer).__name__ == "SimpleRNN" else _LOOP_STEPS
         unrolled = count <= (loop if self.form == COMPACT else UNROLLED_STEPS)
-        changed = {"unroll": unrolled or layer.unroll}
-        if changed["unroll"]:
-            # Keras 2 otherwise selects an operator fused for GPUs, which is not quantized.
-            changed["_could_use_gpu_kernel"] = False
+        # Keras 2 otherwise selects an operator fused for GPUs, whatever the mask.
+        changed = {"unroll": unrolled or layer.unroll, "_could_use_gpu_kernel": False}
         fusing = self.form != UNROLLED and _has_fused_form(layer)
         before = {name: getattr(layer, name) for name in changed if hasattr(layer, name)}
         already = len(self.fused)

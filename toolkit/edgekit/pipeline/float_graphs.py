@@ -12,7 +12,7 @@ from edgekit.errors import DataError
 from edgekit.modes import INT8
 from edgekit.pipeline.imported_model import ImportedModel
 from edgekit.pipeline.request import calibrates
-from edgekit.pipeline.sources import lowered_as
+from edgekit.pipeline.verified_lowering import lowered_as
 from edgekit.quantization import (
     MINMAX,
     FloatGraph,

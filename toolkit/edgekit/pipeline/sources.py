@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from edgekit import data, evaluation, tflite
-from edgekit.choices import COMPACT, UNROLLED, RecurrentForm
+from edgekit import data, tflite
+from edgekit.choices import COMPACT, UNROLLED
 from edgekit.data.formats.sounds import undeclared_sounds
 from edgekit.data.preprocessing import names_size
 from edgekit.data.store import Reader
@@ -20,13 +20,12 @@ from edgekit.errors import ConversionError, ModelError, UsageError
 from edgekit.files import check_input, refuse_existing, staging
 from edgekit.pipeline import manifest
 from edgekit.pipeline.imported_model import ImportedModel, Verification
-from edgekit.pipeline.pixel_trial import ImageModel, as_samples, model_of_file, model_of_source
+from edgekit.pipeline.pixel_trial import ImageModel, model_of_file, model_of_source
 from edgekit.pipeline.preprocessing import picture_for, settle
+from edgekit.pipeline.verified_lowering import lowered_and_verified, samples_of
 from edgekit.recipe import Qat
 from edgekit.records import (
-    Array,
     Artifact,
-    Batch,
     Dataset,
     Listener,
     Plan,
@@ -37,18 +36,7 @@ from edgekit.records import (
     TensorSpec,
     silent,
 )
-from edgekit.tflite.lstm import fused_lstms
 from edgekit.worker import InProcess, TensorFlowProcess, Worker
-
-if TYPE_CHECKING:
-    from edgekit.lowering import LoweredModel
-
-# Float kernels of TensorFlow and of XNNPACK add up in different orders; what is beyond this share
-# of the output's own range is no rounding.
-TOLERANCE = 1e-2
-# Of recurrent layers in a compact form: where more is off, the operator computes something else.
-COMPACT_TOLERANCE = 1e-4
-VERIFIED_SAMPLES = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,9 +151,9 @@ def lower(
     outputs = scored_first(loaded.outputs, output)
     model = model_of_source(loaded, outputs, tensorflow)
     bound = _bound(dataset, model, described)
-    batch = _sample(bound) if bound else _noise(loaded.inputs)
+    batch = samples_of(bound, loaded.inputs)
     listener(Progress(stage="lowering"))
-    lowered, verification = _lowered(
+    lowered, verification = lowered_and_verified(
         loaded,
         destination,
         tensorflow,
@@ -191,45 +179,6 @@ def lower(
             for name in (learned or {}).get("float", ())
         ),
     )
-
-
-def lowered_as(
-    form: RecurrentForm, imported: ImportedModel, destination: Path, tensorflow: TensorFlowProcess
-) -> tuple[str, ...]:
-    """Write the float graph of the model that `tensorflow` holds in another form; return notes.
-
-    Raises:
-        ConversionError: It cannot be lowered, or differs from its source.
-    """
-    batch = _sample(imported.dataset) if imported.dataset else _noise(imported.source.inputs)
-    lowered = tensorflow.lower(destination, batch, recurrent=form)
-    _verify(imported.source, destination, batch, lowered.reference, real=True)
-    return lowered.notes
-
-
-def _lowered(
-    source: Source,
-    destination: Path,
-    tensorflow: TensorFlowProcess,
-    batch: Batch,
-    *,
-    real: bool,
-    form: RecurrentForm,
-) -> tuple[LoweredModel, Verification]:
-    """Lower and verify; a compact form that is not as exact as it should be is not taken."""
-    lowered = tensorflow.lower(destination, batch, recurrent=form)
-    model = tflite.read(destination)
-    if form == UNROLLED or not (tflite.has_loops(model) or fused_lstms(model)):
-        return lowered, _verify(source, destination, batch, lowered.reference, real=real)
-    try:
-        return lowered, _verify(
-            source, destination, batch, lowered.reference, real=real, tolerance=COMPACT_TOLERANCE
-        )
-    except ConversionError as error:
-        note = f"Recurrent layers were written out step by step: in the compact form {error.found}"
-    lowered = tensorflow.lower(destination, batch, recurrent=UNROLLED)
-    verification = _verify(source, destination, batch, lowered.reference, real=real)
-    return replace(lowered, notes=(*lowered.notes, note)), verification
 
 
 def _bound(
@@ -357,64 +306,3 @@ def _example_shapes(dataset: Dataset | None) -> Mapping[str, tuple[int, ...]] | 
         return None  # and so are frames and bands, in the error that follows
     one = samples.read(np.arange(1))
     return {name: values.shape for name, values in one.inputs.items()}
-
-
-def _sample(dataset: Dataset) -> Batch:
-    samples = dataset.calibrate or dataset.test or dataset.train
-    assert samples is not None
-    return samples.read(np.arange(min(samples.n, VERIFIED_SAMPLES)))
-
-
-def _noise(inputs: Sequence[TensorSpec]) -> Batch:
-    generator = np.random.default_rng(0)
-    arrays: dict[str, Array] = {}
-    for spec in inputs:
-        shape = (VERIFIED_SAMPLES, *spec.shape[1:])
-        arrays[spec.name] = (
-            generator.standard_normal(shape).astype(spec.dtype)
-            if spec.dtype.startswith("float")
-            else generator.integers(0, 2, shape).astype(spec.dtype)
-        )
-    return Batch(inputs=arrays)
-
-
-def _verify(
-    source: Source,
-    graph: Path,
-    batch: Batch,
-    reference: Mapping[str, Array],
-    *,
-    real: bool,
-    tolerance: float = TOLERANCE,
-) -> Verification:
-    samples = as_samples(batch)
-    found = evaluation.predict(graph, samples, processes=1)
-    largest = 0.0
-    for name, expected in reference.items():
-        if name not in found:
-            raise ConversionError(
-                f"Lowering {source.name} lost its output {name!r}.",
-                found=f"The float graph has: {', '.join(found)}.",
-            )
-        if found[name].shape != expected.shape:
-            raise ConversionError(
-                f"Lowering {source.name} changed the shape of its output {name!r}.",
-                found=f"{list(expected.shape)} became {list(found[name].shape)}.",
-            )
-        if not np.isfinite(expected).all():
-            raise ModelError(
-                f"{source.name} itself computes NaN or infinity for output {name!r}.",
-                hint="Check the weights and the scale of the inputs.",
-            )
-        difference = float(np.max(np.abs(found[name] - expected), initial=0.0))
-        span = float(np.ptp(expected)) or 1.0
-        if not difference <= tolerance * max(span, float(np.abs(expected).max(initial=0.0))):
-            raise ConversionError(
-                f"The float graph of {source.name} does not compute what its source computes.",
-                found=f"Output {name!r} is off by up to {difference:.3g} (its range: {span:.3g}).",
-                hint="Look for layers that behave randomly or differently at inference.",
-            )
-        largest = max(largest, difference)
-    return Verification(
-        max_abs_difference=largest, samples=samples.n, inputs="data" if real else "noise"
-    )

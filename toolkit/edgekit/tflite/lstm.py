@@ -58,14 +58,20 @@ def is_plain(op: OperatorT) -> bool:
 
 
 def with_resets(model: ModelT) -> ModelT:
-    """Return a model whose fused LSTMs begin every inference with zeros."""
+    """Return a model whose fused LSTMs begin every inference with zeros.
+
+    Their states are named after their layers.
+    """
     model = clone(model)
     graph = model.subgraphs[0]
     known: dict[object, int] = {}
     resets = []
     for op in fused_lstms(model):
+        layer = graph.tensors[op.outputs[0]].name.rpartition("/")[0] or "lstm"
         for place in STATE_INPUTS:
             state = int(op.inputs[place])
+            # Quantizers do not keep its name, by which operators are told apart by layer.
+            graph.tensors[state].name = f"{layer}/state{state}"
             resets.append(_reset(model, graph, state, known))
     graph.operators = [*resets, *graph.operators]
     return model
