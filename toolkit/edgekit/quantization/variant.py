@@ -19,7 +19,7 @@ from edgekit.tflite.int4_weights import narrow_weights
 from edgekit.tflite.load import check_loads
 from edgekit.tflite.lstm import with_resets, without_resets
 from edgekit.tflite.metadata import carry_metadata, files_behind, has_metadata, with_files
-from edgekit.tflite.naming import name_layers
+from edgekit.tflite.naming import name_layers, with_names_short_again
 from edgekit.tflite.nodes import nodes
 from edgekit.tflite.ranges import with_ranges
 from edgekit.tflite.rewriter import SMALLEST
@@ -107,7 +107,7 @@ def make(
         denied = [name for name, mode in modes.items() if mode != plan.mode]
         came_from = tensorflow.quantize(write(ranged), plan, denied)
         unchanged = read(came_from)
-        model = with_names_of(unchanged, graph.model)
+        model = with_names_short_again(with_names_of(unchanged, graph.model))
         if resets:
             model = with_resets(model)
         if found.weight_bits == 4:

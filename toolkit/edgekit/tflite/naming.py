@@ -39,6 +39,7 @@ _WEIGHTED: Final = re.compile(
 _WITH_WEIGHTS: Final = frozenset(
     {"CONV_2D", "CONV_3D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"}
 )
+_JOINED_SHORT: Final = re.compile(r"([^;]+)/\d+;")
 _CALL_NUMBER: Final = re.compile(r"_\d+$")
 _OUTPUT_NUMBER: Final = re.compile(r":\d+$")
 
@@ -85,6 +86,26 @@ def with_short_names(model: ModelT, scopes: Sequence[str]) -> ModelT:
             scope = next((start for start in starts if tensor.name.startswith(start)), None)
             if scope is not None:
                 tensor.name = f"{scope}{index}"
+    return model
+
+
+def with_names_short_again(model: ModelT) -> ModelT:
+    """Return a model without the names that a quantizer joined of those of `with_short_names`.
+
+    Returns:
+        `model` itself if it has none.
+    """
+    joined = [
+        (number, index, found[1])
+        for number, graph in enumerate(model.subgraphs)
+        for index, tensor in enumerate(graph.tensors)
+        if (found := _JOINED_SHORT.match(tensor.name))
+    ]
+    if not joined:
+        return model
+    model = clone(model)
+    for number, index, scope in joined:
+        model.subgraphs[number].tensors[index].name = f"{scope}/{index}"
     return model
 
 
