@@ -105,7 +105,8 @@ def _check(calibrated: bytes, plan: Plan, denied: Sequence[str]) -> None:
         raise ConversionError(
             f"Variant {plan.variant}: TensorFlow cannot quantize loops to {plan.mode}.",
             found=f"The graph holds {', '.join(loops)}, from a recurrent layer.",
-            hint="Build the recurrent layers with unroll=True, or choose float16 or dynamic.",
+            hint="Give the Keras model, whose recurrent layers edgekit writes out step by step "
+            "(over 512 steps: built with unroll=True); or choose float16 or dynamic.",
         )
 
 

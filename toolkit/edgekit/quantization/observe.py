@@ -177,7 +177,8 @@ def _refuse_loops(model: ModelT) -> None:
             raise ConversionError(
                 f"The activations inside {name} cannot be calibrated.",
                 found=f"{name} computes {computed[0].split(';')[0]}" if computed else None,
-                hint="Build recurrent layers with unroll=True, or choose dynamic or float16.",
+                hint="Give the Keras model, whose recurrent layers edgekit writes out step by step "
+                "(over 512 steps: built with unroll=True); or choose dynamic or float16.",
             )
 
 

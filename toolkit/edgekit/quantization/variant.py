@@ -225,7 +225,8 @@ def _left(plan: Plan, modes: Mapping[str, str], model: ModelT) -> list[dict[str,
     if MODES[plan.mode].calibrated:
         for node in operators:
             computes = any(t.dtype == "float32" for t in (*node.outputs, *node.inputs) if t)
-            if computes and node.name not in _CONVERSIONS:
+            resets = all(tensor.variable for tensor in node.outputs)  # of a layer named below
+            if computes and not resets and node.name not in _CONVERSIONS:
                 reasons[node.index] = (
                     f"TensorFlow's quantizer has no {plan.mode} version of it here"
                 )
