@@ -17,12 +17,15 @@ Sections, each under a line `# --- Name ---`:
     Command bench           latency, end to end and under load; cold start, memory
     Command eval            scoring labelled data, writing outputs
     Scores                  metrics and their 95 % intervals, as on the host
+    Detection heads         boxes from the outputs of a detector
+    Mean average precision  how well boxes fit, as COCO defines it
     Command run             one JSON line for each sample
     Drawing                 annotated pictures, for `run --draw`
     Command selftest        a small model with known outputs
     Runtimes                finding and importing a TFLite runtime
     Delegates               Edge TPUs and other delegate libraries
     Models                  a loaded model, its tensors, errors of loading
+    Expansion               gzip, int4 and sparse constants, unpacked into memory
     Manifests and metadata  preprocessing and labels of a model
     Inputs                  samples from files, folders, stdin and cameras
     Arrays                  .npz and .npy files, read row by row
@@ -174,6 +177,7 @@ LOADING_HELP = """\
   --kernels NAME        default, builtin (no XNNPACK), reference (slow, exact)
   --delegate NAME       edgetpu, usb, pci, usb:0, pci:0, or a library's path;
                         its options: --delegate-option KEY=VALUE
+  --no-expand           keep int4 and sparse constants as they are stored
   --first-run-limit S   seconds; default: 60 for a file without a manifest
   --trusted             no child process for a file without a manifest
 """
@@ -273,13 +277,14 @@ class Options:
     draw: str | None = None
     first_run_limit: int | None = None
     trusted = False
+    no_expand = False
     # Not options but derived: the model's digest, and whether no manifest confirms it.
     sha256 = ""
     unknown_origin = False
 
 
 LOADING_OPTIONS = (
-    "runtime", "kernels", "delegate", "delegate-option", "first-run-limit", "trusted",
+    "runtime", "kernels", "delegate", "delegate-option", "no-expand", "first-run-limit", "trusted",
 )  # fmt: skip
 RUN_OPTIONS = (
     "watch", "every", "limit", "frame", "draw", "force", "labels", "top", "threshold",
@@ -450,9 +455,11 @@ def info(options: Options) -> None:
             picture=picture_spec(known),
             labels=known.get("labels"),
             origin=known["origin"],
+            unpacked_bytes=model.unpacked_bytes,
         )
         lines = [
             f"{options.model}  {_format_size(facts['size_bytes'])}",
+            *unpacked_lines(facts["flash_bytes"], model.unpacked_bytes),
             *(f"  input {_describe_tensor(tensor)}" for tensor in model.inputs),
             *(f"  output {_describe_tensor(tensor)}" for tensor in model.outputs),
             f"  preprocessing: {_describe_preprocessing(known)}",
@@ -516,18 +523,24 @@ def bench(options: Options) -> None:
     """Time single invocations."""
     runtime = find_runtime(options.runtime)
     before = conditions()
+    memory = -own_bytes()
     model = open_model(options, runtime)
+    memory += own_bytes()
     model.require_inputs_and_outputs()
     import numpy as np
 
     prepare, sample = _bench_input(options.data, model)
     # Random codes by default, as other benchmark tools use them.
     codes = prepare() if options.data else _random_inputs(model)
+    memory -= own_bytes()
     model.feed(codes)
     with SilenceStderr():
         start = time.perf_counter_ns()
         model.invoke()
         first_ns = time.perf_counter_ns() - start
+    memory += own_bytes()
+    # A file that was not unpacked is mapped.
+    memory += os.path.getsize(options.model) if model.unpacked_bytes is None and memory else 0
     values, warmup, settled = _warm_up_and_time(model, options)
     peak_bytes = peak_rss_bytes()
     after = conditions()
@@ -560,9 +573,11 @@ def bench(options: Options) -> None:
         "delegate": str(model.delegate) if model.delegate else None,
         "kernels": options.kernels,
         "peak_rss_bytes": peak_bytes,
+        "memory_bytes": max(0, memory) or None,
+        "unpacked_bytes": model.unpacked_bytes,
         "cold_start_ns": {
             "import": runtime.import_ns,
-            "load": model.load_ns,
+            "load": model.unpack_ns + model.load_ns,
             "allocate": model.allocate_ns,
             "first_invoke": first_ns,
         },
@@ -592,6 +607,7 @@ def bench_lines(facts: Mapping[str, Any]) -> list[str]:
     parts = [f"{key} {value:.3f}" for key, value in whole["parts_ms"].items()]
     return [
         f"{facts['model']}  {_format_size(facts['size_bytes'])}",
+        *unpacked_lines(facts["flash_bytes"], facts["unpacked_bytes"]),
         f"{facts['runtime']} on {facts['device']}",
         *(_wrapped("delegate", facts["delegate"]) if facts["delegate"] else []),
         *_wrapped(
@@ -610,10 +626,26 @@ def bench_lines(facts: Mapping[str, Any]) -> list[str]:
             f"on {whole['input']}",
         ),
         *_wrapped("cold start", f"{sum(cold.values()):.0f} ms: {phases[0]}", *phases[1:]),
-        *_wrapped("memory", f"{_format_size(facts['peak_rss_bytes'])} at the most"),
+        *_wrapped(
+            "memory",
+            f"{_format_size(facts['peak_rss_bytes'])} at the most",
+            *(
+                [f"{_format_size(facts['memory_bytes'])} of it the model's"]
+                if facts["memory_bytes"]
+                else []
+            ),
+        ),
         *(sustained_lines(facts["sustained"]) if "sustained" in facts else []),
         *(sweep_lines(facts["sweep"]) if "sweep" in facts else []),
     ]
+
+
+def unpacked_lines(flash_bytes: int, unpacked_bytes: int | None) -> list[str]:
+    """Return the line of a file that is unpacked when it is loaded; none for other files."""
+    if unpacked_bytes is None:
+        return []
+    on_flash, in_memory = _format_size(flash_bytes), _format_size(unpacked_bytes)
+    return [f"  {on_flash} on flash, {in_memory} in memory: unpacked when it is loaded"]
 
 
 def _warm_up_and_time(model: Model, options: Options) -> tuple[list[int], list[int], bool]:
@@ -777,7 +809,7 @@ def _random_sample(model: Model, manifest: Mapping[str, Any]) -> tuple[Sequence[
         random = np.random.RandomState(0)
     if len(model.inputs) > 1:
         return _random_inputs(model), RANDOM_CODES
-    if kind == "log-mel" and spec:
+    if kind in SOUND_KINDS and spec:
         audio = random.randint(-32768, 32768, spec["samples"], np.int16)
         return [audio], f"random audio, {spec['samples']} samples"
     colours = len(first.shape) == 4 and first.shape[3] == 3
@@ -947,11 +979,16 @@ def evaluate(options: Options) -> None:
     n = columns[0].shape[0]
     scorer = None
     if targets is not None:
-        task = (manifest.get("data") or {}).get("task") or infer_task_from_targets(model, targets)
+        headed = _are_boxes(targets.shape) and model_head(model, manifest) is not None
+        task = (manifest.get("data") or {}).get("task") or infer_task_from_targets(
+            model, targets, headed=headed
+        )
         units = math.prod(model.outputs[0].shape)
         kind = SCORERS.get(task, Scorer)
         scorer = kind(task, n, manifest.get("labels") or [], units, options.metric)
         scorer.groups, scorer.ignored = declared
+        if isinstance(scorer, DetectionScorer):
+            scorer.prepare(model, manifest, columns[0])
     elif options.metric:
         raise RunnerError(
             USAGE,
@@ -1089,6 +1126,7 @@ def _predict(
     scorer: Scorer | None,
 ) -> Iterator[list[Any]]:
     """Yield the dequantized outputs of each sample, after passing them to the scorer."""
+    names = [tensor.name for tensor in model.outputs]
     for position, ((codes, value), target, starts) in enumerate(rows):
         if starts:
             model.reset_state()
@@ -1097,7 +1135,7 @@ def _predict(
         outputs = model.results()
         if scorer:
             try:
-                scorer.add(position, value, outputs[0], target)
+                scorer.add(position, value, scorer.scored(names, outputs), target)
             except ValueError as error:
                 raise RunnerError(
                     DATA,
@@ -1109,9 +1147,10 @@ def _predict(
         yield outputs
 
 
-def infer_task_from_targets(model: Model, targets: StoredArray) -> str:
+def infer_task_from_targets(model: Model, targets: StoredArray, *, headed: bool = False) -> str:
     """Return the task that targets and shapes suggest, by the rules of edgekit's evaluation/tasks.
 
+    Boxes are rows of 5 or 6 numbers, any number a picture, for a model with a detection head.
     Masks have a value or a one-hot row for each pixel; what fits nothing else but has another size
     or other classes than the output is taken for masks, and refused later.
 
@@ -1123,6 +1162,8 @@ def infer_task_from_targets(model: Model, targets: StoredArray) -> str:
     if targets.dtype.kind == "U":
         return "classification"
     shape = model.outputs[0].shape
+    if headed and targets.dtype.kind in "fiu" and _are_boxes(targets.shape):
+        return "detection"
     if len(shape) == 4 and targets.dtype.kind in "biuf" and _are_masks(targets, shape):
         return "segmentation"
     classes = flags = labels = targets.dtype.kind in "biuf"
@@ -1142,6 +1183,10 @@ def infer_task_from_targets(model: Model, targets: StoredArray) -> str:
     if flags and units not in (1, 2) and shape in [tensor.shape for tensor in model.inputs]:
         return "reconstruction"
     return "classification" if units > 1 or (units and flags) else "regression"
+
+
+def _are_boxes(shape: Sequence[int]) -> bool:
+    return len(shape) == 3 and shape[2] in (5, 6)
 
 
 def _are_masks(targets: StoredArray, shape: Sequence[int]) -> bool:
@@ -1251,6 +1296,7 @@ METRICS = {
     "segmentation": ("mean_iou", "pixel_accuracy"),
     "regression": ("rmse",),
     "reconstruction": ("roc_auc", "average_precision"),
+    "detection": ("map", "map50"),
 }  # fmt: skip
 # Those that need a score of one of two classes.
 OF_TWO_CLASSES = ("average_precision", "roc_auc")
@@ -1310,6 +1356,11 @@ class Scorer:
         self.predicted = np.zeros(n, np.int64)
         self.rank = np.zeros(n, np.int64)
         self.values = np.zeros((n, 2))  # the unit, the scores of two classes, or both errors
+
+    def scored(self, names: Sequence[str], outputs: Sequence[Any]) -> Any:
+        """Return what is compared with the target, of all outputs of a sample: the first."""
+        _ = self, names
+        return outputs[0]
 
     def add(self, position: int, value: Callable[[], Any], output: Any, target: Any) -> None:
         """Add one sample.
@@ -1625,7 +1676,7 @@ class MapScorer(Scorer):
         return value, bootstrap(columns, statistic) if with_interval else (0.0, 0.0)
 
 
-SCORERS: Mapping[str, type[Scorer]] = {"multi-label": LabelScorer, "segmentation": MapScorer}
+SCORERS: dict[str, type[Scorer]] = {"multi-label": LabelScorer, "segmentation": MapScorer}
 
 
 def mean_iou(counts: Any) -> Any:
@@ -2190,6 +2241,1072 @@ def roc_auc(errors: Any, flags: Any) -> tuple[float, float, float]:
     return area, low, high
 
 
+# --- Detection heads ------------------------------------------------------------------------------
+# Boxes from the outputs of a detector, and non-maximum suppression; edgekit imports this.
+#
+# Detections are float32 `[n, k, 6]`: left, top, right, bottom as fractions of the picture that the
+# model sees, score, class; the highest score first. Rows with score -1 are padding.
+
+# What each kind of head may say beside the keys of all; the value is the default. None: left open.
+HEAD_KEYS: dict[str, dict[str, Any]] = {
+    "ssd": {
+        "boxes": None,
+        "scores": None,
+        "activation": "sigmoid",
+        "background": False,
+        "variances": [0.1, 0.1, 0.2, 0.2],
+        "anchors": None,
+        "levels": None,
+    },
+    "yolo": {
+        "output": None,
+        "activation": "none",
+        "objectness": False,
+        "corners": False,
+        "unit": "auto",
+        "size": None,
+        "classes": None,
+    },
+    "center": {
+        "heatmap": None,
+        "sizes": None,
+        "offsets": None,
+        "activation": "sigmoid",
+        "unit": "cells",
+        "size": None,
+    },
+    "postprocess": {"boxes": None, "classes": None, "scores": None, "count": None},
+}
+COMMON_HEAD_KEYS: dict[str, Any] = {"score": 0.05, "iou": 0.5, "most": 100}
+HEAD_WORDS: dict[str, dict[str, tuple[str, ...]]] = {
+    "ssd": {"activation": ("sigmoid", "softmax", "none")},
+    "yolo": {"activation": ("sigmoid", "none"), "unit": ("auto", "pixels", "fraction")},
+    "center": {"activation": ("sigmoid", "none"), "unit": ("cells", "pixels", "fraction")},
+    "postprocess": {},
+}
+# Which keys name outputs.
+HEAD_OUTPUTS = {
+    "ssd": ("boxes", "scores"),
+    "yolo": ("output",),
+    "center": ("heatmap", "sizes", "offsets"),
+    "postprocess": ("boxes", "classes", "scores", "count"),
+}
+MAX_ANCHORS = 1 << 20
+CANDIDATES = 1000  # most boxes of a picture, the likeliest, before non-maximum suppression
+PIXELS_FROM = 2.0  # `unit = "auto"`: no fraction of a picture is as large, and few pixels are less
+
+
+def check_head(table: Any) -> dict[str, Any]:
+    """Return a declared head with its defaults written out.
+
+    Raises:
+        TypeError: It is no table.
+        ValueError: A key or value is invalid, or missing; says which, and what there may be.
+    """
+    if not isinstance(table, dict):
+        raise TypeError(f"{table!r} is no table")
+    kind = table.get("kind")
+    if not isinstance(kind, str) or kind not in HEAD_KEYS:
+        raise ValueError(f"kind is {kind!r}; known: {', '.join(HEAD_KEYS)}")
+    known = {**HEAD_KEYS[kind], **COMMON_HEAD_KEYS}
+    for key in table:
+        if key != "kind" and key not in known:
+            raise ValueError(f"unknown key {key!r}; known of {kind}: {', '.join(known)}")
+    head = {"kind": kind, **known, **{key: v for key, v in table.items() if v is not None}}
+    wrong = [key for key in HEAD_OUTPUTS[kind] if not isinstance(head[key], (str, type(None)))]
+    for key, words in HEAD_WORDS[kind].items():
+        if head[key] not in words:
+            raise ValueError(f"{key} is {head[key]!r}; known: {', '.join(words)}")
+    wrong += [
+        key
+        for key in ("background", "objectness", "corners")
+        if key in known and not isinstance(head[key], bool)
+    ]
+    wrong += [key for key in ("score", "iou") if not _is_real(head[key], 0, 1)]
+    most = head["most"]
+    wrong += [] if type(most) is int and 0 < most <= CANDIDATES else ["most"]
+    if kind == "yolo":
+        classes = head["classes"]
+        wrong += [] if classes is None or (type(classes) is int and classes > 0) else ["classes"]
+    size = head.get("size")
+    fits = isinstance(size, (list, tuple)) and len(size) == 2
+    if size is not None and not (fits and all(_is_real(one, 1, 1 << 20) for one in size)):
+        wrong.append("size")
+    if kind == "ssd":
+        wrong += [] if _is_numbers(head["variances"], 1e-6, 1e6) else ["variances"]
+    for key in wrong:
+        raise ValueError(f"{key} is {head[key]!r}")
+    if kind == "ssd":
+        head["anchors"], head["levels"] = _checked_anchors(head["anchors"], head["levels"])
+    return head
+
+
+def _is_real(value: Any, low: float, high: float) -> bool:
+    known = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return known and low <= value <= high
+
+
+def _is_numbers(values: Any, low: float, high: float, count: int = 4) -> bool:
+    listed = isinstance(values, (list, tuple)) and len(values) == count
+    return listed and all(_is_real(value, low, high) for value in values)
+
+
+def _checked_anchors(anchors: Any, levels: Any) -> tuple[Any, Any]:
+    """Return the anchors and levels of an SSD, one of which is None.
+
+    Raises:
+        ValueError: They are invalid, or there are both or neither.
+    """
+    if (anchors is None) == (levels is None):
+        raise ValueError("an ssd needs either anchors or levels")
+    if anchors is not None:
+        listed = isinstance(anchors, (list, tuple)) and 0 < len(anchors) <= MAX_ANCHORS
+        if not listed or not all(_is_numbers(one, -10, 10) for one in anchors):
+            raise ValueError("anchors is a list of [centre x, centre y, width, height], fractions")
+        return anchors, None
+    total = 0
+    for level in levels if isinstance(levels, (list, tuple)) and levels else [None]:
+        grid: Any = level.get("grid") if isinstance(level, dict) else None
+        sizes: Any = level.get("sizes") if isinstance(level, dict) else None
+        fits = _is_numbers(grid, 1, 1 << 14, 2) and all(type(one) is int for one in grid)
+        listed = isinstance(sizes, (list, tuple)) and len(sizes) > 0
+        if not fits or not listed or not all(_is_numbers(one, 1e-6, 10, 2) for one in sizes):
+            raise ValueError(
+                "levels is a list of {grid = [rows, columns], sizes = [[width, height], ...]}"
+            )
+        total += grid[0] * grid[1] * len(sizes)
+    if total > MAX_ANCHORS:
+        raise ValueError(f"levels has {total} anchors; at most {MAX_ANCHORS}")
+    return None, levels
+
+
+def anchors_of(head: Mapping[str, Any]) -> Any:
+    """Return the anchors of an SSD head, float32 `[n, 4]`: centre x, centre y, width, height.
+
+    Those of levels stand row by row, the sizes innermost, as a convolution's outputs do.
+    """
+    import numpy as np
+
+    if head["anchors"] is not None:
+        return np.asarray(head["anchors"], np.float32)
+    parts = []
+    for level in head["levels"]:
+        rows, columns = level["grid"]
+        sizes = np.asarray(level["sizes"], np.float64)
+        part = np.empty((rows, columns, len(sizes), 4))
+        part[..., 0] = ((np.arange(columns) + 0.5) / columns)[None, :, None]
+        part[..., 1] = ((np.arange(rows) + 0.5) / rows)[:, None, None]
+        part[..., 2:] = sizes
+        parts.append(part.reshape(-1, 4))
+    return np.concatenate(parts).astype(np.float32)
+
+
+def recognize_head(
+    outputs: Sequence[tuple[str, Sequence[int]]], classes: int | None = None
+) -> dict[str, Any] | None:
+    """Return the head that the shapes of outputs tell without a doubt, None where there is one.
+
+    The four outputs of TFLite_Detection_PostProcess; or one output of many rows or columns of four
+    coordinates and the scores of the classes, as YOLO has it.
+
+    Args:
+        outputs: Name and shape of each, the batch first.
+        classes: Number of classes, where that is known: it tells whether YOLO has an objectness.
+    """
+    if postprocess_order(outputs):
+        return check_head({"kind": "postprocess"})
+    if len(outputs) != 1 or len(outputs[0][1]) != 3:
+        return None
+    name, (_, first, second) = outputs[0]
+    width, n = sorted((first, second))
+    if width < 5 or n < 4 * width or n < 50:
+        return None
+    if classes is not None and width not in (4 + classes, 5 + classes):
+        return None
+    table = {"kind": "yolo", "output": name, "objectness": classes == width - 5}
+    return check_head(table)
+
+
+def postprocess_order(outputs: Sequence[tuple[str, Sequence[int]]]) -> list[int]:
+    """Return the indices of boxes, classes, scores and count among the outputs, [] without them.
+
+    The operator TFLite_Detection_PostProcess has four outputs: boxes `[1, n, 4]`, classes and
+    scores `[1, n]`, count `[1]`, in this order; TensorFlow 2 reorders them, and then scores come
+    before classes.
+    """
+    if len(outputs) != 4:
+        return []
+    names = [name for name, _ in outputs]
+    shapes = [shape for _, shape in outputs]
+    order = sorted(range(4), key=lambda k: names[k] if "output_" in names[k] else "")
+    boxes = [k for k in order if len(shapes[k]) == 3 and shapes[k][2] == 4]
+    lists = [k for k in order if len(shapes[k]) == 2]
+    counts = [k for k in order if len(shapes[k]) < 2]
+    if (len(boxes), len(lists), len(counts)) != (1, 2, 1):
+        return []
+    return [*boxes, *(lists if order[3] == counts[0] else reversed(lists)), *counts]
+
+
+class Head:
+    """Turns the outputs of a detector into boxes.
+
+    Args:
+        table: As `check_head` returns it.
+        outputs: Name and shape of each output, the batch first.
+        size: Width and height of the model's input, for boxes in pixels.
+
+    Raises:
+        ValueError: The outputs do not fit the head; says which, and what was found.
+
+    Attributes:
+        table: The head, with the names of its outputs filled in.
+        classes: Number of classes; None where the outputs do not tell.
+    """
+
+    def __init__(
+        self,
+        table: Mapping[str, Any],
+        outputs: Sequence[tuple[str, Sequence[int]]],
+        size: tuple[int, int] | None = None,
+    ) -> None:
+        self.kind = table["kind"]
+        self.shapes = {name: tuple(shape)[1:] for name, shape in outputs}
+        find = getattr(self, f"_find_{self.kind}")
+        self.classes: int | None = None
+        self.table = {**table, **find(table, outputs)}
+        self.names = [self.table[key] for key in HEAD_OUTPUTS[self.kind]]
+        self.size = self.table.get("size") or size
+        if self.table.get("unit") == "pixels" and not self.size:
+            raise ValueError("boxes in pixels need size = [width, height]")
+
+    def __call__(self, outputs: Mapping[str, Any]) -> Any:
+        """Return detections, float32 `[n, most, 6]`.
+
+        A picture whose outputs hold NaN gets NaN for its first score.
+
+        Args:
+            outputs: Output name -> `[n, ...]`, real values.
+        """
+        import numpy as np
+
+        values = [np.asarray(outputs[name], np.float32) for name in self.names]
+        n = len(values[0])
+        with np.errstate(over="ignore", invalid="ignore"):
+            picture, score, boxes, kind = getattr(self, f"_decode_{self.kind}")(*values)
+        found = np.zeros((n, self.table["most"], 6), np.float32)
+        found[..., 4] = -1
+        order = np.lexsort((-score, picture))
+        boxes, score, kind = boxes[order].clip(0, 1), score[order], kind[order]
+        ends = np.searchsorted(picture[order], np.arange(n + 1))
+        for row in range(n):
+            start, end = int(ends[row]), int(ends[row + 1])
+            if start == end:
+                continue
+            end = min(end, start + CANDIDATES)
+            some = slice(start, end)
+            if self.kind == "postprocess":  # which suppresses itself
+                kept = np.arange(end - start)
+            else:
+                kept = suppress(boxes[some], kind[some], self.table["iou"])
+            kept = kept[: self.table["most"]] + start
+            found[row, : len(kept), :4] = boxes[kept]
+            found[row, : len(kept), 4] = score[kept]
+            found[row, : len(kept), 5] = kind[kept]
+        broken = np.zeros(n, bool)
+        for value in values:
+            broken |= np.isnan(value.reshape(n, -1)).any(axis=1)
+        found[broken, 0, 4] = np.nan
+        return found
+
+    def _named(self, table: Mapping[str, Any], key: str, fits: Callable[[Any], bool]) -> str:
+        """Return the output that a key names, or the only one of a fitting shape."""
+        named = table[key]
+        if named is not None:
+            if named not in self.shapes:
+                raise ValueError(f"there is no output {named!r}; there is {self._listed()}")
+            if not fits(self.shapes[named]):
+                raise ValueError(f"{key} cannot be {named!r}; there is {self._listed()}")
+            return str(named)
+        taken = [table[other] for other in HEAD_OUTPUTS[self.kind]]
+        found = [name for name in self.shapes if name not in taken and fits(self.shapes[name])]
+        if len(found) != 1:
+            none = "none" if not found else " and ".join(map(repr, found[:3]))
+            raise ValueError(f"{key} may be {none} by shape; there is {self._listed()}")
+        return found[0]
+
+    def _listed(self) -> str:
+        return ", ".join(f"{name} {[1, *shape]}" for name, shape in self.shapes.items())
+
+    def _find_ssd(self, table: Mapping[str, Any], _: Any) -> dict[str, Any]:
+        self.anchors = anchors_of(table)
+        n = len(self.anchors)
+        pairs = [name for name, shape in self.shapes.items() if shape == (n, 4)]
+        if not pairs and table["boxes"] is None:
+            raise ValueError(
+                f"the head has {n} anchors, and no output is [1, {n}, 4]; there is {self._listed()}"
+            )
+        boxes = self._named(table, "boxes", lambda shape: bool(shape == (n, 4)))
+        rest = {**table, "boxes": boxes}
+        scores = self._named(rest, "scores", lambda s: len(s) == 2 and s[0] == n and boxes != "")
+        if scores == boxes:
+            raise ValueError(f"boxes and scores are both {boxes!r}")
+        self.classes = self.shapes[scores][1] - table["background"]
+        if self.classes < 1:
+            raise ValueError(f"scores {scores!r} has no class beside the background")
+        return {"boxes": boxes, "scores": scores}
+
+    def _find_yolo(self, table: Mapping[str, Any], _: Any) -> dict[str, Any]:
+        extra = 4 + table["objectness"]
+
+        def fits(shape: Sequence[int]) -> bool:
+            return len(shape) in (1, 2) and self._width(table, shape) > extra
+
+        name = self._named(table, "output", fits)
+        shape = self.shapes[name]
+        width = self._width(table, shape)
+        self.classes = width - extra
+        # Columns are predictions in v8's order.
+        self.turned = len(shape) == 2 and shape[1] != width
+        return {"output": name}
+
+    @staticmethod
+    def _width(table: Mapping[str, Any], shape: Sequence[int]) -> int:
+        """Return the number of values of a prediction: the shorter side, unless `classes` tells."""
+        wanted = table["classes"] and 4 + table["objectness"] + table["classes"]
+        if wanted:
+            return wanted if wanted in tuple(shape[-2:]) else 0
+        return min(shape)
+
+    def _find_center(self, table: Mapping[str, Any], _: Any) -> dict[str, Any]:
+        maps = {name: shape for name, shape in self.shapes.items() if len(shape) == 3}
+        pairs = [name for name, shape in maps.items() if shape[2] == 2]
+        # Sizes come before offsets, as in the paper's order, where only two have two channels.
+        given = dict(table)
+        if table["sizes"] is None and table["offsets"] is None and len(pairs) == 2:
+            given["sizes"], given["offsets"] = pairs
+        heatmap = self._named(given, "heatmap", lambda shape: len(shape) == 3)
+        grid = self.shapes[heatmap]
+
+        def fits(shape: Sequence[int]) -> bool:
+            return tuple(shape) == (*grid[:2], 2)
+
+        given["heatmap"] = heatmap
+        given["sizes"] = self._named(given, "sizes", fits)
+        given["offsets"] = self._named(given, "offsets", fits)
+        self.classes = grid[2]
+        return {key: given[key] for key in HEAD_OUTPUTS["center"]}
+
+    def _find_postprocess(
+        self, table: Mapping[str, Any], outputs: Sequence[tuple[str, Sequence[int]]]
+    ) -> dict[str, Any]:
+        keys = HEAD_OUTPUTS["postprocess"]
+        if all(table[key] is not None for key in keys):
+            ranks = (2, 1, 1, 0)
+            return {
+                key: self._named(table, key, lambda shape, rank=rank: len(shape) == rank)  # type: ignore[misc]
+                for key, rank in zip(keys, ranks)
+            }
+        order = postprocess_order(outputs)
+        if not order:
+            raise ValueError(
+                "boxes [1, n, 4], classes and scores [1, n] and count [1] are needed; there is "
+                + self._listed()
+            )
+        found = {key: outputs[place][0] for key, place in zip(keys, order)}
+        return {key: table[key] or found[key] for key in keys}
+
+    def _threshold(self) -> float:
+        """Return the least raw value whose score is not dropped."""
+        import math
+
+        least = float(self.table["score"])
+        if self.table["activation"] != "sigmoid":
+            return least
+        if least <= 0:
+            return -math.inf
+        return math.inf if least >= 1 else math.log(least / (1 - least))
+
+    def _activated(self, raw: Any) -> Any:
+        import numpy as np
+
+        if self.table["activation"] != "sigmoid":
+            return raw
+        return 1 / (1 + np.exp(-raw))
+
+    def _decode_ssd(self, offsets: Any, raw: Any) -> tuple[Any, Any, Any, Any]:
+        """Decode offsets from anchors.
+
+        W. Liu et al., "SSD: Single Shot MultiBox Detector" (2016), eq. 2, with the variances of
+        its implementation: `cx = ax + v0 tx aw`, `w = aw exp(v2 tw)`, likewise y and h.
+        """
+        import numpy as np
+
+        table = self.table
+        if table["activation"] == "softmax":
+            raw = np.exp(raw - raw.max(axis=2, keepdims=True))
+            raw /= raw.sum(axis=2, keepdims=True)
+        if table["background"]:
+            raw = raw[..., 1:]
+        picture, row, kind = _places(raw, self._threshold())
+        score = self._activated(raw[picture, row, kind])
+        variances = np.asarray(table["variances"], np.float32)
+        moved, anchor = offsets[picture, row] * variances, self.anchors[row]
+        centre = anchor[:, :2] + moved[:, :2] * anchor[:, 2:]
+        half = anchor[:, 2:] * np.exp(moved[:, 2:]) / 2
+        return picture, score, np.concatenate([centre - half, centre + half], axis=1), kind
+
+    def _decode_yolo(self, values: Any) -> tuple[Any, Any, Any, Any]:
+        """Decode rows of four coordinates, v5's objectness, and the scores of the classes.
+
+        Coordinates are final, as the exporters of Ultralytics write them.
+        """
+        import numpy as np
+
+        table = self.table
+        values = values.reshape(len(values), -1, values.shape[-1])
+        if self.turned:
+            values = values.swapaxes(1, 2)
+        boxes, raw = values[..., :4], values[..., 4 + table["objectness"] :]
+        least = self._threshold()
+        if table["objectness"]:
+            # A score is a product of two shares: neither can be less than it.
+            sure = values[..., 4:5] >= least
+            raw = np.where(sure, raw, np.float32(-np.inf))
+        picture, row, kind = _places(raw, least)
+        score = self._activated(raw[picture, row, kind])
+        if table["objectness"]:
+            score = score * self._activated(values[picture, row, 4])
+            kept = score >= table["score"]
+            picture, row, kind, score = (part[kept] for part in (picture, row, kind, score))
+        found = boxes[picture, row]
+        unit = table["unit"]
+        if unit != "fraction" and self.size:
+            scale = np.tile(np.asarray(self.size, np.float32), 2)
+            large = boxes.max(axis=(1, 2)) > PIXELS_FROM
+            pixels = np.ones(len(large), bool) if unit == "pixels" else large
+            found = np.where(pixels[picture][:, None], found / scale, found)
+        if not table["corners"]:
+            half = found[:, 2:] / 2
+            found = np.concatenate([found[:, :2] - half, found[:, :2] + half], axis=1)
+        return picture, score, found, kind
+
+    def _decode_center(self, heat: Any, sizes: Any, offsets: Any) -> tuple[Any, Any, Any, Any]:
+        """Decode peaks of a heatmap: X. Zhou, D. Wang, P. Kraehenbuehl, "Objects as Points" (2019).
+
+        A peak is no less than its eight neighbours; its centre is its cell plus the offset there.
+        """
+        import numpy as np
+
+        rows, columns = heat.shape[1:3]
+        padded = np.pad(heat, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-np.inf)
+        around = heat
+        for down in range(3):
+            for across in range(3):
+                near = padded[:, down : down + rows, across : across + columns]
+                around = np.maximum(around, near)
+        raw = np.where(heat >= around, heat, np.float32(-np.inf))
+        picture, row, kind = _places(raw.reshape(len(heat), rows * columns, -1), self._threshold())
+        y, x = np.divmod(row, columns)
+        score = self._activated(heat[picture, y, x, kind])
+        grid = np.asarray([columns, rows], np.float32)
+        corner = np.stack([x, y], axis=1).astype(np.float32)
+        centre = (corner + offsets[picture, y, x]) / grid
+        half = sizes[picture, y, x] / 2
+        if self.table["unit"] == "cells":
+            half = half / grid
+        elif self.table["unit"] == "pixels":
+            half = half / np.asarray(self.size, np.float32)
+        return picture, score, np.concatenate([centre - half, centre + half], axis=1), kind
+
+    def _decode_postprocess(
+        self, boxes: Any, classes: Any, scores: Any, count: Any
+    ) -> tuple[Any, Any, Any, Any]:
+        """Read top, left, bottom, right, classes and scores of as many boxes as are counted."""
+        import numpy as np
+
+        n = len(boxes)
+        scores = scores.reshape(n, -1)
+        known = np.arange(scores.shape[1]) < count.reshape(n, -1)[:, :1]
+        picture, row = np.nonzero(known & (scores >= self.table["score"]))
+        found = boxes.reshape(n, -1, 4)[picture, row][:, [1, 0, 3, 2]]
+        return picture, scores[picture, row], found, classes.reshape(n, -1)[picture, row]
+
+
+def _places(raw: Any, least: float) -> tuple[Any, Any, Any]:
+    """Return the indices of values `[n, rows, classes]` that are not below `least`."""
+    import numpy as np
+
+    flat = np.flatnonzero(raw.reshape(-1) >= least)
+    # Two steps of whole numbers: `unravel_index` takes as long as the search.
+    place, kind = np.divmod(flat, raw.shape[2])
+    picture, row = np.divmod(place, raw.shape[1])
+    return picture, row, kind
+
+
+def box_overlaps(first: Any, second: Any, crowd: Any = None) -> Any:
+    """Return intersection over union of each pair of boxes, `[k, 4]` and `[m, 4]` -> `[k, m]`.
+
+    Args:
+        first: Corners: left, top, right, bottom.
+        second: The same.
+        crowd: `[m]`, which of the second are crowds: there it is intersection over the first.
+    """
+    import numpy as np
+
+    # Coordinates apart: arrays whose last axis has two places take several times as long.
+    left, top, right, bottom = first.T[:, :, None]
+    from_x, from_y, to_x, to_y = second.T[:, None, :]
+    both = np.minimum(right, to_x)
+    both -= np.maximum(left, from_x)
+    np.maximum(both, 0, out=both)
+    down = np.minimum(bottom, to_y)
+    down -= np.maximum(top, from_y)
+    np.maximum(down, 0, out=down)
+    both *= down
+    area = (right - left) * (bottom - top)
+    union = area + (to_x - from_x) * (to_y - from_y)
+    union -= both
+    if crowd is not None:
+        union = np.where(crowd[None], area, union)
+    return np.divide(both, union, out=np.zeros_like(both), where=union > 0)
+
+
+def suppress(boxes: Any, classes: Any, most_overlap: float) -> Any:
+    """Return the indices that greedy non-maximum suppression keeps, class by class.
+
+    A box goes if it overlaps one that stays, of its class and a higher score, by more. That
+    is computed for all boxes at once: who is suppressed by those kept so far, again until nothing
+    changes, which gives the result of the loop (Z. Zheng et al., "Enhancing Geometric Factors in
+    Model Learning and Inference for Object Detection", IEEE Transactions on Cybernetics 52
+    (2022), proposition 1).
+
+    Args:
+        boxes: `[k, 4]` corners, the highest score first.
+        classes: `[k]`.
+        most_overlap: Intersection over union.
+    """
+    import numpy as np
+
+    if len(boxes) > 200:  # the matrices grow with the square
+        groups = [np.flatnonzero(classes == one) for one in np.unique(classes)]
+        if len(groups) > 1:
+            kept = [group[suppress(boxes[group], classes[group], most_overlap)] for group in groups]
+            return np.sort(np.concatenate(kept))
+    over = box_overlaps(boxes, boxes) > most_overlap
+    over &= classes[:, None] == classes[None]
+    above = np.triu(over, 1).astype(np.float32)
+    alive = np.ones(len(boxes), np.float32)
+    while True:
+        left = (alive @ above == 0).astype(np.float32)
+        if np.array_equal(left, alive):
+            return np.flatnonzero(alive)
+        alive = left
+
+
+def boxes_in_window(targets: Any, height: int, width: int, spec: Mapping[str, Any]) -> Any:
+    """Return the boxes of a picture as fractions of the part that the model gets (`crop_window`).
+
+    Boxes are cut at its edges. Those of which less than a quarter is left are ignored in a score,
+    and those of which nothing is left become padding.
+
+    Args:
+        targets: `[m, 6]`: left, top, right, bottom as fractions of the picture, class, ignored.
+        height: Rows of the picture.
+        width: Its columns.
+        spec: How it is preprocessed.
+    """
+    import numpy as np
+
+    top, left, rows, columns = crop_window(height, width, spec)
+    if (top, left, rows, columns) == (0, 0, height, width):
+        return targets
+    size = np.array([width, height, width, height], np.float64)
+    start = np.array([left, top, left, top], np.float64)
+    part = np.array([columns, rows, columns, rows], np.float64)
+    seen = targets.astype(np.float64)
+    whole = (seen[:, :4] * size - start) / part
+    seen[:, :4] = whole.clip(0, 1)
+    before = (whole[:, 2] - whole[:, 0]) * (whole[:, 3] - whole[:, 1])
+    after = (seen[:, 2] - seen[:, 0]) * (seen[:, 3] - seen[:, 1])
+    there = seen[:, 4] >= 0
+    gone = there & (after <= 0)
+    seen[there & (after < before / 4), 5] = 1
+    seen[gone] = NO_BOX
+    return seen.astype(targets.dtype)
+
+
+NO_BOX = (0, 0, 0, 0, -1, 0)
+
+
+# --- Mean average precision -----------------------------------------------------------------------
+# As COCO defines it (T.-Y. Lin et al., 2014, and the code of pycocotools); edgekit imports this.
+
+# A resampled mean is that of so many hits of each class at each threshold, evenly spread.
+PLACES = 64
+# Pictures times such places: more take seconds. Then the normal interval.
+DETECTION_LIMIT = 5_000_000
+
+
+def as_boxes(targets: Any) -> Any:
+    """Return targets `[..., m, 5 or 6]` as float32 `[..., m, 6]`; nothing is ignored without it."""
+    import numpy as np
+
+    targets = np.asarray(targets, np.float32)
+    if targets.shape[-1] == 6:
+        return targets
+    return np.concatenate([targets, np.zeros((*targets.shape[:-1], 1), np.float32)], axis=-1)
+
+
+def iou_thresholds() -> Any:
+    """Return the ten thresholds as pycocotools has them, to the last bit."""
+    import numpy as np
+
+    return np.linspace(0.5, 0.95, 10)
+
+
+def match_boxes(detections: Any, targets: Any) -> tuple[Any, Any]:
+    """Match the detections of pictures with their boxes, by the rules of COCO.
+
+    The likeliest detection chooses first: of the boxes of its class that are left, the one that it
+    overlaps most, if by the threshold. Ignored boxes are chosen last, by any number of detections,
+    which then do not count; their overlap is the share of the detection inside.
+
+    Args:
+        detections: `[n, k, 6]`: corners, score, class; the highest score first, -1 is padding.
+        targets: `[n, m, 6]`: corners, class, ignored; class -1 is padding.
+
+    Returns:
+        Two uint16 `[n, k]`: bit t tells whether the detection is a hit at threshold t, and whether
+        it does not count there.
+    """
+    import numpy as np
+
+    n, k = detections.shape[:2]
+    hit, void = np.zeros((n, k), np.uint16), np.zeros((n, k), np.uint16)
+    thresholds = iou_thresholds()
+    powers = 2 ** np.arange(len(thresholds))
+    counts = (detections[..., 4] >= 0).sum(axis=1)
+    there = targets[..., 4] >= 0
+    for row in np.flatnonzero((counts > 0) & there.any(axis=1)):
+        found = detections[row, : counts[row]].astype(np.float64)
+        known = targets[row][there[row]].astype(np.float64)
+        crowd = known[:, 5] != 0
+        any_crowd = bool(crowd.any())
+        if any_crowd:
+            order = np.argsort(crowd, kind="stable")
+            known, crowd = known[order], crowd[order]
+        overlaps = box_overlaps(found[:, :4], known[:, :4], crowd if any_crowd else None)
+        near = (overlaps >= thresholds[0]) & (found[:, 5:6] == known[None, :, 4])
+        if not near.any():
+            continue
+        # Most pairs have no rival: the box is that of one detection, and the detection of one box.
+        single = (near.sum(axis=1) == 1)[:, None] & (near.sum(axis=0) == 1) & near & ~crowd
+        first, second = np.nonzero(single)
+        hit[row, first] = (overlaps[first, second][:, None] >= thresholds) @ powers
+        rivals = np.flatnonzero(near.any(axis=1) & ~single.any(axis=1))
+        if not len(rivals):
+            continue
+        free = np.ones((len(thresholds), len(known)), bool)
+        for one in rivals:
+            value = np.where(near[one], overlaps[one], -1.0)
+            possible = free & (value >= thresholds[:, None])
+            counted = possible & ~crowd
+            best = np.where(counted, value, -1.0)
+            # Of equal overlaps the last one, as in pycocotools.
+            place = len(known) - 1 - best[:, ::-1].argmax(axis=1)
+            lucky = counted.any(axis=1)
+            hit[row, one] = lucky @ powers
+            free[lucky, place[lucky]] = False
+            if any_crowd:
+                void[row, one] = (~lucky & (possible & crowd).any(axis=1)) @ powers
+    return hit, void
+
+
+class Rankings:
+    """The detections of each class in falling score, and what decides over them.
+
+    Args:
+        columns: Of `n` pictures scores `[n, k]` and classes `[n, k]`, as in `match_boxes`; hits and
+            what is void, `[n, k]`, as it returns them; boxes `[n, m, 6]`.
+        thresholds: How many of the ten thresholds count: all, or only the first.
+
+    Attributes:
+        n: Number of pictures.
+        classes: `[c]`, the classes of which there are boxes that count.
+    """
+
+    def __init__(self, columns: Sequence[Any], thresholds: int = 10) -> None:
+        import numpy as np
+
+        scores, classes, hit, void, targets = columns
+        self.n = len(targets)
+        self.thresholds = thresholds
+        kind = targets[..., 4]
+        counted = (kind >= 0) & (targets[..., 5] == 0)
+        self.classes = np.unique(kind[counted]).astype(np.int64)
+        self.parts: list[tuple[Any, Any, list[Any], list[Any]]] = []
+        self.work = 0
+        real = scores >= 0
+        for one in self.classes:
+            boxes = ((kind == one) & counted).sum(axis=1)
+            picture, place = np.nonzero(real & (classes == one))
+            order = np.argsort(-scores[picture, place], kind="stable")
+            picture, place = picture[order], place[order]
+            hits, voids = hit[picture, place], void[picture, place]
+            at, out = [], []
+            for bit in range(thresholds):
+                at.append(np.flatnonzero((hits >> bit) & 1))
+                out.append(np.flatnonzero((voids >> bit) & 1))
+                self.work += self.n * min(PLACES, len(at[-1]))
+            self.parts.append((boxes, picture, at, out))
+
+    def areas(self, weights: Any) -> Any:
+        """Return the average precision, NaN of classes without boxes.
+
+        The precision at 101 recalls from 0 to 1, each the best at that recall or more, averaged.
+
+        Args:
+            weights: `[b, n]`, how often each picture counts.
+
+        Returns:
+            `[b, c, t]`: of each class at each threshold.
+        """
+        import numpy as np
+
+        recalls = np.linspace(0.0, 1.0, 101)
+        found = np.zeros((len(weights), len(self.classes), self.thresholds))
+        for c, (boxes, picture, at, out) in enumerate(self.parts):
+            total = weights @ boxes.astype(weights.dtype)
+            each = weights[:, picture]
+            named = np.cumsum(each, axis=1)
+            for t in range(self.thresholds):
+                if not len(at[t]):
+                    continue
+                hits = np.cumsum(each[:, at[t]], axis=1)
+                counted = named[:, at[t]]
+                if len(out[t]):
+                    not_counted = np.cumsum(each[:, out[t]], axis=1)
+                    before = np.searchsorted(out[t], at[t])
+                    counted[:, before > 0] -= not_counted[:, before[before > 0] - 1]
+                best = hits / np.maximum(counted, 1e-9)
+                best = np.maximum.accumulate(best[:, ::-1], axis=1)[:, ::-1]
+                # How many of the recalls a hit reaches; 0 is reached by the first place.
+                share = hits / np.maximum(total, 1e-9)[:, None]
+                reached = ((100 * hits + 0.5) / np.maximum(total, 1e-9)[:, None]).astype(np.intp)
+                # Some of the recalls, as floats, are a little more than hundredths.
+                reached += 1 - (recalls[reached.clip(0, 100)] > share)
+                reached[:, 1:] -= reached[:, :-1].copy()
+                found[:, c, t] = np.einsum("ij,ij->i", best, reached.astype(best.dtype)) / 101
+            found[total <= 0, c] = np.nan
+        return found
+
+    def mean(self, weights: Any) -> Any:
+        """Return the mean over thresholds and over the classes that have boxes, `[b]`."""
+        import numpy as np
+
+        areas = self.areas(weights).mean(axis=2)
+        there = ~np.isnan(areas)
+        return np.where(there, areas, 0).sum(axis=1) / np.maximum(there.sum(axis=1), 1)
+
+    def places(self) -> list[tuple[Any, Any, Any, Any]]:
+        """Return of each class what `resampled_mean` needs of it, all of float32.
+
+        Returns:
+            Boxes `[n]`; hits and detections of each picture up to each place, `[n, p]`; and where
+            the places of a threshold begin.
+        """
+        import numpy as np
+
+        found = []
+        for boxes, picture, at, out in self.parts:
+            hits: list[Any] = []
+            names: list[Any] = []
+            starts = [0]
+            for t in range(self.thresholds):
+                ends = np.unique(
+                    np.linspace(0, len(at[t]) - 1, min(PLACES, len(at[t]))).astype(int)
+                )
+                ranks = at[t][ends]
+                p = len(ranks)
+                counted = np.ones(len(picture), bool)
+                counted[out[t]] = False
+                for some, kept in ((at[t], hits), (np.flatnonzero(counted), names)):
+                    place = np.searchsorted(ranks, some)
+                    here = place < p
+                    cells = picture[some[here]] * p + place[here]
+                    table = count_places(cells, minlength=self.n * p).reshape(self.n, p)
+                    kept.append(table.cumsum(axis=1).astype(np.float32))
+                starts.append(starts[-1] + p)
+            tables = (np.concatenate(side, axis=1) for side in (hits, names))
+            found.append((boxes.astype(np.float32), *tables, starts))
+        return found
+
+    def resampled_mean(self, weights: Any, places: Sequence[Any]) -> Any:
+        """Return about what `mean` does, `[b]`: the area under the best precisions at some places.
+
+        Args:
+            weights: `[b, n]`, float32: how often each picture counts.
+            places: As `places` returns it.
+        """
+        import numpy as np
+
+        total, count = np.zeros(len(weights)), np.zeros(len(weights))
+        for boxes, hits, names, starts in places:
+            known = weights @ boxes
+            there = known > 0
+            count += there
+            if not starts[-1]:
+                continue
+            reached = weights @ hits
+            best = reached / np.maximum(weights @ names, np.float32(0.5))
+            for start, end in zip(starts, starts[1:]):  # noqa: RUF007  pairwise came with 3.10
+                if start == end:
+                    continue
+                some = best[:, start:end]
+                np.maximum.accumulate(some[:, ::-1], axis=1, out=some[:, ::-1])
+                some[:, :-1] -= some[:, 1:].copy()
+            area = np.einsum("ij,ij->i", reached, best)
+            total += np.where(there, area / np.maximum(known, 1), 0)
+        return total / np.maximum(count, 1) / self.thresholds
+
+    def value(self) -> float:
+        """Return the mean average precision."""
+        import numpy as np
+
+        return float(self.mean(np.ones((1, self.n)))[0])
+
+    def influence(self) -> Any:
+        """Return the derivative of the mean by each picture's weight, `[n]`; it adds up to 0.
+
+        Of the area under the best precisions without the steps of its 101 points. With hits TP and
+        detections D up to the place m that sets the best precision TP / D, the derivative of that
+        is 1 / D for a hit up to m, and -TP / D^2 for each detection up to m.
+        """
+        import numpy as np
+
+        whole = np.zeros(self.n)
+        for boxes, picture, at, out in self.parts:
+            total = float(boxes.sum())
+            for t in range(self.thresholds):
+                if not len(at[t]):
+                    continue
+                counts = np.ones(len(picture))
+                counts[out[t]] = 0
+                named = counts.cumsum()[at[t]]
+                hits = np.arange(1, len(at[t]) + 1)
+                precision = hits / named
+                # Which place sets the best precision at or behind each.
+                best = np.maximum.accumulate(precision[::-1])[::-1]
+                setter = np.searchsorted(-best, -best, side="right") - 1
+                uses = np.bincount(setter, minlength=len(at[t])) / total
+                by_hit = (uses / named)[::-1].cumsum()[::-1]
+                by_name = (uses * hits / named**2)[::-1].cumsum()[::-1]
+                # A detection counts for all places from its own on.
+                after = np.searchsorted(at[t], np.arange(len(picture)))
+                effect = -np.append(by_name, 0.0)[after] * counts
+                effect[at[t]] += by_hit + best / total
+                whole += np.bincount(picture, effect, minlength=self.n)
+                whole -= boxes * (best.sum() / total**2)
+        return whole / max(1, len(self.classes) * self.thresholds)
+
+
+def detection_interval(first: Rankings, second: Rankings | None = None) -> tuple[float, float]:
+    """Return the 95 % interval of a mean average precision, or of how much more the first has.
+
+    The bootstrap over pictures, as in `bootstrap`; of very many the normal interval.
+
+    Args:
+        first: The rankings of a model.
+        second: Those of another one on the same pictures.
+    """
+    import numpy as np
+
+    n = first.n
+    sides = [first] if second is None else [first, second]
+    value = first.value() - (second.value() if second else 0.0)
+    influence = first.influence() - (second.influence() if second else 0.0)
+    energy = float(np.sum(influence**2))
+    if energy < NOTHING or n < 2:
+        return value, value
+    if n > BOOTSTRAP_LIMIT or sum(side.work for side in sides) > DETECTION_LIMIT:
+        half = Z * (n / (n - 1) * energy) ** 0.5
+        return value - half, value + half
+    with DeferSigint():  # imports
+        generator = np.random.default_rng(0)
+    places = [side.places() for side in sides]
+
+    def statistic(weights: Any) -> Any:
+        means = [side.resampled_mean(weights, at) for side, at in zip(sides, places)]
+        return means[0] - means[1] if second else means[0]
+
+    # Of some places only, the mean is a little less than of all: the values are moved by that.
+    moved = value - float(statistic(np.ones((1, n), np.float32))[0])
+    values = np.empty(RESAMPLES)
+    rows = max(1, min(250, (1 << 20) // n))
+    for start in range(0, RESAMPLES, rows):
+        some = min(rows, RESAMPLES - start)
+        drawn = generator.integers(0, n, (some, n), np.int32)
+        cells = drawn + np.arange(0, some * n, n)[:, None]
+        times = count_places(cells.ravel(), minlength=some * n).reshape(some, n)
+        values[start : start + some] = statistic(times.astype(np.float32)) + moved
+    values.sort()
+    below = float(np.mean(values < value) + np.mean(values == value) / 2)
+    skewness = float(np.sum(influence**3)) / (6 * energy**1.5)
+    return bca(values, below, skewness, n - 1)
+
+
+# Corners of boxes may be beyond the edges by as much, as a share of the picture: they are rounded.
+EDGE = 0.01
+
+
+def box_fault(targets: Any, classes: int | None = None) -> tuple[int, str] | None:
+    """Return the first picture with a box that cannot be, and what is wrong with it.
+
+    Args:
+        targets: `[n, m, 6]`: corners as fractions, class, ignored; class -1 is padding.
+        classes: Number of classes of the model, where it is known.
+    """
+    import numpy as np
+
+    kind, corners = targets[..., 4], targets[..., :4]
+    there = ~(kind < 0)
+    with np.errstate(invalid="ignore"):
+        outside = ((corners < -EDGE) | (corners > 1 + EDGE)).any(axis=2)
+        swapped = (corners[..., 2] < corners[..., 0]) | (corners[..., 3] < corners[..., 1])
+        beyond = np.zeros_like(there) if classes is None else kind >= classes
+        faults = (
+            (~np.isfinite(targets).all(axis=2), "has a box with NaN or infinity"),
+            (kind != np.round(kind), "has a class that is no whole number"),
+            (outside, "has a box outside the picture"),
+            (swapped, "has a box whose corners are swapped"),
+            (beyond, f"has a class that the model of {classes} classes does not have"),
+        )
+    for wrong, words in faults:
+        pictures, places = np.nonzero(wrong & there)
+        if len(pictures):
+            picture, place = int(pictures[0]), int(places[0])
+            shown = ", ".join(f"{value:g}" for value in targets[picture, place, :5])
+            return picture, f"{words}: {shown}"
+    return None
+
+
+class DetectionScorer(Scorer):
+    """Scores boxes: what `match_boxes` tells of the detections of each picture.
+
+    Attributes:
+        head: Makes detections of the outputs.
+        window: Height and width of the pictures, and how they are cropped, where boxes are those
+            of the whole picture; None where they are those of the model's input.
+    """
+
+    head: Any = None
+    window: tuple[int, int, Mapping[str, Any]] | None = None
+
+    def __init__(
+        self, task: str, n: int, labels: Sequence[str], units: int, metric: str | None = None
+    ) -> None:
+        super().__init__(task, n, labels, units, metric)
+        self.found: list[tuple[Any, ...]] = []
+
+    def prepare(self, model: Model, manifest: Mapping[str, Any], column: StoredArray) -> None:
+        """Take the head of a model, and how the pictures in a column of raw samples are cropped.
+
+        Raises:
+            RunnerError: No head is known (code 4), or it does not fit the model (code 3).
+        """
+        self.head = model_head(model, manifest)
+        if self.head is None:
+            raise RunnerError(
+                DATA,
+                f"eval cannot tell boxes from the outputs of {model.path}.",
+                ", ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in model.outputs),
+                "Put its head into the manifest: edgekit quantize --head.",
+            )
+        spec = manifest.get("preprocessing") or {}
+        if spec.get("kind") == "image" and not column.name.startswith("inputs"):
+            self.window = (column.shape[1], column.shape[2], spec)
+
+    def scored(self, names: Sequence[str], outputs: Sequence[Any]) -> Any:
+        """Return the detections of one picture, `[k, 6]`."""
+        return self.head({name: value[None] for name, value in zip(names, outputs)})[0]
+
+    def add(self, position: int, value: Callable[[], Any], output: Any, target: Any) -> None:
+        """Add one picture: as in `Scorer`, with detections as output and boxes as target."""
+        _ = position, value
+        if target.dtype.kind not in "fiu" or target.ndim != 2 or target.shape[1] not in (5, 6):
+            raise ValueError(f"boxes [m, 5 or 6] wanted, found {target.dtype} {target.shape}")
+        boxes = as_boxes(target)
+        fault = box_fault(boxes[None], self.head.classes)
+        if fault:
+            raise ValueError(f"it {fault[1]}")
+        boxes[:, :4] = boxes[:, :4].clip(0, 1)
+        if self.window:
+            boxes = boxes_in_window(boxes, *self.window)
+        hit, void = match_boxes(output[None], boxes[None])
+        self.found.append((output[:, 4], output[:, 5], hit[0], void[0], boxes))
+
+    def complete(self) -> tuple[Any, dict[str, float]]:
+        """Return scores, classes, hits, voids and boxes of all pictures.
+
+        Raises:
+            RunnerError: No picture has a box that counts (code 4).
+        """
+        import numpy as np
+
+        columns = [np.stack(parts) for parts in zip(*self.found)]
+        boxes = columns[-1]
+        if not ((boxes[..., 4] >= 0) & (boxes[..., 5] == 0)).any():
+            raise RunnerError(DATA, "No picture has a box that counts.", "", "Add boxes.")
+        return columns, {}
+
+    def figure(
+        self, name: str, scores: Any, *, with_interval: bool = False
+    ) -> tuple[float, tuple[float, float]]:
+        """Return a metric's value and 95 % interval; (0, 0) unless that is asked for."""
+        rankings = Rankings(scores, 1 if name == "map50" else 10)
+        value = rankings.value()
+        return value, mean_interval(rankings) if with_interval else (0.0, 0.0)
+
+
+SCORERS["detection"] = DetectionScorer
+
+
+def mean_interval(rankings: Rankings) -> tuple[float, float]:
+    """Return the 95 % interval of a mean average precision, within [0, 1].
+
+    Where no picture differs from another in it, what so many pictures cannot show (`wilson`).
+    """
+    low, high = detection_interval(rankings)
+    if low == high:
+        slack = 1 - wilson(rankings.n, rankings.n)[0]
+        low, high = low - slack, high + slack
+    return max(0.0, low), min(1.0, high)
+
+
+def model_head(model: Model, manifest: Mapping[str, Any]) -> Head | None:
+    """Return the head of a model: that of its manifest, or one that its shapes tell, or None.
+
+    Raises:
+        RunnerError: The manifest's head does not fit the outputs (code 3).
+    """
+    outputs = [(tensor.name, tensor.shape) for tensor in model.outputs]
+    table = manifest.get("head") or recognize_head(
+        outputs, len(manifest.get("labels") or ()) or None
+    )
+    if not table:
+        return None
+    shape = model.inputs[0].shape
+    try:
+        return Head(check_head(table), outputs, (shape[2], shape[1]) if len(shape) == 4 else None)
+    except ValueError as error:
+        raise RunnerError(
+            MODEL,
+            f"The head of {model.path} does not fit its outputs.",
+            error,
+            "Give the manifest that was made with the model.",
+        ) from error
+
+
 # --- Command run ----------------------------------------------------------------------------------
 # One JSON line for each sample: classes, a value, boxes, a map, or plain outputs.
 
@@ -2242,6 +3359,7 @@ def _all_samples(options: Options, source: Source) -> Generator[Sample, None, No
 
 
 WATCH_S = 0.25
+MOST_VALUES = 64  # of an output that are named one by one
 
 
 class OutputDecoder:
@@ -2268,7 +3386,9 @@ class OutputDecoder:
         self.labels = labels
         self.top = top
         self.threshold = threshold
-        self.task = data.get("task") or infer_task_from_shapes(model)
+        self.task = data.get("task") or infer_task_from_shapes(model, manifest)
+        self.head = model_head(model, manifest) if self.task == "detection" else None
+        self.shares = gives_probabilities(model.path)
         self.unit = data.get("unit")
         self.spec = picture_spec(manifest) or {}
 
@@ -2287,18 +3407,57 @@ class OutputDecoder:
             return {"error": float(np.mean(difference**2))}, None
         if self.task == "classification" and first.size > 1:
             return {"top": self._classes(first.ravel())}, None
+        if self.task == "classification" and first.size == 1:
+            one = float(self._probabilities(first.ravel())[0])
+            return {"top": self._classes(np.asarray([1 - one, one]).round(6))}, None
         if self.task == "multi-label" and first.size > 1:
             return {"labels": self._labels(first.ravel())}, None
-        if self.task == "detection" and _detection_order(self.model):
+        if self.head:
             return {"objects": self._objects(outputs, sample.picture)}, None
         if self.task == "segmentation" and first.ndim in (2, 3):
-            class_map = to_class_map(first)
+            class_map = to_class_map(first, self.shares)
             return self._class_shares(class_map), class_map
         plain = {tensor.name: _to_plain(out) for tensor, out in zip(self.model.outputs, outputs)}
-        if self.task == "regression" and first.size == 1:
-            unit = {"unit": self.unit} if self.unit else {}
-            return {"value": _to_plain(first.ravel()[0]), **unit, "outputs": plain}, None
+        if self.task == "regression":
+            return {**self._values(outputs), "outputs": plain}, None
         return {"outputs": plain}, None
+
+    def _values(self, outputs: Sequence[Any]) -> dict[str, Any]:
+        """Return the only value, or the values by name, with the unit of the first output's.
+
+        A value of an output with several is named "output[1]"; an output with more than
+        `MOST_VALUES` is no list of values.
+        """
+        import numpy as np
+
+        values: list[dict[str, Any]] = []
+        for tensor, output in zip(self.model.outputs, outputs):
+            unit = {"unit": self.unit} if self.unit and not values else {}
+            flat = np.asarray(output).ravel()
+            if flat.size <= MOST_VALUES:
+                values += [
+                    {
+                        "name": f"{tensor.name}[{k}]" if flat.size > 1 else tensor.name,
+                        "value": _to_plain(value),
+                        **unit,
+                    }
+                    for k, value in enumerate(flat)
+                ]
+        if len(values) == 1 and len(outputs) == 1:
+            return {key: value for key, value in values[0].items() if key != "name"}
+        return {"values": values} if values else {}
+
+    def _probabilities(self, scores: Any) -> Any:
+        """Return probabilities, of logits too.
+
+        Where the model's last operator does not tell, scores are probabilities if all are in
+        [0, 1].
+        """
+        import numpy as np
+
+        scores = np.asarray(scores, np.float64)
+        shares = are_shares(scores) if self.shares is None else self.shares
+        return scores if shares else 1 / (1 + np.exp(-scores.clip(-500, 500)))
 
     def _class_and_label(self, number: int) -> dict[str, Any]:
         known = number < len(self.labels) and self.labels[number]
@@ -2321,15 +3480,11 @@ class OutputDecoder:
             )
 
     def _labels(self, scores: Any) -> list[dict[str, Any]]:
-        """Return the labels whose probability reaches the threshold, the likeliest first.
-
-        Scores are probabilities where all lie in [0, 1], otherwise logits.
-        """
+        """Return the labels whose probability reaches the threshold, the likeliest first."""
         import numpy as np
 
         self._check_labels(scores)
-        scores = np.asarray(scores, np.float64)
-        shares = scores if are_shares(scores) else 1 / (1 + np.exp(-scores.clip(-500, 500)))
+        shares = self._probabilities(scores)
         order = np.argsort(-shares, kind="stable")
         return [
             {**self._class_and_label(int(k)), "score": round(float(shares[k]), 6)}
@@ -2338,23 +3493,32 @@ class OutputDecoder:
         ]
 
     def _objects(self, outputs: Sequence[Any], picture: Any) -> list[dict[str, Any]]:
-        """Return detections with boxes `[ymin, xmin, ymax, xmax]`, fractions of the picture."""
-        boxes, classes, scores, count = (outputs[k] for k in _detection_order(self.model))
+        """Return detections with boxes `[ymin, xmin, ymax, xmax]`, fractions of the picture.
+
+        And, of a picture, `pixels`, `[left, top, right, bottom]`.
+        """
+        assert self.head is not None
+        names = [tensor.name for tensor in self.model.outputs]
+        detections = self.head({name: value[None] for name, value in zip(names, outputs)})[0]
         height, width = picture_size(picture) if picture is not None else (1, 1)
         # After a crop, boxes are relative to the crop window.
-        part = crop_window(height, width, self.spec) if picture is not None else (0, 0, 1, 1)
+        top, left, rows, columns = (
+            crop_window(height, width, self.spec) if picture is not None else (0, 0, 1, 1)
+        )
         found = []
-        boxes, classes, scores = boxes.reshape(-1, 4), classes.ravel(), scores.ravel()
-        for box, number, score in list(zip(boxes, classes, scores))[: int(count.ravel()[0])]:
-            if score >= self.threshold:
-                edges = [
-                    (part[k % 2] + float(edge) * part[2 + k % 2]) / (height, width)[k % 2]
-                    for k, edge in enumerate(box)
-                ]
-                shown = [round(edge, 6) for edge in edges]
-                found.append(
-                    {"box": shown, **self._class_and_label(int(number)), "score": _to_plain(score)}
-                )
+        for corners in detections:
+            score = corners[4]
+            if score < max(0.0, self.threshold):
+                continue
+            x1, x2 = (left + float(edge) * columns for edge in corners[[0, 2]])
+            y1, y2 = (top + float(edge) * rows for edge in corners[[1, 3]])
+            box = [y1 / height, x1 / width, y2 / height, x2 / width]
+            answer = {"box": [round(edge, 6) for edge in box]}
+            if picture is not None:
+                answer["pixels"] = [round(edge, 2) for edge in (x1, y1, x2, y2)]
+            found.append(
+                {**answer, **self._class_and_label(int(corners[5])), "score": _to_plain(score)}
+            )
         return found
 
     def _class_shares(self, class_map: Any) -> dict[str, Any]:
@@ -2372,9 +3536,10 @@ class OutputDecoder:
         return {"size": list(class_map.shape), "classes": shares}
 
 
-def infer_task_from_shapes(model: Model) -> str | None:
-    """Return the task that the shapes of a model suggest, None where they do not."""
-    if _detection_order(model):
+def infer_task_from_shapes(model: Model, manifest: Mapping[str, Any]) -> str | None:
+    """Return the task that the shapes of a model or a declared head suggest, else None."""
+    outputs = [(tensor.name, tensor.shape) for tensor in model.outputs]
+    if manifest.get("head") or postprocess_order(outputs):
         return "detection"
     shape, taken = model.outputs[0].shape, model.inputs[0].shape
     if len(model.outputs) > 1 or shape == taken:
@@ -2385,31 +3550,11 @@ def infer_task_from_shapes(model: Model) -> str | None:
     return "classification" if len(shape) == 2 and shape[0] == 1 and shape[1] > 1 else None
 
 
-def _detection_order(model: Model) -> list[int]:
-    """Return the indices of boxes, classes, scores and count among the outputs, [] without them.
-
-    The operator TFLite_Detection_PostProcess has four outputs: boxes `[1, n, 4]`, classes and
-    scores `[1, n]`, count `[1]`, in this order; TensorFlow 2 reorders them, and then scores come
-    before classes.
-    """
-    tensors = model.outputs
-    if len(tensors) != 4:
-        return []
-    names = [tensor.name for tensor in tensors]
-    order = sorted(range(4), key=lambda k: names[k] if "output_" in names[k] else "")
-    boxes = [k for k in order if len(tensors[k].shape) == 3 and tensors[k].shape[2] == 4]
-    lists = [k for k in order if len(tensors[k].shape) == 2]
-    counts = [k for k in order if len(tensors[k].shape) < 2]
-    if (len(boxes), len(lists), len(counts)) != (1, 2, 1):
-        return []
-    return [*boxes, *(lists if order[3] == counts[0] else reversed(lists)), *counts]
-
-
-def to_class_map(output: Any) -> Any:
+def to_class_map(output: Any, shares: bool | None = None) -> Any:
     """Return class numbers `[h, w]` of a class map `[h, w]` or of scores `[h, w, classes]`.
 
-    A single channel is the probability of class 1, or its logit where some values are not in
-    [0, 1].
+    A single channel is the probability of class 1, or its logit: as `shares` says, else where
+    some values are not in [0, 1].
     """
     import numpy as np
 
@@ -2418,7 +3563,8 @@ def to_class_map(output: Any) -> Any:
     flat = output.reshape(output.shape[:2])
     if flat.dtype.kind != "f":
         return flat
-    return (flat > (0.5 if are_shares(flat) else 0.0)).astype(np.int64)
+    shares = are_shares(flat) if shares is None else shares
+    return (flat > (0.5 if shares else 0.0)).astype(np.int64)
 
 
 def picture_size(picture: Any) -> tuple[int, int]:
@@ -2526,6 +3672,9 @@ def class_colours(count: int = 256) -> list[int]:
     return colours
 
 
+MOST_WRITTEN = 8  # values in a picture
+
+
 def _annotate(image: Any, picture: Any, answer: Mapping[str, Any]) -> Any:
     """Return a copy of a picture with labelled boxes, or with classes or a value in its corner."""
     import numpy as np
@@ -2556,6 +3705,10 @@ def _annotate(image: Any, picture: Any, answer: Mapping[str, Any]) -> Any:
     ]
     if "value" in answer:
         words = [f"{answer['value']:g} {answer.get('unit', '')}".strip()]
+    words += [
+        f"{one['name']} {one['value']:g} {one.get('unit', '')}".strip()
+        for one in answer.get("values", ())[:MOST_WRITTEN]
+    ]
     for row, text in enumerate(words):
         _draw_text(pen, (0, row * 1.4 * size), text, size, (0, 0, 0))
     return copy
@@ -3009,6 +4162,7 @@ def open_model(options: Options, runtime: Runtime | None = None) -> Model:
         options.kernels,
         Delegate(options.delegate, options.delegate_option) if options.delegate else None,
         trial=Trial(first_run_limit(options)) if first_run_limit(options) else None,
+        expanded=not options.no_expand,
     )
 
 
@@ -3025,6 +4179,7 @@ class Model:
         load_ns: Time to load the file and the delegate.
         allocate_ns: Time to allocate tensors and prepare kernels.
         state: Where it keeps its state, see `state_of`.
+        content: What the runtime loads: the path, or content that was unpacked into memory.
     """
 
     def __init__(
@@ -3036,14 +4191,19 @@ class Model:
         delegate: Delegate | None = None,
         *,
         trial: Trial | None = None,
+        expanded: bool = True,
     ) -> None:
         self.path = path
         self.runtime = runtime
         self.delegate = delegate
         self.trial = trial
         _require_tflite_file(path)
-        _check_delegate(path, delegate)
-        self.state = state_of(path)
+        stored = stored_model(path)
+        _check_delegate(path, delegate, stored)
+        self.state = state_of(stored)
+        start = time.perf_counter_ns()
+        self.content = loadable(path, expanded=expanded, per_channel=runtime.key != "tflite")
+        self.unpack_ns = time.perf_counter_ns() - start
         self.threads = threads
         self.kernels = kernels
         self._new_interpreter(trial)
@@ -3063,9 +4223,9 @@ class Model:
             with DeferSigint(), SilenceStderr(), trial or contextlib.nullcontext():
                 if delegate:
                     arguments["experimental_delegates"] = [delegate.load(runtime)]
-                interpreter = runtime.interpreter(
-                    model_path=path, num_threads=self.threads, **arguments
-                )
+                content = self.content
+                arguments["model_path" if isinstance(content, str) else "model_content"] = content
+                interpreter = runtime.interpreter(num_threads=self.threads, **arguments)
                 loaded = time.perf_counter_ns()
                 interpreter.allocate_tensors()
         except RunnerError:
@@ -3075,6 +4235,11 @@ class Model:
         self.load_ns = loaded - start
         self.allocate_ns = time.perf_counter_ns() - loaded
         self.interpreter = interpreter
+
+    @property
+    def unpacked_bytes(self) -> int | None:
+        """Return the bytes of what was unpacked into memory; None for a file that is mapped."""
+        return None if isinstance(self.content, str) else len(self.content)
 
     def reset_state(self) -> None:
         """Forget what earlier runs left in the model.
@@ -3337,15 +4502,17 @@ def _require_tflite_file(path: str) -> None:
         head = _head(path, 8)
     except OSError as error:
         raise read_error(MODEL, path, error, hint) from error
+    if head[:2] == GZIP:  # `stored_model` looks into it
+        return
     # Bytes 4 to 8 of a flatbuffer identify its schema.
     if head[4:8] != b"TFL3":
         found = OTHER_FORMATS.get(head[:4], f"It starts with {head!r}, not with TFL3.")
         raise RunnerError(MODEL, f"{path} is no TFLite model.", found, hint)
 
 
-def _check_delegate(path: str, delegate: Delegate | None) -> None:
+def _check_delegate(path: str, delegate: Delegate | None, stored: str | bytes) -> None:
     """Raise if a model compiled for the Edge TPU has no delegate for it, or the reverse."""
-    compiled = EDGE_TPU_OPERATOR in custom_operators(path)
+    compiled = EDGE_TPU_OPERATOR in custom_operators(stored)
     if compiled and delegate is None:
         raise RunnerError(
             MODEL,
@@ -3363,14 +4530,14 @@ def _check_delegate(path: str, delegate: Delegate | None) -> None:
         )
 
 
-def custom_operators(path: str) -> list[str]:
+def custom_operators(model: str | bytes) -> list[str]:
     """Return the names of a model's custom operators; none for a damaged file."""
 
     def names(model: Table) -> list[str]:
         # Fields of schema.fbs: Model.operator_codes 1, OperatorCode.custom_code 1.
         return [name for name in (code.text(1) for code in model.tables(1)) if name]
 
-    found: list[str] = _read_flatbuffer(path, names, [])
+    found: list[str] = _read_flatbuffer(model, names, [])
     return found
 
 
@@ -3409,6 +4576,54 @@ def state_of(model: str | bytes) -> str:
     return found
 
 
+# BuiltinOperator of schema.fbs: what scores pass through unchanged, but for their type and shape;
+# and what makes probabilities, or scores of any size.
+UNCHANGED = {6, 22, 114}  # DEQUANTIZE, RESHAPE, QUANTIZE
+PROBABILITIES = {14, 25}  # LOGISTIC, SOFTMAX
+# ADD, CONV_2D, DEPTHWISE_CONV_2D, FULLY_CONNECTED -> the field of their options that holds an
+# activation, 0 for none.
+SCORES = {0: 0, 3: 3, 4: 4, 9: 0}
+
+
+def gives_probabilities(model: str | bytes) -> bool | None:
+    """Return whether a model's first output is made of probabilities; None if that is unknown.
+
+    False: it ends in a sum or a product of weights, without an activation: in logits.
+    """
+
+    def last(root: Table) -> bool | None:
+        # Fields of schema.fbs: Model.operator_codes 1, OperatorCode.deprecated_builtin_code 0 and
+        # builtin_code 3, Model.subgraphs 2, SubGraph.outputs 2 and operators 3,
+        # Operator.opcode_index 0, inputs 1, outputs 2, builtin_options 4.
+        import struct
+
+        def integers(table: Table, field: int) -> list[int]:
+            content = table.block(field, 4)[1]
+            return list(struct.unpack(f"<{len(content) // 4}i", content))
+
+        codes = [max(code.number(0, "<b"), code.number(3, "<i")) for code in root.tables(1)]
+        graph = root.tables(2)[0]
+        wanted = integers(graph, 2)[0]
+        for operator in reversed(graph.tables(3)):
+            if wanted not in integers(operator, 2):
+                continue
+            code = codes[operator.number(0, "<I")]
+            if code in UNCHANGED:
+                wanted = integers(operator, 1)[0]
+                continue
+            options = operator.table(4)
+            if code in SCORES and not (options and options.number(SCORES[code], "<b")):
+                return False
+            return True if code in PROBABILITIES else None
+        return None
+
+    try:
+        found: bool | None = _read_flatbuffer(model, last, None)
+    except (IndexError, OSError):
+        return None
+    return found
+
+
 def _read_flatbuffer(model: str | bytes, read: Callable[[Table], Any], damaged: Any) -> Any:
     """Return what `read` returns for a model's root table, or `damaged` for a damaged file."""
     import mmap
@@ -3428,13 +4643,585 @@ def _read_flatbuffer(model: str | bytes, read: Callable[[Table], Any], damaged: 
         return damaged
 
 
+# --- Expansion ------------------------------------------------------------------------------------
+# Files that are small on flash and fast in memory: before a runtime loads them, gzip is inflated,
+# int4 constants become int8, and sparse ones dense. Kernels for int4 are slow.
+
+GZIP = b"\x1f\x8b"
+# As on the host: a file may unpack to a hundred times its size, at least to 256 MiB. The offsets of
+# a flatbuffer have 32 bits, so that a model has less than 2 GiB.
+UNPACKED_RATIO, UNPACKED_LEAST, UNPACKED_MOST = 100, 1 << 28, (1 << 31) - 1
+# Deflate packs 258 bytes into 2 bits at the best.
+DEFLATE_RATIO = 1032
+
+# Of schema.fbs: TensorType -> bytes of an element, and BuiltinOperator.
+FLOAT32, FLOAT16, INT16, INT8, INT4 = 0, 1, 7, 9, 17
+ITEM_BYTES = {FLOAT32: 4, FLOAT16: 2, INT8: 1}
+CONV_2D, DEPTHWISE_CONV_2D, DEQUANTIZE, FULLY_CONNECTED, DENSIFY = 3, 4, 6, 9, 124
+# Operator -> its input that may be stored in 4 bits.
+INT4_INPUTS = {CONV_2D: 1, DEPTHWISE_CONV_2D: 1, FULLY_CONNECTED: 1, DEQUANTIZE: 0}
+
+
+def unpacked_limit(stored: int) -> int:
+    """Return how many bytes a file of `stored` bytes may unpack to on this device."""
+    most = max(UNPACKED_LEAST, min(UNPACKED_MOST, UNPACKED_RATIO * stored))
+    available = _kernel_field("/proc/meminfo", "MemAvailable").split()
+    # The other half is for the runtime, which makes copies of weights in its own order.
+    return min(most, int(available[0]) * 512) if available else most
+
+
+_inflated: dict[tuple[str, int, int], bytes] = {}
+
+
+def stored_model(path: str) -> str | bytes:
+    """Return the path of a plain file, or the content of one that is packed with gzip.
+
+    Raises:
+        RunnerError: It cannot be read; or it is packed, and damaged, no model, or too large
+            (code 3).
+    """
+    try:
+        if _head(path, 2) != GZIP:
+            return path
+        found = os.stat(path)
+        key = (path, found.st_size, found.st_mtime_ns)
+        if key not in _inflated:
+            content = inflate(path)
+            _inflated.clear()
+            _inflated[key] = content
+        return _inflated[key]
+    except OSError as error:
+        raise read_error(MODEL, path, error, "Give a .tflite or .tflite.gz file.") from error
+
+
+def inflate(path: str) -> bytes:
+    """Return the TFLite model in a gzip file; what is packed is not inflated beyond a limit.
+
+    Raises:
+        OSError: It cannot be read.
+        RunnerError: It is damaged, no model, or too large (code 3).
+    """
+    import zlib
+
+    copy = "The file is damaged or cut short: copy it again and compare its sha256."
+    with open(path, "rb") as stream:
+        size = os.fstat(stream.fileno()).st_size
+        limit = unpacked_limit(size)
+        packed = stream.read(limit + 1)
+    declared = int.from_bytes(packed[-4:], "little")
+    try:
+        # All that matters of other contents is that they are none of a model.
+        head = zlib.decompressobj(31).decompress(packed[: 1 << 16], 8)
+        if head[4:8] != b"TFL3":
+            found = f"Its content starts with {head!r}, not with TFL3."
+            raise RunnerError(MODEL, f"{path} holds no TFLite model.", found, "Give a .tflite.gz.")
+        if declared > DEFLATE_RATIO * size:
+            found = f"It declares {declared} bytes, more than {size} bytes can hold."
+            raise RunnerError(MODEL, f"{path} cannot be inflated.", found, copy)
+        if max(declared, size) > limit:
+            raise RunnerError(
+                MODEL,
+                f"{path} is too large to be unpacked here.",
+                f"It declares {_format_size(declared)}; the limit is {_format_size(limit)}.",
+                "If it is complete, give the plain .tflite file: it is not copied into memory.",
+            )
+        stream_ = zlib.decompressobj(31)
+        content = stream_.decompress(packed, declared + 1)
+    except zlib.error as error:
+        raise RunnerError(MODEL, f"{path} cannot be inflated.", error, copy) from error
+    if len(content) != declared or not stream_.eof or stream_.unused_data:
+        found = f"It declares {declared} bytes and holds {'more' if stream_.eof else 'others'}."
+        if not stream_.eof and len(content) <= declared:
+            found = f"It ends after {len(content)} bytes."
+        raise RunnerError(MODEL, f"{path} cannot be inflated.", found, copy)
+    return content
+
+
+def loadable(path: str, *, expanded: bool = True, per_channel: bool = True) -> str | bytes:
+    """Return what a runtime is to load: the path of a file, or content that was unpacked.
+
+    Args:
+        path: A model, plain or packed with gzip.
+        expanded: Whether constants are expanded; see `expand`.
+        per_channel: See `expand`.
+
+    Raises:
+        RunnerError: The file cannot be read, is damaged, or too large (code 3).
+    """
+    model = stored_model(path)
+    # A file in which nothing is to be expanded stays in flash, and is mapped.
+    if not expanded or not _read_flatbuffer(model, pays_to_expand, False):
+        return model
+    try:
+        if isinstance(model, str):
+            with open(model, "rb") as stream:
+                model = stream.read()
+        content = expand(model, per_channel=per_channel, floats=False)
+    except OSError as error:
+        raise read_error(MODEL, path, error, "Give a .tflite or .tflite.gz file.") from error
+    except damage() as error:
+        raise RunnerError(
+            MODEL,
+            f"The constants of {path} cannot be expanded.",
+            error,
+            "The file is damaged: copy or convert it again.",
+        ) from error
+    _inflated.clear()  # the smaller form is not needed any more
+    return content
+
+
+def damage() -> tuple[type[Exception], ...]:
+    """Return the exceptions of reading a damaged flatbuffer."""
+    import struct
+
+    return (struct.error, ValueError, IndexError)
+
+
+def pays_to_expand(model: Table) -> bool:
+    """Return whether a model has tensors that are better expanded before a runtime loads them.
+
+    Those are of int4, and sparse ones of int8. Sparse floats are left to the runtime: XNNPACK has
+    sparse kernels, which it takes for what is stored sparse only.
+    """
+    # Fields of schema.fbs: Model.subgraphs 2, SubGraph.tensors 0, Tensor.type 1, .sparsity 6.
+    for graph in model.tables(2):
+        for tensor in graph.tables(0):
+            kind = tensor.number(1, "<b")
+            if kind == INT4 or (kind == INT8 and tensor.has(6)):
+                return True
+    return False
+
+
+def expand(content: bytes, *, per_channel: bool = True, floats: bool = True) -> bytes:
+    """Return a model with its int4 constants as int8 and its sparse constants dense.
+
+    Codes, scales and everything else remain; versions of operators become those that int8 needs.
+    The flatbuffer is patched, and new buffers are appended, each at a multiple of 16 bytes. What
+    no kernel takes in the other form is left as it is.
+
+    Args:
+        content: A TFLite file.
+        per_channel: Whether the runtime takes int8 weights with a scale per channel in a
+            FULLY_CONNECTED with float input (version 12). tflite-runtime 2.14 does not: such
+            weights become float32.
+        floats: Whether sparse constants of float32 and float16 are expanded as well.
+
+    Returns:
+        The given object where nothing is to be expanded.
+
+    Raises:
+        ValueError: The file is damaged, or would become too large.
+        struct.error: The file is damaged.
+    """
+    return _Expansion(content, per_channel=per_channel, floats=floats).run()
+
+
+class _Expansion:
+    """One file being expanded.
+
+    Numbers of fields are those of schema.fbs: Model.operator_codes 1, .subgraphs 2, .buffers 4;
+    OperatorCode.deprecated_builtin_code 0, .version 2, .builtin_code 3; SubGraph.tensors 0,
+    .inputs 1, .outputs 2, .operators 3; Operator.opcode_index 0, .inputs 1, .outputs 2;
+    Tensor.shape 0, .type 1, .buffer 2, .name 3, .quantization 4, .is_variable 5, .sparsity 6,
+    .has_rank 8;
+    QuantizationParameters.min 0, .max 1, .scale 2, .zero_point 3, .details_type 4,
+    .quantized_dimension 6; Buffer.data 0.
+    """
+
+    def __init__(self, content: bytes, *, per_channel: bool, floats: bool) -> None:
+        self.data = content
+        self.per_channel = per_channel
+        self.sparse_kinds = ITEM_BYTES if floats else {INT8: 1}
+        self.limit = unpacked_limit(len(content))
+        self.patches: list[tuple[int, bytes]] = []
+        self.parts: list[Any] = []
+        self.end = len(content)
+        model = Table(content, int.from_bytes(content[:4], "little"))
+        self.codes = model.tables(1)
+        self.buffers = model.tables(4)
+        self.graphs = [_Graph(graph, self) for graph in model.tables(2)]
+        self.owners: dict[int, int] = {}
+        for graph in self.graphs:
+            for tensor in graph.tensors:
+                number = tensor.number(2, "<I")
+                self.owners[number] = self.owners.get(number, 0) + 1
+
+    def run(self) -> bytes:
+        unpacked: dict[int, list[tuple[_Graph, int, int]]] = {}
+        for graph in self.graphs:
+            self._remove_densify(graph)
+            for index, tensor in enumerate(graph.tensors):
+                kind = graph.kind_for_int4(index) if tensor.number(1, "<b") == INT4 else None
+                if kind is not None:
+                    unpacked.setdefault(tensor.number(2, "<I"), []).append((graph, index, kind))
+        for number, tensors in unpacked.items():
+            # Equal constants may share one buffer: all are unpacked, or none.
+            alike = {(kind, graph.elements(index)) for graph, index, kind in tensors}
+            if len(tensors) == self.owners[number] and len(alike) == 1:
+                self._unpack_int4(number, tensors)
+        if not self.patches:
+            return self.data
+        self._lower_versions()
+        result = bytearray(self.data)
+        for place, new in self.patches:
+            if place + len(new) > len(result):
+                raise ValueError("an offset leads out of the file")
+            result[place : place + len(new)] = new
+        return b"".join([result, *self.parts])
+
+    def _append(self, part: Any, size: int, offset: int = 0) -> int:
+        """Append `size` bytes, of which the one at `offset` has an address divisible by 16."""
+        gap = -(self.end + offset) % 16
+        place = self.end + gap
+        self.end = place + size
+        if self.end > self.limit + len(self.data) or self.end > UNPACKED_MOST:
+            raise ValueError(f"it would take more than {_format_size(self.limit)}")
+        self.parts += [b"\0" * gap, part]
+        return place
+
+    def _replace(self, buffer: Table, values: Any) -> None:
+        """Let a buffer hold the bytes of an array; they are appended to the file."""
+        header = values.nbytes.to_bytes(4, "little")
+        place = self._append(header, 4, offset=4)
+        self._append(values.reshape(-1).view("u1").data, values.nbytes)
+        self.refer(buffer.place(0), place)
+
+    def refer(self, place: int, target: int) -> None:
+        """Let the offset at `place` lead to `target`, behind it."""
+        self.patches.append((place, (target - place).to_bytes(4, "little")))
+
+    def check(self, size: int) -> None:
+        """Raise a ValueError if `size` more bytes are too many: before they are allocated."""
+        if self.end + size > self.limit + len(self.data):
+            raise ValueError(f"it would take more than {_format_size(self.limit)}")
+
+    def _unpack_int4(self, number: int, tensors: Sequence[tuple[_Graph, int, int]]) -> None:
+        import numpy as np
+
+        graph, index, kind = tensors[0]
+        elements = graph.elements(index)
+        raw = self.buffers[number].block(0)[1]
+        if len(raw) != (elements + 1) // 2:
+            raise ValueError(f"{len(raw)} bytes hold {elements} numbers of 4 bits")
+        self.check(elements * (4 if kind == FLOAT32 else 1))
+        # Each byte holds two numbers, the first one in its lower half. They are spread over two
+        # bytes, and their highest bits (8) become 0xF8 by a product.
+        pairs = np.frombuffer(raw, np.uint8).astype("<u2")
+        pairs |= pairs << 4
+        pairs &= 0x0F0F
+        pairs |= (pairs & 0x0808) * np.uint16(0x1E)
+        codes = pairs.view(np.int8)[:elements]
+        if kind == FLOAT32:
+            codes = graph.dequantized(index, codes)
+        self._replace(self.buffers[number], codes)
+        for graph, index, _ in tensors:
+            place = graph.tensors[index].place(1)
+            self.patches.append((place, bytes([kind])))
+            graph.kinds[index] = kind
+
+    def _remove_densify(self, graph: _Graph) -> None:
+        """Replace what DENSIFY operators compute by constants."""
+        start, entries = graph.table.block(3, 4)
+        kept = [start + 4 * n + offset for n, offset in enumerate(_integers(entries, "I"))]
+        for op in graph.operators:
+            if op.builtin == DENSIFY and self._densify(graph, op):
+                kept.remove(op.table.position)
+                op.inputs = []
+        if len(kept) < len(graph.operators):
+            self.patches.append((start - 4, len(kept).to_bytes(4, "little")))
+            for n, target in enumerate(kept):
+                self.refer(start + 4 * n, target)
+
+    def _densify(self, graph: _Graph, op: _Operator) -> bool:
+        """Store what one DENSIFY computes; return whether that can be done."""
+        if len(op.inputs) != 1 or len(op.outputs) != 1:
+            return False
+        source, result = op.inputs[0], op.outputs[0]
+        sparse, dense = graph.tensors[source], graph.tensors[result]
+        number, layout, scales = sparse.number(2, "<I"), sparse.table(6), dense.table(4)
+        kind, shape = graph.kinds[source], graph.shape(source)
+        if (
+            layout is None
+            or kind not in self.sparse_kinds
+            or (kind, shape) != (graph.kinds[result], graph.shape(result))
+            or self.owners[number] > 1
+            or len(graph.users.get(source, ())) > 1
+            or {source, result} & graph.ends
+            or not sparse.has(2)
+            or (scales is not None and scales.has(4))
+        ):
+            return False
+        self.check(graph.elements(source) * ITEM_BYTES[kind])
+        values = self.buffers[number].block(0)[1]
+        self._replace(self.buffers[number], dense_values(values, shape, ITEM_BYTES[kind], layout))
+        fields: dict[int, Any] = {
+            0: _vector(dense, 0, 4),
+            1: bytes([kind, 0, 0, 0]),
+            2: number.to_bytes(4, "little"),
+            3: _vector(dense, 3, 1),
+            8: b"\1\0\0\0",
+        }
+        if scales is not None:
+            of_scales = {n: _vector(scales, n, 8 if n == 3 else 4) for n in range(4)}
+            axis = scales.number(6, "<i")
+            fields[4] = _built_table({**of_scales, 6: axis.to_bytes(4, "little", signed=True)})
+        block, entry = _built_table(fields)
+        place = self._append(block, len(block)) + entry
+        start = graph.table.block(0, 4)[0]
+        # Nothing reads the sparse tensor any more: it is another name of the dense one.
+        for index in (source, result):
+            self.refer(start + 4 * index, place)
+        return True
+
+    def _lower_versions(self) -> None:
+        """Set the version of each operator code to the highest that its operators need."""
+        needs: dict[int, int] = {}
+        for graph in self.graphs:
+            for op in graph.operators:
+                needs[op.code] = max(needs.get(op.code, 0), graph.version(op))
+        for number, version in needs.items():
+            code = self.codes[number]
+            if version < code.number(2, "<i"):
+                self.patches.append((code.place(2), version.to_bytes(4, "little")))
+
+
+# A version that no operator has: the stored one remains.
+UNKNOWN_VERSION = 1 << 30
+
+
+class _Operator:
+    """An operator: its code's number and kind, and the tensors that it reads and writes."""
+
+    def __init__(self, table: Table, codes: Sequence[Table]) -> None:
+        self.table = table
+        self.code = table.number(0, "<I")
+        code = codes[self.code]
+        self.builtin = max(code.number(3, "<i"), code.number(0, "<b"))
+        self.inputs = _integers(table.block(1, 4)[1], "i")
+        self.outputs = _integers(table.block(2, 4)[1], "i")
+
+
+class _Graph:
+    """One subgraph: its tensors and operators, and which operators read a tensor."""
+
+    def __init__(self, table: Table, model: _Expansion) -> None:
+        self.table = table
+        self.tensors = table.tables(0)
+        self.operators = [_Operator(op, model.codes) for op in table.tables(3)]
+        self.model = model
+        self.kinds = [tensor.number(1, "<b") for tensor in self.tensors]
+        self.users: dict[int, list[tuple[_Operator, int]]] = {}
+        self.ends = {
+            index for field in (1, 2) for index in _integers(table.block(field, 4)[1], "i")
+        }
+        for op in self.operators:
+            if not all(-1 <= index < len(self.tensors) for index in op.inputs + op.outputs):
+                raise ValueError("an operator names a tensor that does not exist")
+            for position, index in enumerate(op.inputs):
+                self.users.setdefault(index, []).append((op, position))
+
+    def shape(self, index: int) -> list[int]:
+        return _integers(self.tensors[index].block(0, 4)[1], "i")
+
+    def elements(self, index: int) -> int:
+        count = 1
+        for size in self.shape(index):
+            if size < 0:
+                raise ValueError("a constant has no fixed shape")
+            count *= size
+        return count
+
+    def kind_for_int4(self, index: int) -> int | None:
+        """Return the type that an int4 constant gets; None if it has to remain."""
+        tensor, users = self.tensors[index], self.users.get(index, [])
+        number = tensor.number(2, "<I")
+        if (
+            not users
+            or index in self.ends
+            or tensor.number(5, "<B")
+            or number >= len(self.model.buffers)
+            or not self.model.buffers[number].has(0)
+            or any(INT4_INPUTS.get(op.builtin) != position for op, position in users)
+        ):
+            return None
+        scales = tensor.table(4)
+        several = scales is not None and len(scales.block(2, 4)[1]) > 4
+        hybrid = all(
+            op.builtin == FULLY_CONNECTED and self.kinds[op.inputs[0]] == FLOAT32 for op, _ in users
+        )
+        return FLOAT32 if several and hybrid and not self.model.per_channel else INT8
+
+    def dequantized(self, index: int, codes: Any) -> Any:
+        """Return real values of the codes of a kernel `[outputs, inputs]`, as float32."""
+        import numpy as np
+
+        parameters, shape = self.tensors[index].table(4), self.shape(index)
+        assert parameters is not None
+        scales = np.frombuffer(parameters.block(2, 4)[1], "<f4")
+        zeros = np.frombuffer(parameters.block(3, 8)[1], "<i8")
+        if len(scales) != shape[0] or zeros.any():
+            raise ValueError("a kernel has other scales than one for each output")
+        return codes.reshape(shape[0], -1) * scales[:, None].astype(np.float32)
+
+    def version(self, op: _Operator) -> int:
+        """Return the version of an operator that its types need, as TFLite's op_version.cc."""
+        position = INT4_INPUTS.get(op.builtin)
+        if position is None or len(op.inputs) <= position or min(op.inputs[:2]) < 0:
+            return UNKNOWN_VERSION
+        data, kernel = self.kinds[op.inputs[0]], self.kinds[op.inputs[position]]
+        parameters = self.tensors[op.inputs[position]].table(4)
+        several = parameters is not None and len(parameters.block(2, 4)[1]) > 4
+        if op.builtin == DEQUANTIZE:
+            needs = {INT8: 5 if several else 2, FLOAT16: 3}
+            return needs.get(kernel, UNKNOWN_VERSION)
+        if op.builtin == FULLY_CONNECTED:
+            by_types = {
+                (FLOAT32, FLOAT32): 6,
+                (FLOAT32, INT8): 12 if several else 9,
+                (INT8, INT8): 6,
+                (INT16, INT8): 7,
+            }
+        elif op.builtin == CONV_2D:
+            shapes = [self.shape(index)[-1:] for index in op.inputs[:2]]
+            grouped = 6 if shapes[0] != shapes[1] else 0
+            by_types = {
+                (FLOAT32, FLOAT32): max(1, grouped),
+                (FLOAT32, INT8): max(5, grouped),
+                (INT8, INT8): max(3, grouped),
+                (INT16, INT8): max(4, grouped),
+            }
+        else:
+            by_types = {
+                (FLOAT32, FLOAT32): 2,
+                (FLOAT32, INT8): 6,
+                (INT8, INT8): 3,
+                (INT16, INT8): 5,
+            }
+        return by_types.get((data, kernel), UNKNOWN_VERSION)
+
+
+def dense_values(content: bytes, shape: Sequence[int], item_bytes: int, layout: Table) -> Any:
+    """Return the elements of a sparse tensor, dense: a flat array of integers of that many bytes.
+
+    Args:
+        content: The stored elements.
+        shape: Of the tensor.
+        item_bytes: Bytes of an element.
+        layout: SparsityParameters of schema.fbs: traversal_order 0, block_map 1, dim_metadata 2;
+            DimensionMetadata.format 0, .dense_size 1, .array_segments_type 2, .array_segments 3,
+            .array_indices_type 4, .array_indices 5.
+
+    Raises:
+        ValueError: The layout is damaged.
+    """
+    import numpy as np
+
+    values = np.frombuffer(content, f"<u{item_bytes}")
+    order = _integers(layout.block(0, 4)[1], "i")
+    blocked = _integers(layout.block(1, 4)[1], "i")
+    levels = layout.tables(2)
+    rank = len(shape)
+    if len(levels) != len(order) or sorted(order) != list(range(rank + len(blocked))):
+        raise ValueError("a sparse constant has an invalid traversal order")
+    # Sizes and strides (in elements) of every level's axis; an axis of blocks has two.
+    sizes, strides = list(shape), [1] * rank
+    for axis in range(rank - 2, -1, -1):
+        strides[axis] = strides[axis + 1] * shape[axis + 1]
+    for number, axis in enumerate(blocked):
+        level = levels[order.index(rank + number)]
+        block = level.number(1, "<i")
+        if not 0 <= axis < rank or axis in blocked[:number] or level.number(0, "<b"):
+            raise ValueError("a sparse constant has invalid blocks")
+        if block < 1 or shape[axis] % block:
+            raise ValueError("a sparse constant has blocks that do not fit its shape")
+        sizes.append(block)
+        strides.append(strides[axis])
+        sizes[axis], strides[axis] = shape[axis] // block, strides[axis] * block
+    places = np.zeros(1, np.int64)
+    for axis, level in zip(order, levels):
+        if level.number(0, "<b") == 0:
+            size = level.number(1, "<i")
+            # Every place holds a value, or a row of a level below, which the file has to store.
+            if size != sizes[axis] or len(places) * size > 8 * len(layout.data):
+                raise ValueError("a sparse constant has an axis of another size")
+            indices = np.tile(np.arange(size, dtype=np.int64), len(places))
+            places = np.repeat(places, size)
+        else:
+            starts, indices = _index_vector(level, 2), _index_vector(level, 4)
+            counts = np.diff(starts)
+            if len(counts) != len(places) or (counts < 0).any() or starts[0]:
+                raise ValueError("a sparse constant has invalid rows")
+            if starts[-1] != len(indices) or ((indices < 0) | (indices >= sizes[axis])).any():
+                raise ValueError("a sparse constant has columns beyond its shape")
+            places = np.repeat(places, counts)
+        places += indices * strides[axis]
+    if len(places) != len(values):
+        raise ValueError(f"a sparse constant has {len(values)} values for {len(places)} places")
+    dense = np.zeros(sizes and int(np.prod(shape, dtype=np.int64)), values.dtype)
+    dense[places] = values
+    return dense
+
+
+def _index_vector(level: Table, field: int) -> Any:
+    """Return a SparseIndexVector of schema.fbs: 1 of int32, 2 of uint16, 3 of uint8."""
+    import numpy as np
+
+    kind, table = level.number(field, "<B"), level.table(field + 1)
+    dtype = {1: "<i4", 2: "<u2", 3: "<u1"}.get(kind)
+    if dtype is None or table is None:
+        raise ValueError("a sparse constant has no rows or columns")
+    found = np.frombuffer(table.block(0, np.dtype(dtype).itemsize)[1], dtype).astype(np.int64)
+    if field == 2 and not len(found):
+        raise ValueError("a sparse constant has no rows or columns")
+    return found
+
+
+def _integers(content: bytes, layout: str) -> list[int]:
+    import struct
+
+    return list(struct.unpack(f"<{len(content) // 4}{layout}", content))
+
+
+def _vector(table: Table, field: int, item_bytes: int) -> tuple[bytes, int]:
+    """Return a copy of a vector, and where it begins in it: its items at a multiple of 8 bytes."""
+    content = table.block(field, item_bytes)[1]
+    # A text ends with a null byte, which its length does not count.
+    return b"\0" * 4 + (len(content) // item_bytes).to_bytes(4, "little") + content + b"\0", 4
+
+
+def _built_table(fields: Mapping[int, Any]) -> tuple[bytes, int]:
+    """Return a new table of a flatbuffer, and where it begins in it, behind its list of fields.
+
+    Args:
+        fields: Number -> the 4 bytes of a scalar, or what it refers to, with where that begins.
+    """
+    entry = (4 + 2 * (max(fields) + 1) + 7) // 8 * 8
+    slots = {number: entry + 4 + 4 * slot for slot, number in enumerate(fields)}
+    block = bytearray(entry + 4 + 4 * len(fields))
+    block[entry : entry + 4] = entry.to_bytes(4, "little")
+    header = [4 + 2 * (max(fields) + 1), 4 + 4 * len(fields)]
+    header += [slots[number] - entry if number in slots else 0 for number in range(max(fields) + 1)]
+    block[: 2 * len(header)] = b"".join(value.to_bytes(2, "little") for value in header)
+    for number, slot in slots.items():
+        value = fields[number]
+        if isinstance(value, bytes):
+            block[slot : slot + 4] = value
+            continue
+        content, start = value
+        block += b"\0" * (-len(block) % 8)
+        block[slot : slot + 4] = (len(block) + start - slot).to_bytes(4, "little")
+        block += content
+    return bytes(block), entry
+
+
 # --- Manifests and metadata -----------------------------------------------------------------------
 # Preprocessing and labels of a model: the JSON file beside it, and the metadata inside it.
 
 
 def manifest_path(path: str) -> str:
-    """Return the path of a model's manifest."""
-    return os.path.splitext(path)[0] + ".json"
+    """Return the path of a model's manifest: `m.json` for `m.tflite` and `m.tflite.gz`."""
+    packed = path[-3:].lower() == ".gz"
+    return os.path.splitext(path[:-3] if packed else path)[0] + ".json"
 
 
 def has_unknown_origin(options: Options) -> bool:
@@ -3445,7 +5232,8 @@ def has_unknown_origin(options: Options) -> bool:
     import json
 
     try:
-        if _head(options.model, 8)[4:8] != b"TFL3":
+        head = _head(options.model, 8)
+        if head[:2] != GZIP and head[4:8] != b"TFL3":
             return False
     except OSError:
         return False
@@ -3458,9 +5246,12 @@ def has_unknown_origin(options: Options) -> bool:
 
 
 def sha256_of(path: str) -> str:
-    """Return the digest of a file, in hexadecimal."""
+    """Return the digest of a model, in hexadecimal: of one in gzip, of what is packed."""
     import hashlib
 
+    stored = stored_model(path)
+    if isinstance(stored, bytes):
+        return hashlib.sha256(stored).hexdigest()
     digest = hashlib.sha256()
     with open(path, "rb") as stream:
         for block in iter(lambda: stream.read(1 << 20), b""):
@@ -3525,17 +5316,22 @@ def picture_spec(manifest: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return spec
 
 
+SOUND_KINDS = ("log-mel", "mfcc", "micro")
 # Required keys of each kind of preprocessing: integers from 1 up to this limit.
 REQUIRED_COUNTS: dict[str, dict[str, int]] = {
     "none": {},
     "affine": {},
     "image": {"height": 1 << 14, "width": 1 << 14},
-    "log-mel": {
-        "sample_rate": 1 << 24,
-        "samples": 1 << 26,
-        "frame": 1 << 20,
-        "hop": 1 << 26,
-        "bands": 1 << 12,
+    **{
+        kind: {
+            "sample_rate": 1 << 24,
+            "samples": 1 << 26,
+            "frame": 1 << 20,
+            "hop": 1 << 26,
+            "bands": 1 << 12,
+            **({"coefficients": 1 << 12} if kind == "mfcc" else {}),
+        }
+        for kind in SOUND_KINDS
     },
 }
 # Allowed values of optional keys.
@@ -3547,7 +5343,7 @@ def check_manifest(manifest: Any) -> None:
     """Raise a TypeError or ValueError unless the used parts of a manifest have valid types."""
     if not isinstance(manifest, dict):
         raise TypeError("It is no JSON object.")
-    kinds = {"preprocessing": dict, "picture": dict, "data": dict, "labels": list}
+    kinds = {"preprocessing": dict, "picture": dict, "data": dict, "labels": list, "head": dict}
     for key, kind in kinds.items():
         if not isinstance(manifest.get(key), (kind, type(None))):
             raise TypeError(f"Its {key} is {manifest[key]!r}.")
@@ -3556,6 +5352,8 @@ def check_manifest(manifest: Any) -> None:
     if not isinstance((manifest.get("data") or {}).get("task"), (str, type(None))):
         raise TypeError(f"Its data has task {manifest['data']['task']!r}.")
     check_spec(manifest.get("preprocessing") or {})
+    if manifest.get("head"):
+        manifest["head"] = check_head(manifest["head"])
     picture = manifest.get("picture")
     if picture:
         if picture.get("kind") != "image":
@@ -3585,7 +5383,7 @@ def check_spec(spec: Mapping[str, Any]) -> None:
             key for key in ALLOWED_VALUES if key in spec and spec[key] not in ALLOWED_VALUES[key]
         ]
         wrong += [] if isinstance(spec.get("orientation", True), bool) else ["orientation"]
-    if kind == "log-mel":
+    if kind in SOUND_KINDS:
         wrong += [key for key in ("low_hz", "high_hz") if not number(spec.get(key), 0)]
         wrong += [key for key in ("floor", "std") if not number(spec.get(key, 1), 1e-38)]
         wrong += [] if number(spec.get("mean", 0)) else ["mean"]
@@ -3595,6 +5393,8 @@ def check_spec(spec: Mapping[str, Any]) -> None:
             wrong = ["hop"]
         elif not wrong and not spec["low_hz"] < spec["high_hz"] <= spec["sample_rate"] / 2:
             wrong = ["high_hz"]
+        elif not wrong and kind == "mfcc" and spec["coefficients"] > spec["bands"]:
+            wrong = ["coefficients"]
     for key in wrong:
         raise ValueError(f"Its preprocessing of kind {kind} has {key} {spec.get(key)!r}.")
     for key in ("scale", "mean", "std"):
@@ -3624,11 +5424,15 @@ def read_metadata(path: str) -> dict[str, Any]:
     import struct
 
     _require_tflite_file(path)
+    stored = stored_model(path)
     try:
-        with open(path, "rb") as stream:
-            size = os.fstat(stream.fileno()).st_size
-            with mmap.mmap(stream.fileno(), size, access=mmap.ACCESS_READ) as data:
-                content = _metadata_buffer(data)
+        if isinstance(stored, bytes):
+            content = _metadata_buffer(stored)
+        else:
+            with open(path, "rb") as stream:
+                size = os.fstat(stream.fileno()).st_size
+                with mmap.mmap(stream.fileno(), size, access=mmap.ACCESS_READ) as data:
+                    content = _metadata_buffer(data)
         return _parse_metadata(content, path) if content[4:8] == b"M001" else {}
     except (OSError, ValueError, KeyError, struct.error, MemoryError) as error:
         raise RunnerError(
@@ -3684,10 +5488,13 @@ def _parse_metadata(content: bytes, path: str) -> dict[str, Any]:
 
 
 def _labels_in_archive(path: str, name: str) -> list[str]:
+    import io
     import zipfile
 
+    stored = stored_model(path)
     try:
-        with zipfile.ZipFile(path) as archive, archive.open(name) as stream:
+        source = io.BytesIO(stored) if isinstance(stored, bytes) else stored
+        with zipfile.ZipFile(source) as archive, archive.open(name) as stream:
             return parse_labels(decode_text(stream.read(1 << 24)))
     except Exception as error:  # zipfile and zlib raise many types for damaged files
         raise ValueError(f"label file {name}: {error}") from error
@@ -3699,20 +5506,24 @@ class Table:
     Args:
         data: All bytes of the file.
         position: Where the table begins.
+        left: How many tables may still be read: entries that all lead to one large table would
+            make a small file endless.
     """
 
-    def __init__(self, data: Any, position: int) -> None:
+    def __init__(self, data: Any, position: int, left: list[int] | None = None) -> None:
+        import struct
+
+        self.unpack_from = struct.unpack_from
         self.data = data
         self.position = position
+        self.left = [len(data)] if left is None else left
         self.fields = position - self._unpack("<i", position)
         self.end = self._unpack("<H", self.fields)
 
     def _unpack(self, layout: str, position: int) -> Any:
-        import struct
-
         if position < 0:
             raise ValueError("an offset leads out of the file")
-        return struct.unpack_from(layout, self.data, position)[0]
+        return self.unpack_from(layout, self.data, position)[0]
 
     def _place(self, field: int) -> int:
         entry = 4 + 2 * field
@@ -3759,13 +5570,30 @@ class Table:
     def tables(self, field: int) -> list[Table]:
         """Return a vector of tables."""
         start, content = self.block(field, 4)
+        self.left[0] -= len(content)
+        if self.left[0] < 0:
+            raise ValueError("its tables overlap")
         places = range(start, start + len(content), 4)
-        return [Table(self.data, self._target(place)) for place in places]
+        return [Table(self.data, self._target(place), self.left) for place in places]
 
     def table(self, field: int) -> Table | None:
         """Return a table; None if the field is absent."""
         place = self._place(field)
-        return Table(self.data, self._target(place)) if place else None
+        return Table(self.data, self._target(place), self.left) if place else None
+
+    def has(self, field: int) -> bool:
+        """Return whether a field is there."""
+        return self._place(field) > 0
+
+    def place(self, field: int) -> int:
+        """Return where a field is, to change it.
+
+        Raises:
+            ValueError: It is absent.
+        """
+        if not self.has(field):
+            raise ValueError("a field is missing")
+        return self._place(field)
 
 
 def read_labels(path: str) -> list[str]:
@@ -3969,7 +5797,7 @@ class Source:
             return self.preprocessor
         model, tensor, spec = self.model, self.model.inputs[0], picture_spec(self.manifest)
         size = [*tensor.shape, 1][:4] if len(tensor.shape) in (3, 4) else None
-        takes_audio = (spec or {}).get("kind") == "log-mel"
+        takes_audio = (spec or {}).get("kind") in SOUND_KINDS
         if takes_audio or len(model.inputs) != 1 or size is None or size[3] not in (1, 3):
             raise RunnerError(
                 DATA,
@@ -4015,11 +5843,11 @@ class Source:
         from functools import partial
 
         spec, model = self.spec or {}, self.model
-        if spec.get("kind") != "log-mel":
+        if spec.get("kind") not in SOUND_KINDS:
             raise RunnerError(
                 DATA,
                 f"{path} is a recording, and {model.path} has no audio preprocessing.",
-                f"Its preprocessing is of kind {spec.get('kind', 'none')}, not log-mel.",
+                f"Its preprocessing is of kind {spec.get('kind', 'none')}, not of sound.",
                 "Put the manifest beside the model, or give prepared samples in an .npz.",
             )
         prepare = Preprocessor(spec, model.inputs[0])
@@ -4138,7 +5966,7 @@ class Source:
 
 
 def _is_one_sample(column: StoredArray, model: Model, spec: Mapping[str, Any]) -> bool:
-    if spec.get("kind") == "log-mel":
+    if spec.get("kind") in SOUND_KINDS:
         return len(column.shape) == 1
     return _without_unit_axes(column.shape) == _without_unit_axes(model.inputs[0].shape)
 
@@ -4538,7 +6366,7 @@ def preprocess(raw: Any, spec: Mapping[str, Any]) -> Any:
     Args:
         raw: An array, or a PIL image where `spec` is of kind "image".
         spec: The preprocessing of the manifest: a mapping with the key "kind", one of none,
-            affine, image, log-mel; the other keys are those of the function for that kind.
+            affine, image, log-mel, mfcc, micro; the other keys are those of that kind's function.
 
     Returns:
         The array as it is for "none", float32 for all others.
@@ -4557,7 +6385,11 @@ def preprocess(raw: Any, spec: Mapping[str, Any]) -> Any:
         return preprocess_image(raw, spec)
     if kind == "log-mel":
         return log_mel(raw, spec)
-    raise ValueError(f"unknown preprocessing {kind!r}; known: none, affine, image, log-mel")
+    if kind == "mfcc":
+        return mfcc(raw, spec)
+    if kind == "micro":
+        return micro_features(raw, spec)
+    raise ValueError(f"unknown preprocessing {kind!r}; known: {', '.join(REQUIRED_COUNTS)}")
 
 
 def affine(raw: Any, spec: Mapping[str, Any]) -> Any:
@@ -4721,17 +6553,21 @@ def _decode(image: Any, spec: Mapping[str, Any]) -> Any:
         image.draft("L", None)  # a JPEG is not turned into RGB and back
     upright = spec.get("orientation")
     if image.format == "TIFF":
-        orientation = _orientation(image)
+        orientation = picture_orientation(image)
         with SilenceStderr():  # libtiff complains on file descriptor 2; Pillow then raises
             image.load()
         pixels = _to_pixels(image, grey=grey)
         if orientation != 1 and _pillow_turns_tiffs():
-            return pixels if upright else _turn(pixels, {6: 8, 8: 6}.get(orientation, orientation))
+            return (
+                pixels
+                if upright
+                else turn_upright(pixels, {6: 8, 8: 6}.get(orientation, orientation))
+            )
     else:
         image.load()
         pixels = _to_pixels(image, grey=grey)
-        orientation = _orientation(image)  # which a PNG may hold behind its pixels
-    return _turn(pixels, orientation) if upright else pixels
+        orientation = picture_orientation(image)  # which a PNG may hold behind its pixels
+    return turn_upright(pixels, orientation) if upright else pixels
 
 
 def _pillow_turns_tiffs() -> bool:
@@ -4781,7 +6617,7 @@ def to_grey(pixels: Any) -> Any:
     return ((weighted + 0x8000) >> 16).astype(np.uint8)[:, :, None]
 
 
-def _orientation(image: Any) -> int:
+def picture_orientation(image: Any) -> int:
     """Return the Exif tag `Orientation` of a PIL image, 1 (upright) to 8."""
     # Pillow before 6.0 reads it of JPEG only.
     read: Any = getattr(image, "getexif", getattr(image, "_getexif", dict))
@@ -4792,7 +6628,7 @@ def _orientation(image: Any) -> int:
     return value if value in range(1, 9) else 1
 
 
-def _turn(pixels: Any, orientation: int) -> Any:
+def turn_upright(pixels: Any, orientation: int) -> Any:
     """Return the pixels upright: transposed from 5 on, then flipped."""
     if orientation >= 5:
         pixels = pixels.swapaxes(0, 1)
@@ -4867,22 +6703,50 @@ def log_mel(audio: Any, spec: Mapping[str, Any]) -> Any:
     Raises:
         ValueError: The audio is not one channel.
     """
+    return _standardized(_log_energies(audio, spec), spec)
+
+
+def _log_energies(audio: Any, spec: Mapping[str, Any]) -> Any:
+    """Return `log(energy + floor)` of each frame and band, float64 `[frames, bands]`."""
+    import numpy as np
+
+    # In float64 throughout: numpy 1 always computes the FFT so, numpy 2 only when asked to.
+    frames = _frames(_mono(audio), spec, np.float64) * np.hanning(spec["frame"])
+    power = np.abs(np.fft.rfft(frames)) ** 2
+    return np.log(power @ _mel_filters(spec) + spec.get("floor", 1e-6))
+
+
+def _mono(audio: Any) -> Any:
+    """Return a recording as floats; int16 is divided by 32768.
+
+    Raises:
+        ValueError: It is not one channel.
+    """
     import numpy as np
 
     audio = _require_numbers(np.asarray(audio))
     if audio.ndim != 1:
         raise ValueError(f"audio has shape [n], not {list(audio.shape)}")
+    return audio / 32768.0 if audio.dtype == np.int16 else audio
+
+
+def _frames(audio: Any, spec: Mapping[str, Any], dtype: Any) -> Any:
+    """Cut a recording, or what is padded with zeros, into frames `[frames, frame]`."""
+    import numpy as np
+
     samples, frame, hop = spec["samples"], spec["frame"], spec["hop"]
-    # In float64 throughout: numpy 1 always computes the FFT so, numpy 2 only when asked to.
-    signal = np.zeros(samples)
+    signal = np.zeros(samples, dtype)
     clip = audio[:samples]
-    signal[: len(clip)] = clip / 32768.0 if clip.dtype == np.int16 else clip
+    signal[: len(clip)] = clip
     starts = np.arange(1 + (samples - frame) // hop) * hop
-    frames = signal[starts[:, None] + np.arange(frame)] * np.hanning(frame)
-    power = np.abs(np.fft.rfft(frames)) ** 2
-    energy = power @ _mel_filters(spec)
-    logarithm = np.log(energy + spec.get("floor", 1e-6))
-    normal = (logarithm - spec.get("mean", 0)) / spec.get("std", 1)
+    return signal[starts[:, None] + np.arange(frame)]
+
+
+def _standardized(features: Any, spec: Mapping[str, Any]) -> Any:
+    """Return `(features - mean) / std`, float32 `[frames, features, 1]`."""
+    import numpy as np
+
+    normal = (features - spec.get("mean", 0)) / spec.get("std", 1)
     return normal.astype(np.float32)[:, :, None]
 
 
@@ -4903,6 +6767,340 @@ def _mel_filters(spec: Mapping[str, Any]) -> Any:
         rising,
         np.where((middle <= bins) & (bins < high), falling, 0.0),
     )
+
+
+# --- Sound features -------------------------------------------------------------------------------
+
+
+def mfcc(audio: Any, spec: Mapping[str, Any]) -> Any:
+    """Return mel-frequency cepstral coefficients, frame by frame.
+
+    Of the logarithms `m` of the energies in `bands` mel bands (`log_mel` before `mean` and `std`):
+    `c[k] = sqrt(2 / bands) * sum(m[n] * cos(pi * k * (n + 0.5) / bands))`, the DCT-II of the HTK
+    book (equation 5.14), as `tf.signal.mfccs_from_log_mel_spectrograms` computes it; then
+    `(c - mean) / std`.
+
+    Args:
+        audio: As of `log_mel`.
+        spec: As of `log_mel`, and `coefficients`: how many are kept, from `c[0]`.
+
+    Returns:
+        float32 `[1 + (samples - frame) // hop, coefficients, 1]`.
+
+    Raises:
+        ValueError: The audio is not one channel.
+    """
+    import numpy as np
+
+    bands, kept = spec["bands"], np.arange(spec["coefficients"])
+    angles = np.pi / bands * (np.arange(bands)[:, None] + 0.5) * kept
+    return _standardized(_log_energies(audio, spec) @ (np.sqrt(2 / bands) * np.cos(angles)), spec)
+
+
+# Of the micro front end, as ESPHome and microWakeWord configure it.
+MICRO_WINDOW_BITS = 12
+MICRO_FILTER_BITS = 12
+MICRO_NOISE_BITS = 14
+MICRO_SMOOTHING_BITS = 10
+MICRO_SMOOTHING = (0.025, 0.06)  # of bands with even and odd numbers
+MICRO_LEAST_SIGNAL = 0.05
+MICRO_GAIN = (0.95, 80.0, 21)  # strength, offset, bits
+MICRO_SNR_BITS = 12
+MICRO_OUTPUT_BITS = 6
+MICRO_LOG_SHIFT = 6
+MICRO_STEP = 0.0390625  # of a feature: 10 / 256
+MICRO_FILTERS: dict[tuple[Any, ...], Any] = {}  # the last ones, by what they depend on
+
+
+def micro_features(audio: Any, spec: Mapping[str, Any]) -> Any:
+    """Return the features of TFLite Micro's audio front end, frame by frame, bit for bit.
+
+    A Hann window, an FFT of 16-bit integers, triangular mel filters, square roots, noise
+    reduction, per-channel amplitude normalization (PCAN, Wang et al. 2017, "Trainable Frontend For
+    Robust and Far-Field Keyword Spotting") and a logarithm, all in integers
+    (`tensorflow/lite/experimental/microfrontend` with kissfft). The noise estimate begins anew
+    with each window of `samples`.
+
+    Args:
+        audio: As of `log_mel`; floats are multiplied by 32768 and rounded.
+        spec: `sample_rate`, `samples`, `frame`, `hop`, `bands`, `low_hz`, `high_hz`; and `mean`
+            and `std` for what comes out, 10 / 256 times the integers.
+
+    Returns:
+        float32 `[1 + (samples - frame) // hop, bands, 1]`.
+
+    Raises:
+        ValueError: The audio is not one channel, or the bands reach the end of the spectrum.
+    """
+    import numpy as np
+
+    codes = np.clip(np.rint(_mono(audio) * 32768.0), -32768, 32767)
+    frames = _frames(codes, spec, np.int64)
+    # Constants are rounded to float32 at each step, where the C code rounds them.
+    single, half = np.float32, np.float32(0.5)
+    angles = single(2 * np.pi / spec["frame"]) * (np.arange(spec["frame"]).astype(single) + half)
+    window = half - half * np.cos(angles.astype(np.float64)).astype(single)
+    window = np.floor(window * single(1 << MICRO_WINDOW_BITS) + half).astype(np.int64)
+    frames = frames * window >> MICRO_WINDOW_BITS
+    # The quantized window shifts each frame to 16 bits for the FFT; undone behind the square root.
+    shift = 15 - _bit_length(np.abs(frames.astype(np.int16)).max(axis=1).clip(0))
+    size = 4
+    while size < spec["frame"]:
+        size *= 2
+    padded = np.zeros((len(frames), size), np.int64)
+    padded[:, : spec["frame"]] = frames << shift[:, None]
+    spectrum = _fft_of_int16(_to_int16(padded))
+    energy = spectrum[..., 0] ** 2 + spectrum[..., 1] ** 2
+    key = (*(spec[name] for name in ("sample_rate", "bands", "low_hz", "high_hz")), size)
+    if key not in MICRO_FILTERS:  # their logarithms take longer than a second of sound
+        MICRO_FILTERS.clear()
+        MICRO_FILTERS[key] = _micro_filters(spec, size // 2 + 1)
+    weights, rest = MICRO_FILTERS[key]
+    work = energy @ weights[:, 1:] + energy @ rest[:, :-1]
+    signal = _rounded_root(work) >> shift[:, None]
+    return _standardized(_micro_scaled(signal, size) * MICRO_STEP, spec)
+
+
+def _to_int16(values: Any) -> Any:
+    """Return integers wrapped to 16 bits, as int64."""
+    import numpy as np
+
+    return values.astype(np.int16).astype(np.int64)
+
+
+def _bit_length(values: Any) -> Any:
+    """Return the number of bits of integers from 0 to 2 ** 53; 0 has none."""
+    import numpy as np
+
+    return np.frexp(values.astype(np.float64))[1].astype(np.int64)
+
+
+def _rounded_root(values: Any) -> Any:
+    """Return square roots of integers below 2 ** 63, rounded to nearest as the front end does."""
+    import numpy as np
+
+    root = np.sqrt(values.astype(np.float64)).astype(np.int64)
+    root -= root * root > values
+    root += (root + 1) * (root + 1) <= values
+    full = (values < 1 << 32) & (root == 0xFFFF)  # the 32-bit function has no room to round up
+    return root + ((values - root * root > root) & ~full)
+
+
+def _fft_of_int16(signal: Any) -> Any:
+    """Return the spectra of 16-bit signals, as kissfft computes them with `FIXED_POINT=16`.
+
+    Args:
+        signal: int64 `[n, size]` in the range of int16; `size` a power of two from 4.
+
+    Returns:
+        int64 `[n, size // 2 + 1, 2]`, real and imaginary parts, divided by `size`.
+    """
+    import numpy as np
+
+    half = signal.shape[1] // 2
+    packed = _kiss_fft(signal.reshape(len(signal), half, 2), half)
+    halved = _kiss_divided(packed, 2)
+    found = np.zeros((len(signal), half + 1, 2), np.int64)
+    found[:, 0, 0] = halved[:, 0, 0] + halved[:, 0, 1]
+    found[:, half, 0] = halved[:, 0, 0] - halved[:, 0, 1]
+    k = np.arange(1, half // 2 + 1)
+    near = halved[:, k]
+    # Negated before it is divided, which rounds the other way.
+    far = _kiss_divided(_to_int16(packed[:, half - k] * [1, -1]), 2)
+    total, difference = _to_int16(near + far), _to_int16(near - far)
+    turned = _kiss_product(difference, _kiss_circle(-np.pi * (k / half + 0.5)))
+    found[:, k] = total + turned >> 1
+    found[:, half - k, 0] = total[..., 0] - turned[..., 0] >> 1
+    found[:, half - k, 1] = turned[..., 1] - total[..., 1] >> 1
+    return _to_int16(found)
+
+
+def _kiss_fft(values: Any, size: int) -> Any:
+    """Return the complex FFT `[n, m, 2]` of `values`, one of those within an FFT of `size`."""
+    import numpy as np
+
+    m = values.shape[1]
+    if m == 1:
+        return values
+    radix = 4 if m % 4 == 0 else 2
+    parts = [_kiss_divided(_kiss_fft(values[:, q::radix], size), radix) for q in range(radix)]
+    step = size // m
+    circle = _kiss_circle(-2 * np.pi / size * np.arange(size))
+    turned = [
+        _kiss_product(part, circle[np.arange(m // radix) * step * q])
+        for q, part in enumerate(parts)
+        if q
+    ]
+    if radix == 2:
+        return _to_int16(np.concatenate([parts[0] + turned[0], parts[0] - turned[0]], axis=1))
+    even, odd = _to_int16(parts[0] + turned[1]), _to_int16(parts[0] - turned[1])
+    total, difference = _to_int16(turned[0] + turned[2]), _to_int16(turned[0] - turned[2])
+    across = difference[..., ::-1] * [1, -1]
+    return _to_int16(
+        np.concatenate([even + total, odd + across, even - total, odd - across], axis=1)
+    )
+
+
+def _kiss_circle(phases: Any) -> Any:
+    import numpy as np
+
+    return np.floor(0.5 + 32767 * np.stack([np.cos(phases), np.sin(phases)], axis=-1)).astype(
+        np.int64
+    )
+
+
+def _kiss_divided(values: Any, by: int) -> Any:
+    return _to_int16(values * (32767 // by) + (1 << 14) >> 15)
+
+
+def _kiss_product(a: Any, b: Any) -> Any:
+    import numpy as np
+
+    real = a[..., 0] * b[..., 0] - a[..., 1] * b[..., 1]
+    imaginary = a[..., 0] * b[..., 1] + a[..., 1] * b[..., 0]
+    return _to_int16(np.stack([real, imaginary], axis=-1) + (1 << 14) >> 15)
+
+
+def _micro_filters(spec: Mapping[str, Any], bins: int) -> Any:
+    """Return weights of each bin in the band that it ends, and in the next: `[bins, bands + 1]`."""
+    import math
+
+    import numpy as np
+
+    single = np.float32
+
+    def mel(hertz: Any) -> Any:
+        return single(1127) * _log1p_of_float32(single(hertz) / single(700))
+
+    bands = spec["bands"] + 1
+    low, high = mel(single(spec["low_hz"])), mel(single(spec["high_hz"]))
+    spacing = single((high - low) / single(bands))
+    centres = [single(low + single(spacing * single(i + 1))) for i in range(bands)]
+    width = single(0.5 * spec["sample_rate"] / (bins - 1))
+    begin = int(1.5 + np.float64(single(spec["low_hz"]) / width))
+    weights = np.zeros((2, bins, bands), np.int64)
+    for band, (last, centre) in enumerate(zip([low, *centres], centres)):
+        while mel(single(begin) * width) <= centre:
+            if begin >= bins - 1:
+                raise ValueError(f"high_hz {spec['high_hz']}: bands beyond the spectrum")
+            share = (centre - mel(single(begin) * width)) / (centre - last)
+            weights[:, begin, band] = [
+                math.floor(part * single(1 << MICRO_FILTER_BITS) + single(0.5))
+                for part in (share, single(1) - share)
+            ]
+            begin += 1
+    return weights
+
+
+def _log1p_of_float32(x: Any) -> Any:
+    """Return `log1pf` of a float32 from 0, as the C library of most devices computes it.
+
+    That is the function of fdlibm (Sun Microsystems, 1993), which is up to one unit of the last
+    place off; a weight of a filter may depend on it.
+    """
+    import numpy as np
+
+    single, one, half = np.float32, np.float32(1), np.float32(0.5)
+    exponent, f, c = 0, x, single(0)
+    if x >= single(0.41421354):  # from sqrt(2) - 1 the power of two is split off
+        u = one + x
+        mantissa, exponent = np.frexp(u)
+        f, exponent = single(2) * mantissa, int(exponent) - 1
+        c = (one - (u - x) if exponent > 0 else x - (u - one)) / u
+        if int(f.view(np.int32)) & 0x7FFFFF >= 0x3504F7:  # sqrt(2)
+            f, exponent = half * f, exponent + 1
+        f -= one
+    h, s = half * f * f, f / (single(2) + f)
+    r, z = single(0), s * s
+    for factor in (
+        0.14798198640, 0.15313838422, 0.18183572590, 0.22222198546, 0.28571429849,
+        0.40000000596, 0.66666668653,
+    ):  # fmt: skip
+        r = z * (single(factor) + r)
+    if exponent == 0:
+        return f - (h - s * (h + r))
+    high, low = single(0.69313812256), single(9.0580006145e-06)  # log(2), in two parts
+    k = single(exponent)
+    return k * high - ((h - (s * (h + r) + (k * low + c))) - f)
+
+
+def _micro_scaled(signal: Any, size: int) -> Any:
+    """Return `signal` `[frames, bands]` after noise reduction, gain control and logarithm."""
+    import numpy as np
+
+    one = 1 << MICRO_NOISE_BITS
+    odd = np.arange(signal.shape[1]) % 2 == 1
+    even_part, odd_part = (int(np.float32(part) * np.float32(one)) for part in MICRO_SMOOTHING)
+    smoothing = np.where(odd, odd_part, even_part)
+    least = int(np.float32(MICRO_LEAST_SIGNAL) * np.float32(one))
+    correction = int(_bit_length(np.array(size))) - 1 - MICRO_FILTER_BITS // 2
+    table = _micro_gains(MICRO_SMOOTHING_BITS - correction)
+    estimate = np.zeros(signal.shape[1], np.int64)
+    cleaned, gains = np.empty_like(signal), np.empty_like(signal)
+    for frame, values in enumerate(signal):
+        large = values << MICRO_SMOOTHING_BITS & 0xFFFFFFFF
+        estimate = large * smoothing + estimate * (one - smoothing) >> MICRO_NOISE_BITS
+        left = large - np.minimum(estimate, large) >> MICRO_SMOOTHING_BITS
+        cleaned[frame] = np.maximum(left, values * least >> MICRO_NOISE_BITS)
+        gains[frame] = _micro_gain(estimate, table)
+    snr_shift = MICRO_GAIN[2] - correction - MICRO_SNR_BITS
+    ratio = (cleaned * gains >> snr_shift) & 0xFFFFFFFF
+    small = ratio * ratio >> 2 + 2 * MICRO_SNR_BITS - MICRO_OUTPUT_BITS
+    large = (ratio >> MICRO_SNR_BITS - MICRO_OUTPUT_BITS) - (1 << MICRO_OUTPUT_BITS)
+    shrunk = np.where(ratio < 2 << MICRO_SNR_BITS, small, large)
+    value = shrunk << correction if correction >= 0 else shrunk >> -correction
+    return np.minimum(_micro_log(value & 0xFFFFFFFF), 0xFFFF)
+
+
+def _micro_gains(bits: int) -> Any:
+    """Return the table of gains: value, slope and curvature on each interval of powers of two."""
+    import numpy as np
+
+    strength, offset, gain_bits = MICRO_GAIN
+
+    def gain(x: Any) -> Any:
+        base = np.float32(np.float32(x) / np.float32(2.0**bits)) + np.float32(offset)
+        power = np.float32(np.float64(base) ** -np.float64(np.float32(strength)))
+        return int(np.minimum(np.float32(1 << gain_bits) * power + np.float32(0.5), 32767))
+
+    table = [[gain(0), 0, 0], [gain(1), 0, 0]]
+    for interval in range(2, 33):
+        first = 1 << interval - 1
+        last = first + first - 1 if interval == 32 else 2 * first
+        y0, y1, y2 = gain(first), gain(first + first // 2), gain(last)
+        slope = 4 * (y1 - y0) - (y2 - y0)
+        table.append([y0, slope, y2 - y0 - slope])
+    return _to_int16(np.array(table))
+
+
+def _micro_gain(estimate: Any, table: Any) -> Any:
+    import numpy as np
+
+    interval = _bit_length(estimate)
+    value, slope, curve = table[np.where(estimate <= 1, estimate, interval)].T
+    up, down = np.maximum(11 - interval, 0), np.maximum(interval - 11, 0)
+    part = (estimate << up >> down) & 0x3FF
+    bent = ((curve * part >> 5) + (slope << 5)) * part + (1 << 14) >> 15
+    return np.where(estimate <= 2, value, _to_int16(bent + value))
+
+
+def _micro_log(value: Any) -> Any:
+    """Return the natural logarithm times 64 of integers of 32 bits, 0 for 0 and 1."""
+    import numpy as np
+
+    exponent = np.maximum(_bit_length(value) - 1, 0)
+    part = value - (1 << exponent) << 16 >> exponent
+    share = np.arange(129) / 128
+    table = np.rint((np.log2(1 + share) - share) * 65536).astype(np.int64)
+    segment = np.minimum(part >> 9, 127)
+    low, high = table[segment], table[segment + 1]
+    between = (high - low) * (part - (segment << 9)) >> 16
+    log2 = (exponent << 16) + part + low + between
+    natural = 45426 * log2 + 32768 >> 16  # log(2) * 65536
+    return np.where(value > 1, (natural << MICRO_LOG_SHIFT) + 32768 >> 16, 0)
+
+
+# --- Codes of an input ----------------------------------------------------------------------------
 
 
 class Preprocessor:
@@ -5111,6 +7309,17 @@ def throttling(flags: str, since_start: bool = False) -> list[str]:
     return [word for position, word in enumerate(THROTTLING) if bits >> position & 1]
 
 
+def own_bytes() -> int:
+    """Return the memory of this process that is not mapped from a file; 0 if the system is silent.
+
+    The code of a runtime, which is mapped, is read from flash as it is first used: it would count
+    as memory of the first model.
+    """
+    # The other counters of Linux are exact to some 100 kB only.
+    found = _kernel_field("/proc/self/smaps_rollup", "Anonymous").split()
+    return int(found[0]) * 1024 if found else 0
+
+
 def peak_rss_bytes() -> int:
     """Return the peak resident set size of this process."""
     # Not getrusage: Linux keeps the parent's peak there across fork and exec.
@@ -5201,7 +7410,9 @@ def output_path(path: str, option: str, inputs: Sequence[str], *, force: bool) -
 def _file_facts(options: Options) -> dict[str, Any]:
     path = options.model
     digest = options.sha256 or sha256_of(path)
-    return {"model": path, "sha256": digest, "size_bytes": os.path.getsize(path)}
+    stored, flash_bytes = stored_model(path), os.path.getsize(path)
+    size_bytes = len(stored) if isinstance(stored, bytes) else flash_bytes
+    return {"model": path, "sha256": digest, "size_bytes": size_bytes, "flash_bytes": flash_bytes}
 
 
 # --- Output ---------------------------------------------------------------------------------------

@@ -167,8 +167,10 @@ def metrics() -> str:
             for task in TASKS.values()
             if metric in task.metrics
         ]
-        module = importlib.import_module(f"edgekit.evaluation.metrics.{metric.name}")
-        meaning = metric.meaning or str(module.__doc__).splitlines()[0]
+        meaning = metric.meaning
+        if not meaning:
+            module = importlib.import_module(f"edgekit.evaluation.metrics.{metric.name}")
+            meaning = str(module.__doc__).splitlines()[0]
         rows.append([f"`{metric.name}`", ", ".join(tasks), meaning, metric.budget_unit])
     return _lines(["`--metric`", "task", "what it is", "`--max-drop` in"], rows)
 

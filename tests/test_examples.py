@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgekit.tflite.stored import packed
+
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 
@@ -50,6 +52,19 @@ def test_quantize_from_python(quantized: tuple[Path, str]) -> None:
     assert [line.split()[0] for line in printed.splitlines()[:4]] == [
         *("float32", "float16", "dynamic", "int8")
     ]
+
+
+def test_a_small_file_in_an_interpreter_of_one_s_own(tmp_path: Path, repository: Path) -> None:
+    path = tmp_path / "small.tflite.gz"
+    path.write_bytes(packed((repository / "quantized/turbofan-small/small.tflite").read_bytes()))
+
+    printed = run("unpack_and_run.py", path).splitlines()
+    path.write_bytes(path.read_bytes()[:4000])
+    refused = run("unpack_and_run.py", path, fails=3)
+
+    assert printed[0] == f"{6592} bytes on flash, 29984 bytes in memory"
+    assert re.fullmatch(r"\S+: \[[-\d. ]+\]", printed[1])
+    assert "cannot be inflated" in refused
 
 
 @pytest.mark.tensorflow

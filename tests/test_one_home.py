@@ -27,7 +27,9 @@ OTHERS = {
     ("training/losses.py", "accuracy"): "Keras's name of its metric",
     ("schema/to_json.py", "precision"): "a field of `ClassScore`",
     ("schema/from_json.py", "precision"): "a field of `ClassScore`",
-    ("reports/terminal_table.py", "precision"): "a field of `ClassScore`",
+    ("schema/views_json.py", "precision"): "a field of `PrecisionRecall`",
+    ("reports/formatting.py", "precision"): "a field of `ClassScore`",
+    ("reports/view_charts.py", "precision"): "the title of an axis",
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

@@ -47,6 +47,7 @@ def test_every_verb_returns_one_record(verb):
     assert returned in {
         *(
             "Report",
+            "Artifact",
             "Deployed",
             "ImportResult",
             "Inspection",

@@ -11,7 +11,6 @@ import pytest
 
 from edgekit.data import bind, open_data, training_split
 from edgekit.data.formats.builtin import DIGITS
-from edgekit.errors import DataError
 from edgekit.records import TensorSpec
 
 SHAPES = {
@@ -98,14 +97,13 @@ def test_the_digits_are_read_where_scikit_learn_cannot_be_imported():
     assert run.stdout.split() == ["1297"]
 
 
-def test_without_a_folder_the_cure_is_named(monkeypatch, tmp_path):
-    monkeypatch.delenv("EDGEKIT_DATA", raising=False)
-    with pytest.raises(DataError, match="Set EDGEKIT_DATA"):
-        open_data("fashion-mnist")
+@pytest.mark.data
+def test_pictures_with_boxes_and_masks_have_their_split(shared_data):
+    cells, nuclei = open_data("bccd"), open_data("nuclei")
 
-    monkeypatch.setenv("EDGEKIT_DATA", str(tmp_path))
-    with pytest.raises(DataError, match="is not there"):
-        open_data("turbofan")
+    assert (cells.train.n, cells.test.n, cells.task) == (205, 72, "detection")
+    assert (nuclei.train.n, nuclei.test.n, nuclei.task) == (267, 67, "segmentation")
+    assert nuclei.test.read.store.files[0].endswith("268.png")
 
 
 @pytest.mark.data

@@ -28,7 +28,7 @@ from edgekit.records import (
 )
 from edgekit.tflite import read, write
 from edgekit.tflite.graph import clone, code_name
-from edgekit.tflite.inspect import inspect
+from edgekit.tflite.runtime_limits import newer_operators
 
 ALLOWED = 0.005
 
@@ -183,13 +183,11 @@ def test_what_cannot_be_loaded_is_not_recommended_and_the_reader_hears_why() -> 
     ]
 
     assert chosen(recommend(rows)[0]) == ["int4"]
-    marked, reason = recommend(rows, excluded=unloadable(rows, "tflite"))
+    newer = "tflite-runtime does not load STABLEHLO_ADD, ai-edge-litert does"
+    marked, reason = recommend(rows, excluded={"int4": newer})
 
     assert chosen(marked) == ["dynamic"]
-    assert (
-        "int4 (30.0 kB) cannot be loaded: tflite-runtime does not load int4 weights, "
-        "ai-edge-litert does."
-    ) in reason
+    assert f"int4 (30.0 kB) cannot be loaded: {newer}." in reason
 
 
 def fidelity(output: str, sqnr_db: float | None, agreement: float | None = None) -> Fidelity:
@@ -250,17 +248,20 @@ def test_a_file_that_lost_a_class_is_named_with_what_it_lost() -> None:
     assert "int4 (30.0 kB) is never recommended: class 'fault': recall 100 % became 0 %." in reason
 
 
-@pytest.mark.parametrize(
-    ("runtime", "expected"), [("tflite", {"int4", "mixed"}), ("litert", set())]
-)
-def test_single_layers_in_int4_need_litert_too(
-    repository: Path, runtime: str, expected: set[str]
-) -> None:
-    four_bits = inspect(repository / "quantized" / "turbofan" / "int4.tflite")
-    mixed = row("int8", 30_000, (0.0, -0.001, 0.001))
-    mixed = replace(mixed, artifact=replace(mixed.artifact, variant="mixed"), inspection=four_bits)
+def test_tflite_runtime_loads_int4_files_because_the_runner_unpacks_them(repository: Path) -> None:
+    # Given files with operators that are newer than tflite-runtime 2.14
+    paths = [
+        repository / "quantized" / name
+        for name in ("turbofan/int4.tflite", "turbofan-small/small.tflite")
+    ]
+    assert all(newer_operators(read(path)) for path in paths)
 
-    assert unloadable([FLOAT, mixed, row("int4", 1), row("int8", 1)], runtime).keys() == expected
+    # When it is asked which of them it does not load
+    made = row("int4", 18_000, (0.0, -0.001, 0.001))
+    rows = [replace(made, artifact=replace(made.artifact, path=path)) for path in paths]
+
+    # Then it is none: nothing of them is newer once they are unpacked.
+    assert unloadable(rows, "tflite") == {}
 
 
 def test_operators_newer_than_the_runtime_are_named(repository: Path, tmp_path: Path) -> None:

@@ -452,3 +452,48 @@ def _png(content: bytes, dice: Random) -> bytes:
         struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
         for name, body in chunks
     )
+
+
+def damage_xml(content: bytes, dice: Random) -> bytes:
+    """Damage elements of XML: their names, texts, order and number; or declare entities."""
+    kind = dice.random()
+    if kind < 0.3:
+        return damage_bytes(content, dice)
+    pieces = re.split(rb"(<[^>]*>)", content)
+    for _ in range(dice.choice((1, 1, 2, 4))):
+        place = dice.randrange(len(pieces))
+        change = dice.randrange(6)
+        if change == 0:
+            pieces[place] = b""
+        elif change == 1:
+            pieces.insert(place, dice.choice(pieces))
+        elif change == 2:
+            pieces[place] *= dice.choice((2, 50))
+        elif pieces[place].startswith(b"<"):
+            tags = (b"<a>" * 3000, b"<xmin>", b"</object>", b"<object/>", b"<![CDATA[x]]>", b"&x;")
+            pieces[place] = dice.choice(tags)
+        else:
+            text = dice.choice((*TEXTS, *map(str, VALUES[:24])))
+            pieces[place] = text.encode("utf-8", "surrogatepass")
+    whole = b"".join(pieces)
+    if kind < 0.4:
+        entities = b'<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;">'
+        whole = b"<!DOCTYPE annotation [" + entities + b"]>" + whole
+    return whole
+
+
+def damage_box_lines(content: bytes, dice: Random) -> bytes:
+    """Damage the numbers of lines of text, or how many there are."""
+    if dice.random() < 0.3:
+        return damage_text(content, dice)
+    lines = [line.split(b" ") for line in content.split(b"\n")]
+    for _ in range(dice.choice((1, 1, 3))):
+        line = dice.choice(lines)
+        number = dice.choice(
+            ("-1", "2", "1e400", "nan", "0x1", "1_0", "0.5", "99999999999", "", "a")
+        )
+        if line and dice.random() < 0.7:
+            line[dice.randrange(len(line))] = number.encode()
+        else:
+            line += [number.encode()] * dice.choice((1, 2, 3000))
+    return b"\n".join(b" ".join(line) for line in lines)

@@ -29,6 +29,7 @@ import numpy as np
 from harness import Reader, Refused
 from mutate import (
     Damage,
+    damage_box_lines,
     damage_bytes,
     damage_csv,
     damage_idx,
@@ -41,6 +42,7 @@ from mutate import (
     damage_tflite,
     damage_toml,
     damage_wav,
+    damage_xml,
 )
 
 import edgekit_runner
@@ -63,6 +65,7 @@ from edgekit.sources.load import kind_of
 from edgekit.tflite import inspect as inspecting
 from edgekit.tflite import pruning_estimate, ranges, sparse, weights
 from edgekit.tflite.int4_weights import narrow_weights
+from edgekit.tflite.stored import packed
 from edgekit.training.config import load_config
 from edgekit.training.losses import _compile_config
 from edgekit.training.saving import read_notes
@@ -292,6 +295,33 @@ scale = 3e-5
     b"""kind = "none"
 """,
 )
+ANNOTATION = b"""<annotation>
+<filename>a.png</filename><size><width>24</width><height>16</height><depth>3</depth></size>
+<object><name>ant</name><difficult>0</difficult><bndbox><xmin>2</xmin><ymin>3</ymin>
+<xmax>20</xmax><ymax>15.5</ymax></bndbox></object>
+<object><name>bee</name><part><name>wing</name><bndbox><xmin>1</xmin></bndbox></part>
+<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>24</xmax><ymax>16</ymax></bndbox></object>
+</annotation>
+"""
+COCO = json.dumps(
+    {
+        "images": [{"id": 1, "file_name": "a.png", "width": 24, "height": 16}],
+        "annotations": [
+            {"image_id": 1, "category_id": 4, "bbox": [2, 3, 10.5, 6], "iscrowd": 0},
+            {"image_id": 1, "category_id": 9, "bbox": [0, 0, 24, 16], "iscrowd": 1},
+        ],
+        "categories": [{"id": 4, "name": "ant"}, {"id": 9, "name": "bee"}],
+    }
+).encode()
+YOLO_BOXES = (
+    b"0 0.5 0.5 0.25 0.5\n1 0.1 0.2 0.1 0.1\n",
+    b"1 0.1 0.1 0.4 0.1 0.4 0.6\n",
+)
+YOLO_NAMES = (
+    b"train: images/train\nnc: 2\nnames: ['ant', \"bee\"]\n",
+    b"names:\n  0: ant\n  1: 'big bee'  # second\npath: .\n",
+    b"names:\n  - ant\n  - bee\n",
+)
 LABELS = b"zero\none\ntwo\nthree\nfour\nfive\nsix\nseven\neight\nnine\n"
 
 
@@ -469,6 +499,53 @@ def read_data(
     return read
 
 
+def read_annotated(name: str) -> Callable[[bytes, Path], None]:
+    """Return what opens pictures of which one file, named here, belongs to one of them."""
+
+    def read(content: bytes, folder: Path) -> None:
+        root = folder / "set"
+        beside = name.endswith(".xml")
+        put(root, "a.png" if beside else "images/a.png", pictures()[0])
+        put(root, name, content)
+        if name == "data.yaml":
+            put(root, "labels/a.txt", YOLO_BOXES[0])
+        spec = {"kind": "image", "height": 12, "width": 16, "channels": 3, "scale": 1}
+        opened = data.open_data(str(root), preprocessing=spec, needed="test")
+        assert opened.test is not None
+        boxes = opened.test.read(np.arange(1)).targets
+        assert boxes is not None
+        assert np.isfinite(boxes).all()
+
+    return read
+
+
+def read_mask(content: bytes, folder: Path) -> None:
+    """A picture's mask, read when it is bound."""
+    root = folder / "set"
+    put(root, "images/a.png", pictures()[0])
+    put(root, "masks/a.png", content)
+    outputs = [TensorSpec(name="y", shape=(1, 12, 16, 256), dtype="float32")]
+    bound = data.bind(data.open_data(str(root), needed="test"), PIXELS[0], outputs)
+    assert bound.test is not None
+    bound.test.read(np.arange(1))
+
+
+@cache
+def masks() -> list[bytes]:
+    """Masks of class numbers: grey, a palette, one bit."""
+    from PIL import Image
+
+    grey = Image.fromarray((np.arange(16 * 24, dtype=np.uint8) % 5).reshape(16, 24))
+    palette = Image.frombytes("P", grey.size, grey.tobytes())
+    palette.putpalette([0, 0, 0, 9, 9, 9, 200, 0, 0, 0, 200, 0, 0, 0, 200])
+    found = []
+    for image in (grey, palette, grey.point(lambda value: 255 * (value > 1)).convert("1")):
+        out = io.BytesIO()
+        image.save(out, "PNG")
+        found.append(out.getvalue())
+    return found
+
+
 def read_idx_folder(content: bytes, folder: Path) -> None:
     """Images and labels; both are damaged alike."""
     place = folder / "set"
@@ -561,6 +638,33 @@ def read_runner_metadata(content: bytes, folder: Path) -> None:
     path = str(put(folder, "model.tflite", content))
     edgekit_runner.custom_operators(path)
     edgekit_runner.read_manifest(path)
+
+
+def small_models() -> list[bytes]:
+    """Models with int4 constants of both kinds, and with sparse ones."""
+    names = ("turbofan/int4", "turbofan-small/small", "spoken-digits-small/small")
+    stored = [(REPOSITORY / "quantized" / f"{name}.tflite").read_bytes() for name in names]
+    return [*stored, (GOLDEN / "inspect" / "sparse_float32.tflite").read_bytes()]
+
+
+def expand_model(content: bytes, folder: Path) -> None:
+    """Unpack a model as for each runtime, then as the runner does when it loads a file."""
+    _ = folder
+    for options in ({"per_channel": False, "floats": False}, {}):
+        try:
+            edgekit_runner.expand(content, **options)
+        except edgekit_runner.damage() as error:
+            raise Refused(MODEL, f"The constants cannot be expanded.\n{error}") from error
+
+
+def packed_models() -> list[bytes]:
+    """The same, packed."""
+    return [packed(content) for content in small_models()[:2]]
+
+
+def unpack_model(content: bytes, folder: Path) -> None:
+    """Inflate a model, and unpack what is in it."""
+    edgekit_runner.loadable(str(put(folder, "model.tflite.gz", content)))
 
 
 def run_manifest(content: bytes, folder: Path) -> None:
@@ -722,6 +826,17 @@ READERS: Mapping[str, Reader] = {
         _reader("csv", tables, damage_csv, read_data("data.csv", VECTORS, target="y"), USAGE, DATA),
         _reader("idx", idx_files, damage_idx, read_idx_folder, DATA),
         _reader("images", pictures, damage_picture, read_data("set/train/a/one.png", PIXELS), DATA),
+        _reader("voc", lambda: [ANNOTATION], damage_xml, read_annotated("a.xml"), DATA),
+        _reader(
+            "coco",
+            lambda: [COCO],
+            damage_json,
+            read_annotated("annotations/instances_test.json"),
+            DATA,
+        ),
+        _reader("yolo", lambda: YOLO_BOXES, damage_box_lines, read_annotated("labels/a.txt"), DATA),
+        _reader("yolo-names", lambda: YOLO_NAMES, damage_text, read_annotated("data.yaml"), DATA),
+        _reader("masks", masks, damage_picture, read_mask, DATA),
         _reader("labels", lambda: [LABELS], damage_text, read_label_file, DATA),
         _reader(
             "keras",
@@ -732,6 +847,8 @@ READERS: Mapping[str, Reader] = {
         ),
         _reader("h5", hdf5_files, damage_bytes, read_hdf5, MODEL, prepare=load_hdf5),
         _reader("runner-model", models, damage_tflite, run_model, MODEL),
+        _reader("runner-expand", small_models, damage_tflite, expand_model, MODEL),
+        _reader("runner-gzip", packed_models, damage_bytes, unpack_model, MODEL),
         _reader("runner-metadata", speaking_models, damage_tflite, read_runner_metadata, MODEL),
         _reader(
             "runner-manifest",

@@ -318,13 +318,14 @@ def test_state_of_a_source_is_named_where_it_would_be_lost(tmp_path, capsys):
         data = ["--data", str(tmp_path / f"{name}.npz"), "-o", str(tmp_path / name)]
         codes[name] = run(["quantize", source, *data, "--mode", "float16", *words])
         said[name] = capsys.readouterr()
-    data = ["--data", str(tmp_path / "apart.npz"), "-o", str(tmp_path / "pruned.keras")]
-    codes["pruned"] = run(["prune", source, *data, "--epochs", "1", "--quiet"])
-    said["pruned"] = capsys.readouterr()
+        data = ["--data", str(tmp_path / f"{name}.npz"), "-o", str(tmp_path / f"{name}.keras")]
+        codes[f"pruned {name}"] = run(["prune", source, *data, "--epochs", "1", "--quiet"])
+        said[f"pruned {name}"] = capsys.readouterr()
 
     # Then independent samples are possible, and all else is refused with the layer's name.
-    assert codes == {"apart": 0, "stream": 5, "pruned": 3}
+    assert codes == {"apart": 0, "stream": 5, "pruned apart": 0, "pruned stream": 3}
     warnings = json.loads(said["apart"].out)["warnings"]
     assert any(text.startswith("memory: the file starts from the initial") for text in warnings)
     assert "The state of memory would be lost" in said["stream"].err
-    assert "Stateful: memory." in said["pruned"].err
+    assert "memory is trained from the initial state" in said["pruned apart"].out
+    assert "Stateful: memory." in said["pruned stream"].err

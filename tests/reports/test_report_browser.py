@@ -7,6 +7,7 @@ import shutil
 from dataclasses import replace
 
 import pytest
+from made_outputs import with_outputs
 
 from edgekit.records import ClassScore, Collapse, ColumnScore, Fidelity
 from edgekit.reports import render
@@ -15,6 +16,8 @@ FLAGS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
+# Of each report.
+CHARTS = {"fashion": 3, "hostile": 3, "many": 3, "devices": 4, "failed": 3, "outputs": 11}
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
 
@@ -42,6 +45,7 @@ def reports(fashion, hostile, many, ladder, with_source):
     both = replace(fashion, rows=fashion.rows + ladder(device="pi@raspberrypi").rows)
     failed = with_findings(with_source(fashion))
     found = {"fashion": fashion, "hostile": hostile, "many": many, "devices": both}
+    found["outputs"] = with_outputs(fashion)
     return {**found, "failed": failed}
 
 
@@ -69,6 +73,26 @@ def with_findings(report):
     rows = [replace(row, score=score) for row in report.rows]
     rows[-1] = replace(rows[-1], collapses=(lost,) * 3, fidelity=(near,))
     return replace(report, rows=tuple(rows), alerts=("The source is no better than guessing.",))
+
+
+def test_samples_are_seen_at_every_width(browser, address):
+    for width, across in ((1280, 4), (400, 2)):
+        visit(browser, address["outputs"], width=width)
+        tops, wide, loaded = browser.execute_script("""
+            const views = [...document.querySelectorAll(".examples .card.wide")][0]
+                .querySelectorAll(".view");
+            const boxes = [...views].map(view => view.querySelector("svg").getBoundingClientRect());
+            const pictures = [...document.querySelectorAll(".examples image")];
+            return Promise.all(pictures.map(picture => {
+                const copy = new Image();
+                copy.src = picture.getAttribute("href");
+                return copy.decode().then(() => copy.naturalWidth);
+            })).then(widths => [boxes.map(box => box.top), Math.max(...boxes.map(b => b.right)),
+                                widths]);
+        """)
+        assert tops.count(tops[0]) == across
+        assert wide <= width
+        assert all(loaded)
 
 
 def visit(browser, url, *, width, scheme="light"):
@@ -104,7 +128,7 @@ def requests(browser):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 400])
-@pytest.mark.parametrize("name", ["fashion", "hostile", "many", "devices", "failed"])
+@pytest.mark.parametrize("name", [*CHARTS])
 def test_the_page_is_drawn_quiet_and_alone(browser, address, name, width, scheme):
     visit(browser, address[name], width=width, scheme=scheme)
     assert browser.get_log("browser") == []
@@ -117,7 +141,7 @@ def test_the_page_is_drawn_quiet_and_alone(browser, address, name, width, scheme
                 getComputedStyle(document.body).backgroundColor]
     """)
     assert wide <= width
-    assert charts == (4 if name == "devices" else 3)
+    assert charts == CHARTS[name]
     assert all(count >= 4 for count in marks)
     dark = sum(map(int, background[4:-1].split(","))) < 3 * 128
     assert dark == (scheme == "dark")

@@ -21,6 +21,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import edgekit_runner
+from edgekit.evaluation import predict
+from edgekit.records import Batch, Samples
 from edgekit.tflite import with_metadata
 
 SIZED = {"kind": "image", "height": 32, "width": 48, "channels": 3}
@@ -345,6 +347,100 @@ def test_a_regression_has_its_value_and_unit(runner, models, tmp_path):
     assert len(lines) == 2
     assert lines[0]["unit"] == "cycles / 125"
     assert [lines[0]["value"]] == lines[0]["outputs"]["output_0"]
+
+
+def decoder_of(task: str, *outputs: np.ndarray, shares: bool | None = None, unit: str = ""):
+    """What decodes the outputs of a model that says nothing else of itself."""
+    model = types.SimpleNamespace(
+        results=lambda: list(outputs),
+        path="m.tflite",
+        outputs=[types.SimpleNamespace(name=name) for name in ("pose", "speed")],
+    )
+    manifest = {"data": {"task": task, "unit": unit}}
+    decoder = edgekit_runner.OutputDecoder(model, manifest, [], 5, 0.5)
+    decoder.shares = shares
+    return decoder
+
+
+def test_several_values_have_names_and_the_unit_of_the_first_output():
+    pose, speed = np.array([1.5, -2.0], np.float32), np.array([0.25], np.float32)
+    decoder = decoder_of("regression", pose, speed, unit="m")
+    answer, _ = decoder.read(types.SimpleNamespace())
+    assert answer["values"] == [
+        {"name": "pose[0]", "value": 1.5, "unit": "m"},
+        {"name": "pose[1]", "value": -2.0, "unit": "m"},
+        {"name": "speed", "value": 0.25},
+    ]
+    assert answer["outputs"] == {"pose": [1.5, -2.0], "speed": [0.25]}
+
+
+def test_a_picture_is_no_list_of_values():
+    decoder = decoder_of("regression", np.zeros((9, 9, 1), np.float32))
+    answer, _ = decoder.read(types.SimpleNamespace())
+    assert list(answer) == ["outputs"]
+
+
+def test_a_sigmoid_of_one_unit_is_a_class_with_its_probability(runner, golden, tmp_path):
+    # Given a model that tells eights from all other digits
+    from sklearn.datasets import load_digits
+
+    model = Path(shutil.copy(golden / "evaluate" / "is_eight_sigmoid.tflite", tmp_path))
+    manifest = {"data": {"task": "classification"}, "labels": ["other", "eight"]}
+    model.with_suffix(".json").write_text(json.dumps(manifest))
+    pixels, digits = load_digits(return_X_y=True)
+    eights = (pixels[1200:][digits[1200:] == 8] / 16).astype(np.float32)
+    np.save(tmp_path / "digits.npy", eights)
+    # When it is run
+    _, out, _ = runner("run", model, tmp_path / "digits.npy")
+    # Then both classes are told, the likelier first, each with its probability
+    tops = [line["top"] for line in lines_of(out)]
+    shares = [{one["label"]: one["score"] for one in top} for top in tops]
+    samples = Samples(
+        split="test", n=len(eights), sha256="", read=lambda rows: Batch(inputs={"x": eights[rows]})
+    )
+    (outputs,) = predict(model, samples).values()
+    assert [share["eight"] for share in shares] == pytest.approx(outputs[:, 0], abs=1e-5)
+    assert [top[0]["label"] == "eight" for top in tops] == (outputs[:, 0] > 0.5).tolist()
+    assert {top[0]["label"] for top in tops} == {"eight", "other"}
+    assert all(sum(share.values()) == pytest.approx(1) for share in shares)
+
+
+@pytest.mark.parametrize(
+    ("score", "shares", "told", "probability"),
+    [
+        (0.3, True, 0, 0.7),
+        (0.3, False, 1, 1 / (1 + np.exp(-0.3))),  # a logit, though it lies in [0, 1]
+        (0.3, None, 0, 0.7),
+        (-2.0, None, 0, 1 / (1 + np.exp(-2.0))),
+    ],
+)
+def test_a_unit_is_a_probability_or_a_logit_as_the_model_says(score, shares, told, probability):
+    decoder = decoder_of("classification", np.array([score]), shares=shares)
+    answer, _ = decoder.read(types.SimpleNamespace())
+    first, second = answer["top"]
+    assert first["class"] == told
+    assert first["score"] == pytest.approx(probability, abs=1e-6)
+    assert first["score"] + second["score"] == pytest.approx(1)
+
+
+def test_the_last_operator_tells_probabilities_from_logits(golden):
+    def says(*place):
+        return edgekit_runner.gives_probabilities(str(golden.joinpath(*place)))
+
+    assert says("evaluate", "is_eight_sigmoid.tflite") is True  # LOGISTIC
+    assert says("evaluate", "fashion_int8.tflite") is True  # SOFTMAX, in integers
+    assert says("evaluate", "turbofan_int8.tflite") is False  # FULLY_CONNECTED, DEQUANTIZE
+    assert says("evaluate", "logarithm.tflite") is None
+    assert says("evaluate", "two_in_two_out.tflite") is False  # ADD
+    damaged = (golden / "evaluate" / "fashion_int8.tflite").read_bytes()
+    for length in (0, 3, 20, 200, 2000):
+        assert edgekit_runner.gives_probabilities(damaged[:length]) in (None, True)
+
+
+@pytest.mark.parametrize(("shares", "expected"), [(None, [[0, 1]]), (False, [[1, 1]])])
+def test_a_map_of_logits_in_0_to_1_is_split_at_0_where_the_model_says_so(shares, expected):
+    scores = np.array([[0.2, 0.6]], np.float32)
+    assert edgekit_runner.to_class_map(scores, shares).tolist() == expected
 
 
 # --- Sources ---

@@ -108,7 +108,6 @@ def stubborn() -> Any:
     series = keras.Input((16, 8))
     residual = layers.Conv1D(8, 3, padding="same", name="residual")(series)
     features = layers.Add()([series, residual])
-    features = layers.Conv1D(8, 3, groups=2, name="grouped")(features)
     features = layers.Conv1D(16, 3, name="before_norm")(features)
     features = layers.LayerNormalization(name="norm")(features)
     features = layers.Conv1D(6, 1, activation="softmax", name="attention")(features)
@@ -117,6 +116,33 @@ def stubborn() -> Any:
     features = layers.Conv1D(6, 1, name="free")(features)
     features = layers.LSTM(4, name="lstm")(features)
     return keras.Model(series, layers.Dense(3, activation="softmax", name="output")(features))
+
+
+def grouped() -> Any:
+    """Convolutions in groups of several channels and of one, then a reshaping of keras.ops."""
+    image = keras.Input((8, 8, 3))
+    features = layers.Conv2D(12, 3, padding="same", activation="relu", name="stem")(image)
+    features = layers.Conv2D(24, 3, groups=4, use_bias=False, name="four")(features)
+    features = layers.BatchNormalization(name="four_bn")(features)
+    features = layers.Conv2D(48, 3, groups=24, activation="relu", name="each")(features)
+    features = layers.SeparableConv2D(10, 2, name="separable")(features)
+    flat = keras.ops.reshape(features, (-1, 3 * 3 * 10))
+    return keras.Model(image, layers.Dense(4, name="output")(flat))
+
+
+def attending() -> Any:
+    """A transformer block, and attention to something else, with a mask."""
+    rows = keras.Input((6, 5))
+    whole = layers.Dense(16, name="embedded")(rows)
+    normal = layers.LayerNormalization(name="normal")(whole)
+    own = layers.MultiHeadAttention(4, 6, name="own")(normal, normal, use_causal_mask=True)
+    whole = layers.Add(name="added")([whole, own])
+    hidden = layers.Dense(24, activation="gelu", name="hidden")(layers.LayerNormalization()(whole))
+    whole = layers.Add(name="sum")([whole, layers.Dense(16, name="back")(hidden)])
+    keys = layers.Dense(12, name="keys")(rows)
+    cross = layers.MultiHeadAttention(3, 4, value_dim=5, output_shape=10, name="cross")
+    read = cross(query=whole, value=keys, key=keys)
+    return keras.Model(rows, layers.Dense(3, name="output")(layers.GlobalMaxPooling1D()(read)))
 
 
 def stirred(model: Any) -> Any:
@@ -163,6 +189,10 @@ def facts(model: Any, *, exact: bool = True, **options: Any) -> dict[str, Any]:
         "macs": [shrunk.macs_before, shrunk.macs_after],
         "parameters": [shrunk.parameters_before, shrunk.parameters_after],
         "counted": [model.count_params(), loaded.count_params()],
+        "heads": {
+            layer.name: layer.num_heads for layer in loaded.layers if hasattr(layer, "num_heads")
+        },
+        "groups": {layer.name: layer.groups for layer in loaded.layers if hasattr(layer, "groups")},
         "widths": {
             layer.name: getattr(layer, "filters", None) or layer.units
             for layer in loaded.layers
@@ -183,6 +213,11 @@ def error_of(work: Callable[[], object]) -> str:
 
 def refused(model: Any, **options: Any) -> str:
     return error_of(lambda: shrink(model, **options))
+
+
+def share_in(error: str) -> float:
+    """The share that an error's hint asks for."""
+    return float(error.partition("a share of ")[2].split()[0])
 
 
 def in_rounds(model: Any, *, share: float = 0.5, rounds: int = 3) -> str:
@@ -380,6 +415,8 @@ SHRUNK = {
     "nested": (stirred(nested()), {"share": 0.5, "multiple": 1, "exact": False}),
     "enclosed": (stirred(enclosed(sharing=False)), {"share": 0.6, "multiple": 1, "exact": False}),
     "stubborn": (stirred(stubborn()), {"share": 0.005, "multiple": 1}),
+    "grouped": (stirred(grouped()), {"share": 0.5, "multiple": 1}),
+    "attending": (stirred(attending()), {"share": 0.4, "multiple": 1, "exact": False}),
     "excluded": (DEMO, {"share": 0.3, "multiple": 4, "exclude": [DEMO.layers[1].name]}),
 }
 answer = {
@@ -404,6 +441,8 @@ answer = {
         "rounds": in_rounds(DEMO, rounds=0),
         "too much in rounds": in_rounds(DEMO, share=0.999),
         "too much": refused(DEMO, share=0.999),
+        "blocked": refused(SHRUNK["attending"][0], share=0.9, multiple=4),
+        "followed": refused(DEMO, share=share_in(refused(DEMO, share=0.999))),
         "name": refused(DEMO, share=0.5, exclude=["outptu"]),
         "no data": refused(DEMO, share=0.5, importance="taylor"),
         "no pairs": refused(DEMO, share=0.5, importance="taylor", data=(images, labels[:3])),

@@ -47,9 +47,13 @@ LATENCY: Final = "latency"
 """The only goal that is measured rather than computed."""
 
 DATA_FORMATS: Final[Mapping[str, str]] = {
-    "builtin": "a built-in name (digits, fashion-mnist, spoken-digits, turbofan)",
+    "builtin": "a built-in name (digits, fashion-mnist, spoken-digits, turbofan, bccd, nuclei)",
     "function": "package.module:function, file.py:function",
     "idx": "IDX files",
+    "coco": "pictures with boxes in COCO JSON",
+    "voc": "pictures with boxes in Pascal VOC XML",
+    "yolo": "pictures with boxes in YOLO text files",
+    "masks": "pictures and masks in images/ and masks/",
     "npy_folder": "a folder of x_train.npy y_train.npy x_test.npy y_test.npy",
     "sounds": "a folder of class folders of WAV files likewise",
     "images": "a folder of class folders of images under train/ and test/",

@@ -96,5 +96,5 @@ def _data() -> Finding:
         "EDGEKIT_DATA",
         place,
         False,
-        "for fashion-mnist, spoken-digits, turbofan: the folder that holds them",
+        "a folder with the built-in data sets; they are downloaded where there is none",
     )

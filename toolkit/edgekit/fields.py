@@ -113,6 +113,10 @@ class Fields:
         """Return a list of integers of at least `least`; empty where there is none."""
         return self._each(key, lambda value, place: _integer(value, place, least))
 
+    def numbers(self, key: str) -> tuple[float, ...]:
+        """Return a list of finite numbers; empty where there is none."""
+        return self._each(key, _number)
+
     def integer_rows(self, key: str) -> tuple[tuple[int, ...], ...]:
         """Return a list of lists of integers of at least 0; empty where there is none."""
 

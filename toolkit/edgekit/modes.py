@@ -20,7 +20,6 @@ class Mode:
         io_types: Types that the file's inputs and outputs may have, the default first.
         calibrated: Whether activations are quantized, so that their ranges must be known.
         in_rules: Whether single layers of a file of another mode can have it.
-        needs_litert: Whether only LiteRT runs it; tflite-runtime 2.14 refuses it.
         default: Whether it is made where no mode is asked for.
     """
 
@@ -30,7 +29,6 @@ class Mode:
     io_types: tuple[str, ...] = ("float32",)
     calibrated: bool = False
     in_rules: bool = True
-    needs_litert: bool = False
     default: bool = True
 
 
@@ -58,7 +56,7 @@ INT16X8 = Mode(
     # CPUs run it on reference kernels: it takes 5 to 8 times the time of all other files together.
     default=False,
 )
-INT4 = Mode(name="int4", weights="int4", needs_litert=True)
+INT4 = Mode(name="int4", weights="int4")
 
 MODES: Mapping[str, Mode] = {
     mode.name: mode for mode in (FLOAT32, FLOAT16, DYNAMIC, INT8, INT16X8, INT4)

@@ -14,6 +14,7 @@ print(best.artifact.path, best.score.value, best.timing.p50_ms)
 from edgekit.api.files import (
     demo,
     doctor,
+    expand,
     import_model,
     inspect,
     quantize,
@@ -38,6 +39,7 @@ __all__ = [
     "deploy",
     "doctor",
     "evaluate",
+    "expand",
     "import_model",
     "inspect",
     "prune",

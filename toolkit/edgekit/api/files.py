@@ -13,6 +13,7 @@ from edgekit.errors import UsageError
 from edgekit.modes import DEFAULT_MODES
 from edgekit.records import (
     EACH_ROW,
+    Artifact,
     Dataset,
     Inspection,
     Listener,
@@ -43,6 +44,7 @@ def quantize(
     classes: Sequence[str] | None = None,
     task: str | None = None,
     preprocessing: Mapping[str, Any] | None = None,
+    head: Mapping[str, Any] | None = None,
     calibration_samples: int = 200,
     custom: Sequence[str] = (),
     trust_code: bool = False,
@@ -61,6 +63,7 @@ def quantize(
     threads: int | None = None,
     latency: bool = True,
     skip_unsupported: bool | None = None,
+    gzip: bool = False,
     force: bool = False,
     seed: int = 0,
     command: str = "",
@@ -85,6 +88,7 @@ def quantize(
         classes: Names of the classes in the model's order; None where the data's order is it.
         task: What the targets mean, default what they look like.
         preprocessing: How raw images become inputs.
+        head: How the outputs of a detector tell boxes: a table, as in a `.head.toml`.
         calibration_samples: How many training samples set the activation ranges.
         custom: Modules that define the model's own classes.
         trust_code: Whether to run code that a model file brings along; see SECURITY.md.
@@ -107,6 +111,7 @@ def quantize(
         latency: Whether to measure latencies.
         skip_unsupported: Whether a variant that cannot be made is a warning instead of an
             error; default: where none was asked for by name.
+        gzip: Whether each file is also written packed with gzip, as `<variant>.tflite.gz`.
         force: Replace files that exist.
         seed: Random seed.
         command: How the report says this can be done again.
@@ -139,6 +144,7 @@ def quantize(
         target=target,
         task=task,
         preprocessing=preprocessing,
+        head=head,
         calibration_samples=calibration_samples,
         custom=tuple(custom),
         trust_code=trust_code,
@@ -153,6 +159,7 @@ def quantize(
         threads=threads,
         latency=latency,
         skip_unsupported=not (modes or plans) if skip_unsupported is None else skip_unsupported,
+        gzip=gzip,
         force=force,
         seed=seed,
         command=command,
@@ -258,6 +265,22 @@ def rebuild(
         force=force,
         listener=listener,
     )
+
+
+def expand(source: str | Path, output: str | Path, *, force: bool = False) -> Artifact:
+    """Write a `.tflite` or `.tflite.gz` file unpacked, for runtimes without the runner.
+
+    Args:
+        source: The file.
+        output: The `.tflite` file to write; a manifest goes along.
+        force: Replace files that exist.
+
+    Raises:
+        EdgekitError: See `edgekit.errors`.
+    """
+    from edgekit import pipeline
+
+    return pipeline.expand(Path(source), Path(output), force=force)
 
 
 def inspect(path: str | Path, *, targets: Sequence[str] = ()) -> Inspection:

@@ -31,6 +31,7 @@ def evaluate(
     classes: Sequence[str] | None = None,
     task: str | None = None,
     preprocessing: Mapping[str, Any] | None = None,
+    head: Mapping[str, Any] | None = None,
     metric: str | None = None,
     max_drop: float = 0.5,
     score_output: str | None = None,
@@ -52,6 +53,7 @@ def evaluate(
             classes=classes,
             task=task,
             preprocessing=preprocessing,
+            head=head,
         ),
         pipeline.MeasureSettings(score_output=score_output, metric=metric, max_drop=max_drop),
         listener=listener,
@@ -101,6 +103,7 @@ def deploy(
     classes: Sequence[str] | None = None,
     task: str | None = None,
     preprocessing: Mapping[str, Any] | None = None,
+    head: Mapping[str, Any] | None = None,
     metric: str | None = None,
     max_drop: float = 0.5,
     score_output: str | None = None,
@@ -135,6 +138,7 @@ def deploy(
         classes: Names of the classes in the model's order; None where the data's order is it.
         task: What the targets mean, default inferred from the targets.
         preprocessing: How raw images become inputs.
+        head: How the outputs of a detector tell boxes: a table, as in a `.head.toml`.
         metric: The metric to judge by, default the task's own.
         max_drop: Accepted loss: points of accuracy or AUC, percent of RMSE.
         score_output: Name of the output that is scored.
@@ -183,6 +187,7 @@ def deploy(
             classes=classes,
             task=task,
             preprocessing=preprocessing,
+            head=head,
         ),
         settings=pipeline.MeasureSettings(
             score_output=score_output, metric=metric, max_drop=max_drop, latency=latency, run=run

@@ -130,6 +130,7 @@ class TransformOptions(TypedDict, total=False):
         classes: Names of the classes in the model's order; the data's by default.
         task: What the targets mean, default inferred from the targets.
         preprocessing: How raw images become inputs.
+        head: How the outputs of a detector tell boxes.
         custom: Modules that define the model's own classes.
         trust_code: Whether to run code that a model file brings along; see SECURITY.md.
         resume: Resume an interrupted run from what it left beside `output`.
@@ -144,6 +145,7 @@ class TransformOptions(TypedDict, total=False):
     classes: tuple[str, ...] | None
     task: str | None
     preprocessing: Mapping[str, Any] | None
+    head: Mapping[str, Any] | None
     custom: Sequence[str]
     trust_code: bool
     resume: bool
@@ -253,6 +255,7 @@ def transform(
             classes=options.get("classes"),
             task=options.get("task"),
             preprocessing=options.get("preprocessing"),
+            head=options.get("head"),
         ),
         custom=tuple(options.get("custom", ())),
         trust_code=options.get("trust_code", False),
@@ -276,6 +279,7 @@ def compress(
     classes: Sequence[str] | None = None,
     task: str | None = None,
     preprocessing: Mapping[str, Any] | None = None,
+    head: Mapping[str, Any] | None = None,
     calibration_samples: int = 200,
     custom: Sequence[str] = (),
     trust_code: bool = False,
@@ -290,6 +294,7 @@ def compress(
     prefer: Prefer = "balanced",
     runtime: str | None = None,
     latency: bool = True,
+    gzip: bool = False,
     force: bool = False,
     command: str = "",
     listener: Listener = silent,
@@ -308,6 +313,7 @@ def compress(
         classes: Likewise.
         task: What the targets mean.
         preprocessing: How raw images become inputs.
+        head: How the outputs of a detector tell boxes.
         calibration_samples: How many training samples set the activation ranges.
         custom: Modules that define the model's own classes.
         trust_code: Whether to run code that a model file brings along; see SECURITY.md.
@@ -323,6 +329,7 @@ def compress(
         runtime: The runtime that must load the recommended file: litert, tflite or tensorflow.
         threads: Interpreter threads for latency.
         latency: Whether to measure latencies.
+        gzip: Whether each file is also written packed with gzip.
         force: Replace files that exist.
         command: How the report says this can be done again.
         listener: Progress callback.
@@ -347,6 +354,7 @@ def compress(
         classes=classes,
         task=task,
         preprocessing=preprocessing,
+        head=head,
         calibration_samples=calibration_samples,
         custom=tuple(custom),
         trust_code=trust_code,
@@ -358,6 +366,7 @@ def compress(
         runtime=runtime,
         threads=threads,
         latency=latency,
+        gzip=gzip,
         force=force,
         command=command,
     )

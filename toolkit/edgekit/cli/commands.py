@@ -59,6 +59,9 @@ COMMANDS: dict[str, Command] = {
     "rebuild": Command(
         "rebuild", "rebuild", "Make a file again from its manifest, and compare the bytes."
     ),
+    "expand": Command(
+        "expand", "expand", "Unpack a small file for a runtime without the runner.", False
+    ),
     "inspect": Command(
         "inspect", "inspect", "Show operators, sizes and predicted accelerator support.", False
     ),

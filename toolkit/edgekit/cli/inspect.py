@@ -16,7 +16,7 @@ from edgekit.cli import options
 
 
 def inspect(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .tflite file.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .tflite or .tflite.gz file.")],
     target: Annotated[
         list[str] | None,
         typer.Option(help=f"Predict which operators a target takes: {', '.join(TARGET_TITLES)}."),

@@ -84,7 +84,9 @@ Source = Annotated[
     ),
 ]
 KerasSource = Annotated[str, typer.Argument(metavar="SOURCE", help="A .keras or .h5 file.")]
-Files = Annotated[list[Path], typer.Argument(metavar="FILE...", help="A .tflite file.")]
+Files = Annotated[
+    list[Path], typer.Argument(metavar="FILE...", help="A .tflite or .tflite.gz file.")
+]
 DATA_HELP = f"{list_data_formats()[0].upper()}{list_data_formats()[1:]}."
 Data = Annotated[str, typer.Option("--data", "-d", metavar="DATA", help=DATA_HELP)]
 MaybeData = Annotated[str | None, typer.Option("--data", "-d", metavar="DATA", help=DATA_HELP)]
@@ -117,6 +119,14 @@ Preprocess = Annotated[
     typer.Option(
         metavar="TOML",
         help="How raw images become inputs: a file, or such as '{kind = \"image\", scale = 1}'.",
+    ),
+]
+Head = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TOML",
+        help="How a detector's outputs tell boxes: a file, or such as '{kind = \"yolo\"}'. "
+        "Default: MODEL.head.toml, the manifest, or by shapes.",
     ),
 ]
 Custom = Annotated[
@@ -175,6 +185,9 @@ MetricName = Annotated[
         metavar="NAME",
         help="The metric to judge by; default: by task and classes. An unknown name lists them.",
     ),
+]
+Gzip = Annotated[
+    bool, typer.Option("--gzip", help="Also write each file packed with gzip: less flash.")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON (schema 1) instead of a table.")]
@@ -242,13 +255,14 @@ class DataOptions(RowOptions):
     classes: Classes = None
     task: Task = None
     preprocess: Preprocess = None
+    head: Head = None
 
     def arguments(self) -> dict[str, Any]:
         """Return the options as keyword arguments of the functions of `edgekit.api`.
 
         Raises:
             UsageError: There is no such task.
-            DataError: The file of `--preprocess` is missing or invalid.
+            DataError: The file of `--preprocess` or `--head` is missing or invalid.
         """
         return {
             "split": self.split,
@@ -257,6 +271,7 @@ class DataOptions(RowOptions):
             "classes": classes_of(self.classes),
             "task": task_of(self.task),
             "preprocessing": preprocessing_of(self.preprocess),
+            "head": head_of(self.head),
         }
 
 
@@ -273,7 +288,7 @@ class ScoreOptions(DataOptions):
 
         Raises:
             UsageError: There is no such task or metric.
-            DataError: The file of `--preprocess` is missing or invalid.
+            DataError: The file of `--preprocess` or `--head` is missing or invalid.
         """
         return {
             **super().arguments(),
@@ -342,3 +357,16 @@ def preprocessing_of(given: str | None) -> Any:
 
     inline = given.lstrip().startswith("{")
     return parse_preprocessing(given) if inline else read_preprocessing(Path(given))
+
+
+def head_of(given: str | None) -> Any:
+    """Read `--head`: a file, or an inline table of TOML.
+
+    Raises:
+        DataError: The file is missing, or the head invalid.
+    """
+    if given is None:
+        return None
+    from edgekit.data.heads import parse_head, read_head
+
+    return parse_head(given) if given.lstrip().startswith("{") else read_head(Path(given))

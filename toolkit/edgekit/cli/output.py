@@ -17,16 +17,18 @@ if TYPE_CHECKING:
 
 def wrote(artifact: Artifact, reference: Artifact | None = None) -> str:
     """The last line: "Wrote quantized/cnn/int8.tflite (45.6 kB, 3.2x smaller)"."""
-    size = f"{artifact.size_bytes / 1000:.1f} kB"
-    if reference is not None and reference.size_bytes > artifact.size_bytes:
-        size += f", {reference.size_bytes / artifact.size_bytes:.1f}x smaller"
-    return f"Wrote {printable(artifact.path, MOST_PATH)} ({size})"
+    size = f"{artifact.flash_bytes / 1000:.1f} kB"
+    if reference is not None and reference.flash_bytes > artifact.flash_bytes:
+        size += f", {reference.flash_bytes / artifact.flash_bytes:.1f}x smaller"
+    if artifact.gzip_bytes is not None:
+        size += f"; unpacked {artifact.size_bytes / 1000:.1f} kB"
+    return f"Wrote {printable(artifact.shipped, MOST_PATH)} ({size})"
 
 
 def figures(*rows: Row) -> Iterator[tuple[str, ...]]:
     """Yield the lines of a comparison: label, then the value of each row."""
     inside = [row.inspection for row in rows if row.inspection]
-    yield "size", *(f"{row.artifact.size_bytes / 1000:.1f} kB" for row in rows)
+    yield "size", *(f"{row.artifact.flash_bytes / 1000:.1f} kB" for row in rows)
     yield "download (deflated)", *(f"{r.artifact.size_deflated_bytes / 1000:.1f} kB" for r in rows)
     yield "parameters", *(f"{found.parameters:,}" for found in inside)
     yield "multiply-accumulates", *(f"{found.macs / 1e6:.2f} M" for found in inside)

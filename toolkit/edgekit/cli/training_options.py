@@ -40,6 +40,7 @@ _AFTER: tuple[tuple[str, Any, Any], ...] = (
     ("classes", options.Classes, None),
     ("task", options.Task, None),
     ("preprocess", options.Preprocess, None),
+    ("head", options.Head, None),
     ("custom", options.Custom, None),
     ("trust_code", options.TrustCode, False),
     ("force", options.Force, False),

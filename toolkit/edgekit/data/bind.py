@@ -14,7 +14,7 @@ from edgekit.data.formats.sounds import require_features
 from edgekit.data.labels_and_tasks import bind_targets
 from edgekit.data.overlap import overlap_note
 from edgekit.data.preprocessing import names_size
-from edgekit.data.store import InputFit, Reader, adopted, reader_of
+from edgekit.data.store import InputFit, Reader, adopted, reader_of, sized_targets
 from edgekit.errors import DataError
 from edgekit.evaluation.tasks.class_labels import class_count
 from edgekit.records import Array, Dataset, Samples, Split, TensorSpec
@@ -57,26 +57,25 @@ def bind(dataset: Dataset, inputs: Sequence[TensorSpec], outputs: Sequence[Tenso
     for split, samples in splits.items():
         reader = replace(reader_of(samples), fits=(), target_shape=None)
         if reader.preprocessing.get("kind") == "image":
-            reader = replace(reader, preprocessing=spec)
+            reader = sized_targets(replace(reader, preprocessing=spec), outputs[0])
         fits, fit_notes = _fit_inputs(reader, inputs, f"{dataset.name}, {split}")
         notes += [note for note in fit_notes if note not in notes]
         splits[split] = replace(samples, read=replace(reader, fits=fits))
     _check_values(splits, dataset.name)
     _check_images(splits)
     _check_empty_classes(splits, outputs[0], dataset)
-    task, labels, splits, target_notes = bind_targets(dataset, splits, inputs, outputs)
+    told, splits, target_notes = bind_targets(
+        replace(dataset, preprocessing=spec), splits, inputs, outputs
+    )
     notes += [note for note in target_notes if note not in notes]
     if "train" in splits and "test" in splits:
         note = overlap_note(splits["train"], splits["test"])
         notes += [note] if note and note not in notes else []
     return replace(
-        dataset,
-        task=task,
+        told,
         train=splits.get("train"),
         calibrate=splits.get("calibrate"),
         test=splits.get("test"),
-        labels=labels,
-        preprocessing=spec,
         notes=tuple(notes),
     )
 

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from edgekit.data.formats.boxes import NO_BOX, BoxStore
 from edgekit.data.labels import SORTED
 from edgekit.data.store import RawDataset, Store
 from edgekit.errors import DataError, UsageError
@@ -44,6 +45,14 @@ def _renumbered(
 ) -> Store | None:
     if store is None or store.targets is None:
         return store
+    if isinstance(store, BoxStore):
+        kinds = store.targets[:, :, 4]
+        boxes = kinds != NO_BOX
+        numbers = kinds[boxes].astype(np.int64)
+        targets = store.targets.copy()
+        if len(numbers):
+            targets[boxes, 4] = _places(numbers, labels, classes, place)[numbers]
+        return replace(store, targets=targets)
     numbers, _ = as_classes(store.targets)
     if numbers is None or numbers.min() < 0:
         raise DataError(

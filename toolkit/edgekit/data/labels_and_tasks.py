@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
+from edgekit.data.boxes import as_seen
+from edgekit.data.heads import bound_head, undeclared_head
 from edgekit.data.store import Reader, first_unusable_row, reader_of
 from edgekit.errors import DataError
 from edgekit.evaluation.tasks import (
+    DETECTION,
     REGRESSION,
     TASKS,
     BoundTargets,
@@ -16,7 +21,10 @@ from edgekit.evaluation.tasks import (
     infer_task,
     task_named,
 )
+from edgekit.evaluation.tasks.class_labels import label_of
+from edgekit.evaluation.tasks.detection import are_boxes
 from edgekit.records import Array, Dataset, Samples, Split, TensorSpec
+from edgekit_runner import Head, box_fault
 
 Splits = dict[Split, Samples]
 
@@ -26,8 +34,8 @@ def bind_targets(
     splits: Splits,
     inputs: Sequence[TensorSpec],
     outputs: Sequence[TensorSpec],
-) -> tuple[str | None, tuple[str, ...] | None, Splits, list[str]]:
-    """Return task, labels, the splits with their targets as the task needs them, and notes.
+) -> tuple[Dataset, Splits, list[str]]:
+    """Return the data set with task, labels and head, the splits with their targets, and notes.
 
     Test samples need targets where the training samples have some. Where there are none at all,
     there is no task: files can be compared by their outputs, and are not scored.
@@ -39,13 +47,24 @@ def bind_targets(
     output = outputs[0]
     readers = {split: reader_of(samples) for split, samples in splits.items()}
     test = readers.get("test")
+    head, note = bound_head(
+        dataset.head,
+        inputs,
+        outputs,
+        labels=dataset.labels,
+        boxes=any(r.targets is not None and are_boxes(r.targets) for r in readers.values()),
+    )
     if test is not None and all(reader.targets is None for reader in readers.values()):
         nothing = f"{dataset.name} has no targets: outputs are compared, and nothing is scored."
-        return None, None, splits, [nothing]
-    task = (
-        task_named(dataset.task) if dataset.task else infer_task(_evidence(readers, inputs, output))
-    )
-    notes = [f"Targets belong to the output {output.name!r}."] if len(outputs) > 1 else []
+        return _told(dataset, None, head), splits, [nothing, *([note] if note else [])]
+    evidence = _evidence(readers, inputs, output, headed=head is not None)
+    task = task_named(dataset.task) if dataset.task else infer_task(evidence)
+    if task is DETECTION and head is None:
+        raise undeclared_head(dataset.name, inputs, outputs)
+    head = head if task in (DETECTION, None) else None
+    several = len(outputs) > 1 and head is None
+    notes = [f"Targets belong to the output {output.name!r}."] if several else []
+    notes += [note] if note and head is not None else []
     if test is not None and test.targets is None:
         missing = task.missing_targets if task else Task.missing_targets
         raise DataError(
@@ -53,27 +72,87 @@ def bind_targets(
             hint=f"{missing}, or leave y_train out to compare outputs without a score.",
         )
     if task is None:
-        return None, None, splits, notes
+        return _told(dataset, None, head), splits, notes
     bound: Splits = {}
     for split, reader in readers.items():
         new = reader
         if reader.targets is not None:
-            place = f"{dataset.name}, {split}"
-            try:
-                found = task.bind(
-                    reader.targets, output, split=split, labels=dataset.labels, place=place
-                )
-            except DataError as error:
-                # What is nothing else is taken for quantities; where it is none, nothing fits.
-                if dataset.task or task is not REGRESSION or dataset.labels is not None:
-                    raise
-                raise fits_no_task(reader.targets, output, place) from error
-            new = _with_targets(reader, found, place)
-            notes += [found.note] if found.note and found.note not in notes else []
+            new, said = _with_bound(reader, task, output, split=split, dataset=dataset, head=head)
+            notes += [note for note in said if note not in notes]
         bound[split] = replace(splits[split], read=new)
     task.check_labels(dataset.labels, output, dataset.name)
     notes += [note] if (note := task.label_note(dataset.labels)) else []
-    return task.name, dataset.labels if task.has_labels else None, bound, notes
+    labels = dataset.labels if task.has_labels else None
+    return replace(_told(dataset, task, head), labels=labels), bound, notes
+
+
+def _with_bound(
+    reader: Reader,
+    task: Task,
+    output: TensorSpec,
+    *,
+    split: Split,
+    dataset: Dataset,
+    head: Head | None,
+) -> tuple[Reader, list[str]]:
+    """Return the reader of a split with its targets as the task needs them, and notes."""
+    place = f"{dataset.name}, {split}"
+    notes: list[str | None] = []
+    if head is not None:
+        reader, cut = as_seen(reader)
+        notes.append(cut)
+    assert reader.targets is not None
+    try:
+        found = task.bind(reader.targets, output, split=split, labels=dataset.labels, place=place)
+    except DataError as error:
+        # What is nothing else is taken for quantities; where it is none, nothing fits.
+        if dataset.task or task is not REGRESSION or dataset.labels is not None:
+            raise
+        raise fits_no_task(reader.targets, output, place) from error
+    notes.append(found.note)
+    new = _with_targets(reader, found, place)
+    if head is not None:
+        notes.append(check_classes(new, head, dataset, split))
+    return new, [note for note in notes if note]
+
+
+def _told(dataset: Dataset, task: Task | None, head: Head | None) -> Dataset:
+    return replace(
+        dataset,
+        task=None if task is None else task.name,
+        labels=None if task is None else dataset.labels,
+        head=None if head is None else head.table,
+    )
+
+
+def check_classes(reader: Reader, head: Head, dataset: Dataset, split: Split) -> str | None:
+    """Say which classes have no box in the test split.
+
+    Raises:
+        DataError: The data has other classes than the head.
+    """
+    labels, classes, boxes = dataset.labels, head.classes, reader.targets
+    assert boxes is not None
+    if classes is not None and labels is not None and len(labels) != classes:
+        raise DataError(
+            f"{dataset.name} has {len(labels)} classes, the model's outputs have {classes}.",
+            found=f"Classes: {', '.join(labels[:6])}{', ...' * (len(labels) > 6)}.",
+            hint="List the model's classes in its order, or say in the head whether there is a "
+            "background or an objectness.",
+        )
+    fault = box_fault(boxes, classes)
+    if fault is not None:
+        raise DataError(
+            f"{dataset.name}, {split}: sample {fault[0]} {fault[1]}.",
+            hint="Number the classes from 0, or give the model that knows them.",
+        )
+    there = boxes[reader.index]
+    seen = set(np.unique(there[..., 4][there[..., 5] == 0]).astype(int).tolist())
+    missing = [i for i in range(classes or len(labels or ())) if i not in seen]
+    if split != "test" or not missing:
+        return None
+    named = ", ".join(label_of(i, labels) for i in missing[:3]) + ", ..." * (len(missing) > 3)
+    return f"No test picture has a box of {named}: the mean is that of the other classes."
 
 
 def fits_no_task(targets: Array, output: TensorSpec, place: str) -> DataError:
@@ -107,7 +186,11 @@ def _with_targets(reader: Reader, bound: BoundTargets, place: str) -> Reader:
 
 
 def _evidence(
-    readers: dict[Split, Reader], inputs: Sequence[TensorSpec], output: TensorSpec
+    readers: dict[Split, Reader],
+    inputs: Sequence[TensorSpec],
+    output: TensorSpec,
+    *,
+    headed: bool,
 ) -> Evidence:
     scored = readers.get("test") or readers.get("train")
     train = readers.get("train")
@@ -116,4 +199,5 @@ def _evidence(
         unlabelled_train=train is not None and train.targets is None,
         inputs=inputs,
         output=output,
+        headed=headed,
     )

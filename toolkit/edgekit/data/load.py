@@ -132,8 +132,9 @@ def open_request(
 ) -> Dataset:
     """Open data as a request names it; see `open_data`."""
     if isinstance(request.data, Dataset):
-        return request.data
-    return open_data(
+        head = request.head or request.data.head
+        return replace(request.data, head=head)
+    opened = open_data(
         request.data,
         split=request.split,
         table=request.table,
@@ -145,6 +146,7 @@ def open_request(
         classes=request.classes,
         needed=needed,
     )
+    return replace(opened, head=request.head or opened.head)
 
 
 def _with_test(

@@ -14,7 +14,7 @@ from edgekit.errors import DataError
 from edgekit.files import check_input
 from edgekit.parsing import read_toml
 from edgekit.records import Array
-from edgekit_runner import PictureError, affine, preprocess
+from edgekit_runner import SOUND_KINDS, PictureError, affine, preprocess
 
 UNIT_SCALE = 1 / 255
 FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -56,6 +56,17 @@ def _count(most: int) -> Check:
 
 
 AFFINE: Mapping[str, Check] = {"scale": SCALE, "mean": NUMBERS, "std": NONZERO}
+SOUND: Mapping[str, Check] = {
+    "sample_rate": _count(1 << 20),
+    "samples": _count(MOST_SAMPLES),
+    "frame": _count(1 << 16),
+    "hop": _count(1 << 16),
+    "bands": _count(1 << 12),
+    "low_hz": NUMBER,
+    "high_hz": POSITIVE,
+    "mean": NUMBER,
+    "std": POSITIVE,
+}
 KINDS: Mapping[str, Mapping[str, Check]] = {
     "none": {},
     "affine": AFFINE,
@@ -69,18 +80,9 @@ KINDS: Mapping[str, Mapping[str, Check]] = {
         "orientation": ("true or false", lambda v: isinstance(v, bool)),
         **AFFINE,
     },
-    "log-mel": {
-        "sample_rate": _count(1 << 20),
-        "samples": _count(MOST_SAMPLES),
-        "frame": _count(1 << 16),
-        "hop": _count(1 << 16),
-        "bands": _count(1 << 12),
-        "low_hz": NUMBER,
-        "high_hz": POSITIVE,
-        "floor": POSITIVE,
-        "mean": NUMBER,
-        "std": POSITIVE,
-    },
+    "log-mel": {**SOUND, "floor": POSITIVE},
+    "mfcc": {**SOUND, "coefficients": _count(1 << 12), "floor": POSITIVE},
+    "micro": SOUND,
 }
 AFFINE_DEFAULTS: Mapping[str, Any] = {"scale": 1.0, "mean": 0.0, "std": 1.0}
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
@@ -88,6 +90,18 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "affine": AFFINE_DEFAULTS,
     "image": {"order": "rgb", "resize": "bilinear", "fit": "stretch", "orientation": True},
     "log-mel": {"mean": 0.0, "std": 1.0},
+    "mfcc": {"mean": 0.0, "std": 1.0},
+    # As ESPHome configures the front end.
+    "micro": {
+        "sample_rate": 16000,
+        "frame": 480,
+        "hop": 160,
+        "bands": 40,
+        "low_hz": 125,
+        "high_hz": 7500,
+        "mean": 0.0,
+        "std": 1.0,
+    },
 }
 
 
@@ -126,10 +140,10 @@ def check_preprocessing(spec: Mapping[str, Any], place: str) -> dict[str, Any]:
     whole = {"kind": kind, **DEFAULTS[kind], **spec}
     if kind == "image" and AFFINE.keys() & spec.keys():
         whole = {**AFFINE_DEFAULTS, **whole}
-    missing = [key for key in checks if key not in whole] if kind == "log-mel" else []
+    missing = [key for key in checks if key not in whole] if kind in SOUND_KINDS else []
     if missing:
         raise DataError(f"{place}: {', '.join(missing)} missing.", hint="Write them all out.")
-    if kind == "log-mel":
+    if kind in SOUND_KINDS:
         _check_sound(whole, place)
     return whole
 
@@ -145,6 +159,11 @@ def _check_sound(spec: Mapping[str, Any], place: str) -> None:
             f"{place}: bands from {spec['low_hz']} to {spec['high_hz']} Hz are invalid.",
             found=f"The sample rate is {spec['sample_rate']}.",
             hint="Give 0 <= low_hz < high_hz <= sample_rate / 2.",
+        )
+    if spec.get("coefficients", 1) > spec["bands"]:
+        raise DataError(
+            f"{place}: {spec['coefficients']} coefficients of {spec['bands']} bands.",
+            hint="Give coefficients at most bands.",
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,8 @@ from edgekit.data.digest import CHUNK_BYTES, digest_arrays, digest_rows, digest_
 from edgekit.data.preprocessing import apply_preprocessing, names_size
 from edgekit.data.stored import StoredArray
 from edgekit.errors import DataError
-from edgekit.records import Array, Batch, Dataset, Samples, Split
+from edgekit.records import Array, Batch, Dataset, Samples, Split, TensorSpec
+from edgekit_runner import SOUND_KINDS
 
 Rows = NDArray[np.int64]
 
@@ -47,6 +48,14 @@ class Store(Protocol):
 
     def first_unusable(self) -> tuple[str, int] | None:
         """Return input and row of the first value that is NaN, infinite or beyond float32."""
+
+
+@runtime_checkable
+class SizedTargets(Protocol):
+    """A store whose targets are pictures themselves, which are brought to a model's size."""
+
+    def targets_at(self, rows: Rows, spec: Mapping[str, Any], size: tuple[int, int]) -> Array:
+        """Return targets `[len(store), height, width]`, of which only those at `rows` are read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -214,7 +223,7 @@ class Reader:
                 "Image size is not specified.",
                 hint='Put kind = "image", height, width, channels into preprocessing.toml.',
             )
-        if spec["kind"] == "log-mel":
+        if spec["kind"] in SOUND_KINDS:
             return {"x": self._features(rows)}
         return {
             name: apply_preprocessing(values, spec)
@@ -250,6 +259,16 @@ def reader_of(samples: Samples) -> Reader:
         targets=store.targets,
         preprocessing={"kind": "none"},
     )
+
+
+def sized_targets(reader: Reader, output: TensorSpec) -> Reader:
+    """Return the reader with targets of the output's size, where they are pictures themselves."""
+    store, shape = reader.store, output.shape
+    if not isinstance(store, SizedTargets) or len(shape) != 4:
+        return reader
+    spec = reader.preprocessing
+    size = (shape[1], shape[2]) if min(shape[1:3]) > 0 else (spec["height"], spec["width"])
+    return replace(reader, targets=store.targets_at(reader.index, spec, size))
 
 
 def reads_stored(reader: Reader) -> bool:

@@ -36,6 +36,7 @@ def timing(facts: Mapping[str, Any], name: str) -> Timing:
         runtime=facts["runtime"],
         delegate=facts["delegate"],
         peak_rss_bytes=facts["peak_rss_bytes"],
+        memory_bytes=facts.get("memory_bytes"),
         cold_start_ns=facts["cold_start_ns"],
         conditions=facts["conditions"],
         stable=facts["stable"],

@@ -18,6 +18,7 @@ from edgekit.devices.wheels import Platform, fetch_wheels, requirements
 from edgekit.errors import DeviceError, EdgekitError
 from edgekit.files import FILE, sha256_of, temporary_folder, what_is
 from edgekit.records import Listener, Progress, Timing, silent
+from edgekit.tflite.stored import manifest_path
 
 PIP_SECONDS = 900
 # A transfer slower than this is none; a dead connection is noticed long before.
@@ -215,7 +216,7 @@ class Remote:
             DeviceError: As `send`.
         """
         place = self.send(path, ".tflite")
-        manifest = path.with_suffix(".json")
+        manifest = manifest_path(path)
         if what_is(manifest) != FILE:
             return place
         described = self.send(manifest, ".json")

@@ -224,10 +224,23 @@ def score_outputs(
         kept = _compared(stored)
         if dataset.test is None or dataset.task is None:
             return evaluation.Predictions(outputs=kept)
-        values = stored[output or stored.files[0]]
+        # A head takes several outputs.
+        needed = stored.files if dataset.head else [output or stored.files[0]]
+        values = {name: stored[name] for name in needed}
     size = piece_size(dataset.test.read(np.zeros(1, np.int64)))
     batches = enumerate(dataset.test.batches(size))
-    pieces = ((values[i * size : (i + 1) * size], batch) for i, batch in batches)
+    pieces = (
+        (
+            evaluation.scored_output(
+                {name: value[i * size : (i + 1) * size] for name, value in values.items()},
+                None,
+                about.name,
+                head=dataset.head,
+            ),
+            batch,
+        )
+        for i, batch in batches
+    )
     found = evaluation.evaluate_pieces(pieces, dataset, metric=metric, about=about)
     return replace(found, outputs=kept)
 

@@ -30,6 +30,8 @@ class Uploads:
 
     def add(self, artifact: Artifact) -> None:
         """Take over the digest of a file that is known already."""
+        if artifact.gzip_bytes is not None:
+            return  # its digest is that of the content
         with self._lock:
             self._digests[artifact.path] = artifact.sha256
 

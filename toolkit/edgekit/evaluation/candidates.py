@@ -68,8 +68,8 @@ def _by_fidelity(row: Row) -> tuple[Verdict | None, float, bool]:
 
 
 def size_of(row: Row) -> int:
-    """Return the size of a file in bytes."""
-    return row.artifact.size_bytes
+    """Return what a file takes on flash, in bytes."""
+    return row.artifact.flash_bytes
 
 
 def latency_ratio(timing: Timing | None, reference: Timing | None) -> float | None:

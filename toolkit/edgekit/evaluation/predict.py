@@ -27,7 +27,8 @@ from edgekit.isolate import ChildDiedError, isolated, report, spread
 from edgekit.records import Array, Batch, Listener, Progress, Samples, TensorSpec, silent
 from edgekit.tflite import check_interface
 from edgekit.tflite.load import TRIAL_LIMIT_S
-from edgekit_runner import RESOURCES, TENSORS, state_of
+from edgekit.tflite.stored import loadable
+from edgekit_runner import RESOURCES, TENSORS, state_of, stored_model
 
 Collect = Callable[[Batch, Mapping[str, Array]], Mapping[str, Array]]
 _Layout = dict[str, tuple[tuple[int, ...], str]]
@@ -203,7 +204,7 @@ def _load(path: Path, example: Mapping[str, Array]) -> _Model:
     return _Model(
         path=path,
         interpreter=interpreter,
-        state=state_of(str(path)),
+        state=state_of(stored_model(str(path))),
         batch=batch,
         inputs=tuple((index, spec) for index, spec, _ in inputs),
         outputs=tuple((index, spec) for index, spec, _ in outputs),
@@ -214,7 +215,7 @@ def _interpreter(path: Path, shapes: Mapping[int, tuple[int, ...]] | None = None
     """Return an interpreter; where its inputs' shapes are given, it is allocated."""
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(model_path=str(path), num_threads=1)
+    interpreter = Interpreter(**loadable(path), num_threads=1)
     if shapes is not None:
         for index, shape in shapes.items():
             interpreter.resize_tensor_input(index, shape)

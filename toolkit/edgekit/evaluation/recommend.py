@@ -10,10 +10,11 @@ from edgekit.evaluation.candidates import Files
 from edgekit.evaluation.choice import choose
 from edgekit.evaluation.reasons import reasons
 from edgekit.files import FILE, what_is
-from edgekit.modes import INT4, MODES, TFLITE_RUNTIME
+from edgekit.modes import TFLITE_RUNTIME
 from edgekit.records import Row
 from edgekit.tflite import read
 from edgekit.tflite.runtime_limits import newer_operators
+from edgekit.tflite.stored import content_of, expanded
 
 
 def recommend(
@@ -52,11 +53,11 @@ def unloadable(rows: Sequence[Row], runtime: str | None) -> dict[str, str]:
 
 
 def _lacking(row: Row) -> str:
-    """Return what of a file tflite-runtime lacks, or ""."""
-    # A rule may store single layers of a file of another mode in 4 bits.
-    mode = MODES.get(row.artifact.mode or "")
-    stored = row.inspection.weight_dtypes if row.inspection else ()
-    if (mode is not None and mode.needs_litert) or INT4.weights in stored:
-        return f"{INT4.weights} weights"
-    newer = newer_operators(read(row.artifact.path)) if what_is(row.artifact.path) == FILE else ()
-    return ", ".join(newer)
+    """Return what of a file tflite-runtime lacks once the runner has unpacked it, or ""."""
+    path = row.artifact.path
+    if what_is(path) != FILE:
+        return ""
+    content = content_of(path)
+    read(content)  # refuses a damaged one
+    loaded = expanded(content, str(path), for_tflite_runtime=True)
+    return ", ".join(newer_operators(read(loaded)))

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from edgekit.errors import DataError, ModelError, UsageError
 from edgekit.evaluation.metrics import Columns, Metric, add_metric
 from edgekit.evaluation.predict import sweep
 from edgekit.evaluation.tasks import Task, task_named
+from edgekit.evaluation.tasks.detection import detections_of
 from edgekit.records import (
     Array,
     Batch,
@@ -91,7 +93,8 @@ def evaluate(
     metric_of(task, metric)
 
     def collect(batch: Batch, outputs: Mapping[str, Array]) -> Mapping[str, Array]:
-        return task.per_sample(scored_output(outputs, output, path.name), batch)
+        told = scored_output(outputs, output, path.name, head=dataset.head)
+        return task.per_sample(told, batch)
 
     columns, outputs = sweep(path, dataset.test, collect, processes=processes, listener=listener)
     check_finite(columns, path)
@@ -246,6 +249,7 @@ def aggregate(
                 for i, column in task.each_column(columns).items()
             ),
             confusion=task.confusion(columns, labels),
+            views=task.views(columns, labels),
             guess=chosen.guess(columns) if chosen.guess else None,
         ),
         task=task,
@@ -255,13 +259,26 @@ def aggregate(
 
 
 def scored_output(
-    outputs: Mapping[str, Array], name: str | None, about: str = "The model"
+    outputs: Mapping[str, Array],
+    name: str | None,
+    about: str = "The model",
+    *,
+    head: Mapping[str, Any] | None = None,
 ) -> Array:
-    """Return the output to score: the one named, or the first.
+    """Return the output to score: the one named, or the first; or what a head makes of several.
+
+    Args:
+        outputs: Output name -> `[n, ...]`.
+        name: The output.
+        about: The model, for messages.
+        head: How the outputs tell boxes (`Dataset.head`); None where they tell none.
 
     Raises:
+        ModelError: The outputs are not those of the head.
         UsageError: There is none of that name.
     """
+    if head is not None:
+        return detections_of(outputs, head, about)
     if name is None:
         return next(iter(outputs.values()))
     if name in outputs:

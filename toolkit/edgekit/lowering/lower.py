@@ -94,7 +94,7 @@ def _lowered(
         graph = _convert(traced)
     except Exception as error:  # of the model's own code, of TensorFlow or of its converter
         if form == UNROLLED or not any(hasattr(layer, "unroll") for layer in layers_of(model)):
-            raise _refused(source.name, error) from error
+            raise _refused(source.name, model, error) from error
         return _lowered(call, source, model, UNROLLED)
     return graph, tuple(
         f"{name}: its {n} steps were unrolled; the outputs are the same"
@@ -123,7 +123,15 @@ def _convert(traced: Trace) -> ModelT:
     return with_short_names(independent(graph), tuple(traced.recurrent.steps))
 
 
-def _refused(name: str, error: Exception) -> ConversionError:
+def _refused(name: str, model: Any, error: Exception) -> ConversionError:
+    if tables := _preprocessing(model):
+        first = tables[0].partition(" ")[0]
+        return ConversionError(
+            f"{name} cannot be lowered to TFLite, which has no such preprocessing.",
+            found=f"{', '.join(tables)}: the device's program has to do it.",
+            hint="Save a model that is fed with what it returns: keras.Model(inputs, "
+            f'model.outputs), with model.get_layer("{first}").output among the inputs.',
+        )
     if assigned := re.search(r"[^\s']*Assign\w*VariableOp\w*", str(error)):
         return ConversionError(
             f"{name} keeps state in a variable, which it assigns at every call.",
@@ -138,6 +146,13 @@ def _refused(name: str, error: Exception) -> ConversionError:
         if "TensorList" in str(error)
         else "Replace the layer or operator named there by one that TFLite has.",
     )
+
+
+def _preprocessing(model: Any) -> list[str]:
+    """Return the layers of a model that look words or numbers up, or hash them, with their kind."""
+    kinds = {"StringLookup", "IntegerLookup", "TextVectorization", "Hashing", "HashedCrossing"}
+    found = {layer.name: type(layer).__name__ for layer in layers_of(model)}
+    return [f"{name} ({kind})" for name, kind in found.items() if kind in kinds]
 
 
 def _reason(error: Exception) -> str:

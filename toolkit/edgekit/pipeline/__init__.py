@@ -11,11 +11,13 @@
 - `host`: they are measured on this machine.
 - `deploy`: they are measured on devices behind SSH, several at once.
 - `manifest`: what is written beside each file.
+- `expand`: a small file is written unpacked.
 - `rebuild`: a file is made again from its manifest, and compared.
 """
 
 from edgekit.pipeline.compress import compress
 from edgekit.pipeline.deploy import Deployed, Deployment, deploy, first_error
+from edgekit.pipeline.expand import expand
 from edgekit.pipeline.host import bench, evaluate
 from edgekit.pipeline.measure import MeasureSettings
 from edgekit.pipeline.passes import transform
@@ -38,6 +40,7 @@ __all__ = [
     "compress",
     "deploy",
     "evaluate",
+    "expand",
     "first_error",
     "import_source",
     "quantize",

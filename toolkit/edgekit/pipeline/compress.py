@@ -68,15 +68,19 @@ def compress(
         dataset = open_data(request, listener)
         possible_plans(request, dataset)
         first = stage / "float32.tflite"
-        imported = lower(request.source, dataset, first, tensorflow, listener=listener)
+        imported = lower(
+            request.source, dataset, first, tensorflow, to_train=True, listener=listener
+        )
         # All stages are of one source: what it says of its input, or a trial, holds for them.
         dataset = dataset and settled_as(dataset, imported.dataset)
+        head = imported.dataset.head if imported.dataset else None
+        dataset = dataset and replace(dataset, head=head)
         accepted_loss(request.max_drop, imported.dataset, request.metric)
         imported = original = with_source_score(imported, request, tensorflow, listener)
         build = build_of(request)
-        artifacts = [_artifact(imported, FLOAT, recipe, build)]
+        artifacts = [_artifact(imported, FLOAT, recipe, build, gzip=request.gzip)]
         spec = settled_spec(imported.dataset, request.preprocessing)
-        data = replace(request.named(request.data), preprocessing=spec)
+        data = replace(request.named(request.data), preprocessing=spec, head=head)
         distilled = next((step for step in recipe.passes if step.training.distill), None)
         teacher = teach(tensorflow, stage, tuning_of(distilled, data)) if distilled else None
         notes = list(imported.notes)
@@ -99,14 +103,20 @@ def compress(
             previous = made
             notes += [f"{name} left {layer} alone: {why}." for layer, why in passed.left.items()]
             graph = stage / f"{name}.tflite"
-            imported = lower(made, dataset, graph, tensorflow, listener=listener)
+            imported = lower(made, dataset, graph, tensorflow, to_train=True, listener=listener)
             # Its files are made of the stage's model, which stands beside them in the end.
             build = {**build, "source": str(request.folder / made.name)}
             plan = Plan(variant=name, mode=FLOAT.mode)
-            artifacts.append(_artifact(imported, plan, recipe, build))
+            artifacts.append(_artifact(imported, plan, recipe, build, gzip=request.gzip))
         if replace(recipe.plan, variant=FLOAT.variant) != FLOAT:
             files, _ = make(
-                imported, request.plans, stage, tensorflow, build=build, listener=listener
+                imported,
+                request.plans,
+                stage,
+                tensorflow,
+                build=build,
+                gzip=request.gzip,
+                listener=listener,
             )
             _, final = files
             described = {**final.manifest, "recipe": _described(recipe)}
@@ -128,10 +138,11 @@ def _float_plans(names: Any) -> list[Plan]:
 
 
 def _artifact(
-    imported: ImportedModel, plan: Plan, recipe: Recipe, build: Mapping[str, Any]
+    imported: ImportedModel, plan: Plan, recipe: Recipe, build: Mapping[str, Any], *, gzip: bool
 ) -> Artifact:
     described = manifest.describe(imported, plan, build=build)
-    return manifest.artifact(imported.graph, plan, {**described, "recipe": _described(recipe)})
+    described["recipe"] = _described(recipe)
+    return manifest.artifact(imported.graph, plan, described, gzip=gzip)
 
 
 def _described(recipe: Recipe) -> list[dict[str, Any]]:

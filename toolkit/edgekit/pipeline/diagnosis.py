@@ -5,8 +5,9 @@ Each finding is a sentence with what to declare. Nothing is changed: the reader 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -49,6 +50,7 @@ def explanations(
     predict: Predict,
     output: str | None,
     preprocessing: Mapping[str, Any],
+    head: Mapping[str, Any] | None = None,
 ) -> list[str]:
     """Return what would explain the score of a source that is no better than guessing.
 
@@ -59,11 +61,13 @@ def explanations(
         predict: Runs the source.
         output: The output that is scored; the first where None.
         preprocessing: How raw input became the samples.
+        head: How the outputs of a detector tell boxes.
     """
+    read = partial(scored_output, name=output, head=head)
     found = [
         _label_order(source.score, labels),
         _threshold(source.columns),
-        _scaling(source, batch, predict, output, preprocessing),
+        _scaling(source, batch, predict, read, preprocessing),
     ]
     return [sentence for sentence in found if sentence]
 
@@ -139,7 +143,7 @@ def _scaling(
     source: Evaluation,
     batch: Batch,
     predict: Predict,
-    output: str | None,
+    read: Callable[[Mapping[str, Array]], Array],
     preprocessing: Mapping[str, Any],
 ) -> str | None:
     """Say with which scaling or channel order of pictures the source scores."""
@@ -151,7 +155,7 @@ def _scaling(
     tried = []
     for change in _changes(values):
         inputs = {name: change.apply(values)}
-        found = _score(source, predict(inputs), batch, output)
+        found = _score(source, read(predict(inputs)), batch)
         if found is not None:
             tried.append((change, found))
     better = [(change, found) for change, found in tried if _is_clear(source, found)]
@@ -198,10 +202,8 @@ def _changes(values: Array) -> list[_Change]:
     return [*changes, *(replace(one, reverse=True) for one in (_Change(None), *changes))]
 
 
-def _score(
-    source: Evaluation, outputs: Mapping[str, Array], batch: Batch, output: str | None
-) -> Score | None:
-    columns = source.task.per_sample(scored_output(outputs, output), batch)
+def _score(source: Evaluation, output: Array, batch: Batch) -> Score | None:
+    columns = source.task.per_sample(output, batch)
     if not columns["sound"].all():
         return None
     return aggregate(columns, source.task, metric=source.metric).score

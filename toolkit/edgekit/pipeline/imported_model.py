@@ -38,6 +38,8 @@ class ImportedModel:
         notes: What was done without being asked for.
         picture: Where there are no data: how a picture becomes the model's input (a spec of kind
             "image"), if its first operators say so.
+        head: Where there are no data: how the outputs of a detector tell boxes, if that is declared
+            or their shapes tell it.
         trained: Ranges of the graph's tensors that quantization-aware training found, for int8.
         rules: For the layers that it left in float.
         scored: How the source itself scores; None where it is a float graph or has no samples.
@@ -49,6 +51,7 @@ class ImportedModel:
     verification: Verification | None
     notes: tuple[str, ...] = ()
     picture: Mapping[str, Any] | None = None
+    head: Mapping[str, Any] | None = None
     trained: Ranges | None = None
     rules: tuple[Rule, ...] = ()
     scored: SourceScore | None = None

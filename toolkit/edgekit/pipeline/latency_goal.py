@@ -16,11 +16,12 @@ from typing import Any
 
 from edgekit import devices
 from edgekit.choices import MACS
+from edgekit.data import open_request
 from edgekit.errors import UsageError
 from edgekit.files import temporary_folder
 from edgekit.pipeline.quantize import make
 from edgekit.pipeline.request import FLOAT
-from edgekit.pipeline.sources import lower
+from edgekit.pipeline.sources import example_shapes, lower
 from edgekit.recipe import Shrink
 from edgekit.records import Dataset, Listener, Plan, Progress, Timing, silent
 from edgekit.tflite.inspect import inspect
@@ -119,14 +120,19 @@ def shrink_to_latency(
         UsageError: The latency cannot be reached by cutting channels.
         EdgekitError: As the rooms below raise it.
     """
+    example = example_shapes(dataset or open_request(tuning.data))
     with temporary_folder() as folder:
 
         def file_of(model: Path | Any, stem: str) -> tuple[Path, int]:
             place = folder / stem
             place.mkdir()
-            imported = lower(model, dataset, place / "float32.tflite", tensorflow)
+            goal = place / "float32.tflite"
+            imported = lower(model, dataset, goal, tensorflow, example=example)
             artifacts, _ = make(imported, [plan], place, tensorflow)
             return artifacts[-1].path, inspect(imported.graph).macs
+
+        def load() -> None:
+            tensorflow.load(source, example=example, to_train=isinstance(source, Path))
 
         original, original_macs = file_of(source, "original")
         known: dict[int, Measured] = {}
@@ -152,20 +158,20 @@ def shrink_to_latency(
             listener(Progress(stage="timing a cut", detail=f"{macs_share:.0%} of the MACs gone"))
             stem = f"cut{macs_share:.6f}"
             candidate = folder / f"{stem}.keras"
-            tensorflow.load(source)
+            load()
             cut(macs_share, replace(tuning, epochs=0), candidate)
             return measure(bench, candidate, macs_share, stem)
 
-        tensorflow.load(source)
-        most = tensorflow.largest_share(step.exclude)
+        load()
+        most = tensorflow.largest_share(step.exclude, step.multiple)
         with open_bench() as bench:
             chosen = search(step.share, most, partial(attempt, bench))
         measured = tuple(known.values())
-        tensorflow.load(source)
+        load()
         passed = cut(chosen.macs_share, tuning, destination)
         with open_bench() as bench:
             final = measure(bench, destination, chosen.macs_share, "final")
-        tensorflow.load(source)
+        load()
     return LatencyPruningResult(passed=passed, chosen=chosen, measured=measured, final=final)
 
 

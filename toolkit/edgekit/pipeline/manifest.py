@@ -20,6 +20,7 @@ from edgekit.parsing import read_json
 from edgekit.pipeline.imported_model import ImportedModel
 from edgekit.records import SOURCE, Artifact, Dataset, Plan
 from edgekit.schema import finite
+from edgekit.tflite import stored
 
 SCHEMA = 1
 ENGINES = ("tensorflow", "keras", "ai-edge-litert", "numpy")
@@ -58,6 +59,7 @@ def describe(
     """
     source, dataset, verification = imported.source, imported.dataset, imported.verification
     picture = dataset.picture if dataset else imported.picture
+    head = dataset.head if dataset else imported.head
     return {
         "schema": SCHEMA,
         "model": source.name,
@@ -78,6 +80,7 @@ def describe(
         "preprocessing": dict(dataset.preprocessing) if dataset else {"kind": "none"},
         "picture": dict(picture) if picture else None,
         "preprocessing_reason": dataset.preprocessing_reason if dataset else "",
+        "head": dict(head) if head else None,
         "lowering": asdict(verification) if verification else None,
         "left_in_float": list(left_in_float),
         "notes": list(imported.notes),
@@ -99,11 +102,25 @@ def describe_data(dataset: Dataset | None) -> dict[str, Any] | None:
     }
 
 
-def artifact(path: Path, plan: Plan, described: Mapping[str, Any]) -> Artifact:
+def artifact(
+    path: Path, plan: Plan, described: Mapping[str, Any], *, gzip: bool = False
+) -> Artifact:
     """The record of a file that was just made; what `describe` says of it is completed.
 
     The file is read and hashed here, once.
+
+    Args:
+        path: The file.
+        plan: How it was made.
+        described: Its manifest; empty for none.
+        gzip: Whether a packed file is written beside it.
     """
+    gzip_bytes = None
+    if gzip:
+        content = stored.packed(path.read_bytes())
+        stored.packed_path(path).write_bytes(content)
+        gzip_bytes = len(content)
+        described = {**described, "gzip_bytes": gzip_bytes} if described else {}
     digest, packer = hashlib.sha256(), zlib.compressobj(9)
     deflated = 0
     # In pieces: several files of 100 MB may be recorded at once.
@@ -120,6 +137,7 @@ def artifact(path: Path, plan: Plan, described: Mapping[str, Any]) -> Artifact:
         size_bytes=size_bytes,
         size_deflated_bytes=deflated + len(packer.flush()),
         sha256=sha256,
+        gzip_bytes=gzip_bytes,
         manifest=filled,
     )
 
@@ -130,10 +148,10 @@ def open_artifact(path: Path) -> Artifact:
     Raises:
         ModelError: There is no such file, or its manifest holds invalid values.
     """
-    check_input(path, ModelError, hint="Give a .tflite file.")
-    content = path.read_bytes()
+    check_input(path, ModelError, hint="Give a .tflite or .tflite.gz file.")
+    content = stored.content_of(path)
     digest = hashlib.sha256(content).hexdigest()
-    beside = path.with_suffix(".json")
+    beside = stored.manifest_path(path)
     described = read_manifest(beside)
     # A manifest of another file of that name must not lend this one its labels.
     if described.get("sha256") != digest:
@@ -146,7 +164,10 @@ def open_artifact(path: Path) -> Artifact:
             found=str(error),
             hint=f"Make {path.name} again, or remove {beside.name}: the file is read without it.",
         ) from error
-    variant = described.get("variant", path.stem)
+    variant = described.get("variant", stored.stem_of(path))
+    is_packed = stored.is_packed(path)
+    if is_packed:
+        variant += stored.SUFFIX  # beside the plain file, it is another one
     return Artifact(
         path=path,
         # A file is no source, whatever it is called.
@@ -155,6 +176,7 @@ def open_artifact(path: Path) -> Artifact:
         size_bytes=len(content),
         size_deflated_bytes=len(zlib.compress(content, 9)),
         sha256=digest,
+        gzip_bytes=path.stat().st_size if is_packed else None,
         manifest=described,
     )
 
@@ -189,6 +211,7 @@ def checked(described: Mapping[str, Any]) -> dict[str, Any]:
     fields.texts("labels")
     fields.free("preprocessing")
     fields.free("picture")
+    fields.free("head")
     fields.maybe("preprocessing_reason", fields.text)
     if fields.has("data"):
         of = fields.object("data")

@@ -16,6 +16,7 @@ from edgekit.evaluation import (
     paired_drop,
 )
 from edgekit.evaluation.tasks import CLASSIFICATION
+from edgekit.evaluation.worst_samples import worst_samples
 from edgekit.records import Artifact, Dataset, Listener, Progress, Row, silent
 from edgekit.tflite.inspect import inspect
 
@@ -184,4 +185,5 @@ def _judged(
         agreement=agreement(baseline, scored),
         fidelity=fidelity,
         collapses=(*lost, *collapses),
+        worst_samples=worst_samples(baseline, scored),
     )

@@ -11,15 +11,17 @@ from edgekit import devices
 from edgekit.choices import LATENCY
 from edgekit.data import open_request
 from edgekit.data.pixels import image_shape
-from edgekit.errors import UsageError
+from edgekit.errors import ModelError, UsageError
 from edgekit.fields import FieldError, Fields
 from edgekit.files import cleared, temporary_folder, writing
 from edgekit.pipeline import manifest
+from edgekit.pipeline.heads import with_head
 from edgekit.pipeline.latency_goal import OpenBench, bench_here, shrink_to_latency
 from edgekit.pipeline.measure import MeasureSettings, Subject, measure
 from edgekit.pipeline.pixel_trial import model_of_source
 from edgekit.pipeline.preprocessing import settle, settled_spec
 from edgekit.pipeline.request import FLOAT
+from edgekit.pipeline.sources import example_shapes, is_graph
 from edgekit.recipe import PassStep, Prune, Shrink
 from edgekit.records import DataRequest, Dataset, Listener, Plan, Row, Source, silent
 from edgekit.tflite.pruning_estimate import estimate_pruning
@@ -61,6 +63,11 @@ def transform(
     on_estimate: Callable[[PruningEstimate], None] | None = None,
 ) -> PassComparison:
     """Take a model through one pass; see `edgekit.api.transform`."""
+    if is_graph(source):
+        raise ModelError(
+            f"{source} has no Keras layers to train.",
+            hint="Give the .keras or .h5 file that it was made of.",
+        )
     checkpoint = checkpoint_path(destination)
     done = _epochs_done(step, checkpoint) if resume else 0
     with (
@@ -68,8 +75,12 @@ def transform(
         temporary_folder() as folder,
         Worker(custom, listener, trust_code=trust_code) as tensorflow,
     ):
-        loaded = tensorflow.load(source)
-        data = _settled(data, loaded, tensorflow)
+        # What is missing or does not fit is said before anything is loaded or predicted.
+        data = with_head(data, source)
+        dataset = open_request(data)
+        example = example_shapes(dataset)
+        loaded = tensorflow.load(source, example=example, to_train=True)
+        data = _settled(data, dataset, loaded, tensorflow)
         before = tensorflow.lower(folder / "before.tflite").path
         if on_estimate is not None and isinstance(step, Prune) and not resume:
             on_estimate(estimate_pruning(before.read_bytes(), step.share))
@@ -77,12 +88,12 @@ def transform(
         if step.training.distill:
             tuning = replace(tuning, teacher=teach(tensorflow, folder, tuning))
         if resume:
-            tensorflow.load(checkpoint)
+            tensorflow.load(checkpoint, example=example, to_train=True)
         start = checkpoint if resume else source
         # A file that appears while the model is trained is no more replaced than one before it.
         with writing(destination, replace=force) as place:
             result = run(tensorflow, step, start, place, tuning=tuning, listener=listener)
-        tensorflow.load(destination)
+        tensorflow.load(destination, example=example)
         after = tensorflow.lower(folder / "after.tflite").path
         measured = PassComparison(
             passed=replace(result, path=destination),
@@ -93,11 +104,13 @@ def transform(
     return measured
 
 
-def _settled(data: DataRequest, source: Source, tensorflow: TensorFlowProcess) -> DataRequest:
+def _settled(
+    data: DataRequest, dataset: Dataset, source: Source, tensorflow: TensorFlowProcess
+) -> DataRequest:
     """The request with how pixels are scaled, so that the pass trains on what the source takes."""
     if isinstance(data.data, Dataset) or image_shape(source.inputs, least=1) is None:
         return data
-    settled = settle(open_request(data), model_of_source(source, source.outputs, tensorflow))
+    settled = settle(dataset, model_of_source(source, source.outputs, tensorflow))
     return replace(data, preprocessing=settled_spec(settled, data.preprocessing))
 
 

@@ -11,8 +11,15 @@ from pathlib import Path
 import numpy as np
 
 from edgekit import data, evaluation, tflite
-from edgekit.data.store import array_store, reader_of, whole
-from edgekit.evaluation.tasks import RECONSTRUCTION, Task, task_named
+from edgekit.data.store import (
+    adopted,
+    array_store,
+    reader_of,
+    sized_targets,
+    subset,
+    whole,
+)
+from edgekit.evaluation.tasks import DETECTION, RECONSTRUCTION, Task, task_named
 from edgekit.records import Array, Batch, Dataset, InputScaling, Samples, Source, TensorSpec
 from edgekit.worker import TensorFlowProcess
 
@@ -178,7 +185,8 @@ def try_changes(dataset: Dataset, model: ImageModel, changes: Mapping[str, Chang
     if samples is None or reader_of(samples).targets is None:
         return None
     order = np.random.default_rng(0).permutation(samples.n)[:TRIED]
-    some = samples.read(np.sort(order))
+    reader = reader_of(subset(adopted(samples), np.sort(order), "train"))
+    some = sized_targets(reader, model.outputs[0])(np.arange(len(order)))
     few = whole("train", array_store(some.inputs, some.targets), {"kind": "none"})
     bound = data.bind(
         Dataset(
@@ -188,6 +196,7 @@ def try_changes(dataset: Dataset, model: ImageModel, changes: Mapping[str, Chang
             calibrate=None,
             test=None,
             labels=dataset.labels,
+            head=dataset.head,
         ),
         model.inputs,
         model.outputs,
@@ -211,7 +220,8 @@ def try_changes(dataset: Dataset, model: ImageModel, changes: Mapping[str, Chang
 
 def _losses(task: Task, outputs: Array, batch: Batch) -> tuple[Array, bool] | None:
     """Loss of each sample, and whether it is that of a class; None where the task has none."""
-    if task is RECONSTRUCTION:  # its training samples carry no flags
+    # The training samples of the first carry no flags; the loss of boxes is not told by a picture.
+    if task in (RECONSTRUCTION, DETECTION):
         return None
     columns = task.complete(task.per_sample(outputs, batch))
     if "predicted" in columns and columns["predicted"].ndim == 1:

@@ -85,6 +85,7 @@ def quantize(request: Request, *, finish: Finish, listener: Listener = silent) -
             tensorflow,
             output=request.output,
             unroll=request.unroll,
+            head=request.head,
             listener=listener,
         )
         # Refuses a metric that the task does not have before anything is made.
@@ -97,6 +98,7 @@ def quantize(request: Request, *, finish: Finish, listener: Listener = silent) -
             tensorflow,
             build=build_of(request),
             skip_unsupported=request.skip_unsupported,
+            gzip=request.gzip,
             listener=listener,
         )
         report = measure_made(request, imported, artifacts, listener=listener)
@@ -122,6 +124,7 @@ def make(
     *,
     build: Mapping[str, Any] | None = None,
     skip_unsupported: bool = False,
+    gzip: bool = False,
     listener: Listener = silent,
 ) -> tuple[list[Artifact], list[str]]:
     """Write every variant of one float graph into `folder`; the float32 file comes first.
@@ -135,6 +138,7 @@ def make(
         tensorflow: Quantizes to integers; None where no plan is of a calibrated mode.
         build: What their manifests say of the request (`request.build_of`).
         skip_unsupported: Leave out what is refused, with a sentence in what is returned.
+        gzip: Whether each is also written packed.
         listener: Progress callback.
 
     Returns:
@@ -152,6 +156,7 @@ def make(
             background=background,
             build=build,
             skip_unsupported=skip_unsupported,
+            gzip=gzip,
             listener=listener,
         )
 
@@ -165,6 +170,7 @@ def _make(
     background: Background,
     build: Mapping[str, Any] | None,
     skip_unsupported: bool,
+    gzip: bool,
     listener: Listener,
 ) -> tuple[list[Artifact], list[str]]:
     wanted = [_as_trained(p, imported) for p in plans if p != FLOAT]
@@ -175,6 +181,7 @@ def _make(
             imported.graph,
             FLOAT,
             manifest.describe(imported, FLOAT, build=build),
+            gzip=gzip,
         )
     ]
     refused: list[str] = []
@@ -195,7 +202,7 @@ def _make(
         path.write_bytes(made.data)
         noted = replace(imported, notes=(*imported.notes, *notes))
         described = manifest.describe(noted, plan, left_in_float=made.left_in_float, build=build)
-        records.append(_record(background, path, plan, described))
+        records.append(_record(background, path, plan, described, gzip=gzip))
     artifacts = [record() for record in records]
     listener(Progress(stage="quantizing", done=len(wanted), total=len(wanted)))
     return artifacts, refused
@@ -218,10 +225,10 @@ def _variant(
 
 
 def _record(
-    background: Background, path: Path, plan: Plan, described: Mapping[str, Any]
+    background: Background, path: Path, plan: Plan, described: Mapping[str, Any], *, gzip: bool
 ) -> Callable[[], Artifact]:
     """The record of a finished file; a large one is compressed while the next file is made."""
-    record = partial(manifest.artifact, path, plan, described)
+    record = partial(manifest.artifact, path, plan, described, gzip=gzip)
     return background.start(record) if path.stat().st_size >= _LARGE_BYTES else record
 
 

@@ -13,6 +13,7 @@ from edgekit.errors import ModelError
 from edgekit.evaluation import Evaluation, Predictions
 from edgekit.evaluation.trust import is_guessing
 from edgekit.files import temporary_folder
+from edgekit.pipeline.examples import examples
 from edgekit.pipeline.imported_model import ImportedModel
 from edgekit.pipeline.measure import Subject, measure
 from edgekit.pipeline.pixel_trial import run_file
@@ -85,7 +86,13 @@ def measure_made(
             unsupported={v: error.found or error.what for v, error in unsupported.items()},
         )
     first = (imported.scored.row,) if imported.scored else ()
-    return replace(report, rows=(*first, *chosen), reason=reason, alerts=alerts)
+    return replace(
+        report,
+        rows=(*first, *chosen),
+        reason=reason,
+        alerts=alerts,
+        examples=examples(chosen, dataset, output=request.output),
+    )
 
 
 def with_source_score(

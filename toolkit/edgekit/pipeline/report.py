@@ -11,6 +11,7 @@ from edgekit.data import targets_of
 from edgekit.errors import UsageError
 from edgekit.evaluation.scores import compared, metric_of, scorable
 from edgekit.evaluation.tasks import task_named
+from edgekit.modes import FLOAT32
 from edgekit.pipeline import manifest
 from edgekit.records import Dataset, Report, Row
 
@@ -54,7 +55,7 @@ def build_report(
         notes: What the reader must know beside what the rows warn of.
     """
     rows = tuple(row for outcome in outcomes for row in outcome.rows)
-    warnings = [*notes, *_timing_warnings(outcomes), *_failures(outcomes)]
+    warnings = [*notes, *_memory_notes(rows), *_timing_warnings(outcomes), *_failures(outcomes)]
     described = {o.place or "": o.description for o in outcomes if o.description}
     return Report(
         title=", ".join(dict.fromkeys(row.model for row in rows)) if title is None else title,
@@ -119,6 +120,23 @@ def accepted_loss(max_drop: float, dataset: Dataset | None, metric: str | None) 
         _, reason = task.default_metric(columns, dataset.labels)
         because = f" of {chosen.title}, because {reason}" if reason else ""
     return f"{max_drop:g} {chosen.budget_unit}{because}"
+
+
+def _memory_notes(rows: Sequence[Row]) -> list[str]:
+    """Say which files take less flash than float32, and more memory: they are unpacked there."""
+    first = next((row for row in rows if row.artifact.mode == FLOAT32.name and row.timing), None)
+    if first is None or first.timing is None or first.timing.memory_bytes is None:
+        return []
+    flash_bytes, memory_bytes = first.artifact.flash_bytes, first.timing.memory_bytes
+    return [
+        f"{row.artifact.variant} takes {row.artifact.flash_bytes / 1000:.1f} kB of flash instead "
+        f"of {flash_bytes / 1000:.1f} kB, but {taken / 1000:.0f} kB of memory instead of "
+        f"{memory_bytes / 1000:.0f} kB."
+        for row in rows
+        if row.timing and row.place == first.place and (taken := row.timing.memory_bytes)
+        # A page more or less says nothing.
+        if row.artifact.flash_bytes < flash_bytes and taken > 1.05 * memory_bytes
+    ]
 
 
 def _timing_warnings(outcomes: Sequence[Outcome]) -> list[str]:

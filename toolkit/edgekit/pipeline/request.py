@@ -52,6 +52,8 @@ class Request:
         classes: Names of the classes in the model's order, default the data's.
         task: What the targets mean, default what they look like.
         preprocessing: How raw input becomes arrays, for images.
+        head: How the outputs of a detector tell boxes; None where a file beside the model or their
+            shapes tell it.
         calibration_samples: How many training samples set the activation ranges.
         custom: Modules that define the model's own classes.
         trust_code: Whether to run code that the source brings along.
@@ -70,6 +72,7 @@ class Request:
         latency: Whether latencies are measured at all.
         skip_unsupported: Whether a variant that cannot be made is a warning instead of an
             error: where nobody asked for it by name.
+        gzip: Whether each file is also written packed with gzip, for the flash of a device.
         force: Replace files that exist.
         seed: Random seed.
         command: The command line, for the report.
@@ -86,6 +89,7 @@ class Request:
     classes: Sequence[str] | None = None
     task: str | None = None
     preprocessing: Mapping[str, Any] | None = None
+    head: Mapping[str, Any] | None = None
     calibration_samples: int = 200
     custom: tuple[str, ...] = ()
     trust_code: bool = False
@@ -101,6 +105,7 @@ class Request:
     runtime: str | None = None
     latency: bool = True
     skip_unsupported: bool = False
+    gzip: bool = False
     force: bool = False
     seed: int = 0
     command: str = ""
@@ -115,6 +120,7 @@ class Request:
             classes=self.classes,
             task=self.task,
             preprocessing=self.preprocessing,
+            head=self.head,
         )
 
     @property
@@ -156,8 +162,10 @@ def possible_plans(request: Request, dataset: Dataset | None) -> tuple[tuple[Pla
 
 def open_data(request: Request, listener: Listener) -> Dataset | None:
     """The data of a request, opened."""
-    if request.data is None or isinstance(request.data, Dataset):
-        return request.data
+    if request.data is None:
+        return None
+    if isinstance(request.data, Dataset):
+        return data.open_request(request.named(request.data))
     listener(Progress(stage="reading the data"))
     return data.open_request(
         request.named(request.data),
@@ -212,7 +220,8 @@ def check(request: Request) -> None:
             hint="Give a .keras, .h5 or .tflite file, or a SavedModel folder.",
         )
     check_folder(request.folder)
-    names = [f"{stem}{end}" for stem in stems for end in (".tflite", ".json")]
+    endings = (".tflite", ".json", *([".tflite.gz"] if request.gzip else []))
+    names = [f"{stem}{end}" for stem in stems for end in endings]
     for name in (*names, "report.html", "report.json"):
         refuse_existing(request.folder / name, force=request.force)
 

@@ -87,7 +87,8 @@ def score_source(
     def pieces() -> Iterator[tuple[Array, Batch]]:
         for position, batch in enumerate(samples.batches(size), start=1):
             outputs = tensorflow.predict(batch.inputs)
-            yield scored_output(outputs, settings.score_output, source.name), batch
+            told = scored_output(outputs, settings.score_output, source.name, head=dataset.head)
+            yield told, batch
             done = min(size * position, samples.n)
             listener(Progress(stage="scoring the source", done=done, total=samples.n))
 
@@ -124,6 +125,7 @@ def alerts_of(
         predict=run,
         output=output,
         preprocessing=dataset.preprocessing,
+        head=dataset.head,
     )
     return (guessing_alert(f"The source {name}", found.score), *reasons)
 

@@ -19,6 +19,7 @@ from edgekit.data.store import Reader
 from edgekit.errors import ConversionError, ModelError, UsageError
 from edgekit.files import check_input, refuse_existing, staging
 from edgekit.pipeline import manifest
+from edgekit.pipeline.heads import head_for, with_head
 from edgekit.pipeline.imported_model import ImportedModel, Verification
 from edgekit.pipeline.pixel_trial import ImageModel, model_of_file, model_of_source
 from edgekit.pipeline.preprocessing import picture_for, settle
@@ -107,8 +108,11 @@ def lower(
     tensorflow: TensorFlowProcess | None,
     *,
     output: str | None = None,
+    head: Mapping[str, Any] | None = None,
     described: Mapping[str, Any] | None = None,
     unroll: bool = False,
+    example: Mapping[str, tuple[int, ...]] | None = None,
+    to_train: bool = False,
     listener: Listener = silent,
 ) -> ImportedModel:
     """Write the float graph of `source` to `destination`, and prove that it computes the same.
@@ -119,8 +123,12 @@ def lower(
         destination: The `.tflite` to write.
         tensorflow: Loads and lowers the source; None where it is a graph already.
         output: Name of the output to score; None for the first.
+        head: How the outputs tell boxes, where the data does not say it.
         described: A manifest that says how pixels were scaled before.
         unroll: Whether recurrent layers are written out step by step.
+        example: Input name -> shape of a batch, for sizes the model leaves open; None takes the
+            dataset's.
+        to_train: Whether a pass will train what is loaded.
         listener: Progress callback.
 
     Raises:
@@ -128,6 +136,7 @@ def lower(
         DataError: The data does not fit the model.
         ConversionError: The float graph differs from its source.
     """
+    dataset = dataset and with_head(dataset, source, described)
     if is_graph(source):
         loaded = tflite.load_source(source)
         outputs = scored_first(loaded.outputs, output)
@@ -143,11 +152,13 @@ def lower(
             verification=None,
             notes=bound.notes if bound else (),
             picture=None if bound else picture_for(model),
+            head=None if bound else head_for(source, head, described, loaded.inputs, outputs),
         )
 
     assert tensorflow is not None
     listener(Progress(stage="loading the model"))
-    loaded = tensorflow.load(source, example=_example_shapes(dataset))
+    example = example or example_shapes(dataset)
+    loaded = tensorflow.load(source, example=example, to_train=to_train)
     outputs = scored_first(loaded.outputs, output)
     model = model_of_source(loaded, outputs, tensorflow)
     bound = _bound(dataset, model, described)
@@ -173,6 +184,7 @@ def lower(
         verification=verification,
         notes=tuple(notes),
         picture=None if bound else picture_for(model),
+        head=None if bound else head_for(source, head, described, loaded.inputs, outputs),
         trained=_trained_ranges(learned, destination) if learned else None,
         rules=tuple(
             Rule(layers=f"^{re.escape(name)}$", mode="float32")
@@ -296,7 +308,8 @@ def _describe(graph: Path, name: str, dataset: Dataset | None) -> None:
         )
 
 
-def _example_shapes(dataset: Dataset | None) -> Mapping[str, tuple[int, ...]] | None:
+def example_shapes(dataset: Dataset | None) -> Mapping[str, tuple[int, ...]] | None:
+    """Return input name -> shape of a sample in a batch, as the data has it; None if unknown."""
     samples = dataset and (dataset.train or dataset.test)
     if not samples:
         return None

@@ -14,13 +14,15 @@ from edgekit.errors import DataError, UsageError
 from edgekit.evaluation import compared
 from edgekit.evaluation.tasks import TASKS
 from edgekit.pipeline import manifest
+from edgekit.pipeline.heads import with_head
 from edgekit.pipeline.measure import MeasureSettings, Subject
 from edgekit.pipeline.pixel_trial import model_of_file
 from edgekit.pipeline.preprocessing import settle
 from edgekit.pipeline.report import accepted_loss
 from edgekit.pipeline.sources import scored_first
 from edgekit.records import Artifact, DataRequest, Dataset
-from edgekit_runner import state_of
+from edgekit.tflite.stored import content_of, stem_of
+from edgekit_runner import state_of, stored_model
 
 
 class Opener:
@@ -38,7 +40,7 @@ class Opener:
         """Return the data, with the task that the user or the file's manifest names."""
         request = self._request
         if isinstance(request.data, Dataset):
-            return request.data
+            return data.open_request(request)
         task = request.task or _task_of(artifact)
         if task not in self._opened:
             self._opened[task] = data.open_request(replace(request, task=task), needed="test")
@@ -68,7 +70,8 @@ def bind_to_file(opener: Opener, artifact: Artifact, *, output: str | None = Non
         replace(i, dtype="float32", scale=None, zero_point=None) if i.scale else i for i in inputs
     ]
     model = model_of_file(path, floats, scored_first(outputs, output))
-    dataset = settle(opener.open_for(artifact), model, described(artifact))
+    opened = with_head(opener.open_for(artifact), path, artifact.manifest)
+    dataset = settle(opened, model, described(artifact))
     return data.bind(dataset, model.inputs, model.outputs)
 
 
@@ -77,7 +80,7 @@ def described(artifact: Artifact) -> Mapping[str, Any]:
     manifest_says = artifact.manifest
     if manifest_says.get("preprocessing"):
         return manifest_says
-    found = tflite.read_metadata(artifact.path.read_bytes())
+    found = tflite.read_metadata(content_of(artifact.path))
     first = found.inputs[0] if found and found.inputs else None
     if first is None or not (first.mean and first.std):
         return manifest_says
@@ -101,7 +104,7 @@ def open_subjects(
     subjects = []
     for path in paths:
         artifact = manifest.open_artifact(path)
-        model = str(artifact.manifest.get("model", path.stem))
+        model = str(artifact.manifest.get("model", stem_of(path)))
         dataset = None
         if opener is not None:
             dataset = bind_to_file(opener, artifact, output=settings.score_output)
@@ -128,7 +131,7 @@ def notes_of(subjects: Sequence[Subject]) -> list[str]:
     for subject in subjects:
         samples = subject.dataset.test if subject.dataset else None
         path = subject.artifact.path
-        if samples is not None and samples.sequences is None and state_of(str(path)):
+        if samples is not None and samples.sequences is None and state_of(stored_model(str(path))):
             notes.append(
                 f"{path.name} keeps a state, which was reset before each sample. If the samples "
                 "are a stream, declare it: sequence_test in the data."

@@ -122,6 +122,7 @@ class Shrink(PassStep):
         goal: Quantity to reduce: macs, parameters or latency.
         rounds: Prune and fine-tune iterations.
         importance: How channels are ranked: l2, bn_scale or taylor.
+        multiple: Layers of at least twice as many channels keep a multiple of it.
     """
 
     kind: ClassVar[str] = "shrink"
@@ -138,6 +139,11 @@ class Shrink(PassStep):
     )
     rounds: int = whole_number(1, "Prune and fine-tune iterations.", least=1)
     importance: Importance = choice(get_args(Importance), "How channels are ranked.")  # noqa: RUF009
+    multiple: int = whole_number(
+        8,
+        "Wide layers keep a multiple of this number of channels, which suits SIMD kernels.",
+        least=1,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@
 dataset    Source, Dataset, Samples, Batch
 artifacts  Ranges, Plan -> Artifact -> Inspection
 results    Score, Drop, Fidelity, Collapse, Timing -> Row -> Report
+views      Views (of a Score), Example (of a Report): what is drawn
 ```
 
 All records are frozen; a pass takes records and returns new ones.
@@ -43,13 +44,26 @@ from edgekit.records.results import (
     Verdict,
     verdict_on,
 )
+from edgekit.records.views import (
+    TRUTH,
+    Answer,
+    Box,
+    Example,
+    Histogram,
+    PrecisionRecall,
+    Scatter,
+    Views,
+)
 
 __all__ = [
     "EACH_ROW",
     "SOURCE",
+    "TRUTH",
+    "Answer",
     "Array",
     "Artifact",
     "Batch",
+    "Box",
     "ClassScore",
     "Collapse",
     "CollapseKind",
@@ -58,19 +72,23 @@ __all__ = [
     "DataRequest",
     "Dataset",
     "Drop",
+    "Example",
     "Fidelity",
+    "Histogram",
     "InputScaling",
     "Inspection",
     "Listener",
     "LiveData",
     "Operator",
     "Plan",
+    "PrecisionRecall",
     "Progress",
     "Ranges",
     "Report",
     "Row",
     "Rule",
     "Samples",
+    "Scatter",
     "Score",
     "Source",
     "Split",
@@ -79,6 +97,7 @@ __all__ = [
     "TensorSpec",
     "Timing",
     "Verdict",
+    "Views",
     "silent",
     "verdict_on",
 ]

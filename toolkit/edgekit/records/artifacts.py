@@ -74,9 +74,10 @@ class Artifact:
         path: The file.
         variant: Name of the variant.
         mode: Precision, or None for a file edgekit did not make.
-        size_bytes: Size as stored.
+        size_bytes: Size of the plain file, as a runtime reads it.
         size_deflated_bytes: Size after zlib level 9: what a download or an update costs.
-        sha256: Digest of the file.
+        sha256: Digest of the plain file.
+        gzip_bytes: Size of the packed file, where it is shipped packed with gzip; else None.
         manifest: The manifest as written beside it (`<stem>.json`); empty if there is none.
     """
 
@@ -86,7 +87,19 @@ class Artifact:
     size_bytes: int
     size_deflated_bytes: int
     sha256: str
+    gzip_bytes: int | None = None
     manifest: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def flash_bytes(self) -> int:
+        """Size as stored on a device."""
+        return self.size_bytes if self.gzip_bytes is None else self.gzip_bytes
+
+    @property
+    def shipped(self) -> Path:
+        """The file that goes to a device: the packed one where there is one."""
+        packed = self.gzip_bytes is not None and self.path.suffix != ".gz"
+        return self.path.with_name(f"{self.path.name}.gz") if packed else self.path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -84,7 +84,8 @@ class Batch:
         inputs: Input name -> array `[n, ...]`. Before `data.bind` a single input is named "x".
         targets: `[n]` integer labels, `[n, ...]` regression targets, `[n]` 0/1 anomaly flags,
             flags `[n, k]` for any number of labels, class numbers `[n, h, w]` of pixels (below 0
-            those that do not count), or None where the split has none.
+            those that do not count), boxes `[n, m, 6]` as (x1, y1, x2, y2, class, ignored) in
+            fractions of the input (class -1 where there is none), or None where the split has none.
         groups: `[n]` integers, the clip or machine that each sample is of; None where the data
             does not tell.
     """
@@ -151,6 +152,8 @@ class Dataset:
             "image"), where that is known; None where it is unknown or the model takes no pictures.
         preprocessing_reason: How `preprocessing` or `picture` was found, or why it is unknown, in
             a sentence; empty where nothing was to be found.
+        head: How the outputs of a detector tell boxes, as `edgekit_runner.Head` takes it; None
+            where they tell none, or where that is not known yet.
         notes: What was done silently elsewhere and is said here ("added a channel axis").
     """
 
@@ -163,6 +166,7 @@ class Dataset:
     preprocessing: Mapping[str, Any] = field(default_factory=lambda: {"kind": "none"})
     picture: Mapping[str, Any] | None = None
     preprocessing_reason: str = ""
+    head: Mapping[str, Any] | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -217,6 +221,7 @@ class DataRequest:
         task: What the targets mean; None where the data tells.
         preprocessing: How raw images become inputs; None where the data tells.
         classes: Names of the classes in the model's order; None where the data's order is it.
+        head: How the outputs of a detector tell boxes; None where the model's file tells.
     """
 
     data: str | LiveData | Dataset
@@ -226,3 +231,4 @@ class DataRequest:
     task: str | None = None
     preprocessing: Mapping[str, Any] | None = None
     classes: Sequence[str] | None = None
+    head: Mapping[str, Any] | None = None

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from edgekit.records.artifacts import Artifact, Inspection
+from edgekit.records.views import Example, Views
 
 Verdict = Literal["kept", "unproven", "lost"]
 
@@ -31,12 +32,19 @@ def verdict_on(ci95: tuple[float, float], allowed: float) -> Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassScore:
-    """One class of a classifier: `label`, number of samples, recall and precision in [0, 1]."""
+    """One class: `label`, number of samples or boxes, recall and precision in [0, 1].
+
+    `iou` is the intersection over union of its pixels, None of other tasks than segmentation.
+    `area` is the average precision over the overlaps of a detector's metric, None of other tasks
+    and of classes without boxes.
+    """
 
     label: str
     n: int
     recall: float
     precision: float
+    iou: float | None = None
+    area: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +121,7 @@ class Score:
         guess: The value of a prediction that ignores the input; None where that is not defined.
         per_column: One entry a column, for a regression with several.
         confusion: Counts of samples, `[true class][predicted class]`, for classifiers.
+        views: What is drawn of it.
     """
 
     metric: str
@@ -124,6 +133,7 @@ class Score:
     guess: float | None = None
     per_column: tuple[ColumnScore, ...] = ()
     confusion: tuple[tuple[int, ...], ...] = ()
+    views: Views = field(default_factory=Views)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +188,8 @@ class Timing:
         runtime: Name and version of the runtime.
         delegate: Delegate in use, or None.
         peak_rss_bytes: Peak resident memory of the measuring process.
+        memory_bytes: What the model takes of it: weights, as loaded, and arena; None where the
+            system does not tell.
         cold_start_ns: import, load, allocate, first_invoke.
         conditions: Governor, temperature, throttling as far as the device tells.
         stable: Whether the measurement settled; if not, `warning` says why.
@@ -193,6 +205,7 @@ class Timing:
     runtime: str
     delegate: str | None
     peak_rss_bytes: int
+    memory_bytes: int | None = None
     cold_start_ns: Mapping[str, int] = field(default_factory=dict)
     conditions: Mapping[str, Any] = field(default_factory=dict)
     stable: bool = True
@@ -233,6 +246,8 @@ class Row:
         collapses: Outputs, columns and classes that the file lost.
         timing: Latency, or None.
         recommended: Whether this is the file to ship.
+        worst_samples: Numbers of the test samples on which it is worst, against float32 or the
+            targets, worst first; where the task tells how good a single sample is.
         device: Where a row without latency was scored, as `Timing.device` says it; None where
             that makes no difference.
     """
@@ -247,6 +262,7 @@ class Row:
     collapses: tuple[Collapse, ...] = ()
     timing: Timing | None = None
     recommended: bool = False
+    worst_samples: tuple[int, ...] = ()
     device: str | None = None
 
     @property
@@ -277,6 +293,7 @@ class Report:
             better than guessing, or the float32 file scores differently.
         warnings: What the reader must know before believing the figures.
         created: ISO 8601 time, UTC.
+        examples: Test samples shown as pictures; they are too large for JSON.
     """
 
     title: str
@@ -290,6 +307,7 @@ class Report:
     alerts: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     created: str = ""
+    examples: tuple[Example, ...] = ()
 
     @property
     def files(self) -> tuple[Row, ...]:

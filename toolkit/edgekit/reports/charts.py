@@ -23,6 +23,7 @@ from edgekit.reports.formatted_rows import FormattedRow, formatted_rows
 from edgekit.reports.formatting import compared, device_text, latency_text, plain, size_text
 from edgekit.reports.groups import Group, groups_by_device, groups_by_model, is_float
 from edgekit.reports.score_chart import accuracy_size
+from edgekit.reports.view_charts import panels
 
 if TYPE_CHECKING:
     import altair as alt
@@ -40,6 +41,7 @@ def charts(report: Report) -> dict[str, alt.LayerChart]:
         drawn[numbered("latency", position)] = latency(group)
     for position, group in enumerate(groups_by_model(report)):
         drawn[numbered("bytes", position)] = layer_bytes(group)
+    drawn |= {panel.name: panel.draw() for panel in panels(report)}
     return {name: chart for name, chart in drawn.items() if chart is not None}
 
 
@@ -174,7 +176,7 @@ def compared_files(group: Group) -> list[tuple[FormattedRow, Inspection]]:
     base = next((line for line in shown if is_float(line.row)), None)
     chosen = next((line for line in shown if line.row.recommended), None)
     if chosen is None and shown:
-        chosen = min(shown, key=lambda line: line.row.artifact.size_bytes)
+        chosen = min(shown, key=lambda line: line.row.artifact.flash_bytes)
     picked = [base, chosen] if base is not chosen else [chosen]
     return [(line, line.row.inspection) for line in picked if line and line.row.inspection]
 

@@ -191,7 +191,7 @@ _CHOICE: Mapping[str, Field] = {"recommended": lambda line: str(line.row.recomme
 
 COLUMNS: tuple[Column, ...] = (
     Column(
-        title="size",
+        title=lambda group: "flash" if group.has_packed else "size",
         better="smaller",
         worse="larger",
         cell=lambda line: Cell(figure=line.size, ratio=line.size_ratio, best="size" in line.best),
@@ -199,7 +199,18 @@ COLUMNS: tuple[Column, ...] = (
             "size_bytes": _file(lambda artifact: artifact.size_bytes),
             "size_deflated_bytes": _file(lambda artifact: artifact.size_deflated_bytes),
             "size_ratio": lambda line: line.size_ratio,
+            "flash_bytes": _file(lambda artifact: artifact.flash_bytes),
         },
+    ),
+    Column(
+        title="size",
+        subtitle="unpacked",
+        present=lambda group: group.has_packed,
+        terminal="none",
+        page="below",
+        cell=lambda line: Cell(
+            figure="" if line.row.is_source else size_text(line.row.artifact.size_bytes)
+        ),
     ),
     Column(
         title="download",
@@ -305,6 +316,19 @@ COLUMNS: tuple[Column, ...] = (
             else ""
         ),
         csv={"peak_rss_bytes": _timing(lambda timing: timing.peak_rss_bytes)},
+    ),
+    Column(
+        title="model memory",
+        subtitle="weights and arena",
+        terminal="none",
+        page="below",
+        present=lambda group: group.device is not None,
+        cell=lambda line: Cell(
+            figure=size_text(line.row.timing.memory_bytes)
+            if line.row.timing and line.row.timing.memory_bytes
+            else ""
+        ),
+        csv={"memory_bytes": _timing(lambda timing: timing.memory_bytes)},
     ),
 )
 """In the order in which every table shows them."""

@@ -13,11 +13,14 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgekit.isolate import with_parent
 from edgekit.records import Report
 from edgekit.schema import metric_to_json
+
+if TYPE_CHECKING:
+    from edgekit.reports.example_pictures import ExamplePictures
 
 # An ordinary report takes 4 s; a busy single-board computer has time enough.
 LIMIT_S = 180
@@ -43,11 +46,13 @@ class PageCharts:
         specs: Chart name, as `charts.charts` gives it -> Vega-Lite specification.
         pictures: Chart name -> the same as an SVG document.
         library: The script that draws specifications in a browser; "" without charts.
+        examples: The pictures of `Report.examples`, in the same order.
     """
 
     specs: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     pictures: Mapping[str, str] = field(default_factory=dict)
     library: str = ""
+    examples: tuple[ExamplePictures, ...] = ()
 
 
 # The same for every page of a process, and seconds to make.
@@ -62,10 +67,15 @@ def page_charts(report: Report) -> PageCharts:
     """
     if not _drawable(report):
         return PageCharts()
-    specs, pictures, library = _ask("page", report, not _library)
+    specs, pictures, library, examples = _ask("page", report, not _library)
     if library:
         _library["code"] = library
-    return PageCharts(specs=specs, pictures=pictures, library=_library["code"] if specs else "")
+    return PageCharts(
+        specs=specs,
+        pictures=pictures,
+        library=_library["code"] if specs else "",
+        examples=examples,
+    )
 
 
 def pictures(report: Report, form: str) -> dict[str, str | bytes]:

@@ -7,10 +7,13 @@ import pickle
 import signal
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgekit.evaluation.metrics import add_described_metric
 from edgekit.records import Report
+
+if TYPE_CHECKING:
+    from edgekit.reports.example_pictures import ExamplePictures
 
 
 def main() -> None:
@@ -35,11 +38,15 @@ def main() -> None:
 
 def page(
     report: Report, with_library: bool
-) -> tuple[dict[str, dict[str, Any]], dict[str, str], str]:
-    """Return specifications and pictures without titles, which the page's captions are."""
+) -> tuple[dict[str, dict[str, Any]], dict[str, str], str, tuple[ExamplePictures, ...]]:
+    """Return specifications and pictures without titles, which the page's captions are.
+
+    And the pictures of examples.
+    """
     import vl_convert
 
     from edgekit.reports import charts
+    from edgekit.reports.example_pictures import draw_examples
 
     specs = {}
     for name, chart in charts.charts(report).items():
@@ -49,7 +56,7 @@ def page(
     library = ""
     if specs and with_library:
         library = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
-    return specs, drawn, library
+    return specs, drawn, library, draw_examples(report.examples)
 
 
 def pictures(report: Report, form: str) -> dict[str, str | bytes]:

@@ -27,6 +27,7 @@ class FormattedRow:
     Attributes:
         row: The row itself.
         label: The variant, made unique within its group.
+        size: What the file takes on flash.
         size_ratio: How many times smaller than float32; None for float32 itself or without one.
         download: Deflated size.
         download_ratio: How many times smaller than float32's, or None.
@@ -62,7 +63,7 @@ def formatted_rows(group: Group) -> tuple[FormattedRow, ...]:
     higher = group.metric is None or metric_named(group.metric).higher_is_better
     pick = max if higher else min
     best_score = pick(scores) if len(scores) > 1 else None
-    best_size = min(row.artifact.size_bytes for row in files) if len(files) > 1 else None
+    best_size = min(row.artifact.flash_bytes for row in files) if len(files) > 1 else None
     latencies = [row.timing.p50_ms for row in rows if row.timing and group.device]
     best_latency = min(latencies) if len(latencies) > 1 else None
     front = {id(row) for row in pareto_front(rows)}
@@ -73,7 +74,7 @@ def formatted_rows(group: Group) -> tuple[FormattedRow, ...]:
         place, drop = row.drop.deciding() if row.drop and score else ("", None)
         is_file = not row.is_source
         best = {
-            "size": row.artifact.size_bytes == best_size,
+            "size": row.artifact.flash_bytes == best_size,
             "score": score is not None and score.value == best_score,
             "latency": timing is not None and timing.p50_ms == best_latency,
         }
@@ -83,7 +84,7 @@ def formatted_rows(group: Group) -> tuple[FormattedRow, ...]:
             FormattedRow(
                 row=row,
                 label=label,
-                size=size_text(row.artifact.size_bytes) if is_file else "",
+                size=size_text(row.artifact.flash_bytes) if is_file else "",
                 size_ratio=_shrinkage(baseline, row),
                 download=size_text(row.artifact.size_deflated_bytes) if is_file else "",
                 download_ratio=_shrinkage(baseline, row, deflated=True),
@@ -117,7 +118,7 @@ def pareto_front(rows: Sequence[Row]) -> tuple[Row, ...]:
         )
 
     front: list[Row] = []
-    for row in sorted(scored, key=lambda row: (row.artifact.size_bytes, -goodness(row))):
+    for row in sorted(scored, key=lambda row: (row.artifact.flash_bytes, -goodness(row))):
         if not front or goodness(row) > goodness(front[-1]):
             front.append(row)
     return tuple(front)
@@ -127,7 +128,7 @@ def _shrinkage(baseline: Row | None, row: Row, *, deflated: bool = False) -> flo
     """How many times smaller than float32, as a file or as a download."""
 
     def size(of: Row) -> int:
-        return of.artifact.size_deflated_bytes if deflated else of.artifact.size_bytes
+        return of.artifact.size_deflated_bytes if deflated else of.artifact.flash_bytes
 
     if baseline is None or baseline is row or row.is_source:
         return None

@@ -6,10 +6,12 @@ Every table, chart and page prints the strings made here, so they cannot disagre
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from edgekit.evaluation.metrics import metric_named
 from edgekit.printable import one_line, printable
-from edgekit.records import Timing
+from edgekit.records import ClassScore, Score, Timing
 
 # Characters of a sentence, and of a device's description of itself.
 MOST_TEXT, MOST_DEVICE = 2000, 100
@@ -153,3 +155,46 @@ def _small(value: float, nothing: str, digits: int) -> str:
     if abs(value) < 1e-9:
         return nothing
     return significant(value, digits) if abs(value) >= 1e-6 else f"{value:.1e}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassFigures:
+    """What is told of each class, most telling first, and how it is called.
+
+    Attributes:
+        counted: What there are some of, of each class.
+        name: The first figure.
+        first: Reads it; None of a class of which there is nothing.
+        further: The others.
+        others: Reads them.
+    """
+
+    counted: str
+    name: str
+    first: Callable[[ClassScore], float | None]
+    further: tuple[str, ...]
+    others: Callable[[ClassScore], tuple[float, ...]]
+
+
+def class_figures(score: Score) -> ClassFigures:
+    """Return what is told of the classes: IoU of pixels, average precision of boxes, or recall."""
+    if any(one.iou is not None for one in score.per_class):
+        return _BY_PIXEL
+    return _BY_BOX if any(one.area is not None for one in score.per_class) else _BY_SAMPLE
+
+
+_BY_SAMPLE = ClassFigures(
+    counted="test samples",
+    name="recall",
+    first=lambda one: one.recall,
+    further=("precision",),
+    others=lambda one: (one.precision,),
+)
+_BY_PIXEL = ClassFigures(
+    counted="pictures with it",
+    name="IoU",
+    first=lambda one: one.iou,
+    further=("recall", "precision"),
+    others=lambda one: (one.recall, one.precision),
+)
+_BY_BOX = replace(_BY_PIXEL, counted="boxes", name="AP", first=lambda one: one.area)

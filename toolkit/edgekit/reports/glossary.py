@@ -15,7 +15,7 @@ VERDICTS = {
 }
 ALWAYS = "always"
 AGREEMENT, LATENCY = "agreement", "latency"
-SOURCE_ROW, FIDELITY, COLLAPSES = "source", "fidelity", "collapses"
+SOURCE_ROW, FIDELITY, COLLAPSES, FLASH = "source", "fidelity", "collapses", "flash"
 # (when it is explained; the term; its explanation, with {reference} for what drops are against)
 GLOSSARY = (
     (ALWAYS, "95 % interval", """The test samples are a random sample of the inputs the device will
@@ -43,6 +43,9 @@ GLOSSARY = (
         those of different devices are never compared in a ratio or a chart."""),
     (ALWAYS, "Size", """Bytes of the file as stored; 1 kB is 1000 bytes. The part called graph is
         the structure: operators, shapes, names and metadata."""),
+    (FLASH, "Flash, size and memory", """Flash is what the file takes packed with gzip, size what
+        it takes unpacked. Model memory is what a process gained by loading and running it: weights
+        as kernels read them (int4 as int8), their packed copies, and the arena of activations."""),
     (ALWAYS, "Measured and predicted", """Sizes, scores and latencies are measured. Support on
         an accelerator is predicted from its published rules, and is labelled as predicted."""),
 )  # fmt: skip
@@ -58,6 +61,7 @@ def glossary(report: Report) -> str:
         SOURCE_ROW: any(row.is_source for row in rows),
         FIDELITY: any(row.fidelity for row in rows),
         COLLAPSES: any(row.collapses for row in rows),
+        FLASH: any(row.artifact.gzip_bytes is not None for row in rows),
     }
     against = {group.compared_with for group in groups_by_model(report)} or {FLOAT32.name}
     reference = f"the {FLOAT32.name} file" if against == {FLOAT32.name} else "the first file"

@@ -48,6 +48,11 @@ class Group:
         return sum(row.artifact.mode == FLOAT32.name for row in self.rows) > 1
 
     @property
+    def has_packed(self) -> bool:
+        """Whether a file is stored packed: then its size on flash is not that of its content."""
+        return any(row.artifact.gzip_bytes is not None for row in self.files)
+
+    @property
     def metric(self) -> str | None:
         """The metric of the rows that are scored."""
         return next((row.score.metric for row in self.rows if row.score), None)

@@ -17,7 +17,8 @@ _SHARED = (
     *("--classes", "--max-unpacked", "--split", "--window", "--stride", "--group", "--ignore"),
 )
 _SHORT = {"-d": "--data"}
-_INPUTS = {"image": "photo.jpg", "log-mel": "recording.wav"}
+_SOUND = "recording.wav"
+_INPUTS = {"image": "photo.jpg", "log-mel": _SOUND, "mfcc": _SOUND, "micro": _SOUND}
 _OTHER_INPUT = "input.npy"
 
 
@@ -36,7 +37,7 @@ def next_command(report: Report, row: Row) -> str:
         for what only the user knows.
     """
     given = _options(report.asked.get("command", ""))
-    path = str(row.artifact.path)
+    path = str(row.artifact.shipped)
     words = ["edgekit", "deploy", f"./{path}" if path.startswith("-") else path]
     device = report.asked.get("device")
     if device:

@@ -7,12 +7,20 @@ anything else. Every text that came from a file is escaped.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from edgekit.printable import printable
 from edgekit.records import Report
-from edgekit.reports import confusion, file_contents, page_scores, page_tables, sections
+from edgekit.reports import (
+    confusion,
+    example_cards,
+    file_contents,
+    page_scores,
+    page_tables,
+    sections,
+)
 from edgekit.reports.chart_style import COLOURS, DARK
 from edgekit.reports.charts import numbered
 from edgekit.reports.device_comparison import compare_devices, table_groups
@@ -21,6 +29,7 @@ from edgekit.reports.formatting import metric_title
 from edgekit.reports.glossary import glossary
 from edgekit.reports.groups import Group, groups_by_device, groups_by_model
 from edgekit.reports.page_text import capitalized, escaped
+from edgekit.reports.view_charts import panels
 
 POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; "
@@ -79,6 +88,7 @@ def html(report: Report, charts: PageCharts) -> str:
                    sections.latency_legend(group))
             for n, group in enumerate(group for group in timed if group.device)
         ),
+        _outputs(report, charts, figure),
         "<h2>Size breakdown</h2>" if any(row.inspection for row in report.rows) else "",
         *(
             figure(numbered("bytes", n), _named(group, whole, "Size by layer"),
@@ -130,6 +140,16 @@ def html(report: Report, charts: PageCharts) -> str:
 </body>
 </html>
 """
+
+
+def _outputs(report: Report, charts: PageCharts, figure: Callable[[str, str, str], str]) -> str:
+    """Return the section of single outputs: charts of them, and the samples done worst."""
+    drawn = "".join(
+        figure(panel.name, panel.heading, escaped(panel.legend)) for panel in panels(report)
+    )
+    shown = example_cards.examples(report, charts.examples)
+    panel = f'<div class="panels">{drawn}</div>' if drawn else ""
+    return f"<h2>Outputs</h2>{panel}{shown}" if drawn or shown else ""
 
 
 def _named(group: Group, among: tuple[Group, ...], heading: str) -> str:

@@ -8,7 +8,7 @@ from edgekit.printable import printable
 from edgekit.reports.columns import Column, blank, present_columns, stacked
 from edgekit.reports.device_comparison import RATIO_NOTE, DeviceComparison, DeviceLatency
 from edgekit.reports.formatted_rows import FormattedRow, formatted_rows
-from edgekit.reports.formatting import compared, timing_text
+from edgekit.reports.formatting import class_figures, compared, timing_text
 from edgekit.reports.groups import Group
 from edgekit.reports.page_scores import chosen_file
 from edgekit.reports.page_text import capitalized, escaped, fact_list, typographic
@@ -85,34 +85,38 @@ def device_table(comparison: DeviceComparison, *, several: bool) -> str:
 
 
 def per_class(group: Group) -> str:
-    """Tabulate recall and precision of the recommended (else first) scored classifier."""
+    """Tabulate the figures of each class, of the recommended (else first) scored classifier."""
     line = chosen_file(group, lambda score: score.per_class)
     if line is None:
         return ""
-    base = group.baseline
+    score, base = line.row.score, group.baseline
+    assert score is not None
+    told = class_figures(score)
     before = {}
     if base and base.score and base is not line.row:
-        before = {one.label: one.recall for one in base.score.per_class}
-    score = line.row.score
-    assert score is not None
-    extra = '<th scope="col">Recall, float32</th>' if before else ""
+        before = {one.label: told.first(one) for one in base.score.per_class}
+    heads = [capitalized(told.counted), capitalized(told.name)]
+    heads += [f"{capitalized(told.name)}, float32"] if before else []
+    head = "".join(
+        f'<th scope="col">{one}</th>' for one in (*heads, *map(capitalized, told.further))
+    )
     rows = "".join(
         f'<tr><th scope="row">{escaped(printable(one.label))}</th><td>{one.n:,}</td>'
-        f"<td>{100 * one.recall:.2f} %</td>"
-        + (
-            f"<td>{100 * before[one.label]:.2f} %</td>"
-            if one.label in before
-            else "<td></td>" * bool(before)
-        )
-        + f"<td>{100 * one.precision:.2f} %</td></tr>"
+        f"{_percent(told.first(one))}"
+        + (_percent(before.get(one.label)) if before else "")
+        + "".join(map(_percent, told.others(one)))
+        + "</tr>"
         for one in score.per_class
     )
     return (
         f'<details class="card"><summary>Per-class scores: {escaped(line.label)}</summary>'
         '<div class="scroll" tabindex="0"><table><thead><tr><th scope="col">Class</th>'
-        f'<th scope="col">Test samples</th><th scope="col">Recall</th>{extra}'
-        f'<th scope="col">Precision</th></tr></thead><tbody>{rows}</tbody></table></div></details>'
+        f"{head}</tr></thead><tbody>{rows}</tbody></table></div></details>"
     )
+
+
+def _percent(share: float | None) -> str:
+    return "<td></td>" if share is None else f"<td>{100 * share:.2f} %</td>"
 
 
 def _title(column: Column, group: Group) -> str:

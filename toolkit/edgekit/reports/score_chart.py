@@ -140,7 +140,7 @@ def _point(line: FormattedRow, slowest_ms: float, compared_with: str) -> dict[st
     area = 30 + 330 * share
     point: dict[str, Any] = {
         "label": printable(line.label, LONGEST),
-        "size_kb": max(row.artifact.size_bytes, 1) / 1000,
+        "size_kb": max(row.artifact.flash_bytes, 1) / 1000,
         "score": factor * score.value,
         "low": factor * score.ci95[0],
         "high": factor * score.ci95[1],

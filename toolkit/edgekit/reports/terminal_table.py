@@ -18,7 +18,7 @@ from edgekit.reports.device_comparison import (
 )
 from edgekit.reports.findings import collapsed_files
 from edgekit.reports.formatted_rows import FormattedRow, formatted_rows
-from edgekit.reports.formatting import plain, times
+from edgekit.reports.formatting import class_figures, plain, times
 from edgekit.reports.glossary import VERDICTS
 from edgekit.reports.groups import Group
 
@@ -121,23 +121,26 @@ def _collapse_line(name: str, texts: Sequence[str], width: int) -> str:
 
 
 def print_per_class(score: Score, console: Console) -> None:
-    """Print recall and precision of every class, the weakest recall marked."""
+    """Print the figures of every class, the weakest marked."""
     from rich.text import Text
 
+    told = class_figures(score)
     table = plain_table()
     table.add_column("class", overflow="fold")
-    for name in ("n", "recall", "precision"):
+    for name in (told.counted, told.name, *told.further):
         table.add_column(name, justify="right", no_wrap=True)
-    recalls = {one.recall for one in score.per_class if one.n}
-    weakest = min(recalls) if len(recalls) > 1 else None
+    firsts = {
+        figure for one in score.per_class if (figure := told.first(one)) is not None and one.n
+    }
+    weakest = min(firsts) if len(firsts) > 1 else None
     for one in score.per_class:
-        mark = " < weakest" if one.n and one.recall == weakest else ""
-        table.add_row(
-            Text(printable(one.label)),
-            f"{one.n:,}",
-            f"{100 * one.recall:.2f} %",
-            f"{100 * one.precision:.2f} %{mark}",
-        )
+        figures = [
+            "" if value is None else f"{100 * value:.2f} %"
+            for value in (told.first(one), *told.others(one))
+        ]
+        if one.n and told.first(one) == weakest and weakest is not None:
+            figures[-1] += " < weakest"
+        table.add_row(Text(printable(one.label)), f"{one.n:,}", *figures)
     console.print(table)
 
 

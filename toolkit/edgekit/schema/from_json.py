@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -30,8 +31,10 @@ from edgekit.records import (
     TensorSpec,
     Timing,
     Verdict,
+    Views,
 )
 from edgekit.schema.to_json import SCHEMA
+from edgekit.schema.views_json import views_from_json
 
 
 def report_from_json(document: Mapping[str, Any]) -> Report:
@@ -100,16 +103,22 @@ def _row(row: Fields) -> Row:
         )
     timing = None
     if row.has("latency"):
-        timing = _timing(row.object("latency"), row.integer("peak_rss_bytes", 0))
+        timing = replace(
+            _timing(row.object("latency"), row.integer("peak_rss_bytes", 0)),
+            memory_bytes=row.maybe("memory_bytes", row.integer),
+        )
+    size_bytes = row.integer("size_bytes")
+    flash_bytes = row.integer("flash_bytes", size_bytes)
     return Row(
         model=row.text("model"),
         artifact=Artifact(
             path=Path(row.text("path")),
             variant=row.text("variant"),
             mode=row.choice("mode", tuple(MODES)) if row.has("mode") else None,
-            size_bytes=row.integer("size_bytes"),
+            size_bytes=size_bytes,
             size_deflated_bytes=row.integer("size_deflated_bytes", 0),
             sha256=row.text("sha256"),
+            gzip_bytes=flash_bytes if flash_bytes != size_bytes else None,
             manifest=row.free("manifest"),
         ),
         inspection=_inspection(row.object("inspection")) if row.has("inspection") else None,
@@ -120,6 +129,7 @@ def _row(row: Fields) -> Row:
         collapses=tuple(map(_collapse, row.maybe_objects("collapses"))),
         timing=timing,
         recommended=row.flag("recommended", default=False),
+        worst_samples=row.integers("worst_samples"),
         device=None if timing else row.maybe("device", row.text),
     )
 
@@ -152,6 +162,8 @@ def _score(score: Fields) -> Score:
                 n=one.integer("n"),
                 recall=one.number("recall"),
                 precision=one.number("precision"),
+                iou=one.maybe("iou", one.number),
+                area=one.maybe("area", one.number),
             )
             for one in score.maybe_objects("per_class")
         ),
@@ -161,6 +173,7 @@ def _score(score: Fields) -> Score:
             for one in score.maybe_objects("per_column")
         ),
         confusion=score.integer_rows("confusion"),
+        views=views_from_json(score.object("views")) if score.has("views") else Views(),
     )
 
 

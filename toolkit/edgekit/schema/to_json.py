@@ -17,6 +17,7 @@ from edgekit.records import (
     TensorSpec,
     Timing,
 )
+from edgekit.schema.views_json import views_to_json
 
 SCHEMA: Final = 1
 
@@ -49,6 +50,7 @@ def row_to_json(row: Row) -> dict[str, Any]:
         "path": str(artifact.path),
         "size_bytes": artifact.size_bytes,
         "size_deflated_bytes": artifact.size_deflated_bytes,
+        "flash_bytes": artifact.flash_bytes,
         "macs": row.inspection and row.inspection.macs,
         "parameters": row.inspection and row.inspection.parameters,
         "sha256": artifact.sha256,
@@ -65,7 +67,9 @@ def row_to_json(row: Row) -> dict[str, Any]:
         ],
         "latency": None if row.timing is None else _timing_to_json(row.timing),
         "peak_rss_bytes": None if row.timing is None else row.timing.peak_rss_bytes,
+        "memory_bytes": None if row.timing is None else row.timing.memory_bytes,
         "recommended": row.recommended,
+        "worst_samples": list(row.worst_samples),
         "device": row.place,
         "inspection": None if row.inspection is None else inspection_to_json(row.inspection),
         # A manifest holds rows of its own: kept, they would nest without end.
@@ -130,6 +134,8 @@ def _score_to_json(score: Score) -> dict[str, Any]:
                 "n": one.n,
                 "recall": _finite(one.recall),
                 "precision": _finite(one.precision),
+                **({} if one.iou is None else {"iou": _finite(one.iou)}),
+                **({} if one.area is None else {"area": _finite(one.area)}),
             }
             for one in score.per_class
         ],
@@ -143,6 +149,7 @@ def _score_to_json(score: Score) -> dict[str, Any]:
             for one in score.per_column
         ],
         "confusion": [list(counts) for counts in score.confusion],
+        "views": views_to_json(score.views),
         "metric_facts": metric_to_json(score.metric),
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +21,7 @@ from edgekit.sources.embedded_code import (
     refuse_code,
     trusted_by,
 )
-from edgekit.sources.interface import Example, Interface
+from edgekit.sources.interface import Example, Interface, interface_of
 from edgekit.sources.loaded import Loaded
 
 Kind = Literal["keras", "h5", "saved_model"]
@@ -37,20 +37,29 @@ def load(
     custom: Sequence[str] = (),
     example: Example | None = None,
     trust_code: bool = False,
+    to_train: bool = False,
 ) -> Loaded:
     """Read a model file or folder.
+
+    A model of half precision is loaded in float32, one for batches of a fixed size for single
+    samples, one of Keras 2 as a Keras 3 model where it computes the same.
 
     Args:
         path: A `.keras` or `.h5` file, or a SavedModel folder.
         custom: Importable modules that define the model's own layers and functions.
         example: Input name -> shape of a batch; fills dimensions the model leaves open.
         trust_code: Whether to run code that the file contains.
+        to_train: Whether a pass will train it: recurrent layers start every sample anew, and open
+            sizes are those of the example.
 
     Raises:
         ModelError: The file is missing, no model or damaged, needs a class or package that is
-            missing, or holds code that is not trusted.
+            missing, or holds code that is not trusted; or it has no Keras layers to train.
     """
+    interface: Interface | None
     kind = kind_of(path)
+    if to_train and kind == "saved_model":
+        refuse_without_layers(path)
     objects = import_custom(custom)
     trusted = trusted_by(custom, tuple(objects))
     if not trust_code:
@@ -62,15 +71,18 @@ def load(
         layered = trust_code or not names_other_modules(path, trusted)
         model, interface = read_saved_model(path, example, layered=layered)
     else:
-        from edgekit.sources.interface import interface_of
         from edgekit.sources.keras_file import read_keras
 
         others = _check_weights(path)
         if others and not trust_code:
             raise other_file(path, others[0])
         model = read_keras(path, kind, objects, trust_code=trust_code)
+        interface = None
+    model, notes, restore = _prepared(model, path.name, objects, example, to_train=to_train)
+    if interface is None or isinstance(model, _keras_model()):
         interface = interface_of(model, path.name, example)
     loaded = _loaded(path, kind, sha256_of(path), model, interface)
+    loaded = replace(loaded, notes=notes, restore=restore)
     return loaded if trust_code else replace(loaded, loss_code=code_of_loss(path, kind, trusted))
 
 
@@ -93,20 +105,20 @@ def adopt(model: Any, *, example: Example | None = None) -> Loaded:
     Raises:
         ModelError: It is no Keras model, or its input shapes are unknown.
     """
-    from edgekit.sources.interface import interface_of
-
     if not hasattr(model, "count_params"):
         raise ModelError(
             "The source is neither a path nor a Keras model.",
             found=f"It is a {type(model).__name__}.",
             hint="Give a keras.Model, or the path of a saved one.",
         )
-    interface = interface_of(model, model.name, example)
+    adopted, notes, _ = _prepared(model, model.name, {}, example)
+    interface = interface_of(adopted, model.name, example)
     digest = hashlib.sha256()
     for weight in model.weights:
         digest.update(weight.numpy().tobytes())
     digest.update(repr([(layer.name, type(layer).__name__) for layer in model.layers]).encode())
-    return _loaded(Path(model.name), "keras", digest.hexdigest(), model, interface)
+    loaded = _loaded(Path(model.name), "keras", digest.hexdigest(), adopted, interface)
+    return replace(loaded, notes=notes)
 
 
 def kind_of(path: Path) -> Kind:
@@ -130,6 +142,61 @@ def kind_of(path: Path) -> Kind:
         return _agreeing(path, "h5", (".h5", ".hdf5"))
     what = "It is empty." if not start else f"It begins with {start!r}."
     raise ModelError(f"{path} is no Keras model.", found=what, hint=_ACCEPTED)
+
+
+def refuse_without_layers(path: Path) -> None:
+    """Refuse a SavedModel that a pass cannot train, because only functions are in it.
+
+    Raises:
+        ModelError: It holds no Keras layers.
+    """
+    if path.is_dir() and not (path / "keras_metadata.pb").is_file():
+        raise _no_layers(path.name)
+
+
+def _no_layers(what: str) -> ModelError:
+    return ModelError(
+        f"{what} cannot be trained: it is an exported graph, without Keras layers.",
+        hint="Give the .keras file that it was exported from.",
+    )
+
+
+def _prepared(
+    model: Any,
+    what: str,
+    objects: Mapping[str, Any],
+    example: Example | None,
+    *,
+    to_train: bool = False,
+) -> tuple[Any, tuple[str, ...], Mapping[str, Mapping[str, Any]]]:
+    """Return a model as edgekit works with it, what to say, and what to set back after a pass."""
+    from edgekit.sources import prepare
+    from edgekit.sources.keras2 import in_keras_3
+
+    if not isinstance(model, _keras_model()):
+        if not hasattr(model, "layers"):
+            if to_train:
+                raise _no_layers(what)
+            return model, (), {}
+        try:
+            model = in_keras_3(model, what, objects, example)
+        except ModelError:
+            if to_train:
+                raise
+            return model, (), {}
+    model, precision = prepare.full_precision(model, what, objects, example)
+    model, batch = prepare.free_batch(model, what, objects, example)
+    state, restore = None, prepare.NOTHING
+    if to_train:
+        model, state, restore = prepare.for_training(model, what, objects, example)
+    return model, tuple(note for note in (precision, batch, state) if note), restore
+
+
+def _keras_model() -> type:
+    import keras
+
+    kind: type = keras.Model
+    return kind
 
 
 def _folder_kind(path: Path) -> Kind:

@@ -18,6 +18,7 @@ import numpy as np
 from edgekit.errors import ModelError
 from edgekit.files import check_input
 from edgekit.records import Array
+from edgekit.tflite.stored import content_of
 from edgekit.tflite.unpack import unpack
 from edgekit.tflite.verify import verify
 
@@ -60,7 +61,7 @@ def read(source: Path | bytes) -> ModelT:
     are no zero points: they are 0), and buffers are read-only uint8 arrays or None.
 
     Args:
-        source: A file or its content.
+        source: A file, plain or packed with gzip, or the content of a plain one.
 
     Raises:
         ModelError: It cannot be read, is no TFLite file, or is damaged.
@@ -70,12 +71,7 @@ def read(source: Path | bytes) -> ModelT:
     else:
         name = str(source)
         check_input(source, ModelError, hint="Give an existing .tflite file.")
-        try:
-            data = source.read_bytes()
-        except OSError as error:
-            raise ModelError(
-                f"Cannot read {source}: {error.strerror}.", hint="Give an existing .tflite file."
-            ) from error
+        data = content_of(source)
     verify(data, name)
     try:
         model = unpack(data)

@@ -16,6 +16,7 @@ from edgekit.tflite.naming import name_layers
 from edgekit.tflite.nodes import nodes
 from edgekit.tflite.signature import signature
 from edgekit.tflite.size_breakdown import Storage, measure
+from edgekit.tflite.stored import size_of
 
 # Types of shapes, axes and table keys; with scales, such constants are biases.
 _INDEX_TYPES: Final = frozenset(
@@ -33,7 +34,7 @@ def inspect(path: Path, *, targets: Sequence[str] = ("coral",)) -> Inspection:
     its runs (`macs.repetitions`).
 
     Args:
-        path: A `.tflite` file.
+        path: A `.tflite` or `.tflite.gz` file.
         targets: Names of the targets to check the operators against.
 
     Raises:
@@ -41,7 +42,7 @@ def inspect(path: Path, *, targets: Sequence[str] = ("coral",)) -> Inspection:
         UsageError: There is no such target.
     """
     model = read(path)
-    size_bytes = path.stat().st_size
+    size_bytes = size_of(path)
     operators = nodes(model)
     storage = measure(model)
     inputs, outputs = signature(model)

@@ -159,11 +159,19 @@ def read_metadata(data: bytes) -> Metadata | None:
         ) from error
 
 
+_SOUNDS = {
+    "log-mel": "log-mel bands",
+    "mfcc": "mel-frequency cepstral coefficients",
+    "micro": "features of TFLite Micro's audio front end",
+}
+"""What the features of sound are called."""
+
+
 def _input(tensor: TensorSpec, spec: Mapping[str, Any]) -> Fields:
     """Return the schema's TensorMetadata of an input, preprocessed as `spec` describes."""
     fields: dict[int, Any] = {0: tensor.name, 3: {0: _FEATURE, 1: {}}}
-    if spec["kind"] == "log-mel":
-        fields[1] = f"log-mel bands of {spec['sample_rate']} Hz audio"
+    if spec["kind"] in _SOUNDS:
+        fields[1] = f"{_SOUNDS[spec['kind']]} of {spec['sample_rate']} Hz audio"
     if spec["kind"] == "image":
         # The schema has no value for the order blue, green, red.
         bgr = spec["channels"] == 3 and spec["order"] == "bgr"

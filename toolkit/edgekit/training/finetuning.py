@@ -7,19 +7,20 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from edgekit.data import open_request, training_split
-from edgekit.errors import ConversionError, DataError, EdgekitError
+from edgekit.errors import ConversionError, DataError, EdgekitError, ModelError
 from edgekit.files import writing
 from edgekit.records import (
     Array,
     Batch,
     DataRequest,
+    Dataset,
     Listener,
     Samples,
     Source,
@@ -57,6 +58,8 @@ class Tuning:
         checkpoint: File for the best weights so far during training, or None.
         done: Number of epochs that an interrupted run had finished.
         file_loss: Whether the loss in the model's file is used.
+        restore: Name of a layer -> arguments that the files written have, in place of those it was
+            trained with: open sizes, a state.
     """
 
     data: DataRequest
@@ -69,6 +72,7 @@ class Tuning:
     checkpoint: Path | None = None
     done: int = 0
     file_loss: FileLoss = "safe"
+    restore: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_numbers(self)
@@ -87,6 +91,7 @@ class FineTuning:
 
     Raises:
         DataError: There is no training split, or it does not fit the model.
+        ModelError: It has a state, and the data declares sequences.
     """
 
     def __init__(
@@ -96,6 +101,7 @@ class FineTuning:
         asked = tuning.data
         dataset = open_request(asked)
         self.dataset = bound_to(dataset, source.inputs, source.outputs, asked.task)
+        _check_independent(source, self.dataset, tuning.restore)
         training, validation = training_split(self.dataset)
         self.training, self.validation = resident(training), resident(validation)
         self._loss, self._metrics = compiled(model, source, self.dataset, tuning.file_loss)
@@ -165,6 +171,10 @@ class FineTuning:
             )
         return self.evaluate(model)
 
+    def write(self, model: Any, path: Path, notes: Mapping[str, Any] | None = None) -> None:
+        """Write the trained model, with the sizes and the state of its source."""
+        write_model(model, path, notes, restore=self.tuning.restore)
+
     @contextmanager
     def _loss_errors(self, model: Any) -> Iterator[None]:
         """Turn what a loss raises into a `ConversionError`; a trusted one may raise anything."""
@@ -229,6 +239,24 @@ def teach(
         raise DataError("The model predicts NaN or infinity for some of the training samples.")
     with writing(destination) as temporary, temporary.open("wb") as stream:
         np.save(stream, outputs)
+
+
+def _check_independent(
+    source: Source, dataset: Dataset, restore: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Refuse to train a stateful model on sequences: each sample starts from the initial state.
+
+    Raises:
+        ModelError: The data declares sequences, and layers keep a state between their samples.
+    """
+    stateful = [name for name, values in restore.items() if values.get("stateful")]
+    if stateful and dataset.train is not None and dataset.train.sequences is not None:
+        raise ModelError(
+            f"{source.name} cannot be fine-tuned on the sequences of {dataset.name}: every sample "
+            "would start from the initial state.",
+            found=f"Stateful: {', '.join(stateful)}.",
+            hint="Drop the sequence arrays from the data to take samples as independent.",
+        )
 
 
 def _seed_layers(model: Any, seed: int) -> None:
@@ -336,7 +364,7 @@ def _keeper(
             current = model.get_weights()
             if self.best is not None:
                 model.set_weights(self.best)
-            write_model(model, tuning.checkpoint, {**(notes or {}), "epochs": epoch})
+            fine.write(model, tuning.checkpoint, {**(notes or {}), "epochs": epoch})
             model.set_weights(current)
             self.saved_at = time.monotonic()
 

@@ -18,7 +18,6 @@ from edgekit.errors import ModelError
 from edgekit.recipe import Cluster, PassStep, Prune, Qat, Shrink
 from edgekit.records import Listener, Source, silent
 from edgekit.training.finetuning import FineTuning, Tuning
-from edgekit.training.saving import write_model
 from edgekit.training.sequence import inputs_of
 
 # Samples for gradients and activation ranges: enough for stable means, within about a second.
@@ -90,7 +89,7 @@ def prune(
             model, sparsity, scope=step.scope, pattern=pattern, exclude=step.exclude
         )
         after = fine.evaluate(model)
-    write_model(model, destination)
+    fine.write(model, destination)
     return PassResult(
         path=destination,
         facts={"zeros": f"{done.share:.1%} of the pruned kernels' weights", "pattern": pattern},
@@ -119,7 +118,7 @@ def shrink(
     before = fine.evaluate(model)
     if tuning.done:  # channels were removed before the interruption
         after = fine.train(model, _keeping(model), notes=_notes(step))
-        write_model(model, destination)
+        fine.write(model, destination)
         return PassResult(path=destination, facts={}, before=before, after=after)
     samples = None
     if step.importance == TAYLOR:
@@ -148,8 +147,9 @@ def shrink(
         importance=step.importance,
         data=samples,
         exclude=step.exclude,
+        multiple=step.multiple,
     )
-    write_model(done.model, destination)
+    fine.write(done.model, destination)
     return PassResult(
         path=destination,
         facts={
@@ -202,7 +202,7 @@ def cluster(
     else:
         done = clustering.cluster(model, step.clusters, initial=step.initial, exclude=exclude)
         after = fine.evaluate(model)
-    write_model(model, destination)
+    fine.write(model, destination)
     clustered = {name: n for name, n in done.distinct.items() if name not in done.left_alone}
     return PassResult(
         path=destination,
@@ -249,7 +249,7 @@ def qat(
     plain, ranges = aware.finish(prepared)
     left = aware.left_in_float(prepared)
     notes = {"bits": step.bits, "low": dict(ranges.low), "high": dict(ranges.high), "float": left}
-    write_model(plain, destination, {step.kind: notes})
+    fine.write(plain, destination, {step.kind: notes})
     return PassResult(
         path=destination,
         facts={"trained for": f"int8 activations, int{step.bits} weights"},
@@ -279,21 +279,8 @@ def run_pass(
         listener: Progress callback.
 
     Raises:
-        ModelError: A layer of the model is stateful.
         EdgekitError: As the pass raises it.
     """
-    stateful = [
-        layer.name
-        for layer in model._flatten_layers()  # noqa: SLF001  Keras has no public way to layers inside layers
-        if getattr(layer, "stateful", False)
-    ]
-    if stateful:
-        raise ModelError(
-            f"{source.name} cannot be fine-tuned: it remembers earlier samples.",
-            found=f"Stateful: {', '.join(stateful)}.",
-            hint="Build it with stateful=False and without a batch size, give it the same weights "
-            "(set_weights), and save that.",
-        )
     run = _FUNCTIONS[type(step)]
     return run(model, source, step=step, tuning=tuning, destination=destination, listener=listener)
 

@@ -57,7 +57,12 @@ def refuse_other_formats(path: Path) -> None:
 
 
 def write_model(
-    model: Any, path: Path, notes: Mapping[str, Any] | None = None, *, force: bool = True
+    model: Any,
+    path: Path,
+    notes: Mapping[str, Any] | None = None,
+    *,
+    force: bool = True,
+    restore: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
     """Write a Keras model atomically; the same weights give the same bytes.
 
@@ -66,13 +71,14 @@ def write_model(
         path: The `.keras` file.
         notes: JSON for the next pass, stored inside the file; see `read_notes`.
         force: Whether a file there is replaced.
+        restore: Name of a layer -> arguments it has in the file, where it takes them.
 
     Raises:
         OutputError: The file cannot be written, or exists and `force` is false.
     """
     with writing(path, replace=force) as temporary:
         model.save(temporary)
-        _repack(temporary, notes or {})
+        _repack(temporary, notes or {}, restore or {})
 
 
 def read_notes(path: Path) -> dict[str, Any]:
@@ -129,7 +135,7 @@ def _check_weights(path: Path) -> None:
         )
 
 
-def _repack(path: Path, notes: Mapping[str, Any]) -> None:
+def _repack(path: Path, notes: Mapping[str, Any], restore: Mapping[str, Mapping[str, Any]]) -> None:
     """Compress a `.keras` file and make it reproducible: the same weights, the same bytes.
 
     The format is a zip archive of `config.json`, `metadata.json` and the weights. Keras stores them
@@ -142,6 +148,8 @@ def _repack(path: Path, notes: Mapping[str, Any]) -> None:
     members["metadata.json"] = json.dumps(metadata).encode()
     if notes:
         members[_NOTES] = json.dumps(notes).encode()
+    if restore:
+        members["config.json"] = _restored(members["config.json"], restore)
     shared: dict[bytes, bytes] = {}
     members["config.json"] = re.sub(
         rb'(?<="shared_object_id": )\d+',
@@ -152,3 +160,28 @@ def _repack(path: Path, notes: Mapping[str, Any]) -> None:
         for name, content in members.items():
             # an explicit ZipInfo has a fixed time stamp
             archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED, compresslevel=9)
+
+
+def _restored(config: bytes, restore: Mapping[str, Mapping[str, Any]]) -> bytes:
+    """Return a model's configuration with the arguments of some layers set back."""
+    document = json.loads(config)
+    pending = [document]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, dict):
+            config_of = value.get("config")
+            name = config_of.get("name") if isinstance(config_of, dict) else None
+            if restore.get(str(name), {}).get("stateful"):
+                value.pop("build_config", None)  # its batch size is open; Keras builds it anew
+            for key, wanted in restore.get(str(value.get("name")), {}).items():
+                now = value.get(key)
+                # A size is set back only where the layer still has as many axes and channels.
+                same = not isinstance(wanted, list) or (
+                    isinstance(now, list) and len(now) == len(wanted) and now[-1] == wanted[-1]
+                )
+                if key in value and same:
+                    value[key] = wanted
+            pending.extend(value.values())
+        elif isinstance(value, list):
+            pending.extend(value)
+    return json.dumps(document).encode()

@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Concatenate, Final, ParamSpec, Self, TypeV
 from edgekit.choices import COMPACT, RecurrentForm
 from edgekit.errors import ConversionError, EdgekitError, ModelError, UsageError
 from edgekit.records import Array, Batch, InputScaling, Listener, Plan, Progress, Source, silent
-from edgekit.sources import check_source
+from edgekit.sources import check_source, refuse_without_layers
 from edgekit.worker import wire
 from edgekit.worker.session import TRUST_CODE, Session
 from edgekit.worker.startup import address_space_hint, death_at_start, wait_until_ready
@@ -43,7 +43,7 @@ _ENVIRONMENT = {
 # setting of the user takes precedence; other systems ignore it.
 _ALLOCATOR = {
     "GLIBC_TUNABLES": "glibc.malloc.arena_max=1:glibc.malloc.hugetlb=1"
-    ":glibc.malloc.mmap_threshold=4294967296:glibc.malloc.trim_threshold=536870912"
+    ":glibc.malloc.mmap_threshold=4294967296:glibc.malloc.trim_threshold=67108864"
 }
 TIMEOUT_VARIABLE: Final = "EDGEKIT_MODEL_TIMEOUT"
 """Environment variable with the seconds that a model may take, in place of the default."""
@@ -125,11 +125,20 @@ class Worker:
     ) -> None:
         self._end()
 
-    def load(self, source: Path, *, example: Mapping[str, tuple[int, ...]] | None = None) -> Source:
+    def load(
+        self,
+        source: Path,
+        *,
+        example: Mapping[str, tuple[int, ...]] | None = None,
+        to_train: bool = False,
+    ) -> Source:
         """Read a model file or folder; see `TensorFlowProcess.load`."""
         if not self._trust_code:
             check_source(source, custom=self._custom)
-        found = self._ask(Session.load, f"loading {source.name}", source, example=example)
+        if to_train:
+            refuse_without_layers(source)
+        stage = f"loading {source.name}"
+        found = self._ask(Session.load, stage, source, example=example, to_train=to_train)
         self._recurrent = self._ask(Session.recurrent_layers, "loading")
         return found
 
@@ -161,9 +170,9 @@ class Worker:
         stage = f"running the pass {step.kind}"
         return self._ask(Session.transform, stage, step, tuning, destination)
 
-    def largest_share(self, exclude: Sequence[str] = ()) -> float:
+    def largest_share(self, exclude: Sequence[str] = (), multiple: int = 8) -> float:
         """See `TensorFlowProcess.largest_share`."""
-        return self._ask(Session.largest_share, "counting channels", tuple(exclude))
+        return self._ask(Session.largest_share, "counting channels", tuple(exclude), multiple)
 
     def write_teacher(self, tuning: Tuning, destination: Path) -> None:
         """Write the teacher's predictions; see `TensorFlowProcess.write_teacher`."""

@@ -44,11 +44,15 @@ class InProcess(Session):
         return None
 
     def load(
-        self, source: Path | Any, *, example: Mapping[str, tuple[int, ...]] | None = None
+        self,
+        source: Path | Any,
+        *,
+        example: Mapping[str, tuple[int, ...]] | None = None,
+        to_train: bool = False,
     ) -> Source:
         """Take a Keras model, or read a file; see `TensorFlowProcess.load`."""
         with _quiet():
-            return super().load(source, example=example)
+            return super().load(source, example=example, to_train=to_train)
 
     def lower(
         self,

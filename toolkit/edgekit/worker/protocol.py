@@ -24,7 +24,11 @@ class TensorFlowProcess(Protocol):
     """
 
     def load(
-        self, source: Path | Any, *, example: Mapping[str, tuple[int, ...]] | None = None
+        self,
+        source: Path | Any,
+        *,
+        example: Mapping[str, tuple[int, ...]] | None = None,
+        to_train: bool = False,
     ) -> Source:
         """Load a model, which replaces the loaded one.
 
@@ -32,9 +36,11 @@ class TensorFlowProcess(Protocol):
             source: A `.keras` or `.h5` file or a SavedModel folder; a Keras model only in the
                 caller's own process.
             example: Input name -> shape of a batch; fills dimensions the model leaves open.
+            to_train: Whether a pass will train it; a file only.
 
         Raises:
-            ModelError: It cannot be read, crashes its reader, or holds code that is not trusted.
+            ModelError: It cannot be read, crashes its reader, holds code that is not trusted, or
+                has no Keras layers to train.
         """
         ...
 
@@ -109,11 +115,12 @@ class TensorFlowProcess(Protocol):
         """
         ...
 
-    def largest_share(self, exclude: Sequence[str] = ()) -> float:
+    def largest_share(self, exclude: Sequence[str] = (), multiple: int = 8) -> float:
         """Return the largest share of multiply-accumulates that shrinking can remove.
 
         Args:
             exclude: Names or regular expressions of layers that keep all channels.
+            multiple: Wide layers keep a multiple of this number of channels.
 
         Raises:
             UsageError: An expression matches no layer.

@@ -58,7 +58,11 @@ class Session:
         return self._loaded
 
     def load(
-        self, source: Path | Any, *, example: Mapping[str, tuple[int, ...]] | None = None
+        self,
+        source: Path | Any,
+        *,
+        example: Mapping[str, tuple[int, ...]] | None = None,
+        to_train: bool = False,
     ) -> Source:
         """Load a file or folder, or take a model in memory; it replaces the loaded model."""
         from edgekit import sources
@@ -67,7 +71,13 @@ class Session:
         qat.register()
         self._loaded = self._predictor = None
         self._loaded = (
-            sources.load(source, custom=self._custom, example=example, trust_code=self._trust_code)
+            sources.load(
+                source,
+                custom=self._custom,
+                example=example,
+                trust_code=self._trust_code,
+                to_train=to_train,
+            )
             if isinstance(source, Path)
             else sources.adopt(source, example=example)
         )
@@ -92,6 +102,7 @@ class Session:
         loaded, state = self.loaded, self._predicting().state
         state.restore()  # what the model holds now becomes constants
         lowered = lower(loaded.call, loaded.source, loaded.model, destination, recurrent=recurrent)
+        lowered = replace(lowered, notes=(*loaded.notes, *lowered.notes))
         if loaded.loss_code is not None:
             name = loaded.source.path.name
             note = f"The loss in {name} was not read: it holds {loaded.loss_code}."
@@ -132,20 +143,23 @@ class Session:
             self.loaded.model,
             self.loaded.source,
             step=step,
-            tuning=self._with_trust(tuning),
+            tuning=replace(self._with_trust(tuning), restore=self.loaded.restore),
             destination=destination,
             listener=self.listener,
         )
-        if self.loaded.loss_code is None:
-            return done
-        loss = f"the task's: the file's holds {self.loaded.loss_code} (--trust-code runs it)"
-        return replace(done, facts={**done.facts, "loss": loss})
+        facts = {**done.facts}
+        if self.loaded.notes:
+            facts["loaded"] = " ".join(self.loaded.notes)
+        if self.loaded.loss_code is not None:
+            code = self.loaded.loss_code
+            facts["loss"] = f"the task's: the file's holds {code} (--trust-code runs it)"
+        return replace(done, facts=facts)
 
-    def largest_share(self, exclude: Sequence[str] = ()) -> float:
+    def largest_share(self, exclude: Sequence[str] = (), multiple: int = 8) -> float:
         """Return the largest share of multiply-accumulates that shrinking can remove."""
         from edgekit.training import shrinking
 
-        return shrinking.largest_share(self.loaded.model, exclude=exclude)
+        return shrinking.largest_share(self.loaded.model, exclude=exclude, multiple=multiple)
 
     def write_teacher(self, tuning: Tuning, destination: Path) -> None:
         """Write the loaded model's predictions on the training samples."""

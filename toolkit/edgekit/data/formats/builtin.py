@@ -1,12 +1,11 @@
-"""Data sets known by name. Four, each with its fixed split, so that scores can be compared.
+"""Data sets known by name, each with its fixed split, so that scores can be compared.
 
-`digits` is part of the package; the others are read from the folder `$EDGEKIT_DATA`.
+`digits` is part of the package; the others are read from `$EDGEKIT_DATA`, or downloaded once.
 """
 
 from __future__ import annotations
 
 import gzip
-import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,11 +16,13 @@ import numpy as np
 from edgekit.data.digest import digest_arrays, digest_rows
 from edgekit.data.formats.format import Format
 from edgekit.data.formats.idx import open_idx
+from edgekit.data.formats.masks import MaskStore, open_masks
 from edgekit.data.formats.npz import read_npz
+from edgekit.data.formats.origins import place
+from edgekit.data.formats.voc import open_voc
 from edgekit.data.preprocessing import UNIT_SCALE, check_preprocessing
 from edgekit.data.splits import held_out
 from edgekit.data.store import ArrayStore, RawDataset, Rows, array_store
-from edgekit.errors import DataError
 from edgekit.evaluation.tasks import CLASSIFICATION, REGRESSION
 from edgekit.records import Array
 
@@ -51,6 +52,9 @@ SPOKEN_FEATURES: Mapping[str, Any] = {
 }
 FIRST_TRAINING_TAKE = 5
 
+NUCLEI_TEST = 67
+"""Pictures at the end that are for testing."""
+
 TABLE_COLUMNS = 26
 WINDOW = 30
 RUL_CAP = 125.0
@@ -64,7 +68,7 @@ def open_builtin(name: str) -> RawDataset:
     """Open a built-in set.
 
     Raises:
-        DataError: Its files are not here.
+        DataError: Its files are not here, and cannot be downloaded.
     """
     return replace(BUILTINS[name](), name=name)
 
@@ -85,7 +89,7 @@ def _digits() -> RawDataset:
 
 def _fashion_mnist() -> RawDataset:
     size = {"kind": "image", "height": 28, "width": 28, "channels": 1}
-    opened = open_idx(_place("fashion_mnist"), {**size, "scale": UNIT_SCALE})
+    opened = open_idx(place("fashion_mnist"), {**size, "scale": UNIT_SCALE})
     return replace(opened, labels=FASHION_LABELS, task=CLASSIFICATION.name)
 
 
@@ -130,7 +134,7 @@ class ClipStore:
 
 
 def _spoken_digits() -> RawDataset:
-    arrays = read_npz(_place("fsdd/fsdd.npz"))
+    arrays = read_npz(place("fsdd") / "fsdd.npz")
     offsets, takes, classes = arrays["offsets"], arrays["index"], arrays["label"]
     sha256 = digest_arrays({name: arrays[name] for name in ("audio", "offsets", "label", "index")})
 
@@ -154,9 +158,9 @@ def _spoken_digits() -> RawDataset:
 
 
 def _turbofan() -> RawDataset:
-    train = _table(_place("cmapss_fd001/train_FD001.txt.gz"))
-    test = _table(_place("cmapss_fd001/test_FD001.txt.gz"))
-    left = np.loadtxt(_place("cmapss_fd001/RUL_FD001.txt"), np.float32)
+    folder = place("cmapss_fd001")
+    train, test = (_table(folder / f"{split}_FD001.txt.gz") for split in ("train", "test"))
+    left = np.loadtxt(folder / "RUL_FD001.txt", np.float32)
     columns = np.array(SENSORS) + 4  # after unit, cycle and three settings
     low, high = train[:, columns].min(axis=0), train[:, columns].max(axis=0)
     return RawDataset(
@@ -206,21 +210,22 @@ def _table(path: Path) -> Array:
     return np.fromstring(text, np.float64, sep=" ").reshape(-1, TABLE_COLUMNS)
 
 
-def _place(name: str) -> Path:
-    root = os.environ.get("EDGEKIT_DATA")
-    if not root:
-        raise DataError(
-            "This built-in data set is read from a folder, and none is set.",
-            hint=f"Set EDGEKIT_DATA to the folder that holds {name}; `digits` needs none.",
-        )
-    path = Path(root) / name
-    if not path.exists():
-        raise DataError(
-            f"{path} is not there.",
-            found=f"EDGEKIT_DATA is {root}.",
-            hint="Set EDGEKIT_DATA to the folder that holds it; `digits` needs none.",
-        )
-    return path
+def _blood_cells() -> RawDataset:
+    return open_voc(place("bccd"), {"kind": "image", "scale": UNIT_SCALE})
+
+
+def _nuclei() -> RawDataset:
+    opened = open_masks(place("nuclei"), {"kind": "image", "scale": UNIT_SCALE})
+    store = opened.pool
+    assert isinstance(store, MaskStore), "the folder has no splits"
+    cut = len(store) - NUCLEI_TEST
+    return replace(
+        opened,
+        pool=None,
+        train=store.part(slice(cut)),
+        test=store.part(slice(cut, None)),
+        labels=("background", "nucleus"),
+    )
 
 
 BUILTINS: Mapping[str, Callable[[], RawDataset]] = {
@@ -228,6 +233,8 @@ BUILTINS: Mapping[str, Callable[[], RawDataset]] = {
     "fashion-mnist": _fashion_mnist,
     "spoken-digits": _spoken_digits,
     "turbofan": _turbofan,
+    "bccd": _blood_cells,
+    "nuclei": _nuclei,
 }
 
 

@@ -17,9 +17,17 @@ from edgekit.data.store import RawDataset, Rows
 from edgekit.errors import DataError
 from edgekit.files import MISSING, what_is
 from edgekit.records import Array
-from edgekit_runner import PICTURES, PictureError, decode_picture, open_picture
+from edgekit_runner import (
+    PICTURES,
+    PictureError,
+    decode_picture,
+    open_picture,
+    picture_orientation,
+)
 
 SUFFIXES = frozenset(PICTURES)
+_TRANSPOSED_FROM = 5
+"""From this Exif orientation on, rows and columns change places."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -57,9 +65,18 @@ class ImageStore:
         """Return None: pixels are bytes, and always finite."""
         return None
 
+    def sizes(self, rows: Rows, *, upright: bool) -> Array:
+        """Return height and width of the images at `rows`, `[n, 2]`, as they are read."""
+        found = np.empty((len(rows), 2), np.int64)
+        for place, row in enumerate(rows):
+            image = open_picture(self.files[row])
+            turned = upright and picture_orientation(image) >= _TRANSPOSED_FROM
+            found[place] = image.size if turned else image.size[::-1]
+        return found
+
     def firsts(self) -> list[int]:
-        """Return the row of the first image of each class."""
-        if self.targets is None:
+        """Return the row of the first image of each class; the first where there are no classes."""
+        if self.targets is None or self.targets.ndim > 1:
             return [0] if self.files else []
         return [int(row) for row in np.unique(self.targets, return_index=True)[1]]
 
@@ -75,7 +92,7 @@ def open_folder(root: Path, preprocessing: Mapping[str, Any] | None) -> RawDatas
         DataError: There are no such folders or images, or the spec is invalid.
     """
     folder = list_folder(root, IMAGES)
-    spec = _spec(root, preprocessing)
+    spec = image_spec(root, preprocessing)
 
     def store(listing: Listing) -> ImageStore:
         return ImageStore(
@@ -98,7 +115,12 @@ def open_folder(root: Path, preprocessing: Mapping[str, Any] | None) -> RawDatas
     )
 
 
-def _spec(root: Path, given: Mapping[str, Any] | None) -> dict[str, Any]:
+def image_spec(root: Path, given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the spec of a folder of pictures: the user's, or that of its `preprocessing.toml`.
+
+    Raises:
+        DataError: It is of another kind than "image", or invalid.
+    """
     path = root / "preprocessing.toml"
     place = "preprocessing"
     if given is None and what_is(path) != MISSING:

@@ -1,7 +1,7 @@
 """Folders of recordings: WAV of 16 bits and one channel, cut into windows as the runner cuts them.
 
 What the model takes are features of each window, declared in a `preprocessing.toml` of kind
-"log-mel"; they are computed by the runner's code, and kept.
+"log-mel", "mfcc" or "micro"; they are computed by the runner's code, and kept.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from edgekit.data.store import RawDataset, Rows
 from edgekit.errors import DataError
 from edgekit.files import MISSING, what_is
 from edgekit.records import Array, Samples, TensorSpec
-from edgekit_runner import open_recording, read_window, recording_conversion
+from edgekit_runner import SOUND_KINDS, open_recording, read_window, recording_conversion
 
 SUFFIX = ".wav"
 FRAMES_S = ((0.03, 0.02), (0.025, 0.01), (0.032, 0.016), (0.04, 0.02), (0.03, 0.01), (0.064, 0.032))
@@ -252,7 +252,7 @@ def _spec(root: Path, given: Mapping[str, Any] | None) -> dict[str, Any]:
     if given is None:
         return {}
     spec = check_preprocessing(given, place)
-    if spec["kind"] != "log-mel":
+    if spec["kind"] not in SOUND_KINDS:
         raise DataError(
             f"{root}: preprocessing of kind {spec['kind']!r} takes no recordings.",
             hint='Write kind = "log-mel"; without a preprocessing.toml one to start from is shown.',

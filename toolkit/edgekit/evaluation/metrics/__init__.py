@@ -11,6 +11,8 @@ from edgekit.evaluation.metrics.average_precision import AVERAGE_PRECISION
 from edgekit.evaluation.metrics.balanced_accuracy import BALANCED_ACCURACY
 from edgekit.evaluation.metrics.binary_accuracy import BINARY_ACCURACY
 from edgekit.evaluation.metrics.f1 import F1
+from edgekit.evaluation.metrics.map import MAP
+from edgekit.evaluation.metrics.map50 import MAP50
 from edgekit.evaluation.metrics.mean_iou import MEAN_IOU
 from edgekit.evaluation.metrics.metric import Columns, Metric, Unit
 from edgekit.evaluation.metrics.pixel_accuracy import PIXEL_ACCURACY
@@ -24,6 +26,8 @@ __all__ = [
     "BALANCED_ACCURACY",
     "BINARY_ACCURACY",
     "F1",
+    "MAP",
+    "MAP50",
     "MEAN_IOU",
     "METRICS",
     "PIXEL_ACCURACY",
@@ -51,6 +55,8 @@ METRICS: Mapping[str, Metric] = {
         ROC_AUC,
         MEAN_IOU,
         PIXEL_ACCURACY,
+        MAP,
+        MAP50,
         RMSE,
     )
 }

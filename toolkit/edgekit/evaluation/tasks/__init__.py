@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from edgekit.errors import UsageError
 from edgekit.evaluation.tasks.class_labels import as_classes
 from edgekit.evaluation.tasks.classification import CLASSIFICATION
+from edgekit.evaluation.tasks.detection import DETECTION
 from edgekit.evaluation.tasks.multi_label import MULTI_LABEL
 from edgekit.evaluation.tasks.reconstruction import RECONSTRUCTION
 from edgekit.evaluation.tasks.regression import REGRESSION
@@ -15,6 +16,7 @@ from edgekit.evaluation.tasks.task import BoundTargets, Evidence, Task
 
 __all__ = [
     "CLASSIFICATION",
+    "DETECTION",
     "MULTI_LABEL",
     "RECONSTRUCTION",
     "REGRESSION",
@@ -30,12 +32,26 @@ __all__ = [
 
 TASKS: Mapping[str, Task] = {
     task.name: task
-    for task in (CLASSIFICATION, MULTI_LABEL, SEGMENTATION, REGRESSION, RECONSTRUCTION)
+    for task in (
+        CLASSIFICATION,
+        MULTI_LABEL,
+        SEGMENTATION,
+        DETECTION,
+        REGRESSION,
+        RECONSTRUCTION,
+    )
 }
 
 # A model that rebuilds its input may have flags for targets, which look like two classes; one-hot
 # rows are classes before they are labels; what is none of these is quantities.
-_INFERRED_IN_ORDER = (RECONSTRUCTION, CLASSIFICATION, MULTI_LABEL, SEGMENTATION, REGRESSION)
+_INFERRED_IN_ORDER = (
+    RECONSTRUCTION,
+    DETECTION,
+    CLASSIFICATION,
+    MULTI_LABEL,
+    SEGMENTATION,
+    REGRESSION,
+)
 
 
 def task_named(name: str) -> Task:

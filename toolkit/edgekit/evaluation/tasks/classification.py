@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Final
 
 import numpy as np
@@ -27,7 +27,18 @@ from edgekit.evaluation.tasks.class_labels import (
 )
 from edgekit.evaluation.tasks.recalls import lost_recalls
 from edgekit.evaluation.tasks.task import BoundTargets, Evidence, Task, shape_mismatch
-from edgekit.records import Array, Batch, ClassScore, Collapse, Split, TensorSpec
+from edgekit.evaluation.views import precision_recall
+from edgekit.records import (
+    TRUTH,
+    Answer,
+    Array,
+    Batch,
+    ClassScore,
+    Collapse,
+    Split,
+    TensorSpec,
+    Views,
+)
 
 RARE: Final = 0.05
 """A class with a smaller share of the test samples is rare, if it also has less than half of what
@@ -163,7 +174,7 @@ class Classification(Task):
         """
         if "value" in columns:
             value = columns["value"]
-            predicted = (value > (0.5 if are_shares(value) else 0.0)).astype(np.int64)
+            predicted = (value > _threshold(value)).astype(np.int64)
             return {**columns, "predicted": predicted, "score": value}
         if "pair" in columns:
             zero, one = columns["pair"].T
@@ -224,6 +235,57 @@ class Classification(Task):
         counts = np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
         return tuple(tuple(row) for row in counts.tolist())
 
+    def views(self, columns: Columns, labels: Sequence[str] | None) -> Views:
+        """Return the precision-recall curve of the rarer class, where there are two."""
+        if "score" not in columns:
+            return Views()
+        target, score = columns["target"], columns["score"]
+        rarer = int(np.mean(target == 1) <= 0.5)
+        ranked = score if rarer else -score
+        label = label_of(rarer, labels)
+        return Views(
+            curves=(precision_recall(target == rarer, ranked, label=label),),
+            threshold=_threshold(columns["value"]) if "value" in columns else None,
+        )
+
+    def quality(self, columns: Columns) -> Array:
+        """Return 1 where the class is right, else 0."""
+        right: Array = (columns["predicted"] == columns["target"]).astype(np.float64)
+        return right
+
+    def answers(
+        self,
+        outputs: Mapping[str, Array],
+        batch: Batch,
+        labels: Sequence[str] | None,
+        threshold: float | None = None,
+    ) -> tuple[tuple[Answer, ...], ...]:
+        """Return the class of each sample, and the class that files give it, with its score."""
+        assert batch.targets is not None
+        target = batch.targets.reshape(-1).astype(np.int64).tolist()
+        scores = _scores(outputs, threshold)
+        shares = threshold != 0 and all(map(are_shares, scores.values()))
+
+        def answer(name: str, row: int) -> Answer:
+            number = int(scores[name][row].argmax())
+            value = scores[name][row, number]
+            text = f"{100 * value:.0f} %" if shares else f"score {value:.3g}"
+            right = number == target[row]
+            return Answer(
+                name=name,
+                text=f"{label_of(number, labels)}, {text}",
+                right=right,
+                quality=float(right),
+            )
+
+        return tuple(
+            (
+                Answer(name=TRUTH, text=label_of(truth, labels)),
+                *(answer(name, row) for name in scores),
+            )
+            for row, truth in enumerate(target)
+        )
+
     def agreement(self, reference: Columns, variant: Columns) -> float | None:
         """Return the share of samples that are given the same class by both."""
         return float(np.mean(reference["predicted"] == variant["predicted"]))
@@ -249,6 +311,22 @@ class Classification(Task):
 
 
 _OF_TWO_CLASSES = (AVERAGE_PRECISION, ROC_AUC)
+
+
+def _threshold(value: Array) -> float:
+    """Return where a single unit is split: a probability at 0.5, a logit at 0."""
+    return 0.5 if are_shares(value) else 0.0
+
+
+def _scores(outputs: Mapping[str, Array], threshold: float | None) -> dict[str, Array]:
+    """Return the scores of each class, `[k, classes]`; of one unit, those of both classes."""
+    flat = {name: values.reshape(len(values), -1) for name, values in outputs.items()}
+    if any(values.shape[1] > 1 for values in flat.values()):
+        return flat
+    return {
+        name: np.concatenate([1 - one if threshold else -one, one], axis=1)
+        for name, one in flat.items()
+    }
 
 
 def _class_total(columns: Columns) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -20,7 +20,18 @@ from edgekit.evaluation.metrics import (
 from edgekit.evaluation.tasks.class_labels import are_label_flags, are_shares, label_of
 from edgekit.evaluation.tasks.recalls import lost_recalls
 from edgekit.evaluation.tasks.task import BoundTargets, Evidence, Task, shape_mismatch
-from edgekit.records import Array, Batch, ClassScore, Collapse, Split, TensorSpec
+from edgekit.evaluation.views import rarest_curves
+from edgekit.records import (
+    TRUTH,
+    Answer,
+    Array,
+    Batch,
+    ClassScore,
+    Collapse,
+    Split,
+    TensorSpec,
+    Views,
+)
 
 
 class MultiLabel(Task):
@@ -110,7 +121,7 @@ class MultiLabel(Task):
         Scores are probabilities where all of all samples lie in [0, 1].
         """
         score = columns["score"]
-        predicted = (score > (0.5 if are_shares(score) else 0.0)).astype(np.uint8)
+        predicted = (score > _threshold(score)).astype(np.uint8)
         return {**columns, "predicted": predicted}
 
     def per_class(self, columns: Columns, labels: Sequence[str] | None) -> tuple[ClassScore, ...]:
@@ -128,6 +139,44 @@ class MultiLabel(Task):
             for i in range(target.shape[1])
         )
 
+    def views(self, columns: Columns, labels: Sequence[str] | None) -> Views:
+        """Return the precision-recall curves of the rarest labels."""
+        names = [label_of(i, labels) for i in range(columns["target"].shape[1])]
+        target, score = columns["target"], columns["score"]
+        return Views(curves=rarest_curves(target, score, names), threshold=_threshold(score))
+
+    def quality(self, columns: Columns) -> Array:
+        """Return the share of labels that are right."""
+        share: Array = np.mean(columns["target"] == columns["predicted"], axis=1)
+        return share
+
+    def answers(
+        self,
+        outputs: Mapping[str, Array],
+        batch: Batch,
+        labels: Sequence[str] | None,
+        threshold: float | None = None,
+    ) -> tuple[tuple[Answer, ...], ...]:
+        """Return the labels of each sample, and those that files give it."""
+        assert batch.targets is not None
+        truth = batch.targets.astype(bool)
+        flat = {name: values.reshape(truth.shape) for name, values in outputs.items()}
+        limit = 0.0 if threshold is None else threshold
+        said = {TRUTH: truth, **{name: values > limit for name, values in flat.items()}}
+
+        def answer(name: str, row: int) -> Answer:
+            flags = said[name][row]
+            words = ", ".join(label_of(k, labels) for k in np.flatnonzero(flags).tolist())
+            share = float(np.mean(flags == truth[row]))
+            return Answer(
+                name=name,
+                text=words or "no label",
+                right=None if name == TRUTH else share == 1,
+                quality=None if name == TRUTH else share,
+            )
+
+        return tuple(tuple(answer(name, row) for name in said) for row in range(len(truth)))
+
     def agreement(self, reference: Columns, variant: Columns) -> float | None:
         """Return the share of samples that are given the same labels by both."""
         return float(np.mean((reference["predicted"] == variant["predicted"]).all(axis=1)))
@@ -142,6 +191,10 @@ class MultiLabel(Task):
             flags.sum(axis=0) for flags in (target, before, after, before & ~after, after & ~before)
         )
         return lost_recalls(n, *counts, labels=labels, noun="label")
+
+
+def _threshold(score: Array) -> float:
+    return 0.5 if are_shares(score) else 0.0
 
 
 MULTI_LABEL = MultiLabel()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import ClassVar, Final
 
 import numpy as np
 
@@ -16,7 +17,11 @@ from edgekit.evaluation.tasks.task import (
     mean_square,
     shape_mismatch,
 )
-from edgekit.records import Array, Batch, Split, TensorSpec
+from edgekit.evaluation.views import histograms, precision_recall
+from edgekit.records import Array, Batch, Split, TensorSpec, Views
+
+NORMAL: Final = "normal"
+ANOMALY: Final = "anomaly"
 
 
 class Reconstruction(Task):
@@ -129,6 +134,15 @@ class Reconstruction(Task):
             "target": ones > 0,
             "score": error,
         }
+
+    def views(self, columns: Columns, labels: Sequence[str] | None) -> Views:
+        """Return the errors of both kinds, and the precision-recall curve of anomalies."""
+        _ = labels
+        anomaly, error = columns["target"], columns["score"]
+        return Views(
+            errors=histograms(error, anomaly, (NORMAL, ANOMALY)),
+            curves=(precision_recall(anomaly, error, label=ANOMALY),),
+        )
 
 
 RECONSTRUCTION = Reconstruction()

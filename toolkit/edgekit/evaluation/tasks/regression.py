@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Final
 
 import numpy as np
@@ -17,7 +17,8 @@ from edgekit.evaluation.tasks.task import (
     shape_mismatch,
     squared_differences,
 )
-from edgekit.records import Array, Batch, Split, TensorSpec
+from edgekit.evaluation.views import scatters
+from edgekit.records import Array, Batch, Split, TensorSpec, Views
 
 COLUMNS: Final = 64
 """The most columns of an output that are kept apart; of wider ones, such as pictures, means."""
@@ -67,7 +68,8 @@ class Regression(Task):
     def per_sample(self, outputs: Array, batch: Batch) -> dict[str, Array]:
         """Return `squared`, `absolute`, `target_mean`, `target_square`: means over a sample.
 
-        And `target` and `squares`, `[k, columns]`, where an output has at most `COLUMNS` of them.
+        And `target`, `predicted` and `squares`, `[k, columns]`, where an output has at most
+        `COLUMNS` of them.
         """
         if batch.targets is None:
             raise DataError("The test split has no targets to score with.")
@@ -79,7 +81,7 @@ class Regression(Task):
         squares = squared_differences(flat, wide)
         squared = squares.mean(axis=1)
         absolute = np.mean(np.abs(flat - wide), axis=1)
-        apart = {"target": wide, "squares": squares} if wide.shape[1] <= COLUMNS else {}
+        apart = {"target": wide, "predicted": flat, "squares": squares}
         return {
             "sound": np.isfinite(squared),
             "squared": squared,
@@ -87,12 +89,19 @@ class Regression(Task):
             # Its spread is that of the targets; of several outputs, at most what theirs average.
             "target_mean": wide.mean(axis=1),
             "target_square": np.square(wide).mean(axis=1),
-            **apart,
+            **(apart if wide.shape[1] <= COLUMNS else {}),
         }
 
     def extras(self, columns: Columns) -> dict[str, float]:
         """Return `mae`, the mean absolute error."""
         return {"mae": float(columns["absolute"].mean())}
+
+    def views(self, columns: Columns, labels: Sequence[str] | None) -> Views:
+        """Return predicted against true values, where columns are kept apart."""
+        _ = labels
+        if "predicted" not in columns:
+            return Views()
+        return Views(scatters=scatters(columns["target"], columns["predicted"]))
 
     def each_column(self, columns: Columns) -> Mapping[int, Columns]:
         """Return the columns whose targets vary, where an output has 2 to `COLUMNS` columns.
@@ -111,6 +120,7 @@ class Regression(Task):
                 "target_mean": target[:, i],
                 "target_square": np.square(target[:, i]),
                 "target": target[:, i : i + 1],
+                "predicted": columns["predicted"][:, i : i + 1],
                 "squares": squares[:, i : i + 1],
             }
             for i in np.flatnonzero(np.ptp(target, axis=0) > 0).tolist()

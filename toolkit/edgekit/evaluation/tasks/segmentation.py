@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Final
 
 import numpy as np
@@ -11,10 +11,19 @@ from edgekit.errors import DataError
 from edgekit.evaluation.intervals import bootstrap
 from edgekit.evaluation.metrics import MEAN_IOU, PIXEL_ACCURACY, Columns, Metric
 from edgekit.evaluation.metrics.confusion_counts import iou, tallies
-from edgekit.evaluation.tasks.class_labels import label_of
+from edgekit.evaluation.tasks.class_labels import are_shares, label_of
 from edgekit.evaluation.tasks.recalls import KNOWN, next_to_nothing
 from edgekit.evaluation.tasks.task import BoundTargets, Evidence, Task, shape_mismatch
-from edgekit.records import Array, Batch, ClassScore, Collapse, Split, TensorSpec
+from edgekit.records import (
+    TRUTH,
+    Answer,
+    Array,
+    Batch,
+    ClassScore,
+    Collapse,
+    Split,
+    TensorSpec,
+)
 
 IGNORED: Final = -1
 """What pixels that do not count are in bound masks."""
@@ -167,17 +176,64 @@ class Segmentation(Task):
         }
 
     def per_class(self, columns: Columns, labels: Sequence[str] | None) -> tuple[ClassScore, ...]:
-        """Return of every class the number of pictures with it, and recall and precision."""
+        """Return of every class the number of pictures with it, IoU, recall and precision."""
         hits, sizes, named = tallies(columns)
         right = hits.sum(axis=0)
+        each = iou(right, sizes.sum(axis=0), named.sum(axis=0))
         return tuple(
             ClassScore(
                 label=label_of(i, labels),
                 n=int(np.count_nonzero(sizes[:, i])),
                 recall=float(right[i] / max(1, sizes[:, i].sum())),
                 precision=float(right[i] / max(1, named[:, i].sum())),
+                iou=float(each[i]),
             )
             for i in range(sizes.shape[1])
+        )
+
+    def quality(self, columns: Columns) -> Array:
+        """Return the mean IoU of each picture, over the classes that it or its prediction has."""
+        hits, sizes, named = tallies(columns)
+        there = (sizes + named) > 0
+        mean: Array = (iou(hits, sizes, named) * there).sum(axis=1) / there.sum(axis=1).clip(min=1)
+        return np.where(there.any(axis=1), mean, 1.0)
+
+    def answers(
+        self,
+        outputs: Mapping[str, Array],
+        batch: Batch,
+        labels: Sequence[str] | None,
+        threshold: float | None = None,
+    ) -> tuple[tuple[Answer, ...], ...]:
+        """Return the mask of each picture, and those that files give it, with their mean IoU."""
+        _ = labels, threshold  # so many pixels tell by themselves what their values are
+        masks = batch.targets
+        assert masks is not None
+        classes = max(2, *(values.shape[3] for values in outputs.values()))
+        units = [values for values in outputs.values() if values.shape[3] == 1]
+        limit = 0.5 if all(map(are_shares, units)) else 0.0
+        maps = {
+            name: values.argmax(axis=3) if values.shape[3] > 1 else values[..., 0] > limit
+            for name, values in outputs.items()
+        }
+        ious = {
+            name: self.quality({"confusion": confusion(masks, found, classes)})
+            for name, found in maps.items()
+        }
+        return tuple(
+            (
+                Answer(name=TRUTH, text="mask", mask=masks[row]),
+                *(
+                    Answer(
+                        name=name,
+                        text=f"IoU {ious[name][row]:.2f}",
+                        quality=float(ious[name][row]),
+                        mask=np.where(masks[row] < 0, IGNORED, found[row]),
+                    )
+                    for name, found in maps.items()
+                ),
+            )
+            for row in range(len(masks))
         )
 
     def collapses(

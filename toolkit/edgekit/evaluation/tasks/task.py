@@ -11,7 +11,16 @@ import numpy as np
 
 from edgekit.errors import DataError
 from edgekit.evaluation.metrics import Columns, Metric
-from edgekit.records import Array, Batch, ClassScore, Collapse, Split, TensorSpec
+from edgekit.records import (
+    Answer,
+    Array,
+    Batch,
+    ClassScore,
+    Collapse,
+    Split,
+    TensorSpec,
+    Views,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,12 +32,14 @@ class Evidence:
         unlabelled_train: Whether there is a train split without targets.
         inputs: The model's inputs.
         output: The output that is scored.
+        headed: Whether it is known how the outputs tell boxes.
     """
 
     targets: Array | None
     unlabelled_train: bool
     inputs: Sequence[TensorSpec]
     output: TensorSpec
+    headed: bool = False
 
     @property
     def mirrors_an_input(self) -> bool:
@@ -164,6 +175,37 @@ class Task(ABC):
     ) -> tuple[tuple[int, ...], ...]:
         """Return counts of samples, `[true class][predicted class]`, where there are classes."""
         _ = columns, labels
+        return ()
+
+    def views(self, columns: Columns, labels: Sequence[str] | None) -> Views:
+        """Return what is drawn of a score: histograms, scatters, curves."""
+        _ = columns, labels
+        return Views()
+
+    def quality(self, columns: Columns) -> Array | None:
+        """Return how good each sample's output is, `[n]` from 0 to 1, for the worst to be shown.
+
+        None where a single sample, looked at, tells nothing.
+        """
+        _ = columns
+        return None
+
+    def answers(
+        self,
+        outputs: Mapping[str, Array],
+        batch: Batch,
+        labels: Sequence[str] | None,
+        threshold: float | None = None,
+    ) -> tuple[tuple[Answer, ...], ...]:
+        """Return what is true of each sample and what files say of it, to be shown beside it.
+
+        Args:
+            outputs: Name of the file -> the scored output of it, `[k, ...]`.
+            batch: The `k` samples.
+            labels: Names of the classes, where there are any.
+            threshold: That of the float model's `Views`.
+        """
+        _ = outputs, batch, labels, threshold
         return ()
 
     def each_column(self, columns: Columns) -> Mapping[int, Columns]:

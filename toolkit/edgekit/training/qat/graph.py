@@ -10,20 +10,30 @@ from edgekit.errors import ModelError
 
 
 @dataclass(frozen=True, slots=True)
+class Slot:
+    """Place of a tensor among the arguments of a call: `inputs[index]` of its step."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
-    """A call of a layer.
+    """A call of a layer, or of an operation of keras.ops.
 
     Attributes:
         layer: The layer, built, with its weights.
         inputs: Numbers of the values it takes.
         output: Number of the value it computes.
-        options: Keyword arguments of the call.
+        options: Keyword arguments of the call, with a `Slot` for each tensor.
+        arguments: Positional arguments, likewise; None for the inputs themselves, in a list where
+            there are several.
     """
 
     layer: Any
     inputs: tuple[int, ...]
     output: int
     options: Mapping[str, Any]
+    arguments: tuple[Any, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +67,7 @@ class Graph:
 def record(model: Any) -> Graph:
     """Return the layer calls of a functional or Sequential model, with nested models inlined.
 
-    The layers are copies; the model is not changed.
+    The layers are copies, with their weights; the model is not changed.
 
     Raises:
         ModelError: It is subclassed or not built, or calls a layer with weights twice.
@@ -81,20 +91,23 @@ def record(model: Any) -> Graph:
     def call(layer: Any, *args: Any, **options: Any) -> Any:
         if isinstance(layer, keras.Model):
             return walk(layer, keras.tree.flatten(args[0]))
-        if not isinstance(layer, keras.layers.Layer):
-            raise ModelError(
-                f"{model.name} computes with {layer.name} outside of its layers.",
-                found=f"{type(layer).__name__} is an operation on tensors.",
-                hint="Use the layer of that name, for example keras.layers.Add.",
-            )
         made = copy(layer)
-        tensors = keras.tree.flatten(args)
         result = made(*args, **options)
-        made.set_weights(layer.get_weights())
+        _copy_weights(layer, made)
         if not isinstance(result, keras.KerasTensor):
             raise ModelError(f"Layer {layer.name} has several outputs.", hint="Leave it out.")
+        tensors: list[Any] = []
+
+        def slot(value: Any) -> Any:
+            if not isinstance(value, keras.KerasTensor):
+                return value
+            tensors.append(value)
+            return Slot(len(tensors) - 1)
+
         kept = {k: v for k, v in options.items() if v is not None and k != "training"}
-        steps.append(Step(made, tuple(map(number, tensors)), number(result), kept))
+        placed, named = keras.tree.map_structure(slot, (args, kept))
+        inputs = tuple(map(number, tensors))
+        steps.append(Step(made, inputs, number(result), named, placed))
         return result
 
     def walk(part: Any, tensors: list[Any]) -> Any:
@@ -122,8 +135,15 @@ def build(graph: Graph) -> Any:
     for step in graph.steps:
         layer = copy(step.layer)
         taken = [known[value] for value in step.inputs]
-        known[step.output] = layer(taken if len(taken) > 1 else taken[0], **step.options)
-        layer.set_weights(step.layer.get_weights())
+        arguments = step.arguments
+        if arguments is None:
+            arguments = (taken if len(taken) > 1 else taken[0],)
+        places, options = keras.tree.map_structure(
+            lambda value, taken=taken: taken[value.index] if isinstance(value, Slot) else value,
+            (arguments, dict(step.options)),
+        )
+        known[step.output] = layer(*places, **options)
+        _copy_weights(step.layer, layer)
     outputs = [known[value] for value in graph.outputs]
     return keras.Model(_one_or_all(inputs), _one_or_all(outputs), name=graph.name)
 
@@ -136,8 +156,14 @@ class _Copies:
         self._names: set[str] = set()
 
     def __call__(self, layer: Any) -> Any:
+        import keras
+
         if id(layer) not in self._made:
-            config = layer.get_config()
+            if not isinstance(layer, keras.layers.Layer) and layer.name not in self._names:
+                self._names.add(layer.name)
+                self._made[id(layer)] = layer, layer  # an operation has no state to copy
+                return layer
+            config = {"name": layer.name, **layer.get_config()}
             name = config["name"]
             while config["name"] in self._names:
                 config["name"] = f"{name}_{len(self._names)}"
@@ -145,6 +171,11 @@ class _Copies:
             # The original is kept too, so that its id() is not reused.
             self._made[id(layer)] = type(layer).from_config(config), layer
         return self._made[id(layer)][0]
+
+
+def _copy_weights(source: Any, destination: Any) -> None:
+    if getattr(source, "weights", None):
+        destination.set_weights(source.get_weights())
 
 
 def _functional(model: Any) -> Any:
@@ -165,7 +196,11 @@ def _check_calls(model: Any, steps: list[Step]) -> None:
     from edgekit.training.qat.layers import FakeQuantize
 
     # FakeQuantize may be called twice: its tensors then share a scale.
-    called = [s.layer for s in steps if s.layer.weights and not isinstance(s.layer, FakeQuantize)]
+    called = [
+        s.layer
+        for s in steps
+        if getattr(s.layer, "weights", ()) and not isinstance(s.layer, FakeQuantize)
+    ]
     twice = sorted({layer.name for layer in called if called.count(layer) > 1})
     if twice:
         raise ModelError(

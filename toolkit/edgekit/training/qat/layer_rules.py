@@ -59,7 +59,13 @@ def is_transparent(layer: Any) -> bool:
 
 def why_not(layer: Any, inputs: int) -> str | None:
     """Return why a layer cannot be trained for quantization, or None where it can."""
+    import keras
+
     kind = kind_of(layer)
+    if not isinstance(layer, keras.layers.Layer):
+        name = type(layer).__name__
+        layered = f"; keras.layers.{name} is a layer" if hasattr(keras.layers, name) else ""
+        return f"is an operation on tensors{layered}"
     if kind is None:
         return "has no quantized form here"
     if kind == "weighted" and activation_of(layer) not in (*CLIPPING, *FIXED_RANGES):

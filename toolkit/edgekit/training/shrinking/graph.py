@@ -45,8 +45,8 @@ class ChannelGraph:
     Attributes:
         weights: Every variable of the model.
         outputs: Path of each traced layer with weights -> `[c]` output channels.
-        widths: Identity of a layer -> the key of its configuration that holds its width, and the
-            channels that make up the width.
+        widths: Identity of a layer -> each key of its configuration that holds a number of
+            channels -> those channels.
         entries: Identity of a nested model -> the channels that enter each of its inputs.
         layers: Identity of a layer -> its path.
         families: Groups of channels that may be removed.
@@ -55,7 +55,7 @@ class ChannelGraph:
 
     weights: tuple[Weight, ...]
     outputs: Mapping[str, Array]
-    widths: Mapping[int, tuple[str, Array]]
+    widths: Mapping[int, Mapping[str, Array]]
     entries: Mapping[int, tuple[Array, ...]]
     layers: Mapping[int, str]
     families: tuple[Family, ...]
@@ -138,7 +138,10 @@ def _resolve(walk: Walk) -> ChannelGraph:
     return ChannelGraph(
         weights=weights,
         outputs={path: walk.resolved(row) for path, row in walk.outputs.items()},
-        widths={key: (name, walk.resolved(row)) for key, (name, row) in walk.widths.items()},
+        widths={
+            key: {name: walk.resolved(row) for name, row in rows.items()}
+            for key, rows in walk.widths.items()
+        },
         entries={key: tuple(map(walk.resolved, rows)) for key, rows in walk.entries.items()},
         layers=walk.layers,
         families=tuple(families),

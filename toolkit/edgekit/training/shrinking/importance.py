@@ -128,8 +128,7 @@ def _taylor(
         for (gate, part), variable, gradient in zip(parts, variables, gradients, strict=True):
             if gradient is not None:
                 product = np.asarray(gradient, np.float64) * np.asarray(variable)
-                axes = _others(gate) if part is gate else ()
-                slopes[places[id(gate)]] += product.sum(axis=axes)
+                slopes[places[id(gate)]] += product.sum(axis=_others(part))
         totals = [total + slope**2 for total, slope in zip(totals, slopes, strict=True)]
         count += 1
     return [total / count for total in totals]

@@ -13,6 +13,7 @@ import numpy as np
 
 from edgekit.errors import ModelError
 from edgekit.records import Array
+from edgekit.training.shrinking.attention import attention
 from edgekit.training.shrinking.walk import Role, Walk, Weight
 
 # Layers that process each channel separately and keep the channels on the last axis.
@@ -113,6 +114,8 @@ def _known(walk: Walk, node: Any, rows: list[Array], path: str) -> Array | None:
         or len(node.output_tensors) != 1
     ):
         return None
+    if kind == "MultiHeadAttention":
+        return attention(walk, node, rows, path)
     if kind in _WEIGHTED:
         return _weighted(walk, node, rows[0], path)
     if kind in _CHANNELWISE or (kind == "Activation" and _elementwise(operation.activation)):
@@ -121,7 +124,7 @@ def _known(walk: Walk, node: Any, rows: list[Array], path: str) -> Array | None:
         return _merged(walk, node, rows)
     if kind == "Concatenate":
         return _concatenated(walk, node, rows)
-    if kind in {"Reshape", "Flatten"} and hasattr(operation, "get_config"):
+    if kind in {"Reshape", "Flatten"}:
         return _reshaped(walk, node, rows[0])
     if kind in {"Mean", "Max"}:
         rank = len(node.input_tensors[0].shape)
@@ -175,10 +178,24 @@ def _reshaped(walk: Walk, node: Any, row: Array) -> Array | None:
             walk.tie(table[0], other)
     out: Array = table[0]
     if type(node.operation).__name__ == "Reshape":
-        if not hasattr(node.operation, "target_shape"):
-            return None  # the target shape of keras.ops.reshape is a constant argument
-        walk.widths[id(node.operation)] = ("target_shape", out)
+        # That of keras.ops.reshape, which is no layer, counts the batch too.
+        key = "target_shape" if hasattr(node.operation, "target_shape") else "newshape"
+        if key == "newshape" and not _keeps_batch(node):
+            return None
+        walk.widths[id(node.operation)] = {key: out}
     return out
+
+
+def _keeps_batch(node: Any) -> bool:
+    """Whether a call of keras.ops.reshape only reshapes samples, at most one size being open."""
+    shape = getattr(node.operation, "newshape", None)
+    after = node.output_tensors[0].shape
+    return (
+        isinstance(shape, list | tuple)
+        and len(shape) == len(after)
+        and after[0] == node.input_tensors[0].shape[0]
+        and None not in after[1:]
+    )
 
 
 def _weighted(walk: Walk, node: Any, row: Array, path: str) -> Array | None:
@@ -203,7 +220,9 @@ def _weighted(walk: Walk, node: Any, row: Array, path: str) -> Array | None:
     walk.tie(first_in, row)
     walk.outputs[path] = first_out
     if made_key := _WIDTH_KEYS.get(type(layer).__name__):
-        walk.widths[id(layer)] = (made_key, first_out)
+        walk.widths[id(layer)] = {made_key: first_out}
+        if _is_depthwise(layer):
+            walk.widths[id(layer)]["groups"] = first_in
     activation = getattr(layer, "activation", None)
     if activation is not None and not _elementwise(activation):
         walk.freeze(first_out, f"passes the activation of {path}, which mixes channels")
@@ -219,11 +238,23 @@ def _convolution(walk: Walk, layer: Any, row: Array) -> _Described:
     out = walk.make(layer.filters)
     last = len(layer.kernel.shape) - 1
     axes = {last - 1: row, last: out}
+    if _is_depthwise(layer):
+        # The channel of a group goes with the filters that read it.
+        out = np.repeat(row, layer.filters // layer.groups)
+        return out, [("kernel", "kernel", {last: out}, None), ("bias", "bias", {0: out}, None)]
     if layer.groups > 1:
-        walk.freeze(row, f"is read by {layer.name} in groups")
-        walk.freeze(out, "is made in groups")
-        axes = {last: out}
+        # Groups stay of one size: a channel goes with those at its place in the other groups.
+        for channels in (row, out):
+            table = channels.reshape(layer.groups, -1)
+            for other in table[1:]:
+                walk.tie(table[0], other)
+        axes = {last - 1: row[: len(row) // layer.groups], last: out}
     return out, [("kernel", "filters", axes, last), ("bias", "bias", {0: out}, None)]
+
+
+def _is_depthwise(layer: Any) -> bool:
+    """Whether each group of a convolution reads one channel, as in a depthwise one."""
+    return getattr(layer, "groups", 1) > 1 and layer.kernel.shape[-2] == 1
 
 
 def _transposed(walk: Walk, layer: Any, row: Array) -> _Described:

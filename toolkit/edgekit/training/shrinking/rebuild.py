@@ -27,13 +27,14 @@ def rebuild(model: Any, graph: ChannelGraph, cut: Collection[int]) -> Any:
     gone = _numbers(cut)
 
     def narrowed(layer: Any, config: dict[str, Any]) -> dict[str, Any]:
-        if id(layer) not in graph.widths:
-            return config
-        key, channels = graph.widths[id(layer)]
-        width = int(np.count_nonzero(~np.isin(channels, gone)))
-        if key == "target_shape":
-            return {**config, key: (*config[key][:-1], width)}
-        return {**config, key: width}
+        config = dict(config)
+        for key, channels in graph.widths.get(id(layer), {}).items():
+            width = int(np.count_nonzero(~np.isin(channels, gone)))
+            if key in {"target_shape", "newshape"}:
+                config[key] = (*config[key][:-1], width)
+            else:
+                config[key] = width
+        return config
 
     def sliced(weight: Weight, values: Array) -> Array:
         for axis, channels in weight.axes.items():
@@ -111,7 +112,7 @@ def _clone(
     copies: dict[int, tuple[Any, Any]] = {}
 
     def copied(layer: Any) -> Any:
-        if not isinstance(layer, keras.layers.Layer):
+        if not isinstance(layer, keras.layers.Layer) and id(layer) not in graph.widths:
             return layer  # an operation of keras.ops, which has no state
         if id(layer) not in copies:
             copies[id(layer)] = (layer, made(layer))
@@ -137,7 +138,7 @@ def _clone(
     clone = keras.models.clone_model(model, inputs, clone_function=copied)
     records = {id(weight.variable): weight for weight in graph.weights}
     for layer, copy in copies.values():
-        if id(layer) not in graph.entries:
+        if id(layer) not in graph.entries and isinstance(layer, keras.layers.Layer):
             for old, new in zip(layer.weights, copy.weights, strict=True):
                 new.assign(change(records[id(old)], np.asarray(old)))
     return clone

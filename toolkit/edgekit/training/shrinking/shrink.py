@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -184,8 +185,29 @@ def _check_share(graph: ChannelGraph, share: float, goal: CountedGoal, multiple:
     most = _largest_share(graph, goal, multiple)
     if share > most + ROUNDING:
         stays = f", {multiple} of the wide ones" if multiple > 1 else ""
+        # Rounding down: what is said to be possible is.
+        possible = math.floor(100 * most)
+        loosened = math.floor(100 * _largest_share(graph, goal, 1)) if multiple > 1 else possible
+        hints = [f"ask for a share of {possible / 100:g} or less"] * (possible > 0)
+        hints += [f"round less: multiple 1 allows {loosened / 100:g}"] * (loosened > possible)
+        hints += ["prune or cluster it, which keeps its shape"] * (not hints)
+        hint = ", or ".join(hints)
         raise UsageError(
             f"{100 * share:g} % of the {_WORDS[goal]} cannot be removed.",
-            found=f"At most {100 * most:.0f} % can: one channel of each layer must remain{stays}.",
-            hint="Ask for less" + (", or round less (multiple=1)." if multiple > 1 else "."),
+            found=f"At most {possible} % can: one channel of each layer must remain{stays}."
+            + _blocked(graph, goal),
+            hint=f"{hint[0].upper()}{hint[1:]}.",
         )
+
+
+def _blocked(graph: ChannelGraph, goal: CountedGoal) -> str:
+    """Name the costliest layers that are kept whole, and why."""
+    cost = dict.fromkeys(graph.kept_whole, 0)
+    for weight in graph.weights:
+        if weight.layer in cost:
+            size = math.prod(weight.variable.shape)
+            cost[weight.layer] += size * (weight.macs if goal == "macs" else 1)
+    names = sorted(cost, key=lambda name: -cost[name])
+    told = "; ".join(f"{name} {graph.kept_whole[name]}" for name in names[:3])
+    more = f"; and {len(names) - 3} more" if len(names) > 3 else ""
+    return f" Kept whole: {told}{more}." if names else ""

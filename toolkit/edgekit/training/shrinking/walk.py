@@ -56,7 +56,7 @@ class Walk:
     weights: dict[int, Weight] = field(default_factory=dict)
     calls: dict[int, tuple[Array, Array]] = field(default_factory=dict)
     outputs: dict[str, Array] = field(default_factory=dict)
-    widths: dict[int, tuple[str, Array]] = field(default_factory=dict)
+    widths: dict[int, dict[str, Array]] = field(default_factory=dict)
     entries: dict[int, tuple[Array, ...]] = field(default_factory=dict)
     layers: dict[int, str] = field(default_factory=dict)
 

@@ -1,0 +1,114 @@
+"""Passes over models of every kind that people have: none ends in a traceback."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.tensorflow
+
+
+@pytest.fixture(scope="module")
+def found(run_session) -> dict[str, Any]:
+    return run_session("any_model")
+
+
+@pytest.mark.parametrize(
+    ("kind", "steps"),
+    [
+        ("masked words", ("cluster",)),
+        ("transformer", ("shrink", "cluster")),
+        ("open picture", ("shrink", "qat")),
+        ("fixed batch", ("shrink",)),
+        ("stateful", ("cluster",)),
+        ("stateful batch", ("prune",)),
+        ("float16", ("cluster",)),
+        ("bfloat16", ("prune",)),
+        ("float16 h5", ("prune",)),
+        ("without input", ("shrink", "qat")),
+        ("keras 2 h5", ("cluster",)),
+        ("keras 2 saved", ("prune",)),
+    ],
+)
+def test_a_pass_writes_a_model_that_loads_and_lowers(found, kind, steps):
+    for step in steps:
+        assert "error" not in found[kind][step], (step, found[kind][step])
+        if step == "cluster":
+            assert found[kind][step]["distinct"] <= 8
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape"),
+    [
+        ("masked words", [None, None]),
+        ("open picture", [None, None, None, 1]),
+        ("stateful", [1, 6, 4]),
+    ],
+)
+def test_the_file_takes_the_inputs_that_the_source_takes(found, kind, shape):
+    assert {tuple(each["input"]) for each in found[kind].values()} == {tuple(shape)}
+
+
+def test_a_stateful_model_stays_one(found):
+    for step in found["stateful"].values():
+        assert step["stateful"] == ["gru", "lstm"]
+        assert "gru, lstm" in step["facts"]["loaded"]
+
+
+@pytest.mark.parametrize("kind", ["transformer", "open picture", "stateful"])
+def test_what_is_trained_computes_what_the_file_does(found, kind):
+    assert found["kept"][kind] < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("kind", "allowed"), [("float16", 0.01), ("bfloat16", 0.05), ("float16 h5", None)]
+)
+def test_half_precision_becomes_float32_and_that_is_said(found, kind, allowed):
+    (step,) = found[kind].values()
+    assert step["policies"] == ["float32"]
+    assert "float32 in place of mixed_" in step["facts"]["loaded"]
+    if allowed:
+        assert 0 < found["kept"][kind] < allowed
+
+
+def test_heads_are_cut_whole(found):
+    assert found["transformer"]["shrink"]["heads"][0] < 4
+    assert found["transformer"]["cluster"]["heads"] == [4]
+
+
+def test_a_fixed_batch_takes_single_samples(found):
+    assert found["singles"] < 1e-5
+    assert found["fixed batch"]["shrink"]["input"] == [None, 6, 4]
+    assert "batches of 8" in found["fixed batch"]["shrink"]["facts"]["loaded"]
+
+
+def test_what_holds_a_batch_together_is_named(found):
+    kind, what, reason, hint = found["sealed"]
+    assert kind == "ModelError"
+    assert what == "sealed.keras works on batches of 8 only."
+    assert "broadcast_to" in reason
+    assert "-1 where 8 is written" in hint
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("keras 2 code", "(TFOpLambda) is code of Keras 2"),
+        ("exported", "an exported graph, without Keras layers"),
+    ],
+)
+def test_what_has_no_layers_to_train_is_refused(found, kind, says):
+    error = found[kind]["prune"]["error"]
+    assert error[0] == "ModelError"
+    assert says in "\n".join(error)
+    assert len(error) <= 4
+
+
+def test_a_table_is_named_and_the_hint_works(found):
+    kind, what, reason, hint = found["table"]
+    assert kind == "ConversionError"
+    assert "no such preprocessing" in what
+    assert "table (IntegerLookup)" in reason
+    assert 'model.get_layer("table").output' in hint
+    assert found["fed"] == []
