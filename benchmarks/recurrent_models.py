@@ -54,14 +54,18 @@ def splits(make: object) -> dict[str, np.ndarray]:
     return {"x_train": train[0], "y_train": train[1], "x_test": test[0], "y_test": test[1]}
 
 
+def cycles(x: object) -> object:
+    """Remaining cycles, up to 125."""
+    return layers.Rescaling(125.0, name="cycles")(layers.Dense(1, name="share")(x))
+
+
 def bilstm(x: object) -> object:
-    x = layers.Bidirectional(layers.LSTM(32, name="lstm"), name="both_ways")(x)
-    return layers.Dense(1, name="cycles")(x)
+    return cycles(layers.Bidirectional(layers.LSTM(32, name="lstm"), name="both_ways")(x))
 
 
 def stacked(x: object) -> object:
     x = layers.LSTM(64, return_sequences=True, name="first")(x)
-    return layers.Dense(1, name="cycles")(layers.LSTM(32, name="second")(x))
+    return cycles(layers.LSTM(32, name="second")(x))
 
 
 def masked(x: object) -> object:
@@ -75,8 +79,8 @@ def gru(x: object) -> object:
 
 engines = turbofan()
 MODELS = {
-    "BiLSTM": (engines, bilstm, 3),
-    "stacked-LSTM": (engines, stacked, 3),
+    "BiLSTM": (engines, bilstm, 6),
+    "stacked-LSTM": (engines, stacked, 6),
     "masked-LSTM": (splits(texts), masked, 3),
     "GRU-200": (splits(waves), gru, 4),
 }
