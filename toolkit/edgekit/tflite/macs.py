@@ -47,7 +47,7 @@ def repetitions(operators: Sequence[Node]) -> dict[int, int]:
     # A loop inside another stands in a later graph.
     for node in operators:
         if node.name == "WHILE":
-            condition, body = (node.option(f"{part}SubgraphIndex", 0) for part in ("cond", "body"))
+            condition, body = (node.option(f"{part}SubgraphIndex", -1) for part in ("cond", "body"))
             runs = max(1, min(limits.get(condition, [1])))
             found[body] = min(runs * found.get(node.graph, 1), _MOST_RUNS)
     return found
