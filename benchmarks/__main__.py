@@ -29,6 +29,7 @@ SECTIONS = {
     "large_data": "Peak memory on data larger than it",
     "inspection": "edgekit inspect of very many operators",
     "sparse": "Pruned models on ARM, stored dense and sparse",
+    "recurrent": "Recurrent layers: compact, written out, and by the stock converter",
 }
 RESULTS = Path(__file__).with_name("RESULTS.md")
 MARK = "<!-- {} -->"

@@ -4920,8 +4920,16 @@ def state_of(model: str | bytes) -> str:
         # Model.subgraphs 2, SubGraph.tensors 0, Tensor.is_variable 5.
         if any(code.number(3, "<i") == ASSIGN_VARIABLE for code in root.tables(1)):
             return RESOURCES
-        tensors = (tensor for graph in root.tables(2) for tensor in graph.tables(0))
-        return TENSORS if any(tensor.number(5, "<B") for tensor in tensors) else ""
+        return TENSORS if any(map(keeps, root.tables(2))) else ""
+
+    def keeps(graph: Table) -> bool:
+        tensors = enumerate(graph.tables(0))
+        states = {index for index, tensor in tensors if tensor.number(5, "<B")}
+        # An operator that writes a state sets it at every run. SubGraph.operators 3,
+        # Operator.outputs 2.
+        return bool(states) and not states <= {
+            index for operator in graph.tables(3) for index in operator.integers(2)
+        }
 
     found: str = _read_flatbuffer(model, state, "")
     return found
@@ -5908,6 +5916,13 @@ class Table:
     def text(self, field: int) -> str:
         """Return a string; "" if the field is absent."""
         return self.block(field)[1].decode("utf-8")
+
+    def integers(self, field: int) -> list[int]:
+        """Return a vector of int32."""
+        import struct
+
+        content = self.block(field, 4)[1]
+        return list(struct.unpack(f"<{len(content) // 4}i", content))
 
     def floats(self, field: int) -> list[float]:
         """Return a vector of float32."""

@@ -58,7 +58,74 @@ def make_long(session: Session, folder: Path) -> None:
 
     keras.utils.set_random_seed(0)
     x = keras.Input((200, 2), name="sequence")
-    keras.Model(x, keras.layers.LSTM(3, name="lstm")(x)).save(folder / "long.keras")
+    keras.Model(x, keras.layers.GRU(3, name="gru")(x)).save(folder / "long.keras")
+
+
+def make_recurrent(session: Session, folder: Path) -> None:
+    """Save recurrent models of every kind, on sequences `x` of 9 steps."""
+    import keras
+    from keras import layers
+
+    keras.utils.set_random_seed(0)
+    x = keras.Input((9, 4), name="x")
+    z = keras.Input((9, 4), name="z")
+
+    def sequence(units: int, **options: Any) -> Any:
+        return layers.LSTM(units, return_sequences=True, **options)
+
+    shared = layers.LSTM(5, name="shared")
+    _, hidden, cell = layers.LSTM(5, return_state=True, name="encoder")(x)
+    one = keras.ops.ones_like(hidden)
+    fixed = keras.Input((9, 4), batch_size=1, name="x")
+    long = keras.Input((40, 4), name="x")
+    loud = keras.Model(long, sequence(4, name="loud")(long))
+    loud.set_weights(_loud(loud.get_weights()))
+    models = {
+        "lstm": keras.Model(x, layers.LSTM(8, name="lstm")(x)),
+        "wide": keras.Model(x, layers.LSTM(32, name="lstm")(x)),
+        "both_ways": keras.Model(x, layers.Bidirectional(sequence(8), name="both")(x)),
+        "stacked": keras.Model(x, layers.LSTM(3)(sequence(6)(x))),
+        "backwards": keras.Model(x, sequence(8, go_backwards=True, use_bias=False)(x)),
+        "shared": keras.Model([x, z], layers.Add()([shared(x), shared(z)])),
+        "loud": loud,
+        "remembering": keras.Model(fixed, layers.LSTM(8, stateful=True)(fixed)),
+        "each": keras.Model(
+            x, layers.TimeDistributed(layers.LSTM(3))(layers.Reshape((3, 3, 4))(x))
+        ),
+        "masked": keras.Model(x, layers.LSTM(8)(layers.Masking()(x))),
+        "gru": keras.Model(x, layers.GRU(8, name="gru")(x)),
+        "simple": keras.Model(x, layers.SimpleRNN(8)(x)),
+        "hard": keras.Model(x, layers.LSTM(8, recurrent_activation="hard_sigmoid")(x)),
+        "cells": keras.Model(x, layers.RNN([layers.LSTMCell(4), layers.GRUCell(3)])(x)),
+        "translating": keras.Model([x, z], sequence(5)(z, initial_state=[hidden, cell])),
+        "started": keras.Model(x, layers.LSTM(5)(x, initial_state=[one, one])),
+    }
+    for name, model in models.items():
+        model.save(folder / f"{name}.keras")
+
+
+def _loud(weights: list[np.ndarray]) -> list[np.ndarray]:
+    """Weights with which the cell state exceeds 10, where TensorFlow's converter clips it."""
+    kernel, recurrent, bias = (np.zeros_like(values) for values in weights)
+    bias[:] = 3.0
+    bias[12:] = 0.0
+    kernel[0, 8:12], kernel[0, 12:] = 3.0, -0.2
+    return [kernel, recurrent, bias]
+
+
+def stock_single(session: Session, path: Path, mode: str) -> bytes:
+    """Convert a Keras file, with batch size 1, by TensorFlow's converter."""
+    import keras
+    import tensorflow as tf
+
+    model = keras.saving.load_model(path, compile=False)
+    inputs = [keras.Input(x.shape[1:], batch_size=1, dtype=x.dtype) for x in model.inputs]
+    converter = tf.lite.TFLiteConverter.from_keras_model(keras.Model(inputs, model(inputs)))
+    if mode != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if mode == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    return bytes(converter.convert())
 
 
 def make_stateful(session: Session, folder: Path) -> None:

@@ -174,31 +174,7 @@ def test_the_direct_way_is_no_larger_than_the_stock_converter(
     assert ours.stat().st_size <= len(stock)
 
 
-def test_recurrent_layers_are_unrolled_and_quantize(
-    worker: Worker, folder: Path, golden: Path
-) -> None:
-    datasets = pytest.importorskip("sklearn.datasets")
-    images, labels = datasets.load_digits(return_X_y=True)
-    rows, labels = (images / 16).reshape(-1, 8, 8).astype(np.float32)[1400:], labels[1400:]
-    worker.load(golden / "lowering" / "digits_recurrent.keras")
-    lowered = worker.lower(folder / "recurrent.tflite", Batch(inputs={"rows": rows[:100]}))
-    assert "WHILE" not in names(lowered.path)
-    assert len(lowered.notes) == 3  # both directions of one layer, and the other layer
-    assert any(note.startswith("gru: its 8 steps") for note in lowered.notes)
-
-    (found,) = run(lowered.path, {"rows": rows}).values()
-    np.testing.assert_allclose(found[:100], lowered.reference["digit"], atol=1e-5)
-    accuracy = np.mean(found.argmax(1) == labels)
-    assert accuracy > 0.85
-    graph = worker.run(tensorflow_jobs.calibrated, path=lowered.path, inputs=[rows[:100]])
-    for plan in (INT8, INT16):
-        (found,) = run(worker.quantize(graph, plan), {"rows": rows}).values()
-        assert np.mean(found.argmax(1) == labels) > accuracy - 0.02
-
-
-def test_a_loop_too_long_to_unroll_is_kept_and_refused_where_it_would_crash(
-    worker: Worker, folder: Path
-) -> None:
+def test_a_loop_is_refused_where_the_quantizer_would_crash(worker: Worker, folder: Path) -> None:
     worker.run(tensorflow_jobs.make_long, folder=folder)
     source = worker.load(folder / "long.keras")
     batch = noise(source)

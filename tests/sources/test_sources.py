@@ -13,6 +13,8 @@ import pytest
 from edgekit.archives import parse_size, unpacked_limit
 from edgekit.errors import ModelError
 from edgekit.records import Source
+from edgekit.tflite import has_loops, read
+from edgekit.tflite.lstm import fused_lstms
 from edgekit.worker import Worker
 
 pytestmark = pytest.mark.tensorflow
@@ -225,8 +227,9 @@ def test_keras_2_models_with_the_extra(worker: Worker, folder: Path, name: str) 
     source = worker.load(folder / name)
     assert described(source) == ([("sequence", (1, 7, 3))], [("out", (1, 2))])
     assert source.parameters == 4 * (3 * 4 + 4 * 4 + 4) + 4 * 2 + 2
-    lowered = worker.lower(folder / "legacy.tflite")
-    assert lowered.notes == ("lstm: its 7 steps were unrolled; the outputs are the same",)
+    for form, compact in (("compact", True), ("unrolled", False)):
+        graph = read(worker.lower(folder / "legacy.tflite", recurrent=form).path)
+        assert (has_loops(graph) or bool(fused_lstms(graph))) == compact
 
 
 @pytest.mark.parametrize("kind", ["keras", "weights", "h5"])

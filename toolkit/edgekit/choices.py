@@ -29,6 +29,13 @@ Importance = Literal["l2", "bn_scale", "taylor"]
 TAYLOR: Final = "taylor"
 """The only importance that needs samples."""
 
+RecurrentForm = Literal["compact", "fused", "unrolled"]
+"""How recurrent layers stand in a float graph; see `lowering.recurrent.RecurrentLayers`."""
+
+COMPACT: Final = "compact"
+FUSED: Final = "fused"
+UNROLLED: Final = "unrolled"
+
 Prefer = Literal["size", "latency", "balanced"]
 """Quantity that the recommendation minimizes: size, latency, or their product."""
 

@@ -50,6 +50,7 @@ def quantize(
     calibration_samples: int = 200,
     custom: Sequence[str] = (),
     trust_code: bool = False,
+    unroll: bool = False,
     max_drop: float = 0.5,
     metric: Asked | Sequence[Asked] | None = None,
     prefer: Prefer = "balanced",
@@ -94,6 +95,7 @@ def quantize(
         calibration_samples: How many training samples set the activation ranges.
         custom: Modules that define the model's own classes.
         trust_code: Whether to run code that a model file brings along; see SECURITY.md.
+        unroll: Whether recurrent layers are written out step by step, in every file.
         max_drop: Accepted loss: points of accuracy or AUC, percent of RMSE.
         metric: The metric to judge by, default the task's own: a name of
             `evaluation.metrics.METRICS`, a function `(outputs, targets) -> number`, whose attribute
@@ -151,6 +153,7 @@ def quantize(
         calibration_samples=calibration_samples,
         custom=tuple(custom),
         trust_code=trust_code,
+        unroll=unroll,
         max_drop=max_drop,
         metric=metrics(metric),
         prefer=prefer,
@@ -180,6 +183,7 @@ def import_model(
     preprocessing: Mapping[str, Any] | None = None,
     custom: Sequence[str] = (),
     trust_code: bool = False,
+    unroll: bool = False,
     force: bool = False,
     listener: Listener = silent,
 ) -> ImportResult:
@@ -207,6 +211,7 @@ def import_model(
         column=column,
         preprocessing=preprocessing,
         custom=tuple(custom),
+        unroll=unroll,
     )
     return pipeline.import_source(
         place,
@@ -214,6 +219,7 @@ def import_model(
         dataset=dataset,
         custom=request.custom,
         trust_code=trust_code,
+        unroll=unroll,
         force=force,
         build=pipeline.build_of(request),
         listener=listener,

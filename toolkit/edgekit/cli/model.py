@@ -149,6 +149,7 @@ def import_(
     preprocess: options.Preprocess = None,
     custom: options.Custom = None,
     trust_code: options.TrustCode = False,
+    unroll: options.Unroll = False,
     force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -172,6 +173,7 @@ def import_(
             preprocessing=options.preprocessing_of(preprocess),
             custom=tuple(custom or ()),
             trust_code=trust_code,
+            unroll=unroll,
             force=force,
             listener=listener,
         )
@@ -221,6 +223,7 @@ def quantize(
     data_options: options.DataOptions,
     custom: options.Custom = None,
     trust_code: options.TrustCode = False,
+    unroll: options.Unroll = False,
     calibration_samples: Annotated[
         int,
         typer.Option(
@@ -274,6 +277,7 @@ def quantize(
             calibration_samples=calibration_samples,
             custom=tuple(custom or ()),
             trust_code=trust_code,
+            unroll=unroll,
             max_drop=max_drop,
             metric=options.metrics_of(metric),
             prefer=cast("Prefer", prefer),

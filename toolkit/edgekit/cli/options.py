@@ -150,6 +150,10 @@ TrustCode = Annotated[
         help="Run code that the model file brings along: only if you trust its author.",
     ),
 ]
+Unroll = Annotated[
+    bool,
+    typer.Option("--unroll", help="Write recurrent layers out step by step, in every file."),
+]
 Prefer = Annotated[
     str,
     typer.Option(

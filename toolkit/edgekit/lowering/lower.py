@@ -6,14 +6,20 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from edgekit.choices import COMPACT, UNROLLED, RecurrentForm
 from edgekit.errors import ConversionError
 from edgekit.files import writing
-from edgekit.lowering.trace import Trace, trace
+from edgekit.lowering.fused_lstm import independent, with_fused_lstms
+from edgekit.lowering.trace import Trace, layers_of, trace
 from edgekit.records import Array, Source
-from edgekit.tflite.graph import read, write
+from edgekit.tflite.graph import as_text, read, write
+from edgekit.tflite.naming import with_short_names
 from edgekit.tflite.signature import with_signature
+
+if TYPE_CHECKING:
+    from ai_edge_litert.schema_py_generated import ModelT
 
 Call = Callable[[Sequence[Any]], Sequence[Any]]
 
@@ -36,7 +42,14 @@ class LoweredModel:
     stateful: tuple[str, ...] = ()
 
 
-def lower(call: Call, source: Source, model: Any, destination: Path) -> LoweredModel:
+def lower(
+    call: Call,
+    source: Source,
+    model: Any,
+    destination: Path,
+    *,
+    recurrent: RecurrentForm = COMPACT,
+) -> LoweredModel:
     """Convert a model to a float TFLite file.
 
     Args:
@@ -45,57 +58,54 @@ def lower(call: Call, source: Source, model: Any, destination: Path) -> LoweredM
         source: Its inputs and outputs, with batch size 1.
         model: The Keras model that `call` runs, or any other object.
         destination: The file to write.
+        recurrent: How recurrent layers are written (`RecurrentLayers`).
 
     Raises:
         ConversionError: TensorFlow refuses a layer.
         OutputError: The file cannot be written.
     """
-    try:
-        traced = trace(call, source.inputs, model)
-        data = _convert(traced)
-    except Exception as error:  # of the model's own code, of TensorFlow or of its converter
-        recurrent = "TensorList" in str(error)
-        if tables := _preprocessing(model):
-            first = tables[0].partition(" ")[0]
-            raise ConversionError(
-                f"{source.name} cannot be lowered to TFLite, which has no such preprocessing.",
-                found=f"{', '.join(tables)}: the device's program has to do it.",
-                hint="Save a model that is fed with what it returns: keras.Model(inputs, "
-                f'model.outputs), with model.get_layer("{first}").output among the inputs.',
-            ) from error
-        if assigned := re.search(r"[^\s']*Assign\w*VariableOp\w*", str(error)):
-            raise ConversionError(
-                f"{source.name} keeps state in a variable, which it assigns at every call.",
-                found=f"It is assigned at {assigned[0][-160:]}.",
-                hint="Convert it with tf.lite.TFLiteConverter.from_saved_model, which keeps such "
-                "variables, and give edgekit that .tflite file.",
-            ) from error
-        raise ConversionError(
-            f"{source.name} cannot be lowered to TFLite.",
-            found=_reason(error),
-            hint="Save it with unroll=True in its recurrent layers, or give the Keras file."
-            if recurrent
-            else "Replace the layer or operator named there by one that TFLite has.",
-        ) from error
-    inputs, outputs = _tensor_names(data)
+    graph, notes = _lowered(call, source, model, recurrent)
+    tensors = graph.subgraphs[0].tensors
     named = with_signature(
-        read(data),
-        {spec.name: name for spec, name in zip(source.inputs, inputs, strict=True)},
-        {spec.name: name for spec, name in zip(source.outputs, outputs, strict=True)},
+        graph,
+        *(
+            {spec.name: tensors[i].name for spec, i in zip(specs, indices, strict=True)}
+            for specs, indices in (
+                (source.inputs, graph.subgraphs[0].inputs),
+                (source.outputs, graph.subgraphs[0].outputs),
+            )
+        ),
     )
     with writing(destination) as temporary:
         temporary.write_bytes(write(named))
     return LoweredModel(
         path=destination,
         reference={},
-        notes=traced.notes,
+        notes=notes,
     )
 
 
-def _convert(traced: Trace) -> bytes:
+def _lowered(
+    call: Call, source: Source, model: Any, form: RecurrentForm
+) -> tuple[ModelT, tuple[str, ...]]:
+    """Return the graph in this form, or step by step where the converter refuses it; and notes."""
+    try:
+        traced = trace(call, source.inputs, model, form)
+        graph = _convert(traced)
+    except Exception as error:  # of the model's own code, of TensorFlow or of its converter
+        if form == UNROLLED or not any(hasattr(layer, "unroll") for layer in layers_of(model)):
+            raise _refused(source.name, model, error) from error
+        return _lowered(call, source, model, UNROLLED)
+    return graph, tuple(
+        f"{name}: its {n} steps were unrolled; the outputs are the same"
+        for name, n in traced.recurrent.unrolled()
+    )
+
+
+def _convert(traced: Trace) -> ModelT:
     import tensorflow as tf
 
-    function = traced.function
+    function, fused = traced.function, traced.recurrent.fused
     if traced.frozen:
         # All weights are constants, so the graph is converted directly: half the time.
         converter = tf.compat.v1.lite.TFLiteConverter(
@@ -103,25 +113,45 @@ def _convert(traced: Trace) -> bytes:
         )
     else:
         converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
-    return bytes(converter.convert())
+    converter.allow_custom_ops = bool(fused)
+    graph = read(bytes(converter.convert()))
+    if fused:
+        foreign = {as_text(code.customCode) for code in graph.operatorCodes} - {"", *fused}
+        if foreign:
+            raise ValueError(f"error: TFLite has no operator {', '.join(sorted(foreign))}")
+        graph = with_fused_lstms(graph, fused)
+    return with_short_names(independent(graph), tuple(traced.recurrent.steps))
 
 
-def _tensor_names(data: bytes) -> tuple[list[str], list[str]]:
-    """Return the names of the graph's inputs and outputs, in the order of tracing."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    graph = schema.Model.GetRootAs(data).Subgraphs(0)
-    return tuple(  # type: ignore[return-value]  # two of them
-        [graph.Tensors(int(i)).Name().decode() for i in indices]
-        for indices in (graph.InputsAsNumpy(), graph.OutputsAsNumpy())
+def _refused(name: str, model: Any, error: Exception) -> ConversionError:
+    if tables := _preprocessing(model):
+        first = tables[0].partition(" ")[0]
+        return ConversionError(
+            f"{name} cannot be lowered to TFLite, which has no such preprocessing.",
+            found=f"{', '.join(tables)}: the device's program has to do it.",
+            hint="Save a model that is fed with what it returns: keras.Model(inputs, "
+            f'model.outputs), with model.get_layer("{first}").output among the inputs.',
+        )
+    if assigned := re.search(r"[^\s']*Assign\w*VariableOp\w*", str(error)):
+        return ConversionError(
+            f"{name} keeps state in a variable, which it assigns at every call.",
+            found=f"It is assigned at {assigned[0][-160:]}.",
+            hint="Convert it with tf.lite.TFLiteConverter.from_saved_model, which keeps such "
+            "variables, and give edgekit that .tflite file.",
+        )
+    return ConversionError(
+        f"{name} cannot be lowered to TFLite.",
+        found=_reason(error),
+        hint="Save it with unroll=True in its recurrent layers, or give the Keras file."
+        if "TensorList" in str(error)
+        else "Replace the layer or operator named there by one that TFLite has.",
     )
 
 
 def _preprocessing(model: Any) -> list[str]:
     """Return the layers of a model that look words or numbers up, or hash them, with their kind."""
     kinds = {"StringLookup", "IntegerLookup", "TextVectorization", "Hashing", "HashedCrossing"}
-    layers = model._flatten_layers() if hasattr(model, "_flatten_layers") else ()  # noqa: SLF001  Keras has no public way to layers inside layers
-    found = {layer.name: type(layer).__name__ for layer in layers}
+    found = {layer.name: type(layer).__name__ for layer in layers_of(model)}
     return [f"{name} ({kind})" for name, kind in found.items() if kind in kinds]
 
 

@@ -16,9 +16,11 @@ import numpy as np
 from edgekit.errors import ConversionError
 from edgekit.modes import INT8, INT16X8
 from edgekit.records import Plan
+from edgekit.tflite.graph import read
+from edgekit.tflite.lstm import FUSED_LSTM, fused_lstms, is_plain
 
-# Operators in whose subgraphs the quantizer crashes (TensorFlow 2.21).
-_LOOPS = ("WHILE", "UNIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_LSTM")
+# Operators at which the quantizer crashes (TensorFlow 2.21).
+_LOOPS = ("WHILE", "BIDIRECTIONAL_SEQUENCE_LSTM")
 
 
 def quantize(calibrated: bytes, plan: Plan, *, denied: Sequence[str] = ()) -> bytes:
@@ -94,13 +96,26 @@ def _check(calibrated: bytes, plan: Plan, denied: Sequence[str]) -> None:
             found=f"{len(denied)} operators are to remain float.",
             hint="Drop the rules, or use them with int8.",
         )
-    loops = [name for name in _LOOPS if name in _operator_names(calibrated)]
+    names = _operator_names(calibrated)
+    loops = [name for name in _LOOPS if name in names]
+    if FUSED_LSTM in names and not (plan.mode == INT8.name and _complete(calibrated)):
+        # There is no int16 kernel of it (LiteRT 2.3).
+        loops.append(FUSED_LSTM)
     if loops:
         raise ConversionError(
             f"Variant {plan.variant}: TensorFlow cannot quantize loops to {plan.mode}.",
             found=f"The graph holds {', '.join(loops)}, from a recurrent layer.",
-            hint="Build the recurrent layers with unroll=True, or choose float16 or dynamic.",
+            hint="Give the Keras model, whose recurrent layers edgekit writes out step by step "
+            "(over 512 steps: built with unroll=True); or choose float16 or dynamic.",
         )
+
+
+def _complete(data: bytes) -> bool:
+    """Whether every fused LSTM has what its quantization needs (`tflite.ranges.with_ranges`)."""
+    return all(
+        is_plain(op) and op.intermediates is not None and len(op.intermediates)
+        for op in fused_lstms(read(data))
+    )
 
 
 def _operator_names(data: bytes) -> set[str]:

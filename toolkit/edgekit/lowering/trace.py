@@ -9,11 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from edgekit.choices import RecurrentForm
+from edgekit.lowering.recurrent import RecurrentLayers
 from edgekit.records import TensorSpec
-
-# Recurrent layers of at most this many steps are unrolled. Every step costs 3-4 kB of graph and
-# 30-60 ms of lowering.
-UNROLLED_STEPS = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,17 +22,20 @@ class Trace:
         function: TensorFlow's concrete function, with batch size 1.
         outputs: Its outputs, by the names of the layers that computed them where possible.
         frozen: Whether all weights are constants.
-        notes: Changes made during tracing, for the user.
+        recurrent: What was done with recurrent layers.
     """
 
     function: Any
     outputs: tuple[Any, ...]
     frozen: bool
-    notes: tuple[str, ...]
+    recurrent: RecurrentLayers
 
 
 def trace(
-    call: Callable[[Sequence[Any]], Sequence[Any]], inputs: Sequence[TensorSpec], model: Any
+    call: Callable[[Sequence[Any]], Sequence[Any]],
+    inputs: Sequence[TensorSpec],
+    model: Any,
+    form: RecurrentForm,
 ) -> Trace:
     """Trace `call` at the given shapes.
 
@@ -45,16 +46,17 @@ def trace(
         call: Tensors in the order of `inputs` -> tensors.
         inputs: Inputs, with shapes of batch size 1.
         model: The Keras model that `call` runs, or any other object.
+        form: How recurrent layers are traced.
     """
     import keras
     import tensorflow as tf
 
     weights = (
-        [(weight, weight.numpy()) for weight in model.variables]
+        [(weight, weight.numpy()) for weight in (*model.variables, *_states(model))]
         if isinstance(model, keras.Model)
         else []
     )
-    steps: dict[str, int] = {}
+    recurrent = RecurrentLayers(form=form)
 
     def traced(*tensors: Any) -> Sequence[Any]:
         constants = [(weight, tf.constant(value)) for weight, value in weights]
@@ -62,29 +64,39 @@ def trace(
             return call(tensors)
 
     specs = [tf.TensorSpec(s.shape, s.dtype, name=_identifier(s.name)) for s in inputs]
-    with _layer_by_layer(model, steps):
+    with _layer_by_layer(model, recurrent):
         function = tf.function(traced, autograph=False).get_concrete_function(*specs)
     return Trace(
         function=function,
         outputs=_named_outputs(function.outputs),
         frozen=not function.captured_inputs,
-        notes=tuple(
-            f"{name}: its {n} steps were unrolled; the outputs are the same"
-            for name, n in steps.items()
-        ),
+        recurrent=recurrent,
     )
 
 
+def layers_of(model: Any) -> list[Any]:
+    """Return all layers of a Keras model, also those inside layers; of other objects none."""
+    # Keras has no public access to layers inside layers (of Bidirectional, of subclasses).
+    return list(model._flatten_layers()) if hasattr(model, "_flatten_layers") else []  # noqa: SLF001  see above
+
+
+def _states(model: Any) -> list[Any]:
+    """Return the states of stateful recurrent layers, which are not among a model's variables."""
+    states = (getattr(layer, "states", None) or () for layer in layers_of(model))
+    # Those of stacked cells are nested: they remain variables.
+    return [state for found in states for state in found if hasattr(state, "assign")]
+
+
 @contextmanager
-def _layer_by_layer(model: Any, steps: dict[str, int]) -> Iterator[None]:
-    """Within the context, name operators exactly after their layers and unroll recurrent layers.
+def _layer_by_layer(model: Any, recurrent: RecurrentLayers) -> Iterator[None]:
+    """Within the context, name operators exactly after their layers, and treat recurrent ones.
 
     Keras opens a layer's name scope twice in one call, so that TensorFlow numbers the second one:
     operators of `conv2d` appear below `conv2d_1`, which is another layer's name.
 
     Args:
         model: The Keras model whose layers are wrapped; other objects are ignored.
-        steps: Receives the name of every unrolled layer and its number of steps.
+        recurrent: How recurrent layers are traced.
     """
     import tensorflow as tf
 
@@ -94,11 +106,12 @@ def _layer_by_layer(model: Any, steps: dict[str, int]) -> Iterator[None]:
         @functools.wraps(call)
         def inside(*args: Any, **kwargs: Any) -> Any:
             path.append(layer.name)
+            scope = "/".join(map(_identifier, path))
             try:
                 # A trailing slash selects the scope of exactly this name.
                 with (
-                    tf.name_scope("/".join(map(_identifier, path)) + "/"),
-                    _unrolled(layer, args, steps),
+                    tf.name_scope(f"{scope}/"),
+                    recurrent.tracing(layer, scope, args),
                 ):
                     return call(*args, **kwargs)
             finally:
@@ -106,8 +119,7 @@ def _layer_by_layer(model: Any, steps: dict[str, int]) -> Iterator[None]:
 
         return inside
 
-    # Keras has no public access to layers inside layers (of Bidirectional, of subclasses).
-    layers = list(model._flatten_layers()) if hasattr(model, "_flatten_layers") else []  # noqa: SLF001  see above
+    layers = layers_of(model)
     for layer in layers:
         vars(layer)["call"] = wrapped(layer, layer.call)
     try:
@@ -115,29 +127,6 @@ def _layer_by_layer(model: Any, steps: dict[str, int]) -> Iterator[None]:
     finally:
         for layer in layers:
             del vars(layer)["call"]
-
-
-@contextmanager
-def _unrolled(layer: Any, args: tuple[Any, ...], steps: dict[str, int]) -> Iterator[None]:
-    """Unroll a recurrent layer within the context; the outputs are the same.
-
-    TensorFlow's quantizer crashes on loops.
-    """
-    count = args[0].shape[1] if args and getattr(layer, "unroll", None) is False else None
-    if count is None or count > UNROLLED_STEPS:
-        yield
-        return
-    # Keras 2 otherwise selects an operator fused for GPUs, which the quantizer cannot calibrate.
-    changed = {"unroll": True, "_could_use_gpu_kernel": False}
-    before = {name: getattr(layer, name) for name in changed if hasattr(layer, name)}
-    for name in before:
-        setattr(layer, name, changed[name])
-    steps[layer.name] = int(count)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            setattr(layer, name, value)
 
 
 def _named_outputs(outputs: Sequence[Any]) -> tuple[Any, ...]:

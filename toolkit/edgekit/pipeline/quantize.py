@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from edgekit.errors import ConversionError, DataError
+from edgekit.errors import ConversionError
 from edgekit.files import staging
 from edgekit.isolate import Background
 from edgekit.modes import INT8
 from edgekit.pipeline import manifest
+from edgekit.pipeline.float_graphs import FloatGraphs
 from edgekit.pipeline.imported_model import ImportedModel
 from edgekit.pipeline.recommendation import measure_made, probe_device, with_source_score
 from edgekit.pipeline.report import accepted_loss
@@ -26,14 +27,7 @@ from edgekit.pipeline.request import (
     possible_plans,
 )
 from edgekit.pipeline.sources import is_graph, lower, tensorflow_for
-from edgekit.quantization import (
-    MINMAX,
-    FloatGraph,
-    Observed,
-    learned,
-    observe,
-    read_float_graph,
-)
+from edgekit.quantization import QuantizedModel
 from edgekit.quantization import make as make_variant
 from edgekit.records import (
     Artifact,
@@ -42,14 +36,10 @@ from edgekit.records import (
     Progress,
     Report,
     Row,
-    Samples,
     silent,
 )
 from edgekit.schema import row_to_json
 from edgekit.worker import TensorFlowProcess
-
-if TYPE_CHECKING:
-    from ai_edge_litert.schema_py_generated import ModelT
 
 Finish = Callable[[Report, Path], Report]
 
@@ -94,6 +84,7 @@ def quantize(request: Request, *, finish: Finish, listener: Listener = silent) -
             stage / "float32.tflite",
             tensorflow,
             output=request.output,
+            unroll=request.unroll,
             head=request.head,
             listener=listener,
         )
@@ -182,10 +173,8 @@ def _make(
     gzip: bool,
     listener: Listener,
 ) -> tuple[list[Artifact], list[str]]:
-    graph = read_float_graph(imported.graph)
     wanted = [_as_trained(p, imported) for p in plans if p != FLOAT]
-    samples = None if imported.dataset is None else imported.dataset.calibrate
-    observed = _observer(graph, samples, wanted, listener)
+    graphs = FloatGraphs(imported, wanted, folder, tensorflow, listener)
     records = [
         _record(
             background,
@@ -201,9 +190,7 @@ def _make(
             Progress(stage="quantizing", done=position, total=len(wanted), detail=plan.variant)
         )
         try:
-            made = make_variant(
-                plan, graph, observe=_trained(imported, plan) or observed, tensorflow=tensorflow
-            )
+            made, notes = _variant(plan, graphs, tensorflow)
         except ConversionError as error:
             extra = plan.sparse and len(wanted) > 1  # beside the same file stored dense
             if not (skip_unsupported or extra):
@@ -213,11 +200,28 @@ def _make(
             continue
         path = folder / f"{plan.variant}.tflite"
         path.write_bytes(made.data)
-        described = manifest.describe(imported, plan, left_in_float=made.left_in_float, build=build)
+        noted = replace(imported, notes=(*imported.notes, *notes))
+        described = manifest.describe(noted, plan, left_in_float=made.left_in_float, build=build)
         records.append(_record(background, path, plan, described, gzip=gzip))
     artifacts = [record() for record in records]
     listener(Progress(stage="quantizing", done=len(wanted), total=len(wanted)))
     return artifacts, refused
+
+
+def _variant(
+    plan: Plan, graphs: FloatGraphs, tensorflow: TensorFlowProcess | None
+) -> tuple[QuantizedModel, tuple[str, ...]]:
+    """Make a variant of the first form of the float graph that it is possible in."""
+    refused: ConversionError | None = None
+    for form in graphs.forms(plan):
+        try:
+            made = make_variant(plan, form.graph, observe=form.observe, tensorflow=tensorflow)
+        except ConversionError as error:
+            refused = error
+        else:
+            return made, form.notes
+    assert refused is not None
+    raise refused
 
 
 def _record(
@@ -233,37 +237,6 @@ def _as_trained(plan: Plan, imported: ImportedModel) -> Plan:
     # Of rules that match one layer the last counts: the plan's own.
     rules = (*imported.rules, *plan.rules) if plan.mode == INT8.name else plan.rules
     return replace(plan, rules=rules)
-
-
-def _trained(imported: ImportedModel, plan: Plan) -> Callable[[ModelT], Observed] | None:
-    """The ranges that quantization-aware training found, where they are meant for the plan."""
-    trained = imported.trained
-    if trained is None or plan.mode != INT8.name:
-        return None
-    return lambda _model: learned(trained)
-
-
-def _observer(
-    graph: FloatGraph, samples: Samples | None, plans: Sequence[Plan], listener: Listener
-) -> Callable[[ModelT], Observed]:
-    """What observes a float graph on the calibration samples, the plain graph only once."""
-    histograms = any(calibrates(plan) and plan.ranges != MINMAX for plan in plans)
-    known: list[Observed] = []
-
-    def observed(model: ModelT) -> Observed:
-        if model is graph.model and known:
-            return known[0]
-        if samples is None:
-            raise DataError(
-                "A graph pass needs training samples to calibrate on.",
-                hint="Give --data with a train split, or drop the pass.",
-            )
-        found = observe(model, samples, histograms=histograms, listener=listener)
-        if model is graph.model:
-            known.append(found)
-        return found
-
-    return observed
 
 
 def _write_manifests(report: Report, stage: Path) -> None:

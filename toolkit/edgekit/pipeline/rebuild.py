@@ -74,6 +74,7 @@ _BUILD: Final[Mapping[str, Callable[[object], bool]]] = {
     "custom": _is_texts,
     "calibration_samples": _is_count,
     "seed": _is_count,
+    "unroll": lambda value: isinstance(value, bool),
 }
 
 
@@ -143,6 +144,7 @@ def rebuild(
             folder,
             described=described,
             score_output=build.get("score_output"),
+            unroll=build.get("unroll", False),
             custom=modules,
             trust_code=trust_code,
             listener=listener,
@@ -325,6 +327,7 @@ def _make(
     *,
     described: Mapping[str, Any],
     score_output: str | None,
+    unroll: bool,
     custom: Sequence[str],
     trust_code: bool,
     listener: Listener,
@@ -338,6 +341,7 @@ def _make(
             engine,
             output=score_output,
             described=described,
+            unroll=unroll,
             listener=listener,
         )
         if plan.mode == FLOAT32.name and not (plan.passes or plan.rules or plan.sparse):

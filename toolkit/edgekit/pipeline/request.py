@@ -58,6 +58,7 @@ class Request:
         calibration_samples: How many training samples set the activation ranges.
         custom: Modules that define the model's own classes.
         trust_code: Whether to run code that the source brings along.
+        unroll: Whether recurrent layers are written out step by step.
         max_drop: Accepted loss: points for accuracy and AUC, percent for RMSE.
         metric: The metric to judge by, of several the first, default the task's own.
         output: Name of the output that is scored, default the first.
@@ -93,6 +94,7 @@ class Request:
     calibration_samples: int = 200
     custom: tuple[str, ...] = ()
     trust_code: bool = False
+    unroll: bool = False
     max_drop: float = MAX_DROP
     metric: MetricChoice = None
     output: str | None = None
@@ -306,5 +308,6 @@ def build_of(request: Request) -> dict[str, Any]:
         "calibration_samples": request.calibration_samples,
         "score_output": request.output,
         "custom": list(request.custom),
+        "unroll": request.unroll,
         "seed": request.seed,
     }

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from edgekit import data, evaluation, tflite
+from edgekit import data, tflite
+from edgekit.choices import COMPACT, UNROLLED
 from edgekit.data.formats.sounds import undeclared_sounds
 from edgekit.data.preprocessing import names_size
 from edgekit.data.store import Reader
@@ -20,14 +21,13 @@ from edgekit.files import check_input, refuse_existing, staging
 from edgekit.pipeline import manifest
 from edgekit.pipeline.heads import head_for, with_head
 from edgekit.pipeline.imported_model import ImportedModel, Verification
-from edgekit.pipeline.pixel_trial import ImageModel, as_samples, model_of_file, model_of_source
+from edgekit.pipeline.pixel_trial import ImageModel, model_of_file, model_of_source
 from edgekit.pipeline.preprocessing import picture_for, settle
 from edgekit.pipeline.report import as_compiled
+from edgekit.pipeline.verified_lowering import lowered_and_verified, samples_of
 from edgekit.recipe import Qat
 from edgekit.records import (
-    Array,
     Artifact,
-    Batch,
     Dataset,
     Listener,
     Plan,
@@ -39,11 +39,6 @@ from edgekit.records import (
     silent,
 )
 from edgekit.worker import InProcess, TensorFlowProcess, Worker
-
-# Float kernels of TensorFlow and of XNNPACK add up in different orders; what is beyond this share
-# of the output's own range is no rounding.
-TOLERANCE = 1e-2
-VERIFIED_SAMPLES = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +111,7 @@ def lower(
     output: str | None = None,
     head: Mapping[str, Any] | None = None,
     described: Mapping[str, Any] | None = None,
+    unroll: bool = False,
     example: Mapping[str, tuple[int, ...]] | None = None,
     to_train: bool = False,
     listener: Listener = silent,
@@ -130,6 +126,7 @@ def lower(
         output: Name of the output to score; None for the first.
         head: How the outputs tell boxes, where the data does not say it.
         described: A manifest that says how pixels were scaled before.
+        unroll: Whether recurrent layers are written out step by step.
         example: Input name -> shape of a batch, for sizes the model leaves open; None takes the
             dataset's.
         to_train: Whether a pass will train what is loaded.
@@ -166,13 +163,19 @@ def lower(
     outputs = scored_first(loaded.outputs, output)
     model = model_of_source(loaded, outputs, tensorflow)
     bound = as_compiled(_bound(dataset, model, described), loaded.compiled)
-    batch = _sample(bound) if bound else _noise(loaded.inputs)
+    batch = samples_of(bound, loaded.inputs)
     listener(Progress(stage="lowering"))
-    lowered = tensorflow.lower(destination, batch)
+    lowered, verification = lowered_and_verified(
+        loaded,
+        destination,
+        tensorflow,
+        batch,
+        real=bound is not None,
+        form=UNROLLED if unroll else COMPACT,
+    )
     notes = [*(bound.notes if bound else ()), *lowered.notes]
     if lowered.stateful:
         notes.append(_state_note(loaded.name, lowered.stateful, bound))
-    verification = _verify(loaded, destination, batch, lowered.reference, real=bound is not None)
     _describe(destination, str((described or {}).get("model", loaded.name)), bound)
     learned = trained_notes(source)
     return ImportedModel(
@@ -245,6 +248,7 @@ def import_source(
     dataset: Dataset | None = None,
     custom: Sequence[str] = (),
     trust_code: bool = False,
+    unroll: bool = False,
     force: bool = False,
     build: Mapping[str, Any] | None = None,
     listener: Listener = silent,
@@ -257,6 +261,7 @@ def import_source(
         dataset: Real samples to verify on; seeded noise is used (and said) without.
         custom: Modules that define the model's own classes.
         trust_code: Whether to run code that the source brings along.
+        unroll: Whether recurrent layers are written out step by step.
         force: Replace an existing file.
         build: What the manifest says of the request (`request.build_of`).
         listener: Progress callback.
@@ -277,7 +282,7 @@ def import_source(
         with tensorflow_for(
             source, custom, listener, needed=needed, trust_code=trust_code
         ) as tensorflow:
-            imported = lower(source, dataset, graph, tensorflow, listener=listener)
+            imported = lower(source, dataset, graph, tensorflow, unroll=unroll, listener=listener)
         artifact = manifest.artifact(graph, plan, manifest.describe(imported, plan, build=build))
         (stage / beside.name).write_text(manifest.to_text(artifact.manifest), encoding="utf-8")
     return ImportResult(
@@ -315,58 +320,3 @@ def example_shapes(dataset: Dataset | None) -> Mapping[str, tuple[int, ...]] | N
         return None  # and so are frames and bands, in the error that follows
     one = samples.read(np.arange(1))
     return {name: values.shape for name, values in one.inputs.items()}
-
-
-def _sample(dataset: Dataset) -> Batch:
-    samples = dataset.calibrate or dataset.test or dataset.train
-    assert samples is not None
-    return samples.read(np.arange(min(samples.n, VERIFIED_SAMPLES)))
-
-
-def _noise(inputs: Sequence[TensorSpec]) -> Batch:
-    generator = np.random.default_rng(0)
-    arrays: dict[str, Array] = {}
-    for spec in inputs:
-        shape = (VERIFIED_SAMPLES, *spec.shape[1:])
-        arrays[spec.name] = (
-            generator.standard_normal(shape).astype(spec.dtype)
-            if spec.dtype.startswith("float")
-            else generator.integers(0, 2, shape).astype(spec.dtype)
-        )
-    return Batch(inputs=arrays)
-
-
-def _verify(
-    source: Source, graph: Path, batch: Batch, reference: Mapping[str, Array], *, real: bool
-) -> Verification:
-    samples = as_samples(batch)
-    found = evaluation.predict(graph, samples, processes=1)
-    largest = 0.0
-    for name, expected in reference.items():
-        if name not in found:
-            raise ConversionError(
-                f"Lowering {source.name} lost its output {name!r}.",
-                found=f"The float graph has: {', '.join(found)}.",
-            )
-        if found[name].shape != expected.shape:
-            raise ConversionError(
-                f"Lowering {source.name} changed the shape of its output {name!r}.",
-                found=f"{list(expected.shape)} became {list(found[name].shape)}.",
-            )
-        if not np.isfinite(expected).all():
-            raise ModelError(
-                f"{source.name} itself computes NaN or infinity for output {name!r}.",
-                hint="Check the weights and the scale of the inputs.",
-            )
-        difference = float(np.max(np.abs(found[name] - expected), initial=0.0))
-        span = float(np.ptp(expected)) or 1.0
-        if not difference <= TOLERANCE * max(span, float(np.abs(expected).max(initial=0.0))):
-            raise ConversionError(
-                f"The float graph of {source.name} does not compute what its source computes.",
-                found=f"Output {name!r} is off by up to {difference:.3g} (its range: {span:.3g}).",
-                hint="Look for layers that behave randomly or differently at inference.",
-            )
-        largest = max(largest, difference)
-    return Verification(
-        max_abs_difference=largest, samples=samples.n, inputs="data" if real else "noise"
-    )

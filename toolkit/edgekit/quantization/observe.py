@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
@@ -21,6 +22,7 @@ from edgekit.numerics import Histogram, entropy_range, mse_range, percentile_ran
 from edgekit.numerics.ranges import BINS
 from edgekit.records import Array, Listener, Progress, Ranges, Samples, silent
 from edgekit.tflite.graph import operator_name, write
+from edgekit.tflite.lstm import LstmCell, lstm_cells
 from edgekit.tflite.ranges import activations, with_all_outputs
 from edgekit.tflite.signature import signature_names
 from edgekit_runner import RESOURCES, TENSORS, state_of
@@ -44,10 +46,12 @@ class _Graph:
 
     Attributes:
         content: The file, with all activations as outputs.
-        names: Tensor index -> tensor name, of the observed tensors.
+        names: Tensor index -> tensor name, of the observed tensors: activations, and the cell
+            states of fused LSTMs.
         inputs: Input name -> tensor index.
         unclipped: Names of the tensors whose range is never clipped.
         state: Where it keeps its state (`edgekit_runner.state_of`).
+        cells: Tensor index of a cell state -> what computes it.
     """
 
     content: bytes
@@ -55,6 +59,7 @@ class _Graph:
     inputs: Mapping[str, int]
     unclipped: frozenset[str]
     state: str
+    cells: Mapping[int, LstmCell]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +71,7 @@ class Observed:
         high: Largest value of each tensor.
         n: Number of calibration samples.
         unclipped: Names of the tensors whose range is never clipped: inputs and outputs of the
-            model, where no later layer compensates for clipping.
+            model, where no later layer compensates for clipping, and states.
         histograms: Distribution of each tensor; None if not computed.
         trained: Ranges from quantization-aware training, used instead of the observed ones.
     """
@@ -153,12 +158,14 @@ def _prepare(model: ModelT) -> _Graph:
     graph = model.subgraphs[0]
     named = signature_names(model)[0]
     content = write(with_all_outputs(model))
+    cells = {cell.cell: cell for cell in lstm_cells(model)}
     return _Graph(
         content=content,
-        names={i: graph.tensors[i].name for i in activations(model)},
+        names={i: graph.tensors[i].name for i in (*activations(model), *cells)},
         inputs={named.get(int(i), graph.tensors[i].name): int(i) for i in graph.inputs},
-        unclipped=frozenset(graph.tensors[i].name for i in (*graph.inputs, *graph.outputs)),
+        unclipped=frozenset(graph.tensors[i].name for i in (*graph.inputs, *graph.outputs, *cells)),
         state=state_of(content),
+        cells=cells,
     )
 
 
@@ -170,7 +177,8 @@ def _refuse_loops(model: ModelT) -> None:
             raise ConversionError(
                 f"The activations inside {name} cannot be calibrated.",
                 found=f"{name} computes {computed[0].split(';')[0]}" if computed else None,
-                hint="Build recurrent layers with unroll=True, or choose dynamic or float16.",
+                hint="Give the Keras model, whose recurrent layers edgekit writes out step by step "
+                "(over 512 steps: built with unroll=True); or choose dynamic or float16.",
             )
 
 
@@ -324,12 +332,20 @@ def _opened(graph: _Graph) -> tuple[Any, _Views, _Views]:
     interpreter = Interpreter(model_content=graph.content, num_threads=1)
     interpreter.allocate_tensors()
     given = set(graph.inputs.values())
-    # The runtime may reuse the memory of an input after reading it.
-    before, after = (
-        [(n, interpreter.tensor(i)) for n, i in enumerate(graph.names) if (i in given) == early]
-        for early in (True, False)
-    )
+    before: _Views = []
+    after: _Views = []
+    for position, index in enumerate(graph.names):
+        cell = graph.cells.get(index)
+        source = index if cell is None else cell.sequence
+        view = interpreter.tensor(source)
+        # The runtime may reuse the memory of an input after reading it.
+        views = before if source in given else after
+        views.append((position, view if cell is None else partial(_states, cell, view)))
     return interpreter, before, after
+
+
+def _states(cell: LstmCell, view: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:
+    return cell.states(view())
 
 
 def _feed(interpreter: Any, graph: _Graph, inputs: Mapping[str, Array], row: int) -> None:

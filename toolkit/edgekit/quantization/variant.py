@@ -17,8 +17,9 @@ from edgekit.targets.node import Node, Tensor
 from edgekit.tflite.graph import read, write
 from edgekit.tflite.int4_weights import narrow_weights
 from edgekit.tflite.load import check_loads
+from edgekit.tflite.lstm import with_resets, without_resets
 from edgekit.tflite.metadata import carry_metadata, files_behind, has_metadata, with_files
-from edgekit.tflite.naming import name_layers
+from edgekit.tflite.naming import name_layers, with_names_short_again
 from edgekit.tflite.nodes import nodes
 from edgekit.tflite.ranges import with_ranges
 from edgekit.tflite.rewriter import SMALLEST
@@ -101,11 +102,14 @@ def make(
     if calibrated:
         assert tensorflow is not None
         found = observed.ranges(plan.ranges, plan.percentile)
-        ranged = with_ranges(model, found, symmetric=plan.mode == INT16X8.name)
+        bare, resets = without_resets(model)
+        ranged = with_ranges(bare, found, symmetric=plan.mode == INT16X8.name)
         denied = [name for name, mode in modes.items() if mode != plan.mode]
         came_from = tensorflow.quantize(write(ranged), plan, denied)
         unchanged = read(came_from)
-        model = with_names_of(unchanged, graph.model)
+        model = with_names_short_again(with_names_of(unchanged, graph.model))
+        if resets:
+            model = with_resets(model)
         if found.weight_bits == 4:
             model = narrow_weights(model)
     for mode, rewrite in _REWRITERS.items():
@@ -221,7 +225,8 @@ def _left(plan: Plan, modes: Mapping[str, str], model: ModelT) -> list[dict[str,
     if MODES[plan.mode].calibrated:
         for node in operators:
             computes = any(t.dtype == "float32" for t in (*node.outputs, *node.inputs) if t)
-            if computes and node.name not in _CONVERSIONS:
+            resets = all(tensor.variable for tensor in node.outputs)  # of a layer named below
+            if computes and not resets and node.name not in _CONVERSIONS:
                 reasons[node.index] = (
                     f"TensorFlow's quantizer has no {plan.mode} version of it here"
                 )

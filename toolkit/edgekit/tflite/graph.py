@@ -45,6 +45,7 @@ DTYPES: Final[dict[int, str]] = {
 FLOAT32: Final = 0
 FLOAT16: Final = 1
 INT32: Final = 2
+INT16: Final = 7
 INT8: Final = 9
 INT4: Final = 17
 _PLAIN: Final = (int, str, bytes, float, np.ndarray)

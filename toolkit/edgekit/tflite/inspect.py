@@ -11,7 +11,7 @@ from edgekit.records import Inspection, Operator, TargetFit
 from edgekit.targets import fit
 from edgekit.targets.node import Node, Tensor
 from edgekit.tflite.graph import read
-from edgekit.tflite.macs import macs
+from edgekit.tflite.macs import macs, repetitions
 from edgekit.tflite.naming import name_layers
 from edgekit.tflite.nodes import nodes
 from edgekit.tflite.signature import signature
@@ -30,7 +30,8 @@ def inspect(path: Path, *, targets: Sequence[str] = ("coral",)) -> Inspection:
     """Inspect a model, without TensorFlow or an interpreter.
 
     The operators of all graphs of the file are listed, those of loop bodies and conditions after
-    the main graph; each counts once.
+    the main graph. Each is listed once; the multiply-accumulates of a loop's body are those of all
+    its runs (`macs.repetitions`).
 
     Args:
         path: A `.tflite` or `.tflite.gz` file.
@@ -51,9 +52,16 @@ def inspect(path: Path, *, targets: Sequence[str] = ("coral",)) -> Inspection:
     fits = {name: fit(name, operators) for name in targets}
     # Operators of equal fits share them: most models have few different ones.
     shared: dict[tuple[TargetFit, ...], Mapping[str, TargetFit]] = {}
+    runs = repetitions(operators)
     ops = tuple(
         [
-            _operator(node, layer, storage, owned[node.index], _fits(node, fits, shared))
+            _operator(
+                node,
+                layer,
+                size=sum([storage.weights[node.graph, t.index][1] for t in owned[node.index]]),
+                targets=_fits(node, fits, shared),
+                runs=runs.get(node.graph, 1),
+            )
             for node, layer in zip(operators, name_layers(operators), strict=True)
         ]
     )
@@ -91,20 +99,17 @@ def _fits(
 
 
 def _operator(
-    node: Node,
-    layer: str,
-    storage: Storage,
-    constants: Sequence[Tensor],
-    targets: Mapping[str, TargetFit],
+    node: Node, layer: str, *, size: int, targets: Mapping[str, TargetFit], runs: int
 ) -> Operator:
+    once = macs(node)
     return Operator(
         index=node.index,
         name=node.name,
         layer=layer,
         outputs=tuple([tensor.name for tensor in node.outputs]),
         dtype=node.outputs[0].dtype if node.outputs else "none",
-        bytes=sum([storage.weights[node.graph, tensor.index][1] for tensor in constants]),
-        macs=macs(node),
+        bytes=size,
+        macs=None if once is None else once * runs,
         targets=targets,
     )
 

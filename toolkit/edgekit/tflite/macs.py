@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from edgekit.targets.node import Node
+
+# Beyond any sequence; the limit in a damaged file may be any number.
+_MOST_RUNS: Final = 1 << 20
 
 
 def macs(node: Node) -> int | None:
@@ -20,6 +23,34 @@ def macs(node: Node) -> int | None:
         return formula(node) if formula else None
     except (IndexError, _MissingError):  # an operator of a damaged file, without its inputs
         return None
+
+
+def repetitions(operators: Sequence[Node]) -> dict[int, int]:
+    """Return how often each graph of a file runs in one inference, where that can be read.
+
+    A loop whose condition compares its counter with a constant runs its body that often, as the
+    loops of recurrent layers do; graphs of other loops, and of branches, count once.
+
+    Args:
+        operators: All operators of a model (`nodes`).
+
+    Returns:
+        Index of a graph -> its number of runs, at least 1.
+    """
+    limits: dict[int, list[int]] = {}
+    for node in operators:
+        bound = node.input(1) if node.name == "LESS" else None
+        values = bound.integers() if bound is not None else None
+        if values is not None and len(values) == 1:
+            limits.setdefault(node.graph, []).append(values[0])
+    found: dict[int, int] = {}
+    # A loop inside another stands in a later graph.
+    for node in operators:
+        if node.name == "WHILE":
+            condition, body = (node.option(f"{part}SubgraphIndex", -1) for part in ("cond", "body"))
+            runs = max(1, min(limits.get(condition, [1])))
+            found[body] = min(runs * found.get(node.graph, 1), _MOST_RUNS)
+    return found
 
 
 class _MissingError(Exception):

@@ -10,9 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from edgekit.targets.node import Node
+from edgekit.tflite.graph import clone
+
+if TYPE_CHECKING:
+    from ai_edge_litert.schema_py_generated import ModelT
 
 # Names that converters give to tensors without a layer, with or without a number appended.
 _NAMES_OF_NONE: Final = (
@@ -35,6 +39,7 @@ _WEIGHTED: Final = re.compile(
 _WITH_WEIGHTS: Final = frozenset(
     {"CONV_2D", "CONV_3D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"}
 )
+_JOINED_SHORT: Final = re.compile(r"([^;]+)/\d+;")
 _CALL_NUMBER: Final = re.compile(r"_\d+$")
 _OUTPUT_NUMBER: Final = re.compile(r":\d+$")
 
@@ -60,6 +65,48 @@ def name_layers(nodes: Sequence[Node]) -> tuple[str, ...]:
         for tensor in node.outputs:
             made[tensor.index] = position
     return _without_shared_scopes([path.split("/") for path in paths])
+
+
+def with_short_names(model: ModelT, scopes: Sequence[str]) -> ModelT:
+    """Return a model whose tensors below these scopes are called `scope/number`.
+
+    A layer that is written out step by step has thousands of tensors, whose names converters join:
+    they take up to half of the file. Layer names are not changed.
+
+    Args:
+        model: A model; it is not changed.
+        scopes: Paths of layers.
+    """
+    if not scopes:
+        return model
+    starts = tuple(f"{scope}/" for scope in scopes)
+    model = clone(model)
+    for graph in model.subgraphs:
+        for index, tensor in enumerate(graph.tensors):
+            scope = next((start for start in starts if tensor.name.startswith(start)), None)
+            if scope is not None:
+                tensor.name = f"{scope}{index}"
+    return model
+
+
+def with_names_short_again(model: ModelT) -> ModelT:
+    """Return a model without the names that a quantizer joined of those of `with_short_names`.
+
+    Returns:
+        `model` itself if it has none.
+    """
+    joined = [
+        (number, index, found[1])
+        for number, graph in enumerate(model.subgraphs)
+        for index, tensor in enumerate(graph.tensors)
+        if (found := _JOINED_SHORT.match(tensor.name))
+    ]
+    if not joined:
+        return model
+    model = clone(model)
+    for number, index, scope in joined:
+        model.subgraphs[number].tensors[index].name = f"{scope}/{index}"
+    return model
 
 
 def _path(node: Node) -> str:

@@ -101,6 +101,7 @@ def _quantize_weights(
     model: ModelT, only: Container[str] | None, choose: Callable[[Weight], Storage]
 ) -> ModelT:
     rewriter = Rewriter(model)
+    rewriter.store_lstms(only)
     for weight in rewriter.weights(only):
         storage = choose(weight) if weight.alike else Storage("before", 8, weight.axis)
         rewriter.store(weight, storage)

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Concatenate, Final, ParamSpec, Self, TypeVar
 
+from edgekit.choices import COMPACT, RecurrentForm
 from edgekit.errors import ConversionError, EdgekitError, ModelError, UsageError
 from edgekit.records import Array, Batch, InputScaling, Listener, Plan, Progress, Source, silent
 from edgekit.sources import check_source, refuse_without_layers
@@ -141,9 +142,15 @@ class Worker:
         self._recurrent = self._ask(Session.recurrent_layers, "loading")
         return found
 
-    def lower(self, destination: Path, batch: Batch | None = None) -> LoweredModel:
+    def lower(
+        self,
+        destination: Path,
+        batch: Batch | None = None,
+        *,
+        recurrent: RecurrentForm = COMPACT,
+    ) -> LoweredModel:
         """Write the float graph; see `TensorFlowProcess.lower`."""
-        return self._ask(Session.lower, "lowering", destination, batch)
+        return self._ask(Session.lower, "lowering", destination, batch, recurrent=recurrent)
 
     def predict(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run the loaded model itself; see `TensorFlowProcess.predict`."""

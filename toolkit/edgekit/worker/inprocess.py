@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from edgekit.choices import COMPACT, RecurrentForm
 from edgekit.records import Array, Batch, InputScaling, Listener, Plan, Source, silent
 from edgekit.worker.session import Session
 
@@ -53,10 +54,16 @@ class InProcess(Session):
         with _quiet():
             return super().load(source, example=example, to_train=to_train)
 
-    def lower(self, destination: Path, batch: Batch | None = None) -> LoweredModel:
+    def lower(
+        self,
+        destination: Path,
+        batch: Batch | None = None,
+        *,
+        recurrent: RecurrentForm = COMPACT,
+    ) -> LoweredModel:
         """Write the float graph; see `TensorFlowProcess.lower`."""
         with _quiet():
-            return super().lower(destination, batch)
+            return super().lower(destination, batch, recurrent=recurrent)
 
     def predict(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run the model; see `TensorFlowProcess.predict`."""

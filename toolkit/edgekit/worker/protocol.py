@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from edgekit.choices import COMPACT, RecurrentForm
 from edgekit.records import Array, Batch, InputScaling, Plan, Source
 
 if TYPE_CHECKING:
@@ -43,12 +44,19 @@ class TensorFlowProcess(Protocol):
         """
         ...
 
-    def lower(self, destination: Path, batch: Batch | None = None) -> LoweredModel:
+    def lower(
+        self,
+        destination: Path,
+        batch: Batch | None = None,
+        *,
+        recurrent: RecurrentForm = COMPACT,
+    ) -> LoweredModel:
         """Write the float graph of the loaded model.
 
         Args:
             destination: The `.tflite` to write.
             batch: Samples for which the source model's outputs are returned too.
+            recurrent: How recurrent layers are written (`lowering.recurrent.RecurrentLayers`).
 
         Raises:
             ModelError: No model is loaded.

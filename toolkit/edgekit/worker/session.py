@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from edgekit.choices import COMPACT, RecurrentForm
 from edgekit.errors import ModelError
 from edgekit.records import Array, Batch, InputScaling, Listener, Plan, Source, silent
 
@@ -88,13 +89,19 @@ class Session:
         layers = model._flatten_layers() if hasattr(model, "_flatten_layers") else ()  # noqa: SLF001  Keras has no public way to layers inside layers
         return tuple(layer.name for layer in layers if hasattr(layer, "unroll"))
 
-    def lower(self, destination: Path, batch: Batch | None = None) -> LoweredModel:
+    def lower(
+        self,
+        destination: Path,
+        batch: Batch | None = None,
+        *,
+        recurrent: RecurrentForm = COMPACT,
+    ) -> LoweredModel:
         """Write the float graph of the loaded model."""
         from edgekit.lowering import lower
 
         loaded, state = self.loaded, self._predicting().state
         state.restore()  # what the model holds now becomes constants
-        lowered = lower(loaded.call, loaded.source, loaded.model, destination)
+        lowered = lower(loaded.call, loaded.source, loaded.model, destination, recurrent=recurrent)
         lowered = replace(lowered, notes=(*loaded.notes, *lowered.notes))
         if loaded.loss_code is not None:
             name = loaded.source.path.name

@@ -1,0 +1,132 @@
+"""Lower a loaded model, and prove that the float graph computes what its source computes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgekit import evaluation, tflite
+from edgekit.choices import UNROLLED, RecurrentForm
+from edgekit.errors import ConversionError, ModelError
+from edgekit.pipeline.imported_model import ImportedModel, Verification
+from edgekit.pipeline.pixel_trial import as_samples
+from edgekit.records import Array, Batch, Dataset, Source, TensorSpec
+from edgekit.tflite.lstm import fused_lstms
+from edgekit.worker import TensorFlowProcess
+
+if TYPE_CHECKING:
+    from edgekit.lowering import LoweredModel
+
+# Float kernels of TensorFlow and of XNNPACK add up in different orders; what is beyond this share
+# of the output's own range is no rounding.
+TOLERANCE = 1e-2
+# Of recurrent layers in a compact form: where more is off, the operator computes something else.
+COMPACT_TOLERANCE = 1e-4
+VERIFIED_SAMPLES = 16
+
+
+def lowered_as(
+    form: RecurrentForm, imported: ImportedModel, destination: Path, tensorflow: TensorFlowProcess
+) -> tuple[str, ...]:
+    """Write the float graph of the model that `tensorflow` holds in another form; return notes.
+
+    Raises:
+        ConversionError: It cannot be lowered, or differs from its source.
+    """
+    batch = samples_of(imported.dataset, imported.source.inputs)
+    lowered = tensorflow.lower(destination, batch, recurrent=form)
+    _verify(imported.source, destination, batch, lowered.reference, real=True)
+    return lowered.notes
+
+
+def lowered_and_verified(
+    source: Source,
+    destination: Path,
+    tensorflow: TensorFlowProcess,
+    batch: Batch,
+    *,
+    real: bool,
+    form: RecurrentForm,
+) -> tuple[LoweredModel, Verification]:
+    """Lower and verify; a compact form that is not as exact as it should be is not taken."""
+    lowered = tensorflow.lower(destination, batch, recurrent=form)
+    model = tflite.read(destination)
+    if form == UNROLLED or not (tflite.has_loops(model) or fused_lstms(model)):
+        return lowered, _verify(source, destination, batch, lowered.reference, real=real)
+    try:
+        return lowered, _verify(
+            source, destination, batch, lowered.reference, real=real, tolerance=COMPACT_TOLERANCE
+        )
+    except ConversionError as error:
+        note = f"Recurrent layers were written out step by step: in the compact form {error.found}"
+    lowered = tensorflow.lower(destination, batch, recurrent=UNROLLED)
+    verification = _verify(source, destination, batch, lowered.reference, real=real)
+    return replace(lowered, notes=(*lowered.notes, note)), verification
+
+
+def samples_of(dataset: Dataset | None, inputs: Sequence[TensorSpec]) -> Batch:
+    """Return what a model is verified on: real samples, or seeded noise where there are none."""
+    if dataset is None:
+        return _noise(inputs)
+    samples = dataset.calibrate or dataset.test or dataset.train
+    assert samples is not None
+    return samples.read(np.arange(min(samples.n, VERIFIED_SAMPLES)))
+
+
+def _noise(inputs: Sequence[TensorSpec]) -> Batch:
+    generator = np.random.default_rng(0)
+    arrays: dict[str, Array] = {}
+    for spec in inputs:
+        shape = (VERIFIED_SAMPLES, *spec.shape[1:])
+        arrays[spec.name] = (
+            generator.standard_normal(shape).astype(spec.dtype)
+            if spec.dtype.startswith("float")
+            else generator.integers(0, 2, shape).astype(spec.dtype)
+        )
+    return Batch(inputs=arrays)
+
+
+def _verify(
+    source: Source,
+    graph: Path,
+    batch: Batch,
+    reference: Mapping[str, Array],
+    *,
+    real: bool,
+    tolerance: float = TOLERANCE,
+) -> Verification:
+    samples = as_samples(batch)
+    found = evaluation.predict(graph, samples, processes=1)
+    largest = 0.0
+    for name, expected in reference.items():
+        if name not in found:
+            raise ConversionError(
+                f"Lowering {source.name} lost its output {name!r}.",
+                found=f"The float graph has: {', '.join(found)}.",
+            )
+        if found[name].shape != expected.shape:
+            raise ConversionError(
+                f"Lowering {source.name} changed the shape of its output {name!r}.",
+                found=f"{list(expected.shape)} became {list(found[name].shape)}.",
+            )
+        if not np.isfinite(expected).all():
+            raise ModelError(
+                f"{source.name} itself computes NaN or infinity for output {name!r}.",
+                hint="Check the weights and the scale of the inputs.",
+            )
+        difference = float(np.max(np.abs(found[name] - expected), initial=0.0))
+        span = float(np.ptp(expected)) or 1.0
+        if not difference <= tolerance * max(span, float(np.abs(expected).max(initial=0.0))):
+            raise ConversionError(
+                f"The float graph of {source.name} does not compute what its source computes.",
+                found=f"Output {name!r} is off by up to {difference:.3g} (its range: {span:.3g}).",
+                hint="Look for layers that behave randomly or differently at inference.",
+            )
+        largest = max(largest, difference)
+    return Verification(
+        max_abs_difference=largest, samples=samples.n, inputs="data" if real else "noise"
+    )
