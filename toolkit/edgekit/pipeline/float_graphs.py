@@ -80,7 +80,8 @@ class FloatGraphs:
             form = self._forms[name]
             trained = self._imported.trained
             if trained is not None and plan.mode == INT8.name:
-                yield replace(form, observe=self._trained(form))
+                # Recurrent layers were left in float: there are no cell states to observe.
+                yield replace(form, observe=lambda _: learned(trained))
             else:
                 yield form
 
@@ -128,24 +129,3 @@ class FloatGraphs:
             return found
 
         return observed
-
-    def _trained(self, form: Form) -> Callable[[ModelT], Observed]:
-        """The ranges that quantization-aware training found.
-
-        Those of the cell states of fused LSTMs are observed: no layer computes them.
-        """
-        trained = self._imported.trained
-        assert trained is not None
-
-        def ranges(model: ModelT) -> Observed:
-            cells = [model.subgraphs[0].tensors[cell.cell].name for cell in lstm_cells(model)]
-            if not cells:
-                return learned(trained)
-            found = form.observe(model)
-            low, high = (
-                {**ends, **{name: seen[name] for name in cells}}
-                for ends, seen in ((trained.low, found.low), (trained.high, found.high))
-            )
-            return learned(replace(trained, low=low, high=high))
-
-        return ranges
