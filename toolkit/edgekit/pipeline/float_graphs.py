@@ -23,7 +23,7 @@ from edgekit.quantization import (
 )
 from edgekit.records import Listener, Plan, Progress
 from edgekit.tflite import has_loops
-from edgekit.tflite.lstm import fused_lstms, lstm_cells
+from edgekit.tflite.lstm import fused_lstms
 from edgekit.worker import TensorFlowProcess
 
 if TYPE_CHECKING:

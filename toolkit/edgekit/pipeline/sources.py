@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -33,7 +32,6 @@ from edgekit.records import (
     Plan,
     Progress,
     Ranges,
-    Rule,
     Source,
     TensorSpec,
     silent,

@@ -56,11 +56,14 @@ def place(graph: bytes, trained: Ranges, left: Collection[str] = ()) -> Placed:
     tensors = model.subgraphs[0].tensors
     counted = set(activations(model))
     known = {*trained.low, *left}
-    ends: dict[int, tuple[float, float]] = dict(_inputs(model, trained))
+    inputs, outputs = signature_names(model)
+    ends = {i: (trained.low[n], trained.high[n]) for i, n in inputs.items() if n in trained.low}
     layers: list[str | None] = []
     floating: set[int] = set()
     for number, op in enumerate(model.subgraphs[0].operators):
         owners = [o for i in op.outputs for o in _layers(tensors[i].name, known)]
+        # A converter can name an output after nothing: then its signature says whose it is.
+        owners = owners or [name for i in op.outputs if (name := outputs.get(int(i))) in known]
         same = operator_name(model, op) in _SAME_SCALE and op.inputs[0] in ends
         trains = [owner for owner in owners if owner not in left]
         layers.append(next(iter(trains or owners), None))
@@ -133,10 +136,3 @@ def _layers(name: str, known: Collection[str]) -> Iterator[str]:
             if part in known:
                 yield part
                 break
-
-
-def _inputs(model: ModelT, trained: Ranges) -> Iterator[tuple[int, tuple[float, float]]]:
-    names, _ = signature_names(model)
-    for index, name in names.items():
-        if name in trained.low:
-            yield index, (trained.low[name], trained.high[name])

@@ -15,7 +15,13 @@ from edgekit.training.qat.expansion import expand
 from edgekit.training.qat.fold import fold
 from edgekit.training.qat.graph import Graph, Step, build, record
 from edgekit.training.qat.insertion import insert
-from edgekit.training.qat.layer_rules import PREPARING, QUANTIZED, fixed_range, is_transparent, kind_of
+from edgekit.training.qat.layer_rules import (
+    PREPARING,
+    QUANTIZED,
+    fixed_range,
+    is_transparent,
+    kind_of,
+)
 
 # Batch size of the observation, as in training.
 _BATCH = 32
@@ -93,7 +99,7 @@ def finish(model: Any) -> tuple[Any, Ranges]:
 
     Returns:
         A plain functional model with its kernels on the integer grid, and the trained range of
-        every layer's output, by layer name (`tensor_ranges` maps them to a lowered graph).
+        every layer's output, by layer name (`place` maps them to a lowered graph).
 
     Raises:
         ModelError: The model has no fake quantization, or its ranges were never set.
