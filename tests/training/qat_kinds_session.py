@@ -287,11 +287,14 @@ def tried(model: Any, exclude: tuple[str, ...] = (), bits: int = 8) -> dict[str,
         for node in nodes(read(data))
         if node.graph == 0 and node.name not in ("QUANTIZE", "DEQUANTIZE")
     ]
+    # Between two classes that are as likely, the rounding of the output decides.
+    best = np.sort(expected[0], axis=1)
+    clear = best[:, -1] - best[:, -2] > 0.02
     right = [(values.argmax(axis=1) == Y_TEST).astype(float) for values in (expected[0], found[0])]
     return {
-        "left": left,
+        "left": [name for name, kind in left.items() if kind != qat.FUSED],
         "right": [each.tolist() for each in right],
-        "agreement": float(np.mean(expected[0].argmax(axis=1) == found[0].argmax(axis=1))),
+        "agreement": float(np.mean((expected[0].argmax(1) == found[0].argmax(1))[clear])),
         "difference": max(
             float(np.mean(np.abs(a - b))) for a, b in zip(expected, found, strict=True)
         ),

@@ -231,7 +231,7 @@ def partly(model: Any) -> dict[str, Any]:
     data = made(replace(INT8, rules=placed.rules), graph, ranges, tensorflow).data
     found = [n for n in nodes(read(data)) if n.name in WEIGHTED]
     return {
-        "kept": list(kept),
+        "kept": [name for name, kind in kept.items() if kind != qat.FUSED],
         "rounded": [layer.name for layer in prepared.layers if "_range" in layer.name],
         "dtypes": [node.input(1).dtype for node in found],
         "agreement": float(np.mean(classes(data, model) == predicted(prepared))),

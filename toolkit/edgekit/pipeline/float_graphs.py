@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from edgekit.quantization import (
     observe,
     read_float_graph,
 )
-from edgekit.records import Listener, Plan, Progress
+from edgekit.records import Listener, Plan, Progress, Ranges
 from edgekit.tflite import has_loops
 from edgekit.tflite.lstm import fused_lstms
 from edgekit.worker import TensorFlowProcess
@@ -81,7 +82,7 @@ class FloatGraphs:
             trained = self._imported.trained
             if trained is not None and plan.mode == INT8.name:
                 # Recurrent layers were left in float: there are no cell states to observe.
-                yield replace(form, observe=lambda _: learned(trained))
+                yield replace(form, observe=partial(_learned, trained))
             else:
                 yield form
 
@@ -129,3 +130,9 @@ class FloatGraphs:
             return found
 
         return observed
+
+
+def _learned(trained: Ranges, model: ModelT) -> Observed:
+    """The trained ranges, whatever graph of the form is observed."""
+    del model
+    return learned(trained)

@@ -10,6 +10,7 @@ are then on the integer grid, and the trained ranges replace calibration.
 from edgekit.training.qat.layers import register
 from edgekit.training.qat.ranges import Placed, place
 from edgekit.training.qat.transform import (
+    FUSED,
     finish,
     left_in_float,
     prepare,
@@ -18,6 +19,7 @@ from edgekit.training.qat.transform import (
 )
 
 __all__ = [
+    "FUSED",
     "Placed",
     "finish",
     "left_in_float",

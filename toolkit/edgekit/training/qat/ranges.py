@@ -75,6 +75,11 @@ def place(graph: bytes, trained: Ranges, left: Collection[str] = ()) -> Placed:
                 ends[index] = ends[int(op.inputs[0])]
             elif ranged is not None:
                 ends[index] = trained.low[ranged], trained.high[ranged]
+        for position, index in enumerate(map(int, op.inputs)):
+            # What an operation on tensors computed, which no layer gives its name.
+            keys = [key for owner in trains if (key := f"{owner}/{position}") in trained.low]
+            if keys and index in counted:
+                ends.setdefault(index, (trained.low[keys[0]], trained.high[keys[0]]))
     touched = _touched(model, counted, set(ends), floating)
     return Placed(
         ranges=Ranges(
@@ -132,7 +137,8 @@ def _rules(
 def _layers(name: str, known: Collection[str]) -> Iterator[str]:
     """Return the known layers in a tensor's name, the first path first."""
     for path in name.split(";"):
-        for part in reversed(path.split("/")):
-            if part in known:
-                yield part
-                break
+        # The model, then the layer; what follows are operations, which can be called as a layer is.
+        model, *parts = path.split("/")
+        found = next((part for part in (*parts, model) if part in known), None)
+        if found is not None:
+            yield found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -23,6 +23,8 @@ from edgekit.training.qat.layer_rules import (
     kind_of,
 )
 
+FUSED: Final = "fused"
+"""What `left_in_float` says of a clipping that is part of the operator before it."""
 # Batch size of the observation, as in training.
 _BATCH = 32
 
@@ -99,11 +101,14 @@ def finish(model: Any) -> tuple[Any, Ranges]:
 
     Returns:
         A plain functional model with its kernels on the integer grid, and the trained range of
-        every layer's output, by layer name (`place` maps them to a lowered graph).
+        every layer's output, by layer name, and of what operations on tensors computed, as
+        `layer/position` of the layers that take it (`place` maps them to a lowered graph).
 
     Raises:
         ModelError: The model has no fake quantization, or its ranges were never set.
     """
+    import keras
+
     from edgekit.training.qat.layers import FakeQuantize, QuantizedWeights
 
     graph = record(model)
@@ -128,6 +133,11 @@ def finish(model: Any) -> tuple[Any, Ranges]:
     named = dict(enumerate(tensor.name for tensor in graph.inputs))
     named.update(zip((step.output for step in steps), names, strict=True))
     known = {name: ends[value] for value, name in named.items() if value in ends}
+    unnamed = {s.output for s in steps if not isinstance(s.layer, keras.layers.Layer)}
+    for step, name in zip(steps, names, strict=True):
+        for position, value in enumerate(step.inputs):
+            if value in unnamed and value in ends:
+                known[f"{name}/{position}"] = ends[value]
     return plain, Ranges(
         method="trained",
         low={name: low for name, (low, _) in known.items()},
@@ -156,12 +166,14 @@ def _names_of_calls(steps: Sequence[Step]) -> list[str]:
 def left_in_float(prepared: Any) -> dict[str, str]:
     """Return the layers of a prepared model that compute in float, and their classes.
 
-    `finish` keeps their names; they remain float in the file, too.
+    `finish` keeps their names; they remain float in the file, too. A clipping after one of them,
+    which the converter fuses into it, is of class `FUSED`.
     """
     from edgekit.training.qat.layers import FakeQuantize, QuantizedWeights
 
     graph = record(prepared)
     found: dict[str, str] = {}
+    floats: set[int] = set()
     for step in graph.steps:
         if isinstance(step.layer, (FakeQuantize, QuantizedWeights)):
             continue
@@ -171,6 +183,14 @@ def left_in_float(prepared: Any) -> dict[str, str]:
         )
         if kind_of(step.layer) in (None, "weighted") or passing:
             found[step.layer.name] = type(step.layer).__name__
+            floats |= set(step.outputs)
+        elif (
+            kind_of(step.layer) == "selecting"
+            and not is_transparent(step.layer)
+            and step.inputs[0] in floats
+            and graph.only_consumer(step.inputs[0]) is step
+        ):
+            found[step.layer.name] = FUSED
     return found
 
 
@@ -183,6 +203,8 @@ def why_in_float(left: Mapping[str, str]) -> tuple[list[str], list[str], list[st
     """
     excluded, preparing, islands = [], [], []
     for name, kind in left.items():
+        if kind == FUSED:
+            continue
         if kind in PREPARING:
             preparing.append(name)
         elif kind in QUANTIZED:
