@@ -207,8 +207,27 @@ EXCLUDED = {
     "grouped": "it",
 }
 
-ISLANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
-"""Name -> layers left in float, and the operators of the file that compute in float."""
+ISLANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "preparation": (("rescaling", "shift"), ("MUL", "ADD")),
+    "preparation fused": (("rescaling",), ()),
+    "normalization": (("normalization", "resizing"), ("SUB", "MUL", "RESIZE_BILINEAR")),
+    "elu": (("it_elu",), ("ELU",)),
+    "operations": (("absolute",), ("ABS",)),
+    "layer normalization": (("it",), ("MEAN", "RSQRT", "SQUARED_DIFFERENCE")),
+    "group normalization": (("it",), ("MEAN", "RSQRT", "SQUARE")),
+    "attention": (("norm", "attention"), ("FULLY_CONNECTED", "BATCH_MATMUL", "SOFTMAX", "RSQRT")),
+    "lstm": (("it",), ("UNIDIRECTIONAL_SEQUENCE_LSTM",)),
+    "gru": (("it",), ("STRIDED_SLICE",)),
+    "states": (("memory",), ("UNIDIRECTIONAL_SEQUENCE_LSTM",)),
+    "separable 2d excluded": (("it",), ("DEPTHWISE_CONV_2D", "CONV_2D")),
+    "add excluded": (("it",), ("ADD",)),
+    "gelu excluded": (("it",), ("GELU",)),
+    "transposed 1d excluded": (("it",), ("TRANSPOSE_CONV",)),
+    "global max excluded": (("it",), ("REDUCE_MAX",)),
+    "embedding excluded": (("table",), ("GATHER",)),
+    "grouped excluded": (("it",), ("CONV_2D",)),
+}
+"""Name -> layers left in float, and operators of the file that are among those in float."""
 NAMES = [*KINDS, *(f"{name} excluded" for name in EXCLUDED)]
 
 
@@ -228,7 +247,9 @@ def fitted(model: Any, epochs: int, rate: float) -> Any:
         losses[model.output_names[1]] = "mse"
         targets = [Y, Y[:, None] / 10.0]
     losses = list(losses.values()) if two else losses
-    model.compile(keras.optimizers.Adam(rate), losses, run_eagerly=True)
+    # Tracing costs more than these few steps do, except those of a loop.
+    eager = not any(hasattr(layer, "unroll") for layer in model.layers)
+    model.compile(keras.optimizers.Adam(rate), losses, run_eagerly=eager, jit_compile=False)
     model.fit(shaped(X, model), targets, epochs=epochs, batch_size=64, verbose=0)
     return model
 
