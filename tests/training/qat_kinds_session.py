@@ -218,7 +218,7 @@ ISLANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "attention": (("norm", "attention"), ("FULLY_CONNECTED", "BATCH_MATMUL", "SOFTMAX", "RSQRT")),
     "lstm": (("it",), ("UNIDIRECTIONAL_SEQUENCE_LSTM",)),
     "gru": (("it",), ("STRIDED_SLICE",)),
-    "states": (("memory",), ("UNIDIRECTIONAL_SEQUENCE_LSTM",)),
+    "states": (("memory",), ("RESHAPE",)),
     "separable 2d excluded": (("it",), ("DEPTHWISE_CONV_2D", "CONV_2D")),
     "add excluded": (("it",), ("ADD",)),
     "gelu excluded": (("it",), ("GELU",)),
