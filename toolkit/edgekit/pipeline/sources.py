@@ -238,7 +238,8 @@ def _placed(notes: Mapping[str, Any], graph: Path) -> Placed:
         n=0,
         weight_bits=int(notes["bits"]),
     )
-    return place(graph.read_bytes(), ranges, notes.get("float", ()))
+    left = {**dict.fromkeys(notes.get("float", ()), ""), **notes.get("float_classes", {})}
+    return place(graph.read_bytes(), ranges, left)
 
 
 def import_source(

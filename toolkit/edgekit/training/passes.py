@@ -256,6 +256,7 @@ def qat(
         "low": dict(ranges.low),
         "high": dict(ranges.high),
         "float": list(left),
+        "float_classes": left,
     }
     fine.write(plain, destination, {step.kind: notes})
     facts = {"trained for": f"int8 activations, int{step.bits} weights"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -12,6 +12,7 @@ from edgekit.records import Ranges, Rule
 from edgekit.tflite.graph import operator_name, read
 from edgekit.tflite.ranges import activations
 from edgekit.tflite.signature import signature_names
+from edgekit.training.qat.layer_rules import PREPARING
 
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT
@@ -24,6 +25,9 @@ _SAME_SCALE: Final = frozenset(
         *("RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR"),
     }
 )
+
+# Layers that converters fuse into the operators after them.
+_YIELDING: Final = ("BatchNormalization", *PREPARING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +44,17 @@ class Placed:
     rules: tuple[Rule, ...]
 
 
-def place(graph: bytes, trained: Ranges, left: Collection[str] = ()) -> Placed:
+def place(graph: bytes, trained: Ranges, left: Mapping[str, str]) -> Placed:
     """Find the range of every activation of a float graph, and the operators that remain float.
 
     A tensor's name lists the layers fused into its operator; all of them share a range. An operator
-    remains float if all its layers do, if it belongs to none, or if a range is not known: then
-    nothing was trained for it.
+    remains float if one of its layers does (what prepares an input can be fused into an integer
+    operator), if it belongs to none, or if a range is not known: then nothing was trained for it.
 
     Args:
         graph: The TFLite graph of the model that `qat.finish` returned.
         trained: Ranges by layer name, as `qat.finish` returns them.
-        left: Names of the layers that compute in float.
+        left: Names of the layers that compute in float, and their classes.
     """
     model = read(graph)
     tensors = model.subgraphs[0].tensors
@@ -65,7 +69,8 @@ def place(graph: bytes, trained: Ranges, left: Collection[str] = ()) -> Placed:
         # A converter can name an output after nothing: then its signature says whose it is.
         owners = owners or [name for i in op.outputs if (name := outputs.get(int(i))) in known]
         same = operator_name(model, op) in _SAME_SCALE and op.inputs[0] in ends
-        trains = [owner for owner in owners if owner not in left]
+        alone = any(left.get(owner, _YIELDING[0]) not in _YIELDING for owner in owners)
+        trains = [owner for owner in owners if owner not in left and not alone]
         layers.append(next(iter(trains or owners), None))
         if not trains and (owners or not same):
             floating.add(number)
