@@ -201,8 +201,6 @@ EXCLUDED = {
     "separable 2d": "it",
     "add": "it",
     "gelu": "it",
-    "transposed 1d": "it",
-    "global max": "it",
     "embedding": "table",
     "grouped": "it",
 }
@@ -222,8 +220,6 @@ ISLANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "separable 2d excluded": (("it",), ("DEPTHWISE_CONV_2D", "CONV_2D")),
     "add excluded": (("it",), ("ADD",)),
     "gelu excluded": (("it",), ("GELU",)),
-    "transposed 1d excluded": (("it",), ("TRANSPOSE_CONV",)),
-    "global max excluded": (("it",), ("REDUCE_MAX",)),
     "embedding excluded": (("table",), ("GATHER",)),
     "grouped excluded": (("it",), ("CONV_2D",)),
 }
