@@ -312,7 +312,7 @@ def tried(model: Any, exclude: tuple[str, ...] = (), bits: int = 8) -> dict[str,
         "left": [name for name, kind in left.items() if kind != qat.FUSED],
         "right": [each.tolist() for each in right],
         "agreement": float(
-            np.mean((expected[0].argmax(1) == found[0].argmax(1))[clear | ~clear.any()])
+            np.mean((expected[0].argmax(1) == found[0].argmax(1))[clear]) if clear.any() else 1.0
         ),
         "difference": max(
             float(np.mean(np.abs(a - b))) for a, b in zip(expected, found, strict=True)
