@@ -240,7 +240,9 @@ class Reader:
         if not names_size(spec):
             raise DataError(
                 "Image size is not specified.",
-                hint='Put kind = "image", height, width, channels into preprocessing.toml.',
+                hint="Declare it, as --preprocess "
+                """'{kind = "image", height = 128, width = 128, channels = 3}' or, with the same """
+                "keys, in preprocessing.toml.",
             )
         if spec["kind"] in SOUND_KINDS:
             return {"x": self._features(rows)}

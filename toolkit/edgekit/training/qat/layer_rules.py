@@ -17,6 +17,7 @@ _KINDS: dict[Kind, tuple[str, ...]] = {
     "selecting": (
         *("ReLU", "Dropout", "SpatialDropout1D", "SpatialDropout2D", "MaxPooling1D"),
         *("MaxPooling2D", "Flatten", "Reshape", "Permute", "ZeroPadding1D", "ZeroPadding2D"),
+        *("UpSampling1D", "UpSampling2D"),
     ),
     "joining": ("Concatenate",),
     "averaging": ("AveragePooling1D", "AveragePooling2D"),
@@ -48,6 +49,8 @@ def kind_of(layer: Any) -> Kind | None:
         return "selecting" if activation in CLIPPING else _fixed_or_none(activation)
     if name == "ReLU" and (layer.negative_slope or layer.threshold):
         return None
+    if name == "UpSampling2D" and layer.interpolation != "nearest":
+        return None  # computes between values; the nearest only repeats them
     return _KIND_OF.get(name)
 
 
