@@ -17,6 +17,7 @@ Sections, each under a line `# --- Name ---`:
     Command bench           latency, end to end and under load; cold start, memory
     Command eval            scoring labelled data, writing outputs
     Scores                  metrics and their 95 % intervals, as on the host
+    Calibration and R2      the metrics ece and r2
     Detection heads         boxes from the outputs of a detector
     Mean average precision  how well boxes fit, as COCO defines it
     Command run             one JSON line for each sample
@@ -30,6 +31,8 @@ Sections, each under a line `# --- Name ---`:
     Inputs                  samples from files, folders, stdin and cameras
     Arrays                  .npz and .npy files, read row by row
     Preprocessing           from raw samples to model input
+    Sound features          mfcc and micro, from sound to model input
+    Codes of an input       from real values to what an integer input takes
     Device                  processor, clock, temperature, throttling, memory
     Files                   checked reading and writing
     Output                  text and JSON on stdout, messages on stderr
@@ -2456,7 +2459,7 @@ def roc_auc(errors: Any, flags: Any) -> tuple[float, float, float]:
     return area, low, high
 
 
-# --- Calibration and explained variance -----------------------------------------------------------
+# --- Calibration and R2 ---------------------------------------------------------------------------
 # Both are also the host's: edgekit's evaluation/metrics/ece.py and r2.py import them.
 
 ECE_BINS = 15
@@ -7134,6 +7137,7 @@ def _mel_filters(spec: Mapping[str, Any]) -> Any:
 
 
 # --- Sound features -------------------------------------------------------------------------------
+# Also the host's: edgekit's data imports them.
 
 
 def mfcc(audio: Any, spec: Mapping[str, Any]) -> Any:
@@ -7465,6 +7469,7 @@ def _micro_log(value: Any) -> Any:
 
 
 # --- Codes of an input ----------------------------------------------------------------------------
+# From samples to what `set_tensor` takes.
 
 
 class Preprocessor:

@@ -18,6 +18,7 @@ import tomllib
 from pathlib import Path
 
 from edgekit.cli import run
+from edgekit.data.heads import SUFFIX as HEAD
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -45,7 +46,11 @@ def main() -> int:
         code = run([*words, "-o", str(folder), "--force"])
         if code:
             return code
-        others = set(config.parent.glob("*.toml")) - {config} if recipes else ()
+        others = [
+            path
+            for path in (config.parent.glob("*.toml") if recipes else ())
+            if path != config and not path.name.endswith(HEAD)
+        ]
         for recipe in sorted(others):
             code = compress(weights, recipe, data)
             if code:
@@ -56,7 +61,7 @@ def main() -> int:
 def compress(weights: Path, recipe: Path, data: str) -> int:
     """Run one recipe, and put the Keras models of its stages, with heads, beside the recipe."""
     folder = Path("quantized") / f"{weights.stem}-{recipe.stem}"
-    words = ["compress", str(weights), "--recipe", str(recipe), "--data", data]
+    words = ["compress", str(weights), "--recipe", str(recipe), "--data", data, "--gzip"]
     code = run([*words, "--max-drop", "1", "-o", str(folder), "--force"])
     if not code:
         stages = recipe.with_suffix("")

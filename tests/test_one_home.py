@@ -29,13 +29,17 @@ OTHERS = {
     ("training/objective.py", "mae"): "a loss",
     ("training/config.py", "mae"): "a loss",
     **{
-        (place, "recall"): "a field of `ClassScore`"
-        for place in ("schema/to_json.py", "schema/from_json.py", "reports/terminal_table.py")
+        (place, name): "a field of `ClassScore` or of `PrecisionRecall`"
+        for place in (
+            "reports/formatting.py",
+            "reports/terminal_table.py",
+            "schema/from_json.py",
+            "schema/to_json.py",
+            "schema/views_json.py",
+        )
+        for name in ("recall", "precision")
     },
-    ("schema/to_json.py", "precision"): "a field of `ClassScore`",
-    ("schema/from_json.py", "precision"): "a field of `ClassScore`",
-    ("schema/views_json.py", "precision"): "a field of `PrecisionRecall`",
-    ("reports/formatting.py", "precision"): "a field of `ClassScore`",
+    ("reports/view_charts.py", "recall"): "the title of an axis",
     ("reports/view_charts.py", "precision"): "the title of an axis",
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -336,8 +336,9 @@ def test_reading_works_in_forked_children():
             spec(3),
             (
                 "Needed for classification: whole numbers [n] from 0 to 2; multi-label: 0 or 1 for "
-                "each label [n, 3]; regression: numbers [n, 3]; reconstruction: flags [n], and "
-                "inputs [1, 3] like the output."
+                "each label [n, 3]; detection: boxes [n, m, 5] as (x1, y1, x2, y2, class), and a "
+                "head; regression: numbers [n, 3]; reconstruction: flags [n], and inputs [1, 3] "
+                "like the output."
             ),
         ),
         (
@@ -345,6 +346,7 @@ def test_reading_works_in_forked_children():
             spec(8, 6, 2),
             (
                 "Needed for segmentation: masks [n, 8, 6] of whole numbers from 0 to 1; "
+                "detection: boxes [n, m, 5] as (x1, y1, x2, y2, class), and a head; "
                 "regression: numbers [n, 8, 6, 2]; reconstruction: flags [n], and "
                 "inputs [1, 8, 6, 2] like the output."
             ),

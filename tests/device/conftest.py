@@ -84,11 +84,13 @@ def packed(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     images = read_idx(shared_data / "fashion_mnist" / "t10k-images-idx3-ubyte.gz")[:SAMPLES]
     labels = read_idx(shared_data / "fashion_mnist" / "t10k-labels-idx1-ubyte.gz")[:SAMPLES]
     np.savez(folder / "fashion-mnist.npz", x_test=images, y_test=labels)
-    for name in ("spoken-digits", "turbofan"):
-        test = open_data(name).test
+    for name, raw in (("spoken-digits", False), ("turbofan", True)):
+        # What is called `inputs` is preprocessed; `x_test` is raw, and preprocessed over there.
+        test = open_data(name, preprocessing={"kind": "none"} if raw else None).test
         spread = np.linspace(0, test.n - 1, SAMPLES).astype(int)
         batch = test.read(spread)
-        np.savez(folder / f"{name}.npz", inputs=batch.inputs["x"], targets=batch.targets)
+        stored = {"x_test" if raw else "inputs": batch.inputs["x"], "targets": batch.targets}
+        np.savez(folder / f"{name}.npz", **stored)
     clips, classes = _clips(shared_data)
     np.savez(folder / "clips.npz", x_test=clips, y_test=classes)
     with wave.open(str(folder / "clip.wav"), "wb") as sound:

@@ -354,6 +354,7 @@ def decoder_of(task: str, *outputs: np.ndarray, shares: bool | None = None, unit
     model = types.SimpleNamespace(
         results=lambda: list(outputs),
         path="m.tflite",
+        content=b"",
         outputs=[types.SimpleNamespace(name=name) for name in ("pose", "speed")],
     )
     manifest = {"data": {"task": task, "unit": unit}}
@@ -779,7 +780,9 @@ def test_answering_version_loads_nothing_but_what_python_has(copied_runner):
 )
 def test_labels_above_the_threshold_are_told_with_their_probability(scores, threshold, said):
     # Given the scores of a model with three labels
-    model = types.SimpleNamespace(results=lambda: [np.array(scores, np.float32)], path="m.tflite")
+    model = types.SimpleNamespace(
+        results=lambda: [np.array(scores, np.float32)], path="m.tflite", content=b""
+    )
     manifest = {"data": {"task": "multi-label"}}
     decoder = edgekit_runner.OutputDecoder(model, manifest, ["bird", "cat", "dog"], 5, threshold)
     # When they are decoded
@@ -790,7 +793,9 @@ def test_labels_above_the_threshold_are_told_with_their_probability(scores, thre
 
 
 def test_labels_that_do_not_fit_the_model_are_refused():
-    model = types.SimpleNamespace(results=lambda: [np.zeros(3, np.float32)], path="m.tflite")
+    model = types.SimpleNamespace(
+        results=lambda: [np.zeros(3, np.float32)], path="m.tflite", content=b""
+    )
     decoder = edgekit_runner.OutputDecoder(
         model, {"data": {"task": "multi-label"}}, ["bird", "cat"], 5, 0.5
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from edgekit.choices import MAX_SEED, TARGET_TITLES
-from edgekit.cli import device_options, options
+from edgekit.cli import device_options, option_values, options
 
 if TYPE_CHECKING:
     from edgekit.choices import Prefer, RangesMethod
@@ -98,8 +98,8 @@ def train(
                 split=split,
                 table=rows.table(),
                 column=column,
-                task=options.task_of(task),
-                preprocessing=options.preprocessing_of(preprocess),
+                task=option_values.task_of(task),
+                preprocessing=option_values.preprocessing_of(preprocess),
                 log_dir=log,
                 initial=initial,
                 trust_code=trust_code,
@@ -170,7 +170,7 @@ def import_(
             split=split,
             table=rows.table(),
             column=column,
-            preprocessing=options.preprocessing_of(preprocess),
+            preprocessing=option_values.preprocessing_of(preprocess),
             custom=tuple(custom or ()),
             trust_code=trust_code,
             unroll=unroll,
@@ -279,7 +279,7 @@ def quantize(
             trust_code=trust_code,
             unroll=unroll,
             max_drop=max_drop,
-            metric=options.metrics_of(metric),
+            metric=option_values.metrics_of(metric),
             prefer=cast("Prefer", prefer),
             runtime=runtime,
             score_output=score_output,

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgekit.choices import MAX_COUNT, list_data_formats
+from edgekit.cli import option_values
 from edgekit.cli.groups import with_parameters
 
 if TYPE_CHECKING:
-    from edgekit.evaluation.metrics import Metric
     from edgekit.records import TableOptions
 
 
@@ -279,10 +279,10 @@ class DataOptions(RowOptions):
             "split": self.split,
             "table": self.table(),
             "column": self.column,
-            "classes": classes_of(self.classes),
-            "task": tasks_of(self.task),
-            "preprocessing": preprocessing_of(self.preprocess),
-            "head": head_of(self.head),
+            "classes": option_values.classes_of(self.classes),
+            "task": option_values.tasks_of(self.task),
+            "preprocessing": option_values.preprocessing_of(self.preprocess),
+            "head": option_values.head_of(self.head),
         }
 
 
@@ -303,7 +303,7 @@ class ScoreOptions(DataOptions):
         """
         return {
             **super().arguments(),
-            "metric": metrics_of(self.metric),
+            "metric": option_values.metrics_of(self.metric),
             "max_drop": self.max_drop,
             "score_output": self.score_output,
         }
@@ -323,82 +323,3 @@ def with_unpacked_limit(command: Callable[..., None]) -> Callable[..., None]:
             command(**given)
 
     return with_parameters(call, [*inspect.signature(command).parameters.values(), added])
-
-
-def task_of(name: str | None) -> str | None:
-    """Check `--task`.
-
-    Raises:
-        UsageError: There is no such task.
-    """
-    if name is None:
-        return None
-    from edgekit.evaluation.tasks import task_named
-
-    return task_named(name).name
-
-
-def tasks_of(given: list[str] | None) -> str | dict[str, str] | None:
-    """Read `--task`, which may say the task of each of several outputs.
-
-    Raises:
-        UsageError: There is no such task, or several are given and an output is not named.
-    """
-    if not given:
-        return None
-    from edgekit.errors import UsageError
-
-    named = dict(one.rpartition("=")[::2] for one in given)
-    if (len(given) > 1 and "" in named) or len(named) < len(given):
-        raise UsageError(
-            f"--task is given {len(given)} times.",
-            hint="Give one task, or one for each output: --task OUTPUT=NAME.",
-        )
-    tasks = {output: str(task_of(name)) for output, name in named.items()}
-    return tasks.get("", tasks)
-
-
-def metrics_of(names: list[str] | None) -> tuple[str | Metric, ...]:
-    """Read `--metric`: the judged one first.
-
-    Raises:
-        UsageError: There is no such metric.
-        DataError: A function is not there, or its file cannot be run.
-    """
-    if not names:
-        return ()
-    from edgekit.data import asked_metrics
-
-    return asked_metrics(names)
-
-
-def classes_of(text: str | None) -> tuple[str, ...] | None:
-    """Read `--classes`: names separated by commas."""
-    return None if text is None else tuple(" ".join(name.split()) for name in text.split(","))
-
-
-def preprocessing_of(given: str | None) -> Any:
-    """Read `--preprocess`: a file, or an inline table of TOML.
-
-    Raises:
-        DataError: The file is missing, or has an unknown key or an invalid value.
-    """
-    if given is None:
-        return None
-    from edgekit.data.preprocessing import parse_preprocessing, read_preprocessing
-
-    inline = given.lstrip().startswith("{")
-    return parse_preprocessing(given) if inline else read_preprocessing(Path(given))
-
-
-def head_of(given: str | None) -> Any:
-    """Read `--head`: a file, or an inline table of TOML.
-
-    Raises:
-        DataError: The file is missing, or the head invalid.
-    """
-    if given is None:
-        return None
-    from edgekit.data.heads import parse_head, read_head
-
-    return parse_head(given) if given.lstrip().startswith("{") else read_head(Path(given))

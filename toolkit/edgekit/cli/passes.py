@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from edgekit.cli import device_options, options
+from edgekit.cli import device_options, option_values, options
 from edgekit.cli.training_options import pass_command
 from edgekit.printable import one_line, printable
 from edgekit.recipe.steps import Cluster, PassStep, Prune, Qat, Shrink
@@ -77,7 +77,7 @@ def compress(
             custom=tuple(custom or ()),
             trust_code=trust_code,
             max_drop=max_drop,
-            metric=options.metrics_of(metric),
+            metric=option_values.metrics_of(metric),
             **place,
             prefer=cast("Prefer", prefer),
             runtime=runtime,
@@ -107,10 +107,10 @@ def _run(step: PassStep, given: dict[str, Any]) -> None:
                 split=given["split"],
                 table=given["rows"].table(),
                 column=given["column"],
-                classes=options.classes_of(given["classes"]),
-                task=options.tasks_of(given["task"]),
-                preprocessing=options.preprocessing_of(given["preprocess"]),
-                head=options.head_of(given["head"]),
+                classes=option_values.classes_of(given["classes"]),
+                task=option_values.tasks_of(given["task"]),
+                preprocessing=option_values.preprocessing_of(given["preprocess"]),
+                head=option_values.head_of(given["head"]),
                 custom=tuple(given["custom"] or ()),
                 trust_code=given["trust_code"],
                 resume=given["resume"],

@@ -45,7 +45,10 @@ class Detection(Task):
         if targets is None or not are_boxes(targets):
             return False
         shape = targets.shape[1:]
-        return evidence.headed or shape not in (output.shape[1:], output.shape[1:3])
+        # Whole numbers for an output of a class a pixel are masks, of another size perhaps.
+        like_output = shape in (output.shape[1:], output.shape[1:3])
+        masks = len(output.shape) == 4 and targets.dtype.kind in "biu"
+        return evidence.headed or not (like_output or masks)
 
     def needs(self, output: TensorSpec) -> str:
         """Return what targets have to be for this output."""
