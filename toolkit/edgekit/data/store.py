@@ -240,9 +240,7 @@ class Reader:
         if not names_size(spec):
             raise DataError(
                 "Image size is not specified.",
-                hint="Declare it, as --preprocess "
-                """'{kind = "image", height = 128, width = 128, channels = 3}' or, with the same """
-                "keys, in preprocessing.toml.",
+                hint="""Give --preprocess '{kind="image", height=96, width=96, channels=3}'.""",
             )
         if spec["kind"] in SOUND_KINDS:
             return {"x": self._features(rows)}
