@@ -221,8 +221,37 @@ def _summary(name: str) -> str:
     return (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").splitlines()[0]
 
 
+def qat_kinds() -> str:
+    """What quantization-aware training does with each kind of layer."""
+    from edgekit.training.qat import layer_rules as rules
+
+    means = {
+        "weighted": "weights rounded per output channel, output to a scale of its own",
+        "selecting": "input and output share a scale",
+        "joining": "all inputs and the output share a scale",
+        "averaging": "the output is rounded to the input's scale",
+        "computing": "the output has a scale of its own",
+        "looking up": "the table has the output's scale",
+        "fixed": "the operator prescribes the scale",
+    }
+    lines = ["| layers | in training and in the int8 file |", "|---|---|"]
+    activations = {"computing": (*rules.COMPUTED, rules.SMOOTH), "fixed": [*rules.FIXED_RANGES]}
+    for kind, names in rules.KINDS.items():
+        listed = [f"`{name}`" for name in names]
+        listed += [f"activation `{name}`" for name in activations.get(kind, ())]
+        lines.append(f"| {', '.join(listed)} | {means[kind]} |")
+    rewritten = ", ".join(f"`{name}`" for name in rules.REWRITTEN)
+    lines.append(f"| {rewritten} | written as the layers above |")
+    lines.append(
+        "| `Rescaling`, `Normalization`, `Resizing`, augmentation | prepare the input, in float |"
+    )
+    lines.append("| everything else | float, in the file too |")
+    return "\n".join(lines)
+
+
 PARTS = {
     "recipe": recipe,
+    "qat-kinds": qat_kinds,
     "results": results,
     "speed": speed,
     "smaller": smaller,

@@ -22,7 +22,7 @@ from edgekit.quantization import (
     observe,
     read_float_graph,
 )
-from edgekit.records import Plan, Ranges, Rule
+from edgekit.records import Plan, Ranges
 from edgekit.tflite.graph import constant, operator_name, read, write
 from edgekit.tflite.int4_weights import narrow_weights
 from edgekit.tflite.nodes import nodes
@@ -84,8 +84,9 @@ def made(plan: Plan, graph: bytes, ranges: Ranges, tensorflow: InProcess) -> Qua
 def int8_of(prepared: Any) -> tuple[Any, bytes, Ranges]:
     plain, trained = qat.finish(prepared)
     graph, tensorflow = lowered(plain)
-    ranges = qat.tensor_ranges(graph, trained)
-    return plain, made(INT8, graph, ranges, tensorflow).data, ranges
+    placed = qat.place(graph, trained, qat.left_in_float(prepared))
+    assert not placed.rules
+    return plain, made(INT8, graph, placed.ranges, tensorflow).data, placed.ranges
 
 
 def classes(data: bytes, model: Any) -> Any:
@@ -225,12 +226,12 @@ def partly(model: Any) -> dict[str, Any]:
     kept = qat.left_in_float(prepared)
     plain, trained = qat.finish(prepared)
     graph, tensorflow = lowered(plain)
-    ranges = qat.tensor_ranges(graph, trained)
-    rules = tuple(Rule(layers=f"^{name}$", mode="float32") for name in kept)
-    data = made(replace(INT8, rules=rules), graph, ranges, tensorflow).data
+    placed = qat.place(graph, trained, kept)
+    ranges = placed.ranges
+    data = made(replace(INT8, rules=placed.rules), graph, ranges, tensorflow).data
     found = [n for n in nodes(read(data)) if n.name in WEIGHTED]
     return {
-        "kept": kept,
+        "kept": [name for name, kind in kept.items() if kind != qat.FUSED],
         "rounded": [layer.name for layer in prepared.layers if "_range" in layer.name],
         "dtypes": [node.input(1).dtype for node in found],
         "agreement": float(np.mean(classes(data, model) == predicted(prepared))),
@@ -270,19 +271,13 @@ def error_of(model: Any, **options: Any) -> str:
 
 def refused() -> dict[str, str]:
     series = keras.Input((8, 8))
-    x = layers.LSTM(4, name="memory")(series)
-    recurrent = keras.Model(series, layers.Dense(2, activation="gelu", name="bent")(x))
-    shared = layers.Dense(8, name="shared")
-    siamese = keras.Model(series, shared(shared(series)))
-    bare = keras.Model(series, series + 1.0)
+    nothing = keras.Model(series, layers.LSTM(4, name="memory")(series))
     try:
         qat.finish(qat.prepare(TRAINED))
     except EdgekitError as error:
         unset = str(error)
     return {
-        "layers": error_of(recurrent),
-        "shared": error_of(siamese),
-        "operation": error_of(bare),
+        "nothing": error_of(nothing),
         "bits": error_of(TRAINED, weight_bits=3),
         "unset": unset,
     }

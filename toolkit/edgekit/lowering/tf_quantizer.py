@@ -8,7 +8,7 @@ releases of TensorFlow that have these functions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -96,7 +96,7 @@ def _check(calibrated: bytes, plan: Plan, denied: Sequence[str]) -> None:
             found=f"{len(denied)} operators are to remain float.",
             hint="Drop the rules, or use them with int8.",
         )
-    names = _operator_names(calibrated)
+    names = _operator_names(calibrated, denied)
     loops = [name for name in _LOOPS if name in names]
     if FUSED_LSTM in names and not (plan.mode == INT8.name and _complete(calibrated)):
         # There is no int16 kernel of it (LiteRT 2.3).
@@ -118,15 +118,22 @@ def _complete(data: bytes) -> bool:
     )
 
 
-def _operator_names(data: bytes) -> set[str]:
-    """Return the names of the operators in a model, without unpacking it."""
+def _operator_names(data: bytes, denied: Collection[str]) -> set[str]:
+    """Return the names of a model's operators that do not remain float, without unpacking it."""
     from ai_edge_litert import schema_py_generated as schema
 
     names = {c: n for n, c in vars(schema.BuiltinOperator).items() if isinstance(c, int)}
     model = schema.Model.GetRootAs(data)
-    codes = (model.OperatorCodes(i) for i in range(model.OperatorCodesLength()))
-    # Either field may hold an operator code below 127.
-    return {names[max(c.BuiltinCode(), c.DeprecatedBuiltinCode())] for c in codes}
+    left = {name.encode() for name in denied}
+    found = set()
+    for graph in (model.Subgraphs(i) for i in range(model.SubgraphsLength())):
+        for op in (graph.Operators(i) for i in range(graph.OperatorsLength())):
+            outputs = (graph.Tensors(op.Outputs(i)) for i in range(op.OutputsLength()))
+            if not left or any(tensor.Name() not in left for tensor in outputs):
+                code = model.OperatorCodes(op.OpcodeIndex())
+                # Either field may hold an operator code below 127.
+                found.add(names[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())])
+    return found
 
 
 def _refused(plan: Plan, error: Exception) -> ConversionError:

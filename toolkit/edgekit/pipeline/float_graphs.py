@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,9 +22,9 @@ from edgekit.quantization import (
     observe,
     read_float_graph,
 )
-from edgekit.records import Listener, Plan, Progress
+from edgekit.records import Listener, Plan, Progress, Ranges
 from edgekit.tflite import has_loops
-from edgekit.tflite.lstm import fused_lstms, lstm_cells
+from edgekit.tflite.lstm import fused_lstms
 from edgekit.worker import TensorFlowProcess
 
 if TYPE_CHECKING:
@@ -80,7 +81,8 @@ class FloatGraphs:
             form = self._forms[name]
             trained = self._imported.trained
             if trained is not None and plan.mode == INT8.name:
-                yield replace(form, observe=self._trained(form))
+                # Recurrent layers were left in float: there are no cell states to observe.
+                yield replace(form, observe=partial(_learned, trained))
             else:
                 yield form
 
@@ -129,23 +131,8 @@ class FloatGraphs:
 
         return observed
 
-    def _trained(self, form: Form) -> Callable[[ModelT], Observed]:
-        """The ranges that quantization-aware training found.
 
-        Those of the cell states of fused LSTMs are observed: no layer computes them.
-        """
-        trained = self._imported.trained
-        assert trained is not None
-
-        def ranges(model: ModelT) -> Observed:
-            cells = [model.subgraphs[0].tensors[cell.cell].name for cell in lstm_cells(model)]
-            if not cells:
-                return learned(trained)
-            found = form.observe(model)
-            low, high = (
-                {**ends, **{name: seen[name] for name in cells}}
-                for ends, seen in ((trained.low, found.low), (trained.high, found.high))
-            )
-            return learned(replace(trained, low=low, high=high))
-
-        return ranges
+def _learned(trained: Ranges, model: ModelT) -> Observed:
+    """The trained ranges, whatever graph of the form is observed."""
+    del model
+    return learned(trained)

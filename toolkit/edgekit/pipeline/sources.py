@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -33,12 +32,14 @@ from edgekit.records import (
     Plan,
     Progress,
     Ranges,
-    Rule,
     Source,
     TensorSpec,
     silent,
 )
 from edgekit.worker import InProcess, TensorFlowProcess, Worker
+
+if TYPE_CHECKING:
+    from edgekit.training.qat import Placed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +179,7 @@ def lower(
         notes.append(_state_note(loaded.name, lowered.stateful, bound))
     _describe(destination, str((described or {}).get("model", loaded.name)), bound)
     learned = trained_notes(source)
+    placed = _placed(learned, destination) if learned else None
     return ImportedModel(
         source=loaded,
         dataset=bound,
@@ -186,11 +188,8 @@ def lower(
         notes=tuple(notes),
         picture=None if bound else picture_for(model),
         head=None if bound else head_for(source, head, described, loaded.inputs, outputs),
-        trained=_trained_ranges(learned, destination) if learned else None,
-        rules=tuple(
-            Rule(layers=f"^{re.escape(name)}$", mode="float32")
-            for name in (learned or {}).get("float", ())
-        ),
+        trained=placed.ranges if placed else None,
+        rules=placed.rules if placed else (),
     )
 
 
@@ -228,8 +227,9 @@ def trained_notes(source: Path | Any) -> Mapping[str, Any] | None:
     return notes if isinstance(notes, Mapping) else None
 
 
-def _trained_ranges(notes: Mapping[str, Any], graph: Path) -> Ranges:
-    from edgekit.training.qat import tensor_ranges
+def _placed(notes: Mapping[str, Any], graph: Path) -> Placed:
+    """The trained ranges, and rules for what was left in float."""
+    from edgekit.training.qat import place
 
     ranges = Ranges(
         method="trained",
@@ -238,7 +238,7 @@ def _trained_ranges(notes: Mapping[str, Any], graph: Path) -> Ranges:
         n=0,
         weight_bits=int(notes["bits"]),
     )
-    return tensor_ranges(graph.read_bytes(), ranges)
+    return place(graph.read_bytes(), ranges, notes.get("float", ()))
 
 
 def import_source(

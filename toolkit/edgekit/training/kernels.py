@@ -100,6 +100,21 @@ def excluded(model: Any, exclude: Sequence[str]) -> set[str]:
     return {k.inlined for k in kernels_of(model, exclude) if _is_excluded(k, exclude)}
 
 
+def excluded_layers(model: Any, exclude: Sequence[str]) -> set[str]:
+    """Return the names, without those of nested models, of layers to exclude, of any kind.
+
+    A layer that is part of another excludes the other.
+
+    Raises:
+        UsageError: As `kernels_of`.
+    """
+    found = [(models + layer, layer) for models, layer, _ in _layers(model, "")]
+    check_names(exclude, [whole for whole, _ in found])
+    return {
+        layer.split("/")[0] for whole, layer in found if any(means(name, whole) for name in exclude)
+    }
+
+
 def left_alone(kernel: Kernel, exclude: Sequence[str]) -> str | None:
     """Return why pruning and clustering skip a kernel; None where they do not."""
     import keras

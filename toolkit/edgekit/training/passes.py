@@ -184,17 +184,18 @@ def cluster(
 
     fine = FineTuning(model, source, tuning, listener)
     before = fine.evaluate(model)
-    unfolded = {}
     # Folding inlines nested models.
     exclude = [re.escape(name) for name in excluded(model, step.exclude)]
+    reason = "It normalizes vectors or another axis than the last, and no layer takes it in."
     try:
         model = without_normalization(model)
     except ModelError as error:
-        unfolded = {
-            layer.name: f"batch normalization is not folded. {error.found or error.what}"
-            for layer in model._flatten_layers()  # noqa: SLF001  layers in layers, in no other way
-            if type(layer).__name__ == "BatchNormalization"
-        }
+        reason = error.found or error.what
+    unfolded = {
+        layer.name: f"batch normalization is not folded. {reason}"
+        for layer in model._flatten_layers()  # noqa: SLF001  layers in layers, in no other way
+        if type(layer).__name__ == "BatchNormalization"
+    }
     if fine.epochs:
         callback = clustering.clustering_callback(
             step.clusters, initial=step.initial, exclude=exclude
@@ -250,12 +251,26 @@ def qat(
         after = fine.evaluate(prepared)
     plain, ranges = aware.finish(prepared)
     left = aware.left_in_float(prepared)
-    notes = {"bits": step.bits, "low": dict(ranges.low), "high": dict(ranges.high), "float": left}
+    notes = {
+        "bits": step.bits,
+        "low": dict(ranges.low),
+        "high": dict(ranges.high),
+        "float": list(left),
+    }
     fine.write(plain, destination, {step.kind: notes})
+    facts = {"trained for": f"int8 activations, int{step.bits} weights"}
+    chosen, preparing, islands = aware.why_in_float(left)
+    if preparing:
+        facts["before the int8 part"] = f"{', '.join(preparing)}: prepares the input, in float"
+    if islands:
+        facts["float islands"] = (
+            f"{', '.join(islands)}: no int8 form, so computed in float on the target, between two "
+            "conversions; an accelerator of integers leaves them to the CPU"
+        )
     return PassResult(
         path=destination,
-        facts={"trained for": f"int8 activations, int{step.bits} weights"},
-        left=dict.fromkeys(left, "excluded, it stays float"),
+        facts=facts,
+        left=dict.fromkeys(chosen, "excluded, it stays float"),
         before=before,
         after=after,
     )

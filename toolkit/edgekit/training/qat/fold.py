@@ -1,4 +1,4 @@
-"""Fold batch normalization into the convolution before it, as in the TFLite graph."""
+"""Fold batch normalization into the layer before it, as in the TFLite graph, or after it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.errors import ModelError
 from edgekit.records import Array
 from edgekit.training.qat.graph import Graph, Step
 
@@ -18,51 +17,53 @@ def fold(graph: Graph) -> Graph:
     Jacob et al. 2018, equation (14): w * gamma / sqrt(var + eps). Batch statistics are not used:
     for a trained model they are noise, and inference does not have them (Krishnamoorthi 2018,
     section 3.2.2, freezes them during training for that reason). Where no convolution precedes, the
-    normalization becomes a 1x1 depthwise convolution.
-
-    Raises:
-        ModelError: A normalization can be converted in neither way.
+    normalization is folded into the dense layer after it, or becomes a depthwise convolution of
+    one tap. A normalization that is not of the last axis, or where neither is possible, is left.
     """
     import keras
 
     folded: dict[int, Step] = {}
+    # Layers that are called several times remain one layer.
+    made: dict[tuple[int, int], Any] = {}
     for step in graph.steps:
-        if not isinstance(step.layer, keras.layers.BatchNormalization):
+        rank = len(graph.shapes[step.output])
+        if (
+            not isinstance(step.layer, keras.layers.BatchNormalization)
+            or step.layer.axis not in (-1, rank - 1)
+            or "mask" in step.options
+        ):
             folded[step.output] = step
             continue
-        scale, shift = _affine(step, len(graph.shapes[step.output]))
+        scale, shift = _affine(step.layer)
         producer = folded.get(step.inputs[0])
         if producer and _takes(producer) and graph.only_consumer(producer.output) is step:
             del folded[producer.output]
-            layer = _scaled(producer, graph, scale, shift)
-            folded[step.output] = replace(producer, layer=layer, output=step.output)
+            key = id(producer.layer), id(step.layer)
+            if key not in made:
+                made[key] = _scaled(producer, graph, scale, shift)
+            folded[step.output] = replace(producer, layer=made[key], output=step.output)
         else:
-            folded[step.output] = replace(step, layer=_alone(step, graph, scale, shift))
-    return replace(graph, steps=tuple(folded.values()))
+            key = id(step.layer), 0
+            if key not in made:
+                made[key] = _alone(step, graph, scale, shift)
+            folded[step.output] = replace(step, layer=made[key], options={})
+    return _forward(replace(graph, steps=tuple(folded.values())))
 
 
 def _takes(step: Step) -> bool:
     """Whether a normalization after the step can be folded into its kernel."""
     import keras
 
+    of = keras.layers
     kinds = (
-        keras.layers.Conv1D,
-        keras.layers.Conv2D,
-        keras.layers.Dense,
-        keras.layers.DepthwiseConv2D,
+        *(of.Conv1D, of.Conv2D, of.Dense, of.DepthwiseConv1D, of.DepthwiseConv2D),
+        *(of.Conv1DTranspose, of.Conv2DTranspose),
     )
     return type(step.layer) in kinds and step.layer.activation is keras.activations.linear
 
 
-def _affine(step: Step, rank: int) -> tuple[Array, Array]:
+def _affine(layer: Any) -> tuple[Array, Array]:
     """Return scale and shift of a normalization, `[channels]` each."""
-    layer = step.layer
-    if layer.axis not in (-1, rank - 1):
-        raise ModelError(
-            f"Layer {layer.name} cannot be folded.",
-            found=f"It normalizes axis {layer.axis}.",
-            hint="Normalize the last axis, the channels.",
-        )
     mean, variance = (np.asarray(v) for v in (layer.moving_mean, layer.moving_variance))
     scale = 1.0 / np.sqrt(variance + layer.epsilon)
     if layer.scale:
@@ -77,24 +78,74 @@ def _scaled(step: Step, graph: Graph, scale: Array, shift: Array) -> Any:
     layer = type(step.layer).from_config(config)
     layer.build(graph.shapes[step.inputs[0]])
     kernel, *bias = step.layer.get_weights()
-    # A depthwise kernel ends in [inputs, multiplier], all others in [outputs].
-    inner = kernel.shape[2:] if "depthwise_initializer" in config else kernel.shape[-1:]
+    # A depthwise kernel ends in [inputs, multiplier], a transposed one in [outputs, inputs], all
+    # others in [outputs].
+    inner: tuple[int, ...] = kernel.shape[-1:]
+    if "depthwise_initializer" in config:
+        inner = kernel.shape[-2:]
+    elif type(step.layer).__name__.endswith("Transpose"):
+        inner = (kernel.shape[-2], 1)
     layer.set_weights([kernel * scale.reshape(inner), shift + scale * bias[0] if bias else shift])
     return layer
 
 
 def _alone(step: Step, graph: Graph, scale: Array, shift: Array) -> Any:
-    """Return a normalization as a depthwise convolution, which TFLite quantizes per channel."""
+    """Return a normalization as a depthwise convolution, which TFLite quantizes per channel.
+
+    Vectors have no such convolution: their normalization is returned as it is.
+    """
     import keras
 
     shape = graph.shapes[step.inputs[0]]
-    if len(shape) != 4:
-        raise ModelError(
-            f"Layer {step.layer.name} cannot be folded.",
-            found=f"No convolution or dense layer stands before it, and its input is {shape}.",
-            hint="Put it right after a layer with weights, before the activation.",
-        )
-    layer = keras.layers.DepthwiseConv2D(1, name=step.layer.name)
+    of = keras.layers
+    kind = {3: of.DepthwiseConv1D, 4: of.DepthwiseConv2D}.get(len(shape))
+    if kind is None:
+        return step.layer
+    layer = kind(1, name=step.layer.name)
     layer.build(shape)
-    layer.set_weights([scale.reshape(1, 1, -1, 1), shift])
+    layer.set_weights([scale.reshape(*[1] * (len(shape) - 2), -1, 1), shift])
+    return layer
+
+
+def _forward(graph: Graph) -> Graph:
+    """Fold the normalizations of vectors into the dense layers after them, if all can take them."""
+    import keras
+
+    of = keras.layers
+    for step in graph.steps:
+        takers = graph.consumers(step.output)
+        if (
+            not isinstance(step.layer, of.BatchNormalization)
+            or len(graph.shapes[step.output]) != 2
+            or step.output in graph.outputs
+            or not all(type(taker.layer) is of.Dense for taker in takers)
+            or any(
+                taker is not other and taker.layer is other.layer
+                for taker in takers
+                for other in graph.steps
+            )
+        ):
+            continue
+        scale, shift = _affine(step.layer)
+        replaced = {
+            taker.output: replace(
+                taker,
+                layer=_normalized(taker, graph, scale, shift),
+                inputs=step.inputs[:1],
+            )
+            for taker in takers
+        }
+        steps = [replaced.get(each.output, each) for each in graph.steps if each is not step]
+        return _forward(replace(graph, steps=tuple(steps)))
+    return graph
+
+
+def _normalized(step: Step, graph: Graph, scale: Array, shift: Array) -> Any:
+    """Return a dense layer that takes its input before a normalization."""
+    config = {**step.layer.get_config(), "use_bias": True}
+    layer = type(step.layer).from_config(config)
+    layer.build(graph.shapes[step.inputs[0]])
+    kernel, *bias = step.layer.get_weights()
+    shifted = shift @ kernel
+    layer.set_weights([scale[:, None] * kernel, shifted + bias[0] if bias else shifted])
     return layer

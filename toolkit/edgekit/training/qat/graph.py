@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,7 @@ class Step:
         options: Keyword arguments of the call, with a `Slot` for each tensor.
         arguments: Positional arguments, likewise; None for the inputs themselves, in a list where
             there are several.
+        others: Numbers of further values it computes.
     """
 
     layer: Any
@@ -34,6 +35,12 @@ class Step:
     output: int
     options: Mapping[str, Any]
     arguments: tuple[Any, ...] | None = None
+    others: tuple[int, ...] = ()
+
+    @property
+    def outputs(self) -> tuple[int, ...]:
+        """Return the numbers of all values it computes."""
+        return (self.output, *self.others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,7 @@ class Graph:
         steps: Layer calls in an executable order.
         outputs: Numbers of the output values.
         shapes: Value -> shape, batch first.
+        integers: The values that are not floating-point: indices, and masks.
     """
 
     name: str
@@ -53,6 +61,7 @@ class Graph:
     steps: tuple[Step, ...]
     outputs: tuple[int, ...]
     shapes: Mapping[int, tuple[int | None, ...]]
+    integers: frozenset[int] = frozenset()
 
     def consumers(self, value: int) -> list[Step]:
         """Return the steps that take a value."""
@@ -70,13 +79,14 @@ def record(model: Any) -> Graph:
     The layers are copies, with their weights; the model is not changed.
 
     Raises:
-        ModelError: It is subclassed or not built, or calls a layer with weights twice.
+        ModelError: It is subclassed or not built, or a layer returns something else than tensors.
     """
     import keras
 
     steps: list[Step] = []
     values: dict[int, int] = {}
     shapes: dict[int, tuple[int | None, ...]] = {}
+    integers: set[int] = set()
     # id() identifies a tensor only while the tensor is referenced.
     alive: list[Any] = []
     copy = _Copies()
@@ -85,6 +95,8 @@ def record(model: Any) -> Graph:
         if id(tensor) not in values:
             values[id(tensor)] = len(values)
             shapes[values[id(tensor)]] = tuple(tensor.shape)
+            if not keras.backend.is_float_dtype(keras.backend.standardize_dtype(tensor.dtype)):
+                integers.add(values[id(tensor)])
             alive.append(tensor)
         return values[id(tensor)]
 
@@ -94,8 +106,11 @@ def record(model: Any) -> Graph:
         made = copy(layer)
         result = made(*args, **options)
         _copy_weights(layer, made)
-        if not isinstance(result, keras.KerasTensor):
-            raise ModelError(f"Layer {layer.name} has several outputs.", hint="Leave it out.")
+        results = keras.tree.flatten(result)
+        if not all(isinstance(value, keras.KerasTensor) for value in results):
+            raise ModelError(
+                f"Layer {layer.name} returns something else than tensors.", hint="Leave it out."
+            )
         tensors: list[Any] = []
 
         def slot(value: Any) -> Any:
@@ -107,7 +122,8 @@ def record(model: Any) -> Graph:
         kept = {k: v for k, v in options.items() if v is not None and k != "training"}
         placed, named = keras.tree.map_structure(slot, (args, kept))
         inputs = tuple(map(number, tensors))
-        steps.append(Step(made, inputs, number(result), named, placed))
+        first, *others = map(number, results)
+        steps.append(Step(made, inputs, first, named, placed, tuple(others)))
         return result
 
     def walk(part: Any, tensors: list[Any]) -> Any:
@@ -121,19 +137,24 @@ def record(model: Any) -> Graph:
     for tensor in inputs:
         number(tensor)
     found = keras.tree.flatten(walk(whole, inputs))
-    _check_calls(model, steps)
-    return Graph(model.name, tuple(inputs), tuple(steps), tuple(number(t) for t in found), shapes)
+    outputs = tuple(number(tensor) for tensor in found)
+    return Graph(model.name, tuple(inputs), tuple(steps), outputs, shapes, frozenset(integers))
 
 
-def build(graph: Graph) -> Any:
-    """Build a functional model from copies of a graph's layers."""
+def build(graph: Graph, names: Sequence[str] | None = None) -> Any:
+    """Build a functional model from copies of a graph's layers.
+
+    Args:
+        graph: The graph.
+        names: Names of the layers, one for each step: every call then has a copy of its own.
+    """
     import keras
 
     inputs = [keras.Input(batch_shape=i.shape, dtype=i.dtype, name=i.name) for i in graph.inputs]
     known: dict[int, Any] = dict(enumerate(inputs))
     copy = _Copies()
-    for step in graph.steps:
-        layer = copy(step.layer)
+    for position, step in enumerate(graph.steps):
+        layer = copy(step.layer) if names is None else _named(step.layer, names[position])
         taken = [known[value] for value in step.inputs]
         arguments = step.arguments
         if arguments is None:
@@ -142,10 +163,16 @@ def build(graph: Graph) -> Any:
             lambda value, taken=taken: taken[value.index] if isinstance(value, Slot) else value,
             (arguments, dict(step.options)),
         )
-        known[step.output] = layer(*places, **options)
+        results = keras.tree.flatten(layer(*places, **options))
+        known.update(zip(step.outputs, results, strict=True))
         _copy_weights(step.layer, layer)
     outputs = [known[value] for value in graph.outputs]
     return keras.Model(_one_or_all(inputs), _one_or_all(outputs), name=graph.name)
+
+
+def _named(layer: Any, name: str) -> Any:
+    """Return a copy of a layer, without its weights."""
+    return type(layer).from_config({**layer.get_config(), "name": name})
 
 
 class _Copies:
@@ -190,24 +217,6 @@ def _functional(model: Any) -> Any:
             found="It is a subclassed model, or was never built.",
             hint="Define it with keras.Model(inputs, outputs), or give it an Input first.",
         ) from error
-
-
-def _check_calls(model: Any, steps: list[Step]) -> None:
-    from edgekit.training.qat.layers import FakeQuantize
-
-    # FakeQuantize may be called twice: its tensors then share a scale.
-    called = [
-        s.layer
-        for s in steps
-        if getattr(s.layer, "weights", ()) and not isinstance(s.layer, FakeQuantize)
-    ]
-    twice = sorted({layer.name for layer in called if called.count(layer) > 1})
-    if twice:
-        raise ModelError(
-            f"{model.name} calls layers more than once.",
-            found=f"Shared: {', '.join(twice)}.",
-            hint="Use a separate layer for each call.",
-        )
 
 
 def _one_or_all(tensors: Any) -> Any:

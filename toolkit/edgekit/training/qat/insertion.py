@@ -7,17 +7,26 @@ from dataclasses import replace
 from typing import Any
 
 from edgekit.training.qat.graph import Graph, Step
-from edgekit.training.qat.layer_rules import LINEAR, fixed_range, is_transparent, kind_of
+from edgekit.training.qat.layer_rules import (
+    LINEAR,
+    Kind,
+    fixed_range,
+    is_transparent,
+    kind_of,
+)
+
+# Layers whose kernels may have 4 bits.
+_NARROW = ("Conv1D", "Conv2D", "Dense")
 
 
 def insert(graph: Graph, bits: int, palettes: Mapping[str, int], exclude: Collection[str]) -> Graph:
     """Insert fake quantization into a graph, from its inputs to its outputs.
 
     Args:
-        graph: The graph, with batch normalization folded and separate activation layers split off.
+        graph: The graph, with batch normalization folded and layers expanded.
         bits: Bit width of the weights, 8 or 4.
         palettes: Layer -> largest number of distinct weights.
-        exclude: Names of layers whose weights remain float.
+        exclude: Names of layers that remain float, beside those without a quantized form.
     """
     return _Insertion(graph, bits, palettes, exclude).run()
 
@@ -37,29 +46,52 @@ class _Insertion:
         # Value -> its number after rounding, and the layer that rounds it.
         self._rounded: dict[int, int] = {}
         self._by: dict[int, Any] = {}
+        # Input -> its number after it was observed.
+        self._passed: dict[int, int] = {}
         # Values with no consumer of the unrounded value.
         self._settled: set[int] = set()
         self._layers: dict[int, Any] = {}
+        # Layer -> the layer with rounded weights that stands for it in every call.
+        self._wrapped: dict[int, Any] = {}
+        self._made = {value: step for step in graph.steps for value in step.outputs}
         self._names = dict(enumerate(tensor.name for tensor in graph.inputs))
-        self._names.update({step.output: step.layer.name for step in graph.steps})
+        for step in graph.steps:
+            for place, output in enumerate(step.outputs):
+                self._names[output] = step.layer.name if not place else f"{step.layer.name}_{place}"
 
     def run(self) -> Graph:
         """Return the graph with fake quantization."""
         for value in range(len(self._graph.inputs)):
-            self._finish(value)
+            takers = self._graph.consumers(value)
+            if value not in self._graph.integers and takers and all(map(self._is_float, takers)):
+                # What prepares the input is outside; but the converter can fuse it with what it
+                # prepares it for.
+                self._passed[value] = self._observed(value)
+            else:
+                self._finish(value)
         for step in self._graph.steps:
             self._add(step)
-        outputs = tuple(self._rounded.get(value, value) for value in self._graph.outputs)
+        rounded = {v: n for v, n in self._rounded.items() if not self._is_made_in_float(v)}
+        outputs = tuple(rounded.get(value, value) for value in self._graph.outputs)
         return replace(self._graph, steps=tuple(self._steps), outputs=outputs, shapes=self._shapes)
 
     def _add(self, step: Step) -> None:
-        kind, value, source = kind_of(step.layer), step.output, step.inputs[0]
-        integer = kind == "weighted" and not self._is_float(step)
-        layer = self._weighted(step) if integer else step.layer
+        kind, value = self._kind(step), step.output
+        source = step.inputs[0] if step.inputs else value
+        layer = self._weighted(step) if kind == "weighted" else step.layer
         inputs = tuple(
-            v if self._takes_unrounded(step, v) else self._rounded[v] for v in step.inputs
+            self._passed.get(v, v) if self._takes_unrounded(step, v) else self._rounded[v]
+            for v in step.inputs
         )
-        self._steps.append(replace(step, layer=layer, inputs=inputs))
+        if kind is None and kind_of(step.layer) not in (None, "weighted"):
+            # Observing marks a layer that could have been rounded.
+            made = self._new(value)
+            self._steps.append(replace(step, inputs=inputs, output=made))
+            self._observe(made, value, step.layer.name)
+        else:
+            self._steps.append(replace(step, layer=layer, inputs=inputs))
+        for other in step.others:
+            self._finish(other)
         if kind == "fixed":
             self._settled.add(value)
             if value not in self._graph.outputs:
@@ -69,7 +101,7 @@ class _Insertion:
             # Already on the integer grid, which holds 0: padding and selecting remain on it.
             self._settled.add(value)
             self._rounded[value], self._by[value] = value, self._by[source]
-        elif kind == "averaging" and not self._is_joined(value):
+        elif kind == "averaging" and not self._is_joined(value) and source in self._by:
             self._settled.add(value)
             self._round(value, self._by[source], follow=True)
         else:
@@ -78,13 +110,15 @@ class _Insertion:
     def _finish(self, value: int) -> None:
         """Round a value, unless all its consumers take it unrounded."""
         takers = self._graph.consumers(value)
-        if value in self._graph.outputs or not all(
-            self._takes_unrounded(step, value) for step in takers
-        ):
+        if value in self._graph.integers:
+            self._rounded[value] = value
+            return
+        last = value in self._graph.outputs and not self._is_made_in_float(value)
+        if last or not all(self._takes_unrounded(step, value) for step in takers):
             root = self._root(value)
             if root not in self._layers:
                 weighted = any(
-                    kind_of(step.layer) == "weighted" and step.output == root
+                    self._kind(step) == "weighted" and step.output == root
                     for step in self._graph.steps
                 )
                 # The layer of an output keeps its name, by which compiled losses are matched.
@@ -98,32 +132,49 @@ class _Insertion:
 
         Nothing is rounded between float layers.
         """
-        if self._is_float(step):
-            return (
-                value not in self._graph.outputs
-                and all(map(self._is_float, self._graph.consumers(value)))
-                and self._is_made_in_float(value)
-            )
+        if value in self._graph.integers:
+            return True
+        kind = self._kind(step)
+        if kind is None:
+            return self._is_made_in_float(value)
         return (
-            kind_of(step.layer) in ("selecting", "joining")
+            kind in ("selecting", "joining")
             and value not in self._settled
             and self._root(step.output) == self._root(value)
         )
 
-    def _is_float(self, step: Step) -> bool:
-        """Whether a step computes with float weights."""
+    def _kind(self, step: Step) -> Kind | None:
+        """Return the kind of a step, or None where it computes in float."""
+        kind = kind_of(step.layer)
+        values = {*step.inputs, *step.outputs}
+        if kind is None or step.others or (kind != "looking up" and values & self._graph.integers):
+            return None
         # The activation split off an output layer took over its name.
-        name = step.layer.name.removesuffix(LINEAR)
-        return kind_of(step.layer) == "weighted" and name in self._exclude
+        if step.layer.name.removesuffix(LINEAR) not in self._exclude:
+            return kind
+        # What is fused into an integer operator is no operator of its own.
+        return kind if self._is_fused(step) and not self._is_made_in_float(step.inputs[0]) else None
+
+    def _is_float(self, step: Step) -> bool:
+        """Whether a step computes in float."""
+        return self._kind(step) is None
+
+    def _is_fused(self, step: Step) -> bool:
+        """Whether a step is a clipping that is fused into the operator before it."""
+        if kind_of(step.layer) != "selecting" or is_transparent(step.layer):
+            return False
+        return self._graph.only_consumer(step.inputs[0]) is step
 
     def _is_made_in_float(self, value: int) -> bool:
         """Whether a value comes from a float layer, a clipping fused into it included."""
-        made = next((step for step in self._graph.steps if step.output == value), None)
-        if made is None or kind_of(made.layer) != "selecting":
-            return made is not None and self._is_float(made)
-        source = made.inputs[0]
-        fused = self._graph.only_consumer(source) is made and not is_transparent(made.layer)
-        return fused and self._is_made_in_float(source)
+        made = self._made.get(value)
+        if made is None:
+            # An input that only float layers take.
+            takers = self._graph.consumers(value)
+            return bool(takers) and all(map(self._is_float, takers))
+        if kind_of(made.layer) == "selecting" and self._is_fused(made):
+            return self._is_made_in_float(made.inputs[0])
+        return self._is_float(made)
 
     def _root(self, value: int) -> int:
         """Return the value whose range this one shares."""
@@ -131,7 +182,7 @@ class _Insertion:
             if self._leads_to_join(step):
                 return self._root(step.output)
         consumer = self._graph.only_consumer(value)
-        if consumer is not None and kind_of(consumer.layer) == "selecting":
+        if consumer is not None and self._kind(consumer) == "selecting":
             return self._root(consumer.output)
         return value
 
@@ -140,21 +191,44 @@ class _Insertion:
 
     def _leads_to_join(self, step: Step) -> bool:
         """Whether the step's input ends in a concatenation, whose inputs share one scale."""
-        return kind_of(step.layer) == "joining" or (
-            is_transparent(step.layer) and self._is_joined(step.output)
+        kind = self._kind(step)
+        return kind == "joining" or (
+            kind is not None and is_transparent(step.layer) and self._is_joined(step.output)
         )
 
     def _weighted(self, step: Step) -> Any:
         from edgekit.training.qat.layers import QuantizedWeights
 
+        if id(step.layer) in self._wrapped:
+            return self._wrapped[id(step.layer)]
         # Depthwise kernels are small and lose much accuracy with few bits.
-        bits = 8 if type(step.layer).__name__ == "DepthwiseConv2D" else self._bits
+        bits = self._bits if type(step.layer).__name__ in _NARROW else 8
         name = step.layer.name
         # The activation split off an output layer took over its name.
         clusters = self._palettes.get(name.removesuffix(LINEAR), 0) if bits == 8 else 0
         wrapped = QuantizedWeights(step.layer, bits, clusters, name=f"{name}_quantized")
         wrapped.build(self._graph.shapes[step.inputs[0]])
+        self._wrapped[id(step.layer)] = wrapped
         return wrapped
+
+    def _observed(self, value: int) -> int:
+        """Return the value that observes an input and passes it as it is."""
+        number = self._new(value)
+        self._observe(value, number, self._names[value])
+        return number
+
+    def _observe(self, value: int, number: int, name: str) -> None:
+        from edgekit.training.qat.layers import FakeQuantize
+
+        layer = FakeQuantize(passing=True, name=f"{name}_range")
+        layer.build(None)
+        self._steps.append(Step(layer, (value,), number, {}))
+
+    def _new(self, value: int) -> int:
+        """Return the number of a new value, of the shape of another."""
+        number = len(self._shapes)
+        self._shapes[number] = self._shapes[value]
+        return number
 
     def _layer(self, name: str, fixed: tuple[float, float] | None = None) -> Any:
         from edgekit.training.qat.layers import FakeQuantize
@@ -164,7 +238,6 @@ class _Insertion:
         return layer
 
     def _round(self, value: int, layer: Any, *, follow: bool = False) -> None:
-        number = len(self._shapes)
-        self._shapes[number] = self._shapes[value]
+        number = self._new(value)
         self._steps.append(Step(layer, (value,), number, {"follow": True} if follow else {}))
         self._rounded[value], self._by[value] = number, layer

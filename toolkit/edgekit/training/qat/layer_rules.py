@@ -2,29 +2,55 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 # weighted: an operator with integer weights.
 # selecting: only selects, moves or clips values, so input and output share a scale exactly.
 # joining: all inputs and the output share a scale.
 # averaging: the output shares the input's scale, and is rounded.
 # computing: the output has its own scale.
+# looking up: takes indices; the table has the output's scale.
 # fixed: the TFLite kernel prescribes the output's scale.
-Kind = Literal["weighted", "selecting", "joining", "averaging", "computing", "fixed"]
+Kind = Literal["weighted", "selecting", "joining", "averaging", "computing", "looking up", "fixed"]
 
-_KINDS: dict[Kind, tuple[str, ...]] = {
-    "weighted": ("Conv1D", "Conv2D", "Dense", "DepthwiseConv2D"),
-    "selecting": (
-        *("ReLU", "Dropout", "SpatialDropout1D", "SpatialDropout2D", "MaxPooling1D"),
-        *("MaxPooling2D", "Flatten", "Reshape", "Permute", "ZeroPadding1D", "ZeroPadding2D"),
-        *("UpSampling1D", "UpSampling2D"),
+KINDS: Final[dict[Kind, tuple[str, ...]]] = {
+    "weighted": (
+        *("Conv1D", "Conv2D", "Dense", "DepthwiseConv1D", "DepthwiseConv2D"),
+        *("Conv1DTranspose", "Conv2DTranspose"),
     ),
-    "joining": ("Concatenate",),
+    "selecting": (
+        *("ReLU", "Dropout", "SpatialDropout1D", "SpatialDropout2D", "GaussianNoise"),
+        *("GaussianDropout", "ActivityRegularization", "Identity", "MaxPooling1D"),
+        *("MaxPooling2D", "GlobalMaxPooling1D", "GlobalMaxPooling2D", "Flatten", "Reshape"),
+        *("Permute", "RepeatVector", "ZeroPadding1D", "ZeroPadding2D", "Cropping1D"),
+        *("Cropping2D", "UpSampling1D", "UpSampling2D"),
+    ),
+    "joining": ("Concatenate", "Maximum", "Minimum"),
     "averaging": ("AveragePooling1D", "AveragePooling2D"),
-    "computing": ("Add", "Multiply", "GlobalAveragePooling1D", "GlobalAveragePooling2D"),
+    "computing": (
+        *("Add", "Subtract", "Multiply", "GlobalAveragePooling1D", "GlobalAveragePooling2D"),
+        *("LeakyReLU", "PReLU"),
+    ),
+    "looking up": ("Embedding",),
     "fixed": ("Softmax",),
 }
-_KIND_OF = {name: kind for kind, names in _KINDS.items() for name in names}
+"""Kind -> names of the layers of keras.layers that are of it."""
+REWRITTEN: Final = ("SeparableConv1D", "SeparableConv2D", "BatchNormalization")
+"""Layers that are written as others before they are quantized (`fold`, `expansion`)."""
+PREPARING: Final = frozenset(
+    {
+        *("Rescaling", "Normalization", "Resizing", "CenterCrop", "AutoContrast", "Equalization"),
+        *("RandomBrightness", "RandomContrast", "RandomCrop", "RandomFlip", "RandomRotation"),
+        *("RandomTranslation", "RandomZoom", "RandomHue", "RandomSaturation", "RandomGrayscale"),
+        *("RandomColorJitter", "RandomSharpness", "RandomShear", "RandomErasing", "Solarization"),
+        *("MixUp", "CutMix", "AugMix", "RandAugment", "RandomPosterization", "RandomInvert"),
+        *("RandomColorDegeneration", "RandomPerspective", "RandomElasticTransform"),
+        *("RandomGaussianBlur", "Masking"),
+    }
+)
+"""Layers that prepare inputs: they are outside of what is quantized."""
+_KIND_OF = {name: kind for kind, names in KINDS.items() for name in names}
+QUANTIZED: Final = frozenset(_KIND_OF)
 LINEAR = "_linear"
 """Suffix for a layer whose activation was split off and took over its name."""
 # Activations that only clip, which TFLite fuses into the operator before.
@@ -35,6 +61,10 @@ FIXED_RANGES = {
     "sigmoid": (0.0, 255 / 256),
     "tanh": (-1.0, 127 / 128),
 }
+# Activations with an operator of their own.
+COMPUTED: Final = ("gelu", "hard_silu", "leaky_relu")
+SMOOTH: Final = "silu"
+"""The activation that TFLite computes as a product with its sigmoid."""
 
 
 def kind_of(layer: Any) -> Kind | None:
@@ -46,11 +76,15 @@ def kind_of(layer: Any) -> Kind | None:
         return None
     if name == "Activation":
         activation = activation_of(layer)
-        return "selecting" if activation in CLIPPING else _fixed_or_none(activation)
+        if activation in CLIPPING:
+            return "selecting"
+        if activation in COMPUTED:
+            return "computing"
+        return "fixed" if activation in FIXED_RANGES else None
     if name == "ReLU" and (layer.negative_slope or layer.threshold):
         return None
     if name == "UpSampling2D" and layer.interpolation != "nearest":
-        return None  # computes between values; the nearest only repeats them
+        return "averaging" if layer.interpolation == "bilinear" else None
     return _KIND_OF.get(name)
 
 
@@ -58,29 +92,6 @@ def is_transparent(layer: Any) -> bool:
     """Whether the layer's TFLite operator requires one scale for input and output."""
     clips = type(layer).__name__ in ("ReLU", "Activation")
     return kind_of(layer) in ("selecting", "averaging") and not clips
-
-
-def why_not(layer: Any, inputs: int) -> str | None:
-    """Return why a layer cannot be trained for quantization, or None where it can."""
-    import keras
-
-    kind = kind_of(layer)
-    if not isinstance(layer, keras.layers.Layer):
-        name = type(layer).__name__
-        layered = f"; keras.layers.{name} is a layer" if hasattr(keras.layers, name) else ""
-        return f"is an operation on tensors{layered}"
-    if kind is None:
-        return "has no quantized form here"
-    if kind == "weighted" and activation_of(layer) not in (*CLIPPING, *FIXED_RANGES):
-        return f"its activation {activation_of(layer)} has no quantized form here"
-    if kind == "computing" and inputs > 2:
-        return f"takes {inputs} inputs, which TFLite adds pairwise"
-    return None
-
-
-def _fixed_or_none(activation: str) -> Kind | None:
-    """Return the kind of an activation that does more than clip."""
-    return "fixed" if activation in FIXED_RANGES else None
 
 
 def fixed_range(layer: Any) -> tuple[float, float]:

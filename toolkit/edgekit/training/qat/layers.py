@@ -47,12 +47,20 @@ def register() -> dict[str, Any]:
         they are.
 
         Args:
-            fixed: The range, where the TFLite kernel of the activation prescribes it. kwargs:
-                Arguments of every Keras layer.
+            fixed: The range, where the TFLite kernel of the activation prescribes it.
+            passing: Only observe the range, and pass the values as they are.
+            kwargs: Arguments of every Keras layer.
         """
 
-        def __init__(self, fixed: tuple[float, float] | None = None, **kwargs: Any) -> None:
+        def __init__(
+            self,
+            fixed: tuple[float, float] | None = None,
+            passing: bool = False,
+            **kwargs: Any,
+        ) -> None:
             super().__init__(**kwargs)
+            self.supports_masking = True
+            self.passing = passing
             self.fixed = None if fixed is None else (float(fixed[0]), float(fixed[1]))
 
         def build(self, input_shape: Any) -> None:
@@ -75,6 +83,8 @@ def register() -> dict[str, Any]:
             """
             if training and not follow and self.fixed is None:
                 self._follow(ops.min(inputs), ops.max(inputs))
+            if self.passing:
+                return ops.convert_to_tensor(inputs)
             low, high = ops.minimum(self.low, 0.0), ops.maximum(self.high, 0.0)
             scale = ops.maximum((high - low) / 255.0, _SMALLEST_SCALE)
             zero_point = ops.clip(ops.round(-128.0 - low / scale), -128.0, 127.0)
@@ -101,7 +111,7 @@ def register() -> dict[str, Any]:
 
         def get_config(self) -> dict[str, Any]:
             """Return the arguments of `from_config`."""
-            return {**super().get_config(), "fixed": self.fixed}
+            return {**super().get_config(), "fixed": self.fixed, "passing": self.passing}
 
         def _follow(self, low: Any, high: Any) -> None:
             share = ops.where(self.seen > 0.0, 1.0 - _MOMENTUM, 1.0)
@@ -137,16 +147,15 @@ def register() -> dict[str, Any]:
             self.bits = bits
             self.clusters = clusters
             self._largest = float(2 ** (bits - 1) - 1)
-            # Number of kernel axes before the output channels, where it is not all but one.
-            depthwise = isinstance(self.layer, keras.layers.DepthwiseConv2D)
-            self._rank = 2 if depthwise else None
+            self.supports_masking = bool(self.layer.supports_masking)
 
         def build(self, input_shape: Any) -> None:
             """Build the layer, and its scales or palette where they are variables."""
             super().build(input_shape)
             if self.bits < 8:
-                shape = [1] * len(self._axes) + list(self.layer.kernel.shape[len(self._axes) :])
-                self.step = self.add_weight(shape=shape, initializer="ones", name="step")
+                self.step = self.add_weight(
+                    shape=self._scales_shape, initializer="ones", name="step"
+                )
             elif self.clusters:
                 self.palette = self.add_weight(
                     shape=(self.clusters,), initializer="zeros", trainable=False, name="palette"
@@ -177,9 +186,8 @@ def register() -> dict[str, Any]:
                 self.palette.assign(code_palette(weights / scales[:, None], self.clusters))
 
         def grid(self) -> tuple[Array, Array]:
-            """Return the codes, of the kernel's shape, and the scales `[1, ..., channels]`."""
+            """Return the codes, of the kernel's shape, and the scales, 1 on all other axes."""
             weights = self._by_channel()
-            kernel_shape = tuple(self.layer.kernel.shape)
             if self.bits < 8:
                 scales = np.abs(ops.convert_to_numpy(self.step)).reshape(-1)
                 scales = np.maximum(scales, _SMALLEST_SCALE)
@@ -190,24 +198,44 @@ def register() -> dict[str, Any]:
                 palette = ops.convert_to_numpy(self.palette)
                 nearest = np.searchsorted(_midpoints(palette), weights / scales[:, None])
                 codes = palette[nearest].astype(codes.dtype)
-            codes = codes.T.reshape(kernel_shape)
-            inner = kernel_shape[len(self._axes) :]
-            return codes, scales.reshape((1,) * len(self._axes) + inner)
+            *outer, one, other = self.layer.kernel.shape
+            if self._transposed:
+                codes = np.swapaxes(codes.T.reshape(*outer, other, one), -1, -2)
+            else:
+                codes = codes.T.reshape(self.layer.kernel.shape)
+            return codes, scales.reshape(self._scales_shape)
 
         def get_config(self) -> dict[str, Any]:
             """Return the arguments of `from_config`."""
             return {**super().get_config(), "bits": self.bits, "clusters": self.clusters}
 
         @property
+        def _transposed(self) -> bool:
+            """Whether the kernel is `[..., outputs, inputs]`."""
+            of = keras.layers
+            return isinstance(self.layer, (of.Conv1DTranspose, of.Conv2DTranspose))
+
+        @property
         def _axes(self) -> tuple[int, ...]:
-            """Return the kernel axes with a common scale: all before the output channels."""
-            return tuple(range(self._rank or len(self.layer.kernel.shape) - 1))
+            """Return the kernel axes with a common scale: all but those of the output channels."""
+            of = keras.layers
+            rank = len(self.layer.kernel.shape)
+            if self._transposed:
+                return (*range(rank - 2), rank - 1)
+            depthwise = isinstance(self.layer, (of.DepthwiseConv1D, of.DepthwiseConv2D))
+            return tuple(range(rank - 2 if depthwise else rank - 1))
+
+        @property
+        def _scales_shape(self) -> tuple[int, ...]:
+            shape = enumerate(self.layer.kernel.shape)
+            return tuple(1 if axis in self._axes else int(size) for axis, size in shape)
 
         def _by_channel(self) -> Array:
             """Return the kernel as `[channels, values]`."""
             kernel = ops.convert_to_numpy(self.layer.kernel)
-            channels = int(np.prod(kernel.shape[len(self._axes) :]))
-            return np.asarray(kernel.reshape(-1, channels).T)
+            if self._transposed:
+                kernel = np.swapaxes(kernel, -1, -2)
+            return np.asarray(kernel.reshape(-1, int(np.prod(self._scales_shape))).T)
 
         def _round(self, kernel: Any) -> Any:
             if self.bits < 8:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from edgekit.errors import ConversionError
-from edgekit.records import Ranges
+from edgekit.modes import FLOAT32
+from edgekit.records import Ranges, Rule
 from edgekit.tflite.graph import operator_name, read
 from edgekit.tflite.ranges import activations
 from edgekit.tflite.signature import signature_names
@@ -18,64 +20,125 @@ if TYPE_CHECKING:
 _SAME_SCALE: Final = frozenset(
     {
         *("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "PAD", "MAX_POOL_2D"),
-        *("AVERAGE_POOL_2D", "STRIDED_SLICE", "SLICE"),
+        *("AVERAGE_POOL_2D", "STRIDED_SLICE", "SLICE", "TILE", "REDUCE_MAX", "SPLIT"),
+        *("RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR"),
     }
 )
 
 
-def tensor_ranges(graph: bytes, trained: Ranges) -> Ranges:
-    """Return the range of every activation of a float graph.
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """What a float graph is quantized with.
 
-    A tensor's name lists the layers fused into its operator; all of them share a range.
+    Attributes:
+        ranges: Ranges by tensor name, as `tflite.ranges.with_ranges` takes them, of the tensors
+            that integer operators take or compute.
+        rules: For the operators that remain float.
+    """
+
+    ranges: Ranges
+    rules: tuple[Rule, ...]
+
+
+def place(graph: bytes, trained: Ranges, left: Collection[str] = ()) -> Placed:
+    """Find the range of every activation of a float graph, and the operators that remain float.
+
+    A tensor's name lists the layers fused into its operator; all of them share a range. An operator
+    remains float if all its layers do, if it belongs to none, or if a range is not known: then
+    nothing was trained for it.
 
     Args:
         graph: The TFLite graph of the model that `qat.finish` returned.
         trained: Ranges by layer name, as `qat.finish` returns them.
-
-    Returns:
-        Ranges by tensor name, as `tflite.ranges.with_ranges` takes them.
-
-    Raises:
-        ConversionError: A tensor belongs to no trained layer.
+        left: Names of the layers that compute in float.
     """
     model = read(graph)
     tensors = model.subgraphs[0].tensors
-    ends: dict[int, tuple[float, float]] = dict(_inputs(model, trained))
-    for op in model.subgraphs[0].operators:
+    counted = set(activations(model))
+    known = {*trained.low, *left}
+    inputs, outputs = signature_names(model)
+    ends = {i: (trained.low[n], trained.high[n]) for i, n in inputs.items() if n in trained.low}
+    layers: list[str | None] = []
+    floating: set[int] = set()
+    for number, op in enumerate(model.subgraphs[0].operators):
+        owners = [o for i in op.outputs for o in _layers(tensors[i].name, known)]
+        # A converter can name an output after nothing: then its signature says whose it is.
+        owners = owners or [name for i in op.outputs if (name := outputs.get(int(i))) in known]
         same = operator_name(model, op) in _SAME_SCALE and op.inputs[0] in ends
-        for index in map(int, op.outputs):
-            layer = _layer(tensors[index].name, trained.low)
-            if same:
+        trains = [owner for owner in owners if owner not in left]
+        layers.append(next(iter(trains or owners), None))
+        if not trains and (owners or not same):
+            floating.add(number)
+        ranged = next((owner for owner in owners if owner in trained.low), None)
+        for index in counted & set(map(int, op.outputs)):
+            if same and number not in floating:
                 ends[index] = ends[int(op.inputs[0])]
-            elif layer is not None:
-                ends[index] = trained.low[layer], trained.high[layer]
-    unknown = [t for i in activations(model) if i not in ends and (t := tensors[i].name)]
-    if unknown:
-        raise ConversionError(
-            "The trained ranges do not fit the graph.",
-            found=f"No trained layer computes {unknown[0]}.",
-            hint="Lower the model that qat.finish returned.",
-        )
-    return Ranges(
-        method=trained.method,
-        low={tensors[i].name: low for i, (low, _) in ends.items()},
-        high={tensors[i].name: high for i, (_, high) in ends.items()},
-        n=trained.n,
-        weight_bits=trained.weight_bits,
+            elif ranged is not None:
+                ends[index] = trained.low[ranged], trained.high[ranged]
+        for position, index in enumerate(map(int, op.inputs)):
+            # What an operation on tensors computed, which no layer gives its name.
+            keys = [key for owner in trains if (key := f"{owner}/{position}") in trained.low]
+            if keys and index in counted:
+                ends.setdefault(index, (trained.low[keys[0]], trained.high[keys[0]]))
+    touched = _touched(model, counted, set(ends), floating)
+    return Placed(
+        ranges=Ranges(
+            method=trained.method,
+            low={tensors[i].name: ends[i][0] for i in ends if i in touched},
+            high={tensors[i].name: ends[i][1] for i in ends if i in touched},
+            n=trained.n,
+            weight_bits=trained.weight_bits,
+        ),
+        rules=_rules(model, counted, floating, layers),
     )
 
 
-def _layer(name: str, known: Mapping[str, float]) -> str | None:
-    """Return the first known layer in a tensor's name."""
+def _touched(
+    model: ModelT, counted: Collection[int], ranged: Collection[int], floating: set[int]
+) -> set[int]:
+    """Return the tensors of integer operators; those without a range make theirs float, too."""
+    operators = model.subgraphs[0].operators
+    while True:
+        touched: set[int] = set()
+        for number, op in enumerate(operators):
+            used = {int(i) for i in (*op.inputs, *op.outputs)} & set(counted)
+            if number not in floating and used - set(ranged):
+                floating.add(number)
+                break
+            if number not in floating:
+                touched |= used
+        else:
+            return touched
+
+
+def _rules(
+    model: ModelT, counted: Collection[int], floating: Collection[int], layers: list[str | None]
+) -> tuple[Rule, ...]:
+    """Return rules that match exactly the operators that remain float."""
+    graph = model.subgraphs[0]
+    names: dict[str | None, list[str]] = {}
+    others: list[str] = []
+    for number, op in enumerate(graph.operators):
+        made = [graph.tensors[i].name for i in op.outputs]
+        if number not in floating:
+            others += made
+        elif set(counted) & {int(i) for i in (*op.inputs, *op.outputs)}:
+            names.setdefault(layers[number], []).extend(made)
+    rules = []
+    for layer, tensors in names.items():
+        pattern = rf"^([^;]*/)?{re.escape(layer or '')}/"
+        whole = all(re.search(pattern, name) for name in tensors)
+        if layer is None or not whole or any(re.search(pattern, name) for name in others):
+            pattern = f"^({'|'.join(map(re.escape, tensors))})$"
+        rules.append(Rule(layers=pattern, mode=FLOAT32.name))
+    return tuple(rules)
+
+
+def _layers(name: str, known: Collection[str]) -> Iterator[str]:
+    """Return the known layers in a tensor's name, the first path first."""
     for path in name.split(";"):
-        for part in reversed(path.split("/")):
-            if part in known:
-                return part
-    return None
-
-
-def _inputs(model: ModelT, trained: Ranges) -> Iterator[tuple[int, tuple[float, float]]]:
-    names, _ = signature_names(model)
-    for index, name in names.items():
-        if name in trained.low:
-            yield index, (trained.low[name], trained.high[name])
+        # The model, then the layer; what follows are operations, which can be called as a layer is.
+        model, *parts = path.split("/")
+        found = next((part for part in (*parts, model) if part in known), None)
+        if found is not None:
+            yield found

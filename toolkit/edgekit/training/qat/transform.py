@@ -4,26 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from edgekit.errors import ModelError, UsageError
 from edgekit.records import Ranges
-from edgekit.training.kernels import excluded
+from edgekit.training.kernels import excluded_layers
+from edgekit.training.qat.expansion import expand
 from edgekit.training.qat.fold import fold
 from edgekit.training.qat.graph import Graph, Step, build, record
 from edgekit.training.qat.insertion import insert
 from edgekit.training.qat.layer_rules import (
-    CLIPPING,
-    LINEAR,
-    activation_of,
+    PREPARING,
+    QUANTIZED,
     fixed_range,
     is_transparent,
     kind_of,
-    why_not,
 )
 
+FUSED: Final = "fused"
+"""What `left_in_float` says of a clipping that is part of the operator before it."""
 # Batch size of the observation, as in training.
 _BATCH = 32
 
@@ -39,9 +40,10 @@ def prepare(
     """Make a model that is trained with the rounding of its int8 file.
 
     Batch normalization is folded. Kernels are rounded per channel. Activations are rounded where
-        the TFLite graph has tensors: after the fused activation, and once for all tensors that
-    must share a scale. An output that is a softmax, sigmoid or tanh is not rounded, because the
-        loss needs its full resolution: the file rounds probabilities to 1/256.
+    the TFLite graph has tensors: after the fused activation, and once for all tensors that must
+    share a scale. An output that is a softmax, sigmoid or tanh is not rounded, because the loss
+    needs its full resolution: the file rounds probabilities to 1/256. A layer without a quantized
+    form (`layer_rules.KINDS`) computes in float, and nothing is rounded between two of them.
 
     Args:
         model: A functional or Sequential Keras 3 model, trained; it is not changed.
@@ -50,22 +52,31 @@ def prepare(
             first training batch initializes them.
         palettes: Layer -> largest number of distinct codes of its weights, from 4; for 8 bits
             (`clustering.palettes_of` returns them for a clustered model).
-        exclude: Names, or regular expressions for whole names, of layers whose weights remain
-            float, or of models they are part of.
+        exclude: Names, or regular expressions for whole names, of layers that remain float, or of
+            models they are part of.
 
     Returns:
         A functional model, not compiled.
 
     Raises:
-        ModelError: A layer has no quantized form here; all such layers are named.
+        ModelError: No layer with weights has a quantized form, or the model has no graph.
         UsageError: `weight_bits` is neither 8 nor 4, or an exclusion matches no layer.
     """
+    from edgekit.training.qat.layers import QuantizedWeights
+
     if weight_bits not in (8, 4):
         raise UsageError(f"weight_bits must be 8 or 4, not {weight_bits}.")
-    graph = fold(record(model))
-    _check(graph)
-    float_layers = excluded(model, exclude)
-    prepared = build(insert(_split(graph), weight_bits, palettes or {}, float_layers))
+    kept = excluded_layers(model, exclude)
+    graph = expand(fold(record(model)), kept)
+    inserted = insert(graph, weight_bits, palettes or {}, kept)
+    if not any(isinstance(step.layer, QuantizedWeights) for step in inserted.steps):
+        names = sorted({type(s.layer).__name__ for s in graph.steps if kind_of(s.layer) is None})
+        raise ModelError(
+            f"{model.name} has no layer that can be trained for quantization.",
+            found=f"Without a quantized form: {', '.join(names)}." if names else None,
+            hint="Quantize it as it is: edgekit quantize.",
+        )
+    prepared = build(inserted)
     _start(prepared, data)
     return prepared
 
@@ -77,7 +88,7 @@ def without_normalization(model: Any) -> Any:
         model: A functional or Sequential Keras 3 model; it is not changed.
 
     Raises:
-        ModelError: It has no graph of layers, or a normalization that cannot be folded.
+        ModelError: It has no graph of layers.
     """
     return build(fold(record(model)))
 
@@ -90,17 +101,20 @@ def finish(model: Any) -> tuple[Any, Ranges]:
 
     Returns:
         A plain functional model with its kernels on the integer grid, and the trained range of
-        every layer's output, by layer name (`tensor_ranges` maps them to a lowered graph).
+        every layer's output, by layer name, and of what operations on tensors computed, as
+        `layer/position` of the layers that take it (`place` maps them to a lowered graph).
 
     Raises:
         ModelError: The model has no fake quantization, or its ranges were never set.
     """
+    import keras
+
     from edgekit.training.qat.layers import FakeQuantize, QuantizedWeights
 
     graph = record(model)
     ends = _ranges_of(graph)
     alias: dict[int, int] = {}
-    steps = []
+    steps: list[Step] = []
     for step in graph.steps:
         inputs = tuple(alias.get(value, value) for value in step.inputs)
         if isinstance(step.layer, FakeQuantize):
@@ -113,66 +127,91 @@ def finish(model: Any) -> tuple[Any, Ranges]:
         else:
             steps.append(replace(step, inputs=inputs))
     outputs = tuple(alias.get(value, value) for value in graph.outputs)
-    plain = build(replace(graph, steps=tuple(steps), outputs=outputs))
-    names = dict(enumerate(tensor.name for tensor in graph.inputs))
-    names.update({step.output: step.layer.name for step in steps})
+    # The tensors of two calls have different ranges, which are known by the names of layers.
+    names = _names_of_calls(steps)
+    plain = build(replace(graph, steps=tuple(steps), outputs=outputs), names)
+    named = dict(enumerate(tensor.name for tensor in graph.inputs))
+    named.update(zip((step.output for step in steps), names, strict=True))
+    known = {name: ends[value] for value, name in named.items() if value in ends}
+    unnamed = {s.output for s in steps if not isinstance(s.layer, keras.layers.Layer)}
+    for step, name in zip(steps, names, strict=True):
+        for position, value in enumerate(step.inputs):
+            if value in unnamed and value in ends:
+                known[f"{name}/{position}"] = ends[value]
     return plain, Ranges(
         method="trained",
-        low={name: ends[value][0] for value, name in names.items()},
-        high={name: ends[value][1] for value, name in names.items()},
+        low={name: low for name, (low, _) in known.items()},
+        high={name: high for name, (_, high) in known.items()},
         n=0,
     )
 
 
-def left_in_float(prepared: Any) -> list[str]:
-    """Return the layers of a prepared model whose weights are not rounded.
+def _names_of_calls(steps: Sequence[Step]) -> list[str]:
+    """Return a name for every call of a layer; the first call has the name of the layer."""
+    known = {step.layer.name for step in steps}
+    called: dict[int, int] = {}
+    names = []
+    for step in steps:
+        name = step.layer.name
+        called[id(step.layer)] = number = called.get(id(step.layer), 0) + 1
+        if number > 1:
+            name = f"{name}_call{number}"
+            while name in known:
+                name += "_"
+            known.add(name)
+        names.append(name)
+    return names
 
-    `finish` keeps their names; a rule per layer keeps them float in the file.
+
+def left_in_float(prepared: Any) -> dict[str, str]:
+    """Return the layers of a prepared model that compute in float, and their classes.
+
+    `finish` keeps their names; they remain float in the file, too. A clipping after one of them,
+    which the converter fuses into it, is of class `FUSED`.
     """
-    return [layer.name for layer in prepared.layers if kind_of(layer) == "weighted"]
+    from edgekit.training.qat.layers import FakeQuantize, QuantizedWeights
 
-
-def _check(graph: Graph) -> None:
-    refused = [
-        f"{step.layer.name} ({type(step.layer).__name__}): {reason}"
-        for step in graph.steps
-        if (reason := why_not(step.layer, len(step.inputs)))
-    ]
-    if refused:
-        raise ModelError(
-            f"{graph.name} cannot be trained for quantization.",
-            found=f"{'; '.join(refused)}.",
-            hint="Replace these layers, or quantize after training.",
-        )
-
-
-def _split(graph: Graph) -> Graph:
-    """Split off activations that do more than clip: TFLite has separate operators for them.
-
-    The layer of an output keeps its name, by which compiled losses are matched.
-    """
-    import keras
-
-    steps: list[Step] = []
-    shapes = dict(graph.shapes)
+    graph = record(prepared)
+    found: dict[str, str] = {}
+    floats: set[int] = set()
     for step in graph.steps:
-        if kind_of(step.layer) != "weighted" or activation_of(step.layer) in CLIPPING:
-            steps.append(step)
+        if isinstance(step.layer, (FakeQuantize, QuantizedWeights)):
             continue
-        name, activation = step.layer.name, activation_of(step.layer)
-        last = step.output in graph.outputs
-        config = {**step.layer.get_config(), "activation": "linear"}
-        linear = type(step.layer).from_config(
-            {**config, "name": f"{name}{LINEAR}" if last else name}
+        passing = any(
+            isinstance(taker.layer, FakeQuantize) and taker.layer.passing
+            for taker in graph.consumers(step.output)
         )
-        linear.build(shapes[step.inputs[0]])
-        linear.set_weights(step.layer.get_weights())
-        after = keras.layers.Activation(activation, name=name if last else f"{name}_{activation}")
-        between = len(shapes)
-        shapes[between] = shapes[step.output]
-        steps.append(replace(step, layer=linear, output=between))
-        steps.append(Step(after, (between,), step.output, {}))
-    return replace(graph, steps=tuple(steps), shapes=shapes)
+        if kind_of(step.layer) in (None, "weighted") or passing:
+            found[step.layer.name] = type(step.layer).__name__
+            floats |= set(step.outputs)
+        elif (
+            kind_of(step.layer) == "selecting"
+            and not is_transparent(step.layer)
+            and step.inputs[0] in floats
+            and graph.only_consumer(step.inputs[0]) is step
+        ):
+            found[step.layer.name] = FUSED
+    return found
+
+
+def why_in_float(left: Mapping[str, str]) -> tuple[list[str], list[str], list[str]]:
+    """Tell apart the layers that `left_in_float` returned.
+
+    Returns:
+        Names of the layers that have a quantized form, and were excluded; of those that prepare an
+        input; and of those without a quantized form, followed by their classes.
+    """
+    excluded, preparing, islands = [], [], []
+    for name, kind in left.items():
+        if kind == FUSED:
+            continue
+        if kind in PREPARING:
+            preparing.append(name)
+        elif kind in QUANTIZED:
+            excluded.append(name)
+        else:
+            islands.append(f"{name} ({kind})")
+    return excluded, preparing, islands
 
 
 def _start(prepared: Any, data: Any) -> None:
@@ -228,8 +267,13 @@ def _ranges_of(graph: Graph) -> dict[int, tuple[float, float]]:
             f"{graph.name} has no fake quantization.", hint="Give the model that prepare returned."
         )
     # A value that is rounded later has the range of its rounded value.
-    values = [*range(len(graph.inputs)), *(step.output for step in graph.steps)]
+    values = [*range(len(graph.inputs)), *(v for step in graph.steps for v in step.outputs)]
     for value in reversed(values):
-        if value not in found:
-            found[value] = found[graph.consumers(value)[0].output]
+        takers = graph.consumers(value)
+        takers.sort(key=lambda step: not isinstance(step.layer, FakeQuantize))
+        for step in takers:
+            shares = kind_of(step.layer) in ("selecting", "joining")
+            rounds = isinstance(step.layer, FakeQuantize)
+            if value not in found and (rounds or shares) and step.output in found:
+                found[value] = found[step.output]
     return found

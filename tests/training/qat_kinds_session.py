@@ -1,0 +1,344 @@
+"""Train small models of every kind of layer for quantization, and print the results as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+
+from edgekit.data import open_data
+from edgekit.errors import EdgekitError
+from edgekit.numerics.affine import affine_parameters
+from edgekit.quantization import learned, make, read_float_graph
+from edgekit.records import Plan, Ranges
+from edgekit.tflite.graph import read
+from edgekit.tflite.nodes import nodes
+from edgekit.training import qat
+from edgekit.worker.inprocess import InProcess
+
+FOLDER = Path(sys.argv[1])
+INT8 = Plan(variant="int8", mode="int8")
+L, ops = keras.layers, keras.ops
+
+
+def arrays(samples: Any) -> tuple[Any, Any]:
+    batch = samples.read(np.arange(min(samples.n, 320)))
+    (values,) = batch.inputs.values()
+    return np.asarray(values, np.float32), batch.targets
+
+
+DIGITS = open_data("digits")
+(X, Y), (X_TEST, Y_TEST) = arrays(DIGITS.train), arrays(DIGITS.test)
+
+
+def ended(image: Any, x: Any) -> Any:
+    if len(x.shape) > 2:
+        x = L.Flatten(name="flat")(x)
+    return keras.Model(image, L.Dense(10, activation="softmax", name="classes")(x))
+
+
+def picture(*middle: Any) -> Callable[[], Any]:
+    """A model of pictures with layers in its middle."""
+
+    def make() -> Any:
+        image = keras.Input((8, 8, 1), name="image")
+        x = L.Conv2D(8, 3, padding="same", name="stem")(image)
+        for layer in middle:
+            x = layer(x)
+        return ended(image, x)
+
+    return make
+
+
+def series(*middle: Any) -> Callable[[], Any]:
+    def make() -> Any:
+        rows = keras.Input((8, 8), name="rows")
+        x = L.Conv1D(12, 3, padding="same", activation="relu", name="stem")(rows)
+        for layer in middle:
+            x = layer(x)
+        return ended(rows, x)
+
+    return make
+
+
+def pair(join: Callable[[Any], Any]) -> Callable[[], Any]:
+    def make() -> Any:
+        image = keras.Input((8, 8, 1), name="image")
+        x = L.Conv2D(6, 3, activation="relu", name="stem")(image)
+        one, two = L.Conv2D(6, 3, name="one")(x), L.Conv2D(6, 3, activation="relu", name="two")(x)
+        return ended(image, join([one, two]))
+
+    return make
+
+
+def shared() -> Any:
+    rows = keras.Input((8, 8), name="rows")
+    top, bottom = L.Cropping1D((0, 4), name="top")(rows), L.Cropping1D((4, 0), name="bottom")(rows)
+    inside = keras.Input((4, 8))
+    y = L.BatchNormalization()(L.Conv1D(16, 3, name="inner")(inside))
+    encoder = keras.Model(inside, L.Flatten()(L.ReLU(name="clip")(y)), name="encoder")
+    x = L.Subtract(name="apart")([encoder(top), encoder(L.UpSampling1D(1)(bottom))])
+    return ended(rows, L.Concatenate()([x, encoder(bottom)]))
+
+
+def two_ended() -> Any:
+    image, extra = keras.Input((8, 8, 1), name="image"), keras.Input((8, 8), name="extra")
+    x = L.Conv2D(8, 3, activation="relu", name="stem")(image)
+    both = L.Concatenate()([L.Flatten()(x), L.Flatten()(extra)])
+    x = L.Dense(32, activation="relu", name="hidden")(both)
+    out = L.Dense(10, activation="softmax", name="classes")(x)
+    return keras.Model([image, extra], [out, L.Dense(1, name="size")(x)])
+
+
+def words() -> Any:
+    ids = keras.Input((64,), dtype="int32", name="ids")
+    x = L.Embedding(17, 8, name="table")(ids)
+    return ended(ids, L.Dense(16, activation="relu", name="hidden")(x))
+
+
+def attention() -> Any:
+    rows = keras.Input((8, 8), name="rows")
+    x = L.Dense(16, name="stem")(rows)
+    n = L.LayerNormalization(name="norm")(x)
+    x = L.Add(name="sum")([x, L.MultiHeadAttention(2, 8, name="attention")(n, n)])
+    x = L.Dense(16, activation="gelu", name="mlp")(x)
+    return ended(rows, L.GlobalAveragePooling1D(name="mean")(x))
+
+
+def operations() -> Any:
+    rows = keras.Input((8, 8), name="rows")
+    x = L.Flatten()(rows)
+    a, b = L.Dense(16, name="a")(x), L.Dense(16, name="b")(x)
+    y = ops.silu(a) * b + a
+    return ended(rows, ops.abs(y - b))
+
+
+def split() -> Any:
+    """Layers with several outputs."""
+    rows = keras.Input((8, 8), name="rows")
+    x, state, _ = L.LSTM(12, return_state=True, return_sequences=True, name="memory")(rows)
+    x = L.Flatten()(L.Conv1D(8, 3, activation="relu", name="conv")(x))
+    return ended(rows, L.Concatenate()([x, L.Dense(8, activation="relu", name="side")(state)]))
+
+
+KINDS: dict[str, Callable[[], Any]] = {
+    "preparation": lambda: ended(
+        image := keras.Input((8, 8, 1), name="image"),
+        L.Conv2D(8, 3, padding="same", activation="relu", name="stem")(
+            L.Rescaling(2.0, -1.0, name="rescaling")(
+                L.RandomTranslation(0.1, 0.1, name="shift")(image)
+            )
+        ),
+    ),
+    "preparation fused": lambda: ended(
+        image := keras.Input((8, 8, 1), name="image"),
+        L.Conv2D(8, 3, activation="relu", name="stem")(
+            L.GaussianNoise(0.01)(L.Rescaling(2.0, -1.0, name="rescaling")(image))
+        ),
+    ),
+    "normalization": lambda: ended(
+        image := keras.Input((8, 8, 1), name="image"),
+        L.Conv2D(8, 3, padding="same", activation="relu", name="stem")(
+            L.Resizing(6, 6, name="resizing")(
+                L.Normalization(mean=0.3, variance=0.14, name="normalization")(image)
+            )
+        ),
+    ),
+    "separable 2d": picture(L.SeparableConv2D(12, 3, activation="relu", name="it")),
+    "separable 1d": series(L.SeparableConv1D(12, 3, depth_multiplier=2, name="it")),
+    "transposed 2d": picture(
+        L.Conv2DTranspose(6, 3, strides=2, padding="same", activation="relu", name="it"),
+        L.AveragePooling2D(2),
+    ),
+    "transposed 1d": series(L.Conv1DTranspose(6, 3, strides=2, name="it")),
+    "transposed normalized": picture(L.Conv2DTranspose(6, 2, name="it"), L.BatchNormalization()),
+    "grouped": picture(L.Conv2D(8, 3, groups=2, activation="relu", name="it")),
+    "depthwise": picture(L.DepthwiseConv2D(3, depth_multiplier=3, name="it"), L.ReLU()),
+    "depthwise 1d": series(L.DepthwiseConv1D(3, depth_multiplier=2, name="it")),
+    "prelu": picture(L.PReLU(shared_axes=[1, 2], name="it")),
+    "leaky relu": picture(L.LeakyReLU(name="it")),
+    **{
+        name: picture(L.Activation(name, name="it"), L.MaxPooling2D(2))
+        for name in ("silu", "hard_silu", "gelu", "sigmoid", "tanh", "leaky_relu")
+    },
+    "fused gelu": series(L.Dense(12, activation="gelu", name="it")),
+    "elu": picture(L.Conv2D(8, 3, activation="elu", name="it")),
+    "upsampling": picture(L.MaxPooling2D(2), L.UpSampling2D(2, name="it"), L.Cropping2D(1)),
+    "upsampling bilinear": picture(
+        L.MaxPooling2D(2), L.UpSampling2D(2, interpolation="bilinear", name="it")
+    ),
+    "global max": picture(L.ReLU(), L.GlobalMaxPooling2D(name="it"), L.Dense(16, name="after")),
+    "add": pair(lambda values: L.Add(name="it")([*values, values[0]])),
+    "subtract": pair(L.Subtract(name="it")),
+    "multiply": pair(L.Multiply(name="it")),
+    "maximum": pair(L.Maximum(name="it")),
+    "concatenate": pair(L.Concatenate(name="it")),
+    "operations": operations,
+    "layer normalization": series(L.LayerNormalization(name="it"), L.Dense(12, name="after")),
+    "group normalization": picture(L.GroupNormalization(2, name="it"), L.ReLU()),
+    "normalized after": picture(L.ReLU(), L.BatchNormalization(name="it"), L.Conv2D(8, 3)),
+    "normalized series": series(L.BatchNormalization(name="it"), L.Conv1D(8, 3)),
+    "normalized vector": series(
+        L.Flatten(), L.Dense(24, activation="relu"), L.BatchNormalization(name="it"), L.Dense(16)
+    ),
+    "attention": attention,
+    "embedding": words,
+    "shared": shared,
+    "two ends": two_ended,
+    "lstm": series(L.LSTM(12, name="it")),
+    "gru": series(L.GRU(12, name="it")),
+    "states": split,
+}
+EXCLUDED = {
+    "separable 2d": "it",
+    "add": "it",
+    "gelu": "it",
+    "transposed 1d": "it",
+    "global max": "it",
+    "embedding": "table",
+    "grouped": "it",
+}
+
+ISLANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "preparation": (("rescaling", "shift"), ("MUL", "ADD")),
+    "preparation fused": (("rescaling",), ()),
+    "normalization": (("normalization", "resizing"), ("SUB", "MUL", "RESIZE_BILINEAR")),
+    "elu": (("it_elu",), ("ELU",)),
+    "operations": (("absolute",), ("ABS",)),
+    "layer normalization": (("it",), ("MEAN", "RSQRT", "SQUARED_DIFFERENCE")),
+    "group normalization": (("it",), ("MEAN", "RSQRT", "SQUARE")),
+    "attention": (("norm", "attention"), ("FULLY_CONNECTED", "BATCH_MATMUL", "SOFTMAX", "RSQRT")),
+    "lstm": (("it",), ("UNIDIRECTIONAL_SEQUENCE_LSTM",)),
+    "gru": (("it",), ("STRIDED_SLICE",)),
+    "states": (("memory",), ("RESHAPE",)),
+    "separable 2d excluded": (("it",), ("DEPTHWISE_CONV_2D", "CONV_2D")),
+    "add excluded": (("it",), ("ADD",)),
+    "gelu excluded": (("it",), ("GELU",)),
+    "transposed 1d excluded": (("it",), ("TRANSPOSE_CONV",)),
+    "global max excluded": (("it",), ("REDUCE_MAX",)),
+    "embedding excluded": (("table",), ("GATHER",)),
+    "grouped excluded": (("it",), ("CONV_2D",)),
+}
+"""Name -> layers left in float, and operators of the file that are among those in float."""
+NAMES = [*KINDS, *(f"{name} excluded" for name in EXCLUDED)]
+
+
+def shaped(values: Any, model: Any) -> Any:
+    if model.inputs[0].dtype == "int32":
+        return np.rint(values.reshape(len(values), -1) * 16).astype(np.int32)
+    found = [values.reshape(len(values), *(i.shape[1:])) for i in model.inputs]
+    return found[0] if len(found) == 1 else found
+
+
+def fitted(model: Any, epochs: int, rate: float) -> Any:
+    first = model.output_names[0]
+    two = len(model.outputs) == 2
+    losses = {first: "sparse_categorical_crossentropy"}
+    targets: Any = Y
+    if two:
+        losses[model.output_names[1]] = "mse"
+        targets = [Y, Y[:, None] / 10.0]
+    losses = list(losses.values()) if two else losses
+    # Tracing costs more than these few steps do, except those of a loop.
+    eager = not any(hasattr(layer, "unroll") for layer in model.layers)
+    model.compile(keras.optimizers.Adam(rate), losses, run_eagerly=eager, jit_compile=False)
+    model.fit(shaped(X, model), targets, epochs=epochs, batch_size=64, verbose=0)
+    return model
+
+
+def run(data: bytes, model: Any) -> list[Any]:
+    """The outputs of a file, in the order of the model's."""
+    interpreter = Interpreter(model_content=data, num_threads=1)
+    runner = interpreter.get_signature_runner()
+    values = shaped(X_TEST, model)
+    values = values if isinstance(values, list) else [values]
+    names = [i.name for i in model.inputs]
+    rows = []
+    for sample in zip(*values, strict=True):
+        found = runner(**{n: v[None] for n, v in zip(names, sample, strict=True)})
+        rows.append([found[name][0] for name in model.output_names])
+    return [np.stack(column) for column in zip(*rows, strict=True)]
+
+
+def other_scales(data: bytes, ranges: Ranges) -> list[str]:
+    found = []
+    for tensor in read(data).subgraphs[0].tensors:
+        if tensor.name not in ranges.low or tensor.quantization.scale is None:
+            continue
+        scale, zero_point = affine_parameters(ranges.low[tensor.name], ranges.high[tensor.name])
+        same = np.isclose(tensor.quantization.scale, scale, rtol=1e-5).all()
+        if not same or tensor.quantization.zeroPoint[0] != zero_point:
+            found.append(tensor.name)
+    return found
+
+
+def tried(model: Any, exclude: tuple[str, ...] = (), bits: int = 8) -> dict[str, Any]:
+    started = time.monotonic()
+    names = model.output_names
+    fitted(model, 4, 1e-2)
+    prepared = qat.prepare(model, data=shaped(X[:128], model), exclude=exclude, weight_bits=bits)
+    assert prepared.output_names == names, (prepared.output_names, names)
+    fitted(prepared, 1, 1e-4)
+    left = qat.left_in_float(prepared)
+    plain, trained = qat.finish(prepared)
+    tensorflow = InProcess()
+    tensorflow.load(plain)
+    tensorflow.lower(FOLDER / "float32.tflite")
+    graph = (FOLDER / "float32.tflite").read_bytes()
+    placed = qat.place(graph, trained, left)
+    data = make(
+        replace(INT8, rules=placed.rules),
+        read_float_graph(graph),
+        observe=lambda _: learned(placed.ranges),
+        tensorflow=tensorflow,
+    ).data
+    values = prepared(shaped(X_TEST, model), training=False)
+    expected = [np.asarray(value) for value in keras.tree.flatten(values)]
+    found = run(data, plain)
+    computing = [
+        (node.name, node.outputs[0].dtype)
+        for node in nodes(read(data))
+        if node.graph == 0 and node.name not in ("QUANTIZE", "DEQUANTIZE")
+    ]
+    # Between two classes that are as likely, the rounding of the output decides.
+    best = np.sort(expected[0], axis=1)
+    clear = best[:, -1] - best[:, -2] > 0.02
+    right = [(values.argmax(axis=1) == Y_TEST).astype(float) for values in (expected[0], found[0])]
+    return {
+        "left": [name for name, kind in left.items() if kind != qat.FUSED],
+        "right": [each.tolist() for each in right],
+        "agreement": float(np.mean((expected[0].argmax(1) == found[0].argmax(1))[clear])),
+        "difference": max(
+            float(np.mean(np.abs(a - b))) for a, b in zip(expected, found, strict=True)
+        ),
+        "other scales": other_scales(data, placed.ranges),
+        "float": [name for name, dtype in computing if dtype == "float32"],
+        "integer": [name for name, dtype in computing if dtype == "int8"],
+        "seconds": time.monotonic() - started,
+    }
+
+
+def attempt(*arguments: Any) -> dict[str, Any]:
+    try:
+        return tried(*arguments)
+    except EdgekitError as error:
+        return {"error": str(error)}
+
+
+if __name__ == "__main__":
+    chosen = sys.argv[2:] or list(KINDS)
+    keras.utils.set_random_seed(0)
+    results = {name: attempt(KINDS[name]()) for name in chosen}
+    if not sys.argv[2:]:
+        results |= {
+            f"{name} excluded": attempt(KINDS[name](), (layer,)) for name, layer in EXCLUDED.items()
+        }
+    print(json.dumps(results))
