@@ -2886,7 +2886,7 @@ class Head:
         self.anchors = anchors_of(table)
         n = len(self.anchors)
         pairs = [name for name, shape in self.shapes.items() if shape == (n, 4)]
-        if not pairs and table["boxes"] is None:
+        if not pairs and table["boxes"] in (None, *self.shapes):
             raise ValueError(
                 f"the head has {n} anchors, and no output is [1, {n}, 4]; there is {self._listed()}"
             )

@@ -428,3 +428,17 @@ def test_real_blood_cells(shared_data, tmp_path):
     first = Path(dataset.test.read.store.files[0])
     assert first.name == "BloodImage_00007.jpg"
     np.testing.assert_allclose(boxes[0, 0, :5], [192 / 640, 91 / 480, 387 / 640, 285 / 480, 2])
+
+
+@pytest.mark.parametrize(
+    ("layout", "file"),
+    [("yolo", "data.yaml"), ("coco", "annotations/instances_train2017.json")],
+)
+def test_the_file_of_a_folder_names_the_folder_to_give(layout, file, tmp_path):
+    # Given a folder of pictures with boxes, When the file beside them is given instead
+    root = FORMATS[layout](tmp_path / "data")
+    (root / file).touch()
+    said = refusal(lambda: open_data(str(root / file)))
+    # Then the hint names a folder that can be read
+    assert said.endswith(f"such as {root}.")
+    assert open_data(str(root)).train is not None

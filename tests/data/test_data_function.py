@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from edgekit.data import bind, open_data, training_split
+from edgekit.data.formats.function import load_function
 from edgekit.errors import DataError
 from edgekit.records import TensorSpec
 
@@ -52,6 +53,10 @@ def leaves():
 
 def needs_more(path):
     return path
+
+def chatty():
+    print("42 rows read")
+    return arrays()
 
 def stops():
     yield X, Y
@@ -138,3 +143,13 @@ def test_functions_that_give_no_data(spec, says):
     assert len(str(caught.value).splitlines()) <= 3
     for words in says:
         assert words in str(caught.value)
+
+
+def test_what_it_prints_stays_out_of_the_results(capsys):
+    # Given code of the user's that prints, When it is run
+    open_data("my_readings:chatty")
+    load_function("my_readings:chatty")()
+    # Then stdout, which may be JSON, has none of it
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("42 rows read") == 2

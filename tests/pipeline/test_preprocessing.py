@@ -149,6 +149,27 @@ def test_where_nothing_tells_the_user_is_asked(photos, train):
     assert settled.preprocessing_reason == "0..1 (pixel / 255), as declared."
 
 
+def test_masks_are_named_as_the_reason_why_no_scaling_was_tried(tmp_path):
+    # Given pictures with masks, and a model that does not say how it takes pixels
+    for folder, bright in (("images", 200), ("masks", 1)):
+        (tmp_path / "train" / folder).mkdir(parents=True)
+        for i in range(8):
+            pixels = np.zeros((SIDE, SIDE), np.uint8)
+            pixels[: i + 1] = bright
+            Image.fromarray(pixels).save(tmp_path / "train" / folder / f"{i}.png")
+    source = ImageModel(
+        name="m",
+        inputs=[TensorSpec(name="image", shape=(1, SIDE, SIDE, 1), dtype="float32")],
+        outputs=[TensorSpec(name="mask", shape=(1, SIDE, SIDE, 2), dtype="float32")],
+        predict=lambda inputs: {"mask": np.repeat(inputs["image"], 2, axis=3)},
+        read_scaling=lambda: None,
+    )
+    # When it is settled, then the error does not claim that there are no training images
+    with pytest.raises(DataError) as caught:
+        settle(open_data(str(tmp_path)), source)
+    assert "not tried on boxes, masks" in caught.value.found
+
+
 def test_what_is_declared_is_done_and_a_contradiction_said(photos):
     # Given a declared scaling in the way of the model's own
     (photos / "preprocessing.toml").write_text('kind = "image"\nscale = 0.00392156863\n')

@@ -12,6 +12,7 @@ from edgekit.records import Artifact, Row, Score
 from edgekit.reports import formatting
 from edgekit.reports.formatted_rows import formatted_rows, pareto_front
 from edgekit.reports.groups import groups_by_device
+from edgekit.reports.page_text import capitalized
 
 PI = "pi@raspberrypi: Cortex-A72, 4 cores"
 
@@ -20,6 +21,13 @@ def test_the_examples_in_the_docstrings_hold():
     result = doctest.testmod(formatting)
     assert result.attempted > 0
     assert result.failed == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "begun"), [("mean IoU", "Mean IoU"), ("ROC AUC", "ROC AUC"), ("mAP", "mAP"), ("", "")]
+)
+def test_names_of_metrics_keep_their_spelling(text, begun):
+    assert capitalized(text) == begun
 
 
 @pytest.mark.parametrize(

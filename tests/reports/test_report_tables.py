@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from edgekit.records import OutputDrop, OutputScore
 from edgekit.reports import print_inspection, print_per_class, print_report, render
 from edgekit.reports.drawing import PageCharts
 from edgekit.reports.page import html
@@ -27,6 +28,28 @@ def test_the_table_reads_at_80_columns_without_colour(ladder, name):
     assert "=> recommended" in text
     assert "dynamic is the smallest file" in text
     assert "Warning: Two cores were busy." in text
+
+
+def test_a_loss_of_another_output_leaves_room_for_the_variants(fashion):
+    # Given a file whose verdict is that of another output, with a score beside it
+    def judged(row):
+        other = OutputScore(output="regression_size", task="classification", score=row.score)
+        lost = replace(row.drop, value=0.2, ci95=(0.1, 0.3), verdict="lost", allowed=0.005)
+        drop = OutputDrop(output="regression_size", drop=lost)
+        return replace(
+            row,
+            score=replace(row.score, per_output=(other,)),
+            drop=replace(row.drop, allowed=0.005, verdict="lost", per_output=(drop,)),
+        )
+
+    rows = tuple(judged(row) if row.drop else row for row in fashion.rows)
+    # When the table is printed at 80 columns
+    lines = render(replace(fashion, rows=rows), "terminal").splitlines()
+    # Then names of variants are whole, and the loss stands below its output
+    assert any(line.startswith("float32 ") for line in lines)
+    place = next(number for number, line in enumerate(lines) if "output 'regression_size':" in line)
+    assert "to +30" in lines[place + 1]
+    assert max(map(len, lines)) <= 80
 
 
 def test_every_figure_is_there_with_its_unit(fashion):

@@ -236,6 +236,9 @@ def test_outputs_that_do_not_fit_are_named() -> None:
     head = check_head({"kind": "ssd", "levels": LEVELS})
     with pytest.raises(ValueError, match=r"the head has 108 anchors, and no output is \[1, 108, 4"):
         Head(head, [("boxes", (1, 100, 4)), ("scores", (1, 100, 3))])
+    named = check_head({"kind": "ssd", "levels": LEVELS, "boxes": "boxes", "scores": "scores"})
+    with pytest.raises(ValueError, match=r"the head has 108 anchors, and no output is \[1, 108, 4"):
+        Head(named, [("boxes", (1, 100, 4)), ("scores", (1, 100, 3))])
     with pytest.raises(ValueError, match="there is no output 'z'; there is y"):
         Head(check_head({"kind": "yolo", "output": "z"}), [("y", (1, 60, 6))])
 

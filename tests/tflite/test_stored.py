@@ -12,7 +12,7 @@ import pytest
 
 from edgekit import api, tflite
 from edgekit.cli import run
-from edgekit.errors import ModelError, OutputError
+from edgekit.errors import ModelError, OutputError, UsageError
 from edgekit.pipeline import manifest
 from edgekit.tflite import read, stored
 from edgekit.tflite.graph import INT4
@@ -169,3 +169,9 @@ def test_quantize_writes_packed_files_and_rows_tell_all_three_sizes(demo_model, 
         assert written["memory_bytes"] == row.timing.memory_bytes
     page = (tmp_path / "first" / "report.html").read_text()
     assert "Flash, size and memory" in page
+
+
+def test_expand_refuses_the_name_of_a_packed_file(packed, tmp_path):
+    with pytest.raises(UsageError, match="would not be packed"):
+        api.expand(packed, tmp_path / "plain.tflite.gz")
+    assert not list(tmp_path.glob("plain*"))

@@ -173,7 +173,7 @@ def mixed() -> Any:
     x = layers.Conv2D(16, 1)(layers.Concatenate()([stem, branch]))
     x = layers.ReLU()(layers.Add()([x, layers.Conv2D(16, 1)(stem)]))
     x = layers.Activation("relu")(layers.BatchNormalization()(x))
-    x = layers.AveragePooling2D(2)(x)
+    x = layers.AveragePooling2D(4)(layers.UpSampling2D(2)(x))
     gate = layers.Dense(16, activation="sigmoid")(layers.GlobalAveragePooling2D()(x))
     x = layers.Multiply()([x, layers.Reshape((1, 1, 16))(gate)])
     x = layers.ZeroPadding2D(((0, 1), (0, 1)))(x)

@@ -32,6 +32,8 @@ from edgekit.records import (
 )
 
 FORMS = f"Give {list_data_formats()}."
+LISTS = (".json", ".yaml", ".yml", ".xml")
+"""Endings of the files that list the boxes of a folder of pictures, or their classes."""
 
 
 def open_data(
@@ -240,7 +242,15 @@ def _open(
             hint=FORMS,
         )
     check_input(path, DataError, hint=FORMS)
-    raise DataError(f"{spec}: data is not read from {path.suffix or 'such'} files.", hint=FORMS)
+    folder = path.resolve().parent
+    if folder.name == "annotations":  # of COCO
+        folder = folder.parent
+    raise DataError(
+        f"{spec}: data is not read from {path.suffix or 'such'} files.",
+        hint=f"Give the folder that holds it and the pictures, such as {folder}."
+        if path.suffix.lower() in LISTS
+        else FORMS,
+    )
 
 
 def _refuse_columns(spec: str, column: str | None, table: TableOptions) -> None:

@@ -240,7 +240,7 @@ class Reader:
         if not names_size(spec):
             raise DataError(
                 "Image size is not specified.",
-                hint='Put kind = "image", height, width, channels into preprocessing.toml.',
+                hint="""Give --preprocess '{kind="image", height=96, width=96, channels=3}'.""",
             )
         if spec["kind"] in SOUND_KINDS:
             return {"x": self._features(rows)}

@@ -26,12 +26,17 @@ def expand(source: Path, output: Path, *, force: bool = False) -> Artifact:
 
     Raises:
         ModelError: The source cannot be read, or is damaged.
-        UsageError: The output has the name of a manifest.
+        UsageError: The output has the name of a manifest, or of a packed file.
         OutputError: The output exists, or cannot be written.
     """
     beside = manifest_path(output)
     if beside == output:
         raise UsageError(f"{output} is where the manifest goes.", hint="Give --output F.tflite.")
+    if output.suffix == ".gz":
+        raise UsageError(
+            f"{output} would not be packed: expand writes a plain file.",
+            hint="Give --output F.tflite, and pack it with gzip -9n.",
+        )
     before = manifest.open_artifact(source)
     for place in (output, *([beside] if before.manifest else [])):
         refuse_existing(place, force=force)

@@ -366,6 +366,16 @@ def _formula(found: InputScaling | None) -> str:
     return f"the model scales pixels itself (x * {shown[0]}{term})"
 
 
+def _untried(dataset: Dataset) -> str:
+    """Why no scaling was tried."""
+    samples = dataset.train or dataset.calibrate
+    if samples is None:
+        return "there are no training images to try scalings on"
+    if reader_of(samples).targets is None:
+        return "the training images have no targets to try scalings by"
+    return "scalings are not tried on boxes, masks and reconstructions"
+
+
 def _undeclared(
     dataset: Dataset, model: ImageModel, scalings: Sequence[PixelScaling], trial: Trial | None
 ) -> DataError:
@@ -373,7 +383,7 @@ def _undeclared(
         f"Nothing in the model says it, and no scaling is clearly best on {trial.n} training "
         f"images: {trial.table}."
         if trial
-        else "Nothing in the model says it, and there are no training images to try scalings on."
+        else f"Nothing in the model says it, and {_untried(dataset)}."
     )
     # Those that did clearly worse than the best are no choice.
     likely = [s for s in scalings if not trial or not trial.beats(trial.ranked[0], s.name)]

@@ -90,4 +90,4 @@ def role_colour() -> alt.Color:
 def tooltips(values: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the fields of a tooltip: those whose names have a capital or a space."""
     names = dict.fromkeys(name for value in values for name in value)
-    return [f"{name}:N" for name in names if name[0].isupper() or " " in name]
+    return [f"{name}:N" for name in names if name != name.lower() or " " in name]

@@ -27,5 +27,5 @@ def fact_list(pairs: Mapping[str, object], *, names: bool = False) -> str:
 
 
 def capitalized(text: str) -> str:
-    """Begin with a capital, and leave the rest: "ROC AUC" stays."""
-    return text[:1].upper() + text[1:]
+    """Begin with a capital, and leave the rest: "ROC AUC" stays, and so does "mAP"."""
+    return text if text[1:2].isupper() else text[:1].upper() + text[1:]

@@ -15,6 +15,7 @@ from edgekit.reports.formatted_rows import FormattedRow, formatted_rows, pareto_
 from edgekit.reports.formatting import compared, device_text, interval_text, metric_title
 from edgekit.reports.groups import Group, is_float
 from edgekit.reports.label_placement import Anchor, Box, Place, place
+from edgekit.reports.page_text import capitalized
 
 if TYPE_CHECKING:
     import altair as alt
@@ -153,7 +154,7 @@ def _point(line: FormattedRow, slowest_ms: float, compared_with: str) -> dict[st
         "Size": ", ".join(
             filter(None, (line.size, compared(line.size_ratio, "smaller", "larger")))
         ),
-        metric[0].upper() + metric[1:]: line.score,
+        capitalized(metric): line.score,
         "95 % interval": interval_text(score.metric, score.ci95),
         "Test samples": f"{score.n:,}",
     }

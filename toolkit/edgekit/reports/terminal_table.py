@@ -53,7 +53,8 @@ class StackedColumn:
     def width(self) -> int:
         """Characters of its widest line; a mark or a space follows every figure."""
         lines = [*self.heading.split("\n")]
-        lines += [f"{text} " for figure, below, _ in self.cells for text in (figure, below)]
+        for figure, below, _ in self.cells:
+            lines += [f"{line} " for line in (figure, *below.split("\n"))]
         return max(map(len, lines))
 
 
@@ -159,7 +160,8 @@ def _stacked_columns(group: Group, rows: Sequence[FormattedRow]) -> Iterator[Sta
             cell.figure or (blank(row) if column.terminal == "own" else "")
             for cell, row in zip(own, rows, strict=True)
         ]
-        below = [cell.note or times(cell.ratio) for cell in own]
+        # The output or column that a drop is of has a line of its own: its name may be long.
+        below = [(cell.note or times(cell.ratio)).replace(": ", ":\n") for cell in own]
         unit, subtitle = column.unit(group), column.subheading(group)
         for other in others:
             added = [other.cell(row).figure for row in rows]
@@ -222,7 +224,7 @@ def _cell(figure: str, below: str, best: bool = False) -> Any:
 
     text = Text()
     text.append(figure + (BEST if best else " "), style="bold" if best else "")
-    text.append(f"\n{below} ", style="dim")
+    text.append("".join(f"\n{line} " for line in below.split("\n")), style="dim")
     return text
 
 

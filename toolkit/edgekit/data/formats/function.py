@@ -11,7 +11,7 @@ import importlib.util
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -120,10 +120,14 @@ def _loaded(spec: str, place: str, path: Path | None) -> ModuleType:
 
 @contextmanager
 def _importable(folder: Path) -> Iterator[None]:
-    """Make the modules in a folder importable."""
+    """Make the modules in a folder importable, and keep stdout for edgekit's own results.
+
+    What a user's code prints goes to stderr: between the lines of `--json` it would break them.
+    """
     sys.path.insert(0, str(folder))
     try:
-        yield
+        with redirect_stdout(sys.stderr):
+            yield
     finally:
         sys.path.remove(str(folder))
 

@@ -226,7 +226,7 @@ def _notes(part: _Split, strays: Sequence[str], root: Path, split: str) -> list[
         said = left_out_note(named, len(part.files) + len(part.left_out), split)
         if not part.files:
             raise DataError(
-                f"{root}: {said}", hint=f"Give each picture a mask of its name in {MASKS}."
+                f"{root}: {said}", hint=f"Give each picture a mask of its name and size in {MASKS}."
             )
         notes.append(said)
     if strays:
