@@ -18,7 +18,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
-UNITS = {"accuracy": ("accuracy", 100, "{:.2f} %"), "rmse": ("RMSE", 1, "{:.2f}")}
+UNITS = {
+    "accuracy": ("accuracy", 100, "{:.2f} %"),
+    "map": ("mAP", 100, "{:.2f} %"),
+    "mean_iou": ("mean IoU", 100, "{:.2f} %"),
+    "rmse": ("RMSE", 1, "{:.2f}"),
+}
 OTHER_EXIT_CODES = {
     0: "Done.",
     1: "A bug of edgekit; the traceback is shown.",

@@ -155,7 +155,7 @@ def test_the_published_models_keep_their_promises(repository, folder):
 
     if folder == "models":
         sizes = [p.stat().st_size for p in (repository / "models").rglob("*.keras")]
-        assert len(list((repository / "models").glob("*/*.keras"))) == 3
+        assert len(list((repository / "models").glob("*/*.keras"))) == 5
         assert len(list((repository / "models").glob("*/small/*-qat.keras"))) == 3
         assert max(sizes) < 2_000_000
         return
@@ -175,3 +175,6 @@ def test_the_published_models_keep_their_promises(repository, folder):
     assert floats["fashion-mnist"]["score"]["value"] >= 0.920
     assert floats["spoken-digits"]["score"]["value"] >= 0.985
     assert floats["turbofan"]["score"]["value"] <= 16.2
+    assert floats["bccd"]["score"]["value"] >= 0.45
+    assert floats["nuclei"]["score"]["value"] >= 0.85
+    assert max(floats[name]["size_bytes"] for name in ("bccd", "nuclei")) <= 300_000
