@@ -29,6 +29,8 @@ SECTIONS = {
     "large_data": "Peak memory on data larger than it",
     "inspection": "edgekit inspect of very many operators",
     "sparse": "Pruned models on ARM, stored dense and sparse",
+    "sensors": "Networks of the zoo for sensor windows",
+    "finetuning": "Fine-tuning by the passes against Model.fit",
     "recurrent": "Recurrent layers: compact, written out, and by the stock converter",
 }
 RESULTS = Path(__file__).with_name("RESULTS.md")

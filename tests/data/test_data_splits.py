@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgekit.data import training_split
+from edgekit.data import describe_validation, training_split
 from edgekit.data.splits import calibration_subset, held_out
 from edgekit.data.store import array_store, whole
-from edgekit.errors import DataError
+from edgekit.errors import DataError, UsageError
 from edgekit.records import Dataset
 
 labels = st.lists(st.integers(0, 5), min_size=2, max_size=80).map(np.array)
@@ -71,6 +73,78 @@ def test_groups_stay_together():
     assert len(found(validation)) == 2
     assert not found(fit) & found(validation)
     assert fit.n + validation.n == 140
+
+
+def rows_of(samples):
+    return samples.read(np.arange(samples.n)).inputs["x"][:, 0].astype(int)
+
+
+def test_sequences_stay_together():
+    ids = np.repeat(np.arange(20), 7)
+    x = np.arange(140, dtype=np.float32)[:, None]
+    train = whole("train", array_store({"x": x}, ids % 2, sequences=ids), {"kind": "none"})
+
+    fit, validation = training_split(dataset_of(train))
+
+    assert not set(ids[rows_of(fit)]) & set(ids[rows_of(validation)])
+    assert validation.n == 14
+
+
+def test_time_holds_back_the_end_of_the_data():
+    dataset = dataset_of(train_of(np.arange(50) % 5), "classification")
+
+    fit, validation = training_split(dataset, "time")
+
+    assert rows_of(fit).tolist() == list(range(45))
+    assert rows_of(validation).tolist() == list(range(45, 50))
+    assert describe_validation(dataset, "time") == "the end of the data"
+    assert describe_validation(dataset) == ""
+
+
+def test_an_end_without_some_of_the_classes_says_so():
+    dataset = dataset_of(train_of(np.repeat([0, 1, 2], 10)), "classification")
+
+    assert describe_validation(dataset, "time") == "the end of the data (1 of 3 classes)"
+
+
+def test_time_holds_back_the_end_of_every_group():
+    # Given groups that take turns, one of them too short to give a sample of its own
+    groups = np.array([0, 1] * 20 + [2])
+    dataset = dataset_of(train_of(np.arange(41.0), groups))
+
+    fit, validation = training_split(dataset, "time")
+
+    assert rows_of(validation).tolist() == [36, 37, 38, 39]
+    assert rows_of(fit).tolist() == [*range(36), 40]
+    assert describe_validation(dataset, "time") == "the end of each group"
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.integers(0, 3), min_size=2, max_size=80).map(np.array),
+    st.integers(0, 3),
+)
+def test_no_sample_that_overlaps_the_end_is_trained_on(groups, overlap):
+    x = np.arange(len(groups), dtype=np.float32)[:, None]
+    store = replace(array_store({"x": x}, np.zeros(len(groups)), groups), overlap=overlap)
+    dataset = dataset_of(whole("train", store, {"kind": "none"}))
+    place = np.array([np.sum(groups[:i] == g) for i, g in enumerate(groups)])
+
+    try:
+        fit, validation = training_split(dataset, "time")
+    except DataError:  # nothing is left beside the gap
+        assert len(groups) <= 10 * (overlap + 1)
+        return
+
+    fitted, held = rows_of(fit), rows_of(validation)
+    same = groups[fitted][:, None] == groups[held]
+    assert np.all((place[held] - place[fitted][:, None])[same] > overlap)
+    assert len(held) == max(1, round(len(groups) * 0.1))
+
+
+def test_groups_that_are_not_there_cannot_be_split_by():
+    with pytest.raises(UsageError, match="no groups to split by"):
+        training_split(dataset_of(train_of(np.arange(50) % 5)), "group")
 
 
 def test_the_draw_is_the_same_every_time():

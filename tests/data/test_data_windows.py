@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgekit.cli import run
-from edgekit.data import bind, open_data
+from edgekit.data import bind, describe_validation, open_data, training_split
 from edgekit.errors import DataError, UsageError
 from edgekit.records import TableOptions, TensorSpec
 
@@ -122,6 +122,67 @@ def test_groups_that_are_too_short_are_counted(tmp_path):
 def test_only_tables_have_windows(tmp_path):
     with pytest.raises(UsageError, match="is no table"):
         open_data("digits", table=TableOptions(window=4))
+
+
+def rows_in(samples):
+    """Rows of the table that windows hold, by the column that counts them."""
+    return set(samples.read(np.arange(samples.n)).inputs["x"][..., 0].astype(int).ravel())
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3, 4, 5])
+def test_no_window_of_the_validation_shares_rows_with_training(tmp_path, stride):
+    # given 200 rows without groups, in windows of 5
+    rows = [(i, i * i, i % 7 * 0.5) for i in range(200)]
+    data = table(tmp_path / "log.csv", rows, "a,b,y")
+    dataset = open_data(data, target="y", table=TableOptions(window=5, stride=stride))
+
+    fit, validation = training_split(dataset)
+
+    fitted, held = rows_in(fit), rows_in(validation)
+    assert not fitted & held
+    assert not (fitted | held) & rows_in(dataset.test)
+    said = describe_validation(dataset)
+    if stride < 5:
+        assert max(fitted) < min(held)
+        assert said.startswith("the end of the data after a gap of ")
+        # windows between the two parts all hold rows of the end
+        assert dataset.train.n - fit.n - validation.n == -(-5 // stride) - 1
+    else:
+        assert said == ""
+
+
+def test_a_drawn_test_split_shares_no_rows_with_training_either(tmp_path):
+    # given a column that says train of every row, so that --split draws windows
+    rows = [(i, i % 3, "train") for i in range(100)]
+    data = table(tmp_path / "log.csv", rows, "a,y,split")
+
+    dataset = open_data(data, target="y", split=0.2, table=TableOptions(window=5))
+
+    assert (min(rows_in(dataset.test)), max(rows_in(dataset.train))) == (77, 76)
+    assert dataset.test.n == 19
+
+
+@pytest.mark.parametrize(
+    ("by", "said"),
+    [
+        ("auto", "whole groups"),
+        ("group", "whole groups"),
+        ("time", "the end of each group after a gap of 3 windows, which overlap with it"),
+    ],
+)
+def test_windows_of_groups_are_validated_on_rows_of_their_own(tmp_path, by, said):
+    # given twelve machines that take turns; column a holds a number for each of their rows
+    rows = [(100 * m + i, i, f"m{m}", float(m)) for i in range(60) for m in range(12)]
+    data = table(tmp_path / "log.csv", rows, "a,b,machine,y")
+    dataset = open_data(data, target="y", table=TableOptions(window=4, group="machine"))
+
+    fit, validation = training_split(dataset, by)
+
+    assert not rows_in(fit) & rows_in(validation)
+    assert describe_validation(dataset, by) == said
+    machines = [{row // 100 for row in rows_in(part)} for part in (fit, validation)]
+    assert len(machines[1]) == (10 if by == "time" else 1)
+    assert bool(machines[0] & machines[1]) == (by == "time")
 
 
 def test_windows_from_the_command_line_fit_a_model_of_windows(repository, tmp_path, capsys):

@@ -249,6 +249,19 @@ def test_a_stage_that_means_nothing_is_refused(before, after, says):
         assert word in str(refusal.value)
 
 
+def test_all_stages_validate_on_the_same_samples():
+    # given a qat that would validate on samples that the shrink before it was trained on
+    first, second = STAGES.split('kind = "qat"\n')
+    one = first + 'kind = "qat"\nsplit_by = "group"\n' + second
+    both = one.replace('kind = "shrink"\n', 'kind = "shrink"\nsplit_by = "group"\n')
+
+    with pytest.raises(UsageError, match="the same split_by"):
+        parse_recipe(one, "r.toml")
+
+    steps = parse_recipe(both, "r.toml").passes
+    assert [step.training.split_by for step in steps] == ["group", "group"]
+
+
 def test_stages_out_of_order_are_refused_with_the_right_order():
     first, second, third = STAGES.split("[[step]]")[1:]
     text = f"schema = 1\n[[step]]{second}[[step]]{first}[[step]]{third}"

@@ -39,11 +39,24 @@ class TestZoo:
             ("autoencoder", 269_992),  # MLPerf Tiny
             ("mobilenet_v1:0.25", 221_794 - 2_736),  # MLPerf Tiny, less its idle biases
             ("mobilenet_v2", 3_538_984),  # Keras's documentation: 3.5M
-            ("cnn1d", 21_873),
+            ("cnn1d_dense", 21_873),
+            ("lstm", 4 * 32 * (9 + 32 + 1) + 33 * 6),
+            ("gru", 3 * 32 * (9 + 32 + 2) + 33 * 6),
         ],
     )
     def test_architectures_have_their_published_size(self, zoo, name, parameters):
         assert zoo["built"][name]["parameters"] == parameters
+
+    def test_networks_for_windows_are_small(self, zoo):
+        assert max(zoo["windows"].values()) <= 10_000
+        assert zoo["built"]["cnn1d"]["parameters"] <= 10_000
+
+    def test_the_published_configuration_builds_the_published_model(self, zoo):
+        assert zoo["as published"]
+
+    def test_a_tcn_sees_the_last_steps_that_its_dilations_reach(self, zoo):
+        # two convolutions of two steps for each dilation
+        assert zoo["causal"] == list(range(64 - 1 - 2 * (1 + 2 + 4), 64))
 
     def test_every_model_loads_with_plain_keras(self, zoo):
         assert [name for name, found in zoo["built"].items() if not found["same"]] == []
@@ -101,10 +114,12 @@ class TestZoo:
         ("label", "says"),
         [
             ("option", "Did you mean 'widths'?"),
-            ("axes", "For such samples: cnn1d."),
+            ("axes", "For such samples: cnn1d, cnn1d_dense, tcn, lstm, gru."),
             ("small", "cannot be built for samples of shape [8, 8, 3]"),
             ("task", "does not do reconstruction"),
             ("strides", "1 blocks and 2 strides"),
+            ("lengths", "1 filters and 4 strides"),
+            ("no units", "cannot be built"),
             ("type", "cannot be built"),
             ("pooled away", "cannot be built"),
         ],

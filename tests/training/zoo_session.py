@@ -28,6 +28,10 @@ BUILT: dict[str, tuple[tuple[int, ...], int, Any]] = {
     "mobilenet_v2": ((96, 96, 3), 1000, "classification"),
     "autoencoder": ((640,), 0, "reconstruction"),
     "cnn1d": ((30, 14), 1, "regression"),
+    "cnn1d_dense": ((30, 14), 1, "regression"),
+    "tcn": ((30, 14), 1, "regression"),
+    "lstm": ((128, 9), 6, "classification"),
+    "gru": ((128, 9), 6, "multi-label"),
     "cnn": ((28, 28, 1), 10, "classification"),
     "unet": ((64, 48, 3), 4, "segmentation"),
     "ssd": ((100, 70, 3), 3, "detection"),
@@ -39,6 +43,8 @@ REFUSED: dict[str, tuple[Any, ...]] = {
     "small": ("mobilenet_v2", (8, 8, 3), 10, {}),
     "task": ("cnn", (8, 8, 1), 10, {"task": "reconstruction"}),
     "strides": ("ds_cnn", (49, 10, 1), 10, {"blocks": [8], "strides": [1, 1]}),
+    "lengths": ("cnn1d", (30, 14), 10, {"filters": [8]}),
+    "no units": ("lstm", (30, 14), 10, {"units": []}),
     "type": ("cnn", (8, 8, 1), 10, {"widths": 3}),
     "pooled away": ("cnn", (2, 2, 1), 10, {}),
 }
@@ -70,6 +76,32 @@ def refused(label: str) -> str:
     return "built"
 
 
+def as_published(weights: Path) -> bool:
+    """Whether the configuration beside published weights still builds their architecture."""
+    config = load_config(weights.with_name("model.toml"))
+    model = keras.models.load_model(weights)
+    last = model.layers[-1].output
+    again = build(
+        config.architecture,
+        model.input_shape[1:],
+        last.shape[-1],
+        task=config.task or "classification",
+        **config.options,
+    )
+    told = (json.dumps(found.get_config()) for found in (again, model))
+    return len(set(told)) == 1
+
+
+def causal() -> list[int]:
+    """The steps that change a tcn's answer: none beyond its receptive field."""
+    model = build("tcn", (64, 2), 3, kernel=2, dilations=[1, 2, 4])
+    x = np.random.default_rng(0).normal(size=(1, 64, 2)).astype(np.float32)
+    changed = np.repeat(x, 64, axis=0)
+    changed[np.arange(64), np.arange(64)] += 5.0
+    answers = np.asarray(model(np.concatenate([x, changed]), training=False))
+    return np.flatnonzero(np.abs(answers[1:] - answers[:1]).max(axis=1) > 0).tolist()
+
+
 def score(weights: Path) -> float | None:
     """Score on the test split by the task's metric; None where the data is not here."""
     config = load_config(weights.with_name("model.toml"))
@@ -96,6 +128,11 @@ listed = sorted(name for name in dir(keras.applications) if name[0].isupper())
 answer = {
     "built": {name: built(name, sys.argv[1]) for name in BUILT},
     "refused": {label: refused(label) for label in REFUSED},
+    "as published": as_published(Path(next(p for p in sys.argv[2:] if "turbofan" in p))),
+    "causal": causal(),
+    "windows": {
+        name: build(name, (128, 9), 6).count_params() for name in ("cnn1d", "tcn", "lstm", "gru")
+    },
     "scores": {path: score(Path(path)) for path in sys.argv[2:]},
     "every application": listed == sorted(APPLICATIONS),
 }

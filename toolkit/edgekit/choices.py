@@ -20,6 +20,9 @@ RangesMethod = Literal["minmax", "percentile", "mse", "entropy"]
 Scope = Literal["global", "layer"]
 """Set of weights within which magnitudes are compared."""
 
+SplitBy = Literal["auto", "group", "time"]
+"""How the validation samples are chosen; see `data.training_split`."""
+
 Initial = Literal["linear", "density"]
 """Centroid initialization."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from edgekit.api.data import Data, metrics, required, taken
 from edgekit.api.measuring_device import device_setup, one_device
-from edgekit.choices import Prefer
+from edgekit.choices import Prefer, SplitBy
 from edgekit.errors import UsageError
 from edgekit.recipe import Cluster, PassStep, Prune, Qat, Recipe, Shrink
 from edgekit.records import (
@@ -48,6 +48,7 @@ def train(
     batch_size: int | None = None,
     learning_rate: float | None = None,
     patience: int | None = None,
+    split_by: SplitBy | None = None,
     seed: int | None = None,
     listener: Listener = silent,
 ) -> TrainingResult:
@@ -70,6 +71,7 @@ def train(
         batch_size: Batch size.
         learning_rate: Peak learning rate (cosine decay).
         patience: Epochs without improvement before stopping.
+        split_by: How the validation samples are chosen: `group`, `time` or `auto`.
         seed: Random seed.
         listener: Progress callback.
 
@@ -98,6 +100,7 @@ def train(
         "batch_size": batch_size,
         "learning_rate": learning_rate,
         "patience": patience,
+        "split_by": split_by,
         "seed": seed,
     }
     changes: dict[str, Any] = {key: value for key, value in asked.items() if value is not None}

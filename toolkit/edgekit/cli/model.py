@@ -13,7 +13,7 @@ from edgekit.choices import MAX_SEED, TARGET_TITLES
 from edgekit.cli import device_options, option_values, options
 
 if TYPE_CHECKING:
-    from edgekit.choices import Prefer, RangesMethod
+    from edgekit.choices import Prefer, RangesMethod, SplitBy
     from edgekit.records import Plan, Report
 
 
@@ -49,6 +49,14 @@ def train(
         int | None,
         typer.Option(
             parser=options.whole(1), metavar="N", help="Epochs without improvement before stopping."
+        ),
+    ] = None,
+    split_by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WAY",
+            help="Which tenth of the training samples decides when training stops: group (whole "
+            "groups), time (the end), or auto, as the data suggests.",
         ),
     ] = None,
     seed: Annotated[
@@ -109,6 +117,7 @@ def train(
                 batch_size=batch_size,
                 learning_rate=learning_rate,
                 patience=patience,
+                split_by=cast("SplitBy | None", split_by),
                 seed=seed,
             )
     except KeyboardInterrupt:
@@ -118,8 +127,9 @@ def train(
         if best.exists():
             print(f"The best so far is {best}; go on with --from {best}", file=sys.stderr)
         raise
+    by = f" ({result.validation_by})" if result.validation_by else ""
     print(
-        f"Validation {result.metric} {result.value:.4g} on {result.validation_n} samples, "
+        f"Validation {result.metric} {result.value:.4g} on {result.validation_n} samples{by}, "
         f"epoch {result.best_epoch} of {result.epochs}, {result.seconds:.0f} s."
     )
     print(

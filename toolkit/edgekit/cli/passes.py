@@ -154,6 +154,8 @@ def _show(done: PassComparison) -> None:
     passed = done.passed
     for label, words in passed.facts.items():
         print(f"{label}: {words}")
+    if passed.validation:
+        print(f"validation: {passed.validation}")
     for layer, reason in passed.left.items():
         print(f"left alone: {printable(layer)}: {one_line(reason)}")
     for key, value in passed.after.items():

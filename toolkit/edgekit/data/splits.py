@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.data.store import adopted, reader_of, subset
+from edgekit.choices import SplitBy
+from edgekit.data.store import ArrayStore, Store, adopted, reader_of, subset
 from edgekit.errors import DataError, UsageError
-from edgekit.evaluation.tasks import RECONSTRUCTION, as_classes
+from edgekit.evaluation.tasks import CLASSIFICATION, RECONSTRUCTION, as_classes
 from edgekit.records import Array, Dataset, Samples, Split
 
 VALIDATION_SHARE = 0.1
 TEST_SHARE = 0.2
 """Where samples are in no split."""
+
+_Rule = Literal["group", "time", "draw"]
 
 
 def split_of(dataset: Dataset, split: Split) -> Samples:
@@ -40,14 +45,21 @@ def split_of(dataset: Dataset, split: Split) -> Samples:
     )
 
 
-def training_split(dataset: Dataset) -> tuple[Samples, Samples]:
+def training_split(dataset: Dataset, by: SplitBy = "auto") -> tuple[Samples, Samples]:
     """Divide `train` into nine tenths to fit and one tenth to stop by; the test split stays unseen.
 
-    Classes keep their shares, and samples of one group (one engine) stay together. The draw is
-    the same every time.
+    The division is the same every time.
+
+    Args:
+        dataset: The data.
+        by: `group` takes whole groups (one engine) or sequences; `time` the last samples, of every
+            group or sequence where there are some, after a gap of those that share rows with them.
+            `auto` is `group` where there are groups or sequences, `time` for windows that overlap,
+            and else draws samples, of each class alike.
 
     Raises:
         DataError: There is no train split, no target in it, or too little to divide.
+        UsageError: `group`, and there are no groups.
     """
     train = adopted(split_of(dataset, "train"))
     reader = reader_of(train)
@@ -55,7 +67,8 @@ def training_split(dataset: Dataset) -> tuple[Samples, Samples]:
         raise DataError(
             f"The training samples of {dataset.name} have no targets.", hint="Add y_train."
         )
-    fit, validation = _divided(train, _groups(train), VALIDATION_SHARE, seed=0)
+    rule = _rule(train, by, dataset.name)
+    fit, validation = _divided(train, rule, VALIDATION_SHARE, seed=0)
     if not (len(fit) and len(validation)):
         raise DataError(
             f"{dataset.name} has too few training samples ({train.n}) to hold some back.",
@@ -67,14 +80,14 @@ def training_split(dataset: Dataset) -> tuple[Samples, Samples]:
 def drawn_test(samples: Samples, share: float, seed: int, name: str) -> tuple[Samples, Samples]:
     """Divide samples into a training and a test split, of the share asked for.
 
-    Classes keep their shares; samples of one group or sequence stay together.
+    Classes keep their shares; samples of one group or sequence stay together; of windows that
+    overlap, without groups, the last ones are for testing. See `training_split`.
 
     Raises:
         DataError: There are too few to divide.
     """
     samples = adopted(samples)
-    groups = _groups(samples)
-    train, test = _divided(samples, samples.sequences if groups is None else groups, share, seed)
+    train, test = _divided(samples, _rule(samples, "auto", name), share, seed)
     if not (len(train) and len(test)):
         raise DataError(
             f"{name} has too few samples ({samples.n}) to draw a test split of {share:g}.",
@@ -83,16 +96,80 @@ def drawn_test(samples: Samples, share: float, seed: int, name: str) -> tuple[Sa
     return subset(samples, train, "train"), subset(samples, test, "test")
 
 
+def describe_validation(dataset: Dataset, by: SplitBy = "auto") -> str:
+    """Say in a few words which samples `training_split` holds back; empty where it draws them."""
+    train = adopted(split_of(dataset, "train"))
+    rule = _rule(train, by, dataset.name)
+    if rule != "time":
+        return "whole groups" if rule == "group" else ""
+    groups, overlap = _groups(train), _overlap(reader_of(train).store)
+    words = "the end of the data" if groups is None else "the end of each group"
+    if overlap:
+        words += f" after a gap of {overlap} windows, which overlap with it"
+    classes = _classes(train) if dataset.task == CLASSIFICATION.name else None
+    if classes is not None:
+        _, held = _by_time(train.n, groups, overlap, VALIDATION_SHARE)
+        known, there = len(np.unique(classes)), len(np.unique(classes[held]))
+        words += f" ({there} of {known} classes)" if there < known else ""
+    return words
+
+
+def _rule(samples: Samples, by: SplitBy, name: str) -> _Rule:
+    """Return how validation samples are chosen.
+
+    Raises:
+        UsageError: By groups, and there are none.
+    """
+    grouped = _groups(samples) is not None
+    if by == "group" and not grouped:
+        raise UsageError(
+            f"{name} has no groups to split by.",
+            hint="Name them (--group COLUMN for a .csv, group_train in an .npz), or split by time.",
+        )
+    if by != "auto":
+        return by
+    if grouped:
+        return "group"
+    return "time" if _overlap(reader_of(samples).store) else "draw"
+
+
+def _overlap(store: Store) -> int:
+    """Return how many samples after each one, of its group, hold some of its values."""
+    return store.overlap if isinstance(store, ArrayStore) else 0
+
+
 def _groups(samples: Samples) -> Array | None:
-    """Return the samples' groups `[n]`, where they have some."""
+    """Return the samples' groups `[n]`, or else their sequences, where they have some."""
     reader = reader_of(samples)
-    return None if reader.store.groups is None else reader.store.groups[reader.index]
+    if reader.store.groups is None:
+        return samples.sequences
+    return reader.store.groups[reader.index]
+
+
+def _by_time(
+    n: int, groups: Array | None, overlap: int, share: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return indices kept and held out: the last of each group, after a gap of `overlap`."""
+    numbers = np.zeros(n, np.int64) if groups is None else groups
+    parts = [np.flatnonzero(numbers == number) for number in np.unique(numbers)]
+    # Rounded sums, so that small groups have their share too.
+    counts = np.diff(np.round(np.cumsum([len(part) for part in parts]) * share), prepend=0)
+    counts[-1] += n > 1 and not counts.any()
+    kept, held = [], []
+    for part, count in zip(parts, counts.astype(int), strict=True):
+        end = len(part) - count
+        held.append(part[end:])
+        kept.append(part[: max(0, end - overlap) if count else end])
+    return np.sort(np.concatenate(kept)), np.sort(np.concatenate(held))
 
 
 def _divided(
-    samples: Samples, groups: Array | None, share: float, seed: int
+    samples: Samples, rule: _Rule, share: float, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return indices kept and held out: whole groups, or else of each class alike."""
+    """Return indices kept and held out; those of a gap are neither."""
+    groups = _groups(samples)
+    if rule == "time":
+        return _by_time(samples.n, groups, _overlap(reader_of(samples).store), share)
     if groups is None:
         return held_out(samples.n, _classes(samples), share, seed)
     names = np.unique(groups)

@@ -68,6 +68,8 @@ class ArrayStore:
     groups: Array | None = None
     sequences: Array | None = None
     by_output: Mapping[str, Array] = field(default_factory=dict)
+    overlap: int = 0
+    """Samples after each one, of its group, that hold some of its values: windows that overlap."""
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))
@@ -331,10 +333,7 @@ def targets_of(samples: Samples | None) -> Array | None:
 def whole(split: Split, store: Store, preprocessing: Mapping[str, Any]) -> Samples:
     """Return all of a store as one split."""
     reader = Reader(
-        store=store,
-        index=np.arange(len(store)),
-        targets=store.targets,
-        preprocessing=preprocessing,
+        store=store, index=np.arange(len(store)), targets=store.targets, preprocessing=preprocessing
     )
     return Samples(
         split=split, n=len(store), sha256=store.sha256, read=reader, sequences=store.sequences

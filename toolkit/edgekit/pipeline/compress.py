@@ -105,6 +105,8 @@ def compress(
             if head is not None:
                 write_head(head, made)
             notes += [f"{name} left {layer} alone: {why}." for layer, why in passed.left.items()]
+            if passed.validation:
+                notes.append(f"Fine-tuning is validated on {passed.validation}.")
             graph = stage / f"{name}.tflite"
             imported = lower(made, dataset, graph, tensorflow, to_train=True, listener=listener)
             # Its files are made of the stage's model, which stands beside them in the end.

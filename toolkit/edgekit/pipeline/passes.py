@@ -169,6 +169,7 @@ def tuning_of(step: PassStep, data: DataRequest) -> Tuning:
         learning_rate=step.learning_rate,
         patience=training.patience,
         seed=training.seed,
+        split_by=training.split_by,
     )
 
 

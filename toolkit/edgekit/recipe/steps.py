@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, get_args
 
-from edgekit.choices import MAX_SEED, Goal, Importance, Initial, RangesMethod, Scope
+from edgekit.choices import MAX_SEED, Goal, Importance, Initial, RangesMethod, Scope, SplitBy
 from edgekit.errors import UsageError
 from edgekit.modes import MODES
 from edgekit.recipe.settings import (
@@ -60,6 +60,7 @@ class Training:
         patience: Epochs without a lower validation loss after which training stops; None takes a
             quarter of `epochs`, at least 5.
         seed: Random seed.
+        split_by: How the validation samples are chosen: auto, group or time.
         distill: Also learn from the source's predictions.
     """
 
@@ -84,6 +85,11 @@ class Training:
         shown="a quarter of `epochs`, at least 5",
     )
     seed: int = whole_number(0, "Random seed.", least=0, most=MAX_SEED)
+    split_by: SplitBy = choice(  # noqa: RUF009
+        get_args(SplitBy),
+        "Which tenth of the training samples decides when training stops: whole groups, the end in "
+        "time, or as the data suggests.",
+    )
     distill: bool = switch("Also learn from the source's predictions (distillation).")
 
     def __post_init__(self) -> None:
@@ -335,6 +341,16 @@ class Recipe:
     name: str
     plan: Plan
     passes: tuple[PassStep, ...] = ()
+
+    def __post_init__(self) -> None:
+        # A step must not validate on what the step before trained on, nor be taught on it.
+        ways = {step.training.split_by for step in self.passes}
+        if len(ways) > 1:
+            raise UsageError(
+                "The steps of a recipe must have the same split_by.",
+                found=f"Found {', '.join(sorted(ways))}.",
+                hint="Give every step that trains the same one.",
+            )
 
     @property
     def kinds(self) -> tuple[str, ...]:

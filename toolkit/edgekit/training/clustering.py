@@ -84,6 +84,7 @@ def clustering_callback(
     _check(clusters)
 
     import keras
+    import tensorflow as tf
 
     class ClusterCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
         """Keeps the weights of a cluster equal."""
@@ -93,15 +94,21 @@ def clustering_callback(
 
         def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002  Keras's signature
             chosen, self._left_alone = _choose(self.model, clusters, exclude)
-            self._tied = [_Tied(kernel, _palette(kernel, clusters, initial)) for kernel in chosen]
-            self.on_train_end()
+            tied = [_Tied(kernel, _palette(kernel, clusters, initial)) for kernel in chosen]
+
+            def tie() -> None:
+                for one in tied:
+                    one.tie()
+
+            # One call for all kernels: an operation by itself costs more than its arithmetic.
+            self._tie = tf.function(tie, autograph=False)
+            self._tie()
 
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
-            self.on_train_end()
+            self._tie()
 
         def on_train_end(self, logs: Any = None) -> None:  # noqa: ARG002
-            for tied in self._tied:
-                tied.tie()
+            self._tie()
 
     return ClusterCallback()
 
@@ -149,8 +156,8 @@ class _Tied:
 
         flat = ops.cast(ops.reshape(self._variable, (-1,)), "float32")
         sums = ops.segment_sum(flat, self._flat, num_segments=self._clusters)
-        # Adding 0.0 turns the -0.0 of a negative sum times zero into 0.0.
-        centroids = sums * self._share + 0.0
+        # A negative sum times zero is -0.0, whose bits are not all zero.
+        centroids = ops.where(self._share == 0, 0.0, sums * self._share)
         self._variable.assign(ops.take(centroids, self._codes))
 
 

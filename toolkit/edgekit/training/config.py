@@ -28,9 +28,9 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
-from edgekit.choices import MAX_COUNT, MAX_SEED
+from edgekit.choices import MAX_COUNT, MAX_SEED, SplitBy
 from edgekit.errors import UsageError
 from edgekit.evaluation.tasks import NO_TASK, TASKS
 from edgekit.files import check_input
@@ -65,6 +65,7 @@ class TrainingConfig:
             errors.
         label_smoothing: Share of the probability that is spread over all classes, 0 to 0.9.
         patience: Epochs without a better validation score before training stops.
+        split_by: How the validation samples are chosen; see `data.training_split`.
         seed: Random seed of the initial weights, the order of samples, dropout and augmentation.
         augment: Augmentation of training inputs.
     """
@@ -85,6 +86,7 @@ class TrainingConfig:
     loss: Literal["mse", "mae"] = "mse"
     label_smoothing: float = 0.0
     patience: int = 10
+    split_by: SplitBy = "auto"
     seed: int = 0
     augment: Augmentation = field(default_factory=Augmentation)
 
@@ -98,6 +100,8 @@ class TrainingConfig:
         check_numbers(self)
         _check(self, "split", "a number between 0 and 1", _is_share(self.split))
         _check(self, "loss", "mse or mae", self.loss in {"mse", "mae"})
+        ways = get_args(SplitBy)
+        _check(self, "split_by", " or ".join(ways), self.split_by in ways)
         tasks = [name for name in TASKS if name != NO_TASK.name]
         _check(self, "task", " or ".join(tasks), self.task in {None, *tasks})
 

@@ -13,7 +13,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from edgekit.data import open_request, training_split
+from edgekit.choices import SplitBy
+from edgekit.data import describe_validation, open_request, training_split
 from edgekit.errors import ConversionError, DataError, EdgekitError, ModelError
 from edgekit.files import writing
 from edgekit.records import (
@@ -29,7 +30,7 @@ from edgekit.records import (
 from edgekit.training.config import check_numbers
 from edgekit.training.losses import FileLoss, compiled, distillation, usual_loss
 from edgekit.training.multibox import Judged, box_distillation
-from edgekit.training.progress import progress_reporter
+from edgekit.training.progress import progress_callback, progress_reporter
 from edgekit.training.samples import bound_to, resident
 from edgekit.training.saving import CHECKPOINT_SECONDS, write_model
 from edgekit.training.sequence import inputs_of, keras_sequence
@@ -55,6 +56,7 @@ class Tuning:
         patience: Epochs without a lower validation loss after which training stops; None takes a
             quarter of all, at least 5.
         seed: Random seed.
+        split_by: How the validation samples are chosen; see `data.training_split`.
         teacher: An `.npy` that `teach` wrote, for distillation.
         checkpoint: File for the best weights so far during training, or None.
         done: Number of epochs that an interrupted run had finished.
@@ -69,6 +71,7 @@ class Tuning:
     learning_rate: float = 1e-3
     patience: int | None = None
     seed: int = 0
+    split_by: SplitBy = "auto"
     teacher: Path | None = None
     checkpoint: Path | None = None
     done: int = 0
@@ -104,8 +107,10 @@ class FineTuning:
         dataset = open_request(asked)
         self.dataset = bound_to(dataset, source.inputs, source.outputs, asked.task)
         _check_independent(source, self.dataset, tuning.restore)
-        training, validation = training_split(self.dataset)
+        training, validation = training_split(self.dataset, tuning.split_by)
         self.training, self.validation = resident(training), resident(validation)
+        self.validated_on = describe_validation(self.dataset, tuning.split_by)
+        """How the validation samples were chosen, in words; empty where they were drawn."""
         self._loss, self._metrics = compiled(model, source, self.dataset, tuning.file_loss)
         self.judged = Judged(source, self.dataset.output, self.dataset.head)
         self.tuning = tuning
@@ -168,7 +173,7 @@ class FineTuning:
                 keras_sequence(self.training, tuning.batch_size, tuning.seed, teacher, tuning.done),
                 initial_epoch=tuning.done,
                 epochs=max(self.epochs, tuning.done),
-                callbacks=[*callbacks, keeper, _progress_callback(report, self.steps)],
+                callbacks=[*callbacks, keeper, progress_callback(report, self.steps)],
                 shuffle=False,  # the sequence shuffles
                 verbose=0,
             )
@@ -375,25 +380,3 @@ def _keeper(
             self.saved_at = time.monotonic()
 
     return KeepBest()
-
-
-def _progress_callback(report: Callable[[int, float, str], None], steps: int) -> Any:
-    """Make a callback that reports progress."""
-    import keras
-
-    class ProgressCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
-        epoch = 0
-
-        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
-            self.epoch = epoch
-
-        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-            report(self.epoch, (batch + 1) / steps, f"loss {(logs or {}).get('loss', 0.0):.3g}")
-
-        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-            figures = {k: v for k, v in (logs or {}).items() if k.startswith("val_")} or logs or {}
-            report(
-                epoch + 1, 0.0, ", ".join(f"{key} {value:.4g}" for key, value in figures.items())
-            )
-
-    return ProgressCallback()

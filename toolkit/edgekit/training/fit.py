@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.data import open_data, split_of, training_split
+from edgekit.data import describe_validation, open_data, split_of, training_split
 from edgekit.data.pixels import UNIT, names_scaling, with_scaling
 from edgekit.data.store import adopted, with_preprocessing
 from edgekit.errors import ConversionError, UsageError
@@ -53,6 +53,7 @@ class TrainingResult:
         metric: The task's, such as accuracy or rmse (in the targets' unit), or mse.
         value: Its value in that epoch, on the samples held out from the training split.
         validation_n: Number of those samples.
+        validation_by: How they were chosen, in words; empty where they were drawn.
         train_n: Number of samples trained on.
         history: Name -> one value per epoch: `loss` and `val_loss` as minimized (targets of a
             regression standardized), and `val_<metric>`.
@@ -67,6 +68,7 @@ class TrainingResult:
     metric: str
     value: float
     validation_n: int
+    validation_by: str
     train_n: int
     history: Mapping[str, tuple[float, ...]]
     seconds: float
@@ -84,6 +86,7 @@ class _Session:
         learner: A compiled model that shares its layers.
         training: Samples to learn from.
         validation: Validation samples.
+        validation_by: How they were chosen, in words.
     """
 
     config: TrainingConfig
@@ -92,6 +95,7 @@ class _Session:
     learner: Any
     training: Samples
     validation: Samples
+    validation_by: str
 
 
 def train(
@@ -158,6 +162,7 @@ def train(
         metric=metric,
         value=history[f"val_{metric}"][best_epoch - 1],
         validation_n=session.validation.n,
+        validation_by=session.validation_by,
         train_n=session.training.n,
         history={name: tuple(values) for name, values in history.items()},
         seconds=time.monotonic() - started,
@@ -185,7 +190,7 @@ def _prepare(config: TrainingConfig, dataset: Dataset, initial: Path | None) -> 
         specs_of(model.outputs, model.output),
         objective.task,
     )
-    training, validation = (resident(part) for part in training_split(bound))
+    training, validation = (resident(part) for part in training_split(bound, config.split_by))
     if initial is not None:
         start_from(model, initial, objective)
     learner = objective.learner(model)
@@ -197,6 +202,7 @@ def _prepare(config: TrainingConfig, dataset: Dataset, initial: Path | None) -> 
         learner=learner,
         training=training,
         validation=validation,
+        validation_by=describe_validation(bound, config.split_by),
     )
 
 

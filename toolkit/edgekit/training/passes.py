@@ -37,6 +37,7 @@ class PassResult:
         left: Layer -> why the pass did not change it.
         before: Figures on the validation samples (a tenth of train) before the pass.
         after: The same figures after the pass.
+        validation: How those samples were chosen; empty where they were drawn.
     """
 
     path: Path
@@ -44,6 +45,7 @@ class PassResult:
     left: Mapping[str, str] = field(default_factory=dict)
     before: Mapping[str, float] = field(default_factory=dict)
     after: Mapping[str, float] = field(default_factory=dict)
+    validation: str = ""
 
 
 def prune(
@@ -96,6 +98,7 @@ def prune(
         left=done.left_dense,
         before=before,
         after=after,
+        validation=fine.validated_on,
     )
 
 
@@ -161,6 +164,7 @@ def shrink(
         left=done.kept_whole,
         before=before,
         after=after,
+        validation=fine.validated_on,
     )
 
 
@@ -213,6 +217,7 @@ def cluster(
         left={**unfolded, **done.left_alone},
         before=before,
         after=after,
+        validation=fine.validated_on,
     )
 
 
@@ -274,6 +279,7 @@ def qat(
         left=dict.fromkeys(chosen, "excluded, it stays float"),
         before=before,
         after=after,
+        validation=fine.validated_on,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 from edgekit.records import Listener, Progress
 
@@ -32,6 +33,28 @@ def progress_reporter(
         listener(Progress(stage=stage, done=done, total=epochs, detail=detail))
 
     return report
+
+
+def progress_callback(report: Callable[[int, float, str], None], steps: int) -> Any:
+    """Make a callback that reports progress."""
+    import keras
+
+    class ProgressCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
+        epoch = 0
+
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
+            self.epoch = epoch
+
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            report(self.epoch, (batch + 1) / steps, f"loss {(logs or {}).get('loss', 0.0):.3g}")
+
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            figures = {k: v for k, v in (logs or {}).items() if k.startswith("val_")} or logs or {}
+            report(
+                epoch + 1, 0.0, ", ".join(f"{key} {value:.4g}" for key, value in figures.items())
+            )
+
+    return ProgressCallback()
 
 
 def _duration(seconds: float) -> str:

@@ -144,6 +144,7 @@ def pruning_callback(
         raise UsageError(f"Masks cannot be chosen every {every} steps.", hint="Give 1 or more.")
 
     import keras
+    import tensorflow as tf
 
     class PruneCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
         """Updates masks by a schedule and applies them."""
@@ -163,9 +164,11 @@ def pruning_callback(
 
         def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002  Keras's signature
             self._choice = _choose(self.model, scope, pattern, exclude, schedule.final)
+            # One call for all kernels: an operation by itself costs more than its arithmetic.
+            self._hold = tf.function(self._choice.hold, autograph=False)
             self._epoch_start = self.step
             self._grow()
-            self._choice.hold(self._masks)
+            self._hold(self._masks)
 
         def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
             self._epoch_start = self.step
@@ -173,15 +176,15 @@ def pruning_callback(
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
             # With steps_per_execution the callback is not called for every batch.
             self.step = self._epoch_start + batch + 1
-            self._choice.hold(self._masks)
+            self._hold(self._masks)
             due = self.step - self._grown_at >= every or self.finished
             if due and schedule(self.step) > self._sparsity:
                 self._grow()
-                self._choice.hold(self._masks)
+                self._hold(self._masks)
 
         def on_train_end(self, logs: Any = None) -> None:  # noqa: ARG002
             # An optimizer with weight averaging replaces the weights after the last batch.
-            self._choice.hold(self._masks)
+            self._hold(self._masks)
             if not self.finished:
                 warnings.warn(
                     f"Training ended at step {self.step}, before the pruning schedule did (at step "

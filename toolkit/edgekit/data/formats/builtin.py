@@ -189,9 +189,10 @@ def _training_windows(table: Array, columns: Array) -> ArrayStore:
         cycles_left = np.arange(len(view), dtype=np.float32)[::-1]
         targets.append(np.minimum(cycles_left, np.float32(RUL_CAP)))
         engines.append(np.full(len(view), int(engine)))
-    return array_store(
+    stored = array_store(
         {"x": np.concatenate(windows)}, np.concatenate(targets), np.concatenate(engines)
     )
+    return replace(stored, overlap=WINDOW - 1)
 
 
 def _last_windows(table: Array, columns: Array, targets: Array) -> ArrayStore:

@@ -8,7 +8,7 @@ import math
 import re
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy as np
 
 from edgekit.data.formats.format import Format
 from edgekit.data.formats.validation import VALIDATION, substitute_test
-from edgekit.data.formats.windows import cut_windows
+from edgekit.data.formats.windows import cut_windows, overlapping
 from edgekit.data.labels import number_labels
 from edgekit.data.store import ArrayStore, RawDataset, array_store
 from edgekit.errors import DataError, UsageError
@@ -86,7 +86,8 @@ def open_csv(
         rows = windows.rows[chosen]
         features = found.features[rows if table.window else rows[:, 0]]
         groups = None if windows.groups is None else windows.groups[chosen]
-        return array_store({"x": features}, wanted[rows[:, -1]], groups)
+        stored = array_store({"x": features}, wanted[rows[:, -1]], groups)
+        return replace(stored, overlap=overlapping(table))
 
     return RawDataset(
         name=path.stem,

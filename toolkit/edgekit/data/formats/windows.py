@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -104,6 +105,11 @@ def cut_windows(
         groups=None if numbers is None else numbers[last],
         notes=tuple(notes),
     )
+
+
+def overlapping(options: TableOptions) -> int:
+    """Return the number of windows after each one that share rows with it."""
+    return math.ceil((options.window or 1) / options.stride) - 1
 
 
 def _drawn(

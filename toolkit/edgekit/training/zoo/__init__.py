@@ -22,7 +22,7 @@ from edgekit.evaluation.tasks import (
     REGRESSION,
     SEGMENTATION,
 )
-from edgekit.training.zoo import signals, vision
+from edgekit.training.zoo import sensors, signals, vision
 from edgekit.training.zoo.applications import APPLICATIONS, application
 from edgekit.training.zoo.ssd import ssd
 from edgekit.training.zoo.unet import unet
@@ -61,6 +61,7 @@ class Architecture:
 _OF_A_SAMPLE = (CLASSIFICATION.name, MULTI_LABEL.name, REGRESSION.name)
 """The tasks of which every architecture with a dense last layer does each."""
 _IMAGE = ("height", "width", "channels")
+_WINDOW = ("steps", "channels")
 
 
 def _entry(
@@ -116,9 +117,37 @@ _ZOO = {
         ),
         _entry(
             "cnn1d",
-            signals.cnn1d,
-            ("steps", "channels"),
-            "convolutions along time, for windows of sensor readings",
+            sensors.cnn1d,
+            _WINDOW,
+            "separable convolutions along time, for windows of sensor readings",
+            "Howard et al., arXiv 1704.04861",
+        ),
+        _entry(
+            "cnn1d_dense",
+            sensors.cnn1d_dense,
+            _WINDOW,
+            "convolutions along time and a dense layer over all steps: larger",
+        ),
+        _entry(
+            "tcn",
+            sensors.tcn,
+            _WINDOW,
+            "dilated causal convolutions with residuals, for windows of sensor readings",
+            "Bai et al., arXiv 1803.01271",
+        ),
+        _entry(
+            "lstm",
+            sensors.lstm,
+            _WINDOW,
+            "an LSTM over the steps, or several stacked",
+            "Hochreiter and Schmidhuber, Neural Computation 9(8), 1997",
+        ),
+        _entry(
+            "gru",
+            sensors.gru,
+            _WINDOW,
+            "a GRU over the steps, or several stacked",
+            "Cho et al., arXiv 1406.1078",
         ),
         _entry(
             "autoencoder",

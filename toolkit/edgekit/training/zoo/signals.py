@@ -1,4 +1,4 @@
-"""Networks for audio and sensor data."""
+"""Networks for spectrograms and for finding anomalies."""
 
 from __future__ import annotations
 
@@ -57,47 +57,6 @@ def ds_cnn(
         )
     features = keras.layers.GlobalAveragePooling2D(name="mean")(features)
     return keras.Model(spectrogram, head(features, outputs, task, dropout=dropout), name="ds_cnn")
-
-
-def cnn1d(
-    input_shape: tuple[int, ...],
-    outputs: int,
-    task: str,
-    *,
-    filters: Sequence[int] = (32, 32, 32),
-    kernel: int = 5,
-    narrow: int = 16,
-    dense: int = 32,
-    dropout: float = 0.3,
-) -> Any:
-    """Build a 1-D CNN: convolutions along time, one pooling by 2, a narrow one, a dense layer.
-
-    Args:
-        input_shape: `[steps, channels]`.
-        outputs: Classes or values.
-        task: Decides the last activation.
-        filters: Channels of each convolution at full resolution.
-        kernel: Their length in steps.
-        narrow: Channels of the convolution after the pooling; it keeps the dense layer small.
-        dense: Units of the hidden dense layer.
-        dropout: Share of features dropped before it, in training.
-    """
-    import keras
-
-    window = keras.Input(input_shape, name="window")
-    features = window
-    for position, width in enumerate(filters, 1):
-        features = keras.layers.Conv1D(
-            width, kernel, padding="same", activation="relu", name=f"conv{position}"
-        )(features)
-    features = keras.layers.MaxPooling1D(name="pool")(features)
-    features = keras.layers.Conv1D(narrow, 3, padding="same", activation="relu", name="narrow")(
-        features
-    )
-    features = keras.layers.Flatten(name="flatten")(features)
-    features = keras.layers.Dropout(dropout, name="dropout")(features)
-    features = keras.layers.Dense(dense, activation="relu", name="dense")(features)
-    return keras.Model(window, head(features, outputs, task), name="cnn1d")
 
 
 def autoencoder(
