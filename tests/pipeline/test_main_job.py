@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 
+from edgekit import data
 from edgekit.cli import run
 from edgekit.modes import DEFAULT_MODES, MODES
 from edgekit.tflite import read_metadata
@@ -329,3 +330,24 @@ def test_state_of_a_source_is_named_where_it_would_be_lost(tmp_path, capsys):
     assert "The state of memory would be lost" in said["stream"].err
     assert "memory is trained from the initial state" in said["pruned apart"].out
     assert "Stateful: memory." in said["pruned stream"].err
+
+
+def test_classes_are_told_by_name_where_the_data_has_them_in_another_order(made, tmp_path, capsys):
+    # Given the same digits, whose data set lists the classes from nine to zero
+    test = data.open_data("digits").test
+    batch = test.read(np.arange(test.n))
+    names = [str(digit) for digit in range(9, -1, -1)]
+    np.savez(
+        tmp_path / "turned.npz", x_test=batch.inputs["x"], y_test=9 - batch.targets, labels=names
+    )
+
+    found = {}
+    for given in ("digits", str(tmp_path / "turned.npz")):
+        assert run(["eval", str(made / "float32.tflite"), "--data", given, "--json"]) == 0
+        told = capsys.readouterr()
+        found[given] = json.loads(told.out)["rows"][0]["score"]
+
+    # Then names decide: the score is the same, class by class
+    first, second = found.values()
+    assert first["value"] == second["value"] > 0.9
+    assert first["per_class"] == second["per_class"]

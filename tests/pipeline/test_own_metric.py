@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -235,8 +236,10 @@ def test_a_slow_function_has_no_interval_and_proves_nothing(here, model, monkeyp
     again = report_from_json(document)
     assert all(map(math.isnan, again.rows[0].score.ci95))
     for form in ("md", "html"):
-        assert "not measured" in render(again, form)
-        assert "nan" not in render(again, form).lower().replace("tenant", "")
+        # Without the chart library, in whose code there may be anything.
+        shown = re.sub(r"<script.*?</script>", "", render(again, form), flags=re.DOTALL)
+        assert shown.count("not measured") > 0
+        assert re.findall(r"\bnan\b", shown.lower()) == []
 
 
 def test_resamples_that_a_function_refuses_are_left_out(here, model):

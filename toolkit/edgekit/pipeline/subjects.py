@@ -38,7 +38,7 @@ class Opener:
     def __init__(self, request: DataRequest, metric: MetricChoice = None) -> None:
         self._request = request
         self._metric = metric
-        self._opened: dict[str | None, Dataset] = {}
+        self._opened: dict[tuple[str, tuple[str, ...]], Dataset] = {}
 
     def open_for(self, artifact: Artifact) -> Dataset:
         """Return the data, with the task that the user or the file's manifest names."""
@@ -46,11 +46,26 @@ class Opener:
         if isinstance(request.data, Dataset):
             return judged_by(data.open_request(request), self._metric)
         task = request.task or _task_of(artifact)
-        key = None if task is None else str(task)
+        opened = self._open(replace(request, task=task))
+        labels = _labels_of(artifact)
+        numbered = opened.labels is not None and not opened.others and request.classes is None
+        if not numbered or opened.labels == labels or sorted(opened.labels or ()) != sorted(labels):
+            return opened
+        ordered = self._open(replace(request, task=task, classes=labels))
+        note = f"The classes of {opened.name} are in the order of the manifest of {artifact.path}."
+        return replace(ordered, notes=(*ordered.notes, note))
+
+    def _open(self, request: DataRequest) -> Dataset:
+        key = (str(request.task), tuple(request.classes or ()))
         if key not in self._opened:
-            opened = data.open_request(replace(request, task=task), needed="test")
-            self._opened[key] = judged_by(opened, self._metric)
+            self._opened[key] = judged_by(data.open_request(request, needed="test"), self._metric)
         return self._opened[key]
+
+
+def _labels_of(artifact: Artifact) -> tuple[str, ...]:
+    """The classes that a file's manifest names, in the model's order; none where it does not."""
+    labels = artifact.manifest.get("labels")
+    return tuple(map(str, labels)) if isinstance(labels, list) else ()
 
 
 def _task_of(artifact: Artifact) -> TaskChoice:
