@@ -302,7 +302,7 @@ def test_state_of_a_source_is_named_where_it_would_be_lost(tmp_path, capsys):
     # Given a Keras model that remembers, and samples that are independent or one sequence
     write = (
         "import keras; x = keras.Input((8, 8), batch_size=1);"
-        "y = keras.layers.LSTM(4, stateful=True, name='memory')(x);"
+        "y = keras.layers.LSTM(32, stateful=True, name='memory')(x);"
         "keras.Model(x, keras.layers.Dense(2, activation='softmax')(y)).save('model.keras')"
     )
     subprocess.run([sys.executable, "-c", write], cwd=tmp_path, check=True, capture_output=True)
