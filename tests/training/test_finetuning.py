@@ -98,8 +98,8 @@ def test_labels_and_masks_are_learned_by_their_losses_without_ignored_pixels(
     assert told["taught"]["loss"] <= told["trained"]["loss"] * 1.01 < told["before"]["loss"]
 
 
-def test_mixed_types_are_left_alone(found):
-    assert found["mixed"]["policy"] == "mixed_bfloat16"
+def test_mixed_types_are_trained_as_float32(found):
+    assert found["mixed"]["policy"] == "float32"
     assert found["mixed"]["stored"] == "float32"
     assert found["mixed"]["zeros"] == pytest.approx(0.5, abs=0.3)
 
