@@ -55,5 +55,4 @@ def _sizes(store: Store, rows: Rows, spec: Mapping[str, Any]) -> Array | None:
         (values,) = store.inputs.values()
         if len(values.shape) in (3, 4):
             return np.tile(np.asarray(values.shape[1:3]), (len(rows), 1))
-    known = getattr(store, "sizes", None)
-    return None if known is None else np.asarray(known(rows, upright=bool(spec.get("orientation"))))
+    return None
