@@ -63,8 +63,8 @@ def stops():
     raise OSError("disk")
 
 def stream():
-    import beside
-    yield from beside.batches(X, Y)
+    import batches_of_mine
+    yield from batches_of_mine.batches(X, Y)
 """
 SPECS = (
     [TensorSpec(name="v", shape=(1, 2), dtype="float32")],
@@ -75,7 +75,7 @@ SPECS = (
 @pytest.fixture(autouse=True)
 def module(tmp_path, monkeypatch):
     (tmp_path / "my_readings.py").write_text(CODE)
-    (tmp_path / "beside.py").write_text("def batches(x, y):\n    yield x, y\n")
+    (tmp_path / "batches_of_mine.py").write_text("def batches(x, y):\n    yield x, y\n")
     (tmp_path / "broken_syntax.py").write_text("x = 1\ndef x(\n")
     monkeypatch.chdir(tmp_path)
 

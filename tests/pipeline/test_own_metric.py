@@ -24,8 +24,8 @@ from sklearn.metrics import fbeta_score
 
 def f2(outputs, targets):
     """Misses count twice."""
-    import beside
-    return fbeta_score(targets, outputs[:, 0] > beside.HALF, beta=2, zero_division=0)
+    import half_of_mine
+    return fbeta_score(targets, outputs[:, 0] > half_of_mine.HALF, beta=2, zero_division=0)
 
 def cost(outputs, targets):
     return float(np.mean(np.abs(outputs[:, 0] - targets)))
@@ -72,7 +72,7 @@ value = 3
 def here(tmp_path, monkeypatch):
     """A folder with metrics and data: eights, and the rest."""
     (tmp_path / "mine.py").write_text(CODE)
-    (tmp_path / "beside.py").write_text("HALF = 0.5\n")
+    (tmp_path / "half_of_mine.py").write_text("HALF = 0.5\n")
     monkeypatch.chdir(tmp_path)
     pixels, shown = load_digits(return_X_y=True)
     eights = (shown[1200:] == 8).astype(np.int64)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgekit.cli.options import preprocessing_of
+from edgekit.cli.option_values import preprocessing_of
 from edgekit.data import bind, open_data
 from edgekit.data.formats.arrays import open_arrays
 from edgekit.data.pixels import BYTES, CAFFE, SCALINGS, SIGNED, UNIT

@@ -230,7 +230,7 @@ def test_a_manifest_of_any_content_is_shown_as_far_as_it_is_understood(documents
 def test_a_float_file_of_nothing_is_in_no_ratio(documents, tmp_path):
     document = copy.deepcopy(documents[0])
     first = document["rows"][0]
-    first["size_bytes"] = first["size_deflated_bytes"] = 0
+    first["size_bytes"] = first["size_deflated_bytes"] = first["flash_bytes"] = 0
     first["latency"]["values_ns"] = [0, 0]
     path = tmp_path / "report.json"
     path.write_text(json.dumps(document))

@@ -13,13 +13,14 @@ import session_script
 from edgekit.worker import Worker
 
 HERE = Path(__file__).parent
+pytest.register_assert_rewrite("qat_kinds")
 
 
 @pytest.fixture(scope="session")
 def run_session(repository, tmp_path_factory) -> Callable[..., dict[str, Any]]:
     """Run `<name>_session.py` with a folder of its own and more arguments; returns its JSON."""
 
-    def run(name: str, *arguments: Path) -> dict[str, Any]:
+    def run(name: str, *arguments: Path | str) -> dict[str, Any]:
         script, folder = HERE / f"{name}_session.py", tmp_path_factory.mktemp(name)
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("PYTHONPATH", str(HERE))

@@ -13,6 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
+from qat_kinds import EXCLUDED, GRAPHS, LAYERS
 
 from edgekit.data import open_data
 from edgekit.errors import EdgekitError
@@ -24,7 +25,6 @@ from edgekit.tflite.nodes import nodes
 from edgekit.training import qat
 from edgekit.worker.inprocess import InProcess
 
-FOLDER = Path(sys.argv[1])
 INT8 = Plan(variant="int8", mode="int8")
 L, ops = keras.layers, keras.ops
 
@@ -197,34 +197,6 @@ KINDS: dict[str, Callable[[], Any]] = {
     "gru": series(L.GRU(12, name="it")),
     "states": split,
 }
-EXCLUDED = {
-    "separable 2d": "it",
-    "add": "it",
-    "gelu": "it",
-    "embedding": "table",
-    "grouped": "it",
-}
-
-ISLANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "preparation": (("rescaling", "shift"), ("MUL", "ADD")),
-    "preparation fused": (("rescaling",), ()),
-    "normalization": (("normalization", "resizing"), ("SUB", "MUL", "RESIZE_BILINEAR")),
-    "elu": (("it_elu",), ("ELU",)),
-    "operations": (("absolute",), ("ABS",)),
-    "layer normalization": (("it",), ("MEAN", "RSQRT", "SQUARED_DIFFERENCE")),
-    "group normalization": (("it",), ("MEAN", "RSQRT", "SQUARE")),
-    "attention": (("norm", "attention"), ("FULLY_CONNECTED", "BATCH_MATMUL", "SOFTMAX", "RSQRT")),
-    "lstm": (("it",), ("UNIDIRECTIONAL_SEQUENCE_LSTM",)),
-    "gru": (("it",), ("STRIDED_SLICE",)),
-    "states": (("memory",), ("RESHAPE",)),
-    "separable 2d excluded": (("it",), ("DEPTHWISE_CONV_2D", "CONV_2D")),
-    "add excluded": (("it",), ("ADD",)),
-    "gelu excluded": (("it",), ("GELU",)),
-    "embedding excluded": (("table",), ("GATHER",)),
-    "grouped excluded": (("it",), ("CONV_2D",)),
-}
-"""Name -> layers left in float, and operators of the file that are among those in float."""
-NAMES = [*KINDS, *(f"{name} excluded" for name in EXCLUDED)]
 
 
 def shaped(values: Any, model: Any) -> Any:
@@ -276,7 +248,7 @@ def other_scales(data: bytes, ranges: Ranges) -> list[str]:
     return found
 
 
-def tried(model: Any, exclude: tuple[str, ...] = (), bits: int = 8) -> dict[str, Any]:
+def tried(folder: Path, model: Any, exclude: tuple[str, ...] = (), bits: int = 8) -> dict[str, Any]:
     started = time.monotonic()
     names = model.output_names
     fitted(model, 4, 1e-2)
@@ -287,8 +259,8 @@ def tried(model: Any, exclude: tuple[str, ...] = (), bits: int = 8) -> dict[str,
     plain, trained = qat.finish(prepared)
     tensorflow = InProcess()
     tensorflow.load(plain)
-    tensorflow.lower(FOLDER / "float32.tflite")
-    graph = (FOLDER / "float32.tflite").read_bytes()
+    tensorflow.lower(folder / "float32.tflite")
+    graph = (folder / "float32.tflite").read_bytes()
     placed = qat.place(graph, trained, left)
     data = make(
         replace(INT8, rules=placed.rules),
@@ -332,11 +304,12 @@ def attempt(*arguments: Any) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    chosen = sys.argv[2:] or list(KINDS)
+    folder, *chosen = sys.argv[1:]
+    assert set(KINDS) == {*LAYERS, *GRAPHS}
     keras.utils.set_random_seed(0)
-    results = {name: attempt(KINDS[name]()) for name in chosen}
-    if not sys.argv[2:]:
-        results |= {
-            f"{name} excluded": attempt(KINDS[name](), (layer,)) for name, layer in EXCLUDED.items()
-        }
+    results = {}
+    for name in chosen:
+        kind = name.removesuffix(" excluded")
+        exclude = () if kind == name else (EXCLUDED[kind],)
+        results[name] = attempt(Path(folder), KINDS[kind](), exclude)
     print(json.dumps(results))

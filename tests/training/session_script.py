@@ -14,7 +14,7 @@ from unittest import mock
 from edgekit.worker import Session
 
 
-def run_script(session: Session, script: Path, arguments: tuple[Path, ...]) -> dict[str, Any]:
+def run_script(session: Session, script: Path, arguments: tuple[Path | str, ...]) -> dict[str, Any]:
     """Run a script as Python runs a file; returns the JSON in the last line that it prints."""
     printed = io.StringIO()
     with (

@@ -1,0 +1,103 @@
+"""Kinds of layers that qat_kinds_session.py trains, and what holds for the file of each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+LAYERS = (
+    "preparation",
+    "preparation fused",
+    "normalization",
+    "separable 2d",
+    "separable 1d",
+    "transposed 2d",
+    "transposed 1d",
+    "transposed normalized",
+    "grouped",
+    "depthwise",
+    "depthwise 1d",
+    "prelu",
+    "leaky relu",
+    "fused gelu",
+    "silu",
+    "hard_silu",
+    "gelu",
+    "sigmoid",
+    "tanh",
+    "leaky_relu",
+    "elu",
+    "upsampling",
+    "upsampling bilinear",
+    "global max",
+)
+"""Models that differ in one layer of theirs."""
+GRAPHS = (
+    "add",
+    "subtract",
+    "multiply",
+    "maximum",
+    "concatenate",
+    "operations",
+    "layer normalization",
+    "group normalization",
+    "normalized after",
+    "normalized series",
+    "normalized vector",
+    "attention",
+    "embedding",
+    "shared",
+    "two ends",
+    "lstm",
+    "gru",
+    "states",
+)
+"""Models with branches, normalization, or what has no quantized form."""
+EXCLUDED = {
+    "separable 2d": "it",
+    "add": "it",
+    "gelu": "it",
+    "embedding": "table",
+    "grouped": "it",
+}
+
+ISLANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "preparation": (("rescaling", "shift"), ("MUL", "ADD")),
+    "preparation fused": (("rescaling",), ()),
+    "normalization": (("normalization", "resizing"), ("SUB", "MUL", "RESIZE_BILINEAR")),
+    "elu": (("it_elu",), ("ELU",)),
+    "operations": (("absolute",), ("ABS",)),
+    "layer normalization": (("it",), ("MEAN", "RSQRT", "SQUARED_DIFFERENCE")),
+    "group normalization": (("it",), ("MEAN", "RSQRT", "SQUARE")),
+    "attention": (("norm", "attention"), ("FULLY_CONNECTED", "BATCH_MATMUL", "SOFTMAX", "RSQRT")),
+    "lstm": (("it",), ("UNIDIRECTIONAL_SEQUENCE_LSTM",)),
+    "gru": (("it",), ("STRIDED_SLICE",)),
+    "states": (("memory",), ("RESHAPE",)),
+    "separable 2d excluded": (("it",), ("DEPTHWISE_CONV_2D", "CONV_2D")),
+    "add excluded": (("it",), ("ADD",)),
+    "gelu excluded": (("it",), ("GELU",)),
+    "embedding excluded": (("table",), ("GATHER",)),
+    "grouped excluded": (("it",), ("CONV_2D",)),
+}
+"""Name -> layers left in float, and operators of the file that are among those in float."""
+
+
+def check_outputs(result: dict[str, Any]) -> None:
+    """Assert that the file computes what was trained, on the same scales."""
+    assert "error" not in result, result
+    assert result["other scales"] == []
+    assert result["agreement"] >= 0.97
+    assert result["difference"] <= 0.01
+    # A paired interval of the two scores.
+    lost = np.array(result["right"][0]) - np.array(result["right"][1])
+    assert lost.mean() - 1.96 * lost.std() / np.sqrt(len(lost)) <= 0.0
+
+
+def check_float(name: str, result: dict[str, Any]) -> None:
+    """Assert that only what has no quantized form, or was excluded, is in float."""
+    left, floats = ISLANDS.get(name, ((), ()))
+    assert set(result["left"]) == set(left)
+    assert set(floats) <= set(result["float"])
+    assert bool(floats) == bool(result["float"])
+    assert {"CONV_2D", "FULLY_CONNECTED"} & set(result["integer"])
