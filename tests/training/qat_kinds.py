@@ -60,6 +60,8 @@ EXCLUDED = {
     "gelu": "it",
     "embedding": "table",
     "grouped": "it",
+    "transposed 1d": "it",
+    "global max": "it",
 }
 
 ISLANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -79,6 +81,8 @@ ISLANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "gelu excluded": (("it",), ("GELU",)),
     "embedding excluded": (("table",), ("GATHER",)),
     "grouped excluded": (("it",), ("CONV_2D",)),
+    "transposed 1d excluded": (("it",), ("TRANSPOSE_CONV",)),
+    "global max excluded": (("it",), ("REDUCE_MAX",)),
 }
 """Name -> layers left in float, and operators of the file that are among those in float."""
 

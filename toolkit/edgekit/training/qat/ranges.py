@@ -60,6 +60,7 @@ def place(graph: bytes, trained: Ranges, left: Mapping[str, str]) -> Placed:
     tensors = model.subgraphs[0].tensors
     counted = set(activations(model))
     known = {*trained.low, *left}
+    order = {name: place for place, name in enumerate(trained.low)}
     inputs, outputs = signature_names(model)
     ends = {i: (trained.low[n], trained.high[n]) for i, n in inputs.items() if n in trained.low}
     layers: list[str | None] = []
@@ -74,7 +75,8 @@ def place(graph: bytes, trained: Ranges, left: Mapping[str, str]) -> Placed:
         layers.append(next(iter(trains or owners), None))
         if not trains and (owners or not same):
             floating.add(number)
-        ranged = next((owner for owner in owners if owner in trained.low), None)
+        # An operator made of several layers computes what the last of them does.
+        ranged = max((o for o in owners if o in order), key=order.__getitem__, default=None)
         for index in counted & set(map(int, op.outputs)):
             if same and number not in floating:
                 ends[index] = ends[int(op.inputs[0])]
