@@ -215,7 +215,7 @@ def initialized(model: Any) -> Any:
     """
     for layer in model._flatten_layers(include_self=False):  # noqa: SLF001  nested ones, too
         for weight in getattr(layer, "_trainable_variables", []):
-            if len(weight.shape) == 1 and weight.name != "step":
+            if len(weight.shape) == 1 or weight.name == "bias":
                 noise = RANDOM.normal(0.0, 0.1, weight.shape)
                 weight.assign(np.asarray(weight) + noise.astype(np.float32))
     for layer in model._flatten_layers(include_self=False):  # noqa: SLF001

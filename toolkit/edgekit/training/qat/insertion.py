@@ -9,6 +9,7 @@ from typing import Any
 from edgekit.training.qat.graph import Graph, Step
 from edgekit.training.qat.layer_rules import (
     LINEAR,
+    WRAPPED,
     Kind,
     fixed_range,
     is_transparent,
@@ -29,6 +30,19 @@ def insert(graph: Graph, bits: int, palettes: Mapping[str, int], exclude: Collec
         exclude: Names of layers that remain float, beside those without a quantized form.
     """
     return _Insertion(graph, bits, palettes, exclude).run()
+
+
+def can_compose(step: Step, graph: Graph) -> bool:
+    """Whether a call of a layer of several operators has a quantized form: one without masks."""
+    if type(step.layer).__name__ != "MultiHeadAttention":
+        return True
+    given = {k for k, v in step.options.items() if v is not False}
+    masks = any(
+        getattr(other.layer, "mask_zero", False) or type(other.layer).__name__ == "Masking"
+        for other in graph.steps
+    )
+    flat = all(len(graph.shapes[value]) == 3 for value in (*step.inputs, step.output))
+    return flat and not masks and given <= {"query", "value", "key", "use_causal_mask"}
 
 
 class _Insertion:
@@ -78,12 +92,12 @@ class _Insertion:
     def _add(self, step: Step) -> None:
         kind, value = self._kind(step), step.output
         source = step.inputs[0] if step.inputs else value
-        layer = self._weighted(step) if kind == "weighted" else step.layer
+        layer = self._wrapped_in(step) if kind in WRAPPED else step.layer
         inputs = tuple(
             self._passed.get(v, v) if self._takes_unrounded(step, v) else self._rounded[v]
             for v in step.inputs
         )
-        if kind is None and kind_of(step.layer) not in (None, "weighted"):
+        if kind is None and kind_of(step.layer) not in (None, *WRAPPED):
             # Observing marks a layer that could have been rounded.
             made = self._new(value)
             self._steps.append(replace(step, inputs=inputs, output=made))
@@ -118,7 +132,7 @@ class _Insertion:
             root = self._root(value)
             if root not in self._layers:
                 weighted = any(
-                    self._kind(step) == "weighted" and step.output == root
+                    self._kind(step) in WRAPPED and step.output == root
                     for step in self._graph.steps
                 )
                 # The layer of an output keeps its name, by which compiled losses are matched.
@@ -148,6 +162,8 @@ class _Insertion:
         kind = kind_of(step.layer)
         values = {*step.inputs, *step.outputs}
         if kind is None or step.others or (kind != "looking up" and values & self._graph.integers):
+            return None
+        if kind == "composed" and not can_compose(step, self._graph):
             return None
         # The activation split off an output layer took over its name.
         if step.layer.name.removesuffix(LINEAR) not in self._exclude:
@@ -196,11 +212,19 @@ class _Insertion:
             kind is not None and is_transparent(step.layer) and self._is_joined(step.output)
         )
 
-    def _weighted(self, step: Step) -> Any:
-        from edgekit.training.qat.layers import QuantizedWeights
+    def _wrapped_in(self, step: Step) -> Any:
+        """Return the layer that stands for a step's, with rounded weights."""
+        from edgekit.training.qat.layers import QuantizedWeights, register
 
         if id(step.layer) in self._wrapped:
             return self._wrapped[id(step.layer)]
+        if kind_of(step.layer) == "composed":
+            kind = register()[type(step.layer).__name__]
+            composed = kind(step.layer, name=f"{step.layer.name}_quantized")
+            # The layer itself is built already: these are only its ranges.
+            composed.build(*[self._graph.shapes[step.inputs[0]]] * composed.inputs)
+            self._wrapped[id(step.layer)] = composed
+            return composed
         # Depthwise kernels are small and lose much accuracy with few bits.
         bits = self._bits if type(step.layer).__name__ in _NARROW else 8
         name = step.layer.name

@@ -14,10 +14,12 @@ from edgekit.training.kernels import excluded_layers
 from edgekit.training.qat.expansion import expand
 from edgekit.training.qat.fold import fold
 from edgekit.training.qat.graph import Graph, Step, build, record
-from edgekit.training.qat.insertion import insert
+from edgekit.training.qat.insertion import can_compose, insert
 from edgekit.training.qat.layer_rules import (
+    KINDS,
     PREPARING,
     QUANTIZED,
+    WRAPPED,
     fixed_range,
     is_transparent,
     kind_of,
@@ -25,6 +27,7 @@ from edgekit.training.qat.layer_rules import (
 
 FUSED: Final = "fused"
 """What `left_in_float` says of a clipping that is part of the operator before it."""
+MASKED: Final = " with a mask"
 # Batch size of the observation, as in training.
 _BATCH = 32
 
@@ -112,6 +115,7 @@ def finish(model: Any) -> tuple[Any, Ranges]:
     from edgekit.training.qat.layers import FakeQuantize, QuantizedWeights
 
     graph = record(model)
+    composed = composed_classes()
     ends = _ranges_of(graph)
     alias: dict[int, int] = {}
     steps: list[Step] = []
@@ -119,6 +123,8 @@ def finish(model: Any) -> tuple[Any, Ranges]:
         inputs = tuple(alias.get(value, value) for value in step.inputs)
         if isinstance(step.layer, FakeQuantize):
             alias[step.output] = inputs[0]
+        elif isinstance(step.layer, composed):
+            steps.append(replace(step, layer=step.layer.finished(), inputs=inputs))
         elif isinstance(step.layer, QuantizedWeights):
             codes, scales = step.layer.grid()
             layer = step.layer.layer
@@ -133,6 +139,10 @@ def finish(model: Any) -> tuple[Any, Ranges]:
     named = dict(enumerate(tensor.name for tensor in graph.inputs))
     named.update(zip((step.output for step in steps), names, strict=True))
     known = {name: ends[value] for value, name in named.items() if value in ends}
+    rounded = (s for s in graph.steps if not isinstance(s.layer, FakeQuantize))
+    for step, name in zip(rounded, names, strict=True):
+        if isinstance(step.layer, composed):
+            known |= {f"{name}/{part}": ends for part, ends in _parts_of(step.layer).items()}
     unnamed = {s.output for s in steps if not isinstance(s.layer, keras.layers.Layer)}
     for step, name in zip(steps, names, strict=True):
         for position, value in enumerate(step.inputs):
@@ -144,6 +154,18 @@ def finish(model: Any) -> tuple[Any, Ranges]:
         high={name: high for name, (_, high) in known.items()},
         n=0,
     )
+
+
+def composed_classes() -> tuple[Any, ...]:
+    """Return the classes of layers of several operators."""
+    from edgekit.training.qat.layers import register
+
+    return tuple(register()[name] for name in KINDS["composed"])
+
+
+def _parts_of(layer: Any) -> dict[str, tuple[float, float]]:
+    """Return the range of every part of a layer of several operators that was computed."""
+    return {name: part.range for name, part in layer.ranges.items() if float(part.seen)}
 
 
 def _names_of_calls(steps: Sequence[Step]) -> list[str]:
@@ -174,15 +196,17 @@ def left_in_float(prepared: Any) -> dict[str, str]:
     graph = record(prepared)
     found: dict[str, str] = {}
     floats: set[int] = set()
+    rounded = (FakeQuantize, QuantizedWeights, *composed_classes())
     for step in graph.steps:
-        if isinstance(step.layer, (FakeQuantize, QuantizedWeights)):
+        if isinstance(step.layer, rounded):
             continue
         passing = any(
             isinstance(taker.layer, FakeQuantize) and taker.layer.passing
             for taker in graph.consumers(step.output)
         )
-        if kind_of(step.layer) in (None, "weighted") or passing:
-            found[step.layer.name] = type(step.layer).__name__
+        if kind_of(step.layer) in (None, *WRAPPED) or passing:
+            masked = kind_of(step.layer) == "composed" and not can_compose(step, graph)
+            found[step.layer.name] = type(step.layer).__name__ + MASKED * masked
             floats |= set(step.outputs)
         elif (
             kind_of(step.layer) == "selecting"
@@ -231,18 +255,30 @@ def _start(prepared: Any, data: Any) -> None:
         and step.layer.fixed is None
         and not step.options.get("follow")
     ]
-    probe = build(replace(graph, outputs=tuple(value for _, value in observed)))
+    # Parts of layers are observed in the layers.
+    composed = [s for s in graph.steps if isinstance(s.layer, composed_classes())]
+    ends_of = (*(value for _, value in observed), *(step.output for step in composed))
+    probe = build(replace(graph, outputs=ends_of))
+    parts: dict[tuple[str, str], list[tuple[float, float]]] = {}
     n = len(keras.tree.flatten(data)[0])
     found: list[list[tuple[float, float]]] = []
     for start in range(0, n, _BATCH):
         batch = keras.tree.map_structure(lambda a, s=start: np.asarray(a[s : s + _BATCH]), data)
+        for step in composed:
+            probe.get_layer(step.layer.name).observed = {}
         values = probe(batch, training=False)
-        arrays = [np.asarray(v) for v in keras.tree.flatten(values)]
+        arrays = [np.asarray(v) for v in keras.tree.flatten(values)][: len(observed)]
+        for step in composed:
+            for part, seen in probe.get_layer(step.layer.name).observed.items():
+                parts.setdefault((step.layer.name, part), []).append(tuple(seen))
         found.append([(float(a.min()), float(a.max())) for a in arrays])
     # [observed ranges, 2]
     ends = np.mean(np.asarray(found), axis=0)
     for (name, _), (low, high) in zip(observed, ends, strict=True):
         prepared.get_layer(name).observe(low, high)
+    for (name, part), pairs in parts.items():
+        if (layer := prepared.get_layer(name).ranges[part]).fixed is None:
+            layer.observe(*np.mean(np.asarray(pairs), axis=0))
 
 
 def _ranges_of(graph: Graph) -> dict[int, tuple[float, float]]:
