@@ -40,7 +40,9 @@ KINDS: Final[dict[Kind, tuple[str, ...]]] = {
     "composed": ("LayerNormalization", "MultiHeadAttention"),
 }
 """Kind -> names of the layers of keras.layers that are of it."""
-REWRITTEN: Final = ("SeparableConv1D", "SeparableConv2D", "BatchNormalization")
+REWRITTEN: Final = (
+    *("SeparableConv1D", "SeparableConv2D", "BatchNormalization", "GroupNormalization"),
+)
 """Layers that are written as others before they are quantized (`fold`, `expansion`)."""
 PREPARING: Final = frozenset(
     {
