@@ -70,7 +70,6 @@ ISLANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "normalization": (("normalization", "resizing"), ("SUB", "MUL", "RESIZE_BILINEAR")),
     "elu": (("it_elu",), ("ELU",)),
     "operations": (("absolute",), ("ABS",)),
-    "lstm": (("it",), ("UNIDIRECTIONAL_SEQUENCE_LSTM",)),
     "gru": (("it",), ("STRIDED_SLICE",)),
     "states": (("memory",), ("RESHAPE",)),
     "separable 2d excluded": (("it",), ("DEPTHWISE_CONV_2D", "CONV_2D")),

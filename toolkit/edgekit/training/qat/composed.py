@@ -16,6 +16,8 @@ SMALLEST_SCALE: Final = 1e-8
 # The smallest variance whose root is computed: below, the integer kernel returns its largest code.
 _SMALLEST_VARIANCE: Final = 1e-12
 _NEVER: Final = -1e9
+# Parts of 16 bits: only their range matters.
+_WIDE: Final = ("cell",)
 
 
 def on_grid(kernel: Any, axes: Sequence[int], largest: float = 127.0) -> tuple[Any, Any]:
@@ -51,7 +53,9 @@ def classes(keras: Any, fake_quantize: Any) -> dict[str, Any]:
         def __init__(self, layer: Any, **kwargs: Any) -> None:
             super().__init__(layer, **kwargs)
             self.supports_masking = bool(layer.supports_masking)
-            self.ranges = {part: fake_quantize(_fixed(part), name=part) for part in self.parts}
+            self.ranges = {
+                part: fake_quantize(_fixed(part), part in _WIDE, name=part) for part in self.parts
+            }
             # Part -> extremes; while it is a dict, parts are observed and pass as they are.
             self.observed: dict[str, tuple[float, float]] | None = None
 
@@ -70,8 +74,7 @@ def classes(keras: Any, fake_quantize: Any) -> dict[str, Any]:
         def finished(self) -> Any:
             """Return the layer with its kernels on the integer grid."""
             for kernel, axes in self.kernels():
-                codes, scale = on_grid(ops.convert_to_tensor(kernel), axes)
-                kernel.assign(ops.round(codes) * scale)
+                kernel.assign(written(kernel, axes))
             return self.layer
 
         def part(self, name: str, value: Any, training: bool | None) -> Any:
@@ -85,6 +88,10 @@ def classes(keras: Any, fake_quantize: Any) -> dict[str, Any]:
         kernel = ops.convert_to_tensor(kernel)
         codes, scale = on_grid(kernel, axes)
         return kernel + ops.stop_gradient(ops.round(codes) * scale - kernel)
+
+    def written(kernel: Any, axes: Sequence[int]) -> Any:
+        codes, scale = on_grid(ops.convert_to_tensor(kernel), axes)
+        return ops.round(codes) * scale
 
     def constant(values: Any, shape: Sequence[int]) -> Any:
         """Return a vector rounded as a constant tensor is: one scale and zero point for all."""
@@ -183,7 +190,61 @@ def classes(keras: Any, fake_quantize: Any) -> dict[str, Any]:
             context = part("context", ops.einsum("bhts,bshd->bthd", probabilities, values))
             return project(layer.output_dense, context, (0, 1))
 
+    @keras.saving.register_keras_serializable("edgekit")
+    class QuantizedLSTM(Composed):
+        """An LSTM with a scale for each gate's kernels, outputs of 8 bits and a cell of 16."""
+
+        parts = ("outputs", "cell")
+
+        def finished(self) -> Any:
+            """Return the layer with the kernel of each gate on the integer grid."""
+            for kernel in (self.layer.cell.kernel, self.layer.cell.recurrent_kernel):
+                kernel.assign(by_gate(kernel, written))
+            return self.layer
+
+        def call(self, inputs: Any, training: bool | None = None) -> Any:
+            """Return what the layer does; its outputs are rounded before they are fed back."""
+            cell = self.layer.cell
+            kernel = by_gate(cell.kernel, rounded)
+            recurrent = by_gate(cell.recurrent_kernel, rounded)
+
+            def dropped(values: Any, rate: float) -> Any:
+                if not training or not rate:
+                    return values
+                return keras.random.dropout(values, rate, seed=cell.seed_generator)
+
+            masks = dropped(ops.ones_like(inputs[:, :1]), cell.dropout)
+            sums = ops.matmul(inputs * masks, kernel)
+            if cell.use_bias:
+                sums = sums + cell.bias
+            start = ops.zeros_like(sums[:, 0, : cell.units])
+            kept = dropped(ops.ones_like(start), cell.recurrent_dropout)
+
+            def step(state: Any, given: Any) -> Any:
+                fed, carried = state
+                gates = given + ops.matmul(fed * kept, recurrent)
+                let, forget, new, out = ops.split(gates, 4, axis=-1)
+                carried = ops.sigmoid(forget) * carried + ops.sigmoid(let) * ops.tanh(new)
+                output = ops.sigmoid(out) * ops.tanh(carried)
+                fed = output
+                if self.observed is None:
+                    fed = self.ranges["outputs"](output, training=training, follow=True)
+                return (fed, carried), (output, carried)
+
+            _, (outputs, cells) = ops.scan(step, (start, start), ops.swapaxes(sums, 0, 1))
+            self.part("cell", cells, training)
+            outputs = self.part("outputs", ops.swapaxes(outputs, 0, 1), training)
+            return outputs if self.layer.return_sequences else outputs[:, -1]
+
+    def by_gate(kernel: Any, change: Any) -> Any:
+        """Return the kernel of four gates with each changed apart."""
+        values = ops.convert_to_tensor(kernel)
+        rows, columns = values.shape
+        changed = change(ops.reshape(values, (rows, 4, columns // 4)), (0, 2))
+        return ops.reshape(changed, (rows, columns))
+
     return {
+        "LSTM": QuantizedLSTM,
         "LayerNormalization": QuantizedNormalization,
         "MultiHeadAttention": QuantizedAttention,
     }

@@ -11,6 +11,7 @@ from edgekit.training.qat.layer_rules import (
     LINEAR,
     WRAPPED,
     Kind,
+    activation_of,
     fixed_range,
     is_transparent,
     kind_of,
@@ -18,6 +19,8 @@ from edgekit.training.qat.layer_rules import (
 
 # Layers whose kernels may have 4 bits.
 _NARROW = ("Conv1D", "Conv2D", "Dense")
+# Layers that round their outputs themselves.
+_OWN_SCALE = ("LSTM",)
 
 
 def insert(graph: Graph, bits: int, palettes: Mapping[str, int], exclude: Collection[str]) -> Graph:
@@ -34,13 +37,18 @@ def insert(graph: Graph, bits: int, palettes: Mapping[str, int], exclude: Collec
 
 def can_compose(step: Step, graph: Graph) -> bool:
     """Whether a call of a layer of several operators has a quantized form: one without masks."""
-    if type(step.layer).__name__ != "MultiHeadAttention":
+    layer, name = step.layer, type(step.layer).__name__
+    if name == "LayerNormalization":
         return True
-    given = {k for k, v in step.options.items() if v is not False}
     masks = any(
         getattr(other.layer, "mask_zero", False) or type(other.layer).__name__ == "Masking"
         for other in graph.steps
     )
+    given = {k for k, v in step.options.items() if v is not False}
+    if name == "LSTM":
+        usual = (activation_of(layer), layer.cell.recurrent_activation.__name__)
+        other = layer.go_backwards or layer.stateful or layer.return_state or masks or given
+        return usual == ("tanh", "sigmoid") and len(step.inputs) == 1 and not other
     flat = all(len(graph.shapes[value]) == 3 for value in (*step.inputs, step.output))
     return flat and not masks and given <= {"query", "value", "key", "use_causal_mask"}
 
@@ -111,10 +119,15 @@ class _Insertion:
             if value not in self._graph.outputs:
                 name = f"{step.layer.name}_range"
                 self._round(value, self._layer(name, fixed_range(step.layer)))
-        elif kind == "selecting" and is_transparent(step.layer) and inputs[0] != source:
+        elif kind == "composed" and type(step.layer).__name__ in _OWN_SCALE:
+            self._settled.add(value)
+            self._rounded[value] = value
+        elif self._only_moves(step) and not self._takes_unrounded(step, source):
             # Already on the integer grid, which holds 0: padding and selecting remain on it.
             self._settled.add(value)
-            self._rounded[value], self._by[value] = value, self._by[source]
+            self._rounded[value] = value
+            if source in self._by:
+                self._by[value] = self._by[source]
         elif kind == "averaging" and not self._is_joined(value) and source in self._by:
             self._settled.add(value)
             self._round(value, self._by[source], follow=True)
@@ -163,13 +176,26 @@ class _Insertion:
         values = {*step.inputs, *step.outputs}
         if kind is None or step.others or (kind != "looking up" and values & self._graph.integers):
             return None
-        if kind == "composed" and not can_compose(step, self._graph):
+        if kind == "composed" and not self._is_composed(step):
             return None
         # The activation split off an output layer took over its name.
         if step.layer.name.removesuffix(LINEAR) not in self._exclude:
             return kind
         # What is fused into an integer operator is no operator of its own.
         return kind if self._is_fused(step) and not self._is_made_in_float(step.inputs[0]) else None
+
+    def _only_moves(self, step: Step) -> bool:
+        return self._kind(step) == "selecting" and is_transparent(step.layer)
+
+    def _is_composed(self, step: Step) -> bool:
+        """Whether a layer of several operators is quantized.
+
+        The scale of a fused LSTM's output is that of its state, which nothing else can prescribe.
+        """
+        free = type(step.layer).__name__ not in _OWN_SCALE or not (
+            step.output in self._graph.outputs or self._is_joined(step.output)
+        )
+        return free and can_compose(step, self._graph)
 
     def _is_float(self, step: Step) -> bool:
         """Whether a step computes in float."""

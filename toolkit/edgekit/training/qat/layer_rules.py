@@ -37,7 +37,7 @@ KINDS: Final[dict[Kind, tuple[str, ...]]] = {
     ),
     "looking up": ("Embedding",),
     "fixed": ("Softmax",),
-    "composed": ("LayerNormalization", "MultiHeadAttention"),
+    "composed": ("LayerNormalization", "MultiHeadAttention", "LSTM"),
 }
 """Kind -> names of the layers of keras.layers that are of it."""
 REWRITTEN: Final = (

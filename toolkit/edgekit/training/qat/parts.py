@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from edgekit.tflite.graph import is_constant, operator_name
+from edgekit.tflite.lstm import FUSED_LSTM
 
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT, OperatorT
 
 OUTPUT: Final = "output"
 """The part that is the layer's output."""
+CELL: Final = "cell"
+"""The part that an LSTM carries beside its outputs; no operator's output."""
 MIRRORED: Final = "negative mean"
 """The part that is the mean, negated."""
 # Names of dense layers in attention, which their operators carry.
@@ -74,6 +77,8 @@ class Parts:
         taken = [self._taken(int(index), owner) for index in op.inputs if index >= 0]
         if moves:
             return taken[0]
+        if name == FUSED_LSTM:
+            return "outputs"
         if name == "FULLY_CONNECTED":
             path = self._tensors[op.outputs[0]].name.split(";")[0].split("/")
             after = path[path.index(owner) + 1 :] if owner in path else []

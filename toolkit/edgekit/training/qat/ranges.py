@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Final
 from edgekit.modes import FLOAT32
 from edgekit.records import Ranges, Rule
 from edgekit.tflite.graph import operator_name, read
+from edgekit.tflite.lstm import FUSED_LSTM, STATE_INPUTS, fused_lstms
 from edgekit.tflite.ranges import activations
 from edgekit.tflite.signature import signature_names
 from edgekit.training.qat.layer_rules import PREPARING
-from edgekit.training.qat.parts import MIRRORED, OUTPUT, Parts
+from edgekit.training.qat.parts import CELL, MIRRORED, OUTPUT, Parts
 
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT, OperatorT
@@ -87,6 +88,9 @@ def place(graph: bytes, trained: Ranges, left: Mapping[str, str]) -> Placed:
         whole = next((owner for owner in owners if owner in composed), None)
         if whole is not None and number not in floating:
             part = parts.of(op, whole, moves=operator_name(model, op) in _SAME_SCALE)
+            if operator_name(model, op) == FUSED_LSTM:
+                cell = f"{whole}/{CELL}"
+                ends[int(op.inputs[STATE_INPUTS[1]])] = trained.low[cell], trained.high[cell]
             if part != OUTPUT:
                 _range_part(trained, f"{whole}/{part}", op, ends, same=same)
                 continue
@@ -101,6 +105,8 @@ def place(graph: bytes, trained: Ranges, left: Mapping[str, str]) -> Placed:
             if keys and index in counted:
                 ends.setdefault(index, (trained.low[keys[0]], trained.high[keys[0]]))
     touched = _touched(model, counted, set(ends), floating)
+    # A state is no activation, but has a range.
+    touched |= {int(op.inputs[STATE_INPUTS[1]]) for op in fused_lstms(model)} & set(ends)
     return Placed(
         ranges=Ranges(
             method=trained.method,

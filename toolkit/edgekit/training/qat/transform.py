@@ -294,6 +294,8 @@ def _ranges_of(graph: Graph) -> dict[int, tuple[float, float]]:
                     hint="Train the model first, or give prepare some data.",
                 )
             found[step.output] = step.layer.range
+        elif "outputs" in getattr(step.layer, "parts", ()):
+            found[step.output] = step.layer.ranges["outputs"].range
         elif is_transparent(step.layer) and step.inputs[0] in found:
             found[step.output] = found[step.inputs[0]]
         elif kind_of(step.layer) == "fixed":
