@@ -213,12 +213,12 @@ def initialized(model: Any) -> Any:
     One forward pass instead of training. Biases and statistics of normalizations are random, too:
     those of a new model (0 and 1) would hide what becomes of them.
     """
-    for layer in model._flatten_layers(include_self=False):  # noqa: SLF001  nested ones, too
+    for layer in model._flatten_layers(include_self=False):
         for weight in getattr(layer, "_trainable_variables", []):
             if len(weight.shape) == 1 or weight.name == "bias":
                 noise = RANDOM.normal(0.0, 0.1, weight.shape)
                 weight.assign(np.asarray(weight) + noise.astype(np.float32))
-    for layer in model._flatten_layers(include_self=False):  # noqa: SLF001
+    for layer in model._flatten_layers(include_self=False):
         if isinstance(layer, L.BatchNormalization):
             layer.moving_mean.assign(RANDOM.normal(0.1, 0.1, layer.moving_mean.shape))
             layer.moving_variance.assign(RANDOM.uniform(0.3, 2.0, layer.moving_variance.shape))

@@ -59,10 +59,10 @@ def classes(keras: Any, fake_quantize: Any) -> dict[str, Any]:
             # Part -> extremes; while it is a dict, parts are observed and pass as they are.
             self.observed: dict[str, tuple[float, float]] | None = None
 
-        def build(self, input_shape: Any) -> None:
-            """Create the ranges; the layer is built by whoever sets its weights."""
+        def build_parts(self, *shapes: Any) -> None:
+            """Build the layer, unless it is, and create the ranges."""
             if not self.layer.built:
-                self.layer.build(input_shape)
+                self.layer.build(*shapes)
             for part in self.ranges.values():
                 part.build(None)
             self.built = True
@@ -109,6 +109,10 @@ def classes(keras: Any, fake_quantize: Any) -> dict[str, Any]:
             *("shift", "scaled"),
         )
 
+        def build(self, input_shape: Any) -> None:
+            """Build the layer and its parts."""
+            self.build_parts(input_shape)
+
         def call(self, inputs: Any, training: bool | None = None) -> Any:
             """Normalize the inputs, in the order of the TFLite operators."""
             layer = self.layer
@@ -138,10 +142,8 @@ def classes(keras: Any, fake_quantize: Any) -> dict[str, Any]:
         inputs = 2
 
         def build(self, query_shape: Any, value_shape: Any, key_shape: Any = None) -> None:
-            """Create the ranges."""
-            if not self.layer.built:
-                self.layer.build(query_shape, value_shape, key_shape)
-            Composed.build(self, query_shape)
+            """Build the layer and its parts."""
+            self.build_parts(query_shape, value_shape, key_shape)
 
         def kernels(self) -> list[tuple[Any, tuple[int, ...]]]:
             """Return the kernels of the projections."""
@@ -195,6 +197,10 @@ def classes(keras: Any, fake_quantize: Any) -> dict[str, Any]:
         """An LSTM with a scale for each gate's kernels, outputs of 8 bits and a cell of 16."""
 
         parts = ("outputs", "cell")
+
+        def build(self, input_shape: Any) -> None:
+            """Build the layer and its parts."""
+            self.build_parts(input_shape)
 
         def finished(self) -> Any:
             """Return the layer with the kernel of each gate on the integer grid."""

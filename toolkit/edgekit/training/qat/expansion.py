@@ -27,8 +27,9 @@ def expand(graph: Graph, exclude: Collection[str]) -> Graph:
     """Write layers as those that TFLite has operators for; the function remains the same.
 
     Operations on tensors become layers, separable convolutions two convolutions, normalizations of
-    groups those of layers, and sums of many values sums of pairs. Activations that do more than clip are split off: TFLite has separate
-    operators for them. The layer of an output keeps its name, by which compiled losses are matched.
+    groups those of layers, and sums of many values sums of pairs. Activations that do more than
+    clip are split off: TFLite has separate operators for them. The layer of an output keeps its
+    name, by which compiled losses are matched.
 
     Args:
         graph: The graph.

@@ -13,7 +13,13 @@ from typing import Any, Final, Literal
 # fixed: the TFLite kernel prescribes the output's scale.
 # composed: several operators, each of whose outputs has a scale of its own.
 Kind = Literal[
-    *("weighted", "selecting", "joining", "averaging", "computing", "looking up", "fixed"),
+    "weighted",
+    "selecting",
+    "joining",
+    "averaging",
+    "computing",
+    "looking up",
+    "fixed",
     "composed",
 ]
 

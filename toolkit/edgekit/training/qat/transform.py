@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from edgekit.training.qat.layer_rules import (
     KINDS,
     PREPARING,
     QUANTIZED,
+    REWRITTEN,
     WRAPPED,
     fixed_range,
     is_transparent,
@@ -28,6 +30,7 @@ from edgekit.training.qat.layer_rules import (
 FUSED: Final = "fused"
 """What `left_in_float` says of a clipping that is part of the operator before it."""
 MASKED: Final = " with a mask"
+"""What `left_in_float` adds to the class of a layer that has no quantized form with a mask."""
 # Batch size of the observation, as in training.
 _BATCH = 32
 
@@ -189,7 +192,8 @@ def left_in_float(prepared: Any) -> dict[str, str]:
     """Return the layers of a prepared model that compute in float, and their classes.
 
     `finish` keeps their names; they remain float in the file, too. A clipping after one of them,
-    which the converter fuses into it, is of class `FUSED`.
+    which the converter fuses into it, is of class `FUSED`; attention that is left for its mask has
+    `MASKED` after its class.
     """
     from edgekit.training.qat.layers import FakeQuantize, QuantizedWeights
 
@@ -205,8 +209,9 @@ def left_in_float(prepared: Any) -> dict[str, str]:
             for taker in graph.consumers(step.output)
         )
         if kind_of(step.layer) in (None, *WRAPPED) or passing:
-            masked = kind_of(step.layer) == "composed" and not can_compose(step, graph)
-            found[step.layer.name] = type(step.layer).__name__ + MASKED * masked
+            kind = type(step.layer).__name__
+            masked = kind == "MultiHeadAttention" and not can_compose(step, graph)
+            found[step.layer.name] = kind + MASKED * masked
             floats |= set(step.outputs)
         elif (
             kind_of(step.layer) == "selecting"
@@ -218,24 +223,30 @@ def left_in_float(prepared: Any) -> dict[str, str]:
     return found
 
 
-def why_in_float(left: Mapping[str, str]) -> tuple[list[str], list[str], list[str]]:
+def why_in_float(
+    left: Mapping[str, str], excluded: Collection[str]
+) -> tuple[list[str], list[str], list[str]]:
     """Tell apart the layers that `left_in_float` returned.
+
+    Args:
+        left: What it returned.
+        excluded: Names of excluded layers; those of layers without a quantized form do not count.
 
     Returns:
         Names of the layers that have a quantized form, and were excluded; of those that prepare an
         input; and of those without a quantized form, followed by their classes.
     """
-    excluded, preparing, islands = [], [], []
+    chosen, preparing, islands = [], [], []
     for name, kind in left.items():
         if kind == FUSED:
             continue
         if kind in PREPARING:
             preparing.append(name)
-        elif kind in QUANTIZED:
-            excluded.append(name)
+        elif re.sub(r"_call\d+_*$", "", name) in excluded and kind in (*QUANTIZED, *REWRITTEN):
+            chosen.append(name)
         else:
             islands.append(f"{name} ({kind})")
-    return excluded, preparing, islands
+    return chosen, preparing, islands
 
 
 def _start(prepared: Any, data: Any) -> None:
