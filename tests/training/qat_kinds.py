@@ -46,10 +46,17 @@ GRAPHS = (
     "normalized series",
     "normalized vector",
     "attention",
+    "attention causal",
+    "attention crossed",
+    "attention dropped",
+    "attention masked",
+    "group normalization series",
     "embedding",
     "shared",
     "two ends",
     "lstm",
+    "lstm sequences",
+    "lstm joined",
     "gru",
     "states",
 )
@@ -62,6 +69,14 @@ EXCLUDED = {
     "grouped": "it",
     "transposed 1d": "it",
     "global max": "it",
+    "depthwise": "it",
+    "leaky relu": "it",
+    "upsampling": "it",
+    "concatenate": "it",
+    "layer normalization": "it",
+    "group normalization": "it",
+    "attention": "attention",
+    "lstm": "it",
 }
 
 ISLANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -70,6 +85,9 @@ ISLANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "normalization": (("normalization", "resizing"), ("SUB", "MUL", "RESIZE_BILINEAR")),
     "elu": (("it_elu",), ("ELU",)),
     "operations": (("absolute",), ("ABS",)),
+    "attention causal": ((), ("SELECT_V2", "SOFTMAX")),
+    "attention masked": (("attention",), ("FULLY_CONNECTED", "SOFTMAX")),
+    "lstm joined": (("it",), ("UNIDIRECTIONAL_SEQUENCE_LSTM",)),
     "gru": (("it",), ("STRIDED_SLICE",)),
     "states": (("memory",), ("RESHAPE",)),
     "separable 2d excluded": (("it",), ("DEPTHWISE_CONV_2D", "CONV_2D")),
@@ -79,6 +97,14 @@ ISLANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "grouped excluded": (("it",), ("CONV_2D",)),
     "transposed 1d excluded": (("it",), ("TRANSPOSE_CONV",)),
     "global max excluded": (("it",), ("REDUCE_MAX",)),
+    "depthwise excluded": (("it",), ("DEPTHWISE_CONV_2D",)),
+    "leaky relu excluded": (("it",), ("LEAKY_RELU",)),
+    "upsampling excluded": (("it",), ("TILE",)),
+    "concatenate excluded": (("it",), ("CONCATENATION",)),
+    "layer normalization excluded": (("it",), ("MEAN", "RSQRT", "SQUARED_DIFFERENCE")),
+    "group normalization excluded": (("it",), ("MEAN", "RSQRT", "SQUARE")),
+    "attention excluded": (("attention",), ("FULLY_CONNECTED", "BATCH_MATMUL", "SOFTMAX")),
+    "lstm excluded": (("it",), ("UNIDIRECTIONAL_SEQUENCE_LSTM",)),
 }
 """Name -> layers left in float, and operators of the file that are among those in float."""
 

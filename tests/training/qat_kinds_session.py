@@ -114,6 +114,33 @@ def attention() -> Any:
     return ended(rows, L.GlobalAveragePooling1D(name="mean")(x))
 
 
+def attending(**options: Any) -> Callable[[], Any]:
+    """A model that attends to the other half of its input."""
+
+    def make() -> Any:
+        rows = keras.Input((8, 8), name="rows")
+        x = L.Dense(16, name="stem")(rows)
+        top = L.Cropping1D((0, 3), name="top")(x)
+        y = L.MultiHeadAttention(2, 8, name="attention", **options)(top, L.Dense(12)(x))
+        return ended(rows, L.LayerNormalization(scale=False, name="norm")(y))
+
+    return make
+
+
+def causal() -> Any:
+    rows = keras.Input((8, 8), name="rows")
+    x = L.Dense(16, name="stem")(rows)
+    y = L.MultiHeadAttention(2, 8, use_bias=False, name="attention")(x, x, use_causal_mask=True)
+    return ended(rows, L.Add(name="sum")([x, y]))
+
+
+def masked() -> Any:
+    ids = keras.Input((64,), dtype="int32", name="ids")
+    x = L.Embedding(17, 8, mask_zero=True, name="table")(ids)
+    x = L.MultiHeadAttention(1, 8, name="attention")(x, x)
+    return ended(ids, L.GlobalMaxPooling1D(name="most")(x))
+
+
 def operations() -> Any:
     rows = keras.Input((8, 8), name="rows")
     x = L.Flatten()(rows)
@@ -194,7 +221,21 @@ KINDS: dict[str, Callable[[], Any]] = {
     "embedding": words,
     "shared": shared,
     "two ends": two_ended,
+    "attention causal": causal,
+    "attention crossed": attending(),
+    "attention dropped": attending(dropout=0.2),
+    "attention masked": masked,
+    "group normalization series": series(L.GroupNormalization(-1, center=False, name="it")),
     "lstm": series(L.LSTM(12, name="it")),
+    "lstm sequences": series(
+        L.LSTM(12, return_sequences=True, dropout=0.1, recurrent_dropout=0.1, name="it"),
+        L.LSTM(8, use_bias=False, return_sequences=True, name="more"),
+        L.Dense(6, activation="relu", name="after"),
+    ),
+    "lstm joined": lambda: ended(
+        rows := keras.Input((8, 8), name="rows"),
+        L.Concatenate()([L.LSTM(12, name="it")(rows), L.Flatten()(L.Dense(4)(rows))]),
+    ),
     "gru": series(L.GRU(12, name="it")),
     "states": split,
 }
