@@ -100,6 +100,14 @@ def inspection_to_json(inspection: Inspection) -> dict[str, Any]:
                     target: {"mapped": fit.mapped, "reason": fit.reason}
                     for target, fit in op.targets.items()
                 },
+                "version": op.version,
+                "shape": list(op.shape),
+                "inputs": list(op.inputs),
+                "weights": op.weights,
+                "scale": _finite(op.scale),
+                "zero_point": op.zero_point,
+                "in_float": op.in_float,
+                "alive_bytes": op.alive_bytes,
             }
             for op in inspection.ops
         ],
@@ -107,6 +115,12 @@ def inspection_to_json(inspection: Inspection) -> dict[str, Any]:
         "weight_dtypes": dict(inspection.weight_dtypes),
         "macs": inspection.macs,
         "parameters": inspection.parameters,
+        "signatures": list(inspection.signatures),
+        "metadata": dict(inspection.metadata),
+        "runtimes": dict(inspection.runtimes),
+        "peak": None
+        if (peak := inspection.peak) is None
+        else {"bytes": peak.alive_bytes, "index": peak.index, "layer": peak.layer},
     }
 
 
