@@ -47,11 +47,11 @@ from mutate import (
 
 import edgekit_runner
 from edgekit import data, reports, tflite
+from edgekit.artifacts import open_artifact
 from edgekit.data.labels import read_labels
 from edgekit.data.preprocessing import read_preprocessing
 from edgekit.devices.registry import read_devices
 from edgekit.errors import DataError, ModelError
-from edgekit.pipeline import manifest
 from edgekit.pipeline.report import Outcome, build_report
 from edgekit.pipeline.subjects import Opener, bind_to_file
 from edgekit.quantization.observe import NOTHING
@@ -402,7 +402,7 @@ def read_host_manifest(content: bytes, folder: Path) -> None:
     """As eval and bench read it, up to the report."""
     path = put(folder, "model.tflite", HOST_MODEL.read_bytes())
     put(folder, "model.json", content)
-    artifact = manifest.open_artifact(path)
+    artifact = open_artifact(path)
     row = Row(model=artifact.manifest.get("model", path.stem), artifact=artifact)
     report = build_report([Outcome(rows=[row])], asked={}, data={})
     encoded(reports.render(report, choice(content, FORMATS)))

@@ -135,13 +135,12 @@ def _grids(model: ModelT, operators: Sequence[Node]) -> list[Grid]:
             model.subgraphs[node.graph].tensors[node.outputs[0].index] if node.outputs else None
         )
         parameters = tensor.quantization if tensor is not None else None
-        scales = parameters.scale if parameters is not None else None
-        if scales is None or len(scales) != 1:
+        if parameters is None or parameters.scale is None or len(parameters.scale) != 1:
             found.append((None, None))
             continue
         zeros = parameters.zeroPoint
         has_zero = zeros is not None and len(zeros)
-        found.append((float(scales[0]), int(zeros[0]) if has_zero else 0))
+        found.append((float(parameters.scale[0]), int(zeros[0]) if has_zero else 0))
     return found
 
 
