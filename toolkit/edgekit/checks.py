@@ -96,7 +96,7 @@ def check(request: CheckRequest, *, listener: Listener = silent) -> Check:
         DeviceError: No runtime is here.
         UsageError: A limit can never be met.
     """
-    artifact = open_artifact(request.path)
+    artifact = open_artifact(request.path, deflate=False)
     target = request.wanted.get("target")
     row = Row(
         model=str(artifact.manifest.get("model", artifact.variant)),

@@ -75,7 +75,8 @@ class Artifact:
         variant: Name of the variant.
         mode: Precision, or None for a file edgekit did not make.
         size_bytes: Size of the plain file, as a runtime reads it.
-        size_deflated_bytes: Size after zlib level 9: what a download or an update costs.
+        size_deflated_bytes: Size after zlib level 9: what a download or an update costs; 0 where
+            that was not measured.
         sha256: Digest of the plain file.
         gzip_bytes: Size of the packed file, where it is shipped packed with gzip; else None.
         manifest: The manifest as written beside it (`<stem>.json`); empty if there is none.

@@ -52,7 +52,7 @@ def row_to_json(row: Row) -> dict[str, Any]:
         "mode": artifact.mode,
         "path": str(artifact.path),
         "size_bytes": artifact.size_bytes,
-        "size_deflated_bytes": artifact.size_deflated_bytes,
+        "size_deflated_bytes": artifact.size_deflated_bytes or None,
         "flash_bytes": artifact.flash_bytes,
         "macs": row.inspection and row.inspection.macs,
         "parameters": row.inspection and row.inspection.parameters,
