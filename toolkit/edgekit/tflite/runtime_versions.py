@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from edgekit.modes import TFLITE_RUNTIME
-from edgekit.tflite.graph import code_name
+from edgekit.tflite.graph import INT4, INT8, code_name, operators
 from edgekit.tflite.runtime_limits import newer_operators
 
 if TYPE_CHECKING:
@@ -179,6 +179,10 @@ _FIRST_LITERT: Final = "1.0.1"
 """The first release of ai-edge-litert, of September 2024; it has what TensorFlow 2.17 has."""
 
 _IN_FIRST_LITERT: Final = (2, 17)
+_WITH_INT4_DENSE: Final = "1.1.2"
+"""The first release of ai-edge-litert found to load dense int4 weights with int8 activations: the
+first release has that version of the operator, and refuses such weights."""
+
 _LAST_TFLITE_RUNTIME: Final = (2, 14)
 
 Release = tuple[int, int]
@@ -209,13 +213,23 @@ def oldest_runtimes(model: ModelT) -> dict[str, str | None]:
     )
     if needed == _UNKNOWN:
         needed = None
+    first = _WITH_INT4_DENSE if _has_int4_dense(model) else _FIRST_LITERT
     return {
-        "litert": _FIRST_LITERT if needed is not None and needed <= _IN_FIRST_LITERT else None,
+        "litert": first if needed is not None and needed <= _IN_FIRST_LITERT else None,
         TFLITE_RUNTIME: _text(needed)
         if needed is not None and needed <= _LAST_TFLITE_RUNTIME and not newer_operators(model)
         else None,
         "tensorflow": None if needed is None else _text(needed),
     }
+
+
+def _has_int4_dense(model: ModelT) -> bool:
+    """Whether a dense layer with int8 activations has int4 weights."""
+    return any(
+        [graph.tensors[index].type for index in op.inputs[:2].tolist()] == [INT8, INT4]
+        for graph, op, name in operators(model)
+        if name == "FULLY_CONNECTED"
+    )
 
 
 _UNKNOWN: Final[Release] = (1 << 30, 0)
