@@ -19,6 +19,13 @@ MOST_OPERATORS = 1000
 MOST_LAYER = 22  # characters of a layer's name
 WIDE = 100  # columns of a terminal with room for shapes
 MOST_NAMED = 5  # operators that a line names
+_LABELS = {
+    "largest": "most",
+    "activations": "alive",
+    "runtimes": "needs",
+    "metadata": "meta",
+    "signatures": "sign",
+}
 _RUNTIMES = {"litert": "ai-edge-litert", "tflite": "tflite-runtime", "tensorflow": "TensorFlow"}
 
 
@@ -44,8 +51,8 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
     console.print(Text(f"work  {inspection.macs:,} MACs, {inspection.parameters:,} parameters"))
     if kinds:
         console.print(Text(f"data  {kinds}"))
-    for line in _facts(inspection):
-        console.print(Text(line))
+    for label, line in fact_lines(inspection):
+        console.print(Text(f"{_LABELS.get(label, label):<5} {line}"))
     targets = list(dict.fromkeys(name for op in inspection.ops for name in op.targets))
     for target in targets:
         mapped = sum(op.targets[target].mapped for op in inspection.ops if target in op.targets)
@@ -89,39 +96,48 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
         console.print(Text(f"... and {left:,} more operators; --json lists all of them"))
 
 
-def _facts(inspection: Inspection) -> Iterator[str]:
-    """Yield the lines below the totals: the largest operators, float ones, memory, runtimes."""
+def fact_lines(inspection: Inspection) -> Iterator[tuple[str, str]]:
+    """Yield what the operators add up to: the largest, float ones, memory, runtimes, metadata."""
     if heavy := sorted(filter(lambda op: op.bytes, inspection.ops), key=lambda op: -op.bytes):
-        largest = ", ".join(
-            f"{_named(op)} {size_text(op.bytes)} ({op.bytes / inspection.size_bytes:.0%})"
-            for op in heavy[:3]
+        yield (
+            "largest",
+            ", ".join(
+                f"{_named(op)} {size_text(op.bytes)} ({op.bytes / inspection.size_bytes:.0%})"
+                for op in heavy[:3]
+            ),
         )
-        yield f"most  {largest}"
     if floats := inspection.in_float:
         if len(floats) == len(inspection.ops):
-            yield f"float all {len(floats)} operators compute with float activations"
+            yield "float", f"all {len(floats)} operators compute with float activations"
         else:
             named = ", ".join(f"{op.index} {_named(op)}" for op in floats[:MOST_NAMED])
             more = ", ..." if len(floats) > MOST_NAMED else ""
-            yield f"float {len(floats)} of {len(inspection.ops)} operators: {named}{more}"
+            yield "float", f"{len(floats)} of {len(inspection.ops)} operators: {named}{more}"
     if (peak := inspection.peak) is not None and peak.alive_bytes:
+        size = size_text(peak.alive_bytes)
+        where = f"operator {peak.index} {_named(peak)}"
         yield (
-            f"alive {size_text(peak.alive_bytes)} of activations at most, at operator "
-            f"{peak.index} {_named(peak)}; scratch memory of kernels comes on top"
+            "activations",
+            f"{size} at most, at {where}; kernels' scratch comes on top",
         )
     if inspection.runtimes:
-        yield "needs " + ", ".join(
-            f"{_RUNTIMES.get(name, printable(name))} "
-            + (f"{printable(version)} or newer" if version else "(no release known)")
-            for name, version in inspection.runtimes.items()
+        yield (
+            "runtimes",
+            ", ".join(
+                f"{_RUNTIMES.get(name, printable(name))} "
+                + (f"{printable(version)} or newer" if version else "(no release known)")
+                for name, version in inspection.runtimes.items()
+            ),
         )
     if inspection.metadata:
-        held = ", ".join(
-            f"{printable(name)} {size_text(n)}" for name, n in inspection.metadata.items()
+        yield (
+            "metadata",
+            ", ".join(
+                f"{printable(name)} {size_text(n)}" for name, n in inspection.metadata.items()
+            ),
         )
-        yield f"meta  {held}"
     if inspection.signatures:
-        yield f"sign  {', '.join(map(printable, inspection.signatures))}"
+        yield "signatures", ", ".join(map(printable, inspection.signatures))
 
 
 def _named(op: Operator) -> str:
