@@ -261,6 +261,17 @@ def qat_kinds() -> str:
     return "\n".join(lines)
 
 
+def conditions() -> str:
+    """What `edgekit check` can be told to demand of a file."""
+    from edgekit.conditions import CONDITIONS, option_of
+
+    rows = [
+        [f"`{option_of(name)} {condition.example}`".replace(" `", "`"), condition.meaning]
+        for name, condition in CONDITIONS.items()
+    ]
+    return _lines(["condition", "what it demands"], rows)
+
+
 PARTS = {
     "recipe": recipe,
     "qat-kinds": qat_kinds,
@@ -273,6 +284,7 @@ PARTS = {
     "verdicts": verdicts,
     "exit-codes": exit_codes,
     "layers": layers,
+    "conditions": conditions,
 }
 PLACE = re.compile(r"(<!-- ([a-z-]+) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
 
