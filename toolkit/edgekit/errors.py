@@ -77,9 +77,27 @@ class ModelError(EdgekitError):
 
 
 class DataError(EdgekitError):
-    """Data that does not fit the model, or is inconsistent."""
+    """Data that does not fit the model, or is inconsistent.
+
+    Args:
+        what: As in `EdgekitError`.
+        found: Likewise.
+        hint: Likewise.
+        sample: The sample whose target is to blame, by its row, so that its file can be named.
+    """
 
     exit_code = 4
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        found: str | None = None,
+        hint: str | None = None,
+        sample: int | None = None,
+    ) -> None:
+        super().__init__(what, found=found, hint=hint)
+        self.sample = sample
 
 
 class ConversionError(EdgekitError):
