@@ -325,9 +325,10 @@ def with_preprocessing(dataset: Dataset, spec: Mapping[str, Any]) -> Dataset:
 
 def targets_of(samples: Samples | None) -> Array | None:
     """Return the targets of bound samples, `[n, ...]`, without reading inputs; None without any."""
-    if samples is None or not isinstance(samples.read, Reader):
+    reader = samples.read if samples is not None else None
+    if not isinstance(reader, Reader) or reader.targets is None:
         return None
-    return None if samples.read.targets is None else samples.read.targets[samples.read.index]
+    return reader.targets[reader.index]
 
 
 def whole(split: Split, store: Store, preprocessing: Mapping[str, Any]) -> Samples:
