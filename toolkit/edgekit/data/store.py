@@ -107,8 +107,7 @@ def array_store(
     if targets is not None and not any(targets is one for one in named.values()):
         stored["y"] = targets
     stored |= {f"y_{name}": array for name, array in named.items()}
-    if sequences is not None:
-        stored["sequence"] = sequences
+    stored |= {} if sequences is None else {"sequence": sequences}
     return ArrayStore(
         inputs=inputs,
         targets=targets,
@@ -325,10 +324,9 @@ def with_preprocessing(dataset: Dataset, spec: Mapping[str, Any]) -> Dataset:
 
 def targets_of(samples: Samples | None) -> Array | None:
     """Return the targets of bound samples, `[n, ...]`, without reading inputs; None without any."""
-    reader = samples.read if samples is not None else None
-    if not isinstance(reader, Reader) or reader.targets is None:
+    if samples is None or not isinstance(samples.read, Reader):
         return None
-    return reader.targets[reader.index]
+    return None if samples.read.targets is None else samples.read.targets[samples.read.index]
 
 
 def whole(split: Split, store: Store, preprocessing: Mapping[str, Any]) -> Samples:
