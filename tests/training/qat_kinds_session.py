@@ -119,12 +119,21 @@ def attending(**options: Any) -> Callable[[], Any]:
 
     def make() -> Any:
         rows = keras.Input((8, 8), name="rows")
-        x = L.Dense(16, name="stem")(rows)
+        x = L.Dense(16, use_bias=False, name="stem")(rows)
         top = L.Cropping1D((0, 3), name="top")(x)
-        y = L.MultiHeadAttention(2, 8, name="attention", **options)(top, L.Dense(12)(x))
+        other = L.Dense(12, activation="relu", name="other")(x)
+        y = L.MultiHeadAttention(2, 8, name="attention", **options)(top, other)
         return ended(rows, L.LayerNormalization(scale=False, name="norm")(y))
 
     return make
+
+
+def biased_apart() -> Any:
+    """A dense layer whose bias the converter moves into one of the layers after it."""
+    rows = keras.Input((8, 8), name="rows")
+    x = L.Dense(24, name="stem")(L.Flatten()(rows))
+    y = L.Dense(16, activation="relu", name="one")(x)
+    return ended(rows, L.Concatenate()([y, L.ReLU(name="two")(x)]))
 
 
 def causal() -> Any:
@@ -221,6 +230,7 @@ KINDS: dict[str, Callable[[], Any]] = {
     "embedding": words,
     "shared": shared,
     "two ends": two_ended,
+    "biased apart": biased_apart,
     "attention causal": causal,
     "attention crossed": attending(),
     "attention dropped": attending(dropout=0.2),
