@@ -136,6 +136,19 @@ def biased_apart() -> Any:
     return ended(rows, L.Concatenate()([y, L.ReLU(name="two")(x)]))
 
 
+def outlying() -> Any:
+    """A normalization after ReLU, of which one channel is 40 times as wide as the others."""
+    image = keras.Input((8, 8, 1), name="image")
+    x = L.Conv2D(8, 3, padding="same", activation="relu", name="stem")(image)
+    x = L.MaxPooling2D(2)(L.BatchNormalization(name="it")(x))
+    model = ended(image, L.Conv2D(16, 3, padding="same", activation="relu", name="after")(x))
+    for name, axis, factor in (("it", 0, 40.0), ("after", 2, 1 / 40.0)):
+        first, *others = model.get_layer(name).get_weights()
+        np.moveaxis(first, axis, 0)[3] *= factor
+        model.get_layer(name).set_weights([first, *others])
+    return model
+
+
 def causal() -> Any:
     rows = keras.Input((8, 8), name="rows")
     x = L.Dense(16, name="stem")(rows)
@@ -222,6 +235,7 @@ KINDS: dict[str, Callable[[], Any]] = {
     "layer normalization": series(L.LayerNormalization(name="it"), L.Dense(12, name="after")),
     "group normalization": picture(L.GroupNormalization(2, name="it"), L.ReLU()),
     "normalized after": picture(L.ReLU(), L.BatchNormalization(name="it"), L.Conv2D(8, 3)),
+    "normalized unevenly": outlying,
     "normalized series": series(L.BatchNormalization(name="it"), L.Conv1D(8, 3)),
     "normalized vector": series(
         L.Flatten(), L.Dense(24, activation="relu"), L.BatchNormalization(name="it"), L.Dense(16)
@@ -326,6 +340,8 @@ def tried(folder: Path, model: Any, exclude: tuple[str, ...] = (), bits: int = 8
     started = time.monotonic()
     names = model.output_names
     initialized(model)
+    (before, *_) = keras.tree.flatten(model(shaped(X_TEST, model), training=False))
+    before = np.asarray(before).argmax(axis=1)
     prepared = qat.prepare(model, data=shaped(X[:128], model), exclude=exclude, weight_bits=bits)
     assert prepared.output_names == names, (prepared.output_names, names)
     fitted(prepared)
@@ -361,6 +377,7 @@ def tried(folder: Path, model: Any, exclude: tuple[str, ...] = (), bits: int = 8
         "agreement": float(
             np.mean((expected[0].argmax(1) == found[0].argmax(1))[clear]) if clear.any() else 1.0
         ),
+        "kept": float(np.mean((before == found[0].argmax(1))[clear]) if clear.any() else 1.0),
         "difference": max(
             float(np.mean(np.abs(a - b))) for a, b in zip(expected, found, strict=True)
         ),

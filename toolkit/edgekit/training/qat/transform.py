@@ -74,7 +74,7 @@ def prepare(
     if weight_bits not in (8, 4):
         raise UsageError(f"weight_bits must be 8 or 4, not {weight_bits}.")
     kept = excluded_layers(model, exclude)
-    graph = expand(fold(record(model), biases=True), kept)
+    graph = expand(fold(record(model), for_integers=True), kept)
     inserted = insert(graph, weight_bits, palettes or {}, kept)
     if not any(isinstance(step.layer, QuantizedWeights) for step in inserted.steps):
         names = sorted({type(s.layer).__name__ for s in graph.steps if kind_of(s.layer) is None})
