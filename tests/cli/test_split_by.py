@@ -15,6 +15,7 @@ import pytest
 from edgekit.cli import run
 
 pytestmark = pytest.mark.tensorflow
+SAID = {"group": "whole groups", "time": "the end of each group"}
 PEOPLE, WINDOWS, STEPS, CHANNELS, LABELS = 20, 14, 8, 6, 10
 
 
@@ -51,10 +52,8 @@ def as_csv(folder: Path, recordings: tuple[np.ndarray, np.ndarray, np.ndarray]) 
 
 
 @pytest.mark.parametrize("write", [as_npz, as_csv])
-@pytest.mark.parametrize(
-    ("way", "said"), [("group", "whole groups"), ("time", "the end of each group")]
-)
-def test_validation_holds_what_is_asked_for(write, way, said, recordings, tmp_path, capsys):
+@pytest.mark.parametrize("way", SAID)
+def test_validation_holds_what_is_asked_for(write, way, recordings, tmp_path, capsys):
     # given data of 20 people
     data = write(tmp_path, recordings)
     # when a network is trained on it
@@ -65,7 +64,7 @@ def test_validation_holds_what_is_asked_for(write, way, said, recordings, tmp_pa
     told = capsys.readouterr().out
     found = re.search(r"accuracy ([\d.]+) on (\d+) samples \((.*?)[,)]", told)
     assert found, told
-    assert found[3].startswith(said)
+    assert found[3].startswith(SAID[way])
     if way == "group":
         assert int(found[2]) == PEOPLE // 10 * WINDOWS
         assert float(found[1]) < 0.5

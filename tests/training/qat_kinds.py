@@ -46,6 +46,7 @@ GRAPHS = (
     "normalized series",
     "normalized vector",
     "attention",
+    "biased apart",
     "attention causal",
     "attention crossed",
     "attention dropped",

@@ -119,12 +119,21 @@ def attending(**options: Any) -> Callable[[], Any]:
 
     def make() -> Any:
         rows = keras.Input((8, 8), name="rows")
-        x = L.Dense(16, name="stem")(rows)
+        x = L.Dense(16, use_bias=False, name="stem")(rows)
         top = L.Cropping1D((0, 3), name="top")(x)
-        y = L.MultiHeadAttention(2, 8, name="attention", **options)(top, L.Dense(12)(x))
+        other = L.Dense(12, activation="relu", name="other")(x)
+        y = L.MultiHeadAttention(2, 8, name="attention", **options)(top, other)
         return ended(rows, L.LayerNormalization(scale=False, name="norm")(y))
 
     return make
+
+
+def biased_apart() -> Any:
+    """A dense layer whose bias the converter moves into one of the layers after it."""
+    rows = keras.Input((8, 8), name="rows")
+    x = L.Dense(24, name="stem")(L.Flatten()(rows))
+    y = L.Dense(16, activation="relu", name="one")(x)
+    return ended(rows, L.Concatenate()([y, L.ReLU(name="two")(x)]))
 
 
 def causal() -> Any:
@@ -138,7 +147,7 @@ def masked() -> Any:
     ids = keras.Input((64,), dtype="int32", name="ids")
     x = L.Embedding(17, 8, mask_zero=True, name="table")(ids)
     x = L.MultiHeadAttention(1, 8, name="attention")(x, x)
-    return ended(ids, L.GlobalMaxPooling1D(name="most")(x))
+    return ended(ids, L.Dense(8, activation="relu", name="hidden")(x))
 
 
 def operations() -> Any:
@@ -221,6 +230,7 @@ KINDS: dict[str, Callable[[], Any]] = {
     "embedding": words,
     "shared": shared,
     "two ends": two_ended,
+    "biased apart": biased_apart,
     "attention causal": causal,
     "attention crossed": attending(),
     "attention dropped": attending(dropout=0.2),
@@ -302,7 +312,8 @@ def run(data: bytes, model: Any) -> list[Any]:
 def other_scales(data: bytes, ranges: Ranges) -> list[str]:
     found = []
     for tensor in read(data).subgraphs[0].tensors:
-        if tensor.name not in ranges.low or tensor.quantization.scale is None:
+        state = "/state" in tensor.name  # of another type
+        if tensor.name not in ranges.low or tensor.quantization.scale is None or state:
             continue
         scale, zero_point = affine_parameters(ranges.low[tensor.name], ranges.high[tensor.name])
         same = np.isclose(tensor.quantization.scale, scale, rtol=1e-5).all()

@@ -26,6 +26,7 @@ from edgekit.training.qat.layer_rules import (
     is_transparent,
     kind_of,
 )
+from edgekit.training.qat.parts import BIAS
 
 FUSED: Final = "fused"
 """What `left_in_float` says of a clipping that is part of the operator before it."""
@@ -146,6 +147,10 @@ def finish(model: Any) -> tuple[Any, Ranges]:
     for step, name in zip(rounded, names, strict=True):
         if isinstance(step.layer, composed):
             known |= {f"{name}/{part}": ends for part, ends in _parts_of(step.layer).items()}
+    for step, name in zip(steps, names, strict=True):
+        if name in known and type(step.layer) is keras.layers.Dense and step.layer.use_bias:
+            bias = np.asarray(step.layer.bias)
+            known[f"{name}/{BIAS}"] = float(bias.min()), float(bias.max())
     unnamed = {s.output for s in steps if not isinstance(s.layer, keras.layers.Layer)}
     for step, name in zip(steps, names, strict=True):
         for position, value in enumerate(step.inputs):
