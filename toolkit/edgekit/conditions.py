@@ -336,7 +336,7 @@ CONDITIONS: Final[Mapping[str, Condition]] = {
         judge=_max_arena,
     ),
     "max_memory": Condition(
-        meaning="Weights and arena take no more memory when it runs here (measured).",
+        meaning="Weights and arena take no more memory when it runs (measured).",
         metavar="SIZE",
         example="2M",
         read=_size,
