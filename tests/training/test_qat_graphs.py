@@ -24,3 +24,7 @@ def test_the_file_computes_what_was_trained(found, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_only_what_has_no_quantized_form_or_was_excluded_is_float(found, name):
     check_float(name, found[name])
+
+
+def test_one_wide_channel_does_not_cost_the_others_their_codes(found):
+    assert found["normalized unevenly"]["kept"] >= 0.9
