@@ -245,6 +245,7 @@ def qat_kinds() -> str:
         "computing": "the output has a scale of its own",
         "looking up": "the table has the output's scale",
         "fixed": "the operator prescribes the scale",
+        "composed": "weights and the output of each inner operator rounded",
     }
     lines = ["| layers | in training and in the int8 file |", "|---|---|"]
     activations = {"computing": (*rules.COMPUTED, rules.SMOOTH), "fixed": [*rules.FIXED_RANGES]}
@@ -261,6 +262,17 @@ def qat_kinds() -> str:
     return "\n".join(lines)
 
 
+def conditions() -> str:
+    """What `edgekit check` can be told to demand of a file."""
+    from edgekit.conditions import CONDITIONS, option_of
+
+    rows = [
+        [f"`{option_of(name)} {condition.example}`".replace(" `", "`"), condition.meaning]
+        for name, condition in CONDITIONS.items()
+    ]
+    return _lines(["condition", "what it demands"], rows)
+
+
 PARTS = {
     "recipe": recipe,
     "qat-kinds": qat_kinds,
@@ -273,6 +285,7 @@ PARTS = {
     "verdicts": verdicts,
     "exit-codes": exit_codes,
     "layers": layers,
+    "conditions": conditions,
 }
 PLACE = re.compile(r"(<!-- ([a-z-]+) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
 

@@ -15,6 +15,7 @@ import pytest
 from edgekit.cli import run
 
 pytestmark = pytest.mark.tensorflow
+SAID = {"group": "whole groups", "time": "the end of each group"}
 PEOPLE, WINDOWS, STEPS, CHANNELS, LABELS = 20, 14, 8, 6, 10
 
 
@@ -50,18 +51,12 @@ def as_csv(folder: Path, recordings: tuple[np.ndarray, np.ndarray, np.ndarray]) 
     return [str(folder / "people.csv"), "--column", "label", *rows]
 
 
-@pytest.fixture(params=[as_npz, as_csv])
-def data(request, tmp_path, recordings) -> list[str]:
-    """Words after `--data`."""
-    words: list[str] = request.param(tmp_path, recordings)
-    return words
-
-
-@pytest.mark.parametrize(
-    ("way", "said"), [("group", "whole groups"), ("time", "the end of each group")]
-)
-def test_validation_holds_what_is_asked_for(data, way, said, tmp_path, capsys):
-    # given data of 20 people, when a network is trained on it
+@pytest.mark.parametrize("write", [as_npz, as_csv])
+@pytest.mark.parametrize("way", SAID)
+def test_validation_holds_what_is_asked_for(write, way, recordings, tmp_path, capsys):
+    # given data of 20 people
+    data = write(tmp_path, recordings)
+    # when a network is trained on it
     words = ["train", "cnn1d", "--data", *data, "--split-by", way, "--epochs", "8"]
     options = ["--batch-size", "16", "--learning-rate", "0.01", "-o", str(tmp_path / "m.keras")]
     assert run([*words, *options, "--quiet"]) == 0
@@ -69,7 +64,7 @@ def test_validation_holds_what_is_asked_for(data, way, said, tmp_path, capsys):
     told = capsys.readouterr().out
     found = re.search(r"accuracy ([\d.]+) on (\d+) samples \((.*?)[,)]", told)
     assert found, told
-    assert found[3].startswith(said)
+    assert found[3].startswith(SAID[way])
     if way == "group":
         assert int(found[2]) == PEOPLE // 10 * WINDOWS
         assert float(found[1]) < 0.5
