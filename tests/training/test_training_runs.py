@@ -54,6 +54,9 @@ class TestZoo:
     def test_the_published_configuration_builds_the_published_model(self, zoo):
         assert zoo["as published"]
 
+    def test_a_value_depends_on_when_something_happened_and_a_class_does_not(self, zoo):
+        assert zoo["moved"] == {"classification": False, "regression": True}
+
     def test_a_tcn_sees_the_last_steps_that_its_dilations_reach(self, zoo):
         # two convolutions of two steps for each dilation
         assert zoo["causal"] == list(range(64 - 1 - 2 * (1 + 2 + 4), 64))

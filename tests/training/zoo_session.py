@@ -92,6 +92,15 @@ def as_published(weights: Path) -> bool:
     return len(set(told)) == 1
 
 
+def moved(task: str) -> bool:
+    """Whether a cnn1d's answer depends on where in the window something happens."""
+    model = build("cnn1d", (60, 2), 3, task=task)
+    x = np.zeros((2, 60, 2), np.float32)
+    x[0, 20:24], x[1, 36:40] = 1.0, 1.0
+    first, other = np.asarray(model(x, training=False))
+    return not np.allclose(first, other, atol=1e-6)
+
+
 def causal() -> list[int]:
     """The steps that change a tcn's answer: none beyond its receptive field."""
     model = build("tcn", (64, 2), 3, kernel=2, dilations=[1, 2, 4])
@@ -130,6 +139,7 @@ answer = {
     "refused": {label: refused(label) for label in REFUSED},
     "as published": as_published(Path(next(p for p in sys.argv[2:] if "turbofan" in p))),
     "causal": causal(),
+    "moved": {task: moved(task) for task in ("classification", "regression")},
     "windows": {
         name: build(name, (128, 9), 6).count_params() for name in ("cnn1d", "tcn", "lstm", "gru")
     },
