@@ -266,7 +266,6 @@ def tried(folder: Path, model: Any, exclude: tuple[str, ...] = (), bits: int = 8
         replace(INT8, rules=placed.rules),
         read_float_graph(graph),
         observe=lambda _: learned(placed.ranges),
-        tensorflow=tensorflow,
     ).data
     values = prepared(shaped(X_TEST, model), training=False)
     expected = [np.asarray(value) for value in keras.tree.flatten(values)]

@@ -68,25 +68,23 @@ def shaped(values: Any, model: Any) -> Any:
     return values.reshape(len(values), *model.input_shape[1:])
 
 
-def lowered(model: Any) -> tuple[bytes, InProcess]:
+def lowered(model: Any) -> bytes:
     tensorflow = InProcess()
     tensorflow.load(model)
     tensorflow.lower(FOLDER / "float32.tflite")
-    return (FOLDER / "float32.tflite").read_bytes(), tensorflow
+    return (FOLDER / "float32.tflite").read_bytes()
 
 
-def made(plan: Plan, graph: bytes, ranges: Ranges, tensorflow: InProcess) -> QuantizedModel:
-    return make(
-        plan, read_float_graph(graph), observe=lambda _: learned(ranges), tensorflow=tensorflow
-    )
+def made(plan: Plan, graph: bytes, ranges: Ranges) -> QuantizedModel:
+    return make(plan, read_float_graph(graph), observe=lambda _: learned(ranges))
 
 
 def int8_of(prepared: Any) -> tuple[Any, bytes, Ranges]:
     plain, trained = qat.finish(prepared)
-    graph, tensorflow = lowered(plain)
+    graph = lowered(plain)
     placed = qat.place(graph, trained, qat.left_in_float(prepared))
     assert not placed.rules
-    return plain, made(INT8, graph, placed.ranges, tensorflow).data, placed.ranges
+    return plain, made(INT8, graph, placed.ranges).data, placed.ranges
 
 
 def classes(data: bytes, model: Any) -> Any:
@@ -145,10 +143,10 @@ def digits() -> dict[str, Any]:
     plain, data, ranges = int8_of(again)
     found, learned = classes(data, TRAINED), predicted(prepared)
 
-    graph, tensorflow = lowered(TRAINED)
+    graph = lowered(TRAINED)
     bound = bind(DIGITS, *signature(read(graph)))
     calibrated = observe(read(graph), bound.calibrate).ranges()
-    after = made(INT8, graph, calibrated, tensorflow).data
+    after = made(INT8, graph, calibrated).data
     gain = (found == Y_TEST).astype(float) - (classes(after, TRAINED) == Y_TEST)
     return {
         "agreement": float(np.mean(found == learned)),
@@ -225,10 +223,10 @@ def partly(model: Any) -> dict[str, Any]:
     prepared = qat.prepare(model, data=X[:320], exclude=["first", "second", "block", "logits"])
     kept = qat.left_in_float(prepared)
     plain, trained = qat.finish(prepared)
-    graph, tensorflow = lowered(plain)
+    graph = lowered(plain)
     placed = qat.place(graph, trained, kept)
     ranges = placed.ranges
-    data = made(replace(INT8, rules=placed.rules), graph, ranges, tensorflow).data
+    data = made(replace(INT8, rules=placed.rules), graph, ranges).data
     found = [n for n in nodes(read(data)) if n.name in WEIGHTED]
     return {
         "kept": [name for name, kind in kept.items() if kind != qat.FUSED],

@@ -113,7 +113,7 @@ def _check(calibrated: bytes, plan: Plan, denied: Sequence[str]) -> None:
 def _complete(data: bytes) -> bool:
     """Whether every fused LSTM has what its quantization needs (`tflite.ranges.with_ranges`)."""
     return all(
-        is_plain(op) and op.intermediates is not None and len(op.intermediates)
+        is_plain(op.inputs.tolist()) and op.intermediates is not None and len(op.intermediates)
         for op in fused_lstms(read(data))
     )
 

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from edgekit.errors import ConversionError, ModelError
-from edgekit.modes import DYNAMIC, FLOAT16, FLOAT32, INT4, INT16X8, MODES
+from edgekit.modes import DYNAMIC, FLOAT16, FLOAT32, INT4, MODES
 from edgekit.quantization.float_graph import FloatGraph
 from edgekit.quantization.observe import NOTHING, Observed
 from edgekit.quantization.passes import passes_named
 from edgekit.quantization.rules import modes_of
+from edgekit.quantization.writer import write_integers
 from edgekit.records import Plan
 from edgekit.targets.node import Node, Tensor
-from edgekit.tflite.graph import read, write
+from edgekit.tflite.graph import write
 from edgekit.tflite.int4_weights import narrow_weights
 from edgekit.tflite.load import check_loads
-from edgekit.tflite.lstm import with_resets, without_resets
 from edgekit.tflite.metadata import carry_metadata, files_behind, has_metadata, with_files
-from edgekit.tflite.naming import name_layers, with_names_short_again
+from edgekit.tflite.naming import name_layers
 from edgekit.tflite.nodes import nodes
-from edgekit.tflite.ranges import with_ranges
 from edgekit.tflite.rewriter import SMALLEST
-from edgekit.tflite.signature import signature, with_names_of
+from edgekit.tflite.signature import signature
 from edgekit.tflite.sparse import Encoded, encode_sparse
 from edgekit.tflite.weights import stored_weights, to_dynamic, to_float16, to_int4
 
@@ -32,23 +31,6 @@ if TYPE_CHECKING:
 
 _REWRITERS: Final = {FLOAT16.name: to_float16, DYNAMIC.name: to_dynamic, INT4.name: to_int4}
 _CONVERSIONS: Final = frozenset({"QUANTIZE", "DEQUANTIZE"})
-
-
-class Quantizer(Protocol):
-    """Quantizer of a float graph with ranges to integers, such as a `TensorFlowProcess`."""
-
-    def quantize(self, calibrated: bytes, plan: Plan, denied: Sequence[str]) -> bytes:
-        """Quantize to `plan.mode`, with its input and output types.
-
-        Args:
-            calibrated: A float graph with ranges (`tflite.ranges.with_ranges`).
-            plan: The mode, and the types of inputs and outputs.
-            denied: Output tensor names of the operators that remain float.
-
-        Raises:
-            ConversionError: The graph cannot be quantized, or the quantizer crashed.
-        """
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,49 +49,31 @@ class QuantizedModel:
     left_in_float: tuple[Mapping[str, str], ...]
 
 
-def make(
-    plan: Plan,
-    graph: FloatGraph,
-    *,
-    observe: Callable[[ModelT], Observed],
-    tensorflow: Quantizer | None,
-) -> QuantizedModel:
+def make(plan: Plan, graph: FloatGraph, *, observe: Callable[[ModelT], Observed]) -> QuantizedModel:
     """Make one variant of a float graph.
 
     The passes of the plan are applied to the graph, then its precision; it is serialized once at
-    the end. For TensorFlow's quantizer it is serialized and parsed once more.
+    the end.
 
     Args:
         plan: Passes, precision and rules.
         graph: The float graph, with its signature.
         observe: Returns the statistics of a float graph's activations; called only if the mode or a
             pass needs them, and again after a pass that changes activations.
-        tensorflow: Quantizer of the integer modes; may be None for other modes.
 
     Raises:
         ConversionError: The graph cannot be quantized, or no operator has the plan's precision.
         UsageError: A rule matches no layer or has a mode that single layers cannot have, or there
             is no pass of a given name.
     """
-    calibrated = MODES[plan.mode].calibrated
-    if calibrated and tensorflow is None:
-        raise ConversionError(f"Mode {plan.mode} needs TensorFlow's quantizer.")
     model, observed = _after_passes(plan, graph.model, observe)
     modes = modes_of(plan, model)
-    # The original bytes are reused while the parsed model is unchanged.
-    came_from = graph.data if model is graph.model else None
-    unchanged = model
-    if calibrated:
-        assert tensorflow is not None
+    known: Mapping[str, str] = {}
+    if MODES[plan.mode].calibrated:
         found = observed.ranges(plan.ranges, plan.percentile)
-        bare, resets = without_resets(model)
-        ranged = with_ranges(bare, found, symmetric=plan.mode == INT16X8.name)
-        denied = [name for name, mode in modes.items() if mode != plan.mode]
-        came_from = tensorflow.quantize(write(ranged), plan, denied)
-        unchanged = read(came_from)
-        model = with_names_short_again(with_names_of(unchanged, graph.model))
-        if resets:
-            model = with_resets(model)
+        denied = {name for name, mode in modes.items() if mode != plan.mode}
+        written = write_integers(model, found, plan, denied)
+        model, known = written.model, written.reasons
         if found.weight_bits == 4:
             model = narrow_weights(model)
     for mode, rewrite in _REWRITERS.items():
@@ -123,13 +87,14 @@ def make(
         encoded = _sparse(plan, model)
         model, data = encoded.model, encoded.data
     else:
-        data = came_from if model is unchanged and came_from is not None else write(model)
+        # The original bytes are reused where nothing changed.
+        data = graph.data if model is graph.model else write(model)
     _check_interface(plan, graph.model, model)
     if data is not graph.data:
         if has_metadata(graph.model):
             data = with_files(data, files_behind(graph.data))
         _check_runs(plan, data)
-    left = _left(plan, modes, model)
+    left = _left(plan, modes, model, known)
     if plan.mode != FLOAT32.name and not _is_quantized(plan, model):
         raise ConversionError(
             f"Variant {plan.variant}: nothing could be quantized to {plan.mode}.",
@@ -217,8 +182,17 @@ def _is_quantized(plan: Plan, model: ModelT) -> bool:
     )
 
 
-def _left(plan: Plan, modes: Mapping[str, str], model: ModelT) -> list[dict[str, str]]:
-    """Return the operators of the file without the plan's precision, and why."""
+def _left(
+    plan: Plan, modes: Mapping[str, str], model: ModelT, known: Mapping[str, str]
+) -> list[dict[str, str]]:
+    """Return the operators of the file without the plan's precision, and why.
+
+    Args:
+        plan: The plan.
+        modes: Output tensor name -> the mode that was asked for.
+        model: The file.
+        known: Output tensor name -> why the operator that computes it remains float.
+    """
     operators = nodes(model)
     layers = dict(zip((n.index for n in operators), name_layers(operators), strict=True))
     reasons: dict[int, str] = {}
@@ -227,8 +201,9 @@ def _left(plan: Plan, modes: Mapping[str, str], model: ModelT) -> list[dict[str,
             computes = any(t.dtype == "float32" for t in (*node.outputs, *node.inputs) if t)
             resets = all(tensor.variable for tensor in node.outputs)  # of a layer named below
             if computes and not resets and node.name not in _CONVERSIONS:
-                reasons[node.index] = (
-                    f"TensorFlow's quantizer has no {plan.mode} version of it here"
+                reasons[node.index] = next(
+                    (known[tensor.name] for tensor in node.outputs if tensor.name in known),
+                    f"{node.name} has no {plan.mode} version here",
                 )
     elif plan.mode != FLOAT32.name:
         for node, weight in stored_weights(operators):
