@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,7 +32,8 @@ def digits(shared_data: Path, speech: bytes) -> Dataset:
 def worker() -> Iterator[Worker]:
     with pytest.MonkeyPatch.context() as patch:
         # The jobs that the tests of lowering ask of TensorFlow serve here as well.
-        patch.setenv("PYTHONPATH", str(TESTS / "lowering"))
+        rooms = (TESTS / "lowering", TESTS / "quantization")
+        patch.setenv("PYTHONPATH", os.pathsep.join(map(str, rooms)))
         with Worker() as started:
             yield started
 

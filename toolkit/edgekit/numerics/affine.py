@@ -36,6 +36,7 @@ def affine_parameters(low: float, high: float, bits: int = 8) -> tuple[float, in
     low, high = min(low, 0.0), max(high, 0.0)
     smallest = -(1 << (bits - 1))
     width = float(np.float32(high)) - float(np.float32(low))
+    width = min(width, float(np.finfo(np.float32).max))
     scale = float(np.float32(np.float32(width) / np.float32((1 << bits) - 1)))
     # A tiny range divides to a scale of zero (or one whose inverse is infinite).
     if scale < np.finfo(np.float32).tiny:

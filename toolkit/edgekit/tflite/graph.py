@@ -195,6 +195,21 @@ def constant(model: ModelT, tensor: TensorT) -> Array:
     return values
 
 
+def finite(model: ModelT, tensor: TensorT) -> Array:
+    """Return the values of a constant tensor, as `constant` does, without NaN and infinity.
+
+    Raises:
+        ModelError: It holds NaN or infinity.
+    """
+    values = constant(model, tensor)
+    if not np.isfinite(values).all():
+        raise ModelError(
+            f"Tensor {tensor.name} holds NaN or infinity.",
+            hint="Train the model again, or export it from an earlier checkpoint.",
+        )
+    return values
+
+
 def quantized(tensor: TensorT) -> bool:
     """Whether the tensor carries a quantization scale."""
     parameters = tensor.quantization

@@ -30,7 +30,7 @@ from edgekit.tflite.graph import (
     INT64,
     UINT8,
     clone,
-    constant,
+    finite,
     operator_code,
 )
 from edgekit.tflite.lstm import STATE_INPUTS
@@ -149,7 +149,7 @@ class Emission:
             elif tensor.dtype != FLOAT:
                 found.append(self._form(tensor.index, None))
             elif tensor.constant:
-                values = constant(self._source, self._floats[tensor.index])
+                values = finite(self._source, self._floats[tensor.index])
                 parameters = (
                     scales.wanted(node, tensor.index)
                     if row.scale == "same"
@@ -163,7 +163,7 @@ class Emission:
     def _weights(self, node: Node, row: Operator, scales: Scales) -> dict[int, Codes]:
         """Return the codes of the weights and the bias, by input number."""
         given = {
-            number: constant(self._source, self._floats[tensor.index])
+            number: finite(self._source, self._floats[tensor.index])
             for number in sorted(row.parts)
             if (tensor := node.input(number)) is not None and tensor.constant
         }
@@ -318,7 +318,7 @@ class Emission:
         tensor = node.inputs[number]
         assert tensor is not None
         if tensor.constant:
-            values = constant(self._source, self._floats[tensor.index])
+            values = finite(self._source, self._floats[tensor.index])
             return parameters_of_values(values, scales.bits).scale
         return scales.wanted(node, tensor.index).scale
 

@@ -24,6 +24,7 @@ from edgekit.quantization.writer.scales import Scales
 from edgekit.records import Plan, Ranges
 from edgekit.targets.node import Node
 from edgekit.tflite.lstm import with_resets, without_resets
+from edgekit.tflite.naming import with_layer_names
 from edgekit.tflite.nodes import nodes
 
 if TYPE_CHECKING:
@@ -88,8 +89,10 @@ def write_integers(
         for i in graph.outputs.tolist()
     }
     made = emission.finish(inputs, outputs)
+    if resets:
+        made = with_resets(made)
     return Written(
-        with_resets(made) if resets else made,
+        with_layer_names(made),
         {
             tensor.name: reasons[node.index]
             for node in operators
