@@ -257,7 +257,37 @@ def qat_kinds() -> str:
     return "\n".join(lines)
 
 
+def integer_operators() -> str:
+    """The writer's table of operators, and which of them tflite-runtime 2.14 has."""
+    from edgekit.quantization.writer import OPERATORS
+    from edgekit.tflite.runtime_limits import NEWEST
+
+    means = {
+        "own": "its own",
+        "same": "that of its inputs",
+        "fixed": "prescribed",
+        "none": "holds no real numbers",
+    }
+    rows = []
+    for name, row in OPERATORS.items():
+        versions = [f"{row.version_for(bits)}" if bits in row.bits else "float" for bits in (8, 16)]
+        scale = means[row.scale]
+        if row.fixed:
+            scale += ": " + ", ".join(
+                f"1/{1 / entry.scale:g} from {entry.zero_point} (int{entry.bits})"
+                for entry in row.fixed
+            )
+        weights = "" if row.weight is None else "one scale a channel"
+        if row.recurrent or (row.weight is not None and row.axis is None):
+            weights = "one scale"
+        held = "yes" if NEWEST.get(name, 0) >= row.version else "no"
+        rows.append([f"`{name}`", *versions, scale, weights, held])
+    heads = ["operator", "int8", "int16x8", "scale of the output", "weights", "tflite-runtime 2.14"]
+    return _lines(heads, rows)
+
+
 PARTS = {
+    "integer-operators": integer_operators,
     "recipe": recipe,
     "qat-kinds": qat_kinds,
     "results": results,

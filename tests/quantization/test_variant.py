@@ -4,6 +4,7 @@ import pytest
 from ai_edge_litert.schema_py_generated import ModelT
 
 from edgekit.errors import ConversionError, UsageError
+from edgekit.modes import MODES
 from edgekit.quantization import Observed, QuantizedModel, make, read_float_graph
 from edgekit.quantization.observe import NOTHING
 from edgekit.quantization.rules import modes_of
@@ -142,3 +143,17 @@ def test_layers_of_a_rule_remain_float(speech: bytes, mode: str) -> None:
     names = [node.name for node in nodes(read(made.data))]
     assert names[-3:] == ["DEQUANTIZE", "FULLY_CONNECTED", "SOFTMAX"]
     assert names.count("DEQUANTIZE") == 1
+
+
+@pytest.mark.parametrize(("mode", "other"), [("int8", "int16x8"), ("int16x8", "int8")])
+def test_integers_of_both_widths_mix_by_layer(speech: bytes, mode: str, other: str) -> None:
+    made = of_integers(Plan(variant="v", mode=mode, rules=rule("^conv2d_[12]$", other)), speech)
+    found = [n.outputs[0].dtype for n in nodes(read(made.data)) if n.name == "CONV_2D"]
+    usual, ruled = (MODES[name].activations for name in (mode, other))
+    assert found == [usual, ruled, ruled, usual]
+    assert {entry["reason"] for entry in made.left_in_float} == {f"a rule asks for {other}"}
+
+
+def test_rules_of_weights_hold_in_integer_files(speech: bytes) -> None:
+    made = of_integers(Plan(variant="v", mode="int8", rules=rule("^conv2d_3$", "int4")), speech)
+    assert sorted(kinds(made.data).values()).count("int4") == 1

@@ -20,7 +20,7 @@ from edgekit.quantization.writer.operators import Parameters
 from edgekit.records import Array, Plan, Ranges
 from edgekit.tflite import read, write
 from edgekit.tflite.graph import FLOAT32, INT32, constant, operator_code
-from edgekit.tflite.naming import name_layers
+from edgekit.tflite.naming import name_layers, with_layer_names
 from edgekit.tflite.nodes import nodes
 from edgekit.tflite.ranges import activations
 
@@ -133,10 +133,35 @@ def test_the_same_bytes_twice(speech: bytes, plan: Plan) -> None:
 
 def test_layers_keep_their_names(speech: bytes) -> None:
     model = read(speech)
-    made = write_integers(model, ranges_of(model), INT8).model
+    made = with_layer_names(write_integers(model, ranges_of(model), INT8).model)
     assert name_layers(nodes(made))[1:-1] == name_layers(nodes(model))
     longest = max(len(t.name) for t in made.subgraphs[0].tensors)
     assert longest < max(len(t.name) for t in model.subgraphs[0].tensors)
+
+
+def test_precisions_mix_by_operator() -> None:
+    model = graph_of(
+        [
+            ("ADD", ["x", "x"], "a", add()),
+            ("TANH", ["a"], "t", None),
+            ("SQUARED_DIFFERENCE", ["t", "x"], "s", None),
+            ("ADD", ["s", "t"], "y", add()),
+        ],
+        {},
+    )
+    ranges = ranges_of(model, -4, 9)
+    widths = {"t": "int16x8", "s": "int16x8", "a": "dynamic"}
+    mixed = write_integers(model, ranges, INT8, widths)
+    # Codes change their width by QUANTIZE, without a detour through float.
+    assert [(node.name, node.outputs[0].dtype) for node in nodes(mixed.model)] == [
+        ("ADD", "float32"),
+        *[("QUANTIZE", "int16"), ("TANH", "int16")],
+        *[("QUANTIZE", "int16"), ("SUB", "int16"), ("MUL", "int16")],
+        *[("QUANTIZE", "int8"), ("QUANTIZE", "int8"), ("ADD", "int8"), ("DEQUANTIZE", "float32")],
+    ]
+    expected = run(write(model), VALUES)[0]
+    found = run(write(mixed.model), VALUES)[0]
+    np.testing.assert_allclose(found, expected, atol=0.08)
 
 
 def test_an_operator_without_integers_is_an_island() -> None:

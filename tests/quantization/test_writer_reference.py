@@ -21,6 +21,7 @@ from edgekit.records import Array, Batch, Plan, Ranges, Samples
 from edgekit.tflite import read, signature, write
 from edgekit.tflite.graph import constant
 from edgekit.tflite.lstm import without_resets
+from edgekit.tflite.naming import with_layer_names
 from edgekit.tflite.nodes import nodes
 from edgekit.tflite.ranges import with_ranges
 from edgekit.worker import Worker
@@ -50,7 +51,7 @@ class Case:
     ranges: Ranges
 
     def ours(self, plan: Plan) -> bytes:
-        return write(write_integers(self.model, self.ranges, plan).model)
+        return write(with_layer_names(write_integers(self.model, self.ranges, plan).model))
 
     def theirs(self, plan: Plan, worker: Worker) -> bytes:
         bare, _ = without_resets(self.model)

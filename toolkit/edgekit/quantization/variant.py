@@ -19,7 +19,7 @@ from edgekit.tflite.graph import write
 from edgekit.tflite.int4_weights import narrow_weights
 from edgekit.tflite.load import check_loads
 from edgekit.tflite.metadata import carry_metadata, files_behind, has_metadata, with_files
-from edgekit.tflite.naming import name_layers
+from edgekit.tflite.naming import name_layers, with_layer_names
 from edgekit.tflite.nodes import nodes
 from edgekit.tflite.rewriter import SMALLEST
 from edgekit.tflite.signature import signature
@@ -71,8 +71,7 @@ def make(plan: Plan, graph: FloatGraph, *, observe: Callable[[ModelT], Observed]
     known: Mapping[str, str] = {}
     if MODES[plan.mode].calibrated:
         found = observed.ranges(plan.ranges, plan.percentile)
-        denied = {name for name, mode in modes.items() if mode != plan.mode}
-        written = write_integers(model, found, plan, denied)
+        written = write_integers(model, found, plan, modes)
         model, known = written.model, written.reasons
         if found.weight_bits == 4:
             model = narrow_weights(model)
@@ -83,6 +82,9 @@ def make(plan: Plan, graph: FloatGraph, *, observe: Callable[[ModelT], Observed]
             model = rewrite(model, chosen)
     if model is not graph.model:
         model = carry_metadata(graph.model, model)
+    left = _left(plan, modes, model, known)
+    if MODES[plan.mode].calibrated:
+        model = with_layer_names(model)
     if plan.sparse:
         encoded = _sparse(plan, model)
         model, data = encoded.model, encoded.data
@@ -94,7 +96,6 @@ def make(plan: Plan, graph: FloatGraph, *, observe: Callable[[ModelT], Observed]
         if has_metadata(graph.model):
             data = with_files(data, files_behind(graph.data))
         _check_runs(plan, data)
-    left = _left(plan, modes, model, known)
     if plan.mode != FLOAT32.name and not _is_quantized(plan, model):
         raise ConversionError(
             f"Variant {plan.variant}: nothing could be quantized to {plan.mode}.",

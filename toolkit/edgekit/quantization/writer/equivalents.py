@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Container
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -17,10 +17,19 @@ if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT, OperatorT, SubGraphT, TensorT
 
 
+# Width of activations -> operators without a kernel of that width.
+_REPLACED: Final[Mapping[int | None, tuple[str, ...]]] = {
+    8: ("NEG", "SQUARE"),
+    16: ("NEG", "SQUARE", "SQUARED_DIFFERENCE"),
+}
+
+Widths = Mapping[str, int | None]
+
+
 def with_equivalents(
-    model: ModelT, ranges: Ranges, bits: int, denied: Container[str]
-) -> tuple[ModelT, Ranges]:
-    """Return a graph in which more operators have integer kernels, and the ranges of its tensors.
+    model: ModelT, ranges: Ranges, usual: int | None, widths: Widths
+) -> tuple[ModelT, Ranges, Widths]:
+    """Return a graph in which more operators have integer kernels, with its ranges and widths.
 
     - SQUARE(x) becomes MUL(x, x).
     - NEG(x) becomes MUL(x, -1).
@@ -30,23 +39,22 @@ def with_equivalents(
     Args:
         model: A float model; it is not changed.
         ranges: Ranges of its activations.
-        bits: Width of activations.
-        denied: Output tensor names of operators that remain as they are.
+        usual: Width of activations; None for float.
+        widths: Output tensor name -> another width.
 
     Returns:
-        `model` and `ranges` themselves if nothing is replaced.
+        `model`, `ranges` and `widths` themselves if nothing is replaced.
     """
-    kinds = {"SQUARE", "NEG", *(["SQUARED_DIFFERENCE"] if bits == 16 else [])}
     graph = model.subgraphs[0]
-    found = {
-        place: name
-        for place, op in enumerate(graph.operators)
-        if (name := operator_name(model, op)) in kinds
-        and graph.tensors[op.outputs[0]].type == FLOAT32
-        and graph.tensors[op.outputs[0]].name not in denied
-    }
+    found = {}
+    for place, op in enumerate(graph.operators):
+        output = graph.tensors[op.outputs[0]] if len(op.outputs) else None
+        if output is not None and output.type == FLOAT32:
+            name = operator_name(model, op)
+            if name in _REPLACED.get(widths.get(output.name, usual), ()):
+                found[place] = name
     if not found:
-        return model, ranges
+        return model, ranges, widths
     model = clone(model)
     graph = model.subgraphs[0]
     made: list[OperatorT] = []
@@ -73,8 +81,10 @@ def with_equivalents(
                         low={**ranges.low, name: -end},
                         high={**ranges.high, name: end},
                     )
+                if output.name in widths:
+                    widths = {**widths, name: widths[output.name]}
     graph.operators = made
-    return model, ranges
+    return model, ranges, widths
 
 
 def _product(model: ModelT, op: OperatorT, inputs: list[int]) -> OperatorT:

@@ -21,16 +21,15 @@ def real_outputs(node: Node) -> list[Tensor]:
     return [tensor for tensor in node.outputs if tensor.dtype == FLOAT]
 
 
-def refusal(node: Node, bits: int, denied: Container[str]) -> str | None:
+def refusal(node: Node, bits: int | None) -> str | None:
     """Say why an operator remains float; None if its kind can compute in integers.
 
     Args:
         node: An operator with real inputs or outputs.
-        bits: Width of the activations.
-        denied: Output names of operators that are to remain float.
+        bits: Width of the activations that is asked for; None for float.
     """
     row = OPERATORS.get(node.name)
-    if any(tensor.name in denied for tensor in node.outputs):
+    if bits is None:
         return "it is to remain float"
     if row is None:
         return f"{node.name} has no integer kernel"

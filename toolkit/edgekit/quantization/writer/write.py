@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ import numpy as np
 
 from edgekit.modes import MODES
 from edgekit.quantization.writer.emission import Emission
-from edgekit.quantization.writer.equivalents import with_equivalents
+from edgekit.quantization.writer.equivalents import Widths, with_equivalents
 from edgekit.quantization.writer.precisions import (
     FLOAT,
     between_floats,
@@ -24,7 +24,6 @@ from edgekit.quantization.writer.scales import Scales
 from edgekit.records import Plan, Ranges
 from edgekit.targets.node import Node
 from edgekit.tflite.lstm import with_resets, without_resets
-from edgekit.tflite.naming import with_layer_names
 from edgekit.tflite.nodes import nodes
 
 if TYPE_CHECKING:
@@ -45,19 +44,21 @@ class Written:
 
 
 def write_integers(
-    model: ModelT, ranges: Ranges, plan: Plan, denied: Container[str] = ()
+    model: ModelT, ranges: Ranges, plan: Plan, modes: Mapping[str, str] | None = None
 ) -> Written:
-    """Write a float graph in the integers of a plan's mode.
+    """Write a float graph in the integers of a plan's mode, or of each operator's.
 
     Args:
         model: A float model; it is not changed. Graphs beside the first are copied.
         ranges: Range of every activation, by tensor name.
         plan: The mode, and the types of inputs and outputs.
-        denied: Output tensor names of operators that remain float.
+        modes: Output tensor name -> mode of the operator that computes it, where it is another one.
+            Operators of modes with float activations remain float.
     """
-    bits = 8 * np.dtype(MODES[plan.mode].activations).itemsize
+    usual = _width(plan.mode)
+    asked: Widths = {name: _width(mode) for name, mode in (modes or {}).items()}
     model, resets = without_resets(model)
-    model, ranges = with_equivalents(model, ranges, bits, denied)
+    model, ranges, asked = with_equivalents(model, ranges, usual, asked)
     graph = model.subgraphs[0]
     operators = [node for node in nodes(model) if node.graph == 0]
     known = {
@@ -65,34 +66,33 @@ def write_integers(
         for i, tensor in enumerate(graph.tensors)
         if tensor.name in ranges.low
     }
-    refused = {
-        node.index: why
-        for node in operators
-        if _is_real(node) and (why := refusal(node, bits, denied))
-    }
+    widths: dict[int, int] = {}
+    reasons: dict[int, str] = {}
+    for node in operators:
+        if not _is_real(node):
+            continue
+        bits = next((asked[t.name] for t in node.outputs if t.name in asked), usual)
+        why = refusal(node, bits)
+        if why is None:
+            assert bits is not None
+            widths[node.index] = bits
+        else:
+            reasons[node.index] = why
     given = graph.inputs.tolist() if plan.input_type == FLOAT else []
     needed = [] if plan.output_type == FLOAT else graph.outputs.tolist()
-    scales, reasons = _settled(
-        operators,
-        partial(Scales, bits=bits, ranges=known, outputs=graph.outputs.tolist()),
-        refused,
-        (given, needed),
-    )
-    emission = Emission(model, {bits: scales}, dict.fromkeys(scales.chosen, bits))
-    inputs = {
-        i: emission.add_input(i, plan.input_type, scales.own.get(i)) for i in graph.inputs.tolist()
-    }
+    start = partial(Scales, ranges=known, outputs=graph.outputs.tolist())
+    scales = _settled(operators, start, widths, reasons, between=(given, needed))
+    ends = scales[usual].own if usual in scales else {}
+    emission = Emission(model, scales, widths)
+    inputs = {i: emission.add_input(i, plan.input_type, ends.get(i)) for i in graph.inputs.tolist()}
     for node, op in zip(operators, graph.operators, strict=True):
         emission.add(node, op)
     outputs = {
-        i: emission.add_output(i, plan.output_type, scales.own.get(i))
-        for i in graph.outputs.tolist()
+        i: emission.add_output(i, plan.output_type, ends.get(i)) for i in graph.outputs.tolist()
     }
     made = emission.finish(inputs, outputs)
-    if resets:
-        made = with_resets(made)
     return Written(
-        with_layer_names(made),
+        with_resets(made) if resets else made,
         {
             tensor.name: reasons[node.index]
             for node in operators
@@ -102,33 +102,51 @@ def write_integers(
     )
 
 
+def _width(mode: str) -> int | None:
+    """Return the width of a mode's activations; None where they are float."""
+    return 8 * np.dtype(MODES[mode].activations).itemsize if MODES[mode].calibrated else None
+
+
 def _settled(
     operators: Sequence[Node],
-    start: Callable[[Sequence[Node]], Scales],
-    refused: Mapping[int, str],
-    ends: tuple[Collection[int], Collection[int]],
-) -> tuple[Scales, Mapping[int, str]]:
-    """Return the scales of the operators that compute in integers, and why the others do not.
+    start: Callable[..., Scales],
+    widths: dict[int, int],
+    reasons: dict[int, str],
+    *,
+    between: tuple[Collection[int], Collection[int]],
+) -> dict[int, Scales]:
+    """Choose the scales of the operators of every width, and which of them remain float after all.
 
-    Without an operator, others may have no range or nothing but operators in float around them.
+    Where an operator does, others may have no range or nothing but operators in float around them.
 
     Args:
         operators: All operators of the graph.
-        start: Chooses the scales of some operators.
-        refused: Operator index -> why it remains float.
-        ends: Indices of the graph's inputs that are float, and of its outputs that are integers.
+        start: Chooses the scales of operators of one width.
+        widths: Operator index -> width; those that remain float are removed.
+        reasons: Operator index -> why it remains float; added to.
+        between: Indices of the graph's inputs that are float, and of its outputs that are integers.
+
+    Returns:
+        Width -> scales.
     """
-    reasons = dict(refused)
     while True:
-        chosen = [node for node in operators if node.index not in reasons and _is_real(node)]
-        scales = start(chosen)
-        found = {n.index: why for n in chosen if (why := without_range(n, scales.own))}
+        scales = {
+            bits: start([n for n in operators if widths.get(n.index) == bits], bits=bits)
+            for bits in sorted(set(widths.values()))
+        }
+        found = {
+            node.index: why
+            for node in operators
+            if node.index in widths and (why := without_range(node, scales[widths[node.index]].own))
+        }
         if not found:
-            between = between_floats(operators, scales.chosen, *ends)
-            found = dict.fromkeys(between, "it only copies values from float to float")
+            copied = between_floats(operators, widths, *between)
+            found = dict.fromkeys(copied, "it only copies values from float to float")
         if not found:
-            return scales, reasons
+            return scales
         reasons.update(found)
+        for index in found:
+            del widths[index]
 
 
 def _is_real(node: Node) -> bool:
