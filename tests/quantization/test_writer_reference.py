@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow_quantizer
 import writer_graphs
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from ai_edge_litert.schema_py_generated import ModelT
+from tensorflow_quantizer import with_ranges
 
 from edgekit.errors import ConversionError
 from edgekit.quantization import observe
@@ -23,7 +25,6 @@ from edgekit.tflite.graph import constant
 from edgekit.tflite.lstm import without_resets
 from edgekit.tflite.naming import with_layer_names
 from edgekit.tflite.nodes import nodes
-from edgekit.tflite.ranges import with_ranges
 from edgekit.worker import Worker
 
 pytestmark = pytest.mark.tensorflow
@@ -56,7 +57,7 @@ class Case:
     def theirs(self, plan: Plan, worker: Worker) -> bytes:
         bare, _ = without_resets(self.model)
         ranged = with_ranges(bare, self.ranges, symmetric=plan.mode != "int8")
-        return worker.quantize(write(ranged), plan)
+        return worker.run(tensorflow_quantizer.quantized, write(ranged), plan)
 
     def run(self, data: bytes) -> dict[str, Array]:
         """Outputs of three samples through reference kernels, each in a new interpreter."""
