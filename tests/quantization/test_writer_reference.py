@@ -153,7 +153,7 @@ def computed(data: bytes) -> Counter[tuple[Any, ...]]:
 
 
 def assert_same_codes(ours: bytes, theirs: bytes) -> None:
-    """Fail unless constants are equal, but for codes of values half a step between two."""
+    """Fail unless constants are equal, but for codes of values halfway between two."""
     mine, other = stored(ours), stored(theirs)
     assert {key: len(codes) for key, codes in mine.items()} == {
         key: len(codes) for key, codes in other.items()
@@ -164,7 +164,9 @@ def assert_same_codes(ours: bytes, theirs: bytes) -> None:
             off = [np.abs(codes - candidate) for candidate in left]
             best = min(range(len(off)), key=lambda i: int(off[i].sum()))
             assert off[best].max() <= 1
-            assert off[best].sum() <= 8 + codes.size // 1000
+            # TensorFlow rounds biases in single precision, which has fewer digits than their codes.
+            is_bias = np.abs(codes).max(initial=0) > 127
+            assert off[best].sum() <= (codes.size if is_bias else 3 + codes.size // 1000)
             left.pop(best)
 
 
