@@ -24,12 +24,12 @@ FLOORS: list[set[str]] = [
     {"archives", "files", "isolate", "numerics", "parsing", "targets"},
     {"tflite"},
     {"evaluation"},
-    {"recipe", "data", "schema"},
+    {"artifacts", "conditions", "recipe", "data", "schema"},
     {"sources", "training", "lowering"},
     {"quantization", "devices", "worker"},
     {"pipeline"},
     {"reports"},
-    {"doctor"},
+    {"checks", "doctor"},
     {"api"},
     {"cli"},
     {"__main__"},
@@ -45,7 +45,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # rooms that measured them.
 REPORTS_MAY_IMPORT = {
     *(None, "reports", "records", "schema"),
-    *("errors", "files", "isolate", "parsing", "printable", "modes", "evaluation"),
+    *("errors", "files", "isolate", "parsing", "printable", "modes", "evaluation", "conditions"),
 }
 
 

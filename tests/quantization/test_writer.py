@@ -17,6 +17,7 @@ from ai_edge_litert.schema_py_generated import ModelT
 from edgekit.errors import ModelError
 from edgekit.quantization.writer import OPERATORS, write_integers
 from edgekit.quantization.writer.operators import Parameters
+from edgekit.quantization.writer.recurrent import cell_parameters
 from edgekit.records import Array, Plan, Ranges
 from edgekit.tflite import read, write
 from edgekit.tflite.graph import FLOAT32, INT32, constant, operator_code
@@ -352,3 +353,10 @@ sys.exit(code)
     assert done.returncode == 0, done.stderr
     for name in ("int8", "int16x8"):
         assert set(operators_of(read(tmp_path / "out" / f"{name}.tflite"))) >= {"CONV_2D"}
+
+
+@pytest.mark.parametrize(("seen", "ends"), [(0.3, 2.0), (1.2, 2.0), (2.5, 4.0)])
+def test_a_cell_state_never_gets_a_range_at_which_the_kernel_saturates(
+    seen: float, ends: float
+) -> None:
+    assert cell_parameters(-0.2, seen) == Parameters(16, ends / 32768, 0)

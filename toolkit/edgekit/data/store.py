@@ -107,8 +107,7 @@ def array_store(
     if targets is not None and not any(targets is one for one in named.values()):
         stored["y"] = targets
     stored |= {f"y_{name}": array for name, array in named.items()}
-    if sequences is not None:
-        stored["sequence"] = sequences
+    stored |= {} if sequences is None else {"sequence": sequences}
     return ArrayStore(
         inputs=inputs,
         targets=targets,
@@ -365,6 +364,7 @@ class RawDataset:
         labels: Names of the classes.
         preprocessing: Spec applied to every sample.
         notes: What was done without being asked for.
+        origins: As `Dataset.origins`.
         task: What the targets mean, where the source tells.
         labels_by_output: Names of the classes of outputs that have targets of their own.
     """
@@ -377,6 +377,7 @@ class RawDataset:
     labels: tuple[str, ...] | None = None
     preprocessing: Mapping[str, Any] = field(default_factory=lambda: {"kind": "none"})
     notes: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
     task: str | None = None
     labels_by_output: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgekit import tflite
+from edgekit.artifacts import open_artifact
 from edgekit.errors import UsageError
 from edgekit.files import refuse_existing, staging
 from edgekit.pipeline import manifest
@@ -37,7 +38,7 @@ def expand(source: Path, output: Path, *, force: bool = False) -> Artifact:
             f"{output} would not be packed: expand writes a plain file.",
             hint="Give --output F.tflite, and pack it with gzip -9n.",
         )
-    before = manifest.open_artifact(source)
+    before = open_artifact(source)
     for place in (output, *([beside] if before.manifest else [])):
         refuse_existing(place, force=force)
     tflite.read(source)  # refuses a damaged one
@@ -59,7 +60,7 @@ def expand(source: Path, output: Path, *, force: bool = False) -> Artifact:
                 "expanded_from": before.sha256,
             }
             described.pop("gzip_bytes", None)
-        opened = manifest.open_artifact(made)
+        opened = open_artifact(made)
         if described:
             described |= {"sha256": opened.sha256, "size_bytes": opened.size_bytes}
             text = manifest.to_text(described)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from edgekit.errors import ConversionError, ModelError
@@ -11,13 +11,16 @@ from edgekit.modes import DYNAMIC, FLOAT16, FLOAT32, INT4, MODES
 from edgekit.quantization.float_graph import FloatGraph
 from edgekit.quantization.observe import NOTHING, Observed
 from edgekit.quantization.passes import passes_named
+from edgekit.quantization.passes.drop_unused import drop_unused
 from edgekit.quantization.rules import modes_of
-from edgekit.quantization.writer import write_integers
-from edgekit.records import Plan
+from edgekit.quantization.writer import Written, write_integers
+from edgekit.records import Plan, Ranges
 from edgekit.targets.node import Node, Tensor
 from edgekit.tflite.graph import write
 from edgekit.tflite.int4_weights import narrow_weights
 from edgekit.tflite.load import check_loads
+from edgekit.tflite.loops import alone, quantizable, with_loops, without_loops
+from edgekit.tflite.lstm import with_resets, without_resets
 from edgekit.tflite.metadata import carry_metadata, files_behind, has_metadata, with_files
 from edgekit.tflite.naming import name_layers, with_layer_names
 from edgekit.tflite.nodes import nodes
@@ -71,7 +74,7 @@ def make(plan: Plan, graph: FloatGraph, *, observe: Callable[[ModelT], Observed]
     known: Mapping[str, str] = {}
     if MODES[plan.mode].calibrated:
         found = observed.ranges(plan.ranges, plan.percentile)
-        written = write_integers(model, found, plan, modes)
+        written = _integers(plan, model, found, modes)
         model, known = written.model, written.reasons
         if found.weight_bits == 4:
             model = narrow_weights(model)
@@ -103,6 +106,24 @@ def make(plan: Plan, graph: FloatGraph, *, observe: Callable[[ModelT], Observed]
             hint="Choose another mode, or ship the float32 file.",
         )
     return QuantizedModel(data=data, model=model, left_in_float=tuple(left))
+
+
+def _integers(plan: Plan, model: ModelT, ranges: Ranges, modes: Mapping[str, str]) -> Written:
+    """Write a float graph in integers, and the bodies of its loops."""
+    denied = [name for name, mode in modes.items() if mode != plan.mode]
+    loops = quantizable(model, ranges, denied)
+    if not loops:
+        return write_integers(model, ranges, plan, modes)
+    kind = MODES[plan.mode].activations
+    inner = replace(plan, input_type=kind, output_type=kind)
+    bare, resets = without_resets(model)
+    loops = quantizable(bare, ranges, denied)
+    outer = write_integers(without_loops(bare, loops), ranges, plan, modes)
+    bodies = [write_integers(alone(bare, loop.body), ranges, inner, modes) for loop in loops]
+    whole = with_loops(outer.model, bare, loops, [body.model for body in bodies])
+    made = drop_unused(whole, NOTHING, plan)
+    reasons = {name: why for part in (outer, *bodies) for name, why in part.reasons.items()}
+    return Written(with_resets(made) if resets else made, reasons)
 
 
 def _after_passes(

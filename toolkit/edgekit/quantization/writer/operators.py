@@ -182,7 +182,7 @@ _SAME: Final = {
     "TRANSPOSE": 2,
     "UNPACK": 2,
 }
-_SAME_8: Final = {"DEPTH_TO_SPACE": 2, "SPACE_TO_DEPTH": 2}
+_SAME_8: Final = {"DEPTH_TO_SPACE": 2, "DYNAMIC_UPDATE_SLICE": 1, "SPACE_TO_DEPTH": 2}
 # The outputs are indices or truth values.
 _NONE_8: Final = {
     "ARG_MAX": 2,

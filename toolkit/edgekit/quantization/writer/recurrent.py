@@ -20,7 +20,7 @@ from edgekit.quantization.writer.constants import (
 )
 from edgekit.quantization.writer.operators import Parameters
 from edgekit.records import Array
-from edgekit.tflite.lstm import BIAS_INPUTS, WEIGHT_INPUTS
+from edgekit.tflite.lstm import BIAS_INPUTS, LEAST_CELL, WEIGHT_INPUTS
 
 INTERMEDIATES: Final = 5
 """Number of tensors for the values inside: one for each gate, and one for the outputs."""
@@ -50,8 +50,7 @@ def cell_parameters(low: float, high: float) -> Parameters:
     """Return the parameters of a cell state: 16 bits, and a power of two.
 
     >>> cell_parameters(-0.7, 0.6).scale * 32768
-    1.0
+    2.0
     """
-    largest = max(abs(low), abs(high))
-    exponent = math.ceil(math.log2(largest)) if largest > 0 else -15
-    return Parameters(16, math.ldexp(1.0, max(exponent, -15) - 15), 0)
+    exponent = math.ceil(math.log2(max(abs(low), abs(high), LEAST_CELL)))
+    return Parameters(16, math.ldexp(1.0, exponent - 15), 0)
