@@ -6,6 +6,7 @@ from collections.abc import Collection, Container, Sequence
 
 from edgekit.quantization.writer.operators import OPERATORS
 from edgekit.targets.node import Node, Tensor
+from edgekit.tflite.loops import STAND_IN
 from edgekit.tflite.lstm import BIAS_INPUTS, WEIGHT_INPUTS, is_plain
 
 FLOAT = "float32"
@@ -78,7 +79,8 @@ def between_floats(
 ) -> set[int]:
     """Return the indices of operators that only copy values from float to float.
 
-    In integers they would need a QUANTIZE before and a DEQUANTIZE after them.
+    In integers they would need a QUANTIZE before and a DEQUANTIZE after them. What stands for a
+    loop carries integers.
 
     Args:
         operators: All operators of the graph, in execution order.
@@ -90,11 +92,12 @@ def between_floats(
     floats, codes = set(given), set(needed)
     for node in operators:
         inputs = {t.index for _, t in real_inputs(node) if not t.constant}
-        if node.index not in integers or (node.index in copies and inputs <= floats):
+        apart = node.index not in integers and not node.name.startswith(STAND_IN)
+        if apart or (node.index in copies and inputs <= floats):
             floats.update(tensor.index for tensor in node.outputs)
     between = set()
     for node in reversed(operators):
-        if node.index not in integers:
+        if node.index not in integers and not node.name.startswith(STAND_IN):
             continue
         outputs = {tensor.index for tensor in real_outputs(node)}
         if node.index in copies and outputs <= floats and not outputs & codes:
