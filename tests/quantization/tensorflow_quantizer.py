@@ -6,6 +6,7 @@ its own. Internally they are functions on flatbuffers that read ranges from `min
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +24,15 @@ if TYPE_CHECKING:
 _NARROWEST = 1e-6
 # Of a fused LSTM: one for each gate, and one for the outputs before a projection.
 _INTERMEDIATES = 5
+
+
+def calibrated(session: Session, path: Path, inputs: list[np.ndarray]) -> bytes:
+    """Write min/max ranges over samples into a float graph, as TensorFlow itself does."""
+    from tensorflow.lite.python.optimize import calibrator
+
+    quantity = len(inputs[0])
+    samples = [[array[i : i + 1] for array in inputs] for i in range(quantity)]
+    return bytes(calibrator.Calibrator(path.read_bytes()).calibrate(lambda: iter(samples)))
 
 
 def quantized(session: Session, ranged: bytes, plan: Plan) -> bytes:
