@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,9 +30,8 @@ def digits(shared_data: Path, speech: bytes) -> Dataset:
 @pytest.fixture(scope="session")
 def worker() -> Iterator[Worker]:
     with pytest.MonkeyPatch.context() as patch:
-        # The jobs that the tests of lowering ask of TensorFlow serve here as well.
-        rooms = (TESTS / "lowering", TESTS / "quantization")
-        patch.setenv("PYTHONPATH", os.pathsep.join(map(str, rooms)))
+        # The jobs that these tests ask of TensorFlow.
+        patch.setenv("PYTHONPATH", str(TESTS / "quantization"))
         with Worker() as started:
             yield started
 

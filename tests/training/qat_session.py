@@ -23,7 +23,8 @@ from edgekit.quantization import (
     read_float_graph,
 )
 from edgekit.records import Plan, Ranges
-from edgekit.tflite.graph import constant, operator_name, read, write
+from edgekit.tflite.graph import INT8 as INT8_CODES
+from edgekit.tflite.graph import constant, is_constant, operator_name, quantized, read, write
 from edgekit.tflite.int4_weights import narrow_weights
 from edgekit.tflite.nodes import nodes
 from edgekit.tflite.signature import signature
@@ -105,14 +106,16 @@ def predicted(model: Any) -> Any:
 
 
 def other_scales(data: bytes, ranges: Ranges) -> list[str]:
-    """Activations whose scale is not the trained one."""
+    """Activations whose parameters are none of the trained ones, nor prescribed by a kernel."""
+    ends = zip(ranges.low.values(), ranges.high.values(), strict=True)
+    known = [(1 / 256, -128), (1 / 128, 0), *(affine_parameters(*pair) for pair in ends)]
+    model = read(data)
     found = []
-    for tensor in read(data).subgraphs[0].tensors:
-        if tensor.name not in ranges.low or tensor.quantization.scale is None:
+    for tensor in model.subgraphs[0].tensors:
+        if tensor.type != INT8_CODES or is_constant(model, tensor) or not quantized(tensor):
             continue
-        scale, zero_point = affine_parameters(ranges.low[tensor.name], ranges.high[tensor.name])
-        same = np.isclose(tensor.quantization.scale, scale, rtol=1e-6).all()
-        if not same or tensor.quantization.zeroPoint[0] != zero_point:
+        scale, zero_point = tensor.quantization.scale[0], tensor.quantization.zeroPoint[0]
+        if not any(np.isclose(scale, s, rtol=1e-5) and zero_point == z for s, z in known):
             found.append(tensor.name)
     return found
 
