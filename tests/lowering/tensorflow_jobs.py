@@ -7,17 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.records import Batch, Plan, Source
+from edgekit.records import Batch, Source
 from edgekit.worker import InProcess, Session
-
-
-def calibrated(session: Session, path: Path, inputs: list[np.ndarray]) -> bytes:
-    """Write min/max ranges over samples into a float graph, as TensorFlow itself does."""
-    from tensorflow.lite.python.optimize import calibrator
-
-    quantity = len(inputs[0])
-    samples = [[array[i : i + 1] for array in inputs] for i in range(quantity)]
-    return bytes(calibrator.Calibrator(path.read_bytes()).calibrate(lambda: iter(samples)))
 
 
 def stock(session: Session, path: Path) -> bytes:
@@ -27,16 +18,6 @@ def stock(session: Session, path: Path) -> bytes:
 
     model = keras.saving.load_model(path, compile=False)
     return bytes(tf.lite.TFLiteConverter.from_keras_model(model).convert())
-
-
-def without_quantizer(session: Session, calibrated: bytes, plan: Plan) -> bytes:
-    """Quantize in a TensorFlow that has moved its quantizer."""
-    from unittest import mock
-
-    from tensorflow.lite.python.optimize import calibrator
-
-    with mock.patch.object(calibrator, "_calibration_wrapper", object()):
-        return session.quantize(calibrated, plan)
 
 
 def adopt_any(session: Session, model: object) -> Source:
@@ -163,7 +144,7 @@ def make_stateful(session: Session, folder: Path) -> None:
 
 
 def adopt(session: Session, folder: Path) -> dict[str, Any]:
-    """Lower and quantize a live model in this very process; return what was seen."""
+    """Lower a live model in this very process; return what was seen."""
     import os
     import sys
 
@@ -181,8 +162,6 @@ def adopt(session: Session, folder: Path) -> dict[str, Any]:
         with InProcess() as here:
             source = here.load(model)
             lowered = here.lower(folder / "live.tflite", batch)
-            graph = calibrated(here, folder / "live.tflite", [batch.inputs["x"]])
-            data = here.quantize(graph, Plan(variant="int8", mode="int8"))
             weights = here.loaded.model.count_params()
     finally:
         sys.stderr.flush()
@@ -193,7 +172,6 @@ def adopt(session: Session, folder: Path) -> dict[str, Any]:
     return {
         "source": source,
         "lowered": lowered,
-        "size": len(data),
         "weights": weights,
         "said": said.decode(),
         "expected": model(batch.inputs["x"]).numpy(),

@@ -1,9 +1,8 @@
-"""The float graph computes what its source computes; the quantizer keeps what it knows."""
+"""The float graph computes what its source computes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import tensorflow_jobs
 from edgekit.errors import ConversionError, ModelError
 from edgekit.records import Batch, Plan, Source
 from edgekit.tflite import read, signature
-from edgekit.tflite.graph import FLOAT32, operators
+from edgekit.tflite.graph import operators
 from edgekit.worker import Worker
 
 pytestmark = pytest.mark.tensorflow
@@ -39,17 +38,17 @@ def worker(folder: Path) -> Iterator[Worker]:
             yield started
 
 
+Fashion = tuple[Source, Path, np.ndarray, np.ndarray]
+
+
 @pytest.fixture(scope="module")
-def fashion(
-    worker: Worker, folder: Path, shared_data: Path
-) -> tuple[Source, Path, np.ndarray, np.ndarray, np.ndarray]:
-    """The trained baseline, lowered: source, graph, calibration images, test images, labels."""
+def fashion(worker: Worker, folder: Path, shared_data: Path) -> Fashion:
+    """The trained baseline, lowered: source, graph, test images, labels."""
     source = worker.load(shared_data / "baselines" / "fashion_mnist_cnn.keras")
     graph = folder / "fashion.tflite"
-    calibration = idx(shared_data, "train-images-idx3-ubyte", 100)
-    worker.lower(graph, Batch(inputs={source.inputs[0].name: calibration}))
     images = idx(shared_data, "t10k-images-idx3-ubyte", 400)
-    return source, graph, calibration, images, idx(shared_data, "t10k-labels-idx1-ubyte", 400)
+    worker.lower(graph, Batch(inputs={source.inputs[0].name: images[:100]}))
+    return source, graph, images, idx(shared_data, "t10k-labels-idx1-ubyte", 400)
 
 
 def idx(shared_data: Path, name: str, n: int) -> np.ndarray:
@@ -174,7 +173,7 @@ def test_the_direct_way_is_no_larger_than_the_stock_converter(
     assert ours.stat().st_size <= len(stock)
 
 
-def test_a_loop_is_refused_where_the_quantizer_would_crash(worker: Worker, folder: Path) -> None:
+def test_a_long_recurrent_layer_is_a_loop(worker: Worker, folder: Path) -> None:
     worker.run(tensorflow_jobs.make_long, folder=folder)
     source = worker.load(folder / "long.keras")
     batch = noise(source)
@@ -182,9 +181,6 @@ def test_a_loop_is_refused_where_the_quantizer_would_crash(worker: Worker, folde
     assert "WHILE" in names(lowered.path)
     ((output, expected),) = lowered.reference.items()
     np.testing.assert_allclose(run(lowered.path, batch)[output], expected, atol=1e-5)
-    with pytest.raises(ConversionError, match="cannot quantize loops") as caught:
-        worker.quantize(lowered.path.read_bytes(), INT8)
-    assert "unroll=True" in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize(("name", "layer"), [("lstm", "memory"), ("counter", "counter")])
@@ -223,97 +219,12 @@ def test_an_operator_that_tflite_lacks_is_named(worker: Worker, folder: Path) ->
     assert not (folder / "determinant.tflite").exists()
 
 
-Fashion = tuple[Source, Path, np.ndarray, np.ndarray, np.ndarray]
-
-
-@pytest.fixture(scope="module")
-def graph(worker: Worker, fashion: Fashion) -> bytes:
-    _, path, calibration, _, _ = fashion
-    return worker.run(tensorflow_jobs.calibrated, path=path, inputs=[calibration])
-
-
-@pytest.fixture(scope="module")
-def accuracy(fashion: Fashion) -> Callable[[Path | bytes], float]:
-    source, _, _, images, labels = fashion
-
-    def score(model: Path | bytes) -> float:
-        (found,) = run(model, {source.inputs[0].name: images}).values()
-        return float(np.mean(found.argmax(1) == labels))
-
-    return score
-
-
-@pytest.mark.parametrize(
-    "plan",
-    [
-        INT8,
-        replace(INT8, input_type="int8", output_type="int8"),
-        replace(INT8, input_type="uint8", output_type="uint8"),
-        replace(INT8, input_type="uint8"),
-        INT16,
-        replace(INT16, input_type="int16", output_type="int16"),
-    ],
-    ids=lambda plan: f"{plan.mode}-{plan.input_type}-{plan.output_type}",
-)
-def test_quantized_models_keep_their_accuracy_and_have_the_types_asked_for(
-    worker: Worker,
-    fashion: Fashion,
-    graph: bytes,
-    accuracy: Callable[[Path | bytes], float],
-    plan: Plan,
-) -> None:
-    data = worker.quantize(graph, plan)
-    model = read(data)
-    (given,), (made,) = signature(model)
-    assert (given.dtype, made.dtype) == (plan.input_type, plan.output_type)
-    assert len(data) < 0.35 * fashion[1].stat().st_size
-    assert accuracy(data) > accuracy(fashion[1]) - 0.01
-
-
-def test_denied_operators_stay_float(worker: Worker, fashion: Fashion, graph: bytes) -> None:
-    subgraph = read(graph).subgraphs[0]
-    softmax = str(subgraph.tensors[subgraph.operators[-1].outputs[0]].name)
-    whole, partly = (worker.quantize(graph, INT8, denied) for denied in ((), (softmax,)))
-    assert names(whole)[-2:] == ["SOFTMAX", "DEQUANTIZE"]
-    assert names(partly)[-2:] == ["DEQUANTIZE", "SOFTMAX"]
-
-
-def test_operators_that_only_select_stay_float_too(worker: Worker, graph: bytes) -> None:
-    # Given the poolings of a graph, which the quantizer's own list does not keep in float
-    def poolings(data: bytes) -> dict[str, int]:
-        return {
-            str(part.tensors[op.outputs[0]].name): int(part.tensors[op.outputs[0]].type)
-            for part, op, name in operators(read(data))
-            if name == "MAX_POOL_2D"
-        }
-
-    assert poolings(graph)
-    # When they are denied
-    partly = worker.quantize(graph, INT8, tuple(poolings(graph)))
-    # Then they are float, and nothing is left of how they were kept so.
-    assert set(poolings(partly).values()) == {FLOAT32}
-    assert not any(code.customCode for code in read(partly).operatorCodes)
-
-
-def test_int16x8_refuses_single_float_layers(worker: Worker, graph: bytes) -> None:
-    with pytest.raises(ConversionError, match="cannot leave single layers"):
-        worker.quantize(graph, INT16, ("anything",))
-
-
-def test_a_tensorflow_without_the_quantizer_is_refused(worker: Worker, graph: bytes) -> None:
-    with pytest.raises(ConversionError, match="no quantizer") as caught:
-        worker.run(tensorflow_jobs.without_quantizer, graph, INT8)
-    assert "CalibrationWrapper" in (caught.value.found or "")
-    assert worker.quantize(graph, INT8)
-
-
 def test_a_live_model_is_lowered_where_it_lives_and_quietly(worker: Worker, folder: Path) -> None:
     seen = worker.run(tensorflow_jobs.adopt, folder=folder)
     assert seen["said"] == ""
     assert (seen["source"].name, seen["weights"]) == ("live", 10)
     assert seen["untouched"]
     np.testing.assert_allclose(seen["lowered"].reference["y"], seen["expected"], rtol=1e-6)
-    assert seen["size"] > 0
 
 
 def test_what_is_no_model_is_not_adopted(worker: Worker) -> None:
@@ -323,7 +234,7 @@ def test_what_is_no_model_is_not_adopted(worker: Worker) -> None:
 
 def test_source_runs_in_batches_as_it_does_alone(worker: Worker, fashion: Fashion) -> None:
     """Given a trained model, then 400 samples at once score as the file that was made of it."""
-    source, graph, _, images, labels = fashion
+    source, graph, images, labels = fashion
     worker.load(source.path)
 
     (together,) = worker.predict({source.inputs[0].name: images}).values()

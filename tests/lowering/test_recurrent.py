@@ -145,7 +145,6 @@ def test_loops_are_quantized_with_one_scale_for_all_steps(
         Plan(variant="int8", mode="int8", input_type="float32", output_type="float32"),
         read_float_graph(path),
         observe=lambda model: observe(model, samples),
-        tensorflow=worker,
     )
     # Then the loop remains one, in integers, smaller than in float, and answers as before.
     assert names(made.data).count("WHILE") == names(path).count("WHILE")
@@ -180,7 +179,7 @@ def test_files_are_no_larger_than_the_stock_converters(
     worker.load(path)
     graph = read_float_graph(worker.lower(folder / "ours.tflite").path)
     try:
-        ours = make(Plan(variant=mode, mode=mode), graph, observe=_nothing, tensorflow=None).data
+        ours = make(Plan(variant=mode, mode=mode), graph, observe=_nothing).data
     except ConversionError:  # too few weights
         ours = graph.data
     assert len(ours) <= len(worker.run(tensorflow_jobs.stock_single, path=path, mode=mode))
@@ -220,7 +219,6 @@ def test_every_mode_keeps_the_accuracy_without_a_reset(
         Plan(variant=mode, mode=mode, input_type="float32", output_type="float32"),
         read_float_graph(lowered.path),
         observe=lambda model: observe(model, samples),
-        tensorflow=worker,
     )
     # Then one interpreter, never reset, loses at most two points.
     plain, found = (bare_loop(m, {"rows": images}).argmax(1) for m in (lowered.path, made.data))
@@ -245,7 +243,6 @@ def test_dynamic_stores_all_weights_of_a_fused_lstm_in_int8(worker: Worker, fold
         Plan(variant="dynamic", mode="dynamic"),
         read_float_graph(lowered.path),
         observe=_nothing,
-        tensorflow=None,
     )
 
     assert made.left_in_float == ()

@@ -30,8 +30,8 @@ def digits(shared_data: Path, speech: bytes) -> Dataset:
 @pytest.fixture(scope="session")
 def worker() -> Iterator[Worker]:
     with pytest.MonkeyPatch.context() as patch:
-        # The jobs that the tests of lowering ask of TensorFlow serve here as well.
-        patch.setenv("PYTHONPATH", str(TESTS / "lowering"))
+        # The jobs that these tests ask of TensorFlow.
+        patch.setenv("PYTHONPATH", str(TESTS / "quantization"))
         with Worker() as started:
             yield started
 

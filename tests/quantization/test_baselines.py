@@ -101,7 +101,7 @@ def baseline(
 def test_no_variant_is_larger_or_worse_than_stock(baseline: Baseline, worker: Worker) -> None:
     for mode in MODES:
         plan = Plan(variant=mode, mode=mode)
-        made = make(plan, baseline.graph, observe=baseline.observe, tensorflow=worker)
+        made = make(plan, baseline.graph, observe=baseline.observe)
         assert signature(read(made.data)) == signature(baseline.graph.model)
         # The int16 kernels are slow: on part of the samples, against float on the same.
         n = min(baseline.dataset.test.n, 1000) if mode == "int16x8" else None
@@ -122,9 +122,7 @@ def test_every_way_of_choosing_ranges_keeps_the_score(
     baseline: Baseline, worker: Worker, method: str
 ) -> None:
     plan = Plan(variant=method, mode="int8", ranges=method)
-    score = baseline.score(
-        make(plan, baseline.graph, observe=baseline.observe, tensorflow=worker).data
-    )
+    score = baseline.score(make(plan, baseline.graph, observe=baseline.observe).data)
     assert score >= baseline.score(baseline.graph.data) - baseline.slack(points=0.4, share=0.02)
 
 
@@ -135,7 +133,7 @@ def test_integer_inputs_and_outputs(
     baseline: Baseline, worker: Worker, mode: str, kind: str
 ) -> None:
     plan = Plan(variant=kind, mode=mode, input_type=kind, output_type=kind)
-    made = make(plan, baseline.graph, observe=baseline.observe, tensorflow=worker)
+    made = make(plan, baseline.graph, observe=baseline.observe)
     inputs, outputs = signature(read(made.data))
     assert (inputs[0].dtype, outputs[0].dtype) == (kind, kind)
     assert inputs[0].scale is not None
@@ -147,13 +145,12 @@ def test_integer_inputs_and_outputs(
 @pytest.mark.parametrize("mode", ["float32", "float16"])
 def test_a_rule_leaves_a_layer_in_float(baseline: Baseline, worker: Worker, mode: str) -> None:
     plan = Plan(variant="ruled", mode="int8", rules=(Rule(layers="^dense$", mode=mode),))
-    made = make(plan, baseline.graph, observe=baseline.observe, tensorflow=worker)
+    made = make(plan, baseline.graph, observe=baseline.observe)
     assert {e["layer"] for e in made.left_in_float} == {"dense"}
     assert {e["reason"] for e in made.left_in_float} == {f"a rule asks for {mode}"}
     whole = make(
         Plan(variant="int8", mode="int8"),
         baseline.graph,
         observe=baseline.observe,
-        tensorflow=worker,
     )
     assert len(made.data) > len(whole.data)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,9 +15,9 @@ from edgekit.quantization import passes as passes_room
 from edgekit.quantization.observe import NOTHING
 from edgekit.quantization.passes.drop_unused import drop_unused
 from edgekit.records import Plan, Ranges
-from edgekit.tflite import operator_name, read, write
+from edgekit.tflite import operator_name, read, signature, write
 from edgekit.tflite.graph import clone, operator_code
-from edgekit.tflite.weights import to_dynamic
+from edgekit.tflite.ranges import activations
 
 FLOAT = Plan(variant="float", mode="float32")
 DROPPING = Plan(variant="slim", mode="float32", passes=("drop_unused",))
@@ -95,9 +94,7 @@ def test_a_plan_names_its_passes(speech: bytes) -> None:
     # Given a graph with a dead branch
     graph = read_float_graph(write(with_dead_branch(read(speech))))
     # When a plan names the pass, and one does not
-    slim, plain = (
-        make(plan, graph, observe=not_observed, tensorflow=None) for plan in (DROPPING, FLOAT)
-    )
+    slim, plain = (make(plan, graph, observe=not_observed) for plan in (DROPPING, FLOAT))
     # Then only the first is smaller.
     assert plain.data == graph.data
     assert len(slim.data) < len(plain.data) - 5000
@@ -107,7 +104,7 @@ def test_a_plan_names_its_passes(speech: bytes) -> None:
 def test_an_unknown_pass_is_told_with_what_is_near(speech: bytes) -> None:
     plan = replace(DROPPING, passes=("drop_unuse",))
     with pytest.raises(UsageError, match="Unknown graph pass") as caught:
-        make(plan, read_float_graph(speech), observe=not_observed, tensorflow=None)
+        make(plan, read_float_graph(speech), observe=not_observed)
     assert caught.value.found == "Did you mean drop_unused?"
 
 
@@ -131,16 +128,10 @@ class Copying:
         return clone(model)
 
 
-class Engine:
-    """An engine that answers with a given file, and keeps what it was asked."""
-
-    def __init__(self, answer: bytes) -> None:
-        self.answer = answer
-        self.asked: list[tuple[bytes, Plan, Sequence[str]]] = []
-
-    def quantize(self, calibrated: bytes, plan: Plan, denied: Sequence[str]) -> bytes:
-        self.asked.append((calibrated, plan, denied))
-        return self.answer
+def ranging(model: ModelT, low: float) -> Observed:
+    """Ranges from `low` to 1 for every activation."""
+    names = [model.subgraphs[0].tensors[i].name for i in activations(model)]
+    return Observed(low=dict.fromkeys(names, low), high=dict.fromkeys(names, 1.0), n=1)
 
 
 @pytest.fixture
@@ -160,20 +151,16 @@ def test_activations_that_a_pass_moved_are_observed_anew(speech: bytes, copying:
 
     def observe(model: ModelT) -> Observed:
         seen.append(model)
-        return Observed(low={"input_layer": -float(len(seen))}, high={"input_layer": 1.0}, n=1)
+        return ranging(model, -float(len(seen)))
 
-    engine = Engine(speech)
     # When an integer file is made
-    plan = Plan(variant="v", mode="int8", passes=("copy",))
-    with pytest.raises(ConversionError, match="nothing could be quantized"):
-        make(plan, graph, observe=observe, tensorflow=engine)
-    # Then the pass saw the graph's own activations, and the quantizer the ranges after it.
+    plan = Plan(variant="v", mode="int8", passes=("copy",), input_type="int8")
+    made = make(plan, graph, observe=observe)
+    # Then the pass saw the graph's own activations, and the file has the ranges after it.
     assert [model is graph.model for model in seen] == [True, False]
-    assert [(p, o.low) for p, o in copying.told] == [(plan, {"input_layer": -1.0})]
-    tensor = next(
-        t for t in read(engine.asked[0][0]).subgraphs[0].tensors if t.name == "input_layer"
-    )
-    assert tensor.quantization.min.tolist() == [-2.0]
+    assert [(p, o.low["input_layer"]) for p, o in copying.told] == [(plan, -1.0)]
+    (given, *_), _ = signature(made.model)
+    assert given.scale == pytest.approx(3 / 255)
 
 
 def test_trained_ranges_do_not_outlive_such_a_pass(speech: bytes, copying: Copying) -> None:
@@ -184,7 +171,6 @@ def test_trained_ranges_do_not_outlive_such_a_pass(speech: bytes, copying: Copyi
             plan,
             read_float_graph(speech),
             observe=lambda _: learned(trained),
-            tensorflow=Engine(speech),
         )
 
 
@@ -209,27 +195,12 @@ class Counts:
         monkeypatch.setattr(graph._AlignedBuilder, "Finish", counted_finish)
 
 
-@pytest.mark.parametrize("mode", ["float16", "dynamic", "int4"])
+@pytest.mark.parametrize("mode", ["float16", "dynamic", "int4", "int8", "int16x8"])
 def test_a_variant_is_written_once_and_never_parsed_again(
     speech: bytes, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
     graph = read_float_graph(speech)
     counts = Counts(monkeypatch)
     plan = Plan(variant=mode, mode=mode, passes=("drop_unused",))
-    make(plan, graph, observe=not_observed, tensorflow=None)
+    make(plan, graph, observe=lambda model: ranging(model, -1.0))
     assert (counts.parsed, counts.written) == (0, 1)
-
-
-def test_what_tensorflow_quantizes_is_written_once_more_and_parsed_once(
-    speech: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Given an engine that answers with a file of the same inputs and outputs
-    graph = read_float_graph(speech)
-    engine = Engine(write(to_dynamic(read(speech))))
-    counts = Counts(monkeypatch)
-    plan = Plan(variant="int8", mode="int8")
-    # When it is used
-    with pytest.raises(ConversionError, match="nothing could be quantized to int8"):
-        make(plan, graph, observe=lambda _: NOTHING, tensorflow=engine)
-    # Then the graph with ranges was written, and its answer parsed: nothing of it had to change.
-    assert (counts.parsed, counts.written) == (1, 1)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow_jobs
+import tensorflow_quantizer
 
 from edgekit.errors import ConversionError, DataError, ModelError
 from edgekit.quantization import observe, read_float_graph
@@ -27,7 +27,7 @@ def test_extremes_are_those_tensorflow_finds(
     samples = digits.calibrate
     ranges = observe(read(speech), samples).ranges()
     rows = samples.read(np.arange(samples.n)).inputs["input_layer"]
-    stock = read(worker.run(tensorflow_jobs.calibrated, path=path, inputs=[rows]))
+    stock = read(worker.run(tensorflow_quantizer.calibrated, path=path, inputs=[rows]))
     ranged = [
         t for t in stock.subgraphs[0].tensors if t.quantization and t.quantization.min is not None
     ]

@@ -1,18 +1,17 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
 import pytest
 from ai_edge_litert.schema_py_generated import ModelT
 
 from edgekit.errors import ConversionError, UsageError
+from edgekit.modes import MODES
 from edgekit.quantization import Observed, QuantizedModel, make, read_float_graph
 from edgekit.quantization.observe import NOTHING
 from edgekit.quantization.rules import modes_of
 from edgekit.records import Plan, Rule
-from edgekit.tflite import operator_name, read, signature
+from edgekit.tflite import read, signature, write
 from edgekit.tflite.nodes import nodes
+from edgekit.tflite.ranges import activations
 from edgekit.tflite.weights import stored_weights
 
 
@@ -21,7 +20,7 @@ def not_observed(model: ModelT) -> Observed:
 
 
 def of_weights(plan: Plan, graph: bytes) -> QuantizedModel:
-    return make(plan, read_float_graph(graph), observe=not_observed, tensorflow=None)
+    return make(plan, read_float_graph(graph), observe=not_observed)
 
 
 def rule(layers: str, mode: str = "float32") -> tuple[Rule, ...]:
@@ -95,75 +94,66 @@ def test_nothing_quantized_is_an_error(speech: bytes, mode: str) -> None:
         of_weights(Plan(variant="v", mode=mode, rules=rule(".")), speech)
 
 
-def test_integers_need_tensorflow(speech: bytes) -> None:
-    with pytest.raises(ConversionError, match="needs TensorFlow"):
-        of_weights(Plan(variant="int8", mode="int8"), speech)
+def everything(model: ModelT) -> Observed:
+    """Ranges of [-4, 4] for every activation."""
+    names = [model.subgraphs[0].tensors[i].name for i in activations(model)]
+    return Observed(low=dict.fromkeys(names, -4.0), high=dict.fromkeys(names, 4.0), n=1)
 
 
-class Returning:
-    """A quantizer that answers with a given file, and remembers what it was asked."""
-
-    def __init__(self, answer: bytes) -> None:
-        self.answer = answer
-        self.asked: list[tuple[bytes, Plan]] = []
-        self.denied: tuple[str, ...] = ()
-
-    def quantize(self, calibrated: bytes, plan: Plan, denied: Sequence[str]) -> bytes:
-        self.asked.append((calibrated, plan))
-        self.denied = tuple(denied)
-        return self.answer
+def of_integers(plan: Plan, graph: bytes) -> QuantizedModel:
+    return make(plan, read_float_graph(graph), observe=everything)
 
 
-def of_integers(plan: Plan, graph: bytes, engine: Returning) -> QuantizedModel:
-    return make(plan, read_float_graph(graph), observe=lambda _: NOTHING, tensorflow=engine)
-
-
-def test_a_float_file_is_never_passed_off_as_int8(speech: bytes) -> None:
+def test_without_ranges_nothing_is_passed_off_as_int8(speech: bytes) -> None:
     plan = Plan(variant="int8", mode="int8")
-    with pytest.raises(ConversionError, match="nothing could be quantized to int8"):
-        of_integers(plan, speech, Returning(speech))
+    with pytest.raises(ConversionError, match="nothing could be quantized to int8") as caught:
+        make(plan, read_float_graph(speech), observe=lambda _: NOTHING)
+    assert "no range is known of input_layer" in (caught.value.found or "")
 
 
 def test_inputs_of_another_type_than_asked_are_an_error(speech: bytes) -> None:
     plan = Plan(variant="int8", mode="int8", input_type="int8")
     with pytest.raises(ConversionError, match="not as requested") as caught:
-        of_integers(plan, speech, Returning(speech))
+        make(plan, read_float_graph(speech), observe=lambda _: NOTHING)
     assert "input_layer int8 [1, 61, 40, 1]" in (caught.value.found or "")
 
 
 def test_a_file_that_does_not_run_is_an_error(speech: bytes) -> None:
-    from edgekit.tflite import write
-
     model = read(speech)
-    model.subgraphs[0].operators[0].outputs = np.array([17], np.int32)
-    plan = Plan(variant="int8", mode="int8")
+    model.subgraphs[0].operators[0].builtinOptions.strideW = 0
     with pytest.raises(ConversionError, match="does not run"):
-        of_integers(plan, speech, Returning(write(model)))
+        of_integers(Plan(variant="int8", mode="int8"), write(model))
 
 
-def test_a_lost_signature_is_given_back(speech: bytes) -> None:
-    from edgekit.tflite import write
-    from edgekit.tflite.weights import to_dynamic
-
-    model = to_dynamic(read(speech))
-    model.signatureDefs = []
-    engine = Returning(write(model))
-    with pytest.raises(ConversionError, match="nothing could be quantized"):
-        of_integers(Plan(variant="int8", mode="int8"), speech, engine)
-    # It came as far as being searched for integers, so inputs and outputs had their names.
-    inputs, outputs = signature(read(speech))
-    assert (inputs[0].name, outputs[0].name) == ("input_layer", "dense")
+@pytest.mark.parametrize("mode", ["int8", "int16x8"])
+def test_names_and_signature_of_the_interface_are_kept(speech: bytes, mode: str) -> None:
+    made = of_integers(Plan(variant=mode, mode=mode), speech)
+    assert signature(read(made.data)) == signature(read(speech))
+    assert made.left_in_float == ()
 
 
-def test_denied_are_the_operators_of_the_rules(speech: bytes) -> None:
-    engine = Returning(speech)
-    plan = Plan(variant="int8", mode="int8", rules=rule("^dense$"))
-    with pytest.raises(ConversionError):
-        of_integers(plan, speech, engine)
-    graph = read(speech)
-    dense = [
-        op
-        for op in graph.subgraphs[0].operators
-        if operator_name(graph, op) in {"FULLY_CONNECTED", "SOFTMAX"}
+@pytest.mark.parametrize("mode", ["int8", "int16x8"])
+def test_layers_of_a_rule_remain_float(speech: bytes, mode: str) -> None:
+    made = of_integers(Plan(variant="v", mode=mode, rules=rule("^dense$")), speech)
+    left = [(entry["operator"], entry["reason"]) for entry in made.left_in_float]
+    assert left == [
+        ("FULLY_CONNECTED", "a rule asks for float32"),
+        ("SOFTMAX", "a rule asks for float32"),
     ]
-    assert set(engine.denied) == {graph.subgraphs[0].tensors[op.outputs[0]].name for op in dense}
+    names = [node.name for node in nodes(read(made.data))]
+    assert names[-3:] == ["DEQUANTIZE", "FULLY_CONNECTED", "SOFTMAX"]
+    assert names.count("DEQUANTIZE") == 1
+
+
+@pytest.mark.parametrize(("mode", "other"), [("int8", "int16x8"), ("int16x8", "int8")])
+def test_integers_of_both_widths_mix_by_layer(speech: bytes, mode: str, other: str) -> None:
+    made = of_integers(Plan(variant="v", mode=mode, rules=rule("^conv2d_[12]$", other)), speech)
+    found = [n.outputs[0].dtype for n in nodes(read(made.data)) if n.name == "CONV_2D"]
+    usual, ruled = (MODES[name].activations for name in (mode, other))
+    assert found == [usual, ruled, ruled, usual]
+    assert {entry["reason"] for entry in made.left_in_float} == {f"a rule asks for {other}"}
+
+
+def test_rules_of_weights_hold_in_integer_files(speech: bytes) -> None:
+    made = of_integers(Plan(variant="v", mode="int8", rules=rule("^conv2d_3$", "int4")), speech)
+    assert sorted(kinds(made.data).values()).count("int4") == 1

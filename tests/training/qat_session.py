@@ -23,7 +23,8 @@ from edgekit.quantization import (
     read_float_graph,
 )
 from edgekit.records import Plan, Ranges
-from edgekit.tflite.graph import constant, operator_name, read, write
+from edgekit.tflite.graph import INT8 as INT8_CODES
+from edgekit.tflite.graph import constant, is_constant, operator_name, quantized, read, write
 from edgekit.tflite.int4_weights import narrow_weights
 from edgekit.tflite.nodes import nodes
 from edgekit.tflite.signature import signature
@@ -68,25 +69,23 @@ def shaped(values: Any, model: Any) -> Any:
     return values.reshape(len(values), *model.input_shape[1:])
 
 
-def lowered(model: Any) -> tuple[bytes, InProcess]:
+def lowered(model: Any) -> bytes:
     tensorflow = InProcess()
     tensorflow.load(model)
     tensorflow.lower(FOLDER / "float32.tflite")
-    return (FOLDER / "float32.tflite").read_bytes(), tensorflow
+    return (FOLDER / "float32.tflite").read_bytes()
 
 
-def made(plan: Plan, graph: bytes, ranges: Ranges, tensorflow: InProcess) -> QuantizedModel:
-    return make(
-        plan, read_float_graph(graph), observe=lambda _: learned(ranges), tensorflow=tensorflow
-    )
+def made(plan: Plan, graph: bytes, ranges: Ranges) -> QuantizedModel:
+    return make(plan, read_float_graph(graph), observe=lambda _: learned(ranges))
 
 
 def int8_of(prepared: Any) -> tuple[Any, bytes, Ranges]:
     plain, trained = qat.finish(prepared)
-    graph, tensorflow = lowered(plain)
+    graph = lowered(plain)
     placed = qat.place(graph, trained, qat.left_in_float(prepared))
     assert not placed.rules
-    return plain, made(INT8, graph, placed.ranges, tensorflow).data, placed.ranges
+    return plain, made(INT8, graph, placed.ranges).data, placed.ranges
 
 
 def classes(data: bytes, model: Any) -> Any:
@@ -107,14 +106,16 @@ def predicted(model: Any) -> Any:
 
 
 def other_scales(data: bytes, ranges: Ranges) -> list[str]:
-    """Activations whose scale is not the trained one."""
+    """Activations whose parameters are none of the trained ones, nor prescribed by a kernel."""
+    ends = zip(ranges.low.values(), ranges.high.values(), strict=True)
+    known = [(1 / 256, -128), (1 / 128, 0), *(affine_parameters(*pair) for pair in ends)]
+    model = read(data)
     found = []
-    for tensor in read(data).subgraphs[0].tensors:
-        if tensor.name not in ranges.low or tensor.quantization.scale is None:
+    for tensor in model.subgraphs[0].tensors:
+        if tensor.type != INT8_CODES or is_constant(model, tensor) or not quantized(tensor):
             continue
-        scale, zero_point = affine_parameters(ranges.low[tensor.name], ranges.high[tensor.name])
-        same = np.isclose(tensor.quantization.scale, scale, rtol=1e-6).all()
-        if not same or tensor.quantization.zeroPoint[0] != zero_point:
+        scale, zero_point = tensor.quantization.scale[0], tensor.quantization.zeroPoint[0]
+        if not any(np.isclose(scale, s, rtol=1e-5) and zero_point == z for s, z in known):
             found.append(tensor.name)
     return found
 
@@ -145,10 +146,10 @@ def digits() -> dict[str, Any]:
     plain, data, ranges = int8_of(again)
     found, learned = classes(data, TRAINED), predicted(prepared)
 
-    graph, tensorflow = lowered(TRAINED)
+    graph = lowered(TRAINED)
     bound = bind(DIGITS, *signature(read(graph)))
     calibrated = observe(read(graph), bound.calibrate).ranges()
-    after = made(INT8, graph, calibrated, tensorflow).data
+    after = made(INT8, graph, calibrated).data
     gain = (found == Y_TEST).astype(float) - (classes(after, TRAINED) == Y_TEST)
     return {
         "agreement": float(np.mean(found == learned)),
@@ -225,10 +226,10 @@ def partly(model: Any) -> dict[str, Any]:
     prepared = qat.prepare(model, data=X[:320], exclude=["first", "second", "block", "logits"])
     kept = qat.left_in_float(prepared)
     plain, trained = qat.finish(prepared)
-    graph, tensorflow = lowered(plain)
+    graph = lowered(plain)
     placed = qat.place(graph, trained, kept)
     ranges = placed.ranges
-    data = made(replace(INT8, rules=placed.rules), graph, ranges, tensorflow).data
+    data = made(replace(INT8, rules=placed.rules), graph, ranges).data
     found = [n for n in nodes(read(data)) if n.name in WEIGHTED]
     return {
         "kept": [name for name, kind in kept.items() if kind != qat.FUSED],

@@ -22,7 +22,7 @@ import worker_jobs
 
 from edgekit.errors import ConversionError, DataError, EdgekitError, ModelError
 from edgekit.recipe import Prune
-from edgekit.records import DataRequest, Plan, Progress
+from edgekit.records import DataRequest, Progress
 from edgekit.training.finetuning import Tuning
 from edgekit.worker import Session, Worker, startup
 
@@ -167,7 +167,7 @@ def test_without_tensorflow_every_request_says_so(light: Path) -> None:
     with Worker() as worker:
         for _ in range(2):
             with pytest.raises(EdgekitError, match="cannot be imported") as caught:
-                worker.quantize(b"", Plan(variant="int8", mode="int8"))
+                worker.input_scaling()
             assert "libtensorflow.so" in (caught.value.found or "")
 
 

@@ -1,7 +1,6 @@
-"""Convert a model in memory to a float TFLite graph, and a float graph to integers.
+"""Convert a model in memory to a float TFLite graph.
 
-The only package that calls TensorFlow's converter. `lower` runs once per model,
-`tf_quantizer.quantize` once per variant.
+The only package that calls TensorFlow's converter, once per model.
 """
 
 from edgekit.lowering.lower import LoweredModel, lower

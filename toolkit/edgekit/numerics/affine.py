@@ -6,6 +6,8 @@ Integer-Arithmetic-Only Inference", equation (1), and TFLite's 8-bit quantizatio
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,13 +20,13 @@ def affine_parameters(low: float, high: float, bits: int = 8) -> tuple[float, in
     """Return scale and zero point that map `[low, high]` onto all signed codes of `bits` bits.
 
     The range is widened to include 0.0, which is represented exactly, because padding with zeros
-    must be exact. The zero point is rounded to the nearest code (section 3 of the paper,
-    "nudging").
+    must be exact. The zero point is rounded to the nearest code, ties away from zero (section 3 of
+    the paper, "nudging"). All of it is computed in single precision, in which files store scales.
 
     >>> affine_parameters(0.0, 255.0)
     (1.0, -128)
     >>> affine_parameters(-1.0, 1.0)
-    (0.00784313725490196, 0)
+    (0.007843137718737125, -1)
 
     Args:
         low: Lower end of the range.
@@ -33,11 +35,14 @@ def affine_parameters(low: float, high: float, bits: int = 8) -> tuple[float, in
     """
     low, high = min(low, 0.0), max(high, 0.0)
     smallest = -(1 << (bits - 1))
-    scale = (high - low) / ((1 << bits) - 1)
+    width = float(np.float32(high)) - float(np.float32(low))
+    width = min(width, float(np.finfo(np.float32).max))
+    scale = float(np.float32(np.float32(width) / np.float32((1 << bits) - 1)))
     # A tiny range divides to a scale of zero (or one whose inverse is infinite).
     if scale < np.finfo(np.float32).tiny:
         return 1.0, 0
-    zero_point = round(smallest - low / scale)
+    exact = float(np.float32(smallest - low / scale))
+    zero_point = int(math.copysign(math.floor(abs(exact) + 0.5), exact))
     return scale, min(max(zero_point, smallest), -smallest - 1)
 
 

@@ -21,7 +21,6 @@ from edgekit.pipeline.request import (
     FLOAT,
     Request,
     build_of,
-    calibrates,
     check,
     open_data,
     possible_plans,
@@ -65,14 +64,13 @@ def quantize(request: Request, *, finish: Finish, listener: Listener = silent) -
     """
     check(request)
     probe_device(request, listener)
-    needed = not is_graph(request.source) or any(map(calibrates, request.plans))
     with (
         staging(request.folder, replace=request.force) as stage,
         tensorflow_for(
             request.source,
             request.custom,
             listener,
-            needed=needed,
+            needed=not is_graph(request.source),
             trust_code=request.trust_code,
         ) as tensorflow,
     ):
@@ -135,7 +133,8 @@ def make(
         imported: The float graph, and the data that calibrates it.
         plans: The variants.
         folder: Where the files are written.
-        tensorflow: Quantizes to integers; None where no plan is of a calibrated mode.
+        tensorflow: Lowers the model again where a mode needs another form of its graph; None where
+            the source is a graph already.
         build: What their manifests say of the request (`request.build_of`).
         skip_unsupported: Leave out what is refused, with a sentence in what is returned.
         gzip: Whether each is also written packed.
@@ -190,7 +189,7 @@ def _make(
             Progress(stage="quantizing", done=position, total=len(wanted), detail=plan.variant)
         )
         try:
-            made, notes = _variant(plan, graphs, tensorflow)
+            made, notes = _variant(plan, graphs)
         except ConversionError as error:
             extra = plan.sparse and len(wanted) > 1  # beside the same file stored dense
             if not (skip_unsupported or extra):
@@ -208,14 +207,12 @@ def _make(
     return artifacts, refused
 
 
-def _variant(
-    plan: Plan, graphs: FloatGraphs, tensorflow: TensorFlowProcess | None
-) -> tuple[QuantizedModel, tuple[str, ...]]:
+def _variant(plan: Plan, graphs: FloatGraphs) -> tuple[QuantizedModel, tuple[str, ...]]:
     """Make a variant of the first form of the float graph that it is possible in."""
     refused: ConversionError | None = None
     for form in graphs.forms(plan):
         try:
-            made = make_variant(plan, form.graph, observe=form.observe, tensorflow=tensorflow)
+            made = make_variant(plan, form.graph, observe=form.observe)
         except ConversionError as error:
             refused = error
         else:

@@ -333,7 +333,7 @@ def _make(
     trust_code: bool,
     listener: Listener,
 ) -> bytes:
-    needed = not is_graph(source) or calibrates(plan)
+    needed = not is_graph(source)
     with tensorflow_for(source, custom, listener, needed=needed, trust_code=trust_code) as engine:
         imported = lower(
             source,

@@ -4,13 +4,14 @@
 - `observe`: calibration, the statistics of its activations; once for all variants.
 - `passes`: changes to the graph before it is quantized, one module each.
 - `rules`: the precision of every operator.
+- `writer`: a float graph and ranges, written in integers.
 - `variant`: the graph written in one precision, and checked.
 """
 
 from edgekit.quantization.float_graph import FloatGraph, read_float_graph
 from edgekit.quantization.observe import MINMAX, Observed, learned, observe
 from edgekit.quantization.passes import PASSES, GraphPass, passes_named
-from edgekit.quantization.variant import QuantizedModel, Quantizer, make
+from edgekit.quantization.variant import QuantizedModel, make
 
 __all__ = [
     "MINMAX",
@@ -19,7 +20,6 @@ __all__ = [
     "GraphPass",
     "Observed",
     "QuantizedModel",
-    "Quantizer",
     "learned",
     "make",
     "observe",

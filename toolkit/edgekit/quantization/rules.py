@@ -17,7 +17,8 @@ from edgekit.tflite.nodes import nodes
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT
 
-# Modes that a single layer can have in a model of another mode.
+# Modes that a single layer can have in a model of any other mode; those with integer activations
+# mix with each other, too.
 RULE_MODES: Final = tuple(mode.name for mode in MODES.values() if mode.in_rules)
 
 
@@ -44,7 +45,8 @@ def _matching(
     rule: Rule, plan: Plan, operators: Sequence[Node], layers: Sequence[str]
 ) -> list[Node]:
     where = f'The rule for layers "{rule.layers}" of variant {plan.variant}'
-    if rule.mode != plan.mode and rule.mode not in RULE_MODES:
+    both_calibrated = MODES[plan.mode].calibrated and MODES[rule.mode].calibrated
+    if rule.mode != plan.mode and rule.mode not in RULE_MODES and not both_calibrated:
         raise UsageError(
             f"{where} asks for {rule.mode}, which single layers cannot have.",
             hint=f"Choose one of {', '.join(RULE_MODES)}, or make it the mode of the whole plan.",

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from edgekit.errors import ConversionError, ModelError
-from edgekit.modes import DYNAMIC, FLOAT16, FLOAT32, INT4, INT16X8, MODES
+from edgekit.modes import DYNAMIC, FLOAT16, FLOAT32, INT4, MODES
 from edgekit.quantization.float_graph import FloatGraph
 from edgekit.quantization.observe import NOTHING, Observed
 from edgekit.quantization.passes import passes_named
 from edgekit.quantization.passes.drop_unused import drop_unused
 from edgekit.quantization.rules import modes_of
-from edgekit.records import Plan
+from edgekit.quantization.writer import Written, write_integers
+from edgekit.records import Plan, Ranges
 from edgekit.targets.node import Node, Tensor
-from edgekit.tflite.graph import read, write
+from edgekit.tflite.graph import write
 from edgekit.tflite.int4_weights import narrow_weights
 from edgekit.tflite.load import check_loads
 from edgekit.tflite.loops import alone, quantizable, with_loops, without_loops
 from edgekit.tflite.lstm import with_resets, without_resets
 from edgekit.tflite.metadata import carry_metadata, files_behind, has_metadata, with_files
-from edgekit.tflite.naming import name_layers, with_names_short_again
+from edgekit.tflite.naming import name_layers, with_layer_names
 from edgekit.tflite.nodes import nodes
-from edgekit.tflite.ranges import with_ranges
 from edgekit.tflite.rewriter import SMALLEST
-from edgekit.tflite.signature import signature, with_names_of
+from edgekit.tflite.signature import signature
 from edgekit.tflite.sparse import Encoded, encode_sparse
 from edgekit.tflite.weights import stored_weights, to_dynamic, to_float16, to_int4
 
@@ -34,23 +34,6 @@ if TYPE_CHECKING:
 
 _REWRITERS: Final = {FLOAT16.name: to_float16, DYNAMIC.name: to_dynamic, INT4.name: to_int4}
 _CONVERSIONS: Final = frozenset({"QUANTIZE", "DEQUANTIZE"})
-
-
-class Quantizer(Protocol):
-    """Quantizer of a float graph with ranges to integers, such as a `TensorFlowProcess`."""
-
-    def quantize(self, calibrated: bytes, plan: Plan, denied: Sequence[str]) -> bytes:
-        """Quantize to `plan.mode`, with its input and output types.
-
-        Args:
-            calibrated: A float graph with ranges (`tflite.ranges.with_ranges`).
-            plan: The mode, and the types of inputs and outputs.
-            denied: Output tensor names of the operators that remain float.
-
-        Raises:
-            ConversionError: The graph cannot be quantized, or the quantizer crashed.
-        """
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,59 +52,30 @@ class QuantizedModel:
     left_in_float: tuple[Mapping[str, str], ...]
 
 
-def make(
-    plan: Plan,
-    graph: FloatGraph,
-    *,
-    observe: Callable[[ModelT], Observed],
-    tensorflow: Quantizer | None,
-) -> QuantizedModel:
+def make(plan: Plan, graph: FloatGraph, *, observe: Callable[[ModelT], Observed]) -> QuantizedModel:
     """Make one variant of a float graph.
 
     The passes of the plan are applied to the graph, then its precision; it is serialized once at
-    the end. For TensorFlow's quantizer it is serialized and parsed once more.
+    the end.
 
     Args:
         plan: Passes, precision and rules.
         graph: The float graph, with its signature.
         observe: Returns the statistics of a float graph's activations; called only if the mode or a
             pass needs them, and again after a pass that changes activations.
-        tensorflow: Quantizer of the integer modes; may be None for other modes.
 
     Raises:
         ConversionError: The graph cannot be quantized, or no operator has the plan's precision.
         UsageError: A rule matches no layer or has a mode that single layers cannot have, or there
             is no pass of a given name.
     """
-    calibrated = MODES[plan.mode].calibrated
-    if calibrated and tensorflow is None:
-        raise ConversionError(f"Mode {plan.mode} needs TensorFlow's quantizer.")
     model, observed = _after_passes(plan, graph.model, observe)
     modes = modes_of(plan, model)
-    # The original bytes are reused while the parsed model is unchanged.
-    came_from = graph.data if model is graph.model else None
-    unchanged = model
-    if calibrated:
-        assert tensorflow is not None
+    known: Mapping[str, str] = {}
+    if MODES[plan.mode].calibrated:
         found = observed.ranges(plan.ranges, plan.percentile)
-        bare, resets = without_resets(model)
-        denied = [name for name, mode in modes.items() if mode != plan.mode]
-
-        def quantize(part: ModelT, plan: Plan = plan) -> bytes:
-            ranged = with_ranges(part, found, symmetric=plan.mode == INT16X8.name)
-            return tensorflow.quantize(write(ranged), plan, denied)
-
-        loops = quantizable(bare, found, denied)
-        came_from = quantize(without_loops(bare, loops) if loops else bare)
-        unchanged = read(came_from)
-        model = with_names_short_again(with_names_of(unchanged, graph.model))
-        if loops:
-            kind = MODES[plan.mode].activations
-            inner = replace(plan, input_type=kind, output_type=kind)
-            bodies = [read(quantize(alone(bare, loop.body), inner)) for loop in loops]
-            model = drop_unused(with_loops(model, bare, loops, bodies), NOTHING, plan)
-        if resets:
-            model = with_resets(model)
+        written = _integers(plan, model, found, modes)
+        model, known = written.model, written.reasons
         if found.weight_bits == 4:
             model = narrow_weights(model)
     for mode, rewrite in _REWRITERS.items():
@@ -131,17 +85,20 @@ def make(
             model = rewrite(model, chosen)
     if model is not graph.model:
         model = carry_metadata(graph.model, model)
+    left = _left(plan, modes, model, known)
+    if MODES[plan.mode].calibrated:
+        model = with_layer_names(model)
     if plan.sparse:
         encoded = _sparse(plan, model)
         model, data = encoded.model, encoded.data
     else:
-        data = came_from if model is unchanged and came_from is not None else write(model)
+        # The original bytes are reused where nothing changed.
+        data = graph.data if model is graph.model else write(model)
     _check_interface(plan, graph.model, model)
     if data is not graph.data:
         if has_metadata(graph.model):
             data = with_files(data, files_behind(graph.data))
         _check_runs(plan, data)
-    left = _left(plan, modes, model)
     if plan.mode != FLOAT32.name and not _is_quantized(plan, model):
         raise ConversionError(
             f"Variant {plan.variant}: nothing could be quantized to {plan.mode}.",
@@ -149,6 +106,24 @@ def make(
             hint="Choose another mode, or ship the float32 file.",
         )
     return QuantizedModel(data=data, model=model, left_in_float=tuple(left))
+
+
+def _integers(plan: Plan, model: ModelT, ranges: Ranges, modes: Mapping[str, str]) -> Written:
+    """Write a float graph in integers, and the bodies of its loops."""
+    denied = [name for name, mode in modes.items() if mode != plan.mode]
+    loops = quantizable(model, ranges, denied)
+    if not loops:
+        return write_integers(model, ranges, plan, modes)
+    kind = MODES[plan.mode].activations
+    inner = replace(plan, input_type=kind, output_type=kind)
+    bare, resets = without_resets(model)
+    loops = quantizable(bare, ranges, denied)
+    outer = write_integers(without_loops(bare, loops), ranges, plan, modes)
+    bodies = [write_integers(alone(bare, loop.body), ranges, inner, modes) for loop in loops]
+    whole = with_loops(outer.model, bare, loops, [body.model for body in bodies])
+    made = drop_unused(whole, NOTHING, plan)
+    reasons = {name: why for part in (outer, *bodies) for name, why in part.reasons.items()}
+    return Written(with_resets(made) if resets else made, reasons)
 
 
 def _after_passes(
@@ -229,8 +204,17 @@ def _is_quantized(plan: Plan, model: ModelT) -> bool:
     )
 
 
-def _left(plan: Plan, modes: Mapping[str, str], model: ModelT) -> list[dict[str, str]]:
-    """Return the operators of the file without the plan's precision, and why."""
+def _left(
+    plan: Plan, modes: Mapping[str, str], model: ModelT, known: Mapping[str, str]
+) -> list[dict[str, str]]:
+    """Return the operators of the file without the plan's precision, and why.
+
+    Args:
+        plan: The plan.
+        modes: Output tensor name -> the mode that was asked for.
+        model: The file.
+        known: Output tensor name -> why the operator that computes it remains float.
+    """
     operators = nodes(model)
     layers = dict(zip((n.index for n in operators), name_layers(operators), strict=True))
     reasons: dict[int, str] = {}
@@ -239,8 +223,9 @@ def _left(plan: Plan, modes: Mapping[str, str], model: ModelT) -> list[dict[str,
             computes = any(t.dtype == "float32" for t in (*node.outputs, *node.inputs) if t)
             resets = all(tensor.variable for tensor in node.outputs)  # of a layer named below
             if computes and not resets and node.name not in _CONVERSIONS:
-                reasons[node.index] = (
-                    f"TensorFlow's quantizer has no {plan.mode} version of it here"
+                reasons[node.index] = next(
+                    (known[tensor.name] for tensor in node.outputs if tensor.name in known),
+                    f"{node.name} has no {plan.mode} version here",
                 )
     elif plan.mode != FLOAT32.name:
         for node, weight in stored_weights(operators):

@@ -45,6 +45,8 @@ DTYPES: Final[dict[int, str]] = {
 FLOAT32: Final = 0
 FLOAT16: Final = 1
 INT32: Final = 2
+UINT8: Final = 3
+INT64: Final = 4
 INT16: Final = 7
 INT8: Final = 9
 INT4: Final = 17
@@ -190,6 +192,21 @@ def constant(model: ModelT, tensor: TensorT) -> Array:
             hint="Convert the model again, without sparse storage.",
         )
     values: Array = np.asarray(data).view(dtype).reshape(tensor.shape)
+    return values
+
+
+def finite(model: ModelT, tensor: TensorT) -> Array:
+    """Return the values of a constant tensor, as `constant` does, without NaN and infinity.
+
+    Raises:
+        ModelError: It holds NaN or infinity.
+    """
+    values = constant(model, tensor)
+    if not np.isfinite(values).all():
+        raise ModelError(
+            f"Tensor {tensor.name} holds NaN or infinity.",
+            hint="Train the model again, or export it from an earlier checkpoint.",
+        )
     return values
 
 

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT, OperatorT, SubGraphT, TensorT
 
 _LOOP: Final = "WHILE"
-_STAND_IN: Final = "EdgekitLoop"
+STAND_IN: Final = "EdgekitLoop"
+"""Beginning of the names of the custom operators that stand for loops."""
 _CUSTOM: Final = 32
 
 
@@ -130,7 +131,7 @@ def without_loops(model: ModelT, loops: Sequence[Loop]) -> ModelT:
             schema.OperatorCodeT(
                 deprecatedBuiltinCode=_CUSTOM,
                 builtinCode=_CUSTOM,
-                customCode=f"{_STAND_IN}{number}",
+                customCode=f"{STAND_IN}{number}",
                 version=1,
             )
         )
@@ -161,7 +162,7 @@ def with_loops(
         (op,) = (
             op
             for op in model.subgraphs[0].operators
-            if operator_name(model, op) == f"{_STAND_IN}{number}"
+            if operator_name(model, op) == f"{STAND_IN}{number}"
         )
         # `model/gru/while_body`, of the layer `model/gru`
         scope = original.subgraphs[loop.body].name.rpartition("/")[0] or f"loop{number}"

@@ -7,6 +7,7 @@ two state tensors set back at every inference: a SLICE of zeros into each, 0.3 t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -53,9 +54,12 @@ def fused_lstms(model: ModelT) -> list[OperatorT]:
     return [op for op in model.subgraphs[0].operators if operator_name(model, op) == FUSED_LSTM]
 
 
-def is_plain(op: OperatorT) -> bool:
-    """Whether a fused LSTM has no peepholes, projection or normalization, and all its gates."""
-    inputs = op.inputs.tolist()
+def is_plain(inputs: Sequence[int]) -> bool:
+    """Whether a fused LSTM has no peepholes, projection or normalization, and all its gates.
+
+    Args:
+        inputs: Indices of its inputs; -1 where one is absent.
+    """
     absent = [inputs[place] for place in _EXTRA_INPUTS if place < len(inputs)]
     needed = [inputs[i] for i in (*WEIGHT_INPUTS, *BIAS_INPUTS, *STATE_INPUTS) if i < len(inputs)]
     return len(needed) == 14 and min(needed) >= 0 and max(absent, default=-1) < 0
@@ -186,7 +190,7 @@ def lstm_cells(model: ModelT) -> list[LstmCell]:
     graph = model.subgraphs[0]
     found = []
     for op in fused_lstms(model):
-        if not is_plain(op):
+        if not is_plain(op.inputs.tolist()):
             continue
         weights = [graph.tensors[op.inputs[i]] for i in (*WEIGHT_INPUTS, *BIAS_INPUTS)]
         if not all(t.type == FLOAT32 and is_constant(model, t) for t in weights):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from edgekit.targets.node import Node
 from edgekit.tflite.graph import clone
+from edgekit.tflite.nodes import nodes
 
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT
@@ -39,23 +40,22 @@ _WEIGHTED: Final = re.compile(
 _WITH_WEIGHTS: Final = frozenset(
     {"CONV_2D", "CONV_3D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"}
 )
-_JOINED_SHORT: Final = re.compile(r"([^;]+)/\d+;")
 _CALL_NUMBER: Final = re.compile(r"_\d+$")
 _OUTPUT_NUMBER: Final = re.compile(r":\d+$")
 
 
-def name_layers(nodes: Sequence[Node]) -> tuple[str, ...]:
+def name_layers(operators: Sequence[Node]) -> tuple[str, ...]:
     """Return the layer name of every operator; one without a name takes that of its producer.
 
     Model scopes common to all layers are left out, as is the number that Keras 3 appends to every
     scope when a model is traced again (layer `conv` appears as `model_1/conv_1`).
 
     Args:
-        nodes: All operators of a model, in execution order.
+        operators: All operators of a model, in execution order.
     """
     paths: list[str] = []
     producers: dict[int, dict[int, int]] = {}
-    for position, node in enumerate(nodes):
+    for position, node in enumerate(operators):
         made = producers.setdefault(node.graph, {})
         path = _path(node)
         if not path:
@@ -89,28 +89,43 @@ def with_short_names(model: ModelT, scopes: Sequence[str]) -> ModelT:
     return model
 
 
-def with_names_short_again(model: ModelT) -> ModelT:
-    """Return a model without the names that a quantizer joined of those of `with_short_names`.
+def with_layer_names(model: ModelT) -> ModelT:
+    """Return a model whose tensors are called after their layers alone.
 
-    Returns:
-        `model` itself if it has none.
+    No runtime needs names of inner tensors: constants lose theirs, and of the paths joined in that
+    of a computed tensor the one remains that its layer is named by, with a number where it
+    repeats. Inputs and outputs keep their names.
+
+    Args:
+        model: A model; it is not changed.
     """
-    joined = [
-        (number, index, found[1])
-        for number, graph in enumerate(model.subgraphs)
-        for index, tensor in enumerate(graph.tensors)
-        if (found := _JOINED_SHORT.match(tensor.name))
-    ]
-    if not joined:
-        return model
     model = clone(model)
-    for number, index, scope in joined:
-        model.subgraphs[number].tensors[index].name = f"{scope}/{index}"
+    first = [node for node in nodes(model) if node.graph == 0]
+    graph = model.subgraphs[0]
+    kept = {*graph.inputs.tolist(), *graph.outputs.tolist()}
+    taken = {graph.tensors[index].name for index in kept}
+    names: dict[int, str] = {}
+    for node in first:
+        for tensor in node.outputs:
+            piece = name = _deciding(node)
+            while name and name in taken:
+                name = f"{piece}{len(names)}"
+            taken.add(name)
+            names.setdefault(tensor.index, name)
+    for index, tensor in enumerate(graph.tensors):
+        if index not in kept:
+            tensor.name = names.get(index, "")
     return model
 
 
 def _path(node: Node) -> str:
     """Return the path of an operator's layer, or an empty one."""
+    piece = _deciding(node)
+    return _layer(piece) if piece else ""
+
+
+def _deciding(node: Node) -> str:
+    """Return the path that names an operator's layer, of those that its tensors have; or none."""
     fused: list[str] = []
     for tensor in node.outputs:
         fused += _pieces(tensor.name)
@@ -119,7 +134,7 @@ def _path(node: Node) -> str:
         pieces = (*_pieces(weights.name), *fused)
         weighted = [piece for piece in pieces if _WEIGHTED.search(piece)]
         fused = [*weighted, *fused, *pieces]
-    return _layer(fused[0]) if fused else ""
+    return fused[0] if fused else ""
 
 
 def _pieces(name: str) -> list[str]:

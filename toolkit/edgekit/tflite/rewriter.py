@@ -227,7 +227,7 @@ class Rewriter:
             ModelError: A weight holds NaN or infinity.
         """
         for graph, op in self.operators(only):
-            if operator_name(self.model, op) != FUSED_LSTM or not is_plain(op):
+            if operator_name(self.model, op) != FUSED_LSTM or not is_plain(op.inputs.tolist()):
                 continue
             weights = [int(op.inputs[place]) for place in WEIGHT_INPUTS]
             others = [i for other in graph.operators if other is not op for i in other.inputs]
@@ -279,7 +279,7 @@ class Rewriter:
         """Return the rewritten model."""
         for graph in self.model.subgraphs:
             graph.operators = [*self._expansions.get(id(graph), []), *graph.operators]
-        _compact(self.model)
+        compact(self.model)
         return self.model
 
     def _dequantize_output(self, graph: SubGraphT, op: OperatorT, scales: Array) -> None:
@@ -354,7 +354,7 @@ def _is_grouped(graph: SubGraphT, op: OperatorT, name: str) -> bool:
     return bool(image.shape[-1:].tolist() != kernel.shape[-1:].tolist())
 
 
-def _compact(model: ModelT) -> None:
+def compact(model: ModelT) -> None:
     """Remove unused buffers and operator codes; activations share the empty buffer 0."""
     from ai_edge_litert import schema_py_generated as schema
 

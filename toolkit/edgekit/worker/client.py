@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Concatenate, Final, ParamSpec, Self, TypeV
 
 from edgekit.choices import COMPACT, RecurrentForm
 from edgekit.errors import ConversionError, EdgekitError, ModelError, UsageError
-from edgekit.records import Array, Batch, InputScaling, Listener, Plan, Progress, Source, silent
+from edgekit.records import Array, Batch, InputScaling, Listener, Progress, Source, silent
 from edgekit.sources import check_source, refuse_without_layers
 from edgekit.worker import wire
 from edgekit.worker.session import TRUST_CODE, Session
@@ -87,8 +87,7 @@ class Worker:
 
     As a context manager it starts the child at once, so that TensorFlow's import overlaps with
     what the caller does until its first request. If the child dies during a request, that request
-    raises an error and the next one starts a new child; then the model has to be loaded again
-    (`quantize` needs none).
+    raises an error and the next one starts a new child; then the model has to be loaded again.
 
     Args:
         custom: Modules that define the models' own classes.
@@ -159,11 +158,6 @@ class Worker:
     def input_scaling(self) -> InputScaling | None:
         """Read the model's first operators; see `TensorFlowProcess.input_scaling`."""
         return self._ask(Session.input_scaling, "reading the model's first operators")
-
-    def quantize(self, calibrated: bytes, plan: Plan, denied: Sequence[str] = ()) -> bytes:
-        """Quantize a graph with ranges; see `TensorFlowProcess.quantize`."""
-        stage = f"quantizing {plan.variant}"
-        return self._ask(Session.quantize, stage, calibrated, plan, tuple(denied))
 
     def transform(self, step: PassStep, tuning: Tuning, destination: Path) -> PassResult:
         """Run a compression pass; see `TensorFlowProcess.transform`."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from edgekit.choices import COMPACT, RecurrentForm
-from edgekit.records import Array, Batch, InputScaling, Listener, Plan, Source, silent
+from edgekit.records import Array, Batch, InputScaling, Listener, Source, silent
 from edgekit.worker.session import Session
 
 if TYPE_CHECKING:
@@ -74,11 +74,6 @@ class InProcess(Session):
         """Read the model's first operators; see `TensorFlowProcess.input_scaling`."""
         with _quiet():
             return super().input_scaling()
-
-    def quantize(self, calibrated: bytes, plan: Plan, denied: Sequence[str] = ()) -> bytes:
-        """Quantize a graph with ranges; see `TensorFlowProcess.quantize`."""
-        with _quiet():
-            return super().quantize(calibrated, plan, denied)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from edgekit.choices import COMPACT, RecurrentForm
-from edgekit.records import Array, Batch, InputScaling, Plan, Source
+from edgekit.records import Array, Batch, InputScaling, Source
 
 if TYPE_CHECKING:
     from edgekit.lowering import LoweredModel
@@ -86,19 +86,6 @@ class TensorFlowProcess(Protocol):
 
         Raises:
             ModelError: No model is loaded.
-        """
-        ...
-
-    def quantize(self, calibrated: bytes, plan: Plan, denied: Sequence[str] = ()) -> bytes:
-        """Quantize a float graph to int8 or int16x8; needs no loaded model.
-
-        Args:
-            calibrated: A float flatbuffer with activation ranges.
-            plan: The mode, and the types of inputs and outputs.
-            denied: Output tensor names of operators that remain float.
-
-        Raises:
-            ConversionError: TensorFlow refuses to quantize it, or the quantizer crashed.
         """
         ...
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from edgekit.choices import COMPACT, RecurrentForm
 from edgekit.errors import ModelError
-from edgekit.records import Array, Batch, InputScaling, Listener, Plan, Source, silent
+from edgekit.records import Array, Batch, InputScaling, Listener, Source, silent
 
 if TYPE_CHECKING:
     from edgekit.lowering import LoweredModel
@@ -127,12 +127,6 @@ class Session:
         if self._predictor is None:
             self._predictor = Predictor(self.loaded)
         return self._predictor
-
-    def quantize(self, calibrated: bytes, plan: Plan, denied: Sequence[str] = ()) -> bytes:
-        """Quantize a float graph with activation ranges."""
-        from edgekit.lowering import tf_quantizer
-
-        return tf_quantizer.quantize(calibrated, plan, denied=denied)
 
     def transform(self, step: PassStep, tuning: Tuning, destination: Path) -> PassResult:
         """Run a compression pass over the loaded model."""

@@ -37,7 +37,7 @@ class Placed:
     """What a float graph is quantized with.
 
     Attributes:
-        ranges: Ranges by tensor name, as `tflite.ranges.with_ranges` takes them, of the tensors
+        ranges: Ranges by tensor name, as `quantization.writer` takes them, of the tensors
             that integer operators take or compute.
         rules: For the operators that remain float.
     """

@@ -1,0 +1,80 @@
+"""Codes of weights, biases and other constants."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.numerics import quantize
+from edgekit.numerics.affine import by_channel, scales_of
+from edgekit.quantization.writer.operators import Parameters
+from edgekit.records import Array
+
+NARROWEST: Final = 1e-6
+"""Narrower ranges are widened: their scale would make bias codes overflow (TensorFlow's value)."""
+# Codes of a bias reach half of what 32 bits hold, which leaves room for the sum of the products.
+_LARGEST_BIAS = (1 << 31) // 2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Codes:
+    """A constant in integers.
+
+    Attributes:
+        values: Codes, in the shape of the tensor.
+        scales: `[channels]` or `[1]`, float32.
+        zero_point: Code of 0.0.
+        axis: The axis of the channels; 0 where there is a single scale.
+    """
+
+    values: Array
+    scales: NDArray[np.float32]
+    zero_point: int = 0
+    axis: int = 0
+
+
+def weight_scales(values: Array, axis: int | None, bits: int = 8) -> NDArray[np.float32]:
+    """Return the scale of every channel, `[channels]`; also of one that is all zeros."""
+    limits = np.abs(by_channel(values, axis)).max(axis=1, initial=0.0)
+    return scales_of(np.maximum(limits, np.float32(NARROWEST / 2)), bits)
+
+
+def fit_bias(scales: NDArray[np.float32], bias: Array, input_scale: float) -> NDArray[np.float32]:
+    """Widen the scales of weights whose channel has a bias that 32 bits could not hold.
+
+    Args:
+        scales: `[channels]`, of the weights.
+        bias: `[channels]`.
+        input_scale: Scale of the activations that the weights are multiplied with.
+    """
+    needed = np.abs(bias.astype(np.float64)) / _LARGEST_BIAS / input_scale
+    return np.where(needed > scales, needed, scales).astype(np.float32)
+
+
+def weight_codes(values: Array, scales: NDArray[np.float32], axis: int | None) -> Codes:
+    """Return symmetric narrow-range codes of weights."""
+    return Codes(quantize(values, scales, axis), scales, axis=axis or 0)
+
+
+def bias_codes(values: Array, scales: NDArray[np.float32], input_scale: float, bits: int) -> Codes:
+    """Return a bias in the scale of the products: int32, or int64 where activations are int16."""
+    products = (scales.astype(np.float64) * input_scale).astype(np.float32)
+    codes = np.rint(values.astype(np.float64) / products)
+    if bits == 16:
+        return Codes(codes.astype(np.int64), products)
+    ends = np.iinfo(np.int32)
+    return Codes(np.clip(codes, ends.min, ends.max).astype(np.int32), products)
+
+
+def activation_codes(values: Array, parameters: Parameters) -> Codes:
+    """Return the codes of a constant in the place of an activation."""
+    ends = np.iinfo(np.int8 if parameters.bits == 8 else np.int16)
+    codes = np.rint(values.astype(np.float64) / parameters.scale) + parameters.zero_point
+    return Codes(
+        np.clip(codes, ends.min, ends.max).astype(ends.dtype),
+        np.array([parameters.scale], np.float32),
+        parameters.zero_point,
+    )

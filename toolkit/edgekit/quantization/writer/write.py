@@ -1,0 +1,153 @@
+"""Write a float graph in integers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgekit.modes import MODES
+from edgekit.quantization.writer.emission import Emission
+from edgekit.quantization.writer.equivalents import Widths, with_equivalents
+from edgekit.quantization.writer.precisions import (
+    FLOAT,
+    between_floats,
+    real_inputs,
+    real_outputs,
+    refusal,
+    without_range,
+)
+from edgekit.quantization.writer.scales import Scales
+from edgekit.records import Plan, Ranges
+from edgekit.targets.node import Node
+from edgekit.tflite.lstm import with_resets, without_resets
+from edgekit.tflite.nodes import nodes
+
+if TYPE_CHECKING:
+    from ai_edge_litert.schema_py_generated import ModelT
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A graph in integers.
+
+    Attributes:
+        model: The graph.
+        reasons: Output tensor name -> why the operator that computes it remains float.
+    """
+
+    model: ModelT
+    reasons: Mapping[str, str]
+
+
+def write_integers(
+    model: ModelT, ranges: Ranges, plan: Plan, modes: Mapping[str, str] | None = None
+) -> Written:
+    """Write a float graph in the integers of a plan's mode, or of each operator's.
+
+    Args:
+        model: A float model; it is not changed. Graphs beside the first are copied.
+        ranges: Range of every activation, by tensor name.
+        plan: The mode, and the types of inputs and outputs.
+        modes: Output tensor name -> mode of the operator that computes it, where it is another one.
+            Operators of modes with float activations remain float.
+    """
+    usual = _width(plan.mode)
+    asked: Widths = {name: _width(mode) for name, mode in (modes or {}).items()}
+    model, resets = without_resets(model)
+    model, ranges, asked = with_equivalents(model, ranges, usual, asked)
+    graph = model.subgraphs[0]
+    operators = [node for node in nodes(model) if node.graph == 0]
+    known = {
+        i: (ranges.low[tensor.name], ranges.high[tensor.name])
+        for i, tensor in enumerate(graph.tensors)
+        if tensor.name in ranges.low
+    }
+    widths: dict[int, int] = {}
+    reasons: dict[int, str] = {}
+    for node in operators:
+        if not _is_real(node):
+            continue
+        bits = next((asked[t.name] for t in node.outputs if t.name in asked), usual)
+        why = refusal(node, bits)
+        if why is None:
+            assert bits is not None
+            widths[node.index] = bits
+        else:
+            reasons[node.index] = why
+    given = graph.inputs.tolist() if plan.input_type == FLOAT else []
+    needed = [] if plan.output_type == FLOAT else graph.outputs.tolist()
+    start = partial(Scales, ranges=known, outputs=graph.outputs.tolist())
+    scales = _settled(operators, start, widths, reasons, between=(given, needed))
+    ends = scales[usual].own if usual in scales else {}
+    emission = Emission(model, scales, widths)
+    inputs = {i: emission.add_input(i, plan.input_type, ends.get(i)) for i in graph.inputs.tolist()}
+    for node, op in zip(operators, graph.operators, strict=True):
+        emission.add(node, op)
+    outputs = {
+        i: emission.add_output(i, plan.output_type, ends.get(i)) for i in graph.outputs.tolist()
+    }
+    made = emission.finish(inputs, outputs)
+    return Written(
+        with_resets(made) if resets else made,
+        {
+            tensor.name: reasons[node.index]
+            for node in operators
+            if node.index in reasons
+            for tensor in node.outputs
+        },
+    )
+
+
+def _width(mode: str) -> int | None:
+    """Return the width of a mode's activations; None where they are float."""
+    return 8 * np.dtype(MODES[mode].activations).itemsize if MODES[mode].calibrated else None
+
+
+def _settled(
+    operators: Sequence[Node],
+    start: Callable[..., Scales],
+    widths: dict[int, int],
+    reasons: dict[int, str],
+    *,
+    between: tuple[Collection[int], Collection[int]],
+) -> dict[int, Scales]:
+    """Choose the scales of the operators of every width, and which of them remain float after all.
+
+    Where an operator does, others may have no range or nothing but operators in float around them.
+
+    Args:
+        operators: All operators of the graph.
+        start: Chooses the scales of operators of one width.
+        widths: Operator index -> width; those that remain float are removed.
+        reasons: Operator index -> why it remains float; added to.
+        between: Indices of the graph's inputs that are float, and of its outputs that are integers.
+
+    Returns:
+        Width -> scales.
+    """
+    while True:
+        scales = {
+            bits: start([n for n in operators if widths.get(n.index) == bits], bits=bits)
+            for bits in sorted(set(widths.values()))
+        }
+        found = {
+            node.index: why
+            for node in operators
+            if node.index in widths and (why := without_range(node, scales[widths[node.index]].own))
+        }
+        if not found:
+            copied = between_floats(operators, widths, *between)
+            found = dict.fromkeys(copied, "it only copies values from float to float")
+        if not found:
+            return scales
+        reasons.update(found)
+        for index in found:
+            del widths[index]
+
+
+def _is_real(node: Node) -> bool:
+    return bool(real_inputs(node) or real_outputs(node))
