@@ -12,7 +12,16 @@ All records are frozen; a pass takes records and returns new ones.
 
 from __future__ import annotations
 
-from edgekit.records.artifacts import Artifact, Inspection, Operator, Plan, Ranges, Rule, TargetFit
+from edgekit.records.artifacts import (
+    Artifact,
+    Inspection,
+    MemoryFit,
+    Operator,
+    Plan,
+    Ranges,
+    Rule,
+    TargetFit,
+)
 from edgekit.records.dataset import (
     EACH_ROW,
     Array,
@@ -83,6 +92,7 @@ __all__ = [
     "Inspection",
     "Listener",
     "LiveData",
+    "MemoryFit",
     "Operator",
     "OutputDrop",
     "OutputScore",

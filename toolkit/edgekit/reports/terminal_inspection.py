@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from edgekit.printable import MOST_PATH, printable
 from edgekit.records import Inspection
 from edgekit.reports.formatting import count_text, plain, size_text
+from edgekit.reports.memory_text import memory_text
 from edgekit.reports.terminal_table import plain_table
 
 if TYPE_CHECKING:
@@ -48,6 +49,9 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
                 f"fit   {printable(target)}, predicted: {mapped} of {len(inspection.ops)} operators"
             )
         )
+    for target in inspection.memory:
+        line = f"mem   {printable(target)}: {memory_text(inspection, target)}"
+        console.print(Text(line), soft_wrap=True)
     table = plain_table()
     table.add_column("#", justify="right")
     table.add_column("operator", no_wrap=True)

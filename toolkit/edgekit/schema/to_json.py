@@ -11,6 +11,7 @@ from edgekit.records import (
     ColumnDrop,
     Fidelity,
     Inspection,
+    MemoryFit,
     OutputDrop,
     Report,
     Row,
@@ -107,6 +108,23 @@ def inspection_to_json(inspection: Inspection) -> dict[str, Any]:
         "weight_dtypes": dict(inspection.weight_dtypes),
         "macs": inspection.macs,
         "parameters": inspection.parameters,
+        "memory": {name: _memory_to_json(one) for name, one in inspection.memory.items()},
+    }
+
+
+def _memory_to_json(memory: MemoryFit) -> dict[str, Any]:
+    return {
+        "arena_bytes": memory.arena_bytes,
+        "head_bytes": memory.head_bytes,
+        "arena_bytes_32": memory.arena_bytes_32,
+        "measured": memory.measured,
+        "loads": memory.loads,
+        "message": memory.message,
+        "model_bytes": memory.model_bytes,
+        "code_bytes": memory.code_bytes,
+        "ram_bytes": memory.ram_bytes,
+        "flash_bytes": memory.flash_bytes,
+        "fits": memory.fits,
     }
 
 
