@@ -272,12 +272,15 @@ def rebuild(
     )
 
 
-def expand(source: str | Path, output: str | Path, *, force: bool = False) -> Artifact:
+def expand(
+    source: str | Path, output: str | Path, *, target: str | None = None, force: bool = False
+) -> Artifact:
     """Write a `.tflite` or `.tflite.gz` file unpacked, for runtimes without the runner.
 
     Args:
         source: The file.
         output: The `.tflite` file to write; a manifest goes along.
+        target: A microcontroller (`micro`): the file is written as TFLite Micro loads it.
         force: Replace files that exist.
 
     Raises:
@@ -285,7 +288,7 @@ def expand(source: str | Path, output: str | Path, *, force: bool = False) -> Ar
     """
     from edgekit import pipeline
 
-    return pipeline.expand(Path(source), Path(output), force=force)
+    return pipeline.expand(Path(source), Path(output), target=target, force=force)
 
 
 def inspect(path: str | Path, *, targets: Sequence[str] = ()) -> Inspection:

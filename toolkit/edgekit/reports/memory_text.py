@@ -14,10 +14,10 @@ def memory_text(inspection: Inspection, target: str) -> str:
         op for op in inspection.ops if target in op.targets and not op.targets[target].mapped
     ]
     needs = f"{_arena(memory)}; {_flash(memory)}"
-    if blocked and not memory.loads:
+    if blocked:
         first = blocked[0]
         more = f" and {len(blocked) - 1} more" if len(blocked) > 1 else ""
-        how = "does not load" if memory.loads is False else "does not load, predicted"
+        how = "does not load" if memory.loads is False else "does not run, predicted"
         return f"{how}: operator {first.index} {printable(first.name)}{more}; {needs}"
     if memory.loads is False:
         return f"TFLite Micro refuses it: {printable(memory.message or 'no message')}; {needs}"

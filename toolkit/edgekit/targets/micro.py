@@ -11,7 +11,7 @@ from typing import Final
 
 from edgekit.archives import parse_size
 from edgekit.records import TargetFit
-from edgekit.targets.micro_operators import HINTS, KERNELS, Constraint
+from edgekit.targets.micro_operators import HINTS, KERNELS, Constraint, Types
 from edgekit.targets.node import Node
 from edgekit.targets.target import Settings, Target
 
@@ -46,7 +46,8 @@ def broken_rule(node: Node) -> str | None:
         return f"TFLite Micro has no such operator. {hint or ''}".rstrip()
     for constraint in (*EVERY_OPERATOR, *kernel.constraints):
         if not constraint(node):
-            return _words(constraint)
+            hint = constraint.hint(node) if isinstance(constraint, Types) else ""
+            return f"{_words(constraint)}{hint}"
     return None
 
 
@@ -99,6 +100,8 @@ def board(*, ram: int | None = None, flash: int | None = None) -> Target:
 
 @cache
 def _words(constraint: Constraint) -> str:
+    if isinstance(constraint, Types):
+        return constraint.message
     return (constraint.__doc__ or "").strip()
 
 

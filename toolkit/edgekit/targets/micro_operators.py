@@ -14,10 +14,14 @@ from typing import Final
 
 import numpy as np
 
+from edgekit.modes import FLOAT32, INT8
 from edgekit.targets.node import Node, Tensor
 
 Constraint = Callable[[Node], bool]
 
+_MODES: Final = (INT8.name, FLOAT32.name)
+# Indices, counts and conditions have these types whatever the mode.
+_NOT_OF_MODES: Final = frozenset({"bool", "int32", "int64", "uint32", "uint64"})
 _MOST_JOINED: Final = 10
 _DENSE_WEIGHTS: Final[Mapping[str, frozenset[str]]] = {
     "float32": frozenset({"float32"}),
@@ -40,31 +44,57 @@ class Kernel:
     constraints: tuple[Constraint, ...] = ()
 
 
-def computes(*types: str, of: int = 0) -> Constraint:
-    """Return the constraint that input `of` and the output have one of some types.
+@dataclass(frozen=True, slots=True)
+class Types:
+    """The constraint that an input has one of some types, which is also the output's.
 
-    >>> computes("float32", "int8").__doc__
-    'TFLite Micro computes it in float32 and int8 only; use --mode int8 or float32.'
+    Attributes:
+        names: The types.
+        of: Position of the input.
+        of_output: Whether outputs have to have the input's type.
     """
 
-    def constraint(node: Node) -> bool:
-        data = node.input(of)
-        outputs = {tensor.dtype for tensor in node.outputs}
-        return data is not None and data.dtype in types and outputs <= {data.dtype}
+    names: tuple[str, ...]
+    of: int = 0
+    of_output: bool = True
 
-    constraint.__doc__ = f"TFLite Micro computes it in {_listed(types)} only{_modes(types)}."
-    return constraint
+    def __call__(self, node: Node) -> bool:
+        """Whether an operator obeys it."""
+        data = node.input(self.of)
+        return (
+            data is not None
+            and data.dtype in self.names
+            and not (self.of_output and any(t.dtype != data.dtype for t in node.outputs))
+        )
+
+    @property
+    def message(self) -> str:
+        """What is said to the user.
+
+        >>> computes("float32", "int8").message
+        'TFLite Micro computes it in float32 and int8 only.'
+        """
+        *first, last = self.names
+        listed = f"{', '.join(first)} and {last}" if first else last
+        return f"TFLite Micro {'computes it in' if self.of_output else 'takes'} {listed} only."
+
+    def hint(self, node: Node) -> str:
+        """Return which of edgekit's modes gives one of the types; "" where none does."""
+        data = node.input(self.of)
+        if data is None or data.dtype in _NOT_OF_MODES:
+            return ""
+        modes = [name for name in _MODES if name in self.names and name != data.dtype]
+        return f" Use --mode {' or '.join(modes)}." if modes else ""
 
 
-def takes(*types: str, of: int = 0) -> Constraint:
+def computes(*names: str, of: int = 0) -> Types:
+    """Return the constraint that input `of` and the output have one of some types."""
+    return Types(names, of)
+
+
+def takes(*names: str, of: int = 0) -> Types:
     """Return the constraint that input `of` has one of some types, whatever the output has."""
-
-    def constraint(node: Node) -> bool:
-        data = node.input(of)
-        return data is not None and data.dtype in types
-
-    constraint.__doc__ = f"TFLite Micro takes {_listed(types)} only{_modes(types)}."
-    return constraint
+    return Types(names, of, of_output=False)
 
 
 def constraint_weights(node: Node) -> bool:
@@ -174,17 +204,6 @@ def constraint_lstm(node: Node) -> bool:
 
 def _data(node: Node) -> list[Tensor]:
     return [t for t in node.inputs if t is not None and not (t.constant and t.dtype == "int32")]
-
-
-def _listed(types: tuple[str, ...]) -> str:
-    *first, last = types
-    return f"{', '.join(first)} and {last}" if first else last
-
-
-def _modes(types: tuple[str, ...]) -> str:
-    """Return which of edgekit's modes have the type."""
-    modes = [mode for mode in ("int8", "float32") if mode in types]
-    return f"; use --mode {' or '.join(modes)}" if modes else ""
 
 
 _CASTS: Final = frozenset({"float32", "int8", "int16", "int32", "uint32", "bool"})
