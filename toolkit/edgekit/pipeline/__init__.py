@@ -12,12 +12,14 @@
 - `deploy`: they are measured on devices behind SSH, several at once.
 - `manifest`: what is written beside each file.
 - `expand`: a small file is written unpacked.
+- `export`: a file is written as C sources for a microcontroller.
 - `rebuild`: a file is made again from its manifest, and compared.
 """
 
 from edgekit.pipeline.compress import compress
 from edgekit.pipeline.deploy import Deployed, Deployment, deploy, first_error
 from edgekit.pipeline.expand import expand
+from edgekit.pipeline.export import Exported, export
 from edgekit.pipeline.host import bench, evaluate
 from edgekit.pipeline.measure import MeasureSettings
 from edgekit.pipeline.passes import transform
@@ -30,6 +32,7 @@ from edgekit.pipeline.sources import ImportResult, import_source
 __all__ = [
     "Deployed",
     "Deployment",
+    "Exported",
     "ImportResult",
     "MeasureSettings",
     "Outcome",
@@ -41,6 +44,7 @@ __all__ = [
     "deploy",
     "evaluate",
     "expand",
+    "export",
     "first_error",
     "import_source",
     "quantize",

@@ -14,7 +14,6 @@ from edgekit.pipeline.request import FLOAT
 from edgekit.quantization.observe import NOTHING
 from edgekit.quantization.passes.drop_unused import drop_unused
 from edgekit.records import Artifact
-from edgekit.tflite.graph import operators
 from edgekit.tflite.micro_form import micro_form
 from edgekit.tflite.stored import content_of, expanded, manifest_path, stem_of
 
@@ -97,7 +96,7 @@ def _plain(content: bytes, name: str) -> bytes:
 
 def _in_micro_form(model: ModelT, content: bytes) -> bytes:
     """Return a file that TFLite Micro loads, where it has such a form."""
-    if any(op == SPARSE for _, _, op in operators(model)):
+    if any(op == SPARSE for _, _, op in tflite.operators(model)):
         model = tflite.read(expanded(content, "The model"))
     slim = drop_unused(micro_form(model), NOTHING, FLOAT)
     return tflite.with_files(tflite.write(slim), tflite.files_behind(content))

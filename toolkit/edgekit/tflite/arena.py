@@ -36,14 +36,11 @@ class Arena:
         buffers: Activations and scratch buffers.
         offsets: Where each begins, in bytes.
         head_bytes: The bytes they take together.
-        peak: The step at which most of them are needed; steps count operators from 1, those of
-            loop bodies at their turn, and 0 is before the first.
     """
 
     buffers: tuple[Buffer, ...]
     offsets: tuple[int, ...]
     head_bytes: int
-    peak: int
 
 
 def plan(model: ModelT, nodes: Sequence[Node]) -> Arena | None:
@@ -64,25 +61,7 @@ def plan(model: ModelT, nodes: Sequence[Node]) -> Arena | None:
     head = max(
         (o + aligned(b.size_bytes) for o, b in zip(offsets, buffers, strict=True)), default=0
     )
-    return Arena(
-        buffers=tuple(buffers), offsets=tuple(offsets), head_bytes=head, peak=_peak(buffers)
-    )
-
-
-def live_bytes(buffers: Sequence[Buffer]) -> list[int]:
-    """Return for each step the bytes that are needed at it, whatever lies between them."""
-    steps = [0] * (max((b.last for b in buffers), default=-1) + 2)
-    for buffer in buffers:
-        if buffer.last >= 0:
-            steps[max(0, buffer.first)] += aligned(buffer.size_bytes)
-            steps[buffer.last + 1] -= aligned(buffer.size_bytes)
-    total = 0
-    return [total := total + change for change in steps][:-1]
-
-
-def _peak(buffers: Sequence[Buffer]) -> int:
-    live = live_bytes(buffers)
-    return live.index(max(live)) if live else 0
+    return Arena(buffers=tuple(buffers), offsets=tuple(offsets), head_bytes=head)
 
 
 def _buffers(model: ModelT, nodes: Sequence[Node]) -> list[Buffer] | None:
