@@ -120,6 +120,11 @@ def constraint_no_int4(node: Node) -> bool:
     return weights is None or weights.dtype != "int4"
 
 
+def constraint_no_empty_bias(node: Node) -> bool:
+    """Its bias must be stored, or not be an input at all."""
+    return len(node.inputs) < 3 or node.inputs[2] is not None
+
+
 def constraint_constant_operand(node: Node) -> bool:
     """Axes, sizes, paddings and permutations must be constants."""
     return all(
@@ -268,7 +273,9 @@ KERNELS: Final[Mapping[str, Kernel]] = {
     "CONV_2D": Kernel("AddConv2D", (constraint_weights, *_ACTIVATION)),
     "COS": Kernel("AddCos", _FLOAT),
     "CUMSUM": Kernel("AddCumSum", _FLOAT_INT8),
-    "DEPTHWISE_CONV_2D": Kernel("AddDepthwiseConv2D", (constraint_weights, *_ACTIVATION)),
+    "DEPTHWISE_CONV_2D": Kernel(
+        "AddDepthwiseConv2D", (constraint_weights, constraint_no_empty_bias, *_ACTIVATION)
+    ),
     "DEPTH_TO_SPACE": Kernel("AddDepthToSpace", _FLOAT_INT8),
     "DEQUANTIZE": Kernel("AddDequantize", (constraint_dequantizes,)),
     "DIV": Kernel("AddDiv", (computes("float32", "int8"),)),
