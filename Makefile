@@ -47,7 +47,7 @@ bench: .venv/.ready
 # models/ and quantized/, from the data sets to the reports
 models: .venv/.ready
 	$(BIN)/python models/build.py
-	$(BIN)/python docs/build.py --picture
+	$(BIN)/python docs/build.py --demo --picture
 
 # the generated parts of the pages in docs/, and the site in build/docs
 docs: .venv/.ready

@@ -26,6 +26,7 @@ SECTIONS = {
     "evaluation": "Evaluation throughput against a bare loop on one core",
     "startup": "Start-up",
     "compression": "Compression passes, and the same by tensorflow-model-optimization",
+    "compression_kinds": "Compression of a separable CNN, a transformer block and an LSTM",
     "large_data": "Peak memory on data larger than it",
     "inspection": "edgekit inspect of very many operators",
     "sparse": "Pruned models on ARM, stored dense and sparse",

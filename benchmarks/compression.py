@@ -6,7 +6,8 @@ rates), and those named in the line. Scores are of the test split, the loss is p
 float32 file, sizes are of the file named, deflated sizes what a download costs. Latencies are
 measured by the runner, float32 and result alternately, without concurrent training. Lines of tfmot:
 tensorflow-model-optimization with tf_keras, the same weights, samples, epochs and learning rates,
-and the stock converter. "Everything together" is `quantized/<name>-small`, made by `make models`.
+and the stock converter. "Everything together" is `quantized/<name>-small`, made by `make models`,
+"post-training int8" `quantized/<name>/int8.tflite`.
 
 Training takes an hour; its files remain in `out/compression`, and existing ones are not made again.
 To train several models in parallel, make their files beforehand:
@@ -24,7 +25,7 @@ import shutil
 import sys
 import tempfile
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -85,6 +86,27 @@ class Task:
         return f"{'-'.join(re.findall('[a-z0-9]+', self.name))}.tflite"
 
 
+@dataclass(frozen=True)
+class Subject:
+    """A model to compress.
+
+    Attributes:
+        name: Name in the table, and of the folder of its files.
+        model: The trained model.
+        data: What it is fine-tuned and scored on.
+        made: Folder of its float32 and int8 files.
+        learning_rate: Learning rate that it was trained with.
+        epochs: Epochs of fine-tuning.
+    """
+
+    name: str
+    model: Path
+    data: str
+    made: Path
+    learning_rate: float
+    epochs: int
+
+
 TASKS = (
     Task("prune 50 %", "prune", {"sparsity": 0.5}, bound="drop <= 0.3", peer="prune-50"),
     Task(
@@ -121,17 +143,23 @@ def measure() -> list[dict[str, str]]:
     """Make missing files, then score and time all of them, model by model."""
     for model in MODELS:
         make(model)
-    return [line for model in MODELS for line in _lines(model)]
+    return [line for model in MODELS for line in _published_lines(model)]
 
 
 def make(model: str) -> None:
-    """Train models whose files are missing."""
-    for task in TASKS:
-        _once(KEPT / model / task.file, lambda made, task=task: _ours(model, task, made))
+    """Train published models whose files are missing."""
+    subject = _published(model)
+    compress(subject, TASKS)
     for task in TASKS:
         if task.peer:
             place = KEPT / model / "tfmot" / task.file
-            _once(place.with_suffix(".json"), lambda made, task=task: _theirs(model, task, made))
+            _once(place.with_suffix(".json"), lambda made, task=task: _theirs(subject, task, made))
+
+
+def compress(subject: Subject, tasks: Sequence[Task]) -> None:
+    """Make the files of a model that are missing."""
+    for task in tasks:
+        _once(KEPT / subject.name / task.file, lambda made, task=task: _ours(subject, task, made))
 
 
 def _once(place: Path, make: Any) -> None:
@@ -141,33 +169,33 @@ def _once(place: Path, make: Any) -> None:
         print(f"made {place}", flush=True)
 
 
-def _ours(model: str, task: Task, place: Path) -> None:
-    """Run a recipe from the published weights, and store its final file."""
-    options = {"distill": True, "epochs": task.longer * _epochs(model), **task.options}
+def _ours(subject: Subject, task: Task, place: Path) -> None:
+    """Run a recipe from the trained weights, and store its final file."""
+    options = {"distill": True, "epochs": task.longer * subject.epochs, **task.options}
     if task.step != "qat":
-        options["learning_rate"] = _learning_rate(model, task)
+        options["learning_rate"] = task.rate * subject.learning_rate
     step = pass_step({"kind": task.step, **options}, task.name)
     recipe = Recipe(name="result", plan=default_plan(task.mode), passes=(step,))
     with tempfile.TemporaryDirectory() as folder:
         report = edgekit.compress(
-            f"models/{model}/{model}.keras",
+            subject.model,
             recipe,
-            data=_source(model),
+            data=subject.data,
             output=Path(folder) / "made",
             latency=False,
         )
         shutil.move(report.rows[-1].artifact.path, place)
 
 
-def _theirs(model: str, task: Task, place: Path) -> None:
+def _theirs(subject: Subject, task: Task, place: Path) -> None:
     """Run tfmot with the same weights, samples and steps; store a `.json` and its file."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         made = tfmot_peer.compress(
-            model,
+            subject.name,
             folder,
-            epochs=task.longer * _epochs(model),
-            learning_rate=task.peer_rate or _learning_rate(model, task),
+            epochs=task.longer * subject.epochs,
+            learning_rate=task.peer_rate or task.rate * subject.learning_rate,
             tasks=(task.peer,),
         )
         if made is None:
@@ -179,52 +207,62 @@ def _theirs(model: str, task: Task, place: Path) -> None:
 
 
 @cache
-def _config(model: str) -> dict[str, Any]:
-    return tomllib.loads(Path(f"models/{model}/model.toml").read_text(encoding="utf-8"))
+def _published(model: str) -> Subject:
+    config = tomllib.loads(Path(f"models/{model}/model.toml").read_text(encoding="utf-8"))
+    source: str = config["data"]["source"]
+    training, _ = training_split(open_data(source))
+    return Subject(
+        name=model,
+        model=Path(f"models/{model}/{model}.keras"),
+        data=source,
+        made=Path(f"quantized/{model}"),
+        learning_rate=float(config["training"]["learning_rate"]),
+        epochs=max(3, math.ceil(STEPS / math.ceil(training.n / 64))),
+    )
 
 
-def _source(model: str) -> str:
-    source: str = _config(model)["data"]["source"]
-    return source
-
-
-def _learning_rate(model: str, task: Task) -> float:
-    return task.rate * float(_config(model)["training"]["learning_rate"])
-
-
-@cache
-def _epochs(model: str) -> int:
-    """Return the default number of epochs."""
-    training, _ = training_split(open_data(_source(model)))
-    return max(3, math.ceil(STEPS / math.ceil(training.n / 64)))
-
-
-def _lines(model: str) -> Iterator[dict[str, str]]:
-    """Return the table's lines for a model."""
+def _published_lines(model: str) -> Iterator[dict[str, str]]:
     whole = Path(f"quantized/{model}-small/small.tflite")
-    found = [(task.name, KEPT / model / task.file, task.bound) for task in TASKS]
-    found.append(("everything together", whole, "drop <= 1, 12x smaller deflated"))
+    others = [("everything together", whole, "drop <= 1, 12x smaller deflated")]
     for task in TASKS:
         told = (KEPT / model / "tfmot" / task.file).with_suffix(".json")
         if task.peer and told.exists():
             facts = json.loads(told.read_text())
             left = ", ".join(facts.get("left_out") or ())
             note = f"left out: {left}" if left else facts.get("failed", "")
-            found.append((f"tfmot: {task.name}", told.with_suffix(".tflite"), note))
-    float32 = Path(f"quantized/{model}/float32.tflite")
+            others.append((f"tfmot: {task.name}", told.with_suffix(".tflite"), note))
+    return lines(_published(model), TASKS, others)
+
+
+def lines(
+    subject: Subject, tasks: Sequence[Task], others: Sequence[tuple[str, Path, str]] = ()
+) -> Iterator[dict[str, str]]:
+    """Yield the table's lines for a model.
+
+    Args:
+        subject: The model.
+        tasks: What was done to it.
+        others: Further files: text of the line, file, and what is asked of it.
+    """
+    found = [
+        ("post-training int8", subject.made / "int8.tflite", ""),
+        *((task.name, KEPT / subject.name / task.file, task.bound) for task in tasks),
+        *others,
+    ]
+    float32 = subject.made / "float32.tflite"
     there = [path for _, path, _ in found if path.exists()]
-    first, *others = edgekit.evaluate([float32, *there], _source(model)).rows
-    scored = dict(zip(there, others, strict=True))
+    first, *rows = edgekit.evaluate([float32, *there], subject.data).rows
+    scored = dict(zip(there, rows, strict=True))
     for name, path, note in found:
         if path not in scored:
-            yield {**dict.fromkeys(HEADS, ""), "model": model, "what": name, "asked": note}
+            yield {**dict.fromkeys(HEADS, ""), "model": subject.name, "what": name, "asked": note}
             continue
         timings = [row.timing for row in edgekit.bench([float32, path]).rows]
         before, after = (
             dataclasses.replace(row, timing=timing)
             for row, timing in zip((first, scored[path]), timings, strict=True)
         )
-        line = row_of(model, name, before, after, note)
+        line = row_of(subject.name, name, before, after, note)
         print(line, flush=True)
         yield line
 

@@ -4,7 +4,8 @@ Latency: the median of single invocations, one thread, of alternating processes.
 numpy, an interpreter and a timer around `invoke()`; its warm-up is as long as the runner's.
 litert-benchmark writes hundredths of a millisecond: a model that takes less is shown as "< 0.01
 ms", without a ratio. Start: processor time of whole processes from exec to the first printed
-result, for one stored sample. Each ratio is the median of the ratios round by round, so that a
+result, for one stored sample; as a module Python keeps the runner compiled, as a script it compiles
+it at each start. Each ratio is the median of the ratios round by round, so that a
 machine that slows down slows both.
 
 int4 unpacked: the runner's content of an int4 file, the int8 file, and the int4 file as it is
@@ -25,12 +26,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
+import edgekit
 import edgekit_runner
-from edgekit import tflite
-from edgekit.tflite.graph import INT4
 from edgekit.tflite.stored import packed
 
 DATA = Path(os.environ.get("EDGEKIT_DATA", "../shared/data"))
@@ -41,9 +40,16 @@ MODELS = {
 }
 SMALL = ("fashion-mnist", "spoken-digits", "turbofan")
 """Published models, in `quantized/`."""
-LOADED = {"fashion-mnist": 10, "MobileNetV2 1.0/224": 25}
+MOBILENET_NAME = "MobileNetV2 1.0/224"
+LOADED = {"fashion-mnist": 10, MOBILENET_NAME: 25}
 """Model -> the milliseconds that unpacking its int4 file may take."""
 RUNS = 300
+MOBILENET = """
+import sys, keras
+keras.utils.set_random_seed(0)
+model = keras.applications.MobileNetV2((224, 224, 3), weights=None)
+model.save(f"{sys.argv[1]}/mobilenet.keras")
+"""
 SMALLEST = """
 import sys
 import numpy as np
@@ -72,6 +78,9 @@ loop(int(sys.argv[3]))
 print(np.median(loop(int(sys.argv[4]))) / 1e6)
 """
 RUNNER = [sys.executable, edgekit_runner.__file__]
+UNUSUAL = ("PYTHONDONTWRITEBYTECODE",)
+"""Variables that a user's device does not have, and that change how long Python takes to start."""
+STARTED = {"as a module": ["-m", "edgekit_runner"], "as a script": [edgekit_runner.__file__]}
 # litert-benchmark as a module: its script may be in another environment's folder.
 BENCHMARK = [sys.executable, "-m", "ai_edge_litert.tools.benchmark_litert_model"]
 RESOLUTION_MS = {"litert-benchmark": 0.01}
@@ -87,15 +96,18 @@ def measure(rounds: int = 9) -> list[dict[str, str]]:
                 continue
             sample = _sample(model, Path(folder))
             rows += _latency(name, model, sample, Path(folder), rounds)
-            rows.append(_start(name, model, sample, rounds))
-        rows += [_unpacked_latency(name, 100 * rounds) for name in SMALL]
-        rows += [_unpacking(name, Path(folder), bound) for name, bound in LOADED.items()]
+            rows += [_start(name, model, sample, rounds, form) for form in STARTED]
+        made = {name: Path("quantized") / name for name in SMALL}
+        rows += [_unpacked_latency(name, path, 100 * rounds) for name, path in made.items()]
+        made[MOBILENET_NAME] = _mobilenet(Path(folder))
+        rows.append(_unpacked_latency(MOBILENET_NAME, made[MOBILENET_NAME], 5 * rounds))
+        rows += [_unpacking(name, made[name], Path(folder), most) for name, most in LOADED.items()]
     return rows
 
 
-def _unpacked_latency(name: str, turns: int) -> dict[str, str]:
+def _unpacked_latency(name: str, made: Path, turns: int) -> dict[str, str]:
     """Time an int4 file, unpacked and as stored, in turns with the int8 file of the model."""
-    paths = [Path("quantized") / name / f"{mode}.tflite" for mode in ("int4", "int8")]
+    paths = [made / f"{mode}.tflite" for mode in ("int4", "int8")]
     contents = [
         edgekit_runner.loadable(str(paths[0])),
         *(path.read_bytes() for path in paths[::-1]),
@@ -127,12 +139,10 @@ def _loaded(content: str | bytes) -> Interpreter:
     return model
 
 
-def _unpacking(name: str, folder: Path, bound: int) -> dict[str, str]:
+def _unpacking(name: str, made: Path, folder: Path, bound: int) -> dict[str, str]:
     """Time reading and unpacking an int4 file, packed with gzip."""
     path = folder / "int4.tflite.gz"
-    stored = Path("quantized") / name / "int4.tflite"
-    content = stored.read_bytes() if stored.exists() else _noise_in_int4()
-    path.write_bytes(packed(content))
+    path.write_bytes(packed((made / "int4.tflite").read_bytes()))
     taken = []
     for _ in range(21):
         path.touch()  # as if it was never read
@@ -149,42 +159,21 @@ def _unpacking(name: str, folder: Path, bound: int) -> dict[str, str]:
     }
 
 
-def _noise_in_int4() -> bytes:
-    """A file like MobileNetV2's: 52 convolutions with 3.5 million weights in 4 bits."""
-    rng = np.random.default_rng(0)
-    model = tflite.read(Path("quantized/fashion-mnist/int4.tflite"))
-    graph = model.subgraphs[0]
-    found = next(tensor for tensor in graph.tensors if tensor.type == INT4)
-    index = graph.tensors.index(found)
-    users = [op for op in graph.operators if index in op.inputs]
-    for _ in range(51):
-        # [output channels, 1, 1, input channels], as many scales as in the model it was taken from
-        channels = int(found.shape[0])
-        shape = np.array([channels, 1, 1, 68_000 // channels], np.int32)
-        noise = rng.integers(0, 256, (int(np.prod(shape)) + 1) // 2).astype(np.uint8)
-        model.buffers.append(schema.BufferT(data=noise))
-        graph.tensors.append(
-            schema.TensorT(
-                shape=shape,
-                type=INT4,
-                buffer=len(model.buffers) - 1,
-                name=f"weights_{len(graph.tensors)}",
-                quantization=found.quantization,
-                hasRank=True,
-            )
-        )
-        inputs = users[0].inputs.copy()
-        inputs[1] = len(graph.tensors) - 1
-        graph.operators.append(
-            schema.OperatorT(
-                opcodeIndex=users[0].opcodeIndex,
-                inputs=inputs,
-                outputs=users[0].outputs,
-                builtinOptionsType=users[0].builtinOptionsType,
-                builtinOptions=users[0].builtinOptions,
-            )
-        )
-    return tflite.write(model)
+def _mobilenet(folder: Path) -> Path:
+    """Quantize MobileNetV2 1.0/224 with seeded weights; returns the folder of its files."""
+    subprocess.run([sys.executable, "-c", MOBILENET, folder], check=True, capture_output=True)
+    np.savez(
+        folder / "pictures.npz",
+        x_train=np.random.default_rng(0).uniform(-1, 1, (20, 224, 224, 3)).astype(np.float32),
+    )
+    edgekit.quantize(
+        folder / "mobilenet.keras",
+        data=str(folder / "pictures.npz"),
+        modes=("int8", "int4"),
+        output=folder / "mobilenet",
+        latency=False,
+    )
+    return folder / "mobilenet"
 
 
 def _sample(model: Path, folder: Path) -> Path:
@@ -216,8 +205,8 @@ def _latency(
     ]
 
 
-def _start(name: str, model: Path, sample: Path, rounds: int) -> dict[str, str]:
-    runner = [*RUNNER, "run", str(model), str(sample)]
+def _start(name: str, model: Path, sample: Path, rounds: int, form: str) -> dict[str, str]:
+    runner = [sys.executable, *STARTED[form], "run", str(model), str(sample)]
     smallest = [sys.executable, "-c", SMALLEST, str(model), str(sample)]
     _output(runner)
     _output(smallest)
@@ -226,7 +215,7 @@ def _start(name: str, model: Path, sample: Path, rounds: int) -> dict[str, str]:
         taken["runner"].append(_cpu_ms(runner))
         taken["smallest script"].append(_cpu_ms(smallest))
     compared = _compare(taken, "smallest script", "1.15")
-    return {"model": name, "figure": "start to first result, cpu", **compared}
+    return {"model": name, "figure": f"start to first result, {form}, cpu", **compared}
 
 
 def _compare(taken: Mapping[str, Sequence[float]], other: str, bound: str) -> dict[str, str]:
@@ -253,7 +242,10 @@ def _output(command: list[str]) -> str:
 
 def _cpu_ms(command: list[str]) -> float:
     """Return user and system time of a finished process, as counted by the system."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    usual = {name: value for name, value in os.environ.items() if name not in UNUSUAL}
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=usual
+    )
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:

@@ -978,6 +978,8 @@ def evaluate(options: Options) -> None:
     model.require_inputs_and_outputs()
     manifest = read_manifest(options.model)
     columns, targets, starts, declared = _read_labelled(path, model, unscored=bool(options.outputs))
+    if place and (manifest.get("data") or {}).get("task") == NO_TASK:
+        targets = None
     n = columns[0].shape[0]
     scorer = None
     others: list[tuple[Scorer, Iterator[Any]]] = []
@@ -1066,8 +1068,13 @@ def _read_labelled(
             DATA,
             f"{path} holds no targets.",
             f"It holds {', '.join(sorted(stored))}.",
-            "Store them as y_test, or write outputs without a score: --outputs F.npz.",
+            f"Store them as y_test, {' or '.join(outputs)}, or write outputs without a score: "
+            "--outputs F.npz.",
         )
+    strange = [key for key in stored if key.startswith("y_test_") and key not in outputs]
+    if strange:
+        listed = ", ".join(tensor.name for tensor in model.outputs)
+        write_stderr(plain(f"Not used: {', '.join(strange)}. The model's outputs: {listed}."))
     if targets is not None and targets.shape[:1] != (n,):
         raise RunnerError(
             DATA,
@@ -1146,6 +1153,8 @@ def _other_scorers(
                 "Store one target for each sample.",
             )
         task = told.get(tensor.name) or infer_task_from_targets(model, targets, index)
+        if task == NO_TASK:
+            continue
         labels = stored.get(f"labels_{tensor.name}")
         names = [str(label) for label in labels.rows()] if labels else []
         if not names and targets.dtype.kind == "U":
@@ -1411,6 +1420,7 @@ METRICS = {
     "reconstruction": ("roc_auc", "average_precision"),
     "detection": ("map", "map50"),
 }  # fmt: skip
+NO_TASK = "none"  # only a metric of the user's own scores the targets
 # Those that need a score of one of two classes.
 OF_TWO_CLASSES = ("average_precision", "roc_auc")
 # Of fewer classes all are among the best five.
@@ -1456,7 +1466,9 @@ class Scorer:
             raise RunnerError(
                 DATA,
                 f"eval cannot score {task}.",
-                f"It scores {', '.join(METRICS)}.",
+                "The targets fit no task: edgekit scores them on the host, by your own metric."
+                if task == NO_TASK
+                else f"It scores {', '.join(METRICS)}.",
                 "Write outputs without a score: --outputs F.npz, and a DATA.npz without targets.",
             )
         several = task == "classification" and units > 2

@@ -2,8 +2,8 @@
 
 A part stands between `<!-- name -->` and `<!-- /name -->`. Recipe keys, architectures, exit codes
 and layers come from the code, the table of published models from the reports in `quantized/`, the
-measurements from `benchmarks/RESULTS.md`. `--picture` draws docs/report.png again, which needs
-Chromium.
+measurements from `benchmarks/RESULTS.md`. `--demo` runs the demo for the table in README.md,
+`--picture` draws docs/report.png again, which needs Chromium.
 """
 
 from __future__ import annotations
@@ -11,9 +11,13 @@ from __future__ import annotations
 import ast
 import importlib
 import json
+import os
 import re
 import runpy
+import shutil
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -257,6 +261,17 @@ def qat_kinds() -> str:
     return "\n".join(lines)
 
 
+def conditions() -> str:
+    """What `edgekit check` can be told to demand of a file."""
+    from edgekit.conditions import CONDITIONS, option_of
+
+    rows = [
+        [f"`{option_of(name)} {condition.example}`".replace(" `", "`"), condition.meaning]
+        for name, condition in CONDITIONS.items()
+    ]
+    return _lines(["condition", "what it demands"], rows)
+
+
 PARTS = {
     "recipe": recipe,
     "qat-kinds": qat_kinds,
@@ -269,6 +284,7 @@ PARTS = {
     "verdicts": verdicts,
     "exit-codes": exit_codes,
     "layers": layers,
+    "conditions": conditions,
 }
 PLACE = re.compile(r"(<!-- ([a-z-]+) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
 
@@ -290,11 +306,26 @@ def fill() -> dict[Path, str]:
     return pages
 
 
+def demo() -> None:
+    """The table that `edgekit demo` prints, in README.md."""
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(
+            [sys.executable, "-m", "edgekit", "demo", "-o", folder, "--force"],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "COLUMNS": "80"},
+        )
+    table = done.stdout.split("* best of its column")[0]
+    lines = "\n".join(line.rstrip() for line in table.splitlines())
+    path = ROOT / "README.md"
+    text = path.read_text(encoding="utf-8")
+    place = re.compile(r"(?<=and prints:\n```\n).*?(?=\n```)", re.DOTALL)
+    path.write_text(place.sub(lambda _: lines, text, count=1), encoding="utf-8")
+
+
 def picture() -> None:
     """A screenshot of the top of a published report."""
-    import shutil
-    import tempfile
-
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 
@@ -312,6 +343,8 @@ def picture() -> None:
 
 def main() -> int:
     """Write the pages, or with --check say which are not as generated."""
+    if "--demo" in sys.argv:
+        demo()
     if "--picture" in sys.argv:
         picture()
     stale = {path: text for path, text in fill().items() if path.read_text("utf-8") != text}

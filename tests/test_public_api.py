@@ -48,6 +48,8 @@ def test_every_verb_returns_one_record(verb):
         *(
             "Report",
             "Artifact",
+            "Check",
+            "Comparison",
             "Deployed",
             "ImportResult",
             "Inspection",

@@ -51,7 +51,7 @@ def test_every_format_gives_the_same_targets(form, tmp_path):
         found = targets(getattr(dataset, split))
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, np.array(wanted)[:, : found.shape[1]], atol=1e-6)
-    assert WRITTEN[form] in dataset.notes[0]
+    assert WRITTEN[form] in dataset.origins[0]
     sizes = [(p[1], p[0]) for p in made.PICTURES["train"].values()]
     assert sizes_of(dataset) == [list(size) for size in sizes]
 
@@ -113,7 +113,7 @@ def test_boxes_beyond_the_picture_are_cut_and_empty_ones_left_out(tmp_path):
 
     np.testing.assert_allclose(targets(dataset.train)[1, 0], [0.7, 0.25, 1, 0.75, 0, 0])
     assert targets(dataset.train)[1, 1, 4] == -1
-    assert "Boxes reach beyond 1 pictures in train (images/train/b.jpg)" in str(dataset.notes)
+    assert "Boxes reach beyond 1 picture in train (images/train/b.jpg)" in str(dataset.notes)
     assert "left out: 2 (images/train/b.jpg: empty, images/train/b.jpg: outside)" in str(
         dataset.notes
     )
@@ -205,6 +205,19 @@ def test_damaged_coco_is_named(change, said, tmp_path):
 
     assert said in message
     assert path.name in message
+
+
+def test_coco_without_pictures_is_named(tmp_path):
+    root = made.coco(tmp_path / "insects")
+    for path in (root / "annotations").iterdir():
+        document = json.loads(path.read_text())
+        path.write_text(json.dumps({**document, "images": []}))
+
+    message = refusal(lambda: open_data(str(root)))
+
+    assert "no pictures are listed." in message
+    assert "images is empty in instances_t" in message
+    assert '"file_name": "a.jpg"' in message
 
 
 def test_pictures_that_are_not_there_or_outside_are_left_out(tmp_path):

@@ -70,3 +70,19 @@ def test_quantities_have_no_order_of_classes(tmp_path: Path) -> None:
 
     with pytest.raises(DataError, match="targets are none"):
         open_data(str(tmp_path / "d.npz"), classes=("a", "b"))
+
+
+@pytest.mark.parametrize("columns", [5, 6])
+def test_boxes_in_arrays_follow_the_declared_order(tmp_path: Path, columns: int) -> None:
+    """Given boxes of classes 0 and 2 and padding, then the order declared renumbers the boxes."""
+    boxes = np.zeros((1, 3, columns), np.float32)
+    boxes[0, :, :5] = [[0, 0, 0.5, 0.5, 0], [0.5, 0.5, 1, 1, 2], [0, 0, 0, 0, -1]]
+    arrays = {"x_test": np.zeros((1, 8, 8, 3), np.uint8), "y_test": boxes}
+    np.savez(tmp_path / "d.npz", **arrays, labels=np.array(["a", "b", "c"]))
+
+    test = open_data(str(tmp_path / "d.npz"), classes=("c", "a", "b")).test
+
+    assert test is not None
+    targets = test.read(np.arange(1)).targets
+    assert targets is not None
+    assert targets[0, :, 4].tolist() == [1, 0, -1]

@@ -66,7 +66,8 @@ def test_masks_come_in_the_size_of_the_output(folder):
     np.testing.assert_array_equal(half.targets, [blocks(5, 6)] * 2)
     assert whole.inputs["x"].shape == (2, 10, 12, 3)
     assert dataset.task == "segmentation"
-    assert dataset.notes == ("Masks were read from the folder masks.",)
+    assert dataset.notes == ()
+    assert dataset.origins == ("Masks were read from the folder masks.",)
 
 
 def test_masks_are_cut_out_as_pictures_are(folder):
@@ -185,3 +186,46 @@ def test_real_nuclei(shared_data):
     # Nuclei shine: pixels in the masks are brighter.
     pixels = read.inputs["x"][..., 0]
     assert pixels[read.targets == 1].mean() > 3 * pixels[read.targets == 0].mean()
+
+
+@pytest.mark.parametrize("splits", [("train", "test"), ("",)])
+def test_masks_beside_their_pictures(splits, tmp_path):
+    """Given `x.jpg` and `x_mask.png` in one folder, then they belong together."""
+    for split in splits:
+        for name in "abc":
+            made.picture(tmp_path / "fields" / split / f"{name}.jpg", 24, 20)
+            mask(tmp_path / "fields" / split / f"{name}_mask.png", blocks())
+
+    dataset = open_data(str(tmp_path / "fields"))
+
+    assert dataset.task == "segmentation"
+    assert dataset.origins == ("Masks were read from files *_mask beside their pictures.",)
+    read = bind(dataset, *specs()).test.read(np.arange(1))
+    np.testing.assert_array_equal(read.targets, [blocks(10, 12)])
+    assert dataset.train.n + dataset.test.n == 3 * len(splits)
+
+
+def test_a_class_that_the_model_lacks_is_named_with_its_file(folder):
+    mask(folder / "masks" / "test" / "e.png", blocks(value=7))
+
+    message = refusal(lambda: bind(open_data(str(folder)), *specs()))
+
+    assert "the mask of sample 1 has class 7, the model has 3 classes." in message
+    assert f"The file is {folder / 'masks/test/e.png'}. They hold 0, 1, 2, 7." in message
+    assert "Number the classes from 0" in message
+
+
+@pytest.mark.parametrize("ending", ["jpg", "JPEG"])
+def test_masks_that_were_compressed_with_losses_are_told(folder, ending):
+    """Given a mask as JPEG, whose values are no longer those saved, then PNG is advised."""
+    (folder / "masks" / "test" / "e.png").unlink()
+    values = np.kron(np.arange(25).reshape(5, 5) % 3 * 40, np.ones((4, 5))).astype(np.uint8)
+    Image.fromarray(values[:, :24], "L").save(folder / "masks" / "test" / f"e.{ending}", "JPEG")
+
+    dataset = open_data(str(folder))
+    message = refusal(lambda: bind(dataset, *specs()))
+
+    told = "JPEG changes class values, save masks as PNG."
+    assert any(f"(1, masks/test/e.{ending}): {told}" in note for note in dataset.notes)
+    assert f"e.{ending}. They hold" in message
+    assert told in message

@@ -107,7 +107,7 @@ def test_masks_are_bound_to_class_numbers(targets, shape, wanted, note) -> None:
         ),
         (
             MASK * 3,
-            "d, test: the masks have class 3, the model has 3 classes.",
+            "d, test: the mask of sample 0 has class 3, the model has 3 classes.",
             "They hold 0, 3.",
         ),
         (

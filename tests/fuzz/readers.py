@@ -46,20 +46,20 @@ from mutate import (
 )
 
 import edgekit_runner
-from edgekit import data, reports, tflite
+from edgekit import checks, data, reports, tflite
+from edgekit.artifacts import open_artifact
 from edgekit.data.labels import read_labels
 from edgekit.data.preprocessing import read_preprocessing
 from edgekit.devices.registry import read_devices
 from edgekit.errors import DataError, ModelError
-from edgekit.pipeline import manifest
 from edgekit.pipeline.report import Outcome, build_report
 from edgekit.pipeline.subjects import Opener, bind_to_file
 from edgekit.quantization.observe import NOTHING
 from edgekit.quantization.passes.drop_unused import drop_unused
 from edgekit.recipe.parse import load_recipe
 from edgekit.records import DataRequest, Plan, Report, Row, Source, TensorSpec
-from edgekit.reports import drawing_process
-from edgekit.schema import inspection_to_json
+from edgekit.reports import check_results, drawing_process, inspection_page
+from edgekit.schema import check_to_json, inspection_to_json
 from edgekit.sources.keras_file import _keras_version
 from edgekit.sources.load import kind_of
 from edgekit.tflite import inspect as inspecting
@@ -75,6 +75,8 @@ GOLDEN = REPOSITORY / "tests" / "golden"
 DEMO = REPOSITORY / "toolkit" / "edgekit" / "demo"
 USAGE, MODEL, DATA, CONVERSION = 2, 3, 4, 5
 FORMATS: tuple[reports.Format, ...] = ("terminal", "json", "md", "csv")
+# Of a condition of each kind that is judged by what is inside a file.
+LIMITS = {"target": "coral", "max_size": 1, "max_flash": 1, "max_arena": 1, "no_float": True}
 VECTORS = (
     [TensorSpec(name="x", shape=(1, 4), dtype="float32")],
     [TensorSpec(name="y", shape=(1, 3), dtype="float32")],
@@ -354,7 +356,7 @@ def read_model(content: bytes, folder: Path) -> None:
 
 
 def inspect_model(content: bytes, folder: Path) -> None:
-    """As `edgekit inspect` does, for people and as JSON."""
+    """As `edgekit inspect` does, for people, as JSON and as a page, and as `check` judges it."""
     from rich.console import Console
 
     path = put(folder, "model.tflite", content)
@@ -363,6 +365,10 @@ def inspect_model(content: bytes, folder: Path) -> None:
     out = io.StringIO()
     reports.print_inspection(inspection, Console(file=out, width=100))
     out.getvalue().encode()
+    inspection_page.inspection_html(inspection).encode()
+    found = checks.check(checks.CheckRequest(path=path, wanted=LIMITS))
+    json.dumps(check_to_json(found), allow_nan=False).encode()
+    check_results.junit(found).encode()
 
 
 def rewrite_model(content: bytes, folder: Path) -> None:
@@ -402,7 +408,7 @@ def read_host_manifest(content: bytes, folder: Path) -> None:
     """As eval and bench read it, up to the report."""
     path = put(folder, "model.tflite", HOST_MODEL.read_bytes())
     put(folder, "model.json", content)
-    artifact = manifest.open_artifact(path)
+    artifact = open_artifact(path)
     row = Row(model=artifact.manifest.get("model", path.stem), artifact=artifact)
     report = build_report([Outcome(rows=[row])], asked={}, data={})
     encoded(reports.render(report, choice(content, FORMATS)))

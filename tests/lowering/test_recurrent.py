@@ -124,6 +124,38 @@ def test_layers_that_the_operator_does_not_compute_are_loops(
     np.testing.assert_allclose(bare_loop(lowered.path, batch), expected, atol=2e-6)
 
 
+@pytest.mark.parametrize(
+    "name", ["masked", "gru", "simple", "hard", "cells", "translating", "started"]
+)
+def test_loops_are_quantized_with_one_scale_for_all_steps(
+    worker: Worker, folder: Path, name: str
+) -> None:
+    # Given a loop, and 50 samples of what its model is for
+    source = worker.load(folder / f"{name}.keras")
+    batch = batch_for(source, 50)
+    path = worker.lower(folder / "loops.tflite", Batch(inputs=batch)).path
+    samples = Samples(
+        split="calibrate",
+        n=50,
+        sha256="",
+        read=lambda rows: Batch(inputs={key: values[rows] for key, values in batch.items()}),
+    )
+    # When it is quantized
+    made = make(
+        Plan(variant="int8", mode="int8", input_type="float32", output_type="float32"),
+        read_float_graph(path),
+        observe=lambda model: observe(model, samples),
+        tensorflow=worker,
+    )
+    # Then the loop remains one, in integers, smaller than in float, and answers as before.
+    assert names(made.data).count("WHILE") == names(path).count("WHILE")
+    # Masking compares the input with a number, for which there is no int8 version.
+    assert {op["operator"] for op in made.left_in_float} <= {"NOT_EQUAL"}
+    expected, found = (bare_loop(model, batch) for model in (path, made.data))
+    assert np.abs(found - expected).max() < 0.1 * np.ptp(expected)
+    assert np.abs(found - expected).mean() < 0.02 * np.ptp(expected)
+
+
 def test_a_cell_state_above_ten_is_not_clipped(worker: Worker, folder: Path) -> None:
     # Given inputs that raise the cell state to 15, and lower it again to where it shows
     source = worker.load(folder / "loud.keras")
@@ -168,7 +200,7 @@ def rows() -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize(
     "form",
-    ["float16 compact", "int8 fused", "int8 unrolled", "int16x8 unrolled"],
+    ["float16 compact", "int8 compact", "int8 fused", "int8 unrolled", "int16x8 unrolled"],
 )
 def test_every_mode_keeps_the_accuracy_without_a_reset(
     worker: Worker, folder: Path, golden: Path, rows: Any, form: str
@@ -257,7 +289,7 @@ def test_unroll_forces_the_written_out_form_and_is_rebuilt(
 def test_quantize_makes_int8_of_loops_and_says_how(
     folder: Path, worker: Worker, tmp_path: Path
 ) -> None:
-    # Given a GRU, whose loop TensorFlow does not quantize
+    # Given a GRU
     generator = np.random.default_rng(0)
     arrays = {
         f"{kind}_{split}": generator.normal(size=(20, *shape)).astype(np.float32)
@@ -265,20 +297,23 @@ def test_quantize_makes_int8_of_loops_and_says_how(
         for kind, shape in (("x", (9, 4)), ("y", (8,)))
     }
     np.savez(tmp_path / "data.npz", **arrays)
-    # When int8 is asked for
+    # When integers are asked for
     report = edgekit.quantize(
         folder / "gru.keras",
         data=str(tmp_path / "data.npz"),
-        modes=["float32", "int8"],
+        modes=["float32", "int8", "int16x8"],
         output=tmp_path / "made",
         latency=False,
     )
-    # Then only that file is written out, and its manifest says so.
+    # Then only int16x8 is written out, and its manifest says so.
     files = {row.artifact.variant: row.artifact for row in report.files}
     assert "WHILE" in names(files["float32"].path)
-    assert "WHILE" not in names(files["int8"].path)
-    assert "gru: its 9 steps were unrolled" in " ".join(files["int8"].manifest["notes"])
+    assert "WHILE" in names(files["int8"].path)
+    assert files["int8"].manifest["left_in_float"] == []
+    assert "WHILE" not in names(files["int16x8"].path)
+    assert "gru: its 9 steps were unrolled" in " ".join(files["int16x8"].manifest["notes"])
     assert {path.name for path in (tmp_path / "made").glob("*tflite*")} == {
         "float32.tflite",
         "int8.tflite",
+        "int16x8.tflite",
     }

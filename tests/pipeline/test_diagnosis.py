@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgekit.evaluation.scores import Evaluation, aggregate
-from edgekit.evaluation.tasks import CLASSIFICATION, REGRESSION
+from edgekit.evaluation.tasks import CLASSIFICATION, DETECTION, REGRESSION
 from edgekit.evaluation.trust import difference_alert, guessing_alert, is_guessing
 from edgekit.pipeline.diagnosis import explanations, label_order
 from edgekit.records import Array, Batch
@@ -213,3 +213,32 @@ def test_float_file_with_another_score_is_an_alert_and_rounding_is_not() -> None
     assert "90.0%" in alert
     assert difference_alert(source, converted(1).score, 0.5) is None
     assert difference_alert(source, converted(1).score, 0.0) is None
+
+
+def test_order_of_classes_of_boxes_is_found_by_the_boxes_that_are_matched() -> None:
+    """Given a detector that numbers three classes 2, 0, 1, then its order is declared."""
+    generator = np.random.default_rng(0)
+    corners = generator.uniform(0, 0.5, (40, 3, 2))
+    boxes = np.concatenate([corners, corners + 0.3], axis=2)
+    kinds = generator.integers(0, 3, (40, 3))
+    target = np.concatenate([boxes, kinds[..., None], np.zeros((40, 3, 1))], 2).astype(np.float32)
+    target[0, 2] = (0, 0, 0, 0, -1, 0)
+    moved = boxes + generator.normal(0, 0.005, boxes.shape)
+    scores = np.sort(generator.uniform(0.5, 1, (40, 3)), axis=1)[:, ::-1]
+    named = np.array([1, 2, 0])[kinds]  # the model's class 0 is the data's class 2
+    found = np.concatenate([moved, scores[..., None], named[..., None]], 2).astype(np.float32)
+    batch = Batch(inputs={}, targets=target)
+    judged_boxes = aggregate(DETECTION.per_sample(found, batch), DETECTION)
+    given = {"predict": lambda _: {}, "output": None, "preprocessing": {"kind": "none"}}
+
+    (sentence,) = explanations(judged_boxes, labels=("a", "b", "c"), batch=batch, **given)
+
+    assert judged_boxes.score.value < 0.3
+    assert sentence.endswith(
+        "of the boxes that are found have the right class. "
+        "Declare the model's order: --classes c,a,b"
+    )
+    right = aggregate(
+        DETECTION.per_sample(np.where(np.arange(6) == 5, kinds[..., None], found), batch), DETECTION
+    )
+    assert explanations(right, labels=("a", "b", "c"), batch=batch, **given) == []

@@ -9,8 +9,8 @@ import shutil
 import numpy as np
 import pytest
 
+from edgekit.artifacts import open_artifact
 from edgekit.errors import ModelError
-from edgekit.pipeline import manifest
 from edgekit.pipeline.subjects import Opener, bind_to_file
 from edgekit.records import DataRequest
 
@@ -40,7 +40,7 @@ def describe(path, /, **changes):
 def test_what_edgekit_writes_is_taken(model):
     describe(model, of_a_later_version={"any": [1]})
 
-    artifact = manifest.open_artifact(model)
+    artifact = open_artifact(model)
 
     assert (artifact.variant, artifact.mode) == ("int8", "int8")
     assert artifact.manifest["model"] == "digits"
@@ -66,7 +66,7 @@ def test_an_entry_of_another_type_is_named(entry, value, place, model):
     describe(model, **{entry: value})
 
     with pytest.raises(ModelError) as raised:
-        manifest.open_artifact(model)
+        open_artifact(model)
 
     assert raised.value.what == f"{model.with_suffix('.json')} is not as edgekit writes it."
     assert raised.value.found.startswith(f"{place} is ")
@@ -75,17 +75,17 @@ def test_an_entry_of_another_type_is_named(entry, value, place, model):
 def test_its_hint_works(model):
     describe(model, labels=3)
     with pytest.raises(ModelError, match=r"remove model\.json"):
-        manifest.open_artifact(model)
+        open_artifact(model)
 
     model.with_suffix(".json").unlink()
 
-    assert manifest.open_artifact(model).variant == "model"
+    assert open_artifact(model).variant == "model"
 
 
 def test_a_manifest_of_another_file_is_never_looked_into(model):
     describe(model, labels=3, sha256="0" * 64)
 
-    assert manifest.open_artifact(model).manifest == {}
+    assert open_artifact(model).manifest == {}
 
 
 @pytest.mark.parametrize("entry", ["model", "variant", "mode", "labels", "data", "lowering"])
@@ -94,6 +94,6 @@ def test_null_says_nothing(entry, model, tmp_path):
     stored = tmp_path / "data.npz"
     np.savez(stored, x_test=np.zeros((4, 61, 40), np.float32), y_test=np.arange(4))
 
-    assert entry not in manifest.open_artifact(model).manifest
+    assert entry not in open_artifact(model).manifest
     opener = Opener(DataRequest(data=str(stored)))
-    assert bind_to_file(opener, manifest.open_artifact(model)).task == "classification"
+    assert bind_to_file(opener, open_artifact(model)).task == "classification"

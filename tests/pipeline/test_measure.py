@@ -12,12 +12,12 @@ from typing import Self
 import numpy as np
 import pytest
 
+from edgekit.artifacts import open_artifact
 from edgekit.cli import run
 from edgekit.devices import RunSettings
 from edgekit.errors import DeviceError, ModelError
 from edgekit.evaluation import Evaluation, aggregate
 from edgekit.evaluation.tasks import CLASSIFICATION
-from edgekit.pipeline import manifest
 from edgekit.pipeline.measure import MeasureSettings, Subject, measure
 from edgekit.pipeline.recommendation import recommend
 from edgekit.pipeline.report import Outcome, build_report
@@ -83,7 +83,7 @@ def subjects(golden, tmp_path) -> list[Subject]:
     made = []
     for name in RIGHT:
         path = Path(shutil.copy(golden / "runner" / "pair.tflite", tmp_path / f"{name}.tflite"))
-        artifact = replace(manifest.open_artifact(path), mode=name)
+        artifact = replace(open_artifact(path), mode=name)
         made.append(Subject(artifact=artifact, model="pair", dataset=dataset))
     return made
 

@@ -44,6 +44,11 @@ def needs_both(outputs, targets):
 def broken(outputs, targets):
     return outputs["x"]
 
+def lonely(outputs):
+    return 0.5
+
+elsewhere = np.dot
+
 def text(outputs, targets):
     return "0.5"
 
@@ -191,6 +196,9 @@ def test_task_none_leaves_targets_as_they_are_and_needs_a_metric(here, model, ca
     [
         ("mine.py:broken", 4, "IndexError: only integers"),
         ("mine.py:broken", 4, '(mine.py, line 25: return outputs["x"])'),
+        ("mine.py:lonely", 4, "It is lonely(outputs)."),
+        ("mine.py:lonely", 4, "Define lonely(outputs, targets), which returns a number."),
+        ("mine.py:elsewhere", 4, "Correct it; --debug"),
         ("mine.py:text", 4, "returned no finite number"),
         ("mine.py:nothing", 4, "It is nan."),
         ("mine.py:rows", 4, "It is ndarray."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import numpy as np
@@ -149,25 +150,105 @@ def test_where_nothing_tells_the_user_is_asked(photos, train):
     assert settled.preprocessing_reason == "0..1 (pixel / 255), as declared."
 
 
-def test_masks_are_named_as_the_reason_why_no_scaling_was_tried(tmp_path):
-    # Given pictures with masks, and a model that does not say how it takes pixels
-    for folder, bright in (("images", 200), ("masks", 1)):
+@pytest.fixture
+def masked(tmp_path):
+    """Pictures with a bright left part, and masks of it."""
+    random = np.random.default_rng(0)
+    for folder in ("images", "masks"):
         (tmp_path / "train" / folder).mkdir(parents=True)
-        for i in range(8):
-            pixels = np.zeros((SIDE, SIDE), np.uint8)
-            pixels[: i + 1] = bright
-            Image.fromarray(pixels).save(tmp_path / "train" / folder / f"{i}.png")
-    source = ImageModel(
+    for i in range(40):
+        there = np.arange(SIDE) < 2 + i % 7
+        pixels = np.where(there, 150, 60) + random.integers(-30, 31, (SIDE, SIDE))
+        Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "train" / "images" / f"{i}.png")
+        mask = np.tile(there, (SIDE, 1)).astype(np.uint8)
+        Image.fromarray(mask).save(tmp_path / "train" / "masks" / f"{i}.png")
+    return tmp_path
+
+
+def segmenter(scaling, **more):
+    """A model that tells pixels from 105 on, in pixels so scaled."""
+    limit = scaling.apply(np.array([[105.0]], np.float32))[0, 0]
+    return ImageModel(
         name="m",
         inputs=[TensorSpec(name="image", shape=(1, SIDE, SIDE, 1), dtype="float32")],
         outputs=[TensorSpec(name="mask", shape=(1, SIDE, SIDE, 2), dtype="float32")],
-        predict=lambda inputs: {"mask": np.repeat(inputs["image"], 2, axis=3)},
+        predict=lambda inputs: {"mask": np.concatenate([limit - inputs["image"]] * 2, 3) * [1, -1]},
+        read_scaling=lambda: None,
+        **more,
+    )
+
+
+def test_masks_tell_the_scaling_by_their_mean_iou(masked):
+    # Given pictures with masks, and a model that does not say how it takes pixels
+    # When it is settled
+    settled = settle(open_data(str(masked)), segmenter(SIGNED))
+    # Then the scaling is that whose masks are right, with the score of the task
+    assert settled.preprocessing["scale"] == pytest.approx(1 / 127.5)
+    reason = settled.preprocessing_reason
+    assert re.search(r"chosen: mean IoU (0\.9\d*|1) on \d+ training images, the others at", reason)
+
+
+def test_masks_that_no_scaling_tells_are_said_with_their_scores(masked):
+    source = segmenter(UNIT)
+    useless = dataclasses.replace(source, predict=lambda x: {"mask": np.repeat(x["image"], 2, 3)})
+    with pytest.raises(DataError) as caught:
+        settle(open_data(str(masked)), useless)
+    assert re.search(r"clearly best on \d+ .*: 0\.\.255 mean IoU .*, guessing", caught.value.found)
+
+
+@pytest.mark.parametrize("scaling", [UNIT, SIGNED])
+def test_boxes_tell_the_scaling_by_their_map(tmp_path, scaling):
+    # Given pictures with a bright box each, and a detector of bright pixels
+    random = np.random.default_rng(1)
+    pixels = random.integers(0, 60, (48, 12, 12, 3)).astype(np.uint8)
+    boxes = np.zeros((48, 1, 5), np.float32)
+    for i, (x, y) in enumerate(random.integers(0, 6, (48, 2))):
+        pixels[i, y : y + 6, x : x + 6] += 100
+        boxes[i, 0, :4] = np.array([x, y, x + 6, y + 6]) / 12
+    np.savez(tmp_path / "boxes.npz", x_train=pixels, y_train=boxes, x_test=pixels, y_test=boxes)
+    limit = scaling.apply(np.full((1, 1), 80, np.float32))[0, 0]
+
+    def predict(inputs):
+        found = np.zeros((len(inputs["image"]), 60, 5), np.float32)
+        for row, bright in zip(found, inputs["image"].mean(axis=3) > limit, strict=True):
+            if 0 < bright.sum() < 100:
+                ys, xs = np.nonzero(bright)
+                low, high = np.array([xs.min(), ys.min()]), np.array([xs.max(), ys.max()]) + 1
+                row[0] = [*(low + high) / 24, *(high - low) / 12, 0.9]
+        return {"boxes": found}
+
+    source = ImageModel(
+        name="m",
+        inputs=[TensorSpec(name="image", shape=(1, 12, 12, 3), dtype="float32")],
+        outputs=[TensorSpec(name="boxes", shape=(1, 60, 5), dtype="float32")],
+        predict=predict,
         read_scaling=lambda: None,
     )
-    # When it is settled, then the error does not claim that there are no training images
-    with pytest.raises(DataError) as caught:
-        settle(open_data(str(tmp_path)), source)
-    assert "not tried on boxes, masks" in caught.value.found
+    opened = open_data(str(tmp_path / "boxes.npz"), task="detection")
+    head = {"kind": "yolo", "unit": "fraction"}
+    # When it is settled
+    settled = settle(dataclasses.replace(opened, head=head), source)
+    # Then the scaling is that with the best mAP
+    assert settled.preprocessing["scale"] == pytest.approx(scaling.spec["scale"])
+    assert f"{scaling.name} (" in settled.preprocessing_reason
+    assert re.search(r": mAP (0\.9\d*|1) on 48 training images", settled.preprocessing_reason)
+
+
+def test_what_training_stored_is_used_without_a_trial(masked):
+    # Given a model whose file says how it was trained
+    stored = {"kind": "image", "scale": 1 / 127.5, "mean": 1.0, "fit": "crop"}
+    source = dataclasses.replace(segmenter(UNIT, trained_on=stored), predict=None)
+    # When data are settled for it, then they are read so, and the reason says where that is from
+    settled = settle(open_data(str(masked)), source)
+    assert settled.preprocessing["mean"] == 1.0
+    assert settled.preprocessing["fit"] == "crop"
+    assert settled.preprocessing_reason.endswith("as edgekit stored it in m in training.")
+    # and a manifest, which is of the very file, goes first
+    told = settle(open_data(str(masked)), source, {"preprocessing": {"kind": "image", "scale": 1}})
+    assert told.preprocessing_reason.endswith("as the manifest says.")
+    broken = dataclasses.replace(source, trained_on={"kind": "image", "skale": 1})
+    with pytest.raises(DataError, match="m: unknown key 'skale'"):
+        settle(open_data(str(masked)), broken)
 
 
 def test_what_is_declared_is_done_and_a_contradiction_said(photos):

@@ -86,9 +86,42 @@ def test_inputs_go_by_their_signature_names(golden: Path) -> None:
         assert ranges.high[graph.tensors[index].name] == values[spec.name].max()
 
 
-def test_loops_are_refused_with_the_cure(golden: Path, noise: Samples) -> None:
+def loop_samples(values: np.ndarray) -> Samples:
+    return Samples(
+        split="calibrate",
+        n=len(values),
+        sha256="",
+        read=lambda rows: Batch(inputs={"x": values[rows]}),
+    )
+
+
+def test_the_steps_of_a_loop_are_observed(golden: Path) -> None:
+    # Given a loop that multiplies what it carries by a matrix in every step
+    model = read(golden / "inspect" / "loop_float32.tflite")
+    outer, body = model.subgraphs[0], model.subgraphs[2]
+    shape = tuple(outer.tensors[outer.inputs[0]].shape)
+    values = np.random.default_rng(0).normal(size=(4, *shape[1:])).astype(np.float32)
+    matrix = constant(model, body.tensors[2])
+    steps = int(constant(model, model.subgraphs[1].tensors[2]))
+    # When it is observed
+    found = observe(model, loop_samples(values), histograms=True)
+    # Then what it carries has one range: that of the input and of what every step made of it.
+    carried = [values]
+    for _ in range(steps):
+        carried.append(carried[-1] @ matrix.T)
+    for name in (body.tensors[1].name, body.tensors[5].name):
+        assert found.low[name] == pytest.approx(min(map(np.min, carried)), rel=1e-5)
+        assert found.high[name] == pytest.approx(max(map(np.max, carried)), rel=1e-5)
+        assert name in found.unclipped
+
+
+def test_other_loops_are_refused_with_the_cure(golden: Path) -> None:
+    # Given a loop whose condition reads the value that would become an integer
+    model = read(golden / "inspect" / "loop_float32.tflite")
+    model.subgraphs[1].operators[0].inputs = np.array([1, 1], np.int32)
+    # When it is observed, then it is refused.
     with pytest.raises(ConversionError, match="inside WHILE") as caught:
-        observe(read(golden / "inspect" / "loop_float32.tflite"), noise)
+        observe(model, loop_samples(np.zeros((1, 8), np.float32)))
     assert "unroll=True" in (caught.value.hint or "")
 
 

@@ -351,6 +351,21 @@ def test_a_task_that_is_not_scored(fails, models):
     assert "--outputs" in message
 
 
+def test_targets_that_only_the_users_own_metric_scores(runner, fails, models, tmp_path):
+    """Given a manifest with task none, then eval writes outputs, and says why there is no score."""
+    shutil.copy(models / "segmenter.tflite", "m.tflite")
+    Path("m.json").write_text('{"data": {"task": "none"}}')
+    np.savez("maps.npz", x_test=np.zeros((1, 32, 48, 3), np.uint8), y_test=np.zeros((1, 7)))
+
+    code, message = fails("eval", "m.tflite", "maps.npz")
+
+    assert code == 4
+    assert "edgekit scores them on the host, by your own metric." in message
+    code, _, err = runner("eval", "m.tflite", "maps.npz", "--outputs", "o.npz")
+    assert (code, err) == (0, "")
+    assert Path("o.npz").stat().st_size > 0
+
+
 def test_an_auc_of_one_kind_only(fails, models):
     np.savez("normal.npz", x_test=np.zeros((3, 64), np.float32), y_test=np.zeros(3, int))
     code, message = fails("eval", models / "digits_autoencoder.tflite", "normal.npz")

@@ -79,3 +79,29 @@ def test_another_number_of_targets_is_refused(runner, model, tmp_path) -> None:
 
     assert code == 4
     assert err.splitlines()[1] == "y_test_product [79]."
+
+
+def test_targets_of_no_output_are_named(runner, model, tmp_path) -> None:
+    """Given targets under a mistyped name, then eval names them and the outputs there are."""
+    given = arrays()
+    given["y_test_prodct"] = given.pop("y_test_product")
+    np.savez(tmp_path / "typo.npz", **given)
+
+    code, out, err = runner("eval", model, tmp_path / "typo.npz", "--json")
+
+    assert code == 0
+    assert err == "Not used: y_test_prodct. The model's outputs: total, product.\n"
+    assert json.loads(out)["score"]["metric"] == "rmse"
+
+
+def test_a_single_mistyped_name_is_told_with_the_right_ones(runner, model, tmp_path) -> None:
+    given = arrays()
+    del given["y_test_total"]
+    given["y_test_prodct"] = given.pop("y_test_product")
+    np.savez(tmp_path / "typo.npz", **given)
+
+    code, _, err = runner("eval", model, tmp_path / "typo.npz")
+
+    assert code == 4
+    assert "It holds x_test_a, x_test_b, y_test_prodct." in err
+    assert "Store them as y_test, y_test_total or y_test_product" in err

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from edgekit import api, tflite
+from edgekit.artifacts import open_artifact
 from edgekit.cli import run
 from edgekit.errors import ModelError, OutputError, UsageError
-from edgekit.pipeline import manifest
 from edgekit.tflite import read, stored
 from edgekit.tflite.graph import INT4
 from edgekit.tflite.inspect import inspect
@@ -49,7 +49,7 @@ def test_a_large_file_is_packed_too():
 
 
 def test_the_manifest_tells_both_of_the_plain_and_of_the_packed_file(packed):
-    plain, small = manifest.open_artifact(SMALL), manifest.open_artifact(packed)
+    plain, small = open_artifact(SMALL), open_artifact(packed)
 
     assert small.manifest == plain.manifest != {}
     assert (small.variant, small.mode) == (f"{plain.variant}.gz", plain.mode)
@@ -92,7 +92,7 @@ def test_expand_writes_the_plain_file_with_its_manifest(source, packed, tmp_path
     assert INT4 not in {tensor.type for graph in model.subgraphs for tensor in graph.tensors}
     # It is compact: the bytes that were replaced are gone.
     assert output.stat().st_size == len(tflite.write(model))
-    made, before = manifest.open_artifact(output), manifest.open_artifact(given)
+    made, before = open_artifact(output), open_artifact(given)
     assert made.variant == "large"
     assert made.manifest["expanded_from"] == before.sha256
     assert made.manifest["preprocessing"] == before.manifest["preprocessing"]

@@ -7,8 +7,8 @@ EdgekitError
 |-- ModelError        3  the model cannot be read, or holds what is not supported
 |-- DataError         4  the data does not fit the model, or itself
 |-- ConversionError   5  lowering or quantization failed or crashed
-|-- BudgetError       6  a budget or a gate is not met (reserved) `-- DeviceError       7  device,
-runtime or delegate
+|-- BudgetError       6  a budget or a condition is not met
+`-- DeviceError       7  device, runtime or delegate
     `-- FleetError    7  several devices, each with its own error
 ```
 0 is success, 1 a bug in edgekit (with its traceback); 130, 143 and 129 are interruptions by SIGINT,
@@ -77,9 +77,27 @@ class ModelError(EdgekitError):
 
 
 class DataError(EdgekitError):
-    """Data that does not fit the model, or is inconsistent."""
+    """Data that does not fit the model, or is inconsistent.
+
+    Args:
+        what: As in `EdgekitError`.
+        found: Likewise.
+        hint: Likewise.
+        sample: The sample whose target is to blame, by its row, so that its file can be named.
+    """
 
     exit_code = 4
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        found: str | None = None,
+        hint: str | None = None,
+        sample: int | None = None,
+    ) -> None:
+        super().__init__(what, found=found, hint=hint)
+        self.sample = sample
 
 
 class ConversionError(EdgekitError):
@@ -89,7 +107,7 @@ class ConversionError(EdgekitError):
 
 
 class BudgetError(EdgekitError):
-    """A budget or a gate is not met; reserved, no command raises it yet."""
+    """A budget or a condition is not met (`check`, `--fail-if-lost`); results are kept."""
 
     exit_code = 6
 

@@ -11,21 +11,36 @@ print(best.artifact.path, best.score.value, best.timing.p50_ms)
 `with edgekit.unpacked_limit(8 << 30):` is `--max-unpacked 8G` of the command line.
 """
 
-from edgekit.api.files import (
-    demo,
-    doctor,
-    expand,
-    export,
-    import_model,
-    inspect,
-    quantize,
-    rebuild,
-    report,
-)
-from edgekit.api.measure import bench, deploy, evaluate
-from edgekit.api.training import cluster, compress, prune, qat, shrink, train, transform
-from edgekit.archives import unpacked_limit
-from edgekit.recipe import Cluster, Prune, Qat, Shrink, Training
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from edgekit.api.files import (
+        demo,
+        doctor,
+        expand,
+        export,
+        import_model,
+        inspect,
+        quantize,
+        rebuild,
+        report,
+    )
+    from edgekit.api.gate import check, diff
+    from edgekit.api.measure import bench, deploy, evaluate
+    from edgekit.api.training import cluster, compress, prune, qat, shrink, train, transform
+    from edgekit.archives import unpacked_limit
+    from edgekit.recipe import Cluster, Prune, Qat, Shrink, Training
+
+_HOMES: Final = {
+    "api.files": "demo doctor expand export import_model inspect quantize rebuild report",
+    "api.gate": "check diff",
+    "api.measure": "bench deploy evaluate",
+    "api.training": "cluster compress prune qat shrink train transform",
+    "archives": "unpacked_limit",
+    "recipe": "Cluster Prune Qat Shrink Training",
+}
+"""Module -> what is there. Each is imported when it is first used: inspecting needs no recipes."""
 
 __all__ = [
     "Cluster",
@@ -34,10 +49,12 @@ __all__ = [
     "Shrink",
     "Training",
     "bench",
+    "check",
     "cluster",
     "compress",
     "demo",
     "deploy",
+    "diff",
     "doctor",
     "evaluate",
     "expand",
@@ -54,3 +71,16 @@ __all__ = [
     "transform",
     "unpacked_limit",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names.split():
+            found = getattr(import_module(f"edgekit.{module}"), name)
+            globals()[name] = found
+            return found
+    raise AttributeError(f"module 'edgekit.api' has no attribute {name!r}")

@@ -49,7 +49,7 @@ def metrics(given: Asked | Sequence[Asked] | None) -> tuple[str | Metric, ...]:
         UsageError: There is no such metric.
         DataError: A function is not there, or its file cannot be run.
     """
-    if given is None:
+    if given is None or given == ():
         return ()
     from edgekit.data import asked_metrics
 

@@ -72,6 +72,14 @@ COMMANDS: dict[str, Command] = {
     "bench": Command(
         "measure", "bench", "Measure the latency of .tflite files, here or on a device.", False
     ),
+    "check": Command(
+        "gate", "check", "Check a .tflite file against limits: exit code 6 where one is unmet."
+    ),
+    "diff": Command(
+        "gate",
+        "diff",
+        "Compare an old .tflite file with a new one, as Markdown for a pull request.",
+    ),
     "deploy": Command(
         "deploy", "deploy", "Score and time .tflite files on devices, over SSH; or run them there."
     ),

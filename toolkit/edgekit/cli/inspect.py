@@ -7,12 +7,16 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from edgekit.choices import TARGET_TITLES
 from edgekit.cli import options
+from edgekit.printable import MOST_PATH, printable
+
+if TYPE_CHECKING:
+    from edgekit.records import Inspection
 
 
 def inspect(
@@ -21,6 +25,11 @@ def inspect(
         list[str] | None,
         typer.Option(help=f"Predict which operators a target takes: {', '.join(TARGET_TITLES)}."),
     ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE.html", help="Write a page instead."),
+    ] = None,
+    force: options.Force = False,
     json: options.Json = False,
 ) -> None:
     """Show operators, sizes and predicted accelerator support.
@@ -28,11 +37,17 @@ def inspect(
     \b
     edgekit inspect int8.tflite
     edgekit inspect int8.tflite --target coral --json
+    edgekit inspect int8.tflite -o int8.html
     """
     from edgekit import api
 
+    if output is not None:
+        _check_page(output, json=json, force=force)
     with _no_collections():
         inspection = api.inspect(file, targets=tuple(target or (("coral",) if json else ())))
+        if output is not None:
+            _write_page(inspection, output, force=force)
+            return
         if json:
             from edgekit.schema import inspection_to_json
 
@@ -43,6 +58,35 @@ def inspect(
         from edgekit.reports import print_inspection
 
         print_inspection(inspection, Console(file=sys.stdout))
+
+
+def _check_page(output: Path, *, json: bool, force: bool) -> None:
+    """Refuse a page that cannot be written, before anything is read.
+
+    Raises:
+        UsageError: It is no .html, is there already, or JSON is asked for as well.
+    """
+    from edgekit.errors import UsageError
+    from edgekit.files import refuse_existing
+
+    if json:
+        raise UsageError("--json has no effect with --output.", hint="Leave one of them out.")
+    if output.suffix.lower() not in {".html", ".htm"}:
+        raise UsageError(
+            f"{printable(output, MOST_PATH)} is no name of a page.",
+            hint=f"Give --output {printable(output.with_suffix('.html'), MOST_PATH)}",
+        )
+    refuse_existing(output, force=force)
+
+
+def _write_page(inspection: Inspection, output: Path, *, force: bool) -> None:
+    from edgekit.cli.output import wrote_file
+    from edgekit.files import writing
+    from edgekit.reports.inspection_page import inspection_html
+
+    with writing(output, replace=force) as temporary:
+        temporary.write_text(inspection_html(inspection), encoding="utf-8")
+    print(wrote_file(output))
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -258,6 +259,7 @@ def quantize(
     measured_on: device_options.DeviceOptions,
     bench: Annotated[bool, typer.Option(help="Measure latencies.")] = True,
     gzip: options.Gzip = False,
+    fail_if_lost: options.FailIfLost = False,
     force: options.Force = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -304,6 +306,33 @@ def quantize(
             listener=listener,
         )
     show(result, json=json)
+    if fail_if_lost:
+        refuse_lost(result, [row.artifact.variant for row in result.files])
+
+
+def refuse_lost(report: Report, asked: Sequence[str]) -> None:
+    """Raise where a report of new files recommends none, or all that was asked for is lost.
+
+    Args:
+        report: The report.
+        asked: The variants that matter; float32, which the others are compared with, is left out.
+
+    Raises:
+        BudgetError: That is so.
+    """
+    from edgekit.errors import BudgetError
+    from edgekit.evaluation import lost_files
+    from edgekit.modes import FLOAT32
+    from edgekit.printable import MOST_PATH, printable
+
+    baseline = next((r for r in report.files if r.artifact.mode == FLOAT32.name), None)
+    made = {row.artifact.variant for row in report.files if row is not baseline} & set(asked)
+    lost = [name for name in lost_files(report.files) if name in made]
+    kept = f"The results are kept in {printable(report.files[0].artifact.path.parent, MOST_PATH)}"
+    if made and len(lost) == len(made):
+        raise BudgetError(f"Lost: {', '.join(map(printable, lost))}. {kept}.")
+    if not any(row.recommended for row in report.files):
+        raise BudgetError(f"No file is recommended. {kept}.")
 
 
 def show(result: Report, *, json: bool) -> None:

@@ -200,6 +200,14 @@ MetricNames = Annotated[
 Gzip = Annotated[
     bool, typer.Option("--gzip", help="Also write each file packed with gzip: less flash.")
 ]
+FailIfLost = Annotated[
+    bool,
+    typer.Option(
+        "--fail-if-lost",
+        help="Exit with code 6 where no file is recommended, or what was made is judged lost; "
+        "results are kept.",
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON (schema 1) instead of a table.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]

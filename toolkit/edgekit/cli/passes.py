@@ -50,6 +50,7 @@ def compress(
     runtime: options.TargetRuntime = None,
     bench: Annotated[bool, typer.Option(help="Measure latencies.")] = True,
     gzip: options.Gzip = False,
+    fail_if_lost: options.FailIfLost = False,
     force: options.Force = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -62,7 +63,7 @@ def compress(
     edgekit compress model.keras --recipe recipe.toml --data data.npz
     """
     from edgekit import api
-    from edgekit.cli.model import show
+    from edgekit.cli.model import refuse_lost, show
     from edgekit.cli.progress import listening
 
     place = measured_on.arguments()
@@ -88,6 +89,8 @@ def compress(
             listener=listener,
         )
     show(report, json=json)
+    if fail_if_lost:
+        refuse_lost(report, [report.files[-1].artifact.variant])
 
 
 def _run(step: PassStep, given: dict[str, Any]) -> None:

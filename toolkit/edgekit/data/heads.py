@@ -11,10 +11,27 @@ from edgekit.errors import DataError
 from edgekit.files import FILE, check_input, what_is
 from edgekit.parsing import ParseError, read_toml
 from edgekit.records import TensorSpec
-from edgekit_runner import Head, check_head, recognize_head
+from edgekit_runner import CANDIDATES, HEAD_WORDS, Head, check_head, recognize_head
 
 SUFFIX: Final = ".head.toml"
 _FORM: Final = """--head '{kind = "yolo"}', or a file with [head] (docs/data.md, Boxes)"""
+_OUTPUT: Final = "the name of an output, in quotes"
+_FLAG: Final = "true or false"
+_ACCEPTED: Final[Mapping[str, str]] = {
+    "score": "a number from 0 to 1",
+    "iou": "a number from 0 to 1",
+    "most": f"a whole number from 1 to {CANDIDATES}",
+    "background": _FLAG,
+    "objectness": _FLAG,
+    "corners": _FLAG,
+    "variances": "four numbers above 0, such as [0.1, 0.1, 0.2, 0.2]",
+    "anchors": "[[centre x, centre y, width, height], ...], shares of the picture",
+    "levels": "[{grid = [rows, columns], sizes = [[width, height], ...]}, ...], shares of the "
+    "picture",
+    "size": "[width, height] of the picture in pixels",
+    **dict.fromkeys(("boxes", "scores", "output", "heatmap", "sizes", "offsets", "count"), _OUTPUT),
+}
+"""What `check_head` accepts for each key whose values are no words."""
 
 
 def parse_head(text: str) -> dict[str, Any]:
@@ -70,8 +87,21 @@ def checked_head(table: Any, place: str) -> dict[str, Any]:
         raise DataError(
             f"{place}: the detection head is invalid.",
             found=f"{str(error)[:1].upper()}{str(error)[1:]}.",
-            hint=f"Give {_FORM}.",
+            hint=_accepted(table, str(error).split(" ", 1)[0]),
         ) from error
+
+
+def _accepted(table: Any, key: str) -> str:
+    """Return what the key that is wrong may be, or how a head is written where it is not one."""
+    kind = table.get("kind") if isinstance(table, Mapping) else None
+    words = HEAD_WORDS.get(str(kind))
+    if words is None:
+        return f"Give {_FORM}."
+    if key not in (*words, *_ACCEPTED, "classes"):
+        return f"Correct the head: docs/data.md, Boxes, lists the keys of kind {kind}."
+    if key == "classes":
+        return f"classes: {'a whole number above 0' if kind == 'yolo' else _OUTPUT}."
+    return f"{key}: {', '.join(words[key]) if key in words else _ACCEPTED[key]}."
 
 
 def bound_head(

@@ -7,11 +7,11 @@ from typing import Any, cast
 
 import numpy as np
 
-from edgekit.data.formats.boxes import NO_BOX, BoxStore
 from edgekit.data.labels import SORTED
 from edgekit.data.store import RawDataset, Store, targets_by_output
 from edgekit.errors import DataError, UsageError
 from edgekit.evaluation.tasks import as_classes
+from edgekit.evaluation.tasks.detection import are_boxes
 from edgekit.records import Array
 
 
@@ -52,14 +52,14 @@ def _renumbered(
 ) -> Store | None:
     if store is None or store.targets is None:
         return store
-    if isinstance(store, BoxStore):
+    if are_boxes(store.targets):
         kinds = store.targets[:, :, 4]
-        boxes = kinds != NO_BOX
-        numbers = kinds[boxes].astype(np.int64)
+        boxes = kinds >= 0
+        old = kinds[boxes].astype(np.int64)
         targets = store.targets.copy()
-        if len(numbers):
-            targets[boxes, 4] = _places(numbers, labels, classes, place)[numbers]
-        return replace(store, targets=targets)
+        if len(old):
+            targets[boxes, 4] = _places(old, labels, classes, place)[old]
+        return cast("Store", replace(cast("Any", store), targets=targets))
     numbers, _ = as_classes(store.targets)
     if numbers is None or numbers.min() < 0:
         raise DataError(

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from edgekit.data.boxes import as_seen
+from edgekit.data.formats.images import naming_files
 from edgekit.data.heads import bound_head, undeclared_head
 from edgekit.data.store import Reader, first_unusable_row, reader_of, targets_by_output
 from edgekit.errors import DataError
@@ -212,9 +213,10 @@ def _bind_each(
     for split, samples in splits.items():
         reader = reader_of(samples)
         if reader.targets is not None:
-            reader, said = _with_bound(
-                reader, task, output, split=split, dataset=dataset, head=head
-            )
+            with naming_files(reader.store):
+                reader, said = _with_bound(
+                    reader, task, output, split=split, dataset=dataset, head=head
+                )
             notes += [note for note in said if note not in notes]
         bound[split] = replace(samples, read=reader)
     return bound, notes
@@ -279,6 +281,7 @@ def check_classes(reader: Reader, head: Head, dataset: Dataset, split: Split) ->
     if fault is not None:
         raise DataError(
             f"{dataset.name}, {split}: sample {fault[0]} {fault[1]}.",
+            sample=fault[0],
             hint="Number the classes from 0, or give the model that knows them.",
         )
     there = boxes[reader.index]

@@ -124,6 +124,7 @@ def open_data(
             labels=opened.labels,
             preprocessing=applied,
             notes=tuple(one_line(note) for note in opened.notes),
+            origins=tuple(one_line(origin) for origin in opened.origins),
             others={
                 name: OutputTask(labels=labels) for name, labels in opened.labels_by_output.items()
             },

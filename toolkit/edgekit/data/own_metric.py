@@ -15,7 +15,7 @@ from typing import Any, Final, cast, get_args
 import numpy as np
 
 from edgekit.data.formats.function import is_function, load_function
-from edgekit.data.formats.users_code import failure_of
+from edgekit.data.formats.users_code import failure_of, hint_for
 from edgekit.errors import DataError, EdgekitError, UsageError
 from edgekit.evaluation.metrics import METRICS, Metric, Unit, metric_named, own_metric
 from edgekit.printable import one_line, printable
@@ -69,6 +69,22 @@ def _asked(one: Asked) -> str | Metric:
     return _as_metric(function, name, place, DIRECTIONS.get(last), spec)
 
 
+def _check_arguments(function: Callable[..., Any], spec: str, name: str) -> None:
+    """Raise a `DataError` where a function does not take outputs and targets."""
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # not every function that is compiled tells
+        return
+    try:
+        signature.bind(None, None)
+    except TypeError as error:
+        raise DataError(
+            f"The metric {spec} does not take outputs and targets.",
+            found=f"It is {name}{signature}.",
+            hint=f"Define {name}(outputs, targets), which returns a number.",
+        ) from error
+
+
 def _as_metric(
     function: Callable[[Any, Any], Any],
     name: str,
@@ -77,6 +93,7 @@ def _as_metric(
     spec: str = "",
 ) -> Metric:
     """Return a function as a metric, under a name that none of edgekit's has."""
+    _check_arguments(function, spec or name, name)
     name = printable(name if name.isidentifier() else "metric")
     if name in METRICS:
         name = f"{place.rpartition('/')[2].removesuffix('.py')}.{name}"
@@ -112,7 +129,7 @@ def _checked(function: Callable[[Any, Any], Any], place: str) -> Callable[[Array
             raise DataError(
                 f"The metric {place} failed.",
                 found=failure_of(error),
-                hint="Correct that line; --debug shows the traceback.",
+                hint=hint_for(error),
             ) from error
         return _number(result, place)
 

@@ -365,6 +365,7 @@ class RawDataset:
         labels: Names of the classes.
         preprocessing: Spec applied to every sample.
         notes: What was done without being asked for.
+        origins: As `Dataset.origins`.
         task: What the targets mean, where the source tells.
         labels_by_output: Names of the classes of outputs that have targets of their own.
     """
@@ -377,6 +378,7 @@ class RawDataset:
     labels: tuple[str, ...] | None = None
     preprocessing: Mapping[str, Any] = field(default_factory=lambda: {"kind": "none"})
     notes: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
     task: str | None = None
     labels_by_output: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 

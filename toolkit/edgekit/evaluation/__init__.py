@@ -10,7 +10,7 @@ from edgekit.evaluation.drops import agreement, budget, paired_drop
 from edgekit.evaluation.fidelity import compare, fidelity_ok, worst
 from edgekit.evaluation.predict import predict
 from edgekit.evaluation.reasons import samples_to_settle
-from edgekit.evaluation.recommend import recommend, unloadable
+from edgekit.evaluation.recommend import lost_files, recommend, unloadable
 from edgekit.evaluation.scores import (
     Evaluation,
     Predictions,
@@ -38,6 +38,7 @@ __all__ = [
     "evaluate",
     "evaluate_pieces",
     "fidelity_ok",
+    "lost_files",
     "paired_drop",
     "predict",
     "recommend",

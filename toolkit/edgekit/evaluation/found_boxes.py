@@ -111,6 +111,31 @@ def box_answers(
     )
 
 
+def confused_boxes(columns: Columns, classes: int = 0) -> Array:
+    """Count true boxes by class and by that of the likeliest detection on them, whatever it is.
+
+    Args:
+        columns: As `box_quality` takes them.
+        classes: Number of classes, at least.
+
+    Returns:
+        int64 `[k, k]`, true class, predicted class; boxes that nothing overlaps by half are in no
+        count.
+    """
+    pairs = [np.empty((0, 2), np.int64)]
+    for found, boxes in zip(columns["detections"], as_boxes(columns["target"]), strict=True):
+        real, there = found[found[:, 4] >= 0], boxes[(boxes[:, 4] >= 0) & (boxes[:, 5] == 0)]
+        near = box_overlaps(there[:, :4], real[:, :4]) >= iou_thresholds()[0]
+        some = near.any(axis=1)
+        if some.any():  # detections stand in falling score
+            likeliest = real[near[some].argmax(axis=1), 5]
+            pairs.append(np.stack([there[some, 4], likeliest], axis=1).astype(np.int64))
+    every = np.concatenate(pairs)
+    counts = np.zeros([max(classes, int(every.max(initial=-1)) + 1)] * 2, np.int64)
+    np.add.at(counts, (every[:, 0], every[:, 1]), 1)
+    return counts
+
+
 def box_curves(columns: Columns, labels: Sequence[str] | None) -> tuple[PrecisionRecall, ...]:
     """Return the precision-recall curves at an IoU of 0.5 of the rarest classes.
 

@@ -35,6 +35,21 @@ def recommend(
     return marked, reasons(files, choice, prefer)
 
 
+def lost_files(rows: Sequence[Row]) -> tuple[str, ...]:
+    """Return the variants that are judged lost, by their score or fidelity, or that collapsed.
+
+    Args:
+        rows: The files, as for `recommend`.
+    """
+    files = Files.of(rows, {})
+    candidates = map(files.candidate, rows)
+    return tuple(
+        one.name
+        for one in candidates
+        if not one.is_baseline and (one.verdict == "lost" or one.collapsed)
+    )
+
+
 def unloadable(rows: Sequence[Row], runtime: str | None) -> dict[str, str]:
     """Return the variants that a runtime does not load, and why.
 

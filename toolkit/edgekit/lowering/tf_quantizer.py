@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from edgekit.errors import ConversionError
+from edgekit.lowering.float_islands import Hidden
 from edgekit.modes import INT8, INT16X8
 from edgekit.records import Plan
 from edgekit.tflite.graph import read
@@ -43,14 +44,14 @@ def quantize(calibrated: bytes, plan: Plan, *, denied: Sequence[str] = ()) -> by
 
     try:
         if plan.mode == INT8.name:
-            return bytes(
-                convert.mlir_quantize(
-                    calibrated,
-                    input_data_type=tf.as_dtype(plan.input_type),
-                    output_data_type=tf.as_dtype(plan.output_type),
-                    denylisted_nodes=list(denied) or None,
-                )
+            hidden = Hidden(calibrated, denied)
+            quantized = convert.mlir_quantize(
+                hidden.data,
+                input_data_type=tf.as_dtype(plan.input_type),
+                output_data_type=tf.as_dtype(plan.output_type),
+                denylisted_nodes=list(denied) or None,
             )
+            return hidden.restored(bytes(quantized))
         # Only the older of the two quantizers meets the requirements of int16 kernels: 64-bit
         # biases, zero points of 0, and 1/32768 after LOGISTIC and TANH.
         return bytes(

@@ -9,6 +9,7 @@
 - `compress`: the stages of a recipe, each a row.
 - `subjects`: files that exist already are read and bound to data.
 - `host`: they are measured on this machine.
+- `comparison`: an old one and a new one are measured alike.
 - `deploy`: they are measured on devices behind SSH, several at once.
 - `manifest`: what is written beside each file.
 - `expand`: a small file is written unpacked.
@@ -16,6 +17,7 @@
 - `rebuild`: a file is made again from its manifest, and compared.
 """
 
+from edgekit.pipeline.comparison import compare_files
 from edgekit.pipeline.compress import compress
 from edgekit.pipeline.deploy import Deployed, Deployment, deploy, first_error
 from edgekit.pipeline.expand import expand
@@ -40,6 +42,7 @@ __all__ = [
     "Request",
     "bench",
     "build_of",
+    "compare_files",
     "compress",
     "deploy",
     "evaluate",

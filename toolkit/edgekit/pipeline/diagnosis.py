@@ -14,9 +14,11 @@ import numpy as np
 
 from edgekit.data.pixels import PLAIN, PixelScaling, image_shape, option_of, scaling_of
 from edgekit.data.preprocessing import AFFINE_DEFAULTS
+from edgekit.evaluation.found_boxes import confused_boxes
 from edgekit.evaluation.intervals import wilson
 from edgekit.evaluation.metrics import Columns
 from edgekit.evaluation.scores import Evaluation, aggregate, scored_output
+from edgekit.evaluation.tasks import DETECTION
 from edgekit.pipeline.pixel_trial import Predict
 from edgekit.records import Array, Batch, Score, TensorSpec
 
@@ -65,25 +67,33 @@ def explanations(
     """
     read = partial(scored_output, name=output, head=head)
     found = [
-        _label_order(source.score, labels),
+        _label_order(source, labels),
         _threshold(source.columns),
         _scaling(source, batch, predict, read, preprocessing),
     ]
     return [sentence for sentence in found if sentence]
 
 
-def _label_order(score: Score, labels: Sequence[str] | None) -> str | None:
+def _label_order(source: Evaluation, labels: Sequence[str] | None) -> str | None:
     """Say which order of the classes fits, where the model numbers them in another one."""
-    counts = np.array(score.confusion)
+    boxes = source.task is DETECTION
+    counts = (
+        confused_boxes(source.columns, len(labels or ()))
+        if boxes
+        else np.array(source.score.confusion)
+    )
     order = label_order(counts) if counts.size else None
     if order is None:
         return None
     names = [labels[i] if labels else str(i) for i in order]
     right = float(sum(counts[true, model] for model, true in enumerate(order)) / counts.sum())
     listed = ",".join(names)
+    figure = f"the accuracy is {right:.1%} on the same samples"
+    if boxes:
+        figure = f"{right:.1%} of the boxes that are found have the right class"
     return (
-        f"Another order of the labels fits: with {', '.join(names)} the accuracy is "
-        f"{right:.1%} on the same samples. Declare the model's order: --classes {listed}"
+        f"Another order of the labels fits: with {', '.join(names)} {figure}. "
+        f"Declare the model's order: --classes {listed}"
     )
 
 
@@ -91,7 +101,7 @@ def label_order(counts: Array) -> tuple[int, ...] | None:
     """Return the order of the classes in which the predictions are right, if it is another one.
 
     Args:
-        counts: Samples, `[true class, predicted class]`.
+        counts: Samples or boxes, `[true class, predicted class]`.
 
     Returns:
         For each class of the model the class of the data, or None where the order given fits as
@@ -108,6 +118,8 @@ def label_order(counts: Array) -> tuple[int, ...] | None:
             order[predicted] = true
     fitting = tuple(one for one in order if one is not None)
     n = int(counts.sum())
+    if n == 0:
+        return None
     guess = float(counts.sum(axis=1).max()) / n
     right = int(sum(counts[true, predicted] for predicted, true in enumerate(fitting)))
     if fitting == tuple(range(classes)) or not _explains(right, n, guess):

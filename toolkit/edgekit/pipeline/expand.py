@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from edgekit import targets, tflite
+from edgekit.artifacts import open_artifact
 from edgekit.errors import UsageError
 from edgekit.files import refuse_existing, staging
 from edgekit.pipeline import manifest
@@ -57,7 +58,7 @@ def expand(
             f"expand has no form of its own for {target}.",
             hint="Leave --target out, or name a microcontroller: micro.",
         )
-    before = manifest.open_artifact(source)
+    before = open_artifact(source)
     for place in (output, *([beside] if before.manifest else [])):
         refuse_existing(place, force=force)
     model = tflite.read(source)  # refuses a damaged one
@@ -76,7 +77,7 @@ def expand(
                 "expanded_from": before.sha256,
             }
             described.pop("gzip_bytes", None)
-        opened = manifest.open_artifact(made)
+        opened = open_artifact(made)
         if described:
             described |= {"sha256": opened.sha256, "size_bytes": opened.size_bytes}
             text = manifest.to_text(described)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgekit import targets, tflite
+from edgekit.artifacts import open_artifact
 from edgekit.errors import BudgetError, ModelError, UsageError
 from edgekit.evaluation.predict import encoded
 from edgekit.files import refuse_existing, sha256_of, staging
-from edgekit.pipeline import manifest
 from edgekit.pipeline.subjects import Opener, bind_to_file
 from edgekit.records import Array, DataRequest, MemoryFit, TensorSpec
 from edgekit.targets.arena import aligned
@@ -186,7 +186,7 @@ def _example(
     shapes = [(tuple(max(1, size) for size in spec.shape), spec.dtype) for spec in inputs]
     if data is None:
         return example_inputs(shapes), "seeded random values"
-    dataset = bind_to_file(Opener(data), manifest.open_artifact(source))
+    dataset = bind_to_file(Opener(data), open_artifact(source))
     assert dataset.test is not None  # the opener refuses data without
     batch = dataset.test.read(np.zeros(1, np.int64))
     arrays = []

@@ -92,8 +92,8 @@ class FloatGraphs:
         trained = self._imported.trained is not None  # for the tensors of the first form
         if not calibrates(plan) or not (loops or fused) or trained or not self._lowers_again():
             return (COMPACT,)
-        if plan.mode == INT8.name and fused:
-            return (FUSED if loops else COMPACT, UNROLLED)
+        if plan.mode == INT8.name:
+            return (COMPACT, *((FUSED,) if loops and fused else ()), UNROLLED)
         return (UNROLLED,)
 
     def _lowers_again(self) -> bool:

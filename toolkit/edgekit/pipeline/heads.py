@@ -14,7 +14,7 @@ T = TypeVar("T", Dataset, DataRequest)
 
 
 def with_head(data: T, model: Path | Any, described: Mapping[str, Any] | None = None) -> T:
-    """Return data with the head of a model, unless they declare one; a file beside it is said.
+    """Return data with the head of a model, unless they declare one; a file beside it is named.
 
     Args:
         data: Not bound to the model.
@@ -28,7 +28,7 @@ def with_head(data: T, model: Path | Any, described: Mapping[str, Any] | None = 
         return data
     head, note = _found(model, described)
     if isinstance(data, Dataset) and note:
-        return replace(data, head=head, notes=(*data.notes, note))
+        return replace(data, head=head, origins=(*data.origins, note))
     return replace(data, head=head)
 
 

@@ -31,7 +31,7 @@ def evaluate(
             compared with, and the data no targets.
         UsageError: The task has no such metric.
     """
-    return _report(paths, data, replace(settings, latency=False), listener)
+    return measured(paths, data, replace(settings, latency=False), listener=listener)
 
 
 def bench(
@@ -43,15 +43,21 @@ def bench(
         ModelError: A file cannot be read or run.
         DeviceError: No runtime is here.
     """
-    return _report(paths, None, settings, listener)
+    return measured(paths, None, settings, listener=listener)
 
 
-def _report(
+def measured(
     paths: Sequence[Path],
     data: DataRequest | None,
     settings: MeasureSettings,
-    listener: Listener,
+    *,
+    listener: Listener = silent,
 ) -> Report:
+    """Score `.tflite` files on the test split, where there is data, and time them, as is set.
+
+    Raises:
+        EdgekitError: As `evaluate` and `bench`.
+    """
     subjects = open_subjects(paths, data, settings)
     if len(subjects) == 1 and (given := subjects[0].dataset) and not scorable(given):
         raise DataError(

@@ -7,10 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 
 from edgekit import data, evaluation, tflite
+from edgekit.data.boxes import as_seen
+from edgekit.data.formats.images import naming_files
 from edgekit.data.store import (
     adopted,
     array_store,
@@ -20,7 +23,18 @@ from edgekit.data.store import (
     targets_by_output,
     whole,
 )
-from edgekit.evaluation.tasks import DETECTION, NO_TASK, RECONSTRUCTION, Task, task_named
+from edgekit.evaluation.tasks import (
+    CLASSIFICATION,
+    DETECTION,
+    MULTI_LABEL,
+    NO_TASK,
+    RECONSTRUCTION,
+    REGRESSION,
+    SEGMENTATION,
+    Task,
+    task_named,
+)
+from edgekit.evaluation.tasks.detection import detections_of
 from edgekit.records import Array, Batch, Dataset, InputScaling, Samples, Source, TensorSpec
 from edgekit.worker import TensorFlowProcess
 
@@ -28,6 +42,15 @@ TRIED = 64
 """Training samples that scalings are tried on."""
 CHANCE = 0.01
 """The best is chosen where its lead would come about by chance less often than this."""
+
+GUESSING: Final = "guessing"
+"""What the best constant answer is called among the changes."""
+_RMSE: Final = "RMSE"
+_TITLES: Final = {
+    REGRESSION.name: _RMSE,
+    SEGMENTATION.name: SEGMENTATION.metrics[0].title,
+    DETECTION.name: DETECTION.metrics[0].title,
+}
 
 Predict = Callable[[Mapping[str, Array]], Mapping[str, Array]]
 """Inputs `[n, ...]` by name -> outputs by name."""
@@ -44,6 +67,7 @@ class ImageModel:
         outputs: Its outputs; the scored one first.
         predict: Runs it: input name -> `[n, ...]` to output name -> `[n, ...]`.
         read_scaling: Reads what its first operators do to its input.
+        trained_on: The preprocessing that edgekit trained it with, where its file says that.
     """
 
     name: str
@@ -51,6 +75,7 @@ class ImageModel:
     outputs: Sequence[TensorSpec]
     predict: Predict
     read_scaling: Callable[[], InputScaling | None]
+    trained_on: Mapping[str, Any] | None = None
 
     @cached_property
     def scaling(self) -> InputScaling | None:
@@ -62,12 +87,16 @@ def model_of_source(
     source: Source, outputs: Sequence[TensorSpec], tensorflow: TensorFlowProcess
 ) -> ImageModel:
     """The model that a process with TensorFlow has loaded, with the scored output first."""
+    from edgekit.training.saving import PREPROCESSING, read_notes
+
+    stored = read_notes(source.path).get(PREPROCESSING)
     return ImageModel(
         name=source.name,
         inputs=source.inputs,
         outputs=outputs,
         predict=tensorflow.predict,
         read_scaling=tensorflow.input_scaling,
+        trained_on=stored if isinstance(stored, Mapping) else None,
     )
 
 
@@ -108,14 +137,18 @@ class Trial:
     """How well a model does on the same training samples, changed in several ways.
 
     Attributes:
-        losses: Name of the change -> loss of each sample: 0 or 1 for a class, else squared errors.
-        guess: Loss of each sample for the best constant answer: the majority class or the mean.
-        classes: Whether the answers are classes.
+        losses: Name of the change -> loss of each sample: 0 or 1 for a class, one less its quality
+            for a picture with masks or boxes, else squared errors.
+        guess: Loss of each sample for the best constant answer: the majority class, the mean, no
+            box.
+        scores: Name of the change, or `GUESSING` -> the figure of all samples together.
+        title: What the figure is; a share of right answers where empty.
     """
 
     losses: Mapping[str, Array]
     guess: Array
-    classes: bool
+    scores: Mapping[str, float]
+    title: str
 
     @property
     def n(self) -> int:
@@ -142,28 +175,25 @@ class Trial:
         return all(_beats(self.losses[name], rival) for rival in (self.losses[other], self.guess))
 
     def figure(self, name: str) -> str:
-        """The score with a change: the share of right classes, or the RMSE."""
-        return self._words(float(self.losses[name].mean()))
+        """The score with a change, or of `GUESSING`, in words."""
+        value = self.scores[name]
+        return f"{self.title} {value:.3g}" if self.title else f"{value:.0%}".replace("%", " %")
 
     @property
     def words(self) -> str:
         """The two best: "98 % of 64 training images, the others at most 35 %"."""
-        first, second, *_ = self.ranked
-        bound = "at most" if self.classes else "at least"
-        of = "of" if self.classes else "on"
+        first, *others = self.ranked
+        highest = self.title != _RMSE
+        second = (max if highest else min)(others, key=lambda name: self.scores[name])
         return (
-            f"{self.figure(first)} {of} {self.n} training images, the others {bound} "
-            f"{self.figure(second)}"
+            f"{self.figure(first)} {'on' if self.title else 'of'} {self.n} training images, "
+            f"the others {'at most' if highest else 'at least'} {self.figure(second)}"
         )
 
     @property
     def table(self) -> str:
         """All of them: "0..255 33 %, 0..1 35 %, guessing 33 %"."""
-        each = [f"{name} {self.figure(name)}" for name in self.losses]
-        return ", ".join([*each, f"guessing {self._words(float(self.guess.mean()))}"])
-
-    def _words(self, loss: float) -> str:
-        return f"{1 - loss:.0%}".replace("%", " %") if self.classes else f"RMSE {loss**0.5:.3g}"
+        return ", ".join(f"{name} {self.figure(name)}" for name in (*self.losses, GUESSING))
 
 
 def try_changes(dataset: Dataset, model: ImageModel, changes: Mapping[str, Change]) -> Trial | None:
@@ -187,64 +217,86 @@ def try_changes(dataset: Dataset, model: ImageModel, changes: Mapping[str, Chang
         return None
     order = np.random.default_rng(0).permutation(samples.n)[:TRIED]
     reader = reader_of(subset(adopted(samples), np.sort(order), "train"))
-    some = sized_targets(reader, model.outputs[0])(np.arange(len(order)))
+    some = as_seen(sized_targets(reader, model.outputs[0]))[0](np.arange(len(order)))
     named = targets_by_output(reader.store)
     by_output = {name: array[reader.index] for name, array in named.items()}
     unnamed = not any(reader.targets is array for array in named.values())
     targets = some.targets if unnamed else None
     few = whole("train", array_store(some.inputs, targets, by_output=by_output), {"kind": "none"})
-    bound = data.bind(
-        Dataset(
-            name=dataset.name,
-            task=dataset.task,
-            train=few,
-            calibrate=None,
-            test=None,
-            labels=dataset.labels,
-            any_targets=dataset.any_targets,
-            others=dataset.others,
-            head=dataset.head,
-        ),
-        model.inputs,
-        model.outputs,
-    )
+    with naming_files(reader.store, reader.index):
+        bound = data.bind(
+            Dataset(
+                name=dataset.name,
+                task=dataset.task,
+                train=few,
+                calibrate=None,
+                test=None,
+                labels=dataset.labels,
+                any_targets=dataset.any_targets,
+                others=dataset.others,
+                head=dataset.head,
+            ),
+            model.inputs,
+            model.outputs,
+        )
     assert bound.train is not None
     batch = bound.train.read(np.arange(few.n))
-    if bound.task is None or bound.task == NO_TASK.name or batch.targets is None:
+    # The training samples of a reconstruction carry no flags.
+    if bound.task in (None, NO_TASK.name, RECONSTRUCTION.name) or batch.targets is None:
         return None
     task = task_named(bound.task)
     ((name, pixels),) = batch.inputs.items()
     losses: dict[str, Array] = {}
+    scores: dict[str, float] = {}
+    answers = np.empty(0)
     for change, apply in changes.items():
         inputs = {name: apply(pixels).astype(pixels.dtype, copy=False)}
-        outputs = model.predict(inputs)[bound.output or model.outputs[0].name]
-        found = _losses(task, np.asarray(outputs), Batch(inputs=inputs, targets=batch.targets))
-        if found is None:
-            return None
-        losses[change], classes = found
-    return Trial(losses=losses, guess=_guess(batch.targets, classes=classes), classes=classes)
+        told = model.predict(inputs)
+        answers = (
+            np.asarray(told[bound.output or model.outputs[0].name])
+            if bound.head is None
+            else detections_of(told, bound.head, model.name)
+        )
+        losses[change], scores[change] = _judged(task, answers, batch.targets)
+    guess, scores[GUESSING] = _judged(task, _constant(task, answers, batch.targets), batch.targets)
+    return Trial(losses=losses, guess=guess, scores=scores, title=_TITLES.get(task.name, ""))
 
 
-def _losses(task: Task, outputs: Array, batch: Batch) -> tuple[Array, bool] | None:
-    """Loss of each sample, and whether it is that of a class; None where the task has none."""
-    # The training samples of the first carry no flags; the loss of boxes is not told by a picture.
-    if task in (RECONSTRUCTION, DETECTION):
-        return None
-    columns = task.complete(task.per_sample(outputs, batch))
-    if "predicted" in columns and columns["predicted"].ndim == 1:
-        wrong = (columns["predicted"] != columns["target"]) | ~columns["sound"]
-        return wrong.astype(np.float64), True
+def untried(dataset: Dataset) -> str:
+    """Why no scaling was tried."""
+    samples = dataset.train or dataset.calibrate
+    if samples is None:
+        return "there are no training images to try scalings on"
+    if reader_of(samples).targets is None:
+        return "the training images have no targets to try scalings by"
+    return "scalings are not tried on reconstructions"
+
+
+def _judged(task: Task, outputs: Array, targets: Array) -> tuple[Array, float]:
+    """Return the loss of each sample, and the figure of all."""
+    columns = task.complete(task.per_sample(outputs, Batch(inputs={}, targets=targets)))
     if "squared" in columns:
-        return np.where(columns["sound"], columns["squared"], np.inf), False
-    return None
+        squared = np.where(columns["sound"], columns["squared"], np.inf)
+        return squared, float(squared.mean()) ** 0.5
+    quality = task.quality(columns)
+    assert quality is not None, "every other task has one"
+    losses = np.where(columns["sound"], 1 - quality, 1.0)
+    if task.name in _TITLES:
+        return losses, task.metrics[0].value(columns)
+    return losses, 1 - float(losses.mean())
 
 
-def _guess(targets: Array, *, classes: bool) -> Array:
-    flat = targets.reshape(len(targets), -1).astype(np.float64)
-    if classes:
-        values, counts = np.unique(flat, return_counts=True)
-        return np.asarray(flat[:, 0] != values[counts.argmax()], np.float64)
-    return np.asarray(np.square(flat - flat.mean(axis=0)).mean(axis=1))
+def _constant(task: Task, outputs: Array, targets: Array) -> Array:
+    """Return outputs that are the best answer without looking at the pixels."""
+    if task is DETECTION:
+        return np.full_like(outputs[:, :1], -1)
+    answer = targets.astype(np.float64).mean(axis=0)
+    if task is MULTI_LABEL:
+        answer = answer >= 1 / 2
+    elif task in (CLASSIFICATION, SEGMENTATION):
+        most = int(np.bincount(targets[targets >= 0].astype(np.int64)).argmax())
+        answer = np.eye(outputs.shape[-1])[most] if outputs.shape[-1] > 1 else np.array([most])
+    return np.broadcast_to(answer, outputs.shape).astype(np.float32)
 
 
 def _beats(losses: Array, others: Array) -> bool:

@@ -28,10 +28,15 @@ from edgekit.data.pixels import (
     with_scaling,
     words_of,
 )
-from edgekit.data.preprocessing import AFFINE, AFFINE_DEFAULTS, apply_preprocessing
+from edgekit.data.preprocessing import (
+    AFFINE,
+    AFFINE_DEFAULTS,
+    apply_preprocessing,
+    check_preprocessing,
+)
 from edgekit.data.store import Reader, adopted, reader_of, reads_stored, with_preprocessing
 from edgekit.errors import DataError
-from edgekit.pipeline.pixel_trial import Change, ImageModel, Trial, try_changes
+from edgekit.pipeline.pixel_trial import Change, ImageModel, Trial, try_changes, untried
 from edgekit.records import Array, Dataset, InputScaling
 from edgekit_runner import affine
 
@@ -39,6 +44,8 @@ MOST_NAMED = 3
 """Scalings that an error names."""
 LOOKED_AT = 256
 """Samples whose range tells how an array is scaled."""
+_SAID_BY, _MANIFEST = "said by", "the manifest says"
+"""Key of what says a preprocessing, and that where it is not there."""
 
 Shape = tuple[int, int, int]
 
@@ -48,10 +55,11 @@ def settle(
 ) -> Dataset:
     """Return the data with a preprocessing that says how pixels are scaled.
 
-    Image files are scaled as declared, else as the manifest says, else as the model's first
-    operators say, else as a trial on training samples says. Arrays are the user's own and stay as
-    they are, but for bytes, which are scaled as image files are where anything says how. How a
-    picture becomes such an array is told by the model's first operators and the arrays' range.
+    Image files are scaled as declared, else as the manifest says or edgekit stored when it trained
+    the model, else as the model's first operators say, else as a trial on training samples says.
+    Arrays are the user's own and stay as they are, but for bytes, which are scaled as image files
+    are where anything says how. How a picture becomes such an array is told by the model's first
+    operators and the arrays' range.
 
     Args:
         dataset: As it was opened; what is settled already is returned as it is.
@@ -65,6 +73,10 @@ def settle(
     if dataset.preprocessing_reason:
         return dataset
     require_features((dataset.train, dataset.test), model.inputs)
+    if model.trained_on is not None and not (described or {}).get("preprocessing"):
+        spec = check_preprocessing(model.trained_on, model.name)
+        by = f"edgekit stored it in {model.name} in training"
+        described = {**(described or {}), "preprocessing": spec, _SAID_BY: by}
     if dataset.preprocessing["kind"] == "image":
         return _settle_photos(dataset, model, described or {})
     shape = image_shape(model.inputs)
@@ -118,7 +130,7 @@ def _settle_photos(dataset: Dataset, model: ImageModel, described: Mapping[str, 
         return replace(dataset, preprocessing_reason=reason, notes=(*dataset.notes, *notes))
     if known := _image_spec(described):
         kept = {key: known[key] for key in (*AFFINE, "order", "fit", "orientation") if key in known}
-        reason = f"{words_of(known)}, as the manifest says."
+        reason = f"{words_of(known)}, as {described.get(_SAID_BY, _MANIFEST)}."
         return _settled(dataset, {**spec, **kept}, reason)
     if shape is None:
         return dataset  # `data.bind` says that it takes no images
@@ -184,7 +196,8 @@ def _settle_bytes(
             return replace(dataset, preprocessing_reason=_UNKNOWN)
         scaled = {key: known[key] for key in AFFINE if key in known}
         spec = {"kind": "affine", **AFFINE_DEFAULTS, **scaled}
-        settled = _settled(dataset, spec, f"{words_of(spec)}, as the manifest says.")
+        by = described.get(_SAID_BY, _MANIFEST)
+        settled = _settled(dataset, spec, f"{words_of(spec)}, as {by}.")
         return replace(settled, picture=picture_of(shape, spec))
     said, why = raw_scaling(model.scaling), ""
     if said is not None:
@@ -366,16 +379,6 @@ def _formula(found: InputScaling | None) -> str:
     return f"the model scales pixels itself (x * {shown[0]}{term})"
 
 
-def _untried(dataset: Dataset) -> str:
-    """Why no scaling was tried."""
-    samples = dataset.train or dataset.calibrate
-    if samples is None:
-        return "there are no training images to try scalings on"
-    if reader_of(samples).targets is None:
-        return "the training images have no targets to try scalings by"
-    return "scalings are not tried on boxes, masks and reconstructions"
-
-
 def _undeclared(
     dataset: Dataset, model: ImageModel, scalings: Sequence[PixelScaling], trial: Trial | None
 ) -> DataError:
@@ -383,7 +386,7 @@ def _undeclared(
         f"Nothing in the model says it, and no scaling is clearly best on {trial.n} training "
         f"images: {trial.table}."
         if trial
-        else f"Nothing in the model says it, and {_untried(dataset)}."
+        else f"Nothing in the model says it, and {untried(dataset)}."
     )
     # Those that did clearly worse than the best are no choice.
     likely = [s for s in scalings if not trial or not trial.beats(trial.ranked[0], s.name)]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from edgekit import data as data_room
+from edgekit.artifacts import read_manifest
 from edgekit.choices import MAX_SEED
 from edgekit.data.formats.function import is_function
 from edgekit.errors import ConversionError, DataError, ModelError, UsageError
@@ -171,7 +172,7 @@ def rebuild(
 
 
 def _manifest(path: Path) -> dict[str, Any]:
-    described = manifest.read_manifest(path)
+    described = read_manifest(path)
     if described and isinstance(described.get("sha256"), str):
         return described
     beside = path.with_suffix(".json")

@@ -79,6 +79,8 @@ def data_facts(dataset: Dataset | None, *, splits: bool = False) -> dict[str, st
     facts = {"name": dataset.name, "task": dataset.task or "none: there are no targets"}
     for name, told in dataset.others.items():
         facts[f"task of {name}"] = str(told.task)
+    if dataset.origins:
+        facts["read from"] = " ".join(dataset.origins)
     if dataset.preprocessing_reason:
         facts["preprocessing"] = dataset.preprocessing_reason
     samples = compared(dataset)

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from edgekit import data, tflite
+from edgekit.artifacts import open_artifact
 from edgekit.errors import DataError, UsageError
 from edgekit.evaluation import compared
 from edgekit.evaluation.metrics import MetricChoice, listed
 from edgekit.evaluation.tasks import TASKS
-from edgekit.pipeline import manifest
 from edgekit.pipeline.heads import with_head
 from edgekit.pipeline.measure import MeasureSettings, Subject
 from edgekit.pipeline.pixel_trial import model_of_file
@@ -136,7 +136,7 @@ def open_subjects(
     opener = Opener(request, settings.metric) if request else None
     subjects = []
     for path in paths:
-        artifact = manifest.open_artifact(path)
+        artifact = open_artifact(path)
         model = str(artifact.manifest.get("model", stem_of(path)))
         dataset = None
         if opener is not None:

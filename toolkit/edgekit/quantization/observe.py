@@ -8,7 +8,7 @@ sample, or where a sequence starts.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -20,8 +20,10 @@ from edgekit.errors import ConversionError, DataError
 from edgekit.isolate import ChildDiedError, report, spread
 from edgekit.numerics import Histogram, entropy_range, mse_range, percentile_range
 from edgekit.numerics.ranges import BINS
+from edgekit.quantization.loop_steps import LoopRunners, LoopSteps, prepare
 from edgekit.records import Array, Listener, Progress, Ranges, Samples, silent
 from edgekit.tflite.graph import operator_name, write
+from edgekit.tflite.loops import Loop, loops_of
 from edgekit.tflite.lstm import LstmCell, lstm_cells
 from edgekit.tflite.ranges import activations, with_all_outputs
 from edgekit.tflite.signature import signature_names
@@ -47,11 +49,12 @@ class _Graph:
     Attributes:
         content: The file, with all activations as outputs.
         names: Tensor index -> tensor name, of the observed tensors: activations, and the cell
-            states of fused LSTMs.
+            states of fused LSTMs. Those of the loops follow.
         inputs: Input name -> tensor index.
         unclipped: Names of the tensors whose range is never clipped.
         state: Where it keeps its state (`edgekit_runner.state_of`).
         cells: Tensor index of a cell state -> what computes it.
+        loops: Its loops, whose bodies are run step by step.
     """
 
     content: bytes
@@ -60,6 +63,15 @@ class _Graph:
     unclipped: frozenset[str]
     state: str
     cells: Mapping[int, LstmCell]
+    loops: tuple[LoopSteps, ...]
+
+    @property
+    def observed(self) -> list[str]:
+        """Return the names of all observed tensors."""
+        return [
+            *self.names.values(),
+            *(name for loop in self.loops for name in loop.names.values()),
+        ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +83,7 @@ class Observed:
         high: Largest value of each tensor.
         n: Number of calibration samples.
         unclipped: Names of the tensors whose range is never clipped: inputs and outputs of the
-            model, where no later layer compensates for clipping, and states.
+            model, where no later layer compensates for clipping, states, and what loops carry.
         histograms: Distribution of each tensor; None if not computed.
         trained: Ranges from quantization-aware training, used instead of the observed ones.
     """
@@ -131,12 +143,18 @@ def observe(
         listener: Progress callback.
 
     Raises:
-        ConversionError: The graph holds loops, or computes NaN or infinity.
+        ConversionError: The graph holds loops that cannot be taken apart, or computes NaN or
+            infinity.
         DataError: The samples do not fit the graph.
     """
     graph = _prepare(model)
     extremes = _observe(graph, samples, _Extremes, "calibrating", listener)
-    low, high = extremes.ends(graph.names)
+    low, high = extremes.ends(graph.observed)
+    for names in (names for loop in graph.loops for names in loop.carried):
+        # Every step reads what the last one wrote, and constants are not observed.
+        ends = [name for name in names if name in low]
+        low.update(dict.fromkeys(ends, min(low[name] for name in ends)))
+        high.update(dict.fromkeys(ends, max(high[name] for name in ends)))
     tallied = None
     if histograms:
 
@@ -154,25 +172,33 @@ def observe(
 
 
 def _prepare(model: ModelT) -> _Graph:
-    _refuse_loops(model)
+    loops = loops_of(model)
+    _refuse_other(model, loops)
     graph = model.subgraphs[0]
     named = signature_names(model)[0]
-    content = write(with_all_outputs(model))
+    steps = tuple(prepare(model, loop) for loop in loops)
+    content = write(with_all_outputs(model, also={i for loop in steps for i in loop.read}))
     cells = {cell.cell: cell for cell in lstm_cells(model)}
+    kept = [name for loop in steps for names in loop.carried for name in names]
     return _Graph(
         content=content,
         names={i: graph.tensors[i].name for i in (*activations(model), *cells)},
         inputs={named.get(int(i), graph.tensors[i].name): int(i) for i in graph.inputs},
-        unclipped=frozenset(graph.tensors[i].name for i in (*graph.inputs, *graph.outputs, *cells)),
+        unclipped=frozenset(
+            [*(graph.tensors[i].name for i in (*graph.inputs, *graph.outputs, *cells)), *kept]
+        ),
         state=state_of(content),
         cells=cells,
+        loops=steps,
     )
 
 
-def _refuse_loops(model: ModelT) -> None:
-    for op in model.subgraphs[0].operators:
+def _refuse_other(model: ModelT, loops: Sequence[Loop]) -> None:
+    """Refuse operators that call graphs, but for these loops."""
+    known = {loop.position for loop in loops}
+    for position, op in enumerate(model.subgraphs[0].operators):
         name = operator_name(model, op)
-        if name in _WITH_GRAPHS:
+        if name in _WITH_GRAPHS and position not in known:
             computed = [model.subgraphs[0].tensors[i].name for i in op.outputs if i >= 0]
             raise ConversionError(
                 f"The activations inside {name} cannot be calibrated.",
@@ -186,8 +212,8 @@ class _Extremes:
     """Return the smallest and largest value of each observed tensor, `[tensors]` each."""
 
     def __init__(self, graph: _Graph) -> None:
-        self.low = np.full(len(graph.names), np.inf, np.float32)
-        self.high = np.full(len(graph.names), -np.inf, np.float32)
+        self.low = np.full(len(graph.observed), np.inf, np.float32)
+        self.high = np.full(len(graph.observed), -np.inf, np.float32)
 
     def add(self, position: int, values: NDArray[np.float32]) -> None:
         # numpy's minimum and maximum propagate NaN, which a comparison would lose.
@@ -198,11 +224,11 @@ class _Extremes:
         np.minimum(self.low, other.low, out=self.low)
         np.maximum(self.high, other.high, out=self.high)
 
-    def ends(self, names: Mapping[int, str]) -> tuple[dict[str, float], dict[str, float]]:
+    def ends(self, names: Sequence[str]) -> tuple[dict[str, float], dict[str, float]]:
         """Return ranges by tensor name; a name that occurs twice gets the union of the ranges."""
         low: dict[str, float] = {}
         high: dict[str, float] = {}
-        for position, name in enumerate(names.values()):
+        for position, name in enumerate(names):
             if not (np.isfinite(self.low[position]) and np.isfinite(self.high[position])):
                 raise ConversionError(
                     f"The float model computes NaN or infinity in {name.split(';')[0]}.",
@@ -218,7 +244,7 @@ class _Tallies:
     """Return a histogram of each observed tensor, between known limits."""
 
     def __init__(self, graph: _Graph, low: Mapping[str, float], high: Mapping[str, float]) -> None:
-        self.names = list(graph.names.values())
+        self.names = graph.observed
         self.low, self.high = low, high
         self.counts = np.zeros((len(self.names), BINS), np.int64)
         self.seen = [0] * len(self.names)
@@ -304,6 +330,7 @@ def _run(
         tally: Receives what the tensors hold.
     """
     interpreter, before, after = _opened(graph)
+    loops = LoopRunners(graph.loops, first=len(graph.names)) if graph.loops else None
     for start in range(0, len(indices), _PIECE):
         piece = indices[start : start + _PIECE]
         inputs = samples.read(piece).inputs
@@ -318,6 +345,10 @@ def _run(
             interpreter.invoke()
             for position, view in after:
                 tally.add(position, view())
+            if loops:
+                read = {i: inputs[name][row : row + 1] for name, i in graph.inputs.items()}
+                for position, values in loops.run(interpreter, read):
+                    tally.add(position, values)
         report(len(piece))
     return tally
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 from edgekit.errors import ConversionError, ModelError
@@ -11,12 +11,14 @@ from edgekit.modes import DYNAMIC, FLOAT16, FLOAT32, INT4, INT16X8, MODES
 from edgekit.quantization.float_graph import FloatGraph
 from edgekit.quantization.observe import NOTHING, Observed
 from edgekit.quantization.passes import passes_named
+from edgekit.quantization.passes.drop_unused import drop_unused
 from edgekit.quantization.rules import modes_of
 from edgekit.records import Plan
 from edgekit.targets.node import Node, Tensor
 from edgekit.tflite.graph import read, write
 from edgekit.tflite.int4_weights import narrow_weights
 from edgekit.tflite.load import check_loads
+from edgekit.tflite.loops import alone, quantizable, with_loops, without_loops
 from edgekit.tflite.lstm import with_resets, without_resets
 from edgekit.tflite.metadata import carry_metadata, files_behind, has_metadata, with_files
 from edgekit.tflite.naming import name_layers, with_names_short_again
@@ -103,11 +105,21 @@ def make(
         assert tensorflow is not None
         found = observed.ranges(plan.ranges, plan.percentile)
         bare, resets = without_resets(model)
-        ranged = with_ranges(bare, found, symmetric=plan.mode == INT16X8.name)
         denied = [name for name, mode in modes.items() if mode != plan.mode]
-        came_from = tensorflow.quantize(write(ranged), plan, denied)
+
+        def quantize(part: ModelT, plan: Plan = plan) -> bytes:
+            ranged = with_ranges(part, found, symmetric=plan.mode == INT16X8.name)
+            return tensorflow.quantize(write(ranged), plan, denied)
+
+        loops = quantizable(bare, found, denied)
+        came_from = quantize(without_loops(bare, loops) if loops else bare)
         unchanged = read(came_from)
         model = with_names_short_again(with_names_of(unchanged, graph.model))
+        if loops:
+            kind = MODES[plan.mode].activations
+            inner = replace(plan, input_type=kind, output_type=kind)
+            bodies = [read(quantize(alone(bare, loop.body), inner)) for loop in loops]
+            model = drop_unused(with_loops(model, bare, loops, bodies), NOTHING, plan)
         if resets:
             model = with_resets(model)
         if found.weight_bits == 4:

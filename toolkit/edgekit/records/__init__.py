@@ -5,6 +5,7 @@ dataset    Source, Dataset, Samples, Batch
 artifacts  Ranges, Plan -> Artifact -> Inspection
 results    Score, Drop, Fidelity, Collapse, Timing -> Row -> Report
 views      Views (of a Score), Example (of a Report): what is drawn
+checks     ConditionResult -> Check; Comparison: files held against conditions, and compared
 ```
 
 All records are frozen; a pass takes records and returns new ones.
@@ -22,6 +23,7 @@ from edgekit.records.artifacts import (
     Rule,
     TargetFit,
 )
+from edgekit.records.checks import Basis, Check, Comparison, ConditionResult, FigureUnit
 from edgekit.records.dataset import (
     EACH_ROW,
     Array,
@@ -75,18 +77,23 @@ __all__ = [
     "Answer",
     "Array",
     "Artifact",
+    "Basis",
     "Batch",
     "Box",
+    "Check",
     "ClassScore",
     "Collapse",
     "CollapseKind",
     "ColumnDrop",
     "ColumnScore",
+    "Comparison",
+    "ConditionResult",
     "DataRequest",
     "Dataset",
     "Drop",
     "Example",
     "Fidelity",
+    "FigureUnit",
     "Histogram",
     "InputScaling",
     "Inspection",

@@ -75,7 +75,8 @@ class Artifact:
         variant: Name of the variant.
         mode: Precision, or None for a file edgekit did not make.
         size_bytes: Size of the plain file, as a runtime reads it.
-        size_deflated_bytes: Size after zlib level 9: what a download or an update costs.
+        size_deflated_bytes: Size after zlib level 9: what a download or an update costs; 0 where
+            that was not measured.
         sha256: Digest of the plain file.
         gzip_bytes: Size of the packed file, where it is shipped packed with gzip; else None.
         manifest: The manifest as written beside it (`<stem>.json`); empty if there is none.
@@ -167,6 +168,14 @@ class Operator:
         bytes: Bytes of the constants it owns (a shared constant counts at its first user).
         macs: Multiply-accumulates for one inference, where the operator has a formula.
         targets: Target name -> fit.
+        version: Version of the operator, which a runtime must have.
+        shape: Dimensions of the first output.
+        inputs: Types of the inputs that are no constants, in their order.
+        weights: Storage type of the largest constant it uses; None without one.
+        scale: Quantization step of the first output; None where it is not quantized, or by channel.
+        zero_point: The code that stands for 0.0 there.
+        in_float: Whether it reads or writes an activation in floating point.
+        alive_bytes: Bytes of all tensors that hold a value while it runs, constants left out.
     """
 
     index: int
@@ -177,6 +186,14 @@ class Operator:
     bytes: int
     macs: int | None
     targets: Mapping[str, TargetFit] = field(default_factory=dict)
+    version: int = 1
+    shape: tuple[int, ...] = ()
+    inputs: tuple[str, ...] = ()
+    weights: str | None = None
+    scale: float | None = None
+    zero_point: int | None = None
+    in_float: bool = False
+    alive_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,11 +206,15 @@ class Inspection:
         inputs: Inputs by signature name.
         outputs: Outputs by signature name.
         ops: Operators in execution order.
-        bytes: Where the bytes are: `weights`, `quantization`, `graph` (all else); they add up
-            to `size_bytes`.
+        bytes: Where the bytes are: `weights`, `quantization`, `metadata`, `graph` (all else);
+            they add up to `size_bytes`.
         weight_dtypes: Storage type -> bytes of constants of that type.
         macs: Multiply-accumulates for one inference.
         parameters: Number of constant elements that operators compute with.
+        signatures: Keys of the signatures.
+        metadata: Name of an entry -> its bytes.
+        runtimes: Runtime, as the runner calls it -> the oldest version that has every operator at
+            its version; None where no release has. Of custom operators nothing is known.
         memory: Target name -> memory, for microcontrollers.
     """
 
@@ -206,4 +227,17 @@ class Inspection:
     weight_dtypes: Mapping[str, int]
     macs: int
     parameters: int
+    signatures: tuple[str, ...] = ()
+    metadata: Mapping[str, int] = field(default_factory=dict)
+    runtimes: Mapping[str, str | None] = field(default_factory=dict)
     memory: Mapping[str, MemoryFit] = field(default_factory=dict)
+
+    @property
+    def peak(self) -> Operator | None:
+        """The first operator at which most memory is alive; None without operators."""
+        return max(self.ops, key=lambda op: op.alive_bytes, default=None)
+
+    @property
+    def in_float(self) -> tuple[Operator, ...]:
+        """The operators that read or write an activation in floating point."""
+        return tuple(op for op in self.ops if op.in_float)

@@ -174,6 +174,7 @@ class Dataset:
         head: How the outputs of a detector tell boxes, as `edgekit_runner.Head` takes it; None
             where they tell none, or where that is not known yet.
         notes: What was done silently elsewhere and is said here ("added a channel axis").
+        origins: Where parts of it were read from, in sentences; nothing to be warned of.
         metric: The metric that the model was compiled with: what is judged where none is named.
         any_targets: Whether a metric of the user's own takes targets that fit no task.
         output: The output that `task` and `labels` are of, where it is not the model's first, or
@@ -193,6 +194,7 @@ class Dataset:
     preprocessing_reason: str = ""
     head: Mapping[str, Any] | None = None
     notes: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
     metric: str | None = None
     any_targets: bool = False
     output: str | None = None

@@ -23,27 +23,27 @@ from edgekit.reports.groups import Group
 
 def markdown(report: Report) -> str:
     """Return the report as Markdown, best values in bold."""
-    text = [f"# {_escaped(printable(report.title))}", ""]
+    text = [f"# {escaped(printable(report.title))}", ""]
     for alert in report.alerts:
-        text += [f"> **{_escaped(alert)}**", ""]
+        text += [f"> **{escaped(alert)}**", ""]
     if lost := collapsed_files(report):
-        text += [*(f"- {_escaped(name)}: {_escaped('; '.join(lost[name]))}" for name in lost), ""]
+        text += [*(f"- {escaped(name)}: {escaped('; '.join(lost[name]))}" for name in lost), ""]
     for line in filter(None, report.reason.split("\n")):
-        text += [_escaped(line), ""]
+        text += [escaped(line), ""]
     groups = table_groups(report)
     for group in groups:
         if len(groups) > 1:
-            text += [f"## {_escaped(group.name)}", ""]
+            text += [f"## {escaped(group.name)}", ""]
         text += [*_table(group), ""]
     for comparison in compare_devices(report):
         text += _comparison(comparison)
-    text += [f"> {_escaped(warning)}\n" for warning in report.warnings]
+    text += [f"> {escaped(warning)}\n" for warning in report.warnings]
     described = [("Data", report.data), ("Device", report.device), *report.devices.items()]
     for name, table in described:
         if table:
             text.append(
-                f"{_escaped(name)}: "
-                + "; ".join(f"{_escaped(key)} {_escaped(value)}" for key, value in table.items())
+                f"{escaped(name)}: "
+                + "; ".join(f"{escaped(key)} {escaped(value)}" for key, value in table.items())
                 + "\n"
             )
     return "\n".join(text)
@@ -60,10 +60,10 @@ def _table(group: Group) -> Iterator[str]:
         if column.better:
             headings.append(column.better)
             rules.append("--:")
-    yield f"| {' | '.join(map(_escaped, headings))} |"
+    yield f"| {' | '.join(map(escaped, headings))} |"
     yield f"|{'|'.join(rules)}|"
     for row in rows:
-        label = _escaped(row.label)
+        label = escaped(row.label)
         label = f"**{label}** (recommended)" if row.row.recommended else label
         cells = [text for column in columns for text in _cells(column, row)]
         yield f"| {' | '.join((label, *cells))} |"
@@ -72,7 +72,7 @@ def _table(group: Group) -> Iterator[str]:
 def _cells(column: Column, row: FormattedRow) -> Iterator[str]:
     """The figure with its note, and its ratio as a column of its own."""
     cell = column.cell(row)
-    figure, note = _escaped(cell.figure or blank(row)), _escaped(cell.note)
+    figure, note = escaped(cell.figure or blank(row)), escaped(cell.note)
     figure = f"**{figure}**" if cell.best else figure
     yield f"{figure} ({note})" if figure and note else figure
     if column.better:
@@ -90,24 +90,24 @@ def _comparison(comparison: DeviceComparison) -> list[str]:
 
     devices = comparison.devices
     return [
-        f"## {_escaped(printable(comparison.model))}: p50 latency on {len(devices)} devices",
+        f"## {escaped(printable(comparison.model))}: p50 latency on {len(devices)} devices",
         "",
-        f"| variant | {' | '.join(map(_escaped, devices))} |",
+        f"| variant | {' | '.join(map(escaped, devices))} |",
         "|---|" + "--:|" * len(devices),
         *(
-            f"| {_escaped(file.label)}{' (recommended)' if file.recommended else ''} | "
+            f"| {escaped(file.label)}{' (recommended)' if file.recommended else ''} | "
             f"{' | '.join(map(shown, file.cells))} |"
             for file in comparison.files
         ),
         "",
         RATIO_NOTE,
         "",
-        *(f"- {_escaped(name)}: {_escaped(described)}" for name, described in devices.items()),
+        *(f"- {escaped(name)}: {escaped(described)}" for name, described in devices.items()),
         "",
     ]
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """Make text inert in Markdown: no markup, no HTML, no table cell of its own."""
     safe = plain(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_\[\]|#~$])", r"\\\1", safe)

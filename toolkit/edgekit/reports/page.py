@@ -115,6 +115,26 @@ def html(report: Report, charts: PageCharts) -> str:
         scripts = f"{data}<script>\n{_library(charts.library)}\n</script>\n"
         scripts += f"<script>\n{_asset('page.js')}</script>"
     created = f" · {escaped(report.created)}" if report.created else ""
+    return document(
+        f"{title}: edgekit report",
+        f"edgekit report{created}",
+        title,
+        "".join(part + chr(10) for part in parts if part),
+        f"<footer>{sections.footer(report)}</footer>\n"
+        f'<div id="tip" role="tooltip" hidden></div>\n{scripts}',
+    )
+
+
+def document(title: str, eyebrow: str, heading: str, main: str, after: str = "") -> str:
+    """Return a page of its own, which loads nothing.
+
+    Args:
+        title: Of the window, as text.
+        eyebrow: The line above the heading, as HTML.
+        heading: The heading, as text.
+        main: The content, as HTML.
+        after: What follows it, as HTML.
+    """
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -122,7 +142,7 @@ def html(report: Report, charts: PageCharts) -> str:
 <meta http-equiv="Content-Security-Policy" content="{POLICY}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-<title>{escaped(title)}: edgekit report</title>
+<title>{escaped(title)}</title>
 <link rel="icon" href="data:,">
 <style>
 {_properties()}
@@ -130,14 +150,12 @@ def html(report: Report, charts: PageCharts) -> str:
 </head>
 <body>
 <header>
-<p class="eyebrow">edgekit report{created}</p>
-<h1>{escaped(title)}</h1>
+<p class="eyebrow">{eyebrow}</p>
+<h1>{escaped(heading)}</h1>
 </header>
 <main>
-{"".join(part + chr(10) for part in parts if part)}</main>
-<footer>{sections.footer(report)}</footer>
-<div id="tip" role="tooltip" hidden></div>
-{scripts}
+{main}</main>
+{after}
 </body>
 </html>
 """

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from edgekit.printable import MOST_PATH, printable
-from edgekit.records import Inspection
+from edgekit.records import Inspection, Operator
 from edgekit.reports.formatting import count_text, plain, size_text
 from edgekit.reports.memory_text import memory_text
 from edgekit.reports.terminal_table import plain_table
@@ -17,6 +18,16 @@ if TYPE_CHECKING:
 # The most operators that are listed on a terminal.
 MOST_OPERATORS = 1000
 MOST_LAYER = 22  # characters of a layer's name
+WIDE = 100  # columns of a terminal with room for shapes
+MOST_NAMED = 5  # operators that a line names
+_LABELS = {
+    "largest": "most",
+    "activations": "alive",
+    "runtimes": "needs",
+    "metadata": "meta",
+    "signatures": "sign",
+}
+_RUNTIMES = {"litert": "ai-edge-litert", "tflite": "tflite-runtime", "tensorflow": "TensorFlow"}
 
 
 def print_inspection(inspection: Inspection, console: Console) -> None:
@@ -41,6 +52,8 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
     console.print(Text(f"work  {inspection.macs:,} MACs, {inspection.parameters:,} parameters"))
     if kinds:
         console.print(Text(f"data  {kinds}"))
+    for label, line in fact_lines(inspection):
+        console.print(Text(f"{_LABELS.get(label, label):<5} {line}"))
     targets = list(dict.fromkeys(name for op in inspection.ops for name in op.targets))
     for target in targets:
         mapped = sum(op.targets[target].mapped for op in inspection.ops if target in op.targets)
@@ -52,13 +65,17 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
     for target in inspection.memory:
         line = f"mem   {printable(target)}: {memory_text(inspection, target)}"
         console.print(Text(line), soft_wrap=True)
+    wide = console.width >= WIDE
+    has_alive = wide or not targets
     table = plain_table()
-    table.add_column("#", justify="right")
+    table.add_column("#", justify="right", min_width=len(str(len(inspection.ops) - 1)))
     table.add_column("operator", no_wrap=True)
     table.add_column("layer", no_wrap=True)
-    table.add_column("type", no_wrap=True)
-    table.add_column("bytes", justify="right", no_wrap=True)
-    table.add_column("MACs", justify="right", no_wrap=True)
+    table.add_column("type", no_wrap=True, min_width=4)
+    if wide:
+        table.add_column("shape", no_wrap=True)
+    for heading in ("bytes", "MACs", *(["alive"] if has_alive else [])):
+        table.add_column(heading, justify="right", no_wrap=True, min_width=6)
     for target in targets:
         table.add_column(Text(printable(target)), min_width=6)
     for op in inspection.ops[:MOST_OPERATORS]:
@@ -66,10 +83,12 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
         table.add_row(
             str(op.index),
             Text(printable(op.name)),
-            Text(printable(op.layer, MOST_LAYER)),
+            Text(printable(op.layer, MOST_LAYER if wide else MOST_LAYER - 4)),
             Text(printable(op.dtype)),
+            *(["x".join(map(str, op.shape))] if wide else []),
             size_text(op.bytes) if op.bytes else "",
             count_text(op.macs) if op.macs else "",
+            *([size_text(op.alive_bytes) if op.alive_bytes else ""] if has_alive else []),
             *(
                 Text("" if fit is None else "yes" if fit.mapped else plain(fit.reason or "no"))
                 for fit in fits
@@ -79,3 +98,53 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
     left = len(inspection.ops) - MOST_OPERATORS
     if left > 0:
         console.print(Text(f"... and {left:,} more operators; --json lists all of them"))
+
+
+def fact_lines(inspection: Inspection) -> Iterator[tuple[str, str]]:
+    """Yield what the operators add up to: the largest, float ones, memory, runtimes, metadata."""
+    if heavy := sorted(filter(lambda op: op.bytes, inspection.ops), key=lambda op: -op.bytes):
+        yield (
+            "largest",
+            ", ".join(
+                f"{_named(op)} {size_text(op.bytes)} ({op.bytes / inspection.size_bytes:.0%})"
+                for op in heavy[:3]
+            ),
+        )
+    if floats := inspection.in_float:
+        if len(floats) == len(inspection.ops):
+            yield "float", f"all {len(floats)} operators compute with float activations"
+        else:
+            named = ", ".join(f"{op.index} {_named(op)}" for op in floats[:MOST_NAMED])
+            more = ", ..." if len(floats) > MOST_NAMED else ""
+            yield "float", f"{len(floats)} of {len(inspection.ops)} operators: {named}{more}"
+    if (peak := inspection.peak) is not None and peak.alive_bytes:
+        size = size_text(peak.alive_bytes)
+        where = f"operator {peak.index} {_named(peak)}"
+        yield (
+            "activations",
+            f"{size} at most, at {where}; kernels' scratch comes on top",
+        )
+    if inspection.runtimes:
+        yield (
+            "runtimes",
+            ", ".join(
+                f"{_RUNTIMES.get(name, printable(name))} "
+                + (f"{printable(version)} or newer" if version else "(no release known)")
+                for name, version in inspection.runtimes.items()
+            ),
+        )
+    if inspection.metadata:
+        yield (
+            "metadata",
+            ", ".join(
+                f"{printable(name)} {size_text(n)}" for name, n in inspection.metadata.items()
+            ),
+        )
+    if inspection.signatures:
+        yield "signatures", ", ".join(map(printable, inspection.signatures))
+
+
+def _named(op: Operator) -> str:
+    """Return an operator's name with its layer's, if it has one."""
+    layer = printable(op.layer, MOST_LAYER)
+    return f"{printable(op.name)} {layer}" if layer else printable(op.name)

@@ -105,6 +105,8 @@ def _print_findings(report: Report, console: Console) -> None:
     for line in report.reason.split("\n"):
         if line:
             console.print(Text(plain(line), style="bold"))
+    if origins := report.data.get("read from"):
+        console.print(Text(plain(origins)))
     if pixels := report.data.get("preprocessing"):
         console.print(Text(f"Pixels: {plain(pixels)}"))
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from edgekit.schema.from_json import report_from_json
 from edgekit.schema.to_json import (
     SCHEMA,
+    check_to_json,
+    comparison_to_json,
     finite,
     inspection_to_json,
     metric_to_json,
@@ -17,6 +19,8 @@ from edgekit.schema.to_json import (
 
 __all__ = [
     "SCHEMA",
+    "check_to_json",
+    "comparison_to_json",
     "finite",
     "inspection_to_json",
     "metric_to_json",

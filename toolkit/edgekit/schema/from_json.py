@@ -291,6 +291,14 @@ def _operator(op: Fields) -> Operator:
         bytes=op.integer("bytes"),
         macs=op.maybe("macs", op.integer),
         targets=op.table("targets", fit),
+        version=op.integer("version", 1),
+        shape=op.integers("shape", least=-1),
+        inputs=op.texts("inputs"),
+        weights=op.maybe("weights", op.text),
+        scale=op.maybe("scale", op.number),
+        zero_point=op.maybe("zero_point", partial(op.integer, least=-(2**63))),
+        in_float=op.flag("in_float", default=False),
+        alive_bytes=op.integer("alive_bytes", 0),
     )
 
 
@@ -305,6 +313,9 @@ def _inspection(inspection: Fields) -> Inspection:
         weight_dtypes=inspection.table("weight_dtypes", Fields.integer),
         macs=inspection.integer("macs"),
         parameters=inspection.integer("parameters"),
+        signatures=inspection.texts("signatures"),
+        metadata=inspection.table("metadata", Fields.integer),
+        runtimes=inspection.table("runtimes", lambda of, name: of.maybe(name, of.text)),
         memory=inspection.table("memory", _memory),
     )
 

@@ -8,7 +8,9 @@ from typing import Any, Final
 
 from edgekit.evaluation.metrics import added_metric
 from edgekit.records import (
+    Check,
     ColumnDrop,
+    Comparison,
     Fidelity,
     Inspection,
     MemoryFit,
@@ -51,7 +53,7 @@ def row_to_json(row: Row) -> dict[str, Any]:
         "mode": artifact.mode,
         "path": str(artifact.path),
         "size_bytes": artifact.size_bytes,
-        "size_deflated_bytes": artifact.size_deflated_bytes,
+        "size_deflated_bytes": artifact.size_deflated_bytes or None,
         "flash_bytes": artifact.flash_bytes,
         "macs": row.inspection and row.inspection.macs,
         "parameters": row.inspection and row.inspection.parameters,
@@ -101,6 +103,14 @@ def inspection_to_json(inspection: Inspection) -> dict[str, Any]:
                     target: {"mapped": fit.mapped, "reason": fit.reason}
                     for target, fit in op.targets.items()
                 },
+                "version": op.version,
+                "shape": list(op.shape),
+                "inputs": list(op.inputs),
+                "weights": op.weights,
+                "scale": _finite(op.scale),
+                "zero_point": op.zero_point,
+                "in_float": op.in_float,
+                "alive_bytes": op.alive_bytes,
             }
             for op in inspection.ops
         ],
@@ -108,6 +118,12 @@ def inspection_to_json(inspection: Inspection) -> dict[str, Any]:
         "weight_dtypes": dict(inspection.weight_dtypes),
         "macs": inspection.macs,
         "parameters": inspection.parameters,
+        "signatures": list(inspection.signatures),
+        "metadata": dict(inspection.metadata),
+        "runtimes": dict(inspection.runtimes),
+        "peak": None
+        if (peak := inspection.peak) is None
+        else {"bytes": peak.alive_bytes, "index": peak.index, "layer": peak.layer},
         "memory": {name: _memory_to_json(one) for name, one in inspection.memory.items()},
     }
 
@@ -125,6 +141,45 @@ def _memory_to_json(memory: MemoryFit) -> dict[str, Any]:
         "ram_bytes": memory.ram_bytes,
         "flash_bytes": memory.flash_bytes,
         "fits": memory.fits,
+    }
+
+
+def check_to_json(check: Check) -> dict[str, Any]:
+    """Return a file held against conditions as one JSON object."""
+    return {
+        "schema": SCHEMA,
+        "path": str(check.path),
+        "met": check.met,
+        "conditions": [
+            {
+                "name": one.name,
+                "met": one.met,
+                "unit": one.unit,
+                "wanted": _finite(one.wanted),
+                "found": _finite(one.found),
+                "basis": one.basis,
+                "at_least": one.at_least,
+                "metric": one.metric,
+                "ci95": None if one.ci95 is None else [_finite(end) for end in one.ci95],
+                "detail": one.detail,
+            }
+            for one in check.results
+        ],
+        "row": row_to_json(check.row),
+        "warnings": list(check.warnings),
+    }
+
+
+def comparison_to_json(comparison: Comparison) -> dict[str, Any]:
+    """Return two compared files as one JSON object."""
+    return {
+        "schema": SCHEMA,
+        "old": row_to_json(comparison.old),
+        "new": row_to_json(comparison.new),
+        "operators": {
+            name: {"old": old, "new": new} for name, (old, new) in comparison.operators.items()
+        },
+        "warnings": list(comparison.warnings),
     }
 
 

@@ -5,19 +5,24 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from edgekit.records import Inspection, Operator, TargetFit
 from edgekit.targets import target
 from edgekit.targets.node import Node, Tensor
-from edgekit.tflite.graph import read
+from edgekit.tflite.graph import as_text, read
+from edgekit.tflite.lifetimes import alive_bytes, ends_of
 from edgekit.tflite.macs import macs, repetitions
 from edgekit.tflite.micro_memory import memory
 from edgekit.tflite.naming import name_layers
 from edgekit.tflite.nodes import nodes
+from edgekit.tflite.runtime_versions import oldest_runtimes
 from edgekit.tflite.signature import signature
 from edgekit.tflite.size_breakdown import Storage, measure
 from edgekit.tflite.stored import content_of, size_of
+
+if TYPE_CHECKING:
+    from ai_edge_litert.schema_py_generated import ModelT
 
 # Types of shapes, axes and table keys; with scales, such constants are biases.
 _INDEX_TYPES: Final = frozenset(
@@ -25,6 +30,7 @@ _INDEX_TYPES: Final = frozenset(
 )
 # Operators between float16 or sparse weights and the operator that uses them.
 _UNPACKING: Final = frozenset({"DEQUANTIZE", "DENSIFY"})
+_FLOATS: Final = frozenset({"float16", "bfloat16", "float32", "float64"})
 
 
 def inspect(path: Path, *, targets: Sequence[str] = ("coral",)) -> Inspection:
@@ -50,6 +56,16 @@ def inspect(path: Path, *, targets: Sequence[str] = ("coral",)) -> Inspection:
     needed = memory(model, operators, content_of(path), budgets) if budgets else {}
     storage = measure(model)
     inputs, outputs = signature(model)
+    signatures = tuple([one.signatureKey for one in model.signatureDefs])
+    metadata = _metadata(model)
+    runtimes = oldest_runtimes(model)
+    versions = [
+        model.operatorCodes[op.opcodeIndex].version
+        for graph in model.subgraphs
+        for op in graph.operators
+    ]
+    grids = _grids(model, operators)
+    ends = ends_of(model)
     # The objects of 300,000 operators take 300 MB, which can be reused from here on.
     del model
     owned = _first_users(operators, storage)
@@ -57,6 +73,7 @@ def inspect(path: Path, *, targets: Sequence[str] = ("coral",)) -> Inspection:
     # Operators of equal fits share them: most models have few different ones.
     shared: dict[tuple[TargetFit, ...], Mapping[str, TargetFit]] = {}
     runs = repetitions(operators)
+    alive = alive_bytes(operators, ends)
     ops = tuple(
         [
             _operator(
@@ -65,6 +82,9 @@ def inspect(path: Path, *, targets: Sequence[str] = ("coral",)) -> Inspection:
                 size=sum([storage.weights[node.graph, t.index][1] for t in owned[node.index]]),
                 targets=_fits(node, fits, shared),
                 runs=runs.get(node.graph, 1),
+                version=versions[node.index],
+                grid=grids[node.index],
+                alive=alive[node.index],
             )
             for node, layer in zip(operators, name_layers(operators), strict=True)
         ]
@@ -73,6 +93,8 @@ def inspect(path: Path, *, targets: Sequence[str] = ("coral",)) -> Inspection:
     # In a damaged file vectors may overlap; the parts must still add up to the whole.
     weight_bytes = min(storage.weight_bytes, size_bytes)
     quantization_bytes = min(storage.quantization_bytes, size_bytes - weight_bytes)
+    left = size_bytes - weight_bytes - quantization_bytes
+    metadata_bytes = min(sum(metadata.values()), left)
     return Inspection(
         path=path,
         size_bytes=size_bytes,
@@ -82,13 +104,49 @@ def inspect(path: Path, *, targets: Sequence[str] = ("coral",)) -> Inspection:
         bytes={
             "weights": weight_bytes,
             "quantization": quantization_bytes,
-            "graph": size_bytes - weight_bytes - quantization_bytes,
+            "metadata": metadata_bytes,
+            "graph": left - metadata_bytes,
         },
         weight_dtypes=_by_dtype(constants, storage),
         macs=sum(op.macs or 0 for op in ops),
         parameters=sum(tensor.elements for tensor, _ in constants if _computes(tensor)),
+        signatures=signatures,
+        metadata=metadata,
+        runtimes=runtimes,
         memory=needed,
     )
+
+
+Grid = tuple[float | None, int | None]
+
+
+def _metadata(model: ModelT) -> dict[str, int]:
+    """Return name -> bytes of each entry, a buffer that is a constant too left out."""
+    constants = {tensor.buffer for graph in model.subgraphs for tensor in graph.tensors}
+    sizes: dict[str, int] = {}
+    for entry in model.metadata:
+        data = model.buffers[entry.buffer].data
+        size = 0 if data is None or entry.buffer in constants else len(data)
+        sizes[as_text(entry.name)] = size
+        constants.add(entry.buffer)
+    return sizes
+
+
+def _grids(model: ModelT, operators: Sequence[Node]) -> list[Grid]:
+    """Return step and zero point of each operator's first output, where it has one step."""
+    found: list[Grid] = []
+    for node in operators:
+        tensor = (
+            model.subgraphs[node.graph].tensors[node.outputs[0].index] if node.outputs else None
+        )
+        parameters = tensor.quantization if tensor is not None else None
+        if parameters is None or parameters.scale is None or len(parameters.scale) != 1:
+            found.append((None, None))
+            continue
+        zeros = parameters.zeroPoint
+        has_zero = zeros is not None and len(zeros)
+        found.append((float(parameters.scale[0]), int(zeros[0]) if has_zero else 0))
+    return found
 
 
 def _fits(
@@ -104,9 +162,23 @@ def _fits(
 
 
 def _operator(
-    node: Node, layer: str, *, size: int, targets: Mapping[str, TargetFit], runs: int
+    node: Node,
+    layer: str,
+    *,
+    size: int,
+    targets: Mapping[str, TargetFit],
+    runs: int,
+    version: int,
+    grid: Grid,
+    alive: int,
 ) -> Operator:
     once = macs(node)
+    inputs = tuple([one.dtype for one in node.inputs if one is not None and one.data is None])
+    weights = max(
+        [one for one in node.inputs if one is not None and one.data is not None],
+        key=lambda tensor: tensor.elements,
+        default=None,
+    )
     return Operator(
         index=node.index,
         name=node.name,
@@ -116,6 +188,14 @@ def _operator(
         bytes=size,
         macs=None if once is None else once * runs,
         targets=targets,
+        version=version,
+        shape=node.outputs[0].shape if node.outputs else (),
+        inputs=inputs,
+        weights=None if weights is None else weights.dtype,
+        scale=grid[0],
+        zero_point=grid[1],
+        in_float=not _FLOATS.isdisjoint([*inputs, *(one.dtype for one in node.outputs)]),
+        alive_bytes=alive,
     )
 
 

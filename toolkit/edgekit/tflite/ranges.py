@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,15 +35,19 @@ def activations(model: ModelT) -> list[int]:
     )
 
 
-def with_all_outputs(model: ModelT) -> ModelT:
+def with_all_outputs(model: ModelT, also: Collection[int] = ()) -> ModelT:
     """Make every computed float activation an output, after the existing outputs.
 
     The runtime then keeps each of them until the end of the inference, also with delegates.
+
+    Args:
+        model: A model; it is not changed.
+        also: Further tensors of the first graph.
     """
     model = clone(model)
     graph = model.subgraphs[0]
     known = {*graph.inputs.tolist(), *graph.outputs.tolist()}
-    added = [i for i in activations(model) if i not in known]
+    added = [i for i in dict.fromkeys([*activations(model), *sorted(also)]) if i not in known]
     graph.outputs = np.concatenate([graph.outputs, np.asarray(added, np.int32)])
     model.signatureDefs = []
     return model

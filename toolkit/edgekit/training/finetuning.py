@@ -32,7 +32,13 @@ from edgekit.training.losses import FileLoss, compiled, distillation, usual_loss
 from edgekit.training.multibox import Judged, box_distillation
 from edgekit.training.progress import progress_callback, progress_reporter
 from edgekit.training.samples import bound_to, resident
-from edgekit.training.saving import CHECKPOINT_SECONDS, write_model
+from edgekit.training.saving import (
+    CHECKPOINT_SECONDS,
+    PREPROCESSING,
+    preprocessing_note,
+    read_notes,
+    write_model,
+)
 from edgekit.training.sequence import inputs_of, keras_sequence
 
 # Hinton et al. 2015, "Distilling the knowledge in a neural network", mix both losses;
@@ -103,6 +109,8 @@ class FineTuning:
         self, model: Any, source: Source, tuning: Tuning, listener: Listener = silent
     ) -> None:
         self._listener = listener
+        stored = read_notes(source.path)
+        self._notes = {key: stored[key] for key in (PREPROCESSING,) if key in stored}
         asked = tuning.data
         dataset = open_request(asked)
         self.dataset = bound_to(dataset, source.inputs, source.outputs, asked.task)
@@ -181,7 +189,8 @@ class FineTuning:
 
     def write(self, model: Any, path: Path, notes: Mapping[str, Any] | None = None) -> None:
         """Write the trained model, with the sizes and the state of its source."""
-        write_model(model, path, notes, restore=self.tuning.restore)
+        told = {**self._notes, **preprocessing_note(self.dataset.preprocessing), **(notes or {})}
+        write_model(model, path, told, restore=self.tuning.restore)
 
     @contextmanager
     def _loss_errors(self, model: Any) -> Iterator[None]:

@@ -32,6 +32,7 @@ from edgekit.training.samples import bound_to, resident, specs_of
 from edgekit.training.saving import (
     CHECKPOINT_SECONDS,
     checkpoint_path,
+    preprocessing_note,
     save,
     start_from,
     write_head,
@@ -87,6 +88,7 @@ class _Session:
         training: Samples to learn from.
         validation: Validation samples.
         validation_by: How they were chosen, in words.
+        notes: What the file says of the training.
     """
 
     config: TrainingConfig
@@ -96,6 +98,7 @@ class _Session:
     training: Samples
     validation: Samples
     validation_by: str
+    notes: Mapping[str, Any]
 
 
 def train(
@@ -150,7 +153,7 @@ def train(
         dataset = with_preprocessing(dataset, with_scaling(dataset.preprocessing, UNIT))
     session = _prepare(config, dataset, initial)
     history, best_epoch = _fit(session, destination, listener, log_dir)
-    save(session.model, destination, session.objective, force=force)
+    save(session.model, destination, session.objective, session.notes, force=force)
     checkpoint_path(destination).unlink(missing_ok=True)
     head = write_head(session.objective.head, destination) if session.objective.head else None
     metric = session.objective.metric
@@ -203,6 +206,7 @@ def _prepare(config: TrainingConfig, dataset: Dataset, initial: Path | None) -> 
         training=training,
         validation=validation,
         validation_by=describe_validation(bound, config.split_by),
+        notes=preprocessing_note(bound.preprocessing),
     )
 
 
@@ -244,7 +248,7 @@ def _fit(
             if best_epoch > saved_epoch and time.monotonic() - saved_at > CHECKPOINT_SECONDS:
                 current = model.get_weights()
                 model.set_weights(best_weights)
-                save(model, checkpoint_path(destination), objective)
+                save(model, checkpoint_path(destination), objective, session.notes)
                 model.set_weights(current)
                 saved_epoch, saved_at = best_epoch, time.monotonic()
     model.set_weights(best_weights)

@@ -237,12 +237,15 @@ def qat(
     """
     from edgekit.training import qat as aware
     from edgekit.training.clustering import palettes_of
+    from edgekit.training.kernels import excluded_layers
 
     fine = FineTuning(model, source, tuning, listener)
     before = fine.evaluate(model)
     if tuning.done:
         prepared = model  # a checkpoint already has fake quantization
+        excluded = {layer.name for layer in model.layers}  # those in float were excluded, if any
     else:
+        excluded = excluded_layers(model, step.exclude)
         prepared = aware.prepare(
             model,
             weight_bits=step.bits,
@@ -265,7 +268,7 @@ def qat(
     }
     fine.write(plain, destination, {step.kind: notes})
     facts = {"trained for": f"int8 activations, int{step.bits} weights"}
-    chosen, preparing, islands = aware.why_in_float(left)
+    chosen, preparing, islands = aware.why_in_float(left, excluded)
     if preparing:
         facts["before the int8 part"] = f"{', '.join(preparing)}: prepares the input, in float"
     if islands:

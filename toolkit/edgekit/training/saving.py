@@ -21,6 +21,8 @@ CHECKPOINT_SECONDS = 10.0
 
 # Keras ignores archive members that it does not know.
 _NOTES: Final = "edgekit.json"
+PREPROCESSING: Final = "preprocessing"
+"""The note that says how pixels were scaled in training."""
 
 
 def checkpoint_path(destination: Path) -> Path:
@@ -28,20 +30,33 @@ def checkpoint_path(destination: Path) -> Path:
     return destination.with_name(f"{destination.stem}.checkpoint.keras")
 
 
-def save(model: Any, path: Path, objective: Objective, *, force: bool = True) -> None:
+def preprocessing_note(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the note of a preprocessing; empty for one that scales no pixels."""
+    return {PREPROCESSING: dict(spec)} if spec["kind"] in ("affine", "image") else {}
+
+
+def save(
+    model: Any,
+    path: Path,
+    objective: Objective,
+    notes: Mapping[str, Any] | None = None,
+    *,
+    force: bool = True,
+) -> None:
     """Write the model atomically, with its outputs in the unit of the targets.
 
     Args:
         model: The model.
         path: The `.keras` file.
         objective: Holds the unit of the targets.
+        notes: As in `write_model`.
         force: Whether a file there is replaced.
 
     Raises:
         OutputError: The file cannot be written, or exists and `force` is false.
     """
     with objective.in_unit(model):
-        write_model(model, path, force=force)
+        write_model(model, path, notes, force=force)
 
 
 def write_head(head: Mapping[str, Any], model: Path) -> Path:

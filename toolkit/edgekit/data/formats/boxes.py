@@ -216,8 +216,8 @@ def _notes(part: _Split, root: Path, split: str) -> list[str]:
         notes.append(said)
     if part.cut:
         notes.append(
-            f"Boxes reach beyond {len(part.cut)} pictures in {split} ({_name(part.cut[0], root)}) "
-            "and were cut at their borders."
+            f"Boxes reach beyond {len(part.cut)} picture{'s' * (len(part.cut) != 1)} in {split} "
+            f"({_name(part.cut[0], root)}) and were cut at the border."
         )
     if part.dropped:
         notes.append(_dropped_note(part, root))

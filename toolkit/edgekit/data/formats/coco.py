@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -159,7 +159,6 @@ def open_coco(root: Path, preprocessing: Mapping[str, Any] | None) -> RawDataset
                     hint="Number the categories alike in all files.",
                 )
     order = {key: number for number, key in enumerate(sorted(names))}
-    notes.append("Boxes were read from COCO JSON.")
     for split, file in files.items():
         if file.strays:
             notes.append(f"Boxes in {split} of pictures that are not listed: {file.strays}.")
@@ -167,7 +166,15 @@ def open_coco(root: Path, preprocessing: Mapping[str, Any] | None) -> RawDataset
         split: [_annotated(picture, place, order) for picture, place in _placed(root, split, file)]
         for split, file in files.items()
     }
-    return open_boxes(root, splits, [names[key] for key in sorted(names)], preprocessing, notes)
+    if not any(splits.values()):
+        raise DataError(
+            f"{root}: no pictures are listed.",
+            found=f"images is empty in {', '.join(file.path.name for file in files.values())}.",
+            hint='List each picture in images: {"id": 1, "file_name": "a.jpg", ...}.',
+        )
+    listed = [names[key] for key in sorted(names)]
+    opened = open_boxes(root, splits, listed, preprocessing, notes)
+    return replace(opened, origins=("Boxes were read from COCO JSON.",))
 
 
 def _annotated(picture: _Picture, place: Path | None, order: Mapping[int, int]) -> Annotated:

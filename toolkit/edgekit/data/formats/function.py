@@ -18,7 +18,7 @@ from typing import Any
 
 from edgekit.data.formats.format import Argument, Format
 from edgekit.data.formats.live import FORMS, open_live, take
-from edgekit.data.formats.users_code import failure_of
+from edgekit.data.formats.users_code import failure_of, hint_for
 from edgekit.data.store import RawDataset
 from edgekit.errors import DataError, EdgekitError, UsageError
 from edgekit.files import check_input
@@ -54,7 +54,7 @@ def open_function(spec: str) -> RawDataset | Dataset:
             raise DataError(
                 f"{spec} failed.",
                 found=failure_of(error),
-                hint="Correct that line; --debug shows the traceback.",
+                hint=hint_for(error),
             ) from error
         # In here as well: a generator runs now, and what it imports is found.
         taken = None if isinstance(result, str) else take(result, spec, name)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 from edgekit.data.formats.class_folders import FileKind, Listing, list_folder, split_stores
 from edgekit.data.formats.format import Format
 from edgekit.data.preprocessing import check_preprocessing, read_preprocessing
-from edgekit.data.store import RawDataset, Rows
+from edgekit.data.store import RawDataset, Rows, Store
 from edgekit.errors import DataError
 from edgekit.files import MISSING, what_is
 from edgekit.records import Array
@@ -74,11 +75,33 @@ class ImageStore:
             found[place] = image.size if turned else image.size[::-1]
         return found
 
+    def blamed(self, row: int) -> tuple[str, str | None]:
+        """Return the file to look at where a target is wrong, and a hint if it explains that."""
+        return self.files[row], None
+
     def firsts(self) -> list[int]:
         """Return the row of the first image of each class; the first where there are no classes."""
         if self.targets is None or self.targets.ndim > 1:
             return [0] if self.files else []
         return [int(row) for row in np.unique(self.targets, return_index=True)[1]]
+
+
+@contextmanager
+def naming_files(store: Store, rows: Rows | None = None) -> Iterator[None]:
+    """Name the file of the sample that a `DataError` blames, where samples are files.
+
+    Args:
+        store: Where the samples are.
+        rows: Row in the store of each sample, where they are some of it.
+    """
+    try:
+        yield
+    except DataError as error:
+        if error.sample is None or not isinstance(store, ImageStore):
+            raise
+        file, hint = store.blamed(error.sample if rows is None else int(rows[error.sample]))
+        found = f"The file is {file}. {error.found or ''}"
+        raise DataError(error.what, found=found.rstrip(), hint=hint or error.hint) from error
 
 
 def open_folder(root: Path, preprocessing: Mapping[str, Any] | None) -> RawDataset:

@@ -15,7 +15,7 @@ from typing import Any, cast
 import numpy as np
 
 from edgekit.data.formats.arrays import open_arrays
-from edgekit.data.formats.users_code import failure_of
+from edgekit.data.formats.users_code import failure_of, hint_for
 from edgekit.data.formats.validation import VALIDATION
 from edgekit.data.store import RawDataset
 from edgekit.errors import DataError, EdgekitError
@@ -186,7 +186,7 @@ class _Taken:
                 raise DataError(
                     f"{self.place} failed after {count} items.",
                     found=failure_of(error),
-                    hint="Correct that line; --debug shows the traceback.",
+                    hint=hint_for(error),
                 ) from error
             count += 1
             if not isinstance(item, tuple | list):

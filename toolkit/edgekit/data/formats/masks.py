@@ -1,4 +1,4 @@
-"""Pictures and masks of the same name in two folders, `images` and `masks`.
+"""Pictures and masks of the same name in two folders, `images` and `masks`, or `x_mask` beside `x`.
 
 A mask holds the number of a class for each pixel, as grey value or as entry of a palette. It is
 read when the data is bound to a model, and brought to the size of the output by nearest neighbour.
@@ -18,7 +18,7 @@ from edgekit.data.digest import digest_files, digest_subset
 from edgekit.data.formats.class_folders import UNSPLIT
 from edgekit.data.formats.format import Format
 from edgekit.data.formats.images import IMAGES, NOT_PLAIN, SUFFIXES, ImageStore, image_spec
-from edgekit.data.formats.paired_folders import files_below, paired_folders
+from edgekit.data.formats.paired_folders import files_below, paired_folders, split_of_name
 from edgekit.data.formats.validation import substitute_test
 from edgekit.data.labels import read_labels
 from edgekit.data.store import RawDataset, Rows
@@ -36,7 +36,8 @@ from edgekit_runner import (
 
 MASKS = "masks"
 SUFFIX = "_mask"
-"""What the name of a mask may end in."""
+"""What the name of a mask may end in, and does where it lies beside its picture."""
+PNG = "JPEG changes class values, save masks as PNG"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -54,6 +55,10 @@ class MaskStore(ImageStore):
     def firsts(self) -> list[int]:
         """Return the row of the first picture."""
         return [0] if self.files else []
+
+    def blamed(self, row: int) -> tuple[str, str | None]:
+        """Return the mask, and a hint where it is stored with losses."""
+        return self.masks[row], f"{PNG}." if _is_lossy(self.masks[row]) else None
 
     def part(self, rows: slice) -> MaskStore:
         """Return the pictures of a slice as a store of their own."""
@@ -95,7 +100,7 @@ class MaskStore(ImageStore):
             raise DataError(
                 f"{self.masks[row]} cannot be read.",
                 found=f"{error}.",
-                hint="Replace or remove it.",
+                hint=f"{PNG}." if _is_lossy(self.masks[row]) else "Replace or remove it.",
             ) from error
         top, left, rows, columns = crop_window(mask.shape[0], mask.shape[1], spec)
         down = _nearest(rows, size[0]) + top
@@ -149,10 +154,10 @@ def open_masks(root: Path, preprocessing: Mapping[str, Any] | None) -> RawDatase
     Raises:
         DataError: No picture of a split has a mask that can be read.
     """
-    folders = paired_folders(root, MASKS)
-    tested, said = substitute_test(list(folders), "{}")
+    folders = _places(root)
+    flat = any(pictures == masks for pictures, masks in folders.values())
+    tested, notes = substitute_test(list(folders), "{}")
     kept = {"pool": UNSPLIT, "train": "train", "test": tested}
-    notes = [f"Masks were read from the folder {MASKS}.", *said]
     stores = {}
     for name, split in kept.items():
         if split not in folders:
@@ -168,13 +173,38 @@ def open_masks(root: Path, preprocessing: Mapping[str, Any] | None) -> RawDatase
         labels=read_labels(root),
         preprocessing=image_spec(root, preprocessing),
         notes=tuple(notes),
+        origins=(
+            f"Masks were read from files *{SUFFIX} beside their pictures."
+            if flat
+            else f"Masks were read from the folder {MASKS}.",
+        ),
         task=SEGMENTATION.name,
     )
+
+
+def _places(root: Path) -> Mapping[str, tuple[Path, Path]]:
+    """Return the folders of pictures and of masks, by split; the same one where they are flat."""
+    if folders := paired_folders(root, MASKS):
+        return folders
+    inside = {split_of_name(path.name): path for path in root.iterdir() if path.is_dir()}
+    splits = {split: (path, path) for split, path in inside.items() if split and _is_flat(path)}
+    return splits or ({UNSPLIT: (root, root)} if _is_flat(root) else {})
+
+
+def _is_flat(folder: Path) -> bool:
+    """Tell whether a picture and its mask lie in a folder side by side."""
+    paths = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES]
+    stems = {path.stem for path in paths}
+    return any(stem + SUFFIX in stems for stem in stems)
 
 
 def _read(pictures: Path, masks: Path) -> tuple[_Split, list[str]]:
     """Check the pictures of a split and their masks; return masks without a picture, too."""
     found, others = files_below(pictures, SUFFIXES), dict(files_below(masks, SUFFIXES))
+    if pictures == masks:
+        named = {key for key in others if key.endswith(SUFFIX)}
+        found = {key: path for key, path in found.items() if key not in named}
+        others = {key: path for key, path in others.items() if key in named}
     part = _Split()
     pairs = []
     for name, path in found.items():
@@ -229,6 +259,10 @@ def _notes(part: _Split, strays: Sequence[str], root: Path, split: str) -> list[
                 f"{root}: {said}", hint=f"Give each picture a mask of its name and size in {MASKS}."
             )
         notes.append(said)
+    lossy = [path for path in part.masks if _is_lossy(path)]
+    if lossy:
+        first = Path(lossy[0]).relative_to(root).as_posix()
+        notes.append(f"Masks in {split} are JPEG ({len(lossy)}, {first}): {PNG}.")
     if strays:
         first = Path(strays[0]).relative_to(root).as_posix()
         notes.append(f"Masks without a picture in {split}: {len(strays)} ({first}).")
@@ -248,9 +282,13 @@ def _store(part: _Split, root: Path) -> MaskStore:
     )
 
 
+def _is_lossy(path: str) -> bool:
+    return Path(path).suffix.lower() in (".jpg", ".jpeg")
+
+
 def is_of_masks(root: Path) -> bool:
     """Tell whether a folder has pictures where masks are."""
-    return any(files_below(place, SUFFIXES) for _, place in paired_folders(root, MASKS).values())
+    return any(files_below(place, SUFFIXES) for _, place in _places(root).values())
 
 
 FORMAT = Format(

@@ -13,7 +13,17 @@ def failure_of(error: BaseException) -> str:
     The user's line is the last one that is in none of the installed packages.
     """
     words = str(error).splitlines() or ["no message"]
-    said = f"{type(error).__name__}: {words[0]}"
+    return f"{type(error).__name__}: {words[0]}{_line_of(error)}"
+
+
+def hint_for(error: BaseException) -> str:
+    """Return what to do about an error that `failure_of` tells of."""
+    what = "that line" if _line_of(error) else "it"
+    return f"Correct {what}; --debug shows the traceback."
+
+
+def _line_of(error: BaseException) -> str:
+    """Return the file, the number and the text of the user's line in brackets, or nothing."""
     paths = sysconfig.get_paths()
     installed = (
         *(paths[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")),
@@ -21,16 +31,16 @@ def failure_of(error: BaseException) -> str:
     )
     if isinstance(error, SyntaxError) and error.filename:
         line = (error.text or "").strip()
-        return f"{said} ({Path(error.filename).name}, line {error.lineno}: {line})"
+        return f" ({Path(error.filename).name}, line {error.lineno}: {line})"
     own = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
         if Path(frame.filename).is_file() and not _is_below(frame.filename, installed)
     ]
     if not own:
-        return said
+        return ""
     last = own[-1]
-    return f"{said} ({Path(last.filename).name}, line {last.lineno}: {last.line})"
+    return f" ({Path(last.filename).name}, line {last.lineno}: {last.line})"
 
 
 def _is_below(name: str, folders: tuple[str, ...]) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from xml.parsers import expat
@@ -175,7 +175,7 @@ def _opened(
     numbers = {name: number for number, name in enumerate(names)}
     lows = [edge for annotation in read for edges in annotation.edges for edge in edges[:2]]
     from_zero = bool(lows) and min(lows) < 1
-    notes = ["Boxes were read from Pascal VOC XML."]
+    notes: list[str] = []
     if from_zero:
         notes.append("Edges of boxes begin at 0, so pixels are counted from 0, not from 1.")
 
@@ -194,7 +194,8 @@ def _opened(
         )
 
     splits = {split: [annotated(*pair) for pair in pairs] for split, pairs in found.items()}
-    return open_boxes(root, splits, names, preprocessing, notes)
+    opened = open_boxes(root, splits, names, preprocessing, notes)
+    return replace(opened, origins=("Boxes were read from Pascal VOC XML.",))
 
 
 def _read(path: str | None) -> Annotation | str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def open_yolo(root: Path, preprocessing: Mapping[str, Any] | None) -> RawDataset
     """
     folders = paired_folders(root, LABELS)
     names, source, keypoints = read_names(root, [place for _, place in folders.values()])
-    notes = [f"Boxes were read from YOLO text files, names of classes from {source}."]
+    notes: list[str] = []
     splits, bare = {}, 0
     for split, (pictures, labels) in folders.items():
         texts = files_below(labels, {".txt"})
@@ -90,7 +91,9 @@ def open_yolo(root: Path, preprocessing: Mapping[str, Any] | None) -> RawDataset
     if bare:
         notes.append(f"Pictures without a text file have no boxes: {bare}.")
     _check_classes(root, splits, names, source)
-    return open_boxes(root, splits, names, preprocessing, notes)
+    opened = open_boxes(root, splits, names, preprocessing, notes)
+    origin = f"Boxes were read from YOLO text files, names of classes from {source}."
+    return replace(opened, origins=(origin,))
 
 
 def _read(path: str, text: str | None, keypoints: bool) -> Annotated:

@@ -82,6 +82,7 @@ class Detection(Task):
             sample, words = fault
             raise DataError(
                 f"{place}: sample {sample} {words}.",
+                sample=sample,
                 found="Boxes are (x1, y1, x2, y2, class): left, top, right, bottom.",
                 hint="Divide x by the width and y by the height of the picture."
                 if np.nanmax(np.abs(boxes[..., :4]), initial=0) > 2

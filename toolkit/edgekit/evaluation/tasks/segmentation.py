@@ -115,9 +115,11 @@ class Segmentation(Task):
         found = _class_map(values, output)
         if found is None:
             wrong = [int(value) for value in values if value >= _classes(output)]
+            row = int(np.argmax((masks == wrong[0]).any(axis=(1, 2))))
             raise DataError(
-                f"{place}: the masks have class {wrong[0]}, the model has {_classes(output)} "
-                "classes.",
+                f"{place}: the mask of sample {row} has class {wrong[0]}, the model has "
+                f"{_classes(output)} classes.",
+                sample=row,
                 found=f"They hold {', '.join(f'{value:g}' for value in values[:12])}"
                 f"{', ...' * (len(values) > 12)}.",
                 hint="Number the classes from 0; pixels of 255 or below 0 are ignored.",

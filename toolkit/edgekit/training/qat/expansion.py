@@ -6,6 +6,8 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import Any, Final
 
+import numpy as np
+
 from edgekit.training.qat.graph import Graph, Slot, Step
 from edgekit.training.qat.layer_rules import CLIPPING, LINEAR, SMOOTH, activation_of, kind_of
 
@@ -24,15 +26,16 @@ _ACTIVATIONS: Final = {
 def expand(graph: Graph, exclude: Collection[str]) -> Graph:
     """Write layers as those that TFLite has operators for; the function remains the same.
 
-    Operations on tensors become layers, separable convolutions two convolutions, and sums of many
-    values sums of pairs. Activations that do more than clip are split off: TFLite has separate
-    operators for them. The layer of an output keeps its name, by which compiled losses are matched.
+    Operations on tensors become layers, separable convolutions two convolutions, normalizations of
+    groups those of layers, and sums of many values sums of pairs. Activations that do more than
+    clip are split off: TFLite has separate operators for them. The layer of an output keeps its
+    name, by which compiled losses are matched.
 
     Args:
         graph: The graph.
         exclude: Names of layers that are left as they are.
     """
-    for rewrite in (_layered, _separated, _paired, _split, _smoothed):
+    for rewrite in (_layered, _separated, _in_groups, _paired, _split, _smoothed):
         graph = _Expansion(graph, rewrite, exclude).run()
     return graph
 
@@ -146,6 +149,46 @@ def _separated(step: Step, expansion: _Expansion) -> list[Step]:
     pointwise.set_weights(others)
     before = replace(step, layer=depthwise, output=middle)
     return [before, replace(after, layer=pointwise)]
+
+
+def _in_groups(step: Step, expansion: _Expansion) -> list[Step]:
+    """Return a normalization of groups as one of layers, whose tensors have at most four axes.
+
+    Scale and shift become a depthwise convolution of one tap, which has a scale per channel.
+    """
+    import keras
+
+    of, layer = keras.layers, step.layer
+    shape = expansion.shapes[step.output]
+    affine = {3: of.DepthwiseConv1D, 4: of.DepthwiseConv2D}.get(len(shape))
+    if (
+        type(layer) is not of.GroupNormalization
+        or affine is None
+        or None in shape[1:]
+        or layer.axis not in (-1, len(shape) - 1)
+    ):
+        return [step]
+    sizes = [int(size or 1) for size in shape[1:]]
+    apart = int(np.prod(sizes[:-1])), layer.groups, sizes[-1] // layer.groups
+    names = [f"{layer.name}_{part}" for part in ("groups", "normalized", "together")]
+    values = [expansion.between((shape[0], *apart)) for _ in range(2)]
+    values.append(expansion.between(shape))
+    steps = [
+        Step(of.Reshape(apart, name=names[0]), step.inputs, values[0], {}),
+        Step(None, (values[0],), values[1], {}),
+        Step(of.Reshape(sizes, name=names[2]), (values[1],), values[2], {}),
+        Step(None, (values[2],), step.output, {}),
+    ]
+    config = {"axis": [1, 3], "scale": False, "center": False, "epsilon": layer.epsilon}
+    normalized = expansion.made(layer, names[1], of.LayerNormalization, config, step=steps[1])
+    steps[1] = replace(steps[1], layer=normalized)
+    config = {"kernel_size": 1}
+    channels = expansion.made(layer, layer.name, affine, config, step=steps[3])
+    scale = np.asarray(layer.gamma) if layer.scale else np.ones(sizes[-1], np.float32)
+    shift = np.asarray(layer.beta) if layer.center else np.zeros(sizes[-1], np.float32)
+    channels.set_weights([scale.reshape(channels.kernel.shape), shift])
+    steps[3] = replace(steps[3], layer=channels)
+    return steps
 
 
 def _paired(step: Step, expansion: _Expansion) -> list[Step]:

@@ -11,7 +11,7 @@ from edgekit.records import Array
 from edgekit.training.qat.graph import Graph, Step
 
 
-def fold(graph: Graph) -> Graph:
+def fold(graph: Graph, *, biases: bool = False) -> Graph:
     """Fold every batch normalization with its running statistics.
 
     Jacob et al. 2018, equation (14): w * gamma / sqrt(var + eps). Batch statistics are not used:
@@ -19,6 +19,11 @@ def fold(graph: Graph) -> Graph:
     section 3.2.2, freezes them during training for that reason). Where no convolution precedes, the
     normalization is folded into the dense layer after it, or becomes a depthwise convolution of
     one tap. A normalization that is not of the last axis, or where neither is possible, is left.
+
+    Args:
+        graph: The graph.
+        biases: Whether biases move as the converter moves them: that of a dense layer without an
+            activation, before other dense layers, into theirs.
     """
     import keras
 
@@ -47,7 +52,7 @@ def fold(graph: Graph) -> Graph:
             if key not in made:
                 made[key] = _alone(step, graph, scale, shift)
             folded[step.output] = replace(step, layer=made[key], options={})
-    return _forward(replace(graph, steps=tuple(folded.values())))
+    return _forward(replace(graph, steps=tuple(folded.values())), biases=biases)
 
 
 def _takes(step: Step) -> bool:
@@ -107,45 +112,83 @@ def _alone(step: Step, graph: Graph, scale: Array, shift: Array) -> Any:
     return layer
 
 
-def _forward(graph: Graph) -> Graph:
-    """Fold the normalizations of vectors into the dense layers after them, if all can take them."""
-    import keras
+def _forward(graph: Graph, *, biases: bool) -> Graph:
+    """Move normalizations of vectors into the dense layers after them, if all can take them.
 
-    of = keras.layers
+    So move biases of dense layers, as in the TFLite graph: the value between two dense layers is
+    then the one without the bias, and so is its range.
+    """
     for step in graph.steps:
-        takers = graph.consumers(step.output)
-        if (
-            not isinstance(step.layer, of.BatchNormalization)
-            or len(graph.shapes[step.output]) != 2
-            or step.output in graph.outputs
-            or not all(type(taker.layer) is of.Dense for taker in takers)
-            or any(
-                taker is not other and taker.layer is other.layer
-                for taker in takers
-                for other in graph.steps
-            )
-        ):
+        if not _moves_on(step, graph, biases=biases):
             continue
-        scale, shift = _affine(step.layer)
+        scale, shift = _moved(step)
+        takers = graph.consumers(step.output)
+        before = step.inputs if scale is not None else (step.output,)
         replaced = {
             taker.output: replace(
-                taker,
-                layer=_normalized(taker, graph, scale, shift),
-                inputs=step.inputs[:1],
+                taker, layer=_shifted(taker, graph, scale, shift), inputs=before[:1]
             )
             for taker in takers
         }
-        steps = [replaced.get(each.output, each) for each in graph.steps if each is not step]
-        return _forward(replace(graph, steps=tuple(steps)))
+        if scale is None:
+            replaced[step.output] = replace(step, layer=_without_bias(step, graph))
+        steps = [
+            replaced.get(each.output, each)
+            for each in graph.steps
+            if scale is None or each is not step
+        ]
+        return _forward(replace(graph, steps=tuple(steps)), biases=biases)
     return graph
 
 
-def _normalized(step: Step, graph: Graph, scale: Array, shift: Array) -> Any:
-    """Return a dense layer that takes its input before a normalization."""
+def _moves_on(step: Step, graph: Graph, *, biases: bool) -> bool:
+    """Whether a step is, or ends in, what the dense layers after it can take."""
+    import keras
+
+    of = keras.layers
+    if isinstance(step.layer, of.BatchNormalization):
+        if len(graph.shapes[step.output]) != 2:
+            return False
+    elif not (
+        biases
+        and type(step.layer) is of.Dense
+        and step.layer.use_bias
+        and step.layer.activation is keras.activations.linear
+    ):
+        return False
+    takers = graph.consumers(step.output)
+    called = [id(each.layer) for each in graph.steps]
+    return (
+        bool(takers)
+        and step.output not in graph.outputs
+        and all(type(taker.layer) is of.Dense for taker in takers)
+        and all(called.count(id(each.layer)) == 1 for each in (step, *takers))
+    )
+
+
+def _moved(step: Step) -> tuple[Array | None, Array]:
+    """Return the scale (None for 1) and the shift that move into the layers after a step."""
+    import keras
+
+    if isinstance(step.layer, keras.layers.BatchNormalization):
+        return _affine(step.layer)
+    return None, np.asarray(step.layer.bias)
+
+
+def _shifted(step: Step, graph: Graph, scale: Array | None, shift: Array) -> Any:
+    """Return a dense layer that takes its input before it is scaled and shifted."""
     config = {**step.layer.get_config(), "use_bias": True}
     layer = type(step.layer).from_config(config)
     layer.build(graph.shapes[step.inputs[0]])
     kernel, *bias = step.layer.get_weights()
     shifted = shift @ kernel
-    layer.set_weights([scale[:, None] * kernel, shifted + bias[0] if bias else shifted])
+    scaled = kernel if scale is None else scale[:, None] * kernel
+    layer.set_weights([scaled, shifted + bias[0] if bias else shifted])
+    return layer
+
+
+def _without_bias(step: Step, graph: Graph) -> Any:
+    layer = type(step.layer).from_config({**step.layer.get_config(), "use_bias": False})
+    layer.build(graph.shapes[step.inputs[0]])
+    layer.set_weights(step.layer.get_weights()[:1])
     return layer

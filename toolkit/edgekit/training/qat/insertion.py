@@ -9,7 +9,9 @@ from typing import Any
 from edgekit.training.qat.graph import Graph, Step
 from edgekit.training.qat.layer_rules import (
     LINEAR,
+    WRAPPED,
     Kind,
+    activation_of,
     fixed_range,
     is_transparent,
     kind_of,
@@ -17,6 +19,8 @@ from edgekit.training.qat.layer_rules import (
 
 # Layers whose kernels may have 4 bits.
 _NARROW = ("Conv1D", "Conv2D", "Dense")
+# Layers that round their outputs themselves.
+_OWN_SCALE = ("LSTM",)
 
 
 def insert(graph: Graph, bits: int, palettes: Mapping[str, int], exclude: Collection[str]) -> Graph:
@@ -29,6 +33,24 @@ def insert(graph: Graph, bits: int, palettes: Mapping[str, int], exclude: Collec
         exclude: Names of layers that remain float, beside those without a quantized form.
     """
     return _Insertion(graph, bits, palettes, exclude).run()
+
+
+def can_compose(step: Step, graph: Graph) -> bool:
+    """Whether a call of a layer of several operators has a quantized form: one without masks."""
+    layer, name = step.layer, type(step.layer).__name__
+    if name == "LayerNormalization":
+        return True
+    masks = any(
+        getattr(other.layer, "mask_zero", False) or type(other.layer).__name__ == "Masking"
+        for other in graph.steps
+    )
+    given = {k for k, v in step.options.items() if v is not False}
+    if name == "LSTM":
+        usual = (activation_of(layer), layer.cell.recurrent_activation.__name__)
+        other = layer.go_backwards or layer.stateful or layer.return_state or masks or given
+        return usual == ("tanh", "sigmoid") and len(step.inputs) == 1 and not other
+    flat = all(len(graph.shapes[value]) == 3 for value in (*step.inputs, step.output))
+    return flat and not masks and given <= {"query", "value", "key", "use_causal_mask"}
 
 
 class _Insertion:
@@ -78,12 +100,12 @@ class _Insertion:
     def _add(self, step: Step) -> None:
         kind, value = self._kind(step), step.output
         source = step.inputs[0] if step.inputs else value
-        layer = self._weighted(step) if kind == "weighted" else step.layer
+        layer = self._wrapped_in(step) if kind in WRAPPED else step.layer
         inputs = tuple(
             self._passed.get(v, v) if self._takes_unrounded(step, v) else self._rounded[v]
             for v in step.inputs
         )
-        if kind is None and kind_of(step.layer) not in (None, "weighted"):
+        if kind is None and kind_of(step.layer) not in (None, *WRAPPED):
             # Observing marks a layer that could have been rounded.
             made = self._new(value)
             self._steps.append(replace(step, inputs=inputs, output=made))
@@ -97,10 +119,15 @@ class _Insertion:
             if value not in self._graph.outputs:
                 name = f"{step.layer.name}_range"
                 self._round(value, self._layer(name, fixed_range(step.layer)))
-        elif kind == "selecting" and is_transparent(step.layer) and inputs[0] != source:
+        elif kind == "composed" and type(step.layer).__name__ in _OWN_SCALE:
+            self._settled.add(value)
+            self._rounded[value] = value
+        elif self._only_moves(step) and not self._takes_unrounded(step, source):
             # Already on the integer grid, which holds 0: padding and selecting remain on it.
             self._settled.add(value)
-            self._rounded[value], self._by[value] = value, self._by[source]
+            self._rounded[value] = value
+            if source in self._by:
+                self._by[value] = self._by[source]
         elif kind == "averaging" and not self._is_joined(value) and source in self._by:
             self._settled.add(value)
             self._round(value, self._by[source], follow=True)
@@ -118,7 +145,7 @@ class _Insertion:
             root = self._root(value)
             if root not in self._layers:
                 weighted = any(
-                    self._kind(step) == "weighted" and step.output == root
+                    self._kind(step) in WRAPPED and step.output == root
                     for step in self._graph.steps
                 )
                 # The layer of an output keeps its name, by which compiled losses are matched.
@@ -149,11 +176,26 @@ class _Insertion:
         values = {*step.inputs, *step.outputs}
         if kind is None or step.others or (kind != "looking up" and values & self._graph.integers):
             return None
+        if kind == "composed" and not self._is_composed(step):
+            return None
         # The activation split off an output layer took over its name.
         if step.layer.name.removesuffix(LINEAR) not in self._exclude:
             return kind
         # What is fused into an integer operator is no operator of its own.
         return kind if self._is_fused(step) and not self._is_made_in_float(step.inputs[0]) else None
+
+    def _only_moves(self, step: Step) -> bool:
+        return self._kind(step) == "selecting" and is_transparent(step.layer)
+
+    def _is_composed(self, step: Step) -> bool:
+        """Whether a layer of several operators is quantized.
+
+        The scale of a fused LSTM's output is that of its state, which nothing else can prescribe.
+        """
+        free = type(step.layer).__name__ not in _OWN_SCALE or not (
+            step.output in self._graph.outputs or self._is_joined(step.output)
+        )
+        return free and can_compose(step, self._graph)
 
     def _is_float(self, step: Step) -> bool:
         """Whether a step computes in float."""
@@ -196,11 +238,19 @@ class _Insertion:
             kind is not None and is_transparent(step.layer) and self._is_joined(step.output)
         )
 
-    def _weighted(self, step: Step) -> Any:
-        from edgekit.training.qat.layers import QuantizedWeights
+    def _wrapped_in(self, step: Step) -> Any:
+        """Return the layer that stands for a step's, with rounded weights."""
+        from edgekit.training.qat.layers import QuantizedWeights, register
 
         if id(step.layer) in self._wrapped:
             return self._wrapped[id(step.layer)]
+        if kind_of(step.layer) == "composed":
+            kind = register()[type(step.layer).__name__]
+            composed = kind(step.layer, name=f"{step.layer.name}_quantized")
+            # The layer itself is built already: these are only its ranges.
+            composed.build(*[self._graph.shapes[step.inputs[0]]] * composed.inputs)
+            self._wrapped[id(step.layer)] = composed
+            return composed
         # Depthwise kernels are small and lose much accuracy with few bits.
         bits = self._bits if type(step.layer).__name__ in _NARROW else 8
         name = step.layer.name

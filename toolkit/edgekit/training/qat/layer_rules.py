@@ -11,7 +11,17 @@ from typing import Any, Final, Literal
 # computing: the output has its own scale.
 # looking up: takes indices; the table has the output's scale.
 # fixed: the TFLite kernel prescribes the output's scale.
-Kind = Literal["weighted", "selecting", "joining", "averaging", "computing", "looking up", "fixed"]
+# composed: several operators, each of whose outputs has a scale of its own.
+Kind = Literal[
+    "weighted",
+    "selecting",
+    "joining",
+    "averaging",
+    "computing",
+    "looking up",
+    "fixed",
+    "composed",
+]
 
 KINDS: Final[dict[Kind, tuple[str, ...]]] = {
     "weighted": (
@@ -33,9 +43,12 @@ KINDS: Final[dict[Kind, tuple[str, ...]]] = {
     ),
     "looking up": ("Embedding",),
     "fixed": ("Softmax",),
+    "composed": ("LayerNormalization", "MultiHeadAttention", "LSTM"),
 }
 """Kind -> names of the layers of keras.layers that are of it."""
-REWRITTEN: Final = ("SeparableConv1D", "SeparableConv2D", "BatchNormalization")
+REWRITTEN: Final = (
+    *("SeparableConv1D", "SeparableConv2D", "BatchNormalization", "GroupNormalization"),
+)
 """Layers that are written as others before they are quantized (`fold`, `expansion`)."""
 PREPARING: Final = frozenset(
     {
@@ -51,6 +64,8 @@ PREPARING: Final = frozenset(
 """Layers that prepare inputs: they are outside of what is quantized."""
 _KIND_OF = {name: kind for kind, names in KINDS.items() for name in names}
 QUANTIZED: Final = frozenset(_KIND_OF)
+WRAPPED: Final = ("weighted", "composed")
+"""Kinds whose layers are wrapped in one that rounds their weights."""
 LINEAR = "_linear"
 """Suffix for a layer whose activation was split off and took over its name."""
 # Activations that only clip, which TFLite fuses into the operator before.
@@ -83,9 +98,19 @@ def kind_of(layer: Any) -> Kind | None:
         return "fixed" if activation in FIXED_RANGES else None
     if name == "ReLU" and (layer.negative_slope or layer.threshold):
         return None
+    if name == "LayerNormalization" and not _is_composed(layer):
+        return None
     if name == "UpSampling2D" and layer.interpolation != "nearest":
         return "averaging" if layer.interpolation == "bilinear" else None
     return _KIND_OF.get(name)
+
+
+def _is_composed(layer: Any) -> bool:
+    """Whether a layer normalization has the quantized form of `composed`."""
+    if getattr(layer, "rms_scaling", False):
+        return False
+    axes = [layer.axis] if isinstance(layer.axis, int) else list(layer.axis)
+    return axes == [-1] or not (layer.scale or layer.center)
 
 
 def is_transparent(layer: Any) -> bool:

@@ -1,6 +1,6 @@
-"""The two layers of quantization-aware training.
+"""The layers of quantization-aware training.
 
-Both use only `keras.ops`, so they run on every backend, and are saved with the model. The classes
+They use only `keras.ops`, so they run on every backend, and are saved with the model. The classes
 are created and registered with Keras on first access, because importing this module must not import
 Keras.
 """
@@ -16,10 +16,10 @@ from edgekit.numerics import octav_scales, symmetric_scales
 from edgekit.numerics.affine import quantize
 from edgekit.numerics.palette import palette
 from edgekit.records import Array
+from edgekit.training.qat.composed import SMALLEST_SCALE, classes, on_grid
 
 # Momentum of the moving average of batch ranges: about the last hundred steps.
 _MOMENTUM = 0.99
-_SMALLEST_SCALE = 1e-8
 
 
 def __getattr__(name: str) -> Any:
@@ -33,7 +33,7 @@ def register() -> dict[str, Any]:
     """Register the layers with Keras, so that it can load saved models that contain them.
 
     Returns:
-        Name -> class.
+        Name -> class; those of `composed` by the names of the layers that they stand for.
     """
     import keras
     from keras import ops
@@ -86,7 +86,7 @@ def register() -> dict[str, Any]:
             if self.passing:
                 return ops.convert_to_tensor(inputs)
             low, high = ops.minimum(self.low, 0.0), ops.maximum(self.high, 0.0)
-            scale = ops.maximum((high - low) / 255.0, _SMALLEST_SCALE)
+            scale = ops.maximum((high - low) / 255.0, SMALLEST_SCALE)
             zero_point = ops.clip(ops.round(-128.0 - low / scale), -128.0, 127.0)
             clipped = ops.clip(inputs, (-128.0 - zero_point) * scale, (127.0 - zero_point) * scale)
             rounded = ops.round(clipped / scale) * scale
@@ -190,7 +190,7 @@ def register() -> dict[str, Any]:
             weights = self._by_channel()
             if self.bits < 8:
                 scales = np.abs(ops.convert_to_numpy(self.step)).reshape(-1)
-                scales = np.maximum(scales, _SMALLEST_SCALE)
+                scales = np.maximum(scales, SMALLEST_SCALE)
             else:
                 scales = symmetric_scales(weights, 0, self.bits)
             codes = quantize(weights, scales, 0, self.bits)
@@ -242,16 +242,15 @@ def register() -> dict[str, Any]:
                 share = 1.0 / np.sqrt(
                     np.prod([kernel.shape[a] for a in self._axes]) * self._largest
                 )
-                step = ops.maximum(ops.abs(self.step), _SMALLEST_SCALE)
+                step = ops.maximum(ops.abs(self.step), SMALLEST_SCALE)
                 # The gradient of the step is a sum over all weights of a channel; it is scaled so
                 # that the step changes no faster, relative to its size, than a weight does (section
                 # 2.2).
                 step = share * step + ops.stop_gradient((1.0 - share) * step)
                 scaled = ops.clip(kernel / step, -self._largest, self._largest)
                 return (scaled + ops.stop_gradient(ops.round(scaled) - scaled)) * step
-            limit = ops.max(ops.abs(kernel), axis=self._axes, keepdims=True)
-            scale = ops.maximum(limit / self._largest, _SMALLEST_SCALE)
-            codes = self._pick(kernel / scale) if self.clusters else ops.round(kernel / scale)
+            codes, scale = on_grid(kernel, self._axes, self._largest)
+            codes = self._pick(codes) if self.clusters else ops.round(codes)
             return kernel + ops.stop_gradient(codes * scale - kernel)
 
         def _pick(self, codes: Any) -> Any:
@@ -260,7 +259,11 @@ def register() -> dict[str, Any]:
             nearest = ops.searchsorted(_midpoints(palette), ops.reshape(codes, (-1,)))
             return ops.reshape(ops.take(palette, nearest), ops.shape(codes))
 
-    return {"FakeQuantize": FakeQuantize, "QuantizedWeights": QuantizedWeights}
+    return {
+        "FakeQuantize": FakeQuantize,
+        "QuantizedWeights": QuantizedWeights,
+        **classes(keras, FakeQuantize),
+    }
 
 
 def code_palette(codes: Array, clusters: int) -> Array:

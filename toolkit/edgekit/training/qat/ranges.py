@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Final
 from edgekit.modes import FLOAT32
 from edgekit.records import Ranges, Rule
 from edgekit.tflite.graph import operator_name, read
+from edgekit.tflite.lstm import FUSED_LSTM, STATE_INPUTS, fused_lstms
 from edgekit.tflite.ranges import activations
 from edgekit.tflite.signature import signature_names
 from edgekit.training.qat.layer_rules import PREPARING
+from edgekit.training.qat.parts import CELL, MIRRORED, OUTPUT, Parts
 
 if TYPE_CHECKING:
-    from ai_edge_litert.schema_py_generated import ModelT
+    from ai_edge_litert.schema_py_generated import ModelT, OperatorT
 
 # Operators whose output has the scale of the input; converters insert some that are no layers.
 _SAME_SCALE: Final = frozenset(
@@ -60,8 +62,15 @@ def place(graph: bytes, trained: Ranges, left: Mapping[str, str]) -> Placed:
     tensors = model.subgraphs[0].tensors
     counted = set(activations(model))
     known = {*trained.low, *left}
+    order = {name: place for place, name in enumerate(trained.low)}
     inputs, outputs = signature_names(model)
     ends = {i: (trained.low[n], trained.high[n]) for i, n in inputs.items() if n in trained.low}
+    composed = {
+        name.rsplit("/", 1)[0]
+        for name in trained.low
+        if "/" in name and not name.rsplit("/", 1)[1].isdigit()
+    }
+    parts = Parts(model)
     layers: list[str | None] = []
     floating: set[int] = set()
     for number, op in enumerate(model.subgraphs[0].operators):
@@ -74,7 +83,17 @@ def place(graph: bytes, trained: Ranges, left: Mapping[str, str]) -> Placed:
         layers.append(next(iter(trains or owners), None))
         if not trains and (owners or not same):
             floating.add(number)
-        ranged = next((owner for owner in owners if owner in trained.low), None)
+        # An operator made of several layers computes what the last of them does.
+        ranged = max((o for o in owners if o in order), key=order.__getitem__, default=None)
+        whole = next((owner for owner in owners if owner in composed), None)
+        if whole is not None and number not in floating:
+            part = parts.of(op, whole, moves=operator_name(model, op) in _SAME_SCALE)
+            if operator_name(model, op) == FUSED_LSTM:
+                cell = f"{whole}/{CELL}"
+                ends[int(op.inputs[STATE_INPUTS[1]])] = trained.low[cell], trained.high[cell]
+            if part != OUTPUT:
+                _range_part(trained, f"{whole}/{part}", op, ends, same=same)
+                continue
         for index in counted & set(map(int, op.outputs)):
             if same and number not in floating:
                 ends[index] = ends[int(op.inputs[0])]
@@ -86,6 +105,8 @@ def place(graph: bytes, trained: Ranges, left: Mapping[str, str]) -> Placed:
             if keys and index in counted:
                 ends.setdefault(index, (trained.low[keys[0]], trained.high[keys[0]]))
     touched = _touched(model, counted, set(ends), floating)
+    # A state is no activation, but has a range.
+    touched |= {int(op.inputs[STATE_INPUTS[1]]) for op in fused_lstms(model)} & set(ends)
     return Placed(
         ranges=Ranges(
             method=trained.method,
@@ -96,6 +117,19 @@ def place(graph: bytes, trained: Ranges, left: Mapping[str, str]) -> Placed:
         ),
         rules=_rules(model, counted, floating, layers),
     )
+
+
+def _range_part(
+    trained: Ranges, name: str, op: OperatorT, ends: dict[int, tuple[float, float]], *, same: bool
+) -> None:
+    """Set the range of a layer's part, if it is known."""
+    found = ends[int(op.inputs[0])] if same else None
+    if name in trained.low:
+        found = trained.low[name], trained.high[name]
+    elif name.endswith(f"/{MIRRORED}") and (low_high := ends.get(int(op.inputs[0]))):
+        found = -low_high[1], -low_high[0]
+    if found is not None:
+        ends.update((int(index), found) for index in op.outputs)
 
 
 def _touched(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -14,10 +15,13 @@ from edgekit.training.kernels import excluded_layers
 from edgekit.training.qat.expansion import expand
 from edgekit.training.qat.fold import fold
 from edgekit.training.qat.graph import Graph, Step, build, record
-from edgekit.training.qat.insertion import insert
+from edgekit.training.qat.insertion import can_compose, insert
 from edgekit.training.qat.layer_rules import (
+    KINDS,
     PREPARING,
     QUANTIZED,
+    REWRITTEN,
+    WRAPPED,
     fixed_range,
     is_transparent,
     kind_of,
@@ -25,6 +29,8 @@ from edgekit.training.qat.layer_rules import (
 
 FUSED: Final = "fused"
 """What `left_in_float` says of a clipping that is part of the operator before it."""
+MASKED: Final = " with a mask"
+"""What `left_in_float` adds to the class of a layer that has no quantized form with a mask."""
 # Batch size of the observation, as in training.
 _BATCH = 32
 
@@ -67,7 +73,7 @@ def prepare(
     if weight_bits not in (8, 4):
         raise UsageError(f"weight_bits must be 8 or 4, not {weight_bits}.")
     kept = excluded_layers(model, exclude)
-    graph = expand(fold(record(model)), kept)
+    graph = expand(fold(record(model), biases=True), kept)
     inserted = insert(graph, weight_bits, palettes or {}, kept)
     if not any(isinstance(step.layer, QuantizedWeights) for step in inserted.steps):
         names = sorted({type(s.layer).__name__ for s in graph.steps if kind_of(s.layer) is None})
@@ -112,6 +118,7 @@ def finish(model: Any) -> tuple[Any, Ranges]:
     from edgekit.training.qat.layers import FakeQuantize, QuantizedWeights
 
     graph = record(model)
+    composed = composed_classes()
     ends = _ranges_of(graph)
     alias: dict[int, int] = {}
     steps: list[Step] = []
@@ -119,6 +126,8 @@ def finish(model: Any) -> tuple[Any, Ranges]:
         inputs = tuple(alias.get(value, value) for value in step.inputs)
         if isinstance(step.layer, FakeQuantize):
             alias[step.output] = inputs[0]
+        elif isinstance(step.layer, composed):
+            steps.append(replace(step, layer=step.layer.finished(), inputs=inputs))
         elif isinstance(step.layer, QuantizedWeights):
             codes, scales = step.layer.grid()
             layer = step.layer.layer
@@ -133,6 +142,10 @@ def finish(model: Any) -> tuple[Any, Ranges]:
     named = dict(enumerate(tensor.name for tensor in graph.inputs))
     named.update(zip((step.output for step in steps), names, strict=True))
     known = {name: ends[value] for value, name in named.items() if value in ends}
+    rounded = (s for s in graph.steps if not isinstance(s.layer, FakeQuantize))
+    for step, name in zip(rounded, names, strict=True):
+        if isinstance(step.layer, composed):
+            known |= {f"{name}/{part}": ends for part, ends in _parts_of(step.layer).items()}
     unnamed = {s.output for s in steps if not isinstance(s.layer, keras.layers.Layer)}
     for step, name in zip(steps, names, strict=True):
         for position, value in enumerate(step.inputs):
@@ -144,6 +157,18 @@ def finish(model: Any) -> tuple[Any, Ranges]:
         high={name: high for name, (_, high) in known.items()},
         n=0,
     )
+
+
+def composed_classes() -> tuple[Any, ...]:
+    """Return the classes of layers of several operators."""
+    from edgekit.training.qat.layers import register
+
+    return tuple(register()[name] for name in KINDS["composed"])
+
+
+def _parts_of(layer: Any) -> dict[str, tuple[float, float]]:
+    """Return the range of every part of a layer of several operators that was computed."""
+    return {name: part.range for name, part in layer.ranges.items() if float(part.seen)}
 
 
 def _names_of_calls(steps: Sequence[Step]) -> list[str]:
@@ -167,22 +192,26 @@ def left_in_float(prepared: Any) -> dict[str, str]:
     """Return the layers of a prepared model that compute in float, and their classes.
 
     `finish` keeps their names; they remain float in the file, too. A clipping after one of them,
-    which the converter fuses into it, is of class `FUSED`.
+    which the converter fuses into it, is of class `FUSED`; attention that is left for its mask has
+    `MASKED` after its class.
     """
     from edgekit.training.qat.layers import FakeQuantize, QuantizedWeights
 
     graph = record(prepared)
     found: dict[str, str] = {}
     floats: set[int] = set()
+    rounded = (FakeQuantize, QuantizedWeights, *composed_classes())
     for step in graph.steps:
-        if isinstance(step.layer, (FakeQuantize, QuantizedWeights)):
+        if isinstance(step.layer, rounded):
             continue
         passing = any(
             isinstance(taker.layer, FakeQuantize) and taker.layer.passing
             for taker in graph.consumers(step.output)
         )
-        if kind_of(step.layer) in (None, "weighted") or passing:
-            found[step.layer.name] = type(step.layer).__name__
+        if kind_of(step.layer) in (None, *WRAPPED) or passing:
+            kind = type(step.layer).__name__
+            masked = kind == "MultiHeadAttention" and not can_compose(step, graph)
+            found[step.layer.name] = kind + MASKED * masked
             floats |= set(step.outputs)
         elif (
             kind_of(step.layer) == "selecting"
@@ -194,24 +223,30 @@ def left_in_float(prepared: Any) -> dict[str, str]:
     return found
 
 
-def why_in_float(left: Mapping[str, str]) -> tuple[list[str], list[str], list[str]]:
+def why_in_float(
+    left: Mapping[str, str], excluded: Collection[str]
+) -> tuple[list[str], list[str], list[str]]:
     """Tell apart the layers that `left_in_float` returned.
+
+    Args:
+        left: What it returned.
+        excluded: Names of excluded layers; those of layers without a quantized form do not count.
 
     Returns:
         Names of the layers that have a quantized form, and were excluded; of those that prepare an
         input; and of those without a quantized form, followed by their classes.
     """
-    excluded, preparing, islands = [], [], []
+    chosen, preparing, islands = [], [], []
     for name, kind in left.items():
         if kind == FUSED:
             continue
         if kind in PREPARING:
             preparing.append(name)
-        elif kind in QUANTIZED:
-            excluded.append(name)
+        elif re.sub(r"_call\d+_*$", "", name) in excluded and kind in (*QUANTIZED, *REWRITTEN):
+            chosen.append(name)
         else:
             islands.append(f"{name} ({kind})")
-    return excluded, preparing, islands
+    return chosen, preparing, islands
 
 
 def _start(prepared: Any, data: Any) -> None:
@@ -231,18 +266,30 @@ def _start(prepared: Any, data: Any) -> None:
         and step.layer.fixed is None
         and not step.options.get("follow")
     ]
-    probe = build(replace(graph, outputs=tuple(value for _, value in observed)))
+    # Parts of layers are observed in the layers.
+    composed = [s for s in graph.steps if isinstance(s.layer, composed_classes())]
+    ends_of = (*(value for _, value in observed), *(step.output for step in composed))
+    probe = build(replace(graph, outputs=ends_of))
+    parts: dict[tuple[str, str], list[tuple[float, float]]] = {}
     n = len(keras.tree.flatten(data)[0])
     found: list[list[tuple[float, float]]] = []
     for start in range(0, n, _BATCH):
         batch = keras.tree.map_structure(lambda a, s=start: np.asarray(a[s : s + _BATCH]), data)
+        for step in composed:
+            probe.get_layer(step.layer.name).observed = {}
         values = probe(batch, training=False)
-        arrays = [np.asarray(v) for v in keras.tree.flatten(values)]
+        arrays = [np.asarray(v) for v in keras.tree.flatten(values)][: len(observed)]
+        for step in composed:
+            for part, seen in probe.get_layer(step.layer.name).observed.items():
+                parts.setdefault((step.layer.name, part), []).append(tuple(seen))
         found.append([(float(a.min()), float(a.max())) for a in arrays])
     # [observed ranges, 2]
     ends = np.mean(np.asarray(found), axis=0)
     for (name, _), (low, high) in zip(observed, ends, strict=True):
         prepared.get_layer(name).observe(low, high)
+    for (name, part), pairs in parts.items():
+        if (layer := prepared.get_layer(name).ranges[part]).fixed is None:
+            layer.observe(*np.mean(np.asarray(pairs), axis=0))
 
 
 def _ranges_of(graph: Graph) -> dict[int, tuple[float, float]]:
@@ -258,6 +305,8 @@ def _ranges_of(graph: Graph) -> dict[int, tuple[float, float]]:
                     hint="Train the model first, or give prepare some data.",
                 )
             found[step.output] = step.layer.range
+        elif "outputs" in getattr(step.layer, "parts", ()):
+            found[step.output] = step.layer.ranges["outputs"].range
         elif is_transparent(step.layer) and step.inputs[0] in found:
             found[step.output] = found[step.inputs[0]]
         elif kind_of(step.layer) == "fixed":
