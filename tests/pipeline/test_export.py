@@ -21,14 +21,14 @@ from edgekit import api
 from edgekit.cli import run
 from edgekit.errors import BudgetError, ModelError, OutputError, UsageError
 from edgekit.targets.micro_operators import KERNELS
-from edgekit.tflite import micro_interpreter, read
+from edgekit.tflite import micro_interpreter, read, write
 from edgekit.tflite.nodes import nodes
 from edgekit.tflite.reference import reference_outputs
 
 needs_compiler = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
 C_NUMBERS = {"int8_t": np.int8, "uint8_t": np.uint8, "float": np.float32, "int16_t": np.int16}
 MODELS = {
-    "int8": "inspect/speech_int8.tflite",
+    "int8": "../../quantized/turbofan/int8.tflite",
     "float32": "inspect/several_float32.tflite",
     "uint8": "runner/cmapss_uint8.tflite",
     "two": "evaluate/two_in_two_out.tflite",
@@ -72,12 +72,13 @@ class MicroInterpreter {{
 }
 
 
-@pytest.fixture(params=MODELS)
-def exported(request, golden, tmp_path) -> tuple[Path, Path]:
+@pytest.fixture(scope="module", params=MODELS)
+def exported(request, golden, tmp_path_factory) -> tuple[Path, Path]:
     """A model and the folder of its sources."""
     source = golden / MODELS[request.param]
-    api.export(source, tmp_path / "firmware")
-    return source, tmp_path / "firmware"
+    folder = tmp_path_factory.mktemp("exported") / "firmware"
+    api.export(source, folder)
+    return source, folder
 
 
 def compiled(folder: Path, file: str) -> ctypes.CDLL:
@@ -99,6 +100,19 @@ def examples(folder: Path) -> dict[str, np.ndarray]:
     return found
 
 
+def as_written(source: Path) -> bytes:
+    """Return a file as it is, or written anew where its constants are not aligned."""
+    content = source.read_bytes()
+    return content if are_aligned(content) else write(read(content))
+
+
+def are_aligned(content: bytes) -> bool:
+    start = np.frombuffer(content, np.uint8).ctypes.data
+    model = read(content)
+    used = [model.buffers[t.buffer].data for graph in model.subgraphs for t in graph.tensors]
+    return not any((one.ctypes.data - start) % 16 for one in used if one is not None and len(one))
+
+
 def declared_number(folder: Path, name: str) -> int:
     found = re.search(rf"#define {name} (\d+)", (folder / "model.h").read_text())
     return int(found[1])
@@ -111,7 +125,7 @@ def test_the_compiled_array_is_the_file_and_is_aligned(exported):
 
     array = (ctypes.c_char * size).in_dll(compiled(folder, "model"), "model_data")
 
-    assert array.raw == source.read_bytes()
+    assert array.raw == as_written(source)
     assert ctypes.addressof(array) % 16 == 0
 
 
@@ -132,18 +146,18 @@ def test_the_bytes_run_in_the_declared_arena_and_give_the_stored_outputs(exporte
     assert arena % 16 == 0
 
     found = micro_interpreter.run(content, outputs=len(outputs), inputs=[inputs], arena_bytes=arena)
-    smaller = micro_interpreter.run(content, outputs=len(outputs), arena_bytes=arena - 256)
+    smaller = micro_interpreter.run(content, outputs=len(outputs), arena_bytes=arena - 80)
 
     assert found.loads, found.message
     for ours, kept in zip(found.outputs[0], outputs, strict=True):
         np.testing.assert_array_equal(ours.reshape(-1), kept)
-    # The declared arena is no larger than it must be.
+    # No much smaller one would do.
     assert not smaller.loads
 
 
 @needs_compiler
 def test_the_stored_outputs_are_those_of_the_reference_kernels(golden, tmp_path):
-    source = golden / MODELS["int8"]
+    source = golden / "inspect/speech_int8.tflite"
     made = api.export(source, tmp_path / "firmware")
     stored = examples(tmp_path / "firmware")
     shape = read(source).subgraphs[0].tensors[read(source).subgraphs[0].inputs[0]].shape
@@ -203,7 +217,7 @@ def test_the_array_compiles_for_a_cortex_m4(exported, tmp_path):
     copy = ["arm-none-eabi-objcopy", "-O", "binary", "-j", ".rodata"]
     subprocess.run([*copy, tmp_path / "model.o", tmp_path / "model.bin"], check=True)
 
-    assert (tmp_path / "model.bin").read_bytes().startswith(source.read_bytes())
+    assert (tmp_path / "model.bin").read_bytes().startswith(as_written(source))
 
 
 def test_a_file_that_does_not_run_is_refused_with_the_operator(repository, tmp_path, capsys):
@@ -218,7 +232,7 @@ def test_a_file_that_does_not_run_is_refused_with_the_operator(repository, tmp_p
 
 
 def test_a_model_beyond_the_budget_is_refused(golden, tmp_path):
-    source = golden / MODELS["int8"]
+    source = golden / "inspect/speech_int8.tflite"
 
     with pytest.raises(BudgetError, match="does not fit micro:ram=20k") as caught:
         api.export(source, tmp_path / "firmware", target="micro:ram=20k")
@@ -255,7 +269,7 @@ def test_only_microcontrollers_and_c_are_known(golden, tmp_path, capsys):
 def test_without_the_interpreter_the_arena_is_estimated(golden, tmp_path, monkeypatch):
     monkeypatch.setattr(micro_interpreter, "available", lambda: False)
 
-    made = api.export(golden / MODELS["int8"], tmp_path / "firmware")
+    made = api.export(golden / "inspect/speech_int8.tflite", tmp_path / "firmware")
 
     assert not made.memory.measured
     assert made.equal is None
@@ -263,35 +277,31 @@ def test_without_the_interpreter_the_arena_is_estimated(golden, tmp_path, monkey
 
 
 def test_the_example_is_a_real_sample_where_there_is_data(golden, tmp_path, capsys):
-    source = golden / "evaluate" / "is_eight_sigmoid.tflite"
+    source = golden / "runner" / "digits_autoencoder.tflite"
+    samples = np.random.default_rng(0).random((4, 64), np.float32)
+    np.savez(tmp_path / "data.npz", x_test=samples, y_test=np.arange(4) % 2)
     words = ["export", str(source), "-o", str(tmp_path / "firmware"), "--json"]
 
-    assert run([*words, "--data", "digits"]) == 0
+    assert run([*words, "--data", str(tmp_path / "data.npz")]) == 0
 
     told = json.loads(capsys.readouterr().out)
-    assert told["example"] == "the first test sample of digits"
-    assert told["operators"] == ["AddFullyConnected", "AddLogistic"]
+    assert told["example"].startswith("the first test sample of")
+    assert told["operators"] == ["AddFullyConnected"]
     assert told["files"] == [
         *("model.h", "model.c", "example.h", "example.c", "resolver.h", "main.cc")
     ]
 
 
-def test_a_misaligned_file_is_written_anew(golden, tmp_path):
-    content = (golden / MODELS["two"]).read_bytes()
-    shifted = tmp_path / "shifted.tflite"
-    # Eight bytes between the root offset and what it leads to move every constant.
-    root = int.from_bytes(content[:4], "little") + 8
-    shifted.write_bytes(root.to_bytes(4, "little") + content[4:8] + bytes(8) + content[8:])
+def test_constants_are_aligned_in_the_array_whatever_they_were_in_the_file(exported):
+    source, folder = exported
 
-    api.export(shifted, tmp_path / "firmware")
+    values = re.findall(r"0x([0-9a-f]{2})", (folder / "model.c").read_text())
 
-    size = declared_number(tmp_path / "firmware", "MODEL_MODEL_BYTES")
-    values = re.findall(r"0x([0-9a-f]{2})", (tmp_path / "firmware" / "model.c").read_text())
     written = bytes.fromhex("".join(values))
-    assert len(written) == size
-    start = np.frombuffer(written, np.uint8).ctypes.data
-    data = [b.data for b in read(written).buffers if b.data is not None and len(b.data)]
-    assert all((one.ctypes.data - start) % 16 == 0 for one in data)
+    assert are_aligned(written)
+    if source.parent.name == "inspect":
+        # edgekit aligns what it writes; other writers do not.
+        assert not are_aligned(source.read_bytes())
 
 
 def test_a_type_without_examples_is_refused(tmp_path):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from edgekit.evaluation.predict import encoded
 from edgekit.files import refuse_existing, sha256_of, staging
 from edgekit.pipeline.subjects import Opener, bind_to_file
 from edgekit.records import Array, DataRequest, MemoryFit, TensorSpec
-from edgekit.targets.arena import aligned
+from edgekit.targets.arena import ALIGNMENT, aligned
 from edgekit.targets.micro import registrations
 from edgekit.targets.node import Node
 from edgekit.tflite import micro_interpreter
@@ -28,6 +28,8 @@ from edgekit.tflite.stored import content_of
 
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT
+
+_SLACK_BYTES: Final = 1024  # of the search for the least arena
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +103,9 @@ def export(
     arena_bytes = aligned(needs.arena_bytes)
     equal = None
     if micro_interpreter.available():
+        if not needs.measured:
+            needs = _with_least_arena(source, content, needs)
+            arena_bytes = aligned(needs.arena_bytes or 0)
         expected, equal = _verified(source, content, arena_bytes, given, expected)
     package = Package(
         name=name,
@@ -133,8 +138,10 @@ def _aligned(content: bytes) -> bytes:
     """Return a file whose constants begin at multiples of 16 bytes, as kernels expect."""
     model = tflite.read(content)
     start = np.frombuffer(content, np.uint8).ctypes.data
-    places = [b.data.ctypes.data - start for b in model.buffers if b.data is not None]
-    return tflite.write(model) if any(place % 16 for place in places) else content
+    used = {tensor.buffer for graph in model.subgraphs for tensor in graph.tensors}
+    constants = [model.buffers[index].data for index in used]
+    places = [data.ctypes.data - start for data in constants if data is not None and len(data)]
+    return tflite.write(model) if any(place % ALIGNMENT for place in places) else content
 
 
 def _check_fits(source: Path, target: str, operators: Sequence[Node]) -> None:
@@ -164,6 +171,23 @@ def _check_memory(source: Path, target: str, needs: MemoryFit) -> None:
             f"{_count(needs.ram_bytes)} and {_count(needs.flash_bytes)}.",
             hint="Shrink the model (edgekit shrink), or name a larger target.",
         )
+
+
+def _with_least_arena(source: Path, content: bytes, needs: MemoryFit) -> MemoryFit:
+    """Look for the least arena in which the interpreter loads a file."""
+    assert needs.arena_bytes is not None
+    found = micro_interpreter.run(content, outputs=0)
+    least = None
+    if found.arena_bytes is not None:
+        end = max(found.arena_bytes, needs.arena_bytes) + _SLACK_BYTES
+        least = micro_interpreter.least_arena(content, found.arena_bytes, end)
+    if least is None:
+        raise ModelError(
+            f"TFLite Micro does not load {source} in the planned arena of "
+            f"{needs.arena_bytes:,} bytes.",
+            found=found.message,
+        )
+    return replace(needs, arena_bytes=least, measured=True)
 
 
 def _count(size: int | None) -> str:

@@ -125,6 +125,18 @@ def tail_bytes(model: Model) -> int:
     )
 
 
+def planning_bytes(model: Model, buffers: int) -> int:
+    """Return what planning takes of the arena's head while the model loads, rather too much.
+
+    Of small models it is more than the activations take afterwards.
+
+    Args:
+        model: The model.
+        buffers: Number of planned buffers.
+    """
+    return 32 * model.tensors + 48 * buffers + 96
+
+
 def arena_bytes_32(model: Model, arena_bytes: int) -> int:
     """Estimate the whole arena on a 32-bit processor with the reference kernels.
 

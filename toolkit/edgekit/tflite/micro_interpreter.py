@@ -15,13 +15,14 @@ from typing import Final
 from edgekit.isolate import ChildDiedError, isolated
 from edgekit.printable import one_line
 from edgekit.records import Array
-from edgekit.targets.arena import aligned
+from edgekit.targets.arena import ALIGNMENT, aligned
 
 PACKAGE: Final = "tflite-micro"
 _MODULE: Final = "tflite_micro"
 _LIMIT_S: Final = 60
 _SLACK_BYTES: Final = 1 << 20
 _MOST_ARENA: Final = 1 << 30
+_CLOSE_BYTES: Final = 64
 _ALLOCATION: Final = re.compile(r"Arena allocation (total|head|tail) (\d+) bytes")
 
 
@@ -70,6 +71,32 @@ def run(
         return isolated(lambda: _run(content, outputs, inputs, size), limit_s=_LIMIT_S)
     except ChildDiedError as error:
         return MicroRun(loads=False, message=f"it died of {error.reason}")
+
+
+def least_arena(content: bytes, start: int, end: int) -> int | None:
+    """Return the least arena in which a file loads, to within 64 bytes; a multiple of 16.
+
+    Args:
+        content: A plain TFLite file.
+        start: Bytes below which none is looked for.
+        end: Bytes above which none is looked for.
+
+    Returns:
+        None where it does not load in `end` bytes either.
+    """
+
+    def loads(size: int) -> bool:
+        return run(content, outputs=0, arena_bytes=size).loads
+
+    low, high = aligned(start), aligned(end)
+    if loads(low):
+        return low
+    if not loads(high):
+        return None
+    while high - low > _CLOSE_BYTES:
+        middle = (low + high) // (2 * ALIGNMENT) * ALIGNMENT
+        low, high = (low, middle) if loads(middle) else (middle, high)
+    return high
 
 
 def _run(content: bytes, outputs: int, inputs: Sequence[Sequence[Array]], size: int) -> MicroRun:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from edgekit.records import MemoryFit
-from edgekit.targets.arena_tail import Model, arena_bytes_32, tail_bytes
+from edgekit.targets.arena_tail import Model, arena_bytes_32, planning_bytes, tail_bytes
 from edgekit.targets.node import Node
 from edgekit.tflite import micro_interpreter
-from edgekit.tflite.arena import plan
+from edgekit.tflite.arena import Arena, plan
+from edgekit.tflite.micro_interpreter import MicroRun
 from edgekit.tflite.nodes import graph_tensors
 
 if TYPE_CHECKING:
@@ -46,17 +47,15 @@ def memory(
     tried = None
     if interpret and micro_interpreter.available():
         tried = micro_interpreter.run(content, outputs=len(model.subgraphs[0].outputs))
-    head = planned.head_bytes if planned is not None else None
-    arena = None if head is None else head + tail_bytes(described)
-    measured = tried is not None and tried.arena_bytes is not None
-    if tried is not None and tried.arena_bytes is not None:
-        head, arena = tried.head_bytes, tried.arena_bytes
+    needs = _needs(described, planned, tried)
     return {
         target: MemoryFit(
-            arena_bytes=arena,
-            head_bytes=head,
-            arena_bytes_32=None if arena is None else arena_bytes_32(described, arena),
-            measured=measured,
+            arena_bytes=needs.arena_bytes,
+            head_bytes=needs.head_bytes,
+            arena_bytes_32=None
+            if needs.arena_bytes is None
+            else arena_bytes_32(described, needs.arena_bytes),
+            measured=needs.measured,
             loads=None if tried is None else tried.loads,
             message=None if tried is None else tried.message,
             model_bytes=len(content),
@@ -66,6 +65,29 @@ def memory(
         )
         for target, budget in budgets.items()
     }
+
+
+class _Needs(NamedTuple):
+    """Arena and head in bytes, and whether the arena is measured."""
+
+    arena_bytes: int | None
+    head_bytes: int | None
+    measured: bool
+
+
+def _needs(model: Model, planned: Arena | None, tried: MicroRun | None) -> _Needs:
+    """Return the arena that a model needs, as measured where that tells, else as estimated."""
+    head = planned.head_bytes if planned is not None else None
+    tail = tail_bytes(model)
+    total = None
+    if tried is not None and tried.arena_bytes is not None and tried.head_bytes is not None:
+        total, head = tried.arena_bytes, tried.head_bytes
+        tail = total - head
+    if head is None:
+        return _Needs(None, None, measured=False)
+    # What the interpreter reports is in use once it has loaded; before, planning takes memory.
+    planning = planning_bytes(model, len(planned.buffers)) if planned is not None else 0
+    return _Needs(tail + max(head, planning), head, measured=total is not None and planning <= head)
 
 
 def _described(model: ModelT, nodes: Sequence[Node]) -> Model:
