@@ -132,6 +132,13 @@ def faster() -> str:
     )
 
 
+def micro_operators() -> str:
+    """What TFLite Micro runs."""
+    from edgekit.targets.micro import reference
+
+    return reference().strip()
+
+
 def verdicts() -> str:
     """What is recommended where a verdict is easily wrong."""
     rows = _rows("verdict")
@@ -285,6 +292,7 @@ PARTS = {
     "exit-codes": exit_codes,
     "layers": layers,
     "conditions": conditions,
+    "micro-operators": micro_operators,
 }
 PLACE = re.compile(r"(<!-- ([a-z-]+) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
 

@@ -154,6 +154,22 @@ class MemoryFit:
             return False
         return True if limited and all(need is not None for need, _ in limited) else None
 
+    @property
+    def shortage(self) -> str:
+        """What keeps the model from running there, in words; "" if nothing is known to."""
+        if self.loads is False:
+            return f"TFLite Micro does not load it: {self.message}"
+        needs = {
+            "an arena": (self.arena_bytes, self.ram_bytes),
+            "flash": (self.needed_flash_bytes, self.flash_bytes),
+        }
+        missing = [
+            f"{what} of {need:,} B, of {there:,} B"
+            for what, (need, there) in needs.items()
+            if need is not None and there is not None and need > there
+        ]
+        return f"it needs {' and '.join(missing)}" if missing else ""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operator:
