@@ -252,6 +252,7 @@ def qat_kinds() -> str:
         "computing": "the output has a scale of its own",
         "looking up": "the table has the output's scale",
         "fixed": "the operator prescribes the scale",
+        "composed": "weights and the output of each inner operator rounded",
     }
     lines = ["| layers | in training and in the int8 file |", "|---|---|"]
     activations = {"computing": (*rules.COMPUTED, rules.SMOOTH), "fixed": [*rules.FIXED_RANGES]}

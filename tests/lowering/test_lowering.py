@@ -15,7 +15,7 @@ import tensorflow_jobs
 from edgekit.errors import ConversionError, ModelError
 from edgekit.records import Batch, Plan, Source
 from edgekit.tflite import read, signature
-from edgekit.tflite.graph import operators
+from edgekit.tflite.graph import FLOAT32, operators
 from edgekit.worker import Worker
 
 pytestmark = pytest.mark.tensorflow
@@ -276,6 +276,23 @@ def test_denied_operators_stay_float(worker: Worker, fashion: Fashion, graph: by
     whole, partly = (worker.quantize(graph, INT8, denied) for denied in ((), (softmax,)))
     assert names(whole)[-2:] == ["SOFTMAX", "DEQUANTIZE"]
     assert names(partly)[-2:] == ["DEQUANTIZE", "SOFTMAX"]
+
+
+def test_operators_that_only_select_stay_float_too(worker: Worker, graph: bytes) -> None:
+    # Given the poolings of a graph, which the quantizer's own list does not keep in float
+    def poolings(data: bytes) -> dict[str, int]:
+        return {
+            str(part.tensors[op.outputs[0]].name): int(part.tensors[op.outputs[0]].type)
+            for part, op, name in operators(read(data))
+            if name == "MAX_POOL_2D"
+        }
+
+    assert poolings(graph)
+    # When they are denied
+    partly = worker.quantize(graph, INT8, tuple(poolings(graph)))
+    # Then they are float, and nothing is left of how they were kept so.
+    assert set(poolings(partly).values()) == {FLOAT32}
+    assert not any(code.customCode for code in read(partly).operatorCodes)
 
 
 def test_int16x8_refuses_single_float_layers(worker: Worker, graph: bytes) -> None:

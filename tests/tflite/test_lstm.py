@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
+from edgekit.records import Ranges
 from edgekit.tflite import read, write
 from edgekit.tflite.lstm import lstm_cells, with_resets, without_resets
+from edgekit.tflite.ranges import activations, with_ranges
 from edgekit_runner import TENSORS, state_of
 
 
@@ -67,3 +69,17 @@ def test_the_cell_state_is_that_of_the_runtime(remembering: Path) -> None:
 
     np.testing.assert_allclose(states[-1], interpreter.get_tensor(cell.cell)[0], atol=1e-6)
     assert np.ptp(states[:, 0]) > 0
+
+
+@pytest.mark.parametrize(("seen", "stored"), [(0.3, 1.5), (1.2, 1.5), (2.5, 2.5)])
+def test_a_cell_state_never_gets_a_range_at_which_the_integer_kernel_saturates(
+    remembering: Path, seen: float, stored: float
+) -> None:
+    model = read(remembering)
+    (cell,) = lstm_cells(model)
+    tensors = model.subgraphs[0].tensors
+    names = [str(tensors[i].name) for i in (cell.cell, *activations(model))]
+    low, high = dict.fromkeys(names, -0.2), dict.fromkeys(names, seen)
+    ranged = with_ranges(model, Ranges(method="minmax", low=low, high=high, n=1), symmetric=False)
+    found = ranged.subgraphs[0].tensors[cell.cell].quantization
+    assert (float(found.min[0]), float(found.max[0])) == pytest.approx((-stored, stored))

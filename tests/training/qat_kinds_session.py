@@ -119,12 +119,34 @@ def attending(**options: Any) -> Callable[[], Any]:
 
     def make() -> Any:
         rows = keras.Input((8, 8), name="rows")
-        x = L.Dense(16, name="stem")(rows)
+        x = L.Dense(16, use_bias=False, name="stem")(rows)
         top = L.Cropping1D((0, 3), name="top")(x)
-        y = L.MultiHeadAttention(2, 8, name="attention", **options)(top, L.Dense(12)(x))
+        other = L.Dense(12, activation="relu", name="other")(x)
+        y = L.MultiHeadAttention(2, 8, name="attention", **options)(top, other)
         return ended(rows, L.LayerNormalization(scale=False, name="norm")(y))
 
     return make
+
+
+def biased_apart() -> Any:
+    """A dense layer whose bias the converter moves into one of the layers after it."""
+    rows = keras.Input((8, 8), name="rows")
+    x = L.Dense(24, name="stem")(L.Flatten()(rows))
+    y = L.Dense(16, activation="relu", name="one")(x)
+    return ended(rows, L.Concatenate()([y, L.ReLU(name="two")(x)]))
+
+
+def outlying() -> Any:
+    """A normalization after ReLU, of which one channel is 40 times as wide as the others."""
+    image = keras.Input((8, 8, 1), name="image")
+    x = L.Conv2D(8, 3, padding="same", activation="relu", name="stem")(image)
+    x = L.MaxPooling2D(2)(L.BatchNormalization(name="it")(x))
+    model = ended(image, L.Conv2D(16, 3, padding="same", activation="relu", name="after")(x))
+    for name, axis, factor in (("it", 0, 40.0), ("after", 2, 1 / 40.0)):
+        first, *others = model.get_layer(name).get_weights()
+        np.moveaxis(first, axis, 0)[3] *= factor
+        model.get_layer(name).set_weights([first, *others])
+    return model
 
 
 def causal() -> Any:
@@ -138,7 +160,7 @@ def masked() -> Any:
     ids = keras.Input((64,), dtype="int32", name="ids")
     x = L.Embedding(17, 8, mask_zero=True, name="table")(ids)
     x = L.MultiHeadAttention(1, 8, name="attention")(x, x)
-    return ended(ids, L.GlobalMaxPooling1D(name="most")(x))
+    return ended(ids, L.Dense(8, activation="relu", name="hidden")(x))
 
 
 def operations() -> Any:
@@ -213,6 +235,7 @@ KINDS: dict[str, Callable[[], Any]] = {
     "layer normalization": series(L.LayerNormalization(name="it"), L.Dense(12, name="after")),
     "group normalization": picture(L.GroupNormalization(2, name="it"), L.ReLU()),
     "normalized after": picture(L.ReLU(), L.BatchNormalization(name="it"), L.Conv2D(8, 3)),
+    "normalized unevenly": outlying,
     "normalized series": series(L.BatchNormalization(name="it"), L.Conv1D(8, 3)),
     "normalized vector": series(
         L.Flatten(), L.Dense(24, activation="relu"), L.BatchNormalization(name="it"), L.Dense(16)
@@ -221,6 +244,7 @@ KINDS: dict[str, Callable[[], Any]] = {
     "embedding": words,
     "shared": shared,
     "two ends": two_ended,
+    "biased apart": biased_apart,
     "attention causal": causal,
     "attention crossed": attending(),
     "attention dropped": attending(dropout=0.2),
@@ -302,7 +326,8 @@ def run(data: bytes, model: Any) -> list[Any]:
 def other_scales(data: bytes, ranges: Ranges) -> list[str]:
     found = []
     for tensor in read(data).subgraphs[0].tensors:
-        if tensor.name not in ranges.low or tensor.quantization.scale is None:
+        state = "/state" in tensor.name  # of another type
+        if tensor.name not in ranges.low or tensor.quantization.scale is None or state:
             continue
         scale, zero_point = affine_parameters(ranges.low[tensor.name], ranges.high[tensor.name])
         same = np.isclose(tensor.quantization.scale, scale, rtol=1e-5).all()
@@ -315,6 +340,8 @@ def tried(folder: Path, model: Any, exclude: tuple[str, ...] = (), bits: int = 8
     started = time.monotonic()
     names = model.output_names
     initialized(model)
+    (before, *_) = keras.tree.flatten(model(shaped(X_TEST, model), training=False))
+    before = np.asarray(before).argmax(axis=1)
     prepared = qat.prepare(model, data=shaped(X[:128], model), exclude=exclude, weight_bits=bits)
     assert prepared.output_names == names, (prepared.output_names, names)
     fitted(prepared)
@@ -350,6 +377,7 @@ def tried(folder: Path, model: Any, exclude: tuple[str, ...] = (), bits: int = 8
         "agreement": float(
             np.mean((expected[0].argmax(1) == found[0].argmax(1))[clear]) if clear.any() else 1.0
         ),
+        "kept": float(np.mean((before == found[0].argmax(1))[clear]) if clear.any() else 1.0),
         "difference": max(
             float(np.mean(np.abs(a - b))) for a, b in zip(expected, found, strict=True)
         ),

@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 
 FUSED_LSTM: Final = "UNIDIRECTIONAL_SEQUENCE_LSTM"
 
+LEAST_CELL: Final = 1.5
+"""The least end of a cell state's range: with a scale of 2**-15, which a range within [-1, 1] gets,
+all outputs of the 8-bit kernel are its largest code (LiteRT 2.3, also with reference kernels)."""
+
 # Inputs of the operator: the sequence, then weights of the input, weights of the state, peepholes,
 # biases (each for the input, forget, cell and output gates), a projection, the states (output and
 # cell), and scales of layer normalization.

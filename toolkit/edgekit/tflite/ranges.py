@@ -9,7 +9,7 @@ import numpy as np
 
 from edgekit.records import Ranges
 from edgekit.tflite.graph import FLOAT32, clone, is_constant
-from edgekit.tflite.lstm import STATE_INPUTS, fused_lstms
+from edgekit.tflite.lstm import LEAST_CELL, STATE_INPUTS, fused_lstms
 
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT, QuantizationParametersT
@@ -79,7 +79,7 @@ def with_ranges(model: ModelT, ranges: Ranges, *, symmetric: bool) -> ModelT:
         outputs = graph.tensors[op.outputs[0]].name
         if not {cell.name, outputs} <= set(ranges.low):
             continue
-        cell.quantization = _stored(ranges, cell.name, symmetric=symmetric)
+        cell.quantization = _stored(ranges, cell.name, symmetric=symmetric, least=LEAST_CELL)
         output.quantization = _stored(ranges, outputs, symmetric=symmetric)
         first = len(graph.tensors)
         graph.tensors += [
@@ -99,14 +99,16 @@ def with_ranges(model: ModelT, ranges: Ranges, *, symmetric: bool) -> ModelT:
     return model
 
 
-def _stored(ranges: Ranges, name: str, *, symmetric: bool) -> QuantizationParametersT:
+def _stored(
+    ranges: Ranges, name: str, *, symmetric: bool, least: float = 0.0
+) -> QuantizationParametersT:
     from ai_edge_litert import schema_py_generated as schema
 
     low, high = ranges.low[name], ranges.high[name]
     if low == high == 0.0:
         high = _NARROWEST
-    if symmetric:
-        high = max(abs(low), abs(high))
+    if symmetric or least:
+        high = max(abs(low), abs(high), least)
         low = -high
     return schema.QuantizationParametersT(
         min=np.array([low], np.float32), max=np.array([high], np.float32)

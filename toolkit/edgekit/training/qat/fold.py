@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from edgekit.records import Array
 from edgekit.training.qat.graph import Graph, Step
 
+# Layers that commute with positive factors of the channels.
+_HOMOGENEOUS: Final = frozenset(
+    {
+        *("MaxPooling1D", "MaxPooling2D", "AveragePooling1D", "AveragePooling2D", "Dropout"),
+        *("GlobalAveragePooling1D", "GlobalAveragePooling2D", "SpatialDropout1D"),
+        *("GlobalMaxPooling1D", "GlobalMaxPooling2D", "SpatialDropout2D", "ZeroPadding1D"),
+        *("ZeroPadding2D", "Cropping1D", "Cropping2D", "UpSampling1D", "UpSampling2D"),
+    }
+)
+# Standard deviations to each side of its mean that a normalized channel is taken to fill.
+_DEVIATIONS: Final = 3.0
+# The least range of a channel, and of the weights that take it, relative to the largest.
+_LEAST: Final = 1e-3
 
-def fold(graph: Graph, *, biases: bool = False) -> Graph:
+
+def fold(graph: Graph, *, for_integers: bool = False) -> Graph:
     """Fold every batch normalization with its running statistics.
 
     Jacob et al. 2018, equation (14): w * gamma / sqrt(var + eps). Batch statistics are not used:
@@ -22,14 +37,17 @@ def fold(graph: Graph, *, biases: bool = False) -> Graph:
 
     Args:
         graph: The graph.
-        biases: Whether biases move as the converter moves them: that of a dense layer without an
-            activation, before other dense layers, into theirs.
+        for_integers: Whether biases also move as the converter moves them (that of a dense layer
+            without an activation, before other dense layers, into theirs), and channels of a
+            normalization that becomes a layer of its own are equalized.
     """
     import keras
 
     folded: dict[int, Step] = {}
     # Layers that are called several times remain one layer.
     made: dict[tuple[int, int], Any] = {}
+    # Normalizations that became layers of their own -> the range of each channel.
+    alone: dict[int, Array] = {}
     for step in graph.steps:
         rank = len(graph.shapes[step.output])
         if (
@@ -51,8 +69,12 @@ def fold(graph: Graph, *, biases: bool = False) -> Graph:
             key = id(step.layer), 0
             if key not in made:
                 made[key] = _alone(step, graph, scale, shift)
+                alone[id(made[key])] = _reach(step.layer)
             folded[step.output] = replace(step, layer=made[key], options={})
-    return _forward(replace(graph, steps=tuple(folded.values())), biases=biases)
+    graph = replace(graph, steps=tuple(folded.values()))
+    if for_integers:
+        graph = _equalized(graph, alone)
+    return _forward(graph, biases=for_integers)
 
 
 def _takes(step: Step) -> bool:
@@ -109,6 +131,69 @@ def _alone(step: Step, graph: Graph, scale: Array, shift: Array) -> Any:
     layer = kind(1, name=step.layer.name)
     layer.build(shape)
     layer.set_weights([scale.reshape(*[1] * (len(shape) - 2), -1, 1), shift])
+    return layer
+
+
+def _reach(layer: Any) -> Array:
+    """Return how far from zero each channel of a normalization reaches, `[channels]`."""
+    ones = np.ones(layer.moving_mean.shape, np.float32)
+    gamma = np.asarray(layer.gamma) if layer.scale else ones
+    beta = np.asarray(layer.beta) if layer.center else 0.0 * ones
+    return np.asarray(np.abs(beta) + _DEVIATIONS * np.abs(gamma))
+
+
+def _equalized(graph: Graph, alone: Mapping[int, Array]) -> Graph:
+    """Move factors of channels from normalizations into the kernels that take them.
+
+    The tensor between has one scale, so that a single wide channel costs all others their codes.
+    The function remains the same. Nagel et al. 2019, "Data-free quantization through weight
+    equalization and bias correction", equation (11), with the channel's range for that of the
+    first kernel.
+    """
+    import keras
+
+    of = keras.layers
+    replaced: dict[int, Step] = {}
+    called = [id(each.layer) for each in graph.steps]
+    for step in graph.steps:
+        if id(step.layer) not in alone or not hasattr(step.layer, "kernel"):
+            continue
+        value = step.output
+        while (taker := graph.only_consumer(value)) and type(taker.layer).__name__ in _HOMOGENEOUS:
+            value = taker.output
+        takers = [replaced.get(taker.output, taker) for taker in graph.consumers(value)]
+        if (
+            value in graph.outputs
+            or not takers
+            or not all(type(each.layer) in (of.Conv1D, of.Conv2D, of.Dense) for each in takers)
+            or any(getattr(each.layer, "groups", 1) > 1 for each in takers)
+            or any(called.count(id(each.layer)) > 1 for each in (step, *graph.consumers(value)))
+        ):
+            continue
+        kernels = [np.abs(np.asarray(each.layer.kernel)) for each in takers]
+        taken = np.max([k.max(axis=(*range(k.ndim - 2), k.ndim - 1)) for k in kernels], axis=0)
+        reach = alone[id(step.layer)]
+        factors = np.sqrt(_raised(reach) / _raised(taken))
+        factors /= np.exp(np.log(factors).mean())
+        kernel, shift = step.layer.get_weights()
+        scaled = kernel / factors[:, None], shift / factors
+        replaced[step.output] = replace(step, layer=_with(step, graph, scaled))
+        for each in takers:
+            kernel, *others = each.layer.get_weights()
+            layer = _with(each, graph, (kernel * factors[:, None], *others))
+            replaced[each.output] = replace(each, layer=layer)
+    return replace(graph, steps=tuple(replaced.get(s.output, s) for s in graph.steps))
+
+
+def _raised(values: Array) -> Array:
+    return np.asarray(np.maximum(values, _LEAST * max(float(values.max()), 1e-30)))
+
+
+def _with(step: Step, graph: Graph, weights: Sequence[Array]) -> Any:
+    """Return a copy of a step's layer with other weights."""
+    layer = type(step.layer).from_config(step.layer.get_config())
+    layer.build(graph.shapes[step.inputs[0]])
+    layer.set_weights(list(weights))
     return layer
 
 

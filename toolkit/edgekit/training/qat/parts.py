@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 OUTPUT: Final = "output"
 """The part that is the layer's output."""
+BIAS: Final = "bias"
+"""What of a dense layer has extremes of its own beside the range of its output."""
 CELL: Final = "cell"
 """The part that an LSTM carries beside its outputs; no operator's output."""
 MIRRORED: Final = "negative mean"

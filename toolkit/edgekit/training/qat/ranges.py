@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Final
 from edgekit.modes import FLOAT32
 from edgekit.records import Ranges, Rule
 from edgekit.tflite.graph import operator_name, read
-from edgekit.tflite.lstm import FUSED_LSTM, STATE_INPUTS, fused_lstms
+from edgekit.tflite.lstm import FUSED_LSTM, LEAST_CELL, STATE_INPUTS, fused_lstms
 from edgekit.tflite.ranges import activations
 from edgekit.tflite.signature import signature_names
 from edgekit.training.qat.layer_rules import PREPARING
-from edgekit.training.qat.parts import CELL, MIRRORED, OUTPUT, Parts
+from edgekit.training.qat.parts import BIAS, CELL, MIRRORED, OUTPUT, Parts
 
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT, OperatorT
@@ -68,7 +68,7 @@ def place(graph: bytes, trained: Ranges, left: Mapping[str, str]) -> Placed:
     composed = {
         name.rsplit("/", 1)[0]
         for name in trained.low
-        if "/" in name and not name.rsplit("/", 1)[1].isdigit()
+        if "/" in name and not re.fullmatch(rf"\d+|{BIAS}", name.rsplit("/", 1)[1])
     }
     parts = Parts(model)
     layers: list[str | None] = []
@@ -90,7 +90,8 @@ def place(graph: bytes, trained: Ranges, left: Mapping[str, str]) -> Placed:
             part = parts.of(op, whole, moves=operator_name(model, op) in _SAME_SCALE)
             if operator_name(model, op) == FUSED_LSTM:
                 cell = f"{whole}/{CELL}"
-                ends[int(op.inputs[STATE_INPUTS[1]])] = trained.low[cell], trained.high[cell]
+                state = int(op.inputs[STATE_INPUTS[1]])
+                ends[state] = trained.low[cell], max(trained.high[cell], LEAST_CELL)
             if part != OUTPUT:
                 _range_part(trained, f"{whole}/{part}", op, ends, same=same)
                 continue
@@ -98,7 +99,8 @@ def place(graph: bytes, trained: Ranges, left: Mapping[str, str]) -> Placed:
             if same and number not in floating:
                 ends[index] = ends[int(op.inputs[0])]
             elif ranged is not None:
-                ends[index] = trained.low[ranged], trained.high[ranged]
+                less, more = _bias_apart(model, op, trained, ranged)
+                ends[index] = trained.low[ranged] - more, trained.high[ranged] - less
         for position, index in enumerate(map(int, op.inputs)):
             # What an operation on tensors computed, which no layer gives its name.
             keys = [key for owner in trains if (key := f"{owner}/{position}") in trained.low]
@@ -117,6 +119,18 @@ def place(graph: bytes, trained: Ranges, left: Mapping[str, str]) -> Placed:
         ),
         rules=_rules(model, counted, floating, layers),
     )
+
+
+def _bias_apart(model: ModelT, op: OperatorT, trained: Ranges, owner: str) -> tuple[float, float]:
+    """Return the extremes of a dense layer's bias, if the operator computes it without the bias.
+
+    The converter moves biases into the dense layers that take the value.
+    """
+    key = f"{owner}/{BIAS}"
+    apart = len(op.inputs) < 3 or op.inputs[2] < 0
+    if operator_name(model, op) == "FULLY_CONNECTED" and apart and key in trained.low:
+        return trained.low[key], trained.high[key]
+    return 0.0, 0.0
 
 
 def _range_part(

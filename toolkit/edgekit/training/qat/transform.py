@@ -26,6 +26,7 @@ from edgekit.training.qat.layer_rules import (
     is_transparent,
     kind_of,
 )
+from edgekit.training.qat.parts import BIAS
 
 FUSED: Final = "fused"
 """What `left_in_float` says of a clipping that is part of the operator before it."""
@@ -73,7 +74,7 @@ def prepare(
     if weight_bits not in (8, 4):
         raise UsageError(f"weight_bits must be 8 or 4, not {weight_bits}.")
     kept = excluded_layers(model, exclude)
-    graph = expand(fold(record(model), biases=True), kept)
+    graph = expand(fold(record(model), for_integers=True), kept)
     inserted = insert(graph, weight_bits, palettes or {}, kept)
     if not any(isinstance(step.layer, QuantizedWeights) for step in inserted.steps):
         names = sorted({type(s.layer).__name__ for s in graph.steps if kind_of(s.layer) is None})
@@ -146,6 +147,10 @@ def finish(model: Any) -> tuple[Any, Ranges]:
     for step, name in zip(rounded, names, strict=True):
         if isinstance(step.layer, composed):
             known |= {f"{name}/{part}": ends for part, ends in _parts_of(step.layer).items()}
+    for step, name in zip(steps, names, strict=True):
+        if name in known and type(step.layer) is keras.layers.Dense and step.layer.use_bias:
+            bias = np.asarray(step.layer.bias)
+            known[f"{name}/{BIAS}"] = float(bias.min()), float(bias.max())
     unnamed = {s.output for s in steps if not isinstance(s.layer, keras.layers.Layer)}
     for step, name in zip(steps, names, strict=True):
         for position, value in enumerate(step.inputs):
