@@ -307,7 +307,7 @@ def test_the_plan_is_exact_and_the_estimate_a_little_larger(golden: Path, name, 
 
     assert planned is not None
     assert planned.head_bytes == estimated.head_bytes == head
-    assert total <= estimated.arena_bytes <= total + 2000
+    assert total <= estimated.arena_bytes <= total + 2500
     assert not estimated.measured
 
 
@@ -333,7 +333,7 @@ def test_every_published_file_loads_or_is_named(repository, golden):
             loaded += 1
             needs = memory(model, operators, content, {"micro": {}}, interpret=False)["micro"]
             assert needs.head_bytes == found.head_bytes, path
-            assert found.arena_bytes <= needs.arena_bytes <= found.arena_bytes * 1.1 + 2000, path
+            assert found.arena_bytes <= needs.arena_bytes <= found.arena_bytes * 1.1 + 2500, path
             declared = micro_interpreter.run(content, outputs=0, arena_bytes=needs.arena_bytes)
             assert declared.loads, (path, declared.message)
     assert loaded > 40

@@ -135,14 +135,14 @@ def planning_bytes(model: Model, buffers: int) -> int:
         buffers: Number of planned buffers.
     """
     scratches = sum(len(scratch(node)) for node in model.nodes)
-    # While an operator is prepared, all its tensors are described in full.
+    # While an operator is prepared, all its tensors are described in full, by convolutions twice.
     prepared = max((_prepared(node) for node in model.nodes), default=0)
     return 208 + 16 * scratches + max(32 * model.tensors + 48 * buffers, prepared)
 
 
 def _prepared(node: Node) -> int:
     tensors = (*(tensor for tensor in node.inputs if tensor is not None), *node.outputs)
-    return sum(_END + _quantization(tensor) for tensor in tensors)
+    return 2 * sum(_END + _quantization(tensor) for tensor in tensors)
 
 
 def arena_bytes_32(model: Model, arena_bytes: int) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from edgekit.records import MemoryFit
+from edgekit.targets.arena import aligned
 from edgekit.targets.arena_tail import Model, arena_bytes_32, planning_bytes, tail_bytes
 from edgekit.targets.node import Node
 from edgekit.tflite import micro_interpreter
@@ -48,6 +49,10 @@ def memory(
     if interpret and micro_interpreter.available():
         tried = micro_interpreter.run(content, outputs=len(model.subgraphs[0].outputs))
     needs = _needs(described, planned, tried)
+    if tried is not None and tried.arena_bytes is not None and not needs.measured:
+        again = micro_interpreter.run(content, outputs=0, arena_bytes=aligned(tried.arena_bytes))
+        if again.loads:
+            needs = _Needs(tried.arena_bytes, tried.head_bytes, measured=True)
     return {
         target: MemoryFit(
             arena_bytes=needs.arena_bytes,
