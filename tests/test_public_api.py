@@ -51,6 +51,7 @@ def test_every_verb_returns_one_record(verb):
             "Check",
             "Comparison",
             "Deployed",
+            "Exported",
             "ImportResult",
             "Inspection",
             "PassComparison",

@@ -36,6 +36,16 @@ def test_inspect_imports_no_tensorflow(golden):
     assert not loaded & set(HEAVY)
 
 
+def test_microcontrollers_need_no_tensorflow(golden, tmp_path):
+    source = str(golden / "evaluate" / "two_in_two_out.tflite")
+    for words in (
+        ["inspect", source, "--target", "micro:ram=64k"],
+        ["expand", source, "--target", "micro", "-o", str(tmp_path / "micro.tflite")],
+        ["export", source, "-o", str(tmp_path / "firmware")],
+    ):
+        assert not loaded_after(*words) & {"tensorflow", "keras"}
+
+
 def test_importing_the_package_imports_nothing_heavy():
     script = "import edgekit, sys; print('\\n'.join(sys.modules))"
     out = subprocess.run(

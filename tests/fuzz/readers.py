@@ -63,8 +63,9 @@ from edgekit.schema import check_to_json, inspection_to_json
 from edgekit.sources.keras_file import _keras_version
 from edgekit.sources.load import kind_of
 from edgekit.tflite import inspect as inspecting
-from edgekit.tflite import pruning_estimate, ranges, sparse, weights
+from edgekit.tflite import micro_interpreter, pruning_estimate, ranges, sparse, weights
 from edgekit.tflite.int4_weights import narrow_weights
+from edgekit.tflite.micro_form import micro_form
 from edgekit.tflite.stored import packed
 from edgekit.training.config import load_config
 from edgekit.training.losses import _compile_config
@@ -369,6 +370,20 @@ def inspect_model(content: bytes, folder: Path) -> None:
     found = checks.check(checks.CheckRequest(path=path, wanted=LIMITS))
     json.dumps(check_to_json(found), allow_nan=False).encode()
     check_results.junit(found).encode()
+
+
+def plan_for_micro(content: bytes, folder: Path) -> None:
+    """As `edgekit inspect --target micro` and `edgekit expand --target micro` do."""
+    from rich.console import Console
+
+    path = put(folder, "model.tflite", content)
+    # Its interpreter is native code in a child of its own; here it would only be slow.
+    with mock.patch.object(micro_interpreter, "available", return_value=False):
+        inspection = inspecting.inspect(path, targets=("micro:ram=256k,flash=1M", "esp32-s3"))
+    json.dumps(inspection_to_json(inspection), allow_nan=False).encode()
+    reports.print_inspection(inspection, Console(file=io.StringIO(), width=100))
+    model = micro_form(tflite.read(content))
+    tflite.write(drop_unused(model, NOTHING, Plan(variant="v", mode="float32")))
 
 
 def rewrite_model(content: bytes, folder: Path) -> None:
@@ -775,6 +790,7 @@ READERS: Mapping[str, Reader] = {
     for reader in (
         _reader("tflite", models, damage_tflite, read_model, MODEL),
         _reader("inspect", models, damage_tflite, inspect_model, MODEL),
+        _reader("micro", models, damage_tflite, plan_for_micro, MODEL),
         _reader("rewrite", models, damage_tflite, rewrite_model, MODEL, CONVERSION),
         _reader("metadata", speaking_models, damage_tflite, read_model_metadata, MODEL),
         _reader("litert", models, damage_tflite, load_model, MODEL),

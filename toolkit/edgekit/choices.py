@@ -80,5 +80,8 @@ TARGET_TITLES: Final[Mapping[str, str]] = {
     "cpu": "CPU",
     "coral": "Coral Edge TPU (predicted)",
     "android": "Android CPU with XNNPACK (predicted)",
+    "micro": "TFLite Micro (predicted)",
+    "esp32-s3": "TFLite Micro on an ESP32-S3 (predicted)",
+    "stm32h7": "TFLite Micro on an STM32H743 (predicted)",
 }
 """Values of `--target`: the module of `targets`, and its title."""

@@ -137,13 +137,15 @@ def _contents(row: Row) -> Inspection:
 
 
 def _fits_target(name: str, wanted: str, row: Row) -> ConditionResult:
-    """Every operator runs on the target."""
+    """Every operator runs on the target, and its memory suffices."""
     ops = _contents(row).ops
     missed = [op for op in ops if not op.targets[wanted].mapped]
     first = missed[0] if missed else None
+    memory = _contents(row).memory.get(wanted)
+    suffices = memory is None or False not in {memory.fits, memory.loads}
     return ConditionResult(
         name=name,
-        met=not missed,
+        met=not missed and suffices,
         unit="operators",
         wanted=0,
         found=len(missed),
@@ -154,7 +156,8 @@ def _fits_target(name: str, wanted: str, row: Row) -> ConditionResult:
             f"{(first.targets[wanted].reason or 'not supported').rstrip('.')}"
             if first
             else ""
-        ),
+        )
+        + ("" if memory is None or not memory.shortage else f"; {memory.shortage}"),
     )
 
 
@@ -192,7 +195,15 @@ def _at_most_bytes(name: str, wanted: int, found: int | None, basis: Basis) -> C
 
 
 def _max_arena(name: str, wanted: int, row: Row) -> ConditionResult:
-    """The tensors that are alive at once fit; what kernels need besides is not known here."""
+    """The arena of a microcontroller fits, where one is named; else what is alive at once does.
+
+    What kernels need besides is known for microcontrollers only.
+    """
+    planned = next(iter(_contents(row).memory.values()), None)
+    if planned is not None and planned.arena_bytes is not None:
+        basis: Basis = "measured" if planned.measured else "predicted"
+        result = _at_most_bytes(name, wanted, planned.arena_bytes, basis)
+        return replace(result, detail="of arena in TFLite Micro, on a 64-bit machine")
     peak = _contents(row).peak
     result = _at_most_bytes(name, wanted, peak.alive_bytes if peak else 0, "predicted")
     where = f", at operator {peak.index} {peak.name} {peak.layer}".rstrip() if peak else ""
@@ -304,7 +315,7 @@ def _is_within(drop: Drop) -> bool:
 
 CONDITIONS: Final[Mapping[str, Condition]] = {
     "target": Condition(
-        meaning="Every operator runs on this target.",
+        meaning="Every operator runs on this target, and its memory suffices.",
         metavar="TARGET",
         example="coral",
         read=_target,
@@ -329,7 +340,7 @@ CONDITIONS: Final[Mapping[str, Condition]] = {
         ),
     ),
     "max_arena": Condition(
-        meaning="The activations that are alive at once take no more (predicted).",
+        meaning="The activations that are alive at once take no more; the arena, of micro.",
         metavar="SIZE",
         example="64k",
         read=_size,

@@ -41,6 +41,10 @@ def examine() -> list[Finding]:
         _runtime("tflite-runtime", "tflite_runtime.interpreter", needed=False),
         _package("tf_keras", hint="for Keras 2 files: pip install tf_keras"),
         _package("tensorboard", hint="for --log: pip install tensorboard"),
+        _package(
+            "tflite-micro",
+            hint="to measure arenas: pip install 'edgekit-tflite[micro]'; they are estimated else",
+        ),
         _program("litert-benchmark", "comes with ai-edge-litert; for `make bench`"),
         _program(
             "edgetpu_compiler",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         demo,
         doctor,
         expand,
+        export,
         import_model,
         inspect,
         quantize,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from edgekit.recipe import Cluster, Prune, Qat, Shrink, Training
 
 _HOMES: Final = {
-    "api.files": "demo doctor expand import_model inspect quantize rebuild report",
+    "api.files": "demo doctor expand export import_model inspect quantize rebuild report",
     "api.gate": "check diff",
     "api.measure": "bench deploy evaluate",
     "api.training": "cluster compress prune qat shrink train transform",
@@ -57,6 +58,7 @@ __all__ = [
     "doctor",
     "evaluate",
     "expand",
+    "export",
     "import_model",
     "inspect",
     "prune",

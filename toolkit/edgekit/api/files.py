@@ -14,6 +14,7 @@ from edgekit.modes import DEFAULT_MODES
 from edgekit.records import (
     EACH_ROW,
     Artifact,
+    DataRequest,
     Dataset,
     Inspection,
     Listener,
@@ -27,6 +28,7 @@ from edgekit.records import (
 if TYPE_CHECKING:
     from edgekit.data.own_metric import Asked
     from edgekit.doctor import Finding
+    from edgekit.pipeline import Exported
     from edgekit.pipeline.rebuild import Rebuilt
     from edgekit.pipeline.sources import ImportResult
     from edgekit.reports import Format
@@ -272,12 +274,15 @@ def rebuild(
     )
 
 
-def expand(source: str | Path, output: str | Path, *, force: bool = False) -> Artifact:
+def expand(
+    source: str | Path, output: str | Path, *, target: str | None = None, force: bool = False
+) -> Artifact:
     """Write a `.tflite` or `.tflite.gz` file unpacked, for runtimes without the runner.
 
     Args:
         source: The file.
         output: The `.tflite` file to write; a manifest goes along.
+        target: A microcontroller (`micro`): the file is written as TFLite Micro loads it.
         force: Replace files that exist.
 
     Raises:
@@ -285,7 +290,63 @@ def expand(source: str | Path, output: str | Path, *, force: bool = False) -> Ar
     """
     from edgekit import pipeline
 
-    return pipeline.expand(Path(source), Path(output), force=force)
+    return pipeline.expand(Path(source), Path(output), target=target, force=force)
+
+
+def export(
+    source: str | Path,
+    output: str | Path,
+    *,
+    target: str = "micro",
+    name: str = "model",
+    data: Data = None,
+    split: float | None = None,
+    table: TableOptions = EACH_ROW,
+    column: str | None = None,
+    classes: Sequence[str] | None = None,
+    task: TaskChoice = None,
+    preprocessing: Mapping[str, Any] | None = None,
+    head: Mapping[str, Any] | None = None,
+    force: bool = False,
+) -> Exported:
+    """Write a `.tflite` file as C sources for firmware with TFLite Micro.
+
+    Args:
+        source: The file.
+        output: The folder to write.
+        target: A microcontroller, with its memory where that is known: `micro:ram=256k,flash=1M`.
+        name: Prefix of all names in the sources.
+        data: Data whose first test sample is the stored example; None takes seeded random values.
+        split: As for `quantize`, like those that follow.
+        table: Likewise.
+        column: Likewise.
+        classes: Likewise.
+        task: Likewise.
+        preprocessing: Likewise.
+        head: Likewise.
+        force: Replace files that exist.
+
+    Raises:
+        EdgekitError: See `edgekit.errors`.
+    """
+    from edgekit import pipeline
+
+    given = taken(data)
+    request = None
+    if given is not None:
+        request = DataRequest(
+            data=given,
+            split=split,
+            table=table,
+            column=column,
+            classes=classes,
+            task=task,
+            preprocessing=preprocessing,
+            head=head,
+        )
+    return pipeline.export(
+        Path(source), Path(output), target=target, name=name, data=request, force=force
+    )
 
 
 def inspect(path: str | Path, *, targets: Sequence[str] = ()) -> Inspection:

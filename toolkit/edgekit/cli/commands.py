@@ -62,6 +62,9 @@ COMMANDS: dict[str, Command] = {
     "expand": Command(
         "expand", "expand", "Unpack a small file for a runtime without the runner.", False
     ),
+    "export": Command(
+        "export", "export", "Write a model as C sources for a microcontroller.", True
+    ),
     "inspect": Command(
         "inspect", "inspect", "Show operators, sizes and predicted accelerator support.", False
     ),

@@ -15,6 +15,10 @@ def expand(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="F.tflite", help="The file to write.")
     ],
+    target: Annotated[
+        str | None,
+        typer.Option(help="micro: write it as TFLite Micro loads it; int4 convolutions remain."),
+    ] = None,
     force: options.Force = False,
 ) -> None:
     """Unpack a small file for a runtime without the runner.
@@ -24,8 +28,9 @@ def expand(
 
     \b
     edgekit expand int4.tflite.gz -o int4-plain.tflite
+    edgekit expand small.tflite --target micro -o small-micro.tflite
     """
     from edgekit import api
     from edgekit.cli.output import wrote
 
-    print(wrote(api.expand(file, output, force=force)))
+    print(wrote(api.expand(file, output, target=target, force=force)))

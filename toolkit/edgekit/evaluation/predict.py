@@ -269,7 +269,7 @@ def _run(
                 found=f"The samples have shape {list(values.shape[1:])}.",
                 hint="Give data of the model's shape, or check the preprocessing.",
             )
-        feeds.append((index, _encoded(values, spec, model.batch)))
+        feeds.append((index, encoded(values, spec, model.batch)))
     n = len(next(iter(inputs.values())))
     runs = math.ceil(n / model.batch)
     results = [
@@ -315,7 +315,7 @@ def _of(inputs: Mapping[str, Array], spec: TensorSpec, wanted: Any, path: Path) 
     )
 
 
-def _encoded(values: Array, spec: TensorSpec, batch: int) -> Array:
+def encoded(values: Array, spec: TensorSpec, batch: int) -> Array:
     """Return `values` as the input stores them, padded with the last one to whole batches."""
     dtype = np.dtype(spec.dtype)
     if values.dtype != dtype and spec.scale is not None:

@@ -13,6 +13,7 @@
 - `deploy`: they are measured on devices behind SSH, several at once.
 - `manifest`: what is written beside each file.
 - `expand`: a small file is written unpacked.
+- `export`: a file is written as C sources for a microcontroller.
 - `rebuild`: a file is made again from its manifest, and compared.
 """
 
@@ -20,6 +21,7 @@ from edgekit.pipeline.comparison import compare_files
 from edgekit.pipeline.compress import compress
 from edgekit.pipeline.deploy import Deployed, Deployment, deploy, first_error
 from edgekit.pipeline.expand import expand
+from edgekit.pipeline.export import Exported, export
 from edgekit.pipeline.host import bench, evaluate, measured
 from edgekit.pipeline.measure import MeasureSettings
 from edgekit.pipeline.passes import transform
@@ -32,6 +34,7 @@ from edgekit.pipeline.sources import ImportResult, import_source
 __all__ = [
     "Deployed",
     "Deployment",
+    "Exported",
     "ImportResult",
     "MeasureSettings",
     "Outcome",
@@ -44,6 +47,7 @@ __all__ = [
     "deploy",
     "evaluate",
     "expand",
+    "export",
     "first_error",
     "import_source",
     "measured",

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
-from edgekit import tflite
+from edgekit import targets, tflite
 from edgekit.artifacts import open_artifact
 from edgekit.errors import UsageError
 from edgekit.files import refuse_existing, staging
 from edgekit.pipeline import manifest
+from edgekit.pipeline.request import FLOAT
+from edgekit.quantization.observe import NOTHING
+from edgekit.quantization.passes.drop_unused import drop_unused
 from edgekit.records import Artifact
+from edgekit.tflite.micro_form import micro_form
 from edgekit.tflite.stored import content_of, expanded, manifest_path, stem_of
 
+if TYPE_CHECKING:
+    from ai_edge_litert.schema_py_generated import ModelT
 
-def expand(source: Path, output: Path, *, force: bool = False) -> Artifact:
+SPARSE: Final = "DENSIFY"
+
+
+def expand(
+    source: Path, output: Path, *, target: str | None = None, force: bool = False
+) -> Artifact:
     """Write a file unpacked: inflated, its int4 constants as int8, its sparse ones dense.
 
     It computes what the runner computes, which unpacks files when it loads them. A manifest goes
@@ -23,11 +35,14 @@ def expand(source: Path, output: Path, *, force: bool = False) -> Artifact:
     Args:
         source: A `.tflite` or `.tflite.gz` file.
         output: The `.tflite` file to write.
+        target: A microcontroller: then only what its runtime does not load is written otherwise
+            (`tflite.micro_form`); int4 convolutions keep their weights.
         force: Replace files that exist.
 
     Raises:
         ModelError: The source cannot be read, or is damaged.
-        UsageError: The output has the name of a manifest, or of a packed file.
+        UsageError: The output has the name of a manifest, or of a packed file; or the target is
+            no microcontroller.
         OutputError: The output exists, or cannot be written.
     """
     beside = manifest_path(output)
@@ -38,15 +53,17 @@ def expand(source: Path, output: Path, *, force: bool = False) -> Artifact:
             f"{output} would not be packed: expand writes a plain file.",
             hint="Give --output F.tflite, and pack it with gzip -9n.",
         )
+    if target is not None and targets.target(target).budget is None:
+        raise UsageError(
+            f"expand has no form of its own for {target}.",
+            hint="Leave --target out, or name a microcontroller: micro.",
+        )
     before = open_artifact(source)
     for place in (output, *([beside] if before.manifest else [])):
         refuse_existing(place, force=force)
-    tflite.read(source)  # refuses a damaged one
+    model = tflite.read(source)  # refuses a damaged one
     content = content_of(source)
-    data = expanded(content, str(source))
-    if data is not content:
-        # Written anew, it is without the bytes that were replaced.
-        data = tflite.with_files(tflite.write(tflite.read(data)), tflite.files_behind(content))
+    data = _in_micro_form(model, content) if target else _plain(content, str(source))
     with staging(output.parent, replace=force) as stage:
         made = stage / output.name
         made.write_bytes(data)
@@ -67,3 +84,20 @@ def expand(source: Path, output: Path, *, force: bool = False) -> Artifact:
             (stage / beside.name).write_text(text, encoding="utf-8")
     variant = described.get("variant", opened.variant)
     return replace(opened, path=output, variant=variant, mode=before.mode, manifest=described)
+
+
+def _plain(content: bytes, name: str) -> bytes:
+    """Return a file that every runtime loads."""
+    data = expanded(content, name)
+    if data is content:
+        return content
+    # Written anew, it is without the bytes that were replaced.
+    return tflite.with_files(tflite.write(tflite.read(data)), tflite.files_behind(content))
+
+
+def _in_micro_form(model: ModelT, content: bytes) -> bytes:
+    """Return a file that TFLite Micro loads, where it has such a form."""
+    if any(op == SPARSE for _, _, op in tflite.operators(model)):
+        model = tflite.read(expanded(content, "The model"))
+    slim = drop_unused(micro_form(model), NOTHING, FLOAT)
+    return tflite.with_files(tflite.write(slim), tflite.files_behind(content))

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from edgekit import evaluation
+from edgekit import evaluation, targets
 from edgekit.devices import Device, LocalDevice, SshDevice, Uploads, probe
 from edgekit.errors import ModelError
 from edgekit.evaluation import Evaluation, Predictions
@@ -209,7 +209,11 @@ def recommend(
         for row in rows
         if not row.is_source and (not fits or row.artifact.mode == FLOAT.mode or fits[id(row)][0])
     ]
-    excluded = {**(unsupported or {}), **evaluation.unloadable(rows, request.runtime)}
+    excluded = {
+        **(unsupported or {}),
+        **evaluation.unloadable(rows, request.runtime),
+        **_refused(rows, target),
+    }
     chosen, reason = evaluation.recommend(eligible, prefer=request.prefer, excluded=excluded)
     marked = dict(zip(map(id, eligible), chosen, strict=True))
     result = tuple(marked.get(id(row), row) for row in rows)
@@ -218,6 +222,26 @@ def recommend(
             mapped, total = fits[id(before)]
             reason += f" Predicted for {target}: {mapped} of {total} operators map."
     return result, reason
+
+
+def _refused(rows: Sequence[Row], target: str | None) -> dict[str, str]:
+    """Return the variants that a target without a fallback cannot run, and why."""
+    if target is None or not targets.target(target).target.needs_all:
+        return {}
+    refused = {}
+    for row in rows:
+        if row.inspection is None:
+            continue
+        fits = [(op, op.targets.get(target)) for op in row.inspection.ops]
+        lacking = [op for op, fit in fits if fit is not None and not fit.mapped]
+        memory = row.inspection.memory.get(target)
+        if lacking:
+            refused[row.artifact.variant] = (
+                f"{target} does not run operator {lacking[0].index} ({lacking[0].name})"
+            )
+        elif memory is not None and memory.fits is False:
+            refused[row.artifact.variant] = f"{target} has too little memory for it"
+    return refused
 
 
 def fit_of(row: Row, target: str) -> tuple[int, int]:

@@ -13,7 +13,16 @@ All records are frozen; a pass takes records and returns new ones.
 
 from __future__ import annotations
 
-from edgekit.records.artifacts import Artifact, Inspection, Operator, Plan, Ranges, Rule, TargetFit
+from edgekit.records.artifacts import (
+    Artifact,
+    Inspection,
+    MemoryFit,
+    Operator,
+    Plan,
+    Ranges,
+    Rule,
+    TargetFit,
+)
 from edgekit.records.checks import Basis, Check, Comparison, ConditionResult, FigureUnit
 from edgekit.records.dataset import (
     EACH_ROW,
@@ -90,6 +99,7 @@ __all__ = [
     "Inspection",
     "Listener",
     "LiveData",
+    "MemoryFit",
     "Operator",
     "OutputDrop",
     "OutputScore",

@@ -112,6 +112,66 @@ class TargetFit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryFit:
+    """What a model needs of a microcontroller's memory, and what there is.
+
+    Attributes:
+        arena_bytes: The arena to declare: what TFLite Micro uses on a 64-bit machine, which covers
+            what it uses on a microcontroller; None if it cannot be planned.
+        head_bytes: The part of it for activations and scratch buffers.
+        arena_bytes_32: Estimate of what a 32-bit processor uses with the reference kernels.
+        measured: Whether the arena is from TFLite Micro's interpreter; else it is estimated.
+        loads: Whether the interpreter loads the model; None if it is not installed.
+        message: What it says where it does not.
+        model_bytes: Size of the file.
+        code_bytes: Estimate of the interpreter and its kernels.
+        ram_bytes: RAM of the target, None if none was named.
+        flash_bytes: Flash of the target, None if none was named.
+    """
+
+    arena_bytes: int | None
+    head_bytes: int | None
+    arena_bytes_32: int | None
+    measured: bool
+    loads: bool | None
+    message: str | None
+    model_bytes: int
+    code_bytes: int
+    ram_bytes: int | None = None
+    flash_bytes: int | None = None
+
+    @property
+    def needed_flash_bytes(self) -> int:
+        """Flash of the model, the interpreter and its kernels; estimated."""
+        return self.model_bytes + self.code_bytes
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether arena and flash are within what the target has; None if it is not known."""
+        needs = [(self.arena_bytes, self.ram_bytes), (self.needed_flash_bytes, self.flash_bytes)]
+        limited = [(need, there) for need, there in needs if there is not None]
+        if any(need is not None and need > there for need, there in limited):
+            return False
+        return True if limited and all(need is not None for need, _ in limited) else None
+
+    @property
+    def shortage(self) -> str:
+        """What keeps the model from running there, in words; "" if nothing is known to."""
+        if self.loads is False:
+            return f"TFLite Micro does not load it: {self.message}"
+        needs = {
+            "an arena": (self.arena_bytes, self.ram_bytes),
+            "flash": (self.needed_flash_bytes, self.flash_bytes),
+        }
+        missing = [
+            f"{what} of {need:,} B, of {there:,} B"
+            for what, (need, there) in needs.items()
+            if need is not None and there is not None and need > there
+        ]
+        return f"it needs {' and '.join(missing)}" if missing else ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Operator:
     """One operator of a graph.
 
@@ -171,6 +231,7 @@ class Inspection:
         metadata: Name of an entry -> its bytes.
         runtimes: Runtime, as the runner calls it -> the oldest version that has every operator at
             its version; None where no release has. Of custom operators nothing is known.
+        memory: Target name -> memory, for microcontrollers.
     """
 
     path: Path
@@ -185,6 +246,7 @@ class Inspection:
     signatures: tuple[str, ...] = ()
     metadata: Mapping[str, int] = field(default_factory=dict)
     runtimes: Mapping[str, str | None] = field(default_factory=dict)
+    memory: Mapping[str, MemoryFit] = field(default_factory=dict)
 
     @property
     def peak(self) -> Operator | None:

@@ -9,6 +9,7 @@ from typing import Final
 from edgekit.printable import MOST_PATH, printable
 from edgekit.records import Inspection, Operator, TensorSpec
 from edgekit.reports.formatting import count_text, significant, size_text
+from edgekit.reports.memory_text import memory_text
 from edgekit.reports.page import document
 from edgekit.reports.page_text import escaped, fact_list
 from edgekit.reports.terminal_inspection import fact_lines
@@ -50,6 +51,8 @@ def _facts(inspection: Inspection) -> dict[str, str]:
         facts[f"fit on {printable(target)}"] = (
             f"predicted: {mapped} of {len(inspection.ops)} operators"
         )
+    for target in inspection.memory:
+        facts[f"memory of {printable(target)}"] = memory_text(inspection, target)
     return {name: text for name, text in facts.items() if text}
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from edgekit.printable import MOST_PATH, printable
 from edgekit.records import Inspection, Operator
 from edgekit.reports.formatting import count_text, plain, size_text
+from edgekit.reports.memory_text import memory_text
 from edgekit.reports.terminal_table import plain_table
 
 if TYPE_CHECKING:
@@ -61,6 +62,9 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
                 f"fit   {printable(target)}, predicted: {mapped} of {len(inspection.ops)} operators"
             )
         )
+    for target in inspection.memory:
+        line = f"mem   {printable(target)}: {memory_text(inspection, target)}"
+        console.print(Text(line), soft_wrap=True)
     wide = console.width >= WIDE
     has_alive = wide or not targets
     table = plain_table()

@@ -23,6 +23,7 @@ from edgekit.records import (
     Drop,
     Fidelity,
     Inspection,
+    MemoryFit,
     Operator,
     OutputDrop,
     OutputScore,
@@ -315,4 +316,21 @@ def _inspection(inspection: Fields) -> Inspection:
         signatures=inspection.texts("signatures"),
         metadata=inspection.table("metadata", Fields.integer),
         runtimes=inspection.table("runtimes", lambda of, name: of.maybe(name, of.text)),
+        memory=inspection.table("memory", _memory),
+    )
+
+
+def _memory(of: Fields, target: str) -> MemoryFit:
+    memory = of.object(target)
+    return MemoryFit(
+        arena_bytes=memory.maybe("arena_bytes", memory.integer),
+        head_bytes=memory.maybe("head_bytes", memory.integer),
+        arena_bytes_32=memory.maybe("arena_bytes_32", memory.integer),
+        measured=memory.flag("measured"),
+        loads=memory.maybe("loads", memory.flag),
+        message=memory.maybe("message", memory.text),
+        model_bytes=memory.integer("model_bytes"),
+        code_bytes=memory.integer("code_bytes"),
+        ram_bytes=memory.maybe("ram_bytes", memory.integer),
+        flash_bytes=memory.maybe("flash_bytes", memory.integer),
     )

@@ -13,6 +13,7 @@ from edgekit.records import (
     Comparison,
     Fidelity,
     Inspection,
+    MemoryFit,
     OutputDrop,
     Report,
     Row,
@@ -123,6 +124,23 @@ def inspection_to_json(inspection: Inspection) -> dict[str, Any]:
         "peak": None
         if (peak := inspection.peak) is None
         else {"bytes": peak.alive_bytes, "index": peak.index, "layer": peak.layer},
+        "memory": {name: _memory_to_json(one) for name, one in inspection.memory.items()},
+    }
+
+
+def _memory_to_json(memory: MemoryFit) -> dict[str, Any]:
+    return {
+        "arena_bytes": memory.arena_bytes,
+        "head_bytes": memory.head_bytes,
+        "arena_bytes_32": memory.arena_bytes_32,
+        "measured": memory.measured,
+        "loads": memory.loads,
+        "message": memory.message,
+        "model_bytes": memory.model_bytes,
+        "code_bytes": memory.code_bytes,
+        "ram_bytes": memory.ram_bytes,
+        "flash_bytes": memory.flash_bytes,
+        "fits": memory.fits,
     }
 
 

@@ -20,7 +20,7 @@ from edgekit.targets.target import ConfiguredTarget, Target, configure, split_na
 __all__ = ["TARGETS", "ConfiguredTarget", "Target", "fit", "target"]
 
 TARGETS: Final[dict[str, Target]] = {
-    name: import_module(f"{__name__}.{name}").TARGET for name in TARGET_TITLES
+    name: import_module(f"{__name__}.{name.replace('-', '_')}").TARGET for name in TARGET_TITLES
 }
 
 

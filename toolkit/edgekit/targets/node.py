@@ -30,6 +30,7 @@ class Tensor:
         dynamic: Whether a dimension is known only at run time.
         variable: Whether it keeps its value from one inference to the next.
         data: Bytes `[n]` (uint8) if the values are stored in the file, else None.
+        scales: Scales `[1]` or `[channels]`, None where there are none.
     """
 
     index: int
@@ -40,6 +41,7 @@ class Tensor:
     dynamic: bool = False
     variable: bool = False
     data: Array | None = None
+    scales: Array | None = None
 
     @property
     def constant(self) -> bool:

@@ -24,11 +24,16 @@ class Target:
             fit.
         settings: Name of a setting -> parser of its value, which raises `ValueError` for an invalid
             one.
+        budget: Function of settings, which returns bytes of `ram` and `flash`, for targets whose
+            memory is planned; None for others.
+        needs_all: Whether a single operator that does not fit keeps the whole model from running.
     """
 
     predicted: bool
     fit: Callable[[Sequence[Node], Settings], Mapping[int, TargetFit]]
     settings: Mapping[str, Callable[[str], Any]] = field(default_factory=dict)
+    budget: Callable[[Settings], Mapping[str, int]] | None = None
+    needs_all: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +55,11 @@ class ConfiguredTarget:
             nodes: All operators of a model, in execution order.
         """
         return self.target.fit(nodes, self.settings)
+
+    @property
+    def budget(self) -> Mapping[str, int] | None:
+        """Bytes of `ram` and `flash`, as far as they are known; None if no memory is planned."""
+        return self.target.budget(self.settings) if self.target.budget is not None else None
 
 
 def split_name(text: str) -> tuple[str, dict[str, str]]:

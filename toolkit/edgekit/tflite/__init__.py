@@ -3,7 +3,7 @@
 Every rewriter takes a parsed model and returns a changed copy; nothing is changed in place.
 """
 
-from edgekit.tflite.graph import has_loops, operator_name, read, write
+from edgekit.tflite.graph import has_loops, operator_name, operators, read, write
 from edgekit.tflite.input_scaling import input_scaling
 from edgekit.tflite.load import check_ends, check_loads
 from edgekit.tflite.metadata import (
@@ -27,6 +27,7 @@ __all__ = [
     "input_scaling",
     "load_source",
     "operator_name",
+    "operators",
     "read",
     "read_metadata",
     "signature",

@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from edgekit.records import Inspection, Operator, TargetFit
-from edgekit.targets import fit
+from edgekit.targets import target
 from edgekit.targets.node import Node, Tensor
 from edgekit.tflite.graph import as_text, read
 from edgekit.tflite.lifetimes import alive_bytes, ends_of
 from edgekit.tflite.macs import macs, repetitions
+from edgekit.tflite.micro_memory import memory
 from edgekit.tflite.naming import name_layers
 from edgekit.tflite.nodes import nodes
 from edgekit.tflite.runtime_versions import oldest_runtimes
 from edgekit.tflite.signature import signature
 from edgekit.tflite.size_breakdown import Storage, measure
-from edgekit.tflite.stored import size_of
+from edgekit.tflite.stored import content_of, size_of
 
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT
@@ -47,9 +48,12 @@ def inspect(path: Path, *, targets: Sequence[str] = ("coral",)) -> Inspection:
         ModelError: The file cannot be read, is no TFLite file, or is damaged.
         UsageError: There is no such target.
     """
+    configured = {name: target(name) for name in targets}
+    budgets = {name: one.budget for name, one in configured.items() if one.budget is not None}
     model = read(path)
     size_bytes = size_of(path)
     operators = nodes(model)
+    needed = memory(model, operators, content_of(path), budgets) if budgets else {}
     storage = measure(model)
     inputs, outputs = signature(model)
     signatures = tuple([one.signatureKey for one in model.signatureDefs])
@@ -65,7 +69,7 @@ def inspect(path: Path, *, targets: Sequence[str] = ("coral",)) -> Inspection:
     # The objects of 300,000 operators take 300 MB, which can be reused from here on.
     del model
     owned = _first_users(operators, storage)
-    fits = {name: fit(name, operators) for name in targets}
+    fits = {name: one.fit(operators) for name, one in configured.items()}
     # Operators of equal fits share them: most models have few different ones.
     shared: dict[tuple[TargetFit, ...], Mapping[str, TargetFit]] = {}
     runs = repetitions(operators)
@@ -109,6 +113,7 @@ def inspect(path: Path, *, targets: Sequence[str] = ("coral",)) -> Inspection:
         signatures=signatures,
         metadata=metadata,
         runtimes=runtimes,
+        memory=needed,
     )
 
 

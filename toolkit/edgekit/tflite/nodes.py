@@ -58,6 +58,7 @@ def _tensor(
         dynamic=signature is not None and min(signature.tolist(), default=0) < 0,
         variable=bool(tensor.isVariable),
         data=model.buffers[tensor.buffer].data if is_constant(model, tensor) else None,
+        scales=parameters.scale if parameters is not None else None,
     )
 
 
