@@ -2864,7 +2864,7 @@ class Head:
             if self.kind == "postprocess":  # which suppresses itself
                 kept = np.arange(end - start)
             else:
-                kept = suppress(boxes[some], kind[some], self.table["iou"])
+                kept = suppress(boxes[some], kind[some], self.table["iou"], self.table["most"])
             kept = kept[: self.table["most"]] + start
             found[row, : len(kept), :4] = boxes[kept]
             found[row, : len(kept), 4] = score[kept]
@@ -3140,41 +3140,49 @@ def _intersections(first: Any, second: Any) -> Any:
     return both
 
 
-def suppress(boxes: Any, classes: Any, most_overlap: float) -> Any:
+def suppress(boxes: Any, classes: Any, most_overlap: float, most: int = CANDIDATES) -> Any:
     """Return the indices that greedy non-maximum suppression keeps, class by class.
 
-    A box goes if it overlaps one that stays, of its class and a higher score, by more. That
-    is computed for all boxes at once: who is suppressed by those kept so far, again until nothing
-    changes, which gives the result of the loop (Z. Zheng et al., "Enhancing Geometric Factors in
-    Model Learning and Inference for Object Detection", IEEE Transactions on Cybernetics 52
-    (2022), proposition 1).
+    A box goes if it overlaps one that stays, of its class and a higher score, by more. That is
+    computed for some boxes at once, of which those that stay then take theirs from the rest: who
+    is suppressed by those kept so far, again until nothing changes, which gives the result of the
+    loop (Z. Zheng et al., "Enhancing Geometric Factors in Model Learning and Inference for Object
+    Detection", IEEE Transactions on Cybernetics 52 (2022), proposition 1).
 
     Args:
         boxes: `[k, 4]` corners, the highest score first.
         classes: `[k]`.
         most_overlap: Intersection over union.
+        most: How many are wanted.
     """
     import numpy as np
 
-    if len(boxes) > 200:  # the matrices grow with the square
-        groups = [np.flatnonzero(classes == one) for one in np.unique(classes)]
-        if len(groups) > 1:
-            kept = [group[suppress(boxes[group], classes[group], most_overlap)] for group in groups]
-            return np.sort(np.concatenate(kept))
-    rank, areas = np.arange(len(boxes)), _areas(boxes)
-    # both / (first + second - both) > most, without the division
-    both = _intersections(boxes, boxes)
-    both *= 1 / most_overlap + 1 if most_overlap else 1e30
-    over = both > areas[:, None] + areas[None]
-    over &= classes[:, None] == classes[None]
-    over &= rank[:, None] < rank[None]
-    above = over.astype(np.float32)
-    alive = np.ones(len(boxes), np.float32)
-    while True:
-        left = (alive @ above == 0).astype(np.float32)
-        if np.array_equal(left, alive):
-            return np.flatnonzero(alive)
-        alive = left
+    areas = _areas(boxes)
+    factor = 1 / most_overlap + 1 if most_overlap else 1e30
+
+    def overlapping(first: Any, second: Any) -> Any:
+        # both / (first + second - both) > most, without the division
+        over = _intersections(boxes[first], boxes[second]) * factor
+        over = over > areas[first][:, None] + areas[second]
+        return over & (classes[first][:, None] == classes[second])
+
+    rest = np.arange(len(boxes))
+    kept = rest[:0]
+    while len(rest):
+        some, rest = rest[:100], rest[100:]
+        order = np.arange(len(some))
+        above = overlapping(some, some) & (order[:, None] < order)
+        alive = ~above.any(axis=0)
+        while True:
+            left = ~above[alive].any(axis=0)
+            if (left == alive).all():
+                break
+            alive = left
+        kept = np.concatenate([kept, some[alive]])
+        if len(kept) >= most:
+            break
+        rest = rest[~overlapping(some[alive], rest).any(axis=0)]
+    return kept[:most]
 
 
 def boxes_in_window(targets: Any, height: int, width: int, spec: Mapping[str, Any]) -> Any:
@@ -3294,6 +3302,25 @@ def match_boxes(detections: Any, targets: Any) -> tuple[Any, Any]:
             inside = possible & crowd[row]
             void[some[row], one] = (~lucky & inside.any(axis=1)) @ powers
     return hit, void
+
+
+def small_product(first: Any, second: Any) -> Any:
+    """Return the matrix product, by pieces that BLAS gives to one thread each.
+
+    To wake others takes longer than such work, on a busy machine a hundred times as long.
+    """
+    import numpy as np
+
+    n, columns = second.shape
+    if n > 512:
+        return first @ second
+    product = np.empty((len(first), columns), first.dtype)
+    rows, step = 32, max(1, (1 << 18) // (33 * n))  # OpenBLAS: one thread up to 2^18 products
+    for top in range(0, len(first), rows):
+        for left in range(0, columns, step):
+            some = slice(top, top + rows), slice(left, left + step)
+            np.matmul(first[some[0]], second[:, some[1]], out=product[some])
+    return product
 
 
 class Rankings:
@@ -3431,8 +3458,8 @@ class Rankings:
             count += there
             if not starts[-1]:
                 continue
-            reached = weights @ hits
-            best = reached / np.maximum(weights @ names, np.float32(0.5))
+            reached = small_product(weights, hits)
+            best = reached / np.maximum(small_product(weights, names), np.float32(0.5))
             for start, end in zip(starts, starts[1:]):  # noqa: RUF007  pairwise came with 3.10
                 if start == end:
                     continue

@@ -255,6 +255,7 @@ def test_suppression_is_that_of_the_plain_loop() -> None:
             if not any(overlaps[one, k] > 0.4 and classes[one] == classes[k] for k in kept):
                 kept.append(one)
         assert suppress(boxes, classes, 0.4).tolist() == kept
+        assert suppress(boxes, classes, 0.4, 7).tolist() == kept[:7]
         assert len(kept) < n or n < 3
 
 

@@ -9,7 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekit_runner import Rankings, detection_interval, match_boxes, mean_interval
+from edgekit_runner import (
+    Rankings,
+    detection_interval,
+    match_boxes,
+    mean_interval,
+    small_product,
+)
 
 THRESHOLDS = [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95]
 
@@ -245,3 +251,17 @@ def test_bootstrap_and_normal_interval_agree(monkeypatch: pytest.MonkeyPatch) ->
     normal = mean_interval(ranked)
     width = resampled[1] - resampled[0]
     assert normal == pytest.approx(resampled, abs=0.15 * width)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (250, 72, 293), (33, 512, 40), (5, 513, 9)])
+def test_a_product_by_pieces_is_the_product(shape: tuple[int, int, int]) -> None:
+    """Given counts, whose sums are exact in any order, then pieces change nothing."""
+    rows, n, columns = shape
+    generator = np.random.default_rng(0)
+    first = generator.integers(0, 9, (rows, n)).astype(np.float32)
+    second = generator.integers(0, 9, (n, columns)).astype(np.float32)
+
+    product = small_product(first, second)
+
+    assert product.dtype == np.float32
+    np.testing.assert_array_equal(product, first @ second)

@@ -21,6 +21,7 @@ from edgekit.training.finetuning import Tuning, teach
 from edgekit.training.losses import mask_loss
 from edgekit.training.multibox import multibox_loss
 from edgekit.training.passes import run_pass
+from edgekit.training.saving import read_notes
 from edgekit_runner import Head, as_boxes, check_head, match_boxes
 
 FOLDER = Path(sys.argv[1])
@@ -93,7 +94,14 @@ def masks(classes: int) -> dict[str, Any]:
         / np.sum(((found == k) | (truth == k)) & counted)
         for k in range(classes)
     ]
+    loaded = sources.load(FOLDER / f"{name}.keras")
+    tuning = Tuning(data=DataRequest(data=str(FOLDER / f"{name}.npz")), epochs=0)
+    place = FOLDER / f"{name}-pruned.keras"
+    done = run_pass(
+        loaded.model, loaded.source, step=Prune(sparsity=0.1), tuning=tuning, destination=place
+    )
     return {
+        "pruned": [done.before, done.after],
         "metric": result.metric,
         "value": result.value,
         "test": float(np.mean(overlaps)),
@@ -138,7 +146,72 @@ def passed(path: Path, head: dict[str, Any]) -> dict[str, Any]:
             tuning = replace(tuning, teacher=teacher)
         done = run_pass(loaded.model, loaded.source, step=step, tuning=tuning, destination=place)
         outputs = [spec.name for spec in sources.load(place).source.outputs]
-        found[name] = [done.before["loss"], done.after["loss"], outputs]
+        found[name] = [done.before["loss"], done.after["loss"], outputs, sorted(done.after)]
+    return found
+
+
+def stored() -> dict[str, Any]:
+    """What files say of how pixels were scaled: after training, and after a pass on floats."""
+    spec = {"kind": "affine", "scale": 1 / 255}
+    kinds = np.arange(60) % 2
+    bytes_ = (RNG.integers(0, 60, (60, 8, 8, 1)) + 150 * kinds[:, None, None, None]).astype(
+        np.uint8
+    )
+    saved("bytes", bytes_, kinds)
+    saved("floats", bytes_.astype(np.float32) / 255, kinds)
+    options = {"widths": [[4]]}
+    trained("bytes", "cnn", options=options, epochs=1, preprocessing=spec)
+    trained("floats", "cnn", options=options, epochs=1)
+    path, pruned = FOLDER / "bytes.keras", FOLDER / "bytes-pruned.keras"
+    loaded = sources.load(path)
+    tuning = Tuning(data=DataRequest(data=str(FOLDER / "floats.npz")), epochs=1)
+    run_pass(loaded.model, loaded.source, step=Prune(), tuning=tuning, destination=pruned)
+    return {
+        "trained": read_notes(path),
+        "pruned": read_notes(pruned),
+        "floats": read_notes(FOLDER / "floats.keras"),
+    }
+
+
+def several() -> dict[str, Any]:
+    """Two outputs with targets each: what passes do to both, from a model that knows nothing."""
+    x = RNG.normal(0, 1, (400, 6)).astype(np.float32)
+    y = {"kind": x[:, :3].argmax(axis=1), "level": x[:, 3:].sum(axis=1, keepdims=True)}
+    arrays = {f"y_train_{name}": values.astype(np.float32) for name, values in y.items()}
+    arrays["y_train_kind"] = y["kind"]
+    np.savez(FOLDER / "several.npz", x_train=x, **arrays)
+    inputs = keras.Input((6,), name="x")
+    hidden = keras.layers.Dense(16, activation="relu")(inputs)
+    outputs = {
+        "kind": keras.layers.Dense(3, activation="softmax", name="kind")(hidden),
+        "level": keras.layers.Dense(1, name="level")(hidden),
+    }
+    model = keras.Model(inputs, outputs)
+    model.compile(
+        "adam",
+        loss={"kind": "sparse_categorical_crossentropy", "level": "mae"},
+        loss_weights={"kind": 1.0, "level": 0.5},
+    )
+    path = FOLDER / "several.keras"
+    model.save(path)
+    found = {}
+    for name, step in (("prune", Prune(sparsity=0.1)), ("cluster", Cluster()), ("qat", Qat())):
+        loaded = sources.load(path)
+        data = DataRequest(data=str(FOLDER / "several.npz"))
+        tuning = Tuning(data=data, epochs=25, batch_size=16, learning_rate=0.01)
+        if name == "prune":
+            teacher = FOLDER / "several.npy"
+            teach(loaded.model, loaded.source, tuning=tuning, destination=teacher)
+            tuning = replace(tuning, teacher=teacher)
+        place = FOLDER / f"several-{name}.keras"
+        done = run_pass(loaded.model, loaded.source, step=step, tuning=tuning, destination=place)
+        kinds, levels = keras.tree.flatten(keras.models.load_model(place).predict(x, verbose=0))
+        found[name] = {
+            "before": done.before,
+            "after": done.after,
+            "right": float((kinds.argmax(1) == y["kind"]).mean()),
+            "off": float(np.abs(levels - y["level"]).mean() / np.abs(y["level"]).mean()),
+        }
     return found
 
 
@@ -269,6 +342,8 @@ print(
             "dice": dice(),
             "multibox": multibox(),
             "refusals": refusals(),
+            "stored": stored(),
+            "several": several(),
         }
     )
 )

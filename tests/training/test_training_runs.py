@@ -118,7 +118,7 @@ class TestZoo:
             ("small", "cannot be built for samples of shape [8, 8, 3]"),
             ("task", "does not do reconstruction"),
             ("strides", "1 blocks and 2 strides"),
-            ("lengths", "1 filters and 4 strides"),
+            ("no filters", "cannot be built"),
             ("no units", "cannot be built"),
             ("type", "cannot be built"),
             ("pooled away", "cannot be built"),

@@ -27,6 +27,10 @@ def test_masks_are_learned_and_judged_without_ignored_pixels(tasks, name, units)
     assert (found["metric"], found["units"]) == ("mean_iou", units)
     assert found["value"] > 0.8
     assert found["test"] > 0.8
+    before, after = found["pruned"]
+    # The samples held out are the same, so that the pass begins where training ended.
+    assert before["mean_iou"] == pytest.approx(found["value"], abs=1e-4)
+    assert set(before) == set(after) == {"loss", "mean_iou"}
 
 
 def test_boxes_are_learned_and_their_head_lies_beside_the_model(tasks):
@@ -40,7 +44,8 @@ def test_boxes_are_learned_and_their_head_lies_beside_the_model(tasks):
 
 @pytest.mark.parametrize("name", ["shrink", "prune", "cluster", "qat"])
 def test_passes_train_a_detector_by_the_same_loss(tasks, name):
-    before, after, outputs = tasks["boxes"]["passes"][name]
+    before, after, outputs, figures = tasks["boxes"]["passes"][name]
+    assert figures == ["loss", "map"]
     assert before == pytest.approx(tasks["boxes"]["loss"], rel=1e-3)
     assert 0 < after < 3 * before
     assert outputs == ["boxes", "scores"]
@@ -81,3 +86,25 @@ def test_an_architecture_does_its_own_tasks(tasks, label, says):
     assert error.startswith("UsageError")
     assert says in error
     assert len(error.splitlines()) <= 3
+
+
+def test_how_pixels_were_scaled_is_stored_in_the_file(tasks):
+    scaled = tasks["stored"]["trained"]["preprocessing"]
+    assert scaled["kind"] == "affine"
+    assert scaled["scale"] == pytest.approx(1 / 255)
+    assert tasks["stored"]["pruned"]["preprocessing"] == scaled
+    assert "preprocessing" not in tasks["stored"]["floats"]
+
+
+@pytest.mark.parametrize("name", ["prune", "cluster", "qat"])
+def test_passes_train_every_output_that_has_targets(tasks, name):
+    """Given a model that knows nothing of two outputs, then a pass teaches it both."""
+    found = tasks["several"][name]
+    assert set(found["before"]) == set(found["after"])
+    assert {"loss", "kind_loss", "level_loss", "kind_accuracy"} <= set(found["after"])
+    before = found["before"]
+    weighted = before["kind_loss"] + 0.5 * before["level_loss"]
+    assert before["loss"] == pytest.approx(weighted, rel=1e-2)
+    assert found["after"]["kind_accuracy"] > 0.6 > before["kind_accuracy"]
+    assert found["right"] > 0.7
+    assert found["off"] < 0.2

@@ -43,7 +43,7 @@ REFUSED: dict[str, tuple[Any, ...]] = {
     "small": ("mobilenet_v2", (8, 8, 3), 10, {}),
     "task": ("cnn", (8, 8, 1), 10, {"task": "reconstruction"}),
     "strides": ("ds_cnn", (49, 10, 1), 10, {"blocks": [8], "strides": [1, 1]}),
-    "lengths": ("cnn1d", (30, 14), 10, {"filters": [8]}),
+    "no filters": ("cnn1d", (30, 14), 10, {"filters": []}),
     "no units": ("lstm", (30, 14), 10, {"units": []}),
     "type": ("cnn", (8, 8, 1), 10, {"widths": 3}),
     "pooled away": ("cnn", (2, 2, 1), 10, {}),

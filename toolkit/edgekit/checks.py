@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from edgekit.artifacts import open_artifact
 from edgekit.conditions import CONDITIONS, option_of
 from edgekit.errors import DataError, UsageError
-from edgekit.records import Check, DataRequest, Listener, Row, silent
+from edgekit.records import Check, DataRequest, Listener, Report, Row, silent
 from edgekit.tflite.inspect import inspect
 
 if TYPE_CHECKING:
+    from edgekit.devices import DeviceEntry, DeviceSetup
     from edgekit.evaluation.metrics import MetricChoice
     from edgekit.pipeline import MeasureSettings
 
@@ -29,7 +30,9 @@ class CheckRequest:
         baseline: The file that its loss is measured against, likewise.
         metric: The metric to judge by; the task's default where None or none.
         score_output: The output that is scored; the first where None.
-        threads: Interpreter threads.
+        device: Where it is scored and timed; None for this machine.
+        setup: What is installed there; None for nothing.
+        threads: Interpreter threads; None takes the device's own number, here 1.
         runs: Invocations to time; None stops when the measurement has settled.
         runtime: The runtime; None takes the first found.
     """
@@ -40,7 +43,9 @@ class CheckRequest:
     baseline: Path | None = None
     metric: MetricChoice = None
     score_output: str | None = None
-    threads: int = 1
+    device: DeviceEntry | None = None
+    setup: DeviceSetup | None = None
+    threads: int | None = None
     runs: int | None = None
     runtime: str | None = None
 
@@ -58,6 +63,11 @@ class CheckRequest:
         _check_given("--baseline FILE", drops, "--max-drop", given=self.baseline is not None)
         if self.data is None and self.metric:
             raise UsageError("--metric has no effect without --data.", hint="Add --data.")
+        if self.device is not None and not (scores or self.asking("latency")):
+            raise UsageError(
+                "--device has no effect: no condition is measured.",
+                hint="Add --max-latency, or leave --device out.",
+            )
 
     def asking(self, need: str) -> list[str]:
         """Return the options of the conditions that need something."""
@@ -71,7 +81,11 @@ class CheckRequest:
         settings = MeasureSettings(
             score_output=self.score_output,
             metric=self.metric,
-            run=RunSettings(threads=self.threads, runs=self.runs, runtime=self.runtime),
+            run=RunSettings(
+                threads=self.threads or (None if self.device else 1),
+                runs=self.runs,
+                runtime=self.runtime,
+            ),
         )
         budget = self.wanted.get("max_drop")
         return settings if budget is None else replace(settings, max_drop=budget)
@@ -120,11 +134,9 @@ def check(request: CheckRequest, *, listener: Listener = silent) -> Check:
 
 def _scored(request: CheckRequest, row: Row, warnings: list[str], listener: Listener) -> Row:
     """Return the row with its score, and its loss against the baseline if there is one."""
-    from edgekit.pipeline import evaluate
-
     assert request.data is not None
     paths = [path for path in (request.baseline, request.path) if path is not None]
-    report = evaluate(paths, request.data, request.settings(), listener=listener)
+    report = _measured(request, paths, request.data, listener)
     scored = report.rows[-1]
     if scored.score is None:
         raise DataError("The data has no targets to score files with.", hint="Add y_test.")
@@ -136,13 +148,31 @@ def _scored(request: CheckRequest, row: Row, warnings: list[str], listener: List
         agreement=scored.agreement,
         fidelity=scored.fidelity,
         collapses=scored.collapses,
+        device=scored.place,
     )
 
 
 def _timed(request: CheckRequest, row: Row, warnings: list[str], listener: Listener) -> Row:
     """Return the row with its latencies."""
-    from edgekit.pipeline import bench
-
-    report = bench([request.path], request.settings(), listener=listener)
+    report = _measured(request, [request.path], None, listener)
     warnings += report.warnings
     return replace(row, timing=report.rows[0].timing)
+
+
+def _measured(
+    request: CheckRequest, paths: Sequence[Path], data: DataRequest | None, listener: Listener
+) -> Report:
+    """Score files where there is data, else time them, here or on the request's device."""
+    from edgekit import pipeline
+    from edgekit.devices import DeviceSetup
+
+    settings = replace(request.settings(), latency=data is None)
+    if request.device is None:
+        return pipeline.measured(paths, data, settings, listener=listener)
+    deployment = pipeline.Deployment(
+        paths=paths, data=data, settings=settings, setup=request.setup or DeviceSetup()
+    )
+    done = pipeline.deploy(deployment, [request.device], listener=listener)
+    if (error := pipeline.first_error(done.outcomes)) is not None:
+        raise error
+    return done.report

@@ -151,7 +151,7 @@ def _fits_target(name: str, wanted: str, row: Row) -> ConditionResult:
         detail=f"of {len(ops)} operators not mapped to {wanted}"
         + (
             f"; the first, {first.index} {first.name} {first.layer}: "
-            f"{first.targets[wanted].reason or 'not supported'}"
+            f"{(first.targets[wanted].reason or 'not supported').rstrip('.')}"
             if first
             else ""
         ),
@@ -232,7 +232,7 @@ def _max_latency(name: str, wanted: LatencyLimit, row: Row) -> ConditionResult:
         found=found,
         basis="measured",
         detail=f"p{wanted.percentile:g} of {len(timing.values_ns)} invocations, {threads}, "
-        f"{timing.device}" + (f"; {timing.warning}" if timing.warning else ""),
+        f"{timing.device}" + ("" if timing.stable else "; the timing may be unstable"),
     )
 
 
@@ -336,7 +336,7 @@ CONDITIONS: Final[Mapping[str, Condition]] = {
         judge=_max_arena,
     ),
     "max_memory": Condition(
-        meaning="Weights and arena take no more memory when it runs here (measured).",
+        meaning="Weights and arena take no more memory when it runs (measured).",
         metavar="SIZE",
         example="2M",
         read=_size,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekit.api.data import Data, metrics, required
+from edgekit.api.measuring_device import device_setup, one_device
 from edgekit.records import (
     EACH_ROW,
     Check,
@@ -45,7 +46,12 @@ def check(
     head: Mapping[str, Any] | None = None,
     metric: Asked | Sequence[Asked] | None = None,
     score_output: str | None = None,
-    threads: int = 1,
+    device: str | None = None,
+    devices: str | Path | None = None,
+    setup: bool = False,
+    wheels: str | Path | None = None,
+    keep: bool = False,
+    threads: int | None = None,
     runs: int | None = None,
     runtime: str | None = None,
     listener: Listener = silent,
@@ -74,7 +80,13 @@ def check(
         head: How the outputs of a detector tell boxes: a table, as in a `.head.toml`.
         metric: The metric to judge by, default the task's own; see `quantize`.
         score_output: Name of the output that is scored.
-        threads: Interpreter threads.
+        device: Where to score and time it: user@host or a name of `devices.toml`; default this
+            machine.
+        devices: The `devices.toml` to take; see `deploy`, as for all that follow of the device.
+        setup: Whether to install a runtime on the device, in a virtual environment.
+        wheels: A folder of wheels for `setup`; None downloads them.
+        keep: Whether files and environment stay in the device's cache.
+        threads: Interpreter threads; None takes the device's own number, here 1.
         runs: Invocations to time; None stops when the measurement has settled.
         runtime: litert, tflite or tensorflow; None takes the first found.
         listener: Progress callback.
@@ -121,6 +133,8 @@ def check(
         baseline=None if baseline is None else Path(baseline),
         metric=metrics(metric),
         score_output=score_output,
+        device=None if device is None else one_device(device, devices),
+        setup=device_setup(install=setup, wheels=wheels, keep=keep) if device else None,
         threads=threads,
         runs=runs,
         runtime=runtime,

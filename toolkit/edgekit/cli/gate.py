@@ -54,18 +54,21 @@ def check(
     data_options: options.DataOptions,
     metric: options.MetricNames = None,
     score_output: options.Output = None,
-    run_options: device_options.RunOptions,
+    measured_on: device_options.DeviceOptions,
+    runs: device_options.Runs = None,
+    runtime: device_options.Runtime = None,
     force: options.Force = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Check a .tflite file against limits: exit code 6 where one is unmet.
 
-    Only what the conditions ask for is measured, on this machine.
+    Only what the conditions ask for is measured, here or on a device.
 
     \b
     edgekit check int8.tflite --max-size 500k --no-float --target coral
     edgekit check int8.tflite --max-latency 10ms@p90 --junit check.xml
+    edgekit check int8.tflite --max-latency 20ms --device pi@raspberrypi.local
     edgekit check int8.tflite --data data.npz --max-drop 0.5 --baseline float32.tflite
     """
     from edgekit import api
@@ -86,7 +89,9 @@ def check(
             **data_options.arguments(),
             metric=option_values.metrics_of(metric),
             score_output=score_output,
-            **{**asdict(run_options), "threads": run_options.threads or 1},
+            **measured_on.arguments(),
+            runs=runs,
+            runtime=runtime,
             listener=listener,
         )
     if junit is not None:

@@ -107,8 +107,7 @@ def array_store(
     if targets is not None and not any(targets is one for one in named.values()):
         stored["y"] = targets
     stored |= {f"y_{name}": array for name, array in named.items()}
-    if sequences is not None:
-        stored["sequence"] = sequences
+    stored |= {} if sequences is None else {"sequence": sequences}
     return ArrayStore(
         inputs=inputs,
         targets=targets,

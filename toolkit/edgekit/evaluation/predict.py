@@ -320,7 +320,8 @@ def _encoded(values: Array, spec: TensorSpec, batch: int) -> Array:
     dtype = np.dtype(spec.dtype)
     if values.dtype != dtype and spec.scale is not None:
         limits = np.iinfo(dtype)
-        codes = np.rint(np.asarray(values, np.float32) / np.float32(spec.scale))
+        codes = np.asarray(values, np.float32) / np.float32(spec.scale)
+        np.rint(codes, out=codes)
         codes += np.float32(spec.zero_point or 0)
         values = np.clip(codes, limits.min, limits.max, out=codes)
     if missing := -len(values) % batch:
@@ -370,7 +371,8 @@ def _claims(
         while True:
             with position.get_lock():
                 start = position.value
-                size = min(limit, (n - start) // (4 * workers)) // multiple * multiple
+                share = max((n - start) // (4 * workers), n // (16 * workers))
+                size = min(limit, share) // multiple * multiple
                 end = min(n, start + max(size, multiple))
                 if bounds is not None:
                     end = int(bounds[np.searchsorted(bounds, end)])

@@ -20,7 +20,7 @@ from edgekit.pipeline.comparison import compare_files
 from edgekit.pipeline.compress import compress
 from edgekit.pipeline.deploy import Deployed, Deployment, deploy, first_error
 from edgekit.pipeline.expand import expand
-from edgekit.pipeline.host import bench, evaluate
+from edgekit.pipeline.host import bench, evaluate, measured
 from edgekit.pipeline.measure import MeasureSettings
 from edgekit.pipeline.passes import transform
 from edgekit.pipeline.quantize import quantize
@@ -46,6 +46,7 @@ __all__ = [
     "expand",
     "first_error",
     "import_source",
+    "measured",
     "quantize",
     "rebuild",
     "transform",

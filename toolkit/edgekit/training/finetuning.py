@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,13 +22,14 @@ from edgekit.records import (
     DataRequest,
     Dataset,
     Listener,
-    Samples,
     Source,
     silent,
 )
 from edgekit.training.config import check_numbers
-from edgekit.training.losses import FileLoss, compiled, distillation, usual_loss
-from edgekit.training.multibox import Judged, box_distillation
+from edgekit.training.goals import Goals
+from edgekit.training.learner import learner_class
+from edgekit.training.losses import FileLoss, distillation
+from edgekit.training.multibox import box_distillation
 from edgekit.training.progress import progress_callback, progress_reporter
 from edgekit.training.samples import bound_to, resident
 from edgekit.training.saving import (
@@ -40,10 +40,6 @@ from edgekit.training.saving import (
     write_model,
 )
 from edgekit.training.sequence import inputs_of, keras_sequence
-
-# Hinton et al. 2015, "Distilling the knowledge in a neural network", mix both losses;
-# keras.distillation weights them equally.
-DISTILLED: Final = 0.5
 
 # Small data sets have short epochs; recovery depends on the number of steps.
 STEPS: Final = 2000
@@ -119,8 +115,8 @@ class FineTuning:
         self.training, self.validation = resident(training), resident(validation)
         self.validated_on = describe_validation(self.dataset, tuning.split_by)
         """How the validation samples were chosen, in words; empty where they were drawn."""
-        self._loss, self._metrics = compiled(model, source, self.dataset, tuning.file_loss)
-        self.judged = Judged(source, self.dataset.output, self.dataset.head)
+        self.goals = Goals(model, source, self.dataset, tuning.file_loss)
+        self.judged = self.goals.judged
         self.tuning = tuning
         self.steps = math.ceil(self.training.n / tuning.batch_size)
         """Batches per epoch."""
@@ -137,8 +133,14 @@ class FineTuning:
         """Return `loss` and metrics, if any, on the validation samples."""
         learner = self._learner(model, teacher=None)
         with self._loss_errors(model):
-            learner.compile(loss=self._loss_of(model), metrics=self._metrics, jit_compile=False)
-            return _evaluate(learner, self.validation)
+            learner.compile(**self.goals.to_compile(self._shown(model)), jit_compile=False)
+            return {**self.validated(learner), **self.goals.scores(learner, self.validation)}
+
+    def validated(self, learner: Any) -> dict[str, float]:
+        """Return what a compiled learner says of the validation samples: `loss`, and metrics."""
+        samples = keras_sequence(self.validation, 256, scored=self.goals.scored)
+        judged = learner.evaluate(samples, verbose=0, return_dict=True)
+        return {name: float(value) for name, value in judged.items()}
 
     def train(
         self, model: Any, callbacks: Sequence[Any] = (), *, notes: Mapping[str, Any] | None = None
@@ -171,14 +173,21 @@ class FineTuning:
         optimizer = keras.optimizers.Adam(rate)
         teacher = None if tuning.teacher is None else np.load(tuning.teacher)
         learner = self._learner(model, teacher=teacher)
-        learner.compile(optimizer, self._loss_of(model), metrics=self._metrics, jit_compile=False)
+        learner.compile(optimizer, **self.goals.to_compile(self._shown(model)), jit_compile=False)
         optimizer.iterations.assign(tuning.done * self.steps)
         keeper = _keeper(self, model, list(callbacks), notes)
         stage = f"{(notes or {}).get('pass', '')} fine-tuning".lstrip()
         report = progress_reporter(self._listener, stage, self.epochs)
         with self._loss_errors(model):
             learner.fit(
-                keras_sequence(self.training, tuning.batch_size, tuning.seed, teacher, tuning.done),
+                keras_sequence(
+                    self.training,
+                    tuning.batch_size,
+                    tuning.seed,
+                    teacher,
+                    done=tuning.done,
+                    scored=self.goals.scored,
+                ),
                 initial_epoch=tuning.done,
                 epochs=max(self.epochs, tuning.done),
                 callbacks=[*callbacks, keeper, progress_callback(report, self.steps)],
@@ -208,17 +217,13 @@ class FineTuning:
             ) from error
 
     def _loss_of(self, model: Any) -> Any:
-        if self._loss is not None:
-            return self._loss
-        if self.judged.loss is not None:
-            return self.judged.loss
-        first = self.judged(
-            model(
-                inputs_of(self.validation.read(np.arange(min(8, self.validation.n)))),
-                training=False,
-            )
-        )
-        return usual_loss(self.dataset.task, np.asarray(first, np.float32))
+        """Return the loss of the scored output."""
+        return self.goals.loss(self._shown(model))
+
+    def _shown(self, model: Any) -> Callable[[], Any]:
+        """Return what gives some outputs of a model, which show what they are."""
+        rows = np.arange(min(8, self.validation.n))
+        return lambda: model(inputs_of(self.validation.read(rows)), training=False)
 
     def _learner(self, model: Any, teacher: Array | None) -> Any:
         """Return another model of the same layers; the saved one remains as it was compiled."""
@@ -238,11 +243,13 @@ class FineTuning:
         if teacher is not None:
             head = self.judged.head
             extra = box_distillation(head) if head else distillation(self.dataset.task, teacher)
-        return _learner_class()(inputs, self.judged(outputs), extra)
+        return learner_class()(inputs, self.goals.of(outputs), extra, self.goals.scored)
 
     def loss(self, model: Any) -> Callable[[Any, Any], Any]:
         """Return the loss of targets and all outputs of a model."""
-        loss = self._loss_of(model)
+        import keras
+
+        loss = keras.losses.get(self._loss_of(model))
         return lambda targets, outputs: loss(targets, self.judged(outputs))
 
 
@@ -296,43 +303,6 @@ def _seed_layers(model: Any, seed: int) -> None:
                 generator.state.assign([seed, number])
 
 
-def _evaluate(learner: Any, samples: Samples) -> dict[str, float]:
-    judged = learner.evaluate(keras_sequence(samples, 256), verbose=0, return_dict=True)
-    return {name: float(value) for name, value in judged.items()}
-
-
-@functools.cache
-def _learner_class() -> Any:
-    """Make a functional model that also learns from a teacher's outputs, given with the targets."""
-    import keras
-
-    class Learner(keras.Model):  # type: ignore[misc]  # Keras has no types
-        def __init__(self, inputs: Any, outputs: Any, extra: Callable[..., Any] | None) -> None:
-            super().__init__(inputs, outputs)
-            self._extra = extra
-
-        def compute_loss(
-            self,
-            x: Any = None,
-            y: Any = None,
-            y_pred: Any = None,
-            sample_weight: Any = None,
-            training: bool = True,
-        ) -> Any:
-            if not isinstance(y, tuple):
-                return super().compute_loss(x, y, y_pred, sample_weight, training)
-            assert self._extra is not None
-            targets, taught = y
-            own = super().compute_loss(x, targets, y_pred, sample_weight, training)
-            return (1 - DISTILLED) * own + DISTILLED * self._extra(taught, y_pred)
-
-        def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-            targets = y[0] if isinstance(y, tuple) else y
-            return super().compute_metrics(x, targets, y_pred, sample_weight)
-
-    return Learner
-
-
 def _keeper(
     fine: FineTuning, model: Any, callbacks: Sequence[Any], notes: Mapping[str, Any] | None
 ) -> Any:
@@ -372,7 +342,7 @@ def _keeper(
             """Evaluate the current weights, unless a callback has not reached its goal yet."""
             if not all(getattr(callback, "finished", True) for callback in callbacks):
                 return
-            found = _evaluate(self.model, fine.validation)
+            found = fine.validated(self.model)
             if logs is not None:
                 logs.update({f"val_{name}": value for name, value in found.items()})
             if found["loss"] < self.best_loss:

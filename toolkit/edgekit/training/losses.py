@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from typing import Any, Final, Literal
 
@@ -24,7 +25,6 @@ _OF_CLASSES: Final = (CLASSIFICATION.name, SEGMENTATION.name)
 # By Keras's names of metrics, of which ours is one.
 _USUAL_METRICS: Final = {
     CLASSIFICATION.name: ["accuracy"],
-    SEGMENTATION.name: ["accuracy"],
     MULTI_LABEL.name: [BINARY_ACCURACY.name],
 }
 
@@ -47,7 +47,8 @@ def compiled(
         file_loss: Whether that configuration is used.
 
     Returns:
-        The loss, or None where none can be used; and metrics, by default accuracy for classes.
+        The loss, or None where none can be used; and metrics that are means over samples, by
+        default accuracy for classes.
     """
     import keras
 
@@ -68,7 +69,8 @@ def compiled(
     names = [output.name for output in source.outputs]
     scored = dataset.output or names[0]
     if isinstance(loss, dict):  # one an output
-        loss = loss.get(scored, next(iter(loss.values()), None))
+        usual = None if dataset.output else next(iter(loss.values()), None)
+        loss = loss.get(scored, usual)
     elif isinstance(loss, (list, tuple)):
         loss = next(iter(loss[names.index(scored) :]), None)
     if loss == "categorical_crossentropy":
@@ -76,11 +78,26 @@ def compiled(
     elif isinstance(loss, keras.losses.CategoricalCrossentropy):
         logits = bool(loss.get_config().get("from_logits"))
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=logits)
-    if dataset.task == SEGMENTATION.name:
-        loss = _for_masks(loss, source.outputs[names.index(scored)].shape[-1])
+    if dataset.task == SEGMENTATION.name:  # the metric of pixels is `FineTuning.evaluate`'s
+        return _for_masks(loss, source.outputs[names.index(scored)].shape[-1]), []
     if not isinstance(metrics, list) or not all(_plain(metric) for metric in metrics):
         metrics = _USUAL_METRICS.get(dataset.task or "", [])
     return loss, metrics
+
+
+def loss_weight(source: Source, name: str) -> float:
+    """Return the weight of an output's loss when its model was compiled; 1 where it is unknown.
+
+    Args:
+        source: The model's; only a `.keras` file has a compile configuration that is read.
+        name: The output.
+    """
+    weights = _compile_config(source).get("loss_weights")
+    if isinstance(weights, list):
+        weights = dict(zip((spec.name for spec in source.outputs), weights, strict=False))
+    weight = weights.get(name, 1.0) if isinstance(weights, dict) else 1.0
+    known = isinstance(weight, int | float) and math.isfinite(weight) and weight >= 0
+    return float(weight) if known else 1.0
 
 
 def usual_loss(task: str | None, outputs: Array) -> Any:

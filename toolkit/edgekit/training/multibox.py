@@ -58,11 +58,18 @@ class Judged:
         import keras
 
         tensors = keras.tree.flatten(outputs)
-        if not isinstance(outputs, Mapping):
-            if len(tensors) == 1:
-                return tensors[0]
-            outputs = dict(zip(self._names, tensors, strict=True))
-        return outputs[self._output] if self.head is None else joined(outputs, self.head)
+        if len(tensors) == 1 and not isinstance(outputs, Mapping):
+            return tensors[0]
+        named = self.by_name(outputs)
+        return named[self._output] if self.head is None else joined(named, self.head)
+
+    def by_name(self, outputs: Any) -> Mapping[str, Any]:
+        """Return all outputs by their names, given a model's outputs as the model returns them."""
+        import keras
+
+        if isinstance(outputs, Mapping):
+            return outputs
+        return dict(zip(self._names, keras.tree.flatten(outputs), strict=True))
 
 
 def loss_of_head(head: Mapping[str, Any]) -> Loss:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -35,6 +35,10 @@ from edgekit.training.multibox import joined, loss_of_head
 
 MANY = 1000
 """Integer targets with more distinct values than this are quantities, not classes."""
+
+
+OF_WHOLE_PICTURES: Final = (SEGMENTATION.name, DETECTION.name)
+"""Tasks whose metric is no mean over samples, so that Keras does not compute it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,13 +123,10 @@ class Objective:
 
     def counts(self, learner: Any, batch: Batch) -> Columns | None:
         """Return what `figures` needs of a batch where the metric is no mean of samples."""
-        if self.task not in (SEGMENTATION.name, DETECTION.name):
+        if self.task not in OF_WHOLE_PICTURES:
             return None
         outputs = np.asarray(learner.predict_on_batch(only_input(batch)))
-        if self.head is not None:
-            parts = {"boxes": outputs[..., :4], "scores": outputs[..., 4:]}
-            outputs = detections_of(parts, self.head, "the model")
-        return task_named(self.task).per_sample(outputs, batch)
+        return columns_of(self.task, outputs, batch, self.head)
 
     def figures(self, means: Mapping[str, float], counts: Sequence[Columns]) -> dict[str, float]:
         """Return `val_loss` and `val_<metric>`.
@@ -135,9 +136,7 @@ class Objective:
             counts: What `counts` returned of each batch.
         """
         if counts:
-            task = task_named(self.task)
-            whole = {name: np.concatenate([part[name] for part in counts]) for name in counts[0]}
-            score = task.metrics[0].value(task.complete(whole))
+            score = score_of(self.task, counts)
             return {"val_loss": means["loss"], f"val_{self.metric}": score}
         score = means["score"]
         if self.task == REGRESSION.name:
@@ -159,6 +158,30 @@ class Objective:
         """Undo `in_unit` in the last layer of a model that was saved within it."""
         if self.task == REGRESSION.name:
             _rescale(model, 1 / self.scale, -self.offset / self.scale)
+
+
+def columns_of(
+    task: str, outputs: Array, batch: Batch, head: Mapping[str, Any] | None = None
+) -> Columns:
+    """Return what `score_of` needs of a batch.
+
+    Args:
+        task: Name of the task.
+        outputs: `[n, ...]`; of a detector offsets and scores, as `multibox.joined` returns them.
+        batch: The samples, with targets.
+        head: How the outputs of a detector tell boxes.
+    """
+    if head is not None:
+        parts = {head["boxes"]: outputs[..., :4], head["scores"]: outputs[..., 4:]}
+        outputs = detections_of(parts, head, "the model")
+    return task_named(task).per_sample(outputs, batch)
+
+
+def score_of(task: str, parts: Sequence[Columns]) -> float:
+    """Return the task's usual metric of the columns of all batches."""
+    whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    judged = task_named(task)
+    return judged.metrics[0].value(judged.complete(whole))
 
 
 def only_input(batch: Batch) -> Array:

@@ -149,8 +149,8 @@ def shrink(
         goal=MACS if step.goal == LATENCY else step.goal,
         importance=step.importance,
         data=samples,
-        # Boxes say nothing without the head.
-        loss=fine.loss(model) if fine.judged.head is not None else None,
+        # Boxes say nothing without the head, and targets of one output not which it is.
+        loss=fine.loss(model) if fine.judged.head is not None or fine.goals.scored else None,
         exclude=step.exclude,
         multiple=step.multiple,
     )

@@ -66,15 +66,20 @@ def resident(samples: Samples) -> Samples:
         for name, values in first.inputs.items()
     }
     parts = []
+    others: dict[str, list[Array]] = {}
     for start, batch in zip(range(0, samples.n, 1024), samples.batches(1024), strict=True):
         for name, values in batch.inputs.items():
             inputs[name][start : start + 1024] = values
         parts += [batch.targets] if batch.targets is not None else []
+        for name, values in batch.others.items():
+            others.setdefault(name, []).append(values)
     targets = np.concatenate(parts) if parts else None
+    of_others = {name: np.concatenate(values) for name, values in others.items()}
     return replace(
         samples,
         read=lambda rows: Batch(
             inputs={name: values[rows] for name, values in inputs.items()},
             targets=None if targets is None else targets[rows],
+            others={name: values[rows] for name, values in of_others.items()},
         ),
     )

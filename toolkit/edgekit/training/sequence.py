@@ -15,7 +15,9 @@ def keras_sequence(
     batch_size: int,
     seed: int | None = None,
     teacher: Array | None = None,
+    *,
     done: int = 0,
+    scored: str = "",
 ) -> Any:
     """Make a Keras sequence of the samples.
 
@@ -25,6 +27,8 @@ def keras_sequence(
         seed: Random seed by which every epoch is shuffled; None keeps the order.
         teacher: Predictions of a teacher `[n, ...]`, which are added to the targets.
         done: Number of epochs that an interrupted run had finished.
+        scored: The output that targets are of where others have some, too: all are in a dictionary
+            then, by the names of the outputs.
     """
     import keras
 
@@ -42,6 +46,8 @@ def keras_sequence(
             batch = samples.read(rows)
             # The targets of a reconstruction are its inputs.
             targets = inputs_of(batch) if batch.targets is None else batch.targets
+            if batch.others:
+                targets = {scored: targets, **batch.others}
             return inputs_of(batch), targets if teacher is None else (targets, teacher[rows])
 
         def on_epoch_end(self) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from edgekit.training.zoo.parts import convolution, head, normalized
+from edgekit.evaluation.tasks import REGRESSION
+from edgekit.training.zoo.parts import head, normalized
 
 
 def cnn1d(
@@ -13,45 +14,71 @@ def cnn1d(
     outputs: int,
     task: str,
     *,
-    filters: Sequence[int] = (32, 32, 48, 64),
-    strides: Sequence[int] = (1, 2, 2, 1),
+    filters: Sequence[int] = (24, 24, 24),
     kernel: int = 5,
-    dropout: float = 0.0,
+    places: int = 15,
+    narrow: int = 12,
+    dense: int = 24,
+    dropout: float = 0.1,
 ) -> Any:
-    """Build a separable 1-D CNN: a convolution along time, depthwise separable ones, their mean.
+    """Build a separable 1-D CNN: of classes the mean over time, of values what came when.
 
-    The blocks of Howard et al., "MobileNets", arXiv 1704.04861, along one axis. The mean over time
-    does not care where in the window a movement happens, and needs no weights, of which a dense
-    layer over all steps has most. The layers are two-dimensional, as TFLite has no others.
+    The blocks of Howard et al., "MobileNets", arXiv 1704.04861, along one axis. A movement may be
+    anywhere in the window: the mean over time does not care where, and needs no weights. A value
+    belongs to the window's end and the course up to it: a regression keeps places in time, which a
+    dense layer weighs, and has no batch normalization, whose statistics are noise on the levels
+    that tell the value. Chosen by scores on whole groups of the training splits of
+    `benchmarks/sensors.py`. The layers are two-dimensional, as TFLite has no others.
 
     Args:
         input_shape: `[steps, channels]`.
         outputs: Classes or values.
-        task: Decides the last activation.
+        task: Decides the last activation, and the layers before it.
         filters: Channels of each convolution.
-        strides: Stride of each in steps.
         kernel: Length of each in steps.
-        dropout: Share of features dropped before the last layer, in training.
+        places: Means over time that a regression keeps, at most.
+        narrow: Channels of each.
+        dense: Units of the hidden dense layer of a regression.
+        dropout: Share of features dropped before it, in training.
     """
     import keras
 
-    if len(filters) != len(strides) or not filters:
-        raise ValueError(f"{len(filters)} filters and {len(strides)} strides.")
+    if not filters:
+        raise ValueError("No filters.")
+    values = task == REGRESSION.name
     steps, channels = input_shape
     window = keras.Input(input_shape, name="window")
     features = keras.layers.Reshape((steps, 1, channels), name="rows")(window)
-    features = convolution(
-        features, filters[0], name="stem", kernel=(kernel, 1), strides=strides[0]
-    )
-    for number, (width, stride) in enumerate(zip(filters[1:], strides[1:], strict=True), 1):
-        name = f"block{number}_depthwise"
-        features = keras.layers.DepthwiseConv2D(
-            (kernel, 1), strides=stride, padding="same", use_bias=False, name=name
+
+    def convolved(layer: Any, features: Any) -> Any:
+        layer.use_bias = values
+        features = layer(features)
+        if values:
+            return keras.layers.ReLU(name=f"{layer.name}_relu")(features)
+        return normalized(features, name=layer.name)
+
+    def along(width: int, length: int, name: str) -> Any:
+        return keras.layers.Conv2D(width, (length, 1), padding="same", name=name)
+
+    features = convolved(along(filters[0], kernel, "stem"), features)
+    for number, width in enumerate(filters[1:], 1):
+        name = f"block{number}"
+        depthwise = keras.layers.DepthwiseConv2D(
+            (kernel, 1), padding="same", name=f"{name}_depthwise"
+        )
+        features = convolved(depthwise, features)
+        features = convolved(along(width, 1, f"{name}_pointwise"), features)
+    if values:
+        features = convolved(along(narrow, 1, "narrow"), features)
+        features = keras.layers.AveragePooling2D(
+            (-(-steps // places), 1), padding="same", name="places"
         )(features)
-        features = normalized(features, name=name)
-        features = convolution(features, width, name=f"block{number}_pointwise", kernel=1)
-    features = keras.layers.GlobalAveragePooling2D(name="mean")(features)
-    return keras.Model(window, head(features, outputs, task, dropout=dropout), name="cnn1d")
+        features = keras.layers.Flatten(name="flatten")(features)
+        features = keras.layers.Dropout(dropout, name="dropout")(features)
+        features = keras.layers.Dense(dense, activation="relu", name="dense")(features)
+    else:
+        features = keras.layers.GlobalAveragePooling2D(name="mean")(features)
+    return keras.Model(window, head(features, outputs, task), name="cnn1d")
 
 
 def cnn1d_dense(
