@@ -55,6 +55,7 @@ def test_the_generated_parts_are_up_to_date(repository):
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "as generated" in done.stdout
 
 
 @every_page
