@@ -305,7 +305,7 @@ def fitted(model: Any) -> Any:
     losses: Any = ["sparse_categorical_crossentropy", "mse"][: len(model.outputs)]
     targets: Any = [Y, Y[:, None] / 10.0][: len(model.outputs)]
     # Tracing costs more than these few steps do.
-    model.compile(keras.optimizers.SGD(1e-3), losses, run_eagerly=True, jit_compile=False)
+    model.compile(keras.optimizers.SGD(1e-4), losses, run_eagerly=True, jit_compile=False)
     model.fit(shaped(X, model), targets, batch_size=160, verbose=0)
     return model
 

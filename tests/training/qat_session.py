@@ -272,7 +272,7 @@ def error_of(model: Any, **options: Any) -> str:
 
 def refused() -> dict[str, str]:
     series = keras.Input((8, 8))
-    nothing = keras.Model(series, layers.LSTM(4, name="memory")(series))
+    nothing = keras.Model(series, layers.GRU(4, name="memory")(series))
     try:
         qat.finish(qat.prepare(TRAINED))
     except EdgekitError as error:

@@ -92,7 +92,7 @@ def test_excluded_layers_stay_float_and_are_computed_so_in_the_file(found):
 @pytest.mark.tensorflow
 def test_a_model_of_which_nothing_can_be_trained_is_refused(found):
     refused = found["refused"]
-    assert "Without a quantized form: LSTM" in refused["nothing"]
+    assert "Without a quantized form: GRU" in refused["nothing"]
     assert refused["bits"].startswith("UsageError")
     assert "never set" in refused["unset"]
 
