@@ -117,7 +117,7 @@ def test_every_row_has_a_mean_average_precision(made: tuple[Path, Any]) -> None:
     assert [one.output for one in small.fidelity] == ["boxes", "scores"]
     assert small.collapses == ()
     assert sum(row.recommended for row in report.rows) == 1
-    assert any("read from squares.head.toml" in note for note in report.warnings)
+    assert "read from squares.head.toml" in report.data["read from"]
 
 
 @pytest.mark.tensorflow

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from edgekit.pipeline.manifest import open_artifact
+from edgekit.artifacts import open_artifact
 from edgekit.records import Row
 from edgekit.reports import charts, read_reports, render
 from edgekit.reports.columns import present_columns

@@ -22,9 +22,10 @@ def stub(monkeypatch, tmp_path):
     """Put a script of one line in the runner's place."""
 
     def replace(line: str) -> None:
-        script = tmp_path / "stub.py"
+        script = tmp_path / "stub" / "edgekit_runner.py"
+        script.parent.mkdir()
         script.write_text(f"import os, sys\n{line}\n")
-        monkeypatch.setattr(edgekit_runner, "__file__", str(script))
+        monkeypatch.setenv("PYTHONPATH", str(script.parent))
 
     return replace
 

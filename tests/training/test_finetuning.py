@@ -81,11 +81,11 @@ def test_the_compiled_loss_is_kept_and_the_usual_one_fits_the_outputs(found, nam
     ("name", "task", "metric"),
     [
         ("labels", "multi-label", "binary_accuracy"),
-        ("masks", "segmentation", "accuracy"),
-        ("compiled masks", "segmentation", "accuracy"),
-        ("binary masks", "segmentation", "accuracy"),
-        ("ignored binary masks", "segmentation", "accuracy"),
-        ("compiled binary masks", "segmentation", "accuracy"),
+        ("masks", "segmentation", "mean_iou"),
+        ("compiled masks", "segmentation", "mean_iou"),
+        ("binary masks", "segmentation", "mean_iou"),
+        ("ignored binary masks", "segmentation", "mean_iou"),
+        ("compiled binary masks", "segmentation", "mean_iou"),
     ],
 )
 def test_labels_and_masks_are_learned_by_their_losses_without_ignored_pixels(
