@@ -2,8 +2,9 @@
 
 A separable CNN (SeparableConv2D), a transformer block (MultiHeadAttention, LayerNormalization,
 Embedding of positions) and an LSTM, on 6,000 samples of Fashion-MNIST, a picture or its 28 rows,
-and 2,000 for the test. Lines are made as those of `compression`, with three epochs. Training is small enough for all to
-take ten minutes; `python -m benchmarks.compression_kinds KIND...` shows the lines of some.
+and 2,000 for the test. Lines are made as those of `compression`, with three epochs. Training
+is small enough for all to take ten minutes; `python -m benchmarks.compression_kinds KIND...` shows
+the lines of some.
 """
 
 from __future__ import annotations
