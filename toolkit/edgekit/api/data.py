@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgekit.errors import UsageError
-from edgekit.records import Dataset, LiveData
+from edgekit.records import DataRequest, Dataset, LiveData, TableOptions, TaskChoice
 
 if TYPE_CHECKING:
     from edgekit.data.own_metric import Asked
@@ -40,6 +40,37 @@ def required(data: Data) -> str | Dataset | LiveData:
     if found is None:
         raise UsageError("No data was given.", hint="Give data=...")
     return found
+
+
+def request_of(
+    data: Data,
+    *,
+    split: float | None,
+    table: TableOptions,
+    column: str | None,
+    classes: Sequence[str] | None,
+    task: TaskChoice,
+    preprocessing: Mapping[str, Any] | None,
+    head: Mapping[str, Any] | None,
+) -> DataRequest | None:
+    """Return the request for data that may be left out; None where it is.
+
+    Raises:
+        DataError: As `taken`.
+    """
+    found = taken(data)
+    if found is None:
+        return None
+    return DataRequest(
+        data=found,
+        split=split,
+        table=table,
+        column=column,
+        classes=classes,
+        task=task,
+        preprocessing=preprocessing,
+        head=head,
+    )
 
 
 def metrics(given: Asked | Sequence[Asked] | None) -> tuple[str | Metric, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekit.api.data import Data, metrics, taken
+from edgekit.api.data import Data, metrics, request_of, taken
 from edgekit.api.measuring_device import device_setup, one_device
 from edgekit.choices import Prefer
 from edgekit.errors import UsageError
@@ -14,7 +14,6 @@ from edgekit.modes import DEFAULT_MODES
 from edgekit.records import (
     EACH_ROW,
     Artifact,
-    DataRequest,
     Dataset,
     Inspection,
     Listener,
@@ -331,19 +330,16 @@ def export(
     """
     from edgekit import pipeline
 
-    given = taken(data)
-    request = None
-    if given is not None:
-        request = DataRequest(
-            data=given,
-            split=split,
-            table=table,
-            column=column,
-            classes=classes,
-            task=task,
-            preprocessing=preprocessing,
-            head=head,
-        )
+    request = request_of(
+        data,
+        split=split,
+        table=table,
+        column=column,
+        classes=classes,
+        task=task,
+        preprocessing=preprocessing,
+        head=head,
+    )
     return pipeline.export(
         Path(source), Path(output), target=target, name=name, data=request, force=force
     )

@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekit.api.data import Data, metrics, required
+from edgekit.api.data import Data, metrics, request_of
 from edgekit.api.measuring_device import device_setup, one_device
 from edgekit.records import (
     EACH_ROW,
     Check,
     Comparison,
-    DataRequest,
     Listener,
     TableOptions,
     TaskChoice,
@@ -118,10 +117,8 @@ def check(
     request = CheckRequest(
         path=Path(path),
         wanted=wanted,
-        data=None
-        if data is None
-        else DataRequest(
-            data=required(data),
+        data=request_of(
+            data,
             split=split,
             table=table,
             column=column,
@@ -191,19 +188,15 @@ def diff(
     from edgekit.devices import RunSettings
     from edgekit.pipeline import MeasureSettings, compare_files
 
-    request = (
-        None
-        if data is None
-        else DataRequest(
-            data=required(data),
-            split=split,
-            table=table,
-            column=column,
-            classes=classes,
-            task=task,
-            preprocessing=preprocessing,
-            head=head,
-        )
+    request = request_of(
+        data,
+        split=split,
+        table=table,
+        column=column,
+        classes=classes,
+        task=task,
+        preprocessing=preprocessing,
+        head=head,
     )
     settings = MeasureSettings(
         score_output=score_output,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekit.api.data import Data, metrics, required
+from edgekit.api.data import Data, metrics, request_of, required
 from edgekit.api.measuring_device import device_setup
 from edgekit.records import (
     EACH_ROW,
@@ -181,10 +181,8 @@ def deploy(
     )
     request = pipeline.Deployment(
         paths=[Path(path) for path in paths],
-        data=None
-        if data is None
-        else DataRequest(
-            data=required(data),
+        data=request_of(
+            data,
             split=split,
             table=table,
             column=column,

@@ -111,13 +111,12 @@ def make(plan: Plan, graph: FloatGraph, *, observe: Callable[[ModelT], Observed]
 def _integers(plan: Plan, model: ModelT, ranges: Ranges, modes: Mapping[str, str]) -> Written:
     """Write a float graph in integers, and the bodies of its loops."""
     denied = [name for name, mode in modes.items() if mode != plan.mode]
-    loops = quantizable(model, ranges, denied)
+    bare, resets = without_resets(model)
+    loops = quantizable(bare, ranges, denied)
     if not loops:
         return write_integers(model, ranges, plan, modes)
     kind = MODES[plan.mode].activations
     inner = replace(plan, input_type=kind, output_type=kind)
-    bare, resets = without_resets(model)
-    loops = quantizable(bare, ranges, denied)
     outer = write_integers(without_loops(bare, loops), ranges, plan, modes)
     bodies = [write_integers(alone(bare, loop.body), ranges, inner, modes) for loop in loops]
     whole = with_loops(outer.model, bare, loops, [body.model for body in bodies])

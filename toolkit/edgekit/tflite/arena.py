@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from edgekit.targets.arena import UNKNOWN, Buffer, aligned, place, scratch, size_of
 from edgekit.targets.node import Node, Tensor
-from edgekit.tflite.nodes import graph_tensors
+from edgekit.tflite.nodes import bodies, graph_tensors
 
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT
@@ -21,11 +21,6 @@ if TYPE_CHECKING:
 # Planning takes time that grows with the square of the number; no microcontroller holds as many.
 MOST_BUFFERS: Final = 4000
 _MOST_STEPS: Final = 20_000
-_BODIES: Final[Mapping[str, tuple[str, ...]]] = {
-    "CALL_ONCE": ("initSubgraphIndex",),
-    "IF": ("thenSubgraphIndex", "elseSubgraphIndex"),
-    "WHILE": ("condSubgraphIndex", "bodySubgraphIndex"),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +130,9 @@ class _Lifetimes:
             for tensor in node.outputs:
                 self._create(number, tensor.index)
             start = self.step
-            for body in _bodies(node, len(model.subgraphs)):
+            for body in bodies(node):
+                if not 0 <= body < len(model.subgraphs):
+                    continue
                 self.step += 1
                 self.walk(model, graphs, body, (*inside, number))
             for tensor in _used(node):
@@ -155,9 +152,3 @@ class _Lifetimes:
 def _used(node: Node) -> Iterator[Tensor]:
     yield from (tensor for tensor in node.inputs if tensor is not None)
     yield from node.outputs
-
-
-def _bodies(node: Node, graphs: int) -> list[int]:
-    """Return the graphs that an operator runs."""
-    indices = [int(node.option(field, -1)) for field in _BODIES.get(node.name, ())]
-    return [index for index in indices if 0 <= index < graphs]

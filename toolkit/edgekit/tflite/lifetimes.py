@@ -8,42 +8,16 @@ tensor a place of its own; gaps between places and the scratch memory of kernels
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import accumulate, groupby
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from edgekit.targets.arena import size_of
 from edgekit.targets.node import Node, Tensor
+from edgekit.tflite.nodes import bodies
 
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT
-
-# Bits of an element; of what is missing (strings, resources) the size is not in the file.
-_BITS: Final = {
-    "bool": 8,
-    "int4": 4,
-    "int8": 8,
-    "uint8": 8,
-    "int16": 16,
-    "uint16": 16,
-    "float16": 16,
-    "bfloat16": 16,
-    "int32": 32,
-    "uint32": 32,
-    "float32": 32,
-    "int64": 64,
-    "uint64": 64,
-    "float64": 64,
-    "complex64": 64,
-    "complex128": 128,
-}
-# Options of the operators that run other graphs.
-_CALLED: Final = (
-    "condSubgraphIndex",
-    "bodySubgraphIndex",
-    "thenSubgraphIndex",
-    "elseSubgraphIndex",
-    "initSubgraphIndex",
-)
 
 Ends = tuple[frozenset[int], frozenset[int]]
 """Indices of the input tensors of a graph, and of its outputs."""
@@ -72,21 +46,15 @@ def alive_bytes(operators: Sequence[Node], ends: Sequence[Ends]) -> list[int]:
     graphs = [(number, list(group)) for number, group in groupby(operators, lambda n: n.graph)]
     # What a graph calls stands in a later one, whose peak is known by then.
     for number, group in reversed(graphs):
-        called = [max((peaks.get(g, 0) for g in _called(node)), default=0) for node in group]
+        called = [
+            max((peaks.get(body, 0) for body in bodies(node) if body > number), default=0)
+            for node in group
+        ]
         own = _alive_in_graph(group, *ends[number])
         alive = [mine + theirs for mine, theirs in zip(own, called, strict=True)]
         peaks[number] = max(alive)
         found.append(alive)
     return [size for alive in reversed(found) for size in alive]
-
-
-def _called(node: Node) -> Iterator[int]:
-    if node.name not in {"IF", "WHILE", "CALL_ONCE"}:
-        return
-    for option in _CALLED:
-        graph = node.option(option, -1)
-        if isinstance(graph, int) and graph > node.graph:
-            yield graph
 
 
 def _alive_in_graph(
@@ -108,7 +76,18 @@ def _alive_in_graph(
             last_use[tensor.index] = max(position, last_use.get(tensor.index, 0))
     change = [0] * (last + 2)
     for index, tensor in tensors.items():
-        size = -(-tensor.elements * _BITS.get(tensor.dtype, 0) // 8)
+        size = _bytes(tensor)
         change[0 if tensor.variable else first_use[index]] += size
         change[(last if tensor.variable or index in outputs else last_use[index]) + 1] -= size
     return list(accumulate(change[:-1]))
+
+
+def _bytes(tensor: Tensor) -> int:
+    """Return the bytes of a tensor's values; 0 where the file does not tell."""
+    match tensor.dtype:
+        case "resource":  # what its handle stands for is elsewhere
+            return 0
+        case "complex128":  # TFLite Micro has no such type
+            return 16 * tensor.elements
+        case _:
+            return size_of(tensor) or 0

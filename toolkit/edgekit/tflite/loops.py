@@ -1,4 +1,4 @@
-"""Loops (WHILE) of a graph: taken out for a quantizer that takes none, and put back in integers.
+"""Loops (WHILE) of a graph: taken out to be quantized by themselves, and put back in integers.
 
 A loop carries values from step to step: the graph that calls it, its condition and its body each
 have a tensor for every one. In integers these share one scale, and so do all steps.
@@ -172,7 +172,7 @@ def with_loops(
             condition=_adopted(model, original, loop.condition, f"{scope}/"),
             body=_adopted(model, body, 0, f"{scope}/"),
         )
-        # Quantizers call the first graph main.
+        # Alone, it was the main graph.
         model.subgraphs[-1].name = original.subgraphs[loop.body].name
     return model
 

@@ -88,7 +88,7 @@ def with_resets(model: ModelT) -> ModelT:
 def without_resets(model: ModelT) -> tuple[ModelT, bool]:
     """Return a model without what `with_resets` added, and whether there was any.
 
-    TensorFlow's quantizer takes no state that an operator writes.
+    In integers the states have other types, for which `with_resets` adds it again.
     """
     states = {int(op.inputs[place]) for op in fused_lstms(model) for place in STATE_INPUTS}
     if not any(_sets(model, op, states) for op in model.subgraphs[0].operators):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from edgekit.targets.node import Node, Tensor
 from edgekit.tflite.graph import code_name, is_constant, quantized
@@ -12,6 +13,13 @@ if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT, SubGraphT, TensorT
 
 Shape = tuple[int, ...]
+
+# Operator -> the options that name the graphs it runs.
+_BODIES: Final[Mapping[str, tuple[str, ...]]] = {
+    "CALL_ONCE": ("initSubgraphIndex",),
+    "IF": ("thenSubgraphIndex", "elseSubgraphIndex"),
+    "WHILE": ("condSubgraphIndex", "bodySubgraphIndex"),
+}
 
 
 def nodes(model: ModelT) -> tuple[Node, ...]:
@@ -32,6 +40,11 @@ def nodes(model: ModelT) -> tuple[Node, ...]:
                 )
             )
     return tuple(found)
+
+
+def bodies(node: Node) -> list[int]:
+    """Return the numbers of the graphs that an operator runs, as the file has them."""
+    return [int(node.option(field, -1)) for field in _BODIES.get(node.name, ())]
 
 
 def graph_tensors(model: ModelT, graph: SubGraphT) -> tuple[Tensor, ...]:
