@@ -57,6 +57,7 @@ def test_every_verb_returns_one_record(verb):
             "PassComparison",
             "TrainingResult",
             "Rebuilt",
+            "Sensitivity",
         ),
         *("tuple[Finding, ...]", "str | bytes"),
     }

@@ -63,6 +63,10 @@ MODES: Mapping[str, Mode] = {
 }
 """Name -> mode, in the order of tables."""
 
+MIXED: Final = "mixed"
+"""Asks for int8 with the least set of operators in a higher precision that keeps the accepted loss;
+no mode of a file: the operators are searched for, and named by rules."""
+
 DEFAULT_MODES: tuple[str, ...] = tuple(mode.name for mode in MODES.values() if mode.default)
 """What is made where no mode is asked for."""
 

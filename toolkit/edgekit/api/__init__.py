@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from edgekit.api.accuracy import sensitivity
     from edgekit.api.files import (
         demo,
         doctor,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from edgekit.recipe import Cluster, Prune, Qat, Shrink, Training
 
 _HOMES: Final = {
+    "api.accuracy": "sensitivity",
     "api.files": "demo doctor expand export import_model inspect quantize rebuild report",
     "api.gate": "check diff",
     "api.measure": "bench deploy evaluate",
@@ -66,6 +68,7 @@ __all__ = [
     "quantize",
     "rebuild",
     "report",
+    "sensitivity",
     "shrink",
     "train",
     "transform",

@@ -56,6 +56,9 @@ COMMANDS: dict[str, Command] = {
         "Take a model through a recipe: shrink, prune, cluster, qat, quantize.",
     ),
     "quantize": Command("model", "quantize", "Make every variant, and say which one to ship."),
+    "sensitivity": Command(
+        "accuracy", "sensitivity", "Measure what each operator costs, and write a recipe for it."
+    ),
     "rebuild": Command(
         "rebuild", "rebuild", "Make a file again from its manifest, and compare the bytes."
     ),

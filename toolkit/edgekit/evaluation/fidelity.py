@@ -168,6 +168,20 @@ def sqnr_db(signal: float, noise: float) -> float | None:
     return max(WORST_SQNR_DB, 10 * (math.log10(signal) - math.log10(noise)))
 
 
+def noise_ratio(reference: Array, variant: Array) -> float:
+    """Return the energy of the difference over that of the reference, both of all values.
+
+    0 where they are equal; infinite where the reference is zero and the variant is not. Values that
+    are not finite in the reference are left out; where only the variant's are not, they are far
+    off.
+    """
+    first, second = _finite(*(_as_columns(side, by_rows=False) for side in (reference, variant)))
+    noise, signal = (float(np.sum(np.square(part))) for part in (second - first, first))
+    if noise == 0:
+        return 0.0
+    return noise / signal if signal else math.inf
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Columns:
     """Statistics of the columns of one output of one graph, each `[k]`."""

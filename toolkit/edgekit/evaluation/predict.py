@@ -104,8 +104,8 @@ def sweep(
     starts = samples.starts()
 
     def probe() -> tuple[int, str, _Layout, _Layout]:
-        model = _load(path, first.inputs)
-        outputs = _run(model, first.inputs)
+        model = load_model(path, first.inputs)
+        outputs = run_model(model, first.inputs)
         return model.batch, model.state, _layout(collect(first, outputs)), _layout(outputs)
 
     batch, state, columns, layout = _guarded(path, lambda: isolated(probe, limit_s=TRIAL_LIMIT_S))
@@ -123,10 +123,10 @@ def sweep(
     claim = _claims(samples.n, workers=workers, limit=limit, multiple=batch, starts=starts)
 
     def work(_: int) -> None:
-        model = _load(path, first.inputs)
+        model = load_model(path, first.inputs)
         for piece in claim():
             some = samples.read(piece)
-            outputs = _run(model, some.inputs, None if starts is None else starts[piece])
+            outputs = run_model(model, some.inputs, None if starts is None else starts[piece])
             for name, values in collect(some, outputs).items():
                 kept[name][piece] = values
             # Both ascend.
@@ -151,7 +151,7 @@ def _layout(arrays: Mapping[str, Array]) -> _Layout:
 
 
 @dataclass(slots=True, kw_only=True)
-class _Model:
+class LoadedModel:
     """An interpreter with its tensors' indices, in the graph's order; `batch` samples a run."""
 
     path: Path
@@ -171,7 +171,7 @@ class _Model:
             self.interpreter.reset_all_variables()
 
 
-def _load(path: Path, example: Mapping[str, Array]) -> _Model:
+def load_model(path: Path, example: Mapping[str, Array]) -> LoadedModel:
     """Open a file in this child and give free dimensions the example's sizes."""
     try:
         interpreter = _interpreter(path)
@@ -201,7 +201,7 @@ def _load(path: Path, example: Mapping[str, Array]) -> _Model:
             f"{path}: a batch of {batch} goes in, but its outputs are {shapes}.",
             hint="Convert it with batch 1.",
         )
-    return _Model(
+    return LoadedModel(
         path=path,
         interpreter=interpreter,
         state=state_of(stored_model(str(path))),
@@ -249,8 +249,8 @@ def _described(interpreter: Any, kind: str) -> list[tuple[int, TensorSpec, tuple
     return described
 
 
-def _run(
-    model: _Model, inputs: Mapping[str, Array], starts: NDArray[np.bool_] | None = None
+def run_model(
+    model: LoadedModel, inputs: Mapping[str, Array], starts: NDArray[np.bool_] | None = None
 ) -> dict[str, Array]:
     """Return output name -> `[k, ...]` for `k` samples; the last run is padded to the batch.
 

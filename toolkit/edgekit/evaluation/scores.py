@@ -108,7 +108,7 @@ def evaluate(
         metric_of(task, one)
 
     def collect(batch: Batch, outputs: Mapping[str, Array]) -> Mapping[str, Array]:
-        return _columns(dataset, outputs, batch, output=output, asked=asked, about=path.name)
+        return columns_of(dataset, outputs, batch, output=output, asked=asked, about=path.name)
 
     columns, outputs = sweep(path, dataset.test, collect, processes=processes, listener=listener)
     return replace(_scored(columns, dataset, asked, path), outputs=outputs)
@@ -123,7 +123,7 @@ OF: Final = " of output "
 """Joins the name of a column and that of the output, beside the scored one, that it is of."""
 
 
-def _columns(
+def columns_of(
     dataset: Dataset,
     outputs: Mapping[str, Array],
     batch: Batch,
@@ -202,7 +202,7 @@ def evaluate_pieces(
     """
     asked = asked_of(dataset, metric)
     parts = [
-        _columns(dataset, outputs, batch, output=output, asked=asked, about=about.name)
+        columns_of(dataset, outputs, batch, output=output, asked=asked, about=about.name)
         for outputs, batch in pieces
     ]
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -12,6 +12,8 @@
 - `comparison`: an old one and a new one are measured alike.
 - `deploy`: they are measured on devices behind SSH, several at once.
 - `manifest`: what is written beside each file.
+- `sensitivity`: what each operator costs in a precision.
+- `precision_search`: the least set of operators that must have a higher one.
 - `expand`: a small file is written unpacked.
 - `export`: a file is written as C sources for a microcontroller.
 - `rebuild`: a file is made again from its manifest, and compared.
@@ -29,6 +31,7 @@ from edgekit.pipeline.quantize import quantize
 from edgekit.pipeline.rebuild import Rebuilt, rebuild
 from edgekit.pipeline.report import Outcome
 from edgekit.pipeline.request import Request, build_of
+from edgekit.pipeline.sensitivity import sensitivity
 from edgekit.pipeline.sources import ImportResult, import_source
 
 __all__ = [
@@ -53,5 +56,6 @@ __all__ = [
     "measured",
     "quantize",
     "rebuild",
+    "sensitivity",
     "transform",
 ]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from edgekit.modes import INT8
 from edgekit.pipeline.source_score import SourceScore
-from edgekit.records import Dataset, Ranges, Rule, Source
+from edgekit.records import Dataset, Plan, Ranges, Rule, Source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,3 +56,9 @@ class ImportedModel:
     trained: Ranges | None = None
     rules: tuple[Rule, ...] = ()
     scored: SourceScore | None = None
+
+    def as_trained(self, plan: Plan) -> Plan:
+        """Return the plan, with what quantization-aware training left in float left so."""
+        # Of rules that match one layer the last counts: the plan's own.
+        rules = (*self.rules, *plan.rules) if plan.mode == INT8.name else plan.rules
+        return replace(plan, rules=rules)

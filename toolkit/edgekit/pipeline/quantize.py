@@ -11,7 +11,6 @@ from typing import Any
 from edgekit.errors import ConversionError
 from edgekit.files import staging
 from edgekit.isolate import Background
-from edgekit.modes import INT8
 from edgekit.pipeline import manifest
 from edgekit.pipeline.float_graphs import FloatGraphs
 from edgekit.pipeline.imported_model import ImportedModel
@@ -172,7 +171,7 @@ def _make(
     gzip: bool,
     listener: Listener,
 ) -> tuple[list[Artifact], list[str]]:
-    wanted = [_as_trained(p, imported) for p in plans if p != FLOAT]
+    wanted = [imported.as_trained(p) for p in plans if p != FLOAT]
     graphs = FloatGraphs(imported, wanted, folder, tensorflow, listener)
     records = [
         _record(
@@ -227,13 +226,6 @@ def _record(
     """The record of a finished file; a large one is compressed while the next file is made."""
     record = partial(manifest.artifact, path, plan, described, gzip=gzip)
     return background.start(record) if path.stat().st_size >= _LARGE_BYTES else record
-
-
-def _as_trained(plan: Plan, imported: ImportedModel) -> Plan:
-    """The plan, with what quantization-aware training left in float left so."""
-    # Of rules that match one layer the last counts: the plan's own.
-    rules = (*imported.rules, *plan.rules) if plan.mode == INT8.name else plan.rules
-    return replace(plan, rules=rules)
 
 
 def _write_manifests(report: Report, stage: Path) -> None:

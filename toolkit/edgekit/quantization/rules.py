@@ -59,14 +59,7 @@ def _matching(
             found=str(error),
             hint="Escape special characters with a backslash.",
         ) from error
-    found = [
-        node
-        for node, layer in zip(operators, layers, strict=True)
-        if any(
-            pattern.search(name)
-            for name in (layer, layer.rpartition("/")[2], *(t.name for t in node.outputs))
-        )
-    ]
+    found = _found(pattern, operators, layers)
     if not found:
         names = list(dict.fromkeys(layers))
         plain = rule.layers.strip("^$.*")
@@ -77,3 +70,36 @@ def _matching(
             hint=f"Did you mean {' or '.join(close)}?" if close else "edgekit inspect lists them.",
         )
     return found
+
+
+def pattern_of(chosen: Node, operators: Sequence[Node], layers: Sequence[str]) -> str | None:
+    """Return the `layers` of a rule that applies to one operator and no other; the shortest.
+
+    Args:
+        chosen: The operator.
+        operators: All operators of the graph.
+        layers: Their layers' names.
+
+    Returns:
+        A regular expression; None where no name is the operator's alone.
+    """
+    layer = layers[operators.index(chosen)]
+    names = (layer.rpartition("/")[2], layer, *(tensor.name for tensor in chosen.outputs))
+    for name in names:
+        pattern = f"^{re.escape(name)}$"
+        if name and _found(re.compile(pattern), operators, layers) == [chosen]:
+            return pattern
+    return None
+
+
+def _found(
+    pattern: re.Pattern[str], operators: Sequence[Node], layers: Sequence[str]
+) -> list[Node]:
+    return [
+        node
+        for node, layer in zip(operators, layers, strict=True)
+        if any(
+            pattern.search(name)
+            for name in (layer, layer.rpartition("/")[2], *(t.name for t in node.outputs))
+        )
+    ]

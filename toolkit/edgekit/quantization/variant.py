@@ -69,20 +69,10 @@ def make(plan: Plan, graph: FloatGraph, *, observe: Callable[[ModelT], Observed]
         UsageError: A rule matches no layer or has a mode that single layers cannot have, or there
             is no pass of a given name.
     """
-    model, observed = _after_passes(plan, graph.model, observe)
+    model, observed = after_passes(plan, graph.model, observe)
     modes = modes_of(plan, model)
-    known: Mapping[str, str] = {}
-    if MODES[plan.mode].calibrated:
-        found = observed.ranges(plan.ranges, plan.percentile)
-        written = _integers(plan, model, found, modes)
-        model, known = written.model, written.reasons
-        if found.weight_bits == 4:
-            model = narrow_weights(model)
-    for mode, rewrite in _REWRITERS.items():
-        if plan.mode == mode and not plan.rules:
-            model = rewrite(model)
-        elif chosen := {name for name, asked in modes.items() if asked == mode}:
-            model = rewrite(model, chosen)
+    written = in_modes(plan, model, ranges_of(plan, observed), modes)
+    model, known = written.model, written.reasons
     if model is not graph.model:
         model = carry_metadata(graph.model, model)
     left = _left(plan, modes, model, known)
@@ -99,13 +89,43 @@ def make(plan: Plan, graph: FloatGraph, *, observe: Callable[[ModelT], Observed]
         if has_metadata(graph.model):
             data = with_files(data, files_behind(graph.data))
         _check_runs(plan, data)
-    if plan.mode != FLOAT32.name and not _is_quantized(plan, model):
+    if plan.mode != FLOAT32.name and not is_quantized(plan, model):
         raise ConversionError(
             f"Variant {plan.variant}: nothing could be quantized to {plan.mode}.",
             found=left[0]["reason"] if left else "All weights of the model are too small for it.",
             hint="Choose another mode, or ship the float32 file.",
         )
     return QuantizedModel(data=data, model=model, left_in_float=tuple(left))
+
+
+def ranges_of(plan: Plan, observed: Observed) -> Ranges | None:
+    """Return the ranges of the activations as a plan chooses them; None where they are float."""
+    calibrated = MODES[plan.mode].calibrated
+    return observed.ranges(plan.ranges, plan.percentile) if calibrated else None
+
+
+def in_modes(plan: Plan, model: ModelT, ranges: Ranges | None, modes: Mapping[str, str]) -> Written:
+    """Write a float graph with a precision for every operator.
+
+    Args:
+        plan: The mode, and the types of inputs and outputs.
+        model: A float graph; it is not changed.
+        ranges: As of `ranges_of`.
+        modes: Output tensor name -> mode, of every operator.
+    """
+    known: Mapping[str, str] = {}
+    if ranges is not None:
+        written = _integers(plan, model, ranges, modes)
+        model, known = written.model, written.reasons
+        if ranges.weight_bits == 4:
+            model = narrow_weights(model)
+    everywhere = all(asked == plan.mode for asked in modes.values())
+    for mode, rewrite in _REWRITERS.items():
+        if plan.mode == mode and everywhere:
+            model = rewrite(model)
+        elif chosen := {name for name, asked in modes.items() if asked == mode}:
+            model = rewrite(model, chosen)
+    return Written(model, known)
 
 
 def _integers(plan: Plan, model: ModelT, ranges: Ranges, modes: Mapping[str, str]) -> Written:
@@ -125,7 +145,7 @@ def _integers(plan: Plan, model: ModelT, ranges: Ranges, modes: Mapping[str, str
     return Written(with_resets(made) if resets else made, reasons)
 
 
-def _after_passes(
+def after_passes(
     plan: Plan, model: ModelT, observe: Callable[[ModelT], Observed]
 ) -> tuple[ModelT, Observed]:
     """Return the graph after the passes of a plan, and the statistics of its activations."""
@@ -192,7 +212,7 @@ def _check_runs(plan: Plan, data: bytes) -> None:
         ) from error
 
 
-def _is_quantized(plan: Plan, model: ModelT) -> bool:
+def is_quantized(plan: Plan, model: ModelT) -> bool:
     """Whether anything in the file has the precision of the plan."""
     if MODES[plan.mode].calibrated:
         kind = MODES[plan.mode].activations

@@ -19,6 +19,7 @@ rules = [{ layers = "^logits$", mode = "float32" }]
 - `steps`: the steps, one dataclass each.
 - `parse`: a file or text becomes a `Recipe`.
 - `plans`: the plan of a mode with defaults, and plans from manifests.
+- `write`: a plan becomes the text of a recipe.
 - `reference`: the tables of the docs.
 """
 
@@ -38,6 +39,7 @@ from edgekit.recipe.steps import (
     Shrink,
     Training,
 )
+from edgekit.recipe.write import recipe_text
 
 __all__ = [
     "PASSES",
@@ -58,5 +60,6 @@ __all__ = [
     "pass_step",
     "plan_from_json",
     "plan_json",
+    "recipe_text",
     "reference",
 ]

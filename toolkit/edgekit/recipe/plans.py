@@ -8,10 +8,10 @@ from typing import Any
 
 from edgekit.choices import RangesMethod
 from edgekit.errors import UsageError
-from edgekit.modes import IO_TYPES, MODES, mode_named
+from edgekit.modes import FLOAT32, INT8, IO_TYPES, MIXED, MODES, mode_named
 from edgekit.recipe.settings import check, closest, settings_of
 from edgekit.recipe.steps import RANGES, PassStep, Quantize
-from edgekit.records import Plan, Rule
+from edgekit.records import MixedPlan, Plan, Rule
 
 
 def default_plan(
@@ -23,7 +23,7 @@ def default_plan(
         of a float16 file remain float32, and a mode without activation ranges keeps `minmax`.
 
     Args:
-        mode: Default precision.
+        mode: Default precision, or `modes.MIXED`.
         io: Type of inputs and outputs; None takes the mode's default.
         ranges: How activation ranges are chosen.
         sparse: Whether kernels are stored sparse where that makes the file smaller.
@@ -31,7 +31,8 @@ def default_plan(
     Raises:
         UsageError: One of them is unknown.
     """
-    found = mode_named(mode)
+    is_mixed = mode == MIXED
+    found = INT8 if is_mixed else mode_named(mode)
     for what, value, choices in (
         ("ranges", ranges, RANGES),
         ("type of inputs and outputs", io, IO_TYPES),
@@ -42,18 +43,20 @@ def default_plan(
                 hint=closest(value, choices) + f" Known: {', '.join(choices)}.",
             )
     types = found.io_types
-    io_type = io if io in types else types[0]
+    # An output in integers would lose what the operators before it keep.
+    usual = FLOAT32.activations if is_mixed else types[0]
+    io_type = io if io in types else usual
     ranges = ranges if found.calibrated else "minmax"
     parts: list[str] = [mode]
-    if io_type != types[0]:
+    if io_type != usual:
         parts.append(f"{io_type}io")
     if ranges != "minmax":
         parts.append(ranges)
     if sparse:
         parts.append("sparse")
-    return Plan(
+    return (MixedPlan if is_mixed else Plan)(
         variant="-".join(parts),
-        mode=mode,
+        mode=found.name,
         ranges=ranges,
         input_type=io_type,
         output_type=io_type,

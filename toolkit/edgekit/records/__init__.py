@@ -6,6 +6,7 @@ artifacts  Ranges, Plan -> Artifact -> Inspection
 results    Score, Drop, Fidelity, Collapse, Timing -> Row -> Report
 views      Views (of a Score), Example (of a Report): what is drawn
 checks     ConditionResult -> Check; Comparison: files held against conditions, and compared
+sensitivity  OperatorCost -> Sensitivity: which operators cost accuracy
 ```
 
 All records are frozen; a pass takes records and returns new ones.
@@ -17,6 +18,7 @@ from edgekit.records.artifacts import (
     Artifact,
     Inspection,
     MemoryFit,
+    MixedPlan,
     Operator,
     Plan,
     Ranges,
@@ -59,6 +61,7 @@ from edgekit.records.results import (
     Verdict,
     verdict_on,
 )
+from edgekit.records.sensitivity import OperatorCost, Sensitivity
 from edgekit.records.views import (
     TRUTH,
     Answer,
@@ -100,7 +103,9 @@ __all__ = [
     "Listener",
     "LiveData",
     "MemoryFit",
+    "MixedPlan",
     "Operator",
+    "OperatorCost",
     "OutputDrop",
     "OutputScore",
     "OutputTask",
@@ -114,6 +119,7 @@ __all__ = [
     "Samples",
     "Scatter",
     "Score",
+    "Sensitivity",
     "Source",
     "Split",
     "TableOptions",

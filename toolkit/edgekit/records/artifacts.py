@@ -67,6 +67,15 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MixedPlan(Plan):
+    """A variant that is to keep the accepted loss: its rules are searched for when it is made.
+
+    The least set of operators gets a higher precision than `mode`. Manifests hold the plan that was
+    found, which is an ordinary one.
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Artifact:
     """A `.tflite` file and its manifest.
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from edgekit.isolate import with_parent
-from edgekit.records import Report
+from edgekit.records import Report, Sensitivity
 from edgekit.schema import metric_to_json
 
 if TYPE_CHECKING:
@@ -90,6 +90,16 @@ def pictures(report: Report, form: str) -> dict[str, str | bytes]:
     return drawn
 
 
+def sensitivity_picture(found: Sensitivity) -> str:
+    """Draw what each operator costs, as an SVG document; "" where none costs anything.
+
+    Raises:
+        DrawingError: It cannot be drawn on this machine.
+    """
+    drawn: str = _answer("sensitivity", (found,), {})
+    return drawn
+
+
 def _drawable(report: Report) -> bool:
     return any(row.score or row.timing or row.inspection for row in report.rows)
 
@@ -98,12 +108,16 @@ def _ask(task: str, report: Report, option: object) -> Any:
     # The user's own metrics are known to this process only.
     names = {row.score.metric for row in report.rows if row.score}
     metrics = {name: facts for name in names if (facts := metric_to_json(name))}
+    return _answer(task, (report, option), metrics)
+
+
+def _answer(task: str, arguments: tuple[object, ...], metrics: Mapping[str, Any]) -> Any:
     # -P: a file in the current folder must not pass for a library.
     command = [sys.executable, "-P", "-m", "edgekit.reports.drawing_process", str(LIMIT_S + 5)]
     try:
         done = subprocess.run(
             command,
-            input=pickle.dumps((task, (report, option), metrics)),
+            input=pickle.dumps((task, arguments, metrics)),
             capture_output=True,
             check=False,
             timeout=LIMIT_S,

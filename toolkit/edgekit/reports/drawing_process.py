@@ -6,11 +6,11 @@ import os
 import pickle
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from edgekit.evaluation.metrics import add_described_metric
-from edgekit.records import Report
+from edgekit.records import Report, Sensitivity
 
 if TYPE_CHECKING:
     from edgekit.reports.example_pictures import ExamplePictures
@@ -26,7 +26,7 @@ def main() -> None:
     for name, facts in metrics.items():
         add_described_metric(name, **facts)
     try:
-        draw: Callable[..., object] = page if task == "page" else pictures
+        draw: Callable[..., object] = _TASKS[task]
         answer: tuple[str, object] = ("value", draw(*arguments))
     except Exception as error:  # any failure of the library means no charts
         answer = ("error", f"{type(error).__name__}: {error}")
@@ -67,6 +67,27 @@ def pictures(report: Report, form: str) -> dict[str, str | bytes]:
         name: charts.png(chart) if form == "png" else charts.svg(chart)
         for name, chart in charts.charts(report).items()
     }
+
+
+def sensitivity(found: Sensitivity) -> str:
+    """Return the chart of what each operator costs as SVG, without a title."""
+    import vl_convert
+
+    from edgekit.reports.sensitivity_chart import sensitivity_chart
+
+    chart = sensitivity_chart(found)
+    if chart is None:
+        return ""
+    spec = chart.to_dict()
+    del spec["title"]
+    return str(vl_convert.vegalite_to_svg(spec))
+
+
+_TASKS: Mapping[str, Callable[..., object]] = {
+    "page": page,
+    "pictures": pictures,
+    "sensitivity": sensitivity,
+}
 
 
 if __name__ == "__main__":

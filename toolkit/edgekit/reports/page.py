@@ -55,7 +55,7 @@ def html(report: Report, charts: PageCharts) -> str:
             return ""
         name = f"chart-{len(specs) + 1}"
         specs[name] = charts.specs[chart]
-        picture = _themed(charts.pictures[chart])
+        picture = themed(charts.pictures[chart])
         return (
             f'<figure aria-labelledby="{name}-caption"><figcaption id="{name}-caption">'
             f"<strong>{escaped(heading)}</strong>{legend}</figcaption>"
@@ -196,7 +196,7 @@ def _properties() -> str:
     )
 
 
-def _themed(picture: str) -> str:
+def themed(picture: str) -> str:
     """Replace a chart's colours by the page's custom properties, so that it follows the theme."""
     for name, colour in COLOURS.items():
         picture = picture.replace(f'"{colour}"', f'"var(--{name})"')
@@ -205,7 +205,7 @@ def _themed(picture: str) -> str:
 
 def _embedded(spec: dict[str, Any]) -> str:
     """Return JSON that cannot close its script element, whatever strings it contains."""
-    return _themed(json.dumps(spec, separators=(",", ":"), allow_nan=False)).replace("<", "\\u003c")
+    return themed(json.dumps(spec, separators=(",", ":"), allow_nan=False)).replace("<", "\\u003c")
 
 
 def _library(code: str) -> str:

@@ -15,6 +15,7 @@ from edgekit.schema.to_json import (
     metric_to_json,
     report_to_json,
     row_to_json,
+    sensitivity_to_json,
 )
 
 __all__ = [
@@ -27,4 +28,5 @@ __all__ = [
     "report_from_json",
     "report_to_json",
     "row_to_json",
+    "sensitivity_to_json",
 ]

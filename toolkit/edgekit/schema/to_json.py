@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, Final
 
 from edgekit.evaluation.metrics import added_metric
@@ -18,6 +19,7 @@ from edgekit.records import (
     Report,
     Row,
     Score,
+    Sensitivity,
     TensorSpec,
     Timing,
 )
@@ -181,6 +183,11 @@ def comparison_to_json(comparison: Comparison) -> dict[str, Any]:
         },
         "warnings": list(comparison.warnings),
     }
+
+
+def sensitivity_to_json(found: Sensitivity) -> dict[str, Any]:
+    """Return what each operator costs as one JSON object; an SQNR without noise is null."""
+    return {"schema": SCHEMA, **finite(asdict(found))}
 
 
 def finite(value: Any) -> Any:

@@ -1,0 +1,159 @@
+"""Commands that say where accuracy is lost: sensitivity."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from edgekit.choices import MAX_SEED, TARGET_TITLES
+from edgekit.cli import options
+
+if TYPE_CHECKING:
+    from edgekit.choices import RangesMethod
+    from edgekit.records import Sensitivity
+
+PAGES = (".html", ".htm")
+RECIPE = ".toml"
+
+
+def sensitivity(
+    *,
+    source: options.Source,
+    data: options.MaybeData = None,
+    mode: Annotated[
+        str, typer.Option(help="The precision: int8, int16x8, int4, dynamic or float16.")
+    ] = "int8",
+    ranges: Annotated[
+        str, typer.Option(help="Activation ranges: minmax, percentile, mse or entropy.")
+    ] = "minmax",
+    score_options: options.ScoreOptions,
+    custom: options.Custom = None,
+    trust_code: options.TrustCode = False,
+    unroll: options.Unroll = False,
+    calibration_samples: Annotated[
+        int,
+        typer.Option(
+            parser=options.whole(1),
+            metavar="N",
+            help="Training samples that set the ranges, and that files are run on.",
+        ),
+    ] = 200,
+    seed: Annotated[
+        int,
+        typer.Option(parser=options.whole(0, MAX_SEED), metavar="N", help="Seed of their draw."),
+    ] = 0,
+    target: Annotated[
+        str | None,
+        typer.Option(help=f"The target of the recipe: {', '.join(TARGET_TITLES)}."),
+    ] = None,
+    output: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="A .html page; or a .toml recipe that keeps the fewest operators in a higher "
+            "precision, so that --max-drop holds. Repeatable.",
+        ),
+    ] = None,
+    force: options.Force = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Measure what each operator costs, and write a recipe for it.
+
+    Each operator is tried both ways, on training samples: alone in the precision, which ranks it,
+    and alone in float. Figures are the SQNR of the outputs, and the metric.
+
+    \b
+    edgekit sensitivity model.keras --data data.npz
+    edgekit sensitivity model.tflite --data data.npz -o page.html -o mixed.toml
+    edgekit quantize model.tflite --data data.npz --recipe mixed.toml
+    """
+    from edgekit import api
+    from edgekit.cli.output import json_line, wrote_file
+    from edgekit.cli.progress import listening
+
+    outputs = list(output or ())
+    _check_outputs(outputs, force=force)
+    with listening(quiet=quiet) as listener:
+        found = api.sensitivity(
+            Path(source),
+            data=data,
+            mode=mode,
+            ranges=cast("RangesMethod", ranges),
+            search=any(path.suffix == RECIPE for path in outputs),
+            target=target,
+            **score_options.arguments(),
+            calibration_samples=calibration_samples,
+            custom=tuple(custom or ()),
+            trust_code=trust_code,
+            unroll=unroll,
+            seed=seed,
+            listener=listener,
+        )
+    for path in outputs:
+        _write(found, path, source=source, data=data, force=force)
+    if json:
+        from edgekit.schema import sensitivity_to_json
+
+        print(json_line(sensitivity_to_json(found)))
+        return
+    from edgekit.reports.sensitivity_text import sensitivity_lines
+
+    for line in sensitivity_lines(found):
+        print(line)
+    for path in outputs:
+        print(wrote_file(path))
+
+
+def _check_outputs(outputs: list[Path], *, force: bool) -> None:
+    """Refuse files that cannot be written, before any work.
+
+    Raises:
+        UsageError: One is neither a page nor a recipe.
+        OutputError: One exists.
+    """
+    from edgekit.errors import UsageError
+    from edgekit.files import refuse_existing
+    from edgekit.printable import MOST_PATH, printable
+
+    for path in outputs:
+        if path.suffix not in (*PAGES, RECIPE):
+            raise UsageError(
+                f"{printable(path, MOST_PATH)} is neither a page nor a recipe.",
+                hint="Give -o FILE.html, or -o FILE.toml.",
+            )
+        refuse_existing(path, force=force)
+
+
+def _write(found: Sensitivity, path: Path, *, source: str, data: str | None, force: bool) -> None:
+    from edgekit.files import writing
+
+    with writing(path, replace=force) as temporary:
+        if path.suffix == RECIPE:
+            text = _recipe(found, path, source=source, data=data)
+        else:
+            from edgekit.reports.sensitivity_text import sensitivity_html
+
+            text = sensitivity_html(found)
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _recipe(found: Sensitivity, path: Path, *, source: str, data: str | None) -> str:
+    """Return the recipe of the plan that was found, with what each operator in it costs."""
+    import shlex
+    from dataclasses import replace
+
+    from edgekit.recipe import recipe_text
+
+    assert found.plan is not None
+    command = ["edgekit", "quantize", source, "--data", data or "", "--recipe", str(path)]
+    heading = (
+        f"{found.mode} of {found.model}, by edgekit sensitivity on {found.n} training samples.",
+        *found.notes[-1:],
+        f"Run: {shlex.join(command)}",
+    )
+    return recipe_text(replace(found.plan, variant=path.stem), heading=heading)

@@ -1,0 +1,263 @@
+"""The least set of operators that a higher precision must keep, so that a file keeps its score.
+
+Operators are ranked by what each costs alone; the costs of the others would mask a gain. By
+bisection the fewest of the most costly are found that keep the accepted loss on the calibration
+samples, and of these the ones are dropped again that it is kept without.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import Final
+
+from edgekit import targets
+from edgekit.errors import ConversionError, DataError
+from edgekit.evaluation.trial_runs import Judge, TrialRun, TrialRuns
+from edgekit.modes import FLOAT32, INT16X8
+from edgekit.pipeline.float_graphs import FloatGraphs
+from edgekit.pipeline.imported_model import ImportedModel
+from edgekit.pipeline.measure import MeasureSettings
+from edgekit.quantization.trials import Trials, Unit
+from edgekit.records import Listener, MixedPlan, Plan, silent
+
+MOST_SHARE: Final = 0.5
+"""Of the operators; a file with more of them in float is better made in another mode."""
+_STAGE: Final = "searching operators"
+
+_Judged = Callable[[Sequence[Sequence[Unit]]], list[TrialRun]]
+"""Makes the file of each set of operators, and judges it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What is kept in a higher precision.
+
+    Attributes:
+        units: The operators, the most costly first.
+        mode: Their mode.
+        run: What the file computes with them there.
+        before: What it computes without.
+        conversions: Operators that convert between precisions, which are added for them.
+        bytes_added: By how much the file grows.
+        of: Number of operators that had the lower precision.
+    """
+
+    units: tuple[Unit, ...]
+    mode: str
+    run: TrialRun
+    before: TrialRun
+    conversions: int
+    bytes_added: int
+    of: int
+
+
+def higher_mode(target: str | None) -> str:
+    """Return what operators are kept in: float32, or int16 where a target runs no graph in parts.
+
+    Args:
+        target: The target that the file must be able to use, or None.
+
+    Raises:
+        UsageError: There is no such target.
+    """
+    if target is not None and targets.target(target).target.needs_all:
+        return INT16X8.name
+    return FLOAT32.name
+
+
+def open_trials(
+    plan: Plan, graphs: FloatGraphs, imported: ImportedModel, settings: MeasureSettings
+) -> tuple[Trials, TrialRuns]:
+    """Prepare the files of a plan, and what they are run on: the calibration samples.
+
+    Of the forms of the graph the first is taken in which the plan is possible.
+
+    Args:
+        plan: What is tried.
+        graphs: The float graph in its forms.
+        imported: The float graph and its data.
+        settings: How files are scored, and the accepted loss.
+
+    Raises:
+        DataError: There are no calibration samples.
+        ConversionError: The graph cannot be quantized.
+        ModelError: The float graph cannot be run.
+    """
+    dataset = imported.dataset
+    if dataset is None or dataset.calibrate is None:
+        raise DataError(
+            "Operators are measured on training samples.",
+            found="The data has a test split only." if dataset else "No data was given.",
+            hint="Give --data with a train split.",
+        )
+    refused: ConversionError | None = None
+    for form in graphs.forms(plan):
+        try:
+            trials = Trials.of(plan, form.graph, form.observe)
+            trials.with_modes((), plan.mode)
+        except ConversionError as error:
+            refused = error
+            continue
+        judge = Judge(
+            dataset=dataset,
+            output=settings.score_output,
+            metric=settings.metric,
+            max_drop=settings.max_drop,
+        )
+        return trials, TrialRuns(trials.floating(), dataset.calibrate, judge)
+    assert refused is not None
+    raise refused
+
+
+def resolved(
+    plan: MixedPlan,
+    graphs: FloatGraphs,
+    imported: ImportedModel,
+    settings: MeasureSettings,
+    *,
+    mode: str,
+    listener: Listener = silent,
+) -> tuple[Plan, str]:
+    """Return the plan with rules for the operators that a higher precision must keep, and why.
+
+    Args:
+        plan: What is to be resolved.
+        graphs: As of `open_trials`.
+        imported: Likewise.
+        settings: Likewise.
+        mode: The higher precision.
+        listener: Progress callback.
+
+    Raises:
+        EdgekitError: As `open_trials` and `least_set`.
+    """
+    trials, runs = open_trials(plan, graphs, imported, settings)
+    costs = ranked(trials, runs, listener=listener)
+    found = least_set(trials, runs, costs, mode, listener=listener)
+    return with_found(plan, trials, found), sentence(found, costs, runs.n)
+
+
+def with_found(plan: Plan, trials: Trials, found: Found) -> Plan:
+    """Return an ordinary plan with the rules of what was found after its own."""
+    given = {entry.name: getattr(plan, entry.name) for entry in fields(Plan)}
+    return Plan(**given | {"rules": (*plan.rules, *trials.rules(found.units, found.mode))})
+
+
+def sentence(found: Found, costs: Mapping[Unit, TrialRun | None], n: int) -> str:
+    """Say which operators are kept in a higher precision, why, and what that costs."""
+    if not found.units:
+        return f"no operator needs a higher precision on the {n} calibration samples."
+    named = ", ".join(
+        f"{unit.layer} ({unit.operator}, {decibels(costs[unit])} alone)" for unit in found.units
+    )
+    return (
+        f"{len(found.units)} of {found.of} operators are in {found.mode}: {named}. All outputs: "
+        f"{decibels(found.run)} instead of {decibels(found.before)} on {n} calibration samples; "
+        f"{found.conversions:+d} conversions, {found.bytes_added:+,} B."
+    )
+
+
+def decibels(run: TrialRun | None) -> str:
+    """Return an SQNR in words."""
+    return "exact" if run is None or run.sqnr_db is None else f"{run.sqnr_db:.1f} dB"
+
+
+def ranked(
+    trials: Trials, runs: TrialRuns, *, listener: Listener = silent
+) -> dict[Unit, TrialRun | None]:
+    """Return what each operator costs alone, the most costly first; None for those that cost none.
+
+    Args:
+        trials: Make the files.
+        runs: Run them.
+        listener: Progress callback.
+    """
+    contents = [partial(trials.only, unit) for unit in trials.units]
+    found = dict(zip(trials.units, runs.run(contents, listener=listener), strict=True))
+    return dict(sorted(found.items(), key=_cost))
+
+
+def least_set(
+    trials: Trials,
+    runs: TrialRuns,
+    costs: Mapping[Unit, TrialRun | None],
+    mode: str,
+    *,
+    listener: Listener = silent,
+) -> Found:
+    """Find the fewest operators that must have a higher precision.
+
+    Args:
+        trials: Make the files.
+        runs: Run and judge them.
+        costs: As `ranked` returns them.
+        mode: The higher precision.
+        listener: Progress callback.
+
+    Raises:
+        ConversionError: Half of the operators are not enough.
+    """
+
+    def judged(sets: Sequence[Sequence[Unit]]) -> list[TrialRun]:
+        contents = [partial(trials.with_modes, tuple(units), mode) for units in sets]
+        found = runs.run(contents, judged=True, stage=_STAGE, listener=listener)
+        return [run for run in found if run is not None]
+
+    order = [unit for unit, run in costs.items() if run is not None]
+    before = judged([()])[0]
+    chosen: list[Unit] = []
+    if not before.kept:
+        most = max(1, math.ceil(MOST_SHARE * len(order)))
+        chosen = _bisected(order[:most], judged)
+        if not chosen:
+            raise ConversionError(
+                f"{trials.plan.variant}: half of the operators in {mode} do not keep the accepted "
+                "loss.",
+                hint="Accept more (--max-drop), choose dynamic or float16, or train the model for "
+                "it: edgekit qat.",
+            )
+        chosen = _without_idle(chosen, judged)
+    plain, made = trials.with_modes((), mode), trials.with_modes(chosen, mode)
+    return Found(
+        units=tuple(chosen),
+        mode=mode,
+        run=judged([chosen])[0],
+        before=before,
+        conversions=trials.conversions(chosen, mode),
+        bytes_added=len(made) - len(plain),
+        of=len(trials.units),
+    )
+
+
+def _cost(entry: tuple[Unit, TrialRun | None]) -> float:
+    run = entry[1]
+    return math.inf if run is None or run.sqnr_db is None else run.sqnr_db
+
+
+def _bisected(order: Sequence[Unit], judged: _Judged) -> list[Unit]:
+    """Return the fewest of the first operators that keep the loss; none if all of them do not."""
+    if not judged([order])[0].kept:
+        return []
+    low, high = 0, len(order)  # `low` are too few, `high` are enough
+    while high - low > 1:
+        middle = (low + high) // 2
+        if judged([order[:middle]])[0].kept:
+            high = middle
+        else:
+            low = middle
+    return list(order[:high])
+
+
+def _without_idle(chosen: Sequence[Unit], judged: _Judged) -> list[Unit]:
+    """Drop the operators that the loss is kept without, the least costly first."""
+    kept = list(chosen)
+    without = [[unit for unit in chosen if unit is not one] for one in chosen]
+    idle = [one for one, run in zip(chosen, judged(without), strict=True) if run.kept]
+    for one in reversed(idle):
+        fewer = [unit for unit in kept if unit is not one]
+        if judged([fewer])[0].kept:
+            kept = fewer
+    return kept

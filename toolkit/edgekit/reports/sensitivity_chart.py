@@ -1,0 +1,69 @@
+"""The chart of what each operator costs."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final
+
+from edgekit.records import Sensitivity
+from edgekit.reports.chart_style import COLOURS, WIDTH, styled
+from edgekit.reports.formatting import plain
+
+if TYPE_CHECKING:
+    import altair as alt
+
+MOST_BARS: Final = 60
+_LABEL_PX: Final = 220
+
+
+def sensitivity_chart(found: Sensitivity, *, width: int = WIDTH) -> alt.LayerChart | None:
+    """Draw the noise in the outputs with each operator alone in the precision, and with all but it.
+
+    Returns:
+        The chart; None where no operator costs anything.
+    """
+    import altair as alt
+
+    costs = [cost for cost in found.costs[:MOST_BARS] if cost.only_db is not None]
+    if not costs:
+        return None
+    layers = Counter(cost.layer for cost in costs)
+    values: list[dict[str, Any]] = []
+    for number, cost in enumerate(costs):
+        name = cost.layer if layers[cost.layer] == 1 else f"{cost.layer} {cost.operator}"
+        values.append(
+            {
+                "bar": number,
+                "label": plain(name),
+                "only": noise_percent(cost.only_db),
+                "without": noise_percent(cost.without_db),
+            }
+        )
+    base = alt.Chart(alt.Data(values=values))
+    names = "".join(f"datum.value == {v['bar']} ? {json.dumps(v['label'])} : " for v in values)
+    axis = alt.Axis(
+        domain=False, ticks=False, labelLimit=_LABEL_PX, labelPadding=8, labelExpr=f"{names}''"
+    )
+    y = alt.Y("bar:N", title=None, sort=None, axis=axis)
+    title = "noise in the outputs, % of the signal (root mean square)"
+    bars: list[Any] = [
+        base.mark_bar(height=12, cornerRadiusEnd=2, color=COLOURS["accent"]).encode(
+            x=alt.X("only:Q", title=title, axis=alt.Axis(tickCount=6)), y=y
+        ),
+        base.mark_tick(color=COLOURS["ink"], thickness=2, size=12).encode(
+            x=alt.X("without:Q"), y=y
+        ),
+    ]
+    line = alt.Chart(alt.Data(values=[{"all": noise_percent(found.all_db)}]))
+    bars.append(line.mark_rule(color=COLOURS["front"], strokeDash=[4, 3]).encode(x=alt.X("all:Q")))
+    return styled(alt.layer(*bars), "", [], width, height=20 * len(values))
+
+
+def noise_percent(sqnr_db: float | None) -> float:
+    """Return the noise of an SQNR as a share of the signal, root mean square.
+
+    >>> noise_percent(20.0)
+    10.0
+    """
+    return 0.0 if sqnr_db is None else float(100 * 10 ** (-sqnr_db / 20))
