@@ -12,7 +12,7 @@ from uneven import QUANTIZED, rescaled
 import edgekit
 from edgekit.cli import run
 from edgekit.errors import ConversionError, DataError, UsageError
-from edgekit.evaluation.trial_runs import all_outputs_db
+from edgekit.evaluation.noise import all_outputs_db
 from edgekit.recipe import load_recipe
 from edgekit.records import Progress, Sensitivity
 from edgekit.reports.sensitivity_text import sensitivity_lines

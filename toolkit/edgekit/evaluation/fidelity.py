@@ -168,20 +168,6 @@ def sqnr_db(signal: float, noise: float) -> float | None:
     return max(WORST_SQNR_DB, 10 * (math.log10(signal) - math.log10(noise)))
 
 
-def noise_ratio(reference: Array, variant: Array) -> float:
-    """Return the energy of the difference over that of the reference, both of all values.
-
-    0 where they are equal; infinite where the reference is zero and the variant is not. Values that
-    are not finite in the reference are left out; where only the variant's are not, they are far
-    off.
-    """
-    first, second = _finite(*(_as_columns(side, by_rows=False) for side in (reference, variant)))
-    noise, signal = (float(np.sum(np.square(part))) for part in (second - first, first))
-    if noise == 0:
-        return 0.0
-    return noise / signal if signal else math.inf
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Columns:
     """Statistics of the columns of one output of one graph, each `[k]`."""
@@ -230,13 +216,13 @@ class _Pair:
     @classmethod
     def of(cls, reference: Array, variant: Array, *, class_scores: bool) -> _Pair:
         n, rank = len(reference), reference.ndim
-        by_rows = rank == 3 and _lists_boxes(reference.shape)
-        reference, variant = (_as_columns(side, by_rows=by_rows) for side in (reference, variant))
-        reference, variant = _finite(reference, variant)
+        by_rows = rank == 3 and lists_boxes(reference.shape)
+        reference, variant = (as_columns(side, by_rows=by_rows) for side in (reference, variant))
+        reference, variant = finite_pair(reference, variant)
         before = _Columns.of(reference)
         within = bool(before.low.min() >= 0 and before.high.max() <= 1)
         columns = reference.shape[1]
-        scores = rank == 2 and columns > 1 and (class_scores or _probabilities(reference))
+        scores = rank == 2 and columns > 1 and (class_scores or are_probabilities(reference))
         one_unit = scores or within or (rank != 3 and columns > MANY_COLUMNS)
         if one_unit:
             whole = before.high.max() - before.low.min()
@@ -359,11 +345,12 @@ class _Pair:
         return float(_pearson(self.reference[:, self.judged], self.variant[:, self.judged]).min())
 
 
-def _lists_boxes(shape: tuple[int, ...]) -> bool:
+def lists_boxes(shape: tuple[int, ...]) -> bool:
+    """Whether an output of three axes has its columns in rows: figures of many boxes."""
     return shape[2] > MANY_COLUMNS and shape[2] > LONGER * shape[1]
 
 
-def _as_columns(values: Array, *, by_rows: bool) -> Floats:
+def as_columns(values: Array, *, by_rows: bool) -> Floats:
     """Return an output `[n, ..., k]` as `[values, k]`; a complex one as its two parts."""
     if by_rows:
         values = np.swapaxes(values, 1, 2)
@@ -372,7 +359,7 @@ def _as_columns(values: Array, *, by_rows: bool) -> Floats:
     return values.reshape(-1, values.shape[-1] if values.ndim > 1 else 1).astype(np.float64)
 
 
-def _finite(reference: Floats, variant: Floats) -> tuple[Floats, Floats]:
+def finite_pair(reference: Floats, variant: Floats) -> tuple[Floats, Floats]:
     """Leave out what is not finite in float; what only the variant makes of it is far off."""
     far = float(np.finfo(np.float32).max)
     sound = np.isfinite(reference)
@@ -381,7 +368,8 @@ def _finite(reference: Floats, variant: Floats) -> tuple[Floats, Floats]:
     return reference, np.nan_to_num(variant, nan=far, posinf=far, neginf=-far)
 
 
-def _probabilities(rows: Floats) -> bool:
+def are_probabilities(rows: Floats) -> bool:
+    """Whether rows `[values, k]` have a probability for each class."""
     return bool(rows.min() >= 0 and np.all(np.abs(rows.sum(axis=1) - 1) <= ROW_SUM))
 
 

@@ -22,10 +22,10 @@ from edgekit.evaluation.fidelity import (
     ENOUGH_SQNR_DB,
     WORST_SQNR_DB,
     compare,
-    noise_ratio,
     sqnr_db,
 )
 from edgekit.evaluation.metrics import MetricChoice
+from edgekit.evaluation.noise import all_outputs_db, noise_ratio
 from edgekit.evaluation.predict import load_model, run_model
 from edgekit.evaluation.scores import (
     Evaluation,
@@ -167,22 +167,6 @@ class Judge:
         )
 
 
-def all_outputs_db(noise: Sequence[float]) -> float | None:
-    """Return the SQNR of all outputs in dB: that of the mean of their noise-to-signal ratios.
-
-    So each output counts alike, whatever its unit and size, and the worst one decides. None where
-    all are equal to the last bit.
-
-    Args:
-        noise: The noise of each output over its signal.
-
-    Example:
-        >>> all_outputs_db([0.01, 0.01])
-        20.0
-    """
-    return sqnr_db(1.0, float(np.mean(noise))) if noise else None
-
-
 def rows_within(samples: Samples, most: int, output_bytes: int) -> Array:
     """Return which samples are run: at most so many, spread over all, that fit in memory."""
     first = samples.read(np.zeros(1, np.int64))
@@ -204,6 +188,7 @@ class TrialRuns:
 
     Attributes:
         n: Number of samples that are run.
+        max_drop: The accepted loss.
         metric: Name of the metric; None without targets.
         value: Score of the float file.
         note: Why there is no score, or fewer samples; "" otherwise.
@@ -225,6 +210,7 @@ class TrialRuns:
 
         with _guarded():
             output_bytes = spread(lambda _: look(), [0])[0]
+        self.max_drop = judge.max_drop
         self._rows = rows_within(samples, most, output_bytes)
         self.n = len(self._rows)
         (known, self.note) = self._reference()

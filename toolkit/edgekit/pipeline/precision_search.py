@@ -213,12 +213,7 @@ def least_set(
         most = max(1, math.ceil(MOST_SHARE * len(order)))
         chosen = _bisected(order[:most], judged)
         if not chosen:
-            raise ConversionError(
-                f"{trials.plan.variant}: half of the operators in {mode} do not keep the accepted "
-                "loss.",
-                hint="Accept more (--max-drop), choose dynamic or float16, or train the model for "
-                "it: edgekit qat.",
-            )
+            raise _refusal(trials.plan, order[:most], mode, judged, runs.max_drop)
         chosen = _without_idle(chosen, judged)
     plain, made = trials.with_modes((), mode), trials.with_modes(chosen, mode)
     return Found(
@@ -249,6 +244,26 @@ def _bisected(order: Sequence[Unit], judged: _Judged) -> list[Unit]:
         else:
             low = middle
     return list(order[:high])
+
+
+def _refusal(
+    plan: Plan, order: Sequence[Unit], mode: str, judged: _Judged, max_drop: float
+) -> ConversionError:
+    """Say how near half of the operators come, and which loss fewer of them would keep."""
+    sizes = sorted({len(order), *(1 << power for power in range(len(order).bit_length()))})
+    runs = judged([order[:size] for size in sizes])
+    loss, size = min((run.loss, size) for run, size in zip(runs, sizes, strict=True))
+    other = "choose dynamic or float16, or train the model for it: edgekit qat."
+    found, hint = None, f"{other[0].upper()}{other[1:]}"
+    if loss is not None and math.isfinite(loss):
+        enough = float(f"{1.05 * loss * max_drop:.2g}")
+        found = f"With {size} of them it is {loss:.1f} times as large."
+        hint = f"Accept more, such as --max-drop {enough:g}; or {other}" if enough else hint
+    return ConversionError(
+        f"{plan.variant}: half of the operators in {mode} do not keep the accepted loss.",
+        found=found,
+        hint=hint,
+    )
 
 
 def _without_idle(chosen: Sequence[Unit], judged: _Judged) -> list[Unit]:

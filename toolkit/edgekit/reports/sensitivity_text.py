@@ -16,7 +16,7 @@ from edgekit.reports.page_text import escaped, fact_list
 MOST_LISTED: Final = 40
 """Most operators that are listed on a terminal."""
 WIDTH: Final = 80
-_LAYER, _OPERATOR, _CELL = 26, 18, 8
+_LAYER, _OPERATOR, _CELL = 24, 18, 9
 EXACT: Final = "exact"
 
 
