@@ -11,8 +11,8 @@ from uneven import QUANTIZED, rescaled
 
 import edgekit
 from edgekit.cli import run
-from edgekit.errors import ConversionError, DataError, UsageError
-from edgekit.evaluation.noise import all_outputs_db
+from edgekit.errors import DataError, UsageError
+from edgekit.evaluation.noise import all_outputs_db, noise_ratio
 from edgekit.recipe import load_recipe
 from edgekit.records import Progress, Sensitivity
 from edgekit.reports.sensitivity_text import sensitivity_lines
@@ -70,6 +70,18 @@ def test_several_outputs_count_alike() -> None:
     # given one output with a hundredth of noise and one with none
     assert all_outputs_db([0.01, 0.0]) == pytest.approx(23.01, abs=0.01)
     assert all_outputs_db([0.0, 0.0]) is None
+
+
+def test_columns_of_different_units_count_alike() -> None:
+    # given coordinates in pixels, and a score that the file loses
+    reference = np.array([[640.0, 320.0, 0.9], [100.0, 500.0, 0.2]])
+    lost = reference * [1.0, 1.0, 0.0]
+
+    assert noise_ratio(reference, lost) == pytest.approx(1 / 3)
+    # of the scores of classes, which have one unit, all values count together
+    scores = np.array([[0.9, 0.1], [0.8, 0.2]])
+    assert noise_ratio(scores, scores * [1.0, 0.0]) < 0.05
+    assert noise_ratio(scores, scores) == 0
 
 
 def test_the_table_has_80_columns(found: Sensitivity) -> None:
@@ -147,12 +159,3 @@ def test_progress_counts_every_file(uneven: Path) -> None:
 
     last = {one.stage: one for one in heard if one.total}
     assert last["measuring operators"].done == last["measuring operators"].total
-
-
-def test_a_set_that_does_not_exist_is_said(uneven: Path) -> None:
-    # given noise samples whose outputs collapse unless nearly everything is float
-    with pytest.raises(ConversionError, match="half of the operators"):
-        edgekit.sensitivity(
-            uneven, data=DATA, mode="int8", calibration_samples=FEW, search=True, max_drop=0.0,
-            metric="ece",
-        )  # fmt: skip

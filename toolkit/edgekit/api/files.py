@@ -82,7 +82,8 @@ def quantize(
             in the place of such a tuple, or a `records.Dataset`.
         split: Share of the samples that is drawn for testing, where the data has no test split.
         table: How the rows of a `.csv` become samples: windows, columns that are left out.
-        modes: Names out of `modes.MODES`; where neither modes nor plans are given, those of
+        modes: Names out of `modes.MODES`, or `modes.MIXED`: int8 with the fewest operators in a
+            higher precision that keep `max_drop`; where neither modes nor plans are given, those of
             `modes.DEFAULT_MODES` that the model allows.
         plans: Plans, from `recipe.load_recipe(path).plan` or made by hand.
         output: Folder of the files, default `quantized/<name>`.

@@ -204,7 +204,10 @@ def quantize(
     data: options.MaybeData = None,
     mode: Annotated[
         list[str] | None,
-        typer.Option(help="float32, float16, dynamic, int8, int16x8 or int4; repeatable."),
+        typer.Option(
+            help="float32, float16, dynamic, int8, int16x8, int4, or mixed: int8 with the fewest "
+            "operators in a higher precision that keep --max-drop; repeatable."
+        ),
     ] = None,
     all_: Annotated[
         bool, typer.Option("--all", help="Every mode the model allows; by default all but int16x8.")
@@ -272,6 +275,7 @@ def quantize(
     \b
     edgekit quantize model.keras --data data.npz
     edgekit quantize model.keras --data photos/ --mode int8 --io uint8 -o out
+    edgekit quantize model.keras --data data.npz --mode int8 --mode mixed
     edgekit quantize model.tflite --data data.npz --recipe recipe.toml
     edgekit quantize model.keras --data data.npz --device pi@raspberrypi.local
     """

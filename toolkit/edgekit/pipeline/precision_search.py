@@ -118,7 +118,6 @@ def resolved(
     imported: ImportedModel,
     settings: MeasureSettings,
     *,
-    mode: str,
     listener: Listener = silent,
 ) -> tuple[Plan, str]:
     """Return the plan with rules for the operators that a higher precision must keep, and why.
@@ -127,8 +126,7 @@ def resolved(
         plan: What is to be resolved.
         graphs: As of `open_trials`.
         imported: Likewise.
-        settings: Likewise.
-        mode: The higher precision.
+        settings: Likewise; and the targets that the file is for.
         listener: Progress callback.
 
     Raises:
@@ -136,6 +134,7 @@ def resolved(
     """
     trials, runs = open_trials(plan, graphs, imported, settings)
     costs = ranked(trials, runs, listener=listener)
+    mode = higher_mode(next(iter(settings.targets), None))
     found = least_set(trials, runs, costs, mode, listener=listener)
     return with_found(plan, trials, found), sentence(found, costs, runs.n)
 

@@ -14,6 +14,8 @@ from edgekit.isolate import Background
 from edgekit.pipeline import manifest
 from edgekit.pipeline.float_graphs import FloatGraphs
 from edgekit.pipeline.imported_model import ImportedModel
+from edgekit.pipeline.measure import MeasureSettings
+from edgekit.pipeline.precision_search import resolved
 from edgekit.pipeline.recommendation import measure_made, probe_device, with_source_score
 from edgekit.pipeline.report import accepted_loss
 from edgekit.pipeline.request import (
@@ -30,6 +32,7 @@ from edgekit.quantization import make as make_variant
 from edgekit.records import (
     Artifact,
     Listener,
+    MixedPlan,
     Plan,
     Progress,
     Report,
@@ -93,6 +96,7 @@ def quantize(request: Request, *, finish: Finish, listener: Listener = silent) -
             plans,
             stage,
             tensorflow,
+            settings=request.settings,
             build=build_of(request),
             skip_unsupported=request.skip_unsupported,
             gzip=request.gzip,
@@ -119,6 +123,7 @@ def make(
     folder: Path,
     tensorflow: TensorFlowProcess | None,
     *,
+    settings: MeasureSettings | None = None,
     build: Mapping[str, Any] | None = None,
     skip_unsupported: bool = False,
     gzip: bool = False,
@@ -134,13 +139,16 @@ def make(
         folder: Where the files are written.
         tensorflow: Lowers the model again where a mode needs another form of its graph; None where
             the source is a graph already.
+        settings: How files are judged and for which target, for variants whose precisions are
+            searched for.
         build: What their manifests say of the request (`request.build_of`).
         skip_unsupported: Leave out what is refused, with a sentence in what is returned.
         gzip: Whether each is also written packed.
         listener: Progress callback.
 
     Returns:
-        The files; and, where `skip_unsupported`, a sentence for every variant that was refused.
+        The files; and a sentence for every variant whose precisions were searched for, or, where
+        `skip_unsupported`, that was refused.
 
     Raises:
         ConversionError: A variant was refused, and not `skip_unsupported`.
@@ -152,6 +160,7 @@ def make(
             folder,
             tensorflow,
             background=background,
+            settings=settings or MeasureSettings(),
             build=build,
             skip_unsupported=skip_unsupported,
             gzip=gzip,
@@ -166,6 +175,7 @@ def _make(
     tensorflow: TensorFlowProcess | None,
     *,
     background: Background,
+    settings: MeasureSettings,
     build: Mapping[str, Any] | None,
     skip_unsupported: bool,
     gzip: bool,
@@ -182,28 +192,44 @@ def _make(
             gzip=gzip,
         )
     ]
-    refused: list[str] = []
-    for position, plan in enumerate(wanted):
+    said: list[str] = []
+    for position, asked in enumerate(wanted):
         listener(
-            Progress(stage="quantizing", done=position, total=len(wanted), detail=plan.variant)
+            Progress(stage="quantizing", done=position, total=len(wanted), detail=asked.variant)
         )
         try:
+            plan, why = _settled(asked, graphs, imported, settings, listener)
             made, notes = _variant(plan, graphs)
         except ConversionError as error:
-            extra = plan.sparse and len(wanted) > 1  # beside the same file stored dense
+            extra = asked.sparse and len(wanted) > 1  # beside the same file stored dense
             if not (skip_unsupported or extra):
                 raise
             reason = error.found or error.what
-            refused.append(f"{plan.variant} was left out. {reason[:1].upper()}{reason[1:]}")
+            said.append(f"{asked.variant} was left out. {reason[:1].upper()}{reason[1:]}")
             continue
         path = folder / f"{plan.variant}.tflite"
         path.write_bytes(made.data)
-        noted = replace(imported, notes=(*imported.notes, *notes))
+        said += why
+        noted = replace(imported, notes=(*imported.notes, *notes, *why))
         described = manifest.describe(noted, plan, left_in_float=made.left_in_float, build=build)
         records.append(_record(background, path, plan, described, gzip=gzip))
     artifacts = [record() for record in records]
     listener(Progress(stage="quantizing", done=len(wanted), total=len(wanted)))
-    return artifacts, refused
+    return artifacts, said
+
+
+def _settled(
+    asked: Plan,
+    graphs: FloatGraphs,
+    imported: ImportedModel,
+    settings: MeasureSettings,
+    listener: Listener,
+) -> tuple[Plan, tuple[str, ...]]:
+    """Return the plan with the rules that had to be searched for, and why there are such."""
+    if not isinstance(asked, MixedPlan):
+        return asked, ()
+    plan, sentence = resolved(asked, graphs, imported, settings, listener=listener)
+    return plan, (f"{plan.variant}: {sentence}",)
 
 
 def _variant(plan: Plan, graphs: FloatGraphs) -> tuple[QuantizedModel, tuple[str, ...]]:

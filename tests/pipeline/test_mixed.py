@@ -1,0 +1,155 @@
+"""`--mode mixed`: the fewest operators in a higher precision that keep the accepted loss."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import cast
+
+import pytest
+from uneven import QUANTIZED, rescaled
+
+import edgekit
+from edgekit.errors import ConversionError
+from edgekit.evaluation.trial_runs import TrialRun, TrialRuns
+from edgekit.pipeline.precision_search import Found, least_set
+from edgekit.quantization.trials import Trials, Unit
+from edgekit.recipe import default_plan
+from edgekit.records import MixedPlan, Report
+
+DATA = "spoken-digits"
+
+
+@pytest.fixture(scope="module")
+def uneven(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("mixed") / "model.tflite"
+    path.write_bytes(rescaled(DATA))
+    return path
+
+
+@pytest.fixture(scope="module")
+def report(uneven: Path) -> Report:
+    return edgekit.quantize(
+        uneven,
+        data=DATA,
+        modes=["int8", "mixed"],
+        output=uneven.parent / "out",
+        calibration_samples=40,
+        latency=False,
+    )
+
+
+def test_mixed_recovers_what_int8_loses(report: Report) -> None:
+    scores = {row.artifact.variant: row.score.value for row in report.rows}
+
+    lost = scores["float32"] - scores["int8"]
+    assert lost > 0.05
+    assert scores["float32"] - scores["mixed"] < 0.1 * lost
+
+
+def test_the_report_names_the_operators_why_and_their_cost(report: Report) -> None:
+    (said,) = [text for text in report.warnings if text.startswith("mixed: ")]
+
+    assert "of 10 operators are in float32: " in said
+    assert "stem (CONV_2D, " in said
+    assert " dB alone)" in said
+    assert "conversions" in said
+
+
+def test_the_manifest_holds_the_rules_that_were_found(report: Report) -> None:
+    folder = report.files[0].artifact.path.parent
+    described = json.loads((folder / "mixed.json").read_text(encoding="utf-8"))
+
+    rules = described["plan"]["rules"]
+    assert {rule["layers"] for rule in rules} <= {"^stem$", "^block1_depthwise$"}
+    left = {one["layer"] for one in described["left_in_float"]}
+    assert left == {rule["layers"].strip("^$") for rule in rules}
+
+
+def test_the_file_is_made_again_from_its_manifest(report: Report) -> None:
+    # without a search: the plan in the manifest is an ordinary one
+    manifest = report.files[0].artifact.path.with_name("mixed.json")
+
+    assert edgekit.rebuild(manifest, data=DATA).sha256 == report.files[-1].artifact.sha256
+
+
+def test_what_int8_keeps_needs_no_operator(shared_data: Path, tmp_path: Path) -> None:
+    graph = tmp_path / "model.tflite"
+    shutil.copy(QUANTIZED / DATA / "float32.tflite", graph)
+
+    found = edgekit.sensitivity(graph, data=DATA, calibration_samples=20, search=True)
+
+    assert found.plan is not None
+    assert found.plan.rules == ()
+    assert any("no operator needs a higher precision" in note for note in found.notes)
+
+
+def test_for_a_microcontroller_the_higher_precision_is_int16(uneven: Path) -> None:
+    found = edgekit.sensitivity(
+        uneven, data=DATA, calibration_samples=20, search=True, target="micro"
+    )
+
+    assert found.plan is not None
+    assert {rule.mode for rule in found.plan.rules} == {"int16x8"}
+
+
+class Known:
+    """Files and runs whose losses are known: those of some operators count, others are idle."""
+
+    plan = default_plan("mixed")
+    max_drop = 0.5
+
+    def __init__(self, needed: set[int], *, of: int = 40) -> None:
+        self.needed = needed
+        self.units = tuple(
+            Unit(operator="CONV_2D", layer=f"layer{i}", tensors=(f"t{i}",), index=i)
+            for i in range(of)
+        )
+        self.files = 0
+
+    def with_modes(self, units: Sequence[Unit], mode: str) -> bytes:
+        assert mode == "float32"
+        return bytes(unit.index for unit in units)
+
+    def conversions(self, units: Sequence[Unit], mode: str) -> int:
+        assert mode == "float32"
+        return 2 * len(units)
+
+    def run(self, contents: Sequence[Callable[[], bytes]], **_: object) -> list[TrialRun]:
+        self.files += len(contents)
+        missing = [len(self.needed - set(content())) for content in contents]
+        return [TrialRun(sqnr_db=10.0, loss=3.0 * count) for count in missing]
+
+    def least(self) -> Found:
+        costs = {unit: TrialRun(sqnr_db=float(unit.index)) for unit in self.units}
+        return least_set(cast("Trials", self), cast("TrialRuns", self), costs, "float32")
+
+
+@pytest.mark.parametrize("needed", [{0}, {0, 1, 2}, {1, 5}, {3, 17}, {19}])
+def test_the_least_set_is_found_in_few_files(needed: set[int]) -> None:
+    known = Known(needed)
+
+    found = known.least()
+
+    assert {unit.index for unit in found.units} == needed
+    assert found.conversions == 2 * len(needed)
+    assert known.files < 60  # of 2 ** 40 sets
+
+
+def test_what_half_of_the_operators_do_not_keep_is_refused_with_what_they_would() -> None:
+    # given three operators that are needed, and one of them beyond half
+    with pytest.raises(ConversionError, match="half of the operators in float32") as refused:
+        Known({0, 1, 30}).least()
+
+    assert refused.value.found == "With 2 of them it is 3.0 times as large."
+    assert "--max-drop 1.6" in str(refused.value.hint)
+
+
+def test_inputs_and_outputs_stay_float_unless_asked() -> None:
+    plan, asked = default_plan("mixed"), default_plan("mixed", io="int8")
+
+    assert isinstance(plan, MixedPlan)
+    assert (plan.variant, plan.mode, plan.output_type) == ("mixed", "int8", "float32")
+    assert (asked.variant, asked.output_type) == ("mixed-int8io", "int8")
