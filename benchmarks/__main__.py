@@ -32,6 +32,7 @@ SECTIONS = {
     "sparse": "Pruned models on ARM, stored dense and sparse",
     "sensors": "Networks of the zoo for sensor windows",
     "finetuning": "Fine-tuning by the passes against Model.fit",
+    "sensitivity": "What each operator costs, and int8 with few operators in float",
     "recurrent": "Recurrent layers: compact, written out, and by the stock converter",
 }
 RESULTS = Path(__file__).with_name("RESULTS.md")

@@ -56,6 +56,7 @@ def test_every_verb_returns_one_record(verb):
             "Inspection",
             "PassComparison",
             "TrainingResult",
+            "LayerDifferences",
             "Rebuilt",
             "Sensitivity",
         ),

@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from edgekit.api.accuracy import sensitivity
+    from edgekit.api.accuracy import compare, sensitivity
     from edgekit.api.files import (
         demo,
         doctor,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from edgekit.recipe import Cluster, Prune, Qat, Shrink, Training
 
 _HOMES: Final = {
-    "api.accuracy": "sensitivity",
+    "api.accuracy": "compare sensitivity",
     "api.files": "demo doctor expand export import_model inspect quantize rebuild report",
     "api.gate": "check diff",
     "api.measure": "bench deploy evaluate",
@@ -53,6 +53,7 @@ __all__ = [
     "bench",
     "check",
     "cluster",
+    "compare",
     "compress",
     "demo",
     "deploy",

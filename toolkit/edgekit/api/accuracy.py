@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 from edgekit.api.data import Data, metrics, taken
 from edgekit.choices import RangesMethod
 from edgekit.modes import FLOAT32, INT8, MIXED
-from edgekit.records import EACH_ROW, Listener, Sensitivity, TableOptions, TaskChoice, silent
+from edgekit.records import (
+    EACH_ROW,
+    LayerDifferences,
+    Listener,
+    Sensitivity,
+    TableOptions,
+    TaskChoice,
+    silent,
+)
 
 if TYPE_CHECKING:
     from edgekit.data.own_metric import Asked
@@ -102,3 +110,77 @@ def sensitivity(
         seed=seed,
     )
     return pipeline.sensitivity(request, search=search, listener=listener)
+
+
+def compare(
+    first: str | Path | Any,
+    second: str | Path | Any,
+    *,
+    data: Data = None,
+    threshold_db: float = 20.0,
+    samples: int = 100,
+    split: float | None = None,
+    table: TableOptions = EACH_ROW,
+    column: str | None = None,
+    classes: Sequence[str] | None = None,
+    task: TaskChoice = None,
+    preprocessing: Mapping[str, Any] | None = None,
+    head: Mapping[str, Any] | None = None,
+    custom: Sequence[str] = (),
+    trust_code: bool = False,
+    unroll: bool = False,
+    score_output: str | None = None,
+    listener: Listener = silent,
+) -> LayerDifferences:
+    """Compare two models operator by operator, on the same samples.
+
+    Operators belong together by their layers and kinds. The default threshold of 20 dB is a
+    difference of a tenth of the signal, root mean square.
+
+    Args:
+        first: A Keras model, a float or quantized `.tflite` file, or an `.npz` of outputs, as the
+            runner's `eval --outputs` writes them on a device. It is the signal.
+        second: What is compared with it, likewise.
+        data: As for `quantize`; its test samples are run, else those of training. None where both
+            are `.npz`.
+        threshold_db: SQNR below which two operators are said to differ.
+        samples: Most samples that are run.
+        split: As for `quantize`, like those that follow.
+        table: Likewise.
+        column: Likewise.
+        classes: Likewise.
+        task: Likewise.
+        preprocessing: Likewise.
+        head: Likewise.
+        custom: Likewise.
+        trust_code: Likewise.
+        unroll: Likewise.
+        score_output: Likewise.
+        listener: Progress callback.
+
+    Raises:
+        EdgekitError: See `edgekit.errors`.
+    """
+    from edgekit import pipeline
+
+    one, other = (Path(each) if isinstance(each, (str, Path)) else each for each in (first, second))
+    request = pipeline.Request(
+        source=one,
+        plans=(),
+        folder=Path(),
+        data=taken(data),
+        split=split,
+        table=table,
+        column=column,
+        classes=classes,
+        task=task,
+        preprocessing=preprocessing,
+        head=head,
+        custom=tuple(custom),
+        trust_code=trust_code,
+        unroll=unroll,
+        output=score_output,
+    )
+    return pipeline.compare_operators(
+        one, other, request, threshold_db=threshold_db, samples=samples, listener=listener
+    )

@@ -1,4 +1,4 @@
-"""Commands that say where accuracy is lost: sensitivity."""
+"""Commands that say where accuracy is lost: sensitivity, compare."""
 
 from __future__ import annotations
 
@@ -107,6 +107,85 @@ def sensitivity(
         print(line)
     for path in outputs:
         print(wrote_file(path))
+
+
+def compare(
+    *,
+    first: Annotated[
+        str, typer.Argument(metavar="A", help="A Keras model, a .tflite, or an .npz of outputs.")
+    ],
+    second: Annotated[str, typer.Argument(metavar="B", help="What is compared with it.")],
+    data: options.MaybeData = None,
+    data_options: options.DataOptions,
+    threshold: Annotated[
+        float,
+        typer.Option(
+            parser=options.number(-100, 200),
+            metavar="DB",
+            help="SQNR below which operators are said to differ: 20 is a tenth of the signal.",
+        ),
+    ] = 20.0,
+    samples: Annotated[
+        int, typer.Option(parser=options.whole(1), metavar="N", help="Samples that are run.")
+    ] = 100,
+    custom: options.Custom = None,
+    trust_code: options.TrustCode = False,
+    unroll: options.Unroll = False,
+    graph: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.json", help="Write the figures for Model Explorer's graph of B."
+        ),
+    ] = None,
+    force: options.Force = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Compare two models operator by operator: where do they part?
+
+    An .npz holds the outputs of a device: edgekit_runner.py eval MODEL DATA.npz --outputs F.npz
+
+    \b
+    edgekit compare model.keras quantized/model/int8.tflite --data data.npz
+    edgekit compare float32.tflite int8.tflite --data data.npz --graph int8.json
+    edgekit compare int8.tflite from-device.npz --data data.npz
+    """
+    from edgekit import api
+    from edgekit.cli.output import json_line, wrote_file
+    from edgekit.cli.progress import listening
+    from edgekit.files import refuse_existing, writing
+
+    if graph is not None:
+        refuse_existing(graph, force=force)
+    with listening(quiet=quiet) as listener:
+        found = api.compare(
+            Path(first),
+            Path(second),
+            data=data,
+            threshold_db=threshold,
+            samples=samples,
+            **data_options.arguments(),
+            custom=tuple(custom or ()),
+            trust_code=trust_code,
+            unroll=unroll,
+            listener=listener,
+        )
+    if graph is not None:
+        from edgekit.reports.differences_text import model_explorer_data
+
+        with writing(graph, replace=force) as temporary:
+            temporary.write_text(json_line(model_explorer_data(found)) + "\n", encoding="utf-8")
+    if json:
+        from edgekit.schema import differences_to_json
+
+        print(json_line(differences_to_json(found)))
+        return
+    from edgekit.reports.differences_text import difference_lines
+
+    for line in difference_lines(found):
+        print(line)
+    if graph is not None:
+        print(wrote_file(graph))
 
 
 def _check_outputs(outputs: list[Path], *, force: bool) -> None:

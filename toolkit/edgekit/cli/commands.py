@@ -59,6 +59,9 @@ COMMANDS: dict[str, Command] = {
     "sensitivity": Command(
         "accuracy", "sensitivity", "Measure what each operator costs, and write a recipe for it."
     ),
+    "compare": Command(
+        "accuracy", "compare", "Compare two models operator by operator: where do they part?"
+    ),
     "rebuild": Command(
         "rebuild", "rebuild", "Make a file again from its manifest, and compare the bytes."
     ),

@@ -179,7 +179,7 @@ def load_model(path: Path, example: Mapping[str, Array]) -> LoadedModel:
         check_interface(str(path), inputs, interpreter.get_output_details())
         for index, spec, signature in inputs:
             if -1 in signature[1:]:
-                free = _of(example, spec, inputs, path).shape
+                free = input_of(example, spec, inputs, path).shape
                 interpreter.resize_tensor_input(index, (spec.shape[0], *free[1:]), strict=True)
         interpreter.allocate_tensors()
         inputs = _described(interpreter, "inputs")
@@ -261,7 +261,7 @@ def run_model(
     """
     feeds = []
     for index, spec in model.inputs:
-        values = _of(inputs, spec, model.inputs, model.path)
+        values = input_of(inputs, spec, model.inputs, model.path)
         if values.shape[1:] != spec.shape[1:]:
             raise DataError(
                 f"{model.path.name}: input {spec.name} takes samples of shape "
@@ -301,7 +301,7 @@ def run_model(
     }
 
 
-def _of(inputs: Mapping[str, Array], spec: TensorSpec, wanted: Any, path: Path) -> Array:
+def input_of(inputs: Mapping[str, Array], spec: TensorSpec, wanted: Any, path: Path) -> Array:
     """Return the array meant for an input: the one of its name, or the only one for the only."""
     if spec.name in inputs:
         return inputs[spec.name]

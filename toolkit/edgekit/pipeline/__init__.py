@@ -12,6 +12,7 @@
 - `comparison`: an old one and a new one are measured alike.
 - `deploy`: they are measured on devices behind SSH, several at once.
 - `manifest`: what is written beside each file.
+- `layer_comparison`: two models are compared operator by operator.
 - `sensitivity`: what each operator costs in a precision.
 - `precision_search`: the least set of operators that must have a higher one.
 - `expand`: a small file is written unpacked.
@@ -25,6 +26,7 @@ from edgekit.pipeline.deploy import Deployed, Deployment, deploy, first_error
 from edgekit.pipeline.expand import expand
 from edgekit.pipeline.export import Exported, export
 from edgekit.pipeline.host import bench, evaluate, measured
+from edgekit.pipeline.layer_comparison import compare_operators
 from edgekit.pipeline.measure import MeasureSettings
 from edgekit.pipeline.passes import transform
 from edgekit.pipeline.quantize import quantize
@@ -46,6 +48,7 @@ __all__ = [
     "bench",
     "build_of",
     "compare_files",
+    "compare_operators",
     "compress",
     "deploy",
     "evaluate",

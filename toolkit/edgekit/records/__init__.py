@@ -7,6 +7,7 @@ results    Score, Drop, Fidelity, Collapse, Timing -> Row -> Report
 views      Views (of a Score), Example (of a Report): what is drawn
 checks     ConditionResult -> Check; Comparison: files held against conditions, and compared
 sensitivity  OperatorCost -> Sensitivity: which operators cost accuracy
+layer_differences  OperatorDifference -> LayerDifferences: where two models part
 ```
 
 All records are frozen; a pass takes records and returns new ones.
@@ -42,6 +43,7 @@ from edgekit.records.dataset import (
     TaskChoice,
     TensorSpec,
 )
+from edgekit.records.layer_differences import LayerDifferences, OperatorDifference
 from edgekit.records.progress import Listener, Progress, silent
 from edgekit.records.results import (
     SOURCE,
@@ -100,12 +102,14 @@ __all__ = [
     "Histogram",
     "InputScaling",
     "Inspection",
+    "LayerDifferences",
     "Listener",
     "LiveData",
     "MemoryFit",
     "MixedPlan",
     "Operator",
     "OperatorCost",
+    "OperatorDifference",
     "OutputDrop",
     "OutputScore",
     "OutputTask",

@@ -14,6 +14,7 @@ from edgekit.records import (
     Comparison,
     Fidelity,
     Inspection,
+    LayerDifferences,
     MemoryFit,
     OutputDrop,
     Report,
@@ -187,6 +188,11 @@ def comparison_to_json(comparison: Comparison) -> dict[str, Any]:
 
 def sensitivity_to_json(found: Sensitivity) -> dict[str, Any]:
     """Return what each operator costs as one JSON object; an SQNR without noise is null."""
+    return {"schema": SCHEMA, **finite(asdict(found))}
+
+
+def differences_to_json(found: LayerDifferences) -> dict[str, Any]:
+    """Return two models compared operator by operator as one JSON object."""
     return {"schema": SCHEMA, **finite(asdict(found))}
 
 
