@@ -3,7 +3,8 @@
 A part stands between `<!-- name -->` and `<!-- /name -->`. Recipe keys, architectures, exit codes
 and layers come from the code, the table of published models from the reports in `quantized/`, the
 measurements from `benchmarks/RESULTS.md`. `--demo` runs the demo for the table in README.md,
-`--picture` draws docs/report.png again, which needs Chromium.
+`--accuracy` runs the commands of docs/accuracy.md that begin with `$`, `--picture` draws
+docs/report.png again, which needs Chromium.
 """
 
 from __future__ import annotations
@@ -363,6 +364,32 @@ def demo() -> None:
     path.write_text(place.sub(lambda _: lines, text, count=1), encoding="utf-8")
 
 
+def accuracy() -> None:
+    """What the commands print that docs/accuracy.md shows, `$` before each."""
+    sys.path.append(str(ROOT / "tests" / "pipeline"))
+    uneven = importlib.import_module("uneven")
+    path = DOCS / "accuracy.md"
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "model.tflite").write_bytes(uneven.rescaled("spoken-digits"))
+
+        def run(match: re.Match[str]) -> str:
+            words = match[1].removeprefix("$ edgekit ").split()
+            done = subprocess.run(
+                [sys.executable, "-m", "edgekit", *words, "-q"],
+                capture_output=True,
+                text=True,
+                check=True,
+                cwd=folder,
+                env={**os.environ, "COLUMNS": "80"},
+            )
+            lines = "\n".join(line.rstrip() for line in done.stdout.splitlines())
+            return f"```\n{match[1]}\n{lines}\n```"
+
+        text = path.read_text(encoding="utf-8")
+        text = re.sub(r"```\n(\$ edgekit [^\n]*)\n.*?```", run, text, flags=re.DOTALL)
+    path.write_text(text, encoding="utf-8")
+
+
 def picture() -> None:
     """A screenshot of the top of a published report."""
     from selenium import webdriver
@@ -384,6 +411,8 @@ def main() -> int:
     """Write the pages, or with --check say which are not as generated."""
     if "--demo" in sys.argv:
         demo()
+    if "--accuracy" in sys.argv:
+        accuracy()
     if "--picture" in sys.argv:
         picture()
     stale = {path: text for path, text in fill().items() if path.read_text("utf-8") != text}
