@@ -106,9 +106,10 @@ def _fit(row: Row, target: str) -> str:
         for op in row.inspection.unmapped(target)
     )
     estimate = row.inspection.estimates.get(target)
+    by = "Predicted" if estimate is None else f"{printable(estimate.compiler)}'s answer"
     summary = escaped(
-        f"{printable(row.artifact.variant)} on {printable(target)}, "
-        f"{fit_text(row.inspection, target)} on the accelerator"
+        f"{by} for {target}: {fit_text(row.inspection, target)} of "
+        f"{printable(row.artifact.variant)} on the accelerator"
         + (f"; {npu_text(estimate)}" if estimate is not None else "")
     )
     if not items:

@@ -8,7 +8,7 @@ from edgekit.printable import printable
 from edgekit.records import Inspection, Report, Row
 from edgekit.reports.formatting import latency_text
 from edgekit.reports.groups import groups_by_model
-from edgekit.reports.npu_text import fit_text
+from edgekit.reports.npu_text import fit_text, said_by
 
 
 def fit_rows(report: Report) -> tuple[list[str], list[tuple[Row, list[str]]]]:
@@ -42,7 +42,7 @@ def cell_text(inspection: Inspection, target: str) -> str:
         fits = {True: "fits", False: "does not fit", None: "loads"}[memory.fits]
         return f"{fits} ({'measured' if memory.measured else 'estimated'})"
     time = f"; {latency_text(estimate.time_ms)} simulated" if estimate and estimate.time_ms else ""
-    return f"{fit_text(inspection, target)}{first}{time}"
+    return f"{said_by(inspection, target)}: {fit_text(inspection, target)}{first}{time}"
 
 
 def _targets(row: Row) -> Iterator[str]:

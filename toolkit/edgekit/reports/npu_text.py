@@ -7,12 +7,16 @@ from edgekit.records import Inspection, NpuEstimate
 from edgekit.reports.formatting import latency_text, size_text
 
 
-def fit_text(inspection: Inspection, target: str) -> str:
-    """Return by whom it is said, and how many operators a target takes."""
-    asked = sum(target in op.targets for op in inspection.ops)
+def said_by(inspection: Inspection, target: str) -> str:
+    """Return how it is known what a target takes: predicted, or by a compiler."""
     estimate = inspection.estimates.get(target)
-    by = "predicted" if estimate is None else printable(estimate.compiler)
-    return f"{by}: {asked - len(inspection.unmapped(target))} of {asked} operators"
+    return "predicted" if estimate is None else printable(estimate.compiler)
+
+
+def fit_text(inspection: Inspection, target: str) -> str:
+    """Return how many operators a target takes."""
+    asked = sum(target in op.targets for op in inspection.ops)
+    return f"{asked - len(inspection.unmapped(target))} of {asked} operators"
 
 
 def npu_text(estimate: NpuEstimate) -> str:

@@ -9,7 +9,7 @@ from edgekit.printable import MOST_PATH, printable
 from edgekit.records import Inspection, Operator
 from edgekit.reports.formatting import count_text, plain, size_text
 from edgekit.reports.memory_text import memory_text
-from edgekit.reports.npu_text import fit_text, npu_text
+from edgekit.reports.npu_text import fit_text, npu_text, said_by
 from edgekit.reports.terminal_table import plain_table
 
 if TYPE_CHECKING:
@@ -57,7 +57,12 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
         console.print(Text(f"{_LABELS.get(label, label):<5} {line}"))
     targets = list(dict.fromkeys(name for op in inspection.ops for name in op.targets))
     for target in targets:
-        console.print(Text(f"fit   {printable(target)}, {fit_text(inspection, target)}"))
+        console.print(
+            Text(
+                f"fit   {printable(target)}, {said_by(inspection, target)}: "
+                f"{fit_text(inspection, target)}"
+            )
+        )
     for target, estimate in inspection.estimates.items():
         line = f"npu   {printable(target)}: {npu_text(estimate)}"
         console.print(Text(line), soft_wrap=True)
