@@ -67,6 +67,7 @@ def quantize(
     latency: bool = True,
     skip_unsupported: bool | None = None,
     gzip: bool = False,
+    bundle: str | Path | None = None,
     force: bool = False,
     seed: int = 0,
     command: str = "",
@@ -118,6 +119,8 @@ def quantize(
         skip_unsupported: Whether a variant that cannot be made is a warning instead of an
             error; default: where none was asked for by name.
         gzip: Whether each file is also written packed with gzip, as `<variant>.tflite.gz`.
+        bundle: A zip to write too: files, manifests, report, and outputs on some test samples, from
+            which `verify` derives the figures again.
         force: Replace files that exist.
         seed: Random seed.
         command: How the report says this can be done again.
@@ -166,6 +169,7 @@ def quantize(
         latency=latency,
         skip_unsupported=not (modes or plans) if skip_unsupported is None else skip_unsupported,
         gzip=gzip,
+        bundle=Path(bundle) if bundle else None,
         force=force,
         seed=seed,
         command=command,

@@ -261,6 +261,12 @@ def quantize(
     measured_on: device_options.DeviceOptions,
     bench: Annotated[bool, typer.Option(help="Measure latencies.")] = True,
     gzip: options.Gzip = False,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="F.zip", help="Also write what the figures follow from, for edgekit verify."
+        ),
+    ] = None,
     fail_if_lost: options.FailIfLost = False,
     force: options.Force = False,
     json: options.Json = False,
@@ -302,6 +308,7 @@ def quantize(
             latency=bench,
             skip_unsupported=all_ or not (mode or recipe),
             gzip=gzip,
+            bundle=bundle,
             force=force,
             seed=seed,
             command=shlex.join(["edgekit", *context.obj]),

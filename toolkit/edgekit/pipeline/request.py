@@ -74,6 +74,7 @@ class Request:
         skip_unsupported: Whether a variant that cannot be made is a warning instead of an
             error: where nobody asked for it by name.
         gzip: Whether each file is also written packed with gzip, for the flash of a device.
+        bundle: Where all that the figures follow from is written too, as a zip; see `bundle`.
         force: Replace files that exist.
         seed: Random seed.
         command: The command line, for the report.
@@ -107,6 +108,7 @@ class Request:
     latency: bool = True
     skip_unsupported: bool = False
     gzip: bool = False
+    bundle: Path | None = None
     force: bool = False
     seed: int = 0
     command: str = ""
@@ -236,6 +238,8 @@ def check(request: Request) -> None:
             hint="Give a .keras, .h5 or .tflite file, or a SavedModel folder.",
         )
     check_folder(request.folder)
+    if request.bundle is not None:
+        refuse_existing(request.bundle, force=request.force)
     endings = (".tflite", ".json", *([".tflite.gz"] if request.gzip else []))
     names = [f"{stem}{end}" for stem in stems for end in endings]
     for name in (*names, "report.html", "report.json"):

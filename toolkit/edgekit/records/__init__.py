@@ -42,6 +42,7 @@ from edgekit.records.dataset import (
     TensorSpec,
 )
 from edgekit.records.progress import Listener, Progress, silent
+from edgekit.records.proofs import Proof, Replayed, Status
 from edgekit.records.results import (
     SOURCE,
     ClassScore,
@@ -109,7 +110,9 @@ __all__ = [
     "Plan",
     "PrecisionRecall",
     "Progress",
+    "Proof",
     "Ranges",
+    "Replayed",
     "Report",
     "Row",
     "Rule",
@@ -118,6 +121,7 @@ __all__ = [
     "Score",
     "Source",
     "Split",
+    "Status",
     "TableOptions",
     "TargetFit",
     "TaskChoice",
