@@ -14,7 +14,7 @@ from uneven import QUANTIZED, rescaled
 import edgekit
 from edgekit.errors import ConversionError
 from edgekit.evaluation.trial_runs import TrialRun, TrialRuns
-from edgekit.pipeline.precision_search import Found, least_set
+from edgekit.pipeline.precision_search import Found, higher_mode, least_set
 from edgekit.quantization.trials import Trials, Unit
 from edgekit.recipe import default_plan
 from edgekit.records import MixedPlan, Report
@@ -93,6 +93,8 @@ def test_for_a_microcontroller_the_higher_precision_is_int16(uneven: Path) -> No
 
     assert found.plan is not None
     assert {rule.mode for rule in found.plan.rules} == {"int16x8"}
+    assert higher_mode(["coral", "ethos-u55-128"]) == "int16x8"
+    assert higher_mode(["coral"]) == "float32"
 
 
 class Known:

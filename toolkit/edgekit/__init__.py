@@ -40,6 +40,7 @@ __all__ = [
     "train",
     "transform",
     "unpacked_limit",
+    "verify",
 ]
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ if TYPE_CHECKING:
         train,
         transform,
         unpacked_limit,
+        verify,
     )
 
 

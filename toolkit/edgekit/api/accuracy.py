@@ -61,7 +61,8 @@ def sensitivity(
         ranges: How activation ranges are chosen: minmax, percentile, mse or entropy.
         search: Whether the least set of operators is searched for that must have a higher precision
             for the loss to be accepted; it is `plan` of what is returned.
-        target: The target that the file is for: on a microcontroller the higher precision is int16.
+        target: The target that the file is for: on microcontrollers and Ethos-U the higher
+            precision is int16.
         max_drop: Accepted loss, for the search.
         split: As for `quantize`, like those that follow.
         table: Likewise.

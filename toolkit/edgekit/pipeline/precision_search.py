@@ -54,18 +54,17 @@ class Found:
     of: int
 
 
-def higher_mode(target: str | None) -> str:
-    """Return what operators are kept in: float32, or int16 where a target runs no graph in parts.
+def higher_mode(names: Sequence[str]) -> str:
+    """Return what operators are kept in: float32, or int16 where a target wants integers.
 
     Args:
-        target: The target that the file must be able to use, or None.
+        names: The targets that the file must be able to use.
 
     Raises:
         UsageError: There is no such target.
     """
-    if target is not None and targets.target(target).target.needs_all:
-        return INT16X8.name
-    return FLOAT32.name
+    wide = any(targets.target(name).target.in_integers for name in names)
+    return INT16X8.name if wide else FLOAT32.name
 
 
 def open_trials(
@@ -134,7 +133,7 @@ def resolved(
     """
     trials, runs = open_trials(plan, graphs, imported, settings)
     costs = ranked(trials, runs, listener=listener)
-    mode = higher_mode(next(iter(settings.targets), None))
+    mode = higher_mode(settings.targets)
     found = least_set(trials, runs, costs, mode, listener=listener)
     return with_found(plan, trials, found), sentence(found, costs, runs.n)
 

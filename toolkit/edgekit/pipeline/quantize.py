@@ -12,6 +12,7 @@ from edgekit.errors import ConversionError
 from edgekit.files import staging
 from edgekit.isolate import Background
 from edgekit.pipeline import manifest
+from edgekit.pipeline.bundle import write_bundle
 from edgekit.pipeline.float_graphs import FloatGraphs
 from edgekit.pipeline.imported_model import ImportedModel
 from edgekit.pipeline.measure import MeasureSettings
@@ -104,7 +105,17 @@ def quantize(request: Request, *, finish: Finish, listener: Listener = silent) -
         )
         report = measure_made(request, imported, artifacts, listener=listener)
         report = replace(report, warnings=(*refused, *failed, *report.warnings))
-        return write_outputs(report, request, stage, finish)
+        final = write_outputs(report, request, stage, finish)
+        if request.bundle is not None:
+            write_bundle(
+                request.bundle,
+                stage,
+                final,
+                artifacts,
+                imported.dataset,
+                replace_existing=request.force,
+            )
+        return final
 
 
 def write_outputs(report: Report, request: Request, stage: Path, finish: Finish) -> Report:

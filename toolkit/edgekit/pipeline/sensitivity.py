@@ -80,7 +80,7 @@ def sensitivity(
         notes = [*imported.notes, *([runs.note] if runs.note else [])]
         found = None
         if search:
-            mode = higher_mode(request.target)
+            mode = higher_mode(request.named_targets)
             least = least_set(trials, runs, costs, mode, listener=listener)
             found = with_found(plan, trials, least)
             notes.append(f"The recipe: {sentence(least, costs, runs.n)}")
@@ -108,8 +108,8 @@ def _check(request: Request) -> None:
             folder=True,
             hint="Give a .keras, .h5 or .tflite file, or a SavedModel folder.",
         )
-    if request.target is not None:
-        targets.target(request.target)
+    for name in request.named_targets:
+        targets.target(name)
     for one in listed(request.metric):
         if not isinstance(one, Metric):
             metric_named(one)

@@ -20,6 +20,7 @@ from edgekit.records.artifacts import (
     Inspection,
     MemoryFit,
     MixedPlan,
+    NpuEstimate,
     Operator,
     Plan,
     Ranges,
@@ -45,6 +46,7 @@ from edgekit.records.dataset import (
 )
 from edgekit.records.layer_differences import LayerDifferences, OperatorDifference
 from edgekit.records.progress import Listener, Progress, silent
+from edgekit.records.proofs import Proof, Replayed, Status
 from edgekit.records.results import (
     SOURCE,
     ClassScore,
@@ -107,6 +109,7 @@ __all__ = [
     "LiveData",
     "MemoryFit",
     "MixedPlan",
+    "NpuEstimate",
     "Operator",
     "OperatorCost",
     "OperatorDifference",
@@ -116,7 +119,9 @@ __all__ = [
     "Plan",
     "PrecisionRecall",
     "Progress",
+    "Proof",
     "Ranges",
+    "Replayed",
     "Report",
     "Row",
     "Rule",
@@ -126,6 +131,7 @@ __all__ = [
     "Sensitivity",
     "Source",
     "Split",
+    "Status",
     "TableOptions",
     "TargetFit",
     "TaskChoice",
