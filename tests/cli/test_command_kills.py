@@ -1,9 +1,10 @@
-"""quantize and compress, ended by a signal at seeded moments."""
+"""quantize, compress and sensitivity, ended by a signal at seeded moments."""
 
 from __future__ import annotations
 
 import shutil
 
+import numpy as np
 import pytest
 from killing import Command, moments, whole
 
@@ -56,6 +57,23 @@ def test_bench_which_has_a_process_of_its_own(tmp_path, golden):
     command = Command(["bench", model, "--runs", "900000"], tmp_path, duration=4)
     met = sum(command.kill(number, share) for number, share in moments(4, 8))
     assert met
+
+
+def test_sensitivity_whose_children_write_files(tmp_path, golden):
+    x = np.random.default_rng(0).standard_normal((20, 61, 40, 1)).astype(np.float32)
+    np.savez(tmp_path / "data.npz", x_train=x)
+    model = golden / "quantize" / "speech_float32.tflite"
+    words = ["sensitivity", model, "--data", "data.npz", "-o", "mixed.toml", "--force"]
+    command = Command(words, tmp_path)
+    command.finish()
+    written = (tmp_path / "mixed.toml").read_bytes()
+    met = 0
+    for number, share in moments(4, 9):
+        met += command.kill(number, share)
+        assert (tmp_path / "mixed.toml").read_bytes() == written
+    assert met
+    command.finish()
+    assert command.leftovers() == set()
 
 
 @pytest.mark.tensorflow

@@ -153,29 +153,30 @@ def compare_layers(
     def share(worker: int) -> list[Tally]:
         tallies = [Tally(second.limits) for _, second in kinds]
         mine = rows[worker::workers]
-        with temporary_folder() as folder:
-            loaded = [
-                _opened(folder / f"{side}.tflite", content, samples)
-                for side, content in enumerate(sides)
-            ]
-            for start in range(0, len(mine), _PIECE):
-                piece = mine[start : start + _PIECE]
-                batch = samples.read(piece)
-                for row, index in enumerate(piece):
-                    fresh = starts is None or bool(starts[index])
-                    for model in loaded:
-                        _invoke(model, batch, row, fresh=fresh)
-                    for tally, match, pair in zip(tallies, matches, kinds, strict=True):
-                        values = [
-                            kind.real(model.interpreter.get_tensor(place))
-                            for kind, model, place in zip(pair, loaded, match.indices, strict=True)
-                        ]
-                        tally.add(*values)
-                report(len(piece))
+        loaded = [
+            _opened(folder / f"{worker}-{side}.tflite", content, samples)
+            for side, content in enumerate(sides)
+        ]
+        for start in range(0, len(mine), _PIECE):
+            piece = mine[start : start + _PIECE]
+            batch = samples.read(piece)
+            for row, index in enumerate(piece):
+                fresh = starts is None or bool(starts[index])
+                for model in loaded:
+                    _invoke(model, batch, row, fresh=fresh)
+                for tally, match, pair in zip(tallies, matches, kinds, strict=True):
+                    values = [
+                        kind.real(model.interpreter.get_tensor(place))
+                        for kind, model, place in zip(pair, loaded, match.indices, strict=True)
+                    ]
+                    tally.add(*values)
+            report(len(piece))
         return tallies
 
     try:
-        first, *others = spread(share, range(workers), tick=tick)
+        # The parent's: a child that is killed removes nothing.
+        with temporary_folder() as folder:
+            first, *others = spread(share, range(workers), tick=tick)
     except ChildDiedError as death:
         raise ModelError(
             "The runtime died while the models were compared.",

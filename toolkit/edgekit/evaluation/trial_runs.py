@@ -110,9 +110,9 @@ class Judge:
             return None
         asked = asked_of(self.dataset, self.metric)
         columns = columns_of(
-            self.dataset, outputs, batch, output=self.output, asked=asked, about="The file"
+            self.dataset, outputs, batch, output=self.output, asked=asked, about="The model"
         )
-        check_finite(columns, Path("The file"))
+        check_finite(columns, Path("The model"))
         task = task_named(self.dataset.task)
         columns = {**columns, **task.complete(columns)}
         chosen = metric_of(task, asked[0] if asked else None, columns)
@@ -163,7 +163,7 @@ class Judge:
             self.dataset,
             output=self.output,
             metric=self.metric,
-            about=Path("The file"),
+            about=Path("The model"),
         )
 
 
@@ -204,12 +204,12 @@ class TrialRuns:
 
         self._floating, self._samples, self._judge = floating, samples, judge
 
-        def look() -> int:
+        def look(path: Path) -> int:
             batch = samples.read(np.zeros(1, np.int64))
-            return sum(values.nbytes for values in _outputs(floating, batch, None).values())
+            return sum(values.nbytes for values in _outputs(floating, path, batch, None).values())
 
-        with _guarded():
-            output_bytes = spread(lambda _: look(), [0])[0]
+        with _guarded() as folder:
+            output_bytes = spread(look, [folder / "float.tflite"])[0]
         self.max_drop = judge.max_drop
         self._rows = rows_within(samples, most, output_bytes)
         self.n = len(self._rows)
@@ -248,14 +248,17 @@ class TrialRuns:
 
         def share(worker: int) -> list[TrialRun | None]:
             batch, starts = self._batch()
-            expected = _outputs(self._floating, batch, starts)
+            path = folder / f"{worker}.tflite"
+            expected = _outputs(self._floating, path, batch, starts)
             found = []
             for content in contents[worker::workers]:
-                found.append(self._compared(content, batch, starts, expected, judged=judged))
+                found.append(
+                    self._compared(content, path, (batch, starts), expected, judged=judged)
+                )
                 report(1)
             return found
 
-        with _guarded():
+        with _guarded() as folder:
             shares = spread(share, range(workers), tick=tick)
         return [shares[i % workers][i // workers] for i in range(len(contents))]
 
@@ -264,31 +267,32 @@ class TrialRuns:
         return self._samples.read(self._rows), None if starts is None else starts[self._rows]
 
     def _reference(self) -> tuple[tuple[str, float] | None, str]:
-        def score(_: int) -> tuple[tuple[str, float] | None, str]:
+        def score(path: Path) -> tuple[tuple[str, float] | None, str]:
             batch, starts = self._batch()
-            outputs = _outputs(self._floating, batch, starts)
+            outputs = _outputs(self._floating, path, batch, starts)
             try:
                 return self._judge.figure(outputs, batch), ""
             except DataError as error:
                 return None, f"There is no score: {error.what}"
 
-        with _guarded():
-            return spread(score, [0])[0]
+        with _guarded() as folder:
+            return spread(score, [folder / "float.tflite"])[0]
 
     def _compared(
         self,
         content: Content,
-        batch: Batch,
-        starts: Array | None,
+        path: Path,
+        given: tuple[Batch, Array | None],
         expected: Mapping[str, Array],
         *,
         judged: bool,
     ) -> TrialRun | None:
+        batch, starts = given
         try:
             data = content()
             if data is None:
                 return None
-            outputs = _outputs(data, batch, starts)
+            outputs = _outputs(data, path, batch, starts)
             value = self._judge.figure(outputs, batch) if self.metric else None
             loss = None
             if judged:
@@ -308,18 +312,18 @@ class TrialRuns:
         )
 
 
-def _outputs(data: bytes, batch: Batch, starts: Array | None) -> dict[str, Array]:
-    with temporary_folder() as folder:
-        path = folder / "trial.tflite"
-        path.write_bytes(data)
-        return run_model(load_model(path, batch.inputs), batch.inputs, starts)
+def _outputs(data: bytes, path: Path, batch: Batch, starts: Array | None) -> dict[str, Array]:
+    path.write_bytes(data)
+    return run_model(load_model(path, batch.inputs), batch.inputs, starts)
 
 
 @contextmanager
-def _guarded() -> Iterator[None]:
-    """Turn a child's death into a `ConversionError`."""
+def _guarded() -> Iterator[Path]:
+    """Yield a folder for the children's files, and turn a child's death into `ConversionError`."""
     try:
-        yield
+        # The parent's: a child that is killed removes nothing.
+        with temporary_folder() as folder:
+            yield folder
     except ChildDiedError as death:
         raise ConversionError(
             "The runtime died of a file in which one operator has another precision.",
