@@ -13,9 +13,11 @@ import edgekit
 from edgekit.cli import run
 from edgekit.errors import DataError, UsageError
 from edgekit.evaluation.noise import all_outputs_db, noise_ratio
+from edgekit.quantization.rules import modes_of
 from edgekit.recipe import load_recipe
 from edgekit.records import Progress, Sensitivity
 from edgekit.reports.sensitivity_text import sensitivity_lines
+from edgekit.tflite import read, signature
 
 DATA = "spoken-digits"
 FEW = 40
@@ -51,6 +53,39 @@ def test_the_metric_is_that_of_the_calibration_samples(found: Sensitivity) -> No
     assert found.n == FEW
     assert found.float_value * FEW == pytest.approx(round(found.float_value * FEW))
     assert found.all_value < found.float_value
+
+
+def test_an_operator_that_joins_scales_is_found_and_named_by_its_tensor(golden: Path) -> None:
+    # given boxes in pixels and scores in one output: with one scale the scores are lost
+    head = golden / "fidelity" / "head_float32.tflite"
+    model = read(head.read_bytes())
+    shape = signature(model)[0][0].shape
+    values = np.random.default_rng(0).standard_normal((30, *shape[1:])).astype(np.float32)
+
+    found = edgekit.sensitivity(head, data={"x_train": values}, search=True)
+
+    assert found.costs[0].operator == "CONCATENATION"
+    assert found.costs[0].only_db < 10
+    assert found.costs[1].only_db > 40
+    assert found.plan is not None
+    # other operators of that layer remain in int8
+    modes = modes_of(found.plan, model)
+    assert [name for name, mode in modes.items() if mode == "float32"] == [
+        found.costs[0].tensors[0]
+    ]
+
+
+@pytest.mark.parametrize("name", ["inspect/loop_float32", "stateful/lstm", "stateful/stream"])
+def test_loops_and_models_that_remember_are_measured(golden: Path, name: str) -> None:
+    path = golden / f"{name}.tflite"
+    (given,) = signature(read(path.read_bytes()))[0]
+    values = np.random.default_rng(0).standard_normal((12, *given.shape[1:])).astype(np.float32)
+
+    found = edgekit.sensitivity(path, data={"x_train": values})
+
+    assert found.costs
+    assert all(not cost.broken for cost in found.costs)
+    assert 20 < found.all_db <= min(cost.only_db for cost in found.costs)
 
 
 @pytest.mark.parametrize("mode", ["int16x8", "int4", "dynamic", "float16"])
