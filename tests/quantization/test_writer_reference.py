@@ -38,6 +38,7 @@ EXPLAINED = {
     "maximum": "TensorFlow clips the model's input to the range of the minimum",
     "negative": "NEG is a product, in integers",
     "sine": "a RESHAPE from float to float stays float",
+    "two_concatenations": "outputs that join values far apart are joined in float",
     "square": "SQUARE is a product, in integers: its input is rounded to a zero point",
 }
 CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")

@@ -53,6 +53,8 @@ class Plan:
         sparse: Whether kernels are stored sparse where that makes the file smaller.
         passes: Names of the graph passes that precede quantization, in order
             (`quantization.passes`).
+        free_ends: Which of `input` and `output` become float32 where codes of one scale would lose
+            too much (`quantization.writer.ends`): those whose type was not asked for.
     """
 
     variant: str
@@ -64,6 +66,7 @@ class Plan:
     rules: tuple[Rule, ...] = ()
     sparse: bool = False
     passes: tuple[str, ...] = ()
+    free_ends: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from edgekit.modes import MODES
 from edgekit.quantization.writer.emission import Emission
+from edgekit.quantization.writer.ends import Bounds, lost_at_back, lost_at_front
 from edgekit.quantization.writer.equivalents import Widths, with_equivalents
 from edgekit.quantization.writer.precisions import (
     FLOAT,
@@ -27,7 +28,7 @@ from edgekit.tflite.lstm import with_resets, without_resets
 from edgekit.tflite.nodes import nodes
 
 if TYPE_CHECKING:
-    from ai_edge_litert.schema_py_generated import ModelT
+    from ai_edge_litert.schema_py_generated import ModelT, SubGraphT
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +38,12 @@ class Written:
     Attributes:
         model: The graph.
         reasons: Output tensor name -> why the operator that computes it remains float.
+        lost: `input` or `output` -> what is lost because it is not float.
     """
 
     model: ModelT
     reasons: Mapping[str, str]
+    lost: Mapping[str, str] = field(default_factory=dict)
 
 
 def write_integers(
@@ -81,7 +84,8 @@ def write_integers(
     given = graph.inputs.tolist() if plan.input_type == FLOAT else []
     needed = [] if plan.output_type == FLOAT else graph.outputs.tolist()
     start = partial(Scales, ranges=known, outputs=graph.outputs.tolist())
-    scales = _settled(operators, start, widths, reasons, between=(given, needed))
+    scales = _settled(operators, start, widths, reasons, known=known, between=(given, needed))
+    lost = _lost(graph, operators, widths, known, plan)
     ends = scales[usual].own if usual in scales else {}
     emission = Emission(model, scales, widths)
     inputs = {i: emission.add_input(i, plan.input_type, ends.get(i)) for i in graph.inputs.tolist()}
@@ -99,6 +103,7 @@ def write_integers(
             if node.index in reasons
             for tensor in node.outputs
         },
+        lost,
     )
 
 
@@ -113,6 +118,7 @@ def _settled(
     widths: dict[int, int],
     reasons: dict[int, str],
     *,
+    known: Bounds,
     between: tuple[Collection[int], Collection[int]],
 ) -> dict[int, Scales]:
     """Choose the scales of the operators of every width, and which of them remain float after all.
@@ -124,11 +130,13 @@ def _settled(
         start: Chooses the scales of operators of one width.
         widths: Operator index -> width; those that remain float are removed.
         reasons: Operator index -> why it remains float; added to.
+        known: Tensor index -> range.
         between: Indices of the graph's inputs that are float, and of its outputs that are integers.
 
     Returns:
         Width -> scales.
     """
+    given, needed = between
     while True:
         scales = {
             bits: start([n for n in operators if widths.get(n.index) == bits], bits=bits)
@@ -139,6 +147,10 @@ def _settled(
             for node in operators
             if node.index in widths and (why := without_range(node, scales[widths[node.index]].own))
         }
+        found = found or {
+            **lost_at_back(operators, widths, known, needed),
+            **lost_at_front(operators, widths, known, given),
+        }
         if not found:
             copied = between_floats(operators, widths, *between)
             found = dict.fromkeys(copied, "it only copies values from float to float")
@@ -147,6 +159,22 @@ def _settled(
         reasons.update(found)
         for index in found:
             del widths[index]
+
+
+def _lost(
+    graph: SubGraphT,
+    operators: Sequence[Node],
+    widths: Mapping[int, int],
+    known: Bounds,
+    plan: Plan,
+) -> dict[str, str]:
+    """Return why operators at an end that is not float would remain float if it were, by end."""
+    lost = {}
+    if plan.input_type != FLOAT:
+        lost["input"] = lost_at_front(operators, widths, known, graph.inputs.tolist())
+    if plan.output_type != FLOAT:
+        lost["output"] = lost_at_back(operators, widths, known, ())
+    return {end: next(iter(found.values())) for end, found in lost.items() if found}
 
 
 def _is_real(node: Node) -> bool:
