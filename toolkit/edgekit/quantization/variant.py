@@ -10,7 +10,7 @@ from edgekit.errors import ConversionError, ModelError
 from edgekit.modes import DYNAMIC, FLOAT16, FLOAT32, INT4, MODES
 from edgekit.quantization.float_graph import FloatGraph
 from edgekit.quantization.observe import NOTHING, Observed
-from edgekit.quantization.passes import passes_named
+from edgekit.quantization.passes import CLEANUP, passes_named
 from edgekit.quantization.passes.drop_unused import drop_unused
 from edgekit.quantization.rules import modes_of
 from edgekit.quantization.writer import Written, write_integers
@@ -126,6 +126,8 @@ def make(plan: Plan, graph: FloatGraph, *, observe: Callable[[ModelT], Observed]
 
 def _integers(plan: Plan, model: ModelT, ranges: Ranges, modes: Mapping[str, str]) -> Written:
     """Write a float graph in integers, and the bodies of its loops."""
+    for each in CLEANUP:
+        model = each.apply(model, NOTHING, plan)
     denied = [name for name, mode in modes.items() if mode != plan.mode]
     bare, resets = without_resets(model)
     loops = quantizable(bare, ranges, denied)
