@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from edgekit.errors import ConversionError, ModelError
-from edgekit.modes import DYNAMIC, FLOAT16, FLOAT32, INT4, MODES
+from edgekit.modes import DYNAMIC, FLOAT16, FLOAT32, INT4, INT8, MODES
 from edgekit.quantization.float_graph import FloatGraph
 from edgekit.quantization.observe import NOTHING, Observed
 from edgekit.quantization.passes import CLEANUP, passes_named
@@ -274,10 +274,16 @@ def _left(
         for node, weight in stored_weights(operators):
             if weight.dtype != MODES[plan.mode].weights:
                 reasons[node.index] = _why_not(plan, node, weight)
+    weights = {node.index: weight.dtype for node, weight in stored_weights(operators)}
     for node in operators:
         ruled = {modes[t.name] for t in node.outputs if t.name in modes} - {plan.mode}
-        if ruled and node.name not in _CONVERSIONS:
-            reasons[node.index] = f"a rule asks for {ruled.pop()}"
+        if not ruled or node.name in _CONVERSIONS:
+            continue
+        mode = ruled.pop()
+        if mode != INT4.name or plan.mode != INT8.name or weights.get(node.index) == "int4":
+            reasons[node.index] = f"a rule asks for {mode}"
+        elif weights.get(node.index) == "int8":
+            reasons[node.index] = f"a rule asks for {mode}: {node.name} has no such kernel"
     return [
         {"operator": node.name, "layer": layers[node.index], "reason": reasons[node.index]}
         for node in operators

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgekit.modes import MODES
+from edgekit.modes import INT4, MODES
 from edgekit.quantization.writer.emission import Emission
 from edgekit.quantization.writer.ends import Bounds, lost_at_back, lost_at_front
 from edgekit.quantization.writer.equivalents import Widths, with_equivalents
@@ -24,6 +24,7 @@ from edgekit.quantization.writer.precisions import (
 from edgekit.quantization.writer.scales import Scales
 from edgekit.records import Plan, Ranges
 from edgekit.targets.node import Node
+from edgekit.tflite.int4_weights import INT4_VERSIONS
 from edgekit.tflite.lstm import with_resets, without_resets
 from edgekit.tflite.nodes import nodes
 
@@ -56,10 +57,14 @@ def write_integers(
         ranges: Range of every activation, by tensor name.
         plan: The mode, and the types of inputs and outputs.
         modes: Output tensor name -> mode of the operator that computes it, where it is another one.
-            Operators of modes with float activations remain float.
+            Operators of modes with float activations remain float; with int4 beside int8, weights
+            have four bits where the operator has a kernel for them.
     """
     usual = _width(plan.mode)
-    asked: Widths = {name: _width(mode) for name, mode in (modes or {}).items()}
+    narrow = {name for name, mode in (modes or {}).items() if mode == INT4.name and usual == 8}
+    asked: Widths = {
+        name: usual if name in narrow else _width(mode) for name, mode in (modes or {}).items()
+    }
     model, resets = without_resets(model)
     model, ranges, asked = with_equivalents(model, ranges, usual, asked)
     graph = model.subgraphs[0]
@@ -87,7 +92,8 @@ def write_integers(
     scales = _settled(operators, start, widths, reasons, known=known, between=(given, needed))
     lost = _lost(graph, operators, widths, known, plan)
     ends = scales[usual].own if usual in scales else {}
-    emission = Emission(model, scales, widths)
+    four_bits = {n.index for n in operators if n.index in widths and _takes_int4(n, narrow)}
+    emission = Emission(model, scales, widths, four_bits)
     inputs = {i: emission.add_input(i, plan.input_type, ends.get(i)) for i in graph.inputs.tolist()}
     for node, op in zip(operators, graph.operators, strict=True):
         emission.add(node, op)
@@ -110,6 +116,16 @@ def write_integers(
 def _width(mode: str) -> int | None:
     """Return the width of a mode's activations; None where they are float."""
     return 8 * np.dtype(MODES[mode].activations).itemsize if MODES[mode].calibrated else None
+
+
+def _takes_int4(node: Node, names: Container[str]) -> bool:
+    """Whether an operator is among those to get int4 weights, and has a kernel for them."""
+    if node.name not in INT4_VERSIONS or node.outputs[0].name not in names:
+        return False
+    image, kernel = node.inputs[0], node.inputs[1]
+    # There is none for grouped convolutions.
+    grouped = image is None or kernel is None or image.shape[-1:] != kernel.shape[-1:]
+    return node.name != "CONV_2D" or not grouped
 
 
 def _settled(
