@@ -57,7 +57,7 @@ def quantize(
     prefer: Prefer = "balanced",
     runtime: str | None = None,
     score_output: str | None = None,
-    target: str | None = None,
+    target: str | Sequence[str] | None = None,
     device: str | None = None,
     devices: str | Path | None = None,
     setup: bool = False,
@@ -106,7 +106,7 @@ def quantize(
             product.
         runtime: The runtime that must load the recommended file: litert, tflite or tensorflow.
         score_output: Name of the output that is scored.
-        target: A target that the recommended file must be able to use, such as coral.
+        target: A target that the recommended file must be able to use, such as coral, or several.
         device: Where to score and time the files: user@host or a name of `devices.toml`; default
             this machine.
         devices: The `devices.toml` to take; see `deploy`, as for all that follow of the device.

@@ -253,8 +253,10 @@ def quantize(
     ] = 0,
     score_output: options.Output = None,
     target: Annotated[
-        str | None,
-        typer.Option(help=f"A target the file must be able to use: {', '.join(TARGET_TITLES)}."),
+        list[str] | None,
+        typer.Option(
+            help=f"A target the file must be able to use, repeatable: {', '.join(TARGET_TITLES)}."
+        ),
     ] = None,
     measured_on: device_options.DeviceOptions,
     bench: Annotated[bool, typer.Option(help="Measure latencies.")] = True,

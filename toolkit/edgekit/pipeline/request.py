@@ -63,7 +63,7 @@ class Request:
         metric: The metric to judge by, of several the first, default the task's own.
         output: Name of the output that is scored, default the first.
         prefer: What the recommended file is to have least of.
-        target: An accelerator that the recommended file must be able to use.
+        target: An accelerator that the recommended file must be able to use, or several.
         device: Where files are scored and timed; None is this machine.
         setup: What is installed on that device, and whether it stays.
         threads: Interpreter threads of the latency measurement; None takes the device's own
@@ -99,7 +99,7 @@ class Request:
     metric: MetricChoice = None
     output: str | None = None
     prefer: Prefer = "balanced"
-    target: str | None = None
+    target: str | Sequence[str] | None = None
     device: DeviceEntry | None = None
     setup: DeviceSetup = field(default_factory=DeviceSetup)
     threads: int | None = None
@@ -125,6 +125,12 @@ class Request:
         )
 
     @property
+    def named_targets(self) -> tuple[str, ...]:
+        """The targets, each once."""
+        named = (self.target,) if isinstance(self.target, str) else self.target or ()
+        return tuple(dict.fromkeys(named))
+
+    @property
     def settings(self) -> MeasureSettings:
         """What is measured of every file."""
         # Here the files are measured by what is installed; the runtime named is the device's.
@@ -135,7 +141,7 @@ class Request:
             max_drop=self.max_drop,
             latency=self.latency,
             run=RunSettings(threads=self.threads, runtime=runtime),
-            targets=(self.target or "coral",),
+            targets=self.named_targets or ("coral",),
         )
 
 
@@ -199,8 +205,8 @@ def check(request: Request) -> None:
             hint="Give a finite number from 0.",
         )
     _check_choice(request)
-    if request.target is not None:
-        targets.target(request.target)
+    for name in request.named_targets:
+        targets.target(name)
     for one in listed(request.metric):
         if not isinstance(one, Metric):
             metric_named(one)
@@ -272,8 +278,8 @@ def asked_for(request: Request, imported: ImportedModel) -> dict[str, str]:
     asked["preferred"] = request.prefer
     if request.runtime:
         asked["runtime"] = request.runtime
-    if request.target:
-        asked["target"] = request.target
+    if request.named_targets:
+        asked["target"] = ", ".join(request.named_targets)
     if request.command:
         asked["command"] = request.command
     return asked

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, Final
 
 from edgekit.evaluation.metrics import added_metric
@@ -125,6 +126,7 @@ def inspection_to_json(inspection: Inspection) -> dict[str, Any]:
         if (peak := inspection.peak) is None
         else {"bytes": peak.alive_bytes, "index": peak.index, "layer": peak.layer},
         "memory": {name: _memory_to_json(one) for name, one in inspection.memory.items()},
+        "estimates": {name: asdict(one) for name, one in inspection.estimates.items()},
     }
 
 
