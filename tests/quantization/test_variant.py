@@ -10,8 +10,10 @@ from edgekit.modes import MODES
 from edgekit.quantization import Observed, QuantizedModel, make, observe, read_float_graph
 from edgekit.quantization.observe import NOTHING
 from edgekit.quantization.rules import modes_of
+from edgekit.recipe import default_plan
 from edgekit.records import Batch, Plan, Rule, Samples
 from edgekit.tflite import read, signature, write
+from edgekit.tflite.naming import name_layers
 from edgekit.tflite.nodes import nodes
 from edgekit.tflite.ranges import activations
 from edgekit.tflite.runtime_versions import oldest_runtimes
@@ -200,6 +202,22 @@ def test_integers_with_weights_of_four_bits_compute_what_float_does(speech: byte
     expected, found = (answer(data, x) for data in (write(graph), made.data))
     assert np.argmax(found) == np.argmax(expected)
     assert np.abs(found - expected).max() < 0.1
+
+
+def test_inner_names_are_short_unless_they_are_to_be_kept(speech: bytes) -> None:
+    plain, named = (
+        of_integers(default_plan("int8", io="int8", keep_names=keep), speech)
+        for keep in (False, True)
+    )
+    long, short = (
+        {tensor.name for tensor in read(file.data).subgraphs[0].tensors} for file in (named, plain)
+    )
+    assert {tensor.name for tensor in read(speech).subgraphs[0].tensors} <= long
+    assert sum(map(len, short)) < 0.3 * sum(map(len, long))
+    assert len(plain.data) < len(named.data)
+    # The layers are found either way.
+    layers = [name_layers(nodes(file.model)) for file in (plain, named)]
+    assert layers[0] == layers[1]
 
 
 def one(x: np.ndarray) -> Samples:

@@ -96,7 +96,7 @@ def make(plan: Plan, graph: FloatGraph, *, observe: Callable[[ModelT], Observed]
     if model is not graph.model:
         model = carry_metadata(graph.model, model)
     left = _left(plan, modes, model, known)
-    if MODES[plan.mode].calibrated:
+    if MODES[plan.mode].calibrated and not plan.keep_names:
         model = with_layer_names(model)
     if plan.sparse:
         encoded = _sparse(plan, model)

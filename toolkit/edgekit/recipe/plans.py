@@ -15,7 +15,12 @@ from edgekit.records import Plan, Rule
 
 
 def default_plan(
-    mode: str, *, io: str | None = None, ranges: RangesMethod = "minmax", sparse: bool = False
+    mode: str,
+    *,
+    io: str | None = None,
+    ranges: RangesMethod = "minmax",
+    sparse: bool = False,
+    keep_names: bool = False,
 ) -> Plan:
     """Return the plan of a mode without a recipe.
 
@@ -27,6 +32,7 @@ def default_plan(
         io: Type of inputs and outputs; None takes the mode's default.
         ranges: How activation ranges are chosen.
         sparse: Whether kernels are stored sparse where that makes the file smaller.
+        keep_names: Whether inner tensors keep their names, in modes that shorten them.
 
     Raises:
         UsageError: One of them is unknown.
@@ -58,6 +64,7 @@ def default_plan(
         input_type=io_type,
         output_type=io_type,
         sparse=sparse,
+        keep_names=keep_names and found.calibrated,
         free_ends=free_ends(mode, io, io),
     )
 
@@ -81,7 +88,7 @@ def plan_from_json(value: Mapping[str, Any]) -> Plan:
         rules = tuple(Rule(**rule) for rule in value["rules"])
         words = {name: tuple(value.get(name, ())) for name in ("passes", "free_ends")}
         plan = Plan(**{**value, **words, "rules": rules})
-        known = ("mode", "ranges", "percentile", "sparse")
+        known = ("mode", "ranges", "percentile", "sparse", "keep_names")
         given = {name: getattr(plan, name) for name in known}
         check({**given, "passes": list(plan.passes)}, settings_of(Quantize), "plan")
         _check_texts(plan)

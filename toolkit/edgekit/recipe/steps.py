@@ -281,6 +281,7 @@ class Quantize:
         input: Type of the file's inputs; None takes the mode's default.
         output: Type of the file's outputs; None takes the mode's default.
         sparse: Whether kernels are stored sparse where that makes the file smaller.
+        keep_names: Whether inner tensors keep their names.
         passes: Names of the graph passes that precede quantization, in order.
         rules: Per-layer overrides; the last match wins.
     """
@@ -309,6 +310,9 @@ class Quantize:
     sparse: bool = switch(
         "Store kernels sparse where that makes the file smaller; unpacked when loaded."
     )
+    keep_names: bool = switch(
+        "Keep the names of inner tensors in `int8` and `int16x8` files, which are shortened else."
+    )
     passes: tuple[str, ...] = words(
         "Graph passes that precede quantization, in order; they keep the float outputs.",
         accepts="a list of names of graph passes",
@@ -333,6 +337,7 @@ class Quantize:
             input_type=self.input or types[0],
             output_type=self.output or types[0],
             sparse=self.sparse,
+            keep_names=self.keep_names,
             rules=self.rules,
             passes=tuple(self.passes),
             free_ends=free_ends(self.mode, self.input, self.output),
