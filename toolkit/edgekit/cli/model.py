@@ -223,6 +223,10 @@ def quantize(
         bool,
         typer.Option("--sparse", help="Each mode also with kernels stored sparse, once pruned."),
     ] = False,
+    keep_names: Annotated[
+        bool,
+        typer.Option("--keep-names", help="Do not shorten the names of int8's inner tensors."),
+    ] = False,
     max_drop: options.MaxDrop = 0.5,
     metric: options.MetricNames = None,
     prefer: options.Prefer = "balanced",
@@ -291,7 +295,15 @@ def quantize(
         result = api.quantize(
             Path(source),
             data=data,
-            plans=_plans(mode, recipe, all_=all_, io=io, ranges=ranges, sparse=sparse),
+            plans=_plans(
+                mode,
+                recipe,
+                all_=all_,
+                io=io,
+                ranges=ranges,
+                sparse=sparse,
+                keep_names=keep_names,
+            ),
             output=output,
             **data_options.arguments(),
             calibration_samples=calibration_samples,
@@ -367,6 +379,7 @@ def _plans(
     io: str | None,
     ranges: str,
     sparse: bool,
+    keep_names: bool,
 ) -> list[Plan]:
     from edgekit.modes import DEFAULT_MODES, MODES
     from edgekit.recipe import default_plan
@@ -374,7 +387,7 @@ def _plans(
     wanted = tuple(MODES) if all_ else modes or (() if recipes else DEFAULT_MODES)
     method = cast("RangesMethod", ranges)
     plans = [
-        default_plan(mode, io=io, ranges=method, sparse=stored)
+        default_plan(mode, io=io, ranges=method, sparse=stored, keep_names=keep_names)
         for mode in wanted
         for stored in ((False, True) if sparse else (False,))
     ]

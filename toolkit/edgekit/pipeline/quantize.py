@@ -152,7 +152,8 @@ def make(
         listener: Progress callback.
 
     Returns:
-        The files; and, where `skip_unsupported`, a sentence for every variant that was refused.
+        The files; and sentences: what their inputs and outputs lose in integers, and, where
+        `skip_unsupported`, every variant that was refused.
 
     Raises:
         ConversionError: A variant was refused, and not `skip_unsupported`.
@@ -194,7 +195,7 @@ def _make(
             gzip=gzip,
         )
     ]
-    refused: list[str] = []
+    told: list[str] = []
     for position, plan in enumerate(wanted):
         listener(
             Progress(stage="quantizing", done=position, total=len(wanted), detail=plan.variant)
@@ -206,16 +207,19 @@ def _make(
             if not (skip_unsupported or extra):
                 raise
             reason = error.found or error.what
-            refused.append(f"{plan.variant} was left out. {reason[:1].upper()}{reason[1:]}")
+            told.append(f"{plan.variant} was left out. {reason[:1].upper()}{reason[1:]}")
             continue
         path = folder / f"{plan.variant}.tflite"
         path.write_bytes(made.data)
-        noted = replace(imported, notes=(*imported.notes, *notes))
-        described = manifest.describe(noted, plan, left_in_float=made.left_in_float, build=build)
-        records.append(_record(background, path, plan, described, gzip=gzip))
+        noted = replace(imported, notes=(*imported.notes, *notes, *made.notes))
+        described = manifest.describe(
+            noted, made.plan, left_in_float=made.left_in_float, build=build
+        )
+        records.append(_record(background, path, made.plan, described, gzip=gzip))
+        told.extend(made.notes)
     artifacts = [record() for record in records]
     listener(Progress(stage="quantizing", done=len(wanted), total=len(wanted)))
-    return artifacts, refused
+    return artifacts, told
 
 
 def _variant(plan: Plan, graphs: FloatGraphs) -> tuple[QuantizedModel, tuple[str, ...]]:
