@@ -13,11 +13,13 @@ import edgekit
 from edgekit.cli import run
 from edgekit.errors import DataError, UsageError
 from edgekit.evaluation.noise import all_outputs_db, noise_ratio
-from edgekit.quantization.rules import modes_of
+from edgekit.quantization.rules import modes_of, pattern_of
 from edgekit.recipe import load_recipe
-from edgekit.records import Progress, Sensitivity
+from edgekit.records import Plan, Progress, Rule, Sensitivity
 from edgekit.reports.sensitivity_text import sensitivity_lines
 from edgekit.tflite import read, signature
+from edgekit.tflite.naming import name_layers
+from edgekit.tflite.nodes import nodes
 
 DATA = "spoken-digits"
 FEW = 40
@@ -55,24 +57,32 @@ def test_the_metric_is_that_of_the_calibration_samples(found: Sensitivity) -> No
     assert found.all_value < found.float_value
 
 
-def test_an_operator_that_joins_scales_is_found_and_named_by_its_tensor(golden: Path) -> None:
-    # given boxes in pixels and scores in one output: with one scale the scores are lost
+def test_a_rule_names_one_operator_of_a_layer_by_its_tensor(golden: Path) -> None:
+    # given a layer of two operators: a rule for the layer would be for both
+    model = read((golden / "fidelity" / "head_float32.tflite").read_bytes())
+    operators = nodes(model)
+    layers = name_layers(operators)
+    chosen = next(node for node in operators if node.name == "CONCATENATION")
+    assert layers.count(layers[operators.index(chosen)]) > 1
+
+    pattern = pattern_of(chosen, operators, layers)
+
+    assert pattern is not None
+    rule = Rule(layers=pattern, mode="float32")
+    modes = modes_of(Plan(variant="a", mode="int8", rules=(rule,)), model)
+    assert [name for name, mode in modes.items() if mode == "float32"] == [chosen.outputs[0].name]
+
+
+def test_what_joins_scales_at_the_end_costs_nothing(golden: Path) -> None:
+    # given boxes in pixels and scores in one output: the writer joins them in float
     head = golden / "fidelity" / "head_float32.tflite"
-    model = read(head.read_bytes())
-    shape = signature(model)[0][0].shape
+    shape = signature(read(head.read_bytes()))[0][0].shape
     values = np.random.default_rng(0).standard_normal((30, *shape[1:])).astype(np.float32)
 
-    found = edgekit.sensitivity(head, data={"x_train": values}, search=True)
+    found = edgekit.sensitivity(head, data={"x_train": values})
 
-    assert found.costs[0].operator == "CONCATENATION"
-    assert found.costs[0].only_db < 10
-    assert found.costs[1].only_db > 40
-    assert found.plan is not None
-    # other operators of that layer remain in int8
-    modes = modes_of(found.plan, model)
-    assert [name for name, mode in modes.items() if mode == "float32"] == [
-        found.costs[0].tensors[0]
-    ]
+    assert found.all_db > 30
+    assert all(cost.only_db > 30 for cost in found.costs)
 
 
 @pytest.mark.parametrize("name", ["inspect/loop_float32", "stateful/lstm", "stateful/stream"])

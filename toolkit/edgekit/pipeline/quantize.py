@@ -158,8 +158,8 @@ def make(
         listener: Progress callback.
 
     Returns:
-        The files; and a sentence for every variant whose precisions were searched for, or, where
-        `skip_unsupported`, that was refused.
+        The files; and sentences: what their inputs and outputs lose in integers, what was kept in a
+        higher precision and, where `skip_unsupported`, every variant that was refused.
 
     Raises:
         ConversionError: A variant was refused, and not `skip_unsupported`.
@@ -203,7 +203,7 @@ def _make(
             gzip=gzip,
         )
     ]
-    said: list[str] = []
+    told: list[str] = []
     for position, asked in enumerate(wanted):
         listener(
             Progress(stage="quantizing", done=position, total=len(wanted), detail=asked.variant)
@@ -216,17 +216,20 @@ def _make(
             if not (skip_unsupported or extra):
                 raise
             reason = error.found or error.what
-            said.append(f"{asked.variant} was left out. {reason[:1].upper()}{reason[1:]}")
+            told.append(f"{asked.variant} was left out. {reason[:1].upper()}{reason[1:]}")
             continue
         path = folder / f"{plan.variant}.tflite"
         path.write_bytes(made.data)
-        said += why
-        noted = replace(imported, notes=(*imported.notes, *notes, *why))
-        described = manifest.describe(noted, plan, left_in_float=made.left_in_float, build=build)
-        records.append(_record(background, path, plan, described, gzip=gzip))
+        said = (*why, *made.notes)
+        noted = replace(imported, notes=(*imported.notes, *notes, *said))
+        described = manifest.describe(
+            noted, made.plan, left_in_float=made.left_in_float, build=build
+        )
+        records.append(_record(background, path, made.plan, described, gzip=gzip))
+        told.extend(said)
     artifacts = [record() for record in records]
     listener(Progress(stage="quantizing", done=len(wanted), total=len(wanted)))
-    return artifacts, said
+    return artifacts, told
 
 
 def _settled(

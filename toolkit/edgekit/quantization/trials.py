@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from edgekit.errors import ConversionError
-from edgekit.modes import FLOAT32
+from edgekit.modes import FLOAT32, MODES
 from edgekit.quantization.float_graph import FloatGraph
-from edgekit.quantization.observe import Observed
+from edgekit.quantization.observe import NOTHING, Observed
+from edgekit.quantization.passes import CLEANUP
 from edgekit.quantization.rules import modes_of, pattern_of
 from edgekit.quantization.variant import after_passes, in_modes, is_quantized, ranges_of
 from edgekit.quantization.writer import OPERATORS
@@ -79,6 +80,10 @@ class Trials:
             UsageError: A rule or a pass of the plan does not fit.
         """
         model, observed = after_passes(plan, graph.model, observe)
+        if MODES[plan.mode].calibrated:
+            # The writer would do so for each file.
+            for each in CLEANUP:
+                model = each.apply(model, NOTHING, plan)
         modes = modes_of(plan, model)
         return cls(
             plan=plan,

@@ -16,6 +16,7 @@ _KEYS: Final[Mapping[str, str]] = {
     "output": "output_type",
     "sparse": "sparse",
     "passes": "passes",
+    "keep_names": "keep_names",
 }
 """Key of a quantize step -> field of a plan; rules are written apart."""
 
