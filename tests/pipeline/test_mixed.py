@@ -52,7 +52,7 @@ def test_mixed_recovers_what_int8_loses(report: Report) -> None:
 def test_the_report_names_the_operators_why_and_their_cost(report: Report) -> None:
     (said,) = [text for text in report.warnings if text.startswith("mixed: ")]
 
-    assert "of 10 operators are in float32: " in said
+    assert " of 10 operators are in float32: " in said
     assert "stem (CONV_2D, " in said
     assert " dB alone)" in said
     assert "conversions" in said

@@ -151,8 +151,9 @@ def sentence(found: Found, costs: Mapping[Unit, TrialRun | None], n: int) -> str
     named = ", ".join(
         f"{unit.layer} ({unit.operator}, {decibels(costs[unit])} alone)" for unit in found.units
     )
+    verb = "is" if len(found.units) == 1 else "are"
     return (
-        f"{len(found.units)} of {found.of} operators are in {found.mode}: {named}. All outputs: "
+        f"{len(found.units)} of {found.of} operators {verb} in {found.mode}: {named}. All outputs: "
         f"{decibels(found.run)} instead of {decibels(found.before)} on {n} calibration samples; "
         f"{found.conversions:+d} conversions, {found.bytes_added:+,} B."
     )
