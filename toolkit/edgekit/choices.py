@@ -17,6 +17,12 @@ MAX_THREADS: Final = 1024
 RangesMethod = Literal["minmax", "percentile", "mse", "entropy"]
 """How activation ranges are chosen."""
 
+AUTO: Final = "auto"
+"""By the outputs of files that were tried; the form of the float graph is chosen likewise."""
+
+MINMAX: Final = "minmax"
+"""The extremes: the only method that needs no histograms."""
+
 Scope = Literal["global", "layer"]
 """Set of weights within which magnitudes are compared."""
 

@@ -12,9 +12,11 @@ from typing import Final
 
 from edgekit.errors import UsageError
 from edgekit.quantization.passes.drop_unused import DROP_UNUSED
+from edgekit.quantization.passes.equalize import EQUALIZE
+from edgekit.quantization.passes.fold_normalization import FOLD_NORMALIZATION
 from edgekit.quantization.passes.graph_pass import GraphPass
 
-PASSES: Final[tuple[GraphPass, ...]] = (DROP_UNUSED,)
+PASSES: Final[tuple[GraphPass, ...]] = (DROP_UNUSED, FOLD_NORMALIZATION, EQUALIZE)
 
 __all__ = ["PASSES", "GraphPass", "passes_named"]
 
