@@ -14,7 +14,7 @@ MAX_SEED: Final = 2**32 - 1
 MAX_THREADS: Final = 1024
 """Largest accepted number of interpreter threads."""
 
-RangesMethod = Literal["minmax", "percentile", "mse", "entropy"]
+RangesMethod = Literal["auto", "minmax", "percentile", "mse", "entropy"]
 """How activation ranges are chosen."""
 
 AUTO: Final = "auto"

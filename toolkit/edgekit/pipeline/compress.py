@@ -114,7 +114,7 @@ def compress(
             plan = Plan(variant=name, mode=FLOAT.mode)
             artifacts.append(_artifact(imported, plan, recipe, build, gzip=request.gzip))
         if replace(recipe.plan, variant=FLOAT.variant) != FLOAT:
-            files, _ = make(
+            (_, final), remarks = make(
                 imported,
                 request.plans,
                 stage,
@@ -123,7 +123,7 @@ def compress(
                 gzip=request.gzip,
                 listener=listener,
             )
-            _, final = files
+            notes += remarks
             described = {**final.manifest, "recipe": _described(recipe)}
             artifacts.append(replace(final, manifest=described))
         if teacher is not None:

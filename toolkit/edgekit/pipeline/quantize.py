@@ -13,6 +13,7 @@ from edgekit.files import staging
 from edgekit.isolate import Background
 from edgekit.modes import INT8
 from edgekit.pipeline import manifest
+from edgekit.pipeline.calibration_remarks import dropped_samples, unsettled_ranges
 from edgekit.pipeline.float_graphs import FloatGraphs
 from edgekit.pipeline.imported_model import ImportedModel
 from edgekit.pipeline.recommendation import measure_made, probe_device, with_source_score
@@ -89,7 +90,7 @@ def quantize(request: Request, *, finish: Finish, listener: Listener = silent) -
         # Refuses a metric that the task does not have before anything is made.
         accepted_loss(request.max_drop, imported.dataset, request.metric)
         imported = with_source_score(imported, request, tensorflow, listener)
-        artifacts, failed = make(
+        artifacts, remarks = make(
             imported,
             plans,
             stage,
@@ -100,7 +101,7 @@ def quantize(request: Request, *, finish: Finish, listener: Listener = silent) -
             listener=listener,
         )
         report = measure_made(request, imported, artifacts, listener=listener)
-        report = replace(report, warnings=(*refused, *failed, *report.warnings))
+        report = replace(report, warnings=(*refused, *remarks, *report.warnings))
         return write_outputs(report, request, stage, finish)
 
 
@@ -141,7 +142,8 @@ def make(
         listener: Progress callback.
 
     Returns:
-        The files; and, where `skip_unsupported`, a sentence for every variant that was refused.
+        The files; and what is to be said of them: calibration samples that were dropped, ranges
+        that more samples would move and, where `skip_unsupported`, what was refused.
 
     Raises:
         ConversionError: A variant was refused, and not `skip_unsupported`.
@@ -183,28 +185,31 @@ def _make(
             gzip=gzip,
         )
     ]
-    refused: list[str] = []
+    remarks = dropped_samples(graphs.dropped)
     for position, plan in enumerate(wanted):
         listener(
             Progress(stage="quantizing", done=position, total=len(wanted), detail=plan.variant)
         )
         try:
             made, notes = _variant(plan, graphs)
+            remarks += unsettled_ranges(plan, made, imported)
         except ConversionError as error:
             extra = plan.sparse and len(wanted) > 1  # beside the same file stored dense
             if not (skip_unsupported or extra):
                 raise
             reason = error.found or error.what
-            refused.append(f"{plan.variant} was left out. {reason[:1].upper()}{reason[1:]}")
+            remarks.append(f"{plan.variant} was left out. {reason[:1].upper()}{reason[1:]}")
             continue
         path = folder / f"{plan.variant}.tflite"
         path.write_bytes(made.data)
         noted = replace(imported, notes=(*imported.notes, *notes))
-        described = manifest.describe(noted, plan, left_in_float=made.left_in_float, build=build)
+        described = manifest.describe(
+            noted, plan, left_in_float=made.left_in_float, choice=made.choice, build=build
+        )
         records.append(_record(background, path, plan, described, gzip=gzip))
     artifacts = [record() for record in records]
     listener(Progress(stage="quantizing", done=len(wanted), total=len(wanted)))
-    return artifacts, refused
+    return artifacts, remarks
 
 
 def _variant(plan: Plan, graphs: FloatGraphs) -> tuple[QuantizedModel, tuple[str, ...]]:
@@ -212,7 +217,9 @@ def _variant(plan: Plan, graphs: FloatGraphs) -> tuple[QuantizedModel, tuple[str
     refused: ConversionError | None = None
     for form in graphs.forms(plan):
         try:
-            made = make_variant(plan, form.graph, observe=form.observe)
+            made = make_variant(
+                plan, form.graph, observe=form.observe, calibration=form.calibration
+            )
         except ConversionError as error:
             refused = error
         else:
