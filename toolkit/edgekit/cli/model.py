@@ -253,12 +253,20 @@ def quantize(
     ] = 0,
     score_output: options.Output = None,
     target: Annotated[
-        str | None,
-        typer.Option(help=f"A target the file must be able to use: {', '.join(TARGET_TITLES)}."),
+        list[str] | None,
+        typer.Option(
+            help=f"A target the file must be able to use, repeatable: {', '.join(TARGET_TITLES)}."
+        ),
     ] = None,
     measured_on: device_options.DeviceOptions,
     bench: Annotated[bool, typer.Option(help="Measure latencies.")] = True,
     gzip: options.Gzip = False,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="F.zip", help="Also write what the figures follow from, for edgekit verify."
+        ),
+    ] = None,
     fail_if_lost: options.FailIfLost = False,
     force: options.Force = False,
     json: options.Json = False,
@@ -300,6 +308,7 @@ def quantize(
             latency=bench,
             skip_unsupported=all_ or not (mode or recipe),
             gzip=gzip,
+            bundle=bundle,
             force=force,
             seed=seed,
             command=shlex.join(["edgekit", *context.obj]),

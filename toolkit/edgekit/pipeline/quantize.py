@@ -13,6 +13,7 @@ from edgekit.files import staging
 from edgekit.isolate import Background
 from edgekit.modes import INT8
 from edgekit.pipeline import manifest
+from edgekit.pipeline.bundle import write_bundle
 from edgekit.pipeline.calibration_remarks import dropped_samples, unsettled_ranges
 from edgekit.pipeline.float_graphs import FloatGraphs
 from edgekit.pipeline.imported_model import ImportedModel
@@ -102,7 +103,17 @@ def quantize(request: Request, *, finish: Finish, listener: Listener = silent) -
         )
         report = measure_made(request, imported, artifacts, listener=listener)
         report = replace(report, warnings=(*refused, *remarks, *report.warnings))
-        return write_outputs(report, request, stage, finish)
+        final = write_outputs(report, request, stage, finish)
+        if request.bundle is not None:
+            write_bundle(
+                request.bundle,
+                stage,
+                final,
+                artifacts,
+                imported.dataset,
+                replace_existing=request.force,
+            )
+        return final
 
 
 def write_outputs(report: Report, request: Request, stage: Path, finish: Finish) -> Report:
