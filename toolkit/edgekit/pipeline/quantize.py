@@ -153,8 +153,9 @@ def make(
         listener: Progress callback.
 
     Returns:
-        The files; and what is to be said of them: calibration samples that were dropped, ranges
-        that more samples would move and, where `skip_unsupported`, what was refused.
+        The files; and sentences: calibration samples that were dropped, what inputs and outputs
+        lose in integers, ranges that more samples would move, and, where `skip_unsupported`, every
+        variant that was refused.
 
     Raises:
         ConversionError: A variant was refused, and not `skip_unsupported`.
@@ -196,31 +197,35 @@ def _make(
             gzip=gzip,
         )
     ]
-    remarks = dropped_samples(graphs.dropped)
+    told = dropped_samples(graphs.dropped)
     for position, plan in enumerate(wanted):
         listener(
             Progress(stage="quantizing", done=position, total=len(wanted), detail=plan.variant)
         )
         try:
             made, notes = _variant(plan, graphs)
-            remarks += unsettled_ranges(plan, made, imported)
         except ConversionError as error:
             extra = plan.sparse and len(wanted) > 1  # beside the same file stored dense
             if not (skip_unsupported or extra):
                 raise
             reason = error.found or error.what
-            remarks.append(f"{plan.variant} was left out. {reason[:1].upper()}{reason[1:]}")
+            told.append(f"{plan.variant} was left out. {reason[:1].upper()}{reason[1:]}")
             continue
         path = folder / f"{plan.variant}.tflite"
         path.write_bytes(made.data)
-        noted = replace(imported, notes=(*imported.notes, *notes))
+        noted = replace(imported, notes=(*imported.notes, *notes, *made.notes))
         described = manifest.describe(
-            noted, plan, left_in_float=made.left_in_float, choice=made.choice, build=build
+            noted,
+            made.plan,
+            left_in_float=made.left_in_float,
+            choice=made.choice,
+            build=build,
         )
-        records.append(_record(background, path, plan, described, gzip=gzip))
+        records.append(_record(background, path, made.plan, described, gzip=gzip))
+        told += [*made.notes, *unsettled_ranges(plan, made, imported)]
     artifacts = [record() for record in records]
     listener(Progress(stage="quantizing", done=len(wanted), total=len(wanted)))
-    return artifacts, remarks
+    return artifacts, told
 
 
 def _variant(plan: Plan, graphs: FloatGraphs) -> tuple[QuantizedModel, tuple[str, ...]]:

@@ -54,6 +54,10 @@ class Plan:
         sparse: Whether kernels are stored sparse where that makes the file smaller.
         passes: Names of the graph passes that precede quantization, in order
             (`quantization.passes`).
+        keep_names: Whether inner tensors of integer files keep their names, for tools that look for
+            them; else they are called after their layers.
+        free_ends: Which of `input` and `output` become float32 where codes of one scale would lose
+            too much (`quantization.writer.ends`): those whose type was not asked for.
     """
 
     variant: str
@@ -65,6 +69,8 @@ class Plan:
     rules: tuple[Rule, ...] = ()
     sparse: bool = False
     passes: tuple[str, ...] = ()
+    keep_names: bool = False
+    free_ends: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
