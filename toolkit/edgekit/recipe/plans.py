@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
-from edgekit.choices import AUTO, MINMAX, RangesMethod
+from edgekit.choices import AUTO, RangesMethod
 from edgekit.errors import UsageError
 from edgekit.modes import IO_TYPES, MODES, mode_named
+from edgekit.recipe.ranges import ranges_for
 from edgekit.recipe.settings import check, closest, settings_of
 from edgekit.recipe.steps import ENDS, RANGES, PassStep, Quantize, free_ends
 from edgekit.records import Plan, Rule
@@ -49,8 +50,7 @@ def default_plan(
             )
     types = found.io_types
     io_type = io if io in types else types[0]
-    if not found.calibrated:
-        ranges = AUTO if found.chooses else MINMAX
+    ranges = ranges_for(mode, ranges)
     parts: list[str] = [mode]
     if io_type != types[0]:
         parts.append(f"{io_type}io")

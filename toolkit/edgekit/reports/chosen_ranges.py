@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from edgekit.choices import MINMAX
 from edgekit.records import Row
 from edgekit.reports.page_text import escaped
 
+_USUAL: Final = "minmax"
 _PASSES: Final[Mapping[str, str]] = {
     "fold_normalization": "normalization folded",
     "equalize": "channels equalized",
@@ -22,7 +22,7 @@ def choice_line(row: Row) -> str | None:
         return None
     parts = [_PASSES.get(name, name) for name in _texts(told.get("passes"))]
     method = told.get("method")
-    if isinstance(method, str) and method != MINMAX:
+    if isinstance(method, str) and method != _USUAL:
         parts.append(f"ranges by {method}")
     if not parts:
         return None
