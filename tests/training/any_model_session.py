@@ -41,6 +41,14 @@ def masked_words() -> Any:
     return keras.Model(words, classes(layers.Bidirectional(layers.LSTM(8))(features)))
 
 
+def masked_attention() -> Any:
+    words = keras.Input((6,), dtype="int64", name="words")
+    features = layers.Embedding(20, 16, mask_zero=True)(words)
+    features = layers.MultiHeadAttention(2, 8, name="attention")(features, features)
+    features = layers.GRU(8, name="memory")(layers.Dense(8)(features))
+    return keras.Model(words, classes(features))
+
+
 def transformer() -> Any:
     rows = keras.Input((6, 4))
     features = layers.BatchNormalization()(layers.Dense(16)(rows))
@@ -173,6 +181,7 @@ def error_of(work: Callable[[], object]) -> list[str]:
 PRUNE, SHRINK, CLUSTER = Prune(), Shrink(share=0.2, multiple=1), Cluster(clusters=8)
 KINDS = {
     "masked words": (masked_words(), TOKENS, ".keras", (CLUSTER,)),
+    "masked attention": (masked_attention(), TOKENS, ".keras", (Qat(),)),
     "transformer": (transformer(), ROWS, ".keras", (SHRINK, CLUSTER)),
     "open picture": (open_picture(), IMAGES, ".keras", (SHRINK, Qat())),
     "fixed batch": (baked(), ROWS, ".keras", (SHRINK,)),

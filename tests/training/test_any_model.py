@@ -18,6 +18,7 @@ def found(run_session) -> dict[str, Any]:
     ("kind", "steps"),
     [
         ("masked words", ("cluster",)),
+        ("masked attention", ("qat",)),
         ("transformer", ("shrink", "cluster")),
         ("open picture", ("shrink", "qat")),
         ("fixed batch", ("shrink",)),
@@ -48,6 +49,13 @@ def test_a_pass_writes_a_model_that_loads_and_lowers(found, kind, steps):
 )
 def test_the_file_takes_the_inputs_that_the_source_takes(found, kind, shape):
     assert {tuple(each["input"]) for each in found[kind].values()} == {tuple(shape)}
+
+
+def test_what_qat_leaves_in_float_is_named_with_what_it_costs(found):
+    said = found["masked attention"]["qat"]["facts"]["float islands"]
+    assert said.startswith("attention (MultiHeadAttention with a mask), memory (GRU): ")
+    assert "conversions" in said
+    assert "Quantized without qat" in said
 
 
 def test_a_stateful_model_stays_one(found):

@@ -236,7 +236,7 @@ def qat(
     file (`saving.read_notes`), where `edgekit quantize` reads them.
     """
     from edgekit.training import qat as aware
-    from edgekit.training.clustering import palettes_of
+    from edgekit.training.clustering import keeping_callbacks
     from edgekit.training.kernels import excluded_layers
 
     fine = FineTuning(model, source, tuning, listener)
@@ -250,11 +250,12 @@ def qat(
             model,
             weight_bits=step.bits,
             data=inputs_of(fine.sample(STUDIED_SAMPLES)),
-            palettes=palettes_of(model),
             exclude=step.exclude,
         )
     if fine.epochs:
-        after = fine.train(prepared, _keeping(prepared), notes=_notes(step))
+        # Rounded kernels have palettes of codes; those in float keep their clusters like this.
+        callbacks = [*_keeping(prepared), *keeping_callbacks(aware.unrounded_layers(prepared))]
+        after = fine.train(prepared, callbacks, notes=_notes(step))
     else:
         after = fine.evaluate(prepared)
     plain, ranges = aware.finish(prepared)
@@ -273,8 +274,9 @@ def qat(
         facts["before the int8 part"] = f"{', '.join(preparing)}: prepares the input, in float"
     if islands:
         facts["float islands"] = (
-            f"{', '.join(islands)}: no int8 form, so computed in float on the target, between two "
-            "conversions; an accelerator of integers leaves them to the CPU"
+            f"{', '.join(islands)}: not trained for int8, so computed in float on the target, "
+            "between two conversions; an accelerator of integers leaves them to the CPU. Quantized "
+            "without qat, more layers are integers: compare both files"
         )
     return PassResult(
         path=destination,

@@ -63,6 +63,11 @@ class Graph:
     shapes: Mapping[int, tuple[int | None, ...]]
     integers: frozenset[int] = frozenset()
 
+    @property
+    def layers(self) -> list[Any]:
+        """Return every layer once, in the order of the first calls."""
+        return list({id(step.layer): step.layer for step in self.steps}.values())
+
     def consumers(self, value: int) -> list[Step]:
         """Return the steps that take a value."""
         return [step for step in self.steps if value in step.inputs]

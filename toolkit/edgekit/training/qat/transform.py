@@ -57,8 +57,8 @@ def prepare(
         weight_bits: 8, or 4 for convolutions and dense layers (depthwise ones keep 8).
         data: Samples that initialize the ranges, in the model's own input structure. With None the
             first training batch initializes them.
-        palettes: Layer -> largest number of distinct codes of its weights, from 4; for 8 bits
-            (`clustering.palettes_of` returns them for a clustered model).
+        palettes: Kernel -> largest number of distinct codes of its weights, from 4; for 8 bits.
+            None takes those of kernels that have few distinct weights (`clustering.palettes_of`).
         exclude: Names, or regular expressions for whole names, of layers that remain float, or of
             models they are part of.
 
@@ -69,13 +69,17 @@ def prepare(
         ModelError: No layer with weights has a quantized form, or the model has no graph.
         UsageError: `weight_bits` is neither 8 nor 4, or an exclusion matches no layer.
     """
+    from edgekit.training.clustering import palettes_of
     from edgekit.training.qat.layers import QuantizedWeights
 
     if weight_bits not in (8, 4):
         raise UsageError(f"weight_bits must be 8 or 4, not {weight_bits}.")
     kept = excluded_layers(model, exclude)
-    graph = expand(fold(record(model), for_integers=True), kept)
-    inserted = insert(graph, weight_bits, palettes or {}, kept)
+    recorded = record(model)
+    if palettes is None:
+        palettes = palettes_of(recorded)
+    graph = expand(fold(recorded, for_integers=True), kept)
+    inserted = insert(graph, weight_bits, palettes, kept)
     if not any(isinstance(step.layer, QuantizedWeights) for step in inserted.steps):
         names = sorted({type(s.layer).__name__ for s in graph.steps if kind_of(s.layer) is None})
         raise ModelError(
@@ -169,6 +173,14 @@ def composed_classes() -> tuple[Any, ...]:
     from edgekit.training.qat.layers import register
 
     return tuple(register()[name] for name in KINDS["composed"])
+
+
+def unrounded_layers(prepared: Any) -> list[Any]:
+    """Return the layers of a prepared model whose weights are not rounded."""
+    from edgekit.training.qat.layers import QuantizedWeights
+
+    rounded = (QuantizedWeights, *composed_classes())
+    return [layer for layer in prepared.layers if not isinstance(layer, rounded)]
 
 
 def _parts_of(layer: Any) -> dict[str, tuple[float, float]]:
