@@ -94,6 +94,37 @@ def half(policy: str) -> Any:
         keras.config.set_dtype_policy("float32")
 
 
+def adapted() -> Any:
+    """With LoRA adapters, which were trained."""
+    rows = keras.Input((6, 4))
+    model = keras.Model(rows, classes(layers.Flatten()(layers.Dense(16, name="wide")(rows))))
+    wide = model.get_layer("wide")
+    wide.enable_lora(2)
+    wide.lora_kernel_b.assign(random.normal(size=wide.lora_kernel_b.shape))
+    return model
+
+
+def coded() -> Any:
+    """Quantized by Keras."""
+    rows = keras.Input((6, 4))
+    model = keras.Model(rows, classes(layers.Dense(16, name="wide")(layers.Flatten()(rows))))
+    model.quantize("int8")
+    return model
+
+
+def compiled(loss: Any) -> Any:
+    rows = keras.Input((6, 4))
+    model = keras.Model(rows, classes(layers.Dense(16, name="wide")(layers.Flatten()(rows))))
+    model.compile("sgd", loss)
+    return model
+
+
+def diverged() -> Any:
+    model = compiled("sparse_categorical_crossentropy")
+    model.get_layer("wide").bias.assign(np.full(16, np.nan))
+    return model
+
+
 def without_input() -> Any:
     model = keras.Sequential(
         [
@@ -152,6 +183,7 @@ def passed(name: str, path: Path, samples: np.ndarray, step: PassStep) -> dict[s
     every = [layer for layer in plain._flatten_layers() if hasattr(layer, "dtype_policy")]
     return {
         "facts": dict(done.facts),
+        "loss": done.before["loss"],
         "input": list(plain.inputs[0].shape),
         "stateful": [layer.name for layer in every if getattr(layer, "stateful", False)],
         "policies": sorted({layer.dtype_policy.name for layer in every} - {"int64"}),
@@ -184,12 +216,17 @@ KINDS = {
     "masked attention": (masked_attention(), TOKENS, ".keras", (Qat(),)),
     "transformer": (transformer(), ROWS, ".keras", (SHRINK, CLUSTER)),
     "open picture": (open_picture(), IMAGES, ".keras", (SHRINK, Qat())),
-    "fixed batch": (baked(), ROWS, ".keras", (SHRINK,)),
+    "fixed batch": (baked(), ROWS, ".keras", (SHRINK, Qat())),
     "stateful": (stateful(1), ROWS, ".keras", (CLUSTER,)),
     "stateful batch": (stateful(4), ROWS, ".keras", (PRUNE,)),
     "float16": (half("mixed_float16"), ROWS, ".keras", (CLUSTER,)),
     "bfloat16": (half("mixed_bfloat16"), ROWS, ".keras", (PRUNE,)),
     "float16 h5": (half("mixed_float16"), ROWS, ".h5", (PRUNE,)),
+    "squared errors": (compiled("mse"), ROWS, ".keras", (PRUNE,)),
+    "focal": (compiled(keras.losses.CategoricalFocalCrossentropy()), ROWS, ".keras", (PRUNE,)),
+    "diverged": (diverged(), ROWS, ".keras", (PRUNE,)),
+    "adapted": (adapted(), ROWS, ".keras", (PRUNE, Qat())),
+    "coded": (coded(), ROWS, ".keras", (PRUNE, Qat())),
     "without input": (without_input(), IMAGES, ".keras", (SHRINK, Qat())),
     "keras 2 h5": (of_keras_2(recurrent=True), ROWS, ".h5", (CLUSTER,)),
     "keras 2 saved": (of_keras_2(), ROWS, "", (PRUNE,)),
@@ -200,7 +237,7 @@ answer: dict[str, Any] = {"kept": {}}
 for name, (model, samples, suffix, steps) in KINDS.items():
     path = saved(name, model, samples, suffix)
     answer[name] = {step.kind: passed(name, path, samples, step) for step in steps}
-    if name in ("transformer", "open picture", "stateful", "float16", "bfloat16"):
+    if name in ("transformer", "open picture", "stateful", "float16", "bfloat16", "adapted"):
         first = samples[:1] if name == "stateful" else samples[:4]
         answer["kept"][name] = kept(path, first)
 

@@ -21,12 +21,13 @@ def found(run_session) -> dict[str, Any]:
         ("masked attention", ("qat",)),
         ("transformer", ("shrink", "cluster")),
         ("open picture", ("shrink", "qat")),
-        ("fixed batch", ("shrink",)),
+        ("fixed batch", ("shrink", "qat")),
         ("stateful", ("cluster",)),
         ("stateful batch", ("prune",)),
         ("float16", ("cluster",)),
         ("bfloat16", ("prune",)),
         ("float16 h5", ("prune",)),
+        ("adapted", ("prune", "qat")),
         ("without input", ("shrink", "qat")),
         ("keras 2 h5", ("cluster",)),
         ("keras 2 saved", ("prune",)),
@@ -64,7 +65,7 @@ def test_a_stateful_model_stays_one(found):
         assert "gru, lstm" in step["facts"]["loaded"]
 
 
-@pytest.mark.parametrize("kind", ["transformer", "open picture", "stateful"])
+@pytest.mark.parametrize("kind", ["transformer", "open picture", "stateful", "adapted"])
 def test_what_is_trained_computes_what_the_file_does(found, kind):
     assert found["kept"][kind] < 1e-5
 
@@ -78,6 +79,31 @@ def test_half_precision_becomes_float32_and_that_is_said(found, kind, allowed):
     assert "float32 in place of mixed_" in step["facts"]["loaded"]
     if allowed:
         assert 0 < found["kept"][kind] < allowed
+
+
+def test_a_loss_of_one_hot_targets_takes_labels(found):
+    # Outputs are shares of three classes: squared errors are at most 2/3, focal losses small.
+    assert 0 < found["squared errors"]["prune"]["loss"] < 2 / 3
+    assert 0 < found["focal"]["prune"]["loss"] < 1
+
+
+def test_weights_that_are_no_numbers_are_named(found):
+    kind, _, reason, _ = found["diverged"]["prune"]["error"]
+    assert kind == "ModelError"
+    assert reason == "Among them wide/bias."
+
+
+def test_adapters_are_merged_and_that_is_said(found):
+    for step in found["adapted"].values():
+        assert "LoRA" in step["facts"]["loaded"]
+
+
+def test_a_model_that_keras_quantized_is_refused(found):
+    for step in found["coded"].values():
+        kind, _, reason, hint = step["error"]
+        assert kind == "ModelError"
+        assert reason == "wide (Dense) is stored as int8."
+        assert "before model.quantize()" in hint
 
 
 def test_heads_are_cut_whole(found):

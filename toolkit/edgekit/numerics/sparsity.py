@@ -149,6 +149,21 @@ def parse_pattern(text: str) -> Pattern:
     )
 
 
+def check_agreement(sparsity: float, pattern: Pattern) -> None:
+    """Raise where a pattern implies another share of zeros.
+
+    Sparsity 0 contradicts none: it holds existing zeros.
+
+    Raises:
+        UsageError: It does.
+    """
+    if isinstance(pattern, NofM) and sparsity and abs(sparsity - pattern.sparsity) > 1e-6:
+        raise UsageError(
+            f"{pattern.n}:{pattern.m} implies sparsity {pattern.sparsity:g}, not {sparsity:g}.",
+            hint=f"Ask for {pattern.sparsity:g}, or for another pattern.",
+        )
+
+
 def misfit(shape: Sequence[int], pattern: Pattern) -> str | None:
     """Return why a kernel `[..., outputs, inputs]` cannot have a pattern; None where it can.
 

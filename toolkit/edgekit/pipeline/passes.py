@@ -80,7 +80,7 @@ def transform(
         dataset = open_request(data)
         example = example_shapes(dataset)
         loaded = tensorflow.load(source, example=example, to_train=True)
-        data = _settled(data, dataset, loaded, tensorflow)
+        data, notes = _settled(data, dataset, loaded, tensorflow)
         before = tensorflow.lower(folder / "before.tflite").path
         if on_estimate is not None and isinstance(step, Prune) and not resume:
             on_estimate(estimate_pruning(before.read_bytes(), step.share))
@@ -98,7 +98,7 @@ def transform(
         tensorflow.load(destination, example=example)
         after = tensorflow.lower(folder / "after.tflite").path
         measured = PassComparison(
-            passed=replace(result, path=destination),
+            passed=replace(result, path=destination, facts={**result.facts, **_said(notes)}),
             before=row_of("before", before),
             after=row_of("after", after),
         )
@@ -108,12 +108,21 @@ def transform(
 
 def _settled(
     data: DataRequest, dataset: Dataset, source: Source, tensorflow: TensorFlowProcess
-) -> DataRequest:
-    """The request with how pixels are scaled, so that the pass trains on what the source takes."""
+) -> tuple[DataRequest, tuple[str, ...]]:
+    """The request with how pixels are scaled, so that the pass trains on what the source takes.
+
+    What there is to say of the data follows.
+    """
     if isinstance(data.data, Dataset) or image_shape(source.inputs, least=1) is None:
-        return data
+        return data, dataset.notes
     settled = settle(dataset, model_of_source(source, source.outputs, tensorflow))
-    return replace(data, preprocessing=settled_spec(settled, data.preprocessing))
+    spec = settled_spec(settled, data.preprocessing)
+    return replace(data, preprocessing=spec), settled.notes
+
+
+def _said(notes: tuple[str, ...]) -> dict[str, str]:
+    """What is said of the data, as a fact of the pass."""
+    return {"data": " ".join(notes)} if notes else {}
 
 
 def row_of(variant: str, path: Path) -> Row:

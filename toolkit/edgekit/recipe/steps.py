@@ -182,6 +182,12 @@ class Prune(PassStep):
         get_args(Scope), "Compare weights over the whole model, or by layer."
     )
 
+    def __post_init__(self) -> None:
+        from edgekit.numerics.sparsity import check_agreement, parse_pattern
+
+        PassStep.__post_init__(self)
+        check_agreement(self.share, parse_pattern(self.pattern))
+
     @property
     def share(self) -> float:
         """The share of weights to set to zero."""

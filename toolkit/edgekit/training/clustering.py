@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from edgekit.choices import Initial
-from edgekit.errors import ModelError, UsageError
+from edgekit.errors import UsageError
 from edgekit.numerics.palette import Palette, palette
-from edgekit.training.kernels import Kernel, kernels_of, left_alone
+from edgekit.training.kernels import Kernel, kernels_of, left_alone, nothing_to
 
 MANY = 64
 """A kernel with more distinct weights than this does not count as clustered."""
@@ -220,12 +220,7 @@ def _choose(
         else:
             left[kernel.name] = reason
     if not chosen:
-        raise ModelError(
-            f"{model.name} has no kernel to cluster.",
-            found="; ".join(f"{name}: {reason}" for name, reason in left.items())
-            or "No layer has a kernel, or the model is not built yet.",
-            hint="Exclude less, or build the model on a sample first.",
-        )
+        raise nothing_to("cluster", left, "Ask for fewer clusters.")
     return chosen, left
 
 

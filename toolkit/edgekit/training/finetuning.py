@@ -97,7 +97,7 @@ class FineTuning:
 
     Raises:
         DataError: There is no training split, or it does not fit the model.
-        ModelError: It has a state, and the data declares sequences.
+        ModelError: It has a state, and the data declares sequences; or weights that are NaN.
         ConversionError: It is a detector whose outputs no loss is known for.
     """
 
@@ -105,6 +105,7 @@ class FineTuning:
         self, model: Any, source: Source, tuning: Tuning, listener: Listener = silent
     ) -> None:
         self._listener = listener
+        _check_finite(model)
         stored = read_notes(source.path)
         self._notes = {key: stored[key] for key in (PREPROCESSING,) if key in stored}
         asked = tuning.data
@@ -204,7 +205,10 @@ class FineTuning:
     @contextmanager
     def _loss_errors(self, model: Any) -> Iterator[None]:
         """Turn what a loss raises into a `ConversionError`; a trusted one may raise anything."""
-        kinds = Exception if self.tuning.file_loss == "trusted" else (ValueError, TypeError)
+        import tensorflow as tf
+
+        known = (ValueError, TypeError, tf.errors.InvalidArgumentError)
+        kinds = Exception if self.tuning.file_loss == "trusted" else known
         try:
             yield
         except EdgekitError:
@@ -212,7 +216,7 @@ class FineTuning:
         except kinds as error:
             raise ConversionError(
                 f"{model.name} cannot be trained with its loss on these targets.",
-                found=(str(error).strip() or type(error).__name__).splitlines()[0][:200],
+                found=_telling(error)[:200],
                 hint="Check --task, or save the model without a compiled loss.",
             ) from error
 
@@ -359,3 +363,28 @@ def _keeper(
             self.saved_at = time.monotonic()
 
     return KeepBest()
+
+
+def _check_finite(model: Any) -> None:
+    """Raise where a weight is no number, so that no training could help.
+
+    Raises:
+        ModelError: It is.
+    """
+    for variable in model.weights:
+        values = np.asarray(variable)
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise ModelError(
+                f"{model.name} has weights that are NaN or infinite, and cannot be trained.",
+                found=f"Among them {variable.path}.",
+                hint="Give the model as it was before its training diverged.",
+            )
+
+
+def _telling(error: Exception) -> str:
+    """Return the line of an error that says most: of a graph's the last, which follows a trace."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    lines = [line for line in lines if line and not line.startswith("[[")]
+    if not lines:
+        return type(error).__name__
+    return lines[-1] if lines[0].startswith("Graph execution error") else lines[0]

@@ -23,6 +23,9 @@ from edgekit.training.sequence import inputs_of
 # Samples for gradients and activation ranges: enough for stable means, within about a second.
 STUDIED_SAMPLES: Final = 512
 
+FLOAT_ISLANDS: Final = "float islands"
+"""The fact that says what `qat` left in float, and what that costs."""
+
 # A kernel with a smaller share of zeros does not count as pruned.
 PRUNED_SHARE: Final = 0.05
 
@@ -273,7 +276,7 @@ def qat(
     if preparing:
         facts["before the int8 part"] = f"{', '.join(preparing)}: prepares the input, in float"
     if islands:
-        facts["float islands"] = (
+        facts[FLOAT_ISLANDS] = (
             f"{', '.join(islands)}: not trained for int8, so computed in float on the target, "
             "between two conversions; an accelerator of integers leaves them to the CPU. Quantized "
             "without qat, more layers are integers: compare both files"

@@ -65,8 +65,11 @@ class Graph:
 
     @property
     def layers(self) -> list[Any]:
-        """Return every layer once, in the order of the first calls."""
-        return list({id(step.layer): step.layer for step in self.steps}.values())
+        """Return every layer once, in the order of the first calls; operations are no layers."""
+        import keras
+
+        found = {id(step.layer): step.layer for step in self.steps}
+        return [layer for layer in found.values() if isinstance(layer, keras.layers.Layer)]
 
     def consumers(self, value: int) -> list[Step]:
         """Return the steps that take a value."""

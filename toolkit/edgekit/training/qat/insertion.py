@@ -37,15 +37,20 @@ def insert(graph: Graph, bits: int, palettes: Mapping[str, int], exclude: Collec
     return _Insertion(graph, bits, palettes, exclude).run()
 
 
+def has_masks(graph: Graph) -> bool:
+    """Whether a layer of a graph makes masks, which Keras hands to the layers after it."""
+    return any(
+        getattr(step.layer, "mask_zero", False) or type(step.layer).__name__ == "Masking"
+        for step in graph.steps
+    )
+
+
 def can_compose(step: Step, graph: Graph) -> bool:
     """Whether a call of a layer of several operators has a quantized form: one without masks."""
     layer, name = step.layer, type(step.layer).__name__
     if name == "LayerNormalization":
         return True
-    masks = any(
-        getattr(other.layer, "mask_zero", False) or type(other.layer).__name__ == "Masking"
-        for other in graph.steps
-    )
+    masks = has_masks(graph)
     given = {k for k, v in step.options.items() if v is not False}
     if name == "LSTM":
         usual = (activation_of(layer), layer.cell.recurrent_activation.__name__)

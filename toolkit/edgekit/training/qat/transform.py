@@ -15,7 +15,7 @@ from edgekit.training.kernels import excluded_layers
 from edgekit.training.qat.expansion import expand
 from edgekit.training.qat.fold import fold
 from edgekit.training.qat.graph import Graph, Step, build, record
-from edgekit.training.qat.insertion import can_compose, insert
+from edgekit.training.qat.insertion import has_masks, insert
 from edgekit.training.qat.layer_rules import (
     KINDS,
     PREPARING,
@@ -32,6 +32,9 @@ FUSED: Final = "fused"
 """What `left_in_float` says of a clipping that is part of the operator before it."""
 MASKED: Final = " with a mask"
 """What `left_in_float` adds to the class of a layer that has no quantized form with a mask."""
+_MASKED = ("MultiHeadAttention", "LSTM")
+# Operations that make masks: their values are no numbers, so they are nothing in float.
+_LOGICAL = ("Any", "All", "Equal", "NotEqual", "LogicalAnd", "LogicalNot", "LogicalOr")
 # Batch size of the observation, as in training.
 _BATCH = 32
 
@@ -209,8 +212,8 @@ def left_in_float(prepared: Any) -> dict[str, str]:
     """Return the layers of a prepared model that compute in float, and their classes.
 
     `finish` keeps their names; they remain float in the file, too. A clipping after one of them,
-    which the converter fuses into it, is of class `FUSED`; attention that is left for its mask has
-    `MASKED` after its class.
+    which the converter fuses into it, is of class `FUSED`; attention, or an LSTM, that is left for
+    its mask has `MASKED` after its class.
     """
     from edgekit.training.qat.layers import FakeQuantize, QuantizedWeights
 
@@ -227,7 +230,8 @@ def left_in_float(prepared: Any) -> dict[str, str]:
         )
         if kind_of(step.layer) in (None, *WRAPPED) or passing:
             kind = type(step.layer).__name__
-            masked = kind == "MultiHeadAttention" and not can_compose(step, graph)
+            given = {key for key in step.options if key.endswith("mask")} - {"use_causal_mask"}
+            masked = kind in _MASKED and bool(given or has_masks(graph))
             found[step.layer.name] = kind + MASKED * masked
             floats |= set(step.outputs)
         elif (
@@ -255,7 +259,7 @@ def why_in_float(
     """
     chosen, preparing, islands = [], [], []
     for name, kind in left.items():
-        if kind == FUSED:
+        if kind in (FUSED, *_LOGICAL):
             continue
         if kind in PREPARING:
             preparing.append(name)
