@@ -125,6 +125,12 @@ def diverged() -> Any:
     return model
 
 
+def badly_named() -> Any:
+    """A name that is no scope of TensorFlow's graphs."""
+    rows = keras.Input((6, 4))
+    return keras.Model(rows, classes(layers.Flatten()(layers.Dense(16, name="wide(1)")(rows))))
+
+
 def without_input() -> Any:
     model = keras.Sequential(
         [
@@ -224,6 +230,7 @@ KINDS = {
     "float16 h5": (half("mixed_float16"), ROWS, ".h5", (PRUNE,)),
     "squared errors": (compiled("mse"), ROWS, ".keras", (PRUNE,)),
     "focal": (compiled(keras.losses.CategoricalFocalCrossentropy()), ROWS, ".keras", (PRUNE,)),
+    "badly named": (badly_named(), ROWS, ".keras", (PRUNE,)),
     "diverged": (diverged(), ROWS, ".keras", (PRUNE,)),
     "adapted": (adapted(), ROWS, ".keras", (PRUNE, Qat())),
     "coded": (coded(), ROWS, ".keras", (PRUNE, Qat())),

@@ -93,6 +93,14 @@ def test_weights_that_are_no_numbers_are_named(found):
     assert reason == "Among them wide/bias."
 
 
+def test_a_model_that_cannot_be_called_is_not_blamed_on_its_loss(found):
+    kind, what, reason, hint = found["badly named"]["prune"]["error"]
+    assert kind == "ModelError"
+    assert "cannot be run" in what
+    assert "wide(1)" in reason
+    assert "model.predict" in hint
+
+
 def test_adapters_are_merged_and_that_is_said(found):
     for step in found["adapted"].values():
         assert "LoRA" in step["facts"]["loaded"]

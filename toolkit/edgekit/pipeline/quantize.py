@@ -11,7 +11,7 @@ from typing import Any
 from edgekit.errors import ConversionError
 from edgekit.files import staging
 from edgekit.isolate import Background
-from edgekit.modes import INT8
+from edgekit.modes import FLOAT32, INT8
 from edgekit.pipeline import manifest
 from edgekit.pipeline.float_graphs import FloatGraphs
 from edgekit.pipeline.imported_model import ImportedModel
@@ -231,9 +231,11 @@ def _record(
 
 def _as_trained(plan: Plan, imported: ImportedModel) -> Plan:
     """The plan, with what quantization-aware training left in float left so."""
+    if plan.mode != INT8.name or imported.trained is None:
+        return plan
     # Of rules that match one layer the last counts: the plan's own.
-    rules = (*imported.rules, *plan.rules) if plan.mode == INT8.name else plan.rules
-    return replace(plan, rules=rules)
+    plan = replace(plan, rules=(*imported.rules, *plan.rules))
+    return replace(plan, output_type=FLOAT32.name) if imported.float_outputs else plan
 
 
 def _write_manifests(report: Report, stage: Path) -> None:

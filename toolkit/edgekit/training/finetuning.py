@@ -26,6 +26,7 @@ from edgekit.records import (
     silent,
 )
 from edgekit.training.config import check_numbers
+from edgekit.training.failures import CALLING, check_finite, telling
 from edgekit.training.goals import Goals
 from edgekit.training.learner import learner_class
 from edgekit.training.losses import FileLoss, distillation
@@ -105,7 +106,7 @@ class FineTuning:
         self, model: Any, source: Source, tuning: Tuning, listener: Listener = silent
     ) -> None:
         self._listener = listener
-        _check_finite(model)
+        check_finite(model)
         stored = read_notes(source.path)
         self._notes = {key: stored[key] for key in (PREPROCESSING,) if key in stored}
         asked = tuning.data
@@ -214,9 +215,15 @@ class FineTuning:
         except EdgekitError:
             raise
         except kinds as error:
+            if str(error).startswith(CALLING):
+                raise ModelError(
+                    f"{model.name} cannot be run on these samples.",
+                    found=telling(error)[:200],
+                    hint="Call model.predict on some of them: it says where it fails.",
+                ) from error
             raise ConversionError(
                 f"{model.name} cannot be trained with its loss on these targets.",
-                found=_telling(error)[:200],
+                found=telling(error)[:200],
                 hint="Check --task, or save the model without a compiled loss.",
             ) from error
 
@@ -363,28 +370,3 @@ def _keeper(
             self.saved_at = time.monotonic()
 
     return KeepBest()
-
-
-def _check_finite(model: Any) -> None:
-    """Raise where a weight is no number, so that no training could help.
-
-    Raises:
-        ModelError: It is.
-    """
-    for variable in model.weights:
-        values = np.asarray(variable)
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
-            raise ModelError(
-                f"{model.name} has weights that are NaN or infinite, and cannot be trained.",
-                found=f"Among them {variable.path}.",
-                hint="Give the model as it was before its training diverged.",
-            )
-
-
-def _telling(error: Exception) -> str:
-    """Return the line of an error that says most: of a graph's the last, which follows a trace."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    lines = [line for line in lines if line and not line.startswith("[[")]
-    if not lines:
-        return type(error).__name__
-    return lines[-1] if lines[0].startswith("Graph execution error") else lines[0]

@@ -88,7 +88,7 @@ def prepare(
         raise ModelError(
             f"{model.name} has no layer that can be trained for quantization.",
             found=f"Without a quantized form: {', '.join(names)}." if names else None,
-            hint="Quantize it as it is: edgekit quantize.",
+            hint="Exclude fewer layers." if kept else "Quantize it as it is: edgekit quantize.",
         )
     prepared = build(inserted)
     _start(prepared, data)
