@@ -11,14 +11,12 @@ from edgekit.training.failures import telling
     ("error", "line"),
     [
         (
-            "Graph execution error:\n\nDetected at node mse/sub defined at\n  File 'x'\n\n"
-            "Incompatible shapes: [5] vs. [5,3]\n\t [[{{node mse/sub}}]] [Op:call]",
-            "Incompatible shapes: [5] vs. [5,3]",
+            "Graph execution error:\n\nAt:\n  File 'x'\n\nIncompatible: [5]\n\t [[{{node}}]]",
+            "Incompatible: [5]",
         ),
         (
-            "Exception encountered when calling Learner.call().\n\n"
-            "\x1b[1m'a(b)' is not a valid scope name\x1b[0m\n\nArguments received:\n  * x",
-            "'a(b)' is not a valid scope name",
+            "Exception encountered when calling L.call().\n\n\x1b[1m'a' is none\x1b[0m\n\nGot: x",
+            "'a' is none",
         ),
         ("Shapes differ.\nAt y.", "Shapes differ."),
         ("", "ValueError"),

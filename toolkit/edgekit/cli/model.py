@@ -223,6 +223,10 @@ def quantize(
         bool,
         typer.Option("--sparse", help="Each mode also with kernels stored sparse, once pruned."),
     ] = False,
+    keep_names: Annotated[
+        bool,
+        typer.Option("--keep-names", help="Do not shorten the names of int8's inner tensors."),
+    ] = False,
     max_drop: options.MaxDrop = 0.5,
     metric: options.MetricNames = None,
     prefer: options.Prefer = "balanced",
@@ -253,12 +257,20 @@ def quantize(
     ] = 0,
     score_output: options.Output = None,
     target: Annotated[
-        str | None,
-        typer.Option(help=f"A target the file must be able to use: {', '.join(TARGET_TITLES)}."),
+        list[str] | None,
+        typer.Option(
+            help=f"A target the file must be able to use, repeatable: {', '.join(TARGET_TITLES)}."
+        ),
     ] = None,
     measured_on: device_options.DeviceOptions,
     bench: Annotated[bool, typer.Option(help="Measure latencies.")] = True,
     gzip: options.Gzip = False,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="F.zip", help="Also write what the figures follow from, for edgekit verify."
+        ),
+    ] = None,
     fail_if_lost: options.FailIfLost = False,
     force: options.Force = False,
     json: options.Json = False,
@@ -283,7 +295,15 @@ def quantize(
         result = api.quantize(
             Path(source),
             data=data,
-            plans=_plans(mode, recipe, all_=all_, io=io, ranges=ranges, sparse=sparse),
+            plans=_plans(
+                mode,
+                recipe,
+                all_=all_,
+                io=io,
+                ranges=ranges,
+                sparse=sparse,
+                keep_names=keep_names,
+            ),
             output=output,
             **data_options.arguments(),
             calibration_samples=calibration_samples,
@@ -300,6 +320,7 @@ def quantize(
             latency=bench,
             skip_unsupported=all_ or not (mode or recipe),
             gzip=gzip,
+            bundle=bundle,
             force=force,
             seed=seed,
             command=shlex.join(["edgekit", *context.obj]),
@@ -358,6 +379,7 @@ def _plans(
     io: str | None,
     ranges: str,
     sparse: bool,
+    keep_names: bool,
 ) -> list[Plan]:
     from edgekit.modes import DEFAULT_MODES, MODES
     from edgekit.recipe import default_plan
@@ -365,7 +387,7 @@ def _plans(
     wanted = tuple(MODES) if all_ else modes or (() if recipes else DEFAULT_MODES)
     method = cast("RangesMethod", ranges)
     plans = [
-        default_plan(mode, io=io, ranges=method, sparse=stored)
+        default_plan(mode, io=io, ranges=method, sparse=stored, keep_names=keep_names)
         for mode in wanted
         for stored in ((False, True) if sparse else (False,))
     ]

@@ -149,6 +149,16 @@ def parse_pattern(text: str) -> Pattern:
     )
 
 
+def share_of(text: str, otherwise: float) -> float:
+    """Return the share of zeros that a pattern implies, or another number where it implies none.
+
+    >>> share_of("2:4", 0.8), share_of("unstructured", 0.8)
+    (0.5, 0.8)
+    """
+    pattern = parse_pattern(text)
+    return pattern.sparsity if isinstance(pattern, NofM) else otherwise
+
+
 def check_agreement(sparsity: float, pattern: Pattern) -> None:
     """Raise where a pattern implies another share of zeros.
 

@@ -41,7 +41,6 @@ class ImportedModel:
         head: Where there are no data: how the outputs of a detector tell boxes, if that is declared
             or their shapes tell it.
         trained: Ranges of the graph's tensors that quantization-aware training found, for int8.
-        float_outputs: Names of outputs that have none of these, because their layers are float.
         rules: For the layers that it left in float.
         scored: How the source itself scores; None where it is a float graph or has no samples.
     """
@@ -54,6 +53,5 @@ class ImportedModel:
     picture: Mapping[str, Any] | None = None
     head: Mapping[str, Any] | None = None
     trained: Ranges | None = None
-    float_outputs: tuple[str, ...] = ()
     rules: tuple[Rule, ...] = ()
     scored: SourceScore | None = None

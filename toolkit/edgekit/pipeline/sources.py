@@ -17,7 +17,6 @@ from edgekit.data.preprocessing import names_size
 from edgekit.data.store import Reader
 from edgekit.errors import ConversionError, ModelError, UsageError
 from edgekit.files import check_input, refuse_existing, staging
-from edgekit.modes import FLOAT32
 from edgekit.pipeline import manifest
 from edgekit.pipeline.heads import head_for, with_head
 from edgekit.pipeline.imported_model import ImportedModel, Verification
@@ -181,11 +180,8 @@ def lower(
     _describe(destination, str((described or {}).get("model", loaded.name)), bound)
     learned = trained_notes(source)
     placed = _placed(learned, destination) if learned else None
-    unranged = _without_range(destination, placed.ranges) if placed else ()
     if learned:
         notes += float_notes(learned)
-    if unranged:
-        notes.append(f"In int8 the outputs are float32: no range of {', '.join(unranged)} is known")
     return ImportedModel(
         source=loaded,
         dataset=bound,
@@ -195,7 +191,6 @@ def lower(
         picture=None if bound else picture_for(model),
         head=None if bound else head_for(source, head, described, loaded.inputs, outputs),
         trained=placed.ranges if placed else None,
-        float_outputs=unranged,
         rules=placed.rules if placed else (),
     )
 
@@ -259,18 +254,6 @@ def _placed(notes: Mapping[str, Any], graph: Path) -> Placed:
     )
     left = {**dict.fromkeys(notes.get("float", ()), ""), **notes.get("float_classes", {})}
     return place(graph.read_bytes(), ranges, left)
-
-
-def _without_range(graph: Path, trained: Ranges) -> tuple[str, ...]:
-    """The names of float outputs of a graph whose tensors have no trained range."""
-    model = tflite.read(graph)
-    tensors = model.subgraphs[0].tensors
-    named = tflite.signature(model)[1]
-    return tuple(
-        spec.name
-        for spec, index in zip(named, model.subgraphs[0].outputs, strict=True)
-        if spec.dtype == FLOAT32.name and tensors[index].name not in trained.low
-    )
 
 
 def import_source(

@@ -16,6 +16,7 @@ import numpy as np
 from edgekit.choices import Initial
 from edgekit.errors import UsageError
 from edgekit.numerics.palette import Palette, palette
+from edgekit.recipe import Cluster
 from edgekit.training.kernels import Kernel, kernels_of, left_alone, nothing_to
 
 MANY = 64
@@ -220,7 +221,7 @@ def _choose(
         else:
             left[kernel.name] = reason
     if not chosen:
-        raise nothing_to("cluster", left, "Ask for fewer clusters.")
+        raise nothing_to(Cluster.kind, left, "Ask for fewer clusters.")
     return chosen, left
 
 

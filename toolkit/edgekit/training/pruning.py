@@ -25,6 +25,7 @@ from edgekit.numerics.sparsity import (
     misfit,
     parse_pattern,
 )
+from edgekit.recipe import Prune
 from edgekit.records import Array
 from edgekit.training.kernels import Kernel, kernels_of, left_alone, nothing_to
 
@@ -232,7 +233,7 @@ def _choose(
         else:
             chosen.append(kernel)
     if not chosen:
-        raise nothing_to("prune", left_dense, "Give another pattern, such as unstructured.")
+        raise nothing_to(Prune.kind, left_dense, "Give another pattern, such as unstructured.")
     return _Choice(kernels=tuple(chosen), pattern=shape, scope=scope, left_dense=left_dense)
 
 
