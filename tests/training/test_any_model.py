@@ -90,7 +90,7 @@ def test_a_loss_of_one_hot_targets_takes_labels(found):
 def test_weights_that_are_no_numbers_are_named(found):
     kind, _, reason, _ = found["diverged"]["prune"]["error"]
     assert kind == "ModelError"
-    assert reason == "Among them wide/bias."
+    assert reason.endswith("wide/bias.")
 
 
 def test_a_model_that_cannot_be_called_is_not_blamed_on_its_loss(found):
