@@ -27,6 +27,7 @@ keras.utils.set_random_seed(0)
 LABELS = random.integers(0, 3, SAMPLES)
 IMAGES = random.random((SAMPLES, 8, 8, 1), dtype=np.float32)
 ROWS = random.random((SAMPLES, 6, 4), dtype=np.float32)
+RAW = 1000 * ROWS + 500
 TOKENS = random.integers(1, 20, (SAMPLES, 6))
 TOKENS[:, 4:] = 0
 
@@ -131,6 +132,17 @@ def badly_named() -> Any:
     return keras.Model(rows, classes(layers.Flatten()(layers.Dense(16, name="wide(1)")(rows))))
 
 
+def adapted_statistics() -> Any:
+    """Of raw numbers, with statistics that are weights, in a nested model."""
+    rows, inside = keras.Input((6, 4)), keras.Input((6, 4))
+    normal = layers.Normalization()
+    normal.adapt(RAW)
+    features = layers.Dense(16, activation="relu")(
+        keras.Model(inside, normal(inside), name="front")(rows)
+    )
+    return keras.Model(rows, classes(layers.Flatten()(features)))
+
+
 def without_input() -> Any:
     model = keras.Sequential(
         [
@@ -190,6 +202,7 @@ def passed(name: str, path: Path, samples: np.ndarray, step: PassStep) -> dict[s
     return {
         "facts": dict(done.facts),
         "loss": done.before["loss"],
+        "after": done.after["loss"],
         "input": list(plain.inputs[0].shape),
         "stateful": [layer.name for layer in every if getattr(layer, "stateful", False)],
         "policies": sorted({layer.dtype_policy.name for layer in every} - {"int64"}),
@@ -232,6 +245,7 @@ KINDS = {
     "focal": (compiled(keras.losses.CategoricalFocalCrossentropy()), ROWS, ".keras", (PRUNE,)),
     "badly named": (badly_named(), ROWS, ".keras", (PRUNE,)),
     "diverged": (diverged(), ROWS, ".keras", (PRUNE,)),
+    "statistics": (adapted_statistics(), RAW, ".keras", (PRUNE, SHRINK, CLUSTER, Qat())),
     "adapted": (adapted(), ROWS, ".keras", (PRUNE, Qat())),
     "coded": (coded(), ROWS, ".keras", (PRUNE, Qat())),
     "without input": (without_input(), IMAGES, ".keras", (SHRINK, Qat())),

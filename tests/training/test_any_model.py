@@ -87,6 +87,12 @@ def test_a_loss_of_one_hot_targets_takes_labels(found):
     assert 0 < found["focal"]["prune"]["loss"] < 1
 
 
+@pytest.mark.parametrize("step", ["prune", "shrink", "cluster", "qat"])
+def test_normalizations_keep_their_statistics(found, step):
+    # Without them values around 1,000 reach the dense layer, and the loss is in the hundreds.
+    assert found["statistics"][step]["after"] < found["statistics"][step]["loss"] + 1.0
+
+
 def test_weights_that_are_no_numbers_are_named(found):
     kind, _, reason, _ = found["diverged"]["prune"]["error"]
     assert kind == "ModelError"

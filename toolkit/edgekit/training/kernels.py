@@ -95,6 +95,21 @@ def check_names(exclude: Sequence[str], layers: Iterable[str]) -> None:
             )
 
 
+def use_statistics(layer: Any) -> None:
+    """Let normalizations compute with their weights, after these were set.
+
+    An adapted `Normalization` computes with constants that it makes of them only when it is loaded.
+
+    Args:
+        layer: A layer or a model.
+    """
+    import keras
+
+    for part in layer._flatten_layers():  # noqa: SLF001  no public attribute lists layers in layers
+        if isinstance(part, keras.layers.Normalization):
+            part.finalize_state()
+
+
 def excluded(model: Any, exclude: Sequence[str]) -> set[str]:
     """Return the names, without those of nested models, of layers with a kernel to exclude.
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgekit.errors import ModelError
+from edgekit.training.kernels import use_statistics
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +212,7 @@ class _Copies:
 def _copy_weights(source: Any, destination: Any) -> None:
     if getattr(source, "weights", None):
         destination.set_weights(source.get_weights())
+        use_statistics(destination)
 
 
 def _functional(model: Any) -> Any:
