@@ -6,7 +6,6 @@ its function in `training.passes`.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final, get_args
@@ -390,19 +389,3 @@ class Recipe:
     def kinds(self) -> tuple[str, ...]:
         """The kinds of the passes, in order."""
         return tuple(step.kind for step in self.passes)
-
-
-def compile_layers(pattern: str, place: str) -> None:
-    """Raise unless a rule's `layers` is a regular expression.
-
-    Raises:
-        UsageError: It is none.
-    """
-    try:
-        re.compile(pattern)
-    except (re.error, RecursionError, OverflowError) as error:
-        raise UsageError(
-            f"{place}: layers = {pattern!r:.80} is not a regular expression.",
-            found=f"{error}.",
-            hint='Write ^logits$ for one layer, or "a|b" for two.',
-        ) from error
