@@ -15,7 +15,8 @@ from edgekit.training.failures import telling
             "Incompatible: [5]",
         ),
         (
-            "Exception encountered when calling L.call().\n\n\x1b[1m'a' is none\x1b[0m\n\nGot: x",
+            "\n".join(f"\x1b[1mException encountered when calling {x}.call()." for x in "LM")
+            + "\n\n\x1b[1m'a' is none\x1b[0m\n\nGot: x",
             "'a' is none",
         ),
         ("Shapes differ.\nAt y.", "Shapes differ."),

@@ -31,12 +31,10 @@ def check_finite(model: Any) -> None:
 
 def telling(error: Exception) -> str:
     """Return the line of an error that says most: of a graph's the last, which follows a trace."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    lines = [line for line in lines if line and not line.startswith("[[")]
-    if not lines:
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", str(error))  # reasons are printed bold
+    lines = [line for line in map(str.strip, plain.splitlines()) if line]
+    # Of layers in layers each call says so, before the reason.
+    found = [line for line in lines if not line.startswith(("[[", CALLING))] or lines
+    if not found:
         return type(error).__name__
-    if lines[0].startswith("Graph execution error"):
-        return lines[-1]
-    # The reason follows, printed bold.
-    line = lines[1] if lines[0].startswith(CALLING) and len(lines) > 1 else lines[0]
-    return re.sub(r"\x1b\[[0-9;]*m", "", line)
+    return found[-1 if found[0].startswith("Graph execution error") else 0]
