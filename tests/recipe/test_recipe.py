@@ -289,7 +289,7 @@ def test_stages_out_of_order_are_refused_with_the_right_order():
         (Prune(), 0.5, 1e-3),
         (Prune(pattern="2:4"), 0.5, 1e-3),
         (Prune(pattern="1:4"), 0.75, 1e-3),
-        (Prune(pattern="1:4", sparsity=0.5), 0.5, 1e-3),
+        (Prune(pattern="block 1x4", sparsity=0.6), 0.6, 1e-3),
         (Prune(training=Training(learning_rate=0.1)), 0.5, 0.1),
     ],
 )
@@ -400,3 +400,10 @@ def test_recipes_beyond_reason_are_refused_in_words_that_can_be_read(text, tmp_p
 def test_a_recipe_under_a_name_too_long(tmp_path):
     with pytest.raises(UsageError, match="too long"):
         load_recipe(tmp_path / ("r" * 300))
+
+
+def test_a_pattern_that_implies_another_sparsity_is_refused():
+    assert Prune(pattern="1:4", sparsity=0.75).share == 0.75
+    with pytest.raises(UsageError, match=r"1:4 implies sparsity 0\.75, not 0\.5") as caught:
+        Prune(pattern="1:4", sparsity=0.5)
+    assert "Ask for 0.75" in str(caught.value)

@@ -206,7 +206,8 @@ def _check_values(splits: dict[Split, Samples], name: str) -> None:
                 f"{name}: {split} sample {row} of {stored!r} holds NaN, infinity or a number "
                 "beyond float32.",
                 found="Ranges and scores computed from it would be invalid.",
-                hint="Remove or repair such samples, e.g. x[numpy.isfinite(x).all(axis=1)].",
+                hint="Remove or repair such samples, e.g. "
+                "x[numpy.isfinite(x).reshape(len(x), -1).all(axis=1)].",
             )
 
 
