@@ -38,6 +38,8 @@ R = TypeVar("R")
 # A piece is read, quantized, run and stored at a time; beyond these it gains nothing but memory.
 PIECE_SAMPLES = 256
 PIECE_BYTES = 8 << 20
+CACHED_NUMBERS = 1 << 16
+"""Numbers quantized at a time."""
 
 
 def predict(
@@ -104,7 +106,7 @@ def sweep(
     starts = samples.starts()
 
     def probe() -> tuple[int, str, _Layout, _Layout]:
-        model = _load(path, first.inputs)
+        model = _load(path, first.inputs, state_of(stored_model(str(path))))
         outputs = _run(model, first.inputs)
         return model.batch, model.state, _layout(collect(first, outputs)), _layout(outputs)
 
@@ -123,7 +125,7 @@ def sweep(
     claim = _claims(samples.n, workers=workers, limit=limit, multiple=batch, starts=starts)
 
     def work(_: int) -> None:
-        model = _load(path, first.inputs)
+        model = _load(path, first.inputs, state)
         for piece in claim():
             some = samples.read(piece)
             outputs = _run(model, some.inputs, None if starts is None else starts[piece])
@@ -171,8 +173,14 @@ class _Model:
             self.interpreter.reset_all_variables()
 
 
-def _load(path: Path, example: Mapping[str, Array]) -> _Model:
-    """Open a file in this child and give free dimensions the example's sizes."""
+def _load(path: Path, example: Mapping[str, Array], state: str) -> _Model:
+    """Open a file in this child and give free dimensions the example's sizes.
+
+    Args:
+        path: The file.
+        example: Samples.
+        state: What the model remembers, as `edgekit_runner.state_of` returns it.
+    """
     try:
         interpreter = _interpreter(path)
         inputs = _described(interpreter, "inputs")
@@ -204,7 +212,7 @@ def _load(path: Path, example: Mapping[str, Array]) -> _Model:
     return _Model(
         path=path,
         interpreter=interpreter,
-        state=state_of(stored_model(str(path))),
+        state=state,
         batch=batch,
         inputs=tuple((index, spec) for index, spec, _ in inputs),
         outputs=tuple((index, spec) for index, spec, _ in outputs),
@@ -320,10 +328,15 @@ def encoded(values: Array, spec: TensorSpec, batch: int) -> Array:
     dtype = np.dtype(spec.dtype)
     if values.dtype != dtype and spec.scale is not None:
         limits = np.iinfo(dtype)
-        codes = np.asarray(values, np.float32) / np.float32(spec.scale)
-        np.rint(codes, out=codes)
-        codes += np.float32(spec.zero_point or 0)
-        values = np.clip(codes, limits.min, limits.max, out=codes)
+        stored = np.empty(values.shape, dtype)
+        # A few at a time, so that they stay in the processor's cache from step to step.
+        step = max(1, CACHED_NUMBERS // max(1, math.prod(values.shape[1:])))
+        for start in range(0, len(values), step):
+            codes = np.asarray(values[start : start + step], np.float32) / np.float32(spec.scale)
+            np.rint(codes, out=codes)
+            codes += np.float32(spec.zero_point or 0)
+            stored[start : start + step] = np.clip(codes, limits.min, limits.max, out=codes)
+        values = stored
     if missing := -len(values) % batch:
         values = np.concatenate([values, np.repeat(values[-1:], missing, axis=0)])
     return np.ascontiguousarray(values, dtype)
@@ -371,7 +384,9 @@ def _claims(
         while True:
             with position.get_lock():
                 start = position.value
-                share = max((n - start) // (4 * workers), n // (16 * workers))
+                # A child alone waits for no other: its pieces are for the progress only.
+                least = n // (16 * workers if workers > 1 else 4)
+                share = max((n - start) // (4 * workers), least)
                 size = min(limit, share) // multiple * multiple
                 end = min(n, start + max(size, multiple))
                 if bounds is not None:
