@@ -156,7 +156,7 @@ def _settle_arrays(
     dataset = _adopted(dataset)
     raw = _some(dataset, shape)
     if raw is None:
-        return dataset
+        return _settle_sizes(dataset, described)
     said = raw_scaling(model.scaling)
     reader = _first_reader(dataset)
     # Samples of the user's own making come as they are; what was done to them is only described.
@@ -181,6 +181,21 @@ def _settle_arrays(
     if said is not None and _lies_in(values, said):
         return _with_picture(dataset, shape, said, f"{_formula(model.scaling)}.")
     return replace(dataset, preprocessing_reason=_UNKNOWN)
+
+
+def _settle_sizes(dataset: Dataset, described: Mapping[str, Any]) -> Dataset:
+    """Settle arrays of another shape than the model's: pictures that a manifest says how to resize.
+
+    The runner does the same with them.
+    """
+    spec = described.get("preprocessing") or {}
+    reader = _first_reader(dataset)
+    stored = reader.store.fetch(reader.index[:1]).values() if len(reader.index) else ()
+    pictures = [v.dtype == np.uint8 and v.ndim == 4 and v.shape[3] in (1, 3) for v in stored]
+    if spec.get("kind") != "image" or pictures != [True] or not reads_stored(reader):
+        return dataset
+    by = described.get(_SAID_BY, _MANIFEST)
+    return _settled(dataset, spec, f"{words_of(spec)}, resized, as {by}.")
 
 
 _UNKNOWN = "Arrays as given; how a picture becomes such an array is unknown."
