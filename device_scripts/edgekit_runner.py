@@ -1555,7 +1555,7 @@ class Scorer:
         else:
             wanted = np.asarray(target, np.float64).ravel()
         if wanted.shape != output.shape or not np.isfinite(wanted).all():
-            raise ValueError(f"{len(wanted)} finite values wanted, output has {len(output)}")
+            raise ValueError(f"{len(output)} finite numbers wanted, found {wanted}")
         with np.errstate(over="ignore", invalid="ignore"):  # `score` refuses what overflows
             squared = np.mean((output - wanted) ** 2)
         self.values[position] = squared, np.mean(np.abs(output - wanted))

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.errors import DataError, ModelError
+from edgekit.evaluation.codes import decoded, encoded
 from edgekit.evaluation.fidelity import compared_rows
 from edgekit.files import check_input
 from edgekit.isolate import ChildDiedError, isolated, report, spread
@@ -38,8 +39,6 @@ R = TypeVar("R")
 # A piece is read, quantized, run and stored at a time; beyond these it gains nothing but memory.
 PIECE_SAMPLES = 256
 PIECE_BYTES = 8 << 20
-CACHED_NUMBERS = 1 << 16
-"""Numbers quantized at a time."""
 
 
 def predict(
@@ -304,7 +303,7 @@ def _run(
     except (ValueError, RuntimeError) as error:
         raise ModelError(f"{model.path} cannot be run.", found=_first_line(error)) from error
     return {
-        spec.name: _decoded(stored.reshape(-1, *_sample_shape(spec, batch))[:n], spec)
+        spec.name: decoded(stored.reshape(-1, *_sample_shape(spec, batch))[:n], spec)
         for _, spec, stored in results
     }
 
@@ -321,32 +320,6 @@ def _of(inputs: Mapping[str, Array], spec: TensorSpec, wanted: Any, path: Path) 
         found=f"The data has {', '.join(inputs)}.",
         hint="Name the arrays as the model's inputs are named.",
     )
-
-
-def encoded(values: Array, spec: TensorSpec, batch: int) -> Array:
-    """Return `values` as the input stores them, padded with the last one to whole batches."""
-    dtype = np.dtype(spec.dtype)
-    if values.dtype != dtype and spec.scale is not None:
-        limits = np.iinfo(dtype)
-        stored = np.empty(values.shape, dtype)
-        # A few at a time, so that they stay in the processor's cache from step to step.
-        step = max(1, CACHED_NUMBERS // max(1, math.prod(values.shape[1:])))
-        for start in range(0, len(values), step):
-            codes = np.asarray(values[start : start + step], np.float32) / np.float32(spec.scale)
-            np.rint(codes, out=codes)
-            codes += np.float32(spec.zero_point or 0)
-            stored[start : start + step] = np.clip(codes, limits.min, limits.max, out=codes)
-        values = stored
-    if missing := -len(values) % batch:
-        values = np.concatenate([values, np.repeat(values[-1:], missing, axis=0)])
-    return np.ascontiguousarray(values, dtype)
-
-
-def _decoded(codes: Array, spec: TensorSpec) -> Array:
-    if spec.scale is None or codes.dtype.kind == "f":
-        return codes
-    real = codes.astype(np.float32) - np.float32(spec.zero_point or 0)
-    return real * np.float32(spec.scale)
 
 
 def _sample_shape(spec: TensorSpec, batch: int) -> tuple[int, ...]:

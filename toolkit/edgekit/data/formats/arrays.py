@@ -158,7 +158,7 @@ def _meant(ignored: Sequence[str], arrays: Mapping[str, Any]) -> str:
     """Return which name an array was probably to have, or nothing."""
     known = (*NAMES.split(", "), "labels", IGNORE, *SEQUENCES, *GROUPS)
     for name in ignored:
-        close = difflib.get_close_matches(name, [k for k in known if k not in arrays], 1, 0.75)
+        close = difflib.get_close_matches(name, [k for k in known if k not in arrays], 1, 0.8)
         if close:
             return f" Did you mean {close[0]} by {name!r}?"
     return ""
