@@ -3816,6 +3816,10 @@ class OutputDecoder:
         self.shares = gives_probabilities(model.content)
         self.unit = data.get("unit")
         self.spec = picture_spec(manifest) or {}
+        self.names = [tensor.name for tensor in model.outputs]
+        # The task is that of the output with targets.
+        told = data.get("output")
+        self.main = self.names.index(told) if told in self.names else 0
 
     def read(self, sample: Sample) -> tuple[dict[str, Any], Any]:
         """Return the decoded outputs of a sample, and its class map `[h, w]` or None.
@@ -3826,7 +3830,20 @@ class OutputDecoder:
         import numpy as np
 
         outputs = self.model.results()
-        first = np.asarray(outputs[0])
+        answer, class_map = self._read(sample, outputs)
+        others = {
+            name: _to_plain(output)
+            for k, (name, output) in enumerate(zip(self.names, outputs))
+            if k != self.main and np.size(output) <= MOST_VALUES
+        }
+        if others and not self.head:
+            answer.setdefault("outputs", others)
+        return answer, class_map
+
+    def _read(self, sample: Sample, outputs: Sequence[Any]) -> tuple[dict[str, Any], Any]:
+        import numpy as np
+
+        first = np.asarray(outputs[self.main])
         if self.task == "reconstruction":
             difference = np.asarray(sample.value(), np.float32).ravel() - first.ravel()
             return {"error": float(np.mean(difference**2))}, None
@@ -3842,13 +3859,13 @@ class OutputDecoder:
         if self.task == "segmentation" and first.ndim in (2, 3):
             class_map = to_class_map(first, self.shares)
             return self._class_shares(class_map), class_map
-        plain = {tensor.name: _to_plain(out) for tensor, out in zip(self.model.outputs, outputs)}
+        plain = {name: _to_plain(output) for name, output in zip(self.names, outputs)}
         if self.task == "regression":
             return {**self._values(outputs), "outputs": plain}, None
         return {"outputs": plain}, None
 
     def _values(self, outputs: Sequence[Any]) -> dict[str, Any]:
-        """Return the only value, or the values by name, with the unit of the first output's.
+        """Return the only value, or the values by name, with the unit of the scored output's.
 
         A value of an output with several is named "output[1]"; an output with more than
         `MOST_VALUES` is no list of values.
@@ -3856,8 +3873,8 @@ class OutputDecoder:
         import numpy as np
 
         values: list[dict[str, Any]] = []
-        for tensor, output in zip(self.model.outputs, outputs):
-            unit = {"unit": self.unit} if self.unit and not values else {}
+        for k, (tensor, output) in enumerate(zip(self.model.outputs, outputs)):
+            unit = {"unit": self.unit} if self.unit and k == self.main else {}
             flat = np.asarray(output).ravel()
             if flat.size <= MOST_VALUES:
                 values += [
@@ -3923,8 +3940,7 @@ class OutputDecoder:
         And, of a picture, `pixels`, `[left, top, right, bottom]`.
         """
         assert self.head is not None
-        names = [tensor.name for tensor in self.model.outputs]
-        detections = self.head({name: value[None] for name, value in zip(names, outputs)})[0]
+        detections = self.head({name: value[None] for name, value in zip(self.names, outputs)})[0]
         height, width = picture_size(picture) if picture is not None else (1, 1)
         # After a crop, boxes are relative to the crop window.
         top, left, rows, columns = (
