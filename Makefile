@@ -60,7 +60,7 @@ site: .venv/.ready
 
 lock: .venv/.ready
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile pyproject.toml --extra legacy --extra micro --extra tensorboard --group dev --group docs \
+	$(BIN)/uv pip compile pyproject.toml --extra legacy --extra micro --extra tensorboard --extra vela --group dev --group docs \
 		--generate-hashes --no-emit-index-url --no-emit-find-links --universal --quiet \
 		--python-version 3.11 --custom-compile-command "make lock" -o requirements.lock
 

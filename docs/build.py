@@ -283,6 +283,7 @@ def conditions() -> str:
 def integer_operators() -> str:
     """The writer's table of operators, and which of them tflite-runtime 2.14 has."""
     from edgekit.quantization.writer import OPERATORS
+    from edgekit.tflite.int4_weights import INT4_VERSIONS
     from edgekit.tflite.runtime_limits import NEWEST
 
     means = {
@@ -303,6 +304,8 @@ def integer_operators() -> str:
         weights = "" if row.weight is None else "one scale a channel"
         if row.recurrent or (row.weight is not None and row.axis is None):
             weights = "one scale"
+        if name in INT4_VERSIONS:
+            weights += f"; int4 by rule (version {INT4_VERSIONS[name]})"
         held = "yes" if NEWEST.get(name, 0) >= row.version else "no"
         rows.append([f"`{name}`", *versions, scale, weights, held])
     heads = ["operator", "int8", "int16x8", "scale of the output", "weights", "tflite-runtime 2.14"]

@@ -58,6 +58,7 @@ def test_every_verb_returns_one_record(verb):
             "ImportResult",
             "Inspection",
             "PassComparison",
+            "Proof",
             "TrainingResult",
             "Rebuilt",
         ),

@@ -17,7 +17,7 @@ import pytest
 import edgekit
 from edgekit import api
 from edgekit.cli import run
-from edgekit.cli.model import refuse_lost
+from edgekit.cli.new_files import refuse_lost
 from edgekit.conditions import CONDITIONS, option_of
 from edgekit.errors import BudgetError, UsageError
 from edgekit.parsing import read_json

@@ -67,6 +67,11 @@ def board(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return Board(land(name), runtime, Path(shutil.copy(edgekit_runner.__file__, folder)))
 
 
+@pytest.fixture(scope="session")
+def arm64() -> userland.Userland:
+    return land("arm64")
+
+
 @pytest.fixture(scope="session", params=["arm64", "armhf"])
 def any_land(request: pytest.FixtureRequest) -> userland.Userland:
     return land(request.param)

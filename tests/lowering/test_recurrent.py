@@ -283,7 +283,7 @@ def test_unroll_forces_the_written_out_form_and_is_rebuilt(
     assert edgekit.rebuild(tmp_path / "m.json").sha256 == imported.artifact.sha256
 
 
-def test_quantize_makes_int8_of_loops_and_says_how(
+def test_quantize_makes_integers_of_both_widths_of_loops(
     folder: Path, worker: Worker, tmp_path: Path
 ) -> None:
     # Given a GRU
@@ -302,13 +302,14 @@ def test_quantize_makes_int8_of_loops_and_says_how(
         output=tmp_path / "made",
         latency=False,
     )
-    # Then only int16x8 is written out, and its manifest says so.
+    # Then none is written out, and all operators compute in integers.
     files = {row.artifact.variant: row.artifact for row in report.files}
-    assert "WHILE" in names(files["float32"].path)
-    assert "WHILE" in names(files["int8"].path)
-    assert files["int8"].manifest["left_in_float"] == []
-    assert "WHILE" not in names(files["int16x8"].path)
-    assert "gru: its 9 steps were unrolled" in " ".join(files["int16x8"].manifest["notes"])
+    for artifact in files.values():
+        assert "WHILE" in names(artifact.path)
+        assert artifact.manifest["left_in_float"] == []
+    rows = {row.artifact.variant: row for row in report.files}
+    noise = [rows[name].fidelity[0].sqnr_db for name in ("int8", "int16x8")]
+    assert noise[0] < noise[1]
     assert {path.name for path in (tmp_path / "made").glob("*tflite*")} == {
         "float32.tflite",
         "int8.tflite",

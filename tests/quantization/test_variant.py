@@ -1,17 +1,22 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from ai_edge_litert.interpreter import Interpreter
 from ai_edge_litert.schema_py_generated import ModelT
 
 from edgekit.errors import ConversionError, UsageError
 from edgekit.modes import MODES
-from edgekit.quantization import Observed, QuantizedModel, make, read_float_graph
+from edgekit.quantization import Observed, QuantizedModel, make, observe, read_float_graph
 from edgekit.quantization.observe import NOTHING
 from edgekit.quantization.rules import modes_of
-from edgekit.records import Plan, Rule
+from edgekit.recipe import default_plan
+from edgekit.records import Batch, Plan, Rule, Samples
 from edgekit.tflite import read, signature, write
+from edgekit.tflite.naming import name_layers
 from edgekit.tflite.nodes import nodes
 from edgekit.tflite.ranges import activations
+from edgekit.tflite.runtime_versions import oldest_runtimes
 from edgekit.tflite.weights import stored_weights
 
 
@@ -154,6 +159,80 @@ def test_integers_of_both_widths_mix_by_layer(speech: bytes, mode: str, other: s
     assert {entry["reason"] for entry in made.left_in_float} == {f"a rule asks for {other}"}
 
 
-def test_rules_of_weights_hold_in_integer_files(speech: bytes) -> None:
-    made = of_integers(Plan(variant="v", mode="int8", rules=rule("^conv2d_3$", "int4")), speech)
+def test_a_rule_gives_integer_layers_weights_of_four_bits(speech: bytes) -> None:
+    # Given an int8 plan, and a rule that asks for int4 where there are convolutions
+    made = of_integers(Plan(variant="v", mode="int8", rules=rule("^conv2d_[23]$", "int4")), speech)
+    plain = of_integers(Plan(variant="v", mode="int8"), speech)
+    model = read(made.data)
+    # Then activations are as in int8, weights are half as large, and only they are listed.
+    assert [n.outputs[0].dtype for n in nodes(model)] == [
+        n.outputs[0].dtype for n in nodes(plain.model)
+    ]
+    assert sorted(kinds(made.data).values()).count("int4") == 2
+    assert len(plain.data) - len(made.data) > 3000
+    assert [(e["operator"], e["reason"]) for e in made.left_in_float] == [
+        ("CONV_2D", "a rule asks for int4")
+    ] * 2
+    # It runs (`make` tries every file) where such kernels are: not in tflite-runtime 2.14.
+    assert oldest_runtimes(plain.model)["tflite"] == "1.14"
+    assert oldest_runtimes(model)["tflite"] is None
+    assert oldest_runtimes(model)["litert"] == "1.0.1"
+
+
+def test_integers_with_weights_of_four_bits_compute_what_float_does(speech: bytes) -> None:
+    # Given all layers with int4 weights, the dense one too
+    graph = read(speech)
+    plan = Plan(variant="v", mode="int8", rules=rule(".", "int4"))
+    x = np.random.default_rng(0).standard_normal((1, 61, 40, 1)).astype(np.float32)
+    made = make(plan, read_float_graph(speech), observe=lambda model: observe(model, one(x)))
+    # Then operators with such kernels have them, and the others are named.
+    assert {(node.name, weight.dtype) for node, weight in stored_weights(nodes(made.model))} == {
+        ("CONV_2D", "int4"),
+        ("DEPTHWISE_CONV_2D", "int8"),
+        ("FULLY_CONNECTED", "int4"),
+    }
+    told = {entry["operator"]: entry["reason"] for entry in made.left_in_float}
+    assert told == {
+        "CONV_2D": "a rule asks for int4",
+        "DEPTHWISE_CONV_2D": "a rule asks for int4: DEPTHWISE_CONV_2D has no such kernel",
+        "FULLY_CONNECTED": "a rule asks for int4",
+    }
+    assert oldest_runtimes(made.model)["litert"] == "1.1.2"
+    # The class remains the same.
+    expected, found = (answer(data, x) for data in (write(graph), made.data))
+    assert np.argmax(found) == np.argmax(expected)
+    assert np.abs(found - expected).max() < 0.1
+
+
+def test_inner_names_are_short_unless_they_are_to_be_kept(speech: bytes) -> None:
+    plain, named = (
+        of_integers(default_plan("int8", io="int8", keep_names=keep), speech)
+        for keep in (False, True)
+    )
+    long, short = (
+        {tensor.name for tensor in read(file.data).subgraphs[0].tensors} for file in (named, plain)
+    )
+    assert {tensor.name for tensor in read(speech).subgraphs[0].tensors} <= long
+    assert sum(map(len, short)) < 0.3 * sum(map(len, long))
+    assert len(plain.data) < len(named.data)
+    # The layers are found either way.
+    layers = [name_layers(nodes(file.model)) for file in (plain, named)]
+    assert layers[0] == layers[1]
+
+
+def one(x: np.ndarray) -> Samples:
+    return Samples(
+        split="calibrate", n=1, sha256="", read=lambda rows: Batch(inputs={"input_layer": x[rows]})
+    )
+
+
+def answer(data: bytes, x: np.ndarray) -> np.ndarray:
+    interpreter = Interpreter(model_content=data, num_threads=1)
+    return next(iter(interpreter.get_signature_runner()(input_layer=x).values()))
+
+
+@pytest.mark.parametrize(("mode", "layers"), [("int16x8", "^conv2d_3$")])
+def test_rules_of_weights_hold_in_integer_files(speech: bytes, mode: str, layers: str) -> None:
+    made = of_integers(Plan(variant="v", mode=mode, rules=rule(layers, "int4")), speech)
     assert sorted(kinds(made.data).values()).count("int4") == 1
+    assert {entry["reason"] for entry in made.left_in_float} == {"a rule asks for int4"}

@@ -8,10 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgekit.quantization import Observed, make, read_float_graph
+from edgekit.records import Plan
 from edgekit.targets import coral
 from edgekit.targets.node import Node, Tensor
 from edgekit.tflite import read
 from edgekit.tflite.nodes import nodes
+from edgekit.tflite.ranges import activations
 
 PAIRS = [
     "bodypix_mobilenet_v1_075_512_512_16_quant_decoder",
@@ -67,6 +70,19 @@ def test_all_of_a_small_int8_model_is_mapped(golden: Path) -> None:
     answers = coral.fit(nodes(read(golden / "inspect" / "speech_int8.tflite")))
 
     assert all(answer.mapped for answer in answers.values())
+
+
+@pytest.mark.parametrize("name", ["bccd", "fashion-mnist", "spoken-digits", "turbofan"])
+def test_all_of_what_is_written_in_int8_is_mapped(repository: Path, name: str) -> None:
+    # given a float graph, in int8 with ranges that do not matter here
+    data = (repository / "quantized" / name / "float32.tflite").read_bytes()
+    names = [read(data).subgraphs[0].tensors[i].name for i in activations(read(data))]
+    ranges = Observed(low=dict.fromkeys(names, -4.0), high=dict.fromkeys(names, 4.0), n=1)
+    plan = Plan(variant="int8", mode="int8", input_type="int8", output_type="int8")
+
+    made = make(plan, read_float_graph(data), observe=lambda _: ranges)
+
+    assert {answer.reason for answer in coral.fit(nodes(made.model)).values()} == {None}
 
 
 def tensor(

@@ -31,7 +31,7 @@ def test_integers_gain_less_in_flash(repository: Path, name: str) -> None:
     data = (repository / "quantized" / name / "int8.tflite").read_bytes()
     told = estimate_pruning(data, 0.8)
     assert told.pruned_deflated_bytes < 0.7 * told.size_deflated_bytes
-    assert 0.5 * told.size_bytes < told.sparse_bytes < 0.9 * told.size_bytes
+    assert 0.45 * told.size_bytes < told.sparse_bytes < 0.9 * told.size_bytes
     assert not told.faster.mapped
     # A value and its place take two bytes: half of the weights must go before anything is saved.
     assert estimate_pruning(data, 0.4).sparse_bytes is None

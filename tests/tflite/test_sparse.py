@@ -100,7 +100,7 @@ def test_a_pruned_model_is_smaller_and_computes_the_same(
     saved = sum(kernel.dense_bytes - kernel.sparse_bytes for kernel in done)
     assert encoded.dense_size_bytes == len(dense)
     assert encoded.size_bytes == len(encoded.data) < LEFT[variant] * len(dense)
-    assert encoded.size_bytes == pytest.approx(len(dense) - saved, abs=48 * len(done) + 16)
+    assert encoded.size_bytes == pytest.approx(len(dense) - saved, abs=64 * len(done) + 16)
     assert encoded.unpacked_bytes == sum(kernel.dense_bytes for kernel in done)
     assert 0.8 < encoded.size_deflated_bytes / encoded.dense_deflated_bytes < 1.25
     assert all(kernel.sparsity > 0.4 for kernel in done)

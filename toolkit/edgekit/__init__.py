@@ -38,6 +38,7 @@ __all__ = [
     "train",
     "transform",
     "unpacked_limit",
+    "verify",
 ]
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
         train,
         transform,
         unpacked_limit,
+        verify,
     )
 
 

@@ -83,5 +83,10 @@ TARGET_TITLES: Final[Mapping[str, str]] = {
     "micro": "TFLite Micro (predicted)",
     "esp32-s3": "TFLite Micro on an ESP32-S3 (predicted)",
     "stm32h7": "TFLite Micro on an STM32H743 (predicted)",
+    "ethos-u55-128": "Arm Ethos-U55, 128 MACs a cycle (simulated)",
+    "ethos-u55-256": "Arm Ethos-U55, 256 MACs a cycle (simulated)",
+    "ethos-u65-256": "Arm Ethos-U65, 256 MACs a cycle (simulated)",
+    "ethos-u65-512": "Arm Ethos-U65, 512 MACs a cycle (simulated)",
+    "ethos-u85-256": "Arm Ethos-U85, 256 MACs a cycle (simulated)",
 }
 """Values of `--target`: the module of `targets`, and its title."""

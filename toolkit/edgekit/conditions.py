@@ -139,7 +139,7 @@ def _contents(row: Row) -> Inspection:
 def _fits_target(name: str, wanted: str, row: Row) -> ConditionResult:
     """Every operator runs on the target, and its memory suffices."""
     ops = _contents(row).ops
-    missed = [op for op in ops if not op.targets[wanted].mapped]
+    missed = _contents(row).unmapped(wanted)
     first = missed[0] if missed else None
     memory = _contents(row).memory.get(wanted)
     suffices = memory is None or False not in {memory.fits, memory.loads}

@@ -45,6 +45,7 @@ def examine() -> list[Finding]:
             "tflite-micro",
             hint="to measure arenas: pip install 'edgekit-tflite[micro]'; they are estimated else",
         ),
+        _package("ethos-u-vela", hint="for Ethos-U targets: pip install 'edgekit-tflite[vela]'"),
         _program("litert-benchmark", "comes with ai-edge-litert; for `make bench`"),
         _program(
             "edgetpu_compiler",

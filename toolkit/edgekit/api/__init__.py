@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         rebuild,
         report,
     )
-    from edgekit.api.gate import check, diff
+    from edgekit.api.gate import check, diff, verify
     from edgekit.api.measure import bench, deploy, evaluate
     from edgekit.api.training import cluster, compress, prune, qat, shrink, train, transform
     from edgekit.archives import unpacked_limit
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _HOMES: Final = {
     "api.files": "demo doctor expand export import_model inspect quantize rebuild report",
-    "api.gate": "check diff",
+    "api.gate": "check diff verify",
     "api.measure": "bench deploy evaluate",
     "api.training": "cluster compress prune qat shrink train transform",
     "archives": "unpacked_limit",
@@ -70,6 +70,7 @@ __all__ = [
     "train",
     "transform",
     "unpacked_limit",
+    "verify",
 ]
 
 

@@ -57,7 +57,7 @@ def quantize(
     prefer: Prefer = "balanced",
     runtime: str | None = None,
     score_output: str | None = None,
-    target: str | None = None,
+    target: str | Sequence[str] | None = None,
     device: str | None = None,
     devices: str | Path | None = None,
     setup: bool = False,
@@ -67,6 +67,7 @@ def quantize(
     latency: bool = True,
     skip_unsupported: bool | None = None,
     gzip: bool = False,
+    bundle: str | Path | None = None,
     force: bool = False,
     seed: int = 0,
     command: str = "",
@@ -106,7 +107,7 @@ def quantize(
             product.
         runtime: The runtime that must load the recommended file: litert, tflite or tensorflow.
         score_output: Name of the output that is scored.
-        target: A target that the recommended file must be able to use, such as coral.
+        target: A target that the recommended file must be able to use, such as coral, or several.
         device: Where to score and time the files: user@host or a name of `devices.toml`; default
             this machine.
         devices: The `devices.toml` to take; see `deploy`, as for all that follow of the device.
@@ -118,6 +119,8 @@ def quantize(
         skip_unsupported: Whether a variant that cannot be made is a warning instead of an
             error; default: where none was asked for by name.
         gzip: Whether each file is also written packed with gzip, as `<variant>.tflite.gz`.
+        bundle: A zip to write too: files, manifests, report, and outputs on some test samples, from
+            which `verify` derives the figures again.
         force: Replace files that exist.
         seed: Random seed.
         command: How the report says this can be done again.
@@ -166,6 +169,7 @@ def quantize(
         latency=latency,
         skip_unsupported=not (modes or plans) if skip_unsupported is None else skip_unsupported,
         gzip=gzip,
+        bundle=Path(bundle) if bundle else None,
         force=force,
         seed=seed,
         command=command,

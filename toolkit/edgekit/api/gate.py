@@ -1,4 +1,4 @@
-"""Verbs for a build: check a file against conditions, and compare an old file with a new one."""
+"""Verbs for a build: check a file, compare an old one with a new one, verify a bundle."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekit.api.data import Data, metrics, request_of
+from edgekit.api.data import Data, metrics, request_of, taken
 from edgekit.api.measuring_device import device_setup, one_device
 from edgekit.records import (
     EACH_ROW,
     Check,
     Comparison,
     Listener,
+    Proof,
     TableOptions,
     TaskChoice,
     silent,
@@ -206,3 +207,22 @@ def diff(
         run=RunSettings(threads=threads, runs=runs, runtime=runtime),
     )
     return compare_files(Path(old), Path(new), request, settings, listener=listener)
+
+
+def verify(path: str | Path, *, data: Data = None, listener: Listener = silent) -> Proof:
+    """Derive every figure of a bundle again that needs no device; see `quantize(bundle=...)`.
+
+    Args:
+        path: The bundle.
+        data: The data; None takes what the bundle's manifests name, unless that is a function.
+        listener: Progress callback.
+
+    Returns:
+        All figures: the same, another one, or not checked and why.
+
+    Raises:
+        UsageError: It is no bundle, or is damaged.
+    """
+    from edgekit import pipeline
+
+    return pipeline.replay(Path(path), data=taken(data), listener=listener)

@@ -80,6 +80,9 @@ COMMANDS: dict[str, Command] = {
         "diff",
         "Compare an old .tflite file with a new one, as Markdown for a pull request.",
     ),
+    "verify": Command(
+        "verify", "verify", "Derive the figures of a bundle again, and compare: exit code 6 if not."
+    ),
     "deploy": Command(
         "deploy", "deploy", "Score and time .tflite files on devices, over SSH; or run them there."
     ),

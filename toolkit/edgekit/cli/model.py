@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -15,7 +14,7 @@ from edgekit.cli import device_options, option_values, options
 
 if TYPE_CHECKING:
     from edgekit.choices import Prefer, RangesMethod, SplitBy
-    from edgekit.records import Plan, Report
+    from edgekit.records import Plan
 
 
 def train(
@@ -223,6 +222,10 @@ def quantize(
         bool,
         typer.Option("--sparse", help="Each mode also with kernels stored sparse, once pruned."),
     ] = False,
+    keep_names: Annotated[
+        bool,
+        typer.Option("--keep-names", help="Do not shorten the names of int8's inner tensors."),
+    ] = False,
     max_drop: options.MaxDrop = 0.5,
     metric: options.MetricNames = None,
     prefer: options.Prefer = "balanced",
@@ -253,12 +256,20 @@ def quantize(
     ] = 0,
     score_output: options.Output = None,
     target: Annotated[
-        str | None,
-        typer.Option(help=f"A target the file must be able to use: {', '.join(TARGET_TITLES)}."),
+        list[str] | None,
+        typer.Option(
+            help=f"A target the file must be able to use, repeatable: {', '.join(TARGET_TITLES)}."
+        ),
     ] = None,
     measured_on: device_options.DeviceOptions,
     bench: Annotated[bool, typer.Option(help="Measure latencies.")] = True,
     gzip: options.Gzip = False,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="F.zip", help="Also write what the figures follow from, for edgekit verify."
+        ),
+    ] = None,
     fail_if_lost: options.FailIfLost = False,
     force: options.Force = False,
     json: options.Json = False,
@@ -276,6 +287,7 @@ def quantize(
     edgekit quantize model.keras --data data.npz --device pi@raspberrypi.local
     """
     from edgekit import api
+    from edgekit.cli.new_files import refuse_lost, show
     from edgekit.cli.progress import listening
 
     place = measured_on.arguments()
@@ -283,7 +295,15 @@ def quantize(
         result = api.quantize(
             Path(source),
             data=data,
-            plans=_plans(mode, recipe, all_=all_, io=io, ranges=ranges, sparse=sparse),
+            plans=_plans(
+                mode,
+                recipe,
+                all_=all_,
+                io=io,
+                ranges=ranges,
+                sparse=sparse,
+                keep_names=keep_names,
+            ),
             output=output,
             **data_options.arguments(),
             calibration_samples=calibration_samples,
@@ -300,6 +320,7 @@ def quantize(
             latency=bench,
             skip_unsupported=all_ or not (mode or recipe),
             gzip=gzip,
+            bundle=bundle,
             force=force,
             seed=seed,
             command=shlex.join(["edgekit", *context.obj]),
@@ -310,46 +331,6 @@ def quantize(
         refuse_lost(result, [row.artifact.variant for row in result.files])
 
 
-def refuse_lost(report: Report, asked: Sequence[str]) -> None:
-    """Raise where a report of new files recommends none, or all that was asked for is lost.
-
-    Args:
-        report: The report.
-        asked: The variants that matter; float32, which the others are compared with, is left out.
-
-    Raises:
-        BudgetError: That is so.
-    """
-    from edgekit.errors import BudgetError
-    from edgekit.evaluation import lost_files
-    from edgekit.modes import FLOAT32
-    from edgekit.printable import MOST_PATH, printable
-
-    baseline = next((r for r in report.files if r.artifact.mode == FLOAT32.name), None)
-    made = {row.artifact.variant for row in report.files if row is not baseline} & set(asked)
-    lost = [name for name in lost_files(report.files) if name in made]
-    kept = f"The results are kept in {printable(report.files[0].artifact.path.parent, MOST_PATH)}"
-    if made and len(lost) == len(made):
-        raise BudgetError(f"Lost: {', '.join(map(printable, lost))}. {kept}.")
-    if not any(row.recommended for row in report.files):
-        raise BudgetError(f"No file is recommended. {kept}.")
-
-
-def show(result: Report, *, json: bool) -> None:
-    """Print a report of new files: the table, the reason, and what was written."""
-    from edgekit.cli.output import emit, next_lines, wrote
-
-    emit(result, json=json)
-    if not json:
-        first = result.files[0].artifact
-        print(f"Wrote {first.path.parent / 'report.html'}")
-        for row in result.files:
-            if row.recommended:
-                print(wrote(row.artifact, first))
-        for line in next_lines(result):
-            print(line)
-
-
 def _plans(
     modes: list[str] | None,
     recipes: list[Path] | None,
@@ -358,6 +339,7 @@ def _plans(
     io: str | None,
     ranges: str,
     sparse: bool,
+    keep_names: bool,
 ) -> list[Plan]:
     from edgekit.modes import DEFAULT_MODES, MODES
     from edgekit.recipe import default_plan
@@ -365,7 +347,7 @@ def _plans(
     wanted = tuple(MODES) if all_ else modes or (() if recipes else DEFAULT_MODES)
     method = cast("RangesMethod", ranges)
     plans = [
-        default_plan(mode, io=io, ranges=method, sparse=stored)
+        default_plan(mode, io=io, ranges=method, sparse=stored, keep_names=keep_names)
         for mode in wanted
         for stored in ((False, True) if sparse else (False,))
     ]

@@ -63,7 +63,7 @@ def compress(
     edgekit compress model.keras --recipe recipe.toml --data data.npz
     """
     from edgekit import api
-    from edgekit.cli.model import refuse_lost, show
+    from edgekit.cli.new_files import refuse_lost, show
     from edgekit.cli.progress import listening
 
     place = measured_on.arguments()

@@ -24,7 +24,7 @@ def demo(
     edgekit demo
     """
     from edgekit import api
-    from edgekit.cli.model import show
+    from edgekit.cli.new_files import show
     from edgekit.cli.progress import listening
 
     with listening(quiet=quiet) as listener:

@@ -15,6 +15,8 @@
 - `expand`: a small file is written unpacked.
 - `export`: a file is written as C sources for a microcontroller.
 - `rebuild`: a file is made again from its manifest, and compared.
+- `bundle`: files, manifests and report of a run as one zip.
+- `replay`: the figures of a bundle are derived again, and compared.
 """
 
 from edgekit.pipeline.comparison import compare_files
@@ -27,6 +29,7 @@ from edgekit.pipeline.measure import MeasureSettings
 from edgekit.pipeline.passes import transform
 from edgekit.pipeline.quantize import quantize
 from edgekit.pipeline.rebuild import Rebuilt, rebuild
+from edgekit.pipeline.replay import replay
 from edgekit.pipeline.report import Outcome
 from edgekit.pipeline.request import Request, build_of
 from edgekit.pipeline.sources import ImportResult, import_source
@@ -53,5 +56,6 @@ __all__ = [
     "measured",
     "quantize",
     "rebuild",
+    "replay",
     "transform",
 ]

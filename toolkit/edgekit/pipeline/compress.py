@@ -114,7 +114,7 @@ def compress(
             plan = Plan(variant=name, mode=FLOAT.mode)
             artifacts.append(_artifact(imported, plan, recipe, build, gzip=request.gzip))
         if replace(recipe.plan, variant=FLOAT.variant) != FLOAT:
-            files, _ = make(
+            files, told = make(
                 imported,
                 request.plans,
                 stage,
@@ -123,9 +123,9 @@ def compress(
                 gzip=request.gzip,
                 listener=listener,
             )
-            _, final = files
-            described = {**final.manifest, "recipe": _described(recipe)}
-            artifacts.append(replace(final, manifest=described))
+            notes += told
+            described = {**files[-1].manifest, "recipe": _described(recipe)}
+            artifacts.append(replace(files[-1], manifest=described))
         if teacher is not None:
             teacher.unlink()
         whole = replace(original, notes=tuple(dict.fromkeys(notes)))

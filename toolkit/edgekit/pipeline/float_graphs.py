@@ -92,7 +92,8 @@ class FloatGraphs:
         trained = self._imported.trained is not None  # for the tensors of the first form
         if not calibrates(plan) or not (loops or fused) or trained or not self._lowers_again():
             return (COMPACT,)
-        if plan.mode == INT8.name:
+        if plan.mode == INT8.name or not fused:
+            # The fused operator has no kernel with int16 activations.
             return (COMPACT, *((FUSED,) if loops and fused else ()), UNROLLED)
         return (UNROLLED,)
 

@@ -13,6 +13,7 @@ from edgekit.files import staging
 from edgekit.isolate import Background
 from edgekit.modes import INT8
 from edgekit.pipeline import manifest
+from edgekit.pipeline.bundle import write_bundle
 from edgekit.pipeline.float_graphs import FloatGraphs
 from edgekit.pipeline.imported_model import ImportedModel
 from edgekit.pipeline.recommendation import measure_made, probe_device, with_source_score
@@ -101,7 +102,17 @@ def quantize(request: Request, *, finish: Finish, listener: Listener = silent) -
         )
         report = measure_made(request, imported, artifacts, listener=listener)
         report = replace(report, warnings=(*refused, *failed, *report.warnings))
-        return write_outputs(report, request, stage, finish)
+        final = write_outputs(report, request, stage, finish)
+        if request.bundle is not None:
+            write_bundle(
+                request.bundle,
+                stage,
+                final,
+                artifacts,
+                imported.dataset,
+                replace_existing=request.force,
+            )
+        return final
 
 
 def write_outputs(report: Report, request: Request, stage: Path, finish: Finish) -> Report:
@@ -141,7 +152,8 @@ def make(
         listener: Progress callback.
 
     Returns:
-        The files; and, where `skip_unsupported`, a sentence for every variant that was refused.
+        The files; and sentences: what their inputs and outputs lose in integers, and, where
+        `skip_unsupported`, every variant that was refused.
 
     Raises:
         ConversionError: A variant was refused, and not `skip_unsupported`.
@@ -183,7 +195,7 @@ def _make(
             gzip=gzip,
         )
     ]
-    refused: list[str] = []
+    told: list[str] = []
     for position, plan in enumerate(wanted):
         listener(
             Progress(stage="quantizing", done=position, total=len(wanted), detail=plan.variant)
@@ -195,16 +207,19 @@ def _make(
             if not (skip_unsupported or extra):
                 raise
             reason = error.found or error.what
-            refused.append(f"{plan.variant} was left out. {reason[:1].upper()}{reason[1:]}")
+            told.append(f"{plan.variant} was left out. {reason[:1].upper()}{reason[1:]}")
             continue
         path = folder / f"{plan.variant}.tflite"
         path.write_bytes(made.data)
-        noted = replace(imported, notes=(*imported.notes, *notes))
-        described = manifest.describe(noted, plan, left_in_float=made.left_in_float, build=build)
-        records.append(_record(background, path, plan, described, gzip=gzip))
+        noted = replace(imported, notes=(*imported.notes, *notes, *made.notes))
+        described = manifest.describe(
+            noted, made.plan, left_in_float=made.left_in_float, build=build
+        )
+        records.append(_record(background, path, made.plan, described, gzip=gzip))
+        told.extend(made.notes)
     artifacts = [record() for record in records]
     listener(Progress(stage="quantizing", done=len(wanted), total=len(wanted)))
-    return artifacts, refused
+    return artifacts, told
 
 
 def _variant(plan: Plan, graphs: FloatGraphs) -> tuple[QuantizedModel, tuple[str, ...]]:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from edgekit import data as data_room
 from edgekit.artifacts import read_manifest
-from edgekit.choices import MAX_SEED
-from edgekit.data.formats.function import is_function
-from edgekit.errors import ConversionError, DataError, ModelError, UsageError
+from edgekit.errors import ConversionError, ModelError, UsageError
 from edgekit.files import (
     FILE,
     FOLDER,
@@ -26,57 +23,14 @@ from edgekit.files import (
 from edgekit.modes import FLOAT32
 from edgekit.pipeline import manifest
 from edgekit.pipeline.quantize import make
+from edgekit.pipeline.recorded_data import entry_of, open_recorded, recorded_build
 from edgekit.pipeline.request import calibrates
 from edgekit.pipeline.sources import is_graph, lower, tensorflow_for
 from edgekit.quantization import passes_named
 from edgekit.recipe import plan_from_json
-from edgekit.records import Dataset, Listener, LiveData, Plan, TableOptions, silent
+from edgekit.records import Dataset, Listener, LiveData, Plan, silent
 from edgekit.tflite import read
 from edgekit.tflite.compare import first_difference
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
-def _is_count(value: object) -> bool:
-    return type(value) is int and 0 <= value <= MAX_SEED
-
-
-def _is_texts(value: object) -> bool:
-    return isinstance(value, list) and all(map(_is_text, value))
-
-
-def _table(value: Mapping[str, Any]) -> TableOptions:
-    """Return the options of a table as `build` records them; the rest is left out."""
-    accepts: Mapping[str, Callable[[object], bool]] = {
-        "window": _is_count,
-        "stride": _is_count,
-        "group": _is_text,
-        "ignore": _is_texts,
-    }
-    kept: dict[str, Any] = {
-        key: entry for key, entry in value.items() if key in accepts and accepts[key](entry)
-    }
-    if "ignore" in kept:
-        kept["ignore"] = tuple(kept["ignore"])
-    return TableOptions(**kept)
-
-
-_BUILD: Final[Mapping[str, Callable[[object], bool]]] = {
-    **dict.fromkeys(("source", "data", "column", "score_output"), _is_text),
-    "task": lambda value: (
-        _is_text(value) or (isinstance(value, Mapping) and all(map(_is_text, value.values())))
-    ),
-    "table": lambda value: isinstance(value, Mapping) and _table(value) is not None,
-    "split": lambda value: isinstance(value, float) and 0 < value < 1,
-    "classes": lambda value: isinstance(value, list) and all(map(_is_text, value)),
-    "preprocessing": lambda value: isinstance(value, Mapping),
-    "custom": _is_texts,
-    "calibration_samples": _is_count,
-    "seed": _is_count,
-    "unroll": lambda value: isinstance(value, bool),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,12 +85,12 @@ def rebuild(
     described = _manifest(path)
     if output is not None:
         refuse_existing(output, force=force)
-    plan = plan_from_json(_entry(described, "plan"))
+    plan = plan_from_json(entry_of(described, "plan"))
     passes_named(plan.passes)
-    build = _build(described)
+    build = recorded_build(described)
     found = _source(described, build, path, source)
     modules = () if is_graph(found) else _custom(build, custom, trust_code=trust_code)
-    dataset = _data(described, build, data, calibrated=calibrates(plan))
+    dataset = open_recorded(described, build, data, calibrated=calibrates(plan))
     with temporary_folder() as folder:
         content = _make(
             found,
@@ -153,7 +107,7 @@ def rebuild(
     if output is not None:
         with writing(output, replace=force) as temporary:
             temporary.write_bytes(content)
-    versions = _other_versions(described)
+    versions = other_versions(described)
     digest = hashlib.sha256(content).hexdigest()
     if digest != described["sha256"]:
         raise ConversionError(
@@ -185,37 +139,11 @@ def _manifest(path: Path) -> dict[str, Any]:
     )
 
 
-def _entry(described: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    found = described.get(name)
-    if isinstance(found, Mapping):
-        return found
-    raise _invalid(name)
-
-
-def _build(described: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What the manifest says of the request; empty in one that does not say it."""
-    if described.get("build") is None:
-        return {}
-    build = _entry(described, "build")
-    for name, fits in _BUILD.items():
-        value = build.get(name)
-        if value is not None and not fits(value):
-            raise _invalid(f"build.{name}")
-    return build
-
-
-def _invalid(name: str) -> UsageError:
-    return UsageError(
-        f"The manifest has no valid entry {name!r}.",
-        hint="Quantize the model anew; the manifest was edited or is of another version.",
-    )
-
-
 def _source(
     described: Mapping[str, Any], build: Mapping[str, Any], path: Path, given: Path | None
 ) -> Path:
     """The source, by its digest: the one given, or the first that stands where it should."""
-    entry = _entry(described, "source")
+    entry = entry_of(described, "source")
     name, digest = str(entry.get("name")), entry.get("sha256")
     recorded = build.get("source")
     places = [Path(recorded)] if recorded is not None else []
@@ -265,61 +193,6 @@ def _custom(build: Mapping[str, Any], given: Sequence[str], *, trust_code: bool)
     )
 
 
-def _data(
-    described: Mapping[str, Any],
-    build: Mapping[str, Any],
-    given: str | LiveData | None,
-    *,
-    calibrated: bool,
-) -> Dataset | None:
-    """The data, opened as it was then; None where none was given then."""
-    if described.get("data") is None:
-        return None
-    entry = _entry(described, "data")
-    spec = given if given is not None else build.get("data")
-    name = entry.get("name")
-    if not isinstance(spec, str | LiveData):
-        raise DataError(
-            f"The manifest does not say where the data {name!r} is.", hint="Give it with --data."
-        )
-    if given is None and isinstance(spec, str) and is_function(spec):
-        # A manifest may come from elsewhere, and importing a module runs it.
-        raise DataError(
-            f"The data of this file come from a function of your own, {spec}.",
-            hint=f"If you trust it: --data {spec}",
-        )
-    splits = _entry(entry, "splits")
-    calibration = _entry(splits, "calibrate") if "calibrate" in splits else {}
-    dataset = data_room.open_data(
-        spec,
-        split=build.get("split"),
-        table=_table(build.get("table") or {}),
-        target=build.get("column"),
-        classes=build.get("classes"),
-        preprocessing=build.get("preprocessing"),
-        calibration_samples=build.get("calibration_samples") or int(calibration.get("n", 200)),
-        seed=build.get("seed") or 0,
-        task=build.get("task"),
-    )
-    if calibrated:
-        _check_calibration(dataset, calibration, spec if isinstance(spec, str) else "data")
-    return dataset
-
-
-def _check_calibration(dataset: Dataset, then: Mapping[str, Any], spec: str) -> None:
-    """Compare the samples that set the ranges; those that are only scored change no bytes."""
-    samples = dataset.calibrate
-    if (samples.sha256 if samples is not None else None) == then.get("sha256"):
-        return
-    now = "none" if samples is None else f"{samples.n}, sha256 {samples.sha256[:16]}..."
-    raise DataError(
-        f"{spec}: the calibration samples are others than when this file was made.",
-        found=f"There are {now}; then {then.get('n', 'none')}, "
-        f"sha256 {str(then.get('sha256'))[:16]}...",
-        hint="Give the data as they were then, with --data.",
-    )
-
-
 def _make(
     source: Path,
     dataset: Dataset | None,
@@ -353,7 +226,8 @@ def _make(
         return final.path.read_bytes()
 
 
-def _other_versions(described: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+def other_versions(described: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Return what has another version now than `versions` says: name -> (then, now)."""
     then = described.get("versions")
     now = manifest.versions()
     if not isinstance(then, Mapping):

@@ -199,41 +199,48 @@ def recommend(
 
     Args:
         rows: The files.
-        request: The preference, the runtime and the target.
+        request: The preference, the runtime and the targets.
         unsupported: Variant -> why the device cannot run it; they are not eligible.
     """
-    target = request.target
-    fits = {id(row): fit_of(row, target) for row in rows} if target else {}
     eligible = [
         row
         for row in rows
-        if not row.is_source and (not fits or row.artifact.mode == FLOAT.mode or fits[id(row)][0])
+        if not row.is_source
+        and (
+            row.artifact.mode == FLOAT.mode
+            or all(fit_of(row, target)[0] for target in request.named_targets)
+        )
     ]
     excluded = {
         **(unsupported or {}),
         **evaluation.unloadable(rows, request.runtime),
-        **_refused(rows, target),
+        **{
+            variant: why
+            for target in request.named_targets
+            for variant, why in _refused(rows, target).items()
+        },
     }
     chosen, reason = evaluation.recommend(eligible, prefer=request.prefer, excluded=excluded)
     marked = dict(zip(map(id, eligible), chosen, strict=True))
     result = tuple(marked.get(id(row), row) for row in rows)
-    for row, before in zip(result, rows, strict=True):
-        if row.recommended and fits:
-            mapped, total = fits[id(before)]
-            reason += f" Predicted for {target}: {mapped} of {total} operators map."
+    for row in result:
+        for target in request.named_targets if row.recommended else ():
+            mapped, total = fit_of(row, target)
+            estimate = row.inspection.estimates.get(target) if row.inspection else None
+            how = f"By {estimate.compiler}, for" if estimate else "Predicted for"
+            reason += f" {how} {target}: {mapped} of {total} operators map."
     return result, reason
 
 
-def _refused(rows: Sequence[Row], target: str | None) -> dict[str, str]:
+def _refused(rows: Sequence[Row], target: str) -> dict[str, str]:
     """Return the variants that a target without a fallback cannot run, and why."""
-    if target is None or not targets.target(target).target.needs_all:
+    if not targets.target(target).target.needs_all:
         return {}
     refused = {}
     for row in rows:
         if row.inspection is None:
             continue
-        fits = [(op, op.targets.get(target)) for op in row.inspection.ops]
-        lacking = [op for op, fit in fits if fit is not None and not fit.mapped]
+        lacking = row.inspection.unmapped(target)
         memory = row.inspection.memory.get(target)
         if lacking:
             refused[row.artifact.variant] = (

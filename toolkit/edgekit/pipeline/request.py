@@ -63,7 +63,7 @@ class Request:
         metric: The metric to judge by, of several the first, default the task's own.
         output: Name of the output that is scored, default the first.
         prefer: What the recommended file is to have least of.
-        target: An accelerator that the recommended file must be able to use.
+        target: An accelerator that the recommended file must be able to use, or several.
         device: Where files are scored and timed; None is this machine.
         setup: What is installed on that device, and whether it stays.
         threads: Interpreter threads of the latency measurement; None takes the device's own
@@ -74,6 +74,7 @@ class Request:
         skip_unsupported: Whether a variant that cannot be made is a warning instead of an
             error: where nobody asked for it by name.
         gzip: Whether each file is also written packed with gzip, for the flash of a device.
+        bundle: Where all that the figures follow from is written too, as a zip; see `bundle`.
         force: Replace files that exist.
         seed: Random seed.
         command: The command line, for the report.
@@ -99,7 +100,7 @@ class Request:
     metric: MetricChoice = None
     output: str | None = None
     prefer: Prefer = "balanced"
-    target: str | None = None
+    target: str | Sequence[str] | None = None
     device: DeviceEntry | None = None
     setup: DeviceSetup = field(default_factory=DeviceSetup)
     threads: int | None = None
@@ -107,6 +108,7 @@ class Request:
     latency: bool = True
     skip_unsupported: bool = False
     gzip: bool = False
+    bundle: Path | None = None
     force: bool = False
     seed: int = 0
     command: str = ""
@@ -125,6 +127,12 @@ class Request:
         )
 
     @property
+    def named_targets(self) -> tuple[str, ...]:
+        """The targets, each once."""
+        named = (self.target,) if isinstance(self.target, str) else self.target or ()
+        return tuple(dict.fromkeys(named))
+
+    @property
     def settings(self) -> MeasureSettings:
         """What is measured of every file."""
         # Here the files are measured by what is installed; the runtime named is the device's.
@@ -135,7 +143,7 @@ class Request:
             max_drop=self.max_drop,
             latency=self.latency,
             run=RunSettings(threads=self.threads, runtime=runtime),
-            targets=(self.target or "coral",),
+            targets=self.named_targets or ("coral",),
         )
 
 
@@ -199,8 +207,8 @@ def check(request: Request) -> None:
             hint="Give a finite number from 0.",
         )
     _check_choice(request)
-    if request.target is not None:
-        targets.target(request.target)
+    for name in request.named_targets:
+        targets.target(name)
     for one in listed(request.metric):
         if not isinstance(one, Metric):
             metric_named(one)
@@ -230,6 +238,8 @@ def check(request: Request) -> None:
             hint="Give a .keras, .h5 or .tflite file, or a SavedModel folder.",
         )
     check_folder(request.folder)
+    if request.bundle is not None:
+        refuse_existing(request.bundle, force=request.force)
     endings = (".tflite", ".json", *([".tflite.gz"] if request.gzip else []))
     names = [f"{stem}{end}" for stem in stems for end in endings]
     for name in (*names, "report.html", "report.json"):
@@ -272,8 +282,8 @@ def asked_for(request: Request, imported: ImportedModel) -> dict[str, str]:
     asked["preferred"] = request.prefer
     if request.runtime:
         asked["runtime"] = request.runtime
-    if request.target:
-        asked["target"] = request.target
+    if request.named_targets:
+        asked["target"] = ", ".join(request.named_targets)
     if request.command:
         asked["command"] = request.command
     return asked

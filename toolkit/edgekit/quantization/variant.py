@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from edgekit.errors import ConversionError, ModelError
-from edgekit.modes import DYNAMIC, FLOAT16, FLOAT32, INT4, MODES
+from edgekit.modes import DYNAMIC, FLOAT16, FLOAT32, INT4, INT8, MODES
 from edgekit.quantization.float_graph import FloatGraph
 from edgekit.quantization.observe import NOTHING, Observed
-from edgekit.quantization.passes import passes_named
+from edgekit.quantization.passes import CLEANUP, passes_named
 from edgekit.quantization.passes.drop_unused import drop_unused
 from edgekit.quantization.rules import modes_of
 from edgekit.quantization.writer import Written, write_integers
@@ -45,11 +45,15 @@ class QuantizedModel:
         model: The parsed content.
         left_in_float: Operators that did not get the plan's precision: `operator`, `layer`,
             `reason`.
+        plan: The plan, with the types of inputs and outputs that the file has.
+        notes: What inputs and outputs in integers lose, or that they are float for it.
     """
 
     data: bytes
     model: ModelT
     left_in_float: tuple[Mapping[str, str], ...]
+    plan: Plan
+    notes: tuple[str, ...] = ()
 
 
 def make(plan: Plan, graph: FloatGraph, *, observe: Callable[[ModelT], Observed]) -> QuantizedModel:
@@ -72,9 +76,15 @@ def make(plan: Plan, graph: FloatGraph, *, observe: Callable[[ModelT], Observed]
     model, observed = _after_passes(plan, graph.model, observe)
     modes = modes_of(plan, model)
     known: Mapping[str, str] = {}
+    notes: list[str] = []
     if MODES[plan.mode].calibrated:
         found = observed.ranges(plan.ranges, plan.percentile)
         written = _integers(plan, model, found, modes)
+        notes = _notes(plan, written.lost)
+        freed = _freed(plan, written.lost)
+        if freed is not plan:
+            plan = freed
+            written = _integers(plan, model, found, modes)
         model, known = written.model, written.reasons
         if found.weight_bits == 4:
             model = narrow_weights(model)
@@ -86,7 +96,7 @@ def make(plan: Plan, graph: FloatGraph, *, observe: Callable[[ModelT], Observed]
     if model is not graph.model:
         model = carry_metadata(graph.model, model)
     left = _left(plan, modes, model, known)
-    if MODES[plan.mode].calibrated:
+    if MODES[plan.mode].calibrated and not plan.keep_names:
         model = with_layer_names(model)
     if plan.sparse:
         encoded = _sparse(plan, model)
@@ -105,11 +115,19 @@ def make(plan: Plan, graph: FloatGraph, *, observe: Callable[[ModelT], Observed]
             found=left[0]["reason"] if left else "All weights of the model are too small for it.",
             hint="Choose another mode, or ship the float32 file.",
         )
-    return QuantizedModel(data=data, model=model, left_in_float=tuple(left))
+    return QuantizedModel(
+        data=data,
+        model=model,
+        left_in_float=tuple(left),
+        plan=replace(plan, free_ends=()),
+        notes=tuple(notes),
+    )
 
 
 def _integers(plan: Plan, model: ModelT, ranges: Ranges, modes: Mapping[str, str]) -> Written:
     """Write a float graph in integers, and the bodies of its loops."""
+    for each in CLEANUP:
+        model = each.apply(model, NOTHING, plan)
     denied = [name for name, mode in modes.items() if mode != plan.mode]
     bare, resets = without_resets(model)
     loops = quantizable(bare, ranges, denied)
@@ -122,7 +140,33 @@ def _integers(plan: Plan, model: ModelT, ranges: Ranges, modes: Mapping[str, str
     whole = with_loops(outer.model, bare, loops, [body.model for body in bodies])
     made = drop_unused(whole, NOTHING, plan)
     reasons = {name: why for part in (outer, *bodies) for name, why in part.reasons.items()}
-    return Written(with_resets(made) if resets else made, reasons)
+    return Written(with_resets(made) if resets else made, reasons, outer.lost)
+
+
+def _freed(plan: Plan, lost: Mapping[str, str]) -> Plan:
+    """Return a plan with float32 at the ends that lose too much and whose type is free."""
+    freed = {end for end in lost if end in plan.free_ends}
+    if not freed:
+        return plan
+    return replace(
+        plan,
+        input_type=FLOAT32.name if "input" in freed else plan.input_type,
+        output_type=FLOAT32.name if "output" in freed else plan.output_type,
+    )
+
+
+def _notes(plan: Plan, lost: Mapping[str, str]) -> list[str]:
+    notes = []
+    for end, why in lost.items():
+        asked = plan.input_type if end == "input" else plan.output_type
+        if end in plan.free_ends:
+            notes.append(f"{plan.variant}: its {end} is float32, not {asked}: {why}.")
+        else:
+            notes.append(
+                f"{plan.variant}: its {end} loses too much in {asked}: {why}. Leave the type of "
+                f"its {end} open (--io), or ask for float32."
+            )
+    return notes
 
 
 def _after_passes(
@@ -230,10 +274,16 @@ def _left(
         for node, weight in stored_weights(operators):
             if weight.dtype != MODES[plan.mode].weights:
                 reasons[node.index] = _why_not(plan, node, weight)
+    weights = {node.index: weight.dtype for node, weight in stored_weights(operators)}
     for node in operators:
         ruled = {modes[t.name] for t in node.outputs if t.name in modes} - {plan.mode}
-        if ruled and node.name not in _CONVERSIONS:
-            reasons[node.index] = f"a rule asks for {ruled.pop()}"
+        if not ruled or node.name in _CONVERSIONS:
+            continue
+        mode = ruled.pop()
+        if mode != INT4.name or plan.mode != INT8.name or weights.get(node.index) == "int4":
+            reasons[node.index] = f"a rule asks for {mode}"
+        elif weights.get(node.index) == "int8":
+            reasons[node.index] = f"a rule asks for {mode}: {node.name} has no such kernel"
     return [
         {"operator": node.name, "layer": layers[node.index], "reason": reasons[node.index]}
         for node in operators

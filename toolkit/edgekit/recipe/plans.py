@@ -10,12 +10,17 @@ from edgekit.choices import RangesMethod
 from edgekit.errors import UsageError
 from edgekit.modes import IO_TYPES, MODES, mode_named
 from edgekit.recipe.settings import check, closest, settings_of
-from edgekit.recipe.steps import RANGES, PassStep, Quantize
+from edgekit.recipe.steps import ENDS, RANGES, PassStep, Quantize, free_ends
 from edgekit.records import Plan, Rule
 
 
 def default_plan(
-    mode: str, *, io: str | None = None, ranges: RangesMethod = "minmax", sparse: bool = False
+    mode: str,
+    *,
+    io: str | None = None,
+    ranges: RangesMethod = "minmax",
+    sparse: bool = False,
+    keep_names: bool = False,
 ) -> Plan:
     """Return the plan of a mode without a recipe.
 
@@ -27,6 +32,7 @@ def default_plan(
         io: Type of inputs and outputs; None takes the mode's default.
         ranges: How activation ranges are chosen.
         sparse: Whether kernels are stored sparse where that makes the file smaller.
+        keep_names: Whether inner tensors keep their names, in modes that shorten them.
 
     Raises:
         UsageError: One of them is unknown.
@@ -58,6 +64,8 @@ def default_plan(
         input_type=io_type,
         output_type=io_type,
         sparse=sparse,
+        keep_names=keep_names and found.calibrated,
+        free_ends=free_ends(mode, io, io),
     )
 
 
@@ -66,6 +74,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
     return asdict(plan) | {
         "rules": [asdict(rule) for rule in plan.rules],
         "passes": list(plan.passes),
+        "free_ends": list(plan.free_ends),
     }
 
 
@@ -77,8 +86,9 @@ def plan_from_json(value: Mapping[str, Any]) -> Plan:
     """
     try:
         rules = tuple(Rule(**rule) for rule in value["rules"])
-        plan = Plan(**{**value, "rules": rules, "passes": tuple(value.get("passes", ()))})
-        known = ("mode", "ranges", "percentile", "sparse")
+        words = {name: tuple(value.get(name, ())) for name in ("passes", "free_ends")}
+        plan = Plan(**{**value, **words, "rules": rules})
+        known = ("mode", "ranges", "percentile", "sparse", "keep_names")
         given = {name: getattr(plan, name) for name in known}
         check({**given, "passes": list(plan.passes)}, settings_of(Quantize), "plan")
         _check_texts(plan)
@@ -98,6 +108,8 @@ def _check_texts(plan: Plan) -> None:
     texts = (plan.variant, *(text for rule in plan.rules for text in (rule.layers, rule.mode)))
     if not all(isinstance(text, str) for text in texts):
         raise ValueError("a name is no text")
+    if {*plan.free_ends} - {*ENDS}:
+        raise ValueError(f"its free ends are not {' or '.join(ENDS)}")
     if {plan.input_type, plan.output_type} - {*types}:
         raise ValueError(f"its inputs or outputs are not {' or '.join(types)}")
 

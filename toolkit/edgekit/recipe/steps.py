@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, get_args
+from typing import TYPE_CHECKING, ClassVar, Final, get_args
 
 from edgekit.choices import MAX_SEED, Goal, Importance, Initial, RangesMethod, Scope, SplitBy
 from edgekit.errors import UsageError
-from edgekit.modes import MODES
+from edgekit.modes import FLOAT32, MODES
 from edgekit.recipe.settings import (
     TINY,
     Setting,
@@ -236,6 +236,22 @@ class Qat(PassStep):
         return self.training.learning_rate or (2e-4 if self.bits == 4 else 2e-5)
 
 
+ENDS: Final = ("input", "output")
+"""The ends of a graph whose types a quantize step chooses."""
+
+
+def free_ends(mode: str, *asked: str | None) -> tuple[str, ...]:
+    """Return the ends that may be float32 though the mode's default is another type.
+
+    Args:
+        mode: The mode.
+        asked: The types that were asked for, in the order of `ENDS`; None where none was.
+    """
+    if MODES[mode].io_types[0] == FLOAT32.name:
+        return ()
+    return tuple(end for end, kind in zip(ENDS, asked, strict=True) if kind is None)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerRule:
     """An entry of `rules` in a quantize step.
@@ -265,6 +281,7 @@ class Quantize:
         input: Type of the file's inputs; None takes the mode's default.
         output: Type of the file's outputs; None takes the mode's default.
         sparse: Whether kernels are stored sparse where that makes the file smaller.
+        keep_names: Whether inner tensors keep their names.
         passes: Names of the graph passes that precede quantization, in order.
         rules: Per-layer overrides; the last match wins.
     """
@@ -285,13 +302,16 @@ class Quantize:
         None,
         "Type of the file's inputs.",
         accepts=_DTYPES,
-        shown="`int8` with `int8`, else `float32`",
+        shown="`int8` with `int8` unless that loses too much, else `float32`",
     )
     output: str | None = text(
         None, "Type of the file's outputs.", accepts="as `input`", shown="as `input`'s default"
     )
     sparse: bool = switch(
         "Store kernels sparse where that makes the file smaller; unpacked when loaded."
+    )
+    keep_names: bool = switch(
+        "Keep the names of inner tensors in `int8` and `int16x8` files, which are shortened else."
     )
     passes: tuple[str, ...] = words(
         "Graph passes that precede quantization, in order; they keep the float outputs.",
@@ -317,8 +337,10 @@ class Quantize:
             input_type=self.input or types[0],
             output_type=self.output or types[0],
             sparse=self.sparse,
+            keep_names=self.keep_names,
             rules=self.rules,
             passes=tuple(self.passes),
+            free_ends=free_ends(self.mode, self.input, self.output),
         )
 
 

@@ -17,6 +17,7 @@ from edgekit.records.artifacts import (
     Artifact,
     Inspection,
     MemoryFit,
+    NpuEstimate,
     Operator,
     Plan,
     Ranges,
@@ -41,6 +42,7 @@ from edgekit.records.dataset import (
     TensorSpec,
 )
 from edgekit.records.progress import Listener, Progress, silent
+from edgekit.records.proofs import Proof, Replayed, Status
 from edgekit.records.results import (
     SOURCE,
     ClassScore,
@@ -100,6 +102,7 @@ __all__ = [
     "Listener",
     "LiveData",
     "MemoryFit",
+    "NpuEstimate",
     "Operator",
     "OutputDrop",
     "OutputScore",
@@ -107,7 +110,9 @@ __all__ = [
     "Plan",
     "PrecisionRecall",
     "Progress",
+    "Proof",
     "Ranges",
+    "Replayed",
     "Report",
     "Row",
     "Rule",
@@ -116,6 +121,7 @@ __all__ = [
     "Score",
     "Source",
     "Split",
+    "Status",
     "TableOptions",
     "TargetFit",
     "TaskChoice",

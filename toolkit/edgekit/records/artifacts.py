@@ -53,6 +53,10 @@ class Plan:
         sparse: Whether kernels are stored sparse where that makes the file smaller.
         passes: Names of the graph passes that precede quantization, in order
             (`quantization.passes`).
+        keep_names: Whether inner tensors of integer files keep their names, for tools that look for
+            them; else they are called after their layers.
+        free_ends: Which of `input` and `output` become float32 where codes of one scale would lose
+            too much (`quantization.writer.ends`): those whose type was not asked for.
     """
 
     variant: str
@@ -64,6 +68,8 @@ class Plan:
     rules: tuple[Rule, ...] = ()
     sparse: bool = False
     passes: tuple[str, ...] = ()
+    keep_names: bool = False
+    free_ends: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,6 +219,34 @@ class Operator:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NpuEstimate:
+    """What the compiler of an NPU says of a model: *simulated* figures, not measured ones.
+
+    Attributes:
+        compiler: The compiler and its version.
+        configuration: What it assumed of the chip around the NPU: system configuration and memory
+            mode.
+        cycles: Clock cycles of one inference on the NPU; None if nothing runs on it.
+        clock_hz: Clock of the NPU.
+        time_ms: Time of one inference, without operators on the CPU.
+        sram_bytes: SRAM that it uses.
+        dram_bytes: Likewise, of DRAM.
+        flash_bytes: Flash of the weights and commands, on and off the chip.
+        message: Why it could not compile the model; None if it did.
+    """
+
+    compiler: str
+    configuration: str = ""
+    cycles: int | None = None
+    clock_hz: float | None = None
+    time_ms: float | None = None
+    sram_bytes: int | None = None
+    dram_bytes: int | None = None
+    flash_bytes: int | None = None
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Inspection:
     """What is inside a `.tflite` file.
 
@@ -232,6 +266,7 @@ class Inspection:
         runtimes: Runtime, as the runner calls it -> the oldest version that has every operator at
             its version; None where no release has. Of custom operators nothing is known.
         memory: Target name -> memory, for microcontrollers.
+        estimates: Target name -> what its compiler says, for NPUs.
     """
 
     path: Path
@@ -247,6 +282,12 @@ class Inspection:
     metadata: Mapping[str, int] = field(default_factory=dict)
     runtimes: Mapping[str, str | None] = field(default_factory=dict)
     memory: Mapping[str, MemoryFit] = field(default_factory=dict)
+    estimates: Mapping[str, NpuEstimate] = field(default_factory=dict)
+
+    def unmapped(self, target: str) -> tuple[Operator, ...]:
+        """Return the operators that a target does not take; those it was not asked for left out."""
+        asked = [(op, op.targets.get(target)) for op in self.ops]
+        return tuple(op for op, fit in asked if fit is not None and not fit.mapped)
 
     @property
     def peak(self) -> Operator | None:

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from edgekit.printable import printable
 from edgekit.records import Report, Row
 from edgekit.reports.charts import compared_files
+from edgekit.reports.fit_table import fit_rows
 from edgekit.reports.formatting import size_text
 from edgekit.reports.groups import Group, groups_by_model
+from edgekit.reports.npu_text import fit_text, npu_text
 from edgekit.reports.page_text import escaped
 
 
@@ -54,7 +56,7 @@ def predictions(report: Report) -> str:
     """List what is predicted: operators on accelerators; and what was kept in float."""
     files = [row for group in groups_by_model(report) for row in group.files]
     rows = [row for row in files if row.recommended] or files[:1]
-    text = ""
+    text = _fit_table(report)
     for row in rows:
         if row.inspection is None:
             continue
@@ -78,18 +80,37 @@ def predictions(report: Report) -> str:
     return text
 
 
+def _fit_table(report: Report) -> str:
+    targets, rows = fit_rows(report)
+    if not targets:
+        return ""
+    head = "".join(f'<th scope="col">{escaped(target)}</th>' for target in targets)
+    body = "".join(
+        f'<tr><th scope="row">{escaped(printable(row.artifact.variant))}</th>'
+        + "".join(f"<td>{escaped(cell)}</td>" for cell in cells)
+        + "</tr>"
+        for row, cells in rows
+    )
+    return (
+        "<h2>Targets</h2>"
+        '<div class="scroll" tabindex="0"><table><thead><tr><th scope="col">Variant</th>'
+        f"{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
 def _fit(row: Row, target: str) -> str:
     assert row.inspection is not None
-    fits = [(op, op.targets[target]) for op in row.inspection.ops if target in op.targets]
-    missed = [(op, fit) for op, fit in fits if not fit.mapped]
     items = "".join(
         f"<li><code>{escaped(op.name)}</code> {escaped(op.layer)}: "
-        f"{escaped(fit.reason or 'not supported')}</li>"
-        for op, fit in missed
+        f"{escaped(op.targets[target].reason or 'not supported')}</li>"
+        for op in row.inspection.unmapped(target)
     )
-    summary = (
-        f"Predicted for {escaped(target)}: {len(fits) - len(missed)} of {len(fits)} operators of "
-        f"{escaped(printable(row.artifact.variant))} on the accelerator"
+    estimate = row.inspection.estimates.get(target)
+    by = "Predicted" if estimate is None else f"{printable(estimate.compiler)}'s answer"
+    summary = escaped(
+        f"{by} for {target}: {fit_text(row.inspection, target)} of "
+        f"{printable(row.artifact.variant)} on the accelerator"
+        + (f"; {npu_text(estimate)}" if estimate is not None else "")
     )
     if not items:
         return f"<p><b>{summary}.</b></p>"

@@ -10,6 +10,7 @@ from edgekit.printable import MOST_PATH, printable
 from edgekit.records import Inspection, Operator, TensorSpec
 from edgekit.reports.formatting import count_text, significant, size_text
 from edgekit.reports.memory_text import memory_text
+from edgekit.reports.npu_text import fit_text, npu_text, said_by
 from edgekit.reports.page import document
 from edgekit.reports.page_text import escaped, fact_list
 from edgekit.reports.terminal_inspection import fact_lines
@@ -47,10 +48,11 @@ def _facts(inspection: Inspection) -> dict[str, str]:
         **dict(fact_lines(inspection)),
     }
     for target in dict.fromkeys(name for op in inspection.ops for name in op.targets):
-        mapped = sum(op.targets[target].mapped for op in inspection.ops)
         facts[f"fit on {printable(target)}"] = (
-            f"predicted: {mapped} of {len(inspection.ops)} operators"
+            f"{said_by(inspection, target)}: {fit_text(inspection, target)}"
         )
+    for target, estimate in inspection.estimates.items():
+        facts[f"NPU of {printable(target)}"] = npu_text(estimate)
     for target in inspection.memory:
         facts[f"memory of {printable(target)}"] = memory_text(inspection, target)
     return {name: text for name, text in facts.items() if text}

@@ -10,9 +10,7 @@ from edgekit.reports.formatting import size_text
 def memory_text(inspection: Inspection, target: str) -> str:
     """Return the verdict on one target of `inspection.memory`, in one line."""
     memory = inspection.memory[target]
-    blocked = [
-        op for op in inspection.ops if target in op.targets and not op.targets[target].mapped
-    ]
+    blocked = inspection.unmapped(target)
     needs = f"{_arena(memory)}; {_flash(memory)}"
     if blocked:
         first = blocked[0]

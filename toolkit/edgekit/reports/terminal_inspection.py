@@ -9,6 +9,7 @@ from edgekit.printable import MOST_PATH, printable
 from edgekit.records import Inspection, Operator
 from edgekit.reports.formatting import count_text, plain, size_text
 from edgekit.reports.memory_text import memory_text
+from edgekit.reports.npu_text import fit_text, npu_text, said_by
 from edgekit.reports.terminal_table import plain_table
 
 if TYPE_CHECKING:
@@ -56,12 +57,15 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
         console.print(Text(f"{_LABELS.get(label, label):<5} {line}"))
     targets = list(dict.fromkeys(name for op in inspection.ops for name in op.targets))
     for target in targets:
-        mapped = sum(op.targets[target].mapped for op in inspection.ops if target in op.targets)
         console.print(
             Text(
-                f"fit   {printable(target)}, predicted: {mapped} of {len(inspection.ops)} operators"
+                f"fit   {printable(target)}, {said_by(inspection, target)}: "
+                f"{fit_text(inspection, target)}"
             )
         )
+    for target, estimate in inspection.estimates.items():
+        line = f"npu   {printable(target)}: {npu_text(estimate)}"
+        console.print(Text(line), soft_wrap=True)
     for target in inspection.memory:
         line = f"mem   {printable(target)}: {memory_text(inspection, target)}"
         console.print(Text(line), soft_wrap=True)

@@ -17,6 +17,7 @@ from edgekit.reports.device_comparison import (
     table_groups,
 )
 from edgekit.reports.findings import collapsed_files
+from edgekit.reports.fit_table import fit_rows
 from edgekit.reports.formatted_rows import FormattedRow, formatted_rows
 from edgekit.reports.formatting import class_figures, plain, times
 from edgekit.reports.glossary import VERDICTS
@@ -83,12 +84,28 @@ def print_report(report: Report, console: Console) -> None:
         console.print(Text("; ".join(legend)))
     if comparisons:
         console.print(Text(RATIO_NOTE))
+    _print_fits(report, console)
     for verdict in ("unproven", "lost"):
         if any(row.drop and row.drop.verdict == verdict for row in report.rows):
             console.print(Text(f"{verdict}: {VERDICTS[verdict]}"))
     _print_findings(report, console)
     for warning in report.warnings:
         console.print(Text(f"Warning: {plain(warning)}", style="yellow"))
+
+
+def _print_fits(report: Report, console: Console) -> None:
+    """Print which file runs on which of the targets that were named."""
+    targets, rows = fit_rows(report)
+    if not targets:
+        return
+    table = plain_table()
+    table.add_column("variant", no_wrap=True)
+    for target in targets:
+        table.add_column(plain(target))
+    for row, cells in rows:
+        table.add_row(plain(row.artifact.variant), *map(plain, cells))
+    console.print()
+    console.print(table)
 
 
 def _print_findings(report: Report, console: Console) -> None:

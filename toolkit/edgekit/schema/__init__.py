@@ -13,6 +13,7 @@ from edgekit.schema.to_json import (
     finite,
     inspection_to_json,
     metric_to_json,
+    proof_to_json,
     report_to_json,
     row_to_json,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "finite",
     "inspection_to_json",
     "metric_to_json",
+    "proof_to_json",
     "report_from_json",
     "report_to_json",
     "row_to_json",

@@ -24,6 +24,7 @@ from edgekit.records import (
     Fidelity,
     Inspection,
     MemoryFit,
+    NpuEstimate,
     Operator,
     OutputDrop,
     OutputScore,
@@ -317,6 +318,22 @@ def _inspection(inspection: Fields) -> Inspection:
         metadata=inspection.table("metadata", Fields.integer),
         runtimes=inspection.table("runtimes", lambda of, name: of.maybe(name, of.text)),
         memory=inspection.table("memory", _memory),
+        estimates=inspection.table("estimates", _estimate),
+    )
+
+
+def _estimate(of: Fields, target: str) -> NpuEstimate:
+    estimate = of.object(target)
+    return NpuEstimate(
+        compiler=estimate.text("compiler"),
+        configuration=estimate.text("configuration", ""),
+        cycles=estimate.maybe("cycles", estimate.integer),
+        clock_hz=estimate.maybe("clock_hz", estimate.number),
+        time_ms=estimate.maybe("time_ms", estimate.number),
+        sram_bytes=estimate.maybe("sram_bytes", estimate.integer),
+        dram_bytes=estimate.maybe("dram_bytes", estimate.integer),
+        flash_bytes=estimate.maybe("flash_bytes", estimate.integer),
+        message=estimate.maybe("message", estimate.text),
     )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Final
+from dataclasses import asdict
+from typing import Any, Final, get_args
 
 from edgekit.evaluation.metrics import added_metric
 from edgekit.records import (
@@ -15,9 +16,11 @@ from edgekit.records import (
     Inspection,
     MemoryFit,
     OutputDrop,
+    Proof,
     Report,
     Row,
     Score,
+    Status,
     TensorSpec,
     Timing,
 )
@@ -125,6 +128,7 @@ def inspection_to_json(inspection: Inspection) -> dict[str, Any]:
         if (peak := inspection.peak) is None
         else {"bytes": peak.alive_bytes, "index": peak.index, "layer": peak.layer},
         "memory": {name: _memory_to_json(one) for name, one in inspection.memory.items()},
+        "estimates": {name: asdict(one) for name, one in inspection.estimates.items()},
     }
 
 
@@ -167,6 +171,17 @@ def check_to_json(check: Check) -> dict[str, Any]:
         ],
         "row": row_to_json(check.row),
         "warnings": list(check.warnings),
+    }
+
+
+def proof_to_json(proof: Proof) -> dict[str, Any]:
+    """Return a verified bundle as one JSON object."""
+    return {
+        "schema": SCHEMA,
+        "path": str(proof.path),
+        "counts": {status: proof.count(status) for status in get_args(Status)},
+        "figures": [asdict(one) for one in proof.figures],
+        "versions": {name: list(both) for name, both in proof.versions.items()},
     }
 
 

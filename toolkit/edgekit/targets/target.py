@@ -27,6 +27,9 @@ class Target:
         budget: Function of settings, which returns bytes of `ram` and `flash`, for targets whose
             memory is planned; None for others.
         needs_all: Whether a single operator that does not fit keeps the whole model from running.
+        accelerator: What Arm's compiler Vela calls it, where Vela decides what runs on it (see
+            `tflite.vela`); `fit` knows nothing then.
+        ready: Raises `UsageError` if something that the target needs is not installed.
     """
 
     predicted: bool
@@ -34,6 +37,8 @@ class Target:
     settings: Mapping[str, Callable[[str], Any]] = field(default_factory=dict)
     budget: Callable[[Settings], Mapping[str, int]] | None = None
     needs_all: bool = False
+    accelerator: str | None = None
+    ready: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,8 +97,11 @@ def configure(name: str, target: Target, given: Mapping[str, str]) -> Configured
     """Check a target's configuration and read its values.
 
     Raises:
-        UsageError: The target has no such setting, or the value is invalid.
+        UsageError: The target has no such setting, the value is invalid, or something that the
+            target needs is not installed.
     """
+    if target.ready is not None:
+        target.ready()
     settings = {}
     for key, text in given.items():
         if key not in target.settings:

@@ -226,12 +226,26 @@ def as_text(name: bytes | str | None) -> str:
 class _AlignedBuilder(flatbuffers.Builder):  # type: ignore[misc]  # untyped base
     """A builder with `force_align: 16` of the schema's byte vectors, which Python's ignores.
 
-    Alignment counts from the end of the file, whose length `Finish` makes a multiple of it.
+    Alignment counts from the end of the file, whose length `Finish` makes a multiple of it. Equal
+    strings and vectors other than of bytes are stored once: shapes, and the zero points of weights
+    and biases, are the same in many tensors.
     """
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self._places: dict[object, int] = {}
+
+    def CreateString(self, s: Any, *options: Any) -> int:  # noqa: N802  flatbuffers' name
+        if s not in self._places:
+            self._places[s] = int(super().CreateString(s, *options))
+        return self._places[s]
 
     def CreateNumpyVector(self, x: Array) -> int:  # noqa: N802  flatbuffers' name
         if x.dtype != np.uint8:
-            return int(super().CreateNumpyVector(x))
+            key = x.dtype.str, x.tobytes()
+            if key not in self._places:
+                self._places[key] = int(super().CreateNumpyVector(x))
+            return self._places[key]
         self.StartVector(1, x.size, 16)
         start = self.Head() - x.size
         self.head = start

@@ -20,6 +20,7 @@ from edgekit.tflite.runtime_versions import oldest_runtimes
 from edgekit.tflite.signature import signature
 from edgekit.tflite.size_breakdown import Storage, measure
 from edgekit.tflite.stored import content_of, size_of
+from edgekit.tflite.vela import compile_for
 
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT
@@ -69,7 +70,15 @@ def inspect(path: Path, *, targets: Sequence[str] = ("coral",)) -> Inspection:
     # The objects of 300,000 operators take 300 MB, which can be reused from here on.
     del model
     owned = _first_users(operators, storage)
-    fits = {name: one.fit(operators) for name, one in configured.items()}
+    compiled = {
+        name: compile_for(one.target.accelerator, content_of(path), operators, one.settings)
+        for name, one in configured.items()
+        if one.target.accelerator is not None
+    }
+    fits = {
+        name: compiled[name][0] if name in compiled else one.fit(operators)
+        for name, one in configured.items()
+    }
     # Operators of equal fits share them: most models have few different ones.
     shared: dict[tuple[TargetFit, ...], Mapping[str, TargetFit]] = {}
     runs = repetitions(operators)
@@ -114,6 +123,7 @@ def inspect(path: Path, *, targets: Sequence[str] = ("coral",)) -> Inspection:
         metadata=metadata,
         runtimes=runtimes,
         memory=needed,
+        estimates={name: estimate for name, (_, estimate) in compiled.items()},
     )
 
 

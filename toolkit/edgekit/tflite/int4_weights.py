@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 # The first versions that older runtimes refuse rather than compute wrongly (`tflite.weights`).
 # Not every kernel library has depthwise kernels with int4 weights.
-_VERSIONS: Final = {"CONV_2D": 8, "FULLY_CONNECTED": 12}
+INT4_VERSIONS: Final = {"CONV_2D": 8, "FULLY_CONNECTED": 12}
+"""Operator that takes int4 weights beside int8 activations -> its version."""
 _LARGEST = 7
 
 
@@ -51,10 +52,10 @@ def narrow_weights(model: ModelT) -> ModelT:
                 users[index] = users.get(index, 0) + 1
         for op in graph.operators:
             name = operator_name(model, op)
-            if name not in _VERSIONS or any(users[int(i)] > 1 for i in op.inputs[1:] if i >= 0):
+            if name not in INT4_VERSIONS or any(users[int(i)] > 1 for i in op.inputs[1:] if i >= 0):
                 continue
             if _narrow(model, graph, op.inputs):
-                op.opcodeIndex = operator_code(model, name, _VERSIONS[name])
+                op.opcodeIndex = operator_code(model, name, INT4_VERSIONS[name])
     return rewriter.finish()
 
 

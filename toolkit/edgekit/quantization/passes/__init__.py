@@ -11,12 +11,18 @@ from collections.abc import Sequence
 from typing import Final
 
 from edgekit.errors import UsageError
+from edgekit.quantization.passes.drop_identities import DROP_IDENTITIES
 from edgekit.quantization.passes.drop_unused import DROP_UNUSED
+from edgekit.quantization.passes.fold_constants import FOLD_CONSTANTS
+from edgekit.quantization.passes.fold_padding import FOLD_PADDING
 from edgekit.quantization.passes.graph_pass import GraphPass
 
-PASSES: Final[tuple[GraphPass, ...]] = (DROP_UNUSED,)
+CLEANUP: Final[tuple[GraphPass, ...]] = (FOLD_CONSTANTS, DROP_IDENTITIES, FOLD_PADDING)
+"""What every graph goes through before it is written in integers; exact, and for no other mode."""
 
-__all__ = ["PASSES", "GraphPass", "passes_named"]
+PASSES: Final[tuple[GraphPass, ...]] = (DROP_UNUSED, *CLEANUP)
+
+__all__ = ["CLEANUP", "PASSES", "GraphPass", "passes_named"]
 
 
 def passes_named(names: Sequence[str]) -> tuple[GraphPass, ...]:

@@ -58,13 +58,13 @@ def _used_operators(model: ModelT, graph: SubGraphT) -> list[OperatorT]:
     kept = []
     for op in reversed(graph.operators):
         outputs = [index for index in op.outputs.tolist() if index >= 0]
-        if used.intersection(outputs) or not outputs or _has_effects(model, graph, op):
+        if used.intersection(outputs) or not outputs or has_effects(model, graph, op):
             kept.append(op)
             used.update(op.inputs.tolist())
     return kept[::-1]
 
 
-def _has_effects(model: ModelT, graph: SubGraphT, op: OperatorT) -> bool:
+def has_effects(model: ModelT, graph: SubGraphT, op: OperatorT) -> bool:
     """Whether an operator may do more than compute its outputs."""
     if model.operatorCodes[op.opcodeIndex].customCode:
         return True

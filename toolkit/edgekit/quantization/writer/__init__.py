@@ -3,6 +3,7 @@
 float graph + ranges
   -> operators    the table: constraints of every operator
   -> precisions   which operators compute in integers, and why the others do not
+  -> ends         which of them remain float for what one scale would cost at an end of the graph
   -> scales       parameters of every activation: own, shared or prescribed
   -> constants    codes of weights, biases and other constants
   -> emission     the new graph, with QUANTIZE and DEQUANTIZE where the precision changes

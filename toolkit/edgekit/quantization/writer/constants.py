@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.numerics import quantize
+from edgekit.numerics import octav_scales, quantize, quantize_balanced
 from edgekit.numerics.affine import by_channel, scales_of
 from edgekit.quantization.writer.operators import Parameters
 from edgekit.records import Array
@@ -28,16 +28,23 @@ class Codes:
         scales: `[channels]` or `[1]`, float32.
         zero_point: Code of 0.0.
         axis: The axis of the channels; 0 where there is a single scale.
+        bits: Width of the codes in the file: 4, or that of their type.
     """
 
     values: Array
     scales: NDArray[np.float32]
     zero_point: int = 0
     axis: int = 0
+    bits: int | None = None
 
 
 def weight_scales(values: Array, axis: int | None, bits: int = 8) -> NDArray[np.float32]:
-    """Return the scale of every channel, `[channels]`; also of one that is all zeros."""
+    """Return the scale of every channel, `[channels]`; also of one that is all zeros.
+
+    Eight bits reach as far as the weights; four clip the outermost for finer steps (OCTAV).
+    """
+    if bits == 4:
+        return np.maximum(octav_scales(values, axis), np.float32(NARROWEST / 14))
     limits = np.abs(by_channel(values, axis)).max(axis=1, initial=0.0)
     return scales_of(np.maximum(limits, np.float32(NARROWEST / 2)), bits)
 
@@ -54,8 +61,13 @@ def fit_bias(scales: NDArray[np.float32], bias: Array, input_scale: float) -> ND
     return np.where(needed > scales, needed, scales).astype(np.float32)
 
 
-def weight_codes(values: Array, scales: NDArray[np.float32], axis: int | None) -> Codes:
+def weight_codes(
+    values: Array, scales: NDArray[np.float32], axis: int | None, bits: int = 8
+) -> Codes:
     """Return symmetric narrow-range codes of weights."""
+    if bits == 4:
+        assert axis is not None
+        return Codes(quantize_balanced(values, scales, axis), scales, axis=axis, bits=bits)
     return Codes(quantize(values, scales, axis), scales, axis=axis or 0)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from edgekit.numerics import pack_int4
 from edgekit.quantization.writer.constants import (
     Codes,
     activation_codes,
@@ -24,6 +25,7 @@ from edgekit.records import Array
 from edgekit.targets.node import Node
 from edgekit.tflite.graph import (
     FLOAT32,
+    INT4,
     INT8,
     INT16,
     INT32,
@@ -33,6 +35,7 @@ from edgekit.tflite.graph import (
     finite,
     operator_code,
 )
+from edgekit.tflite.int4_weights import INT4_VERSIONS
 from edgekit.tflite.lstm import STATE_INPUTS
 from edgekit.tflite.rewriter import compact
 
@@ -52,17 +55,22 @@ class Emission:
         model: The float model; it is not changed.
         scales: Width of activations -> their parameters.
         widths: Operator index -> width of its activations; absent for float.
+        four_bits: Indices of operators whose weights are stored as int4.
     """
 
     def __init__(
-        self, model: ModelT, scales: Mapping[int, Scales], widths: Mapping[int, int]
+        self,
+        model: ModelT,
+        scales: Mapping[int, Scales],
+        widths: Mapping[int, int],
+        four_bits: Container[int] = (),
     ) -> None:
         self._source = model
         self._model = clone(model)
         self._graph = self._model.subgraphs[0]
         self._floats = model.subgraphs[0].tensors
         self._graph.tensors, self._graph.operators = [], []
-        self._scales, self._widths = scales, widths
+        self._scales, self._widths, self._four_bits = scales, widths, four_bits
         # (source tensor, parameters or None for float) -> tensor.
         self._forms: dict[tuple[int, Parameters | None], int] = {}
         self._homes: dict[int, Parameters | None] = {}
@@ -94,6 +102,8 @@ class Emission:
         own = {t.index: scales.own.get(t.index) for t in node.outputs if t.dtype == FLOAT}
         made.outputs = self._places([self._home(int(i), own.get(int(i))) for i in op.outputs])
         version = max(self._version(op), row.version_for(bits), self._large_product(node, scales))
+        if node.index in self._four_bits:
+            version = max(version, INT4_VERSIONS[node.name])
         made.opcodeIndex = operator_code(self._model, node.name, version)
         if row.recurrent:
             made.intermediates = self._intermediates(scales.own[node.outputs[0].index])
@@ -174,10 +184,11 @@ class Emission:
         if row.weight is None:
             return lstm_codes(given, step)
         values, bias = given[row.weight], given.get(-1 if row.bias is None else row.bias)
-        spread = weight_scales(values, row.axis)
+        bits = 4 if node.index in self._four_bits else 8
+        spread = weight_scales(values, row.axis, bits)
         if bias is not None and scales.bits == 8:
             spread = fit_bias(spread, bias.reshape(-1), step)
-        codes = {row.weight: weight_codes(values, spread, row.axis)}
+        codes = {row.weight: weight_codes(values, spread, row.axis, bits)}
         if bias is not None:
             assert row.bias is not None
             codes[row.bias] = bias_codes(bias, spread, step, scales.bits)
@@ -282,13 +293,14 @@ class Emission:
     def _stored(self, index: int, codes: Codes) -> int:
         values = np.ascontiguousarray(codes.values)
         tensor = copy.copy(self._floats[index])
-        tensor.type = _STORED[values.dtype.name]
+        tensor.type = INT4 if codes.bits == 4 else _STORED[values.dtype.name]
         tensor.quantization = _quantization(codes.scales, codes.zero_point, codes.axis)
         key = (
             *(tensor.type, tuple(tensor.shape), values.tobytes()),
             *(codes.scales.tobytes(), codes.zero_point, codes.axis),
         )
-        return self._once(key, tensor, values.reshape(-1).view(np.uint8))
+        data = pack_int4(values) if codes.bits == 4 else values.reshape(-1).view(np.uint8)
+        return self._once(key, tensor, data)
 
     def _once(self, key: tuple[object, ...], tensor: TensorT, data: Array) -> int:
         """Add a constant tensor, unless there is an equal one; equal contents share a buffer."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgekit.modes import MODES
+from edgekit.modes import INT4, MODES
 from edgekit.quantization.writer.emission import Emission
+from edgekit.quantization.writer.ends import Bounds, lost_at_back, lost_at_front
 from edgekit.quantization.writer.equivalents import Widths, with_equivalents
 from edgekit.quantization.writer.precisions import (
     FLOAT,
@@ -23,11 +24,12 @@ from edgekit.quantization.writer.precisions import (
 from edgekit.quantization.writer.scales import Scales
 from edgekit.records import Plan, Ranges
 from edgekit.targets.node import Node
+from edgekit.tflite.int4_weights import INT4_VERSIONS
 from edgekit.tflite.lstm import with_resets, without_resets
 from edgekit.tflite.nodes import nodes
 
 if TYPE_CHECKING:
-    from ai_edge_litert.schema_py_generated import ModelT
+    from ai_edge_litert.schema_py_generated import ModelT, SubGraphT
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +39,12 @@ class Written:
     Attributes:
         model: The graph.
         reasons: Output tensor name -> why the operator that computes it remains float.
+        lost: `input` or `output` -> what is lost because it is not float.
     """
 
     model: ModelT
     reasons: Mapping[str, str]
+    lost: Mapping[str, str] = field(default_factory=dict)
 
 
 def write_integers(
@@ -53,10 +57,14 @@ def write_integers(
         ranges: Range of every activation, by tensor name.
         plan: The mode, and the types of inputs and outputs.
         modes: Output tensor name -> mode of the operator that computes it, where it is another one.
-            Operators of modes with float activations remain float.
+            Operators of modes with float activations remain float; with int4 beside int8, weights
+            have four bits where the operator has a kernel for them.
     """
     usual = _width(plan.mode)
-    asked: Widths = {name: _width(mode) for name, mode in (modes or {}).items()}
+    narrow = {name for name, mode in (modes or {}).items() if mode == INT4.name and usual == 8}
+    asked: Widths = {
+        name: usual if name in narrow else _width(mode) for name, mode in (modes or {}).items()
+    }
     model, resets = without_resets(model)
     model, ranges, asked = with_equivalents(model, ranges, usual, asked)
     graph = model.subgraphs[0]
@@ -81,9 +89,11 @@ def write_integers(
     given = graph.inputs.tolist() if plan.input_type == FLOAT else []
     needed = [] if plan.output_type == FLOAT else graph.outputs.tolist()
     start = partial(Scales, ranges=known, outputs=graph.outputs.tolist())
-    scales = _settled(operators, start, widths, reasons, between=(given, needed))
+    scales = _settled(operators, start, widths, reasons, known=known, between=(given, needed))
+    lost = _lost(graph, operators, widths, known, plan)
     ends = scales[usual].own if usual in scales else {}
-    emission = Emission(model, scales, widths)
+    four_bits = {n.index for n in operators if n.index in widths and _takes_int4(n, narrow)}
+    emission = Emission(model, scales, widths, four_bits)
     inputs = {i: emission.add_input(i, plan.input_type, ends.get(i)) for i in graph.inputs.tolist()}
     for node, op in zip(operators, graph.operators, strict=True):
         emission.add(node, op)
@@ -99,6 +109,7 @@ def write_integers(
             if node.index in reasons
             for tensor in node.outputs
         },
+        lost,
     )
 
 
@@ -107,12 +118,23 @@ def _width(mode: str) -> int | None:
     return 8 * np.dtype(MODES[mode].activations).itemsize if MODES[mode].calibrated else None
 
 
+def _takes_int4(node: Node, names: Container[str]) -> bool:
+    """Whether an operator is among those to get int4 weights, and has a kernel for them."""
+    if node.name not in INT4_VERSIONS or node.outputs[0].name not in names:
+        return False
+    image, kernel = node.inputs[0], node.inputs[1]
+    # There is none for grouped convolutions.
+    grouped = image is None or kernel is None or image.shape[-1:] != kernel.shape[-1:]
+    return node.name != "CONV_2D" or not grouped
+
+
 def _settled(
     operators: Sequence[Node],
     start: Callable[..., Scales],
     widths: dict[int, int],
     reasons: dict[int, str],
     *,
+    known: Bounds,
     between: tuple[Collection[int], Collection[int]],
 ) -> dict[int, Scales]:
     """Choose the scales of the operators of every width, and which of them remain float after all.
@@ -124,11 +146,13 @@ def _settled(
         start: Chooses the scales of operators of one width.
         widths: Operator index -> width; those that remain float are removed.
         reasons: Operator index -> why it remains float; added to.
+        known: Tensor index -> range.
         between: Indices of the graph's inputs that are float, and of its outputs that are integers.
 
     Returns:
         Width -> scales.
     """
+    given, needed = between
     while True:
         scales = {
             bits: start([n for n in operators if widths.get(n.index) == bits], bits=bits)
@@ -139,6 +163,10 @@ def _settled(
             for node in operators
             if node.index in widths and (why := without_range(node, scales[widths[node.index]].own))
         }
+        found = found or {
+            **lost_at_back(operators, widths, known, needed),
+            **lost_at_front(operators, widths, known, given),
+        }
         if not found:
             copied = between_floats(operators, widths, *between)
             found = dict.fromkeys(copied, "it only copies values from float to float")
@@ -147,6 +175,22 @@ def _settled(
         reasons.update(found)
         for index in found:
             del widths[index]
+
+
+def _lost(
+    graph: SubGraphT,
+    operators: Sequence[Node],
+    widths: Mapping[int, int],
+    known: Bounds,
+    plan: Plan,
+) -> dict[str, str]:
+    """Return why operators at an end that is not float would remain float if it were, by end."""
+    lost = {}
+    if plan.input_type != FLOAT:
+        lost["input"] = lost_at_front(operators, widths, known, graph.inputs.tolist())
+    if plan.output_type != FLOAT:
+        lost["output"] = lost_at_back(operators, widths, known, ())
+    return {end: next(iter(found.values())) for end, found in lost.items() if found}
 
 
 def _is_real(node: Node) -> bool:

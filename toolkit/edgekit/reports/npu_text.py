@@ -1,0 +1,37 @@
+"""Words for what a target takes of a model, and for what an NPU's compiler says of it."""
+
+from __future__ import annotations
+
+from edgekit.printable import printable
+from edgekit.records import Inspection, NpuEstimate
+from edgekit.reports.formatting import latency_text, size_text
+
+
+def said_by(inspection: Inspection, target: str) -> str:
+    """Return how it is known what a target takes: predicted, or by a compiler."""
+    estimate = inspection.estimates.get(target)
+    return "predicted" if estimate is None else printable(estimate.compiler)
+
+
+def fit_text(inspection: Inspection, target: str) -> str:
+    """Return how many operators a target takes."""
+    asked = sum(target in op.targets for op in inspection.ops)
+    return f"{asked - len(inspection.unmapped(target))} of {asked} operators"
+
+
+def npu_text(estimate: NpuEstimate) -> str:
+    """Return what the compiler says of the whole model, in one line."""
+    if estimate.message is not None:
+        return printable(estimate.message)
+    memory = (
+        ("SRAM", estimate.sram_bytes),
+        ("DRAM", estimate.dram_bytes),
+        ("flash", estimate.flash_bytes),
+    )
+    parts = [f"{size_text(size)} {name}" for name, size in memory if size]
+    if estimate.time_ms is None:
+        return "nothing runs on it"
+    clock = f" at {estimate.clock_hz / 1e6:,.0f} MHz" if estimate.clock_hz else ""
+    cycles = f"{estimate.cycles:,} cycles{clock}" if estimate.cycles else ""
+    figures = ", ".join([latency_text(estimate.time_ms), cycles, *parts])
+    return f"{figures} (simulated: {printable(estimate.configuration)})"
