@@ -33,6 +33,7 @@ SECTIONS = {
     "sensors": "Networks of the zoo for sensor windows",
     "finetuning": "Fine-tuning by the passes against Model.fit",
     "recurrent": "Recurrent layers: compact, written out, and by the stock converter",
+    "ranges": "int8 by the draw of its calibration samples",
 }
 RESULTS = Path(__file__).with_name("RESULTS.md")
 MARK = "<!-- {} -->"

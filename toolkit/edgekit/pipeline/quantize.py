@@ -14,6 +14,7 @@ from edgekit.isolate import Background
 from edgekit.modes import INT8
 from edgekit.pipeline import manifest
 from edgekit.pipeline.bundle import write_bundle
+from edgekit.pipeline.calibration_remarks import dropped_samples, unsettled_ranges
 from edgekit.pipeline.float_graphs import FloatGraphs
 from edgekit.pipeline.imported_model import ImportedModel
 from edgekit.pipeline.recommendation import measure_made, probe_device, with_source_score
@@ -90,7 +91,7 @@ def quantize(request: Request, *, finish: Finish, listener: Listener = silent) -
         # Refuses a metric that the task does not have before anything is made.
         accepted_loss(request.max_drop, imported.dataset, request.metric)
         imported = with_source_score(imported, request, tensorflow, listener)
-        artifacts, failed = make(
+        artifacts, remarks = make(
             imported,
             plans,
             stage,
@@ -101,7 +102,7 @@ def quantize(request: Request, *, finish: Finish, listener: Listener = silent) -
             listener=listener,
         )
         report = measure_made(request, imported, artifacts, listener=listener)
-        report = replace(report, warnings=(*refused, *failed, *report.warnings))
+        report = replace(report, warnings=(*refused, *remarks, *report.warnings))
         final = write_outputs(report, request, stage, finish)
         if request.bundle is not None:
             write_bundle(
@@ -152,8 +153,9 @@ def make(
         listener: Progress callback.
 
     Returns:
-        The files; and sentences: what their inputs and outputs lose in integers, and, where
-        `skip_unsupported`, every variant that was refused.
+        The files; and sentences: calibration samples that were dropped, what inputs and outputs
+        lose in integers, ranges that more samples would move, and, where `skip_unsupported`, every
+        variant that was refused.
 
     Raises:
         ConversionError: A variant was refused, and not `skip_unsupported`.
@@ -195,7 +197,7 @@ def _make(
             gzip=gzip,
         )
     ]
-    told: list[str] = []
+    told = dropped_samples(graphs.dropped)
     for position, plan in enumerate(wanted):
         listener(
             Progress(stage="quantizing", done=position, total=len(wanted), detail=plan.variant)
@@ -213,10 +215,14 @@ def _make(
         path.write_bytes(made.data)
         noted = replace(imported, notes=(*imported.notes, *notes, *made.notes))
         described = manifest.describe(
-            noted, made.plan, left_in_float=made.left_in_float, build=build
+            noted,
+            made.plan,
+            left_in_float=made.left_in_float,
+            choice=made.choice,
+            build=build,
         )
         records.append(_record(background, path, made.plan, described, gzip=gzip))
-        told.extend(made.notes)
+        told += [*made.notes, *unsettled_ranges(plan, made, imported)]
     artifacts = [record() for record in records]
     listener(Progress(stage="quantizing", done=len(wanted), total=len(wanted)))
     return artifacts, told
@@ -227,7 +233,9 @@ def _variant(plan: Plan, graphs: FloatGraphs) -> tuple[QuantizedModel, tuple[str
     refused: ConversionError | None = None
     for form in graphs.forms(plan):
         try:
-            made = make_variant(plan, form.graph, observe=form.observe)
+            made = make_variant(
+                plan, form.graph, observe=form.observe, calibration=form.calibration
+            )
         except ConversionError as error:
             refused = error
         else:

@@ -77,3 +77,10 @@ def _matching(
             hint=f"Did you mean {' or '.join(close)}?" if close else "edgekit inspect lists them.",
         )
     return found
+
+
+def ruled_otherwise(plan: Plan, model: ModelT) -> frozenset[str]:
+    """Return the names of the tensors that are computed in another mode than the plan's."""
+    if not plan.rules:
+        return frozenset()
+    return frozenset(name for name, mode in modes_of(plan, model).items() if mode != plan.mode)

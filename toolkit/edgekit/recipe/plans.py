@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
-from edgekit.choices import RangesMethod
+from edgekit.choices import AUTO, MINMAX, RangesMethod
 from edgekit.errors import UsageError
 from edgekit.modes import IO_TYPES, MODES, mode_named
 from edgekit.recipe.settings import check, closest, settings_of
@@ -18,14 +18,14 @@ def default_plan(
     mode: str,
     *,
     io: str | None = None,
-    ranges: RangesMethod = "minmax",
+    ranges: RangesMethod = AUTO,
     sparse: bool = False,
     keep_names: bool = False,
 ) -> Plan:
     """Return the plan of a mode without a recipe.
 
     `io` and `ranges` apply only to modes that have a choice: with `io="uint8"` inputs and outputs
-        of a float16 file remain float32, and a mode without activation ranges keeps `minmax`.
+        of a float16 file remain float32, and a mode without activation ranges ignores a method.
 
     Args:
         mode: Default precision.
@@ -49,11 +49,12 @@ def default_plan(
             )
     types = found.io_types
     io_type = io if io in types else types[0]
-    ranges = ranges if found.calibrated else "minmax"
+    if not found.calibrated:
+        ranges = AUTO if found.chooses else MINMAX
     parts: list[str] = [mode]
     if io_type != types[0]:
         parts.append(f"{io_type}io")
-    if ranges != "minmax":
+    if found.calibrated and ranges != AUTO:
         parts.append(ranges)
     if sparse:
         parts.append("sparse")

@@ -11,7 +11,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final, get_args
 
-from edgekit.choices import MAX_SEED, Goal, Importance, Initial, RangesMethod, Scope, SplitBy
+from edgekit.choices import (
+    MAX_SEED,
+    MINMAX,
+    Goal,
+    Importance,
+    Initial,
+    RangesMethod,
+    Scope,
+    SplitBy,
+)
 from edgekit.errors import UsageError
 from edgekit.modes import FLOAT32, MODES
 from edgekit.recipe.settings import (
@@ -332,7 +341,7 @@ class Quantize:
         return Plan(
             variant=variant,
             mode=self.mode,
-            ranges=self.ranges,
+            ranges=self.ranges if MODES[self.mode].chooses else MINMAX,
             percentile=float(self.percentile),
             input_type=self.input or types[0],
             output_type=self.output or types[0],
