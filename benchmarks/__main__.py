@@ -34,6 +34,7 @@ SECTIONS = {
     "finetuning": "Fine-tuning by the passes against Model.fit",
     "sensitivity": "What each operator costs, and int8 with few operators in float",
     "recurrent": "Recurrent layers: compact, written out, and by the stock converter",
+    "ranges": "int8 by the draw of its calibration samples",
 }
 RESULTS = Path(__file__).with_name("RESULTS.md")
 MARK = "<!-- {} -->"

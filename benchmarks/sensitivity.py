@@ -93,14 +93,14 @@ def _recovery(name: str, folder: Path) -> dict[str, str]:
     head = HERE.parent / "models" / name / f"{name}.head.toml"
     if head.exists():
         shutil.copy(head, graph.with_suffix(".head.toml"))
-    modes = ["--mode", "int8", "--mode", "mixed"]
+    modes = ["--mode", "int8", "--mode", "mixed", "--ranges", "minmax"]
     command = [EDGEKIT, "quantize", str(graph), "--data", name, *modes]
     _output([*command, "--no-bench", "-q", "-o", str(made)])
     report = json.loads((made / "report.json").read_text())
     drops = {row["variant"]: row["drop"] for row in report["rows"]}
-    plan = json.loads((made / "mixed.json").read_text())["plan"]
-    said = next(text for text in report["warnings"] if text.startswith("mixed: "))
-    recovered = 1 - drops["mixed"] / drops["int8"]
+    plan = json.loads((made / "mixed-minmax.json").read_text())["plan"]
+    said = next(text for text in report["warnings"] if text.startswith("mixed-minmax: "))
+    recovered = 1 - drops["mixed-minmax"] / drops["int8-minmax"]
     return {
         "model": f"{name}, one channel x 2,000",
         "what": "points lost on the test split",

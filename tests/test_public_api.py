@@ -5,12 +5,15 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import edgekit
 from edgekit import api
+from edgekit.api.data import files_of
 from edgekit.api.training import TransformOptions
+from edgekit.errors import ModelError
 
 VERBS = [name for name in edgekit.__all__ if name.islower() and name != "unpacked_limit"]
 
@@ -63,3 +66,10 @@ def test_every_verb_returns_one_record(verb):
         ),
         *("tuple[Finding, ...]", "str | bytes"),
     }
+
+
+@pytest.mark.parametrize("paths", ["a.tflite", Path("a.tflite"), ["a.tflite"], (Path("a.tflite"),)])
+def test_one_file_needs_no_list(paths):
+    assert files_of(paths) == [Path("a.tflite")]
+    with pytest.raises(ModelError, match=r"a\.tflite does not exist"):
+        edgekit.bench(paths)

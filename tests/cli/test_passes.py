@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import zipfile
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 import edgekit
@@ -70,10 +72,18 @@ def test_a_clustered_model_has_a_smaller_download(demo_model, tmp_path, capsys):
 
 
 def test_nothing_is_trained_with_no_epochs_and_nothing_overwritten(demo_model, tmp_path, capsys):
+    # Given data with weights of samples, which are not used
+    with np.load(Path(demo_model).with_name("digits.npz")) as arrays:
+        images = arrays["images"].reshape(-1, 8, 8, 1)[:400].astype(np.float32) / 16
+        labels = arrays["labels"][:400]
+    np.savez(tmp_path / "data.npz", x_train=images, y_train=labels, w_train=np.ones(400))
     goal = tmp_path / "pruned.keras"
-    words = ["prune", demo_model, "--data", "digits", "--pattern", "2:4", "--epochs", "0"]
+    data = str(tmp_path / "data.npz")
+    words = ["prune", demo_model, "--data", data, "--pattern", "2:4", "--epochs", "0"]
     assert run([*words, "-o", str(goal), "--quiet"]) == 0
-    assert "left alone: conv1_1" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "left alone: conv1_1" in said
+    assert "Arrays not used: w_train" in said
     assert run([*words, "-o", str(goal), "--quiet"]) == 2
     assert "--force" in capsys.readouterr().err
 
@@ -114,6 +124,7 @@ def test_a_file_that_appears_during_training(command, force, demo_model, tmp_pat
     ("words", "hint"),
     [
         (["prune", "--pattern", "3:7:9"], "2:4"),
+        (["prune", "--pattern", "2:4", "--sparsity", "0.9"], "0.5"),
         (["prune", "--scope", "galaxy"], "global, layer"),
         (["prune", "--exclude", "nothing"], "nothing"),
         (["shrink", "--importance", "luck"], "taylor"),

@@ -131,7 +131,7 @@ def test_a_dataset_is_checked_like_any_other():
         ("my_readings.py:needs_more", ["failed", "missing 1 required positional argument"]),
         ("broken_syntax.py:arrays", ["cannot be imported", "broken_syntax.py, line 2: def x("]),
         ("missing.py:arrays", ["missing.py", "file.py:function"]),
-        ("my_readings.py:stops", ["failed after 1 items", ": raise OSError("]),
+        ("my_readings.py:stops", ["failed after 1 item.", ": raise OSError("]),
         ("my_readings:wrong", ["not read from a list", "x_train"]),
         ("my_readings:ragged", ["x_train is ragged"]),
     ],

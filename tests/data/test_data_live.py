@@ -143,7 +143,7 @@ def fails():
     [
         (3, ["not read from an int", "x_train"]),
         ([1, 2], ["not read from a list"]),
-        (fails(), ["failed after 1 items", "ValueError: no such file", "# the user's line"]),
+        (fails(), ["failed after 1 item.", "ValueError: no such file", "# the user's line"]),
         (iter(()), ["yielded no samples"]),
         (((X, X, Y, Y) for _ in range(2)), ["tuples of 4", "dict"]),
         ((((X, X), Y) for _ in range(2)), ["x is a tuple of 2", "by the model's names"]),

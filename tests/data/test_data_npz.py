@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from edgekit.data import open_data, split_of
+from edgekit.data.formats.arrays import open_arrays
 from edgekit.errors import DataError, UsageError
 
 
@@ -295,3 +296,12 @@ def test_too_few_samples_to_draw_some_are_named(tmp_path):
 
     with pytest.raises(DataError, match=r"too few samples \(1\)"):
         open_data(str(tmp_path / "data.npz"), split=0.2)
+
+
+def test_a_mistyped_name_is_named_with_the_one_meant():
+    x = np.zeros((3, 2), np.float32)
+    opened = open_arrays({"x_test": x, "y_tset": np.arange(3)}, "made", "made")
+    assert opened.notes == ("Arrays not used: y_tset. Did you mean y_test by 'y_tset'?",)
+    # And: what is like no name, or like one that is there, is only counted
+    opened = open_arrays({"x_test": x, "x_tests": x, "weights": x}, "made", "made")
+    assert opened.notes == ("Arrays not used: x_tests, weights.",)

@@ -8,17 +8,20 @@ import json
 import shutil
 import subprocess
 import wave
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import edgekit_runner
+from edgekit.artifacts import open_artifact
 from edgekit.cli import run
 from edgekit.data import bind, open_data
 from edgekit.data.formats.sounds import Recording, suggested
 from edgekit.errors import DataError
-from edgekit.records import TensorSpec
+from edgekit.pipeline.subjects import Opener
+from edgekit.records import DataRequest, TensorSpec
 
 RATE = 8000
 CLASSES = tuple("0123456789")
@@ -186,3 +189,16 @@ def test_classes_in_the_models_order(folder, features):
 
     assert dataset.labels == ("right", "left")
     assert dataset.test.read(np.arange(6)).targets.tolist() == [1, 1, 1, 0, 0, 0]
+
+
+def test_recordings_without_features_have_those_of_the_manifest(folder, model, features, tmp_path):
+    """Given a file whose manifest says them, then nothing has to be declared to score it."""
+    copy = tmp_path / "copy.tflite"
+    shutil.copy(model, copy)
+    artifact = replace(open_artifact(copy), manifest={"preprocessing": features})
+
+    opened = Opener(DataRequest(data=str(folder))).open_for(artifact)
+
+    declared = open_data(str(folder), preprocessing=features)
+    assert opened.preprocessing == declared.preprocessing
+    assert opened.test.n == declared.test.n == 6

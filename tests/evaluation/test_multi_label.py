@@ -184,3 +184,11 @@ def test_targets_that_are_no_labels_are_refused(targets, what) -> None:
         MULTI_LABEL.bind(targets, output(3), split="test", labels=None, place="d, test")
 
     assert str(refused.value).splitlines()[0] == what
+
+
+def test_the_target_that_is_neither_0_nor_1_is_named() -> None:
+    targets = np.array([[0, 1, 1], [1, np.nan, 0]])
+    with pytest.raises(DataError) as refused:
+        MULTI_LABEL.bind(targets, output(3), split="test", labels=None, place="d, test")
+    assert str(refused.value).splitlines()[1] == "Sample 1 has nan for label 1."
+    assert refused.value.sample == 1

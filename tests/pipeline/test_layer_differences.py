@@ -42,7 +42,9 @@ def uneven(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> LayerDi
     assert digits.calibrate is not None
     samples = digits.calibrate
     made = make(
-        default_plan("int8"), read_float_graph(content), observe=lambda m: observe(m, samples)
+        default_plan("int8", ranges="minmax"),
+        read_float_graph(content),
+        observe=lambda m: observe(m, samples),
     )
     (folder / "int8.tflite").write_bytes(made.data)
     return edgekit.compare(folder / "float.tflite", folder / "int8.tflite", data=DATA, samples=20)

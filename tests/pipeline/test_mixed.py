@@ -34,7 +34,7 @@ def report(uneven: Path) -> Report:
     return edgekit.quantize(
         uneven,
         data=DATA,
-        modes=["int8", "mixed"],
+        plans=[default_plan(mode, ranges="minmax") for mode in ("int8", "mixed")],
         output=uneven.parent / "out",
         calibration_samples=40,
         latency=False,
@@ -44,13 +44,13 @@ def report(uneven: Path) -> Report:
 def test_mixed_recovers_what_int8_loses(report: Report) -> None:
     scores = {row.artifact.variant: row.score.value for row in report.rows}
 
-    lost = scores["float32"] - scores["int8"]
+    lost = scores["float32"] - scores["int8-minmax"]
     assert lost > 0.05
-    assert scores["float32"] - scores["mixed"] < 0.1 * lost
+    assert scores["float32"] - scores["mixed-minmax"] < 0.1 * lost
 
 
 def test_the_report_names_the_operators_why_and_their_cost(report: Report) -> None:
-    (said,) = [text for text in report.warnings if text.startswith("mixed: ")]
+    (said,) = [text for text in report.warnings if text.startswith("mixed-minmax: ")]
 
     assert " of 10 operators are in float32: " in said
     assert "stem (CONV_2D, " in said
@@ -60,7 +60,7 @@ def test_the_report_names_the_operators_why_and_their_cost(report: Report) -> No
 
 def test_the_manifest_holds_the_rules_that_were_found(report: Report) -> None:
     folder = report.files[0].artifact.path.parent
-    described = json.loads((folder / "mixed.json").read_text(encoding="utf-8"))
+    described = json.loads((folder / "mixed-minmax.json").read_text(encoding="utf-8"))
 
     rules = described["plan"]["rules"]
     assert {rule["layers"] for rule in rules} <= {"^stem$", "^block1_depthwise$"}
@@ -70,7 +70,7 @@ def test_the_manifest_holds_the_rules_that_were_found(report: Report) -> None:
 
 def test_the_file_is_made_again_from_its_manifest(report: Report) -> None:
     # without a search: the plan in the manifest is an ordinary one
-    manifest = report.files[0].artifact.path.with_name("mixed.json")
+    manifest = report.files[0].artifact.path.with_name("mixed-minmax.json")
 
     assert edgekit.rebuild(manifest, data=DATA).sha256 == report.files[-1].artifact.sha256
 

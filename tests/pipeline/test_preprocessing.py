@@ -19,7 +19,7 @@ from edgekit.errors import DataError
 from edgekit.pipeline.pixel_trial import ImageModel, try_changes
 from edgekit.pipeline.preprocessing import settle, settled_as, settled_spec
 from edgekit.records import Dataset, InputScaling, TensorSpec
-from edgekit_runner import Preprocessor, Tensor
+from edgekit_runner import Preprocessor, Tensor, preprocess
 
 LEVELS = np.array([40, 100, 160, 220])
 SIDE = 10
@@ -450,3 +450,23 @@ def test_host_and_runner_prepare_photos_alike_bit_for_bit(photos, scaling, dtype
         there = Preprocessor(bound.preprocessing, tensor)(image)
     # Then both give the same codes.
     np.testing.assert_array_equal(there, tensor.codes(host))
+
+
+def test_arrays_of_larger_pictures_are_resized_as_the_manifest_says():
+    # Given: pictures as bytes, twice as large as the model's, and a manifest of one with photos
+    large = {f"x_{split}": samples(n, len(split))[0] for split, n in (("train", 80), ("test", 20))}
+    large = {key: values.repeat(2, axis=1).repeat(2, axis=2) for key, values in large.items()}
+    spec = check_preprocessing({"kind": "image", **PICTURE, "scale": 1 / 255}, "manifest")
+    source = model(UNIT, runs=False)
+    # When
+    settled = settle(arrays(**large), source, {"preprocessing": spec})
+    # Then: each is what the runner makes of it
+    got = bind(settled, source.inputs, source.outputs).test.read(np.arange(20)).inputs["image"]
+    made = [preprocess(one, spec) for one in large["x_test"]]
+    np.testing.assert_array_equal(got, np.stack(made))
+    # And: floats are not
+    floats = {key: values.astype(np.float32) for key, values in large.items()}
+    with pytest.raises(DataError, match="Where they are pictures"):
+        bind(
+            settle(arrays(**floats), source, {"preprocessing": spec}), source.inputs, source.outputs
+        )

@@ -156,10 +156,13 @@ def test_the_command_writes_a_page_and_a_recipe_that_runs(
     command = next(line for line in recipe.read_text().splitlines() if line.startswith("# Run: "))
     words = command.removeprefix("# Run: edgekit ").split()
     made = tmp_path / "made"
-    assert run([*words, "--mode", "int8", "--no-bench", "-q", "-o", str(made)]) == 0
+    assert (
+        run([*words, "--mode", "int8", "--ranges", "minmax", "--no-bench", "-q", "-o", str(made)])
+        == 0
+    )
     rows = json.loads((made / "report.json").read_text(encoding="utf-8"))["rows"]
     scores = {row["variant"]: row["score"]["value"] for row in rows}
-    lost = scores["float32"] - scores["int8"]
+    lost = scores["float32"] - scores["int8-minmax"]
     assert lost > 0.05
     assert scores["float32"] - scores["mixed"] < 0.1 * lost
 

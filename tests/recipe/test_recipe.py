@@ -12,6 +12,7 @@ from edgekit.recipe import (
     RANGES,
     Prune,
     Qat,
+    Quantize,
     Shrink,
     Training,
     default_plan,
@@ -133,15 +134,16 @@ def test_a_recipe_that_is_not_there_or_not_text(tmp_path):
 @pytest.mark.parametrize(
     ("mode", "io", "ranges", "variant", "io_type"),
     [
-        ("int8", None, "minmax", "int8", "int8"),
-        ("int8", "int8", "minmax", "int8", "int8"),
-        ("int8", "float32", "minmax", "int8-float32io", "float32"),
-        ("int8", "uint8", "minmax", "int8-uint8io", "uint8"),
+        ("int8", None, "auto", "int8", "int8"),
+        ("int8", "int8", "auto", "int8", "int8"),
+        ("int8", "float32", "auto", "int8-float32io", "float32"),
+        ("int8", "uint8", "auto", "int8-uint8io", "uint8"),
+        ("int8", None, "minmax", "int8-minmax", "int8"),
         ("int8", None, "mse", "int8-mse", "int8"),
         ("int8", "uint8", "entropy", "int8-uint8io-entropy", "uint8"),
-        ("int16x8", None, "minmax", "int16x8", "float32"),
-        ("int16x8", "int16", "minmax", "int16x8-int16io", "int16"),
-        ("int16x8", "uint8", "minmax", "int16x8", "float32"),
+        ("int16x8", None, "auto", "int16x8", "float32"),
+        ("int16x8", "int16", "auto", "int16x8-int16io", "int16"),
+        ("int16x8", "uint8", "auto", "int16x8", "float32"),
         ("float16", "uint8", "mse", "float16", "float32"),
     ],
 )
@@ -149,6 +151,17 @@ def test_default_plans_are_named_after_what_differs(mode, io, ranges, variant, i
     plan = default_plan(mode, io=io, ranges=ranges)
 
     assert (plan.variant, plan.input_type, plan.output_type) == (variant, io_type, io_type)
+
+
+def test_edgekit_chooses_wherever_integers_are_stored():
+    chosen = {mode: default_plan(mode, ranges="mse").ranges for mode in MODES}
+    assert chosen == {
+        **dict.fromkeys(("float32", "float16"), "minmax"),
+        **dict.fromkeys(("dynamic", "int4"), "auto"),
+        **dict.fromkeys(("int8", "int16x8"), "mse"),
+    }
+    assert {default_plan(mode).ranges for mode in MODES} == {"minmax", "auto"}
+    assert {Quantize(mode=mode).plan("v").ranges for mode in MODES} == {"minmax", "auto"}
 
 
 @pytest.mark.parametrize(
@@ -276,7 +289,7 @@ def test_stages_out_of_order_are_refused_with_the_right_order():
         (Prune(), 0.5, 1e-3),
         (Prune(pattern="2:4"), 0.5, 1e-3),
         (Prune(pattern="1:4"), 0.75, 1e-3),
-        (Prune(pattern="1:4", sparsity=0.5), 0.5, 1e-3),
+        (Prune(pattern="block 1x4", sparsity=0.6), 0.6, 1e-3),
         (Prune(training=Training(learning_rate=0.1)), 0.5, 0.1),
     ],
 )
@@ -387,3 +400,10 @@ def test_recipes_beyond_reason_are_refused_in_words_that_can_be_read(text, tmp_p
 def test_a_recipe_under_a_name_too_long(tmp_path):
     with pytest.raises(UsageError, match="too long"):
         load_recipe(tmp_path / ("r" * 300))
+
+
+def test_a_pattern_that_implies_another_sparsity_is_refused():
+    assert Prune(pattern="1:4", sparsity=0.75).share == 0.75
+    with pytest.raises(UsageError, match=r"1:4 implies sparsity 0\.75, not 0\.5") as caught:
+        Prune(pattern="1:4", sparsity=0.5)
+    assert "Ask for 0.75" in str(caught.value)

@@ -205,36 +205,68 @@ def test_influence_is_the_derivative() -> None:
     assert change > 0.005
 
 
-def test_interval_covers_the_true_value(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgekit_runner.RESAMPLES", 400)  # for the time it takes
+@pytest.fixture(scope="module")
+def world() -> tuple[Any, Any, Any, Any]:
+    """Return detections, boxes, and what matching says of very many pictures."""
+    found, targets = scenes(2400, 11, sureness=0.2)
+    return found, targets, *match_boxes(found, targets)
+
+
+def part(found: Any, targets: Any, hit: Any, void: Any, some: slice) -> Rankings:
+    return Rankings([found[some, :, 4], found[some, :, 5], hit[some], void[some], targets[some]])
+
+
+@pytest.mark.parametrize(("size", "count", "least"), [(20, 60, 51), (60, 40, 33)])
+def test_interval_covers_the_true_value(
+    world: tuple[Any, ...], size: int, count: int, least: int
+) -> None:
     # Given: pictures of one world, and what very many of them have
-    found, targets = scenes(3600, 11, sureness=0.2)
-    truth = rankings(found, targets).value()
-    # When: it is measured on 60 of them at a time
-    hits = 0
-    for start in range(0, 3600, 60):
-        low, high = mean_interval(rankings(found[start : start + 60], targets[start : start + 60]))
+    truth = part(*world, slice(None)).value()
+    # When: it is measured on a few of them at a time
+    hits, widths, values = 0, [], []
+    for start in range(0, size * count, size):
+        some = part(*world, slice(start, start + size))
+        low, high = mean_interval(some)
         hits += low <= truth <= high
-    # Then: of 60 intervals of 95 % (binomial: 52 or more with a probability of 0.99)
-    assert 52 <= hits <= 60
+        widths.append(high - low)
+        values.append(some.value())
+    # Then: of intervals of 95 % (binomial: fewer with a probability below 0.01)
+    assert hits >= least
+    # And: they are no wider than they have to be
+    assert np.mean(widths) < 1.25 * 2 * 1.96 * np.std(values)
 
 
-def test_paired_interval_covers_the_true_loss(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgekit_runner.RESAMPLES", 400)
-    found, targets = scenes(3600, 13)
+@pytest.mark.parametrize(("change", "size"), [("misses", 60), ("moves", 20)])
+def test_paired_interval_covers_the_true_loss(
+    world: tuple[Any, ...], change: str, size: int
+) -> None:
+    found, targets = world[:2]
     worse = found.copy()
     generator = np.random.default_rng(1)
-    # The other model misses a tenth of the objects.
-    worse[generator.random(found.shape[:2]) < 0.1, 5] = 7
-    truth = rankings(found, targets).value() - rankings(worse, targets).value()
+    if change == "misses":  # a tenth of the objects
+        worse[generator.random(found.shape[:2]) < 0.1, 5] = 7
+    else:
+        worse[..., :4] += generator.normal(0, 0.006, worse[..., :4].shape).astype(np.float32)
+    other = worse, targets, *match_boxes(worse, targets)
+    truth = part(*world, slice(None)).value() - part(*other, slice(None)).value()
     hits = 0
-    for start in range(0, 3600, 60):
-        some = slice(start, start + 60)
-        low, high = detection_interval(
-            rankings(found[some], targets[some]), rankings(worse[some], targets[some])
-        )
+    for start in range(0, 40 * size, size):
+        some = slice(start, start + size)
+        low, high = detection_interval(part(*world, some), part(*other, some))
         hits += low <= truth <= high
-    assert 52 <= hits <= 60
+    assert hits >= 33  # of 40 of 95 %, binomial: fewer with a probability of 0.003
+
+
+def test_few_resamples_give_the_interval_of_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, targets = scenes(72, 23)
+    moved = found + np.float32(0.004)
+    moved[found[..., 4] < 0] = found[found[..., 4] < 0]
+    sides = rankings(found, targets), rankings(moved, targets)
+    few = detection_interval(*sides), mean_interval(sides[0])
+    monkeypatch.setattr("edgekit_runner.DETECTION_RESAMPLES", 4000)
+    many = detection_interval(*sides), mean_interval(sides[0])
+    for one, other in zip(few, many, strict=True):
+        assert one == pytest.approx(other, abs=0.06 * (other[1] - other[0]))
 
 
 def test_paired_interval_of_the_same_is_nothing() -> None:

@@ -349,7 +349,9 @@ def test_a_regression_has_its_value_and_unit(runner, models, tmp_path):
     assert [lines[0]["value"]] == lines[0]["outputs"]["output_0"]
 
 
-def decoder_of(task: str, *outputs: np.ndarray, shares: bool | None = None, unit: str = ""):
+def decoder_of(
+    task: str, *outputs: np.ndarray, shares: bool | None = None, unit: str = "", told: str = ""
+):
     """What decodes the outputs of a model that says nothing else of itself."""
     model = types.SimpleNamespace(
         results=lambda: list(outputs),
@@ -357,7 +359,7 @@ def decoder_of(task: str, *outputs: np.ndarray, shares: bool | None = None, unit
         content=b"",
         outputs=[types.SimpleNamespace(name=name) for name in ("pose", "speed")],
     )
-    manifest = {"data": {"task": task, "unit": unit}}
+    manifest = {"data": {"task": task, "unit": unit, "output": told}}
     decoder = edgekit_runner.OutputDecoder(model, manifest, [], 5, 0.5)
     decoder.shares = shares
     return decoder
@@ -769,6 +771,20 @@ def test_answering_version_loads_nothing_but_what_python_has(copied_runner):
 # --- Labels and maps ---
 
 
+@pytest.mark.parametrize("told", ["pose", "speed"])
+def test_of_several_outputs_the_one_with_the_task_is_decoded_and_the_others_are_there(told):
+    kinds, map_of_many = np.array([0.1, 0.7, 0.2], np.float32), np.zeros((90, 90), np.float32)
+    size = np.array([12.5], np.float32)
+    given = (kinds, size) if told == "pose" else (size, kinds)
+    decoder = decoder_of("classification", *given, shares=True, told=told)
+    answer, _ = decoder.read(types.SimpleNamespace())
+    assert answer["top"][0] == {"class": 1, "score": pytest.approx(0.7)}
+    assert answer["outputs"] == {"speed" if told == "pose" else "pose": [12.5]}
+    # And: what is too large to be read is not printed
+    decoder = decoder_of("classification", kinds, map_of_many, shares=True)
+    assert "outputs" not in decoder.read(types.SimpleNamespace())[0]
+
+
 @pytest.mark.parametrize(
     ("scores", "threshold", "said"),
     [
@@ -781,7 +797,10 @@ def test_answering_version_loads_nothing_but_what_python_has(copied_runner):
 def test_labels_above_the_threshold_are_told_with_their_probability(scores, threshold, said):
     # Given the scores of a model with three labels
     model = types.SimpleNamespace(
-        results=lambda: [np.array(scores, np.float32)], path="m.tflite", content=b""
+        results=lambda: [np.array(scores, np.float32)],
+        path="m.tflite",
+        content=b"",
+        outputs=[types.SimpleNamespace(name="scores")],
     )
     manifest = {"data": {"task": "multi-label"}}
     decoder = edgekit_runner.OutputDecoder(model, manifest, ["bird", "cat", "dog"], 5, threshold)
@@ -794,7 +813,10 @@ def test_labels_above_the_threshold_are_told_with_their_probability(scores, thre
 
 def test_labels_that_do_not_fit_the_model_are_refused():
     model = types.SimpleNamespace(
-        results=lambda: [np.zeros(3, np.float32)], path="m.tflite", content=b""
+        results=lambda: [np.zeros(3, np.float32)],
+        path="m.tflite",
+        content=b"",
+        outputs=[types.SimpleNamespace(name="scores")],
     )
     decoder = edgekit_runner.OutputDecoder(
         model, {"data": {"task": "multi-label"}}, ["bird", "cat"], 5, 0.5

@@ -37,6 +37,14 @@ def test_integers_gain_less_in_flash(repository: Path, name: str) -> None:
     assert estimate_pruning(data, 0.4).sparse_bytes is None
 
 
+def test_the_weights_of_an_lstm_count(golden: Path) -> None:
+    # Given a file of an LSTM with 6 units and 8 inputs, whose dense layer has 12 weights
+    told = estimate_pruning((golden / "stateful" / "lstm.tflite").read_bytes(), 0.5)
+    # Then half of its 336 weights of 4 bytes shrink to little.
+    assert told.sparsity == pytest.approx(0.5, abs=0.02)
+    assert told.pruned_deflated_bytes < told.size_deflated_bytes - 250
+
+
 def test_kernels_that_do_not_hold_what_their_shape_says_are_refused(golden: Path) -> None:
     model = read((golden / "quantize" / "speech_float32.tflite").read_bytes())
     graph = model.subgraphs[0]

@@ -27,6 +27,7 @@ keras.utils.set_random_seed(0)
 LABELS = random.integers(0, 3, SAMPLES)
 IMAGES = random.random((SAMPLES, 8, 8, 1), dtype=np.float32)
 ROWS = random.random((SAMPLES, 6, 4), dtype=np.float32)
+RAW = 1000 * ROWS + 500
 TOKENS = random.integers(1, 20, (SAMPLES, 6))
 TOKENS[:, 4:] = 0
 
@@ -39,6 +40,14 @@ def masked_words() -> Any:
     words = keras.Input((None,), dtype="int64", name="words")
     features = layers.Embedding(20, 16, mask_zero=True)(words)
     return keras.Model(words, classes(layers.Bidirectional(layers.LSTM(8))(features)))
+
+
+def masked_attention() -> Any:
+    words = keras.Input((6,), dtype="int64", name="words")
+    features = layers.Embedding(20, 16, mask_zero=True)(words)
+    features = layers.MultiHeadAttention(2, 8, name="attention")(features, features)
+    features = layers.GRU(8, name="memory")(layers.Dense(8)(features))
+    return keras.Model(words, classes(features))
 
 
 def transformer() -> Any:
@@ -84,6 +93,54 @@ def half(policy: str) -> Any:
         return keras.Model(rows, classes(features, dtype="float32"))
     finally:
         keras.config.set_dtype_policy("float32")
+
+
+def adapted() -> Any:
+    """With LoRA adapters, which were trained."""
+    rows = keras.Input((6, 4))
+    model = keras.Model(rows, classes(layers.Flatten()(layers.Dense(16, name="wide")(rows))))
+    wide = model.get_layer("wide")
+    wide.enable_lora(2)
+    wide.lora_kernel_b.assign(random.normal(size=wide.lora_kernel_b.shape))
+    return model
+
+
+def coded() -> Any:
+    """Quantized by Keras."""
+    rows = keras.Input((6, 4))
+    model = keras.Model(rows, classes(layers.Dense(16, name="wide")(layers.Flatten()(rows))))
+    model.quantize("int8")
+    return model
+
+
+def compiled(loss: Any) -> Any:
+    rows = keras.Input((6, 4))
+    model = keras.Model(rows, classes(layers.Dense(16, name="wide")(layers.Flatten()(rows))))
+    model.compile("sgd", loss)
+    return model
+
+
+def diverged() -> Any:
+    model = compiled("sparse_categorical_crossentropy")
+    model.get_layer("wide").bias.assign(np.full(16, np.nan))
+    return model
+
+
+def badly_named() -> Any:
+    """A name that is no scope of TensorFlow's graphs."""
+    rows = keras.Input((6, 4))
+    return keras.Model(rows, classes(layers.Flatten()(layers.Dense(16, name="wide(1)")(rows))))
+
+
+def adapted_statistics() -> Any:
+    """Of raw numbers, with statistics that are weights, in a nested model."""
+    rows, inside = keras.Input((6, 4)), keras.Input((6, 4))
+    normal = layers.Normalization()
+    normal.adapt(RAW)
+    features = layers.Dense(16, activation="relu")(
+        keras.Model(inside, normal(inside), name="front")(rows)
+    )
+    return keras.Model(rows, classes(layers.Flatten()(features)))
 
 
 def without_input() -> Any:
@@ -144,6 +201,8 @@ def passed(name: str, path: Path, samples: np.ndarray, step: PassStep) -> dict[s
     every = [layer for layer in plain._flatten_layers() if hasattr(layer, "dtype_policy")]
     return {
         "facts": dict(done.facts),
+        "loss": done.before["loss"],
+        "after": done.after["loss"],
         "input": list(plain.inputs[0].shape),
         "stateful": [layer.name for layer in every if getattr(layer, "stateful", False)],
         "policies": sorted({layer.dtype_policy.name for layer in every} - {"int64"}),
@@ -173,14 +232,22 @@ def error_of(work: Callable[[], object]) -> list[str]:
 PRUNE, SHRINK, CLUSTER = Prune(), Shrink(share=0.2, multiple=1), Cluster(clusters=8)
 KINDS = {
     "masked words": (masked_words(), TOKENS, ".keras", (CLUSTER,)),
+    "masked attention": (masked_attention(), TOKENS, ".keras", (Qat(),)),
     "transformer": (transformer(), ROWS, ".keras", (SHRINK, CLUSTER)),
     "open picture": (open_picture(), IMAGES, ".keras", (SHRINK, Qat())),
-    "fixed batch": (baked(), ROWS, ".keras", (SHRINK,)),
+    "fixed batch": (baked(), ROWS, ".keras", (SHRINK, Qat())),
     "stateful": (stateful(1), ROWS, ".keras", (CLUSTER,)),
     "stateful batch": (stateful(4), ROWS, ".keras", (PRUNE,)),
     "float16": (half("mixed_float16"), ROWS, ".keras", (CLUSTER,)),
     "bfloat16": (half("mixed_bfloat16"), ROWS, ".keras", (PRUNE,)),
     "float16 h5": (half("mixed_float16"), ROWS, ".h5", (PRUNE,)),
+    "squared errors": (compiled("mse"), ROWS, ".keras", (PRUNE,)),
+    "focal": (compiled(keras.losses.CategoricalFocalCrossentropy()), ROWS, ".keras", (PRUNE,)),
+    "badly named": (badly_named(), ROWS, ".keras", (PRUNE,)),
+    "diverged": (diverged(), ROWS, ".keras", (PRUNE,)),
+    "statistics": (adapted_statistics(), RAW, ".keras", (PRUNE, SHRINK, CLUSTER, Qat())),
+    "adapted": (adapted(), ROWS, ".keras", (PRUNE, Qat())),
+    "coded": (coded(), ROWS, ".keras", (PRUNE, Qat())),
     "without input": (without_input(), IMAGES, ".keras", (SHRINK, Qat())),
     "keras 2 h5": (of_keras_2(recurrent=True), ROWS, ".h5", (CLUSTER,)),
     "keras 2 saved": (of_keras_2(), ROWS, "", (PRUNE,)),
@@ -191,7 +258,7 @@ answer: dict[str, Any] = {"kept": {}}
 for name, (model, samples, suffix, steps) in KINDS.items():
     path = saved(name, model, samples, suffix)
     answer[name] = {step.kind: passed(name, path, samples, step) for step in steps}
-    if name in ("transformer", "open picture", "stateful", "float16", "bfloat16"):
+    if name in ("transformer", "open picture", "stateful", "float16", "bfloat16", "adapted"):
         first = samples[:1] if name == "stateful" else samples[:4]
         answer["kept"][name] = kept(path, first)
 

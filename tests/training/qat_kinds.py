@@ -115,6 +115,7 @@ def check_outputs(result: dict[str, Any]) -> None:
     """Assert that the file computes what was trained, on the same scales."""
     assert "error" not in result, result
     assert result["other scales"] == []
+    assert result["without range"] == []
     assert result["agreement"] >= 0.97
     assert result["difference"] <= 0.01
     # What the float model said, before a few steps of training, the file says too.

@@ -20,8 +20,8 @@ from edgekit.errors import EdgekitError
 from edgekit.numerics.affine import affine_parameters
 from edgekit.quantization import learned, make, read_float_graph
 from edgekit.records import Plan, Ranges
+from edgekit.tflite.graph import FLOAT32, is_constant, quantized, read
 from edgekit.tflite.graph import INT8 as INT8_CODES
-from edgekit.tflite.graph import is_constant, quantized, read
 from edgekit.tflite.nodes import nodes
 from edgekit.training import qat
 from edgekit.worker.inprocess import InProcess
@@ -339,6 +339,13 @@ def other_scales(data: bytes, ranges: Ranges) -> list[str]:
     return found
 
 
+def without_range(graph: bytes, ranges: Ranges) -> list[str]:
+    """Inputs that could not be integers in the file."""
+    parsed = read(graph).subgraphs[0]
+    inputs = [parsed.tensors[index] for index in parsed.inputs]
+    return [i.name for i in inputs if i.type == FLOAT32 and i.name not in ranges.low]
+
+
 def tried(folder: Path, model: Any, exclude: tuple[str, ...] = (), bits: int = 8) -> dict[str, Any]:
     started = time.monotonic()
     names = model.output_names
@@ -384,6 +391,7 @@ def tried(folder: Path, model: Any, exclude: tuple[str, ...] = (), bits: int = 8
             float(np.mean(np.abs(a - b))) for a, b in zip(expected, found, strict=True)
         ),
         "other scales": other_scales(data, placed.ranges),
+        "without range": without_range(graph, placed.ranges),
         "float": [name for name, dtype in computing if dtype == "float32"],
         "integer": [name for name, dtype in computing if dtype == "int8"],
         "seconds": time.monotonic() - started,

@@ -15,6 +15,7 @@ from ai_edge_litert.interpreter import Interpreter
 from edgekit.data import bind, open_data
 from edgekit.errors import EdgekitError
 from edgekit.numerics.affine import affine_parameters
+from edgekit.numerics.sparsity import Constant
 from edgekit.quantization import (
     QuantizedModel,
     learned,
@@ -28,7 +29,8 @@ from edgekit.tflite.graph import constant, is_constant, operator_name, quantized
 from edgekit.tflite.int4_weights import narrow_weights
 from edgekit.tflite.nodes import nodes
 from edgekit.tflite.signature import signature
-from edgekit.training import qat
+from edgekit.training import clustering, pruning, qat
+from edgekit.training.kernels import kernels_of
 from edgekit.training.qat.layers import QuantizedWeights
 from edgekit.worker.inprocess import InProcess
 
@@ -240,6 +242,60 @@ def partly(model: Any) -> dict[str, Any]:
     }
 
 
+def many_kinds() -> Any:
+    """Every layer with a kernel that is clustered, and one that stays float."""
+    rows = keras.Input((8, 8), name="rows")
+    x = layers.Dense(16, activation="relu", name="stem")(rows)
+    x = layers.MultiHeadAttention(2, 8, name="attention")(x, x)
+    x = layers.SeparableConv1D(16, 3, activation="relu", name="separable")(x)
+    x = layers.Conv1DTranspose(16, 3, activation="relu", name="transposed")(x)
+    x = layers.Conv1D(16, 3, activation="gelu", name="plain")(x)
+    x = layers.LSTM(16, return_sequences=True, name="memory")(x)
+    x = layers.GRU(16, name="island")(x)
+    return keras.Model(rows, layers.Dense(10, activation="softmax", name="classes")(x))
+
+
+def kept() -> dict[str, Any]:
+    """Codes of the file of a model that was pruned and clustered before."""
+    model = many_kinds()
+    pruning.prune(model, 0.5, scope="layer")
+    clustering.cluster(model, 8)
+    prepared = qat.prepare(model, data=X[:64].reshape(64, 8, 8))
+    # Tracing costs more than these few steps do.
+    prepared.compile(keras.optimizers.SGD(0.1), loss(model), run_eagerly=True)
+    callbacks = [
+        *clustering.keeping_callbacks(qat.unrounded_layers(prepared)),
+        pruning.pruning_callback(Constant(0.0)),
+    ]
+    before = [kernel.read() for kernel in kernels_of(prepared)]
+    prepared.fit(X[:128].reshape(128, 8, 8), Y[:128], verbose=0, callbacks=callbacks)
+    moved = [
+        bool((kernel.read() != values).any())
+        for kernel, values in zip(kernels_of(prepared), before, strict=True)
+    ]
+    left = qat.left_in_float(prepared)
+    prepared.save(FOLDER / "kept.keras")
+    plain, trained = qat.finish(keras.models.load_model(FOLDER / "kept.keras"))
+    graph = lowered(plain)
+    placed = qat.place(graph, trained, left)
+    data = made(replace(INT8, rules=placed.rules), graph, placed.ranges).data
+    parsed = read(data)
+    codes = [
+        constant(parsed, tensor)
+        for tensor in parsed.subgraphs[0].tensors
+        if is_constant(parsed, tensor) and tensor.type == INT8_CODES and np.prod(tensor.shape) >= 64
+    ]
+    island = [np.asarray(kernel) for kernel in plain.get_layer("island").weights[:2]]
+    return {
+        "distinct": [len(np.unique(values)) for values in codes],
+        "zeros": [float(np.mean(values == 0)) for values in codes],
+        "island": [len(np.unique(values)) for values in island],
+        "island zeros": [float(np.mean(values == 0)) for values in island],
+        "left": left,
+        "moved": all(moved),
+    }
+
+
 def built(model: Any, bits: int) -> dict[str, Any]:
     prepared = train(model, bits=bits)
     _, data, ranges = int8_of(prepared)
@@ -294,6 +350,7 @@ print(
             "narrow mixed": built(MIXED, 4),
             "narrow temporal": built(trained_in_float(temporal()), 4),
             "partly": partly(trained_in_float(paired())),
+            "kept": kept(),
             "refused": refused(),
         }
     )

@@ -18,14 +18,16 @@ def found(run_session) -> dict[str, Any]:
     ("kind", "steps"),
     [
         ("masked words", ("cluster",)),
+        ("masked attention", ("qat",)),
         ("transformer", ("shrink", "cluster")),
         ("open picture", ("shrink", "qat")),
-        ("fixed batch", ("shrink",)),
+        ("fixed batch", ("shrink", "qat")),
         ("stateful", ("cluster",)),
         ("stateful batch", ("prune",)),
         ("float16", ("cluster",)),
         ("bfloat16", ("prune",)),
         ("float16 h5", ("prune",)),
+        ("adapted", ("prune", "qat")),
         ("without input", ("shrink", "qat")),
         ("keras 2 h5", ("cluster",)),
         ("keras 2 saved", ("prune",)),
@@ -50,13 +52,20 @@ def test_the_file_takes_the_inputs_that_the_source_takes(found, kind, shape):
     assert {tuple(each["input"]) for each in found[kind].values()} == {tuple(shape)}
 
 
+def test_what_qat_leaves_in_float_is_named_with_what_it_costs(found):
+    said = found["masked attention"]["qat"]["facts"]["float islands"]
+    assert said.startswith("attention (MultiHeadAttention with a mask), memory (GRU): ")
+    assert "conversions" in said
+    assert "Quantized without qat" in said
+
+
 def test_a_stateful_model_stays_one(found):
     for step in found["stateful"].values():
         assert step["stateful"] == ["gru", "lstm"]
         assert "gru, lstm" in step["facts"]["loaded"]
 
 
-@pytest.mark.parametrize("kind", ["transformer", "open picture", "stateful"])
+@pytest.mark.parametrize("kind", ["transformer", "open picture", "stateful", "adapted"])
 def test_what_is_trained_computes_what_the_file_does(found, kind):
     assert found["kept"][kind] < 1e-5
 
@@ -70,6 +79,45 @@ def test_half_precision_becomes_float32_and_that_is_said(found, kind, allowed):
     assert "float32 in place of mixed_" in step["facts"]["loaded"]
     if allowed:
         assert 0 < found["kept"][kind] < allowed
+
+
+def test_a_loss_of_one_hot_targets_takes_labels(found):
+    # Outputs are shares of three classes: squared errors are at most 2/3, focal losses small.
+    assert 0 < found["squared errors"]["prune"]["loss"] < 2 / 3
+    assert 0 < found["focal"]["prune"]["loss"] < 1
+
+
+@pytest.mark.parametrize("step", ["prune", "shrink", "cluster", "qat"])
+def test_normalizations_keep_their_statistics(found, step):
+    # Without them values around 1,000 reach the dense layer, and the loss is in the hundreds.
+    assert found["statistics"][step]["after"] < found["statistics"][step]["loss"] + 1.0
+
+
+def test_weights_that_are_no_numbers_are_named(found):
+    kind, _, reason, _ = found["diverged"]["prune"]["error"]
+    assert kind == "ModelError"
+    assert reason.endswith("wide/bias.")
+
+
+def test_a_model_that_cannot_be_called_is_not_blamed_on_its_loss(found):
+    kind, what, reason, hint = found["badly named"]["prune"]["error"]
+    assert kind == "ModelError"
+    assert "cannot be run" in what
+    assert "wide(1)" in reason
+    assert "model.predict" in hint
+
+
+def test_adapters_are_merged_and_that_is_said(found):
+    for step in found["adapted"].values():
+        assert "LoRA" in step["facts"]["loaded"]
+
+
+def test_a_model_that_keras_quantized_is_refused(found):
+    for step in found["coded"].values():
+        kind, _, reason, hint = step["error"]
+        assert kind == "ModelError"
+        assert reason == "wide (Dense) is stored as int8."
+        assert "before model.quantize()" in hint
 
 
 def test_heads_are_cut_whole(found):

@@ -14,8 +14,14 @@ MAX_SEED: Final = 2**32 - 1
 MAX_THREADS: Final = 1024
 """Largest accepted number of interpreter threads."""
 
-RangesMethod = Literal["minmax", "percentile", "mse", "entropy"]
+RangesMethod = Literal["auto", "minmax", "percentile", "mse", "entropy"]
 """How activation ranges are chosen."""
+
+AUTO: Final = "auto"
+"""By the outputs of files that were tried; the form of the float graph is chosen likewise."""
+
+MINMAX: Final = "minmax"
+"""The extremes: the only method that needs no histograms."""
 
 Scope = Literal["global", "layer"]
 """Set of weights within which magnitudes are compared."""

@@ -31,6 +31,11 @@ class Mode:
     in_rules: bool = True
     default: bool = True
 
+    @property
+    def chooses(self) -> bool:
+        """Whether ranges, or the form of the float graph, matter to it: it stores integers."""
+        return self.weights.startswith("int")
+
 
 TFLITE_RUNTIME: Final = "tflite"
 """tflite-runtime as the runner calls it; its last release is 2.14."""

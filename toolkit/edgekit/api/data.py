@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekit.errors import UsageError
@@ -14,6 +15,16 @@ if TYPE_CHECKING:
 
 Data = str | Dataset | Any
 """As `--data` of the command line, a `Dataset`, or arrays and streams (`data.formats.live`)."""
+
+
+def files_of(paths: str | Path | Sequence[str | Path]) -> list[Path]:
+    """Return the paths of one file or of several.
+
+    Example:
+        >>> files_of("int8.tflite")
+        [PosixPath('int8.tflite')]
+    """
+    return [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
 
 
 def taken(data: Data) -> str | Dataset | LiveData | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekit.api.data import Data, metrics, request_of, taken
+from edgekit.api.data import Data, files_of, metrics, request_of, taken
 from edgekit.api.measuring_device import device_setup, one_device
 from edgekit.choices import Prefer
 from edgekit.errors import UsageError
@@ -357,11 +357,11 @@ def inspect(path: str | Path, *, targets: Sequence[str] = ()) -> Inspection:
     return look(Path(path), targets=targets)
 
 
-def report(paths: Sequence[str | Path], format: Format = "terminal") -> str | bytes:  # noqa: A002  the field's word
+def report(paths: str | Path | Sequence[str | Path], format: Format = "terminal") -> str | bytes:  # noqa: A002  the field's word
     """Render files of rows as terminal, json, md, html, csv, png or svg."""
     from edgekit.reports import read_reports, render
 
-    return render(read_reports([Path(path) for path in paths]), format)
+    return render(read_reports(files_of(paths)), format)
 
 
 def demo(output: str | Path, *, force: bool = False, listener: Listener = silent) -> Report:

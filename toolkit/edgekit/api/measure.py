@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekit.api.data import Data, metrics, request_of, required
+from edgekit.api.data import Data, files_of, metrics, request_of, required
 from edgekit.api.measuring_device import device_setup
 from edgekit.records import (
     EACH_ROW,
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    paths: Sequence[str | Path],
+    paths: str | Path | Sequence[str | Path],
     data: Data,
     *,
     split: float | None = None,
@@ -39,14 +39,14 @@ def evaluate(
     score_output: str | None = None,
     listener: Listener = silent,
 ) -> Report:
-    """Score `.tflite` files on the test split; the others are compared with the first.
+    """Score one `.tflite` file or several on the test split, and compare the others with the first.
 
     See `quantize` for the arguments.
     """
     from edgekit import pipeline
 
     return pipeline.evaluate(
-        [Path(path) for path in paths],
+        files_of(paths),
         DataRequest(
             data=required(data),
             split=split,
@@ -65,7 +65,7 @@ def evaluate(
 
 
 def bench(
-    paths: Sequence[str | Path],
+    paths: str | Path | Sequence[str | Path],
     *,
     threads: int = 1,
     runs: int | None = None,
@@ -90,13 +90,11 @@ def bench(
         duration=duration,
         sweep=sweep,
     )
-    return pipeline.bench(
-        [Path(path) for path in paths], pipeline.MeasureSettings(run=run), listener=listener
-    )
+    return pipeline.bench(files_of(paths), pipeline.MeasureSettings(run=run), listener=listener)
 
 
 def deploy(
-    paths: Sequence[str | Path],
+    paths: str | Path | Sequence[str | Path],
     device: str | Sequence[str],
     *,
     devices: str | Path | None = None,
@@ -111,7 +109,7 @@ def deploy(
     metric: Asked | Sequence[Asked] | None = None,
     max_drop: float = 0.5,
     score_output: str | None = None,
-    inputs: Sequence[str | Path] = (),
+    inputs: str | Path | Sequence[str | Path] = (),
     labels: str | Path | None = None,
     top: int | None = None,
     threshold: float | None = None,
@@ -131,7 +129,7 @@ def deploy(
     """Score and time `.tflite` files on devices behind SSH, several at once.
 
     Args:
-        paths: The files; the others are compared with the first, as computed here.
+        paths: A file or several; the others are compared with the first, as computed here.
         device: user@host, a name of `devices.toml`, "all", or several of these.
         devices: The `devices.toml` to take; None takes the one in the current folder, which may
             not name files of this machine, or else the user's own.
@@ -180,7 +178,7 @@ def deploy(
         sweep=sweep,
     )
     request = pipeline.Deployment(
-        paths=[Path(path) for path in paths],
+        paths=files_of(paths),
         data=request_of(
             data,
             split=split,
@@ -199,7 +197,7 @@ def deploy(
             run=run,
         ),
         setup=device_setup(install=setup, wheels=wheels, keep=keep),
-        inputs=[Path(path) for path in inputs],
+        inputs=files_of(inputs),
         labels=Path(labels) if labels else None,
         top=top,
         threshold=threshold,

@@ -219,8 +219,8 @@ def quantize(
         typer.Option(metavar="DTYPE", help="Inputs and outputs of int8: int8, uint8 or float32."),
     ] = None,
     ranges: Annotated[
-        str, typer.Option(help="Activation ranges: minmax, percentile, mse or entropy.")
-    ] = "minmax",
+        str, typer.Option(help="Activation ranges: auto, minmax, percentile, mse or entropy.")
+    ] = "auto",
     sparse: Annotated[
         bool,
         typer.Option("--sparse", help="Each mode also with kernels stored sparse, once pruned."),

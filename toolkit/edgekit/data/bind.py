@@ -146,10 +146,7 @@ def _missing_axis(shape: tuple[int, ...], spec: TensorSpec, place: str) -> bool:
     if len(shape) == 3 and _fits((*shape[1:], shape[0]), wanted):
         hint = "Channels come last: save numpy.moveaxis(x, 1, -1)."
     elif len(wanted) == 3 and len(shape) in (2, 3) and wanted[2] in (1, 3):
-        hint = (
-            f'Declare preprocessing kind = "image", height = {wanted[0]}, width = {wanted[1]}, '
-            f"channels = {wanted[2]}."
-        )
+        hint = "Where they are pictures, have them resized: --preprocess '{kind = \"image\"}'."
     elif int(np.prod(shape)) == int(np.prod(wanted)):
         hint = f"Save them reshaped: x.reshape(-1, {', '.join(map(str, wanted))})."
     raise DataError(
@@ -206,7 +203,8 @@ def _check_values(splits: dict[Split, Samples], name: str) -> None:
                 f"{name}: {split} sample {row} of {stored!r} holds NaN, infinity or a number "
                 "beyond float32.",
                 found="Ranges and scores computed from it would be invalid.",
-                hint="Remove or repair such samples, e.g. x[numpy.isfinite(x).all(axis=1)].",
+                hint="Remove or repair such samples, e.g. "
+                "x[numpy.isfinite(x).reshape(len(x), -1).all(axis=1)].",
             )
 
 

@@ -71,6 +71,8 @@ def head_beside(model: Path) -> tuple[dict[str, Any], str] | None:
     Raises:
         DataError: The file cannot be read, or the head is invalid.
     """
+    if not model.name:  # the current folder, which a command refuses later
+        return None
     path = model.with_name(f"{model.stem}{SUFFIX}")
     return (read_head(path), path.name) if what_is(path) == FILE else None
 

@@ -240,7 +240,7 @@ def _open(
         raise DataError(
             f"{spec} does not exist.",
             found=f"Did you mean {close[0]!r}?" if close else None,
-            hint=FORMS,
+            hint=f"Check the path. Built-in names: {', '.join(BUILTINS)}. --help lists all forms.",
         )
     check_input(path, DataError, hint=FORMS)
     folder = path.resolve().parent

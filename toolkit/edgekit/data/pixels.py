@@ -253,3 +253,19 @@ def _toml(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_toml, value))}]"
     return value if isinstance(value, str) else f"{value:.9g}"
+
+
+def declared_after(spec: Mapping[str, Any], rest: Mapping[str, float]) -> str:
+    """The declaration that does to arrays what `spec` does, and then what `rest` does."""
+    scale, mean, std = (np.asarray(spec.get(k, d), float) for k, d in AFFINE_DEFAULTS.items())
+    # (x * scale - mean) / std * a - b is (x - mean / scale) / (std / (scale * a)) - b.
+    deviation = np.asarray(std / (scale * rest["scale"]))
+    keys = {"mean": np.asarray(mean / scale + rest["mean"] * deviation), "std": deviation}
+    if np.size(deviation) == 1 and not keys["mean"].any():
+        return f"scale = {float(1 / deviation):.9g}"
+    return ", ".join(f"{key} = {_listed(value)}" for key, value in keys.items())
+
+
+def _listed(values: Array) -> str:
+    texts = [f"{value:.9g}" for value in np.ravel(values)]
+    return texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"

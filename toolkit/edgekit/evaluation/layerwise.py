@@ -15,13 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.errors import ModelError
+from edgekit.evaluation.codes import encoded
 from edgekit.evaluation.fidelity import MIN_VALUES, OWN_NOISE, finite_pair, sqnr_db
-from edgekit.evaluation.predict import LoadedModel, encoded, input_of, load_model
+from edgekit.evaluation.predict import LoadedModel, input_of, load_model
 from edgekit.files import temporary_folder
 from edgekit.isolate import ChildDiedError, report, spread
 from edgekit.records import Array, Batch, Listener, OperatorDifference, Progress, Samples, silent
 from edgekit.tflite.graph import write
 from edgekit.tflite.matching import Match, with_outputs
+from edgekit_runner import state_of, stored_model
 
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT, TensorT
@@ -257,7 +259,9 @@ class _Kind:
 
 def _opened(path: Path, content: bytes, samples: Samples) -> LoadedModel:
     path.write_bytes(content)
-    model = load_model(path, samples.read(np.zeros(1, np.int64)).inputs)
+    model = load_model(
+        path, samples.read(np.zeros(1, np.int64)).inputs, state_of(stored_model(str(path)))
+    )
     if model.batch != 1:
         raise ModelError(
             f"A model takes {model.batch} samples in one run.", hint="Convert it with batch 1."

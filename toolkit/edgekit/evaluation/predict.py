@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.errors import DataError, ModelError
+from edgekit.evaluation.codes import decoded, encoded
 from edgekit.evaluation.fidelity import compared_rows
 from edgekit.files import check_input
 from edgekit.isolate import ChildDiedError, isolated, report, spread
@@ -104,7 +105,7 @@ def sweep(
     starts = samples.starts()
 
     def probe() -> tuple[int, str, _Layout, _Layout]:
-        model = load_model(path, first.inputs)
+        model = load_model(path, first.inputs, state_of(stored_model(str(path))))
         outputs = run_model(model, first.inputs)
         return model.batch, model.state, _layout(collect(first, outputs)), _layout(outputs)
 
@@ -123,7 +124,7 @@ def sweep(
     claim = _claims(samples.n, workers=workers, limit=limit, multiple=batch, starts=starts)
 
     def work(_: int) -> None:
-        model = load_model(path, first.inputs)
+        model = load_model(path, first.inputs, state)
         for piece in claim():
             some = samples.read(piece)
             outputs = run_model(model, some.inputs, None if starts is None else starts[piece])
@@ -171,8 +172,14 @@ class LoadedModel:
             self.interpreter.reset_all_variables()
 
 
-def load_model(path: Path, example: Mapping[str, Array]) -> LoadedModel:
-    """Open a file in this child and give free dimensions the example's sizes."""
+def load_model(path: Path, example: Mapping[str, Array], state: str) -> LoadedModel:
+    """Open a file in this child and give free dimensions the example's sizes.
+
+    Args:
+        path: The file.
+        example: Samples.
+        state: What the model remembers, as `edgekit_runner.state_of` returns it.
+    """
     try:
         interpreter = _interpreter(path)
         inputs = _described(interpreter, "inputs")
@@ -204,7 +211,7 @@ def load_model(path: Path, example: Mapping[str, Array]) -> LoadedModel:
     return LoadedModel(
         path=path,
         interpreter=interpreter,
-        state=state_of(stored_model(str(path))),
+        state=state,
         batch=batch,
         inputs=tuple((index, spec) for index, spec, _ in inputs),
         outputs=tuple((index, spec) for index, spec, _ in outputs),
@@ -296,7 +303,7 @@ def run_model(
     except (ValueError, RuntimeError) as error:
         raise ModelError(f"{model.path} cannot be run.", found=_first_line(error)) from error
     return {
-        spec.name: _decoded(stored.reshape(-1, *_sample_shape(spec, batch))[:n], spec)
+        spec.name: decoded(stored.reshape(-1, *_sample_shape(spec, batch))[:n], spec)
         for _, spec, stored in results
     }
 
@@ -313,27 +320,6 @@ def input_of(inputs: Mapping[str, Array], spec: TensorSpec, wanted: Any, path: P
         found=f"The data has {', '.join(inputs)}.",
         hint="Name the arrays as the model's inputs are named.",
     )
-
-
-def encoded(values: Array, spec: TensorSpec, batch: int) -> Array:
-    """Return `values` as the input stores them, padded with the last one to whole batches."""
-    dtype = np.dtype(spec.dtype)
-    if values.dtype != dtype and spec.scale is not None:
-        limits = np.iinfo(dtype)
-        codes = np.asarray(values, np.float32) / np.float32(spec.scale)
-        np.rint(codes, out=codes)
-        codes += np.float32(spec.zero_point or 0)
-        values = np.clip(codes, limits.min, limits.max, out=codes)
-    if missing := -len(values) % batch:
-        values = np.concatenate([values, np.repeat(values[-1:], missing, axis=0)])
-    return np.ascontiguousarray(values, dtype)
-
-
-def _decoded(codes: Array, spec: TensorSpec) -> Array:
-    if spec.scale is None or codes.dtype.kind == "f":
-        return codes
-    real = codes.astype(np.float32) - np.float32(spec.zero_point or 0)
-    return real * np.float32(spec.scale)
 
 
 def _sample_shape(spec: TensorSpec, batch: int) -> tuple[int, ...]:
@@ -371,7 +357,9 @@ def _claims(
         while True:
             with position.get_lock():
                 start = position.value
-                share = max((n - start) // (4 * workers), n // (16 * workers))
+                # A child alone waits for no other: its pieces are for the progress only.
+                least = n // (16 * workers if workers > 1 else 4)
+                share = max((n - start) // (4 * workers), least)
                 size = min(limit, share) // multiple * multiple
                 end = min(n, start + max(size, multiple))
                 if bounds is not None:

@@ -49,6 +49,7 @@ from edgekit.records import (
     Samples,
     silent,
 )
+from edgekit_runner import state_of, stored_model
 
 MOST_BYTES: Final = 256 << 20
 """Most bytes of the inputs and outputs that a child holds; of larger samples fewer are run."""
@@ -314,7 +315,9 @@ class TrialRuns:
 
 def _outputs(data: bytes, path: Path, batch: Batch, starts: Array | None) -> dict[str, Array]:
     path.write_bytes(data)
-    return run_model(load_model(path, batch.inputs), batch.inputs, starts)
+    return run_model(
+        load_model(path, batch.inputs, state_of(stored_model(str(path)))), batch.inputs, starts
+    )
 
 
 @contextmanager

@@ -148,6 +148,13 @@ def _refused(name: str, model: Any, error: Exception) -> ConversionError:
     )
 
 
+# What the converter says of an operator that it cannot write, with the path of its layer.
+_LACKING = re.compile(
+    r'fused\["[^"]*", "(?P<path>[^"@]+).*?'
+    r"'tf\.(?P<operator>\w+)' op is neither a custom op nor a flex op"
+)
+
+
 def _preprocessing(model: Any) -> list[str]:
     """Return the layers of a model that look words or numbers up, or hash them, with their kind."""
     kinds = {"StringLookup", "IntegerLookup", "TextVectorization", "Hashing", "HashedCrossing"}
@@ -156,7 +163,10 @@ def _preprocessing(model: Any) -> list[str]:
 
 
 def _reason(error: Exception) -> str:
-    """Return the line of a converter's message that names the operator."""
+    """Return what a converter's message says of the operator, or its line that names it."""
+    if lacking := _LACKING.search(str(error)):
+        model, *layers = lacking["path"].split("/")[:-1] or [lacking["path"]]
+        return f"{'/'.join(layers) or model}: TFLite has no operator {lacking['operator']}."
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if "error:" in line or "needs" in line or "Op" in line]
     return (telling or lines or [type(error).__name__])[0][:200]

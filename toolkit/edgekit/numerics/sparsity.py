@@ -149,6 +149,31 @@ def parse_pattern(text: str) -> Pattern:
     )
 
 
+def share_of(text: str, otherwise: float) -> float:
+    """Return the share of zeros that a pattern implies, or another number where it implies none.
+
+    >>> share_of("2:4", 0.8), share_of("unstructured", 0.8)
+    (0.5, 0.8)
+    """
+    pattern = parse_pattern(text)
+    return pattern.sparsity if isinstance(pattern, NofM) else otherwise
+
+
+def check_agreement(sparsity: float, pattern: Pattern) -> None:
+    """Raise where a pattern implies another share of zeros.
+
+    Sparsity 0 contradicts none: it holds existing zeros.
+
+    Raises:
+        UsageError: It does.
+    """
+    if isinstance(pattern, NofM) and sparsity and abs(sparsity - pattern.sparsity) > 1e-6:
+        raise UsageError(
+            f"{pattern.n}:{pattern.m} implies sparsity {pattern.sparsity:g}, not {sparsity:g}.",
+            hint=f"Ask for {pattern.sparsity:g}, or for another pattern.",
+        )
+
+
 def misfit(shape: Sequence[int], pattern: Pattern) -> str | None:
     """Return why a kernel `[..., outputs, inputs]` cannot have a pattern; None where it can.
 

@@ -27,6 +27,7 @@ from edgekit.pipeline.request import FLOAT, Request, build_of, check, open_data,
 from edgekit.pipeline.sources import is_graph, lower
 from edgekit.recipe import Recipe, pass_json
 from edgekit.records import Artifact, Dataset, Listener, Plan, Report, silent
+from edgekit.training.passes import FLOAT_ISLANDS, PassResult
 from edgekit.training.saving import write_head
 from edgekit.worker import Worker
 
@@ -104,9 +105,7 @@ def compress(
             previous = made
             if head is not None:
                 write_head(head, made)
-            notes += [f"{name} left {layer} alone: {why}." for layer, why in passed.left.items()]
-            if passed.validation:
-                notes.append(f"Fine-tuning is validated on {passed.validation}.")
+            notes += _notes_of(name, passed)
             graph = stage / f"{name}.tflite"
             imported = lower(made, dataset, graph, tensorflow, to_train=True, listener=listener)
             # Its files are made of the stage's model, which stands beside them in the end.
@@ -140,6 +139,16 @@ def stages(recipe: Recipe) -> dict[str, str]:
 
 def _float_plans(names: Any) -> list[Plan]:
     return [Plan(variant=name, mode="float32") for name in names]
+
+
+def _notes_of(name: str, passed: PassResult) -> list[str]:
+    """What a stage says of a pass: layers it left alone, in float, and how it was validated."""
+    notes = [f"{name} left {layer} alone: {why}." for layer, why in passed.left.items()]
+    if islands := passed.facts.get(FLOAT_ISLANDS):
+        notes.append(f"{name}, {FLOAT_ISLANDS}: {islands}.")
+    if passed.validation:
+        notes.append(f"Fine-tuning is validated on {passed.validation}.")
+    return notes
 
 
 def _artifact(

@@ -12,7 +12,7 @@ import numpy as np
 from edgekit import targets, tflite
 from edgekit.artifacts import open_artifact
 from edgekit.errors import BudgetError, ModelError, UsageError
-from edgekit.evaluation.predict import encoded
+from edgekit.evaluation.codes import encoded
 from edgekit.files import refuse_existing, sha256_of, staging
 from edgekit.pipeline.subjects import Opener, bind_to_file
 from edgekit.records import Array, DataRequest, MemoryFit, TensorSpec

@@ -8,23 +8,28 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgekit.choices import COMPACT, FUSED, UNROLLED, RecurrentForm
+import numpy as np
+
+from edgekit.choices import AUTO, COMPACT, FUSED, MINMAX, UNROLLED, RecurrentForm
 from edgekit.errors import DataError
-from edgekit.modes import INT8
+from edgekit.evaluation.tasks import CLASSIFICATION
+from edgekit.modes import INT8, MODES
 from edgekit.pipeline.imported_model import ImportedModel
 from edgekit.pipeline.request import calibrates
 from edgekit.pipeline.verified_lowering import lowered_as
 from edgekit.quantization import (
-    MINMAX,
+    Calibration,
     FloatGraph,
     Observed,
     learned,
-    observe,
+    out_of_line,
     read_float_graph,
+    rows_of,
 )
-from edgekit.records import Listener, Plan, Progress, Ranges
+from edgekit.records import Listener, Plan, Progress, Ranges, Samples
 from edgekit.tflite import has_loops
 from edgekit.tflite.lstm import fused_lstms
+from edgekit.tflite.signature import signature_names
 from edgekit.worker import TensorFlowProcess
 
 if TYPE_CHECKING:
@@ -38,11 +43,13 @@ class Form:
     Attributes:
         graph: The graph.
         observe: Returns the statistics of its activations, or of those of a graph made of it.
+        calibration: The samples that choose between ranges; None where these are given.
         notes: What was done to make it.
     """
 
     graph: FloatGraph
     observe: Callable[[ModelT], Observed]
+    calibration: Calibration | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -55,6 +62,10 @@ class FloatGraphs:
         folder: Where other forms are written, and removed again.
         tensorflow: Lowers the model again; it holds it still.
         listener: Progress callback.
+
+    Attributes:
+        dropped: Numbers of the training samples that are left out of calibration, because their
+            values are far beyond those of the others.
     """
 
     def __init__(
@@ -69,9 +80,12 @@ class FloatGraphs:
         self._folder = folder
         self._tensorflow = tensorflow
         self._listener = listener
-        self._histograms = any(calibrates(p) and p.ranges != MINMAX for p in plans)
-        first = read_float_graph(imported.graph)
-        self._forms: dict[RecurrentForm, Form] = {COMPACT: Form(first, self._observer(first))}
+        self._histograms = any(calibrates(p) and p.ranges not in (AUTO, MINMAX) for p in plans)
+        self.dropped: list[int] = []
+        self._samples = self._sound(plans)
+        self._forms: dict[RecurrentForm, Form] = {
+            COMPACT: self._form(read_float_graph(imported.graph))
+        }
 
     def forms(self, plan: Plan) -> Iterator[Form]:
         """Yield the forms in which a variant may be possible, the most compact first."""
@@ -80,11 +94,14 @@ class FloatGraphs:
                 self._forms[name] = self._made(name)
             form = self._forms[name]
             trained = self._imported.trained
-            if trained is not None and plan.mode == INT8.name:
-                # Recurrent layers were left in float: there are no cell states to observe.
-                yield replace(form, observe=partial(_learned, trained))
-            else:
+            if trained is None:
                 yield form
+            elif plan.mode == INT8.name:
+                # Recurrent layers were left in float: there are no cell states to observe.
+                yield replace(form, observe=partial(_learned, trained), calibration=None)
+            else:
+                # Its weights were trained for the grid that they are on.
+                yield replace(form, calibration=None)
 
     def _names(self, plan: Plan) -> tuple[RecurrentForm, ...]:
         model = self._forms[COMPACT].graph.model
@@ -109,28 +126,42 @@ class FloatGraphs:
             graph = read_float_graph(path)
         finally:
             path.unlink(missing_ok=True)
-        return Form(graph, self._observer(graph), notes)
+        return self._form(graph, notes)
 
-    def _observer(self, graph: FloatGraph) -> Callable[[ModelT], Observed]:
-        """What observes a graph on the calibration samples, the plain graph only once."""
+    def _form(self, graph: FloatGraph, notes: tuple[str, ...] = ()) -> Form:
+        """A form whose graphs are observed on the calibration samples, each only once."""
+        if self._samples is None:
+            return Form(graph, _unobserved, notes=notes)
+        calibration = Calibration(
+            self._samples, class_scores=self._class_scores(graph), listener=self._listener
+        )
+        observe = partial(calibration.observe, histograms=self._histograms)
+        return Form(graph, observe, calibration, notes)
+
+    def _sound(self, plans: Sequence[Plan]) -> Samples | None:
+        """The calibration samples without those that are out of line with the others."""
         dataset = self._imported.dataset
         samples = None if dataset is None else dataset.calibrate
-        known: list[Observed] = []
+        if samples is None or not any(MODES[plan.mode].chooses for plan in plans):
+            return samples
+        dropped = out_of_line(samples)
+        index = getattr(samples.read, "index", np.arange(samples.n))
+        self.dropped = sorted(int(index[row]) for row in dropped)
+        return rows_of(samples, np.setdiff1d(np.arange(samples.n), dropped))
 
-        def observed(model: ModelT) -> Observed:
-            if model is graph.model and known:
-                return known[0]
-            if samples is None:
-                raise DataError(
-                    "A graph pass needs training samples to calibrate on.",
-                    hint="Give --data with a train split, or drop the pass.",
-                )
-            found = observe(model, samples, histograms=self._histograms, listener=self._listener)
-            if model is graph.model:
-                known.append(found)
-            return found
+    def _class_scores(self, graph: FloatGraph) -> str | None:
+        dataset = self._imported.dataset
+        if dataset is None or dataset.task != CLASSIFICATION.name:
+            return None
+        return dataset.output or next(iter(signature_names(graph.model)[1].values()), None)
 
-        return observed
+
+def _unobserved(model: ModelT) -> Observed:
+    del model
+    raise DataError(
+        "A graph pass needs training samples to calibrate on.",
+        hint="Give --data with a train split, or drop the pass.",
+    )
 
 
 def _learned(trained: Ranges, model: ModelT) -> Observed:

@@ -62,6 +62,7 @@ def measured(
     if len(subjects) == 1 and (given := subjects[0].dataset) and not scorable(given):
         raise DataError(
             f"{given.name} has no targets to score a file with.",
+            found=" ".join(given.notes[:1]),
             hint="Add y_test, or give a second file, whose outputs are compared with the first's.",
         )
     with LocalDevice(listener=listener) as device:

@@ -13,6 +13,7 @@ from typing import Any
 
 from edgekit.artifacts import SCHEMA
 from edgekit.pipeline.imported_model import ImportedModel
+from edgekit.quantization.choose import Choice
 from edgekit.records import Artifact, Dataset, Plan
 from edgekit.schema import finite
 from edgekit.tflite import stored
@@ -38,6 +39,7 @@ def describe(
     plan: Plan,
     *,
     left_in_float: Sequence[Mapping[str, str]] = (),
+    choice: Choice | None = None,
     build: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The manifest of one file, without the rows that are measured later.
@@ -46,6 +48,7 @@ def describe(
         imported: The float graph it was made of.
         plan: How.
         left_in_float: Operators without the plan's precision.
+        choice: How passes and ranges were chosen, where the plan left that open.
         build: What else the user asked for (`request.build_of`); None where that is not known.
 
     Returns:
@@ -77,6 +80,7 @@ def describe(
         "head": dict(head) if head else None,
         "lowering": asdict(verification) if verification else None,
         "left_in_float": list(left_in_float),
+        "ranges": choice.described() if choice else None,
         "notes": list(imported.notes),
         "versions": versions(),
         "seed": build["seed"] if build else 0,

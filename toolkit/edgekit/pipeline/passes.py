@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from edgekit import devices
 from edgekit.choices import LATENCY
-from edgekit.data import open_request
+from edgekit.data import open_request, training_split
 from edgekit.data.pixels import image_shape
 from edgekit.errors import ModelError, UsageError
 from edgekit.fields import FieldError, Fields
@@ -21,8 +21,8 @@ from edgekit.pipeline.measure import MeasureSettings, Subject, measure
 from edgekit.pipeline.pixel_trial import model_of_source
 from edgekit.pipeline.preprocessing import settle, settled_spec
 from edgekit.pipeline.request import FLOAT
-from edgekit.pipeline.sources import example_shapes, is_graph
-from edgekit.recipe import PassStep, Prune, Shrink
+from edgekit.pipeline.sources import example_shapes, is_graph, trained_notes
+from edgekit.recipe import PassStep, Prune, Qat, Shrink
 from edgekit.records import DataRequest, Dataset, Listener, Plan, Row, Source, silent
 from edgekit.tflite.pruning_estimate import estimate_pruning
 from edgekit.training.finetuning import Tuning
@@ -32,6 +32,11 @@ from edgekit.worker import TensorFlowProcess, Worker
 if TYPE_CHECKING:
     from edgekit.tflite.pruning_estimate import PruningEstimate
     from edgekit.training.passes import PassResult
+
+_UNTRAINED: Final = (
+    "The ranges that qat trained for this model are dropped, because the weights change: run qat "
+    "after the other passes."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,9 +83,12 @@ def transform(
         # What is missing or does not fit is said before anything is loaded or predicted.
         data = with_head(data, source)
         dataset = open_request(data)
+        training_split(dataset, step.training.split_by)
         example = example_shapes(dataset)
         loaded = tensorflow.load(source, example=example, to_train=True)
-        data = _settled(data, dataset, loaded, tensorflow)
+        data, notes = _settled(data, dataset, loaded, tensorflow)
+        if trained_notes(source) and not isinstance(step, Qat):
+            notes = (*notes, _UNTRAINED)
         before = tensorflow.lower(folder / "before.tflite").path
         if on_estimate is not None and isinstance(step, Prune) and not resume:
             on_estimate(estimate_pruning(before.read_bytes(), step.share))
@@ -98,7 +106,7 @@ def transform(
         tensorflow.load(destination, example=example)
         after = tensorflow.lower(folder / "after.tflite").path
         measured = PassComparison(
-            passed=replace(result, path=destination),
+            passed=replace(result, path=destination, facts={**result.facts, **_said(notes)}),
             before=row_of("before", before),
             after=row_of("after", after),
         )
@@ -108,12 +116,21 @@ def transform(
 
 def _settled(
     data: DataRequest, dataset: Dataset, source: Source, tensorflow: TensorFlowProcess
-) -> DataRequest:
-    """The request with how pixels are scaled, so that the pass trains on what the source takes."""
+) -> tuple[DataRequest, tuple[str, ...]]:
+    """The request with how pixels are scaled, so that the pass trains on what the source takes.
+
+    What there is to say of the data follows.
+    """
     if isinstance(data.data, Dataset) or image_shape(source.inputs, least=1) is None:
-        return data
+        return data, dataset.notes
     settled = settle(dataset, model_of_source(source, source.outputs, tensorflow))
-    return replace(data, preprocessing=settled_spec(settled, data.preprocessing))
+    spec = settled_spec(settled, data.preprocessing)
+    return replace(data, preprocessing=spec), settled.notes
+
+
+def _said(notes: tuple[str, ...]) -> dict[str, str]:
+    """What is said of the data and the source, as a fact of the pass."""
+    return {"note": " ".join(notes)} if notes else {}
 
 
 def row_of(variant: str, path: Path) -> Row:

@@ -95,7 +95,7 @@ def open_trials(
     refused: ConversionError | None = None
     for form in graphs.forms(plan):
         try:
-            trials = Trials.of(plan, form.graph, form.observe)
+            trials = Trials.of(plan, form.graph, form.observe, form.calibration)
             trials.with_modes((), plan.mode)
         except ConversionError as error:
             refused = error

@@ -18,6 +18,7 @@ from edgekit.data.pixels import (
     UNIT,
     PixelScaling,
     candidates,
+    declared_after,
     ends_of,
     image_shape,
     names_scaling,
@@ -156,7 +157,7 @@ def _settle_arrays(
     dataset = _adopted(dataset)
     raw = _some(dataset, shape)
     if raw is None:
-        return dataset
+        return _settle_sizes(dataset, described)
     said = raw_scaling(model.scaling)
     reader = _first_reader(dataset)
     # Samples of the user's own making come as they are; what was done to them is only described.
@@ -181,6 +182,22 @@ def _settle_arrays(
     if said is not None and _lies_in(values, said):
         return _with_picture(dataset, shape, said, f"{_formula(model.scaling)}.")
     return replace(dataset, preprocessing_reason=_UNKNOWN)
+
+
+def _settle_sizes(dataset: Dataset, described: Mapping[str, Any]) -> Dataset:
+    """Settle arrays of another shape than the model's: pictures that a manifest says how to resize.
+
+    The runner does the same with them.
+    """
+    spec = described.get("preprocessing") or {}
+    reader = _first_reader(dataset)
+    stored = reader.store.fetch(reader.index[:1]).values() if len(reader.index) else ()
+    arrays = map(np.asarray, stored)
+    pictures = [v.dtype == np.uint8 and v.ndim == 4 and v.shape[3] in (1, 3) for v in arrays]
+    if spec.get("kind") != "image" or pictures != [True] or not reads_stored(reader):
+        return dataset
+    by = described.get(_SAID_BY, _MANIFEST)
+    return _settled(dataset, spec, f"{words_of(spec)}, resized, as {by}.")
 
 
 _UNKNOWN = "Arrays as given; how a picture becomes such an array is unknown."
@@ -316,28 +333,12 @@ def _contradiction(
         kind, rest = "affine", {"scale": factor, "mean": factor * ends[0] - said.ends[0]}
         changes = {"given": np.asarray, "said": lambda x: affine(x, rest)}
         trial = try_changes(dataset, model, changes)
-        declared = _declared(spec, rest)
+        declared = declared_after(spec, rest)
     if trial is None or not trial.beats("said", "given"):
         return [note]
     better = f"{trial.figure('said')} instead of {trial.figure('given')}"
     advice = f"declare it by {option_of(kind, declared)}"
     return [f"{note} On {trial.n} training images that would score {better}: {advice}."]
-
-
-def _declared(spec: Mapping[str, Any], rest: Mapping[str, float]) -> str:
-    """The declaration that does to arrays what `spec` does, and then what `rest` does."""
-    scale, mean, std = (np.asarray(spec.get(k, d), float) for k, d in AFFINE_DEFAULTS.items())
-    # (x * scale - mean) / std * a - b is (x - mean / scale) / (std / (scale * a)) - b.
-    deviation = np.asarray(std / (scale * rest["scale"]))
-    keys = {"mean": np.asarray(mean / scale + rest["mean"] * deviation), "std": deviation}
-    if np.size(deviation) == 1 and not keys["mean"].any():
-        return f"scale = {float(1 / deviation):.9g}"
-    return ", ".join(f"{key} = {_listed(value)}" for key, value in keys.items())
-
-
-def _listed(values: Array) -> str:
-    texts = [f"{value:.9g}" for value in np.ravel(values)]
-    return texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
 
 
 def _sized(dataset: Dataset, model: ImageModel, spec: Mapping[str, Any]) -> Dataset:

@@ -13,6 +13,7 @@ from edgekit.files import staging
 from edgekit.isolate import Background
 from edgekit.pipeline import manifest
 from edgekit.pipeline.bundle import write_bundle
+from edgekit.pipeline.calibration_remarks import dropped_samples, unsettled_ranges
 from edgekit.pipeline.float_graphs import FloatGraphs
 from edgekit.pipeline.imported_model import ImportedModel
 from edgekit.pipeline.measure import MeasureSettings
@@ -92,7 +93,7 @@ def quantize(request: Request, *, finish: Finish, listener: Listener = silent) -
         # Refuses a metric that the task does not have before anything is made.
         accepted_loss(request.max_drop, imported.dataset, request.metric)
         imported = with_source_score(imported, request, tensorflow, listener)
-        artifacts, failed = make(
+        artifacts, remarks = make(
             imported,
             plans,
             stage,
@@ -104,7 +105,7 @@ def quantize(request: Request, *, finish: Finish, listener: Listener = silent) -
             listener=listener,
         )
         report = measure_made(request, imported, artifacts, listener=listener)
-        report = replace(report, warnings=(*refused, *failed, *report.warnings))
+        report = replace(report, warnings=(*refused, *remarks, *report.warnings))
         final = write_outputs(report, request, stage, finish)
         if request.bundle is not None:
             write_bundle(
@@ -158,8 +159,9 @@ def make(
         listener: Progress callback.
 
     Returns:
-        The files; and sentences: what their inputs and outputs lose in integers, what was kept in a
-        higher precision and, where `skip_unsupported`, every variant that was refused.
+        The files; and sentences: calibration samples that were dropped, what inputs and outputs
+        lose in integers, ranges that more samples would move, what was kept in a higher precision,
+        and, where `skip_unsupported`, every variant that was refused.
 
     Raises:
         ConversionError: A variant was refused, and not `skip_unsupported`.
@@ -203,7 +205,7 @@ def _make(
             gzip=gzip,
         )
     ]
-    told: list[str] = []
+    told = dropped_samples(graphs.dropped)
     for position, asked in enumerate(wanted):
         listener(
             Progress(stage="quantizing", done=position, total=len(wanted), detail=asked.variant)
@@ -223,10 +225,14 @@ def _make(
         said = (*why, *made.notes)
         noted = replace(imported, notes=(*imported.notes, *notes, *said))
         described = manifest.describe(
-            noted, made.plan, left_in_float=made.left_in_float, build=build
+            noted,
+            made.plan,
+            left_in_float=made.left_in_float,
+            choice=made.choice,
+            build=build,
         )
         records.append(_record(background, path, made.plan, described, gzip=gzip))
-        told.extend(said)
+        told += [*said, *unsettled_ranges(plan, made, imported)]
     artifacts = [record() for record in records]
     listener(Progress(stage="quantizing", done=len(wanted), total=len(wanted)))
     return artifacts, told
@@ -251,7 +257,9 @@ def _variant(plan: Plan, graphs: FloatGraphs) -> tuple[QuantizedModel, tuple[str
     refused: ConversionError | None = None
     for form in graphs.forms(plan):
         try:
-            made = make_variant(plan, form.graph, observe=form.observe)
+            made = make_variant(
+                plan, form.graph, observe=form.observe, calibration=form.calibration
+            )
         except ConversionError as error:
             refused = error
         else:

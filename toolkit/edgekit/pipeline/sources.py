@@ -180,6 +180,8 @@ def lower(
     _describe(destination, str((described or {}).get("model", loaded.name)), bound)
     learned = trained_notes(source)
     placed = _placed(learned, destination) if learned else None
+    if learned:
+        notes += float_notes(learned)
     return ImportedModel(
         source=loaded,
         dataset=bound,
@@ -225,6 +227,18 @@ def trained_notes(source: Path | Any) -> Mapping[str, Any] | None:
 
     notes = read_notes(source).get(Qat.kind) if isinstance(source, Path) else None
     return notes if isinstance(notes, Mapping) else None
+
+
+def float_notes(notes: Mapping[str, Any]) -> list[str]:
+    """Say which layers stay float in an int8 file because they were trained so.
+
+    Args:
+        notes: As `trained_notes` returns them.
+    """
+    from edgekit.training.qat import why_in_float
+
+    *_, floats = why_in_float(notes.get("float_classes", {}), ())
+    return [f"In int8 these stay float, as qat left them: {', '.join(floats)}"] if floats else []
 
 
 def _placed(notes: Mapping[str, Any], graph: Path) -> Placed:

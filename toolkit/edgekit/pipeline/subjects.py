@@ -11,6 +11,7 @@ import numpy as np
 
 from edgekit import data, tflite
 from edgekit.artifacts import open_artifact
+from edgekit.data.formats.sounds import undeclared_sounds
 from edgekit.errors import DataError, UsageError
 from edgekit.evaluation import compared
 from edgekit.evaluation.metrics import MetricChoice, listed
@@ -24,7 +25,7 @@ from edgekit.pipeline.request import judged_by
 from edgekit.pipeline.sources import scored_first
 from edgekit.records import Artifact, DataRequest, Dataset, TaskChoice
 from edgekit.tflite.stored import content_of, stem_of
-from edgekit_runner import state_of, stored_model
+from edgekit_runner import SOUND_KINDS, state_of, stored_model
 
 
 class Opener:
@@ -38,15 +39,25 @@ class Opener:
     def __init__(self, request: DataRequest, metric: MetricChoice = None) -> None:
         self._request = request
         self._metric = metric
-        self._opened: dict[tuple[str, tuple[str, ...]], Dataset] = {}
+        self._opened: dict[tuple[str, ...], Dataset] = {}
 
     def open_for(self, artifact: Artifact) -> Dataset:
-        """Return the data, with the task that the user or the file's manifest names."""
+        """Return the data, with the task that the user or the file's manifest names.
+
+        Recordings whose features nobody declares have those of the manifest, as in the runner.
+        """
         request = self._request
         if isinstance(request.data, Dataset):
             return judged_by(data.open_request(request), self._metric)
         task = request.task or _task_of(artifact)
         opened = self._open(replace(request, task=task))
+        features = artifact.manifest.get("preprocessing") or {}
+        splits = (opened.train, opened.test, opened.calibrate)
+        if features.get("kind") in SOUND_KINDS and any(
+            undeclared_sounds(samples) is not None for samples in splits if samples
+        ):
+            request = replace(request, preprocessing=features)
+            opened = self._open(replace(request, task=task))
         labels = _labels_of(artifact)
         numbered = opened.labels is not None and not opened.others and request.classes is None
         if not numbered or opened.labels == labels or sorted(opened.labels or ()) != sorted(labels):
@@ -56,7 +67,7 @@ class Opener:
         return replace(ordered, notes=(*ordered.notes, note))
 
     def _open(self, request: DataRequest) -> Dataset:
-        key = (str(request.task), tuple(request.classes or ()))
+        key = (str(request.task), str(request.preprocessing), *(request.classes or ()))
         if key not in self._opened:
             self._opened[key] = judged_by(data.open_request(request, needed="test"), self._metric)
         return self._opened[key]

@@ -2,20 +2,25 @@
 
 - `float_graph`: the graph, parsed once.
 - `observe`: calibration, the statistics of its activations; once for all variants.
+- `calibration`: the samples, and which of them judge.
+- `choose`: passes and ranges, by the outputs of files that are tried.
 - `passes`: changes to the graph before it is quantized, one module each.
 - `rules`: the precision of every operator.
 - `writer`: a float graph and ranges, written in integers.
 - `variant`: the graph written in one precision, and checked.
 """
 
+from edgekit.choices import MINMAX
+from edgekit.quantization.calibration import Calibration, out_of_line, rows_of
 from edgekit.quantization.float_graph import FloatGraph, read_float_graph
-from edgekit.quantization.observe import MINMAX, Observed, learned, observe
+from edgekit.quantization.observe import Observed, learned, observe
 from edgekit.quantization.passes import PASSES, GraphPass, passes_named
 from edgekit.quantization.variant import QuantizedModel, make
 
 __all__ = [
     "MINMAX",
     "PASSES",
+    "Calibration",
     "FloatGraph",
     "GraphPass",
     "Observed",
@@ -23,6 +28,8 @@ __all__ = [
     "learned",
     "make",
     "observe",
+    "out_of_line",
     "passes_named",
     "read_float_graph",
+    "rows_of",
 ]

@@ -8,19 +8,20 @@ sample, or where a sequence starts.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit.choices import MINMAX
 from edgekit.errors import ConversionError, DataError
 from edgekit.isolate import ChildDiedError, report, spread
 from edgekit.numerics import Histogram, entropy_range, mse_range, percentile_range
-from edgekit.numerics.ranges import BINS
 from edgekit.quantization.loop_steps import LoopRunners, LoopSteps, prepare
+from edgekit.quantization.tallies import Channels, Extremes, Tallies
 from edgekit.records import Array, Listener, Progress, Ranges, Samples, silent
 from edgekit.tflite.graph import operator_name, write
 from edgekit.tflite.loops import Loop, loops_of
@@ -32,11 +33,6 @@ from edgekit_runner import RESOURCES, TENSORS, state_of
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT
 
-MINMAX: Final = "minmax"
-"""The only method that needs no histograms."""
-
-# Values of a tensor that a sample adds to its histogram; larger tensors are subsampled.
-_HISTOGRAM_VALUES = 16384
 # Samples that a child process reads at once; it reports progress after each group.
 _PIECE = 16
 _WITH_GRAPHS = ("WHILE", "IF", "STABLEHLO_WHILE", "STABLEHLO_CASE")
@@ -86,6 +82,8 @@ class Observed:
             model, where no later layer compensates for clipping, states, and what loops carry.
         histograms: Distribution of each tensor; None if not computed.
         trained: Ranges from quantization-aware training, used instead of the observed ones.
+        channels: Largest magnitude of every channel, `[channels]`, of tensors where that was asked
+            for (`observe_channels`).
     """
 
     low: Mapping[str, float]
@@ -94,8 +92,9 @@ class Observed:
     unclipped: frozenset[str] = frozenset()
     histograms: Mapping[str, Histogram] | None = None
     trained: Ranges | None = None
+    channels: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
-    def ranges(self, method: str = "minmax", percentile: float = 99.99) -> Ranges:
+    def ranges(self, method: str = MINMAX, percentile: float = 99.99) -> Ranges:
         """Choose the range of every activation.
 
         Args:
@@ -148,27 +147,39 @@ def observe(
         DataError: The samples do not fit the graph.
     """
     graph = _prepare(model)
-    extremes = _observe(graph, samples, _Extremes, "calibrating", listener)
+    extremes = _observe(graph, samples, Extremes, "calibrating", listener)
     low, high = extremes.ends(graph.observed)
     for names in (names for loop in graph.loops for names in loop.carried):
         # Every step reads what the last one wrote, and constants are not observed.
         ends = [name for name in names if name in low]
         low.update(dict.fromkeys(ends, min(low[name] for name in ends)))
         high.update(dict.fromkeys(ends, max(high[name] for name in ends)))
-    tallied = None
-    if histograms:
+    found = Observed(low=low, high=high, n=samples.n, unclipped=graph.unclipped)
+    return with_histograms(model, samples, found, listener=listener) if histograms else found
 
-        def tallies(graph: _Graph) -> _Tallies:
-            return _Tallies(graph, low, high)
 
-        tallied = _observe(graph, samples, tallies, "calibrating: histograms", listener)
-    return Observed(
-        low=low,
-        high=high,
-        n=samples.n,
-        unclipped=graph.unclipped,
-        histograms=None if tallied is None else tallied.histograms(),
-    )
+def with_histograms(
+    model: ModelT, samples: Samples, observed: Observed, *, listener: Listener = silent
+) -> Observed:
+    """Run samples again, for the distribution of every tensor between its observed ends."""
+
+    def tallies(names: Sequence[str]) -> Tallies:
+        return Tallies(names, observed.low, observed.high)
+
+    found = _observe(_prepare(model), samples, tallies, "calibrating: histograms", listener)
+    return replace(observed, histograms=found.histograms())
+
+
+def observe_channels(
+    model: ModelT, samples: Samples, names: Collection[str], *, listener: Listener = silent
+) -> Observed:
+    """Return statistics with the largest magnitude of every channel of some tensors only."""
+
+    def tallies(observed: Sequence[str]) -> Channels:
+        return Channels(observed, frozenset(names))
+
+    found = _observe(_prepare(model), samples, tallies, "calibrating: channels", listener)
+    return replace(NOTHING, channels=found.largest)
 
 
 def _prepare(model: ModelT) -> _Graph:
@@ -208,77 +219,13 @@ def _refuse_other(model: ModelT, loops: Sequence[Loop]) -> None:
             )
 
 
-class _Extremes:
-    """Return the smallest and largest value of each observed tensor, `[tensors]` each."""
-
-    def __init__(self, graph: _Graph) -> None:
-        self.low = np.full(len(graph.observed), np.inf, np.float32)
-        self.high = np.full(len(graph.observed), -np.inf, np.float32)
-
-    def add(self, position: int, values: NDArray[np.float32]) -> None:
-        # numpy's minimum and maximum propagate NaN, which a comparison would lose.
-        self.low[position] = np.minimum(self.low[position], values.min())
-        self.high[position] = np.maximum(self.high[position], values.max())
-
-    def merge(self, other: _Extremes) -> None:
-        np.minimum(self.low, other.low, out=self.low)
-        np.maximum(self.high, other.high, out=self.high)
-
-    def ends(self, names: Sequence[str]) -> tuple[dict[str, float], dict[str, float]]:
-        """Return ranges by tensor name; a name that occurs twice gets the union of the ranges."""
-        low: dict[str, float] = {}
-        high: dict[str, float] = {}
-        for position, name in enumerate(names):
-            if not (np.isfinite(self.low[position]) and np.isfinite(self.high[position])):
-                raise ConversionError(
-                    f"The float model computes NaN or infinity in {name.split(';')[0]}.",
-                    found=f"values from {self.low[position]} to {self.high[position]}",
-                    hint="Check the samples and the model's weights.",
-                )
-            low[name] = min(float(self.low[position]), low.get(name, np.inf))
-            high[name] = max(float(self.high[position]), high.get(name, -np.inf))
-        return low, high
-
-
-class _Tallies:
-    """Return a histogram of each observed tensor, between known limits."""
-
-    def __init__(self, graph: _Graph, low: Mapping[str, float], high: Mapping[str, float]) -> None:
-        self.names = graph.observed
-        self.low, self.high = low, high
-        self.counts = np.zeros((len(self.names), BINS), np.int64)
-        self.seen = [0] * len(self.names)
-
-    def add(self, position: int, values: NDArray[np.float32]) -> None:
-        name = self.names[position]
-        width = self.high[name] - self.low[name]
-        flat = values.reshape(-1)
-        # The start varies by sample, so that a stride that divides the number of channels still
-        # covers all of them.
-        stride = -(-flat.size // _HISTOGRAM_VALUES)
-        flat = flat[self.seen[position] % stride :: stride]
-        self.seen[position] += 1
-        bins = ((flat - self.low[name]) * (BINS / width if width else 0.0)).astype(np.int32)
-        np.minimum(bins, BINS - 1, out=bins)
-        self.counts[position] += np.bincount(bins, minlength=BINS)
-
-    def merge(self, other: _Tallies) -> None:
-        self.counts += other.counts
-
-    def histograms(self) -> dict[str, Histogram]:
-        return {
-            name: Histogram(low=self.low[name], high=self.high[name], counts=counts)
-            for name, counts in zip(self.names, self.counts, strict=True)
-        }
-
-
-_Tally = TypeVar("_Tally", _Extremes, _Tallies)
+_Tally = TypeVar("_Tally", Extremes, Tallies, Channels)
 
 
 def _observe(
     graph: _Graph,
     samples: Samples,
-    start: Callable[[_Graph], _Tally],
+    start: Callable[[Sequence[str]], _Tally],
     stage: str,
     listener: Listener,
 ) -> _Tally:
@@ -297,7 +244,7 @@ def _observe(
         # Whole sequences, where there are any.
         indices = np.flatnonzero(shares % workers == worker)
         fresh = np.ones(samples.n, np.bool_) if starts is None else starts
-        return _run(graph, samples, indices, fresh[indices], start(graph))
+        return _run(graph, samples, indices, fresh[indices], start(graph.observed))
 
     try:
         tallies = spread(share, range(workers), tick=tick)

@@ -103,3 +103,10 @@ def _found(
             for name in (layer, layer.rpartition("/")[2], *(t.name for t in node.outputs))
         )
     ]
+
+
+def ruled_otherwise(plan: Plan, model: ModelT) -> frozenset[str]:
+    """Return the names of the tensors that are computed in another mode than the plan's."""
+    if not plan.rules:
+        return frozenset()
+    return frozenset(name for name, mode in modes_of(plan, model).items() if mode != plan.mode)

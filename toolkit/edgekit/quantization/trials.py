@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Final
 
 from edgekit.errors import ConversionError
 from edgekit.modes import FLOAT32, MODES
+from edgekit.quantization.calibration import Calibration
 from edgekit.quantization.float_graph import FloatGraph
 from edgekit.quantization.observe import NOTHING, Observed
 from edgekit.quantization.passes import CLEANUP
-from edgekit.quantization.rules import modes_of, pattern_of
-from edgekit.quantization.variant import after_passes, in_modes, is_quantized, ranges_of
+from edgekit.quantization.rules import pattern_of
+from edgekit.quantization.variant import in_modes, is_quantized, prepared
 from edgekit.quantization.writer import OPERATORS
 from edgekit.records import Plan, Ranges, Rule
 from edgekit.targets.node import Node
@@ -67,28 +68,34 @@ class Trials:
     units: tuple[Unit, ...]
 
     @classmethod
-    def of(cls, plan: Plan, graph: FloatGraph, observe: Callable[[ModelT], Observed]) -> Trials:
+    def of(
+        cls,
+        plan: Plan,
+        graph: FloatGraph,
+        observe: Callable[[ModelT], Observed],
+        calibration: Calibration | None = None,
+    ) -> Trials:
         """Apply the passes of a plan, observe the activations, and list the operators.
 
         Args:
             plan: What is tried.
             graph: The float graph, with its signature.
             observe: As of `variant.make`.
+            calibration: Likewise.
 
         Raises:
             ConversionError: The graph cannot be observed.
             UsageError: A rule or a pass of the plan does not fit.
         """
-        model, observed = after_passes(plan, graph.model, observe)
+        model, ranges, modes, _ = prepared(plan, graph, observe=observe, calibration=calibration)
         if MODES[plan.mode].calibrated:
             # The writer would do so for each file.
             for each in CLEANUP:
                 model = each.apply(model, NOTHING, plan)
-        modes = modes_of(plan, model)
         return cls(
             plan=plan,
             model=model,
-            ranges=ranges_of(plan, observed),
+            ranges=ranges,
             modes=modes,
             units=_units(model, plan, modes),
         )
@@ -153,7 +160,7 @@ class Trials:
             **dict.fromkeys(self.modes, FLOAT32.name),
             **dict.fromkeys(tensors, self.plan.mode),
         }
-        return in_modes(self.plan, self.model, self.ranges, modes).model
+        return in_modes(self.plan, self.model, self.ranges, modes)[1].model
 
     def _producers(self, unit: Unit) -> list[str]:
         """Return the outputs of what computes the inputs of an operator that joins several."""
@@ -182,7 +189,7 @@ class Trials:
 
     def _model(self, units: Collection[Unit], mode: str) -> ModelT:
         others = {name: mode for unit in units for name in unit.tensors}
-        return in_modes(self.plan, self.model, self.ranges, {**self.modes, **others}).model
+        return in_modes(self.plan, self.model, self.ranges, {**self.modes, **others})[1].model
 
 
 def _shares_scale(node: Node) -> bool:

@@ -6,8 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from edgekit.choices import AUTO, MINMAX
 from edgekit.errors import ConversionError, ModelError
 from edgekit.modes import DYNAMIC, FLOAT16, FLOAT32, INT4, INT8, MODES
+from edgekit.quantization.calibration import Calibration
+from edgekit.quantization.choose import Choice, choose
 from edgekit.quantization.float_graph import FloatGraph
 from edgekit.quantization.observe import NOTHING, Observed
 from edgekit.quantization.passes import CLEANUP, passes_named
@@ -47,6 +50,7 @@ class QuantizedModel:
             `reason`.
         plan: The plan, with the types of inputs and outputs that the file has.
         notes: What inputs and outputs in integers lose, or that they are float for it.
+        choice: How its ranges were chosen, where that was left to edgekit.
     """
 
     data: bytes
@@ -54,9 +58,16 @@ class QuantizedModel:
     left_in_float: tuple[Mapping[str, str], ...]
     plan: Plan
     notes: tuple[str, ...] = ()
+    choice: Choice | None = None
 
 
-def make(plan: Plan, graph: FloatGraph, *, observe: Callable[[ModelT], Observed]) -> QuantizedModel:
+def make(
+    plan: Plan,
+    graph: FloatGraph,
+    *,
+    observe: Callable[[ModelT], Observed],
+    calibration: Calibration | None = None,
+) -> QuantizedModel:
     """Make one variant of a float graph.
 
     The passes of the plan are applied to the graph, then its precision; it is serialized once at
@@ -67,21 +78,17 @@ def make(plan: Plan, graph: FloatGraph, *, observe: Callable[[ModelT], Observed]
         graph: The float graph, with its signature.
         observe: Returns the statistics of a float graph's activations; called only if the mode or a
             pass needs them, and again after a pass that changes activations.
+        calibration: The samples that judge where the plan leaves ranges to edgekit (`auto`); None
+            takes the extremes.
 
     Raises:
         ConversionError: The graph cannot be quantized, or no operator has the plan's precision.
         UsageError: A rule matches no layer or has a mode that single layers cannot have, or there
             is no pass of a given name.
     """
-    model, observed = after_passes(plan, graph.model, observe)
-    modes = modes_of(plan, model)
-    ranges = ranges_of(plan, observed)
-    written = in_modes(plan, model, ranges, modes)
-    notes = _notes(plan, written.lost)
-    freed = _freed(plan, written.lost)
-    if freed is not plan:
-        plan = freed
-        written = in_modes(plan, model, ranges, modes)
+    model, ranges, modes, choice = prepared(plan, graph, observe=observe, calibration=calibration)
+    asked = plan
+    plan, written = in_modes(plan, model, ranges, modes)
     model, known = written.model, written.reasons
     if model is not graph.model:
         model = carry_metadata(graph.model, model)
@@ -110,30 +117,80 @@ def make(plan: Plan, graph: FloatGraph, *, observe: Callable[[ModelT], Observed]
         model=model,
         left_in_float=tuple(left),
         plan=replace(plan, free_ends=()),
-        notes=tuple(notes),
+        notes=tuple(_notes(asked, written.lost)),
+        choice=choice,
     )
 
 
-def ranges_of(plan: Plan, observed: Observed) -> Ranges | None:
-    """Return the ranges of the activations as a plan chooses them; None where they are float."""
-    calibrated = MODES[plan.mode].calibrated
-    return observed.ranges(plan.ranges, plan.percentile) if calibrated else None
+def prepared(
+    plan: Plan,
+    graph: FloatGraph,
+    *,
+    observe: Callable[[ModelT], Observed],
+    calibration: Calibration | None = None,
+) -> tuple[ModelT, Ranges | None, dict[str, str], Choice | None]:
+    """Apply the passes of a plan, and choose ranges.
 
+    The arguments are those of `make`.
 
-def in_modes(plan: Plan, model: ModelT, ranges: Ranges | None, modes: Mapping[str, str]) -> Written:
-    """Write a float graph with a precision for every operator.
-
-    Args:
-        plan: The mode, and the types of inputs and outputs.
-        model: A float graph; it is not changed.
-        ranges: As of `ranges_of`.
-        modes: Output tensor name -> mode, of every operator.
+    Returns:
+        The graph; the ranges of its activations, None where they remain float; output tensor name
+        -> mode, of every operator; and how ranges were chosen, where that was left to edgekit.
     """
-    known: Mapping[str, str] = {}
-    lost: Mapping[str, str] = {}
+    automatic = plan.ranges == AUTO and MODES[plan.mode].chooses and calibration is not None
+    model, observed = _after_passes(plan, graph.model, observe, unseen=automatic)
+    modes = modes_of(plan, model)
+    if automatic:
+        assert calibration is not None
+        choice = _choose(plan, model, modes, calibration)
+        return choice.model, choice.ranges, modes, choice
+    if not MODES[plan.mode].calibrated:
+        return model, None, modes, None
+    method = MINMAX if plan.ranges == AUTO else plan.ranges
+    return model, observed.ranges(method, plan.percentile), modes, None
+
+
+def _choose(
+    plan: Plan, model: ModelT, modes: Mapping[str, str], calibration: Calibration
+) -> Choice:
+    """Choose passes and ranges once for all plans that differ in nothing that matters to them."""
+    # Outputs in codes tell how near to float they can be.
+    trial = replace(
+        plan,
+        variant="",
+        input_type=FLOAT32.name,
+        output_type=MODES[plan.mode].io_types[0],
+        sparse=False,
+        free_ends=("output",),
+    )
+
+    def write_trial(candidate: ModelT, ranges: Ranges | None) -> ModelT:
+        return in_modes(trial, candidate, ranges, modes)[1].model
+
+    key = (id(model), trial)
+    if key not in calibration.choices:
+        found = choose(trial, model, calibration, write_trial)
+        calibration.choices[key] = (model, found)  # a model that is kept keeps its identity
+    choice: Choice = calibration.choices[key][1]
+    return choice
+
+
+def in_modes(
+    plan: Plan, model: ModelT, ranges: Ranges | None, modes: Mapping[str, str]
+) -> tuple[Plan, Written]:
+    """Write a float graph in the precisions of a plan and its rules.
+
+    Returns:
+        The plan, with float32 at the ends that are free and would lose too much; and the graph.
+    """
+    written = Written(model, {}, {})
     if ranges is not None:
         written = _integers(plan, model, ranges, modes)
-        model, known, lost = written.model, written.reasons, written.lost
+        freed = _freed(plan, written.lost)
+        if freed is not plan:
+            plan, lost = freed, written.lost
+            written = replace(_integers(plan, model, ranges, modes), lost=lost)
+        model = written.model
         if ranges.weight_bits == 4:
             model = narrow_weights(model)
     everywhere = all(asked == plan.mode for asked in modes.values())
@@ -142,7 +199,7 @@ def in_modes(plan: Plan, model: ModelT, ranges: Ranges | None, modes: Mapping[st
             model = rewrite(model)
         elif chosen := {name for name, asked in modes.items() if asked == mode}:
             model = rewrite(model, chosen)
-    return Written(model, known, lost)
+    return plan, replace(written, model=model)
 
 
 def _integers(plan: Plan, model: ModelT, ranges: Ranges, modes: Mapping[str, str]) -> Written:
@@ -190,12 +247,19 @@ def _notes(plan: Plan, lost: Mapping[str, str]) -> list[str]:
     return notes
 
 
-def after_passes(
-    plan: Plan, model: ModelT, observe: Callable[[ModelT], Observed]
+def _after_passes(
+    plan: Plan, model: ModelT, observe: Callable[[ModelT], Observed], *, unseen: bool
 ) -> tuple[ModelT, Observed]:
-    """Return the graph after the passes of a plan, and the statistics of its activations."""
+    """Return the graph after the passes of a plan, and the statistics of its activations.
+
+    Args:
+        plan: The plan.
+        model: The graph.
+        observe: Returns the statistics.
+        unseen: Whether statistics are not needed beyond the passes.
+    """
     passes = passes_named(plan.passes)
-    calibrated = MODES[plan.mode].calibrated
+    calibrated = MODES[plan.mode].calibrated and not unseen
     observed = NOTHING
     if calibrated or any(each.observes for each in passes):
         observed = observe(model)

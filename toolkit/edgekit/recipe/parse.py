@@ -21,7 +21,6 @@ from edgekit.recipe.steps import (
     Quantize,
     Recipe,
     Training,
-    compile_layers,
 )
 from edgekit.records import SOURCE, Plan, Rule
 
@@ -205,5 +204,21 @@ def _plan(table: Mapping[str, Any], variant: str, place: str) -> Plan:
 
 def _rule(table: Mapping[str, Any], place: str) -> Rule:
     check(table, settings_of(LayerRule), place)
-    compile_layers(table["layers"], place)
+    _compile_layers(table["layers"], place)
     return Rule(layers=table["layers"], mode=table["mode"])
+
+
+def _compile_layers(pattern: str, place: str) -> None:
+    """Raise unless a rule's `layers` is a regular expression.
+
+    Raises:
+        UsageError: It is none.
+    """
+    try:
+        re.compile(pattern)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise UsageError(
+            f"{place}: layers = {pattern!r:.80} is not a regular expression.",
+            found=f"{error}.",
+            hint='Write ^logits$ for one layer, or "a|b" for two.',
+        ) from error

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
-from edgekit.choices import RangesMethod
+from edgekit.choices import AUTO, RangesMethod
 from edgekit.errors import UsageError
 from edgekit.modes import FLOAT32, INT8, IO_TYPES, MIXED, MODES, mode_named
+from edgekit.recipe.ranges import ranges_for
 from edgekit.recipe.settings import check, closest, settings_of
 from edgekit.recipe.steps import ENDS, RANGES, PassStep, Quantize, free_ends
 from edgekit.records import MixedPlan, Plan, Rule
@@ -18,14 +19,14 @@ def default_plan(
     mode: str,
     *,
     io: str | None = None,
-    ranges: RangesMethod = "minmax",
+    ranges: RangesMethod = AUTO,
     sparse: bool = False,
     keep_names: bool = False,
 ) -> Plan:
     """Return the plan of a mode without a recipe.
 
     `io` and `ranges` apply only to modes that have a choice: with `io="uint8"` inputs and outputs
-        of a float16 file remain float32, and a mode without activation ranges keeps `minmax`.
+        of a float16 file remain float32, and a mode without activation ranges ignores a method.
 
     Args:
         mode: Default precision, or `modes.MIXED`.
@@ -52,11 +53,11 @@ def default_plan(
     # An output in integers would lose what the operators before it keep.
     usual = FLOAT32.activations if is_mixed else types[0]
     io_type = io if io in types else usual
-    ranges = ranges if found.calibrated else "minmax"
+    ranges = ranges_for(found.name, ranges)
     parts: list[str] = [mode]
     if io_type != usual:
         parts.append(f"{io_type}io")
-    if ranges != "minmax":
+    if found.calibrated and ranges != AUTO:
         parts.append(ranges)
     if sparse:
         parts.append("sparse")

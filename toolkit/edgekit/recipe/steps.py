@@ -6,7 +6,6 @@ its function in `training.passes`.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final, get_args
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, get_args
 from edgekit.choices import MAX_SEED, Goal, Importance, Initial, RangesMethod, Scope, SplitBy
 from edgekit.errors import UsageError
 from edgekit.modes import FLOAT32, MODES
+from edgekit.recipe.ranges import ranges_for
 from edgekit.recipe.settings import (
     TINY,
     Setting,
@@ -182,15 +182,18 @@ class Prune(PassStep):
         get_args(Scope), "Compare weights over the whole model, or by layer."
     )
 
+    def __post_init__(self) -> None:
+        from edgekit.numerics.sparsity import check_agreement, parse_pattern
+
+        PassStep.__post_init__(self)
+        check_agreement(self.share, parse_pattern(self.pattern))
+
     @property
     def share(self) -> float:
         """The share of weights to set to zero."""
-        if self.sparsity is not None:
-            return self.sparsity
-        from edgekit.numerics.sparsity import NofM, parse_pattern
+        from edgekit.numerics.sparsity import share_of
 
-        pattern = parse_pattern(self.pattern)
-        return pattern.sparsity if isinstance(pattern, NofM) else HALF
+        return share_of(self.pattern, HALF) if self.sparsity is None else self.sparsity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -332,7 +335,7 @@ class Quantize:
         return Plan(
             variant=variant,
             mode=self.mode,
-            ranges=self.ranges,
+            ranges=ranges_for(self.mode, self.ranges),
             percentile=float(self.percentile),
             input_type=self.input or types[0],
             output_type=self.output or types[0],
@@ -378,19 +381,3 @@ class Recipe:
     def kinds(self) -> tuple[str, ...]:
         """The kinds of the passes, in order."""
         return tuple(step.kind for step in self.passes)
-
-
-def compile_layers(pattern: str, place: str) -> None:
-    """Raise unless a rule's `layers` is a regular expression.
-
-    Raises:
-        UsageError: It is none.
-    """
-    try:
-        re.compile(pattern)
-    except (re.error, RecursionError, OverflowError) as error:
-        raise UsageError(
-            f"{place}: layers = {pattern!r:.80} is not a regular expression.",
-            found=f"{error}.",
-            hint='Write ^logits$ for one layer, or "a|b" for two.',
-        ) from error

@@ -45,7 +45,8 @@ class Plan:
     Attributes:
         variant: Name of the variant, and the stem of its file.
         mode: Default precision: a name of `modes.MODES`.
-        ranges: How activation ranges are chosen.
+        ranges: How activation ranges are chosen; `auto` chooses the form of the float graph too,
+            also in modes that leave activations in float.
         percentile: Share of values kept on each side, for `ranges="percentile"`, in percent.
         input_type: dtype of the file's inputs: float32, int8 or uint8 (int16 for int16x8).
         output_type: dtype of the file's outputs.

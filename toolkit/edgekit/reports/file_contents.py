@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from edgekit.printable import printable
 from edgekit.records import Report, Row
 from edgekit.reports.charts import compared_files
+from edgekit.reports.chosen_ranges import choice_card
 from edgekit.reports.fit_table import fit_rows
 from edgekit.reports.formatting import size_text
 from edgekit.reports.groups import Group, groups_by_model
@@ -53,10 +54,10 @@ def bytes_table(group: Group) -> str:
 
 
 def predictions(report: Report) -> str:
-    """List what is predicted: operators on accelerators; and what was kept in float."""
+    """List what is predicted, how ranges were chosen, and what was kept in float."""
     files = [row for group in groups_by_model(report) for row in group.files]
     rows = [row for row in files if row.recommended] or files[:1]
-    text = _fit_table(report)
+    text = _fit_table(report) + "".join(choice_card(row) for row in files)
     for row in rows:
         if row.inspection is None:
             continue

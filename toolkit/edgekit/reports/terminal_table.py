@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgekit.printable import printable
 from edgekit.records import Report, Score
+from edgekit.reports.chosen_ranges import choice_line
 from edgekit.reports.columns import blank, present_columns, stacked
 from edgekit.reports.device_comparison import (
     RATIO_NOTE,
@@ -122,6 +123,9 @@ def _print_findings(report: Report, console: Console) -> None:
     for line in report.reason.split("\n"):
         if line:
             console.print(Text(plain(line), style="bold"))
+    for row in report.files:
+        if chosen := choice_line(row):
+            console.print(Text(plain(chosen)))
     if origins := report.data.get("read from"):
         console.print(Text(plain(origins)))
     if pixels := report.data.get("preprocessing"):

@@ -191,10 +191,11 @@ def _prepared(
             return model, (), {}
     model, precision = prepare.full_precision(model, what, objects, example)
     model, batch = prepare.free_batch(model, what, objects, example)
-    state, restore = None, prepare.NOTHING
+    adapted, state, restore = None, None, prepare.NOTHING
     if to_train:
+        model, adapted = prepare.without_adapters(model, what, objects, example)
         model, state, restore = prepare.for_training(model, what, objects, example)
-    return model, tuple(note for note in (precision, batch, state) if note), restore
+    return model, tuple(note for note in (precision, batch, adapted, state) if note), restore
 
 
 def _keras_model() -> type:

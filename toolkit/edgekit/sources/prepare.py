@@ -126,6 +126,44 @@ def free_batch(
     return free, f"{what} was saved for batches of {batch}, and loaded for single samples."
 
 
+def without_adapters(
+    model: Any, what: str, objects: Mapping[str, Any], example: Example | None
+) -> tuple[Any, str | None]:
+    """Return a model whose LoRA adapters are part of its kernels, and what to say.
+
+    Args:
+        model: A Keras 3 model; it is returned itself where it has none.
+        what: As for `full_precision`.
+        objects: As for `full_precision`.
+        example: As for `full_precision`.
+
+    Raises:
+        ModelError: Keras quantized it, so that its kernels are codes, or it cannot be built again.
+    """
+    layers = list(model._flatten_layers())  # noqa: SLF001  Keras has no public way to layers inside layers
+    coded = [layer for layer in layers if getattr(layer, "quantization_mode", None)]
+    if coded:
+        first = coded[0]
+        raise ModelError(
+            f"{what} was quantized by Keras, and its kernels cannot be trained.",
+            found=f"{first.name} ({type(first).__name__}) is stored as {first.quantization_mode}.",
+            hint="Give the model as it was before model.quantize().",
+        )
+    if not any(getattr(layer, "lora_enabled", False) for layer in layers):
+        return model, None
+
+    def edit(entry: dict[str, Any]) -> None:
+        if "lora_rank" in entry:
+            entry["lora_rank"] = None
+
+    # Keras saves kernels with their adapters added.
+    merged = reloaded(model, edit, objects)
+    largest = _difference(model, merged, what, example, _SAMPLES)
+    hint = "Save it without enable_lora."
+    check_same(f"{what}, with its LoRA adapters merged,", largest, _SAME, hint)
+    return merged, f"The LoRA adapters of {what} were merged into its kernels."
+
+
 def for_training(
     model: Any, what: str, objects: Mapping[str, Any], example: Example | None
 ) -> tuple[Any, str | None, Restore]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -12,11 +12,18 @@ from edgekit.numerics.sparsity import magnitude_masks
 from edgekit.records import Array, TargetFit
 from edgekit.targets import xnnpack_sparse
 from edgekit.tflite.graph import clone, constant, read, write
+from edgekit.tflite.lstm import FUSED_LSTM, WEIGHT_INPUTS
 from edgekit.tflite.nodes import nodes
 from edgekit.tflite.sparse import store_sparse
 
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT
+
+# Operator -> its inputs that are kernels which `edgekit prune` takes; depthwise ones are not.
+_PRUNED: Final = {
+    **dict.fromkeys(("CONV_2D", "CONV_3D", "FULLY_CONNECTED", "TRANSPOSE_CONV"), (1,)),
+    FUSED_LSTM: tuple(WEIGHT_INPUTS),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +31,7 @@ class PruningEstimate:
     """Predicted effect of a share of zeros.
 
     Attributes:
-        sparsity: Share of zeros over the kernels of convolutions and dense layers.
+        sparsity: Share of zeros over the kernels of convolutions, dense layers and LSTMs.
         size_bytes: Size of the file; zeros alone do not change it.
         size_deflated_bytes: Download size without further zeros (zlib level 9).
         pruned_deflated_bytes: Download size with that share of zeros.
@@ -75,14 +82,13 @@ def estimate_pruning(data: bytes, sparsity: float) -> PruningEstimate:
 
 
 def _kernels(model: ModelT) -> dict[int, Array]:
-    """Return buffer -> kernel `[outputs, ..., inputs]` of every convolution and dense layer."""
+    """Return buffer -> kernel of every layer that is pruned; for an LSTM one for each gate."""
     found: dict[int, Array] = {}
     for node in nodes(model):
-        kernel = node.input(1)
-        if node.name not in {"CONV_2D", "FULLY_CONNECTED"} or kernel is None:
-            continue
-        if kernel.data is None or kernel.dtype not in {"float32", "int8"}:
-            continue
-        tensor = model.subgraphs[node.graph].tensors[kernel.index]
-        found[tensor.buffer] = constant(model, tensor)
+        for place in _PRUNED.get(node.name, ()):
+            kernel = node.input(place)
+            if kernel is None or kernel.data is None or kernel.dtype not in {"float32", "int8"}:
+                continue
+            tensor = model.subgraphs[node.graph].tensors[kernel.index]
+            found[tensor.buffer] = constant(model, tensor)
     return found

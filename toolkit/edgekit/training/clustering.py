@@ -6,16 +6,18 @@ size.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from edgekit.choices import Initial
-from edgekit.errors import ModelError, UsageError
+from edgekit.errors import UsageError
 from edgekit.numerics.palette import Palette, palette
-from edgekit.training.kernels import Kernel, kernels_of, left_alone
+from edgekit.recipe import Cluster
+from edgekit.training.kernels import Kernel, kernels_of, left_alone, nothing_to
 
 MANY = 64
 """A kernel with more distinct weights than this does not count as clustered."""
@@ -83,6 +85,36 @@ def clustering_callback(
     """
     _check(clusters)
 
+    def choose(model: Any) -> tuple[list[tuple[Kernel, Palette]], dict[str, str]]:
+        chosen, left = _choose(model, clusters, exclude)
+        return [(kernel, _palette(kernel, clusters, initial)) for kernel in chosen], left
+
+    return _tying_callback(choose)
+
+
+def keeping_callbacks(layers: Sequence[Any]) -> list[Any]:
+    """Make the Keras callback that keeps the clusters of kernels that are clustered, if any is.
+
+    Args:
+        layers: Layers whose kernels are kept so; each cluster's weight is trained.
+    """
+    found = [
+        (kernel, _palette(kernel, clusters, "linear"))
+        for kernel in kernels_of(SimpleNamespace(layers=layers))
+        if (clusters := _clusters(kernel)) is not None
+    ]
+    return [_tying_callback(lambda _: (found, {}))] if found else []
+
+
+def _tying_callback(
+    choose: Callable[[Any], tuple[list[tuple[Kernel, Palette]], dict[str, str]]],
+) -> Any:
+    """Make a Keras callback that keeps the weights of each cluster equal.
+
+    Args:
+        choose: Given the model when training starts, returns the kernels and their clusters, and
+            why others are left alone.
+    """
     import keras
     import tensorflow as tf
 
@@ -93,8 +125,8 @@ def clustering_callback(
             return Clustering(distinct=distinct_of(self.model), left_alone=self._left_alone)
 
         def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002  Keras's signature
-            chosen, self._left_alone = _choose(self.model, clusters, exclude)
-            tied = [_Tied(kernel, _palette(kernel, clusters, initial)) for kernel in chosen]
+            chosen, self._left_alone = choose(self.model)
+            tied = [_Tied(*each) for each in chosen]
 
             def tie() -> None:
                 for one in tied:
@@ -119,14 +151,23 @@ def distinct_of(model: Any) -> dict[str, int]:
 
 
 def palettes_of(model: Any) -> dict[str, int]:
-    """Return layer -> number of its distinct weights, at least 4, where it is clustered."""
-    found = {}
-    for kernel in kernels_of(model):
-        values = kernel.read()
-        distinct = len(np.unique(values))
-        if 2 <= distinct <= MANY and values.size >= 8 * distinct:
-            found[kernel.owner.name] = max(4, distinct)
-    return found
+    """Return kernel -> number of its distinct weights, at least 4, where it is clustered.
+
+    Args:
+        model: A model, or what else has a list `layers`; names are those of `Kernel.name`.
+    """
+    return {
+        kernel.name: max(4, distinct)
+        for kernel in kernels_of(model)
+        if (distinct := _clusters(kernel)) is not None
+    }
+
+
+def _clusters(kernel: Kernel) -> int | None:
+    """Return the number of distinct weights of a kernel, or None where it is not clustered."""
+    values = kernel.read()
+    distinct = len(np.unique(values))
+    return distinct if 2 <= distinct <= MANY and values.size >= 8 * distinct else None
 
 
 class _Tied:
@@ -180,12 +221,7 @@ def _choose(
         else:
             left[kernel.name] = reason
     if not chosen:
-        raise ModelError(
-            f"{model.name} has no kernel to cluster.",
-            found="; ".join(f"{name}: {reason}" for name, reason in left.items())
-            or "No layer has a kernel, or the model is not built yet.",
-            hint="Exclude less, or build the model on a sample first.",
-        )
+        raise nothing_to(Cluster.kind, left, "Ask for fewer clusters.")
     return chosen, left
 
 

@@ -26,6 +26,7 @@ from edgekit.records import (
     silent,
 )
 from edgekit.training.config import check_numbers
+from edgekit.training.failures import CALLING, check_finite, telling
 from edgekit.training.goals import Goals
 from edgekit.training.learner import learner_class
 from edgekit.training.losses import FileLoss, distillation
@@ -97,7 +98,7 @@ class FineTuning:
 
     Raises:
         DataError: There is no training split, or it does not fit the model.
-        ModelError: It has a state, and the data declares sequences.
+        ModelError: It has a state, and the data declares sequences; or weights that are NaN.
         ConversionError: It is a detector whose outputs no loss is known for.
     """
 
@@ -105,6 +106,7 @@ class FineTuning:
         self, model: Any, source: Source, tuning: Tuning, listener: Listener = silent
     ) -> None:
         self._listener = listener
+        check_finite(model)
         stored = read_notes(source.path)
         self._notes = {key: stored[key] for key in (PREPROCESSING,) if key in stored}
         asked = tuning.data
@@ -204,15 +206,24 @@ class FineTuning:
     @contextmanager
     def _loss_errors(self, model: Any) -> Iterator[None]:
         """Turn what a loss raises into a `ConversionError`; a trusted one may raise anything."""
-        kinds = Exception if self.tuning.file_loss == "trusted" else (ValueError, TypeError)
+        import tensorflow as tf
+
+        known = (ValueError, TypeError, tf.errors.InvalidArgumentError)
+        kinds = Exception if self.tuning.file_loss == "trusted" else known
         try:
             yield
         except EdgekitError:
             raise
         except kinds as error:
+            if str(error).startswith(CALLING):
+                raise ModelError(
+                    f"{model.name} cannot be run on these samples.",
+                    found=telling(error)[:200],
+                    hint="Call model.predict on some of them: it says where it fails.",
+                ) from error
             raise ConversionError(
                 f"{model.name} cannot be trained with its loss on these targets.",
-                found=(str(error).strip() or type(error).__name__).splitlines()[0][:200],
+                found=telling(error)[:200],
                 hint="Check --task, or save the model without a compiled loss.",
             ) from error
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
-from edgekit.errors import UsageError
+from edgekit.errors import ModelError, UsageError
 from edgekit.records import Array
 
 KERNELS = {"kernel", "recurrent_kernel", "pointwise_kernel", "depthwise_kernel"}
 """Attribute names of kernels; biases, normalizations and embeddings have other names."""
+_EXCLUDED: Final = "excluded"
+_FROZEN: Final = "frozen (trainable=False)"
+# Kernels that an error names.
+_SHOWN: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +95,21 @@ def check_names(exclude: Sequence[str], layers: Iterable[str]) -> None:
             )
 
 
+def use_statistics(layer: Any) -> None:
+    """Let normalizations compute with their weights, after these were set.
+
+    An adapted `Normalization` computes with constants that it makes of them only when it is loaded.
+
+    Args:
+        layer: A layer or a model.
+    """
+    import keras
+
+    for part in layer._flatten_layers():  # noqa: SLF001  no public attribute lists layers in layers
+        if isinstance(part, keras.layers.Normalization):
+            part.finalize_state()
+
+
 def excluded(model: Any, exclude: Sequence[str]) -> set[str]:
     """Return the names, without those of nested models, of layers with a kernel to exclude.
 
@@ -120,11 +139,36 @@ def left_alone(kernel: Kernel, exclude: Sequence[str]) -> str | None:
     import keras
 
     if _is_excluded(kernel, exclude):
-        return "excluded"
+        return _EXCLUDED
     depthwise = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
     if isinstance(kernel.owner, depthwise) or kernel.variable.name == "depthwise_kernel":
         return "depthwise kernels have few weights, and accuracy depends on each"
-    return None if kernel.variable.trainable else "frozen (trainable=False)"
+    return None if kernel.variable.trainable else _FROZEN
+
+
+def nothing_to(verb: str, left: Mapping[str, str], otherwise: str) -> ModelError:
+    """Return the error of a pass that found no kernel, with a hint for the reasons.
+
+    Args:
+        verb: What it does with kernels.
+        left: Kernel -> why it was left alone.
+        otherwise: The hint where a reason is neither of `left_alone`'s.
+    """
+    reasons = [f"{name}: {reason}" for name, reason in left.items()]
+    more = f"; and {len(reasons) - _SHOWN} more" if len(reasons) > _SHOWN else ""
+    if not left:
+        hint = "Quantize it as it is: edgekit quantize."
+    elif _EXCLUDED in left.values():
+        hint = "Exclude fewer layers."
+    elif _FROZEN in left.values():
+        hint = "Set trainable=True in these layers, and save the model again."
+    else:
+        hint = otherwise
+    return ModelError(
+        f"The model has no kernel to {verb}.",
+        found="; ".join(reasons[:_SHOWN]) + more or "No layer has a kernel.",
+        hint=hint,
+    )
 
 
 def _walk(model: Any, prefix: str) -> Iterator[Kernel]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import types
 from collections.abc import Callable
 from typing import Any, Final, Literal
 
@@ -78,6 +79,8 @@ def compiled(
     elif isinstance(loss, keras.losses.CategoricalCrossentropy):
         logits = bool(loss.get_config().get("from_logits"))
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=logits)
+    elif dataset.task == CLASSIFICATION.name and loss is not None:
+        loss = _for_labels(loss, source.outputs[names.index(scored)].shape[-1])
     if dataset.task == SEGMENTATION.name:  # the metric of pixels is `FineTuning.evaluate`'s
         return _for_masks(loss, source.outputs[names.index(scored)].shape[-1]), []
     if not isinstance(metrics, list) or not all(_plain(metric) for metric in metrics):
@@ -152,6 +155,32 @@ def distillation(task: str | None, taught: Array) -> Callable[[Any, Any], Any]:
         return ops.log(ops.maximum(values, _SMALLEST_PROBABILITY)) if probabilities else values
 
     return lambda teacher, student: soft.compute_loss(logits(teacher), logits(student))
+
+
+def _for_labels(loss: Any, units: int) -> Any:
+    """Return a loss of class numbers for one of Keras's that compares each output with a target.
+
+    Args:
+        loss: Name, function or object.
+        units: Number of outputs.
+    """
+    import keras
+    from keras import ops
+
+    try:
+        found = keras.losses.get(loss)
+    except ValueError:  # a name of the user's own, for which training says what is wrong
+        return loss
+    kind = found if isinstance(found, types.FunctionType) else type(found)
+    ours = kind.__module__.startswith("keras.")
+    if units == 1 or "sparse" in kind.__name__.lower() or not ours:
+        return loss
+
+    def of_labels(labels: Any, outputs: Any) -> Any:
+        flat = ops.cast(ops.reshape(labels, (-1,)), "int32")
+        return found(ops.one_hot(flat, units, dtype=outputs.dtype), outputs)
+
+    return of_labels
 
 
 def _for_masks(loss: Any, units: int) -> Any:

@@ -23,6 +23,9 @@ from edgekit.training.sequence import inputs_of
 # Samples for gradients and activation ranges: enough for stable means, within about a second.
 STUDIED_SAMPLES: Final = 512
 
+FLOAT_ISLANDS: Final = "float islands"
+"""The fact that says what `qat` left in float, and what that costs."""
+
 # A kernel with a smaller share of zeros does not count as pruned.
 PRUNED_SHARE: Final = 0.05
 
@@ -236,7 +239,7 @@ def qat(
     file (`saving.read_notes`), where `edgekit quantize` reads them.
     """
     from edgekit.training import qat as aware
-    from edgekit.training.clustering import palettes_of
+    from edgekit.training.clustering import keeping_callbacks
     from edgekit.training.kernels import excluded_layers
 
     fine = FineTuning(model, source, tuning, listener)
@@ -250,11 +253,12 @@ def qat(
             model,
             weight_bits=step.bits,
             data=inputs_of(fine.sample(STUDIED_SAMPLES)),
-            palettes=palettes_of(model),
             exclude=step.exclude,
         )
     if fine.epochs:
-        after = fine.train(prepared, _keeping(prepared), notes=_notes(step))
+        # Rounded kernels have palettes of codes; those in float keep their clusters like this.
+        callbacks = [*_keeping(prepared), *keeping_callbacks(aware.unrounded_layers(prepared))]
+        after = fine.train(prepared, callbacks, notes=_notes(step))
     else:
         after = fine.evaluate(prepared)
     plain, ranges = aware.finish(prepared)
@@ -272,9 +276,10 @@ def qat(
     if preparing:
         facts["before the int8 part"] = f"{', '.join(preparing)}: prepares the input, in float"
     if islands:
-        facts["float islands"] = (
-            f"{', '.join(islands)}: no int8 form, so computed in float on the target, between two "
-            "conversions; an accelerator of integers leaves them to the CPU"
+        facts[FLOAT_ISLANDS] = (
+            f"{', '.join(islands)}: not trained for int8, so computed in float on the target, "
+            "between two conversions; an accelerator of integers leaves them to the CPU. Quantized "
+            "without qat, more layers are integers: compare both files"
         )
     return PassResult(
         path=destination,

@@ -14,19 +14,20 @@ from typing import Any
 import numpy as np
 
 from edgekit.choices import Scope
-from edgekit.errors import ModelError, UsageError
+from edgekit.errors import UsageError
 from edgekit.numerics.sparsity import (
     Blocks,
     Mask,
-    NofM,
     Pattern,
     Schedule,
+    check_agreement,
     magnitude_masks,
     misfit,
     parse_pattern,
 )
+from edgekit.recipe import Prune
 from edgekit.records import Array
-from edgekit.training.kernels import Kernel, kernels_of, left_alone
+from edgekit.training.kernels import Kernel, kernels_of, left_alone, nothing_to
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +140,7 @@ def pruning_callback(
             `every` is not positive. When training starts: an exclusion matches no layer.
         ModelError: When training starts: there is no kernel to prune.
     """
-    _agree(schedule.final, parse_pattern(pattern))
+    check_agreement(schedule.final, parse_pattern(pattern))
     if every < 1:
         raise UsageError(f"Masks cannot be chosen every {every} steps.", hint="Give 1 or more.")
 
@@ -223,7 +224,7 @@ def _choose(
         ModelError: There is no kernel to prune.
     """
     shape = parse_pattern(pattern)
-    _agree(sparsity, shape)
+    check_agreement(sparsity, shape)
     kernels = kernels_of(model, exclude)
     chosen, left_dense = [], {}
     for kernel in kernels:
@@ -232,12 +233,7 @@ def _choose(
         else:
             chosen.append(kernel)
     if not chosen:
-        reasons = [f"{layer}: {reason}" for layer, reason in left_dense.items()]
-        raise ModelError(
-            f"{model.name} has no kernel to prune.",
-            found="; ".join(reasons) or "No layer has a kernel, or the model is not built yet.",
-            hint="Give another pattern, exclude less, or build the model on a sample first.",
-        )
+        raise nothing_to(Prune.kind, left_dense, "Give another pattern, such as unstructured.")
     return _Choice(kernels=tuple(chosen), pattern=shape, scope=scope, left_dense=left_dense)
 
 
@@ -253,12 +249,3 @@ def _objection(kernel: Kernel, exclude: Sequence[str], pattern: Pattern) -> str 
     if kernel.axes is None:
         return "which axes of its kernel are inputs and outputs is not known"
     return misfit(values.shape, pattern)
-
-
-def _agree(sparsity: float, pattern: Pattern) -> None:
-    # Sparsity 0 does not contradict a pattern: it holds existing zeros.
-    if isinstance(pattern, NofM) and sparsity and abs(sparsity - pattern.sparsity) > 1e-6:
-        raise UsageError(
-            f"{pattern.n}:{pattern.m} implies sparsity {pattern.sparsity:g}, not {sparsity:g}.",
-            hint=f"Ask for {pattern.sparsity:g}, or for another pattern.",
-        )

@@ -14,6 +14,7 @@ from edgekit.data.heads import SUFFIX
 from edgekit.errors import ModelError, UsageError
 from edgekit.files import FILE, check_input, what_is, writing
 from edgekit.parsing import parse_json
+from edgekit.training.kernels import use_statistics
 from edgekit.training.objective import Objective
 
 CHECKPOINT_SECONDS = 10.0
@@ -162,6 +163,7 @@ def start_from(model: Any, initial: Path, objective: Objective) -> None:
             hint="Give the architecture and options it was trained with.",
         )
     model.set_weights(weights)
+    use_statistics(model)
     objective.standardize(model)
 
 

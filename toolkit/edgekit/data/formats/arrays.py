@@ -11,7 +11,7 @@ together (`_groups`); `ignore_label` which values of masks do not count.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -127,7 +127,7 @@ def open_arrays(
         notes += [note] if note and note not in notes else []
     labels = labels_of.pop("", None)
     if ignored:
-        notes.append(f"Arrays not used: {', '.join(ignored)}.")
+        notes.append(f"Arrays not used: {', '.join(ignored)}.{_meant(ignored, arrays)}")
     if needed is not None and not inputs[needed]:
         needed = None  # what there is instead is read
     stores: dict[str, ArrayStore | None] = {}
@@ -152,6 +152,16 @@ def open_arrays(
         notes=tuple(notes),
         labels_by_output=labels_of,
     )
+
+
+def _meant(ignored: Sequence[str], arrays: Mapping[str, Any]) -> str:
+    """Return which name an array was probably to have, or nothing."""
+    known = (*NAMES.split(", "), "labels", IGNORE, *SEQUENCES, *GROUPS)
+    for name in ignored:
+        close = difflib.get_close_matches(name, [k for k in known if k not in arrays], 1, 0.8)
+        if close:
+            return f" Did you mean {close[0]} by {name!r}?"
+    return ""
 
 
 def _as_array(value: Any, key: str, place: str) -> Array | UnreadArray:

@@ -117,7 +117,9 @@ def list_folder(root: Path, kind: FileKind) -> ClassFolders:
         raise DataError(
             f"{root} has no class folders under train/ or test/.",
             found=f"It holds {inside}.",
-            hint=f"Put {kind.plural} into train/<class>/ and test/<class>/ "
+            hint="Put labels/ (YOLO), masks/ or annotations/ (COCO) beside images/."
+            if (root / "images").is_dir()
+            else f"Put {kind.plural} into train/<class>/ and test/<class>/ "
             "(or give .npz, IDX, .csv).",
         )
     if not labelled:

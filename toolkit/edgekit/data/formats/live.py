@@ -184,7 +184,7 @@ class _Taken:
                 raise self._too_large(count, 0) from error
             except Exception as error:
                 raise DataError(
-                    f"{self.place} failed after {count} items.",
+                    f"{self.place} failed after {count:,} item{'s' * (count != 1)}.",
                     found=failure_of(error),
                     hint=hint_for(error),
                 ) from error

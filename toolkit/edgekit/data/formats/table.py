@@ -161,7 +161,8 @@ def _no_column(name: str, header: Sequence[str], path: Path) -> UsageError:
 
 
 def _listed(header: Sequence[str]) -> str:
-    return f"Columns: {', '.join(header[:12])}{', ...' if len(header) > 12 else ''}."
+    shown = ", ".join(column or "one without a name" for column in header[:12])
+    return f"Columns: {shown}{', ...' if len(header) > 12 else ''}."
 
 
 def _numbered(

@@ -82,9 +82,12 @@ class MultiLabel(Task):
                 hint=f"Task {self.name} takes 0 or 1 for each unit of an output [1, labels].",
             )
         if not are_label_flags(targets):
+            wrong = np.argwhere((targets != 0) & (targets != 1))  # NaN among them
+            sample, label = wrong[0] if len(wrong) else (0, 0)
             raise DataError(
                 f"{place}: the targets are not 0 or 1 for each label.",
-                found=f"They are {targets.dtype} of shape {list(targets.shape)}.",
+                sample=int(sample),
+                found=f"Sample {sample} has {targets[sample, label]} for label {label}.",
                 hint="Give 1 for each label that a sample has, 0 for all others.",
             )
         if split == "test" and not targets.any():

@@ -54,7 +54,7 @@ class Regression(Task):
             raise DataError(
                 f"{place}: the targets are {len(labels)} classes, the model predicts quantities.",
                 found=f"Output {output.name!r} is {list(output.shape)}.",
-                hint="Give a classifier, or numbers as targets.",
+                hint="Leave out the labels, which name classes, or give another --task or model.",
             )
         if targets.dtype.kind not in "biuf" or math.prod(targets.shape[1:]) != math.prod(shape):
             raise DataError(

@@ -96,7 +96,8 @@ class Segmentation(Task):
             raise DataError(
                 f"{place}: the targets are no masks.",
                 found=f"They are {targets.dtype} of shape {list(targets.shape)}.",
-                hint=f"Give class numbers [n, {height}, {width}], or one-hot masks.",
+                hint=f"Give class numbers [n, {height}, {width}]"
+                + (", or one-hot masks." if output.shape[3] > 1 else "."),
             )
         masks = targets[..., 0] if targets.ndim == 4 else targets
         if masks.shape[1:] != (height, width):

@@ -13,14 +13,21 @@ from typing import Final
 from edgekit.errors import UsageError
 from edgekit.quantization.passes.drop_identities import DROP_IDENTITIES
 from edgekit.quantization.passes.drop_unused import DROP_UNUSED
+from edgekit.quantization.passes.equalize import EQUALIZE
 from edgekit.quantization.passes.fold_constants import FOLD_CONSTANTS
+from edgekit.quantization.passes.fold_normalization import FOLD_NORMALIZATION
 from edgekit.quantization.passes.fold_padding import FOLD_PADDING
 from edgekit.quantization.passes.graph_pass import GraphPass
 
 CLEANUP: Final[tuple[GraphPass, ...]] = (FOLD_CONSTANTS, DROP_IDENTITIES, FOLD_PADDING)
 """What every graph goes through before it is written in integers; exact, and for no other mode."""
 
-PASSES: Final[tuple[GraphPass, ...]] = (DROP_UNUSED, *CLEANUP)
+PASSES: Final[tuple[GraphPass, ...]] = (
+    DROP_UNUSED,
+    *CLEANUP,
+    FOLD_NORMALIZATION,
+    EQUALIZE,
+)
 
 __all__ = ["CLEANUP", "PASSES", "GraphPass", "passes_named"]
 

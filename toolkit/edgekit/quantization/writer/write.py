@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ from edgekit.quantization.writer.precisions import (
 from edgekit.quantization.writer.scales import Scales
 from edgekit.records import Plan, Ranges
 from edgekit.targets.node import Node
+from edgekit.tflite.graph import FLOAT32
 from edgekit.tflite.int4_weights import INT4_VERSIONS
 from edgekit.tflite.lstm import with_resets, without_resets
 from edgekit.tflite.nodes import nodes
@@ -184,13 +185,29 @@ def _lost(
     known: Bounds,
     plan: Plan,
 ) -> dict[str, str]:
-    """Return why operators at an end that is not float would remain float if it were, by end."""
-    lost = {}
+    """Return why an end that is to be integers should be float, by end.
+
+    Its operators would remain float then, or no range of its values is known.
+    """
+    lost: dict[str, Mapping[int, str]] = {}
     if plan.input_type != FLOAT:
         lost["input"] = lost_at_front(operators, widths, known, graph.inputs.tolist())
     if plan.output_type != FLOAT:
         lost["output"] = lost_at_back(operators, widths, known, ())
+    for end, indices in (("input", graph.inputs), ("output", graph.outputs)):
+        if end in lost:
+            lost[end] = {**_without_range(graph, indices.tolist(), known), **lost[end]}
     return {end: next(iter(found.values())) for end, found in lost.items() if found}
+
+
+def _without_range(graph: SubGraphT, indices: Iterable[int], known: Bounds) -> dict[int, str]:
+    """Return the float tensors among some that have no range, and that as the reason."""
+    named = {index: graph.tensors[index] for index in indices if index not in known}
+    return {
+        index: f"no range of {tensor.name.split(';')[0]} is known"
+        for index, tensor in named.items()
+        if tensor.type == FLOAT32
+    }
 
 
 def _is_real(node: Node) -> bool:

@@ -14,6 +14,7 @@ from edgekit.training.qat.transform import (
     finish,
     left_in_float,
     prepare,
+    unrounded_layers,
     why_in_float,
     without_normalization,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "place",
     "prepare",
     "register",
+    "unrounded_layers",
     "why_in_float",
     "without_normalization",
 ]

@@ -10,6 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+import numpy as np
+
+from edgekit.numerics.palette import palette
+from edgekit.records import Array
 from edgekit.training.qat.layer_rules import FIXED_RANGES
 
 SMALLEST_SCALE: Final = 1e-8
@@ -35,6 +39,31 @@ def on_grid(kernel: Any, axes: Sequence[int], largest: float = 127.0) -> tuple[A
     return kernel / scale, scale
 
 
+def nearest(codes: Any, known: Any) -> Any:
+    """Return the nearest of known codes, which ascend, to codes of any shape."""
+    from keras import ops
+
+    known = ops.convert_to_tensor(known)
+    found = ops.searchsorted((known[1:] + known[:-1]) / 2, ops.reshape(codes, (-1,)))
+    return ops.reshape(ops.take(known, found), ops.shape(codes))
+
+
+def code_palette(codes: Array, clusters: int) -> Array:
+    """Choose the codes that a kernel may take.
+
+    Args:
+        codes: The kernel divided by each channel's scale, `[channels, n]`, within [-127, 127].
+        clusters: Number of codes, from 4.
+
+    Returns:
+        `[clusters]` whole numbers in ascending order, the last repeated where fewer suffice; they
+        include -127 and 127, and 0 where the kernel has zeros.
+    """
+    inner = palette(codes, max(2, clusters - 2)).centroids
+    chosen = np.unique(np.rint(np.clip(np.concatenate([inner, [-127, 127]]), -127, 127)))
+    return np.concatenate([chosen, np.full(clusters - len(chosen), chosen[-1])]).astype(np.float32)
+
+
 def classes(keras: Any, fake_quantize: Any) -> dict[str, Any]:
     """Return the classes by the names of the layers that they wrap.
 
@@ -45,14 +74,25 @@ def classes(keras: Any, fake_quantize: Any) -> dict[str, Any]:
     ops = keras.ops
 
     class Composed(keras.layers.Wrapper):  # type: ignore[misc]  # Keras has no types
-        """A layer with rounded kernels, and a range for each of its parts."""
+        """A layer with rounded kernels, and a range for each of its parts.
+
+        Args:
+            layer: The layer.
+            clusters: Largest number of distinct codes of each of `kernels`; 0 for all.
+            kwargs: Arguments of every Keras layer.
+        """
 
         parts: tuple[str, ...] = ()
+        # Names of `kernels` within the layer, as `Kernel.name` has them.
+        kernel_names: tuple[str, ...] = ()
         inputs = 1
 
-        def __init__(self, layer: Any, **kwargs: Any) -> None:
+        def __init__(self, layer: Any, clusters: Sequence[int] = (), **kwargs: Any) -> None:
             super().__init__(layer, **kwargs)
             self.supports_masking = bool(layer.supports_masking)
+            self.clusters = tuple(map(int, clusters))
+            # Position of a kernel -> its codes in ascending order.
+            self.palettes: dict[str, Any] = {}
             self.ranges = {
                 part: fake_quantize(_fixed(part), part in _WIDE, name=part) for part in self.parts
             }
@@ -60,22 +100,56 @@ def classes(keras: Any, fake_quantize: Any) -> dict[str, Any]:
             self.observed: dict[str, tuple[float, float]] | None = None
 
         def build_parts(self, *shapes: Any) -> None:
-            """Build the layer, unless it is, and create the ranges."""
+            """Build the layer, unless it is, and create the ranges and palettes."""
             if not self.layer.built:
                 self.layer.build(*shapes)
             for part in self.ranges.values():
                 part.build(None)
+            for position, clusters in enumerate(self.clusters):
+                if clusters:
+                    self.palettes[str(position)] = self.add_weight(
+                        shape=(clusters,),
+                        initializer="zeros",
+                        trainable=False,
+                        name=f"palette{position}",
+                    )
             self.built = True
 
-        def kernels(self) -> list[tuple[Any, tuple[int, ...]]]:
-            """Return every rounded kernel, and its axes with a common scale."""
+        def kernels(self) -> list[tuple[Any, tuple[int, ...], tuple[int, ...]]]:
+            """Return every rounded kernel, the shape to see it in, its axes with a common scale."""
             return []
+
+        def reset(self) -> None:
+            """Recompute the palettes from the current weights."""
+            for position, variable in self.palettes.items():
+                kernel, shape, axes = self.kernels()[int(position)]
+                codes, _ = on_grid(ops.reshape(kernel, shape), axes)
+                found = code_palette(ops.convert_to_numpy(codes), self.clusters[int(position)])
+                variable.assign(found)
+
+        def written(self, position: int) -> Any:
+            """Return a kernel on its integer grid."""
+            kernel, shape, axes = self.kernels()[position]
+            kernel = ops.convert_to_tensor(kernel)
+            codes, scale = on_grid(ops.reshape(kernel, shape), axes)
+            chosen = self.palettes.get(str(position))
+            codes = ops.round(codes) if chosen is None else nearest(codes, chosen)
+            return ops.reshape(codes * scale, kernel.shape)
+
+        def rounded(self, position: int) -> Any:
+            """Return a kernel on its integer grid, through which gradients pass."""
+            kernel = ops.convert_to_tensor(self.kernels()[position][0])
+            return kernel + ops.stop_gradient(self.written(position) - kernel)
 
         def finished(self) -> Any:
             """Return the layer with its kernels on the integer grid."""
-            for kernel, axes in self.kernels():
-                kernel.assign(written(kernel, axes))
+            for position, (kernel, _, _) in enumerate(self.kernels()):
+                kernel.assign(self.written(position))
             return self.layer
+
+        def get_config(self) -> dict[str, Any]:
+            """Return the arguments of `from_config`."""
+            return {**super().get_config(), "clusters": self.clusters}
 
         def part(self, name: str, value: Any, training: bool | None) -> Any:
             """Return a part rounded to its range."""
@@ -83,15 +157,6 @@ def classes(keras: Any, fake_quantize: Any) -> dict[str, Any]:
                 self.observed[name] = float(ops.min(value)), float(ops.max(value))
                 return value
             return self.ranges[name](value, training=training)
-
-    def rounded(kernel: Any, axes: Sequence[int]) -> Any:
-        kernel = ops.convert_to_tensor(kernel)
-        codes, scale = on_grid(kernel, axes)
-        return kernel + ops.stop_gradient(ops.round(codes) * scale - kernel)
-
-    def written(kernel: Any, axes: Sequence[int]) -> Any:
-        codes, scale = on_grid(ops.convert_to_tensor(kernel), axes)
-        return ops.round(codes) * scale
 
     def constant(values: Any, shape: Sequence[int]) -> Any:
         """Return a vector rounded as a constant tensor is: one scale and zero point for all."""
@@ -139,20 +204,19 @@ def classes(keras: Any, fake_quantize: Any) -> dict[str, Any]:
         """Attention of several heads: projections, scores and probabilities have 8 bits each."""
 
         parts = ("query", "key", "value", "scores", "weighed", "probabilities", "context")
+        kernel_names = ("query", "key", "value", "attention_output")
         inputs = 2
 
         def build(self, query_shape: Any, value_shape: Any, key_shape: Any = None) -> None:
             """Build the layer and its parts."""
             self.build_parts(query_shape, value_shape, key_shape)
 
-        def kernels(self) -> list[tuple[Any, tuple[int, ...]]]:
+        def kernels(self) -> list[tuple[Any, tuple[int, ...], tuple[int, ...]]]:
             """Return the kernels of the projections."""
             layer = self.layer
             first = (layer.query_dense, layer.key_dense, layer.value_dense)
-            return [
-                *((projection.kernel, (0,)) for projection in first),
-                (layer.output_dense.kernel, (0, 1)),
-            ]
+            found = [*((each.kernel, (0,)) for each in first), (layer.output_dense.kernel, (0, 1))]
+            return [(kernel, tuple(kernel.shape), axes) for kernel, axes in found]
 
         def call(
             self,
@@ -168,17 +232,17 @@ def classes(keras: Any, fake_quantize: Any) -> dict[str, Any]:
             def part(name: str, value: Any) -> Any:
                 return self.part(name, value, training)
 
-            def project(projection: Any, values: Any, axes: tuple[int, ...] = (0,)) -> Any:
-                mapping = [(projection.kernel, rounded(projection.kernel, axes))]
+            def project(position: int, projection: Any, values: Any) -> Any:
+                mapping = [(projection.kernel, self.rounded(position))]
                 with keras.StatelessScope(state_mapping=mapping):
                     return projection.call(values)
 
-            queries = project(layer.query_dense, query)
+            queries = project(0, layer.query_dense, query)
             scale = layer.key_dim**-0.5
             # With dropout, Keras scales the queries, which the converter does in their kernel.
             late = not layer.dropout
             queries = part("query", queries if late else queries * scale)
-            keys = part("key", project(layer.key_dense, key))
+            keys = part("key", project(1, layer.key_dense, key))
             scores = part("scores", ops.einsum("bthd,bshd->bhts", queries, keys))
             if late:
                 scores = part("weighed", scores * scale)
@@ -188,31 +252,33 @@ def classes(keras: Any, fake_quantize: Any) -> dict[str, Any]:
             probabilities = part("probabilities", ops.softmax(scores))
             if not late:
                 probabilities = layer._dropout_layer(probabilities, training=training)  # noqa: SLF001
-            values = part("value", project(layer.value_dense, value))
+            values = part("value", project(2, layer.value_dense, value))
             context = part("context", ops.einsum("bhts,bshd->bthd", probabilities, values))
-            return project(layer.output_dense, context, (0, 1))
+            return project(3, layer.output_dense, context)
 
     @keras.saving.register_keras_serializable("edgekit")
     class QuantizedLSTM(Composed):
         """An LSTM with a scale for each gate's kernels, outputs of 8 bits and a cell of 16."""
 
         parts = ("outputs", "cell")
+        kernel_names = ("lstm_cell", "lstm_cell/recurrent_kernel")
 
         def build(self, input_shape: Any) -> None:
             """Build the layer and its parts."""
             self.build_parts(input_shape)
 
-        def finished(self) -> Any:
-            """Return the layer with the kernel of each gate on the integer grid."""
-            for kernel in (self.layer.cell.kernel, self.layer.cell.recurrent_kernel):
-                kernel.assign(by_gate(kernel, written))
-            return self.layer
+        def kernels(self) -> list[tuple[Any, tuple[int, ...], tuple[int, ...]]]:
+            """Return both kernels, with the four gates apart."""
+            cell = self.layer.cell
+            return [
+                (kernel, (int(kernel.shape[0]), 4, cell.units), (0, 2))
+                for kernel in (cell.kernel, cell.recurrent_kernel)
+            ]
 
         def call(self, inputs: Any, training: bool | None = None) -> Any:
             """Return what the layer does; its outputs are rounded before they are fed back."""
             cell = self.layer.cell
-            kernel = by_gate(cell.kernel, rounded)
-            recurrent = by_gate(cell.recurrent_kernel, rounded)
+            kernel, recurrent = self.rounded(0), self.rounded(1)
 
             def dropped(values: Any, rate: float) -> Any:
                 if not training or not rate:
@@ -241,13 +307,6 @@ def classes(keras: Any, fake_quantize: Any) -> dict[str, Any]:
             self.part("cell", cells, training)
             outputs = self.part("outputs", ops.swapaxes(outputs, 0, 1), training)
             return outputs if self.layer.return_sequences else outputs[:, -1]
-
-    def by_gate(kernel: Any, change: Any) -> Any:
-        """Return the kernel of four gates with each changed apart."""
-        values = ops.convert_to_tensor(kernel)
-        rows, columns = values.shape
-        changed = change(ops.reshape(values, (rows, 4, columns // 4)), (0, 2))
-        return ops.reshape(changed, (rows, columns))
 
     return {
         "LSTM": QuantizedLSTM,

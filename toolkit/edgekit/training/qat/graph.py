@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgekit.errors import ModelError
+from edgekit.training.kernels import use_statistics
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,14 @@ class Graph:
     outputs: tuple[int, ...]
     shapes: Mapping[int, tuple[int | None, ...]]
     integers: frozenset[int] = frozenset()
+
+    @property
+    def layers(self) -> list[Any]:
+        """Return every layer once, in the order of the first calls; operations are no layers."""
+        import keras
+
+        found = {id(step.layer): step.layer for step in self.steps}
+        return [layer for layer in found.values() if isinstance(layer, keras.layers.Layer)]
 
     def consumers(self, value: int) -> list[Step]:
         """Return the steps that take a value."""
@@ -203,6 +212,7 @@ class _Copies:
 def _copy_weights(source: Any, destination: Any) -> None:
     if getattr(source, "weights", None):
         destination.set_weights(source.get_weights())
+        use_statistics(destination)
 
 
 def _functional(model: Any) -> Any:

@@ -19,6 +19,8 @@ from edgekit.training.qat.layer_rules import (
 
 # Layers whose kernels may have 4 bits.
 _NARROW = ("Conv1D", "Conv2D", "Dense")
+# A kernel of a layer that is written as several, of which the last keeps its name.
+_POINTWISE = "pointwise_kernel"
 # Layers that round their outputs themselves.
 _OWN_SCALE = ("LSTM",)
 
@@ -29,10 +31,18 @@ def insert(graph: Graph, bits: int, palettes: Mapping[str, int], exclude: Collec
     Args:
         graph: The graph, with batch normalization folded and layers expanded.
         bits: Bit width of the weights, 8 or 4.
-        palettes: Layer -> largest number of distinct weights.
+        palettes: Kernel -> largest number of distinct weights, by `Kernel.name`.
         exclude: Names of layers that remain float, beside those without a quantized form.
     """
     return _Insertion(graph, bits, palettes, exclude).run()
+
+
+def has_masks(graph: Graph) -> bool:
+    """Whether a layer of a graph makes masks, which Keras hands to the layers after it."""
+    return any(
+        getattr(step.layer, "mask_zero", False) or type(step.layer).__name__ == "Masking"
+        for step in graph.steps
+    )
 
 
 def can_compose(step: Step, graph: Graph) -> bool:
@@ -40,10 +50,7 @@ def can_compose(step: Step, graph: Graph) -> bool:
     layer, name = step.layer, type(step.layer).__name__
     if name == "LayerNormalization":
         return True
-    masks = any(
-        getattr(other.layer, "mask_zero", False) or type(other.layer).__name__ == "Masking"
-        for other in graph.steps
-    )
+    masks = has_masks(graph)
     given = {k for k, v in step.options.items() if v is not False}
     if name == "LSTM":
         usual = (activation_of(layer), layer.cell.recurrent_activation.__name__)
@@ -246,20 +253,30 @@ class _Insertion:
             return self._wrapped[id(step.layer)]
         if kind_of(step.layer) == "composed":
             kind = register()[type(step.layer).__name__]
-            composed = kind(step.layer, name=f"{step.layer.name}_quantized")
-            # The layer itself is built already: these are only its ranges.
+            composed = kind(
+                step.layer,
+                [self._clusters(step.layer.name, name) for name in kind.kernel_names],
+                name=f"{step.layer.name}_quantized",
+            )
+            # The layer itself is built already: these are only its ranges and palettes.
             composed.build(*[self._graph.shapes[step.inputs[0]]] * composed.inputs)
+            composed.reset()
             self._wrapped[id(step.layer)] = composed
             return composed
         # Depthwise kernels are small and lose much accuracy with few bits.
         bits = self._bits if type(step.layer).__name__ in _NARROW else 8
         name = step.layer.name
         # The activation split off an output layer took over its name.
-        clusters = self._palettes.get(name.removesuffix(LINEAR), 0) if bits == 8 else 0
+        clusters = self._clusters(name.removesuffix(LINEAR)) if bits == 8 else 0
         wrapped = QuantizedWeights(step.layer, bits, clusters, name=f"{name}_quantized")
         wrapped.build(self._graph.shapes[step.inputs[0]])
         self._wrapped[id(step.layer)] = wrapped
         return wrapped
+
+    def _clusters(self, layer: str, kernel: str = "") -> int:
+        """Return the largest number of distinct weights of a layer's kernel; 0 for any number."""
+        names = (f"{layer}/{kernel}".rstrip("/"), f"{layer}/{_POINTWISE}")
+        return next((self._palettes[name] for name in names if name in self._palettes), 0)
 
     def _observed(self, value: int) -> int:
         """Return the value that observes an input and passes it as it is."""

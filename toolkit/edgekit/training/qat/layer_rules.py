@@ -58,7 +58,7 @@ PREPARING: Final = frozenset(
         *("RandomColorJitter", "RandomSharpness", "RandomShear", "RandomErasing", "Solarization"),
         *("MixUp", "CutMix", "AugMix", "RandAugment", "RandomPosterization", "RandomInvert"),
         *("RandomColorDegeneration", "RandomPerspective", "RandomElasticTransform"),
-        *("RandomGaussianBlur", "Masking"),
+        *("RandomGaussianBlur", "Masking", "Discretization", "CategoryEncoding"),
     }
 )
 """Layers that prepare inputs: they are outside of what is quantized."""

@@ -14,9 +14,14 @@ import numpy as np
 
 from edgekit.numerics import octav_scales, symmetric_scales
 from edgekit.numerics.affine import quantize
-from edgekit.numerics.palette import palette
 from edgekit.records import Array
-from edgekit.training.qat.composed import SMALLEST_SCALE, classes, on_grid
+from edgekit.training.qat.composed import (
+    SMALLEST_SCALE,
+    classes,
+    code_palette,
+    nearest,
+    on_grid,
+)
 
 # Momentum of the moving average of batch ranges: about the last hundred steps.
 _MOMENTUM = 0.99
@@ -195,9 +200,8 @@ def register() -> dict[str, Any]:
                 scales = symmetric_scales(weights, 0, self.bits)
             codes = quantize(weights, scales, 0, self.bits)
             if self.bits == 8 and self.clusters:
-                palette = ops.convert_to_numpy(self.palette)
-                nearest = np.searchsorted(_midpoints(palette), weights / scales[:, None])
-                codes = palette[nearest].astype(codes.dtype)
+                found = nearest(weights / scales[:, None], self.palette)
+                codes = ops.convert_to_numpy(found).astype(codes.dtype)
             *outer, one, other = self.layer.kernel.shape
             if self._transposed:
                 codes = np.swapaxes(codes.T.reshape(*outer, other, one), -1, -2)
@@ -250,37 +254,11 @@ def register() -> dict[str, Any]:
                 scaled = ops.clip(kernel / step, -self._largest, self._largest)
                 return (scaled + ops.stop_gradient(ops.round(scaled) - scaled)) * step
             codes, scale = on_grid(kernel, self._axes, self._largest)
-            codes = self._pick(codes) if self.clusters else ops.round(codes)
+            codes = nearest(codes, self.palette) if self.clusters else ops.round(codes)
             return kernel + ops.stop_gradient(codes * scale - kernel)
-
-        def _pick(self, codes: Any) -> Any:
-            """Return the nearest codes of the palette."""
-            palette = ops.convert_to_tensor(self.palette)
-            nearest = ops.searchsorted(_midpoints(palette), ops.reshape(codes, (-1,)))
-            return ops.reshape(ops.take(palette, nearest), ops.shape(codes))
 
     return {
         "FakeQuantize": FakeQuantize,
         "QuantizedWeights": QuantizedWeights,
         **classes(keras, FakeQuantize),
     }
-
-
-def code_palette(codes: Array, clusters: int) -> Array:
-    """Choose the codes that a kernel may take.
-
-    Args:
-        codes: The kernel divided by each channel's scale, `[channels, n]`, within [-127, 127].
-        clusters: Number of codes, from 4.
-
-    Returns:
-        `[clusters]` whole numbers in ascending order, the last repeated where fewer suffice; they
-        include -127 and 127, and 0 where the kernel has zeros.
-    """
-    inner = palette(codes, max(2, clusters - 2)).centroids
-    chosen = np.unique(np.rint(np.clip(np.concatenate([inner, [-127, 127]]), -127, 127)))
-    return np.concatenate([chosen, np.full(clusters - len(chosen), chosen[-1])]).astype(np.float32)
-
-
-def _midpoints(ascending: Any) -> Any:
-    return (ascending[1:] + ascending[:-1]) / 2

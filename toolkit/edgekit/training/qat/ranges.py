@@ -109,6 +109,8 @@ def place(graph: bytes, trained: Ranges, left: Mapping[str, str]) -> Placed:
     touched = _touched(model, counted, set(ends), floating)
     # A state is no activation, but has a range.
     touched |= {int(op.inputs[STATE_INPUTS[1]]) for op in fused_lstms(model)} & set(ends)
+    # Inputs and outputs can be integers beside operators in float.
+    touched |= {*map(int, (*model.subgraphs[0].inputs, *model.subgraphs[0].outputs))} & set(ends)
     return Placed(
         ranges=Ranges(
             method=trained.method,

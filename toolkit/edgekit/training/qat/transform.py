@@ -15,7 +15,7 @@ from edgekit.training.kernels import excluded_layers
 from edgekit.training.qat.expansion import expand
 from edgekit.training.qat.fold import fold
 from edgekit.training.qat.graph import Graph, Step, build, record
-from edgekit.training.qat.insertion import can_compose, insert
+from edgekit.training.qat.insertion import has_masks, insert
 from edgekit.training.qat.layer_rules import (
     KINDS,
     PREPARING,
@@ -32,6 +32,9 @@ FUSED: Final = "fused"
 """What `left_in_float` says of a clipping that is part of the operator before it."""
 MASKED: Final = " with a mask"
 """What `left_in_float` adds to the class of a layer that has no quantized form with a mask."""
+_MASKED = ("MultiHeadAttention", "LSTM")
+# Operations that make masks: their values are no numbers, so they are nothing in float.
+_LOGICAL = ("Any", "All", "Equal", "NotEqual", "LogicalAnd", "LogicalNot", "LogicalOr")
 # Batch size of the observation, as in training.
 _BATCH = 32
 
@@ -57,8 +60,8 @@ def prepare(
         weight_bits: 8, or 4 for convolutions and dense layers (depthwise ones keep 8).
         data: Samples that initialize the ranges, in the model's own input structure. With None the
             first training batch initializes them.
-        palettes: Layer -> largest number of distinct codes of its weights, from 4; for 8 bits
-            (`clustering.palettes_of` returns them for a clustered model).
+        palettes: Kernel -> largest number of distinct codes of its weights, from 4; for 8 bits.
+            None takes those of kernels that have few distinct weights (`clustering.palettes_of`).
         exclude: Names, or regular expressions for whole names, of layers that remain float, or of
             models they are part of.
 
@@ -69,19 +72,23 @@ def prepare(
         ModelError: No layer with weights has a quantized form, or the model has no graph.
         UsageError: `weight_bits` is neither 8 nor 4, or an exclusion matches no layer.
     """
+    from edgekit.training.clustering import palettes_of
     from edgekit.training.qat.layers import QuantizedWeights
 
     if weight_bits not in (8, 4):
         raise UsageError(f"weight_bits must be 8 or 4, not {weight_bits}.")
     kept = excluded_layers(model, exclude)
-    graph = expand(fold(record(model), for_integers=True), kept)
-    inserted = insert(graph, weight_bits, palettes or {}, kept)
+    recorded = record(model)
+    if palettes is None:
+        palettes = palettes_of(recorded)
+    graph = expand(fold(recorded, for_integers=True), kept)
+    inserted = insert(graph, weight_bits, palettes, kept)
     if not any(isinstance(step.layer, QuantizedWeights) for step in inserted.steps):
         names = sorted({type(s.layer).__name__ for s in graph.steps if kind_of(s.layer) is None})
         raise ModelError(
             f"{model.name} has no layer that can be trained for quantization.",
             found=f"Without a quantized form: {', '.join(names)}." if names else None,
-            hint="Quantize it as it is: edgekit quantize.",
+            hint="Exclude fewer layers." if kept else "Quantize it as it is: edgekit quantize.",
         )
     prepared = build(inserted)
     _start(prepared, data)
@@ -171,6 +178,14 @@ def composed_classes() -> tuple[Any, ...]:
     return tuple(register()[name] for name in KINDS["composed"])
 
 
+def unrounded_layers(prepared: Any) -> list[Any]:
+    """Return the layers of a prepared model whose weights are not rounded."""
+    from edgekit.training.qat.layers import QuantizedWeights
+
+    rounded = (QuantizedWeights, *composed_classes())
+    return [layer for layer in prepared.layers if not isinstance(layer, rounded)]
+
+
 def _parts_of(layer: Any) -> dict[str, tuple[float, float]]:
     """Return the range of every part of a layer of several operators that was computed."""
     return {name: part.range for name, part in layer.ranges.items() if float(part.seen)}
@@ -197,8 +212,8 @@ def left_in_float(prepared: Any) -> dict[str, str]:
     """Return the layers of a prepared model that compute in float, and their classes.
 
     `finish` keeps their names; they remain float in the file, too. A clipping after one of them,
-    which the converter fuses into it, is of class `FUSED`; attention that is left for its mask has
-    `MASKED` after its class.
+    which the converter fuses into it, is of class `FUSED`; attention, or an LSTM, that is left for
+    its mask has `MASKED` after its class.
     """
     from edgekit.training.qat.layers import FakeQuantize, QuantizedWeights
 
@@ -215,7 +230,8 @@ def left_in_float(prepared: Any) -> dict[str, str]:
         )
         if kind_of(step.layer) in (None, *WRAPPED) or passing:
             kind = type(step.layer).__name__
-            masked = kind == "MultiHeadAttention" and not can_compose(step, graph)
+            given = {key for key in step.options if key.endswith("mask")} - {"use_causal_mask"}
+            masked = kind in _MASKED and bool(given or has_masks(graph))
             found[step.layer.name] = kind + MASKED * masked
             floats |= set(step.outputs)
         elif (
@@ -243,7 +259,7 @@ def why_in_float(
     """
     chosen, preparing, islands = [], [], []
     for name, kind in left.items():
-        if kind == FUSED:
+        if kind in (FUSED, *_LOGICAL):
             continue
         if kind in PREPARING:
             preparing.append(name)

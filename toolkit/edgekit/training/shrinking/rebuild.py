@@ -9,6 +9,7 @@ import numpy as np
 
 from edgekit.errors import ModelError, UsageError
 from edgekit.records import Array
+from edgekit.training.kernels import use_statistics
 from edgekit.training.shrinking.graph import ChannelGraph, trace
 from edgekit.training.shrinking.walk import Weight
 
@@ -141,6 +142,7 @@ def _clone(
         if id(layer) not in graph.entries and isinstance(layer, keras.layers.Layer):
             for old, new in zip(layer.weights, copy.weights, strict=True):
                 new.assign(change(records[id(old)], np.asarray(old)))
+    use_statistics(clone)
     return clone
 
 

@@ -1,0 +1,216 @@
+"""Calibration samples: which are used, and what they tell of a float graph.
+
+A choice between ranges is judged on samples that no range was taken from: the first half of the
+samples (all but `HELD_BACK` of many) gives the ranges that are compared, the others judge them.
+They come in rounds of one sample a class, so that both parts hold all classes. The file then gets
+the ranges of all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.evaluation.predict import sweep
+from edgekit.files import temporary_folder
+from edgekit.quantization.observe import Observed, observe, observe_channels, with_histograms
+from edgekit.records import Array, Listener, Samples, silent
+from edgekit.tflite.graph import write
+
+if TYPE_CHECKING:
+    from ai_edge_litert.schema_py_generated import ModelT
+
+T = TypeVar("T")
+
+HELD_BACK: Final = 100
+"""Most samples that judge."""
+FEWEST_TO_CLIP: Final = 40
+"""With fewer samples no range is narrower than what was seen: the tails are not known."""
+FEWEST_TO_JUDGE: Final = 8
+"""With fewer samples nothing is judged."""
+
+OUTLYING: Final = 3.0
+"""A sample is out of line whose largest magnitude is so many times the 90th percentile of all."""
+_FEWEST_TO_DROP: Final = 10
+_PIECE: Final = 64
+
+# Samples for the distribution of values: more take time and change little.
+_FOR_HISTOGRAMS: Final = 100
+# Samples for the largest magnitude of every channel.
+_FOR_CHANNELS: Final = 32
+
+
+class Calibration:
+    """Calibration samples of a graph, and what is known of graphs made of it.
+
+    Args:
+        samples: The samples.
+        class_scores: The output that is known to hold a score for each class.
+        listener: Progress callback.
+
+    Attributes:
+        samples: All of them.
+        fit: Those that ranges are taken from where they are compared.
+        held: Those that judge; None where there are too few.
+        choices: What was chosen for a graph and a plan (`choose`).
+    """
+
+    def __init__(
+        self,
+        samples: Samples,
+        *,
+        class_scores: str | None = None,
+        listener: Listener = silent,
+    ) -> None:
+        self.samples = samples
+        self.class_scores = class_scores
+        self.listener = listener
+        n = samples.n
+        count = min(HELD_BACK, n // 2) if n >= FEWEST_TO_JUDGE else 0
+        self.fit = rows_of(samples, np.arange(n - count))
+        self.held = rows_of(samples, np.arange(n - count, n)) if count else None
+        self.choices: dict[Any, Any] = {}
+        # By identity; the models are kept, so that no other gets the same.
+        self._chosen: set[int] = set()
+        self._known: dict[tuple[int, str], tuple[ModelT, Any]] = {}
+
+    def observe(self, model: ModelT, *, histograms: bool = False) -> Observed:
+        """Return the statistics of all samples."""
+        found = self._once(model, "all", lambda: self._joined(model))
+        if not histograms:
+            return found
+        return self._once(
+            model,
+            "histograms",
+            lambda: with_histograms(model, self.samples, found, listener=self.listener),
+        )
+
+    def observe_fit(self, model: ModelT, *, histograms: bool = False) -> Observed:
+        """Return the statistics of the samples that ranges are compared by."""
+        found = self._once(model, "fit", lambda: observe(model, self.fit, listener=self.listener))
+        if not histograms:
+            return found
+        few = rows_of(self.fit, np.arange(min(self.fit.n, _FOR_HISTOGRAMS)))
+        return self._once(
+            model,
+            "fit histograms",
+            lambda: with_histograms(model, few, found, listener=self.listener),
+        )
+
+    def observe_channels(self, model: ModelT, names: Collection[str]) -> Observed:
+        """Return the largest magnitude of every channel of some tensors."""
+        few = rows_of(self.fit, np.arange(min(self.fit.n, _FOR_CHANNELS)))
+        return observe_channels(model, few, names, listener=self.listener)
+
+    def reference(self, model: ModelT, n: int) -> Mapping[str, Array]:
+        """Return the outputs of a float graph on the first samples held back."""
+        return self._once(model, f"outputs {n}", lambda: self.outputs(write(model), n))
+
+    def outputs(self, data: bytes, n: int) -> Mapping[str, Array]:
+        """Return the outputs of a file on the first `n` samples held back.
+
+        Raises:
+            ModelError: It cannot be run.
+        """
+        assert self.held is not None
+        with temporary_folder() as folder:
+            path = folder / "trial.tflite"
+            path.write_bytes(data)
+            _, outputs = sweep(path, rows_of(self.held, np.arange(n)), _nothing)
+        return outputs
+
+    def forget_all_but(self, *models: ModelT) -> None:
+        """Free what is known of other graphs, whose weights may be large."""
+        kept = {id(model) for model in models} | self._chosen
+        self._chosen = kept
+        self._known = {key: known for key, known in self._known.items() if key[0] in kept}
+
+    def _joined(self, model: ModelT) -> Observed:
+        first = self.observe_fit(model)
+        if self.held is None:
+            return first
+        return joined(first, observe(model, self.held, listener=self.listener))
+
+    def _once(self, model: ModelT, what: str, make: Callable[[], T]) -> T:
+        key = (id(model), what)
+        if key not in self._known:
+            self._known[key] = (model, make())
+        found: T = self._known[key][1]
+        return found
+
+
+def joined(first: Observed, second: Observed) -> Observed:
+    """Return the extremes of two sets of samples together."""
+    return replace(
+        first,
+        low={name: min(low, second.low[name]) for name, low in first.low.items()},
+        high={name: max(high, second.high[name]) for name, high in first.high.items()},
+        n=first.n + second.n,
+    )
+
+
+def widening(first: Observed, whole: Observed) -> tuple[float, float]:
+    """Return by how much more samples widened the ranges: the median, and the most.
+
+    Args:
+        first: What some of the samples told.
+        whole: What all of them told.
+
+    Returns:
+        Shares of the widths that were known before.
+    """
+    widths = [(first.high[name] - low, name) for name, low in first.low.items()]
+    grown = [
+        (whole.high[name] - whole.low[name]) / width - 1 for width, name in widths if width > 0
+    ]
+    return (float(np.median(grown)), max(grown)) if grown else (0.0, 0.0)
+
+
+def rows_of(samples: Samples, rows: NDArray[np.int64]) -> Samples:
+    """Return some of the samples, in that order."""
+    if len(rows) == samples.n and np.array_equal(rows, np.arange(samples.n)):
+        return samples
+    read = samples.read
+    return replace(
+        samples,
+        n=len(rows),
+        read=lambda chosen: read(rows[chosen]),
+        sequences=None if samples.sequences is None else samples.sequences[rows],
+    )
+
+
+def out_of_line(samples: Samples) -> list[int]:
+    """Return the samples whose values are far beyond those of the others.
+
+    One picture that was not scaled would set all ranges: a sample is out of line whose largest
+    magnitude in a float input is over three times the 90th percentile of all samples'. Parts of a
+    sequence are not told apart.
+
+    Args:
+        samples: At least ten; of fewer, none is called out of line.
+    """
+    if samples.n < _FEWEST_TO_DROP or samples.sequences is not None:
+        return []
+    largest: dict[str, list[NDArray[np.float32]]] = {}
+    for batch in samples.batches(_PIECE):
+        for name, values in batch.inputs.items():
+            if values.dtype.kind == "f" and values[:1].size:
+                flat = values.reshape(len(values), -1)
+                ends = np.maximum(flat.max(axis=1), -flat.min(axis=1))
+                largest.setdefault(name, []).append(ends)
+    outlying = np.zeros(samples.n, np.bool_)
+    for parts in largest.values():
+        ends = np.concatenate(parts)
+        usual = float(np.percentile(ends, 90, method="lower"))
+        if usual > 0:
+            outlying |= ends > OUTLYING * usual
+    return [int(row) for row in np.flatnonzero(outlying)]
+
+
+def _nothing(batch: Any, outputs: Any) -> Mapping[str, Array]:
+    del batch, outputs
+    return {}
