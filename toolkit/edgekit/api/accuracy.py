@@ -58,7 +58,7 @@ def sensitivity(
         source: A `.keras`, `.h5`, SavedModel folder or float `.tflite`, or a live Keras model.
         data: As for `quantize`, with training samples.
         mode: The precision: int8, int16x8, int4, dynamic or float16.
-        ranges: How activation ranges are chosen: minmax, percentile, mse or entropy.
+        ranges: How activation ranges are chosen: auto, minmax, percentile, mse or entropy.
         search: Whether the least set of operators is searched for that must have a higher precision
             for the loss to be accepted; it is `plan` of what is returned.
         target: The target that the file is for: on microcontrollers and Ethos-U the higher

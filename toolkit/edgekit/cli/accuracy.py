@@ -26,7 +26,7 @@ def sensitivity(
         str, typer.Option(help="The precision: int8, int16x8, int4, dynamic or float16.")
     ] = "int8",
     ranges: Annotated[
-        str, typer.Option(help="Activation ranges: minmax, percentile, mse or entropy.")
+        str, typer.Option(help="Activation ranges: auto, minmax, percentile, mse or entropy.")
     ] = "minmax",
     score_options: options.ScoreOptions,
     custom: options.Custom = None,
