@@ -104,7 +104,7 @@ def test_a_model_that_cannot_be_called_is_not_blamed_on_its_loss(found):
     assert kind == "ModelError"
     assert "cannot be run" in what
     assert "wide(1)" in reason
-    assert "model.predict" in hint
+    assert "predicts in Keras" in hint
 
 
 def test_adapters_are_merged_and_that_is_said(found):

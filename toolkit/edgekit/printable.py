@@ -7,7 +7,12 @@ names are shortened in the middle.
 
 from __future__ import annotations
 
+import re
 import unicodedata
+from typing import Final
+
+CALLING: Final = "Exception encountered when calling"
+"""What Keras's errors of a layer's call begin with."""
 
 MOST_NAME = 60
 MOST_LINE = 500
@@ -84,3 +89,14 @@ def _fitting(text: str, room: int) -> list[str]:
             break
         fitting.append(unit)
     return fitting
+
+
+def telling(error: Exception) -> str:
+    """Return the line of an error that says most: of a graph's the last, which follows a trace."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", str(error))  # reasons are printed bold
+    lines = [line for line in map(str.strip, plain.splitlines()) if line]
+    # Of layers in layers each call says so, before the reason.
+    found = [line for line in lines if not line.startswith(("[[", CALLING))] or lines
+    if not found:
+        return type(error).__name__
+    return found[-1 if found[0].startswith("Graph execution error") else 0]

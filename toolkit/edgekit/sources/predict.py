@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from edgekit.errors import ModelError
+from edgekit.printable import telling
 from edgekit.records import Array, InputScaling
 from edgekit.sources.input_scaling import read_input_scaling
 from edgekit.sources.loaded import Loaded
@@ -72,7 +73,7 @@ class Predictor:
         except Exception as error:  # the model's own code raises what it likes
             raise ModelError(
                 f"{self._loaded.source.name} cannot be run by TensorFlow.",
-                found=str(error).strip().partition("\n")[0][:200],
+                found=telling(error)[:200],
                 hint="Check that the model predicts in Keras on these samples.",
             ) from error
 

@@ -16,6 +16,7 @@ from edgekit.choices import SplitBy
 from edgekit.data import describe_validation, open_request, training_split
 from edgekit.errors import ConversionError, DataError, EdgekitError, ModelError
 from edgekit.files import writing
+from edgekit.printable import CALLING, telling
 from edgekit.records import (
     Array,
     Batch,
@@ -26,7 +27,7 @@ from edgekit.records import (
     silent,
 )
 from edgekit.training.config import check_numbers
-from edgekit.training.failures import CALLING, check_finite, telling
+from edgekit.training.failures import check_finite
 from edgekit.training.goals import Goals
 from edgekit.training.learner import learner_class
 from edgekit.training.losses import FileLoss, distillation

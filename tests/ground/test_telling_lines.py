@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgekit.training.failures import telling
+from edgekit.printable import telling
 
 
 @pytest.mark.parametrize(
