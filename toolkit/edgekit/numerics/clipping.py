@@ -59,8 +59,9 @@ def octav_scales(weights: Array, axis: int | None, bits: int = 4, rounds: int = 
 def grid_scales(weights: Array, axis: int | None, bits: int = 4) -> Floats:
     """Return the scales of which weights are codes already; 0 for channels that are none of any.
 
-    >>> grid_scales(np.array([[0.6, -0.4, 0.0], [0.6, -0.41, 0.0]]), axis=0).round(3)
-    array([0.2, 0. ], dtype=float32)
+    >>> found = grid_scales(np.array([[1.5, -1.25, 0.5], [1.5, -1.26, 0.5]]), axis=0)
+    >>> found.tolist()  # codes 6, -5, 2; and none
+    [0.25, 0.0]
 
     Args:
         weights: Any shape.

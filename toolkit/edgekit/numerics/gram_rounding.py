@@ -38,7 +38,7 @@ def round_by_gram(
 
     >>> weights = np.array([[0.4], [0.4]])
     >>> gram = np.ones((2, 2))  # both inputs are always the same: the sum of the weights counts
-    >>> round_by_gram(gram, gram @ weights, weights, np.array([1.0])).sum()
+    >>> int(round_by_gram(gram, gram @ weights, weights, np.array([1.0])).sum())
     1
 
     Args:

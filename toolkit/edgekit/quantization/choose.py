@@ -171,12 +171,7 @@ class Choice:
 
 
 def choose(
-    plan: Plan,
-    model: ModelT,
-    calibration: Calibration,
-    write: Write,
-    *,
-    exact: ModelT | None = None,
+    plan: Plan, model: ModelT, calibration: Calibration, write: Write, exact: ModelT | None = None
 ) -> Choice:
     """Choose passes and ranges for a plan.
 
@@ -187,7 +182,7 @@ def choose(
         write: Writes a candidate.
         exact: The graph that candidates are compared with; None for `model`.
     """
-    return _Search(plan, model, calibration, write, exact or model).run()
+    return _Search(plan, model, calibration, write).run(exact or model)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,16 +196,9 @@ class _Form:
 class _Search:
     """Candidates for one plan, tried one after the other."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        model: ModelT,
-        calibration: Calibration,
-        write: Write,
-        exact: ModelT,
-    ) -> None:
+    def __init__(self, plan: Plan, model: ModelT, calibration: Calibration, write: Write) -> None:
         self.plan, self.model, self.calibration, self.write = plan, model, calibration, write
-        self.exact = exact
+        self.exact = model
         self.calibrated = MODES[plan.mode].calibrated
         self.folded = FOLD_NORMALIZATION.apply(model, NOTHING, plan)
         self.macs = sum(macs(node) or 0 for node in nodes(model))
@@ -219,8 +207,9 @@ class _Search:
         self.held = self._judges(held)
         self.trials: list[Trial] = []
 
-    def run(self) -> Choice:
-        """Try candidates until one is good enough, or none is left."""
+    def run(self, exact: ModelT) -> Choice:
+        """Try candidates against a graph until one is good enough, or none is left."""
+        self.exact = exact
         form = _Form(self.model, ())
         if not self.held or (self.large and not self.calibrated and self.folded is self.model):
             return self._chosen(form, MINMAX, self._why_not_judged())
