@@ -12,9 +12,11 @@ from ai_edge_litert.schema_py_generated import ModelT
 from float_nets import RELU, SAME, VALID, Net, noise, samples_with
 
 from edgekit.errors import ConversionError, UsageError
+from edgekit.isolate import isolated
 from edgekit.numerics import dequantize, grid_scales, octav_scales, quantize_balanced
 from edgekit.quantization import Calibration, learned, make, passes_named, read_float_graph
 from edgekit.quantization.observe import observe
+from edgekit.quantization.one_thread import blas_threads, on_one_thread
 from edgekit.quantization.passes.correct_biases import correct_biases
 from edgekit.quantization.passes.grids import grids
 from edgekit.quantization.passes.layers import ChannelGraph
@@ -171,6 +173,21 @@ def test_biases_of_exact_weights_stay(samples: Samples) -> None:
 
 def test_the_same_samples_give_the_same_file(model: ModelT, samples: Samples) -> None:
     assert made(model, INT4, samples, *BOTH) == made(model, INT4, samples, *BOTH)
+
+
+def test_products_are_summed_on_one_thread() -> None:
+    before = blas_threads()
+    if before is None:
+        pytest.skip("numpy has another library here")
+
+    def threads() -> int | None:
+        on_one_thread()
+        return blas_threads()
+
+    # Given a child, as weights are fitted in, then it has one thread, and its parent as many as
+    # before.
+    assert isolated(threads) == 1
+    assert blas_threads() == before
 
 
 def test_rounding_twice_changes_nothing_more(model: ModelT, samples: Samples) -> None:

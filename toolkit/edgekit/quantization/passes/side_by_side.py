@@ -16,6 +16,7 @@ import numpy as np
 from edgekit.errors import ConversionError
 from edgekit.isolate import ChildDiedError, isolated
 from edgekit.quantization.observe import NOTHING, Observed
+from edgekit.quantization.one_thread import on_one_thread
 from edgekit.quantization.passes.drop_unused import drop_unused
 from edgekit.quantization.passes.grids import Grid, grids
 from edgekit.quantization.passes.layers import ChannelGraph, Floats, Layer
@@ -102,6 +103,7 @@ def fitted(model: ModelT, observed: Observed, settings: Plan, fit: Fit) -> Model
         )
 
     def changes() -> dict[str, Change]:
+        on_one_thread()
         return dict(_changes((exact, model), samples, chosen, fit, settings))
 
     try:
