@@ -24,6 +24,7 @@ from edgekit.quantization.passes.patches import patches, response
 from edgekit.quantization.passes.round_weights import round_weights
 from edgekit.records import Array, Plan, Ranges, Rule, Samples
 from edgekit.tflite import write
+from edgekit.tflite.graph import clone
 from edgekit.tflite.ranges import with_all_outputs
 
 BOTH = ("round_weights", "correct_biases")
@@ -272,6 +273,15 @@ def test_trained_ranges_are_told(model: ModelT) -> None:
     trained = learned(Ranges(method="trained", low={}, high={}, n=0))
     with pytest.raises(ConversionError, match="were trained"):
         round_weights(model, trained, W4A8)
+
+
+def test_graphs_with_loops_are_told(model: ModelT, samples: Samples) -> None:
+    # Given a graph beside the first, as loops have them
+    looped = clone(model)
+    looped.subgraphs.append(looped.subgraphs[0])
+    with pytest.raises(ConversionError, match="has loops") as caught:
+        correct_biases(looped, observe(model, samples), INT4)
+    assert "Drop round_weights and correct_biases" in str(caught.value.hint)
 
 
 def test_what_would_undo_a_fit_is_refused() -> None:
