@@ -86,11 +86,11 @@ def rebuild(
     if output is not None:
         refuse_existing(output, force=force)
     plan = plan_from_json(entry_of(described, "plan"))
-    passes_named(plan.passes)
+    observing = any(each.observes for each in passes_named(plan.passes))
     build = recorded_build(described)
     found = _source(described, build, path, source)
     modules = () if is_graph(found) else _custom(build, custom, trust_code=trust_code)
-    dataset = open_recorded(described, build, data, calibrated=calibrates(plan))
+    dataset = open_recorded(described, build, data, calibrated=calibrates(plan) or observing)
     with temporary_folder() as folder:
         content = _make(
             found,

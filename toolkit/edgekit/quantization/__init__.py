@@ -5,6 +5,7 @@
 - `calibration`: the samples, and which of them judge.
 - `choose`: passes and ranges, by the outputs of files that are tried.
 - `passes`: changes to the graph before it is quantized, one module each.
+- `one_thread`: matrix products whose last bits do not depend on the number of cores.
 - `rules`: the precision of every operator.
 - `writer`: a float graph and ranges, written in integers.
 - `variant`: the graph written in one precision, and checked.

@@ -133,7 +133,8 @@ class Calibration:
         first = self.observe_fit(model)
         if self.held is None:
             return first
-        return joined(first, observe(model, self.held, listener=self.listener))
+        both = joined(first, observe(model, self.held, listener=self.listener))
+        return replace(both, samples=self.samples)
 
     def _once(self, model: ModelT, what: str, make: Callable[[], T]) -> T:
         key = (id(model), what)

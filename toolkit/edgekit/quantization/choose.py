@@ -170,7 +170,9 @@ class Choice:
         }
 
 
-def choose(plan: Plan, model: ModelT, calibration: Calibration, write: Write) -> Choice:
+def choose(
+    plan: Plan, model: ModelT, calibration: Calibration, write: Write, exact: ModelT | None = None
+) -> Choice:
     """Choose passes and ranges for a plan.
 
     Args:
@@ -178,8 +180,9 @@ def choose(plan: Plan, model: ModelT, calibration: Calibration, write: Write) ->
         model: The float graph, after the passes that the plan names.
         calibration: The samples.
         write: Writes a candidate.
+        exact: The graph that candidates are compared with; None for `model`.
     """
-    return _Search(plan, model, calibration, write).run()
+    return _Search(plan, model, calibration, write).run(exact or model)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +198,7 @@ class _Search:
 
     def __init__(self, plan: Plan, model: ModelT, calibration: Calibration, write: Write) -> None:
         self.plan, self.model, self.calibration, self.write = plan, model, calibration, write
+        self.exact = model
         self.calibrated = MODES[plan.mode].calibrated
         self.folded = FOLD_NORMALIZATION.apply(model, NOTHING, plan)
         self.macs = sum(macs(node) or 0 for node in nodes(model))
@@ -203,8 +207,9 @@ class _Search:
         self.held = self._judges(held)
         self.trials: list[Trial] = []
 
-    def run(self) -> Choice:
-        """Try candidates until one is good enough, or none is left."""
+    def run(self, exact: ModelT) -> Choice:
+        """Try candidates against a graph until one is good enough, or none is left."""
+        self.exact = exact
         form = _Form(self.model, ())
         if not self.held or (self.large and not self.calibrated and self.folded is self.model):
             return self._chosen(form, MINMAX, self._why_not_judged())
@@ -213,7 +218,7 @@ class _Search:
             return self._chosen(form, MINMAX, "Nothing was compared: the file cannot be tried.")
         form, best = self._best_form(form, best)
         method, best = self._best_method(form, best)
-        self.calibration.forget_all_but(self.model, form.model)
+        self.calibration.forget_all_but(self.exact, self.model, form.model)
         return self._chosen(form, method, self._why(best))
 
     def _best_form(self, form: _Form, best: Trial) -> tuple[_Form, Trial]:
@@ -270,7 +275,7 @@ class _Search:
             found = self.calibration.outputs(data, self.held)
         except (ConversionError, ModelError):
             return None
-        reference = self.calibration.reference(self.model, self.held)
+        reference = self.calibration.reference(self.exact, self.held)
         distances = _distances(reference, found)
         if not distances:
             return None

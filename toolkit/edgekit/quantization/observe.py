@@ -84,6 +84,8 @@ class Observed:
         trained: Ranges from quantization-aware training, used instead of the observed ones.
         channels: Largest magnitude of every channel, `[channels]`, of tensors where that was asked
             for (`observe_channels`).
+        samples: The samples; None where ranges were trained.
+        exact: The graph before passes that change its outputs; None before there was one.
     """
 
     low: Mapping[str, float]
@@ -93,6 +95,8 @@ class Observed:
     histograms: Mapping[str, Histogram] | None = None
     trained: Ranges | None = None
     channels: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    samples: Samples | None = field(default=None, compare=False, repr=False)
+    exact: ModelT | None = field(default=None, compare=False, repr=False)
 
     def ranges(self, method: str = MINMAX, percentile: float = 99.99) -> Ranges:
         """Choose the range of every activation.
@@ -154,7 +158,7 @@ def observe(
         ends = [name for name in names if name in low]
         low.update(dict.fromkeys(ends, min(low[name] for name in ends)))
         high.update(dict.fromkeys(ends, max(high[name] for name in ends)))
-    found = Observed(low=low, high=high, n=samples.n, unclipped=graph.unclipped)
+    found = Observed(low=low, high=high, n=samples.n, unclipped=graph.unclipped, samples=samples)
     return with_histograms(model, samples, found, listener=listener) if histograms else found
 
 

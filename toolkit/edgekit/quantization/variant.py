@@ -138,11 +138,11 @@ def prepared(
         -> mode, of every operator; and how ranges were chosen, where that was left to edgekit.
     """
     automatic = plan.ranges == AUTO and MODES[plan.mode].chooses and calibration is not None
-    model, observed = _after_passes(plan, graph.model, observe, unseen=automatic)
+    model, observed, exact = _after_passes(plan, graph.model, observe, unseen=automatic)
     modes = modes_of(plan, model)
     if automatic:
         assert calibration is not None
-        choice = _choose(plan, model, modes, calibration)
+        choice = _choose(plan, model, exact, modes, calibration)
         return choice.model, choice.ranges, modes, choice
     if not MODES[plan.mode].calibrated:
         return model, None, modes, None
@@ -151,7 +151,11 @@ def prepared(
 
 
 def _choose(
-    plan: Plan, model: ModelT, modes: Mapping[str, str], calibration: Calibration
+    plan: Plan,
+    model: ModelT,
+    exact: ModelT,
+    modes: Mapping[str, str],
+    calibration: Calibration,
 ) -> Choice:
     """Choose passes and ranges once for all plans that differ in nothing that matters to them."""
     # Outputs in codes tell how near to float they can be.
@@ -169,7 +173,7 @@ def _choose(
 
     key = (id(model), trial)
     if key not in calibration.choices:
-        found = choose(trial, model, calibration, write_trial)
+        found = choose(trial, model, calibration, write_trial, exact=exact)
         calibration.choices[key] = (model, found)  # a model that is kept keeps its identity
     choice: Choice = calibration.choices[key][1]
     return choice
@@ -249,8 +253,10 @@ def _notes(plan: Plan, lost: Mapping[str, str]) -> list[str]:
 
 def _after_passes(
     plan: Plan, model: ModelT, observe: Callable[[ModelT], Observed], *, unseen: bool
-) -> tuple[ModelT, Observed]:
+) -> tuple[ModelT, Observed, ModelT]:
     """Return the graph after the passes of a plan, and the statistics of its activations.
+
+    The third is the graph before those passes that change its outputs.
 
     Args:
         plan: The plan.
@@ -263,8 +269,11 @@ def _after_passes(
     observed = NOTHING
     if calibrated or any(each.observes for each in passes):
         observed = observe(model)
-    for each in passes:
-        changed = each.apply(model, observed, plan)
+    exact = model
+    for number, each in enumerate(passes):
+        given = replace(observed, exact=exact) if each.fits else observed
+        changed = each.apply(model, given, plan)
+        exact = exact if each.fits else changed
         if changed is not model and each.moves_activations and observed is not NOTHING:
             if observed.trained is not None:
                 raise ConversionError(
@@ -273,9 +282,10 @@ def _after_passes(
                     hint="Drop the pass, or start from the model before quantization-aware "
                     "training.",
                 )
-            observed = observe(changed)
+            if calibrated or any(later.observes for later in passes[number + 1 :]):
+                observed = observe(changed)
         model = changed
-    return model, observed
+    return model, observed, exact
 
 
 def _sparse(plan: Plan, model: ModelT) -> Encoded:

@@ -317,7 +317,7 @@ class Quantize:
         "Keep the names of inner tensors in `int8` and `int16x8` files, which are shortened else."
     )
     passes: tuple[str, ...] = words(
-        "Graph passes that precede quantization, in order; they keep the float outputs.",
+        "Graph passes that precede quantization, in order (below).",
         accepts="a list of names of graph passes",
     )
     rules: tuple[Rule, ...] = tables(

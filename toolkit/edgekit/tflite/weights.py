@@ -102,10 +102,32 @@ def _quantize_weights(
 ) -> ModelT:
     rewriter = Rewriter(model)
     rewriter.store_lstms(only)
-    for weight in rewriter.weights(only):
-        storage = choose(weight) if weight.alike else Storage("before", 8, weight.axis)
+    for weight, storage in _storages(rewriter, only, choose):
         rewriter.store(weight, storage)
     return rewriter.finish()
+
+
+def _storages(
+    rewriter: Rewriter, only: Container[str] | None, choose: Callable[[Weight], Storage]
+) -> list[tuple[Weight, Storage]]:
+    return [
+        (weight, choose(weight) if weight.alike else Storage("before", 8, weight.axis))
+        for weight in rewriter.weights(only)
+    ]
+
+
+def int4_storages(
+    model: ModelT, only: Container[str] | None = None
+) -> list[tuple[Weight, Storage]]:
+    """Return the weights that `to_int4` quantizes, and how it stores each."""
+    return _storages(Rewriter(model), only, _int4)
+
+
+def dynamic_storages(
+    model: ModelT, only: Container[str] | None = None
+) -> list[tuple[Weight, Storage]]:
+    """Return the weights that `to_dynamic` quantizes, and how it stores each."""
+    return _storages(Rewriter(model), only, _dynamic)
 
 
 def stored_weights(operators: Sequence[Node]) -> list[tuple[Node, Tensor]]:

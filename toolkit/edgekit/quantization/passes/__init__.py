@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from edgekit.errors import UsageError
+from edgekit.quantization.passes.correct_biases import CORRECT_BIASES
 from edgekit.quantization.passes.drop_identities import DROP_IDENTITIES
 from edgekit.quantization.passes.drop_unused import DROP_UNUSED
 from edgekit.quantization.passes.equalize import EQUALIZE
@@ -18,6 +19,7 @@ from edgekit.quantization.passes.fold_constants import FOLD_CONSTANTS
 from edgekit.quantization.passes.fold_normalization import FOLD_NORMALIZATION
 from edgekit.quantization.passes.fold_padding import FOLD_PADDING
 from edgekit.quantization.passes.graph_pass import GraphPass
+from edgekit.quantization.passes.round_weights import ROUND_WEIGHTS
 
 CLEANUP: Final[tuple[GraphPass, ...]] = (FOLD_CONSTANTS, DROP_IDENTITIES, FOLD_PADDING)
 """What every graph goes through before it is written in integers; exact, and for no other mode."""
@@ -27,6 +29,8 @@ PASSES: Final[tuple[GraphPass, ...]] = (
     *CLEANUP,
     FOLD_NORMALIZATION,
     EQUALIZE,
+    ROUND_WEIGHTS,
+    CORRECT_BIASES,
 )
 
 __all__ = ["CLEANUP", "PASSES", "GraphPass", "passes_named"]
@@ -36,7 +40,8 @@ def passes_named(names: Sequence[str]) -> tuple[GraphPass, ...]:
     """Return the passes of a plan, in its order.
 
     Raises:
-        UsageError: There is no such pass.
+        UsageError: There is no such pass, or one that keeps the outputs follows one that fits
+            weights to the precision.
     """
     known = {each.name: each for each in PASSES}
     for name in names:
@@ -47,4 +52,12 @@ def passes_named(names: Sequence[str]) -> tuple[GraphPass, ...]:
                 found=f"Did you mean {close[0]}?" if close else None,
                 hint=f"Known: {', '.join(known)}.",
             )
-    return tuple(known[name] for name in names)
+    found = tuple(known[name] for name in names)
+    fitting = next((number for number, each in enumerate(found) if each.fits), len(found))
+    late = [each.name for each in found[fitting:] if not each.fits]
+    if late:
+        raise UsageError(
+            f"Graph pass {late[0]} would undo what {found[fitting].name} fitted.",
+            hint=f"Put {late[0]} before {found[fitting].name}.",
+        )
+    return found

@@ -24,14 +24,15 @@ class Apply(Protocol):
             settings: Plan of the variant: mode, rules, types of inputs and outputs.
 
         Returns:
-            A changed copy that computes the same outputs in float; `model` itself if unchanged.
+            A changed copy that computes the same outputs in float, unless `fits` is set for the
+            pass; `model` itself if unchanged.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraphPass:
-    """A change to a float graph that keeps its outputs.
+    """A change to a float graph.
 
     Attributes:
         name: Name in recipes and manifests.
@@ -39,6 +40,9 @@ class GraphPass:
         apply: The function.
         observes: Whether it needs statistics of the activations.
         moves_activations: Whether inner activations change, which requires a new calibration.
+        fits: Whether weights or biases are fitted to the precision of the plan, so that the float
+            outputs change. Such passes come last; they are given the graph before the first of
+            them (`Observed.exact`).
     """
 
     name: str
@@ -46,3 +50,4 @@ class GraphPass:
     apply: Apply
     observes: bool = False
     moves_activations: bool = False
+    fits: bool = False

@@ -25,7 +25,8 @@ NO_ACTIVATION: Final = 0
 RELU: Final = 1
 """Codes of fused activations in the schema."""
 
-_PADDED: Final = 0  # `Padding.SAME`
+PADDED: Final = 0
+"""`Padding.SAME` of the schema."""
 # So many weights of a channel take values so often, on average, where they were clustered.
 _MANY_WEIGHTS: Final = 64
 _EACH_USED: Final = 2
@@ -189,7 +190,7 @@ class Layer:
         if self.graph.name(self.op) == "FULLY_CONNECTED":
             return False
         window = self.weights.shape[1:3]
-        return bool(self.op.builtinOptions.padding == _PADDED and max(window) > 1)
+        return bool(self.op.builtinOptions.padding == PADDED and max(window) > 1)
 
     @property
     def rewritable(self) -> bool:
@@ -202,7 +203,7 @@ class Layer:
         if self.axis == 3:
             shape[3] = -1
         self.graph.replace_constant(self.op, 1, self.weights * factors.reshape(shape))
-        if (bias := self._bias()) is not None:
+        if (bias := self.bias) is not None:
             self.graph.replace_constant(self.op, 2, bias * factors)
 
     def scale_inputs(self, factors: Floats) -> None:
@@ -211,11 +212,11 @@ class Layer:
 
     def can_add(self) -> bool:
         """Whether it has a bias to add to, all of its own."""
-        return self._bias() is not None
+        return self.bias is not None
 
     def add(self, shift: Floats) -> None:
         """Add to the bias, `[outputs]`."""
-        bias = self._bias()
+        bias = self.bias
         assert bias is not None
         self.graph.replace_constant(self.op, 2, bias + shift)
 
@@ -261,7 +262,9 @@ class Layer:
             return np.repeat(factors, weights.shape[3] // len(factors))
         return np.tile(factors, weights.shape[-1] // len(factors))
 
-    def _bias(self) -> Array | None:
+    @property
+    def bias(self) -> Array | None:
+        """Return its bias, `[outputs]`; None where it has none."""
         return self.graph.values(int(self.op.inputs[2])) if len(self.op.inputs) > 2 else None
 
 

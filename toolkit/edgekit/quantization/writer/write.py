@@ -93,7 +93,7 @@ def write_integers(
     scales = _settled(operators, start, widths, reasons, known=known, between=(given, needed))
     lost = _lost(graph, operators, widths, known, plan)
     ends = scales[usual].own if usual in scales else {}
-    four_bits = {n.index for n in operators if n.index in widths and _takes_int4(n, narrow)}
+    four_bits = {n.index for n in operators if n.index in widths and takes_int4(n, narrow)}
     emission = Emission(model, scales, widths, four_bits)
     inputs = {i: emission.add_input(i, plan.input_type, ends.get(i)) for i in graph.inputs.tolist()}
     for node, op in zip(operators, graph.operators, strict=True):
@@ -119,7 +119,7 @@ def _width(mode: str) -> int | None:
     return 8 * np.dtype(MODES[mode].activations).itemsize if MODES[mode].calibrated else None
 
 
-def _takes_int4(node: Node, names: Container[str]) -> bool:
+def takes_int4(node: Node, names: Container[str]) -> bool:
     """Whether an operator is among those to get int4 weights, and has a kernel for them."""
     if node.name not in INT4_VERSIONS or node.outputs[0].name not in names:
         return False
