@@ -83,7 +83,9 @@ def transform(
         # What is missing or does not fit is said before anything is loaded or predicted.
         data = with_head(data, source)
         dataset = open_request(data)
-        training_split(dataset, step.training.split_by)
+        if dataset.train is None or dataset.train.sequences is None:
+            # Of a stream the model is looked at first: it may be unable to carry a state on.
+            training_split(dataset, step.training.split_by)
         example = example_shapes(dataset)
         loaded = tensorflow.load(source, example=example, to_train=True)
         data, notes = _settled(data, dataset, loaded, tensorflow)
