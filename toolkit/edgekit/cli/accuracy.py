@@ -156,7 +156,7 @@ def compare(
     from edgekit.files import refuse_existing, writing
 
     if graph is not None:
-        refuse_existing(graph, force=force)
+        refuse_existing(graph, force=force, option="--graph")
     with listening(quiet=quiet) as listener:
         found = api.compare(
             Path(first),

@@ -93,7 +93,8 @@ def _check(request: Request) -> None:
     """Look at what can be known before any work."""
     if request.plans[0].mode == FLOAT32.name:
         raise UsageError(
-            "In float32 no operator costs accuracy.", hint="Choose int8, int16x8, int4 or dynamic."
+            "In float32 no operator costs accuracy.",
+            hint="Choose int8, int16x8, int4, dynamic or float16.",
         )
     if request.data is None:
         raise DataError(
