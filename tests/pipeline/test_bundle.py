@@ -14,7 +14,7 @@ import pytest
 
 import edgekit
 from edgekit.cli import run
-from edgekit.errors import DataError, UsageError
+from edgekit.errors import DataError, OutputError, UsageError
 from edgekit.pipeline.bundle import INDEX
 
 ROOT = Path(__file__).parents[2]
@@ -128,6 +128,13 @@ def test_other_data_leave_scores_unchecked_and_say_so(
 def test_data_that_are_named_and_not_there_are_an_error(bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist"):
         edgekit.verify(bundle, data=str(tmp_path / "mistyped.npz"))
+
+
+def test_a_place_where_no_bundle_can_be_is_refused_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="is a file") as refused:
+        edgekit.quantize(SOURCE, modes=["float16"], bundle=tmp_path / "file" / "proof.zip")
+    assert "--bundle" in str(refused.value.hint)
 
 
 def test_a_folder_is_no_bundle(tmp_path: Path) -> None:

@@ -213,7 +213,7 @@ def cleared(folder: Path) -> Iterator[None]:
             sweep(folder)
 
 
-def check_folder(folder: Path) -> None:
+def check_folder(folder: Path, *, hint: str = "Give a folder to --output.") -> None:
     """Raise unless files can go into `folder`, which need not exist.
 
     Raises:
@@ -223,7 +223,7 @@ def check_folder(folder: Path) -> None:
     if found == MISSING and folder.is_symlink():
         found = "a link to nothing"
     if found not in {FOLDER, MISSING}:
-        raise OutputError(f"{folder} is {found}.", hint="Give a folder to --output.")
+        raise OutputError(f"{folder} is {found}.", hint=hint)
 
 
 def _goal(path: Path) -> Path:
