@@ -13,7 +13,7 @@ from edgekit.records import Collapse
 from edgekit.reports import read_reports, render
 from edgekit.reports.drawing import PageCharts
 from edgekit.reports.findings import collapsed_files
-from edgekit.reports.next_command import explanation, next_command
+from edgekit.reports.next_command import compiler_command, explanation, next_command
 from edgekit.reports.page import html
 
 ALERT = "The source is no better than guessing: accuracy 10.0 %. Likely reason: the pixel scale."
@@ -167,6 +167,18 @@ def test_a_file_measured_on_its_device_is_run_there_next(fashion):
         command = next_command(report, one)
         assert command.endswith(f"--device pi4 --run {stands}")
         assert explanation(command) == f"{stands}: a file of yours"
+
+
+def test_for_a_coral_stick_the_line_of_its_compiler_is_given(fashion):
+    int8 = next(row for row in fashion.rows if row.artifact.mode == "int8")
+    float32 = next(row for row in fashion.rows if row.artifact.mode == "float32")
+    asked = replace(fashion, asked={"target": "micro:ram=64k,flash=1M, coral"})
+
+    command = compiler_command(asked, int8)
+
+    assert shlex.split(command) == ["edgetpu_compiler", "-s", str(int8.artifact.path)]
+    assert compiler_command(asked, float32) == ""  # nothing of it would run there
+    assert compiler_command(fashion, int8) == ""
 
 
 def test_the_page_ends_its_recommendation_with_it(fashion, failed):

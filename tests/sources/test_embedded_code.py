@@ -38,7 +38,10 @@ COMMANDS = {
     "cluster": "cluster --data data.npz -o out.keras",
     "qat": "qat --data data.npz -o out.keras",
     "compress": "compress --recipe recipe.toml --data data.npz -o out",
+    "sensitivity": "sensitivity --data data.npz",
+    "compare": "compare data.npz --data data.npz",
 }
+
 RECIPE = (
     'schema = 1\nname = "r"\n[[step]]\nkind = "prune"\n[[step]]\nkind = "quantize"\nmode = "int8"\n'
 )

@@ -93,3 +93,13 @@ def test_the_hints_work_when_followed(micro: None) -> None:
     # given the hint for a malformed configuration, with real words in it
     assert split_name("micro:ram=1M,flash=2M") == ("micro", {"ram": "1M", "flash": "2M"})
     assert target("micro").settings == {}
+
+
+def test_a_board_with_an_operating_system_runs_everything_or_says_why_it_is_slow(
+    golden: Path,
+) -> None:
+    operators = nodes(read(golden / "inspect" / "loop_float32.tflite"))
+
+    assert fit("pi4", operators) == fit("android", operators)
+    assert all(answer.mapped for answer in fit("pi-armv7", operators).values())
+    assert target("pi5").target.runtimes == ("litert",)

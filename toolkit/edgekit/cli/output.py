@@ -56,10 +56,12 @@ def emit(report: Report, *, json: bool) -> None:
 
 def next_lines(report: Report) -> Iterator[str]:
     """Yield the command to type next, on a line that can be copied, and what to fill in."""
-    from edgekit.reports.next_command import explanation, next_command
+    from edgekit.reports.next_command import compiler_command, explanation, next_command
 
     for row in report.files:
         if row.recommended:
+            if compiles := compiler_command(report, row):
+                yield f"For the Edge TPU: {compiles}"
             command = next_command(report, row)
             yield f"Next: {command}"
             if said := explanation(command):

@@ -217,7 +217,10 @@ def recommend(
         **{
             variant: why
             for target in request.named_targets
-            for variant, why in _refused(rows, target).items()
+            for variant, why in {
+                **_refused(rows, target),
+                **_without_runtime(rows, target),
+            }.items()
         },
     }
     chosen, reason = evaluation.recommend(eligible, prefer=request.prefer, excluded=excluded)
@@ -230,6 +233,12 @@ def recommend(
             how = f"By {estimate.compiler}, for" if estimate else "Predicted for"
             reason += f" {how} {target}: {mapped} of {total} operators map."
     return result, reason
+
+
+def _without_runtime(rows: Sequence[Row], target: str) -> dict[str, str]:
+    """Return the variants that the only runtime of a target does not load, and why."""
+    runtimes = targets.target(target).target.runtimes
+    return dict(evaluation.unloadable(rows, runtimes[0])) if len(runtimes) == 1 else {}
 
 
 def _refused(rows: Sequence[Row], target: str) -> dict[str, str]:

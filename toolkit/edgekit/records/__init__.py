@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from edgekit.records.artifacts import (
     Artifact,
+    EdgeTpuProgram,
     Inspection,
     MemoryFit,
     MixedPlan,
@@ -98,6 +99,7 @@ __all__ = [
     "DataRequest",
     "Dataset",
     "Drop",
+    "EdgeTpuProgram",
     "Example",
     "Fidelity",
     "FigureUnit",

@@ -257,6 +257,23 @@ class NpuEstimate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EdgeTpuProgram:
+    """What Google's compiler put into a model for an Edge TPU; read, not predicted.
+
+    Attributes:
+        min_runtime: The oldest Edge TPU runtime (libedgetpu) that loads it.
+        cached_bytes: Parameters that stay in the chip's memory.
+        streamed_bytes: Parameters that are sent for every inference.
+        cycles: Its estimate of the cycles of an inference; None where it gives none.
+    """
+
+    min_runtime: int
+    cached_bytes: int
+    streamed_bytes: int
+    cycles: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Inspection:
     """What is inside a `.tflite` file.
 
@@ -277,6 +294,7 @@ class Inspection:
             its version; None where no release has. Of custom operators nothing is known.
         memory: Target name -> memory, for microcontrollers.
         estimates: Target name -> what its compiler says, for NPUs.
+        edge_tpu: What of it runs on an Edge TPU, where it was compiled for one.
     """
 
     path: Path
@@ -293,6 +311,7 @@ class Inspection:
     runtimes: Mapping[str, str | None] = field(default_factory=dict)
     memory: Mapping[str, MemoryFit] = field(default_factory=dict)
     estimates: Mapping[str, NpuEstimate] = field(default_factory=dict)
+    edge_tpu: EdgeTpuProgram | None = None
 
     def unmapped(self, target: str) -> tuple[Operator, ...]:
         """Return the operators that a target does not take; those it was not asked for left out."""

@@ -18,6 +18,7 @@ _SHARED = (
     "--ignore",
 )
 _SHORT = {"-d": "--data"}
+_CORAL = "coral"
 _SOUND = "recording.wav"
 _INPUTS = {"image": "photo.jpg", "log-mel": _SOUND, "mfcc": _SOUND, "micro": _SOUND}
 _OTHER_INPUT = "input.npy"
@@ -46,6 +47,22 @@ def next_command(report: Report, row: Row) -> str:
     else:
         words += ["--device", DEVICE, *shared_options(given)]
     return printable(shlex.join(words), 2 * MOST_PATH)
+
+
+def compiler_command(report: Report, row: Row) -> str:
+    """Return the command that compiles a file for an Edge TPU; "" if that was not the target.
+
+    Args:
+        report: The report.
+        row: Its recommended file.
+    """
+    named = report.asked.get("target", "").split(", ")
+    inspection = row.inspection
+    if _CORAL not in named or inspection is None:
+        return ""
+    if len(inspection.unmapped(_CORAL)) == len(inspection.ops):
+        return ""
+    return printable(shlex.join(["edgetpu_compiler", "-s", str(row.artifact.path)]), 2 * MOST_PATH)
 
 
 def explanation(command: str) -> str:

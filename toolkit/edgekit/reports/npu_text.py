@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgekit.printable import printable
-from edgekit.records import Inspection, NpuEstimate
+from edgekit.records import EdgeTpuProgram, Inspection, NpuEstimate
 from edgekit.reports.formatting import latency_text, size_text
 
 
@@ -35,3 +35,15 @@ def npu_text(estimate: NpuEstimate) -> str:
     cycles = f"{estimate.cycles:,} cycles{clock}" if estimate.cycles else ""
     figures = ", ".join([latency_text(estimate.time_ms), cycles, *parts])
     return f"{figures} (simulated: {printable(estimate.configuration)})"
+
+
+def program_text(program: EdgeTpuProgram) -> str:
+    """Return what a model that was compiled for an Edge TPU needs, in one line."""
+    parts = [
+        f"libedgetpu runtime {program.min_runtime} or newer",
+        f"{size_text(program.cached_bytes)} of parameters in the chip's memory",
+        f"{size_text(program.streamed_bytes)} sent for every inference",
+    ]
+    if program.cycles:
+        parts.append(f"{program.cycles:,} cycles by its compiler's estimate")
+    return "; ".join(parts)

@@ -9,7 +9,7 @@ from edgekit.printable import MOST_PATH, printable
 from edgekit.records import Inspection, Operator
 from edgekit.reports.formatting import count_text, plain, size_text
 from edgekit.reports.memory_text import memory_text
-from edgekit.reports.npu_text import fit_text, npu_text, said_by
+from edgekit.reports.npu_text import fit_text, npu_text, program_text, said_by
 from edgekit.reports.terminal_table import plain_table
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ _LABELS = {
     "largest": "most",
     "activations": "alive",
     "runtimes": "needs",
+    "Edge TPU": "tpu",
     "metadata": "meta",
     "signatures": "sign",
 }
@@ -128,6 +129,8 @@ def fact_lines(inspection: Inspection) -> Iterator[tuple[str, str]]:
             "activations",
             f"{size} at most, at {where}; kernels' scratch comes on top",
         )
+    if (program := inspection.edge_tpu) is not None:
+        yield "Edge TPU", program_text(program)
     if inspection.runtimes:
         yield (
             "runtimes",

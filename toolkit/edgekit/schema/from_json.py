@@ -21,6 +21,7 @@ from edgekit.records import (
     ColumnDrop,
     ColumnScore,
     Drop,
+    EdgeTpuProgram,
     Fidelity,
     Inspection,
     MemoryFit,
@@ -319,6 +320,16 @@ def _inspection(inspection: Fields) -> Inspection:
         runtimes=inspection.table("runtimes", lambda of, name: of.maybe(name, of.text)),
         memory=inspection.table("memory", _memory),
         estimates=inspection.table("estimates", _estimate),
+        edge_tpu=_edge_tpu(inspection.object("edge_tpu")) if inspection.has("edge_tpu") else None,
+    )
+
+
+def _edge_tpu(program: Fields) -> EdgeTpuProgram:
+    return EdgeTpuProgram(
+        min_runtime=program.integer("min_runtime"),
+        cached_bytes=program.integer("cached_bytes"),
+        streamed_bytes=program.integer("streamed_bytes"),
+        cycles=program.maybe("cycles", program.integer),
     )
 
 

@@ -130,6 +130,7 @@ def inspection_to_json(inspection: Inspection) -> dict[str, Any]:
         if (peak := inspection.peak) is None
         else {"bytes": peak.alive_bytes, "index": peak.index, "layer": peak.layer},
         "memory": {name: _memory_to_json(one) for name, one in inspection.memory.items()},
+        "edge_tpu": None if inspection.edge_tpu is None else asdict(inspection.edge_tpu),
         "estimates": {name: asdict(one) for name, one in inspection.estimates.items()},
     }
 

@@ -29,6 +29,8 @@ class Target:
         needs_all: Whether a single operator that does not fit keeps the whole model from running.
         accelerator: What Arm's compiler Vela calls it, where Vela decides what runs on it (see
             `tflite.vela`); `fit` knows nothing then.
+        runtimes: Runtimes that can be installed on it, as the runner calls them; empty where that
+            is not known, or it runs none.
         ready: Raises `UsageError` if something that the target needs is not installed.
     """
 
@@ -38,6 +40,7 @@ class Target:
     budget: Callable[[Settings], Mapping[str, int]] | None = None
     needs_all: bool = False
     accelerator: str | None = None
+    runtimes: tuple[str, ...] = ()
     ready: Callable[[], None] | None = None
 
     @property

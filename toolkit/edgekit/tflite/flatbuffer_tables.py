@@ -66,6 +66,21 @@ class Table:
         place = self._place(field)
         return self._unpack("<B", place) if place else 0
 
+    def number(self, field: int, kind: str = "<i") -> int:
+        """Return an integer, as `struct` names its type; 0 if absent."""
+        place = self._place(field)
+        return self._unpack(kind, place) if place else 0
+
+    def content(self, field: int) -> bytes:
+        """Return a vector of bytes; empty if absent."""
+        start, length = self._vector(field, 1)
+        return self._data[start : start + length]
+
+    def contents(self, field: int) -> list[bytes]:
+        """Return a vector of strings as they are stored; empty if absent."""
+        start, length = self._vector(field, 4)
+        return [self._string(start + 4 * index) for index in range(length)]
+
     def text(self, field: int) -> str:
         """Return a string; "" if absent."""
         start, length = self._vector(field, 1)
@@ -93,10 +108,15 @@ class Table:
     def _at(self, place: int) -> Table:
         return Table(self._data, place + self._unpack("<I", place), self._left)
 
+    def _string(self, place: int) -> bytes:
+        start, length = self._vector_at(place, 1)
+        return self._data[start : start + length]
+
     def _vector(self, field: int, item_bytes: int) -> tuple[int, int]:
         place = self._place(field)
-        if not place:
-            return 0, 0
+        return self._vector_at(place, item_bytes) if place else (0, 0)
+
+    def _vector_at(self, place: int, item_bytes: int) -> tuple[int, int]:
         start = place + self._unpack("<I", place)
         length = self._unpack("<I", start)
         if start + 4 + item_bytes * length > len(self._data):

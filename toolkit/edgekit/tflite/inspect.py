@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from edgekit.records import Inspection, Operator, TargetFit
 from edgekit.targets import target
 from edgekit.targets.node import Node, Tensor
+from edgekit.tflite.edge_tpu import edge_tpu_program
 from edgekit.tflite.graph import as_text, read
 from edgekit.tflite.lifetimes import alive_bytes, ends_of
 from edgekit.tflite.macs import macs, repetitions
@@ -66,6 +67,7 @@ def inspect(path: Path, *, targets: Sequence[str] = ("coral",)) -> Inspection:
         for op in graph.operators
     ]
     grids = _grids(model, operators)
+    edge_tpu = edge_tpu_program(model)
     ends = ends_of(model)
     # The objects of 300,000 operators take 300 MB, which can be reused from here on.
     del model
@@ -124,6 +126,7 @@ def inspect(path: Path, *, targets: Sequence[str] = ("coral",)) -> Inspection:
         runtimes=runtimes,
         memory=needed,
         estimates={name: estimate for name, (_, estimate) in compiled.items()},
+        edge_tpu=edge_tpu,
     )
 
 

@@ -157,7 +157,7 @@ def nothing_to(verb: str, left: Mapping[str, str], otherwise: str) -> ModelError
     reasons = [f"{name}: {reason}" for name, reason in left.items()]
     more = f"; and {len(reasons) - _SHOWN} more" if len(reasons) > _SHOWN else ""
     if not left:
-        hint = "Quantize it as it is: edgekit quantize."
+        hint = "Build it on a sample first if it is not; or quantize it as it is: edgekit quantize."
     elif _EXCLUDED in left.values():
         hint = "Exclude fewer layers."
     elif _FROZEN in left.values():
@@ -166,7 +166,8 @@ def nothing_to(verb: str, left: Mapping[str, str], otherwise: str) -> ModelError
         hint = otherwise
     return ModelError(
         f"The model has no kernel to {verb}.",
-        found="; ".join(reasons[:_SHOWN]) + more or "No layer has a kernel.",
+        found="; ".join(reasons[:_SHOWN]) + more
+        or "No layer has a kernel, or the model is not built yet.",
         hint=hint,
     )
 
