@@ -190,6 +190,18 @@ def test_what_cannot_be_loaded_is_not_recommended_and_the_reader_hears_why() -> 
     assert f"int4 (30.0 kB) cannot be loaded: {newer}." in reason
 
 
+def test_where_none_can_be_loaded_the_score_is_not_blamed() -> None:
+    rows = [FLOAT, row("int8", 45_000, (0.0, -0.001, 0.001)), row("int4", 30_000, (0.1, 0.0, 0.2))]
+
+    _, reason = recommend(rows, excluded=dict.fromkeys(("float32", "int8", "int4"), "too large"))
+    assert reason.startswith("No file is recommended: none can be loaded. ")
+
+    _, reason = recommend(rows[::2], excluded={"float32": "too large"})
+    assert reason.startswith(
+        "No file is recommended: none that can be loaded is known to keep the score. "
+    )
+
+
 def fidelity(output: str, sqnr_db: float | None, agreement: float | None = None) -> Fidelity:
     return Fidelity(output=output, n=500, sqnr_db=sqnr_db, agreement=agreement, correlation=0.999)
 

@@ -14,7 +14,7 @@ import pytest
 
 import edgekit
 from edgekit.cli import run
-from edgekit.errors import UsageError
+from edgekit.errors import DataError, OutputError, UsageError
 from edgekit.pipeline.bundle import INDEX
 
 ROOT = Path(__file__).parents[2]
@@ -123,6 +123,23 @@ def test_other_data_leave_scores_unchecked_and_say_so(
     assert "the test split is another one" in score.reason
     assert proof.count("differs") == 0
     assert any(one.figure == "size_bytes" and one.status == "same" for one in proof.figures)
+
+
+def test_data_that_are_named_and_not_there_are_an_error(bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="does not exist"):
+        edgekit.verify(bundle, data=str(tmp_path / "mistyped.npz"))
+
+
+def test_a_place_where_no_bundle_can_be_is_refused_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="is a file") as refused:
+        edgekit.quantize(SOURCE, modes=["float16"], bundle=tmp_path / "file" / "proof.zip")
+    assert "--bundle" in str(refused.value.hint)
+
+
+def test_a_folder_is_no_bundle(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="It is a folder"):
+        edgekit.verify(tmp_path)
 
 
 def test_without_the_data_the_reason_is_theirs(bundle: Path, data: Path, tmp_path: Path) -> None:

@@ -103,8 +103,9 @@ class Known:
     plan = default_plan("mixed")
     max_drop = 0.5
 
-    def __init__(self, needed: set[int], *, of: int = 40) -> None:
+    def __init__(self, needed: set[int], *, of: int = 40, spoils: int | None = None) -> None:
         self.needed = needed
+        self.spoils = spoils
         self.units = tuple(
             Unit(operator="CONV_2D", layer=f"layer{i}", tensors=(f"t{i}",), index=i)
             for i in range(of)
@@ -121,7 +122,8 @@ class Known:
 
     def run(self, contents: Sequence[Callable[[], bytes]], **_: object) -> list[TrialRun]:
         self.files += len(contents)
-        missing = [len(self.needed - set(content())) for content in contents]
+        sets = [set(content()) for content in contents]
+        missing = [len(self.needed - units) + 9 * (self.spoils in units) for units in sets]
         return [TrialRun(sqnr_db=10.0, loss=3.0 * count) for count in missing]
 
     def least(self) -> Found:
@@ -138,6 +140,13 @@ def test_the_least_set_is_found_in_few_files(needed: set[int]) -> None:
     assert {unit.index for unit in found.units} == needed
     assert found.conversions == 2 * len(needed)
     assert known.files < 60  # of 2 ** 40 sets
+
+
+@pytest.mark.parametrize(("needed", "spoils"), [({0, 1}, 4), ({1, 5}, 12), ({0}, 1)])
+def test_an_operator_that_spoils_the_file_hides_no_smaller_set(
+    needed: set[int], spoils: int
+) -> None:
+    assert {unit.index for unit in Known(needed, spoils=spoils).least().units} == needed
 
 
 def test_what_half_of_the_operators_do_not_keep_is_refused_with_what_they_would() -> None:

@@ -155,6 +155,7 @@ def test_the_command_writes_a_page_and_a_recipe_that_runs(
     # what the comment says to run keeps on the test split what int8 loses
     command = next(line for line in recipe.read_text().splitlines() if line.startswith("# Run: "))
     words = command.removeprefix("# Run: edgekit ").split()
+    assert words[words.index("--calibration-samples") + 1] == "20"
     made = tmp_path / "made"
     assert (
         run([*words, "--mode", "int8", "--ranges", "minmax", "--no-bench", "-q", "-o", str(made)])

@@ -86,8 +86,13 @@ def check_input(
     raise raises(f"{path} is {found}.", hint=hint)
 
 
-def refuse_existing(path: Path, *, force: bool) -> None:
+def refuse_existing(path: Path, *, force: bool, option: str = "--output") -> None:
     """Check an output path before the file is written.
+
+    Args:
+        path: The file to write.
+        force: Whether a file that exists is replaced.
+        option: What names it on the command line.
 
     Raises:
         OutputError: The file exists and `force` is false; or the path is never replaced: a folder,
@@ -98,10 +103,12 @@ def refuse_existing(path: Path, *, force: bool) -> None:
     if found in {FILE, MISSING}:
         if not force and os.path.lexists(path):
             raise OutputError(
-                f"{path} exists already.", hint="Give another --output, or --force to replace it."
+                f"{path} exists already.", hint=f"Give another {option}, or --force to replace it."
             )
         return
-    raise OutputError(f"{path} is {found}.", hint="Give another --output: only files are replaced.")
+    raise OutputError(
+        f"{path} is {found}.", hint=f"Give another {option}: only files are replaced."
+    )
 
 
 @contextmanager
@@ -206,7 +213,7 @@ def cleared(folder: Path) -> Iterator[None]:
             sweep(folder)
 
 
-def check_folder(folder: Path) -> None:
+def check_folder(folder: Path, *, hint: str = "Give a folder to --output.") -> None:
     """Raise unless files can go into `folder`, which need not exist.
 
     Raises:
@@ -216,7 +223,7 @@ def check_folder(folder: Path) -> None:
     if found == MISSING and folder.is_symlink():
         found = "a link to nothing"
     if found not in {FOLDER, MISSING}:
-        raise OutputError(f"{folder} is {found}.", hint="Give a folder to --output.")
+        raise OutputError(f"{folder} is {found}.", hint=hint)
 
 
 def _goal(path: Path) -> Path:
@@ -308,7 +315,7 @@ def _move(file: Path, goal: Path, *, replace: bool) -> None:
         raise OutputError(
             f"{goal} exists already.",
             found="It was created while this command ran.",
-            hint="Give another --output, or --force to replace it.",
+            hint="Give another name, or --force to replace it.",
         ) from error
 
 
@@ -350,7 +357,7 @@ def _placing(path: Path, own: list[Path]) -> Iterator[None]:
             hint="Nothing was changed. Run it again."
             if error.errno
             == errno.ENOENT  # removed by another process, since it existed or was made
-            else "Nothing was changed. Free some space or give another --output.",
+            else "Nothing was changed. Free some space or give another name.",
         ) from error
 
 

@@ -222,6 +222,7 @@ def verify(path: str | Path, *, data: Data = None, listener: Listener = silent) 
 
     Raises:
         UsageError: It is no bundle, or is damaged.
+        EdgekitError: Data that were given cannot be read, or do not fit the files.
     """
     from edgekit import pipeline
 

@@ -20,6 +20,7 @@ RECIPE = ".toml"
 
 def sensitivity(
     *,
+    context: typer.Context,
     source: options.Source,
     data: options.MaybeData = None,
     mode: Annotated[
@@ -95,7 +96,7 @@ def sensitivity(
             listener=listener,
         )
     for path in outputs:
-        _write(found, path, source=source, data=data, force=force)
+        _write(found, path, command=_next(source, path, context.obj), force=force)
     if json:
         from edgekit.schema import sensitivity_to_json
 
@@ -156,7 +157,7 @@ def compare(
     from edgekit.files import refuse_existing, writing
 
     if graph is not None:
-        refuse_existing(graph, force=force)
+        refuse_existing(graph, force=force, option="--graph")
     with listening(quiet=quiet) as listener:
         found = api.compare(
             Path(first),
@@ -208,12 +209,26 @@ def _check_outputs(outputs: list[Path], *, force: bool) -> None:
         refuse_existing(path, force=force)
 
 
-def _write(found: Sensitivity, path: Path, *, source: str, data: str | None, force: bool) -> None:
+def _next(source: str, recipe: Path, words: list[str]) -> str:
+    """Return the command that takes the recipe, with what was said of data and model."""
+    import shlex
+
+    from edgekit.printable import MOST_PATH, printable
+    from edgekit.reports.next_command import options_of, shared_options
+
+    given = options_of(shlex.join(words))
+    named = shared_options(given, "--custom", "--calibration-samples", "--seed", "--target")
+    flags = [word for word in ("--unroll", "--trust-code") if word in words]
+    command = ["edgekit", "quantize", source, *named, *flags, "--recipe", str(recipe)]
+    return printable(shlex.join(command), 2 * MOST_PATH)
+
+
+def _write(found: Sensitivity, path: Path, *, command: str, force: bool) -> None:
     from edgekit.files import writing
 
     with writing(path, replace=force) as temporary:
         if path.suffix == RECIPE:
-            text = _recipe(found, path, source=source, data=data)
+            text = _recipe(found, path, command)
         else:
             from edgekit.reports.sensitivity_text import sensitivity_html
 
@@ -221,18 +236,16 @@ def _write(found: Sensitivity, path: Path, *, source: str, data: str | None, for
         temporary.write_text(text, encoding="utf-8")
 
 
-def _recipe(found: Sensitivity, path: Path, *, source: str, data: str | None) -> str:
+def _recipe(found: Sensitivity, path: Path, command: str) -> str:
     """Return the recipe of the plan that was found, with what each operator in it costs."""
-    import shlex
     from dataclasses import replace
 
     from edgekit.recipe import recipe_text
 
     assert found.plan is not None
-    command = ["edgekit", "quantize", source, "--data", data or "", "--recipe", str(path)]
     heading = (
         f"{found.mode} of {found.model}, by edgekit sensitivity on {found.n} training samples.",
         *found.notes[-1:],
-        f"Run: {shlex.join(command)}",
+        f"Run: {command}",
     )
     return recipe_text(replace(found.plan, variant=path.stem), heading=heading)

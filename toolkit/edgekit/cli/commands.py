@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import typer
 import typer.core
 
+from edgekit.errors import UsageError
+
 if TYPE_CHECKING:
     from typer._click import Command as ClickCommand
     from typer._click import Context, HelpFormatter
@@ -100,6 +102,10 @@ COMMANDS: dict[str, Command] = {
     ),
 }
 
+SEVERAL_ELSEWHERE = frozenset({"--target", "--mode", "--device", "--recipe"})
+"""Options that some commands take several times. The others refuse a second one: it would silently
+replace the first, and a build would believe that both were looked at."""
+
 SETTINGS: dict[str, Any] = {
     # Plain help is three times as fast to start as decorated help, and can be piped.
     "rich_markup_mode": None,
@@ -107,6 +113,26 @@ SETTINGS: dict[str, Any] = {
     "add_completion": False,
     "context_settings": {"help_option_names": ["-h", "--help"]},
 }
+
+
+class _OneEach(typer.core.TyperCommand):
+    """A command that refuses a second value of what it takes once and other commands repeat."""
+
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+        """Parse the words of a command line.
+
+        Raises:
+            UsageError: One of `SEVERAL_ELSEWHERE` is given again.
+        """
+        for own in () if ctx.resilient_parsing else self.get_params(ctx):
+            for option in SEVERAL_ELSEWHERE.intersection(own.opts):
+                given = self.make_parser(ctx).parse_args(list(args))[2]
+                if not own.multiple and (times := given.count(own)) > 1:
+                    raise UsageError(
+                        f"{option} is given {times} times; edgekit {self.name} takes one.",
+                        hint="Run it once for each.",
+                    )
+        return super().parse_args(ctx, args)
 
 
 def load(name: str) -> ClickCommand:
@@ -117,7 +143,9 @@ def load(name: str) -> ClickCommand:
     module = import_module(f"edgekit.cli.{entry.module}")
     function = groups.with_groups(getattr(module, entry.function))
     app = typer.Typer(**SETTINGS)
-    app.command(name)(options.with_unpacked_limit(function) if entry.reads_archives else function)
+    app.command(name, cls=_OneEach)(
+        options.with_unpacked_limit(function) if entry.reads_archives else function
+    )
     return typer.main.get_command(app)
 
 

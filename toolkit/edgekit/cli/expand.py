@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -33,4 +34,14 @@ def expand(
     from edgekit import api
     from edgekit.cli.output import wrote
 
-    print(wrote(api.expand(file, output, target=target, force=force)))
+    made = api.expand(file, output, target=target, force=force)
+    if target is not None and (
+        lacking := api.inspect(made.path, targets=(target,)).unmapped(target)
+    ):
+        first = lacking[0]
+        print(
+            f"Warning: {target} still does not load it: operator {first.index} ({first.name}): "
+            f"{first.targets[target].reason}",
+            file=sys.stderr,
+        )
+    print(wrote(made))

@@ -79,7 +79,7 @@ def check(
     from edgekit.printable import MOST_PATH, one_line, printable
 
     if junit is not None:
-        refuse_existing(junit, force=force)
+        refuse_existing(junit, force=force, option="--junit")
     with listening(quiet=quiet) as listener:
         found = api.check(
             file,

@@ -216,7 +216,11 @@ def quantize(
     ] = None,
     io: Annotated[
         str | None,
-        typer.Option(metavar="DTYPE", help="Inputs and outputs of int8: int8, uint8 or float32."),
+        typer.Option(
+            metavar="DTYPE",
+            help="Inputs and outputs of int8: int8, uint8 or float32; of int16x8: int16 or "
+            "float32.",
+        ),
     ] = None,
     ranges: Annotated[
         str, typer.Option(help="Activation ranges: auto, minmax, percentile, mse or entropy.")
@@ -330,7 +334,7 @@ def quantize(
             command=shlex.join(["edgekit", *context.obj]),
             listener=listener,
         )
-    show(result, json=json)
+    show(result, json=json, bundle=bundle)
     if fail_if_lost:
         refuse_lost(result, [row.artifact.variant for row in result.files])
 
@@ -345,6 +349,7 @@ def _plans(
     sparse: bool,
     keep_names: bool,
 ) -> list[Plan]:
+    from edgekit.errors import UsageError
     from edgekit.modes import DEFAULT_MODES, MODES
     from edgekit.recipe import default_plan
 
@@ -355,6 +360,12 @@ def _plans(
         for mode in wanted
         for stored in ((False, True) if sparse else (False,))
     ]
+    if io is not None and not any(plan.input_type == io for plan in plans):
+        able = " or ".join(f"--mode {mode.name}" for mode in MODES.values() if io in mode.io_types)
+        raise UsageError(
+            f"--io {io} has no effect: no mode that was asked for has such inputs and outputs.",
+            hint=f"Leave it out, or add {able or 'a mode'}; in a recipe they are input and output.",
+        )
     plans.extend(_only_plan(path) for path in recipes or ())
     return plans
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from edgekit.records import Report
 
 
@@ -34,14 +36,16 @@ def refuse_lost(report: Report, asked: Sequence[str]) -> None:
         raise BudgetError(f"No file is recommended. {kept}.")
 
 
-def show(result: Report, *, json: bool) -> None:
+def show(result: Report, *, json: bool, bundle: Path | None = None) -> None:
     """Print a report of new files: the table, the reason, and what was written."""
-    from edgekit.cli.output import emit, next_lines, wrote
+    from edgekit.cli.output import emit, next_lines, wrote, wrote_file
 
     emit(result, json=json)
     if not json:
         first = result.files[0].artifact
         print(f"Wrote {first.path.parent / 'report.html'}")
+        if bundle is not None:
+            print(wrote_file(bundle))
         for row in result.files:
             if row.recommended:
                 print(wrote(row.artifact, first))

@@ -62,7 +62,7 @@ def _chosen(files: Files, choice: Choice, prefer: Prefer) -> list[str]:
     """Say what is chosen and what it loses, and what the runner-up would cost."""
     row = files.row(choice.chosen)
     if choice.chosen is None or row is None:
-        return ["No file is recommended: no variant is known to keep the score."]
+        return [_why_none(choice)]
     if row is files.baseline:
         return [_headline(choice.chosen, row), _why_float32(files, choice, prefer)]
     runner_up = files.row(choice.runner_up)
@@ -72,6 +72,15 @@ def _chosen(files: Files, choice: Choice, prefer: Prefer) -> list[str]:
         _other_outputs(row),
         _runner_up(row, runner_up) if runner_up else "",
     ]
+
+
+def _why_none(choice: Choice) -> str:
+    """Say why nothing is recommended: what cannot be loaded may well keep the score."""
+    unloadable = [reason == "unloadable" for _, reason in choice.rejected]
+    if any(unloadable):
+        keeps = "" if all(unloadable) else " that can be loaded is known to keep the score"
+        return f"No file is recommended: none{keeps or ' can be loaded'}."
+    return "No file is recommended: no variant is known to keep the score."
 
 
 def _headline(chosen: Candidate, row: Row) -> str:

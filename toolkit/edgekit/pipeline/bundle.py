@@ -22,7 +22,7 @@ import numpy as np
 from edgekit.archives import DAMAGE, ArchiveError, checked_members
 from edgekit.errors import UsageError
 from edgekit.evaluation import compared, predict
-from edgekit.files import MISSING, what_is, writing
+from edgekit.files import FILE, MISSING, what_is, writing
 from edgekit.records import Array, Artifact, Dataset, Report, Samples
 
 SCHEMA: Final = 1
@@ -109,7 +109,9 @@ def unpack(path: Path, folder: Path) -> tuple[Mapping[str, Any], dict[str, dict[
     except ArchiveError as error:
         raise _no_bundle(path, str(error)) from error
     except (OSError, *DAMAGE) as error:
-        found = "There is no such file." if what_is(path) == MISSING else str(error) or None
+        kind = what_is(path)
+        found = f"It is {kind}." if kind != FILE else str(error) or None
+        found = "There is no such file." if kind == MISSING else found
         raise _no_bundle(path, found) from error
     index = _index(path, members)
     digests = index["members"]

@@ -232,10 +232,12 @@ def _cost(entry: tuple[Unit, TrialRun | None]) -> float:
 
 
 def _bisected(order: Sequence[Unit], judged: _Judged) -> list[Unit]:
-    """Return the fewest of the first operators that keep the loss; none if all of them do not."""
-    if not judged([order])[0].kept:
-        return []
-    low, high = 0, len(order)  # `low` are too few, `high` are enough
+    """Return the fewest of the first operators that keep the loss; none if no number of them does.
+
+    One operator more may spoil a file: a SOFTMAX in int16 behind int8 rounds probabilities to 0.
+    """
+    enough = (size for size in _sizes(order) if judged([order[:size]])[0].kept)
+    low, high = 0, next(enough, 0)  # `low` are too few, `high` are enough
     while high - low > 1:
         middle = (low + high) // 2
         if judged([order[:middle]])[0].kept:
@@ -245,11 +247,17 @@ def _bisected(order: Sequence[Unit], judged: _Judged) -> list[Unit]:
     return list(order[:high])
 
 
+def _sizes(order: Sequence[Unit]) -> list[int]:
+    """Return how many of the first operators are tried: all, and powers of two."""
+    smaller = (1 << power for power in range(len(order).bit_length()))
+    return sorted({len(order), *smaller}, reverse=True)
+
+
 def _refusal(
     plan: Plan, order: Sequence[Unit], mode: str, judged: _Judged, max_drop: float
 ) -> ConversionError:
     """Say how near half of the operators come, and which loss fewer of them would keep."""
-    sizes = sorted({len(order), *(1 << power for power in range(len(order).bit_length()))})
+    sizes = _sizes(order)
     runs = judged([order[:size] for size in sizes])
     loss, size = min((run.loss, size) for run, size in zip(runs, sizes, strict=True))
     other = "choose dynamic or float16, or train the model for it: edgekit qat."

@@ -64,6 +64,7 @@ def replay(
 
     Raises:
         UsageError: It is no bundle, or is damaged.
+        EdgekitError: Data that were given cannot be read, or do not fit the files.
     """
     with temporary_folder() as folder:
         index, outputs = unpack(path, folder)
@@ -89,6 +90,12 @@ def _rows(path: Path, folder: Path) -> list[Row]:
             found=str(error),
             hint="Give what edgekit quantize --bundle wrote, unchanged.",
         ) from error
+    if not report.files:
+        raise UsageError(
+            f"{path} is not a bundle that can be verified.",
+            found="Its report tells of no file.",
+            hint="Give what edgekit quantize --bundle wrote, unchanged.",
+        )
     rows = []
     for row in report.files:
         place = folder / row.artifact.path.name
@@ -128,6 +135,8 @@ def _measured(
         try:
             subjects = open_subjects(paths, request, scoring)
         except EdgekitError as error:
+            if given is not None:  # a mistyped path is no reason to check less
+                raise
             why = f"{error.what} {error.found or ''}".strip()
         else:
             why = _other_data(rows[0], subjects[0])

@@ -239,7 +239,8 @@ def check(request: Request) -> None:
         )
     check_folder(request.folder)
     if request.bundle is not None:
-        refuse_existing(request.bundle, force=request.force)
+        check_folder(request.bundle.parent, hint="Give --bundle a name in a folder.")
+        refuse_existing(request.bundle, force=request.force, option="--bundle")
     endings = (".tflite", ".json", *([".tflite.gz"] if request.gzip else []))
     names = [f"{stem}{end}" for stem in stems for end in endings]
     for name in (*names, "report.html", "report.json"):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edgekit import targets
 from edgekit.artifacts import open_artifact
-from edgekit.errors import DataError, ModelError, UsageError
+from edgekit.errors import ConversionError, DataError, ModelError, UsageError
 from edgekit.evaluation.metrics import Metric, listed, metric_named
 from edgekit.evaluation.trial_runs import TrialRun, TrialRuns
 from edgekit.files import check_input, temporary_folder
@@ -81,7 +81,11 @@ def sensitivity(
         found = None
         if search:
             mode = higher_mode(request.named_targets)
-            least = least_set(trials, runs, costs, mode, listener=listener)
+            try:
+                least = least_set(trials, runs, costs, mode, listener=listener)
+            except ConversionError as error:
+                hint = f"{error.hint} Without a recipe to write, what each costs is shown."
+                raise ConversionError(error.what, found=error.found, hint=hint) from error
             found = with_found(plan, trials, least)
             notes.append(f"The recipe: {sentence(least, costs, runs.n)}")
         measured = _both_ways(trials, runs, costs, listener)
@@ -93,7 +97,8 @@ def _check(request: Request) -> None:
     """Look at what can be known before any work."""
     if request.plans[0].mode == FLOAT32.name:
         raise UsageError(
-            "In float32 no operator costs accuracy.", hint="Choose int8, int16x8, int4 or dynamic."
+            "In float32 no operator costs accuracy.",
+            hint="Choose int8, int16x8, int4, dynamic or float16.",
         )
     if request.data is None:
         raise DataError(

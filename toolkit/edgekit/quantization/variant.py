@@ -292,7 +292,7 @@ def _sparse(plan: Plan, model: ModelT) -> Encoded:
     """Return the model with its kernels stored sparse, verified to compute the same."""
     encoded = encode_sparse(model)
     if encoded.model is model:
-        reasons = [f"{k.name}: {k.reason}" for k in encoded.kernels if k.reason]
+        reasons = [f"{k.name or k.operator}: {k.reason}" for k in encoded.kernels if k.reason]
         raise ConversionError(
             f"Variant {plan.variant}: no kernel is smaller when it is stored sparse.",
             found=reasons[0] if reasons else None,

@@ -47,7 +47,7 @@ def default_plan(
         if value is not None and value not in choices:
             raise UsageError(
                 f"Unknown {what}: {value!r}.",
-                hint=closest(value, choices) + f" Known: {', '.join(choices)}.",
+                hint=f"{closest(value, choices)} Known: {', '.join(choices)}.".strip(),
             )
     types = found.io_types
     # An output in integers would lose what the operators before it keep.

@@ -38,16 +38,14 @@ def next_command(report: Report, row: Row) -> str:
         What can be typed where the command before was; `DEVICE`, and the name of an input, stand
         for what only the user knows.
     """
-    given = _options(report.asked.get("command", ""))
+    given = options_of(report.asked.get("command", ""))
     path = str(row.artifact.shipped)
     words = ["edgekit", "deploy", f"./{path}" if path.startswith("-") else path]
     device = report.asked.get("device")
     if device:
         words += ["--device", device, *_all(given, "--devices"), "--run", _input(row)]
     else:
-        words += ["--device", DEVICE]
-        for name in _SHARED:
-            words += _all(given, name)
+        words += ["--device", DEVICE, *shared_options(given)]
     return printable(shlex.join(words), 2 * MOST_PATH)
 
 
@@ -92,7 +90,17 @@ def _all(options: list[tuple[str, str]], wanted: str) -> Iterator[str]:
             yield from (name, value)
 
 
-def _options(command: str) -> list[tuple[str, str]]:
+def shared_options(given: list[tuple[str, str]], *more: str) -> list[str]:
+    """Return the words of options that mean the same to the next command.
+
+    Args:
+        given: As of `options_of`.
+        more: Further options that the next command has as well.
+    """
+    return [word for name in (*_SHARED, *more) for word in _all(given, name)]
+
+
+def options_of(command: str) -> list[tuple[str, str]]:
     """Return the options of a command that have values; none of several commands in one line."""
     reader = shlex.shlex(command, posix=True, punctuation_chars=";")
     reader.whitespace_split = True

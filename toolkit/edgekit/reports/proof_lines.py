@@ -17,10 +17,11 @@ def proof_lines(proof: Proof) -> Iterator[str]:
         yield plain(f"{variant}: {len(same)} of {len(figures)} figures the same")
         for one in figures:
             if one.status == "differs":
-                yield "  " + plain(f"DIFFERS  {one.figure}: {_apart(one)}")
+                yield "  DIFFERS  " + plain(f"{one.figure}: {_apart(one)}")
         unchecked = [one for one in figures if one.status == "not checked"]
         for reason, some in groupby(unchecked, key=lambda one: one.reason):
-            yield "  " + plain(f"not checked  {', '.join(one.figure for one in some)}: {reason}")
+            names = ", ".join(one.figure for one in some)
+            yield "  not checked  " + plain(f"{names}: {reason}")
     counts = (
         f"{proof.count('same')} the same, {proof.count('differs')} others, "
         f"{proof.count('not checked')} not checked"
