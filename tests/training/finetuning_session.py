@@ -136,11 +136,14 @@ def losses() -> dict[str, Any]:
         )
         fine = FineTuning(again.model, again.source, Tuning(data=DIGITS_DATA, epochs=0))
         used = fine._loss_of(again.model)
+        is_object = isinstance(used, keras.losses.Loss)
+        outputs = np.eye(10, dtype=np.float32)[[3, 5]] / 2
         found[name] = {
             "compiled": type(chosen).__name__,
             "metrics": metrics,
-            "used": type(used).__name__,
-            "logits": used.get_config().get("from_logits"),
+            "used": type(used).__name__ if is_object else used.__name__,
+            "logits": used.get_config().get("from_logits") if is_object else None,
+            "value": float(np.mean(used(np.array([3, 5]), outputs))),
         }
     return found
 
