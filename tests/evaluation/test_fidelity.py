@@ -362,6 +362,23 @@ def test_values_cut_off_at_one_end_are_told() -> None:
     assert low[0].detail.endswith("cut off at -7, float32 goes on to -19.94")
 
 
+def test_sure_scores_of_many_steps_behind_logits_of_few_are_not_cut_off() -> None:
+    """A softmax in int16 on int8 logits: the largest score is 0.9990 where float has 0.9995."""
+    sure = RNG.uniform(0.9992, 0.9999, 300)
+    doubtful = RNG.uniform(0.1, 0.9, 100)
+    first = np.concatenate([sure, doubtful]).astype(np.float32)
+    reference = np.stack([first, 1 - first], axis=1)
+    found = np.minimum(reference, np.float32(0.999))
+    found = np.rint(found * 32768) / np.float32(32768)
+
+    _, collapses = compared(reference, found)
+
+    assert collapses == []
+    # But what ends a tenth below is.
+    _, collapses = compared(reference, np.minimum(reference, np.float32(0.9)))
+    assert {one.kind for one in collapses} == {"saturated"}
+
+
 def test_values_that_end_in_float_too_are_not_cut_off() -> None:
     for ends in (np.maximum(SPREAD, 0.3), np.clip(4 * SPREAD, -1, 1), np.minimum(SPREAD, 0) * 9):
         assert kinds(ends, quantized(ends, 0.02)) == []

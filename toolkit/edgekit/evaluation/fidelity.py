@@ -37,6 +37,8 @@ CONSTANT_SHARE: Final = 1e-3
 still move where an output is float behind layers that are not."""
 SATURATED_SHARE: Final = 0.5
 """Share of values cut off at one end beyond which most samples look alike."""
+EIGHT_BITS: Final = 256
+"""Steps of a range, of which what is cut off must be at least one."""
 FEW_LEVELS: Final = 8
 """With as many distinct values, 3 bits, a figure can still be ranked and compared."""
 FEWER_THAN_FLOAT: Final = 4
@@ -318,13 +320,14 @@ class _Pair:
     def _cut_off(self) -> Floats:
         """Return the shares of values cut off at the lower and the upper end, `[2, k]`.
 
-        The variant is at the end of what it takes, and float32 more than a step beyond: scores
-        that are rounded to 0 or 1 are not cut off. What sits at its own end in float too, behind
-        a ReLU6, is no loss.
+        The variant is at the end of what it takes, and float32 more than a step beyond, one of 8
+        bits at least: scores that are rounded to 0 or 1 are not cut off, nor are those of 16 bits
+        behind logits of 8. What sits at its own end in float too, behind a ReLU6, is no loss.
         """
         after, before = self.after, self.before
-        lower = (self.variant == after.low) & (self.reference < after.low - after.step)
-        upper = (self.variant == after.high) & (self.reference > after.high + after.step)
+        step = np.maximum(after.step, before.range / EIGHT_BITS)
+        lower = (self.variant == after.low) & (self.reference < after.low - step)
+        upper = (self.variant == after.high) & (self.reference > after.high + step)
         own_lower = (self.reference == before.low).mean(axis=0)
         own_upper = (self.reference == before.high).mean(axis=0)
         shares: Floats = np.stack([lower.mean(axis=0) - own_lower, upper.mean(axis=0) - own_upper])

@@ -234,7 +234,7 @@ def _cost(entry: tuple[Unit, TrialRun | None]) -> float:
 def _bisected(order: Sequence[Unit], judged: _Judged) -> list[Unit]:
     """Return the fewest of the first operators that keep the loss; none if no number of them does.
 
-    One operator more may spoil a file: a SOFTMAX in int16 behind int8 rounds probabilities to 0.
+    One operator more may spoil a file: smaller sets are tried where the largest does not do.
     """
     enough = (size for size in _sizes(order) if judged([order[:size]])[0].kept)
     low, high = 0, next(enough, 0)  # `low` are too few, `high` are enough
