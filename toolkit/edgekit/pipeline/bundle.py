@@ -13,7 +13,6 @@ import io
 import json
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +22,7 @@ from edgekit.archives import DAMAGE, ArchiveError, checked_members
 from edgekit.errors import UsageError
 from edgekit.evaluation import compared, predict
 from edgekit.files import FILE, MISSING, what_is, writing
+from edgekit.quantization import rows_of
 from edgekit.records import Array, Artifact, Dataset, Report, Samples
 
 SCHEMA: Final = 1
@@ -85,9 +85,7 @@ def first_samples(samples: Samples | None) -> Samples | None:
     """Return those samples whose outputs a bundle holds."""
     if samples is None:
         return None
-    n = min(samples.n, OUTPUT_SAMPLES)
-    sequences = None if samples.sequences is None else samples.sequences[:n]
-    return replace(samples, n=n, sequences=sequences)
+    return rows_of(samples, np.arange(min(samples.n, OUTPUT_SAMPLES)))
 
 
 def unpack(path: Path, folder: Path) -> tuple[Mapping[str, Any], dict[str, dict[str, Array]]]:

@@ -207,11 +207,7 @@ def check(request: Request) -> None:
             hint="Give a finite number from 0.",
         )
     _check_choice(request)
-    for name in request.named_targets:
-        targets.target(name)
-    for one in listed(request.metric):
-        if not isinstance(one, Metric):
-            metric_named(one)
+    check_names(request)
     _check_data_for(request)
     for plan in request.plans:
         passes_named(plan.passes)
@@ -230,13 +226,7 @@ def check(request: Request) -> None:
             f"Two variants are called {twice[-1]!r}.",
             hint="Give each recipe a name of its own, and each mode once.",
         )
-    if isinstance(request.source, Path):
-        check_input(
-            request.source,
-            ModelError,
-            folder=True,
-            hint="Give a .keras, .h5 or .tflite file, or a SavedModel folder.",
-        )
+    check_source_exists(request)
     check_folder(request.folder)
     if request.bundle is not None:
         check_folder(request.bundle.parent, hint="Give --bundle a name in a folder.")
@@ -245,6 +235,26 @@ def check(request: Request) -> None:
     names = [f"{stem}{end}" for stem in stems for end in endings]
     for name in (*names, "report.html", "report.json"):
         refuse_existing(request.folder / name, force=request.force)
+
+
+def check_names(request: Request) -> None:
+    """Raise a `UsageError` where there is no target or metric of a name."""
+    for name in request.named_targets:
+        targets.target(name)
+    for one in listed(request.metric):
+        if not isinstance(one, Metric):
+            metric_named(one)
+
+
+def check_source_exists(request: Request) -> None:
+    """Raise a `ModelError` where the source is a path at which nothing is."""
+    if isinstance(request.source, Path):
+        check_input(
+            request.source,
+            ModelError,
+            folder=True,
+            hint="Give a .keras, .h5 or .tflite file, or a SavedModel folder.",
+        )
 
 
 def _check_choice(request: Request) -> None:

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
-from edgekit import targets
 from edgekit.artifacts import open_artifact
-from edgekit.errors import ConversionError, DataError, ModelError, UsageError
-from edgekit.evaluation.metrics import Metric, listed, metric_named
+from edgekit.errors import ConversionError, DataError, UsageError
 from edgekit.evaluation.trial_runs import TrialRun, TrialRuns
-from edgekit.files import check_input, temporary_folder
+from edgekit.files import temporary_folder
 from edgekit.modes import FLOAT32
 from edgekit.pipeline.float_graphs import FloatGraphs
 from edgekit.pipeline.precision_search import (
@@ -23,7 +20,7 @@ from edgekit.pipeline.precision_search import (
     sentence,
     with_found,
 )
-from edgekit.pipeline.request import Request, open_data
+from edgekit.pipeline.request import Request, check_names, check_source_exists, open_data
 from edgekit.pipeline.sources import is_graph, lower, tensorflow_for
 from edgekit.quantization.trials import Trials, Unit
 from edgekit.records import Listener, OperatorCost, Sensitivity, silent
@@ -106,18 +103,8 @@ def _check(request: Request) -> None:
             found="No data was given.",
             hint="Give --data with a train split.",
         )
-    if isinstance(request.source, Path):
-        check_input(
-            request.source,
-            ModelError,
-            folder=True,
-            hint="Give a .keras, .h5 or .tflite file, or a SavedModel folder.",
-        )
-    for name in request.named_targets:
-        targets.target(name)
-    for one in listed(request.metric):
-        if not isinstance(one, Metric):
-            metric_named(one)
+    check_source_exists(request)
+    check_names(request)
 
 
 def _both_ways(
