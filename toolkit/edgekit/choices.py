@@ -48,6 +48,9 @@ UNROLLED: Final = "unrolled"
 Prefer = Literal["size", "latency", "balanced"]
 """Quantity that the recommendation minimizes: size, latency, or their product."""
 
+SIZE: Final = "size"
+"""The preference that welcomes weights of four bits wherever they keep the accepted loss."""
+
 Goal = Literal["macs", "parameters", "latency"]
 """Quantity that the removal of channels reduces."""
 

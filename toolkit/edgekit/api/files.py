@@ -66,6 +66,7 @@ def quantize(
     threads: int | None = None,
     latency: bool = True,
     skip_unsupported: bool | None = None,
+    recover: bool = True,
     gzip: bool = False,
     bundle: str | Path | None = None,
     force: bool = False,
@@ -119,6 +120,8 @@ def quantize(
         latency: Whether to measure latencies.
         skip_unsupported: Whether a variant that cannot be made is a warning instead of an
             error; default: where none was asked for by name.
+        recover: Whether remedies are tried, on training samples, for a variant that loses more than
+            `max_drop`: corrected biases, rounding by outputs, few operators in a higher precision.
         gzip: Whether each file is also written packed with gzip, as `<variant>.tflite.gz`.
         bundle: A zip to write too: files, manifests, report, and outputs on some test samples, from
             which `verify` derives the figures again.
@@ -169,6 +172,7 @@ def quantize(
         threads=threads,
         latency=latency,
         skip_unsupported=not (modes or plans) if skip_unsupported is None else skip_unsupported,
+        recover=recover,
         gzip=gzip,
         bundle=Path(bundle) if bundle else None,
         force=force,

@@ -299,6 +299,7 @@ def compress(
     prefer: Prefer = "balanced",
     runtime: str | None = None,
     latency: bool = True,
+    recover: bool = True,
     gzip: bool = False,
     force: bool = False,
     command: str = "",
@@ -334,6 +335,7 @@ def compress(
         runtime: The runtime that must load the recommended file: litert, tflite or tensorflow.
         threads: Interpreter threads for latency.
         latency: Whether to measure latencies.
+        recover: Whether remedies are tried for a variant that is lost; see `quantize`.
         gzip: Whether each file is also written packed with gzip.
         force: Replace files that exist.
         command: How the report says this can be done again.
@@ -371,6 +373,7 @@ def compress(
         runtime=runtime,
         threads=threads,
         latency=latency,
+        recover=recover,
         gzip=gzip,
         force=force,
         command=command,

@@ -235,6 +235,7 @@ def quantize(
     ] = False,
     max_drop: options.MaxDrop = 0.5,
     metric: options.MetricNames = None,
+    recover: options.Recover = True,
     prefer: options.Prefer = "balanced",
     runtime: options.TargetRuntime = None,
     output: Annotated[
@@ -327,6 +328,7 @@ def quantize(
             **place,
             latency=bench,
             skip_unsupported=all_ or not (mode or recipe),
+            recover=recover,
             gzip=gzip,
             bundle=bundle,
             force=force,

@@ -154,6 +154,13 @@ Unroll = Annotated[
     bool,
     typer.Option("--unroll", help="Write recurrent layers out step by step, in every file."),
 ]
+Recover = Annotated[
+    bool,
+    typer.Option(
+        "--recover/--no-recover",
+        help="Try remedies for a file that loses more than --max-drop on training samples.",
+    ),
+]
 Prefer = Annotated[
     str,
     typer.Option(

@@ -15,12 +15,18 @@ from edgekit.data.formats.builtin import BUILTINS
 from edgekit.data.formats.live import take
 from edgekit.data.load import open_data, open_request
 from edgekit.data.own_metric import asked_metrics
-from edgekit.data.splits import describe_validation, split_of, training_split
+from edgekit.data.splits import (
+    beyond_calibration,
+    describe_validation,
+    split_of,
+    training_split,
+)
 from edgekit.data.store import targets_of
 
 __all__ = [
     "BUILTINS",
     "asked_metrics",
+    "beyond_calibration",
     "bind",
     "describe_validation",
     "open_data",

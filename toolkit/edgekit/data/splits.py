@@ -201,6 +201,21 @@ def calibration_subset(train: Samples, n: int, seed: int) -> Samples:
     return subset(train, order[:n], "calibrate")
 
 
+def beyond_calibration(dataset: Dataset) -> NDArray[np.int64]:
+    """Return which training samples calibration did not draw.
+
+    Empty where that is not known: where both are of somebody else's reading, or sequences.
+    """
+    train, calibrate = dataset.train, dataset.calibrate
+    nothing = np.zeros(0, np.int64)
+    if train is None or calibrate is None or train.sequences is not None:
+        return nothing
+    ours, drawn = reader_of(train), reader_of(calibrate)
+    if ours.store is not drawn.store:
+        return nothing
+    return np.flatnonzero(~np.isin(ours.index, drawn.index))
+
+
 def held_out(
     n: int, classes: Array | None, share: float, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

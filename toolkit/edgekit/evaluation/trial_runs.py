@@ -69,6 +69,7 @@ class TrialRun:
         value: The score; None where there are no targets.
         loss: The largest loss, of all columns and outputs, over what is accepted: above 1 it is
             lost. Infinite where something collapsed; None where it was not judged.
+        least: The same of the lower ends of the losses' 95 % intervals: above 0, it is no chance.
         broken: Why it has no figures: it cannot be made or run, or computes NaN.
     """
 
@@ -76,12 +77,18 @@ class TrialRun:
     per_output: Mapping[str, float | None] = field(default_factory=dict)
     value: float | None = None
     loss: float | None = None
+    least: float | None = None
     broken: str = ""
 
     @property
     def kept(self) -> bool:
         """Whether the loss is accepted."""
         return self.loss is not None and self.loss <= 1
+
+    @property
+    def lost(self) -> bool:
+        """Whether the loss is more than is accepted, and no chance."""
+        return not self.kept and self.least is not None and self.least > 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,10 +133,11 @@ class Judge:
         batch: Batch,
         *,
         scored: bool,
-    ) -> float:
-        """Return the largest loss over what is accepted, as `TrialRun.loss` has it.
+    ) -> tuple[float, float]:
+        """Return the largest loss over what is accepted, and what of it is no chance.
 
-        Without a score, what is accepted is an SQNR of `fidelity.ENOUGH_SQNR_DB` of each output.
+        They are `TrialRun.loss` and `TrialRun.least`. Without a score, what is accepted is an SQNR
+        of `fidelity.ENOUGH_SQNR_DB` of each output, and nothing is left to chance.
 
         Args:
             expected: Outputs of the float file, by name.
@@ -142,20 +150,21 @@ class Judge:
         """
         distances, collapses = compare(expected, found)
         if collapses:
-            return math.inf
+            return math.inf, math.inf
         if not scored:
             far = min((d.sqnr_db for d in distances if d.sqnr_db is not None), default=math.inf)
-            return 10 ** ((ENOUGH_SQNR_DB - far) / 20)
+            loss = 10 ** ((ENOUGH_SQNR_DB - far) / 20)
+            return loss, loss
         before, after = (self._evaluated(outputs, batch) for outputs in (expected, found))
         if before.task.collapses(before.columns, after.columns, self.dataset.labels):
-            return math.inf
+            return math.inf, math.inf
         drop = paired_drop(before, after, max_drop=self.max_drop)
         drops: list[Drop | ColumnDrop] = [drop, *drop.per_column]
         for other in drop.per_output:
             drops += [other.drop, *other.drop.per_column]
-        return max(
-            one.value / one.allowed if one.allowed else (math.inf if one.value > 0 else 0.0)
-            for one in drops
+        return (
+            max(_share(one.value, one.allowed) for one in drops),
+            max(_share(one.ci95[0], one.allowed) for one in drops),
         )
 
     def _evaluated(self, outputs: Mapping[str, Array], batch: Batch) -> Evaluation:
@@ -203,7 +212,7 @@ class TrialRuns:
     ) -> None:
         import ai_edge_litert.interpreter  # noqa: F401  imported before the fork, so once for all
 
-        self._floating, self._samples, self._judge = floating, samples, judge
+        self._floating, self._judge = floating, judge
 
         def look(path: Path) -> int:
             batch = samples.read(np.zeros(1, np.int64))
@@ -212,8 +221,11 @@ class TrialRuns:
         with _guarded() as folder:
             output_bytes = spread(look, [folder / "float.tflite"])[0]
         self.max_drop = judge.max_drop
-        self._rows = rows_within(samples, most, output_bytes)
-        self.n = len(self._rows)
+        rows = rows_within(samples, most, output_bytes)
+        self.n = len(rows)
+        # Read once: children share it.
+        starts = samples.starts()
+        self._given = samples.read(rows), None if starts is None else starts[rows]
         (known, self.note) = self._reference()
         self.metric: str | None = known[0] if known else None
         self.value: float | None = known[1] if known else None
@@ -248,14 +260,11 @@ class TrialRuns:
             listener(Progress(stage=stage, done=done, total=len(contents)))
 
         def share(worker: int) -> list[TrialRun | None]:
-            batch, starts = self._batch()
             path = folder / f"{worker}.tflite"
-            expected = _outputs(self._floating, path, batch, starts)
+            expected = _outputs(self._floating, path, *self._given)
             found = []
             for content in contents[worker::workers]:
-                found.append(
-                    self._compared(content, path, (batch, starts), expected, judged=judged)
-                )
+                found.append(self._compared(content, path, expected, judged=judged))
                 report(1)
             return found
 
@@ -263,16 +272,11 @@ class TrialRuns:
             shares = spread(share, range(workers), tick=tick)
         return [shares[i % workers][i // workers] for i in range(len(contents))]
 
-    def _batch(self) -> tuple[Batch, Array | None]:
-        starts = self._samples.starts()
-        return self._samples.read(self._rows), None if starts is None else starts[self._rows]
-
     def _reference(self) -> tuple[tuple[str, float] | None, str]:
         def score(path: Path) -> tuple[tuple[str, float] | None, str]:
-            batch, starts = self._batch()
-            outputs = _outputs(self._floating, path, batch, starts)
+            outputs = _outputs(self._floating, path, *self._given)
             try:
-                return self._judge.figure(outputs, batch), ""
+                return self._judge.figure(outputs, self._given[0]), ""
             except DataError as error:
                 return None, f"There is no score: {error.what}"
 
@@ -283,24 +287,24 @@ class TrialRuns:
         self,
         content: Content,
         path: Path,
-        given: tuple[Batch, Array | None],
         expected: Mapping[str, Array],
         *,
         judged: bool,
     ) -> TrialRun | None:
-        batch, starts = given
+        batch, starts = self._given
         try:
             data = content()
             if data is None:
                 return None
             outputs = _outputs(data, path, batch, starts)
             value = self._judge.figure(outputs, batch) if self.metric else None
-            loss = None
+            loss, least = None, None
             if judged:
                 scored = self.metric is not None
-                loss = self._judge.loss(expected, outputs, batch, scored=scored)
+                loss, least = self._judge.loss(expected, outputs, batch, scored=scored)
         except (ModelError, ConversionError) as error:
-            return TrialRun(sqnr_db=WORST_SQNR_DB, loss=math.inf, broken=error.found or error.what)
+            why = error.found or error.what
+            return TrialRun(sqnr_db=WORST_SQNR_DB, loss=math.inf, least=math.inf, broken=why)
         noise = {
             name: noise_ratio(values, found)
             for (name, values), found in zip(expected.items(), outputs.values(), strict=True)
@@ -310,7 +314,13 @@ class TrialRuns:
             per_output={name: sqnr_db(1.0, ratio) for name, ratio in noise.items()},
             value=None if value is None or not math.isfinite(value[1]) else value[1],
             loss=loss,
+            least=least,
         )
+
+
+def _share(loss: float, allowed: float | None) -> float:
+    """Return a loss over what is accepted."""
+    return loss / allowed if allowed else (math.inf if loss > 0 else 0.0)
 
 
 def _outputs(data: bytes, path: Path, batch: Batch, starts: Array | None) -> dict[str, Array]:

@@ -118,7 +118,9 @@ def compress(
                 request.plans,
                 stage,
                 tensorflow,
+                settings=request.settings,
                 build=build,
+                recover=request.recover,
                 gzip=request.gzip,
                 listener=listener,
             )

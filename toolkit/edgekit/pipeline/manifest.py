@@ -40,6 +40,7 @@ def describe(
     *,
     left_in_float: Sequence[Mapping[str, str]] = (),
     choice: Choice | None = None,
+    recovery: Mapping[str, Any] | None = None,
     build: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The manifest of one file, without the rows that are measured later.
@@ -49,6 +50,7 @@ def describe(
         plan: How.
         left_in_float: Operators without the plan's precision.
         choice: How passes and ranges were chosen, where the plan left that open.
+        recovery: What was done about a loss (`recovery.Recovery.described`); None where nothing.
         build: What else the user asked for (`request.build_of`); None where that is not known.
 
     Returns:
@@ -81,6 +83,7 @@ def describe(
         "lowering": asdict(verification) if verification else None,
         "left_in_float": list(left_in_float),
         "ranges": choice.described() if choice else None,
+        "recovery": dict(recovery) if recovery else None,
         "notes": list(imported.notes),
         "versions": versions(),
         "seed": build["seed"] if build else 0,

@@ -21,7 +21,7 @@ from edgekit.pipeline.float_graphs import FloatGraphs
 from edgekit.pipeline.imported_model import ImportedModel
 from edgekit.pipeline.measure import MeasureSettings
 from edgekit.quantization.trials import Trials, Unit
-from edgekit.records import Listener, MixedPlan, Plan, silent
+from edgekit.records import Listener, MixedPlan, Plan, Samples, silent
 
 MOST_SHARE: Final = 0.5
 """Of the operators; a file with more of them in float is better made in another mode."""
@@ -68,9 +68,13 @@ def higher_mode(names: Sequence[str]) -> str:
 
 
 def open_trials(
-    plan: Plan, graphs: FloatGraphs, imported: ImportedModel, settings: MeasureSettings
+    plan: Plan,
+    graphs: FloatGraphs,
+    imported: ImportedModel,
+    settings: MeasureSettings,
+    samples: Samples | None = None,
 ) -> tuple[Trials, TrialRuns]:
-    """Prepare the files of a plan, and what they are run on: the calibration samples.
+    """Prepare the files of a plan, and what they are run on: the calibration samples, or others.
 
     Of the forms of the graph the first is taken in which the plan is possible.
 
@@ -79,6 +83,7 @@ def open_trials(
         graphs: The float graph in its forms.
         imported: The float graph and its data.
         settings: How files are scored, and the accepted loss.
+        samples: The other samples.
 
     Raises:
         DataError: There are no calibration samples.
@@ -106,7 +111,7 @@ def open_trials(
             metric=settings.metric,
             max_drop=settings.max_drop,
         )
-        return trials, TrialRuns(trials.floating(), dataset.calibrate, judge)
+        return trials, TrialRuns(trials.floating(), samples or dataset.calibrate, judge)
     assert refused is not None
     raise refused
 

@@ -14,11 +14,13 @@ from edgekit.isolate import Background
 from edgekit.pipeline import manifest
 from edgekit.pipeline.bundle import write_bundle
 from edgekit.pipeline.calibration_remarks import dropped_samples, unsettled_ranges
-from edgekit.pipeline.float_graphs import FloatGraphs
+from edgekit.pipeline.float_graphs import FloatGraphs, Form
 from edgekit.pipeline.imported_model import ImportedModel
 from edgekit.pipeline.measure import MeasureSettings
+from edgekit.pipeline.narrow_search import narrowed
 from edgekit.pipeline.precision_search import resolved
 from edgekit.pipeline.recommendation import measure_made, probe_device, with_source_score
+from edgekit.pipeline.recovery import recovered
 from edgekit.pipeline.report import accepted_loss
 from edgekit.pipeline.request import (
     FLOAT,
@@ -101,6 +103,8 @@ def quantize(request: Request, *, finish: Finish, listener: Listener = silent) -
             settings=request.settings,
             build=build_of(request),
             skip_unsupported=request.skip_unsupported,
+            recover=request.recover,
+            narrow=request.narrows,
             gzip=request.gzip,
             listener=listener,
         )
@@ -138,6 +142,8 @@ def make(
     settings: MeasureSettings | None = None,
     build: Mapping[str, Any] | None = None,
     skip_unsupported: bool = False,
+    recover: bool = False,
+    narrow: bool = False,
     gzip: bool = False,
     listener: Listener = silent,
 ) -> tuple[list[Artifact], list[str]]:
@@ -155,6 +161,9 @@ def make(
             searched for.
         build: What their manifests say of the request (`request.build_of`).
         skip_unsupported: Leave out what is refused, with a sentence in what is returned.
+        recover: Whether remedies are tried for a variant that is lost (`recovery`).
+        narrow: Whether a variant whose precisions are searched for gets weights of four bits where
+            these keep the accepted loss.
         gzip: Whether each is also written packed.
         listener: Progress callback.
 
@@ -176,6 +185,8 @@ def make(
             settings=settings or MeasureSettings(),
             build=build,
             skip_unsupported=skip_unsupported,
+            recover=recover,
+            narrow=narrow,
             gzip=gzip,
             listener=listener,
         )
@@ -191,6 +202,8 @@ def _make(
     settings: MeasureSettings,
     build: Mapping[str, Any] | None,
     skip_unsupported: bool,
+    recover: bool,
+    narrow: bool,
     gzip: bool,
     listener: Listener,
 ) -> tuple[list[Artifact], list[str]]:
@@ -211,8 +224,11 @@ def _make(
             Progress(stage="quantizing", done=position, total=len(wanted), detail=asked.variant)
         )
         try:
-            plan, why = _settled(asked, graphs, imported, settings, listener)
-            made, notes = _variant(plan, graphs)
+            plan, why = _settled(asked, graphs, imported, settings, listener, narrow=narrow)
+            made, form = _variant(plan, graphs)
+            done = None
+            if recover and not isinstance(asked, MixedPlan):
+                made, done = recovered(plan, made, form, imported, settings, listener=listener)
         except ConversionError as error:
             extra = asked.sparse and len(wanted) > 1  # beside the same file stored dense
             if not (skip_unsupported or extra):
@@ -223,12 +239,13 @@ def _make(
         path = folder / f"{plan.variant}.tflite"
         path.write_bytes(made.data)
         said = (*why, *made.notes)
-        noted = replace(imported, notes=(*imported.notes, *notes, *said))
+        noted = replace(imported, notes=(*imported.notes, *form.notes, *said))
         described = manifest.describe(
             noted,
             made.plan,
             left_in_float=made.left_in_float,
             choice=made.choice,
+            recovery=done.described() if done else None,
             build=build,
         )
         records.append(_record(background, path, made.plan, described, gzip=gzip))
@@ -244,15 +261,20 @@ def _settled(
     imported: ImportedModel,
     settings: MeasureSettings,
     listener: Listener,
+    *,
+    narrow: bool,
 ) -> tuple[Plan, tuple[str, ...]]:
     """Return the plan with the rules that had to be searched for, and why there are such."""
     if not isinstance(asked, MixedPlan):
         return asked, ()
     plan, sentence = resolved(asked, graphs, imported, settings, listener=listener)
+    if narrow:
+        plan, more = narrowed(plan, graphs, imported, settings, listener=listener)
+        sentence = f"{sentence} {more}".strip()
     return plan, (f"{plan.variant}: {sentence}",)
 
 
-def _variant(plan: Plan, graphs: FloatGraphs) -> tuple[QuantizedModel, tuple[str, ...]]:
+def _variant(plan: Plan, graphs: FloatGraphs) -> tuple[QuantizedModel, Form]:
     """Make a variant of the first form of the float graph that it is possible in."""
     refused: ConversionError | None = None
     for form in graphs.forms(plan):
@@ -263,7 +285,7 @@ def _variant(plan: Plan, graphs: FloatGraphs) -> tuple[QuantizedModel, tuple[str
         except ConversionError as error:
             refused = error
         else:
-            return made, form.notes
+            return made, form
     assert refused is not None
     raise refused
 

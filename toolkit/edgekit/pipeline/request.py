@@ -9,12 +9,12 @@ from typing import Any, get_args
 
 import edgekit_runner
 from edgekit import data, targets
-from edgekit.choices import LATENCY, Prefer
+from edgekit.choices import LATENCY, SIZE, Prefer
 from edgekit.devices import DeviceEntry, DeviceSetup, RunSettings
 from edgekit.errors import DataError, ModelError, UsageError
 from edgekit.evaluation.metrics import Metric, MetricChoice, listed, metric_named
 from edgekit.files import check_folder, check_input, refuse_existing
-from edgekit.modes import FLOAT32, INT8, MODES
+from edgekit.modes import FLOAT32, INT8, MODES, TFLITE_RUNTIME
 from edgekit.pipeline.imported_model import ImportedModel
 from edgekit.pipeline.measure import MAX_DROP, MeasureSettings
 from edgekit.pipeline.report import accepted_loss
@@ -73,6 +73,7 @@ class Request:
         latency: Whether latencies are measured at all.
         skip_unsupported: Whether a variant that cannot be made is a warning instead of an
             error: where nobody asked for it by name.
+        recover: Whether remedies are tried for a variant that is lost.
         gzip: Whether each file is also written packed with gzip, for the flash of a device.
         bundle: Where all that the figures follow from is written too, as a zip; see `bundle`.
         force: Replace files that exist.
@@ -107,6 +108,7 @@ class Request:
     runtime: str | None = None
     latency: bool = True
     skip_unsupported: bool = False
+    recover: bool = True
     gzip: bool = False
     bundle: Path | None = None
     force: bool = False
@@ -131,6 +133,14 @@ class Request:
         """The targets, each once."""
         named = (self.target,) if isinstance(self.target, str) else self.target or ()
         return tuple(dict.fromkeys(named))
+
+    @property
+    def narrows(self) -> bool:
+        """Whether int4 weights are welcome in a file whose precisions are searched for.
+
+        What is wanted is the smallest file, and nothing is named that may not load it.
+        """
+        return self.prefer == SIZE and not self.target and self.runtime != TFLITE_RUNTIME
 
     @property
     def settings(self) -> MeasureSettings:

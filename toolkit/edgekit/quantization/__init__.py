@@ -7,7 +7,9 @@
 - `passes`: changes to the graph before it is quantized, one module each.
 - `one_thread`: matrix products whose last bits do not depend on the number of cores.
 - `rules`: the precision of every operator.
+- `preparation`: the passes of a plan, and what `choose` chooses, in order.
 - `writer`: a float graph and ranges, written in integers.
+- `in_modes`: a float graph, written in the precisions of a plan.
 - `variant`: the graph written in one precision, and checked.
 """
 
@@ -16,6 +18,7 @@ from edgekit.quantization.calibration import Calibration, out_of_line, rows_of
 from edgekit.quantization.float_graph import FloatGraph, read_float_graph
 from edgekit.quantization.observe import Observed, learned, observe
 from edgekit.quantization.passes import PASSES, GraphPass, passes_named
+from edgekit.quantization.passes.round_weights import rounding_work
 from edgekit.quantization.variant import QuantizedModel, make
 
 __all__ = [
@@ -32,5 +35,6 @@ __all__ = [
     "out_of_line",
     "passes_named",
     "read_float_graph",
+    "rounding_work",
     "rows_of",
 ]

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit.choices import MINMAX
 from edgekit.evaluation.predict import sweep
 from edgekit.files import temporary_folder
 from edgekit.quantization.observe import Observed, observe, observe_channels, with_histograms
-from edgekit.records import Array, Listener, Samples, silent
+from edgekit.records import Array, Listener, Ranges, Samples, silent
 from edgekit.tflite.graph import write
 
 if TYPE_CHECKING:
@@ -100,6 +101,21 @@ class Calibration:
             "fit histograms",
             lambda: with_histograms(model, few, found, listener=self.listener),
         )
+
+    def ranges(self, model: ModelT, method: str, percentile: float) -> Ranges:
+        """Return ranges of all samples; what is clipped follows from those they are compared by.
+
+        Args:
+            model: A float graph.
+            method: As of `Observed.ranges`.
+            percentile: Likewise.
+        """
+        everything = self.observe(model)
+        if method != MINMAX:
+            # Ends that are never clipped are those of all samples.
+            known = self.observe_fit(model, histograms=True)
+            everything = replace(everything, histograms=known.histograms)
+        return everything.ranges(method, percentile)
 
     def observe_channels(self, model: ModelT, names: Collection[str]) -> Observed:
         """Return the largest magnitude of every channel of some tensors."""

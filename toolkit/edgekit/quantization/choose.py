@@ -10,7 +10,7 @@ anybody has would tell the difference.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -145,6 +145,13 @@ class Choice:
     widened: tuple[float, float] = (0.0, 0.0)
 
     @property
+    def enough(self) -> bool:
+        """Whether what was chosen was tried, and is near enough to float."""
+        method = self.ranges.method if self.ranges else None
+        chosen = (self.passes, method)
+        return any(t.enough for t in self.trials if (t.passes, t.ranges) == chosen)
+
+    @property
     def unsettled(self) -> bool:
         """Whether more calibration samples would still move the ranges."""
         return self.widened[0] > SETTLED_MEDIAN or self.widened[1] > SETTLED
@@ -170,19 +177,16 @@ class Choice:
         }
 
 
-def choose(
-    plan: Plan, model: ModelT, calibration: Calibration, write: Write, exact: ModelT | None = None
-) -> Choice:
+def choose(plan: Plan, model: ModelT, calibration: Calibration, write: Write) -> Choice:
     """Choose passes and ranges for a plan.
 
     Args:
         plan: The plan.
-        model: The float graph, after the passes that the plan names.
+        model: The float graph, after the passes of the plan that keep its outputs.
         calibration: The samples.
         write: Writes a candidate.
-        exact: The graph that candidates are compared with; None for `model`.
     """
-    return _Search(plan, model, calibration, write).run(exact or model)
+    return _Search(plan, model, calibration, write).run()
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +202,6 @@ class _Search:
 
     def __init__(self, plan: Plan, model: ModelT, calibration: Calibration, write: Write) -> None:
         self.plan, self.model, self.calibration, self.write = plan, model, calibration, write
-        self.exact = model
         self.calibrated = MODES[plan.mode].calibrated
         self.folded = FOLD_NORMALIZATION.apply(model, NOTHING, plan)
         self.macs = sum(macs(node) or 0 for node in nodes(model))
@@ -207,9 +210,8 @@ class _Search:
         self.held = self._judges(held)
         self.trials: list[Trial] = []
 
-    def run(self, exact: ModelT) -> Choice:
-        """Try candidates against a graph until one is good enough, or none is left."""
-        self.exact = exact
+    def run(self) -> Choice:
+        """Try candidates until one is good enough, or none is left."""
         form = _Form(self.model, ())
         if not self.held or (self.large and not self.calibrated and self.folded is self.model):
             return self._chosen(form, MINMAX, self._why_not_judged())
@@ -218,7 +220,7 @@ class _Search:
             return self._chosen(form, MINMAX, "Nothing was compared: the file cannot be tried.")
         form, best = self._best_form(form, best)
         method, best = self._best_method(form, best)
-        self.calibration.forget_all_but(self.exact, self.model, form.model)
+        self.calibration.forget_all_but(self.model, form.model)
         return self._chosen(form, method, self._why(best))
 
     def _best_form(self, form: _Form, best: Trial) -> tuple[_Form, Trial]:
@@ -275,7 +277,7 @@ class _Search:
             found = self.calibration.outputs(data, self.held)
         except (ConversionError, ModelError):
             return None
-        reference = self.calibration.reference(self.exact, self.held)
+        reference = self.calibration.reference(self.model, self.held)
         distances = _distances(reference, found)
         if not distances:
             return None
@@ -301,14 +303,9 @@ class _Search:
     def _chosen(self, form: _Form, method: str, reason: str) -> Choice:
         ranges, widened = None, (0.0, 0.0)
         if self.calibrated:
-            everything = self.calibration.observe(form.model)
-            if method != MINMAX:
-                # Ends that are never clipped are those of all samples.
-                known = self._observed(form.model, method)
-                everything = replace(everything, histograms=known.histograms)
-            else:
+            ranges = self.calibration.ranges(form.model, method, self.plan.percentile)
+            if method == MINMAX:
                 widened = self._widening(form)
-            ranges = everything.ranges(method, self.plan.percentile)
         return Choice(
             model=form.model,
             ranges=ranges,

@@ -14,10 +14,12 @@ from edgekit.errors import ConversionError
 from edgekit.modes import FLOAT32, MODES
 from edgekit.quantization.calibration import Calibration
 from edgekit.quantization.float_graph import FloatGraph
+from edgekit.quantization.in_modes import in_modes
 from edgekit.quantization.observe import NOTHING, Observed
 from edgekit.quantization.passes import CLEANUP
+from edgekit.quantization.preparation import prepared
 from edgekit.quantization.rules import pattern_of
-from edgekit.quantization.variant import in_modes, is_quantized, prepared
+from edgekit.quantization.variant import is_quantized
 from edgekit.quantization.writer import OPERATORS
 from edgekit.records import Plan, Ranges, Rule
 from edgekit.targets.node import Node

@@ -6,36 +6,29 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from edgekit.choices import AUTO, MINMAX
 from edgekit.errors import ConversionError, ModelError
-from edgekit.modes import DYNAMIC, FLOAT16, FLOAT32, INT4, INT8, MODES
+from edgekit.modes import FLOAT32, INT4, INT8, MODES
 from edgekit.quantization.calibration import Calibration
-from edgekit.quantization.choose import Choice, choose
+from edgekit.quantization.choose import Choice
 from edgekit.quantization.float_graph import FloatGraph
-from edgekit.quantization.observe import NOTHING, Observed
-from edgekit.quantization.passes import CLEANUP, passes_named
-from edgekit.quantization.passes.drop_unused import drop_unused
-from edgekit.quantization.rules import modes_of
-from edgekit.quantization.writer import Written, write_integers
-from edgekit.records import Plan, Ranges
+from edgekit.quantization.in_modes import in_modes
+from edgekit.quantization.observe import Observed
+from edgekit.quantization.preparation import prepared
+from edgekit.records import Plan
 from edgekit.targets.node import Node, Tensor
 from edgekit.tflite.graph import write
-from edgekit.tflite.int4_weights import narrow_weights
 from edgekit.tflite.load import check_loads
-from edgekit.tflite.loops import alone, quantizable, with_loops, without_loops
-from edgekit.tflite.lstm import with_resets, without_resets
 from edgekit.tflite.metadata import carry_metadata, files_behind, has_metadata, with_files
 from edgekit.tflite.naming import name_layers, with_layer_names
 from edgekit.tflite.nodes import nodes
 from edgekit.tflite.rewriter import SMALLEST
 from edgekit.tflite.signature import signature
 from edgekit.tflite.sparse import Encoded, encode_sparse
-from edgekit.tflite.weights import stored_weights, to_dynamic, to_float16, to_int4
+from edgekit.tflite.weights import stored_weights
 
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT
 
-_REWRITERS: Final = {FLOAT16.name: to_float16, DYNAMIC.name: to_dynamic, INT4.name: to_int4}
 _CONVERSIONS: Final = frozenset({"QUANTIZE", "DEQUANTIZE"})
 
 
@@ -122,121 +115,6 @@ def make(
     )
 
 
-def prepared(
-    plan: Plan,
-    graph: FloatGraph,
-    *,
-    observe: Callable[[ModelT], Observed],
-    calibration: Calibration | None = None,
-) -> tuple[ModelT, Ranges | None, dict[str, str], Choice | None]:
-    """Apply the passes of a plan, and choose ranges.
-
-    The arguments are those of `make`.
-
-    Returns:
-        The graph; the ranges of its activations, None where they remain float; output tensor name
-        -> mode, of every operator; and how ranges were chosen, where that was left to edgekit.
-    """
-    automatic = plan.ranges == AUTO and MODES[plan.mode].chooses and calibration is not None
-    model, observed, exact = _after_passes(plan, graph.model, observe, unseen=automatic)
-    modes = modes_of(plan, model)
-    if automatic:
-        assert calibration is not None
-        choice = _choose(plan, model, exact, modes, calibration)
-        return choice.model, choice.ranges, modes, choice
-    if not MODES[plan.mode].calibrated:
-        return model, None, modes, None
-    method = MINMAX if plan.ranges == AUTO else plan.ranges
-    return model, observed.ranges(method, plan.percentile), modes, None
-
-
-def _choose(
-    plan: Plan,
-    model: ModelT,
-    exact: ModelT,
-    modes: Mapping[str, str],
-    calibration: Calibration,
-) -> Choice:
-    """Choose passes and ranges once for all plans that differ in nothing that matters to them."""
-    # Outputs in codes tell how near to float they can be.
-    trial = replace(
-        plan,
-        variant="",
-        input_type=FLOAT32.name,
-        output_type=MODES[plan.mode].io_types[0],
-        sparse=False,
-        free_ends=("output",),
-    )
-
-    def write_trial(candidate: ModelT, ranges: Ranges | None) -> ModelT:
-        return in_modes(trial, candidate, ranges, modes)[1].model
-
-    key = (id(model), trial)
-    if key not in calibration.choices:
-        found = choose(trial, model, calibration, write_trial, exact=exact)
-        calibration.choices[key] = (model, found)  # a model that is kept keeps its identity
-    choice: Choice = calibration.choices[key][1]
-    return choice
-
-
-def in_modes(
-    plan: Plan, model: ModelT, ranges: Ranges | None, modes: Mapping[str, str]
-) -> tuple[Plan, Written]:
-    """Write a float graph in the precisions of a plan and its rules.
-
-    Returns:
-        The plan, with float32 at the ends that are free and would lose too much; and the graph.
-    """
-    written = Written(model, {}, {})
-    if ranges is not None:
-        written = _integers(plan, model, ranges, modes)
-        freed = _freed(plan, written.lost)
-        if freed is not plan:
-            plan, lost = freed, written.lost
-            written = replace(_integers(plan, model, ranges, modes), lost=lost)
-        model = written.model
-        if ranges.weight_bits == 4:
-            model = narrow_weights(model)
-    everywhere = all(asked == plan.mode for asked in modes.values())
-    for mode, rewrite in _REWRITERS.items():
-        if plan.mode == mode and everywhere:
-            model = rewrite(model)
-        elif chosen := {name for name, asked in modes.items() if asked == mode}:
-            model = rewrite(model, chosen)
-    return plan, replace(written, model=model)
-
-
-def _integers(plan: Plan, model: ModelT, ranges: Ranges, modes: Mapping[str, str]) -> Written:
-    """Write a float graph in integers, and the bodies of its loops."""
-    for each in CLEANUP:
-        model = each.apply(model, NOTHING, plan)
-    denied = [name for name, mode in modes.items() if mode != plan.mode]
-    bare, resets = without_resets(model)
-    loops = quantizable(bare, ranges, denied)
-    if not loops:
-        return write_integers(model, ranges, plan, modes)
-    kind = MODES[plan.mode].activations
-    inner = replace(plan, input_type=kind, output_type=kind)
-    outer = write_integers(without_loops(bare, loops), ranges, plan, modes)
-    bodies = [write_integers(alone(bare, loop.body), ranges, inner, modes) for loop in loops]
-    whole = with_loops(outer.model, bare, loops, [body.model for body in bodies])
-    made = drop_unused(whole, NOTHING, plan)
-    reasons = {name: why for part in (outer, *bodies) for name, why in part.reasons.items()}
-    return Written(with_resets(made) if resets else made, reasons, outer.lost)
-
-
-def _freed(plan: Plan, lost: Mapping[str, str]) -> Plan:
-    """Return a plan with float32 at the ends that lose too much and whose type is free."""
-    freed = {end for end in lost if end in plan.free_ends}
-    if not freed:
-        return plan
-    return replace(
-        plan,
-        input_type=FLOAT32.name if "input" in freed else plan.input_type,
-        output_type=FLOAT32.name if "output" in freed else plan.output_type,
-    )
-
-
 def _notes(plan: Plan, lost: Mapping[str, str]) -> list[str]:
     notes = []
     for end, why in lost.items():
@@ -249,43 +127,6 @@ def _notes(plan: Plan, lost: Mapping[str, str]) -> list[str]:
                 f"its {end} open (--io), or ask for float32."
             )
     return notes
-
-
-def _after_passes(
-    plan: Plan, model: ModelT, observe: Callable[[ModelT], Observed], *, unseen: bool
-) -> tuple[ModelT, Observed, ModelT]:
-    """Return the graph after the passes of a plan, and the statistics of its activations.
-
-    The third is the graph before those passes that change its outputs.
-
-    Args:
-        plan: The plan.
-        model: The graph.
-        observe: Returns the statistics.
-        unseen: Whether statistics are not needed beyond the passes.
-    """
-    passes = passes_named(plan.passes)
-    calibrated = MODES[plan.mode].calibrated and not unseen
-    observed = NOTHING
-    if calibrated or any(each.observes for each in passes):
-        observed = observe(model)
-    exact = model
-    for number, each in enumerate(passes):
-        given = replace(observed, exact=exact) if each.fits else observed
-        changed = each.apply(model, given, plan)
-        exact = exact if each.fits else changed
-        if changed is not model and each.moves_activations and observed is not NOTHING:
-            if observed.trained is not None:
-                raise ConversionError(
-                    f"Variant {plan.variant}: pass {each.name} changes activations whose ranges "
-                    "were trained.",
-                    hint="Drop the pass, or start from the model before quantization-aware "
-                    "training.",
-                )
-            if calibrated or any(later.observes for later in passes[number + 1 :]):
-                observed = observe(changed)
-        model = changed
-    return model, observed, exact
 
 
 def _sparse(plan: Plan, model: ModelT) -> Encoded:

@@ -13,6 +13,7 @@ from edgekit.reports.formatting import size_text
 from edgekit.reports.groups import Group, groups_by_model
 from edgekit.reports.npu_text import fit_text, npu_text
 from edgekit.reports.page_text import escaped
+from edgekit.reports.recovery_text import recovery_card
 
 
 def bytes_legend(group: Group) -> str:
@@ -57,7 +58,7 @@ def predictions(report: Report) -> str:
     """List what is predicted, how ranges were chosen, and what was kept in float."""
     files = [row for group in groups_by_model(report) for row in group.files]
     rows = [row for row in files if row.recommended] or files[:1]
-    text = _fit_table(report) + "".join(choice_card(row) for row in files)
+    text = _fit_table(report) + "".join(choice_card(row) + recovery_card(row) for row in files)
     for row in rows:
         if row.inspection is None:
             continue

@@ -23,6 +23,7 @@ from edgekit.reports.formatted_rows import FormattedRow, formatted_rows
 from edgekit.reports.formatting import class_figures, plain, times
 from edgekit.reports.glossary import VERDICTS
 from edgekit.reports.groups import Group
+from edgekit.reports.recovery_text import recovery_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -124,8 +125,9 @@ def _print_findings(report: Report, console: Console) -> None:
         if line:
             console.print(Text(plain(line), style="bold"))
     for row in report.files:
-        if chosen := choice_line(row):
-            console.print(Text(plain(chosen)))
+        for said in (choice_line(row), recovery_line(row)):
+            if said:
+                console.print(Text(plain(said)))
     if origins := report.data.get("read from"):
         console.print(Text(plain(origins)))
     if pixels := report.data.get("preprocessing"):

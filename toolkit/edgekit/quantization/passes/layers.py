@@ -30,6 +30,8 @@ PADDED: Final = 0
 # So many weights of a channel take values so often, on average, where they were clustered.
 _MANY_WEIGHTS: Final = 64
 _EACH_USED: Final = 2
+# Share of zeros beyond which weights were pruned.
+_PRUNED: Final = 0.1
 # Operator -> axis of its weights' output channels.
 _KINDS: Final[Mapping[str, int]] = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0}
 
@@ -254,6 +256,12 @@ class Layer:
             row.size >= _MANY_WEIGHTS and len(np.unique(row)) <= row.size // _EACH_USED
             for row in np.moveaxis(first, self.axis, 0)
         )
+
+    @property
+    def pruned(self) -> bool:
+        """Whether many of its weights are zero, which other codes would fill."""
+        weights = self.weights
+        return bool(np.count_nonzero(weights) < (1 - _PRUNED) * weights.size)
 
     def _spread(self, factors: Floats) -> Floats:
         """Return factors of input channels in a shape that goes with the weights."""

@@ -5,7 +5,8 @@ Every convolution and dense layer whose weights get four bits is given codes by
 what it computes in the float graph. The products of its inputs are summed image by image. The codes
 that the writer would choose (`numerics.rounding`) are a candidate: they are kept in a layer where
 they come out better on the samples held back. Means go into the bias, where there is one. Depthwise
-layers and those with eight bits are left alone, as are weights that were trained for their codes.
+layers and those with eight bits are left alone, as are weights that were trained for their codes,
+for few distinct values, or with zeros.
 
 The weights that are handed on lie on the scale of their codes, which the writer recognizes
 (`numerics.clipping.grid_scales`).
@@ -22,6 +23,8 @@ from numpy.typing import NDArray
 
 from edgekit.numerics import dequantize, grid_scales, output_error, round_by_gram
 from edgekit.quantization.passes.graph_pass import GraphPass
+from edgekit.quantization.passes.grids import Grid, grids
+from edgekit.quantization.passes.layers import ChannelGraph, Layer
 from edgekit.quantization.passes.patches import patches
 from edgekit.quantization.passes.side_by_side import Change, Pair, fitted
 from edgekit.records import Array
@@ -38,6 +41,8 @@ _FEWEST_TO_JUDGE: Final = 8
 _MOST_INPUTS: Final = 5000
 # Rows that are multiplied at once: dense layers have one for each sample.
 _ROWS: Final = 512
+# Of the descent: what it mostly takes.
+_USUAL_SWEEPS: Final = 10
 # Output positions of all samples together that are enough: more take time and change little.
 _MOST_ROWS: Final = 32768
 
@@ -108,11 +113,40 @@ class _Sums:
         return self.x / self.n, self.y / self.n
 
 
+def rounding_work(model: ModelT, settings: Plan, n: int) -> int:
+    """Return about how many multiply-accumulates the pass takes, without running it.
+
+    Args:
+        model: The float graph.
+        settings: Mode and rules.
+        n: Number of samples.
+
+    Returns:
+        0 where no weights would be rounded.
+    """
+    work, chosen, graph = 0, grids(model, settings), ChannelGraph(model)
+    for layer in graph.layers():
+        made = graph.graph.tensors[layer.output]
+        if not layer.rewritable or not _takes(layer, chosen.get(made.name)):
+            continue
+        channels, inputs = len(layer.weights), layer.weights[0].size
+        rows = min(_MOST_ROWS, n * int(np.prod(made.shape)) // channels)
+        work += inputs * (rows * (inputs + channels) + inputs * (inputs + _USUAL_SWEEPS * channels))
+    return work
+
+
+def _takes(layer: Layer, grid: Grid | None) -> bool:
+    """Whether weights are rounded."""
+    if grid is None or grid.bits != 4 or layer.axis == 3 or layer.weights[0].size > _MOST_INPUTS:
+        return False
+    if layer.clustered or layer.pruned:
+        return False
+    return not (grid_scales(layer.weights, 0) > 0).all()
+
+
 def _rounded(pair: Pair) -> Change | None:
     layer, weights = pair.rounded, pair.rounded.weights
-    if pair.grid is None or pair.grid.bits != 4 or layer.axis == 3:
-        return None
-    if weights[0].size > _MOST_INPUTS or (grid_scales(weights, 0) > 0).all():
+    if pair.grid is None or not _takes(layer, pair.grid):
         return None
     bias = pair.exact.bias if layer.can_add() else None
     origin = _origin(pair, shifted=bias is not None)
