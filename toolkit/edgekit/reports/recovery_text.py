@@ -27,7 +27,7 @@ def recovery_line(row: Row) -> str | None:
     before, after = (_table(told.get(key)) for key in ("before", "after"))
     steps = _steps(told)
     helped = [_name(step) for step in steps if step.get("helped") is True]
-    where = f"on {told.get('samples')} {_samples(told)}"
+    where = f"on {told.get('samples')} {'training' if _held_back(told) else 'calibration'} samples"
     if not helped:
         tried = ", ".join(dict.fromkeys(_name(step) for step in steps)) or "none"
         return (
@@ -88,8 +88,15 @@ def _score(told: Told, entry: Told) -> str:
 
 
 def _samples(told: Told) -> str:
-    held = told.get("held_back") is True
-    return "training samples that no range was taken from" if held else "calibration samples"
+    return (
+        "training samples that no range was taken from"
+        if _held_back(told)
+        else "calibration samples"
+    )
+
+
+def _held_back(told: Told) -> bool:
+    return told.get("held_back") is True
 
 
 def _steps(told: Told) -> list[Told]:
