@@ -28,7 +28,12 @@ DATA = "fashion-mnist"
 DRAWS = 5
 SAMPLES = 200
 JUDGING = 500
-NETWORKS = {"mobilenet": "MobileNet-style", "swish": "swish, squeeze-excite", "resnet8": "ResNet-8"}
+NETWORKS = {
+    "mobilenet": ("MobileNet-style", 5),
+    "swish": ("swish, squeeze-excite", 5),
+    "resnet8": ("ResNet-8", 2),
+}
+"""Name -> title, and epochs of training."""
 TRAIN = """
 import sys
 import keras
@@ -82,14 +87,13 @@ made.compile(keras.optimizers.Adam(3e-3), "sparse_categorical_crossentropy")
 made.fit(x, y, epochs=int(sys.argv[3]), batch_size=64, verbose=0)
 made.save(sys.argv[2])
 """
-EPOCHS = 5
 
 
 def measure() -> list[dict[str, str]]:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         graphs = {"fashion-mnist": PUBLISHED}
-        graphs |= {title: _trained(name, folder) for name, title in NETWORKS.items()}
+        graphs |= {title: _trained(name, folder) for name, (title, _) in NETWORKS.items()}
         return [row for title, graph in graphs.items() for row in _rows(title, graph, folder)]
 
 
@@ -97,7 +101,7 @@ def _trained(name: str, folder: Path) -> Path:
     """Train a network, with one thread so that it is the same every time."""
     keras_file, graph = folder / f"{name}.keras", folder / f"{name}.tflite"
     subprocess.run(
-        [sys.executable, "-c", TRAIN, name, str(keras_file), str(EPOCHS)],
+        [sys.executable, "-c", TRAIN, name, str(keras_file), str(NETWORKS[name][1])],
         check=True,
         stderr=subprocess.DEVNULL,
         env={**os.environ, "OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1"},
