@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgekit.data import describe_validation, training_split
+from edgekit.data import beyond_calibration, describe_validation, training_split
 from edgekit.data.splits import calibration_subset, held_out
-from edgekit.data.store import array_store, whole
+from edgekit.data.store import array_store, subset, whole
 from edgekit.errors import DataError, UsageError
 from edgekit.records import Dataset
 
@@ -197,3 +197,20 @@ def test_calibration_draws_whole_sequences():
         assert drawn[start] % 5 == 0
         assert np.all(np.diff(drawn[start:end]) == 1)
     assert np.flatnonzero(subset.starts()).tolist() == [0, 5, 10]
+
+
+def test_training_samples_beyond_calibration_are_told_apart():
+    # Given a train split that is a part of a store, and samples of it that calibration drew
+    train = subset(train_of(np.arange(60) % 3), np.arange(10, 50), "train")
+    calibrate = calibration_subset(train, 12, seed=0)
+    dataset = replace(dataset_of(train), calibrate=calibrate)
+
+    # Then the others are those of the split that were not drawn.
+    others = train.read(beyond_calibration(dataset)).inputs["x"]
+    drawn = calibrate.read(np.arange(12)).inputs["x"]
+    together = np.concatenate([others, drawn])[:, 0]
+    assert sorted(together.astype(int)) == list(range(10, 50))
+    # Samples of another store cannot be told apart.
+    foreign = calibration_subset(train_of(np.arange(60) % 3), 12, seed=0)
+    assert len(beyond_calibration(replace(dataset, calibrate=foreign))) == 0
+    assert len(beyond_calibration(dataset_of(train))) == 0
