@@ -20,7 +20,7 @@ Told = Mapping[str, Any]
 
 
 def recovery_line(row: Row) -> str | None:
-    """Say in a line what was done about a file, and what came of it; None where nothing was."""
+    """Say in a line what was done about a file, with the result; None where nothing was."""
     told = row.artifact.manifest.get("recovery")
     if not isinstance(told, Mapping):
         return None
