@@ -120,9 +120,10 @@ def check_outputs(result: dict[str, Any]) -> None:
     assert result["difference"] <= 0.01
     # What the float model said, before a few steps of training, the file says too.
     assert result["kept"] >= 0.85
-    # A paired interval of the two scores.
+    # A paired interval of the two scores. All kinds together have 95 % (Bonferroni): at 95 % each,
+    # one of 80 is outside by chance.
     lost = np.array(result["right"][0]) - np.array(result["right"][1])
-    assert lost.mean() - 1.96 * lost.std() / np.sqrt(len(lost)) <= 0.0
+    assert lost.mean() - 3.5 * lost.std() / np.sqrt(len(lost)) <= 0.0
 
 
 def check_float(name: str, result: dict[str, Any]) -> None:
