@@ -20,7 +20,7 @@ from edgekit.quantization import (
     read_float_graph,
 )
 from edgekit.quantization import choose as choosing
-from edgekit.quantization.calibration import FEWEST_TO_JUDGE, HELD_BACK, rows_of, widening
+from edgekit.quantization.calibration import FEWEST_TO_JUDGE, HELD_BACK, widening
 from edgekit.quantization.choose import ENOUGH_DB, Trial
 from edgekit.quantization.float_graph import FloatGraph
 from edgekit.records import Plan, Samples
@@ -216,7 +216,7 @@ def test_a_sample_far_beyond_the_others_is_found() -> None:
     values[[7, 31]] *= 255
     assert out_of_line(samples_with(values)) == [7, 31]
     # Of few samples none is out of line, nor is a part of a sequence.
-    assert out_of_line(rows_of(samples_with(values), np.arange(9))) == []
+    assert out_of_line(samples_with(values).at(np.arange(9))) == []
     assert out_of_line(replace(samples_with(values), sequences=np.zeros(50, np.int64))) == []
 
 

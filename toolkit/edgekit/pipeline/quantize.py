@@ -29,7 +29,7 @@ from edgekit.pipeline.request import (
     possible_plans,
 )
 from edgekit.pipeline.sources import is_graph, lower, tensorflow_for
-from edgekit.quantization import QuantizedModel
+from edgekit.quantization import QuantizedModel, Recorded
 from edgekit.quantization import make as make_variant
 from edgekit.records import (
     Artifact,
@@ -139,6 +139,7 @@ def make(
     build: Mapping[str, Any] | None = None,
     skip_unsupported: bool = False,
     gzip: bool = False,
+    recorded: Recorded | None = None,
     listener: Listener = silent,
 ) -> tuple[list[Artifact], list[str]]:
     """Write every variant of one float graph into `folder`; the float32 file comes first.
@@ -156,6 +157,7 @@ def make(
         build: What their manifests say of the request (`request.build_of`).
         skip_unsupported: Leave out what is refused, with a sentence in what is returned.
         gzip: Whether each is also written packed.
+        recorded: The choice of ranges to repeat (`rebuild`); None searches for one.
         listener: Progress callback.
 
     Returns:
@@ -177,6 +179,7 @@ def make(
             build=build,
             skip_unsupported=skip_unsupported,
             gzip=gzip,
+            recorded=recorded,
             listener=listener,
         )
 
@@ -192,10 +195,11 @@ def _make(
     build: Mapping[str, Any] | None,
     skip_unsupported: bool,
     gzip: bool,
+    recorded: Recorded | None,
     listener: Listener,
 ) -> tuple[list[Artifact], list[str]]:
     wanted = [imported.as_trained(p) for p in plans if p != FLOAT]
-    graphs = FloatGraphs(imported, wanted, folder, tensorflow, listener)
+    graphs = FloatGraphs(imported, wanted, folder, tensorflow, listener, recorded)
     records = [
         _record(
             background,
