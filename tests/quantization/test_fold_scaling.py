@@ -19,7 +19,7 @@ from edgekit.quantization.trials import Trials
 from edgekit.quantization.writer import write_integers
 from edgekit.recipe import default_plan
 from edgekit.records import Array, Rule
-from edgekit.tflite import signature, write
+from edgekit.tflite import input_scaling, signature, write
 from edgekit.tflite.graph import operator_name
 from edgekit.tflite.naming import name_layers
 from edgekit.tflite.nodes import nodes
@@ -98,7 +98,7 @@ KEPT: dict[str, Build] = {
         standardized(net, np.array([20, 57, 61], np.float32)), 4, padding=VALID
     ),
     "no layer behind": lambda net: net.relu(to_ones(net)),
-    "an output": lambda net: to_ones(net),
+    "an output": to_ones,
     "one operator, padded": lambda net: net.conv(step(net, "ADD", "x", -128), 4, padding=SAME),
     "zero": lambda net: net.conv(step(net, "MUL", "x", [0, 1, 1]), 4),
 }
@@ -209,6 +209,11 @@ def test_files_take_the_same_pixels(name: str, io: str) -> None:
         assert given.scale == pytest.approx(1, rel=1e-6)
         assert given.zero_point == (0 if io == "uint8" else -128)
     assert file.left_in_float == ()
+    # Which it still tells, whatever the type.
+    told = input_scaling(file.model)
+    assert told is not None
+    assert told.limits == pytest.approx((0, 255), abs=1e-3)
+    assert told.scale == (1,)
 
 
 def test_files_are_nearer_to_float_than_with_the_scaling_in_integers() -> None:

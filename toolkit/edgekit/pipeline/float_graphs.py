@@ -76,6 +76,7 @@ class FloatGraphs:
         folder: Path,
         tensorflow: TensorFlowProcess | None,
         listener: Listener,
+        *,
         recorded: Recorded | None = None,
     ) -> None:
         self._imported = imported

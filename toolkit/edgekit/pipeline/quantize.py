@@ -199,7 +199,7 @@ def _make(
     listener: Listener,
 ) -> tuple[list[Artifact], list[str]]:
     wanted = [imported.as_trained(p) for p in plans if p != FLOAT]
-    graphs = FloatGraphs(imported, wanted, folder, tensorflow, listener, recorded)
+    graphs = FloatGraphs(imported, wanted, folder, tensorflow, listener, recorded=recorded)
     records = [
         _record(
             background,

@@ -24,7 +24,7 @@ from edgekit.tflite.graph import write
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT
 
-    from edgekit.quantization.forms import Recorded
+    from edgekit.quantization.recorded_choice import Recorded
 
 T = TypeVar("T")
 

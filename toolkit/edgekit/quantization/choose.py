@@ -20,7 +20,7 @@ from edgekit.errors import ConversionError, ModelError
 from edgekit.evaluation.fidelity import ENOUGH_AGREEMENT, WORST_SQNR_DB, compare, sqnr_db
 from edgekit.modes import MODES
 from edgekit.quantization.calibration import FEWEST_TO_CLIP, Calibration, widening
-from edgekit.quantization.forms import EqualizedBy, Form, equalized, folded, form_again
+from edgekit.quantization.forms import Form, equalized, folded, form_again
 from edgekit.quantization.observe import Observed
 from edgekit.records import Array, Plan, Progress, Ranges
 from edgekit.tflite.graph import write
@@ -31,7 +31,7 @@ from edgekit.tflite.signature import signature
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT
 
-    from edgekit.quantization.forms import Recorded
+    from edgekit.quantization.recorded_choice import EqualizedBy, Recorded
 
 ENOUGH_DB: Final = 30.0
 """Outputs whose noise is below 3 % of their spread, root mean square, are left as they are."""
