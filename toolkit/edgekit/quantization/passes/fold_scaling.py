@@ -208,7 +208,7 @@ def _folded(graph: ChannelGraph, scaling: _Scaling, ranges: Ranges) -> Ranges | 
         ranges = _renamed(graph, int(op.outputs[0]), ends, ranges)
     tensor = scaling.start
     for op in scaling.operators:
-        if op is left:
+        if left is not None and op is left:
             tensor = int(op.outputs[0])
         else:
             graph.bypass(op, tensor)
