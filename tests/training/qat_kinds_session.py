@@ -262,6 +262,15 @@ KINDS: dict[str, Callable[[], Any]] = {
         L.Concatenate()([L.LSTM(12, name="it")(rows), L.Flatten()(L.Dense(4)(rows))]),
     ),
     "gru": series(L.GRU(12, name="it")),
+    "gru sequences": series(
+        L.GRU(10, dropout=0.1, go_backwards=True, return_sequences=True, name="it"),
+        L.GRU(8, reset_after=False, use_bias=False, return_sequences=True, name="more"),
+        L.Dense(6, activation="relu", name="after"),
+    ),
+    "bidirectional": series(
+        L.Bidirectional(L.LSTM(8, return_sequences=True), name="it"),
+        L.Bidirectional(L.GRU(6), merge_mode="sum", name="more"),
+    ),
     "states": split,
 }
 
@@ -330,7 +339,7 @@ def other_scales(data: bytes, ranges: Ranges) -> list[str]:
     known = [(1 / 256, -128), (1 / 128, 0), *(affine_parameters(*pair) for pair in ends)]
     model = read(data)
     found = []
-    for tensor in model.subgraphs[0].tensors:
+    for tensor in (tensor for graph in model.subgraphs for tensor in graph.tensors):
         if tensor.type != INT8_CODES or is_constant(model, tensor) or not quantized(tensor):
             continue
         scale, zero_point = tensor.quantization.scale[0], tensor.quantization.zeroPoint[0]
