@@ -1,10 +1,9 @@
-"""Sessions: scripts that need TensorFlow, each run once, one after another in a worker process."""
+"""Sessions: scripts that import TensorFlow, each run once, in a worker process of its own."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,24 +17,16 @@ pytest.register_assert_rewrite("qat_kinds")
 
 
 @pytest.fixture(scope="session")
-def worker(repository) -> Iterator[Worker]:
-    """One process for all sessions: TensorFlow takes longer to import than many of them run."""
-    with contextlib.ExitStack() as stack:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("PYTHONPATH", str(HERE))
-            if "EDGEKIT_DATA" not in os.environ:
-                patch.setenv("EDGEKIT_DATA", str(repository.parent / "shared" / "data"))
-            started = stack.enter_context(Worker())
-        yield started
-
-
-@pytest.fixture(scope="session")
-def run_session(worker, tmp_path_factory) -> Callable[..., dict[str, Any]]:
+def run_session(repository, tmp_path_factory) -> Callable[..., dict[str, Any]]:
     """Run `<name>_session.py` with a folder of its own and more arguments; returns its JSON."""
 
     def run(name: str, *arguments: Path | str) -> dict[str, Any]:
         script, folder = HERE / f"{name}_session.py", tmp_path_factory.mktemp(name)
-        answer: dict[str, Any] = worker.run(session_script.run_script, script, (folder, *arguments))
-        return answer
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PYTHONPATH", str(HERE))
+            if "EDGEKIT_DATA" not in os.environ:
+                patch.setenv("EDGEKIT_DATA", str(repository.parent / "shared" / "data"))
+            with Worker() as worker:
+                return worker.run(session_script.run_script, script, (folder, *arguments))
 
     return run

@@ -310,12 +310,12 @@ def initialized(model: Any) -> Any:
 
 
 def fitted(model: Any) -> Any:
-    """The model, trained in a few steps."""
+    """The model, trained in one step."""
     losses: Any = ["sparse_categorical_crossentropy", "mse"][: len(model.outputs)]
     targets: Any = [Y, Y[:, None] / 10.0][: len(model.outputs)]
-    # Tracing costs more than these few steps do.
+    # Tracing costs more than this step does.
     model.compile(keras.optimizers.SGD(1e-4), losses, run_eagerly=True, jit_compile=False)
-    model.fit(shaped(X, model), targets, batch_size=160, verbose=0)
+    model.fit(shaped(X, model), targets, batch_size=len(X), verbose=0)
     return model
 
 
@@ -361,7 +361,7 @@ def tried(folder: Path, model: Any, exclude: tuple[str, ...] = (), bits: int = 8
     initialized(model)
     (before, *_) = keras.tree.flatten(model(shaped(X_TEST, model), training=False))
     before = np.asarray(before).argmax(axis=1)
-    prepared = qat.prepare(model, data=shaped(X[:128], model), exclude=exclude, weight_bits=bits)
+    prepared = qat.prepare(model, data=shaped(X[:64], model), exclude=exclude, weight_bits=bits)
     assert prepared.output_names == names, (prepared.output_names, names)
     fitted(prepared)
     left = qat.left_in_float(prepared)

@@ -15,16 +15,9 @@ from edgekit.worker import Session
 
 
 def run_script(session: Session, script: Path, arguments: tuple[Path | str, ...]) -> dict[str, Any]:
-    """Run a script as Python runs a file; returns the JSON in the last line that it prints.
-
-    The process may have run others before.
-    """
-    import keras
+    """Run a script as Python runs a file; returns the JSON in the last line that it prints."""
     from keras.src.trainers import trainer
-    from tensorflow.python.framework.config import disable_op_determinism
 
-    keras.utils.clear_session()
-    disable_op_determinism()
     printed = io.StringIO()
     with (
         # XLA compiles for seconds what runs for a fraction of one.
