@@ -287,6 +287,8 @@ def kept() -> dict[str, Any]:
         for tensor in subgraph.tensors
         if is_constant(parsed, tensor) and tensor.type == INT8_CODES and np.prod(tensor.shape) >= 64
     ]
+    # What a loop starts with is no kernel.
+    codes = [values for values in codes if np.ptp(values)]
     island = [np.asarray(kernel) for kernel in plain.get_layer("island").weights[:2]]
     return {
         "distinct": [len(np.unique(values)) for values in codes],
