@@ -78,7 +78,8 @@ class Scales:
             index: parameters_of(low, high, bits) for index, (low, high) in ranges.items()
         }
         self.own.update(self._prescribed)
-        # The outputs of a recurrent operator have the scale of its state, which it computes with.
+        # The outputs of a recurrent operator have the scale of its state, which it computes with,
+        # and so have copies of them: only what joins them rounds them again.
         self._held: set[int] = set()
         for node in operators:
             if OPERATORS[node.name].recurrent:
@@ -86,6 +87,10 @@ class Scales:
                 cell = node.inputs[STATE_INPUTS[1]]
                 if cell is not None and cell.index in ranges:
                     self.own[cell.index] = cell_parameters(*ranges[cell.index])
+            elif OPERATORS[node.name].scale == "same":
+                inputs = {tensor.index for _, tensor in real_inputs(node)}
+                if len(inputs) == 1 and inputs <= self._held:
+                    self._held.update(tensor.index for tensor in real_outputs(node))
         self._copying = [node for node in operators if OPERATORS[node.name].scale == "same"]
         self._readers = Counter(outputs)
         for node in operators:
