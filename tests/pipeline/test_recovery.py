@@ -121,6 +121,7 @@ def test_the_manifest_tells_each_step_and_the_plan_that_was_found(found: Row) ->
     assert described["recovery"]["samples"] == 100  # training samples that calibration left
     assert steps["higher_precision"]["helped"] is True
     assert " operators are in float32: " in steps["higher_precision"]["note"]
+    assert " on 100 training samples; " in steps["higher_precision"]["note"]
     assert {rule["mode"] for rule in described["plan"]["rules"]} == {"float32"}
     assert "round_weights" not in steps  # there are no weights of four bits
 

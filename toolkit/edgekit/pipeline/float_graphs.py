@@ -21,10 +21,10 @@ from edgekit.quantization import (
     Calibration,
     FloatGraph,
     Observed,
+    Recorded,
     learned,
     out_of_line,
     read_float_graph,
-    rows_of,
 )
 from edgekit.records import Listener, Plan, Progress, Ranges, Samples
 from edgekit.tflite import has_loops
@@ -62,6 +62,7 @@ class FloatGraphs:
         folder: Where other forms are written, and removed again.
         tensorflow: Lowers the model again; it holds it still.
         listener: Progress callback.
+        recorded: The choice of ranges to repeat; None searches for one.
 
     Attributes:
         dropped: Numbers of the training samples that are left out of calibration, because their
@@ -75,11 +76,14 @@ class FloatGraphs:
         folder: Path,
         tensorflow: TensorFlowProcess | None,
         listener: Listener,
+        *,
+        recorded: Recorded | None = None,
     ) -> None:
         self._imported = imported
         self._folder = folder
         self._tensorflow = tensorflow
         self._listener = listener
+        self._recorded = recorded
         self._histograms = any(calibrates(p) and p.ranges not in (AUTO, MINMAX) for p in plans)
         self.dropped: list[int] = []
         self._samples = self._sound(plans)
@@ -133,7 +137,10 @@ class FloatGraphs:
         if self._samples is None:
             return Form(graph, _unobserved, notes=notes)
         calibration = Calibration(
-            self._samples, class_scores=self._class_scores(graph), listener=self._listener
+            self._samples,
+            class_scores=self._class_scores(graph),
+            recorded=self._recorded,
+            listener=self._listener,
         )
         observe = partial(calibration.observe, histograms=self._histograms)
         return Form(graph, observe, calibration, notes)
@@ -147,7 +154,7 @@ class FloatGraphs:
         dropped = out_of_line(samples)
         index = getattr(samples.read, "index", np.arange(samples.n))
         self.dropped = sorted(int(index[row]) for row in dropped)
-        return rows_of(samples, np.setdiff1d(np.arange(samples.n), dropped))
+        return samples.at(np.setdiff1d(np.arange(samples.n), dropped))
 
     def _class_scores(self, graph: FloatGraph) -> str | None:
         dataset = self._imported.dataset

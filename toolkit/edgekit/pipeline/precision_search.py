@@ -149,17 +149,26 @@ def with_found(plan: Plan, trials: Trials, found: Found) -> Plan:
     return Plan(**given | {"rules": (*plan.rules, *trials.rules(found.units, found.mode))})
 
 
-def sentence(found: Found, costs: Mapping[Unit, TrialRun | None], n: int) -> str:
-    """Say which operators are kept in a higher precision, why, and what that costs."""
+def sentence(
+    found: Found, costs: Mapping[Unit, TrialRun | None], n: int, samples: str = "calibration"
+) -> str:
+    """Say which operators are kept in a higher precision, why, and what that costs.
+
+    Args:
+        found: The operators.
+        costs: What each costs alone.
+        n: Number of samples that judged.
+        samples: What they are.
+    """
     if not found.units:
-        return f"no operator needs a higher precision on the {n} calibration samples."
+        return f"no operator needs a higher precision on the {n} {samples} samples."
     named = ", ".join(
         f"{unit.layer} ({unit.operator}, {decibels(costs[unit])} alone)" for unit in found.units
     )
     verb = "is" if len(found.units) == 1 else "are"
     return (
         f"{len(found.units)} of {found.of} operators {verb} in {found.mode}: {named}. All outputs: "
-        f"{decibels(found.run)} instead of {decibels(found.before)} on {n} calibration samples; "
+        f"{decibels(found.run)} instead of {decibels(found.before)} on {n} {samples} samples; "
         f"{found.conversions:+d} conversions, {found.bytes_added:+,} B."
     )
 

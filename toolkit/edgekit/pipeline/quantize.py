@@ -31,7 +31,7 @@ from edgekit.pipeline.request import (
     possible_plans,
 )
 from edgekit.pipeline.sources import is_graph, lower, tensorflow_for
-from edgekit.quantization import QuantizedModel
+from edgekit.quantization import QuantizedModel, Recorded
 from edgekit.quantization import make as make_variant
 from edgekit.records import (
     Artifact,
@@ -145,6 +145,7 @@ def make(
     recover: bool = False,
     narrow: bool = False,
     gzip: bool = False,
+    recorded: Recorded | None = None,
     listener: Listener = silent,
 ) -> tuple[list[Artifact], list[str]]:
     """Write every variant of one float graph into `folder`; the float32 file comes first.
@@ -165,6 +166,7 @@ def make(
         narrow: Whether a variant whose precisions are searched for gets weights of four bits where
             these keep the accepted loss.
         gzip: Whether each is also written packed.
+        recorded: The choice of ranges to repeat (`rebuild`); None searches for one.
         listener: Progress callback.
 
     Returns:
@@ -188,6 +190,7 @@ def make(
             recover=recover,
             narrow=narrow,
             gzip=gzip,
+            recorded=recorded,
             listener=listener,
         )
 
@@ -205,10 +208,11 @@ def _make(
     recover: bool,
     narrow: bool,
     gzip: bool,
+    recorded: Recorded | None,
     listener: Listener,
 ) -> tuple[list[Artifact], list[str]]:
     wanted = [imported.as_trained(p) for p in plans if p != FLOAT]
-    graphs = FloatGraphs(imported, wanted, folder, tensorflow, listener)
+    graphs = FloatGraphs(imported, wanted, folder, tensorflow, listener, recorded=recorded)
     records = [
         _record(
             background,

@@ -253,7 +253,8 @@ class _Search:
             beside = self._runs_beside(floating) if self.plan.passes else self._runs
             costs = ranked(trials, beside, listener=self._listener)
             least = least_set(trials, self._runs, costs, mode, listener=self._listener)
-            said = sentence(least, costs, self._runs.n)
+            samples = "training" if self._held_back else "calibration"
+            said = sentence(least, costs, self._runs.n, samples)
             return with_found(self.plan, trials, least)
 
         for mode in _higher(self.plan, self._settings):

@@ -21,6 +21,8 @@ class Ranges:
         high: Tensor name -> upper end.
         n: Number of calibration samples behind them; 0 for trained ones.
         weight_bits: Width that the weights were trained for.
+        centers: Output tensor of a layer -> the value of each channel that it reads, or of all of
+            them, which its bias takes away: what rounded weights make of it is taken away.
     """
 
     method: str
@@ -28,6 +30,7 @@ class Ranges:
     high: Mapping[str, float]
     n: int
     weight_bits: int = 8
+    centers: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
