@@ -115,7 +115,7 @@ def _trained(name: str, folder: Path) -> Path:
 def _rows(title: str, path: Path, folder: Path) -> list[dict[str, str]]:
     from edgekit.data import beyond_calibration, bind, open_data
     from edgekit.evaluation.trial_runs import Judge, TrialRuns
-    from edgekit.quantization import Calibration, make, read_float_graph, rows_of
+    from edgekit.quantization import Calibration, make, read_float_graph
     from edgekit.recipe import default_plan
     from edgekit.records import Rule
     from edgekit.tflite import signature
@@ -133,7 +133,7 @@ def _rows(title: str, path: Path, folder: Path) -> list[dict[str, str]]:
         assert dataset.calibrate is not None
         assert dataset.train is not None
         others = beyond_calibration(dataset)
-        held = rows_of(dataset.train, others[:: len(others) // JUDGING][:JUDGING])
+        held = dataset.train.at(others[:: len(others) // JUDGING][:JUDGING])
         beside = TrialRuns(graph.data, held, Judge(dataset=dataset))
         reference = reference or _score(path, dataset)
         calibration = Calibration(dataset.calibrate)

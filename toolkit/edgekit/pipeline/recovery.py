@@ -37,7 +37,7 @@ from edgekit.pipeline.precision_search import (
     sentence,
     with_found,
 )
-from edgekit.quantization import QuantizedModel, make, rounding_work, rows_of
+from edgekit.quantization import QuantizedModel, make, rounding_work
 from edgekit.quantization.trials import Trials
 from edgekit.records import Dataset, Listener, MixedPlan, Plan, Progress, Samples, silent
 from edgekit.tflite.macs import macs
@@ -350,7 +350,7 @@ def judging(dataset: Dataset, most: int = _MOST) -> tuple[Samples, bool]:
     if train is None or len(others) < _FEWEST:
         return calibrate, False
     count = min(most, len(others))
-    return rows_of(train, others[np.arange(count) * len(others) // count]), True
+    return train.at(others[np.arange(count) * len(others) // count]), True
 
 
 def _higher(plan: Plan, settings: MeasureSettings) -> tuple[str, ...]:

@@ -20,11 +20,8 @@ from edgekit.quantization.calibration import Calibration, out_of_line
 from edgekit.quantization.float_graph import FloatGraph, read_float_graph
 from edgekit.quantization.observe import Observed, learned, observe
 from edgekit.quantization.passes import PASSES, GraphPass, passes_named
-<<<<<<< HEAD
 from edgekit.quantization.passes.round_weights import rounding_work
-=======
 from edgekit.quantization.recorded_choice import Recorded, recorded_choice
->>>>>>> main
 from edgekit.quantization.variant import QuantizedModel, make
 
 __all__ = [
@@ -42,10 +39,6 @@ __all__ = [
     "out_of_line",
     "passes_named",
     "read_float_graph",
-<<<<<<< HEAD
-    "rounding_work",
-    "rows_of",
-=======
     "recorded_choice",
->>>>>>> main
+    "rounding_work",
 ]

@@ -190,22 +190,10 @@ def choose(plan: Plan, model: ModelT, calibration: Calibration, write: Write) ->
         calibration: The samples.
         write: Writes a candidate.
     """
-<<<<<<< HEAD
-    return _Search(plan, model, calibration, write).run()
-
-
-@dataclass(frozen=True, slots=True)
-class _Form:
-    """A form of the float graph."""
-
-    model: ModelT
-    passes: tuple[str, ...]
-=======
     search = _Search(plan, model, calibration, write)
     if calibration.recorded is not None and calibration.recorded.fits(plan):
         return search.again(calibration.recorded)
-    return search.run(exact or model)
->>>>>>> main
+    return search.run()
 
 
 class _Search:
@@ -221,18 +209,10 @@ class _Search:
         self.held = self._judges(held)
         self.trials: list[Trial] = []
 
-<<<<<<< HEAD
     def run(self) -> Choice:
         """Try candidates until one is good enough, or none is left."""
-        form = _Form(self.model, ())
-        if not self.held or (self.large and not self.calibrated and self.folded is self.model):
-=======
-    def run(self, exact: ModelT) -> Choice:
-        """Try candidates against a graph until one is good enough, or none is left."""
-        self.exact = exact
         form = Form(self.model)
         if not self.held or (self.large and not self.calibrated and not self.folded.passes):
->>>>>>> main
             return self._chosen(form, MINMAX, self._why_not_judged())
         best = self._trial(form, MINMAX)
         if best is None:

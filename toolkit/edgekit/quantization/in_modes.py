@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from edgekit.modes import DYNAMIC, FLOAT16, FLOAT32, INT4, MODES
 from edgekit.quantization.observe import NOTHING
-from edgekit.quantization.passes import CLEANUP
+from edgekit.quantization.passes import cleaned
 from edgekit.quantization.passes.drop_unused import drop_unused
 from edgekit.quantization.writer import Written, write_integers
 from edgekit.records import Plan, Ranges
@@ -52,8 +52,7 @@ def in_modes(
 
 def _integers(plan: Plan, model: ModelT, ranges: Ranges, modes: Mapping[str, str]) -> Written:
     """Write a float graph in integers, and the bodies of its loops."""
-    for each in CLEANUP:
-        model = each.apply(model, NOTHING, plan)
+    model, ranges = cleaned(model, ranges, plan)
     denied = [name for name, mode in modes.items() if mode != plan.mode]
     bare, resets = without_resets(model)
     loops = quantizable(bare, ranges, denied)

@@ -14,15 +14,10 @@ from edgekit.errors import ConversionError
 from edgekit.modes import FLOAT32
 from edgekit.quantization.calibration import Calibration
 from edgekit.quantization.float_graph import FloatGraph
-<<<<<<< HEAD
 from edgekit.quantization.in_modes import in_modes
-from edgekit.quantization.observe import NOTHING, Observed
-from edgekit.quantization.passes import CLEANUP
-from edgekit.quantization.preparation import prepared
-=======
 from edgekit.quantization.observe import Observed
 from edgekit.quantization.passes import cleaned
->>>>>>> main
+from edgekit.quantization.preparation import prepared
 from edgekit.quantization.rules import pattern_of
 from edgekit.quantization.variant import is_quantized
 from edgekit.quantization.writer import OPERATORS

@@ -11,19 +11,10 @@ from edgekit.modes import FLOAT32, INT4, INT8, MODES
 from edgekit.quantization.calibration import Calibration
 from edgekit.quantization.choose import Choice
 from edgekit.quantization.float_graph import FloatGraph
-<<<<<<< HEAD
 from edgekit.quantization.in_modes import in_modes
 from edgekit.quantization.observe import Observed
 from edgekit.quantization.preparation import prepared
 from edgekit.records import Plan
-=======
-from edgekit.quantization.observe import NOTHING, Observed
-from edgekit.quantization.passes import cleaned, passes_named
-from edgekit.quantization.passes.drop_unused import drop_unused
-from edgekit.quantization.rules import modes_of
-from edgekit.quantization.writer import Written, write_integers
-from edgekit.records import Plan, Ranges
->>>>>>> main
 from edgekit.targets.node import Node, Tensor
 from edgekit.tflite.graph import write
 from edgekit.tflite.load import check_loads
@@ -124,123 +115,6 @@ def make(
     )
 
 
-<<<<<<< HEAD
-=======
-def prepared(
-    plan: Plan,
-    graph: FloatGraph,
-    *,
-    observe: Callable[[ModelT], Observed],
-    calibration: Calibration | None = None,
-) -> tuple[ModelT, Ranges | None, dict[str, str], Choice | None]:
-    """Apply the passes of a plan, and choose ranges.
-
-    The arguments are those of `make`.
-
-    Returns:
-        The graph; the ranges of its activations, None where they remain float; output tensor name
-        -> mode, of every operator; and how ranges were chosen, where that was left to edgekit.
-    """
-    automatic = plan.ranges == AUTO and MODES[plan.mode].chooses and calibration is not None
-    model, observed, exact = _after_passes(plan, graph.model, observe, unseen=automatic)
-    modes = modes_of(plan, model)
-    if automatic:
-        assert calibration is not None
-        choice = _choose(plan, model, exact, modes, calibration)
-        return choice.model, choice.ranges, modes, choice
-    if not MODES[plan.mode].calibrated:
-        return model, None, modes, None
-    method = MINMAX if plan.ranges == AUTO else plan.ranges
-    return model, observed.ranges(method, plan.percentile), modes, None
-
-
-def _choose(
-    plan: Plan,
-    model: ModelT,
-    exact: ModelT,
-    modes: Mapping[str, str],
-    calibration: Calibration,
-) -> Choice:
-    """Choose passes and ranges once for all plans that differ in nothing that matters to them."""
-    # Outputs in codes tell how near to float they can be.
-    trial = replace(
-        plan,
-        variant="",
-        input_type=FLOAT32.name,
-        output_type=MODES[plan.mode].io_types[0],
-        sparse=False,
-        free_ends=("output",),
-    )
-
-    def write_trial(candidate: ModelT, ranges: Ranges | None) -> ModelT:
-        return in_modes(trial, candidate, ranges, modes)[1].model
-
-    key = (id(model), trial)
-    if key not in calibration.choices:
-        found = choose(trial, model, calibration, write_trial, exact=exact)
-        calibration.choices[key] = (model, found)  # a model that is kept keeps its identity
-    choice: Choice = calibration.choices[key][1]
-    return choice
-
-
-def in_modes(
-    plan: Plan, model: ModelT, ranges: Ranges | None, modes: Mapping[str, str]
-) -> tuple[Plan, Written]:
-    """Write a float graph in the precisions of a plan and its rules.
-
-    Returns:
-        The plan, with float32 at the ends that are free and would lose too much; and the graph.
-    """
-    written = Written(model, {}, {})
-    if ranges is not None:
-        written = _integers(plan, model, ranges, modes)
-        freed = _freed(plan, written.lost)
-        if freed is not plan:
-            plan, lost = freed, written.lost
-            written = replace(_integers(plan, model, ranges, modes), lost=lost)
-        model = written.model
-        if ranges.weight_bits == 4:
-            model = narrow_weights(model)
-    everywhere = all(asked == plan.mode for asked in modes.values())
-    for mode, rewrite in _REWRITERS.items():
-        if plan.mode == mode and everywhere:
-            model = rewrite(model)
-        elif chosen := {name for name, asked in modes.items() if asked == mode}:
-            model = rewrite(model, chosen)
-    return plan, replace(written, model=model)
-
-
-def _integers(plan: Plan, model: ModelT, ranges: Ranges, modes: Mapping[str, str]) -> Written:
-    """Write a float graph in integers, and the bodies of its loops."""
-    model, ranges = cleaned(model, ranges, plan)
-    denied = [name for name, mode in modes.items() if mode != plan.mode]
-    bare, resets = without_resets(model)
-    loops = quantizable(bare, ranges, denied)
-    if not loops:
-        return write_integers(model, ranges, plan, modes)
-    kind = MODES[plan.mode].activations
-    inner = replace(plan, input_type=kind, output_type=kind)
-    outer = write_integers(without_loops(bare, loops), ranges, plan, modes)
-    bodies = [write_integers(alone(bare, loop.body), ranges, inner, modes) for loop in loops]
-    whole = with_loops(outer.model, bare, loops, [body.model for body in bodies])
-    made = drop_unused(whole, NOTHING, plan)
-    reasons = {name: why for part in (outer, *bodies) for name, why in part.reasons.items()}
-    return Written(with_resets(made) if resets else made, reasons, outer.lost)
-
-
-def _freed(plan: Plan, lost: Mapping[str, str]) -> Plan:
-    """Return a plan with float32 at the ends that lose too much and whose type is free."""
-    freed = {end for end in lost if end in plan.free_ends}
-    if not freed:
-        return plan
-    return replace(
-        plan,
-        input_type=FLOAT32.name if "input" in freed else plan.input_type,
-        output_type=FLOAT32.name if "output" in freed else plan.output_type,
-    )
-
-
->>>>>>> main
 def _notes(plan: Plan, lost: Mapping[str, str]) -> list[str]:
     notes = []
     for end, why in lost.items():
