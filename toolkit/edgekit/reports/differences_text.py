@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Iterator
 from typing import Any, Final
@@ -68,9 +69,14 @@ def _widths() -> tuple[int, ...]:
 
 
 def _where(found: LayerDifferences) -> str:
-    if not found.operators:
-        return ""
     limit = f"{significant(found.threshold_db)} dB"
+    if not found.operators:
+        worst = min(found.outputs, key=lambda one: math.inf if one.sqnr_db is None else one.sqnr_db)
+        if worst.sqnr_db is None:
+            return "All outputs are equal to the bit."
+        if worst.sqnr_db >= found.threshold_db:
+            return f"No output is below {limit}."
+        return f"Output {printable(worst.layer)} is below {limit}: {decibels(worst.sqnr_db)} dB."
     if found.parts_at is None:
         return f"No operator is below {limit}."
     one = found.operators[found.parts_at]

@@ -6,15 +6,22 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
-from edgekit.records import Sensitivity
-from edgekit.reports.chart_style import COLOURS, WIDTH, styled
+from edgekit.records import Report, Row, Sensitivity
+from edgekit.reports.chart_style import COLOURS, WIDTH, styled, tooltips
 from edgekit.reports.formatting import plain
+from edgekit.schema import sensitivity_of_manifest
 
 if TYPE_CHECKING:
     import altair as alt
 
 MOST_BARS: Final = 60
 _LABEL_PX: Final = 220
+
+
+def recorded(report: Report) -> list[tuple[Row, Sensitivity]]:
+    """Return the files whose precision was searched for, and what operators cost in them."""
+    found = ((row, sensitivity_of_manifest(row.artifact.manifest)) for row in report.files)
+    return [(row, costs) for row, costs in found if costs is not None]
 
 
 def sensitivity_chart(found: Sensitivity, *, width: int = WIDTH) -> alt.LayerChart | None:
@@ -38,6 +45,10 @@ def sensitivity_chart(found: Sensitivity, *, width: int = WIDTH) -> alt.LayerCha
                 "label": plain(name),
                 "only": noise_percent(cost.only_db),
                 "without": noise_percent(cost.without_db),
+                "kept": cost.kept,
+                "Layer": plain(cost.layer),
+                "Operator": plain(cost.operator),
+                "Alone": f"{cost.only_db:.1f} dB",
             }
         )
     base = alt.Chart(alt.Data(values=values))
@@ -48,13 +59,20 @@ def sensitivity_chart(found: Sensitivity, *, width: int = WIDTH) -> alt.LayerCha
     y = alt.Y("bar:N", title=None, sort=None, axis=axis)
     title = "noise in the outputs, % of the signal (root mean square)"
     bars: list[Any] = [
-        base.mark_bar(height=12, cornerRadiusEnd=2, color=COLOURS["accent"]).encode(
-            x=alt.X("only:Q", title=title, axis=alt.Axis(tickCount=6)), y=y
-        ),
-        base.mark_tick(color=COLOURS["ink"], thickness=2, size=12).encode(
-            x=alt.X("without:Q"), y=y
-        ),
+        base.mark_bar(height=12, cornerRadiusEnd=2)
+        .encode(
+            x=alt.X("only:Q", title=title, axis=alt.Axis(tickCount=6)),
+            y=y,
+            color=alt.condition(
+                "datum.kept", alt.value(COLOURS["front"]), alt.value(COLOURS["accent"])
+            ),
+            tooltip=tooltips(values),
+        )
+        .properties(name="operators")
     ]
+    if any(cost.without_db is not None for cost in costs):
+        ticks = base.mark_tick(color=COLOURS["ink"], thickness=2, size=12)
+        bars.append(ticks.encode(x=alt.X("without:Q"), y=y))
     line = alt.Chart(alt.Data(values=[{"all": noise_percent(found.all_db)}]))
     bars.append(line.mark_rule(color=COLOURS["front"], strokeDash=[4, 3]).encode(x=alt.X("all:Q")))
     return styled(alt.layer(*bars), "", [], width, height=20 * len(values))

@@ -11,13 +11,17 @@ from edgekit.records import OperatorCost, Sensitivity
 from edgekit.reports.drawing import DrawingError, sensitivity_picture
 from edgekit.reports.formatting import metric_title, plain, score_text
 from edgekit.reports.page import document, themed
-from edgekit.reports.page_text import escaped, fact_list
+from edgekit.reports.page_text import breakable, escaped, fact_list
 
 MOST_LISTED: Final = 40
 """Most operators that are listed on a terminal."""
 WIDTH: Final = 80
 _LAYER, _OPERATOR, _CELL = 24, 18, 9
 EXACT: Final = "exact"
+SENSITIVITY: Final = "What each operator costs"
+BARS: Final = "Bar: noise in the outputs where this operator alone has the precision."
+TICKS: Final = "Tick: where all have it but this one."
+LINE: Final = "Dashed line: where all have it."
 
 
 def sensitivity_lines(found: Sensitivity) -> Iterator[str]:
@@ -66,7 +70,7 @@ def sensitivity_html(found: Sensitivity) -> str:
         heads += [f"{title}, only it", f"{title}, all but it"]
     head = "".join(f'<th scope="col">{escaped(one)}</th>' for one in heads)
     rows = "".join(
-        f'<tr><th scope="row">{escaped(printable(cost.layer))}</th>'
+        f'<tr><th scope="row">{breakable(printable(cost.layer))}</th>'
         f"<td>{escaped(printable(cost.operator))}</td>"
         + "".join(f"<td>{escaped(cell)}</td>" for cell in _cells(found, cost))
         + "</tr>"
@@ -76,11 +80,9 @@ def sensitivity_html(found: Sensitivity) -> str:
     left = ", ".join(printable(name) for name in found.others)
     main = (
         f"{fact_list(_facts(found), names=True)}\n{notes}\n"
-        "<figure><figcaption><strong>What each operator costs</strong>Bar: noise in the outputs "
-        "where this operator alone has the precision. Tick: where all have it but this one. Dashed "
-        "line: where all have it.</figcaption>"
+        f"<figure><figcaption><strong>{SENSITIVITY}</strong>{BARS} {TICKS} {LINE}</figcaption>"
         f'<div class="chart">{picture}</div></figure>\n'
-        f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead>'
+        f'<div class="scroll names" tabindex="0"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div>\n"
         + (f"<p>Without a precision of their own: {escaped(left)}.</p>\n" if left else "")
     )
