@@ -11,7 +11,7 @@ import pytest
 @pytest.fixture
 def data(tmp_path):
     """Windows of random sensors, as the published turbofan model takes them."""
-    x = np.random.default_rng(0).standard_normal((20, 30, 14)).astype(np.float32)
+    x = np.random.default_rng(0).random((20, 30, 14), dtype=np.float32)
     np.savez(tmp_path / "data.npz", x_test=x, y_test=np.linspace(0, 125, 20, dtype=np.float32))
     return tmp_path / "data.npz"
 

@@ -9,8 +9,7 @@ from typing import Any, Final
 
 from edgekit.printable import printable
 from edgekit.records import LayerDifferences, OperatorDifference
-from edgekit.reports.formatting import plain, significant
-from edgekit.reports.sensitivity_text import WIDTH, decibels
+from edgekit.reports.formatting import TERMINAL, decibels, plain, significant
 
 _LAYER, _OPERATOR, _CELL = 20, 18, 8
 _LEGEND: Final = (
@@ -25,8 +24,8 @@ _COLOURS: Final = ((10.0, "#d73027"), (20.0, "#fc8d59"), (30.0, "#fee08b"))
 
 def difference_lines(found: LayerDifferences) -> Iterator[str]:
     """Yield a table of 80 columns in the order of execution, and where the two part."""
-    yield from textwrap.wrap(plain(f"A: {found.first}"), WIDTH)
-    yield from textwrap.wrap(plain(f"B: {found.second}"), WIDTH)
+    yield from textwrap.wrap(plain(f"A: {found.first}"), TERMINAL)
+    yield from textwrap.wrap(plain(f"B: {found.second}"), TERMINAL)
     yield f"{found.n} samples"
     yield ""
     heads = "".join(f"{head:>{width}}" for head, width in zip(_HEADS, _widths(), strict=True))
@@ -44,7 +43,7 @@ def difference_lines(found: LayerDifferences) -> Iterator[str]:
     if found.unmatched:
         said.append(f"Only in B: {', '.join(map(printable, found.unmatched))}.")
     for text in filter(None, said):
-        yield from textwrap.wrap(plain(text), WIDTH)
+        yield from textwrap.wrap(plain(text), TERMINAL)
 
 
 def model_explorer_data(found: LayerDifferences) -> dict[str, Any]:

@@ -26,6 +26,11 @@ def plain(text: object) -> str:
     return one_line(" ".join(str(text).split()), MOST_TEXT)
 
 
+def decibels(value: float | None) -> str:
+    """Return an SQNR; "exact" where there is no noise."""
+    return "exact" if value is None else f"{value:.1f}"
+
+
 def labelled(label: str, text: str, width: int = TERMINAL) -> list[str]:
     """Return a sentence in lines of a width; those after the first begin below its beginning.
 

@@ -9,11 +9,10 @@ from typing import Final
 from edgekit.printable import printable
 from edgekit.records import LayerDifferences, OperatorDifference, Report
 from edgekit.reports.charts import numbered
-from edgekit.reports.formatting import significant
+from edgekit.reports.formatting import decibels, significant
 from edgekit.reports.next_command import sensitivity_command
 from edgekit.reports.page_text import breakable, escaped
-from edgekit.reports.sensitivity_chart import recorded
-from edgekit.reports.sensitivity_text import BARS, LINE, SENSITIVITY, decibels
+from edgekit.reports.sensitivity_chart import BARS, LINE, SENSITIVITY, recorded
 
 _HEADS: Final = ("Layer", "Operator", "Type", "Range", "Values in float32", "Cut off", "SQNR, dB")
 _KEPT: Final = "Blue: kept in a higher precision."

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     import altair as alt
 
 MOST_BARS: Final = 60
+SENSITIVITY: Final = "What each operator costs"
+BARS: Final = "Bar: noise in the outputs where this operator alone has the precision."
+TICKS: Final = "Tick: where all have it but this one."
+LINE: Final = "Dashed line: where all have it."
 _LABEL_PX: Final = 220
 
 

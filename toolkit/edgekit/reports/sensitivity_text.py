@@ -9,19 +9,14 @@ from typing import Final
 from edgekit.printable import printable
 from edgekit.records import OperatorCost, Sensitivity
 from edgekit.reports.drawing import DrawingError, sensitivity_picture
-from edgekit.reports.formatting import metric_title, plain, score_text
+from edgekit.reports.formatting import TERMINAL, decibels, metric_title, plain, score_text
 from edgekit.reports.page import document, themed
 from edgekit.reports.page_text import breakable, escaped, fact_list
+from edgekit.reports.sensitivity_chart import BARS, LINE, SENSITIVITY, TICKS
 
 MOST_LISTED: Final = 40
 """Most operators that are listed on a terminal."""
-WIDTH: Final = 80
 _LAYER, _OPERATOR, _CELL = 24, 18, 9
-EXACT: Final = "exact"
-SENSITIVITY: Final = "What each operator costs"
-BARS: Final = "Bar: noise in the outputs where this operator alone has the precision."
-TICKS: Final = "Tick: where all have it but this one."
-LINE: Final = "Dashed line: where all have it."
 
 
 def sensitivity_lines(found: Sensitivity) -> Iterator[str]:
@@ -30,7 +25,7 @@ def sensitivity_lines(found: Sensitivity) -> Iterator[str]:
     SQNR is in dB, the first two figures; the last two are the scores of the same files.
     """
     for name, text in _facts(found).items():
-        yield from textwrap.wrap(plain(f"{name}: {text}"), WIDTH)
+        yield from textwrap.wrap(plain(f"{name}: {text}"), TERMINAL)
     scored = found.metric is not None
     yield ""
     yield f"{'':{_LAYER + _OPERATOR + 2}}{'SQNR, dB':>{2 * _CELL}}" + (
@@ -54,7 +49,7 @@ def sensitivity_lines(found: Sensitivity) -> Iterator[str]:
     yield "only it: this operator in the precision, all others float; the ranking."
     yield "but it: all in the precision but this one."
     for note in found.notes:
-        yield from textwrap.wrap(plain(note), WIDTH)
+        yield from textwrap.wrap(plain(note), TERMINAL)
 
 
 def sensitivity_html(found: Sensitivity) -> str:
@@ -88,11 +83,6 @@ def sensitivity_html(found: Sensitivity) -> str:
     )
     name = f"{printable(found.model)}, {found.mode}"
     return document(f"{name}: edgekit sensitivity", "edgekit sensitivity", name, main)
-
-
-def decibels(value: float | None) -> str:
-    """Return an SQNR; "exact" where there is no noise."""
-    return EXACT if value is None else f"{value:.1f}"
 
 
 def _facts(found: Sensitivity) -> dict[str, str]:
