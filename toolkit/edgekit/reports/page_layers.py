@@ -14,7 +14,9 @@ from edgekit.reports.next_command import sensitivity_command
 from edgekit.reports.page_text import breakable, escaped
 from edgekit.reports.sensitivity_chart import BARS, LINE, SENSITIVITY, recorded
 
-_HEADS: Final = ("Layer", "Operator", "Type", "Range", "Values in float32", "Cut off", "SQNR, dB")
+_HEADS: Final = ("Layer", "Operator", "Type", "Range", "In float32", "Cut off", "SQNR, dB")
+_NOTHING: Final = 1e-3
+"""An end of a range that is nearer to 0, in shares of the other end, is written so."""
 _KEPT: Final = "Blue: kept in a higher precision."
 
 
@@ -55,8 +57,9 @@ def _table(found: LayerDifferences, variant: str) -> str:
     return (
         '<details class="card"><summary>'
         f"{escaped(f'Ranges and saturation in {variant}, tensor by tensor: {cut}')}</summary>"
-        f"<p>Cut off: share of the values in float32 that the integers cannot hold, on {found.n} "
-        "samples. SQNR: of the output of each operator, with the noise of those before it.</p>"
+        "<p>In float32: the least and the largest value. Cut off: share of its values that the "
+        f"integers cannot hold, on {found.n} samples. SQNR: of the output of each operator, with "
+        "the noise of those before it.</p>"
         f'<div class="scroll names" tabindex="0"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div></details>"
     )
@@ -75,4 +78,7 @@ def _row(one: OperatorDifference) -> str:
 
 
 def _span(ends: tuple[float, float] | None) -> str:
-    return "" if ends is None else " to ".join(significant(end) for end in ends)
+    if ends is None:
+        return ""
+    least = _NOTHING * max(map(abs, ends))
+    return " to ".join(significant(end) if abs(end) >= least else "0" for end in ends)

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
+from edgekit.printable import printable
 from edgekit.records import Report, Row, Sensitivity
 from edgekit.reports.chart_style import COLOURS, WIDTH, styled, tooltips
 from edgekit.reports.formatting import plain
@@ -16,9 +17,12 @@ if TYPE_CHECKING:
 
 MOST_BARS: Final = 60
 SENSITIVITY: Final = "What each operator costs"
-BARS: Final = "Bar: noise in the outputs where this operator alone has the precision."
+BARS: Final = (
+    "Bar: noise in the outputs (root mean square) where this operator alone has the precision."
+)
 TICKS: Final = "Tick: where all have it but this one."
 LINE: Final = "Dashed line: where all have it."
+MOST_LABEL: Final = 28  # characters, of which both ends are seen
 _LABEL_PX: Final = 220
 
 
@@ -46,7 +50,7 @@ def sensitivity_chart(found: Sensitivity, *, width: int = WIDTH) -> alt.LayerCha
         values.append(
             {
                 "bar": number,
-                "label": plain(name),
+                "label": printable(name, MOST_LABEL),
                 "only": noise_percent(cost.only_db),
                 "without": noise_percent(cost.without_db),
                 "kept": cost.kept,
@@ -61,7 +65,7 @@ def sensitivity_chart(found: Sensitivity, *, width: int = WIDTH) -> alt.LayerCha
         domain=False, ticks=False, labelLimit=_LABEL_PX, labelPadding=8, labelExpr=f"{names}''"
     )
     y = alt.Y("bar:N", title=None, sort=None, axis=axis)
-    title = "noise in the outputs, % of the signal (root mean square)"
+    title = "noise in the outputs, % of the signal"
     bars: list[Any] = [
         base.mark_bar(height=12, cornerRadiusEnd=2)
         .encode(

@@ -63,10 +63,13 @@ def sensitivity_html(found: Sensitivity) -> str:
     if scored:
         title = metric_title(found.metric)
         heads += [f"{title}, only it", f"{title}, all but it"]
-    head = "".join(f'<th scope="col">{escaped(one)}</th>' for one in heads)
+    head = "".join(
+        f'<th scope="col"{" class=text" if number == 1 else ""}>{escaped(one)}</th>'
+        for number, one in enumerate(heads)
+    )
     rows = "".join(
         f'<tr><th scope="row">{breakable(printable(cost.layer))}</th>'
-        f"<td>{escaped(printable(cost.operator))}</td>"
+        f'<td class="text">{escaped(printable(cost.operator))}</td>'
         + "".join(f"<td>{escaped(cell)}</td>" for cell in _cells(found, cost))
         + "</tr>"
         for cost in found.costs
