@@ -83,7 +83,9 @@ def sensitivity_chart(found: Sensitivity, *, width: int = WIDTH) -> alt.LayerCha
         bars.append(ticks.encode(x=alt.X("without:Q"), y=y))
     line = alt.Chart(alt.Data(values=[{"all": noise_percent(found.all_db)}]))
     bars.append(line.mark_rule(color=COLOURS["front"], strokeDash=[4, 3]).encode(x=alt.X("all:Q")))
-    return styled(alt.layer(*bars), "", [], width, height=20 * len(values))
+    drawn = styled(alt.layer(*bars), "", [], width, height=20 * len(values))
+    # The library measures long labels with a narrower font than a browser may have.
+    return drawn.properties(padding={"left": 28, "top": 6, "right": 6, "bottom": 6})
 
 
 def noise_percent(sqnr_db: float | None) -> float:
