@@ -26,10 +26,10 @@ from edgekit.quantization import (
     out_of_line,
     read_float_graph,
 )
-from edgekit.records import Listener, Plan, Progress, Ranges, Samples
+from edgekit.records import Listener, Plan, Progress, Ranges, Samples, TensorSpec
 from edgekit.tflite import has_loops
 from edgekit.tflite.lstm import fused_lstms
-from edgekit.tflite.signature import signature_names
+from edgekit.tflite.signature import signature, signature_names
 from edgekit.worker import TensorFlowProcess
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ class FloatGraphs:
     Attributes:
         dropped: Numbers of the training samples that are left out of calibration, because their
             values are far beyond those of the others.
+        samples: The calibration samples without them; None where there are none.
     """
 
     def __init__(
@@ -86,10 +87,15 @@ class FloatGraphs:
         self._recorded = recorded
         self._histograms = any(calibrates(p) and p.ranges not in (AUTO, MINMAX) for p in plans)
         self.dropped: list[int] = []
-        self._samples = self._sound(plans)
+        self.samples = self._sound(plans)
         self._forms: dict[RecurrentForm, Form] = {
             COMPACT: self._form(read_float_graph(imported.graph))
         }
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """The inputs of the graph."""
+        return signature(self._forms[COMPACT].graph.model)[0]
 
     def forms(self, plan: Plan) -> Iterator[Form]:
         """Yield the forms in which a variant may be possible, the most compact first."""
@@ -134,10 +140,10 @@ class FloatGraphs:
 
     def _form(self, graph: FloatGraph, notes: tuple[str, ...] = ()) -> Form:
         """A form whose graphs are observed on the calibration samples, each only once."""
-        if self._samples is None:
+        if self.samples is None:
             return Form(graph, _unobserved, notes=notes)
         calibration = Calibration(
-            self._samples,
+            self.samples,
             class_scores=self._class_scores(graph),
             recorded=self._recorded,
             listener=self._listener,

@@ -14,8 +14,8 @@ from typing import Any
 from edgekit.artifacts import SCHEMA
 from edgekit.pipeline.imported_model import ImportedModel
 from edgekit.quantization.choose import Choice
-from edgekit.records import Artifact, Dataset, Plan
-from edgekit.schema import finite
+from edgekit.records import Artifact, Dataset, Plan, Sensitivity
+from edgekit.schema import finite, sensitivity_to_json
 from edgekit.tflite import stored
 
 ENGINES = ("tensorflow", "keras", "ai-edge-litert", "numpy")
@@ -42,6 +42,8 @@ def describe(
     choice: Choice | None = None,
     recovery: Mapping[str, Any] | None = None,
     build: Mapping[str, Any] | None = None,
+    calibration: Mapping[str, Any] | None = None,
+    costs: Sensitivity | None = None,
 ) -> dict[str, Any]:
     """The manifest of one file, without the rows that are measured later.
 
@@ -52,6 +54,8 @@ def describe(
         choice: How passes and ranges were chosen, where the plan left that open.
         recovery: What was done about a loss (`recovery.Recovery.described`); None where nothing.
         build: What else the user asked for (`request.build_of`); None where that is not known.
+        calibration: What the calibration samples were like (`CalibrationInputs`).
+        costs: What operators cost, where the precision of each was searched for.
 
     Returns:
         All but digest and size, which `artifact` fills in: it reads the file.
@@ -84,6 +88,8 @@ def describe(
         "left_in_float": list(left_in_float),
         "ranges": choice.described() if choice else None,
         "recovery": dict(recovery) if recovery else None,
+        "calibration": dict(calibration) if calibration else None,
+        "sensitivity": sensitivity_to_json(costs) if costs else None,
         "notes": list(imported.notes),
         "versions": versions(),
         "seed": build["seed"] if build else 0,

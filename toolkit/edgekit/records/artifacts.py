@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from edgekit.choices import RangesMethod
 from edgekit.records.dataset import TensorSpec
@@ -320,6 +320,16 @@ class Inspection:
         """Return the operators that a target does not take; those it was not asked for left out."""
         asked = [(op, op.targets.get(target)) for op in self.ops]
         return tuple(op for op, fit in asked if fit is not None and not fit.mapped)
+
+    def how_known(self, target: str) -> Literal["measured", "simulated", "predicted"]:
+        """Return how it is known what a target takes: its interpreter or compiler may be here."""
+        if target in self.estimates:
+            return "simulated"
+        memory = self.memory.get(target)
+        if memory is not None and memory.loads is not None:
+            # A kernel that the interpreter has and the target lacks is predicted to be missing.
+            return "predicted" if memory.loads and self.unmapped(target) else "measured"
+        return "predicted"
 
     @property
     def peak(self) -> Operator | None:
