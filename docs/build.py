@@ -270,6 +270,23 @@ def qat_kinds() -> str:
     return "\n".join(lines)
 
 
+def cures() -> str:
+    """What `edgekit adapt` replaces, by what, and what it has no replacement for."""
+    from edgekit.training.adapting.cures import CURES, INCURABLE
+
+    rows = [[one.name, ", ".join(by.name for by in one.replacements)] for one in CURES]
+    reasons: dict[str, list[str]] = {}
+    for kind, why in INCURABLE.items():
+        reasons.setdefault(why, []).append(f"`{kind}`")
+    without = [[", ".join(kinds), why] for why, kinds in reasons.items()]
+    return "\n\n".join(
+        [
+            _lines(["what a layer computes", "can be replaced by"], rows),
+            _lines(["no cure for", "why, and what to do"], without),
+        ]
+    )
+
+
 def conditions() -> str:
     """What `edgekit check` can be told to demand of a file."""
     from edgekit.conditions import CONDITIONS, option_of
@@ -327,6 +344,7 @@ PARTS = {
     "exit-codes": exit_codes,
     "layers": layers,
     "conditions": conditions,
+    "cures": cures,
     "micro-operators": micro_operators,
 }
 PLACE = re.compile(r"(<!-- ([a-z-]+) -->\n).*?(<!-- /\2 -->)", re.DOTALL)

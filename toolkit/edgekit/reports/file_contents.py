@@ -107,7 +107,8 @@ def _fit(row: Row, target: str) -> str:
         for op in row.inspection.unmapped(target)
     )
     estimate = row.inspection.estimates.get(target)
-    by = "Predicted" if estimate is None else f"{printable(estimate.compiler)}'s answer"
+    compiler = row.inspection.decided_by(target)
+    by = "Predicted" if compiler is None else f"{printable(compiler)}'s answer"
     summary = escaped(
         f"{by} for {target}: {fit_text(row.inspection, target)} of "
         f"{printable(row.artifact.variant)} on the accelerator"

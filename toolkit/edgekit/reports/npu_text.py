@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from edgekit.printable import printable
-from edgekit.records import EdgeTpuProgram, Inspection, NpuEstimate
+from edgekit.records import EdgeTpuCompilation, EdgeTpuProgram, Inspection, NpuEstimate
 from edgekit.reports.formatting import latency_text, size_text
 
 
 def said_by(inspection: Inspection, target: str) -> str:
     """Return how it is known what a target takes: predicted, or by a compiler."""
-    estimate = inspection.estimates.get(target)
-    return "predicted" if estimate is None else printable(estimate.compiler)
+    compiler = inspection.decided_by(target)
+    if compiler is None:
+        return "predicted"
+    compiled = "compiled, " if target in inspection.compiled else ""
+    return f"{compiled}{printable(compiler)}"
 
 
 def fit_text(inspection: Inspection, target: str) -> str:
@@ -47,3 +50,10 @@ def program_text(program: EdgeTpuProgram) -> str:
     if program.cycles:
         parts.append(f"{program.cycles:,} cycles by its compiler's estimate")
     return "; ".join(parts)
+
+
+def compilation_text(run: EdgeTpuCompilation) -> str:
+    """Return what came of compiling a model for an Edge TPU, in one line."""
+    if run.message is not None:
+        return printable(f"{run.compiler} gave no verdict: {run.message}", 300)
+    return "nothing was mapped" if run.program is None else program_text(run.program)

@@ -9,7 +9,13 @@ from edgekit.printable import MOST_PATH, printable
 from edgekit.records import Inspection, Operator
 from edgekit.reports.formatting import count_text, plain, size_text
 from edgekit.reports.memory_text import memory_text
-from edgekit.reports.npu_text import fit_text, npu_text, program_text, said_by
+from edgekit.reports.npu_text import (
+    compilation_text,
+    fit_text,
+    npu_text,
+    program_text,
+    said_by,
+)
 from edgekit.reports.terminal_table import plain_table
 
 if TYPE_CHECKING:
@@ -66,6 +72,9 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
         )
     for target, estimate in inspection.estimates.items():
         line = f"npu   {printable(target)}: {npu_text(estimate)}"
+        console.print(Text(line), soft_wrap=True)
+    for target, run in inspection.compiled.items():
+        line = f"tpu   {printable(target)}: {compilation_text(run)}"
         console.print(Text(line), soft_wrap=True)
     for target in inspection.memory:
         line = f"mem   {printable(target)}: {memory_text(inspection, target)}"
