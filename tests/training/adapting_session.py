@@ -115,16 +115,16 @@ def replaced(name: str) -> dict[str, Any]:
     model = make()
     session = Session()
     source = session.load(model)
-    sites = session.cures(blocked)
+    sites = session.swaps(blocked)
     inputs = {
         spec.name: np.random.default_rng(0).standard_normal((3, *spec.shape[1:])).astype("f")
         for spec in source.inputs
     }
     before = session.predict(inputs)
     found: dict[str, Any] = {
-        "sites": [(one.layer, one.cure, list(one.replacements), one.why) for one in sites]
+        "sites": [(one.layer, one.swap, list(one.replacements), one.why) for one in sites]
     }
-    chosen = {one.layer: (str(one.cure), one.replacements[0]) for one in sites if one.replacements}
+    chosen = {one.layer: (str(one.swap), one.replacements[0]) for one in sites if one.replacements}
     if not chosen:
         return found
     session.adapt(chosen)
@@ -166,7 +166,7 @@ def of_code() -> list[str | None]:
     session = Session()
     session.load(model, example={"inputs": (1, 3)})
     try:
-        session.cures({"elu": ("ELU",)})
+        session.swaps({"elu": ("ELU",)})
     except ModelError as error:
         return [error.what, error.found, error.hint]
     return []

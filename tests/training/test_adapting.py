@@ -58,8 +58,8 @@ def test_the_operator_tells_which_of_two_cures_a_layer_needs(found):
 
 
 def test_what_has_no_cure_is_named(found):
-    ((layer, cure, replacements, why),) = found["recurrent"]["sites"]
-    assert (layer, cure, replacements) == ("memory", None, [])
+    ((layer, swap, replacements, why),) = found["recurrent"]["sites"]
+    assert (layer, swap, replacements) == ("memory", None, [])
     assert "recurrent" in why
 
 
@@ -85,7 +85,7 @@ def test_a_model_is_adapted_and_the_prediction_holds(folder, capsys, monkeypatch
     taken = inspect(folder / "made" / "int8.tflite", targets=["coral"])
     there = len(taken.ops)
     assert taken.unmapped("coral") == ()
-    assert f"with the cures {there} of {there}" in said
+    assert f"with the replacements {there} of {there}" in said
     assert "after the change" in said
     assert "95 % interval" in said
     rows = json.loads((folder / "made" / "report.json").read_text())["rows"]

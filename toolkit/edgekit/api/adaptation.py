@@ -13,7 +13,7 @@ from edgekit.records import silent
 
 if TYPE_CHECKING:
     from edgekit.pipeline.adapt import Adaptation
-    from edgekit.pipeline.cures import CurePlan
+    from edgekit.pipeline.swaps import SwapPlan
 
 
 def adapt(
@@ -22,7 +22,7 @@ def adapt(
     *,
     output: str | Path | None,
     data: Data,
-    on_plan: Callable[[CurePlan], None] | None = None,
+    on_plan: Callable[[SwapPlan], None] | None = None,
     **options: Unpack[TransformOptions],
 ) -> Adaptation:
     """Replace layers that a target does not take, and fine-tune on what the original computes.

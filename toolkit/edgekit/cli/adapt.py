@@ -17,7 +17,7 @@ from edgekit.recipe.steps import Adapt, PassStep
 
 if TYPE_CHECKING:
     from edgekit.pipeline.adapt import Adaptation
-    from edgekit.pipeline.cures import CurePlan
+    from edgekit.pipeline.swaps import SwapPlan
 
 _DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Only say what would be replaced; needs no --output.")
@@ -68,7 +68,7 @@ def _run(step: PassStep, given: dict[str, Any]) -> None:
     _show(done, dry=dry)
 
 
-def _print_plan(plan: CurePlan) -> None:
+def _print_plan(plan: SwapPlan) -> None:
     """Say before the training what is replaced, and what that is worth."""
     for number, line in enumerate(plan.lines()):
         indent = "  " if number else ""
@@ -82,14 +82,22 @@ def _print_plan(plan: CurePlan) -> None:
 
 def _show(done: Adaptation, *, dry: bool) -> None:
     from edgekit.cli.output import figures
-    from edgekit.reports.formatting import drop_interval_text, drop_text, metric_title, score_text
+    from edgekit.reports.formatting import (
+        drop_interval_text,
+        drop_text,
+        drop_unit,
+        metric_title,
+        score_text,
+    )
 
     for note in done.notes:
         print(f"note: {one_line(note)}")
     passed, rows = done.passed, done.rows
     if passed is None or rows is None:
-        if dry and done.plan.cures:
-            print("Nothing was changed: a dry run.")
+        if dry:
+            print("Nothing was written: a dry run.")
+        elif done.plan.left:
+            print("Nothing that can be replaced: nothing was written.")
         else:
             print("Nothing to replace: nothing was written.")
         return
@@ -100,13 +108,13 @@ def _show(done: Adaptation, *, dry: bool) -> None:
     before, changed, after = rows
     if before.score and changed.score and after.score:
         metric = before.score.metric
-        told = (score_text(metric, row.score.value) for row in rows if row.score)
-        first, second, third = told
+        first, second, third = (score_text(metric, row.score.value) for row in rows if row.score)
         print(f"{metric_title(metric)}: {first} before, {second} after the change, {third} trained")
     if after.drop is not None and before.score is not None:
         metric = before.score.metric
         interval = drop_interval_text(metric, after.drop.ci95)
-        print(f"drop: {drop_text(metric, after.drop.value)} ({interval}, 95 % interval)")
+        told = f"{drop_text(metric, after.drop.value)} {drop_unit(metric)}"
+        print(f"drop: {told} ({interval}, 95 % interval)")
     print("float32 .tflite            before       after")
     for label, *values in figures(before, after):
         print(f"  {label:<20} {values[0]:>10}  {values[-1]:>10}")

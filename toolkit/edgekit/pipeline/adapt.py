@@ -12,12 +12,12 @@ from edgekit.data import open_request, training_split
 from edgekit.errors import ModelError
 from edgekit.files import cleared, temporary_folder, writing
 from edgekit.pipeline import manifest
-from edgekit.pipeline.cures import CurePlan, plan_cures
 from edgekit.pipeline.measure import MeasureSettings, Subject, measure
 from edgekit.pipeline.passes import UNTRAINED, epochs_done, teach, tuning_of
 from edgekit.pipeline.preprocessing import settled_spec
 from edgekit.pipeline.request import FLOAT
 from edgekit.pipeline.sources import example_shapes, is_graph, lower, trained_notes
+from edgekit.pipeline.swaps import SwapPlan, plan_swaps
 from edgekit.recipe import Adapt
 from edgekit.records import DataRequest, Dataset, Listener, Plan, Row, silent
 from edgekit.training.passes import PassResult
@@ -38,7 +38,7 @@ class Adaptation:
         notes: What was done without being asked for.
     """
 
-    plan: CurePlan
+    plan: SwapPlan
     passed: PassResult | None = None
     rows: tuple[Row, Row, Row] | None = None
     notes: tuple[str, ...] = ()
@@ -55,7 +55,7 @@ def adapt(
     resume: bool = False,
     force: bool = False,
     listener: Listener = silent,
-    on_plan: Callable[[CurePlan], None] | None = None,
+    on_plan: Callable[[SwapPlan], None] | None = None,
 ) -> Adaptation:
     """Replace what a target does not take of a model; see `edgekit.api.adapt`.
 
@@ -80,7 +80,7 @@ def adapt(
         imported = lower(source, dataset, before, tensorflow, to_train=True, listener=listener)
         bound = imported.dataset
         notes = (*imported.notes, *((UNTRAINED,) if trained_notes(source) else ()))
-        plan = plan_cures(imported, step, tensorflow, folder, listener=listener)
+        plan = plan_swaps(imported, step, tensorflow, folder, listener=listener)
         if on_plan is not None:
             on_plan(plan)
         if destination is None or plan.graph is None or bound is None:

@@ -11,7 +11,6 @@ from typing import Any
 from edgekit.errors import UsageError
 from edgekit.files import staging, temporary_folder
 from edgekit.pipeline import manifest
-from edgekit.pipeline.cures import plan_cures
 from edgekit.pipeline.imported_model import ImportedModel
 from edgekit.pipeline.latency_goal import bench_here
 from edgekit.pipeline.passes import run, teach, tuning_of
@@ -26,6 +25,7 @@ from edgekit.pipeline.recommendation import (
 from edgekit.pipeline.report import accepted_loss
 from edgekit.pipeline.request import FLOAT, Request, build_of, check, open_data, possible_plans
 from edgekit.pipeline.sources import is_graph, lower
+from edgekit.pipeline.swaps import plan_swaps
 from edgekit.recipe import Adapt, PassStep, Recipe, pass_json
 from edgekit.records import Artifact, Dataset, Listener, Plan, Report, silent
 from edgekit.training.passes import FLOAT_ISLANDS, PassResult
@@ -91,7 +91,7 @@ def compress(
         previous = request.source
         for asked in recipe.passes:
             name = names[asked.kind]
-            step, told = _cured(imported, asked, tensorflow, listener)
+            step, told = _swapped(imported, asked, tensorflow, listener)
             notes += [f"{name}: {line}." for line in told]
             made = stage / f"{name}.keras"
             passed = run(
@@ -133,7 +133,7 @@ def compress(
         return write_outputs(report, request, stage, finish)
 
 
-def _cured(
+def _swapped(
     imported: ImportedModel, step: PassStep, tensorflow: TensorFlowProcess, listener: Listener
 ) -> tuple[PassStep, list[str]]:
     """Replace layers of the loaded model, where a step adapts it to a target.
@@ -144,8 +144,8 @@ def _cured(
     if not isinstance(step, Adapt):
         return step, []
     with temporary_folder() as folder:
-        plan = plan_cures(imported, step, tensorflow, folder, listener=listener)
-    if not plan.cures:
+        plan = plan_swaps(imported, step, tensorflow, folder, listener=listener)
+    if not plan.swaps:
         step = replace(step, training=replace(step.training, epochs=0))
     return step, list(plan.lines())
 

@@ -282,7 +282,7 @@ class EdgeTpuProgram:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EdgeTpuCompilation:
-    """What came of running Google's compiler for the Edge TPU on a model.
+    """The result of running Google's compiler for the Edge TPU on a model.
 
     Attributes:
         compiler: The compiler and its version.
@@ -317,7 +317,7 @@ class Inspection:
         memory: Target name -> memory, for microcontrollers.
         estimates: Target name -> what its compiler says, for NPUs.
         edge_tpu: What of it runs on an Edge TPU, where it was compiled for one.
-        compiled: Target name -> what came of compiling it for an Edge TPU, where that was tried.
+        compiled: Target name -> the result of compiling it for an Edge TPU, where that was tried.
     """
 
     path: Path

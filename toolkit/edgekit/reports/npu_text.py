@@ -53,7 +53,7 @@ def program_text(program: EdgeTpuProgram) -> str:
 
 
 def compilation_text(run: EdgeTpuCompilation) -> str:
-    """Return what came of compiling a model for an Edge TPU, in one line."""
+    """Return the result of compiling a model for an Edge TPU, in one line."""
     if run.message is not None:
         return printable(f"{run.compiler} gave no verdict: {run.message}", 300)
     return "nothing was mapped" if run.program is None else program_text(run.program)

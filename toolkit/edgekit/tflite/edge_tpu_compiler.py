@@ -52,7 +52,7 @@ _REASONS: Final = (
 
 
 class Compiled(NamedTuple):
-    """What came of running the compiler.
+    """The result of running the compiler.
 
     Attributes:
         fits: Operator index -> whether it runs on the Edge TPU; None where there is no verdict.
@@ -71,7 +71,7 @@ def compile_for_edge_tpu(content: bytes, operators: Sequence[Node]) -> Compiled 
         operators: Its operators.
 
     Returns:
-        What came of it; None where the compiler is not on PATH, or has nothing to do: the model is
+        The result; None where the compiler is not on PATH, or has nothing to do: the model is
         compiled already, or no operator computes in 8 bits.
     """
     program = shutil.which(PROGRAM)

@@ -166,11 +166,11 @@ class Worker:
         stage = f"running the pass {step.kind}"
         return self._ask(Session.transform, stage, step, tuning, destination)
 
-    def cures(
+    def swaps(
         self, blocked: Mapping[str, Sequence[str]], exclude: Sequence[str] = ()
     ) -> tuple[Site, ...]:
-        """Find layers and their cures; see `TensorFlowProcess.cures`."""
-        return self._ask(Session.cures, "looking for cures", dict(blocked), tuple(exclude))
+        """Find layers and their swaps; see `TensorFlowProcess.swaps`."""
+        return self._ask(Session.swaps, "looking for replacements", dict(blocked), tuple(exclude))
 
     def adapt(self, chosen: Mapping[str, tuple[str, str]]) -> None:
         """Replace layers; see `TensorFlowProcess.adapt`."""

@@ -103,10 +103,10 @@ class TensorFlowProcess(Protocol):
         """
         ...
 
-    def cures(
+    def swaps(
         self, blocked: Mapping[str, Sequence[str]], exclude: Sequence[str] = ()
     ) -> tuple[Site, ...]:
-        """Return the layers behind operators that a target does not take, and their cures.
+        """Return the layers behind operators that a target does not take, and their swaps.
 
         Args:
             blocked: Layer name of operators (`tflite.naming`) -> names of operators.
@@ -122,7 +122,7 @@ class TensorFlowProcess(Protocol):
         """Replace layers of the loaded model as it was read; later requests are about the result.
 
         Args:
-            chosen: Layer -> name of its cure and of the replacement; none restores the model.
+            chosen: Layer -> name of its swap and of the replacement; none restores the model.
 
         Raises:
             ModelError: It cannot be built so.

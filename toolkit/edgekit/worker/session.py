@@ -154,10 +154,10 @@ class Session:
             facts["loss"] = f"the task's: the file's holds {code} (--trust-code runs it)"
         return replace(done, facts=facts)
 
-    def cures(
+    def swaps(
         self, blocked: Mapping[str, Sequence[str]], exclude: Sequence[str] = ()
     ) -> tuple[Site, ...]:
-        """Return the layers behind operators that a target does not take, and their cures."""
+        """Return the layers behind operators that a target does not take, and their swaps."""
         from edgekit.sources.reconfigure import configuration
         from edgekit.training.adapting import sites
 

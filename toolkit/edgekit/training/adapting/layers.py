@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from edgekit.training.adapting.cures import CURES, WEIGHTED, Cure, Entry, Shape, why_incurable
+from edgekit.training.adapting.swaps import SWAPS, WEIGHTED, Entry, Shape, Swap, why_no_swap
 from edgekit.training.kernels import check_names, means, use_statistics
 
 _NUMBER: Final = re.compile(r"_\d+(?=/|$)")
@@ -24,14 +24,14 @@ class Site:
         layer: Its name in the Keras model, behind those of enclosing models; that of its operators
             where there is no such layer.
         operators: Names of the operators.
-        cure: Name of the cure; None where there is none.
+        swap: Name of the swap; None where there is none.
         replacements: Names of its replacements that fit this layer.
-        why: Why there is no cure.
+        why: Why there is no swap.
     """
 
     layer: str
     operators: tuple[str, ...]
-    cure: str | None = None
+    swap: str | None = None
     replacements: tuple[str, ...] = ()
     why: str = ""
 
@@ -39,7 +39,7 @@ class Site:
 def sites(
     model: Any, config: Entry, blocked: Mapping[str, Sequence[str]], exclude: Sequence[str] = ()
 ) -> tuple[Site, ...]:
-    """Find the layers behind operators, and their cures.
+    """Find the layers behind operators, and their swaps.
 
     Args:
         model: A Keras model.
@@ -75,13 +75,13 @@ def _site(
         return Site(layer=path, operators=operators, why="it belongs to no layer of the model")
     if any(means(name, path) for name in exclude):
         return Site(layer=path, operators=operators, why=_EXCLUDED)
-    for cure in CURES:
-        if not cure.applies(entry, shape) or cure.of_weights != WEIGHTED.issuperset(operators):
+    for swap in SWAPS:
+        if not swap.applies(entry, shape) or swap.of_weights != WEIGHTED.issuperset(operators):
             continue
-        fitting = tuple(one.name for one in cure.replacements if one.fits(entry, shape))
+        fitting = tuple(one.name for one in swap.replacements if one.fits(entry, shape))
         if fitting:
-            return Site(layer=path, operators=operators, cure=cure.name, replacements=fitting)
-    return Site(layer=path, operators=operators, why=why_incurable(entry))
+            return Site(layer=path, operators=operators, swap=swap.name, replacements=fitting)
+    return Site(layer=path, operators=operators, why=why_no_swap(entry))
 
 
 def replace_layers(model: Any, config: Entry, chosen: Mapping[str, tuple[str, str]]) -> None:
@@ -90,18 +90,18 @@ def replace_layers(model: Any, config: Entry, chosen: Mapping[str, tuple[str, st
     Args:
         model: The model.
         config: Its serialised form.
-        chosen: Layer -> name of the cure, and of its replacement.
+        chosen: Layer -> name of the swap, and of its replacement.
     """
     shapes = dict(_shapes(model, ""))
     for path, entry in list(_entries(config)):
         if path in chosen:
-            cure, wanted = chosen[path]
-            (found,) = (one for one in _cure(cure).replacements if one.name == wanted)
+            swap, wanted = chosen[path]
+            (found,) = (one for one in _swap(swap).replacements if one.name == wanted)
             found.rewrite(entry, shapes.get(path, ()))
 
 
-def _cure(name: str) -> Cure:
-    return next(cure for cure in CURES if cure.name == name)
+def _swap(name: str) -> Swap:
+    return next(swap for swap in SWAPS if swap.name == name)
 
 
 def carry_weights(old: Any, new: Any) -> None:

@@ -1,7 +1,8 @@
 """What a layer computes that a target may lack, and by what it can be replaced.
 
-Each cure reads and changes the serialised form of a layer, so that this table needs no Keras. To
-add one, add an entry to `CURES`; what cannot be cured is named in `INCURABLE`, with the reason.
+Each swap reads and changes the serialised form of a layer, so that this table needs no Keras. To
+add one, add an entry to `SWAPS`; what has no replacement is named in `WITHOUT_SWAP`, with the
+reason.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Replacement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cure:
+class Swap:
     """What a layer computes, and by what it can be replaced.
 
     Attributes:
@@ -226,8 +227,8 @@ def _computes(*names: str) -> Callable[[Entry, Shape], bool]:
     return lambda entry, _: activation_of(entry) in names
 
 
-def _function(name: str, *nearest: str) -> Cure:
-    return Cure(name=name, applies=_computes(name), replacements=tuple(map(_activation, nearest)))
+def _function(name: str, *nearest: str) -> Swap:
+    return Swap(name=name, applies=_computes(name), replacements=tuple(map(_activation, nearest)))
 
 
 def _is_kind(*names: str) -> Callable[[Entry, Shape], bool]:
@@ -236,7 +237,7 @@ def _is_kind(*names: str) -> Callable[[Entry, Shape], bool]:
 
 _RELUS: Final = ("relu", "relu6")
 _SLOPE_PER_CHANNEL: Final = "prelu, one slope per channel"
-CURES: Final[tuple[Cure, ...]] = (
+SWAPS: Final[tuple[Swap, ...]] = (
     _function("silu", "hard_silu", *_RELUS),
     _function("hard_silu", "silu", *_RELUS),
     _function("gelu", "silu", "hard_silu", *_RELUS),
@@ -247,7 +248,7 @@ CURES: Final[tuple[Cure, ...]] = (
     _function("elu", "leaky_relu", *_RELUS),
     _function("selu", "leaky_relu", "elu", *_RELUS),
     _function("celu", "elu", "leaky_relu", *_RELUS),
-    Cure(
+    Swap(
         name="leaky_relu",
         applies=_computes("leaky_relu"),
         replacements=(
@@ -259,7 +260,7 @@ CURES: Final[tuple[Cure, ...]] = (
             *map(_activation, _RELUS),
         ),
     ),
-    Cure(
+    Swap(
         name="prelu",
         applies=_is_kind("PReLU"),
         replacements=(
@@ -276,12 +277,12 @@ CURES: Final[tuple[Cure, ...]] = (
     _function("soft_shrink", "linear", "relu"),
     _function("hard_shrink", "linear", "relu"),
     _function("relu6", "relu"),
-    Cure(
+    Swap(
         name="maximum over all positions",
         applies=_is_kind("GlobalMaxPooling1D", "GlobalMaxPooling2D", "GlobalMaxPooling3D"),
         replacements=(Replacement(name="their average", rewrite=_to_average),),
     ),
-    Cure(
+    Swap(
         name="upsampling",
         applies=_is_kind("UpSampling2D"),
         replacements=(
@@ -293,7 +294,7 @@ CURES: Final[tuple[Cure, ...]] = (
             ),
         ),
     ),
-    Cure(
+    Swap(
         name="dilation that differs in x and y",
         applies=lambda entry, _: len(set(_dilation(entry))) > 1,
         replacements=(
@@ -302,17 +303,17 @@ CURES: Final[tuple[Cure, ...]] = (
         ),
         of_weights=True,
     ),
-    Cure(
+    Swap(
         name="dilation",
         applies=lambda entry, _: max(_dilation(entry)) > 1,
         replacements=(Replacement(name="no dilation", rewrite=_without_dilation),),
         of_weights=True,
     ),
 )
-"""Every cure; of a layer that several fit, the first counts."""
+"""Every swap; of a layer that several fit, the first counts."""
 
 _CONVOLVE: Final = "a recurrent layer has no replacement; convolutions over time may do its work"
-INCURABLE: Final[Mapping[str, str]] = {
+WITHOUT_SWAP: Final[Mapping[str, str]] = {
     **dict.fromkeys(_RECURRENT, _CONVOLVE),
     "LayerNormalization": "no other normalization computes its statistics from each sample: train "
     "with BatchNormalization instead, which is folded into the layer before it",
@@ -329,16 +330,16 @@ INCURABLE: Final[Mapping[str, str]] = {
     "Conv3D": "there is no replacement for a convolution in three dimensions",
     "Lambda": "what a Lambda computes is code, which is not rewritten",
 }
-"""Class of a layer -> why there is no cure."""
+"""Class of a layer -> why there is no swap."""
 
 
-def why_incurable(entry: Entry) -> str:
-    """Return why a layer that no cure applies to has none."""
+def why_no_swap(entry: Entry) -> str:
+    """Return why a layer that no swap applies to has none."""
     name = str(entry.get("class_name"))
-    if name in INCURABLE:
-        return INCURABLE[name]
+    if name in WITHOUT_SWAP:
+        return WITHOUT_SWAP[name]
     function = activation_of(entry)
     if function == "softmax":
-        return INCURABLE["Softmax"]
+        return WITHOUT_SWAP["Softmax"]
     what = f"activation {function}" if function not in (None, "linear") else name
     return f"no replacement is known for {what}"

@@ -34,11 +34,11 @@ _NOT_TAKEN: Final = "the target does not take it either"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ChosenCure:
+class ChosenSwap:
     """What is replaced, by what, and what that is worth.
 
     Attributes:
-        cure: What the layers compute.
+        swap: What the layers compute.
         replacement: What they compute then.
         layers: The layers.
         operators: How many of their operators the target does not take.
@@ -47,7 +47,7 @@ class ChosenCure:
         others: Further replacements -> why they were not chosen.
     """
 
-    cure: str
+    swap: str
     replacement: str
     layers: tuple[str, ...]
     operators: int
@@ -56,74 +56,74 @@ class ChosenCure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CurePlan:
+class SwapPlan:
     """What is to be replaced for a target, and what it will take then.
 
     Attributes:
         target: The target.
         before: The int8 file of the model, and which operators the target takes.
-        after: The same with the cures; None where there are none.
-        cures: What is replaced.
+        after: The same with the swaps; None where there are none.
+        swaps: What is replaced.
         left: Layers that are not taken and stay, with the reason.
-        graph: The float file of the changed model, before any training; None without cures.
+        graph: The float file of the changed model, before any training; None without swaps.
     """
 
     target: str
     before: Inspection
     after: Inspection | None = None
-    cures: tuple[ChosenCure, ...] = ()
+    swaps: tuple[ChosenSwap, ...] = ()
     left: tuple[Site, ...] = ()
     graph: Path | None = None
 
     @property
     def chosen(self) -> dict[str, tuple[str, str]]:
-        """Layer -> its cure and the replacement, as `TensorFlowProcess.adapt` takes it."""
-        return {layer: (one.cure, one.replacement) for one in self.cures for layer in one.layers}
+        """Layer -> its swap and the replacement, as `TensorFlowProcess.adapt` takes it."""
+        return {layer: (one.swap, one.replacement) for one in self.swaps for layer in one.layers}
 
     def lines(self) -> Iterator[str]:
-        """Yield what the target takes, what each cure is worth, and what has none."""
+        """Yield what the target takes, what each swap is worth, and what has none."""
         by = self.before.decided_by(self.target)
         how = f"by {by}" if by else "predicted"
         taken, there = self.taken(self.before)
         line = f"{self.target}, {how}: takes {taken} of {there} operators of the int8 file"
         if self.after is not None:
             taken_then, there_then = self.taken(self.after)
-            line += f"; with the cures {taken_then} of {there_then} ({taken_then - taken:+})"
+            line += f"; with the replacements {taken_then} of {there_then} ({taken_then - taken:+})"
         yield line
-        for one in self.cures:
+        for one in self.swaps:
             yield (
-                f"{one.cure} -> {one.replacement} in {_named(one.layers)}: "
+                f"{one.swap} -> {one.replacement} in {_named(one.layers)}: "
                 f"{one.operators} operators that it does not take; moves the outputs by "
                 f"{one.change:.2g} of their spread, before training"
             )
             if one.others:
                 others = "; ".join(f"{name}: {why}" for name, why in one.others.items())
-                yield f"instead of {one.cure} also: {others}"
+                yield f"instead of {one.swap} also: {others}"
         same: dict[tuple[str, tuple[str, ...]], list[str]] = {}
         for site in self.left:
             same.setdefault((site.why, site.operators), []).append(site.layer)
         for (why, operators), layers in same.items():
-            yield f"no cure for {_named(layers)} ({', '.join(operators)}): {why}"
+            yield f"no replacement for {_named(layers)} ({', '.join(operators)}): {why}"
 
     def taken(self, inspection: Inspection) -> tuple[int, int]:
         """Return how many operators of a file the target takes, and how many there are."""
         return len(inspection.ops) - len(inspection.unmapped(self.target)), len(inspection.ops)
 
 
-def plan_cures(
+def plan_swaps(
     imported: ImportedModel,
     step: Adapt,
     tensorflow: TensorFlowProcess,
     folder: Path,
     *,
     listener: Listener = silent,
-) -> CurePlan:
+) -> SwapPlan:
     """Find what a target does not take of a model, and the nearest replacements that it takes.
 
     Args:
         imported: The model, as `tensorflow` has it loaded, to be trained.
         step: The target, and layers that are left as they are.
-        tensorflow: Has the model with the cures when this returns.
+        tensorflow: Has the model with the swaps when this returns.
         folder: For files, which remain there.
         listener: Progress callback.
 
@@ -135,11 +135,11 @@ def plan_cures(
     trials = _Trials(imported, step, tensorflow, folder, listener)
     before = trials.in_int8(imported.graph)
     found = trials.sites(before)
-    without = tuple(site for site in found if site.cure is None)
+    without = tuple(site for site in found if site.swap is None)
     groups: dict[tuple[str, tuple[str, ...]], list[Site]] = {}
     for site in found:
-        if site.cure is not None:
-            groups.setdefault((site.cure, site.replacements), []).append(site)
+        if site.swap is not None:
+            groups.setdefault((site.swap, site.replacements), []).append(site)
     options = [_Options(sites, trials.changes(sites)) for sites in groups.values()]
     while chosen := {layer: pair for one in options for layer, pair in one.chosen.items()}:
         attempt = trials.attempt(chosen)
@@ -150,12 +150,12 @@ def plan_cures(
         for one in refused:
             one.drop()
     exhausted = tuple(
-        replace(site, cure=None, why=f"{' and '.join(one.others)}: {_NOT_TAKEN}")
+        replace(site, swap=None, why=f"{' and '.join(one.others)}: {_NOT_TAKEN}")
         for one in options
         if not one.chosen
         for site in one.sites
     )
-    plan = CurePlan(target=step.target, before=before, left=(*without, *exhausted))
+    plan = SwapPlan(target=step.target, before=before, left=(*without, *exhausted))
     if not chosen:
         tensorflow.adapt({})
         return plan
@@ -165,14 +165,14 @@ def plan_cures(
         tensorflow.adapt({})
         why = "replacing it frees no operator while the others stay"
         useless = (
-            replace(site, cure=None, why=why) for one in options if one.chosen for site in one.sites
+            replace(site, swap=None, why=why) for one in options if one.chosen for site in one.sites
         )
         return replace(plan, left=(*plan.left, *useless))
     return replace(
         plan,
         after=attempt.inspection,
         graph=attempt.graph,
-        cures=tuple(_merged([one.result() for one in options if one.chosen])),
+        swaps=tuple(_merged([one.result() for one in options if one.chosen])),
     )
 
 
@@ -205,16 +205,16 @@ class _Options:
     def chosen(self) -> dict[str, tuple[str, str]]:
         if not self._left:
             return {}
-        return {site.layer: (str(site.cure), self._left[0]) for site in self.sites}
+        return {site.layer: (str(site.swap), self._left[0]) for site in self.sites}
 
     def drop(self) -> None:
         self.others[self._left.pop(0)] = _NOT_TAKEN
 
-    def result(self) -> ChosenCure:
+    def result(self) -> ChosenSwap:
         replacement, *further = self._left
         others = {name: f"moves the outputs by {self._changes[name]:.2g}" for name in further}
-        return ChosenCure(
-            cure=str(self.sites[0].cure),
+        return ChosenSwap(
+            swap=str(self.sites[0].swap),
             replacement=replacement,
             layers=tuple(site.layer for site in self.sites),
             operators=sum(len(site.operators) for site in self.sites),
@@ -263,7 +263,9 @@ class _Trials:
         for op in inspection.unmapped(self._step.target):
             if op.name not in _CONVERSIONS and not op.targets[self._step.target].follows:
                 blocked.setdefault(op.layer, []).append(op.name)
-        return self._tensorflow.cures(blocked, self._step.exclude) if blocked else ()
+        if not (blocked or self._step.exclude):
+            return ()
+        return self._tensorflow.swaps(blocked, self._step.exclude)
 
     def changes(self, sites: Sequence[Site]) -> dict[str, float]:
         """Return for each replacement in like layers by how much it moves the outputs."""
@@ -272,15 +274,15 @@ class _Trials:
             self._reference = self._tensorflow.predict(inputs)
         found = {}
         for name in sites[0].replacements:
-            self._listener(Progress(stage="trying cures", detail=f"{sites[0].cure}: {name}"))
-            self._tensorflow.adapt({site.layer: (str(site.cure), name) for site in sites})
+            self._listener(Progress(stage="trying replacements", detail=f"{sites[0].swap}: {name}"))
+            self._tensorflow.adapt({site.layer: (str(site.swap), name) for site in sites})
             found[name] = _moved(self._reference, self._tensorflow.predict(inputs))
         self._tensorflow.adapt({})
         return found
 
     def attempt(self, chosen: Mapping[str, tuple[str, str]]) -> _Attempt:
         """Replace layers, and see what the target takes of the result."""
-        self._listener(Progress(stage="trying cures", detail=f"{len(chosen)} layers"))
+        self._listener(Progress(stage="trying replacements", detail=f"{len(chosen)} layers"))
         self._tensorflow.adapt(chosen)
         graph = self._folder / f"changed-{self._count}.tflite"
         try:
@@ -318,11 +320,11 @@ def _moved(reference: Mapping[str, Array], found: Mapping[str, Array]) -> float:
     return largest
 
 
-def _merged(cures: Sequence[ChosenCure]) -> list[ChosenCure]:
-    """Return one entry for a cure and its replacement, where layers differ in what else fits."""
-    found: dict[tuple[str, str], ChosenCure] = {}
-    for one in cures:
-        key = one.cure, one.replacement
+def _merged(swaps: Sequence[ChosenSwap]) -> list[ChosenSwap]:
+    """Return one entry for a swap and its replacement, where layers differ in what else fits."""
+    found: dict[tuple[str, str], ChosenSwap] = {}
+    for one in swaps:
+        key = one.swap, one.replacement
         if key in found:
             known = found[key]
             one = replace(  # noqa: PLW2901

@@ -1,4 +1,4 @@
-"""The table of cures, on layers as Keras serialises them."""
+"""The table of swaps, on layers as Keras serialises them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from edgekit.training.adapting.cures import (
-    CURES,
-    INCURABLE,
+from edgekit.training.adapting.layers import owner
+from edgekit.training.adapting.swaps import (
+    SWAPS,
+    WITHOUT_SWAP,
     Entry,
     activation_of,
-    why_incurable,
+    why_no_swap,
 )
-from edgekit.training.adapting.layers import owner
 
 
 def layer(kind: str, module: str = "keras.layers", **config: Any) -> Entry:
@@ -28,8 +28,8 @@ def layer(kind: str, module: str = "keras.layers", **config: Any) -> Entry:
 
 
 def replaced(entry: Entry, wanted: str, shape: tuple[int | None, ...] = (None, 8, 8, 4)) -> Entry:
-    cure = next(cure for cure in CURES if cure.applies(entry, shape))
-    (one,) = (found for found in cure.replacements if found.name == wanted)
+    swap = next(swap for swap in SWAPS if swap.applies(entry, shape))
+    (one,) = (found for found in swap.replacements if found.name == wanted)
     assert one.fits(entry, shape)
     one.rewrite(entry, shape)
     return entry
@@ -97,8 +97,8 @@ def test_what_does_not_fit_a_layer_is_not_offered() -> None:
     seven = layer("UpSampling2D", size=[7, 7], interpolation="nearest")
     shape = (None, 8, 8, 4)
     for entry in (fused, by_channel, seven):
-        cure = next(cure for cure in CURES if cure.applies(entry, shape))
-        names = {one.name for one in cure.replacements if one.fits(entry, shape)}
+        swap = next(swap for swap in SWAPS if swap.applies(entry, shape))
+        names = {one.name for one in swap.replacements if one.fits(entry, shape)}
         assert names.isdisjoint({"prelu, one slope per channel", "two steps", "nearest neighbour"})
 
 
@@ -116,23 +116,23 @@ def test_sizes_and_dilations_are_rewritten() -> None:
 
 
 def test_what_has_no_cure_says_why() -> None:
-    assert "recurrent" in why_incurable(layer("LSTM", units=4))
-    assert "BatchNormalization" in why_incurable(layer("LayerNormalization"))
-    assert "softmax over more than one row" in why_incurable(
+    assert "recurrent" in why_no_swap(layer("LSTM", units=4))
+    assert "BatchNormalization" in why_no_swap(layer("LayerNormalization"))
+    assert "softmax over more than one row" in why_no_swap(
         layer("Activation", activation="softmax")
     )
-    assert why_incurable(layer("Odd")) == "no replacement is known for Odd"
-    assert "activation log_sigmoid" in why_incurable(layer("Dense", activation="log_sigmoid"))
+    assert why_no_swap(layer("Odd")) == "no replacement is known for Odd"
+    assert "activation log_sigmoid" in why_no_swap(layer("Dense", activation="log_sigmoid"))
 
 
 def test_the_table_names_each_cure_once_and_replaces_nothing_by_itself() -> None:
-    assert max(Counter(cure.name for cure in CURES).values()) == 1
-    for cure in CURES:
-        names = [one.name for one in cure.replacements]
+    assert max(Counter(swap.name for swap in SWAPS).values()) == 1
+    for swap in SWAPS:
+        names = [one.name for one in swap.replacements]
         assert names
         assert len(set(names)) == len(names)
-        assert cure.name not in names
-    assert all(why for why in INCURABLE.values())
+        assert swap.name not in names
+    assert all(why for why in WITHOUT_SWAP.values())
 
 
 @pytest.mark.parametrize(
