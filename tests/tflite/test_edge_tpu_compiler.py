@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edgekit.artifacts import open_artifact
@@ -331,3 +332,42 @@ def _again(inspection: Inspection) -> Mapping[str, object]:
     (found,) = report_from_json(json.loads(json.dumps(report_to_json(report)))).rows
     assert found.inspection is not None
     return found.inspection.compiled
+
+
+@pytest.mark.data
+def test_quantize_says_whose_answer_it_is(
+    repository: Path,
+    pair: Path,
+    stand_in: StandIn,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    # Given a compiler that maps all of it
+    float32 = repository / "quantized" / "fashion-mnist" / "float32.tflite"
+    int8 = inspect(float32.with_name("int8.tflite"))
+    rows: dict[tuple[str, str], int] = {}
+    for op in int8.ops:
+        rows[op.name, "Mapped to Edge TPU"] = rows.get((op.name, "Mapped to Edge TPU"), 0) + 1
+    generator = np.random.default_rng(0)
+    shape = int8.inputs[0].shape[1:]
+    samples = generator.random((24, *shape), np.float32)
+    np.savez(tmp_path / "d.npz", x_train=samples[:16], x_test=samples[16:])
+    words = ["quantize", str(float32), "--data", str(tmp_path / "d.npz"), "--mode", "int8"]
+    words += ["--io", "int8", "--target", "coral", "--no-bench", "-q"]
+
+    # When
+    stand_in(transcript("16.0.384591198", rows), compiled_of(pair))
+    assert run([*words, "-o", str(tmp_path / "compiled")]) == 0
+    compiled = " ".join(capsys.readouterr().out.split())
+    stand_in("Internal compiler error. Aborting!\n", code=1)
+    assert run([*words, "-o", str(tmp_path / "failed")]) == 0
+    failed = " ".join(capsys.readouterr().out.split())
+
+    # Then
+    assert "By edgetpu_compiler 16.0.384591198, for coral" in compiled
+    assert "Predicted for coral" in failed
+    assert "int8: edgetpu_compiler gave no verdict, it says: Internal compiler error" in failed
+    report = json.loads((tmp_path / "compiled" / "report.json").read_text())
+    inside = next(row for row in report["rows"] if row["variant"] == "int8")["inspection"]
+    assert inside["compiled"]["coral"]["message"] is None
+    assert inside["compiled"]["coral"]["program"]["min_runtime"] > 0

@@ -93,7 +93,7 @@ class SwapPlan:
         for one in self.swaps:
             yield (
                 f"{one.swap} -> {one.replacement} in {_named(one.layers)}: "
-                f"{one.operators} operators that it does not take; moves the outputs by "
+                f"operators not taken so far: {one.operators}; moves the outputs by "
                 f"{one.change:.2g} of their spread, before training"
             )
             if one.others:

@@ -74,6 +74,7 @@ _OPERATION_MODULES: Final = re.compile(r"keras(\.src)?\.(ops|activations)\b")
 # Slopes of leaky ReLU where none is stored: the layer's, and the function's.
 _LAYER_SLOPE: Final = 0.3
 _FUNCTION_SLOPE: Final = 0.2
+_SLOPE_PER_CHANNEL: Final = "prelu, one slope per channel"
 # The Edge TPU's compiler was seen to enlarge by 8 at once.
 _MOST_AT_ONCE: Final = 8
 
@@ -128,7 +129,7 @@ def _activation(name: str) -> Replacement:
 
 
 def _slope(entry: Entry) -> float:
-    """Return the slope of a leaky ReLU for negative numbers."""
+    """Return the slope of a leaky ReLU for negative numbers, or one near to a smooth function's."""
     usual = _LAYER_SLOPE if entry.get("class_name") == "LeakyReLU" else _FUNCTION_SLOPE
     return float(entry["config"].get("negative_slope") or usual)
 
@@ -235,8 +236,21 @@ def _is_kind(*names: str) -> Callable[[Entry, Shape], bool]:
     return lambda entry, _: entry.get("class_name") in names
 
 
+def _sloping(name: str, *nearest: str) -> Swap:
+    """Return the swap of a function that negative numbers pass, by a slope that is trained."""
+    slopes = Replacement(
+        name=_SLOPE_PER_CHANNEL,
+        rewrite=_to_prelu,
+        fits=lambda entry, shape: _is_alone(entry) and bool(shape),
+    )
+    return Swap(
+        name=name,
+        applies=_computes(name),
+        replacements=(slopes, *map(_activation, nearest)),
+    )
+
+
 _RELUS: Final = ("relu", "relu6")
-_SLOPE_PER_CHANNEL: Final = "prelu, one slope per channel"
 SWAPS: Final[tuple[Swap, ...]] = (
     _function("silu", "hard_silu", *_RELUS),
     _function("hard_silu", "silu", *_RELUS),
@@ -245,21 +259,10 @@ SWAPS: Final[tuple[Swap, ...]] = (
     _function("softplus", "relu", "silu"),
     _function("squareplus", "relu", "silu"),
     _function("sparse_plus", "relu"),
-    _function("elu", "leaky_relu", *_RELUS),
-    _function("selu", "leaky_relu", "elu", *_RELUS),
-    _function("celu", "elu", "leaky_relu", *_RELUS),
-    Swap(
-        name="leaky_relu",
-        applies=_computes("leaky_relu"),
-        replacements=(
-            Replacement(
-                name=_SLOPE_PER_CHANNEL,
-                rewrite=_to_prelu,
-                fits=lambda entry, shape: _is_alone(entry) and bool(shape),
-            ),
-            *map(_activation, _RELUS),
-        ),
-    ),
+    _sloping("elu", "leaky_relu", *_RELUS),
+    _sloping("selu", "elu", "leaky_relu", *_RELUS),
+    _sloping("celu", "elu", "leaky_relu", *_RELUS),
+    _sloping("leaky_relu", *_RELUS),
     Swap(
         name="prelu",
         applies=_is_kind("PReLU"),
