@@ -85,7 +85,7 @@ MODELS: Mapping[str, tuple[Any, dict[str, tuple[str, ...]]]] = {
     "nested": (nested, {"act": ("ELU",)}),
     "operation": (
         lambda: functional(layers.Conv2D(3, 3, name="conv"), keras.ops.hard_silu),
-        {"functional_1": ("HARD_SILU",)},
+        {"functional_1": ("HARD_SWISH",)},
     ),
     "twice": (twice, {"shared": ("HARD_SWISH",)}),
     "large": (

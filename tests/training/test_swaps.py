@@ -99,7 +99,9 @@ def test_what_does_not_fit_a_layer_is_not_offered() -> None:
     for entry in (fused, by_channel, seven):
         swap = next(swap for swap in SWAPS if swap.applies(entry, shape))
         names = {one.name for one in swap.replacements if one.fits(entry, shape)}
-        assert names.isdisjoint({"prelu, one slope per channel", "two steps", "nearest neighbour"})
+        assert names.isdisjoint(
+            {"prelu, one slope per channel", "two steps", "nearest interpolation"}
+        )
 
 
 def test_sizes_and_dilations_are_rewritten() -> None:

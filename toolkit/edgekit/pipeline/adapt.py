@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 from edgekit import devices
 from edgekit.data import open_request, training_split
 from edgekit.errors import ModelError
+from edgekit.evaluation.trust import is_guessing
 from edgekit.files import cleared, temporary_folder, writing
 from edgekit.pipeline import manifest
 from edgekit.pipeline.measure import MeasureSettings, Subject, measure
@@ -23,6 +25,12 @@ from edgekit.records import DataRequest, Dataset, Listener, Plan, Row, silent
 from edgekit.training.passes import PassResult
 from edgekit.training.saving import checkpoint_path, write_head
 from edgekit.worker import Worker
+
+GUESSING: Final = (
+    "the source is no better than guessing on this data, so the drop says nothing; check the "
+    "labels and the scale of the inputs"
+)
+"""The note on figures that cannot be trusted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +115,8 @@ def adapt(
         rows = _rows(files, imported.source.name, bound, listener)
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
+    if rows[0].score is not None and is_guessing(rows[0].score):
+        notes = (*notes, GUESSING)
     return Adaptation(plan=plan, passed=replace(passed, path=destination), rows=rows, notes=notes)
 
 

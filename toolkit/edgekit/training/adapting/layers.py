@@ -9,10 +9,27 @@ from typing import Any, Final
 
 import numpy as np
 
-from edgekit.training.adapting.swaps import SWAPS, WEIGHTED, Entry, Shape, Swap, why_no_swap
+from edgekit.training.adapting.swaps import (
+    SWAPS,
+    WEIGHTED,
+    Entry,
+    Shape,
+    Swap,
+    is_operation,
+    why_no_swap,
+)
 from edgekit.training.kernels import check_names, means, use_statistics
 
 _NUMBER: Final = re.compile(r"_\d+(?=/|$)")
+# Operators that operations of another name are written as.
+_OPERATIONS: Final[Mapping[str, tuple[str, ...]]] = {
+    "HARD_SWISH": ("hardsilu",),
+    "EXP": ("celu", "logsigmoid"),
+    "LOG": ("softplus", "logsigmoid"),
+    "SQRT": ("squareplus",),
+    "DIV": ("softsign",),
+    "SELECT": ("selu",),
+}
 _EXCLUDED: Final = "excluded"
 
 
@@ -55,8 +72,10 @@ def sites(
     shapes = dict(_shapes(model, ""))
     found: dict[str, list[str]] = {}
     for name, operators in blocked.items():
-        path = owner(name, tuple(entries)) or _by_operator(operators, entries)
-        found.setdefault(path or name, []).extend(operators)
+        path = owner(name, tuple(entries))
+        for operator in operators:
+            for one in [path] if path else _by_operator(operator, entries) or [name]:
+                found.setdefault(one, []).append(operator)
     return tuple(
         _site(path, tuple(dict.fromkeys(operators)), entries, shapes.get(path, ()), exclude)
         for path, operators in found.items()
@@ -157,13 +176,17 @@ def _ends(path: str) -> list[str]:
     return ["/".join(parts[start:]) for start in range(1, len(parts))]
 
 
-def _by_operator(operators: Sequence[str], entries: Mapping[str, Entry]) -> str | None:
-    """Return the operation of `keras.ops` that is written as an operator without a layer's name."""
-    wanted = {operator.replace("_", "").lower() for operator in operators}
-    matching = (
-        path for path, entry in entries.items() if str(entry["class_name"]).lower() in wanted
-    )
-    return next(matching, None)
+def _by_operator(operator: str, entries: Mapping[str, Entry]) -> list[str]:
+    """Return the operations of `keras.ops` that may be written as an operator.
+
+    They are no layers, so that their operators carry the name of no layer.
+    """
+    names = {operator.replace("_", "").lower(), *_OPERATIONS.get(operator, ())}
+    return [
+        path
+        for path, entry in entries.items()
+        if is_operation(entry) and str(entry["class_name"]).lower() in names
+    ]
 
 
 def _entries(config: Entry, prefix: str = "") -> Iterator[tuple[str, Entry]]:

@@ -90,7 +90,7 @@ def activation_of(entry: Entry) -> str | None:
         return None  # a function inside a recurrent layer is part of its operator
     if name == "ReLU":
         return "leaky_relu" if config.get("negative_slope") else None
-    if _is_operation(entry):
+    if is_operation(entry):
         return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
     if found := _LAYERS.get(name):
         return found
@@ -100,13 +100,14 @@ def activation_of(entry: Entry) -> str | None:
     return _ALIASES.get(function, function) if isinstance(function, str) else None
 
 
-def _is_operation(entry: Entry) -> bool:
+def is_operation(entry: Entry) -> bool:
+    """Whether it is an operation of `keras.ops` rather than a layer."""
     return bool(_OPERATION_MODULES.match(str(entry.get("module"))))
 
 
 def _is_alone(entry: Entry) -> bool:
     """Whether a layer computes nothing but its activation function."""
-    return entry.get("class_name") in {*_LAYERS, "ReLU"} or _is_operation(entry)
+    return entry.get("class_name") in {*_LAYERS, "ReLU"} or is_operation(entry)
 
 
 def _as_layer(entry: Entry, kind: str, own: Mapping[str, Any]) -> None:
@@ -176,8 +177,19 @@ def _to_average(entry: Entry, _: Shape) -> None:
     entry["class_name"] = str(entry["class_name"]).replace("Max", "Average")
 
 
-def _to_nearest(entry: Entry, _: Shape) -> None:
-    entry["config"]["interpolation"] = "nearest"
+def _interpolates(entry: Entry, how: str) -> bool:
+    return bool(entry["config"].get("interpolation", "nearest") == how)
+
+
+def _interpolation(how: str) -> Replacement:
+    def rewrite(entry: Entry, _: Shape) -> None:
+        entry["config"]["interpolation"] = how
+
+    return Replacement(
+        name=f"{how} interpolation",
+        rewrite=rewrite,
+        fits=lambda entry, _: not _interpolates(entry, how),
+    )
 
 
 def _factors(entry: Entry) -> tuple[int, int] | None:
@@ -210,6 +222,11 @@ def _in_two_steps(entry: Entry, _: Shape) -> None:
         config={"name": entry["config"]["name"], "layers": steps},
     )
     entry.pop("build_config", None)
+
+
+def _in_two_bilinear_steps(entry: Entry, shape: Shape) -> None:
+    entry["config"]["interpolation"] = "bilinear"
+    _in_two_steps(entry, shape)
 
 
 def _divisor(factor: int) -> int:
@@ -290,10 +307,14 @@ SWAPS: Final[tuple[Swap, ...]] = (
         applies=_is_kind("UpSampling2D"),
         replacements=(
             Replacement(name="two steps", rewrite=_in_two_steps, fits=_goes_in_two_steps),
+            _interpolation("bilinear"),
+            _interpolation("nearest"),
             Replacement(
-                name="nearest neighbour",
-                rewrite=_to_nearest,
-                fits=lambda entry, _: entry["config"].get("interpolation") != "nearest",
+                name="two bilinear steps",
+                rewrite=_in_two_bilinear_steps,
+                fits=lambda entry, shape: (
+                    _goes_in_two_steps(entry, shape) and not _interpolates(entry, "bilinear")
+                ),
             ),
         ),
     ),
