@@ -147,7 +147,7 @@ def _swapped(
         plan = plan_swaps(imported, step, tensorflow, folder, listener=listener)
     if not plan.swaps:
         step = replace(step, training=replace(step.training, epochs=0))
-    return step, list(plan.lines())
+    return step, list(plan.lines(others=False))
 
 
 def stages(recipe: Recipe) -> dict[str, str]:

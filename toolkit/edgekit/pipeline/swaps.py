@@ -80,15 +80,21 @@ class SwapPlan:
         """Layer -> its swap and the replacement, as `TensorFlowProcess.adapt` takes it."""
         return {layer: (one.swap, one.replacement) for one in self.swaps for layer in one.layers}
 
-    def lines(self) -> Iterator[str]:
-        """Yield what the target takes, what each swap is worth, and what has none."""
+    def lines(self, *, others: bool = True) -> Iterator[str]:
+        """Yield what the target takes, what each swap is worth, and what has none.
+
+        Args:
+            others: Whether replacements that were not chosen are named, too.
+        """
         by = self.before.decided_by(self.target)
         how = f"by {by}" if by else "predicted"
         taken, there = self.taken(self.before)
         line = f"{self.target}, {how}: takes {taken} of {there} operators of the int8 file"
         if self.after is not None:
             taken_then, there_then = self.taken(self.after)
-            line += f"; with the replacements {taken_then} of {there_then} ({taken_then - taken:+})"
+            line += f"; with the replacements {taken_then} of {there_then}"
+            # A function that is fused into a convolution then is no operator any more.
+            line += f" ({taken_then - taken:+})" if taken_then > taken else ""
         yield line
         for one in self.swaps:
             yield (
@@ -96,9 +102,9 @@ class SwapPlan:
                 f"operators not taken so far: {one.operators}; moves the outputs by "
                 f"{one.change:.2g} of their spread, before training"
             )
-            if one.others:
-                others = "; ".join(f"{name}: {why}" for name, why in one.others.items())
-                yield f"instead of {one.swap} also: {others}"
+            if one.others and others:
+                listed = "; ".join(f"{name}: {why}" for name, why in one.others.items())
+                yield f"instead of {one.swap} also: {listed}"
         same: dict[tuple[str, tuple[str, ...]], list[str]] = {}
         for site in self.left:
             same.setdefault((site.why, site.operators), []).append(site.layer)
