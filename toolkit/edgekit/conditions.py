@@ -143,15 +143,13 @@ def _fits_target(name: str, wanted: str, row: Row) -> ConditionResult:
     first = missed[0] if missed else None
     memory = _contents(row).memory.get(wanted)
     suffices = memory is None or False not in {memory.fits, memory.loads}
-    run = _contents(row).compiled.get(wanted)
-    predicted = run is None or run.message is not None
     return ConditionResult(
         name=name,
         met=not missed and suffices,
         unit="operators",
         wanted=0,
         found=len(missed),
-        basis="predicted" if predicted else "compiled",
+        basis=_contents(row).how_known(wanted),
         detail=f"of {len(ops)} operators not mapped to {wanted}"
         + (
             f"; the first, {first.index} {first.name} {first.layer}: "

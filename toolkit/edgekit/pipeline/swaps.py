@@ -20,7 +20,6 @@ from edgekit.modes import INT8
 from edgekit.pipeline.imported_model import ImportedModel
 from edgekit.pipeline.quantize import make
 from edgekit.pipeline.verified_lowering import lowered_and_verified, samples_of
-from edgekit.quantization import rows_of
 from edgekit.recipe import Adapt, default_plan
 from edgekit.records import Array, Dataset, Inspection, Listener, Progress, silent
 from edgekit.tflite.inspect import inspect
@@ -312,7 +311,7 @@ def _with_few(dataset: Dataset | None) -> Dataset | None:
     if dataset is None or dataset.calibrate is None:
         return dataset
     some = np.arange(min(dataset.calibrate.n, _SAMPLES))
-    return replace(dataset, calibrate=rows_of(dataset.calibrate, some))
+    return replace(dataset, calibrate=dataset.calibrate.at(some))
 
 
 def _moved(reference: Mapping[str, Array], found: Mapping[str, Array]) -> float:

@@ -9,9 +9,9 @@ from typing import Literal
 
 from edgekit.records.results import Row
 
-Basis = Literal["read", "measured", "predicted", "compiled"]
-"""Where a figure is from: `read` in the file, `measured` here, `predicted` from the graph, or from
-the target's compiler, which made a program of it."""
+Basis = Literal["read", "measured", "simulated", "compiled", "predicted"]
+"""Where a figure is from: `read` in the file, `measured` here, `simulated` by the compiler of an
+NPU, `compiled` by that of an Edge TPU, or `predicted` from the graph."""
 
 FigureUnit = Literal["bytes", "ms", "operators", "score", "drop"]
 """Unit of a figure; `score` and `drop` are in the unit of their metric."""

@@ -6,14 +6,16 @@ from edgekit.printable import printable
 from edgekit.records import EdgeTpuCompilation, EdgeTpuProgram, Inspection, NpuEstimate
 from edgekit.reports.formatting import latency_text, size_text
 
+PREDICTED = "predicted"
+
 
 def said_by(inspection: Inspection, target: str) -> str:
-    """Return how it is known what a target takes: predicted, or by a compiler."""
+    """Return how it is known what a target takes: predicted, or by what runs or compiles for it."""
     compiler = inspection.decided_by(target)
-    if compiler is None:
-        return "predicted"
-    compiled = "compiled, " if target in inspection.compiled else ""
-    return f"{compiled}{printable(compiler)}"
+    if compiler is not None:
+        compiled = "compiled, " if target in inspection.compiled else ""
+        return f"{compiled}{printable(compiler)}"
+    return "TFLite Micro" if inspection.how_known(target) == "measured" else PREDICTED
 
 
 def fit_text(inspection: Inspection, target: str) -> str:
