@@ -282,6 +282,23 @@ def qat_kinds() -> str:
     return "\n".join(lines)
 
 
+def swaps() -> str:
+    """What `edgekit adapt` replaces, by what, and what it has no replacement for."""
+    from edgekit.training.adapting.swaps import SWAPS, WITHOUT_SWAP
+
+    rows = [[one.name, ", ".join(by.name for by in one.replacements)] for one in SWAPS]
+    reasons: dict[str, list[str]] = {}
+    for kind, why in WITHOUT_SWAP.items():
+        reasons.setdefault(why, []).append(f"`{kind}`")
+    without = [[", ".join(kinds), why] for why, kinds in reasons.items()]
+    return "\n\n".join(
+        [
+            _lines(["what a layer computes", "can be replaced by"], rows),
+            _lines(["no replacement for", "why, and what to do"], without),
+        ]
+    )
+
+
 def conditions() -> str:
     """What `edgekit check` can be told to demand of a file."""
     from edgekit.conditions import CONDITIONS, option_of
@@ -340,6 +357,7 @@ PARTS = {
     "exit-codes": exit_codes,
     "layers": layers,
     "conditions": conditions,
+    "swaps": swaps,
     "micro-operators": micro_operators,
 }
 PLACE = re.compile(r"(<!-- ([a-z-]+) -->\n).*?(<!-- /\2 -->)", re.DOTALL)

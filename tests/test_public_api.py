@@ -49,6 +49,7 @@ def test_every_verb_returns_one_record(verb):
     # Findings are several records of one kind, and a rendered report is text or a picture.
     assert returned in {
         *(
+            "Adaptation",
             "Report",
             "Artifact",
             "Check",

@@ -15,7 +15,18 @@ ASCII = (
     {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
 )
 COMMANDS = (
-    *("demo", "train", "import", "prune", "shrink", "cluster", "qat", "compress", "quantize"),
+    *(
+        "demo",
+        "train",
+        "import",
+        "adapt",
+        "prune",
+        "shrink",
+        "cluster",
+        "qat",
+        "compress",
+        "quantize",
+    ),
     *("inspect", "eval", "bench", "deploy", "report", "doctor"),
 )
 

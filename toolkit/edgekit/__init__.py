@@ -11,11 +11,13 @@ TYPE_CHECKING = False  # as `typing` has it: importing that comes before signals
 
 __version__ = "0.1.0"
 __all__ = [
+    "Adapt",
     "Cluster",
     "Prune",
     "Qat",
     "Shrink",
     "Training",
+    "adapt",
     "bench",
     "check",
     "cluster",
@@ -47,11 +49,13 @@ if TYPE_CHECKING:
     from typing import Any
 
     from edgekit.api import (
+        Adapt,
         Cluster,
         Prune,
         Qat,
         Shrink,
         Training,
+        adapt,
         bench,
         check,
         cluster,

@@ -115,9 +115,9 @@ def check(request: CheckRequest, *, listener: Listener = silent) -> Check:
     row = Row(
         model=str(artifact.manifest.get("model", artifact.variant)),
         artifact=artifact,
-        inspection=inspect(request.path, targets=[target] if target else []),
+        inspection=inspect(request.path, targets=[target] if target else [], compiled=True),
     )
-    warnings: list[str] = []
+    warnings = list(row.inspection.without_verdict if row.inspection else ())
     if request.data is not None:
         row = _scored(request, row, warnings, listener)
     if request.asking("latency"):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from edgekit.api.accuracy import compare, sensitivity
+    from edgekit.api.adaptation import adapt
     from edgekit.api.files import (
         demo,
         doctor,
@@ -31,25 +32,28 @@ if TYPE_CHECKING:
     from edgekit.api.measure import bench, deploy, evaluate
     from edgekit.api.training import cluster, compress, prune, qat, shrink, train, transform
     from edgekit.archives import unpacked_limit
-    from edgekit.recipe import Cluster, Prune, Qat, Shrink, Training
+    from edgekit.recipe import Adapt, Cluster, Prune, Qat, Shrink, Training
 
 _HOMES: Final = {
+    "api.adaptation": "adapt",
     "api.accuracy": "compare sensitivity",
     "api.files": "demo doctor expand export import_model inspect quantize rebuild report",
     "api.gate": "check diff verify",
     "api.measure": "bench deploy evaluate",
     "api.training": "cluster compress prune qat shrink train transform",
     "archives": "unpacked_limit",
-    "recipe": "Cluster Prune Qat Shrink Training",
+    "recipe": "Adapt Cluster Prune Qat Shrink Training",
 }
 """Module -> what is there. Each is imported when it is first used: inspecting needs no recipes."""
 
 __all__ = [
+    "Adapt",
     "Cluster",
     "Prune",
     "Qat",
     "Shrink",
     "Training",
+    "adapt",
     "bench",
     "check",
     "cluster",

@@ -354,11 +354,18 @@ def export(
     )
 
 
-def inspect(path: str | Path, *, targets: Sequence[str] = ()) -> Inspection:
-    """Look into a `.tflite` file: operators, bytes, multiply-accumulates, fit on targets."""
+def inspect(path: str | Path, *, targets: Sequence[str] = (), compiled: bool = True) -> Inspection:
+    """Look into a `.tflite` file: operators, bytes, multiply-accumulates, fit on targets.
+
+    Args:
+        path: The file.
+        targets: Targets, such as coral.
+        compiled: Whether Google's compiler for the Edge TPU, if it is on PATH, decides what runs on
+            coral; else that is predicted.
+    """
     from edgekit.tflite.inspect import inspect as look
 
-    return look(Path(path), targets=targets)
+    return look(Path(path), targets=targets, compiled=compiled)
 
 
 def report(paths: str | Path | Sequence[str | Path], format: Format = "terminal") -> str | bytes:  # noqa: A002  the field's word

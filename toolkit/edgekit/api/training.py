@@ -170,6 +170,20 @@ def _picklable(data: Data) -> str | LiveData | None:
     return found
 
 
+def requested(data: Data, options: TransformOptions) -> DataRequest:
+    """Return how the data of a pass is to be read."""
+    return DataRequest(
+        data=required(_picklable(data)),
+        split=options.get("split"),
+        table=options.get("table", EACH_ROW),
+        column=options.get("column"),
+        classes=options.get("classes"),
+        task=options.get("task"),
+        preprocessing=options.get("preprocessing"),
+        head=options.get("head"),
+    )
+
+
 def prune(
     source: str | Path,
     step: Prune | None = None,
@@ -252,16 +266,7 @@ def transform(
         step,
         Path(source),
         Path(output),
-        data=DataRequest(
-            data=required(_picklable(data)),
-            split=options.get("split"),
-            table=options.get("table", EACH_ROW),
-            column=options.get("column"),
-            classes=options.get("classes"),
-            task=options.get("task"),
-            preprocessing=options.get("preprocessing"),
-            head=options.get("head"),
-        ),
+        data=requested(data, options),
         custom=tuple(options.get("custom", ())),
         trust_code=options.get("trust_code", False),
         resume=options.get("resume", False),

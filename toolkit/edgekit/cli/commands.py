@@ -42,6 +42,9 @@ COMMANDS: dict[str, Command] = {
     ),
     "train": Command("model", "train", "Train an architecture of the zoo, or a model.toml."),
     "import": Command("model", "import_", "Turn any source into a verified float32 .tflite."),
+    "adapt": Command(
+        "adapt", "adapt", "Replace the layers of a model that a target does not take."
+    ),
     "prune": Command("passes", "prune", "Set the smallest weights to zero: a smaller download."),
     "shrink": Command("passes", "shrink", "Remove whole channels: smaller and faster everywhere."),
     "cluster": Command(
@@ -55,7 +58,7 @@ COMMANDS: dict[str, Command] = {
     "compress": Command(
         "passes",
         "compress",
-        "Take a model through a recipe: shrink, prune, cluster, qat, quantize.",
+        "Take a model through a recipe: adapt, shrink, prune, cluster, qat, quantize.",
     ),
     "quantize": Command("model", "quantize", "Make every variant, and say which one to ship."),
     "sensitivity": Command(

@@ -44,7 +44,8 @@ def inspect(
     if output is not None:
         _check_page(output, json=json, force=force)
     with _no_collections():
-        inspection = api.inspect(file, targets=tuple(target or (("coral",) if json else ())))
+        named = tuple(target or (("coral",) if json else ()))
+        inspection = api.inspect(file, targets=named, compiled=bool(target))
         if output is not None:
             _write_page(inspection, output, force=force)
             return

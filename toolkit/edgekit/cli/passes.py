@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 import textwrap
 import time
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from edgekit.cli import device_options, option_values, options
-from edgekit.cli.training_options import pass_command
+from edgekit.cli.training_options import pass_command, tell_checkpoint
 from edgekit.printable import one_line, printable
 from edgekit.recipe.steps import Cluster, PassStep, Prune, Qat, Shrink
 
@@ -56,7 +55,7 @@ def compress(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Take a model through a recipe: shrink, prune, cluster, qat, quantize.
+    """Take a model through a recipe: adapt, shrink, prune, cluster, qat, quantize.
 
     Each stage keeps what those before it did, and is a row of the report.
 
@@ -124,12 +123,7 @@ def _run(step: PassStep, given: dict[str, Any]) -> None:
                 on_estimate=_print_estimate,
             )
     except KeyboardInterrupt:
-        from edgekit.training.saving import checkpoint_path
-
-        best = checkpoint_path(output)
-        # One that stood there before is of another run, unless this one went on with it.
-        if best.exists() and (given["resume"] or best.stat().st_mtime >= started):
-            print(f"The best so far is {best}; go on with --resume", file=sys.stderr)
+        tell_checkpoint(output, resumed=given["resume"], started=started)
         raise
     _show(done)
 

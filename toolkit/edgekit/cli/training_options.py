@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import inspect
 import math
+import sys
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,21 +18,22 @@ from typing import Annotated, Any
 import typer
 
 from edgekit.cli import options
-from edgekit.recipe.settings import Setting, setting_of
+from edgekit.recipe.settings import Setting, is_required, setting_of
 from edgekit.recipe.steps import PassStep, Training
 
-Output = Annotated[
-    Path, typer.Option("--output", "-o", metavar="F.keras", help="The file to write.")
-]
+_OUTPUT = typer.Option("--output", "-o", metavar="F.keras", help="The file to write.")
+Output = Annotated[Path, _OUTPUT]
+PossibleOutput = Annotated[Path | None, _OUTPUT]
 Resume = Annotated[bool, typer.Option("--resume", help="Resume an interrupted run.")]
 
 Run = Callable[[PassStep, dict[str, Any]], None]
 
-_BEFORE: tuple[tuple[str, Any, Any], ...] = (
+BEFORE: tuple[tuple[str, Any, Any], ...] = (
     ("source", options.KerasSource, inspect.Parameter.empty),
     ("data", options.Data, inspect.Parameter.empty),
     ("output", Output, inspect.Parameter.empty),
 )
+"""What every pass takes first."""
 _AFTER: tuple[tuple[str, Any, Any], ...] = (
     ("resume", Resume, False),
     ("split", options.Split, None),
@@ -48,13 +50,19 @@ _AFTER: tuple[tuple[str, Any, Any], ...] = (
 )
 
 
-def pass_command(kind: type[PassStep], help_text: str, run: Run) -> Callable[..., None]:
+def pass_command(
+    kind: type[PassStep],
+    help_text: str,
+    run: Run,
+    before: Sequence[tuple[str, Any, Any]] = BEFORE,
+) -> Callable[..., None]:
     """Return a command whose options are the fields of a step.
 
     Args:
         kind: The step.
         help_text: The command's help.
         run: Called with the step and the remaining options by name.
+        before: Name, annotation and default of the first options.
     """
     own = [*_options_of(kind), *_options_of(Training)]
     names = {name for name, _, _ in own}
@@ -70,15 +78,31 @@ def pass_command(kind: type[PassStep], help_text: str, run: Run) -> Callable[...
     # Typer reads both.
     parameters = [
         inspect.Parameter(
-            name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=annotation
+            name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
         )
-        for name, annotation, default in (*_BEFORE, *own, *_AFTER)
+        for name, annotation, default in (*before, *own, *_AFTER)
     ]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
     command.__doc__ = help_text
     command.__name__ = kind.kind
     return command
+
+
+def tell_checkpoint(output: Path | None, *, resumed: bool, started: float) -> None:
+    """Say after an interruption where the best weights so far are, if they are of this run.
+
+    Args:
+        output: The file that was to be written.
+        resumed: Whether the run went on with an earlier one.
+        started: When it started, in seconds since the epoch.
+    """
+    from edgekit.training.saving import checkpoint_path
+
+    best = checkpoint_path(output) if output is not None else None
+    # One that stood there before is of another run, unless this one went on with it.
+    if best is not None and best.exists() and (resumed or best.stat().st_mtime >= started):
+        print(f"The best so far is {best}; go on with --resume", file=sys.stderr)
 
 
 def _options_of(kind: type) -> list[tuple[str, Any, Any]]:
@@ -98,7 +122,7 @@ def _options_of(kind: type) -> list[tuple[str, Any, Any]]:
             option = typer.Option(f"--{entry.name}", help=setting.meaning)
         else:
             annotation = str if setting.choices else hints[entry.name]
-            default = entry.default
+            default = inspect.Parameter.empty if is_required(entry) else entry.default
             kind_of_number = _number_type(annotation)
             option = (
                 typer.Option(help=_help(setting, default))

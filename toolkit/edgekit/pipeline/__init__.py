@@ -5,6 +5,8 @@
 - `measure`: files are scored and timed on a device.
 - `report`: rows become a report.
 - `quantize`: one float graph becomes every variant asked for, each measured.
+- `swaps`: what a target does not take of a model, and what can replace it.
+- `adapt`: a Keras model becomes one that a target takes.
 - `passes`: Keras models become smaller Keras models, one pass at a time.
 - `compress`: the stages of a recipe, each a row.
 - `subjects`: files that exist already are read and bound to data.

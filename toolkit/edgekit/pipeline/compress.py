@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.errors import UsageError
-from edgekit.files import staging
+from edgekit.files import staging, temporary_folder
 from edgekit.pipeline import manifest
 from edgekit.pipeline.calibration_inputs import CalibrationInputs
 from edgekit.pipeline.imported_model import ImportedModel
@@ -26,12 +26,13 @@ from edgekit.pipeline.recommendation import (
 from edgekit.pipeline.report import accepted_loss
 from edgekit.pipeline.request import FLOAT, Request, build_of, check, open_data, possible_plans
 from edgekit.pipeline.sources import is_graph, lower
-from edgekit.recipe import Recipe, pass_json
+from edgekit.pipeline.swaps import plan_swaps
+from edgekit.recipe import Adapt, PassStep, Recipe, pass_json
 from edgekit.records import Artifact, Dataset, Listener, Plan, Report, silent
 from edgekit.tflite import read, signature
 from edgekit.training.passes import FLOAT_ISLANDS, PassResult
 from edgekit.training.saving import write_head
-from edgekit.worker import Worker
+from edgekit.worker import TensorFlowProcess, Worker
 
 
 def compress(
@@ -85,22 +86,22 @@ def compress(
         artifacts = [_artifact(imported, FLOAT, recipe, build, gzip=request.gzip)]
         spec = settled_spec(imported.dataset, request.preprocessing)
         data = replace(request.named(request.data), preprocessing=spec, head=head)
-        distilled = next((step for step in recipe.passes if step.training.distill), None)
+        distilled = next((step for step in recipe.passes if step.distills), None)
         teacher = teach(tensorflow, stage, tuning_of(distilled, data)) if distilled else None
         notes = list(imported.notes)
         there = partial(open_bench, request) if request.device else bench_here
         previous = request.source
-        for step in recipe.passes:
-            name = names[step.kind]
+        for asked in recipe.passes:
+            name = names[asked.kind]
+            step, told = _swapped(imported, asked, tensorflow, listener)
+            notes += [f"{name}: {line}." for line in told]
             made = stage / f"{name}.keras"
             passed = run(
                 tensorflow,
                 step,
                 previous,
                 made,
-                tuning=replace(
-                    tuning_of(step, data), teacher=teacher if step.training.distill else None
-                ),
+                tuning=replace(tuning_of(step, data), teacher=teacher if step.distills else None),
                 open_bench=there,
                 listener=listener,
             )
@@ -134,6 +135,23 @@ def compress(
         whole = replace(original, notes=tuple(dict.fromkeys(notes)))
         report = measure_made(request, whole, artifacts, listener=listener)
         return write_outputs(report, request, stage, finish)
+
+
+def _swapped(
+    imported: ImportedModel, step: PassStep, tensorflow: TensorFlowProcess, listener: Listener
+) -> tuple[PassStep, list[str]]:
+    """Replace layers of the loaded model, where a step adapts it to a target.
+
+    Returns:
+        The step, without training where there is nothing to replace; and what was done.
+    """
+    if not isinstance(step, Adapt):
+        return step, []
+    with temporary_folder() as folder:
+        plan = plan_swaps(imported, step, tensorflow, folder, listener=listener)
+    if not plan.swaps:
+        step = replace(step, training=replace(step.training, epochs=0))
+    return step, list(plan.lines(others=False))
 
 
 def stages(recipe: Recipe) -> dict[str, str]:

@@ -38,6 +38,7 @@ class MeasureSettings:
         run: How they are run and timed.
         targets: Accelerators on which each file's operators are checked; empty leaves out what is
             inside the files.
+        compiled: Whether files are compiled for the Edge TPU among them (`tflite.inspect`).
     """
 
     score_output: str | None = None
@@ -47,6 +48,7 @@ class MeasureSettings:
     latency: bool = True
     run: RunSettings = field(default_factory=RunSettings)
     targets: tuple[str, ...] = ()
+    compiled: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +106,8 @@ def measure(
         artifact = subject.artifact
         row = Row(model=subject.model, artifact=artifact, device=device.place)
         if settings.targets:
-            row = replace(row, inspection=inspect(artifact.path, targets=settings.targets))
+            inside = inspect(artifact.path, targets=settings.targets, compiled=settings.compiled)
+            row = replace(row, inspection=inside)
         measured, found = row, None
         try:
             if settings.score and subject.has_samples:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from edgekit.tflite.pruning_estimate import PruningEstimate
     from edgekit.training.passes import PassResult
 
-_UNTRAINED: Final = (
+UNTRAINED: Final = (
     "The ranges that qat trained for this model are dropped, because the weights change: run qat "
     "after the other passes."
 )
@@ -74,7 +74,7 @@ def transform(
             hint="Give the .keras or .h5 file that it was made of.",
         )
     checkpoint = checkpoint_path(destination)
-    done = _epochs_done(step, checkpoint) if resume else 0
+    done = epochs_done(step, checkpoint) if resume else 0
     with (
         cleared(destination.parent),
         temporary_folder() as folder,
@@ -90,12 +90,12 @@ def transform(
         loaded = tensorflow.load(source, example=example, to_train=True)
         data, notes = _settled(data, dataset, loaded, tensorflow)
         if trained_notes(source) and not isinstance(step, Qat):
-            notes = (*notes, _UNTRAINED)
+            notes = (*notes, UNTRAINED)
         before = tensorflow.lower(folder / "before.tflite").path
         if on_estimate is not None and isinstance(step, Prune) and not resume:
             on_estimate(estimate_pruning(before.read_bytes(), step.share))
         tuning = replace(tuning_of(step, data), checkpoint=checkpoint, done=done)
-        if step.training.distill:
+        if step.distills:
             tuning = replace(tuning, teacher=teach(tensorflow, folder, tuning))
         if resume:
             tensorflow.load(checkpoint, example=example, to_train=True)
@@ -192,7 +192,7 @@ def tuning_of(step: PassStep, data: DataRequest) -> Tuning:
     )
 
 
-def _epochs_done(step: PassStep, checkpoint: Path) -> int:
+def epochs_done(step: PassStep, checkpoint: Path) -> int:
     """How far an interrupted run had come.
 
     Raises:

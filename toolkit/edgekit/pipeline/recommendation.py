@@ -73,7 +73,12 @@ def measure_made(
         title=name,
         asked=asked_for(request, imported),
         data=data_facts(dataset, splits=True),
-        notes=[*imported.notes, *refused, *_guessing_outputs(imported, rows[0])],
+        notes=[
+            *imported.notes,
+            *refused,
+            *_guessing_outputs(imported, rows[0]),
+            *_without_verdict(rows),
+        ],
     )
     alerts = _alerts(request, imported, artifacts[0], rows[0])
     if alerts:
@@ -229,10 +234,17 @@ def recommend(
     for row in result:
         for target in request.named_targets if row.recommended else ():
             mapped, total = fit_of(row, target)
-            estimate = row.inspection.estimates.get(target) if row.inspection else None
-            how = f"By {estimate.compiler}, for" if estimate else "Predicted for"
+            compiler = row.inspection.decided_by(target) if row.inspection else None
+            how = f"By {compiler}, for" if compiler else "Predicted for"
             reason += f" {how} {target}: {mapped} of {total} operators map."
     return result, reason
+
+
+def _without_verdict(rows: Sequence[Row]) -> Iterator[str]:
+    """Say for which files a compiler on PATH gave no verdict, and why."""
+    for row in rows:
+        for said in row.inspection.without_verdict if row.inspection else ():
+            yield f"{row.artifact.variant}: {said}"
 
 
 def _without_runtime(rows: Sequence[Row], target: str) -> dict[str, str]:

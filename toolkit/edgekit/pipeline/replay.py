@@ -123,7 +123,11 @@ def _measured(
     asked = dict.fromkeys(
         name for row in rows if row.inspection for op in row.inspection.ops for name in op.targets
     )
-    settings = MeasureSettings(latency=False, targets=tuple(filter(_is_ready, asked)) or ("cpu",))
+    settings = MeasureSettings(
+        latency=False,
+        targets=tuple(filter(_is_ready, asked)) or ("cpu",),
+        compiled=any(row.inspection.compiled for row in rows if row.inspection),
+    )
     request, why = _request(rows, given)
     if request is not None:
         scored = next((row.score for row in rows if row.score), None)
@@ -219,6 +223,8 @@ def _of_file(row: Row, again: _Again | None) -> Iterator[Replayed]:
                 (f"operators on {name}", _mapped(told, name), _mapped(now, name))
                 for name in dict.fromkeys(name for op in told.ops for name in op.targets)
                 if any(name in op.targets for op in now.ops)
+                # A prediction is not held against what a compiler said.
+                and told.decided_by(name) == now.decided_by(name)
             ),
             *(
                 (f"{name}: cycles", one.cycles, now.estimates[name].cycles)

@@ -154,6 +154,7 @@ class Request:
             latency=self.latency,
             run=RunSettings(threads=self.threads, runtime=runtime),
             targets=self.named_targets or ("coral",),
+            compiled=bool(self.named_targets),
         )
 
 

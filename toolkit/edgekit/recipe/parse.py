@@ -11,11 +11,11 @@ from edgekit.errors import UsageError
 from edgekit.files import check_input
 from edgekit.modes import INT8, MODES, calibrated_modes
 from edgekit.parsing import TOML_BYTES, ParseError, parse_toml, read_text
+from edgekit.recipe.layer_rule import LayerRule
 from edgekit.recipe.settings import REQUIRED, Setting, check, closest, settings_of
 from edgekit.recipe.steps import (
     PASSES,
     STEPS,
-    LayerRule,
     PassStep,
     Qat,
     Quantize,

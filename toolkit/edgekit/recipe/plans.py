@@ -9,9 +9,10 @@ from typing import Any
 from edgekit.choices import AUTO, RangesMethod
 from edgekit.errors import UsageError
 from edgekit.modes import FLOAT32, INT8, IO_TYPES, MIXED, MODES, mode_named
+from edgekit.recipe.ends import ENDS, free_ends
 from edgekit.recipe.ranges import ranges_for
 from edgekit.recipe.settings import check, closest, settings_of
-from edgekit.recipe.steps import ENDS, RANGES, PassStep, Quantize, free_ends
+from edgekit.recipe.steps import RANGES, PassStep, Quantize
 from edgekit.records import MixedPlan, Plan, Rule
 
 

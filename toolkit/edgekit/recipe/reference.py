@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from edgekit.recipe.layer_rule import LayerRule
 from edgekit.recipe.parse import TOP
 from edgekit.recipe.settings import REQUIRED, Setting, settings_of
-from edgekit.recipe.steps import STEPS, LayerRule, Training
+from edgekit.recipe.steps import STEPS, Training
 
 
 def reference() -> str:

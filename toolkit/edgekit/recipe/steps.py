@@ -1,4 +1,4 @@
-"""The steps of a recipe, one dataclass each: shrink, prune, cluster, qat, quantize.
+"""The steps of a recipe, one dataclass each: adapt, shrink, prune, cluster, qat, quantize.
 
 To add a step, add a dataclass here, an entry in `PASSES` at its position in the order of steps, and
 its function in `training.passes`.
@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Final, get_args
+from typing import TYPE_CHECKING, ClassVar, get_args
 
 from edgekit.choices import MAX_SEED, Goal, Importance, Initial, RangesMethod, Scope, SplitBy
 from edgekit.errors import UsageError
-from edgekit.modes import FLOAT32, MODES
+from edgekit.modes import MODES
+from edgekit.recipe.ends import free_ends
 from edgekit.recipe.ranges import ranges_for
 from edgekit.recipe.settings import (
+    REQUIRED,
     TINY,
     Setting,
     check_fields,
@@ -117,6 +119,40 @@ class PassStep:
     def learning_rate(self) -> float:
         """The initial learning rate."""
         return self.training.learning_rate or 1e-3
+
+    @property
+    def distills(self) -> bool:
+        """Whether the pass also learns from the source's predictions."""
+        return self.training.distill
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adapt(PassStep):
+    """Replace layers that a target does not take.
+
+    Attributes:
+        target: The target, such as coral.
+    """
+
+    kind: ClassVar[str] = "adapt"
+
+    target: str = text(
+        ...,
+        "The target that is to take all operators of the int8 file.",
+        accepts="a target, such as `coral`",
+        shown=REQUIRED,
+    )
+
+    def __post_init__(self) -> None:
+        from edgekit.targets import target
+
+        PassStep.__post_init__(self)
+        target(self.target)
+
+    @property
+    def distills(self) -> bool:
+        """Return true: the original tells what the changed model is to compute."""
+        return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,40 +275,6 @@ class Qat(PassStep):
         return self.training.learning_rate or (2e-4 if self.bits == 4 else 2e-5)
 
 
-ENDS: Final = ("input", "output")
-"""The ends of a graph whose types a quantize step chooses."""
-
-
-def free_ends(mode: str, *asked: str | None) -> tuple[str, ...]:
-    """Return the ends that may be float32 though the mode's default is another type.
-
-    Args:
-        mode: The mode.
-        asked: The types that were asked for, in the order of `ENDS`; None where none was.
-    """
-    if MODES[mode].io_types[0] == FLOAT32.name:
-        return ()
-    return tuple(end for end, kind in zip(ENDS, asked, strict=True) if kind is None)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayerRule:
-    """An entry of `rules` in a quantize step.
-
-    Attributes:
-        layers: A regular expression, searched for in layer names.
-        mode: The precision of those layers.
-    """
-
-    layers: str = text(
-        ...,
-        "Layers it applies to, searched for in their names.",
-        accepts="a regular expression",
-        shown="required",
-    )
-    mode: str = choice(tuple(MODES), "Precision of those layers.", required=True)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantize:
     """Quantize to one precision, with per-layer overrides.
@@ -347,7 +349,9 @@ class Quantize:
         )
 
 
-PASSES: Mapping[str, type[PassStep]] = {step.kind: step for step in (Shrink, Prune, Cluster, Qat)}
+PASSES: Mapping[str, type[PassStep]] = {
+    step.kind: step for step in (Adapt, Shrink, Prune, Cluster, Qat)
+}
 """The steps before the last, in the order required in a recipe."""
 
 STEPS: Mapping[str, type[PassStep | Quantize]] = {**PASSES, Quantize.kind: Quantize}

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from edgekit.records.artifacts import (
     Artifact,
+    EdgeTpuCompilation,
     EdgeTpuProgram,
     Inspection,
     MemoryFit,
@@ -99,6 +100,7 @@ __all__ = [
     "DataRequest",
     "Dataset",
     "Drop",
+    "EdgeTpuCompilation",
     "EdgeTpuProgram",
     "Example",
     "Fidelity",

@@ -124,10 +124,17 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetFit:
-    """Whether an operator runs on a target's accelerator; a *prediction* unless said otherwise."""
+    """Whether an operator runs on a target's accelerator; a *prediction* unless said otherwise.
+
+    Attributes:
+        mapped: Whether it does.
+        reason: Why it does not.
+        follows: Whether it would, but for another operator before it that does not.
+    """
 
     mapped: bool
     reason: str | None = None
+    follows: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -277,6 +284,21 @@ class EdgeTpuProgram:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EdgeTpuCompilation:
+    """The result of running Google's compiler for the Edge TPU on a model.
+
+    Attributes:
+        compiler: The compiler and its version.
+        program: What it made of the model; None where it gave no verdict, or mapped nothing.
+        message: Why it gave no verdict, so that what runs there is predicted; None if it did.
+    """
+
+    compiler: str
+    program: EdgeTpuProgram | None = None
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Inspection:
     """What is inside a `.tflite` file.
 
@@ -298,6 +320,7 @@ class Inspection:
         memory: Target name -> memory, for microcontrollers.
         estimates: Target name -> what its compiler says, for NPUs.
         edge_tpu: What of it runs on an Edge TPU, where it was compiled for one.
+        compiled: Target name -> the result of compiling it for an Edge TPU, where that was tried.
     """
 
     path: Path
@@ -315,14 +338,33 @@ class Inspection:
     memory: Mapping[str, MemoryFit] = field(default_factory=dict)
     estimates: Mapping[str, NpuEstimate] = field(default_factory=dict)
     edge_tpu: EdgeTpuProgram | None = None
+    compiled: Mapping[str, EdgeTpuCompilation] = field(default_factory=dict)
+
+    def decided_by(self, target: str) -> str | None:
+        """Return the compiler that says what a target takes; None where that is predicted."""
+        estimate, run = self.estimates.get(target), self.compiled.get(target)
+        if run is not None and run.message is None:
+            return run.compiler
+        return None if estimate is None else estimate.compiler
+
+    @property
+    def without_verdict(self) -> tuple[str, ...]:
+        """Sentences: which compiler gave no verdict, and why."""
+        return tuple(
+            f"{run.compiler} gave no verdict, {run.message}. What runs on {target} is predicted."
+            for target, run in self.compiled.items()
+            if run.message is not None
+        )
 
     def unmapped(self, target: str) -> tuple[Operator, ...]:
         """Return the operators that a target does not take; those it was not asked for left out."""
         asked = [(op, op.targets.get(target)) for op in self.ops]
         return tuple(op for op, fit in asked if fit is not None and not fit.mapped)
 
-    def how_known(self, target: str) -> Literal["measured", "simulated", "predicted"]:
+    def how_known(self, target: str) -> Literal["measured", "simulated", "compiled", "predicted"]:
         """Return how it is known what a target takes: its interpreter or compiler may be here."""
+        if target in self.compiled and self.decided_by(target):
+            return "compiled"
         if target in self.estimates:
             return "simulated"
         memory = self.memory.get(target)

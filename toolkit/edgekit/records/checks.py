@@ -9,9 +9,9 @@ from typing import Literal
 
 from edgekit.records.results import Row
 
-Basis = Literal["read", "measured", "simulated", "predicted"]
+Basis = Literal["read", "measured", "simulated", "compiled", "predicted"]
 """Where a figure is from: `read` in the file, `measured` here, `simulated` by the compiler of an
-NPU, or `predicted` from the graph."""
+NPU, `compiled` by that of an Edge TPU, or `predicted` from the graph."""
 
 FigureUnit = Literal["bytes", "ms", "operators", "score", "drop"]
 """Unit of a figure; `score` and `drop` are in the unit of their metric."""

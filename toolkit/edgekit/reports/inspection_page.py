@@ -10,7 +10,7 @@ from edgekit.printable import MOST_PATH, printable
 from edgekit.records import Inspection, Operator, TensorSpec
 from edgekit.reports.formatting import count_text, significant, size_text
 from edgekit.reports.memory_text import memory_text
-from edgekit.reports.npu_text import fit_text, npu_text, said_by
+from edgekit.reports.npu_text import compilation_text, fit_text, npu_text, said_by
 from edgekit.reports.page import document
 from edgekit.reports.page_text import escaped, fact_list
 from edgekit.reports.terminal_inspection import fact_lines
@@ -51,6 +51,8 @@ def _facts(inspection: Inspection) -> dict[str, str]:
         facts[f"fit on {printable(target)}"] = (
             f"{said_by(inspection, target)}: {fit_text(inspection, target)}"
         )
+    for target, run in inspection.compiled.items():
+        facts[f"Edge TPU of {printable(target)}"] = compilation_text(run)
     for target, estimate in inspection.estimates.items():
         facts[f"NPU of {printable(target)}"] = npu_text(estimate)
     for target in inspection.memory:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgekit.printable import printable
-from edgekit.records import EdgeTpuProgram, Inspection, NpuEstimate
+from edgekit.records import EdgeTpuCompilation, EdgeTpuProgram, Inspection, NpuEstimate
 from edgekit.reports.formatting import latency_text, size_text
 
 PREDICTED = "predicted"
@@ -11,9 +11,10 @@ PREDICTED = "predicted"
 
 def said_by(inspection: Inspection, target: str) -> str:
     """Return how it is known what a target takes: predicted, or by what runs or compiles for it."""
-    estimate = inspection.estimates.get(target)
-    if estimate is not None:
-        return printable(estimate.compiler)
+    compiler = inspection.decided_by(target)
+    if compiler is not None:
+        compiled = "compiled, " if target in inspection.compiled else ""
+        return f"{compiled}{printable(compiler)}"
     return "TFLite Micro" if inspection.how_known(target) == "measured" else PREDICTED
 
 
@@ -51,3 +52,10 @@ def program_text(program: EdgeTpuProgram) -> str:
     if program.cycles:
         parts.append(f"{program.cycles:,} cycles by its compiler's estimate")
     return "; ".join(parts)
+
+
+def compilation_text(run: EdgeTpuCompilation) -> str:
+    """Return the result of compiling a model for an Edge TPU, in one line."""
+    if run.message is not None:
+        return printable(f"{run.compiler} gave no verdict: {run.message}", 300)
+    return "nothing was mapped" if run.program is None else program_text(run.program)

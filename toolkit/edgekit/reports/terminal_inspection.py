@@ -9,7 +9,13 @@ from edgekit.printable import MOST_PATH, printable
 from edgekit.records import Inspection, Operator
 from edgekit.reports.formatting import count_text, labelled, plain, size_text
 from edgekit.reports.memory_text import memory_text
-from edgekit.reports.npu_text import fit_text, npu_text, program_text, said_by
+from edgekit.reports.npu_text import (
+    compilation_text,
+    fit_text,
+    npu_text,
+    program_text,
+    said_by,
+)
 from edgekit.reports.terminal_table import plain_table
 
 if TYPE_CHECKING:
@@ -60,6 +66,10 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
         *(
             ("npu", f"{printable(target)}: {npu_text(estimate)}")
             for target, estimate in inspection.estimates.items()
+        ),
+        *(
+            ("tpu", f"{printable(target)}: {compilation_text(run)}")
+            for target, run in inspection.compiled.items()
         ),
         *(
             ("mem", f"{printable(target)}: {memory_text(inspection, target)}")

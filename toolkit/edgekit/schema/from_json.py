@@ -21,6 +21,7 @@ from edgekit.records import (
     ColumnDrop,
     ColumnScore,
     Drop,
+    EdgeTpuCompilation,
     EdgeTpuProgram,
     Fidelity,
     Inspection,
@@ -284,7 +285,11 @@ def _tensor(tensor: Fields) -> TensorSpec:
 def _operator(op: Fields) -> Operator:
     def fit(of: Fields, target: str) -> TargetFit:
         value = of.object(target)
-        return TargetFit(mapped=value.flag("mapped"), reason=value.maybe("reason", value.text))
+        return TargetFit(
+            mapped=value.flag("mapped"),
+            reason=value.maybe("reason", value.text),
+            follows=value.flag("follows", default=False),
+        )
 
     return Operator(
         index=op.integer("index"),
@@ -322,11 +327,24 @@ def _inspection(inspection: Fields) -> Inspection:
         runtimes=inspection.table("runtimes", lambda of, name: of.maybe(name, of.text)),
         memory=inspection.table("memory", _memory),
         estimates=inspection.table("estimates", _estimate),
-        edge_tpu=_edge_tpu(inspection.object("edge_tpu")) if inspection.has("edge_tpu") else None,
+        edge_tpu=_edge_tpu(inspection, "edge_tpu"),
+        compiled=inspection.table("compiled", _compilation),
     )
 
 
-def _edge_tpu(program: Fields) -> EdgeTpuProgram:
+def _compilation(of: Fields, target: str) -> EdgeTpuCompilation:
+    run = of.object(target)
+    return EdgeTpuCompilation(
+        compiler=run.text("compiler"),
+        program=_edge_tpu(run, "program"),
+        message=run.maybe("message", run.text),
+    )
+
+
+def _edge_tpu(of: Fields, key: str) -> EdgeTpuProgram | None:
+    if not of.has(key):
+        return None
+    program = of.object(key)
     return EdgeTpuProgram(
         min_runtime=program.integer("min_runtime"),
         cached_bytes=program.integer("cached_bytes"),

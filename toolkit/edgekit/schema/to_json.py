@@ -107,6 +107,7 @@ def inspection_to_json(inspection: Inspection) -> dict[str, Any]:
                 "macs": op.macs,
                 "targets": {
                     target: {"mapped": fit.mapped, "reason": fit.reason}
+                    | ({"follows": True} if fit.follows else {})
                     for target, fit in op.targets.items()
                 },
                 "version": op.version,
@@ -133,6 +134,7 @@ def inspection_to_json(inspection: Inspection) -> dict[str, Any]:
         "memory": {name: _memory_to_json(one) for name, one in inspection.memory.items()},
         "edge_tpu": None if inspection.edge_tpu is None else asdict(inspection.edge_tpu),
         "estimates": {name: asdict(one) for name, one in inspection.estimates.items()},
+        "compiled": {name: asdict(one) for name, one in inspection.compiled.items()},
     }
 
 

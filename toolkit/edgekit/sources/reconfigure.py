@@ -7,6 +7,7 @@ compared before the new one is used.
 
 from __future__ import annotations
 
+import copy
 import json
 import types
 import zipfile
@@ -70,6 +71,34 @@ def reloaded(model: Any, edit: Edit, objects: Mapping[str, Any]) -> Any:
         return keras.saving.load_model(
             path, custom_objects={**_own(model), **objects}, compile=False, safe_mode=False
         )
+
+
+def rebuilt(model: Any, edit: Edit) -> Any:
+    """Return a model of an edited configuration, built anew, without the weights.
+
+    Args:
+        model: A functional or sequential Keras 3 model; it is not changed.
+        edit: Changes the configuration of the whole model in place (`configuration`).
+
+    Raises:
+        Exception: Whatever Keras and the model's own classes raise.
+    """
+    import keras
+
+    config = configuration(model)
+    edit(config)
+    return keras.saving.deserialize_keras_object(
+        config, custom_objects=_own(model), safe_mode=False
+    )
+
+
+def configuration(model: Any) -> dict[str, Any]:
+    """Return a Keras 3 model in its serialised form, without its loss and optimizer."""
+    import keras
+
+    config: dict[str, Any] = copy.deepcopy(keras.saving.serialize_keras_object(model))
+    config.pop("compile_config", None)
+    return config
 
 
 def edit_file(path: Path, edit: Edit) -> None:

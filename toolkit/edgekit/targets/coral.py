@@ -50,7 +50,8 @@ def fit(nodes: Sequence[Node]) -> dict[int, TargetFit]:
         follows = any(source.index in after_partition for source in sources)
         blocker = next((blockers[s.index] for s in sources if s.index in blockers), None)
         reason = broken_rule(node)
-        if reason is None and blocker is not None:
+        follower = reason is None and blocker is not None
+        if follower and blocker is not None:
             reason = (
                 f"It depends on {blocker.name} (operator {blocker.index}), which stays on the CPU; "
                 "the compiler makes one partition only."
@@ -60,7 +61,7 @@ def fit(nodes: Sequence[Node]) -> dict[int, TargetFit]:
         if reason is not None and follows:
             blockers[node.index] = blocker or node
         if reason not in known:
-            known[reason] = TargetFit(mapped=reason is None, reason=reason)
+            known[reason] = TargetFit(mapped=reason is None, reason=reason, follows=follower)
         answers[node.index] = known[reason]
         for tensor in node.outputs:
             made[tensor.index] = node
@@ -322,4 +323,4 @@ def _touches_batch(*, axes: Tensor | None, data: Tensor | None) -> bool:
     return any(value % len(data.shape) == 0 for value in values)
 
 
-TARGET = Target(predicted=True, fit=lambda nodes, _: fit(nodes))
+TARGET = Target(predicted=True, fit=lambda nodes, _: fit(nodes), edge_tpu=True)

@@ -27,6 +27,8 @@ class Target:
         budget: Function of settings, which returns bytes of `ram` and `flash`, for targets whose
             memory is planned; None for others.
         needs_all: Whether a single operator that does not fit keeps the whole model from running.
+        edge_tpu: Whether Google's compiler decides what runs on it, where it is on PATH (see
+            `tflite.edge_tpu_compiler`).
         accelerator: What Arm's compiler Vela calls it, where Vela decides what runs on it (see
             `tflite.vela`); `fit` knows nothing then.
         runtimes: Runtimes that can be installed on it, as the runner calls them; empty where that
@@ -39,6 +41,7 @@ class Target:
     settings: Mapping[str, Callable[[str], Any]] = field(default_factory=dict)
     budget: Callable[[Settings], Mapping[str, int]] | None = None
     needs_all: bool = False
+    edge_tpu: bool = False
     accelerator: str | None = None
     runtimes: tuple[str, ...] = ()
     ready: Callable[[], None] | None = None

@@ -11,6 +11,7 @@ from edgekit.records import Inspection, Operator, TargetFit
 from edgekit.targets import target
 from edgekit.targets.node import Node, Tensor
 from edgekit.tflite.edge_tpu import edge_tpu_program
+from edgekit.tflite.edge_tpu_compiler import compile_for_edge_tpu
 from edgekit.tflite.graph import as_text, read
 from edgekit.tflite.lifetimes import alive_bytes, ends_of
 from edgekit.tflite.macs import macs, repetitions
@@ -35,7 +36,9 @@ _UNPACKING: Final = frozenset({"DEQUANTIZE", "DENSIFY"})
 _FLOATS: Final = frozenset({"float16", "bfloat16", "float32", "float64"})
 
 
-def inspect(path: Path, *, targets: Sequence[str] = ("coral",)) -> Inspection:
+def inspect(
+    path: Path, *, targets: Sequence[str] = ("coral",), compiled: bool = False
+) -> Inspection:
     """Inspect a model, without TensorFlow or an interpreter.
 
     The operators of all graphs of the file are listed, those of loop bodies and conditions after
@@ -45,6 +48,8 @@ def inspect(path: Path, *, targets: Sequence[str] = ("coral",)) -> Inspection:
     Args:
         path: A `.tflite` or `.tflite.gz` file.
         targets: Names of the targets to check the operators against.
+        compiled: Whether it is compiled for an Edge TPU among them, where Google's compiler is on
+            PATH: seconds, of a large model minutes. Without it, what runs there is predicted.
 
     Raises:
         ModelError: The file cannot be read, is no TFLite file, or is damaged.
@@ -72,13 +77,23 @@ def inspect(path: Path, *, targets: Sequence[str] = ("coral",)) -> Inspection:
     # The objects of 300,000 operators take 300 MB, which can be reused from here on.
     del model
     owned = _first_users(operators, storage)
-    compiled = {
+    vela = {
         name: compile_for(one.target.accelerator, content_of(path), operators, one.settings)
         for name, one in configured.items()
         if one.target.accelerator is not None
     }
+    google = {
+        name: run
+        for name, one in configured.items()
+        if compiled and one.target.edge_tpu
+        if (run := compile_for_edge_tpu(content_of(path), operators)) is not None
+    }
+    verdicts = {
+        **{name: found for name, (found, _) in vela.items()},
+        **{name: run.fits for name, run in google.items() if run.fits is not None},
+    }
     fits = {
-        name: compiled[name][0] if name in compiled else one.fit(operators)
+        name: verdicts[name] if name in verdicts else one.fit(operators)
         for name, one in configured.items()
     }
     # Operators of equal fits share them: most models have few different ones.
@@ -125,8 +140,9 @@ def inspect(path: Path, *, targets: Sequence[str] = ("coral",)) -> Inspection:
         metadata=metadata,
         runtimes=runtimes,
         memory=needed,
-        estimates={name: estimate for name, (_, estimate) in compiled.items()},
+        estimates={name: estimate for name, (_, estimate) in vela.items()},
         edge_tpu=edge_tpu,
+        compiled={name: run.run for name, run in google.items()},
     )
 
 

@@ -1,4 +1,4 @@
-"""Compression passes over a loaded model: prune, shrink, cluster, qat, each with its fine-tuning.
+"""Passes over a loaded model: adapt, prune, shrink, cluster, qat, each with its fine-tuning.
 
 A pass takes a Keras model and writes a plain Keras model to a file; it returns what it did, in
 figures. Passes run in the process that imports TensorFlow. Later passes keep the effect of earlier
@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from edgekit.choices import LATENCY, MACS, TAYLOR
 from edgekit.errors import ModelError
-from edgekit.recipe import Cluster, PassStep, Prune, Qat, Shrink
+from edgekit.recipe import Adapt, Cluster, PassStep, Prune, Qat, Shrink
 from edgekit.records import Listener, Source, silent
 from edgekit.training.finetuning import FineTuning, Tuning
 from edgekit.training.sequence import inputs_of
@@ -49,6 +49,29 @@ class PassResult:
     before: Mapping[str, float] = field(default_factory=dict)
     after: Mapping[str, float] = field(default_factory=dict)
     validation: str = ""
+
+
+def adapt(
+    model: Any,
+    source: Source,
+    *,
+    step: Adapt,
+    tuning: Tuning,
+    destination: Path,
+    listener: Listener = silent,
+) -> PassResult:
+    """Fine-tune a model after its layers were replaced (`training.adapting`).
+
+    What it computed before is the teacher's predictions.
+    """
+    fine = FineTuning(model, source, tuning, listener)
+    before = after = fine.evaluate(model)
+    if fine.epochs:
+        after = fine.train(model, _keeping(model), notes=_notes(step))
+    fine.write(model, destination)
+    return PassResult(
+        path=destination, facts={}, before=before, after=after, validation=fine.validated_on
+    )
 
 
 def prune(
@@ -318,6 +341,7 @@ def run_pass(
 
 
 _FUNCTIONS: Final[Mapping[type[PassStep], Callable[..., PassResult]]] = {
+    Adapt: adapt,
     Shrink: shrink,
     Prune: prune,
     Cluster: cluster,

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from edgekit.lowering import LoweredModel
     from edgekit.recipe import PassStep
     from edgekit.training import TrainingConfig, TrainingResult
+    from edgekit.training.adapting import Site
     from edgekit.training.finetuning import Tuning
     from edgekit.training.passes import PassResult
 
@@ -56,6 +57,7 @@ _LIMITED: Final[frozenset[Callable[..., object]]] = frozenset(
         Session.lower,
         Session.predict,
         Session.input_scaling,
+        Session.adapt,
     )
 )
 # Log lines of TensorFlow, absl and the converter that are unrelated to a failure.
@@ -163,6 +165,16 @@ class Worker:
         """Run a compression pass; see `TensorFlowProcess.transform`."""
         stage = f"running the pass {step.kind}"
         return self._ask(Session.transform, stage, step, tuning, destination)
+
+    def swaps(
+        self, blocked: Mapping[str, Sequence[str]], exclude: Sequence[str] = ()
+    ) -> tuple[Site, ...]:
+        """Find layers and their swaps; see `TensorFlowProcess.swaps`."""
+        return self._ask(Session.swaps, "looking for replacements", dict(blocked), tuple(exclude))
+
+    def adapt(self, chosen: Mapping[str, tuple[str, str]]) -> None:
+        """Replace layers; see `TensorFlowProcess.adapt`."""
+        self._ask(Session.adapt, "replacing layers", dict(chosen))
 
     def largest_share(self, exclude: Sequence[str] = (), multiple: int = 8) -> float:
         """See `TensorFlowProcess.largest_share`."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from edgekit.lowering import LoweredModel
     from edgekit.recipe import PassStep
     from edgekit.training import TrainingConfig, TrainingResult
+    from edgekit.training.adapting import Site
     from edgekit.training.finetuning import Tuning
     from edgekit.training.passes import PassResult
 
@@ -99,6 +100,32 @@ class TensorFlowProcess(Protocol):
 
         Raises:
             EdgekitError: As the pass raises it.
+        """
+        ...
+
+    def swaps(
+        self, blocked: Mapping[str, Sequence[str]], exclude: Sequence[str] = ()
+    ) -> tuple[Site, ...]:
+        """Return the layers behind operators that a target does not take, and their swaps.
+
+        Args:
+            blocked: Layer name of operators (`tflite.naming`) -> names of operators.
+            exclude: Names or regular expressions of layers that are left as they are.
+
+        Raises:
+            ModelError: The loaded model is neither functional nor sequential.
+            UsageError: An expression matches no layer.
+        """
+        ...
+
+    def adapt(self, chosen: Mapping[str, tuple[str, str]]) -> None:
+        """Replace layers of the loaded model as it was read; later requests are about the result.
+
+        Args:
+            chosen: Layer -> name of its swap and of the replacement; none restores the model.
+
+        Raises:
+            ModelError: It cannot be built so.
         """
         ...
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from edgekit.sources import Loaded
     from edgekit.sources.predict import Predictor
     from edgekit.training import TrainingConfig, TrainingResult
+    from edgekit.training.adapting import Site
     from edgekit.training.finetuning import Tuning
     from edgekit.training.passes import PassResult
 
@@ -43,6 +44,9 @@ class Session:
         self._custom = tuple(custom)
         self._trust_code = trust_code
         self._loaded: Loaded | None = None
+        # The loaded model as it was read, from which `adapt` starts.
+        self._original: Loaded | None = None
+        self._example: Mapping[str, tuple[int, ...]] | None = None
         self._predictor: Predictor | None = None
         self.listener = listener
 
@@ -69,8 +73,9 @@ class Session:
         from edgekit.training import qat
 
         qat.register()
-        self._loaded = self._predictor = None
-        self._loaded = (
+        self._loaded = self._original = self._predictor = None
+        self._example = example
+        self._loaded = self._original = (
             sources.load(
                 source,
                 custom=self._custom,
@@ -149,6 +154,42 @@ class Session:
             facts["loss"] = f"the task's: the file's holds {code} (--trust-code runs it)"
         return replace(done, facts=facts)
 
+    def swaps(
+        self, blocked: Mapping[str, Sequence[str]], exclude: Sequence[str] = ()
+    ) -> tuple[Site, ...]:
+        """Return the layers behind operators that a target does not take, and their swaps."""
+        from edgekit.sources.reconfigure import configuration
+        from edgekit.training.adapting import sites
+
+        model = self.loaded.model
+        _refuse_without_configuration(model)
+        return sites(model, configuration(model), blocked, exclude)
+
+    def adapt(self, chosen: Mapping[str, tuple[str, str]]) -> None:
+        """Replace layers of the loaded model as it was read, and keep its weights."""
+        from edgekit.sources.interface import interface_of
+        from edgekit.sources.reconfigure import rebuilt
+        from edgekit.training.adapting import carry_weights, replace_layers
+
+        self._loaded, self._predictor = self._original, None
+        if not chosen:
+            return
+        loaded = self.loaded
+        _refuse_without_configuration(loaded.model)
+        try:
+            changed = rebuilt(
+                loaded.model, lambda config: replace_layers(loaded.model, config, chosen)
+            )
+            carry_weights(loaded.model, changed)
+        except Exception as error:
+            raise ModelError(
+                f"{loaded.source.name} cannot be built with other layers.",
+                found=f"{type(error).__name__}: {error!s:.200}",
+                hint="Leave the layer named there as it is: --exclude LAYER.",
+            ) from error
+        interface = interface_of(changed, loaded.source.path.name, self._example)
+        self._loaded = replace(loaded, model=changed, call=interface.call)
+
     def largest_share(self, exclude: Sequence[str] = (), multiple: int = 8) -> float:
         """Return the largest share of multiply-accumulates that shrinking can remove."""
         from edgekit.training import shrinking
@@ -192,4 +233,14 @@ class Session:
             log_dir=log_dir,
             initial=initial,
             force=force,
+        )
+
+
+def _refuse_without_configuration(model: Any) -> None:
+    """Raise unless a model is built from a configuration that names its layers."""
+    if type(model).__name__ not in ("Functional", "Sequential"):
+        raise ModelError(
+            f"{model.name} is no functional or sequential model: its layers cannot be replaced.",
+            found=f"It is a {type(model).__name__}, whose call is code.",
+            hint="Replace the layers in that code, and train it again.",
         )
