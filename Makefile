@@ -14,7 +14,7 @@ demo: .venv/.ready
 	$(BIN)/edgekit demo -o out/demo --force
 
 test: .venv/.ready
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # on 64-bit and 32-bit ARM: two Debian user lands under qemu, deployed to through a real sshd
 test-devices: .venv/.ready
