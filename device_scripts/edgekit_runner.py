@@ -493,8 +493,7 @@ def fallback(model: Model, operators: Mapping[str, Any] | None) -> str | None:
     """Return that a delegate was loaded and runs nothing; None if it does, or cannot be told."""
     if model.delegate is None or operators is None:
         return None
-    # XNNPACK takes what other delegates leave.
-    if any(n for name, n in operators["delegated"].items() if "xnnpack" not in name.lower()):
+    if operators["delegated"].get(str(model.delegate)):
         return None
     return (
         f"--delegate {model.delegate} takes over none of {_plural(operators['n'], 'operator')}: "
@@ -691,7 +690,7 @@ def _without_delegate(
     options: Options, runtime: Runtime, codes: Sequence[Any], operators: Mapping[str, Any] | None
 ) -> float | None:
     """Return the p50 in ms of the same model on the CPU alone; None where it needs the delegate."""
-    if not options.delegate or operators is None or not sum(operators["delegated"].values()):
+    if not options.delegate or operators is None or not set(operators["delegated"]) - {XNNPACK}:
         return None
     chosen = Options()
     plain_options = {"delegate": None, "delegate_option": (), "unknown_origin": False}
@@ -4679,6 +4678,18 @@ def open_model(options: Options, runtime: Runtime | None = None) -> Model:
     )
 
 
+XNNPACK = "XNNPACK"
+
+
+def _nodes_of(interpreter: Any) -> Sequence[Mapping[str, Any]]:
+    """Return the operators and delegates' kernels of the main graph; none if that is not told."""
+    try:
+        found: Sequence[Mapping[str, Any]] = interpreter._get_ops_details()  # noqa: SLF001
+    except Exception:  # it is not public: other releases may lack or change it
+        return ()
+    return found
+
+
 class Model:
     """A loaded and allocated model.
 
@@ -4693,6 +4704,7 @@ class Model:
         allocate_ns: Time to allocate tensors and prepare kernels.
         state: Where it keeps its state, see `state_of`.
         content: What the runtime loads: the path, or content that was unpacked into memory.
+        nodes_before: Operators, and kernels of the delegate, before tensors are allocated.
     """
 
     def __init__(
@@ -4739,6 +4751,8 @@ class Model:
                 content = self.content
                 arguments["model_path" if isinstance(content, str) else "model_content"] = content
                 interpreter = runtime.interpreter(num_threads=self.threads, **arguments)
+                # What stands behind these is XNNPACK's, which the allocation brings in.
+                self.nodes_before = len(_nodes_of(interpreter))
                 loaded = time.perf_counter_ns()
                 interpreter.allocate_tensors()
         except RunnerError:
@@ -4761,11 +4775,10 @@ class Model:
         between its inputs and its outputs.
 
         Returns:
-            `n`, and in `delegated` the name of each delegate's kernels -> how many they replace.
+            `n`, and in `delegated` the delegate or XNNPACK -> how many its kernels replace.
         """
-        try:
-            nodes = self.interpreter._get_ops_details()  # noqa: SLF001  there is no public one
-        except Exception:  # other releases may lack or change it
+        nodes = _nodes_of(self.interpreter)
+        if not nodes:
             return None
         makers: dict[int, int] = {}
         taken: dict[str, set[int]] = {}
@@ -4776,7 +4789,8 @@ class Model:
                 makers.update((index, place) for index in makes)
                 n += 1
                 continue
-            found = taken.setdefault(str(node["op_name"]), set())
+            by = str(self.delegate) if place < self.nodes_before else XNNPACK
+            found = taken.setdefault(by, set())
             known, wanted = {int(index) for index in node["inputs"]}, makes
             while wanted:
                 index = wanted.pop()

@@ -32,6 +32,7 @@ from mutate import (
 from edgekit import api
 from edgekit.pipeline.bundle import INDEX, unpack
 from edgekit.pipeline.heads import head_for
+from edgekit.pipeline.replay import _rows
 from edgekit.records import TensorSpec
 from edgekit.reports.comparison import comparison_markdown
 from edgekit.reports.npu_text import npu_text
@@ -235,7 +236,7 @@ def read_bundle(content: bytes, folder: Path) -> None:
     if number % 8:
         with tempfile.TemporaryDirectory(dir=folder) as place:
             unpack(path, Path(place))
-            replaying._rows(path, Path(place))
+            _rows(path, Path(place))
         return
     data.write_bytes(_run()[1])
     given = str(data) if number & 8 else None

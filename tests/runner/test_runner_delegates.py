@@ -159,7 +159,7 @@ def test_a_library_that_computes_on_the_cpu_is_told_by_its_time(edge_tpu, build,
     # Then the operators that it has are counted, and what it costs is said.
     assert done.returncode == 0, done.stderr
     assert "operators: " in done.stdout
-    assert "1 by EdgeTpuStandIn" in done.stdout
+    assert f"1 by {library}" in " ".join(done.stdout.split())
     assert "brings no speed" in done.stderr
     assert "It may compute on the CPU." in done.stderr
 
@@ -168,7 +168,7 @@ def test_operators_are_counted_by_who_runs_them(runner, models):
     code, out, _ = runner("info", models / "fsdd_int8.tflite", "--json")
     assert code == 0
     operators = json.loads(out)["operators"]
-    assert 0 < operators["delegated"]["TfLiteXNNPackDelegate"] <= operators["n"]
+    assert 0 < operators["delegated"]["XNNPACK"] <= operators["n"]
     code, out, _ = runner("info", models / "fsdd_int8.tflite", "--json", "--kernels", "reference")
     assert json.loads(out)["operators"] == {"n": operators["n"], "delegated": {}}
 

@@ -65,10 +65,10 @@ def examine() -> list[Finding]:
 
 
 def kernels() -> dict[str, dict[str, str]]:
-    """Return runtime -> mode -> the kernels that run it, for every runtime that edgekit knows."""
+    """Return runtime and bits of ARM -> mode -> the kernels that run it."""
     return {
-        RUNTIMES[runtime]: {mode: str(one) for mode, one in modes.items()}
-        for runtime, modes in KERNELS.items()
+        f"{RUNTIMES[runtime]}, {bits}-bit": {mode: str(one) for mode, one in modes.items()}
+        for (runtime, bits), modes in KERNELS.items()
     }
 
 

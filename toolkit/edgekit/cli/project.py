@@ -60,7 +60,7 @@ def doctor(json: options.Json = False) -> None:
     for finding in findings:
         mark = "ok     " if finding.found else "missing"
         print(f"{mark}  {finding.name:<16} {finding.found or finding.hint}")
-    print("\nKernels of convolutions and dense layers, by mode:")
+    print("\nKernels of convolutions on ARM, by mode and runtime:")
     for line in _kernel_lines(kernels()):
         print(line)
 
@@ -68,6 +68,6 @@ def doctor(json: options.Json = False) -> None:
 def _kernel_lines(table: dict[str, dict[str, str]]) -> Iterator[str]:
     """Yield a table of modes by runtimes."""
     modes = list(next(iter(table.values())))
-    yield f"{'mode':<10}" + "".join(f"{name:<32}" for name in table).rstrip()
+    yield f"{'mode':<10}" + "".join(f"{name:<24}" for name in table).rstrip()
     for mode in modes:
-        yield f"{mode:<10}" + "".join(f"{one[mode]:<32}" for one in table.values()).rstrip()
+        yield f"{mode:<10}" + "".join(f"{one[mode]:<24}" for one in table.values()).rstrip()

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from edgekit.modes import DYNAMIC, FLOAT16, FLOAT32, INT4, INT8, INT16X8, TFLITE_RUNTIME
+from edgekit.modes import DYNAMIC, FLOAT16, FLOAT32, INT4, INT8, MODES, TFLITE_RUNTIME, Mode
 
 LITERT: Final = "litert"
 
 
 class Kernels(NamedTuple):
-    """What runs the convolutions and dense layers of a mode.
+    """What runs the convolutions of a mode.
 
     Attributes:
         xnnpack: Whether XNNPACK does, else TFLite's own kernels.
-        unpacked: Whether the runner unpacks the weights first: to int8.
+        unpacked: Whether the runner unpacks the weights to int8 first.
     """
 
     xnnpack: bool
@@ -23,26 +23,20 @@ class Kernels(NamedTuple):
 
     def __str__(self) -> str:
         name = "XNNPACK" if self.xnnpack else "own kernels"
-        return f"unpacked to int8, {name}" if self.unpacked else name
+        return f"{name} (as int8)" if self.unpacked else name
 
 
-KERNELS: Final[Mapping[str, Mapping[str, Kernels]]] = {
-    LITERT: {
-        FLOAT32.name: Kernels(xnnpack=True),
-        FLOAT16.name: Kernels(xnnpack=True),
-        DYNAMIC.name: Kernels(xnnpack=True),
-        INT8.name: Kernels(xnnpack=True),
-        INT16X8.name: Kernels(xnnpack=False),
-        INT4.name: Kernels(xnnpack=True, unpacked=True),
-    },
-    TFLITE_RUNTIME: {
-        FLOAT32.name: Kernels(xnnpack=True),
-        FLOAT16.name: Kernels(xnnpack=True),
-        DYNAMIC.name: Kernels(xnnpack=False),
-        INT8.name: Kernels(xnnpack=False),
-        INT16X8.name: Kernels(xnnpack=False),
-        INT4.name: Kernels(xnnpack=False, unpacked=True),
-    },
+def _kernels(*by_xnnpack: Mode) -> dict[str, Kernels]:
+    return {
+        mode.name: Kernels(xnnpack=mode in by_xnnpack, unpacked=mode is INT4)
+        for mode in MODES.values()
+    }
+
+
+KERNELS: Final[Mapping[tuple[str, int], Mapping[str, Kernels]]] = {
+    (LITERT, 64): _kernels(FLOAT32, FLOAT16, DYNAMIC, INT8, INT4),
+    (TFLITE_RUNTIME, 64): _kernels(FLOAT32, FLOAT16),
+    (TFLITE_RUNTIME, 32): _kernels(),
 }
-"""Runtime, as the runner calls it -> mode -> kernels: counted in ai-edge-litert 2.3 and
-tflite-runtime 2.14 on 64-bit and 32-bit ARM (tests/device/test_runtimes_arm.py counts again)."""
+"""Runtime, as the runner calls it, and bits of an ARM system -> mode -> kernels, counted in
+ai-edge-litert 2.3 and tflite-runtime 2.14 (tests/device/test_runtimes_arm.py counts again)."""
