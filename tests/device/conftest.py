@@ -29,7 +29,7 @@ from edgekit.data.formats.idx import read_idx
 TESTS = Path(__file__).resolve().parents[1]
 sys.path += [str(TESTS / "devices"), str(TESTS / "runner" / "delegate")]
 
-SAMPLES = 100
+SAMPLES = 40
 
 
 NOT_HERE = "no ARM user land can be built here"
