@@ -23,7 +23,7 @@ import numpy as np
 from edgekit.recipe import Cluster, PassStep, Prune, Qat
 from edgekit.records import DataRequest
 
-MODELS = {"turbofan": 6, "spoken-digits": 20}
+MODELS = {"turbofan": 6, "spoken-digits": 5}
 """Published model -> epochs."""
 STEPS: dict[str, tuple[PassStep, bool]] = {
     "prune": (Prune(), False),

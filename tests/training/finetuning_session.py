@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from edgekit import sources
 from edgekit.data import open_data
@@ -19,6 +20,7 @@ from edgekit.records import DataRequest
 from edgekit.training import passes
 from edgekit.training.clustering import distinct_of
 from edgekit.training.finetuning import FineTuning, Tuning, teach
+from edgekit.training.learner import after_each_step, learner_class
 from edgekit.training.losses import compiled
 from edgekit.training.sequence import inputs_of
 
@@ -218,6 +220,25 @@ def overlap(chances: Any, truth: Any, there: Any) -> float:
     return float(both / ((chances + truth)[there].sum() + 1))
 
 
+def changed_after_steps() -> dict[str, list[int]]:
+    """How often a change was made by training, and by the calls after it."""
+    found = {}
+    for kind, more in ((keras.Model, ()), (learner_class(), (None,))):
+        net = small("net", "softmax")
+        model = kind(net.inputs, net.outputs, *more)
+        model.compile("sgd", "sparse_categorical_crossentropy")
+        count = tf.Variable(0)
+        called = after_each_step(model, lambda count=count: count.assign_add(1))
+        batch = DIGITS.train.read(np.arange(96))
+        model.fit(inputs_of(batch), batch.targets, batch_size=32, epochs=2, verbose=0)
+        trained = int(count)
+        called()
+        # A step that is compiled takes no further change.
+        after_each_step(model, lambda count=count: count.assign_add(10))()
+        found[type(model).__name__] = [trained, int(count) - trained]
+    return found
+
+
 def mixed() -> dict[str, Any]:
     model = small("mixed", "softmax", keras.DTypePolicy("mixed_bfloat16"))
     adopted = sources.adopt(model)
@@ -282,6 +303,7 @@ print(
             "of each task": of_each_task(),
             "excluded": excluded(),
             "mixed": mixed(),
+            "changed after steps": changed_after_steps(),
             "clustered": clustered(),
         }
     )

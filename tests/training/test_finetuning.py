@@ -100,6 +100,10 @@ def test_labels_and_masks_are_learned_by_their_losses_without_ignored_pixels(
     assert told["taught"]["loss"] <= told["trained"]["loss"] * 1.01 < told["before"]["loss"]
 
 
+def test_a_change_after_each_step_is_made_by_the_step_or_by_the_call(found):
+    assert found["changed after steps"] == {"Functional": [0, 11], "Learner": [6, 10]}
+
+
 def test_mixed_types_are_trained_as_float32(found):
     assert found["mixed"]["policy"] == "float32"
     assert found["mixed"]["stored"] == "float32"

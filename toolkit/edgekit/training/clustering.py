@@ -18,6 +18,7 @@ from edgekit.errors import UsageError
 from edgekit.numerics.palette import Palette, palette
 from edgekit.recipe import Cluster
 from edgekit.training.kernels import Kernel, kernels_of, left_alone, nothing_to
+from edgekit.training.learner import after_each_step
 
 MANY = 64
 """A kernel with more distinct weights than this does not count as clustered."""
@@ -132,12 +133,12 @@ def _tying_callback(
                 for one in tied:
                     one.tie()
 
-            # One call for all kernels: an operation by itself costs more than its arithmetic.
             self._tie = tf.function(tie, autograph=False)
             self._tie()
+            self._after_batch = after_each_step(self.model, tie)
 
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
-            self._tie()
+            self._after_batch()
 
         def on_train_end(self, logs: Any = None) -> None:  # noqa: ARG002
             self._tie()

@@ -197,7 +197,8 @@ class FineTuning:
                 shuffle=False,  # the sequence shuffles
                 verbose=0,
             )
-        return self.evaluate(model)
+        with self._loss_errors(model):
+            return {**self.validated(learner), **self.goals.scores(learner, self.validation)}
 
     def write(self, model: Any, path: Path, notes: Mapping[str, Any] | None = None) -> None:
         """Write the trained model, with the sizes and the state of its source."""
@@ -275,10 +276,16 @@ def teach(
     Raises:
         DataError: The model predicts NaN or infinity for some of them.
     """
+    import tensorflow as tf
+
     fine = FineTuning(model, source, tuning, listener)
+
+    @tf.function(autograph=False, reduce_retracing=True)  # type: ignore[untyped-decorator]
+    def predict(inputs: Any) -> Any:
+        return fine.judged(model(inputs, training=False))
+
     made = [
-        np.asarray(fine.judged(model(inputs_of(batch), training=False)), np.float32)
-        for batch in fine.training.batches(256)
+        np.asarray(predict(inputs_of(batch)), np.float32) for batch in fine.training.batches(256)
     ]
     outputs = np.concatenate(made)
     if not np.isfinite(outputs).all():

@@ -31,6 +31,21 @@ def learner_class() -> Any:
             super().__init__(inputs, outputs)
             self._extra = extra
             self._scored = scored
+            self._after_step: list[Callable[[], None]] = []
+            self._traced = False
+
+        def train_step(self, data: Any) -> Any:
+            self._traced = True
+            logs = super().train_step(data)
+            for change in self._after_step:
+                change()
+            return logs
+
+        def add_after_step(self, change: Callable[[], None]) -> bool:
+            """Make a change of variables part of the training step, if that is not compiled yet."""
+            if not self._traced:
+                self._after_step.append(change)
+            return not self._traced
 
         def compute_loss(
             self,
@@ -53,3 +68,22 @@ def learner_class() -> Any:
             return super().compute_metrics(x, targets, y_pred, sample_weight)
 
     return Learner
+
+
+def after_each_step(model: Any, change: Callable[[], None]) -> Callable[[], None]:
+    """Have a change of variables made after each training step of a Keras model.
+
+    It is part of the compiled step of a learner: a call by itself would cost more than the change.
+
+    Args:
+        model: The model that is about to be trained.
+        change: What assigns values to its variables, by TensorFlow operations.
+
+    Returns:
+        What a callback calls after each batch: it makes the change where the step does not.
+    """
+    import tensorflow as tf
+
+    if isinstance(model, learner_class()) and model.add_after_step(change):
+        return lambda: None
+    return tf.function(change, autograph=False)  # type: ignore[no-any-return]  # untyped

@@ -28,6 +28,7 @@ from edgekit.numerics.sparsity import (
 from edgekit.recipe import Prune
 from edgekit.records import Array
 from edgekit.training.kernels import Kernel, kernels_of, left_alone, nothing_to
+from edgekit.training.learner import after_each_step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,11 +166,17 @@ def pruning_callback(
 
         def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002  Keras's signature
             self._choice = _choose(self.model, scope, pattern, exclude, schedule.final)
-            # One call for all kernels: an operation by itself costs more than its arithmetic.
-            self._hold = tf.function(self._choice.hold, autograph=False)
             self._epoch_start = self.step
-            self._grow()
-            self._hold(self._masks)
+            self._masks = [
+                tf.Variable(mask, trainable=False) for mask in self._choose_masks(self.step)
+            ]
+
+            def hold() -> None:
+                self._choice.hold(self._masks)
+
+            self._hold = tf.function(hold, autograph=False)
+            self._hold()
+            self._after_batch = after_each_step(self.model, hold)
 
         def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
             self._epoch_start = self.step
@@ -177,15 +184,17 @@ def pruning_callback(
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
             # With steps_per_execution the callback is not called for every batch.
             self.step = self._epoch_start + batch + 1
-            self._hold(self._masks)
+            self._after_batch()
             due = self.step - self._grown_at >= every or self.finished
             if due and schedule(self.step) > self._sparsity:
-                self._grow()
-                self._hold(self._masks)
+                chosen = self._choose_masks(self.step)
+                for mask, values in zip(self._masks, chosen, strict=True):
+                    mask.assign(values)
+                self._hold()
 
         def on_train_end(self, logs: Any = None) -> None:  # noqa: ARG002
             # An optimizer with weight averaging replaces the weights after the last batch.
-            self._hold(self._masks)
+            self._hold()
             if not self.finished:
                 warnings.warn(
                     f"Training ended at step {self.step}, before the pruning schedule did (at step "
@@ -194,11 +203,10 @@ def pruning_callback(
                     stacklevel=2,
                 )
 
-        def _grow(self) -> None:
-            self._sparsity = schedule(self.step)
-            self._grown_at = self.step
-            masks = self._choice.masks(self._sparsity)
-            self._masks = [keras.ops.convert_to_tensor(mask) for mask in masks]
+        def _choose_masks(self, step: int) -> list[Mask]:
+            self._sparsity = schedule(step)
+            self._grown_at = step
+            return self._choice.masks(self._sparsity)
 
     return PruneCallback()
 
