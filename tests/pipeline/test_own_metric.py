@@ -97,7 +97,7 @@ def model(golden):
 
 @pytest.fixture(autouse=True)
 def time_enough(monkeypatch):
-    """Resamples are drawn however slow the machine is: a fifth of them, whose values are as good."""
+    """Resamples are drawn however slow the machine is: a fifth of them, which tells the same."""
     monkeypatch.setattr(own, "SECONDS", 1e9)
     monkeypatch.setattr(own, "RESAMPLES", own.FEWEST)
 
