@@ -4,6 +4,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 export EDGEKIT_DATA ?= $(wildcard $(abspath ../shared/data))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+unexport PYTHONDONTWRITEBYTECODE
 WORKERS ?= 2
 FUZZ_SECONDS ?= 3600
 FUZZ_FIRST ?= 0

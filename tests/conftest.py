@@ -24,6 +24,9 @@ settings.load_profile("patient")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
+# Where it is set, each of hundreds of processes compiles edgekit anew, for half a second and more.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # Files of these rooms take minutes: they are begun first, so that no worker is left with one alone.
 LONG = ("training", "device", "pipeline", "devices", "cli")
 
