@@ -259,12 +259,12 @@ def compare_models(content: bytes, folder: Path) -> None:
 
 HEADS = (
     (
-        b'[head]\nkind = "ssd"\nscore = 0.4\niou = 0.5\nmost = 20\nbackground = false\n'
+        b'[head]\nkind = "ssd"\nscores = "scores"\nscore = 0.4\niou = 0.5\nmost = 20\nbackground = false\n'
         b"levels = [{ grid = [4, 4], sizes = [[0.2, 0.2]] }]\nvariances = [0.1, 0.1, 0.2, 0.2]\n"
     ),
     b'[head]\nkind = "ssd"\nboxes = "boxes"\nscores = "scores"\n'
     b"anchors = [%s]\n" % (b"[0.5, 0.5, 0.2, 0.2], " * 16),
-    b'kind = "yolo"\noutput = "boxes"\nunit = "pixels"\nobjectness = true\nsize = [32, 32]\n',
+    b'kind = "yolo"\noutput = "raw"\nunit = "pixels"\nobjectness = true\nsize = [32, 32]\n',
 )
 
 
@@ -275,6 +275,7 @@ def read_declared_head(content: bytes, folder: Path) -> None:
     outputs = [
         TensorSpec(name="boxes", shape=(1, 16, 4), dtype="float32"),
         TensorSpec(name="scores", shape=(1, 16, 2), dtype="float32"),
+        TensorSpec(name="raw", shape=(1, 16, 7), dtype="float32"),
     ]
     head_for(folder / "model.tflite", None, None, inputs, outputs)
 
