@@ -3,8 +3,7 @@
 The models are MobileNetV2 1.0/224 (seeded weights with matching normalization: trained ones are not
 available offline, so it has no scores), a dense layer of 5000 x 5000 (seeded weights, 100 MB) and
 the published Fashion-MNIST model. Both sides get the same 200 calibration samples, and are timed
-from the loaded model to six files; edgekit's time includes loading the model a second time. Memory
-is the sum over all processes.
+from the loaded model to six files. Memory is the sum over all processes.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ Sections, each under a line `# --- Name ---`:
     Detection heads         boxes from the outputs of a detector
     Mean average precision  how well boxes fit, as COCO defines it
     Command run             one JSON line for each sample
+    Drift                   do inputs still look like the calibration data?
     Drawing                 annotated pictures, for `run --draw`
     Command selftest        a small model with known outputs
     Runtimes                finding and importing a TFLite runtime
@@ -216,6 +217,7 @@ Score on x_test and y_test (raw samples) or inputs and targets (prepared ones).
   --metric NAME         what the score is: f1; default: by task and classes;
                         repeatable: others are shown
   --outputs FILE        write dequantized outputs; --force replaces FILE
+  --watch-drift         do the inputs look like the calibration data?
   --json                JSON on stdout
 {LOADING_HELP}
 example: edgekit_runner.py eval model.tflite test.npz
@@ -227,14 +229,14 @@ One JSON line for each sample. An INPUT is a picture, a WAV, an .npz or .npy,
 a folder of these, camera or camera:1, or - for raw uint8 frames on stdin.
 
   --watch FOLDER        then process files that are added to FOLDER
-  --every SECONDS       minimum interval between samples
-  --limit N             stop after N samples
+  --every SECONDS       minimum interval between samples; --limit N: stop after N
   --frame HxWxC         size of a raw frame, or of the camera's pictures
   --draw DIR            write annotated pictures or class maps as PNG files;
                         --force replaces what is in DIR
   --labels FILE         class names, one a line; default: the manifest's
   --top K               classes to print; default: 5
   --threshold SCORE     minimum score of a box or a label; default: 0.5
+  --watch-drift         say when inputs no longer look like calibration data
 {LOADING_HELP}
 example: edgekit_runner.py run model.tflite camera --every 1 --draw seen
 """,
@@ -279,6 +281,7 @@ class Options:
     limit: int | None = None
     frame: tuple[int, ...] | None = None
     draw: str | None = None
+    watch_drift = False
     first_run_limit: int | None = None
     trusted = False
     no_expand = False
@@ -292,6 +295,7 @@ LOADING_OPTIONS = (
 )  # fmt: skip
 RUN_OPTIONS = (
     "watch", "every", "limit", "frame", "draw", "force", "labels", "top", "threshold",
+    "watch-drift",
 )  # fmt: skip
 COMMANDS: dict[str, tuple[int, int, tuple[str, ...]]] = {
     # fewest and most files, options
@@ -301,7 +305,11 @@ COMMANDS: dict[str, tuple[int, int, tuple[str, ...]]] = {
         1,
         (*LOADING_OPTIONS, "threads", "json", "runs", "seconds", "data", "duration", "sweep"),
     ),
-    "eval": (2, 2, (*LOADING_OPTIONS, "threads", "json", "metric", "outputs", "force")),
+    "eval": (
+        2,
+        2,
+        (*LOADING_OPTIONS, "threads", "json", "metric", "outputs", "force", "watch-drift"),
+    ),
     "run": (1, sys.maxsize, (*LOADING_OPTIONS, "threads", *RUN_OPTIONS)),
     "selftest": (0, 0, ("runtime", "threads", "json")),
 }
@@ -1048,6 +1056,7 @@ def evaluate(options: Options) -> None:
     model = open_model(options, runtime)
     model.require_inputs_and_outputs()
     manifest = read_manifest(options.model)
+    drift = Drift(model, manifest) if options.watch_drift else None
     columns, targets, starts, declared = _read_labelled(path, model, unscored=bool(options.outputs))
     if place and (manifest.get("data") or {}).get("task") == NO_TASK:
         targets = None
@@ -1074,6 +1083,7 @@ def evaluate(options: Options) -> None:
         zip(rows, targets.rows() if targets else iter([None] * n), starts),
         scorer,
         others,
+        drift=drift,
     )
     start = time.perf_counter()
     if place:
@@ -1106,6 +1116,7 @@ def evaluate(options: Options) -> None:
         "kernels": options.kernels,
         "device": describe_device()["device"],
         "peak_rss_bytes": peak_rss_bytes(),
+        **({"drift": drift.judge()} if drift else {}),
     }
     lines = eval_lines(facts)
     if options.outputs:
@@ -1296,7 +1307,7 @@ def eval_lines(facts: Mapping[str, Any]) -> list[str]:
                 f"95 % interval {low:.4f} to {high:.4f}"
             )
     lines.append(f"  {facts['seconds']:.3f} s on {facts['runtime']}, {facts['device']}")
-    return lines
+    return lines + [f"  {line}" for line in drift_lines(facts.get("drift"))]
 
 
 def _predict(
@@ -1305,12 +1316,16 @@ def _predict(
     rows: Iterator[tuple[tuple[list[Any], Callable[[], Any]], Any, bool]],
     scorer: Scorer | None,
     others: Sequence[tuple[Scorer, Iterator[Any]]] = (),
+    *,
+    drift: Drift | None = None,
 ) -> Iterator[list[Any]]:
     """Yield the dequantized outputs of each sample, after passing them to the scorers."""
     names = [tensor.name for tensor in model.outputs]
     for position, ((codes, value), target, starts) in enumerate(rows):
         if starts:
             model.reset_state()
+        if drift:
+            drift.add(codes)
         model.feed(codes)
         model.invoke()
         outputs = model.results()
@@ -3818,6 +3833,7 @@ def run(options: Options) -> None:
     answers = OutputDecoder(model, manifest, labels, options.top, options.threshold)
     source = Source(model, manifest, options.frame)
     drawings = Drawings(options.draw, force=options.force) if options.draw else None
+    drift = Drift(model, manifest) if options.watch_drift else None
     stream = _all_samples(options, source)
     due = time.monotonic()
     try:
@@ -3836,11 +3852,15 @@ def run(options: Options) -> None:
             line["invoke_ms"] = round(elapsed / 1e6, 4)
             _write_stdout(_to_json(line))
             report_trial(options)
+            if drift:
+                drift.watch(sample.codes)
             if count == options.limit:
                 break
             if options.every:
                 due = max(due + options.every, time.monotonic())
                 time.sleep(max(0.0, due - time.monotonic()))
+        if drift:
+            drift.end()
     finally:
         stream.close()  # a camera is stopped by this
 
@@ -4093,6 +4113,260 @@ def _to_plain(value: Any) -> Any:
     if isinstance(value, np.ndarray) and value.ndim:
         return [_to_plain(part) for part in value]
     return float(str(value)) if value.dtype.kind == "f" else value.item()
+
+
+# --- Drift ----------------------------------------------------------------------------------------
+# Do inputs still look like the calibration data? The manifest keeps what those were like.
+
+MOST_CHANNELS = 64  # of an input that are watched one by one
+TAIL = 0.025  # share of the calibration samples beyond either limit of a statistic
+WINDOW, FEWEST_INPUTS = 100, 20  # inputs that `run` judges together: as a rule, and at its end
+FALSE_ALARMS = 0.001  # the chance of an alarm where inputs are like the calibration samples
+LEAST_BEYOND = 0.25  # share of a window's inputs; fewer are of no consequence
+MOST_FINDINGS = 3  # that are printed; JSON has all
+
+
+def as_channels(values: Any) -> Any:
+    """Return one sample as `[..., channels]`: its last axis, where that is short, else one."""
+    import numpy as np
+
+    array = np.asarray(values, np.float64)
+    few = array.ndim > 0 and array.shape[-1] <= MOST_CHANNELS
+    return array if few else array[..., None]
+
+
+def input_statistics(values: Any, low: Any, high: Any) -> dict[str, Any]:
+    """Return what is watched of one sample: name -> `[channels]`, or `[1]` for all together.
+
+    Args:
+        values: Its real values, as the input holds them.
+        low: The least value of each channel in the calibration samples, `[channels]`.
+        high: The largest, likewise.
+
+    Returns:
+        Of each channel the mean; where it has several values, their deviation, and of three the
+        balance, its mean less that of all. Of all together the shares of values at the low and
+        at the high end; and the sharpness, the root mean square difference of neighbours in
+        shares of what it would be in noise of the same deviation.
+    """
+    import numpy as np
+
+    grid = as_channels(values)
+    flat = grid.reshape(-1, grid.shape[-1])
+    means = flat.mean(0)
+    found = {
+        "mean": means,
+        "share at the low end": np.mean(flat <= low).reshape(1),
+        "share at the high end": np.mean(flat >= high).reshape(1),
+    }
+    if len(flat) > 1:
+        variances = flat.var(0)
+        steps = [np.diff(grid, axis=axis) for axis, n in enumerate(grid.shape[:-1]) if n > 1]
+        energy = sum(np.sum(step**2) for step in steps) / sum(step.size for step in steps)
+        noise = 2 * variances.mean()
+        found["deviation"] = np.sqrt(variances)
+        found["sharpness"] = np.sqrt(energy / noise if noise else 0.0).reshape(1)
+        if flat.shape[1] == 3:
+            found["balance"] = means - means.mean()
+    return found
+
+
+def exceedance_limit(n: int, rank: int, inputs: int, chance: float) -> int:
+    """Return the least number of inputs beyond a limit that has at most this chance.
+
+    The limit is the `rank`-th largest value of `n` earlier samples. Where all are drawn alike and
+    independently, `x` of the new ones lie beyond it with the probability
+    `C(n, rank) rank C(inputs, x) / ((n + inputs) C(n + inputs - 1, rank + x - 1))`, whatever they
+    are distributed like (E. J. Gumbel and H. von Schelling, "The Distribution of the Number of
+    Exceedances", Annals of Mathematical Statistics 21, 1950).
+
+    Returns:
+        `inputs + 1` where even all of them may lie there by chance.
+    """
+    import math
+
+    def log_choose(of: int, k: int) -> float:
+        return math.lgamma(of + 1) - math.lgamma(k + 1) - math.lgamma(of - k + 1)
+
+    start = log_choose(n, rank) + math.log(rank / (n + inputs))
+    tail = 0.0
+    for x in range(inputs, 0, -1):
+        tail += math.exp(start + log_choose(inputs, x) - log_choose(n + inputs - 1, rank + x - 1))
+        if tail > chance:
+            return x + 1
+    return 1
+
+
+class Drift:
+    """Judges whether inputs look like the calibration samples.
+
+    Of each statistic the manifest keeps two limits, beyond which `rank` of the `n` calibration
+    samples lie at either end. An alarm is raised where more inputs lie beyond one than chance
+    explains, all statistics together (Bonferroni), and at least a quarter of them.
+
+    Args:
+        model: The model.
+        manifest: Its manifest.
+
+    Raises:
+        RunnerError: The manifest does not say what the calibration samples were like (code 3).
+    """
+
+    def __init__(self, model: Model, manifest: Mapping[str, Any]) -> None:
+        import numpy as np
+
+        told = manifest.get("calibration")
+        if told is None:
+            raise RunnerError(
+                MODEL,
+                f"The manifest of {model.path} does not say what its calibration data was like.",
+                "It is missing, of an older edgekit, or of a file made without data.",
+                "Make the file again: edgekit quantize ... --data DATA; or drop --watch-drift.",
+            )
+        self.tensors = model.inputs
+        try:
+            self.n, self.rank = int(told["n"]), int(told["rank"])
+            inputs = [told["inputs"][tensor.name] for tensor in model.inputs]
+            self.ends = [[np.asarray(one[end], float) for end in ("low", "high")] for one in inputs]
+            self.limits = [
+                {name: np.asarray(rows, float) for name, rows in one["statistics"].items()}
+                for one in inputs
+            ]
+            self._check_fit()
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise RunnerError(
+                MODEL,
+                f"The calibration data in the manifest of {model.path} cannot be used.",
+                error,
+                "Copy the manifest again together with the model, or drop --watch-drift.",
+            ) from error
+        self.window: list[Any] = []
+        self.judged = False
+
+    def _check_fit(self) -> None:
+        import numpy as np
+
+        blank = [np.zeros(tensor.shape[1:], tensor.dtype) for tensor in self.tensors]
+        wanted = [
+            {name: (len(row), 3) for name, row in found.items()}
+            for found in self._statistics(blank)
+        ]
+        told = [{name: limits.shape for name, limits in known.items()} for known in self.limits]
+        sizes = [as_channels(one).shape[-1:] for one in blank]
+        ends = all({low.shape, high.shape} == {n} for (low, high), n in zip(self.ends, sizes))
+        if wanted != told or not ends or not 0 < 2 * self.rank <= self.n + 1:
+            raise ValueError("The statistics do not fit the inputs of the model.")
+
+    def _statistics(self, codes: Sequence[Any]) -> list[dict[str, Any]]:
+        return [
+            # Of several samples in one run the first.
+            input_statistics(tensor.decode(code).reshape(-1, *tensor.shape[1:])[0], *ends)
+            for tensor, code, ends in zip(self.tensors, codes, self.ends)
+        ]
+
+    def add(self, codes: Sequence[Any]) -> None:
+        """Take the codes of one sample, an array for each input."""
+        self.window.append(self._statistics(codes))
+
+    def watch(self, codes: Sequence[Any]) -> None:
+        """Take the codes of one sample, and judge each full window."""
+        self.add(codes)
+        if len(self.window) == WINDOW:
+            self._say()
+
+    def end(self) -> None:
+        """Judge the last inputs, where they are enough, or nothing was judged yet."""
+        if len(self.window) >= FEWEST_INPUTS or not self.judged:
+            self._say()
+
+    def _say(self) -> None:
+        told = self.judge()
+        _write_stdout(_to_json({"drift": told}))
+        if told["alarm"] is not False:
+            write_stderr("\n".join(drift_lines(told)))
+        self.window, self.judged = [], True
+
+    def judge(self) -> dict[str, Any]:
+        """Return what `run` and `eval` print of the inputs taken since the last judgement.
+
+        `alarm` is None where there are too few inputs or calibration samples for one.
+        """
+        import math
+
+        import numpy as np
+
+        count = len(self.window)
+        tests = 2 * sum(len(rows) for known in self.limits for rows in known.values())
+        least = exceedance_limit(self.n, self.rank, count, FALSE_ALARMS / tests)
+        enough = least <= count and count >= FEWEST_INPUTS
+        least = max(least, math.ceil(LEAST_BEYOND * count))
+        found: list[dict[str, Any]] = []
+        for k, (tensor, known) in enumerate(zip(self.tensors, self.limits)):
+            for name, limits in known.items() if count else ():
+                seen = np.array([one[k][name] for one in self.window])
+                sides = (("below", seen < limits[:, 0]), ("above", seen > limits[:, 2]))
+                found += [
+                    {
+                        "input": tensor.name,
+                        "statistic": name,
+                        "channel": channel if len(limits) > 1 else None,
+                        "side": side,
+                        "limit": float(limits[channel, 0 if side == "below" else 2]),
+                        "beyond": int(beyond[:, channel].sum()),
+                        "median": float(np.median(seen[:, channel])),
+                        "calibration_median": float(limits[channel, 1]),
+                    }
+                    for side, beyond in sides
+                    for channel in range(len(limits))
+                ]
+        findings = [one for one in found if one["beyond"] >= least]
+        findings.sort(key=lambda one: -one["beyond"])
+        return {
+            "alarm": bool(findings) if enough else None,
+            "inputs": count,
+            "calibration_samples": self.n,
+            "calibration_beyond": self.rank,
+            "least_beyond": least,
+            "false_alarm_rate": FALSE_ALARMS,
+            "saturated": {
+                tensor.name: {
+                    end: float(np.mean([one[k][f"share at the {end} end"] for one in self.window]))
+                    for end in ("low", "high")
+                }
+                for k, tensor in enumerate(self.tensors)
+                if count
+            },
+            "findings": findings if enough else [],
+        }
+
+
+def drift_lines(told: Mapping[str, Any] | None) -> list[str]:
+    """Return text lines for what `Drift.judge` returns."""
+    if not told:
+        return []
+    count, n = told["inputs"], told["calibration_samples"]
+    if told["alarm"] is None:
+        few = f"{_plural(count, 'input')} and {_plural(n, 'calibration sample')}"
+        return [f"Whether the input looks like the calibration data cannot be told from {few}."]
+    if not told["alarm"]:
+        return [f"The input looks like the calibration data ({_plural(count, 'input')})."]
+    several = len(told["saturated"]) > 1
+    lines = [
+        "The input no longer looks like the calibration data:",
+        f"  {_plural(count, 'input')}; in brackets the {_plural(n, 'calibration sample')}",
+    ]
+    for one in told["findings"][:MOST_FINDINGS]:
+        channel = "" if one["channel"] is None else f" of channel {one['channel']}"
+        lines.append(
+            f"  {one['input'] + ': ' if several else ''}{one['statistic']}{channel} {one['side']} "
+            f"{one['limit']:.3g} in {100 * one['beyond'] / count:.0f} % "
+            f"({100 * told['calibration_beyond'] / n:.1f} %), median {one['median']:.3g} "
+            f"({one['calibration_median']:.3g})"
+        )
+    more = len(told["findings"]) - MOST_FINDINGS
+    return lines + (
+        [f"  and {_plural(more, 'other figure')}; the JSON has all"] if more > 0 else []
+    )
 
 
 # --- Drawing --------------------------------------------------------------------------------------

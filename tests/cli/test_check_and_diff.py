@@ -21,6 +21,7 @@ from edgekit.cli.new_files import refuse_lost
 from edgekit.conditions import CONDITIONS, option_of
 from edgekit.errors import BudgetError, UsageError
 from edgekit.parsing import read_json
+from edgekit.records import Inspection, MemoryFit, NpuEstimate, Operator
 from edgekit.schema import report_from_json
 from edgekit.tflite.stored import packed
 
@@ -389,3 +390,34 @@ def test_a_model_that_guesses_ends_with_six_and_its_results_are_kept(
     assert "No file is recommended. The results are kept in" in capsys.readouterr().err
     assert (folder / "dynamic.tflite").is_file()
     assert (folder / "report.json").is_file()
+
+
+def test_how_a_target_is_known_is_said() -> None:
+    ops = (Operator(index=0, name="ADD", layer="a", outputs=(), dtype="int8", bytes=0, macs=None),)
+    fit = MemoryFit(
+        arena_bytes=9,
+        head_bytes=9,
+        arena_bytes_32=9,
+        measured=True,
+        loads=True,
+        message=None,
+        model_bytes=9,
+        code_bytes=9,
+    )
+    found = Inspection(
+        path=Path("m.tflite"),
+        size_bytes=9,
+        inputs=(),
+        outputs=(),
+        ops=ops,
+        bytes={},
+        weight_dtypes={},
+        macs=0,
+        parameters=0,
+        memory={"micro": fit, "board": replace(fit, loads=None, measured=False)},
+        estimates={"ethos-u55-128": NpuEstimate(compiler="Vela 5.2.0")},
+    )
+
+    told = {name: found.how_known(name) for name in ("micro", "board", "ethos-u55-128", "coral")}
+
+    assert list(told.values()) == ["measured", "predicted", "simulated", "predicted"]

@@ -259,7 +259,7 @@ def compare_models(content: bytes, folder: Path) -> None:
 
 HEADS = (
     (
-        b'[head]\nkind = "ssd"\nscores = "scores"\nscore = 0.4\niou = 0.5\nmost = 20\nbackground = false\n'
+        b'[head]\nkind = "ssd"\nscores = "scores"\nscore = 0.4\nmost = 20\nbackground = false\n'
         b"levels = [{ grid = [4, 4], sizes = [[0.2, 0.2]] }]\nvariances = [0.1, 0.1, 0.2, 0.2]\n"
     ),
     b'[head]\nkind = "ssd"\nboxes = "boxes"\nscores = "scores"\n'

@@ -13,6 +13,8 @@ from float_nets import outlier_net
 from rich.console import Console
 
 from edgekit import api
+from edgekit.pipeline.rebuild import rebuild
+from edgekit.quantization import Calibration
 from edgekit.recipe import default_plan
 from edgekit.records import Report
 from edgekit.reports.chosen_ranges import choice_card, choice_line
@@ -101,3 +103,17 @@ def test_a_damaged_manifest_tells_nothing(report: Report, told: object) -> None:
     damaged = replace(row, artifact=replace(row.artifact, manifest={"ranges": told}))
     assert choice_line(damaged) is None
     assert isinstance(choice_card(damaged), str)
+
+
+@pytest.mark.parametrize("variant", ["int8", "dynamic"])
+def test_a_file_is_rebuilt_without_another_search(
+    folder: Path, report: Report, variant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise AssertionError("a candidate was tried")
+
+    monkeypatch.setattr(Calibration, "outputs", refused)
+    again = rebuild(folder / "out" / f"{variant}.json")
+    assert again.sha256 == next(
+        row.artifact.sha256 for row in report.rows if row.artifact.variant == variant
+    )

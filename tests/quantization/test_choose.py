@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,9 +19,10 @@ from edgekit.quantization import (
     observe,
     out_of_line,
     read_float_graph,
+    recorded_choice,
 )
 from edgekit.quantization import choose as choosing
-from edgekit.quantization.calibration import FEWEST_TO_JUDGE, HELD_BACK, rows_of, widening
+from edgekit.quantization.calibration import FEWEST_TO_JUDGE, HELD_BACK, widening
 from edgekit.quantization.choose import ENOUGH_DB, Trial
 from edgekit.quantization.float_graph import FloatGraph
 from edgekit.records import Plan, Samples
@@ -216,7 +218,7 @@ def test_a_sample_far_beyond_the_others_is_found() -> None:
     values[[7, 31]] *= 255
     assert out_of_line(samples_with(values)) == [7, 31]
     # Of few samples none is out of line, nor is a part of a sequence.
-    assert out_of_line(rows_of(samples_with(values), np.arange(9))) == []
+    assert out_of_line(samples_with(values).at(np.arange(9))) == []
     assert out_of_line(replace(samples_with(values), sequences=np.zeros(50, np.int64))) == []
 
 
@@ -235,3 +237,69 @@ def test_how_far_more_samples_move_the_ranges(healthy: FloatGraph) -> None:
     wider = observe(healthy.model, samples_with(values * 2))
     median, most = widening(first, wider)
     assert 0.5 < median <= most
+
+
+@pytest.mark.parametrize("mode", ["dynamic", "int8"])
+def test_a_recorded_choice_is_repeated_without_a_search(
+    wide: FloatGraph, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given what a manifest tells of a choice
+    plan = replace(INT8, mode=mode, input_type="float32", output_type="float32")
+    samples = noise(60, 8, 8, 1)
+    found = made(plan, wide, samples)
+    assert found.choice is not None
+    told = json.loads(json.dumps(found.choice.described()))
+    recorded = recorded_choice(told)
+    # When the file is made again where nothing can be tried
+    monkeypatch.setattr(Calibration, "outputs", None)
+    calibration = Calibration(samples, recorded=recorded)
+    again = make(plan, wide, observe=calibration.observe, calibration=calibration)
+    # Then it is the same.
+    assert again.data == found.data
+    assert again.choice is not None
+    assert again.choice.trials == ()
+
+
+def test_every_method_and_form_is_repeated(wide: FloatGraph) -> None:
+    samples = noise(60, 8, 8, 1)
+    files = []
+    for by in ("activations", "weights"):
+        for method in ("minmax", "mse"):
+            told = {"method": method, "passes": BOTH, "equalized_by": by}
+            calibration = Calibration(samples, recorded=recorded_choice(told))
+            file = make(INT8, wide, observe=calibration.observe, calibration=calibration)
+            assert file.choice is not None
+            assert file.choice.ranges is not None
+            described = file.choice.described()
+            assert {name: described[name] for name in told} == told
+            files.append(file.data)
+    assert len(set(files)) == 4
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        None,
+        [],
+        {},
+        {"method": "auto", "passes": []},
+        {"method": ["mse"], "passes": []},
+        {"method": "mse", "passes": "equalize"},
+        {"method": "mse", "passes": ["drop_unused"]},
+        {"method": "mse", "passes": [["equalize"]]},
+        {"method": "mse", "passes": BOTH},  # a manifest that does not yet tell by what
+        {"method": "mse", "passes": BOTH, "equalized_by": "luck"},
+        {"method": "mse", "passes": [], "equalized_by": "weights"},
+    ],
+)
+def test_what_does_not_tell_a_choice_is_searched_for(told: object) -> None:
+    assert recorded_choice(told) is None
+
+
+def test_a_choice_of_another_kind_of_mode_is_searched_for(healthy: FloatGraph) -> None:
+    recorded = recorded_choice({"method": None, "passes": []})
+    assert recorded is not None
+    calibration = Calibration(noise(20, 8, 8, 1), recorded=recorded)
+    file = make(INT8, healthy, observe=calibration.observe, calibration=calibration)
+    assert file.choice is not None
+    assert file.choice.trials

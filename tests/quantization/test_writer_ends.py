@@ -124,13 +124,20 @@ def test_boxes_and_scores_are_joined_in_float() -> None:
 
 
 def test_an_int8_output_that_was_asked_for_stays_and_says_what_it_loses() -> None:
-    file = made(default_plan("int8", io="int8"), detector(), X)
+    model = detector()
+    file = made(default_plan("int8", io="int8"), model, X)
     assert signature(file.model)[1][0].dtype == "int8"
     (note,) = file.notes
     assert note == (
         "int8: its output loses too much in int8: in one scale, score would have 2 of 256 levels. "
-        "Leave the type of its output open (--io), or ask for float32."
+        "Leave out --io (in a recipe: output), and it is float32."
     )
+    exact, lost = (outputs(data, X)[:, 1] for data in (write(model), file.data))
+    assert np.abs(exact - lost).max() > 0.2
+    # Which does as it says: the scores are there.
+    followed = made(default_plan("int8"), model, X)
+    assert signature(followed.model)[1][0].dtype == "float32"
+    assert np.abs(exact - outputs(followed.data, X)[:, 1]).max() < 0.02
 
 
 def test_sixteen_bits_are_enough_for_both() -> None:

@@ -7,10 +7,12 @@ import shutil
 from dataclasses import replace
 
 import pytest
+from made_layers import costs, with_layers
 from made_outputs import with_outputs
 
 from edgekit.records import ClassScore, Collapse, ColumnScore, Fidelity
 from edgekit.reports import render
+from edgekit.reports.sensitivity_text import sensitivity_html
 
 FLAGS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
@@ -18,6 +20,7 @@ FLAGS = (
 )
 # Of each report.
 CHARTS = {"fashion": 3, "hostile": 3, "many": 3, "devices": 4, "failed": 3, "outputs": 11}
+CHARTS["layers"] = 4
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
 
@@ -46,6 +49,7 @@ def reports(fashion, hostile, many, ladder, with_source):
     failed = with_findings(with_source(fashion))
     found = {"fashion": fashion, "hostile": hostile, "many": many, "devices": both}
     found["outputs"] = with_outputs(fashion)
+    found["layers"] = with_layers(fashion)
     return {**found, "failed": failed}
 
 
@@ -55,7 +59,8 @@ def address(reports, tmp_path_factory):
     folder = tmp_path_factory.mktemp("pages")
     for name, report in reports.items():
         (folder / f"{name}.html").write_text(render(report, "html"), encoding="utf-8")
-    return {name: (folder / f"{name}.html").as_uri() for name in reports}
+    (folder / "sensitivity.html").write_text(sensitivity_html(costs()), encoding="utf-8")
+    return {name: (folder / f"{name}.html").as_uri() for name in (*reports, "sensitivity")}
 
 
 def with_findings(report):
@@ -93,6 +98,25 @@ def test_samples_are_seen_at_every_width(browser, address):
         assert tops.count(tops[0]) == across
         assert wide <= width
         assert all(loaded)
+
+
+@pytest.mark.parametrize("width", [1280, 768, 400])
+@pytest.mark.parametrize("name", ["layers", "sensitivity"])
+def test_names_of_layers_are_broken_behind_separators_only(browser, address, name, width):
+    visit(browser, address[name], width=width)
+    lines, wide = browser.execute_script("""
+        document.querySelectorAll("details").forEach(one => { one.open = true; });
+        const parts = [...document.querySelectorAll(".names tbody th")].flatMap(
+            cell => [...cell.childNodes].filter(node => node.nodeType === Node.TEXT_NODE));
+        return [parts.map(part => {
+            const range = document.createRange();
+            range.selectNodeContents(part);
+            return new Set([...range.getClientRects()].map(box => box.top)).size;
+        }), document.documentElement.scrollWidth];
+    """)
+    assert len(lines) > 20
+    assert set(lines) == {1}
+    assert wide <= width
 
 
 def visit(browser, url, *, width, scheme="light"):

@@ -60,6 +60,8 @@ GRAPHS = (
     "lstm sequences",
     "lstm joined",
     "gru",
+    "gru sequences",
+    "bidirectional",
     "states",
 )
 """Models with branches, normalization, or what has no quantized form."""
@@ -89,8 +91,6 @@ ISLANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "operations": (("absolute",), ("ABS",)),
     "attention causal": ((), ("SELECT_V2", "SOFTMAX")),
     "attention masked": (("attention",), ("FULLY_CONNECTED", "SOFTMAX")),
-    "lstm joined": (("it",), ("UNIDIRECTIONAL_SEQUENCE_LSTM",)),
-    "gru": (("it",), ("STRIDED_SLICE",)),
     "states": (("memory",), ("RESHAPE",)),
     "separable 2d excluded": (("it",), ("DEPTHWISE_CONV_2D", "CONV_2D")),
     "add excluded": (("it",), ("ADD",)),

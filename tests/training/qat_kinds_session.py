@@ -262,6 +262,15 @@ KINDS: dict[str, Callable[[], Any]] = {
         L.Concatenate()([L.LSTM(12, name="it")(rows), L.Flatten()(L.Dense(4)(rows))]),
     ),
     "gru": series(L.GRU(12, name="it")),
+    "gru sequences": series(
+        L.GRU(10, dropout=0.1, go_backwards=True, return_sequences=True, name="it"),
+        L.GRU(8, reset_after=False, use_bias=False, return_sequences=True, name="more"),
+        L.Dense(6, activation="relu", name="after"),
+    ),
+    "bidirectional": series(
+        L.Bidirectional(L.LSTM(8, return_sequences=True), name="it"),
+        L.Bidirectional(L.GRU(6), merge_mode="sum", name="more"),
+    ),
     "states": split,
 }
 
@@ -301,12 +310,12 @@ def initialized(model: Any) -> Any:
 
 
 def fitted(model: Any) -> Any:
-    """The model, trained in a few steps."""
+    """The model, trained in one step."""
     losses: Any = ["sparse_categorical_crossentropy", "mse"][: len(model.outputs)]
     targets: Any = [Y, Y[:, None] / 10.0][: len(model.outputs)]
-    # Tracing costs more than these few steps do.
+    # Tracing costs more than this step does.
     model.compile(keras.optimizers.SGD(1e-4), losses, run_eagerly=True, jit_compile=False)
-    model.fit(shaped(X, model), targets, batch_size=160, verbose=0)
+    model.fit(shaped(X, model), targets, batch_size=len(X), verbose=0)
     return model
 
 
@@ -330,7 +339,7 @@ def other_scales(data: bytes, ranges: Ranges) -> list[str]:
     known = [(1 / 256, -128), (1 / 128, 0), *(affine_parameters(*pair) for pair in ends)]
     model = read(data)
     found = []
-    for tensor in model.subgraphs[0].tensors:
+    for tensor in (tensor for graph in model.subgraphs for tensor in graph.tensors):
         if tensor.type != INT8_CODES or is_constant(model, tensor) or not quantized(tensor):
             continue
         scale, zero_point = tensor.quantization.scale[0], tensor.quantization.zeroPoint[0]
@@ -352,7 +361,7 @@ def tried(folder: Path, model: Any, exclude: tuple[str, ...] = (), bits: int = 8
     initialized(model)
     (before, *_) = keras.tree.flatten(model(shaped(X_TEST, model), training=False))
     before = np.asarray(before).argmax(axis=1)
-    prepared = qat.prepare(model, data=shaped(X[:128], model), exclude=exclude, weight_bits=bits)
+    prepared = qat.prepare(model, data=shaped(X[:64], model), exclude=exclude, weight_bits=bits)
     assert prepared.output_names == names, (prepared.output_names, names)
     fitted(prepared)
     left = qat.left_in_float(prepared)

@@ -16,8 +16,12 @@ from edgekit.worker import Session
 
 def run_script(session: Session, script: Path, arguments: tuple[Path | str, ...]) -> dict[str, Any]:
     """Run a script as Python runs a file; returns the JSON in the last line that it prints."""
+    from keras.src.trainers import trainer
+
     printed = io.StringIO()
     with (
+        # XLA compiles for seconds what runs for a fraction of one.
+        mock.patch.object(trainer, "model_supports_jit", return_value=False),
         mock.patch.object(sys, "argv", [str(script), *map(str, arguments)]),
         contextlib.redirect_stdout(printed),
     ):

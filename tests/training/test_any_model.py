@@ -54,7 +54,7 @@ def test_the_file_takes_the_inputs_that_the_source_takes(found, kind, shape):
 
 def test_what_qat_leaves_in_float_is_named_with_what_it_costs(found):
     said = found["masked attention"]["qat"]["facts"]["float islands"]
-    assert said.startswith("attention (MultiHeadAttention with a mask), memory (GRU): ")
+    assert said.startswith("attention (MultiHeadAttention with a mask), memory (GRU with a mask): ")
     assert "conversions" in said
     assert "Quantized without qat" in said
 

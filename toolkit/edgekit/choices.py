@@ -44,6 +44,9 @@ RecurrentForm = Literal["compact", "fused", "unrolled"]
 COMPACT: Final = "compact"
 FUSED: Final = "fused"
 UNROLLED: Final = "unrolled"
+LOOP_STEPS: Final = 3
+"""Most steps of a recurrent layer that are written out: a loop takes about 5 kB once, and every
+step that is written out 2-4 kB; of SimpleRNN 0.6 kB."""
 
 Prefer = Literal["size", "latency", "balanced"]
 """Quantity that the recommendation minimizes: size, latency, or their product."""

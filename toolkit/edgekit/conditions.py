@@ -149,7 +149,7 @@ def _fits_target(name: str, wanted: str, row: Row) -> ConditionResult:
         unit="operators",
         wanted=0,
         found=len(missed),
-        basis="predicted",
+        basis=_contents(row).how_known(wanted),
         detail=f"of {len(ops)} operators not mapped to {wanted}"
         + (
             f"; the first, {first.index} {first.name} {first.layer}: "

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekit.api.data import Data, metrics, taken
+from edgekit.api.measuring_device import device_setup, one_device
 from edgekit.choices import RangesMethod
 from edgekit.modes import FLOAT32, INT8, MIXED
 from edgekit.records import (
@@ -131,12 +132,22 @@ def compare(
     trust_code: bool = False,
     unroll: bool = False,
     score_output: str | None = None,
+    device: str | None = None,
+    devices: str | Path | None = None,
+    setup: bool = False,
+    wheels: str | Path | None = None,
+    keep: bool = False,
+    threads: int | None = None,
+    runtime: str | None = None,
+    delegate: str | None = None,
+    kernels: str | None = None,
     listener: Listener = silent,
 ) -> LayerDifferences:
     """Compare two models operator by operator, on the same samples.
 
     Operators belong together by their layers and kinds. The default threshold of 20 dB is a
-    difference of a tenth of the signal, root mean square.
+    difference of a tenth of the signal, root mean square. With a device, which gives no inner
+    values, outputs are compared.
 
     Args:
         first: A Keras model, a float or quantized `.tflite` file, or an `.npz` of outputs, as the
@@ -157,12 +168,23 @@ def compare(
         trust_code: Likewise.
         unroll: Likewise.
         score_output: Likewise.
+        device: user@host, or a name of `devices.toml`: where `second`, a `.tflite` file, is run;
+            None is this machine.
+        devices: As for `deploy`, like those that follow.
+        setup: Likewise.
+        wheels: Likewise.
+        keep: Likewise.
+        threads: Likewise.
+        runtime: Likewise.
+        delegate: Likewise.
+        kernels: Likewise.
         listener: Progress callback.
 
     Raises:
         EdgekitError: See `edgekit.errors`.
     """
     from edgekit import pipeline
+    from edgekit.devices import RunSettings
 
     one, other = (Path(each) if isinstance(each, (str, Path)) else each for each in (first, second))
     request = pipeline.Request(
@@ -181,7 +203,15 @@ def compare(
         trust_code=trust_code,
         unroll=unroll,
         output=score_output,
+        device=one_device(device, devices),
+        setup=device_setup(install=setup, wheels=wheels, keep=keep),
     )
     return pipeline.compare_operators(
-        one, other, request, threshold_db=threshold_db, samples=samples, listener=listener
+        one,
+        other,
+        request,
+        threshold_db=threshold_db,
+        samples=samples,
+        there=RunSettings(threads=threads, runtime=runtime, delegate=delegate, kernels=kernels),
+        listener=listener,
     )

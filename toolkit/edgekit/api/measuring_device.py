@@ -1,4 +1,4 @@
-"""The one device on which `quantize` and `compress` measure their files."""
+"""The one device of a command that takes no more: `quantize`, `compress`, `compare`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def one_device(name: str | None, devices: str | Path | None) -> DeviceEntry | No
     found = find_devices([name], Path(devices) if devices else None)
     if len(found) != 1:
         raise UsageError(
-            f"Files can be made for one device at a time, and {name} stands for {len(found)}.",
+            f"One device at a time can be used here, and {name} stands for {len(found)}.",
             hint=f"Name one of: {', '.join(entry.name for entry in found)}.",
         )
     return found[0]

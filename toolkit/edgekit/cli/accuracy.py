@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from edgekit.choices import MAX_SEED, TARGET_TITLES
-from edgekit.cli import options
+from edgekit.cli import device_options, options
 
 if TYPE_CHECKING:
     from edgekit.choices import RangesMethod
@@ -132,6 +132,7 @@ def compare(
     custom: options.Custom = None,
     trust_code: options.TrustCode = False,
     unroll: options.Unroll = False,
+    other_side: device_options.OtherSideOptions,
     graph: Annotated[
         Path | None,
         typer.Option(
@@ -144,18 +145,20 @@ def compare(
 ) -> None:
     """Compare two models operator by operator: where do they part?
 
-    An .npz holds the outputs of a device: edgekit_runner.py eval MODEL DATA.npz --outputs F.npz
+    With --device the outputs of B are those that the device computes; or an .npz holds them:
+    edgekit_runner.py eval MODEL DATA.npz --outputs F.npz
 
     \b
     edgekit compare model.keras quantized/model/int8.tflite --data data.npz
     edgekit compare float32.tflite int8.tflite --data data.npz --graph int8.json
-    edgekit compare int8.tflite from-device.npz --data data.npz
+    edgekit compare int8.tflite int8.tflite --data data.npz --device pi@raspberrypi.local
     """
     from edgekit import api
     from edgekit.cli.output import json_line, wrote_file
     from edgekit.cli.progress import listening
     from edgekit.files import refuse_existing, writing
 
+    where = other_side.arguments()
     if graph is not None:
         refuse_existing(graph, force=force, option="--graph")
     with listening(quiet=quiet) as listener:
@@ -169,6 +172,7 @@ def compare(
             custom=tuple(custom or ()),
             trust_code=trust_code,
             unroll=unroll,
+            **where,
             listener=listener,
         )
     if graph is not None:

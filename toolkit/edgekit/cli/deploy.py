@@ -64,9 +64,7 @@ def deploy(
     ] = None,
     score_options: options.ScoreOptions,
     run_options: device_options.RunOptions,
-    delegate: Annotated[
-        str | None, typer.Option(help="edgetpu, usb, pci:0, or a delegate library there.")
-    ] = None,
+    delegate: device_options.Delegate = None,
     setup: device_options.Setup = False,
     wheels: device_options.Wheels = None,
     keep: device_options.Keep = False,

@@ -60,6 +60,9 @@ Runs = Annotated[
 Runtime = Annotated[
     str | None, typer.Option(help="litert, tflite or tensorflow; default: the first found.")
 ]
+Delegate = Annotated[
+    str | None, typer.Option(help="edgetpu, usb, pci:0, or a delegate library there.")
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +72,36 @@ class RunOptions:
     threads: Threads = None
     runs: Runs = None
     runtime: Runtime = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OtherSideOptions:
+    """Options of the device that computes the second of two models."""
+
+    device: Annotated[
+        str | None,
+        typer.Option(*_FLAGS, metavar="DEVICE", help=f"Where B, a .tflite, is run: {_NAMES}."),
+    ] = None
+    devices: DevicesFile = None
+    setup: Setup = False
+    wheels: Wheels = None
+    keep: Keep = False
+    threads: Threads = None
+    runtime: Runtime = None
+    delegate: Delegate = None
+    kernels: Annotated[
+        str | None, typer.Option(help="There: default, builtin or reference (slow, exact).")
+    ] = None
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the options as keyword arguments of `edgekit.api.compare`.
+
+        Raises:
+            UsageError: An option that needs a device is given without one.
+        """
+        needing = {name: value for name, value in vars(self).items() if name != "device"}
+        check_device_options(self.device, **needing)
+        return {"device": self.device, **needing}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -342,12 +342,11 @@ def whole(split: Split, store: Store, preprocessing: Mapping[str, Any]) -> Sampl
 def subset(samples: Samples, chosen: Rows, split: Split) -> Samples:
     """Return the samples at `chosen`, in that order, as a split of their own."""
     reader = reader_of(samples)
-    return Samples(
+    return replace(
+        samples.at(chosen),
         split=split,
-        n=len(chosen),
         sha256=digest_subset(samples.sha256, chosen),
         read=replace(reader, index=reader.index[chosen]),
-        sequences=None if samples.sequences is None else samples.sequences[chosen],
     )
 
 

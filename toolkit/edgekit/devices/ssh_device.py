@@ -20,7 +20,7 @@ from edgekit.devices.uploads import Uploads
 from edgekit.evaluation.fidelity import compared_rows
 from edgekit.evaluation.metrics import MetricChoice
 from edgekit.evaluation.predict import piece_size
-from edgekit.records import Dataset, Listener, Timing, silent
+from edgekit.records import Dataset, Listener, Samples, Timing, silent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,11 +118,20 @@ class SshDevice:
         """Run a file over the test split there, and score its outputs here."""
         samples = evaluation.compared(dataset)
         assert samples is not None
+        found = self.outputs(path, samples, settings)
+        return score_outputs(found, dataset, output=output, metric=metric, about=path)
+
+    def outputs(self, path: Path, samples: Samples, settings: RunSettings) -> Path:
+        """Run a file over samples there; return the `.npz` of its outputs, which was fetched.
+
+        Raises:
+            EdgekitError: As the runner's exit code says.
+        """
         place = self._sent(path)
         data = self._remote.send(self._uploads.package(samples))
         found = self._uploads.folder / f"outputs-{id(self)}.npz"
         self._remote.outputs(place, data, found, self._options(settings), about=path)
-        return score_outputs(found, dataset, output=output, metric=metric, about=path)
+        return found
 
     def bench(self, path: Path, settings: RunSettings) -> Timing:
         """Time single invocations of a file there."""

@@ -94,6 +94,10 @@ class Tally:
             saturated=None if self.limits is None else self.beyond / max(1, self.count),
             dead=self._dead() if n >= MIN_VALUES else 0,
             channels=0 if self.ends is None else self.ends.shape[-1],
+            limits=None if self.limits is None else self.limits[:2],
+            seen=None
+            if self.ends is None
+            else (float(self.ends[0, 0].min()), float(self.ends[0, 1].max())),
         )
 
     def _widen(self, ends: Floats) -> None:

@@ -7,11 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from edgekit.choices import COMPACT, UNROLLED, RecurrentForm
+from edgekit.choices import COMPACT, LOOP_STEPS, UNROLLED, RecurrentForm
 from edgekit.records import Array
 
-# A loop takes about 5 kB once, and every step that is written out 2-4 kB; of SimpleRNN 0.6 kB.
-_LOOP_STEPS: Final = 3
 _SIMPLE_LOOP_STEPS: Final = 8
 # Every step that is written out takes 30-60 ms of lowering; longer loops are kept.
 UNROLLED_STEPS: Final = 512
@@ -70,7 +68,7 @@ class RecurrentLayers:
         if count is None:
             yield
             return
-        loop = _SIMPLE_LOOP_STEPS if type(layer).__name__ == "SimpleRNN" else _LOOP_STEPS
+        loop = _SIMPLE_LOOP_STEPS if type(layer).__name__ == "SimpleRNN" else LOOP_STEPS
         unrolled = count <= (loop if self.form == COMPACT else UNROLLED_STEPS)
         # Keras 2 otherwise selects an operator fused for GPUs, whatever the mask.
         changed = {"unroll": unrolled or layer.unroll, "_could_use_gpu_kernel": False}

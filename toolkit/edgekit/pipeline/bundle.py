@@ -23,7 +23,6 @@ from edgekit.archives import DAMAGE, ArchiveError, checked_members
 from edgekit.errors import UsageError
 from edgekit.evaluation import compared, predict
 from edgekit.files import FILE, MISSING, what_is, writing
-from edgekit.quantization import rows_of
 from edgekit.records import Array, Artifact, Dataset, Report, Samples
 
 SCHEMA: Final = 1
@@ -88,7 +87,7 @@ def first_samples(samples: Samples | None) -> Samples | None:
     """Return those samples whose outputs a bundle holds."""
     if samples is None:
         return None
-    return rows_of(samples, np.arange(min(samples.n, OUTPUT_SAMPLES)))
+    return samples.at(np.arange(min(samples.n, OUTPUT_SAMPLES)))
 
 
 def unpack(path: Path, folder: Path) -> tuple[Mapping[str, Any], dict[str, dict[str, Array]]]:

@@ -11,6 +11,7 @@ from typing import Any
 from edgekit.errors import UsageError
 from edgekit.files import staging
 from edgekit.pipeline import manifest
+from edgekit.pipeline.calibration_inputs import CalibrationInputs
 from edgekit.pipeline.imported_model import ImportedModel
 from edgekit.pipeline.latency_goal import bench_here
 from edgekit.pipeline.passes import run, teach, tuning_of
@@ -27,6 +28,7 @@ from edgekit.pipeline.request import FLOAT, Request, build_of, check, open_data,
 from edgekit.pipeline.sources import is_graph, lower
 from edgekit.recipe import Recipe, pass_json
 from edgekit.records import Artifact, Dataset, Listener, Plan, Report, silent
+from edgekit.tflite import read, signature
 from edgekit.training.passes import FLOAT_ISLANDS, PassResult
 from edgekit.training.saving import write_head
 from edgekit.worker import Worker
@@ -154,7 +156,10 @@ def _notes_of(name: str, passed: PassResult) -> list[str]:
 def _artifact(
     imported: ImportedModel, plan: Plan, recipe: Recipe, build: Mapping[str, Any], *, gzip: bool
 ) -> Artifact:
-    described = manifest.describe(imported, plan, build=build)
+    samples = imported.dataset.calibrate if imported.dataset else None
+    inputs = signature(read(imported.graph))[0]
+    calibration = CalibrationInputs(samples).described(inputs)
+    described = manifest.describe(imported, plan, build=build, calibration=calibration)
     described["recipe"] = _described(recipe)
     return manifest.artifact(imported.graph, plan, described, gzip=gzip)
 

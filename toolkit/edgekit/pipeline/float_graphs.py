@@ -21,15 +21,15 @@ from edgekit.quantization import (
     Calibration,
     FloatGraph,
     Observed,
+    Recorded,
     learned,
     out_of_line,
     read_float_graph,
-    rows_of,
 )
-from edgekit.records import Listener, Plan, Progress, Ranges, Samples
+from edgekit.records import Listener, Plan, Progress, Ranges, Samples, TensorSpec
 from edgekit.tflite import has_loops
 from edgekit.tflite.lstm import fused_lstms
-from edgekit.tflite.signature import signature_names
+from edgekit.tflite.signature import signature, signature_names
 from edgekit.worker import TensorFlowProcess
 
 if TYPE_CHECKING:
@@ -62,10 +62,12 @@ class FloatGraphs:
         folder: Where other forms are written, and removed again.
         tensorflow: Lowers the model again; it holds it still.
         listener: Progress callback.
+        recorded: The choice of ranges to repeat; None searches for one.
 
     Attributes:
         dropped: Numbers of the training samples that are left out of calibration, because their
             values are far beyond those of the others.
+        samples: The calibration samples without them; None where there are none.
     """
 
     def __init__(
@@ -75,17 +77,25 @@ class FloatGraphs:
         folder: Path,
         tensorflow: TensorFlowProcess | None,
         listener: Listener,
+        *,
+        recorded: Recorded | None = None,
     ) -> None:
         self._imported = imported
         self._folder = folder
         self._tensorflow = tensorflow
         self._listener = listener
+        self._recorded = recorded
         self._histograms = any(calibrates(p) and p.ranges not in (AUTO, MINMAX) for p in plans)
         self.dropped: list[int] = []
-        self._samples = self._sound(plans)
+        self.samples = self._sound(plans)
         self._forms: dict[RecurrentForm, Form] = {
             COMPACT: self._form(read_float_graph(imported.graph))
         }
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """The inputs of the graph."""
+        return signature(self._forms[COMPACT].graph.model)[0]
 
     def forms(self, plan: Plan) -> Iterator[Form]:
         """Yield the forms in which a variant may be possible, the most compact first."""
@@ -130,10 +140,13 @@ class FloatGraphs:
 
     def _form(self, graph: FloatGraph, notes: tuple[str, ...] = ()) -> Form:
         """A form whose graphs are observed on the calibration samples, each only once."""
-        if self._samples is None:
+        if self.samples is None:
             return Form(graph, _unobserved, notes=notes)
         calibration = Calibration(
-            self._samples, class_scores=self._class_scores(graph), listener=self._listener
+            self.samples,
+            class_scores=self._class_scores(graph),
+            recorded=self._recorded,
+            listener=self._listener,
         )
         observe = partial(calibration.observe, histograms=self._histograms)
         return Form(graph, observe, calibration, notes)
@@ -147,7 +160,7 @@ class FloatGraphs:
         dropped = out_of_line(samples)
         index = getattr(samples.read, "index", np.arange(samples.n))
         self.dropped = sorted(int(index[row]) for row in dropped)
-        return rows_of(samples, np.setdiff1d(np.arange(samples.n), dropped))
+        return samples.at(np.setdiff1d(np.arange(samples.n), dropped))
 
     def _class_scores(self, graph: FloatGraph) -> str | None:
         dataset = self._imported.dataset

@@ -14,8 +14,8 @@ from typing import Any
 from edgekit.artifacts import SCHEMA
 from edgekit.pipeline.imported_model import ImportedModel
 from edgekit.quantization.choose import Choice
-from edgekit.records import Artifact, Dataset, Plan
-from edgekit.schema import finite
+from edgekit.records import Artifact, Dataset, Plan, Sensitivity
+from edgekit.schema import finite, sensitivity_to_json
 from edgekit.tflite import stored
 
 ENGINES = ("tensorflow", "keras", "ai-edge-litert", "numpy")
@@ -41,6 +41,8 @@ def describe(
     left_in_float: Sequence[Mapping[str, str]] = (),
     choice: Choice | None = None,
     build: Mapping[str, Any] | None = None,
+    calibration: Mapping[str, Any] | None = None,
+    costs: Sensitivity | None = None,
 ) -> dict[str, Any]:
     """The manifest of one file, without the rows that are measured later.
 
@@ -50,6 +52,8 @@ def describe(
         left_in_float: Operators without the plan's precision.
         choice: How passes and ranges were chosen, where the plan left that open.
         build: What else the user asked for (`request.build_of`); None where that is not known.
+        calibration: What the calibration samples were like (`CalibrationInputs`).
+        costs: What operators cost, where the precision of each was searched for.
 
     Returns:
         All but digest and size, which `artifact` fills in: it reads the file.
@@ -81,6 +85,8 @@ def describe(
         "lowering": asdict(verification) if verification else None,
         "left_in_float": list(left_in_float),
         "ranges": choice.described() if choice else None,
+        "calibration": dict(calibration) if calibration else None,
+        "sensitivity": sensitivity_to_json(costs) if costs else None,
         "notes": list(imported.notes),
         "versions": versions(),
         "seed": build["seed"] if build else 0,

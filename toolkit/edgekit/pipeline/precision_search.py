@@ -21,7 +21,7 @@ from edgekit.pipeline.float_graphs import FloatGraphs
 from edgekit.pipeline.imported_model import ImportedModel
 from edgekit.pipeline.measure import MeasureSettings
 from edgekit.quantization.trials import Trials, Unit
-from edgekit.records import Listener, MixedPlan, Plan, silent
+from edgekit.records import Listener, MixedPlan, OperatorCost, Plan, Sensitivity, silent
 
 MOST_SHARE: Final = 0.5
 """Of the operators; a file with more of them in float is better made in another mode."""
@@ -118,8 +118,10 @@ def resolved(
     settings: MeasureSettings,
     *,
     listener: Listener = silent,
-) -> tuple[Plan, str]:
+) -> tuple[Plan, str, Sensitivity]:
     """Return the plan with rules for the operators that a higher precision must keep, and why.
+
+    And what each operator costs alone.
 
     Args:
         plan: What is to be resolved.
@@ -135,7 +137,27 @@ def resolved(
     costs = ranked(trials, runs, listener=listener)
     mode = higher_mode(settings.targets)
     found = least_set(trials, runs, costs, mode, listener=listener)
-    return with_found(plan, trials, found), sentence(found, costs, runs.n)
+    told = Sensitivity(
+        model=imported.source.name,
+        mode=plan.mode,
+        n=runs.n,
+        costs=tuple(
+            OperatorCost(
+                operator=unit.operator,
+                layer=unit.layer,
+                tensors=(),
+                only_db=run.sqnr_db,
+                without_db=None,
+                kept=unit in found.units,
+            )
+            for unit, run in costs.items()
+            if run is not None
+        ),
+        others=(),
+        all_db=found.before.sqnr_db,
+        all_per_output={},
+    )
+    return with_found(plan, trials, found), sentence(found, costs, runs.n), told
 
 
 def with_found(plan: Plan, trials: Trials, found: Found) -> Plan:

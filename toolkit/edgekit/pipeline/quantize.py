@@ -13,6 +13,7 @@ from edgekit.files import staging
 from edgekit.isolate import Background
 from edgekit.pipeline import manifest
 from edgekit.pipeline.bundle import write_bundle
+from edgekit.pipeline.calibration_inputs import CalibrationInputs
 from edgekit.pipeline.calibration_remarks import dropped_samples, unsettled_ranges
 from edgekit.pipeline.float_graphs import FloatGraphs
 from edgekit.pipeline.imported_model import ImportedModel
@@ -29,7 +30,8 @@ from edgekit.pipeline.request import (
     possible_plans,
 )
 from edgekit.pipeline.sources import is_graph, lower, tensorflow_for
-from edgekit.quantization import QuantizedModel
+from edgekit.pipeline.tensor_figures import with_tensors
+from edgekit.quantization import QuantizedModel, Recorded
 from edgekit.quantization import make as make_variant
 from edgekit.records import (
     Artifact,
@@ -39,9 +41,11 @@ from edgekit.records import (
     Progress,
     Report,
     Row,
+    Sensitivity,
     silent,
 )
 from edgekit.schema import row_to_json
+from edgekit.tflite import signature
 from edgekit.worker import TensorFlowProcess
 
 Finish = Callable[[Report, Path], Report]
@@ -105,7 +109,9 @@ def quantize(request: Request, *, finish: Finish, listener: Listener = silent) -
             listener=listener,
         )
         report = measure_made(request, imported, artifacts, listener=listener)
-        report = replace(report, warnings=(*refused, *remarks, *report.warnings))
+        rows = with_tensors(report.rows, imported.dataset, imported.graph, listener=listener)
+        warnings = (*refused, *remarks, *report.warnings)
+        report = replace(report, rows=tuple(rows), warnings=warnings)
         final = write_outputs(report, request, stage, finish)
         if request.bundle is not None:
             write_bundle(
@@ -139,6 +145,7 @@ def make(
     build: Mapping[str, Any] | None = None,
     skip_unsupported: bool = False,
     gzip: bool = False,
+    recorded: Recorded | None = None,
     listener: Listener = silent,
 ) -> tuple[list[Artifact], list[str]]:
     """Write every variant of one float graph into `folder`; the float32 file comes first.
@@ -156,6 +163,7 @@ def make(
         build: What their manifests say of the request (`request.build_of`).
         skip_unsupported: Leave out what is refused, with a sentence in what is returned.
         gzip: Whether each is also written packed.
+        recorded: The choice of ranges to repeat (`rebuild`); None searches for one.
         listener: Progress callback.
 
     Returns:
@@ -177,6 +185,7 @@ def make(
             build=build,
             skip_unsupported=skip_unsupported,
             gzip=gzip,
+            recorded=recorded,
             listener=listener,
         )
 
@@ -192,33 +201,29 @@ def _make(
     build: Mapping[str, Any] | None,
     skip_unsupported: bool,
     gzip: bool,
+    recorded: Recorded | None,
     listener: Listener,
 ) -> tuple[list[Artifact], list[str]]:
     wanted = [imported.as_trained(p) for p in plans if p != FLOAT]
-    graphs = FloatGraphs(imported, wanted, folder, tensorflow, listener)
-    records = [
-        _record(
-            background,
-            imported.graph,
-            FLOAT,
-            manifest.describe(imported, FLOAT, build=build),
-            gzip=gzip,
-        )
-    ]
-    told = dropped_samples(graphs.dropped)
+    graphs = FloatGraphs(imported, wanted, folder, tensorflow, listener, recorded=recorded)
+    seen = CalibrationInputs(graphs.samples, listener)
+    told = seen.described(graphs.inputs)
+    described = manifest.describe(imported, FLOAT, build=build, calibration=told)
+    records = [_record(background, imported.graph, FLOAT, described, gzip=gzip)]
+    remarks = dropped_samples(graphs.dropped)
     for position, asked in enumerate(wanted):
         listener(
             Progress(stage="quantizing", done=position, total=len(wanted), detail=asked.variant)
         )
         try:
-            plan, why = _settled(asked, graphs, imported, settings, listener)
+            plan, why, costs = _settled(asked, graphs, imported, settings, listener)
             made, notes = _variant(plan, graphs)
         except ConversionError as error:
             extra = asked.sparse and len(wanted) > 1  # beside the same file stored dense
             if not (skip_unsupported or extra):
                 raise
             reason = error.found or error.what
-            told.append(f"{asked.variant} was left out. {reason[:1].upper()}{reason[1:]}")
+            remarks.append(f"{asked.variant} was left out. {reason[:1].upper()}{reason[1:]}")
             continue
         path = folder / f"{plan.variant}.tflite"
         path.write_bytes(made.data)
@@ -230,12 +235,14 @@ def _make(
             left_in_float=made.left_in_float,
             choice=made.choice,
             build=build,
+            calibration=seen.described(signature(made.model)[0]),
+            costs=costs,
         )
         records.append(_record(background, path, made.plan, described, gzip=gzip))
-        told += [*said, *unsettled_ranges(plan, made, imported)]
+        remarks += [*said, *unsettled_ranges(plan, made, imported)]
     artifacts = [record() for record in records]
     listener(Progress(stage="quantizing", done=len(wanted), total=len(wanted)))
-    return artifacts, told
+    return artifacts, remarks
 
 
 def _settled(
@@ -244,12 +251,12 @@ def _settled(
     imported: ImportedModel,
     settings: MeasureSettings,
     listener: Listener,
-) -> tuple[Plan, tuple[str, ...]]:
-    """Return the plan with the rules that had to be searched for, and why there are such."""
+) -> tuple[Plan, tuple[str, ...], Sensitivity | None]:
+    """Return the plan with the rules that had to be searched for, why, and what operators cost."""
     if not isinstance(asked, MixedPlan):
-        return asked, ()
-    plan, sentence = resolved(asked, graphs, imported, settings, listener=listener)
-    return plan, (f"{plan.variant}: {sentence}",)
+        return asked, (), None
+    plan, sentence, costs = resolved(asked, graphs, imported, settings, listener=listener)
+    return plan, (f"{plan.variant}: {sentence}",), costs
 
 
 def _variant(plan: Plan, graphs: FloatGraphs) -> tuple[QuantizedModel, tuple[str, ...]]:
@@ -280,7 +287,7 @@ def _write_manifests(report: Report, stage: Path) -> None:
     for row in report.files:
         # The manifest travels to the device: raw timings and operators stay in report.json.
         brief = row_to_json(
-            replace(row, inspection=None, artifact=replace(row.artifact, manifest={}))
+            replace(row, inspection=None, tensors=None, artifact=replace(row.artifact, manifest={}))
         )
         if brief.get("latency"):
             brief["latency"] = {k: v for k, v in brief["latency"].items() if not k.endswith("_ns")}

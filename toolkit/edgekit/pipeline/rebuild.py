@@ -26,7 +26,7 @@ from edgekit.pipeline.quantize import make
 from edgekit.pipeline.recorded_data import entry_of, open_recorded, recorded_build
 from edgekit.pipeline.request import calibrates
 from edgekit.pipeline.sources import is_graph, lower, tensorflow_for
-from edgekit.quantization import passes_named
+from edgekit.quantization import passes_named, recorded_choice
 from edgekit.recipe import plan_from_json
 from edgekit.records import Dataset, Listener, LiveData, Plan, silent
 from edgekit.tflite import read
@@ -222,7 +222,9 @@ def _make(
             return imported.graph.read_bytes()
         # The manifest's own name may be no file name, or one of another folder.
         named = replace(plan, variant="rebuilt")
-        final = make(imported, [named], folder, engine, listener=listener)[0][-1]
+        # What was chosen is written down; it is searched for where a manifest does not tell it.
+        recorded = recorded_choice(described.get("ranges"))
+        final = make(imported, [named], folder, engine, recorded=recorded, listener=listener)[0][-1]
         return final.path.read_bytes()
 
 

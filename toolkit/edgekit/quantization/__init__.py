@@ -4,6 +4,8 @@
 - `observe`: calibration, the statistics of its activations; once for all variants.
 - `calibration`: the samples, and which of them judge.
 - `choose`: passes and ranges, by the outputs of files that are tried.
+- `forms`: the graphs that are compared.
+- `recorded_choice`: a choice among them, as a manifest tells it.
 - `passes`: changes to the graph before it is quantized, one module each.
 - `one_thread`: matrix products whose last bits do not depend on the number of cores.
 - `rules`: the precision of every operator.
@@ -12,10 +14,11 @@
 """
 
 from edgekit.choices import MINMAX
-from edgekit.quantization.calibration import Calibration, out_of_line, rows_of
+from edgekit.quantization.calibration import Calibration, out_of_line
 from edgekit.quantization.float_graph import FloatGraph, read_float_graph
 from edgekit.quantization.observe import Observed, learned, observe
 from edgekit.quantization.passes import PASSES, GraphPass, passes_named
+from edgekit.quantization.recorded_choice import Recorded, recorded_choice
 from edgekit.quantization.variant import QuantizedModel, make
 
 __all__ = [
@@ -26,11 +29,12 @@ __all__ = [
     "GraphPass",
     "Observed",
     "QuantizedModel",
+    "Recorded",
     "learned",
     "make",
     "observe",
     "out_of_line",
     "passes_named",
     "read_float_graph",
-    "rows_of",
+    "recorded_choice",
 ]

@@ -24,6 +24,8 @@ from edgekit.tflite.graph import write
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT
 
+    from edgekit.quantization.recorded_choice import Recorded
+
 T = TypeVar("T")
 
 HELD_BACK: Final = 100
@@ -50,6 +52,7 @@ class Calibration:
     Args:
         samples: The samples.
         class_scores: The output that is known to hold a score for each class.
+        recorded: The choice to repeat instead of searching for one.
         listener: Progress callback.
 
     Attributes:
@@ -64,15 +67,17 @@ class Calibration:
         samples: Samples,
         *,
         class_scores: str | None = None,
+        recorded: Recorded | None = None,
         listener: Listener = silent,
     ) -> None:
         self.samples = samples
         self.class_scores = class_scores
+        self.recorded = recorded
         self.listener = listener
         n = samples.n
         count = min(HELD_BACK, n // 2) if n >= FEWEST_TO_JUDGE else 0
-        self.fit = rows_of(samples, np.arange(n - count))
-        self.held = rows_of(samples, np.arange(n - count, n)) if count else None
+        self.fit = samples.at(np.arange(n - count))
+        self.held = samples.at(np.arange(n - count, n)) if count else None
         self.choices: dict[Any, Any] = {}
         # By identity; the models are kept, so that no other gets the same.
         self._chosen: set[int] = set()
@@ -94,7 +99,7 @@ class Calibration:
         found = self._once(model, "fit", lambda: observe(model, self.fit, listener=self.listener))
         if not histograms:
             return found
-        few = rows_of(self.fit, np.arange(min(self.fit.n, _FOR_HISTOGRAMS)))
+        few = self.fit.at(np.arange(min(self.fit.n, _FOR_HISTOGRAMS)))
         return self._once(
             model,
             "fit histograms",
@@ -103,7 +108,7 @@ class Calibration:
 
     def observe_channels(self, model: ModelT, names: Collection[str]) -> Observed:
         """Return the largest magnitude of every channel of some tensors."""
-        few = rows_of(self.fit, np.arange(min(self.fit.n, _FOR_CHANNELS)))
+        few = self.fit.at(np.arange(min(self.fit.n, _FOR_CHANNELS)))
         return observe_channels(model, few, names, listener=self.listener)
 
     def reference(self, model: ModelT, n: int) -> Mapping[str, Array]:
@@ -120,7 +125,7 @@ class Calibration:
         with temporary_folder() as folder:
             path = folder / "trial.tflite"
             path.write_bytes(data)
-            _, outputs = sweep(path, rows_of(self.held, np.arange(n)), _nothing)
+            _, outputs = sweep(path, self.held.at(np.arange(n)), _nothing)
         return outputs
 
     def forget_all_but(self, *models: ModelT) -> None:
@@ -169,19 +174,6 @@ def widening(first: Observed, whole: Observed) -> tuple[float, float]:
         (whole.high[name] - whole.low[name]) / width - 1 for width, name in widths if width > 0
     ]
     return (float(np.median(grown)), max(grown)) if grown else (0.0, 0.0)
-
-
-def rows_of(samples: Samples, rows: NDArray[np.int64]) -> Samples:
-    """Return some of the samples, in that order."""
-    if len(rows) == samples.n and np.array_equal(rows, np.arange(samples.n)):
-        return samples
-    read = samples.read
-    return replace(
-        samples,
-        n=len(rows),
-        read=lambda chosen: read(rows[chosen]),
-        sequences=None if samples.sequences is None else samples.sequences[rows],
-    )
 
 
 def out_of_line(samples: Samples) -> list[int]:

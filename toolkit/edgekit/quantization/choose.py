@@ -20,9 +20,8 @@ from edgekit.errors import ConversionError, ModelError
 from edgekit.evaluation.fidelity import ENOUGH_AGREEMENT, WORST_SQNR_DB, compare, sqnr_db
 from edgekit.modes import MODES
 from edgekit.quantization.calibration import FEWEST_TO_CLIP, Calibration, widening
-from edgekit.quantization.observe import NOTHING, Observed
-from edgekit.quantization.passes.equalize import EQUALIZE, equalizable
-from edgekit.quantization.passes.fold_normalization import FOLD_NORMALIZATION
+from edgekit.quantization.forms import Form, equalized, folded, form_again
+from edgekit.quantization.observe import Observed
 from edgekit.records import Array, Plan, Progress, Ranges
 from edgekit.tflite.graph import write
 from edgekit.tflite.macs import macs
@@ -31,6 +30,8 @@ from edgekit.tflite.signature import signature
 
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT
+
+    from edgekit.quantization.recorded_choice import EqualizedBy, Recorded
 
 ENOUGH_DB: Final = 30.0
 """Outputs whose noise is below 3 % of their spread, root mean square, are left as they are."""
@@ -129,6 +130,7 @@ class Choice:
         model: The float graph, with the passes applied.
         ranges: Ranges of its activations; None where they remain float.
         passes: Names of the passes.
+        equalized_by: As of `Form`.
         held: Number of samples that judged.
         reason: Why, in a sentence.
         trials: What was tried, in order.
@@ -139,6 +141,7 @@ class Choice:
     model: ModelT
     ranges: Ranges | None
     passes: tuple[str, ...] = ()
+    equalized_by: EqualizedBy | None = None
     held: int = 0
     reason: str = ""
     trials: tuple[Trial, ...] = ()
@@ -154,6 +157,7 @@ class Choice:
         return {
             "method": self.ranges.method if self.ranges else None,
             "passes": list(self.passes),
+            "equalized_by": self.equalized_by,
             "reason": self.reason,
             "held_back": self.held,
             "widened": [round(share, 3) for share in self.widened],
@@ -182,15 +186,10 @@ def choose(
         write: Writes a candidate.
         exact: The graph that candidates are compared with; None for `model`.
     """
-    return _Search(plan, model, calibration, write).run(exact or model)
-
-
-@dataclass(frozen=True, slots=True)
-class _Form:
-    """A form of the float graph."""
-
-    model: ModelT
-    passes: tuple[str, ...]
+    search = _Search(plan, model, calibration, write)
+    if calibration.recorded is not None and calibration.recorded.fits(plan):
+        return search.again(calibration.recorded)
+    return search.run(exact or model)
 
 
 class _Search:
@@ -200,7 +199,7 @@ class _Search:
         self.plan, self.model, self.calibration, self.write = plan, model, calibration, write
         self.exact = model
         self.calibrated = MODES[plan.mode].calibrated
-        self.folded = FOLD_NORMALIZATION.apply(model, NOTHING, plan)
+        self.folded = folded(model, plan)
         self.macs = sum(macs(node) or 0 for node in nodes(model))
         held = calibration.held.n if calibration.held else 0
         self.large = self.macs * held > _MANY_MACS or _bytes(model) > _MANY_BYTES
@@ -210,8 +209,8 @@ class _Search:
     def run(self, exact: ModelT) -> Choice:
         """Try candidates against a graph until one is good enough, or none is left."""
         self.exact = exact
-        form = _Form(self.model, ())
-        if not self.held or (self.large and not self.calibrated and self.folded is self.model):
+        form = Form(self.model)
+        if not self.held or (self.large and not self.calibrated and not self.folded.passes):
             return self._chosen(form, MINMAX, self._why_not_judged())
         best = self._trial(form, MINMAX)
         if best is None:
@@ -221,32 +220,28 @@ class _Search:
         self.calibration.forget_all_but(self.exact, self.model, form.model)
         return self._chosen(form, method, self._why(best))
 
-    def _best_form(self, form: _Form, best: Trial) -> tuple[_Form, Trial]:
-        folded = self.folded
-        if folded is not self.model:
-            candidate = _Form(folded, (FOLD_NORMALIZATION.name,))
-            trial = self._trial(candidate, MINMAX)
+    def again(self, recorded: Recorded) -> Choice:
+        """Return a choice that was made before."""
+        form = form_again(recorded, self.model, self.plan, self.calibration)
+        return self._chosen(form, recorded.method or MINMAX, "As it was recorded.")
+
+    def _best_form(self, form: Form, best: Trial) -> tuple[Form, Trial]:
+        if self.folded.passes:
+            trial = self._trial(self.folded, MINMAX)
             if trial is not None and trial.better(best, -MARGIN_DB, self.held):
-                form, best = candidate, trial
+                form, best = self.folded, trial
         if best.enough:
             return form, best
         # A normalization that was left behind hides groups; folding it is exact in any case.
-        groups = equalizable(folded, self.plan)
-        if not groups:
-            return form, best
-        seen = self.calibration.observe_channels(folded, groups)
-        bases = () if folded is self.model else (FOLD_NORMALIZATION.name,)
-        for observed in (seen,) if self.large else (seen, NOTHING):
-            equalized = EQUALIZE.apply(folded, observed, self.plan)
-            if equalized is folded:
-                continue
-            candidate = _Form(equalized, (*bases, EQUALIZE.name))
-            trial = self._trial(candidate, MINMAX)
-            if trial is not None and trial.better(best, EQUALIZE_GAIN_DB, self.held):
+        ways: tuple[EqualizedBy, ...] = ("activations", "weights")
+        for way in ways[: 1 if self.large else None]:
+            candidate = equalized(self.folded, self.plan, self.calibration, way)
+            trial = None if candidate is None else self._trial(candidate, MINMAX)
+            if candidate and trial and trial.better(best, EQUALIZE_GAIN_DB, self.held):
                 return candidate, trial
         return form, best
 
-    def _best_method(self, form: _Form, best: Trial) -> tuple[str, Trial]:
+    def _best_method(self, form: Form, best: Trial) -> tuple[str, Trial]:
         chosen, first = MINMAX, best
         if not self.calibrated or best.enough or self._bits() > 8:
             return chosen, best
@@ -260,7 +255,7 @@ class _Search:
                 chosen, best = method, trial
         return chosen, best
 
-    def _trial(self, form: _Form, method: str) -> Trial | None:
+    def _trial(self, form: Form, method: str) -> Trial | None:
         """Write a candidate and compare its outputs; None where it cannot be run, or is known."""
         self.calibration.listener(Progress(stage="choosing ranges", done=len(self.trials)))
         try:
@@ -298,7 +293,7 @@ class _Search:
     def _observed(self, model: ModelT, method: str) -> Observed:
         return self.calibration.observe_fit(model, histograms=method != MINMAX)
 
-    def _chosen(self, form: _Form, method: str, reason: str) -> Choice:
+    def _chosen(self, form: Form, method: str, reason: str) -> Choice:
         ranges, widened = None, (0.0, 0.0)
         if self.calibrated:
             everything = self.calibration.observe(form.model)
@@ -313,13 +308,14 @@ class _Search:
             model=form.model,
             ranges=ranges,
             passes=form.passes,
+            equalized_by=form.equalized_by,
             held=self.held,
             reason=reason,
             trials=tuple(self.trials),
             widened=widened,
         )
 
-    def _widening(self, form: _Form) -> tuple[float, float]:
+    def _widening(self, form: Form) -> tuple[float, float]:
         fit, everything = (
             seen(form.model) for seen in (self.calibration.observe_fit, self.calibration.observe)
         )

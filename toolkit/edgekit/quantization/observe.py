@@ -26,7 +26,7 @@ from edgekit.records import Array, Listener, Progress, Ranges, Samples, silent
 from edgekit.tflite.graph import operator_name, write
 from edgekit.tflite.loops import Loop, loops_of
 from edgekit.tflite.lstm import LstmCell, lstm_cells
-from edgekit.tflite.ranges import activations, with_all_outputs
+from edgekit.tflite.ranges import activations, limits, with_all_outputs
 from edgekit.tflite.signature import signature_names
 from edgekit_runner import RESOURCES, TENSORS, state_of
 
@@ -46,6 +46,7 @@ class _Graph:
         content: The file, with all activations as outputs.
         names: Tensor index -> tensor name, of the observed tensors: activations, and the cell
             states of fused LSTMs. Those of the loops follow.
+        limits: Position among these -> ends that its values keep within (`tflite.ranges.limits`).
         inputs: Input name -> tensor index.
         unclipped: Names of the tensors whose range is never clipped.
         state: Where it keeps its state (`edgekit_runner.state_of`).
@@ -55,6 +56,7 @@ class _Graph:
 
     content: bytes
     names: Mapping[int, str]
+    limits: Mapping[int, tuple[float, float]]
     inputs: Mapping[str, int]
     unclipped: frozenset[str]
     state: str
@@ -151,7 +153,11 @@ def observe(
         DataError: The samples do not fit the graph.
     """
     graph = _prepare(model)
-    extremes = _observe(graph, samples, Extremes, "calibrating", listener)
+
+    def start(names: Sequence[str]) -> Extremes:
+        return Extremes(names, graph.limits)
+
+    extremes = _observe(graph, samples, start, "calibrating", listener)
     low, high = extremes.ends(graph.observed)
     for names in (names for loop in graph.loops for names in loop.carried):
         # Every step reads what the last one wrote, and constants are not observed.
@@ -195,9 +201,12 @@ def _prepare(model: ModelT) -> _Graph:
     content = write(with_all_outputs(model, also={i for loop in steps for i in loop.read}))
     cells = {cell.cell: cell for cell in lstm_cells(model)}
     kept = [name for loop in steps for names in loop.carried for name in names]
+    shown = (*activations(model), *cells)
+    clamped = limits(model)
     return _Graph(
         content=content,
-        names={i: graph.tensors[i].name for i in (*activations(model), *cells)},
+        names={i: graph.tensors[i].name for i in shown},
+        limits={place: clamped[i] for place, i in enumerate(shown) if i in clamped},
         inputs={named.get(int(i), graph.tensors[i].name): int(i) for i in graph.inputs},
         unclipped=frozenset(
             [*(graph.tensors[i].name for i in (*graph.inputs, *graph.outputs, *cells)), *kept]

@@ -17,17 +17,30 @@ _HISTOGRAM_VALUES: Final = 16384
 
 
 class Extremes:
-    """Return the smallest and largest value of each observed tensor, `[tensors]` each."""
+    """Return the smallest and largest value of each observed tensor, `[tensors]` each.
 
-    def __init__(self, names: Sequence[str]) -> None:
+    Args:
+        names: Names of the tensors.
+        limits: Position of a tensor -> what none of its values is below or above.
+    """
+
+    def __init__(
+        self, names: Sequence[str], limits: Mapping[int, tuple[float, float]] | None = None
+    ) -> None:
         self.low = np.full(len(names), np.inf, np.float32)
         self.high = np.full(len(names), -np.inf, np.float32)
+        ends = [(limits or {}).get(place, (-np.inf, np.inf)) for place in range(len(names))]
+        self.limits = np.array(ends, np.float32).reshape(-1, 2)
 
     def add(self, position: int, values: NDArray[np.float32]) -> None:
         """Add what the tensor at `position` of the names holds for a sample."""
-        # numpy's minimum and maximum propagate NaN, which a comparison would lose.
-        self.low[position] = np.minimum(self.low[position], values.min())
-        self.high[position] = np.maximum(self.high[position], values.max())
+        least, most = self.limits[position]
+        # numpy's minimum and maximum propagate NaN, which a comparison would lose. An end that is
+        # reached needs no further look: most activations are those of a ReLU, and large.
+        if self.low[position] > least:
+            self.low[position] = np.minimum(self.low[position], values.min())
+        if self.high[position] < most:
+            self.high[position] = np.maximum(self.high[position], values.max())
 
     def merge(self, other: Extremes) -> None:
         """Add what another process saw."""

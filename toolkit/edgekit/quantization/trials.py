@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from edgekit.errors import ConversionError
-from edgekit.modes import FLOAT32, MODES
+from edgekit.modes import FLOAT32
 from edgekit.quantization.calibration import Calibration
 from edgekit.quantization.float_graph import FloatGraph
-from edgekit.quantization.observe import NOTHING, Observed
-from edgekit.quantization.passes import CLEANUP
+from edgekit.quantization.observe import Observed
+from edgekit.quantization.passes import cleaned
 from edgekit.quantization.rules import pattern_of
 from edgekit.quantization.variant import in_modes, is_quantized, prepared
 from edgekit.quantization.writer import OPERATORS
@@ -88,10 +88,8 @@ class Trials:
             UsageError: A rule or a pass of the plan does not fit.
         """
         model, ranges, modes, _ = prepared(plan, graph, observe=observe, calibration=calibration)
-        if MODES[plan.mode].calibrated:
-            # The writer would do so for each file.
-            for each in CLEANUP:
-                model = each.apply(model, NOTHING, plan)
+        if ranges is not None:
+            model, ranges = cleaned(model, ranges, plan)  # as would be done for each file
         return cls(
             plan=plan,
             model=model,
@@ -218,7 +216,7 @@ def _units(model: ModelT, plan: Plan, modes: Mapping[str, str]) -> tuple[Unit, .
         own = tuple(tensor.name for tensor in node.outputs)
         if node.graph or not own:
             continue
-        if any(modes[name] != plan.mode for name in own):
+        if any(modes.get(name, plan.mode) != plan.mode for name in own):
             continue
         inside = [name for graph in bodies(node) for name in within.get(graph, ())]
         unit = Unit(

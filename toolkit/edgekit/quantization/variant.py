@@ -13,7 +13,7 @@ from edgekit.quantization.calibration import Calibration
 from edgekit.quantization.choose import Choice, choose
 from edgekit.quantization.float_graph import FloatGraph
 from edgekit.quantization.observe import NOTHING, Observed
-from edgekit.quantization.passes import CLEANUP, passes_named
+from edgekit.quantization.passes import cleaned, passes_named
 from edgekit.quantization.passes.drop_unused import drop_unused
 from edgekit.quantization.rules import modes_of
 from edgekit.quantization.writer import Written, write_integers
@@ -208,8 +208,7 @@ def in_modes(
 
 def _integers(plan: Plan, model: ModelT, ranges: Ranges, modes: Mapping[str, str]) -> Written:
     """Write a float graph in integers, and the bodies of its loops."""
-    for each in CLEANUP:
-        model = each.apply(model, NOTHING, plan)
+    model, ranges = cleaned(model, ranges, plan)
     denied = [name for name, mode in modes.items() if mode != plan.mode]
     bare, resets = without_resets(model)
     loops = quantizable(bare, ranges, denied)
@@ -245,8 +244,8 @@ def _notes(plan: Plan, lost: Mapping[str, str]) -> list[str]:
             notes.append(f"{plan.variant}: its {end} is float32, not {asked}: {why}.")
         else:
             notes.append(
-                f"{plan.variant}: its {end} loses too much in {asked}: {why}. Leave the type of "
-                f"its {end} open (--io), or ask for float32."
+                f"{plan.variant}: its {end} loses too much in {asked}: {why}. Leave out --io (in a "
+                f"recipe: {end}), and it is float32."
             )
     return notes
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from edgekit.choices import RangesMethod
 from edgekit.records.dataset import TensorSpec
@@ -21,6 +21,8 @@ class Ranges:
         high: Tensor name -> upper end.
         n: Number of calibration samples behind them; 0 for trained ones.
         weight_bits: Width that the weights were trained for.
+        centers: Output tensor of a layer -> the value of each channel that it reads, or of all of
+            them, which its bias takes away: what rounded weights make of it is taken away.
     """
 
     method: str
@@ -28,6 +30,7 @@ class Ranges:
     high: Mapping[str, float]
     n: int
     weight_bits: int = 8
+    centers: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -320,6 +323,16 @@ class Inspection:
         """Return the operators that a target does not take; those it was not asked for left out."""
         asked = [(op, op.targets.get(target)) for op in self.ops]
         return tuple(op for op, fit in asked if fit is not None and not fit.mapped)
+
+    def how_known(self, target: str) -> Literal["measured", "simulated", "predicted"]:
+        """Return how it is known what a target takes: its interpreter or compiler may be here."""
+        if target in self.estimates:
+            return "simulated"
+        memory = self.memory.get(target)
+        if memory is not None and memory.loads is not None:
+            # A kernel that the interpreter has and the target lacks is predicted to be missing.
+            return "predicted" if memory.loads and self.unmapped(target) else "measured"
+        return "predicted"
 
     @property
     def peak(self) -> Operator | None:

@@ -9,8 +9,9 @@ from typing import Literal
 
 from edgekit.records.results import Row
 
-Basis = Literal["read", "measured", "predicted"]
-"""Where a figure is from: `read` in the file, `measured` here, or `predicted` from the graph."""
+Basis = Literal["read", "measured", "simulated", "predicted"]
+"""Where a figure is from: `read` in the file, `measured` here, `simulated` by the compiler of an
+NPU, or `predicted` from the graph."""
 
 FigureUnit = Literal["bytes", "ms", "operators", "score", "drop"]
 """Unit of a figure; `score` and `drop` are in the unit of their metric."""

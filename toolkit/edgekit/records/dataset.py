@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -121,6 +121,20 @@ class Samples:
     sha256: str
     read: Callable[[NDArray[np.int64]], Batch]
     sequences: Array | None = None
+
+    def at(self, rows: NDArray[np.int64]) -> Samples:
+        """Return the samples at `rows`, in that order; these samples where that is all of them."""
+        import numpy as np
+
+        if len(rows) == self.n and np.array_equal(rows, np.arange(self.n)):
+            return self
+        read = self.read
+        return replace(
+            self,
+            n=len(rows),
+            read=lambda chosen: read(rows[chosen]),
+            sequences=None if self.sequences is None else self.sequences[rows],
+        )
 
     def batches(self, size: int = 64) -> Iterator[Batch]:
         """Walk through all samples in order, `size` at a time."""

@@ -22,6 +22,9 @@ class OperatorDifference:
         saturated: Share of values beyond what the second model's integers can hold; None in float.
         dead: Channels that vary in the first model and are constant in the second.
         channels: Number of channels: the length of the last axis.
+        limits: The least and the largest value that the second model's integers hold; None in
+            float, and in JSON older than this field.
+        seen: The least and the largest value in the first model; likewise.
     """
 
     operator: str
@@ -35,6 +38,8 @@ class OperatorDifference:
     saturated: float | None
     dead: int
     channels: int
+    limits: tuple[float, float] | None = None
+    seen: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from edgekit.records.artifacts import Artifact, Inspection
+from edgekit.records.layer_differences import LayerDifferences
 from edgekit.records.views import Example, Views
 
 Verdict = Literal["kept", "unproven", "lost"]
@@ -278,6 +279,8 @@ class Row:
             targets, worst first; where the task tells how good a single sample is.
         device: Where a row without latency was scored, as `Timing.device` says it; None where
             that makes no difference.
+        tensors: What each operator computes against float32, with the ranges of its integers; of
+            the file that the page shows in full.
     """
 
     model: str
@@ -292,6 +295,7 @@ class Row:
     recommended: bool = False
     worst_samples: tuple[int, ...] = ()
     device: str | None = None
+    tensors: LayerDifferences | None = None
 
     @property
     def is_source(self) -> bool:

@@ -26,6 +26,7 @@ class OperatorCost:
         only_value: Score of the file with this operator alone; None without targets.
         without_value: Score of the file without it.
         broken: Why there are no figures; "" where there are.
+        kept: Whether the file that was made has it in a higher precision.
     """
 
     operator: str
@@ -37,6 +38,7 @@ class OperatorCost:
     only_value: float | None = None
     without_value: float | None = None
     broken: str = ""
+    kept: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,7 @@ from edgekit.reports.formatted_rows import FormattedRow, formatted_rows
 from edgekit.reports.formatting import compared, device_text, latency_text, plain, size_text
 from edgekit.reports.groups import Group, groups_by_device, groups_by_model, is_float
 from edgekit.reports.score_chart import accuracy_size
+from edgekit.reports.sensitivity_chart import recorded, sensitivity_chart
 from edgekit.reports.view_charts import panels
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ def charts(report: Report) -> dict[str, alt.LayerChart]:
         drawn[numbered("latency", position)] = latency(group)
     for position, group in enumerate(groups_by_model(report)):
         drawn[numbered("bytes", position)] = layer_bytes(group)
+    for position, (_, costs) in enumerate(recorded(report)):
+        drawn[numbered("sensitivity", position)] = sensitivity_chart(costs)
     drawn |= {panel.name: panel.draw() for panel in panels(report)}
     return {name: chart for name, chart in drawn.items() if chart is not None}
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Iterator
 from typing import Any, Final
 
 from edgekit.printable import printable
 from edgekit.records import LayerDifferences, OperatorDifference
-from edgekit.reports.formatting import plain, significant
-from edgekit.reports.sensitivity_text import WIDTH, decibels
+from edgekit.reports.formatting import TERMINAL, decibels, plain, significant
 
 _LAYER, _OPERATOR, _CELL = 20, 18, 8
 _LEGEND: Final = (
@@ -24,8 +24,8 @@ _COLOURS: Final = ((10.0, "#d73027"), (20.0, "#fc8d59"), (30.0, "#fee08b"))
 
 def difference_lines(found: LayerDifferences) -> Iterator[str]:
     """Yield a table of 80 columns in the order of execution, and where the two part."""
-    yield from textwrap.wrap(plain(f"A: {found.first}"), WIDTH)
-    yield from textwrap.wrap(plain(f"B: {found.second}"), WIDTH)
+    yield from textwrap.wrap(plain(f"A: {found.first}"), TERMINAL)
+    yield from textwrap.wrap(plain(f"B: {found.second}"), TERMINAL)
     yield f"{found.n} samples"
     yield ""
     heads = "".join(f"{head:>{width}}" for head, width in zip(_HEADS, _widths(), strict=True))
@@ -43,7 +43,7 @@ def difference_lines(found: LayerDifferences) -> Iterator[str]:
     if found.unmatched:
         said.append(f"Only in B: {', '.join(map(printable, found.unmatched))}.")
     for text in filter(None, said):
-        yield from textwrap.wrap(plain(text), WIDTH)
+        yield from textwrap.wrap(plain(text), TERMINAL)
 
 
 def model_explorer_data(found: LayerDifferences) -> dict[str, Any]:
@@ -68,9 +68,14 @@ def _widths() -> tuple[int, ...]:
 
 
 def _where(found: LayerDifferences) -> str:
-    if not found.operators:
-        return ""
     limit = f"{significant(found.threshold_db)} dB"
+    if not found.operators:
+        worst = min(found.outputs, key=lambda one: math.inf if one.sqnr_db is None else one.sqnr_db)
+        if worst.sqnr_db is None:
+            return "All outputs are equal to the bit."
+        if worst.sqnr_db >= found.threshold_db:
+            return f"No output is below {limit}."
+        return f"Output {printable(worst.layer)} is below {limit}: {decibels(worst.sqnr_db)} dB."
     if found.parts_at is None:
         return f"No operator is below {limit}."
     one = found.operators[found.parts_at]

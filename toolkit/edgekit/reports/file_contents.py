@@ -11,8 +11,8 @@ from edgekit.reports.chosen_ranges import choice_card
 from edgekit.reports.fit_table import fit_rows
 from edgekit.reports.formatting import size_text
 from edgekit.reports.groups import Group, groups_by_model
-from edgekit.reports.npu_text import fit_text, npu_text
-from edgekit.reports.page_text import escaped
+from edgekit.reports.npu_text import PREDICTED, fit_text, npu_text, said_by
+from edgekit.reports.page_text import capitalized, escaped
 
 
 def bytes_legend(group: Group) -> str:
@@ -107,7 +107,8 @@ def _fit(row: Row, target: str) -> str:
         for op in row.inspection.unmapped(target)
     )
     estimate = row.inspection.estimates.get(target)
-    by = "Predicted" if estimate is None else f"{printable(estimate.compiler)}'s answer"
+    said = said_by(row.inspection, target)
+    by = capitalized(said) if said == PREDICTED else f"{said}'s answer"
     summary = escaped(
         f"{by} for {target}: {fit_text(row.inspection, target)} of "
         f"{printable(row.artifact.variant)} on the accelerator"

@@ -65,6 +65,27 @@ def compiler_command(report: Report, row: Row) -> str:
     return printable(shlex.join(["edgetpu_compiler", "-s", str(row.artifact.path)]), 2 * MOST_PATH)
 
 
+def sensitivity_command(report: Report) -> str:
+    """Return the command that measures what each operator costs; "" where it is not known.
+
+    Args:
+        report: The report of `quantize`, with data.
+    """
+    command = report.asked.get("command", "")
+    given = options_of(command)
+    words = command.split() if given else []
+    if words[:2] != ["edgekit", "quantize"] or "--data" not in dict(given):
+        return ""
+    source = next(iter(shlex.split(command)[2:]), "-")
+    if source.startswith("-"):
+        return ""
+    # --max-drop is of the search for a recipe.
+    named = shared_options(given, "--custom", "--calibration-samples", "--seed")
+    flags = [word for word in ("--unroll", "--trust-code") if word in words]
+    asked = ["edgekit", "sensitivity", source, *named, *flags, "-o", "sensitivity.html"]
+    return printable(shlex.join(asked), 2 * MOST_PATH)
+
+
 def explanation(command: str) -> str:
     """Say what stands for something in a command of `next_command`; "" where nothing does."""
     words = command.split()

@@ -6,11 +6,15 @@ from edgekit.printable import printable
 from edgekit.records import EdgeTpuProgram, Inspection, NpuEstimate
 from edgekit.reports.formatting import latency_text, size_text
 
+PREDICTED = "predicted"
+
 
 def said_by(inspection: Inspection, target: str) -> str:
-    """Return how it is known what a target takes: predicted, or by a compiler."""
+    """Return how it is known what a target takes: predicted, or by what runs or compiles for it."""
     estimate = inspection.estimates.get(target)
-    return "predicted" if estimate is None else printable(estimate.compiler)
+    if estimate is not None:
+        return printable(estimate.compiler)
+    return "TFLite Micro" if inspection.how_known(target) == "measured" else PREDICTED
 
 
 def fit_text(inspection: Inspection, target: str) -> str:

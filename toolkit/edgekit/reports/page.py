@@ -17,6 +17,7 @@ from edgekit.reports import (
     confusion,
     example_cards,
     file_contents,
+    page_layers,
     page_scores,
     page_tables,
     sections,
@@ -100,6 +101,7 @@ def html(report: Report, charts: PageCharts) -> str:
             confusion.matrices(group, several=len(whole) > 1) + page_tables.per_class(group)
             for group in whole
         ),
+        page_layers.layers(report, figure),
         file_contents.predictions(report),
         sections.data(report),
         sections.conditions(report),

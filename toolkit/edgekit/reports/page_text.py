@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Mapping
 
 from edgekit.reports.formatting import plain
@@ -11,6 +12,11 @@ from edgekit.reports.formatting import plain
 def escaped(text: object) -> str:
     """Return text as HTML that contains no markup."""
     return html.escape(plain(text))
+
+
+def breakable(name: object) -> str:
+    """Return a name as HTML that is broken behind its separators, and nowhere else."""
+    return re.sub(r"([/_.:])(?=[^/_.:])", r"\1<wbr>", escaped(name))
 
 
 def typographic(text: str) -> str:

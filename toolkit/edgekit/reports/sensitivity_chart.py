@@ -6,15 +6,30 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
-from edgekit.records import Sensitivity
-from edgekit.reports.chart_style import COLOURS, WIDTH, styled
+from edgekit.printable import printable
+from edgekit.records import Report, Row, Sensitivity
+from edgekit.reports.chart_style import COLOURS, WIDTH, styled, tooltips
 from edgekit.reports.formatting import plain
+from edgekit.schema import sensitivity_of_manifest
 
 if TYPE_CHECKING:
     import altair as alt
 
 MOST_BARS: Final = 60
+SENSITIVITY: Final = "What each operator costs"
+BARS: Final = (
+    "Bar: noise in the outputs (root mean square) where this operator alone has the precision."
+)
+TICKS: Final = "Tick: where all have it but this one."
+LINE: Final = "Dashed line: where all have it."
+MOST_LABEL: Final = 28  # characters, of which both ends are seen
 _LABEL_PX: Final = 220
+
+
+def recorded(report: Report) -> list[tuple[Row, Sensitivity]]:
+    """Return the files whose precision was searched for, and what operators cost in them."""
+    found = ((row, sensitivity_of_manifest(row.artifact.manifest)) for row in report.files)
+    return [(row, costs) for row, costs in found if costs is not None]
 
 
 def sensitivity_chart(found: Sensitivity, *, width: int = WIDTH) -> alt.LayerChart | None:
@@ -35,9 +50,13 @@ def sensitivity_chart(found: Sensitivity, *, width: int = WIDTH) -> alt.LayerCha
         values.append(
             {
                 "bar": number,
-                "label": plain(name),
+                "label": printable(name, MOST_LABEL),
                 "only": noise_percent(cost.only_db),
                 "without": noise_percent(cost.without_db),
+                "kept": cost.kept,
+                "Layer": plain(cost.layer),
+                "Operator": plain(cost.operator),
+                "Alone": f"{cost.only_db:.1f} dB",
             }
         )
     base = alt.Chart(alt.Data(values=values))
@@ -46,18 +65,27 @@ def sensitivity_chart(found: Sensitivity, *, width: int = WIDTH) -> alt.LayerCha
         domain=False, ticks=False, labelLimit=_LABEL_PX, labelPadding=8, labelExpr=f"{names}''"
     )
     y = alt.Y("bar:N", title=None, sort=None, axis=axis)
-    title = "noise in the outputs, % of the signal (root mean square)"
+    title = "noise in the outputs, % of the signal"
     bars: list[Any] = [
-        base.mark_bar(height=12, cornerRadiusEnd=2, color=COLOURS["accent"]).encode(
-            x=alt.X("only:Q", title=title, axis=alt.Axis(tickCount=6)), y=y
-        ),
-        base.mark_tick(color=COLOURS["ink"], thickness=2, size=12).encode(
-            x=alt.X("without:Q"), y=y
-        ),
+        base.mark_bar(height=12, cornerRadiusEnd=2)
+        .encode(
+            x=alt.X("only:Q", title=title, axis=alt.Axis(tickCount=6)),
+            y=y,
+            color=alt.condition(
+                "datum.kept", alt.value(COLOURS["front"]), alt.value(COLOURS["accent"])
+            ),
+            tooltip=tooltips(values),
+        )
+        .properties(name="operators")
     ]
+    if any(cost.without_db is not None for cost in costs):
+        ticks = base.mark_tick(color=COLOURS["ink"], thickness=2, size=12)
+        bars.append(ticks.encode(x=alt.X("without:Q"), y=y))
     line = alt.Chart(alt.Data(values=[{"all": noise_percent(found.all_db)}]))
     bars.append(line.mark_rule(color=COLOURS["front"], strokeDash=[4, 3]).encode(x=alt.X("all:Q")))
-    return styled(alt.layer(*bars), "", [], width, height=20 * len(values))
+    drawn = styled(alt.layer(*bars), "", [], width, height=20 * len(values))
+    # The library measures long labels with a narrower font than a browser may have.
+    return drawn.properties(padding={"left": 28, "top": 6, "right": 6, "bottom": 6})
 
 
 def noise_percent(sqnr_db: float | None) -> float:

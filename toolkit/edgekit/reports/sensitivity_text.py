@@ -9,15 +9,14 @@ from typing import Final
 from edgekit.printable import printable
 from edgekit.records import OperatorCost, Sensitivity
 from edgekit.reports.drawing import DrawingError, sensitivity_picture
-from edgekit.reports.formatting import metric_title, plain, score_text
+from edgekit.reports.formatting import TERMINAL, decibels, metric_title, plain, score_text
 from edgekit.reports.page import document, themed
-from edgekit.reports.page_text import escaped, fact_list
+from edgekit.reports.page_text import breakable, escaped, fact_list
+from edgekit.reports.sensitivity_chart import BARS, LINE, SENSITIVITY, TICKS
 
 MOST_LISTED: Final = 40
 """Most operators that are listed on a terminal."""
-WIDTH: Final = 80
 _LAYER, _OPERATOR, _CELL = 24, 18, 9
-EXACT: Final = "exact"
 
 
 def sensitivity_lines(found: Sensitivity) -> Iterator[str]:
@@ -26,7 +25,7 @@ def sensitivity_lines(found: Sensitivity) -> Iterator[str]:
     SQNR is in dB, the first two figures; the last two are the scores of the same files.
     """
     for name, text in _facts(found).items():
-        yield from textwrap.wrap(plain(f"{name}: {text}"), WIDTH)
+        yield from textwrap.wrap(plain(f"{name}: {text}"), TERMINAL)
     scored = found.metric is not None
     yield ""
     yield f"{'':{_LAYER + _OPERATOR + 2}}{'SQNR, dB':>{2 * _CELL}}" + (
@@ -50,7 +49,7 @@ def sensitivity_lines(found: Sensitivity) -> Iterator[str]:
     yield "only it: this operator in the precision, all others float; the ranking."
     yield "but it: all in the precision but this one."
     for note in found.notes:
-        yield from textwrap.wrap(plain(note), WIDTH)
+        yield from textwrap.wrap(plain(note), TERMINAL)
 
 
 def sensitivity_html(found: Sensitivity) -> str:
@@ -64,10 +63,13 @@ def sensitivity_html(found: Sensitivity) -> str:
     if scored:
         title = metric_title(found.metric)
         heads += [f"{title}, only it", f"{title}, all but it"]
-    head = "".join(f'<th scope="col">{escaped(one)}</th>' for one in heads)
+    head = "".join(
+        f'<th scope="col"{" class=text" if number == 1 else ""}>{escaped(one)}</th>'
+        for number, one in enumerate(heads)
+    )
     rows = "".join(
-        f'<tr><th scope="row">{escaped(printable(cost.layer))}</th>'
-        f"<td>{escaped(printable(cost.operator))}</td>"
+        f'<tr><th scope="row">{breakable(printable(cost.layer))}</th>'
+        f'<td class="text">{escaped(printable(cost.operator))}</td>'
         + "".join(f"<td>{escaped(cell)}</td>" for cell in _cells(found, cost))
         + "</tr>"
         for cost in found.costs
@@ -76,21 +78,14 @@ def sensitivity_html(found: Sensitivity) -> str:
     left = ", ".join(printable(name) for name in found.others)
     main = (
         f"{fact_list(_facts(found), names=True)}\n{notes}\n"
-        "<figure><figcaption><strong>What each operator costs</strong>Bar: noise in the outputs "
-        "where this operator alone has the precision. Tick: where all have it but this one. Dashed "
-        "line: where all have it.</figcaption>"
+        f"<figure><figcaption><strong>{SENSITIVITY}</strong>{BARS} {TICKS} {LINE}</figcaption>"
         f'<div class="chart">{picture}</div></figure>\n'
-        f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead>'
+        f'<div class="scroll names" tabindex="0"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div>\n"
         + (f"<p>Without a precision of their own: {escaped(left)}.</p>\n" if left else "")
     )
     name = f"{printable(found.model)}, {found.mode}"
     return document(f"{name}: edgekit sensitivity", "edgekit sensitivity", name, main)
-
-
-def decibels(value: float | None) -> str:
-    """Return an SQNR; "exact" where there is no noise."""
-    return EXACT if value is None else f"{value:.1f}"
 
 
 def _facts(found: Sensitivity) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from edgekit.printable import MOST_PATH, printable
 from edgekit.records import Inspection, Operator
-from edgekit.reports.formatting import count_text, plain, size_text
+from edgekit.reports.formatting import count_text, labelled, plain, size_text
 from edgekit.reports.memory_text import memory_text
 from edgekit.reports.npu_text import fit_text, npu_text, program_text, said_by
 from edgekit.reports.terminal_table import plain_table
@@ -50,26 +50,25 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
             )
     kinds = ", ".join(f"{size_text(n)} {kind}" for kind, n in inspection.weight_dtypes.items())
     shares = ", ".join(f"{size_text(n)} {part}" for part, n in inspection.bytes.items())
-    console.print(Text(f"size  {size_text(inspection.size_bytes)}: {shares}"))
-    console.print(Text(f"work  {inspection.macs:,} MACs, {inspection.parameters:,} parameters"))
-    if kinds:
-        console.print(Text(f"data  {kinds}"))
-    for label, line in fact_lines(inspection):
-        console.print(Text(f"{_LABELS.get(label, label):<5} {line}"))
     targets = list(dict.fromkeys(name for op in inspection.ops for name in op.targets))
-    for target in targets:
-        console.print(
-            Text(
-                f"fit   {printable(target)}, {said_by(inspection, target)}: "
-                f"{fit_text(inspection, target)}"
-            )
-        )
-    for target, estimate in inspection.estimates.items():
-        line = f"npu   {printable(target)}: {npu_text(estimate)}"
-        console.print(Text(line), soft_wrap=True)
-    for target in inspection.memory:
-        line = f"mem   {printable(target)}: {memory_text(inspection, target)}"
-        console.print(Text(line), soft_wrap=True)
+    said = [
+        ("size", f"{size_text(inspection.size_bytes)}: {shares}"),
+        ("work", f"{inspection.macs:,} MACs, {inspection.parameters:,} parameters"),
+        *([("data", kinds)] if kinds else []),
+        *((_LABELS.get(label, label), line) for label, line in fact_lines(inspection)),
+        *(("fit", _fit_line(inspection, target)) for target in targets),
+        *(
+            ("npu", f"{printable(target)}: {npu_text(estimate)}")
+            for target, estimate in inspection.estimates.items()
+        ),
+        *(
+            ("mem", f"{printable(target)}: {memory_text(inspection, target)}")
+            for target in inspection.memory
+        ),
+    ]
+    for label, line in said:
+        for part in labelled(f"{label:<5} ", line, console.width):
+            console.print(Text(part), soft_wrap=True)
     wide = console.width >= WIDE
     has_alive = wide or not targets
     table = plain_table()
@@ -103,6 +102,11 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
     left = len(inspection.ops) - MOST_OPERATORS
     if left > 0:
         console.print(Text(f"... and {left:,} more operators; --json lists all of them"))
+
+
+def _fit_line(inspection: Inspection, target: str) -> str:
+    said = said_by(inspection, target)
+    return f"{printable(target)}, {said}: {fit_text(inspection, target)}"
 
 
 def fact_lines(inspection: Inspection) -> Iterator[tuple[str, str]]:

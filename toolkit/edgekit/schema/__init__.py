@@ -6,6 +6,7 @@ A number that is not finite becomes null, because JSON cannot express it.
 from __future__ import annotations
 
 from edgekit.schema.from_json import report_from_json
+from edgekit.schema.layers_json import sensitivity_of_manifest
 from edgekit.schema.to_json import (
     SCHEMA,
     check_to_json,
@@ -32,5 +33,6 @@ __all__ = [
     "report_from_json",
     "report_to_json",
     "row_to_json",
+    "sensitivity_of_manifest",
     "sensitivity_to_json",
 ]

@@ -38,6 +38,7 @@ from edgekit.records import (
     Verdict,
     Views,
 )
+from edgekit.schema.layers_json import differences_from_json
 from edgekit.schema.to_json import SCHEMA
 from edgekit.schema.views_json import views_from_json
 
@@ -126,6 +127,7 @@ def _row(row: Fields) -> Row:
         recommended=row.flag("recommended", default=False),
         worst_samples=row.integers("worst_samples"),
         device=None if timing else row.maybe("device", row.text),
+        tensors=differences_from_json(row.object("tensors")) if row.has("tensors") else None,
     )
 
 

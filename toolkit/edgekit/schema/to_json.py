@@ -82,6 +82,7 @@ def row_to_json(row: Row) -> dict[str, Any]:
         "worst_samples": list(row.worst_samples),
         "device": row.place,
         "inspection": None if row.inspection is None else inspection_to_json(row.inspection),
+        "tensors": None if row.tensors is None else differences_to_json(row.tensors),
         # A manifest holds rows of its own: kept, they would nest without end.
         "manifest": finite({k: v for k, v in artifact.manifest.items() if k != "rows"}),
     }

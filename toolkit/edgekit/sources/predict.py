@@ -17,13 +17,17 @@ from edgekit.sources.state import State
 _SAME: Final = 1e-3
 """Share of an output's range by which a sample in a batch may differ from the same one alone."""
 
+_FEW: Final = 16
+"""So many samples are not worth another trace."""
+
 
 class Predictor:
     """Runs a loaded model, several samples at once where it takes them.
 
-    A model may fix its batch, keep a state between samples or mix the samples of a batch. So the
-    first samples are run alone and together; where that is refused or makes a difference, all are
-    run one by one, each from the initial state.
+    A few are run one by one, because another trace would take longer. A model may fix its batch,
+    keep a state between samples or mix the samples of a batch. So of more samples the first are run
+    alone and together; where that is refused or makes a difference, all are run one by one, each
+    from the initial state.
 
     Args:
         loaded: The model.
@@ -62,6 +66,8 @@ class Predictor:
 
     def _run(self, arrays: Sequence[Array]) -> list[Array]:
         try:
+            if len(arrays[0]) <= _FEW:
+                return self._one_by_one(arrays)
             if self._together and not self._tried:
                 self._tried = True
                 alone = self._one_by_one([values[:2] for values in arrays])

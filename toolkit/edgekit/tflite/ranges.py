@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from edgekit.tflite.graph import FLOAT32, clone, is_constant
+from edgekit.tflite.graph import FLOAT32, clone, is_constant, operator_name
 
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT
+
+# Fused activation in the schema -> the operator that does the same.
+_FUSED: Final = {1: "RELU", 2: "RELU_N1_TO_1", 3: "RELU6"}
+_CLAMPS: Final = {
+    "RELU": (0.0, float("inf")),
+    "RELU6": (0.0, 6.0),
+    "RELU_0_TO_1": (0.0, 1.0),
+    "RELU_N1_TO_1": (-1.0, 1.0),
+}
 
 
 def activations(model: ModelT) -> list[int]:
@@ -44,3 +53,18 @@ def with_all_outputs(model: ModelT, also: Collection[int] = ()) -> ModelT:
     graph.outputs = np.concatenate([graph.outputs, np.asarray(added, np.int32)])
     model.signatureDefs = []
     return model
+
+
+def limits(model: ModelT) -> dict[int, tuple[float, float]]:
+    """Return tensor index -> the ends that a ReLU keeps its values within, in the first graph.
+
+    Outputs of the graph are left out: what they hold is always looked at.
+    """
+    graph = model.subgraphs[0]
+    found = {}
+    for op in graph.operators:
+        fused = _FUSED.get(getattr(op.builtinOptions, "fusedActivationFunction", 0))
+        ends = _CLAMPS.get(fused or operator_name(model, op))
+        if ends is not None:
+            found.update({int(i): ends for i in op.outputs if i not in graph.outputs})
+    return found

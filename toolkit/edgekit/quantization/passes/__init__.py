@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from edgekit.errors import UsageError
+from edgekit.quantization.observe import NOTHING
 from edgekit.quantization.passes.correct_biases import CORRECT_BIASES
 from edgekit.quantization.passes.drop_identities import DROP_IDENTITIES
 from edgekit.quantization.passes.drop_unused import DROP_UNUSED
@@ -18,8 +19,13 @@ from edgekit.quantization.passes.equalize import EQUALIZE
 from edgekit.quantization.passes.fold_constants import FOLD_CONSTANTS
 from edgekit.quantization.passes.fold_normalization import FOLD_NORMALIZATION
 from edgekit.quantization.passes.fold_padding import FOLD_PADDING
+from edgekit.quantization.passes.fold_scaling import fold_scaling
 from edgekit.quantization.passes.graph_pass import GraphPass
 from edgekit.quantization.passes.round_weights import ROUND_WEIGHTS
+from edgekit.records import Plan, Ranges
+
+if TYPE_CHECKING:
+    from ai_edge_litert.schema_py_generated import ModelT
 
 CLEANUP: Final[tuple[GraphPass, ...]] = (FOLD_CONSTANTS, DROP_IDENTITIES, FOLD_PADDING)
 """What every graph goes through before it is written in integers; exact, and for no other mode."""
@@ -33,7 +39,24 @@ PASSES: Final[tuple[GraphPass, ...]] = (
     CORRECT_BIASES,
 )
 
-__all__ = ["CLEANUP", "PASSES", "GraphPass", "passes_named"]
+__all__ = ["CLEANUP", "PASSES", "GraphPass", "cleaned", "passes_named"]
+
+
+def cleaned(model: ModelT, ranges: Ranges, plan: Plan) -> tuple[ModelT, Ranges]:
+    """Return a graph as it is written in integers: tidied, and inputs scaled by its first layers.
+
+    Args:
+        model: A float graph; it is not changed.
+        ranges: Ranges of its activations.
+        plan: The variant.
+
+    Returns:
+        The graph, and the ranges of its activations.
+    """
+    for each in CLEANUP:
+        model = each.apply(model, NOTHING, plan)
+    fitted = ranges.n == 0 or any(each.fits for each in passes_named(plan.passes))
+    return fold_scaling(model, ranges, plan, even=fitted)
 
 
 def passes_named(names: Sequence[str]) -> tuple[GraphPass, ...]:

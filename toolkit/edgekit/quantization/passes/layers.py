@@ -240,11 +240,14 @@ class Layer:
         return np.asarray(np.abs(self.weights).max(axis=others))
 
     def takes(self, channels: int) -> bool:
-        """Whether its inputs are so many channels, or repeat them, and can be multiplied."""
+        """Whether its inputs are so many channels, or repeat them, and can be multiplied.
+
+        One channel stands for all of them: one factor keeps equal weights equal.
+        """
         inputs = self.inputs
-        if inputs is None or (self.axis == 3 and inputs != channels) or inputs % channels:
+        if inputs is None or (self.axis == 3 and channels not in (1, inputs)) or inputs % channels:
             return False
-        return self.rewritable and not self.clustered
+        return self.rewritable and (channels == 1 or not self.clustered)
 
     @property
     def clustered(self) -> bool:

@@ -23,12 +23,17 @@ from edgekit.tflite.graph import FLOAT32, constant, is_constant
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import OperatorT
 
+# What is the same for all channels passes through these, too.
+_MOVING: Final = frozenset(
+    {"EXPAND_DIMS", "SPACE_TO_DEPTH", "SQUEEZE", "TRANSPOSE"}
+    | {"RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR"}
+)
 # Factors pass through these, whatever their signs; MEAN and RESHAPE as far as they keep the axis.
-_LINEAR: Final = frozenset({"AVERAGE_POOL_2D", "MEAN", "PAD", "RESHAPE"})
+_LINEAR: Final = frozenset({"AVERAGE_POOL_2D", "MEAN", "PAD", "RESHAPE", *_MOVING})
 # Positive factors pass through these too: f(s x) = s f(x) for s > 0.
 _HOMOGENEOUS: Final = _LINEAR | {"RELU", "LEAKY_RELU", "MAX_POOL_2D"}
 # Shifts pass through these: f(x + c) = f(x) + c. Pools leave their padding out.
-_SHIFTED: Final = frozenset({"AVERAGE_POOL_2D", "MAX_POOL_2D", "MEAN", "RESHAPE"})
+_SHIFTED: Final = frozenset({"AVERAGE_POOL_2D", "MAX_POOL_2D", "MEAN", "RESHAPE", *_MOVING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +50,12 @@ class Reached:
 
 
 def reach_of_factors(
-    graph: ChannelGraph, tensor: int, *, positive: bool, shifts: bool = False
+    graph: ChannelGraph,
+    tensor: int,
+    *,
+    positive: bool,
+    shifts: bool = False,
+    channels: int | None = None,
 ) -> Reached | None:
     """Follow factors of a tensor's channels to the layers that read them; None if others do.
 
@@ -54,23 +64,37 @@ def reach_of_factors(
         tensor: The tensor.
         positive: Whether no factor is negative.
         shifts: Whether constants that are added on the way can be rescaled.
+        channels: 1 where the factor is the same for all channels; None for one of each.
     """
     through = _HOMOGENEOUS if positive else _LINEAR
-    return _followed(graph, tensor, through, shifts=shifts)
+    return _followed(graph, tensor, through, shifts=shifts, channels=channels)
 
 
-def reach_of_shift(graph: ChannelGraph, tensor: int) -> Reached | None:
-    """Follow shifts of a tensor's channels to the layers that read them; None if others do."""
-    found = _followed(graph, tensor, _SHIFTED, shifts=False)
+def reach_of_shift(
+    graph: ChannelGraph, tensor: int, *, channels: int | None = None
+) -> Reached | None:
+    """Follow shifts of a tensor's channels to the layers that read them; None if others do.
+
+    Args:
+        graph: The graph.
+        tensor: The tensor.
+        channels: As of `reach_of_factors`.
+    """
+    found = _followed(graph, tensor, _SHIFTED, shifts=False, channels=channels)
     if found is None or any(end.padded or not end.can_add() for end in found.ends):
         return None
     return found
 
 
 def _followed(
-    graph: ChannelGraph, tensor: int, through: frozenset[str], *, shifts: bool
+    graph: ChannelGraph,
+    tensor: int,
+    through: frozenset[str],
+    *,
+    shifts: bool,
+    channels: int | None,
 ) -> Reached | None:
-    channels = graph.channels(tensor)
+    channels = graph.channels(tensor) if channels is None else channels
     ends: list[Layer] = []
     passed: list[OperatorT] = []
     pending = [tensor]
@@ -113,8 +137,11 @@ def _passes(
     if name not in through or fused(op) not in _allowed(through):
         return False
     output = int(op.outputs[0])
+    if name in _MOVING:
+        return channels == 1
     if name == "RESHAPE":
-        return graph.channels(output) % channels == 0 and graph.channels(tensor) == channels
+        divides = graph.channels(output) % channels == 0 and graph.channels(tensor) == channels
+        return channels == 1 or divides
     if name == "MEAN":
         return _keeps_last(graph, op, tensor) and graph.channels(output) == graph.channels(tensor)
     if name == "PAD":

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.numerics import octav_scales, quantize, quantize_balanced
+from edgekit.numerics import dequantize, octav_scales, quantize, quantize_balanced
 from edgekit.numerics.affine import by_channel, scales_of
 from edgekit.quantization.writer.operators import Parameters
 from edgekit.records import Array
@@ -69,6 +70,29 @@ def weight_codes(
         assert axis is not None
         return Codes(quantize_balanced(values, scales, axis), scales, axis=axis, bits=bits)
     return Codes(quantize(values, scales, axis), scales, axis=axis or 0)
+
+
+def centered(
+    bias: Array, values: Array, weights: Codes, center: Sequence[float]
+) -> NDArray[np.float64]:
+    """Return a bias that takes away what the rounded weights make of a center of their inputs.
+
+    `W (x - m) + c` is `W x + c - W m`: with W rounded in the first product only, its rounding
+    errors would be multiplied with x instead of x - m.
+
+    Args:
+        bias: `[outputs]`, with the exact weights' share taken away.
+        values: The exact weights, whose last axis is that of the inputs; of a depthwise layer that
+            of the outputs.
+        weights: Their codes.
+        center: m, of each channel of the inputs or of all.
+    """
+    axis, size = weights.axis, values.shape[-1]
+    lost = values - dequantize(weights.values, weights.scales, axis).astype(np.float64)
+    repeated = np.repeat if axis == values.ndim - 1 else np.tile
+    lost *= repeated(np.asarray(center), size // len(center))
+    others = tuple(place for place in range(values.ndim) if place != axis)
+    return np.asarray(bias.astype(np.float64) + lost.sum(axis=others).reshape(bias.shape))
 
 
 def bias_codes(values: Array, scales: NDArray[np.float32], input_scale: float, bits: int) -> Codes:

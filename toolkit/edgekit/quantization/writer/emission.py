@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -13,6 +13,7 @@ from edgekit.quantization.writer.constants import (
     Codes,
     activation_codes,
     bias_codes,
+    centered,
     fit_bias,
     weight_codes,
     weight_scales,
@@ -56,6 +57,7 @@ class Emission:
         scales: Width of activations -> their parameters.
         widths: Operator index -> width of its activations; absent for float.
         four_bits: Indices of operators whose weights are stored as int4.
+        centers: As of `Ranges`.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Emission:
         scales: Mapping[int, Scales],
         widths: Mapping[int, int],
         four_bits: Container[int] = (),
+        centers: Mapping[str, Sequence[float]] | None = None,
     ) -> None:
         self._source = model
         self._model = clone(model)
@@ -71,6 +74,7 @@ class Emission:
         self._floats = model.subgraphs[0].tensors
         self._graph.tensors, self._graph.operators = [], []
         self._scales, self._widths, self._four_bits = scales, widths, four_bits
+        self._centers = centers or {}
         # (source tensor, parameters or None for float) -> tensor.
         self._forms: dict[tuple[int, Parameters | None], int] = {}
         self._homes: dict[int, Parameters | None] = {}
@@ -191,6 +195,9 @@ class Emission:
         codes = {row.weight: weight_codes(values, spread, row.axis, bits)}
         if bias is not None:
             assert row.bias is not None
+            center = self._centers.get(node.outputs[0].name)
+            if center is not None:
+                bias = centered(bias, values, codes[row.weight], center)
             codes[row.bias] = bias_codes(bias, spread, step, scales.bits)
         return codes
 

@@ -78,11 +78,19 @@ class Scales:
             index: parameters_of(low, high, bits) for index, (low, high) in ranges.items()
         }
         self.own.update(self._prescribed)
+        # The outputs of a recurrent operator have the scale of its state, which it computes with,
+        # and so have copies of them: only what joins them rounds them again.
+        self._held: set[int] = set()
         for node in operators:
             if OPERATORS[node.name].recurrent:
+                self._held.update(tensor.index for tensor in real_outputs(node))
                 cell = node.inputs[STATE_INPUTS[1]]
                 if cell is not None and cell.index in ranges:
                     self.own[cell.index] = cell_parameters(*ranges[cell.index])
+            elif OPERATORS[node.name].scale == "same":
+                inputs = {tensor.index for _, tensor in real_inputs(node)}
+                if len(inputs) == 1 and inputs <= self._held:
+                    self._held.update(tensor.index for tensor in real_outputs(node))
         self._copying = [node for node in operators if OPERATORS[node.name].scale == "same"]
         self._readers = Counter(outputs)
         for node in operators:
@@ -116,7 +124,7 @@ class Scales:
             passes = len(real_inputs(node)) > 1 or source in kept
             for _, tensor in real_inputs(node):
                 index = tensor.index
-                if tensor.constant or index in self._prescribed or index in kept:
+                if tensor.constant or index in kept or index in {*self._prescribed, *self._held}:
                     continue
                 if index not in self.own or (passes and self._may_get(index, source)):
                     self.own[index] = self.own[source]

@@ -94,7 +94,7 @@ def write_integers(
     lost = _lost(graph, operators, widths, known, plan)
     ends = scales[usual].own if usual in scales else {}
     four_bits = {n.index for n in operators if n.index in widths and takes_int4(n, narrow)}
-    emission = Emission(model, scales, widths, four_bits)
+    emission = Emission(model, scales, widths, four_bits, ranges.centers)
     inputs = {i: emission.add_input(i, plan.input_type, ends.get(i)) for i in graph.inputs.tolist()}
     for node, op in zip(operators, graph.operators, strict=True):
         emission.add(node, op)

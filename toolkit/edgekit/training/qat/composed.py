@@ -15,6 +15,7 @@ import numpy as np
 from edgekit.numerics.palette import palette
 from edgekit.records import Array
 from edgekit.training.qat.layer_rules import FIXED_RANGES
+from edgekit.training.qat.recurrent import recurrent_classes
 
 SMALLEST_SCALE: Final = 1e-8
 # The smallest variance whose root is computed: below, the integer kernel returns its largest code.
@@ -22,6 +23,13 @@ _SMALLEST_VARIANCE: Final = 1e-12
 _NEVER: Final = -1e9
 # Parts of 16 bits: only their range matters.
 _WIDE: Final = ("cell",)
+# Parts whose range their operator prescribes.
+_FIXED_PARTS: Final = {
+    "probabilities": "softmax",
+    "update": "sigmoid",
+    "reset": "sigmoid",
+    "new": "tanh",
+}
 
 
 def on_grid(kernel: Any, axes: Sequence[int], largest: float = 127.0) -> tuple[Any, Any]:
@@ -151,6 +159,13 @@ def classes(keras: Any, fake_quantize: Any) -> dict[str, Any]:
             """Return the arguments of `from_config`."""
             return {**super().get_config(), "clusters": self.clusters}
 
+        def compute_output_spec(self, *args: Any, **options: Any) -> Any:
+            """Return the spec of the layer's output, for which Keras would trace `call`."""
+            named = (options[name] for name in ("inputs", "query", "value") if name in options)
+            shapes = [given.shape for given in (*args, *named)][: self.inputs]
+            shape = self.layer.compute_output_shape(*shapes)
+            return keras.KerasTensor(shape, dtype=self.compute_dtype)
+
         def part(self, name: str, value: Any, training: bool | None) -> Any:
             """Return a part rounded to its range."""
             if self.observed is not None:
@@ -256,64 +271,12 @@ def classes(keras: Any, fake_quantize: Any) -> dict[str, Any]:
             context = part("context", ops.einsum("bhts,bshd->bthd", probabilities, values))
             return project(3, layer.output_dense, context)
 
-    @keras.saving.register_keras_serializable("edgekit")
-    class QuantizedLSTM(Composed):
-        """An LSTM with a scale for each gate's kernels, outputs of 8 bits and a cell of 16."""
-
-        parts = ("outputs", "cell")
-        kernel_names = ("lstm_cell", "lstm_cell/recurrent_kernel")
-
-        def build(self, input_shape: Any) -> None:
-            """Build the layer and its parts."""
-            self.build_parts(input_shape)
-
-        def kernels(self) -> list[tuple[Any, tuple[int, ...], tuple[int, ...]]]:
-            """Return both kernels, with the four gates apart."""
-            cell = self.layer.cell
-            return [
-                (kernel, (int(kernel.shape[0]), 4, cell.units), (0, 2))
-                for kernel in (cell.kernel, cell.recurrent_kernel)
-            ]
-
-        def call(self, inputs: Any, training: bool | None = None) -> Any:
-            """Return what the layer does; its outputs are rounded before they are fed back."""
-            cell = self.layer.cell
-            kernel, recurrent = self.rounded(0), self.rounded(1)
-
-            def dropped(values: Any, rate: float) -> Any:
-                if not training or not rate:
-                    return values
-                return keras.random.dropout(values, rate, seed=cell.seed_generator)
-
-            masks = dropped(ops.ones_like(inputs[:, :1]), cell.dropout)
-            sums = ops.matmul(inputs * masks, kernel)
-            if cell.use_bias:
-                sums = sums + cell.bias
-            start = ops.zeros_like(sums[:, 0, : cell.units])
-            kept = dropped(ops.ones_like(start), cell.recurrent_dropout)
-
-            def step(state: Any, given: Any) -> Any:
-                fed, carried = state
-                gates = given + ops.matmul(fed * kept, recurrent)
-                let, forget, new, out = ops.split(gates, 4, axis=-1)
-                carried = ops.sigmoid(forget) * carried + ops.sigmoid(let) * ops.tanh(new)
-                output = ops.sigmoid(out) * ops.tanh(carried)
-                fed = output
-                if self.observed is None:
-                    fed = self.ranges["outputs"](output, training=training, follow=True)
-                return (fed, carried), (output, carried)
-
-            _, (outputs, cells) = ops.scan(step, (start, start), ops.swapaxes(sums, 0, 1))
-            self.part("cell", cells, training)
-            outputs = self.part("outputs", ops.swapaxes(outputs, 0, 1), training)
-            return outputs if self.layer.return_sequences else outputs[:, -1]
-
     return {
-        "LSTM": QuantizedLSTM,
         "LayerNormalization": QuantizedNormalization,
         "MultiHeadAttention": QuantizedAttention,
+        **recurrent_classes(keras, Composed, fake_quantize),
     }
 
 
 def _fixed(part: str) -> tuple[float, float] | None:
-    return FIXED_RANGES["softmax"] if part == "probabilities" else None
+    return FIXED_RANGES[_FIXED_PARTS[part]] if part in _FIXED_PARTS else None

@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from edgekit.training.qat.graph import Graph, Slot, Step
+from edgekit.training.qat.insertion import can_compose
 from edgekit.training.qat.layer_rules import CLIPPING, LINEAR, SMOOTH, activation_of, kind_of
 
 # Operations of keras.ops on two tensors, or on one, that are layers or activations, too.
@@ -26,8 +27,9 @@ _ACTIVATIONS: Final = {
 def expand(graph: Graph, exclude: Collection[str]) -> Graph:
     """Write layers as those that TFLite has operators for; the function remains the same.
 
-    Operations on tensors become layers, separable convolutions two convolutions, normalizations of
-    groups those of layers, and sums of many values sums of pairs. Activations that do more than
+    Operations on tensors become layers, bidirectional layers two that are joined, separable
+    convolutions two convolutions, normalizations of groups those of layers, and sums of many values
+    sums of pairs. Activations that do more than
     clip are split off: TFLite has separate operators for them. The layer of an output keeps its
     name, by which compiled losses are matched.
 
@@ -35,7 +37,7 @@ def expand(graph: Graph, exclude: Collection[str]) -> Graph:
         graph: The graph.
         exclude: Names of layers that are left as they are.
     """
-    for rewrite in (_layered, _separated, _in_groups, _paired, _split, _smoothed):
+    for rewrite in (_layered, _both_ways, _separated, _in_groups, _paired, _split, _smoothed):
         graph = _Expansion(graph, rewrite, exclude).run()
     return graph
 
@@ -97,6 +99,40 @@ def _layered(step: Step, _: _Expansion) -> list[Step]:
     else:
         return [step]
     return [replace(step, layer=layer, arguments=None)]
+
+
+def _both_ways(step: Step, expansion: _Expansion) -> list[Step]:
+    """Return a bidirectional layer as a forward and a backward one, whose outputs are joined."""
+    import keras
+
+    of, layer = keras.layers, step.layer
+    joins = {"concat": of.Concatenate, "sum": of.Add, "mul": of.Multiply}
+    if type(layer) is not of.Bidirectional or layer.merge_mode not in joins:
+        return [step]
+    halves = layer.forward_layer, layer.backward_layer
+    calls = [replace(step, layer=half) for half in halves]
+    if any(type(half) not in (of.LSTM, of.GRU) for half in halves) or not all(
+        can_compose(call, expansion.graph) for call in calls
+    ):
+        return [step]
+    shape = expansion.shapes[step.output]
+    shape = (*shape[:-1], halves[0].units)
+    steps, values = [], []
+    for half in halves:
+        name = f"{layer.name}_{half.name}"
+        made = expansion.made(layer, name, type(half), half.get_config(), step=step)
+        made.set_weights(half.get_weights())
+        values.append(expansion.between(shape))
+        steps.append(replace(step, layer=made, output=values[-1]))
+    if layer.return_sequences:
+        # No layer of Keras does this.
+        flipped = keras.ops.flip(keras.KerasTensor(shape), axis=1)
+        flip = flipped._keras_history.operation  # noqa: SLF001  the only way to a named operation
+        flip.name = f"{layer.name}_flip"
+        steps.append(Step(flip, (values[1],), expansion.between(shape), {}))
+        values[1] = steps[-1].output
+    join = joins[layer.merge_mode](name=layer.name)
+    return [*steps, Step(join, tuple(values), step.output, {})]
 
 
 def _separated(step: Step, expansion: _Expansion) -> list[Step]:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
+from edgekit.choices import LOOP_STEPS
 from edgekit.training.qat.graph import Graph, Step
 from edgekit.training.qat.layer_rules import (
     LINEAR,
@@ -22,7 +23,7 @@ _NARROW = ("Conv1D", "Conv2D", "Dense")
 # A kernel of a layer that is written as several, of which the last keeps its name.
 _POINTWISE = "pointwise_kernel"
 # Layers that round their outputs themselves.
-_OWN_SCALE = ("LSTM",)
+_OWN_SCALE = ("LSTM", "GRU")
 
 
 def insert(graph: Graph, bits: int, palettes: Mapping[str, int], exclude: Collection[str]) -> Graph:
@@ -52,10 +53,13 @@ def can_compose(step: Step, graph: Graph) -> bool:
         return True
     masks = has_masks(graph)
     given = {k for k, v in step.options.items() if v is not False}
-    if name == "LSTM":
+    if name in _OWN_SCALE:
         usual = (activation_of(layer), layer.cell.recurrent_activation.__name__)
-        other = layer.go_backwards or layer.stateful or layer.return_state or masks or given
-        return usual == ("tanh", "sigmoid") and len(step.inputs) == 1 and not other
+        other = layer.stateful or layer.return_state or masks or given
+        # A GRU of few steps is written out, with values of its own in each.
+        steps = graph.shapes[step.inputs[0]][1]
+        loops = name != "GRU" or ((steps or 0) > LOOP_STEPS and not layer.unroll)
+        return usual == ("tanh", "sigmoid") and len(step.inputs) == 1 and loops and not other
     flat = all(len(graph.shapes[value]) == 3 for value in (*step.inputs, step.output))
     return flat and not masks and given <= {"query", "value", "key", "use_causal_mask"}
 
@@ -68,7 +72,8 @@ class _Insertion:
     ) -> None:
         self._graph = graph
         self._bits = bits
-        self._palettes = palettes
+        # Parts of a layer that was written as several have names of their own: `both_forward_lstm`.
+        self._palettes = {name.replace("/", "_"): clusters for name, clusters in palettes.items()}
         self._exclude = exclude
         self._steps: list[Step] = []
         self._shapes = dict(graph.shapes)
@@ -129,6 +134,8 @@ class _Insertion:
         elif kind == "composed" and type(step.layer).__name__ in _OWN_SCALE:
             self._settled.add(value)
             self._rounded[value] = value
+            if self._is_joined(value):
+                self._finish(value)
         elif self._only_moves(step) and not self._takes_unrounded(step, source):
             # Already on the integer grid, which holds 0: padding and selecting remain on it.
             self._settled.add(value)
@@ -197,10 +204,13 @@ class _Insertion:
     def _is_composed(self, step: Step) -> bool:
         """Whether a layer of several operators is quantized.
 
-        The scale of a fused LSTM's output is that of its state, which nothing else can prescribe.
+        The scale of a recurrent layer's output is that of its state, which nothing else can
+        prescribe: what joins it with other values rounds it again, for nobody else.
         """
+        value = step.output
         free = type(step.layer).__name__ not in _OWN_SCALE or not (
-            step.output in self._graph.outputs or self._is_joined(step.output)
+            value in self._graph.outputs
+            or (self._is_joined(value) and self._graph.only_consumer(value) is None)
         )
         return free and can_compose(step, self._graph)
 
@@ -276,7 +286,8 @@ class _Insertion:
     def _clusters(self, layer: str, kernel: str = "") -> int:
         """Return the largest number of distinct weights of a layer's kernel; 0 for any number."""
         names = (f"{layer}/{kernel}".rstrip("/"), f"{layer}/{_POINTWISE}")
-        return next((self._palettes[name] for name in names if name in self._palettes), 0)
+        known = (self._palettes.get(name.replace("/", "_"), 0) for name in names)
+        return next((clusters for clusters in known if clusters), 0)
 
     def _observed(self, value: int) -> int:
         """Return the value that observes an input and passes it as it is."""

@@ -43,11 +43,12 @@ KINDS: Final[dict[Kind, tuple[str, ...]]] = {
     ),
     "looking up": ("Embedding",),
     "fixed": ("Softmax",),
-    "composed": ("LayerNormalization", "MultiHeadAttention", "LSTM"),
+    "composed": ("LayerNormalization", "MultiHeadAttention", "LSTM", "GRU"),
 }
 """Kind -> names of the layers of keras.layers that are of it."""
 REWRITTEN: Final = (
     *("SeparableConv1D", "SeparableConv2D", "BatchNormalization", "GroupNormalization"),
+    "Bidirectional",
 )
 """Layers that are written as others before they are quantized (`fold`, `expansion`)."""
 PREPARING: Final = frozenset(
@@ -87,6 +88,8 @@ def kind_of(layer: Any) -> Kind | None:
     import keras
 
     name = type(layer).__name__
+    if name == "Flip" and isinstance(getattr(layer, "axis", None), int):
+        return "selecting"
     if type(layer) is not getattr(keras.layers, name, None):
         return None
     if name == "Activation":

@@ -90,13 +90,24 @@ def register() -> dict[str, Any]:
                 self._follow(ops.min(inputs), ops.max(inputs))
             if self.passing:
                 return ops.convert_to_tensor(inputs)
+            return self.on_codes(inputs, self.grid())
+
+        def grid(self) -> tuple[Any, Any, Any, Any]:
+            """Return the step of the codes, their ends, and whether there is a range."""
             low, high = ops.minimum(self.low, 0.0), ops.maximum(self.high, 0.0)
             scale = ops.maximum((high - low) / 255.0, SMALLEST_SCALE)
             zero_point = ops.clip(ops.round(-128.0 - low / scale), -128.0, 127.0)
-            clipped = ops.clip(inputs, (-128.0 - zero_point) * scale, (127.0 - zero_point) * scale)
+            ends = (-128.0 - zero_point) * scale, (127.0 - zero_point) * scale
+            return scale, *ends, self.seen > 0.0
+
+        @staticmethod
+        def on_codes(inputs: Any, grid: tuple[Any, Any, Any, Any]) -> Any:
+            """Round values to a grid, through which gradients pass."""
+            scale, low, high, seen = grid
+            clipped = ops.clip(inputs, low, high)
             rounded = ops.round(clipped / scale) * scale
             quantized = clipped + ops.stop_gradient(rounded - clipped)
-            return ops.where(self.seen > 0.0, quantized, inputs)
+            return ops.where(seen, quantized, inputs)
 
         def compute_output_spec(self, inputs: Any, **_: Any) -> Any:
             """Return the spec of the inputs: shape and type do not change."""

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Final
 from edgekit.modes import FLOAT32
 from edgekit.records import Ranges, Rule
 from edgekit.tflite.graph import operator_name, read
+from edgekit.tflite.loops import loops_of
 from edgekit.tflite.lstm import FUSED_LSTM, LEAST_CELL, STATE_INPUTS, fused_lstms
 from edgekit.tflite.ranges import activations
 from edgekit.tflite.signature import signature_names
 from edgekit.training.qat.layer_rules import PREPARING
+from edgekit.training.qat.loop_parts import ends_in_loop
 from edgekit.training.qat.parts import BIAS, CELL, MIRRORED, OUTPUT, Parts
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ _SAME_SCALE: Final = frozenset(
     {
         *("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "PAD", "MAX_POOL_2D"),
         *("AVERAGE_POOL_2D", "STRIDED_SLICE", "SLICE", "TILE", "REDUCE_MAX", "SPLIT"),
-        *("RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR"),
+        *("RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", "REVERSE_V2"),
     }
 )
 
@@ -71,6 +73,9 @@ def place(graph: bytes, trained: Ranges, left: Mapping[str, str]) -> Placed:
         if "/" in name and not re.fullmatch(rf"\d+|{BIAS}", name.rsplit("/", 1)[1])
     }
     parts = Parts(model)
+    loops = {loop.position: loop for loop in loops_of(model)}
+    # Tensor name -> range, inside of loops.
+    inside: dict[str, tuple[float, float]] = {}
     layers: list[str | None] = []
     floating: set[int] = set()
     for number, op in enumerate(model.subgraphs[0].operators):
@@ -86,6 +91,11 @@ def place(graph: bytes, trained: Ranges, left: Mapping[str, str]) -> Placed:
         # An operator made of several layers computes what the last of them does.
         ranged = max((o for o in owners if o in order), key=order.__getitem__, default=None)
         whole = next((owner for owner in owners if owner in composed), None)
+        if whole is not None and number in loops and number not in floating:
+            returned, computed = ends_in_loop(model, loops[number], trained, whole, ends)
+            ends |= returned
+            inside |= computed
+            continue
         if whole is not None and number not in floating:
             part = parts.of(op, whole, moves=operator_name(model, op) in _SAME_SCALE)
             if operator_name(model, op) == FUSED_LSTM:
@@ -111,11 +121,12 @@ def place(graph: bytes, trained: Ranges, left: Mapping[str, str]) -> Placed:
     touched |= {int(op.inputs[STATE_INPUTS[1]]) for op in fused_lstms(model)} & set(ends)
     # Inputs and outputs can be integers beside operators in float.
     touched |= {*map(int, (*model.subgraphs[0].inputs, *model.subgraphs[0].outputs))} & set(ends)
+    named = {tensors[i].name: ends[i] for i in ends if i in touched} | inside
     return Placed(
         ranges=Ranges(
             method=trained.method,
-            low={tensors[i].name: ends[i][0] for i in ends if i in touched},
-            high={tensors[i].name: ends[i][1] for i in ends if i in touched},
+            low={name: low for name, (low, _) in named.items()},
+            high={name: high for name, (_, high) in named.items()},
             n=trained.n,
             weight_bits=trained.weight_bits,
         ),

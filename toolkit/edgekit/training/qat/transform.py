@@ -32,7 +32,7 @@ FUSED: Final = "fused"
 """What `left_in_float` says of a clipping that is part of the operator before it."""
 MASKED: Final = " with a mask"
 """What `left_in_float` adds to the class of a layer that has no quantized form with a mask."""
-_MASKED = ("MultiHeadAttention", "LSTM")
+_MASKED = ("MultiHeadAttention", "LSTM", "GRU")
 # Operations that make masks: their values are no numbers, so they are nothing in float.
 _LOGICAL = ("Any", "All", "Equal", "NotEqual", "LogicalAnd", "LogicalNot", "LogicalOr")
 # Batch size of the observation, as in training.
@@ -212,8 +212,8 @@ def left_in_float(prepared: Any) -> dict[str, str]:
     """Return the layers of a prepared model that compute in float, and their classes.
 
     `finish` keeps their names; they remain float in the file, too. A clipping after one of them,
-    which the converter fuses into it, is of class `FUSED`; attention, or an LSTM, that is left for
-    its mask has `MASKED` after its class.
+    which the converter fuses into it, is of class `FUSED`; attention, an LSTM or a GRU that is left
+    for its mask has `MASKED` after its class.
     """
     from edgekit.training.qat.layers import FakeQuantize, QuantizedWeights
 
