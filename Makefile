@@ -4,6 +4,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 export EDGEKIT_DATA ?= $(wildcard $(abspath ../shared/data))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+unexport PYTHONDONTWRITEBYTECODE
 WORKERS ?= 2
 FUZZ_SECONDS ?= 3600
 FUZZ_FIRST ?= 0
@@ -14,7 +15,7 @@ demo: .venv/.ready
 	$(BIN)/edgekit demo -o out/demo --force
 
 test: .venv/.ready
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # on 64-bit and 32-bit ARM: two Debian user lands under qemu, deployed to through a real sshd
 test-devices: .venv/.ready

@@ -468,10 +468,14 @@ def info(options: Options) -> None:
             labels=known.get("labels"),
             origin=known["origin"],
             unpacked_bytes=model.unpacked_bytes,
+            delegate=str(model.delegate) if model.delegate else None,
+            operators=model.operators(),
         )
+        _warn_of_fallback(model, facts["operators"])
         lines = [
             f"{options.model}  {_format_size(facts['size_bytes'])}",
             *unpacked_lines(facts["flash_bytes"], model.unpacked_bytes),
+            *operator_lines(facts["operators"]),
             *(f"  input {_describe_tensor(tensor)}" for tensor in model.inputs),
             *(f"  output {_describe_tensor(tensor)}" for tensor in model.outputs),
             f"  preprocessing: {_describe_preprocessing(known)}",
@@ -480,6 +484,35 @@ def info(options: Options) -> None:
             *lines,
         ]
     _print_result(facts if options.json else lines)
+
+
+def operator_lines(operators: Mapping[str, Any] | None) -> list[str]:
+    """Return the line that says which kernels run a model's operators."""
+    if not operators or not operators["n"]:
+        return []
+    delegated = {name: n for name, n in operators["delegated"].items() if n}
+    left = operators["n"] - sum(delegated.values())
+    parts = [f"{n} by {plain(name)}" for name, n in delegated.items()]
+    parts += [f"{left} by the runtime's own kernels"] if left else []
+    return [f"  operators: {', '.join(parts)}"]
+
+
+def fallback(model: Model, operators: Mapping[str, Any] | None) -> str | None:
+    """Return that a delegate was loaded and runs nothing; None if it does, or cannot be told."""
+    if model.delegate is None or operators is None:
+        return None
+    if operators["delegated"].get(str(model.delegate)):
+        return None
+    return (
+        f"--delegate {model.delegate} takes over none of {_plural(operators['n'], 'operator')}: "
+        "all of them run on the CPU."
+    )
+
+
+def _warn_of_fallback(model: Model, operators: Mapping[str, Any] | None) -> None:
+    found = fallback(model, operators)
+    if found:
+        write_stderr(plain(found))
 
 
 def _trial_run(model: Model) -> None:
@@ -562,11 +595,15 @@ def bench(options: Options) -> None:
         threads=options.threads,
         throttled=str(after.get("throttled", "")),
     )
+    operators = model.operators()
+    without = _without_delegate(options, runtime, codes, operators)
+    remark = fallback(model, operators) or no_faster(model, values, without)
     whole = {**time_end_to_end(model, prepare, 0.5), "input": sample}
     sustained = sustain(model.interpreter.invoke, options.duration) if options.duration else []
     reasons += load_warnings(sustained)
     advice = "Stop other programs, let the board cool, or time more runs."
-    warning = f"The timing may be unstable: {'; '.join(reasons)}. {advice}" if reasons else None
+    unstable = f"The timing may be unstable: {'; '.join(reasons)}. {advice}" if reasons else ""
+    warning = " ".join(filter(None, [remark, unstable])) or None
     n = len(values)
     p50, p90, p99 = (float(v) / 1e6 for v in np.percentile(values, [50, 90, 99]))
     machine = describe_device()
@@ -584,6 +621,8 @@ def bench(options: Options) -> None:
         "runtime": str(runtime),
         "delegate": str(model.delegate) if model.delegate else None,
         "kernels": options.kernels,
+        "operators": operators,
+        **({"without_delegate_ms": without} if without else {}),
         "peak_rss_bytes": peak_bytes,
         "memory_bytes": max(0, memory) or None,
         "unpacked_bytes": model.unpacked_bytes,
@@ -606,6 +645,8 @@ def bench(options: Options) -> None:
         "warmup_ns": warmup,
     }
     _print_result(facts if options.json else bench_lines(facts))
+    if remark and not options.json:
+        write_stderr(plain(remark))
     if reasons and not options.json:
         listed = [f"- {reason}" for reason in reasons]
         write_stderr("\n".join(["The timing may be unstable:", *listed, advice]))
@@ -622,6 +663,7 @@ def bench_lines(facts: Mapping[str, Any]) -> list[str]:
         *unpacked_lines(facts["flash_bytes"], facts["unpacked_bytes"]),
         f"{facts['runtime']} on {facts['device']}",
         *(_wrapped("delegate", facts["delegate"]) if facts["delegate"] else []),
+        *operator_lines(facts["operators"]),
         *_wrapped(
             "one run",
             f"p50 {facts['p50_ms']:.3f} ms",
@@ -650,6 +692,35 @@ def bench_lines(facts: Mapping[str, Any]) -> list[str]:
         *(sustained_lines(facts["sustained"]) if "sustained" in facts else []),
         *(sweep_lines(facts["sweep"]) if "sweep" in facts else []),
     ]
+
+
+def _without_delegate(
+    options: Options, runtime: Runtime, codes: Sequence[Any], operators: Mapping[str, Any] | None
+) -> float | None:
+    """Return the p50 in ms of the same model on the CPU alone; None where it needs the delegate."""
+    if not options.delegate or operators is None or not set(operators["delegated"]) - {XNNPACK}:
+        return None
+    chosen = Options()
+    plain_options = {"delegate": None, "delegate_option": (), "unknown_origin": False}
+    vars(chosen).update(vars(options), seconds=0.5, runs=None, **plain_options)
+    try:
+        model = open_model(chosen, runtime)
+        model.feed(codes)
+        values, _, _ = _warm_up_and_time(model, chosen)
+    except RunnerError:  # compiled for the Edge TPU, or of operators that only the delegate has
+        return None
+    return _median(values) / 1e6
+
+
+def no_faster(model: Model, values: Sequence[int], without_ms: float | None) -> str | None:
+    """Return that a delegate makes a model no faster, as one does that computes on the CPU."""
+    middle = _median(values) / 1e6
+    if without_ms is None or middle < 0.95 * without_ms:
+        return None
+    return (
+        f"--delegate {model.delegate} brings no speed: p50 {middle:.3f} ms, {without_ms:.3f} "
+        "without it. It may compute on the CPU."
+    )
 
 
 def unpacked_lines(flash_bytes: int, unpacked_bytes: int | None) -> list[str]:
@@ -4881,6 +4952,18 @@ def open_model(options: Options, runtime: Runtime | None = None) -> Model:
     )
 
 
+XNNPACK = "XNNPACK"
+
+
+def _nodes_of(interpreter: Any) -> Sequence[Mapping[str, Any]]:
+    """Return the operators and delegates' kernels of the main graph; none if that is not told."""
+    try:
+        found: Sequence[Mapping[str, Any]] = interpreter._get_ops_details()  # noqa: SLF001
+    except Exception:  # it is not public: other releases may lack or change it
+        return ()
+    return found
+
+
 class Model:
     """A loaded and allocated model.
 
@@ -4895,6 +4978,7 @@ class Model:
         allocate_ns: Time to allocate tensors and prepare kernels.
         state: Where it keeps its state, see `state_of`.
         content: What the runtime loads: the path, or content that was unpacked into memory.
+        nodes_before: Operators, and kernels of the delegate, before tensors are allocated.
     """
 
     def __init__(
@@ -4941,6 +5025,8 @@ class Model:
                 content = self.content
                 arguments["model_path" if isinstance(content, str) else "model_content"] = content
                 interpreter = runtime.interpreter(num_threads=self.threads, **arguments)
+                # What stands behind these is XNNPACK's, which the allocation brings in.
+                self.nodes_before = len(_nodes_of(interpreter))
                 loaded = time.perf_counter_ns()
                 interpreter.allocate_tensors()
         except RunnerError:
@@ -4955,6 +5041,40 @@ class Model:
     def unpacked_bytes(self) -> int | None:
         """Return the bytes of what was unpacked into memory; None for a file that is mapped."""
         return None if isinstance(self.content, str) else len(self.content)
+
+    def operators(self) -> dict[str, Any] | None:
+        """Return how many operators of the main graph run where; None if the runtime does not tell.
+
+        A delegate's kernel is listed behind the operators of the file, and takes the place of those
+        between its inputs and its outputs.
+
+        Returns:
+            `n`, and in `delegated` the delegate or XNNPACK -> how many its kernels replace.
+        """
+        nodes = _nodes_of(self.interpreter)
+        if not nodes:
+            return None
+        makers: dict[int, int] = {}
+        taken: dict[str, set[int]] = {}
+        n = 0
+        for place, node in enumerate(nodes):
+            makes = [int(index) for index in node["outputs"]]
+            if not any(index in makers for index in makes):
+                makers.update((index, place) for index in makes)
+                n += 1
+                continue
+            by = str(self.delegate) if place < self.nodes_before else XNNPACK
+            found = taken.setdefault(by, set())
+            known, wanted = {int(index) for index in node["inputs"]}, makes
+            while wanted:
+                index = wanted.pop()
+                maker = makers.get(index)
+                if index in known or maker is None:
+                    continue
+                known.add(index)
+                found.add(maker)
+                wanted += [int(read) for read in nodes[maker]["inputs"]]
+        return {"n": n, "delegated": {name: len(found) for name, found in taken.items()}}
 
     def reset_state(self) -> None:
         """Forget what earlier runs left in the model.

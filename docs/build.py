@@ -342,7 +342,19 @@ def integer_operators() -> str:
     return _lines(heads, rows)
 
 
+def kernels() -> str:
+    """Which kernels run a mode in each runtime."""
+    from edgekit.doctor import kernels
+
+    table = kernels()
+    modes = next(iter(table.values()))
+    return _lines(
+        ["mode", *table], [[f"`{m}`", *(one[m] for one in table.values())] for m in modes]
+    )
+
+
 PARTS = {
+    "kernels": kernels,
     "integer-operators": integer_operators,
     "recipe": recipe,
     "qat-kinds": qat_kinds,

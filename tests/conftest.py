@@ -6,16 +6,40 @@ import fcntl
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from hypothesis import settings
+from plain_charts import Answer, plain_pages
+from warm_tensorflow import WarmTensorFlow
+
+from edgekit.reports import drawing
+from edgekit.worker import client
 
 # No deadlines: a busy machine is not a wrong result.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+# Where it is set, each of hundreds of processes compiles edgekit anew, for half a second and more.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# Files of these rooms take minutes: they are begun first, so that no worker is left with one alone.
+LONG = ("training", "device", "pipeline", "devices", "cli")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of those rooms first."""
+
+    def place(item: pytest.Item) -> int:
+        room = item.path.relative_to(REPOSITORY / "tests").parts[0]
+        return LONG.index(room) if room in LONG else len(LONG)
+
+    items.sort(key=place)
 
 
 def data_root() -> Path | None:
@@ -33,6 +57,30 @@ def shared_data() -> Path:
         pytest.skip("the shared data sets are not here: set EDGEKIT_DATA")
     os.environ.setdefault("EDGEKIT_DATA", str(root))
     return root
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warm_tensorflow() -> Iterator[WarmTensorFlow]:
+    """TensorFlow processes that need not import it; every `Worker` gets one."""
+    warm = WarmTensorFlow()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(client, "_start", warm.worker)
+        yield warm
+    warm.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def drawn_pages() -> Iterator[Answer]:
+    """What draws the charts of pages, which most tests do without."""
+    with plain_pages() as real:
+        yield real
+
+
+@pytest.fixture(scope="module")
+def real_charts(drawn_pages: Answer) -> Iterator[None]:
+    """The pages of a module have their charts."""
+    with mock.patch.object(drawing, "_answer", drawn_pages):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from killing import DRAWING
 
 EDGEKIT = [sys.executable, "-m", "edgekit"]
 
@@ -68,8 +69,10 @@ def test_a_closed_stderr_gets_nothing_and_nobody_else_does(model, tmp_path):
 @pytest.mark.parametrize("streams", [">/dev/full", ">&-", ">/dev/full 2>&-", "2>&1 | true"])
 def test_files_are_complete_whatever_becomes_of_the_streams(streams, golden, tmp_path):
     model = golden / "quantize" / "speech_float32.tflite"
+    (tmp_path / "vl_convert.py").write_text(DRAWING)
     line = 'edgekit quantize "$model" --mode float16 --no-bench -o "$out" ' + streams
-    ended = shell(f"{line}; exit ${{PIPESTATUS[0]}}", model=model, out=tmp_path / "out")
+    place = {"model": model, "out": tmp_path / "out", "PYTHONPATH": tmp_path}
+    ended = shell(f"{line}; exit ${{PIPESTATUS[0]}}", **place)
     assert ended.returncode == (0 if "|" in streams else 2), ended.stderr
     assert "Traceback" not in ended.stderr
     assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".json", ".html", ".tflite"}

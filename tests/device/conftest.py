@@ -29,7 +29,7 @@ from edgekit.data.formats.idx import read_idx
 TESTS = Path(__file__).resolve().parents[1]
 sys.path += [str(TESTS / "devices"), str(TESTS / "runner" / "delegate")]
 
-SAMPLES = 100
+SAMPLES = 40
 
 
 NOT_HERE = "no ARM user land can be built here"
@@ -60,7 +60,9 @@ def land(name: str) -> userland.Userland:
     return found
 
 
-@pytest.fixture(scope="session", params=["arm64-litert", "arm64-tflite", "armhf-tflite"])
+@pytest.fixture(
+    scope="session", params=["arm64-litert", "arm64-tflite", "trixie-litert", "armhf-tflite"]
+)
 def board(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Board:
     name, runtime = request.param.split("-")
     folder = tmp_path_factory.mktemp(request.param)
@@ -72,7 +74,7 @@ def arm64() -> userland.Userland:
     return land("arm64")
 
 
-@pytest.fixture(scope="session", params=["arm64", "armhf"])
+@pytest.fixture(scope="session", params=["trixie", "armhf"])
 def any_land(request: pytest.FixtureRequest) -> userland.Userland:
     return land(request.param)
 

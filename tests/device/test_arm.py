@@ -30,9 +30,9 @@ def test_what_runs_there_is_arm_code_on_a_board_of_its_own(board: Board, there: 
 
     # then it is ARM, Debian 12, the board's name, and the runtime asked for
     assert machine["os"].endswith(f" {expected.machine}")
-    assert machine["os"].startswith("Debian GNU/Linux 12")
+    assert machine["os"].startswith(expected.system)
     assert machine["device"].startswith(expected.board)
-    assert machine["python"].startswith("3.11.")
+    assert machine["python"].startswith(f"{expected.python}.")
     assert there.info["runtime"] == VERSIONS[board.runtime]
 
 

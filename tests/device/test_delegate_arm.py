@@ -16,7 +16,9 @@ from boards import Board
 
 COMPILED = "mobilenet_v1_0.25_128_quant_edgetpu.tflite"
 PLAIN = "mobilenet_v1_0.25_128_quant.tflite"
-on_64_bits = pytest.mark.parametrize("board", ["arm64-litert", "arm64-tflite"], indirect=True)
+on_64_bits = pytest.mark.parametrize(
+    "board", ["arm64-litert", "arm64-tflite", "trixie-litert"], indirect=True
+)
 
 
 @pytest.fixture(scope="session")

@@ -94,7 +94,7 @@ def test_one_command_scores_and_times_a_model_there(
     assert low <= row["score"]["value"] <= high
     assert row["latency"]["n"] == 3
     assert row["latency"]["device"].startswith(f"board: {any_land.architecture.board}")
-    preferred = {"arm64": "ai-edge-litert", "armhf": "tflite-runtime"}[any_land.name]
+    preferred = {"trixie": "ai-edge-litert", "armhf": "tflite-runtime"}[any_land.name]
     assert row["latency"]["runtime"].startswith(preferred)
 
     # and nothing is left there; the last program ends by itself when the connection is gone
@@ -123,7 +123,7 @@ def test_a_board_without_a_runtime_is_set_up(
     (row,) = deployed(server, "deploy", model, *words)["rows"]
 
     # then the one for its architecture came along, ran, and left
-    preferred = {"arm64": "ai-edge-litert", "armhf": "tflite-runtime"}[any_land.name]
+    preferred = {"trixie": "ai-edge-litert", "armhf": "tflite-runtime"}[any_land.name]
     assert row["latency"]["runtime"].startswith(preferred)
     assert server.left() == []
 

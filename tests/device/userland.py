@@ -1,11 +1,11 @@
 """Debian for ARM in a folder, run by qemu: the boards that the tests have at hand.
 
-`build("arm64", cache)` and `build("armhf", cache)` need no privileges: packages come from this
-machine's own apt sources, wheels from its own pip configuration, both are only unpacked, and
+`build("arm64", cache)`, `"trixie"` and `"armhf"` need no privileges: packages come from this
+machine's own apt mirror, wheels from its own pip configuration, both are only unpacked, and
 qemu's user mode runs what they hold. What Python sees there is a Raspberry Pi: `/proc/cpuinfo`,
 the board's name, and `uname` say so; only its clock is not one, so nothing may be timed on it.
 
-    python tests/device/userland.py [CACHE]        # build both; about half a minute
+    python tests/device/userland.py [CACHE]        # build all; about half a minute
     CACHE/arm64/usr/bin/python3 runner.py info     # and use one
 """
 
@@ -15,6 +15,8 @@ import fcntl
 import hashlib
 import json
 import os
+import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -27,8 +29,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from architectures import ARCHITECTURES, Architecture
+
 REPOSITORY = Path(__file__).resolve().parents[2]
-PYTHON = "3.11"  # of Debian 12, and the last one for which tflite-runtime has wheels
+KEYS = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 
 class UnavailableError(Exception):
@@ -36,66 +40,11 @@ class UnavailableError(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Architecture:
-    """What one user land is made of."""
-
-    machine: str  # what `uname -m` says
-    cpu: str  # one of qemu's
-    board: str
-    triplet: str
-    packages: tuple[str, ...]
-    wheels: tuple[str, ...]
-    platforms: tuple[str, ...]
-
-
-_LIBRARIES = (
-    *("base-files", "libc6", "libgcc-s1", "libstdc++6", "zlib1g"),
-    *("python3.11-minimal", "libpython3.11-minimal", "libpython3.11-stdlib", "libexpat1"),
-    *("libbz2-1.0", "libffi8", "liblzma5", "libssl3", "libuuid1"),
-)
-ARCHITECTURES = {
-    "arm64": Architecture(
-        machine="aarch64",
-        cpu="cortex-a72",
-        board="Raspberry Pi 4 Model B Rev 1.4",
-        triplet="aarch64-linux-gnu",
-        packages=_LIBRARIES,
-        wheels=(
-            "ai-edge-litert==2.3.0",
-            "tflite-runtime==2.14.0",
-            "numpy==1.26.4",
-            "pillow==11.3.0",
-        ),
-        platforms=tuple(
-            f"manylinux{version}_aarch64"
-            for version in ("_2_34", "_2_28", "_2_27", "_2_17", "2014")
-        ),
-    ),
-    "armhf": Architecture(
-        machine="armv7l",
-        cpu="cortex-a7",
-        board="Raspberry Pi 2 Model B Rev 1.1",
-        triplet="arm-linux-gnueabihf",
-        # numpy and Pillow have no wheels for it: Debian's own, with the libraries they load.
-        packages=(
-            *_LIBRARIES,
-            *("python3-numpy", "libblas3", "liblapack3", "libgfortran5"),
-            *("python3-pil", "libjpeg62-turbo", "libopenjp2-7", "libtiff6", "libwebp7"),
-            *("libimagequant0", "libgomp1", "libdeflate0", "libjbig0", "liblerc4", "libzstd1"),
-            *("libxcb1", "libxau6", "libxdmcp6", "libbsd0", "libmd0"),
-        ),
-        wheels=("tflite-runtime==2.14.0",),
-        platforms=("manylinux_2_34_armv7l", "manylinux_2_17_armv7l", "manylinux2014_armv7l"),
-    ),
-}
-
-
-@dataclass(frozen=True, kw_only=True)
 class Userland:
     """A user land that is there.
 
     Attributes:
-        name: arm64 or armhf.
+        name: arm64, trixie or armhf.
         root: Its folder.
         python: Starts its Python; a program like any other to who calls it.
         path: The folders that make it a device for a shell: its `python3` and its `uname`.
@@ -128,8 +77,8 @@ class Userland:
         for name in ("python3", "uname"):
             shutil.copy(self.python.with_name(name), programs)
         # Python takes the folder it is called in for its own.
-        library = self.root / "usr" / "lib"
-        (folder / "usr" / "lib" / f"python{PYTHON}").symlink_to(library / f"python{PYTHON}")
+        library, python = self.root / "usr" / "lib", self.architecture.python
+        (folder / "usr" / "lib" / f"python{python}").symlink_to(library / f"python{python}")
         if self.name == "armhf":
             numpy = library / "python3" / "dist-packages" / "numpy"
             (packages / "dist-packages" / "numpy").symlink_to(numpy)
@@ -157,7 +106,7 @@ def build(name: str, cache: Path) -> Userland:
             apart = _fresh(cache / f"{name}.part")
             with ThreadPoolExecutor(2) as pool:
                 wheels = pool.submit(_add_wheels, ARCHITECTURES[name], apart / "wheels")
-                _add_packages(cache, name, apart)
+                _add_packages(cache, ARCHITECTURES[name], apart)
                 wheels.result()
             _dress_up(apart, root, ARCHITECTURES[name], qemu)
             (apart / "made-of").write_text(made_of)
@@ -169,13 +118,14 @@ def build(name: str, cache: Path) -> Userland:
 # --- Downloads ----------------------------------------------------------------------------------
 
 
-def _add_packages(cache: Path, name: str, root: Path) -> None:
-    _unpack(cache, [f"{package}:{name}" for package in ARCHITECTURES[name].packages], root)
+def _add_packages(cache: Path, architecture: Architecture, root: Path) -> None:
+    packages = [f"{package}:{architecture.debian}" for package in architecture.packages]
+    _unpack(cache, packages, root, architecture.suite)
 
 
-def _unpack(cache: Path, packages: Sequence[str], root: Path) -> None:
+def _unpack(cache: Path, packages: Sequence[str], root: Path, suite: str = "") -> None:
     """Download Debian packages and unpack them into `root`, with nothing installed anywhere."""
-    settings = _apt(cache)
+    settings = _apt(cache, suite)
     apart = _fresh(cache / f"{root.name}.packages")
     try:
         _call(["apt-get", "download", "-q", *packages], folder=apart, settings=settings)
@@ -191,9 +141,15 @@ def _unpack(cache: Path, packages: Sequence[str], root: Path) -> None:
     shutil.rmtree(apart)
 
 
-def _apt(cache: Path) -> Path:
-    """Return an apt configuration of our own over the machine's sources, with fresh lists."""
-    home = cache / "apt"
+def _apt(cache: Path, suite: str) -> Path:
+    """Return an apt configuration of our own over the machine's sources, with fresh lists.
+
+    Args:
+        cache: Where it is kept.
+        suite: The release of Debian, from the machine's own mirror; "" for the machine's.
+    """
+    here = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
+    home = cache / f"apt-{suite or here}"
     settings = home / "apt.conf"
     if settings.is_file() and time.time() - settings.stat().st_mtime < 3600:
         return settings
@@ -202,11 +158,17 @@ def _apt(cache: Path) -> Path:
         (home / folder).mkdir(parents=True)
     (home / "status").touch()
     apart = home / "apt.conf.part"
+    if suite not in {"", here}:
+        sources = home / "sources.list"
+        sources.write_text(f"deb [signed-by={KEYS}] {_mirror(here)} {suite} main\n")
+    else:
+        sources = None
     apart.write_text(
         f'APT::Architectures {{ "{_native()}"; "arm64"; "armhf"; }};\n'
         f'Dir::State "{home}";\nDir::State::status "{home}/status";\nDir::Cache "{home}";\n'
         'Acquire::Languages "none";\nAcquire::Retries "2";\nAcquire::http::Timeout "20";\n'
         'APT::Sandbox::User "";\n'
+        + (f'Dir::Etc::SourceList "{sources}";\nDir::Etc::SourceParts "-";\n' if sources else "")
     )
     # A source that fails (one without ARM, one in the middle of a mirror run) leaves the others
     # usable; whether a package can be had, its download tells.
@@ -219,6 +181,25 @@ def _apt(cache: Path) -> Path:
     )
     apart.rename(settings)
     return settings
+
+
+def _mirror(codename: str) -> str:
+    """Return where this machine's own apt has the packages of its own release from.
+
+    Raises:
+        UnavailableError: It is not Debian, or its sources do not tell.
+    """
+    folder = Path("/etc/apt")
+    for path in (folder / "sources.list", *sorted((folder / "sources.list.d").glob("*"))):
+        text = path.read_text(errors="replace") if path.is_file() else ""
+        line = re.search(rf"^deb (?:\[.*\] )?(\S+) {codename} .*\bmain\b", text, re.MULTILINE)
+        if line:
+            return line[1]
+        for part in text.split("\n\n"):
+            place = re.search(r"^URIs: (\S+)", part, re.MULTILINE)
+            if place and re.search(rf"^Suites:.* {codename}(?: |$)", part, re.MULTILINE):
+                return place[1]
+    raise UnavailableError(f"apt's sources name no mirror of {codename or 'a release'}")
 
 
 def _native() -> str:
@@ -254,7 +235,13 @@ def download_wheels(architecture: Architecture, folder: Path, projects: Sequence
     _call(
         [
             *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"),
-            *("--no-deps", "--only-binary=:all:", "--python-version", PYTHON, *platforms),
+            *(
+                "--no-deps",
+                "--only-binary=:all:",
+                "--python-version",
+                architecture.python,
+                *platforms,
+            ),
             *("--dest", str(folder), *wheels),
         ]
     )
@@ -320,7 +307,7 @@ def _dress_up(apart: Path, root: Path, architecture: Architecture, qemu: Path) -
     _script(
         programs / "python3",
         f'exec "{qemu / emulator}" -cpu {architecture.cpu} -L "{root}" -0 "$0" '
-        f'"{root}/usr/bin/python{PYTHON}" "$@"',
+        f'"{root}/usr/bin/python{architecture.python}" "$@"',
     )
     _script(
         programs / "uname",

@@ -32,6 +32,7 @@ from mutate import (
     damage_box_lines,
     damage_bytes,
     damage_csv,
+    damage_flatbuffer,
     damage_idx,
     damage_json,
     damage_keras,
@@ -43,6 +44,20 @@ from mutate import (
     damage_toml,
     damage_wav,
     damage_xml,
+)
+from target_readers import (
+    HEADS,
+    bundles,
+    compare_models,
+    damage_bundle,
+    damage_vela,
+    edge_tpu_options,
+    make_bundle,
+    read_bundle,
+    read_declared_head,
+    read_edge_tpu,
+    read_vela,
+    vela_outputs,
 )
 
 import edgekit_runner
@@ -794,6 +809,19 @@ READERS: Mapping[str, Reader] = {
         _reader("rewrite", models, damage_tflite, rewrite_model, MODEL, CONVERSION),
         _reader("metadata", speaking_models, damage_tflite, read_model_metadata, MODEL),
         _reader("litert", models, damage_tflite, load_model, MODEL),
+        _reader("diff", models, damage_tflite, compare_models, MODEL),
+        _reader("vela", vela_outputs, damage_vela, read_vela, MODEL),
+        _reader("edge-tpu", edge_tpu_options, damage_flatbuffer, read_edge_tpu, MODEL),
+        _reader(
+            "bundle",
+            bundles,
+            damage_bundle,
+            read_bundle,
+            *(USAGE, MODEL, DATA),
+            prepare=make_bundle,
+            fewest=20,
+        ),
+        _reader("head", lambda: HEADS, damage_toml, read_declared_head, DATA),
         _reader(
             "manifest",
             lambda: manifest_files(HOST_MODEL),

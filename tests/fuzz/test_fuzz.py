@@ -12,6 +12,7 @@ import pytest
 from harness import hunt
 from readers import READERS
 
+pytestmark = pytest.mark.usefixtures("real_charts")
 SECONDS = float(os.environ.get("EDGEKIT_FUZZ_SECONDS", "20"))
 FIRST = int(os.environ.get("EDGEKIT_FUZZ_FIRST", "0"))
 

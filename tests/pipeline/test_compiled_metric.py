@@ -90,14 +90,14 @@ model.save(sys.argv[1])
 
 @pytest.mark.tensorflow
 def test_a_model_compiled_with_auc_is_judged_by_it_here_and_by_the_manifest(
-    tmp_path, capsys
+    tmp_path, capsys, warm_tensorflow
 ) -> None:
     # Given a detector of eights that was compiled with AUC
     pixels, shown = load_digits(return_X_y=True)
     x, y = (pixels / 16).astype(np.float32), (shown == 8).astype(np.int64)
     data, model = tmp_path / "eights.npz", tmp_path / "eights.keras"
     np.savez(data, x_train=x[:1200], y_train=y[:1200], x_test=x[1200:], y_test=y[1200:])
-    subprocess.run([sys.executable, "-c", TRAIN, str(model), str(data)], check=True)
+    warm_tensorflow.script(TRAIN, model, data)
     # When
     words = ["quantize", str(model), "--data", str(data), "--mode", "int8", "--no-bench"]
     assert run([*words, "--output", str(tmp_path / "q"), "--json"]) == 0

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from warm_tensorflow import WarmTensorFlow
 
 import edgekit
 from edgekit.cli import run
@@ -17,6 +18,14 @@ from edgekit.recipe import Prune, Training
 X = np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32)
 Y = X[:, :3].argmax(axis=1)
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+MODEL = """
+import keras
+import numpy as np
+model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activation="softmax")])
+model.compile("adam", "sparse_categorical_crossentropy")
+model.layers[0].set_weights([5 * np.eye(4, 3), np.zeros(3)])
+model.save("model.keras")
+"""
 SCRIPT = """
 import numpy as np
 X = np.load("x.npy")
@@ -30,16 +39,10 @@ def raises():
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(tmp_path_factory: pytest.TempPathFactory, warm_tensorflow: WarmTensorFlow) -> Path:
     """A folder with a Keras model and its files, made of arrays in memory and of a file."""
-    import keras
-
     folder = tmp_path_factory.mktemp("made")
-    keras.utils.set_random_seed(0)
-    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activation="softmax")])
-    model.compile("adam", "sparse_categorical_crossentropy")
-    model.layers[0].set_weights([5 * np.eye(4, 3), np.zeros(3)])
-    model.save(folder / "model.keras")
+    warm_tensorflow.script(MODEL, cwd=folder)
     edgekit.quantize(
         folder / "model.keras",
         data=(X, Y),

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from warm_tensorflow import WarmTensorFlow
 
 import edgekit
 import edgekit_runner
@@ -70,10 +71,12 @@ model.save("squares.keras")
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+def made(
+    tmp_path_factory: pytest.TempPathFactory, warm_tensorflow: WarmTensorFlow
+) -> tuple[Path, Any]:
     """Quantize the detector once, with its head in a file beside it."""
     folder = tmp_path_factory.mktemp("detection")
-    subprocess.run([sys.executable, "-c", MODEL], cwd=folder, check=True, capture_output=True)
+    warm_tensorflow.script(MODEL, cwd=folder)
     (x_train, y_train), (x_test, y_test) = scenes(80, 0), scenes(150, 1)
     np.savez(
         folder / "data.npz",

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -213,7 +211,7 @@ def test_import_verifies_and_writes(repository, tmp_path, capsys):
     assert "--force" in capsys.readouterr().err
 
 
-def test_a_live_keras_model_from_python(repository, tmp_path):
+def test_a_live_keras_model_from_python(repository, tmp_path, warm_tensorflow):
     """In a process of its own: it imports TensorFlow, which this one must not."""
     script = """
 import sys
@@ -229,13 +227,7 @@ assert best.artifact.variant == "int8", best
 assert best.artifact.path.exists() and best.score.value > 0.96 and best.timing.p50_ms > 0
 """
     model = repository / "toolkit" / "edgekit" / "demo" / "digits_cnn.keras"
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(model), str(tmp_path / "out")],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    warm_tensorflow.script(script, model, tmp_path / "out")
 
 
 def test_without_data_integer_modes_are_refused_and_others_are_not(made, tmp_path, capsys):
@@ -247,7 +239,7 @@ def test_without_data_integer_modes_are_refused_and_others_are_not(made, tmp_pat
     assert run([*words, "--mode", "float16"]) == 0
 
 
-def test_a_model_of_two_inputs_and_outputs_from_an_npz(tmp_path, capsys):
+def test_a_model_of_two_inputs_and_outputs_from_an_npz(tmp_path, capsys, warm_tensorflow):
     """The targets are held against the output that is scored, whichever that is."""
     generator = np.random.default_rng(0)
     left, right = generator.random((90, 6), np.float32), generator.random((90, 4), np.float32)
@@ -274,7 +266,7 @@ outputs = [
 keras.Model([left, right], outputs).save(sys.argv[1])
 """
     model = str(tmp_path / "two.keras")
-    subprocess.run([sys.executable, "-c", script, model], check=True, capture_output=True)
+    warm_tensorflow.script(script, model)
     words = ["quantize", model, "--data", str(tmp_path / "two.npz"), "--no-bench", "--quiet"]
     words += ["--mode", "int8", "--json", "-o", str(tmp_path / "out")]
     for name, metric in (("kind", "accuracy"), ("amount", "rmse")):
@@ -299,14 +291,14 @@ def test_int16_activations_are_made_where_they_are_asked_for(made, tmp_path):
         assert files == {*expected, "float32"}
 
 
-def test_state_of_a_source_is_named_where_it_would_be_lost(tmp_path, capsys):
+def test_state_of_a_source_is_named_where_it_would_be_lost(tmp_path, capsys, warm_tensorflow):
     # Given a Keras model that remembers, and samples that are independent or one sequence
     write = (
         "import keras; x = keras.Input((8, 8), batch_size=1);"
         "y = keras.layers.LSTM(32, stateful=True, name='memory')(x);"
         "keras.Model(x, keras.layers.Dense(2, activation='softmax')(y)).save('model.keras')"
     )
-    subprocess.run([sys.executable, "-c", write], cwd=tmp_path, check=True, capture_output=True)
+    warm_tensorflow.script(write, cwd=tmp_path)
     rng = np.random.default_rng(0)
     arrays = {f"x_{split}": rng.normal(size=(20, 8, 8)) for split in ("train", "test")}
     arrays |= {f"y_{split}": np.arange(20) % 2 for split in ("train", "test")}

@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from warm_tensorflow import WarmTensorFlow
 
 import edgekit
 from edgekit.cli import run
@@ -298,12 +297,15 @@ if __name__ == "__main__":
 
 @pytest.mark.tensorflow
 def test_modules_that_a_manifest_names_are_imported_only_where_they_are_trusted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    warm_tensorflow: WarmTensorFlow,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     # Given a file of a model with a layer of the user's own
     monkeypatch.chdir(tmp_path)
     Path("mine.py").write_text(OWN_MODULE)
-    subprocess.run([sys.executable, "mine.py"], check=True, capture_output=True)
+    warm_tensorflow.script(OWN_MODULE, cwd=tmp_path)
     words = "quantize scaled.keras --custom mine --mode float16 -o made --no-bench -q"
     assert run(words.split()) == 0
     Path("imported").unlink()

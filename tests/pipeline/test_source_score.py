@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -27,7 +25,7 @@ NAMES = np.array(["cat", "dog", "bird", "ant"])
 
 
 @pytest.fixture
-def files(tmp_path):
+def files(tmp_path, warm_tensorflow):
     """A model, and data with texts for labels, whose order is not the alphabet's."""
     generator = np.random.default_rng(0)
     arrays = {}
@@ -37,7 +35,7 @@ def files(tmp_path):
         arrays[f"y_{split}"] = NAMES[classes]
     np.savez(tmp_path / "data.npz", **arrays)
     model = tmp_path / "model.keras"
-    subprocess.run([sys.executable, "-c", LARGEST, str(model)], check=True, capture_output=True)
+    warm_tensorflow.script(LARGEST, model)
     return model, tmp_path / "data.npz"
 
 

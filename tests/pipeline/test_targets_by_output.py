@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -241,7 +239,9 @@ model.save(sys.argv[1])
 
 
 @pytest.mark.tensorflow
-def test_a_model_with_two_heads_is_quantized_judged_and_pruned(tmp_path, capsys) -> None:
+def test_a_model_with_two_heads_is_quantized_judged_and_pruned(
+    tmp_path, capsys, warm_tensorflow
+) -> None:
     # Given a model that tells a quantity and a class, and targets of both
     generator = np.random.default_rng(0)
     x = generator.normal(size=(1500, 8)).astype(np.float32)
@@ -252,7 +252,7 @@ def test_a_model_with_two_heads_is_quantized_judged_and_pruned(tmp_path, capsys)
     given |= {f"y_{split}_kind": kind[rows] for split, rows in parts.items()}
     data, model = tmp_path / "heads.npz", tmp_path / "heads.keras"
     np.savez(data, **given)
-    subprocess.run([sys.executable, "-c", TWO_HEADS, str(model), str(data)], check=True)
+    warm_tensorflow.script(TWO_HEADS, model, data)
     # When it is quantized
     words = ["quantize", str(model), "--data", str(data), "--mode", "int8", "--no-bench"]
     words += ["--output", str(tmp_path / "q"), "--score-output", "kind", "--max-drop", "5"]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -53,13 +51,13 @@ model.save(sys.argv[1])
 
 
 @pytest.fixture
-def quantized(tmp_path, capsys):
+def quantized(tmp_path, capsys, warm_tensorflow):
     """Quantize what a script saves to int8, and return the report."""
 
     def quantize(script, **arrays):
         np.savez(tmp_path / "data.npz", **arrays)
         model = str(tmp_path / "model.keras")
-        subprocess.run([sys.executable, "-c", script, model], check=True, capture_output=True)
+        warm_tensorflow.script(script, model)
         words = ["quantize", model, "--data", str(tmp_path / "data.npz"), "--mode", "int8"]
         words += ["--no-bench", "--quiet", "--json", "-o", str(tmp_path / "out")]
         assert run(words) == 0

@@ -341,7 +341,7 @@ loaded = [name for name in sys.modules if name.split(".")[0] in ("tensorflow", "
 assert not loaded, loaded
 sys.exit(code)
 """
-    arguments = ["quantize", "speech.tflite", "--data", "data.npz", "--output", "out"]
+    arguments = ["quantize", "speech.tflite", "--data", "data.npz", "--output", "out", "--no-bench"]
     done = subprocess.run(
         [sys.executable, "-c", program, *arguments, "--mode", "int8", "--mode", "int16x8"],
         cwd=tmp_path,

@@ -43,6 +43,11 @@ LAYERS = (
 )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def drawn(real_charts: None) -> None:
+    """Charts are what most of these tests are about."""
+
+
 @pytest.fixture(scope="session")
 def ladder(shared_data: Path) -> Callable[..., Report]:
     """`ladder(name, n=..., device=...)`: the four measured variants of a baseline."""

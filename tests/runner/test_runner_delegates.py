@@ -134,12 +134,43 @@ def test_any_library_by_its_path(edge_tpu, stick, pairs, tmp_path):
     assert json.loads(done.stdout)["outputs"][0]["shape"] == [1, 1001]
 
 
-def test_an_ordinary_model_runs_with_a_library_that_claims_nothing(edge_tpu, stick, models):
+@pytest.mark.parametrize("command", ["bench", "info"])
+def test_a_library_that_claims_nothing_is_told(edge_tpu, stick, models, command):
+    # Given an ordinary model, and a delegate that takes none of its operators
     library = stick / "libedgetpu.so.1"
-    options = ["--delegate", library, "--runs", 3, "--json"]
-    done = edge_tpu("bench", models / "fsdd_int8.tflite", *options)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert json.loads(done.stdout)["delegate"] == str(library)
+    options = ["--delegate", library, "--json", *(["--runs", 3] if command == "bench" else [])]
+    # When it is run with it
+    done = edge_tpu(command, models / "fsdd_int8.tflite", *options)
+    # Then it runs as without it, and that is said.
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert facts["delegate"] == str(library)
+    n = facts["operators"]["n"]
+    told = f"takes over none of {n} operators: all of them run on the CPU."
+    assert told in (facts["warning"] if command == "bench" else done.stderr)
+    assert sum(facts["operators"]["delegated"].values()) > 0  # XNNPACK's
+
+
+def test_a_library_that_computes_on_the_cpu_is_told_by_its_time(edge_tpu, build, models):
+    # Given a delegate that claims a softmax, and is slow
+    library = build("-DCLAIM=25") / "libedgetpu.so.1"
+    # When a model of a fraction of a millisecond is timed with it
+    done = edge_tpu("bench", models / "fsdd_int8.tflite", "--delegate", library, "--runs", 3)
+    # Then the operators that it has are counted, and what it costs is said.
+    assert done.returncode == 0, done.stderr
+    assert "operators: " in done.stdout
+    assert f"1 by {library}" in " ".join(done.stdout.split())
+    assert "brings no speed" in done.stderr
+    assert "It may compute on the CPU." in done.stderr
+
+
+def test_operators_are_counted_by_who_runs_them(runner, models):
+    code, out, _ = runner("info", models / "fsdd_int8.tflite", "--json")
+    assert code == 0
+    operators = json.loads(out)["operators"]
+    assert 0 < operators["delegated"]["XNNPACK"] <= operators["n"]
+    code, out, _ = runner("info", models / "fsdd_int8.tflite", "--json", "--kernels", "reference")
+    assert json.loads(out)["operators"] == {"n": operators["n"], "delegated": {}}
 
 
 # --- Something is missing, and each time something else ---

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from edgekit.tflite import read
-from edgekit.tflite.graph import as_text
+from edgekit.cli import run
+from edgekit.modes import MODES, TFLITE_RUNTIME
+from edgekit.schema import inspection_to_json
+from edgekit.tflite import read, write
+from edgekit.tflite.graph import as_text, code_name
+from edgekit.tflite.inspect import inspect
 from edgekit.tflite.runtime_limits import NEWEST
 from edgekit.tflite.runtime_versions import _BROUGHT_BY, oldest_runtimes
 
@@ -75,3 +80,47 @@ def test_what_tflite_runtime_2_14_was_seen_to_load_is_not_said_to_be_newer() -> 
     }
 
     assert newer == {}
+
+
+def test_what_the_runner_unpacks_is_told_apart_from_what_is_lacking(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Given a file of int4 weights, and one with an operator that came after tflite-runtime 2.14
+    source = REPOSITORY / "quantized" / "turbofan"
+    model = read(source / "int8.tflite")
+    dense = next(code for code in model.operatorCodes if code_name(code) == "FULLY_CONNECTED")
+    dense.version = 12
+    newer = tmp_path / "newer.tflite"
+    newer.write_bytes(write(model))
+
+    # When they are inspected, and read again from JSON
+    found = [inspect(path, targets=()) for path in (source / "int4.tflite", newer)]
+
+    # Then tflite-runtime loads the first as the runner unpacks it, and lacks one of the other
+    assert [one.runtimes[TFLITE_RUNTIME] for one in found] == [None, None]
+    assert [dict(one.lacking) for one in found] == [
+        {TFLITE_RUNTIME: ()},
+        {TFLITE_RUNTIME: ("FULLY_CONNECTED of version 12",)},
+    ]
+    assert inspection_to_json(found[1])["lacking"] == {
+        TFLITE_RUNTIME: ["FULLY_CONNECTED of version 12"]
+    }
+    for path, said in (
+        (source / "int4.tflite", "tflite-runtime 2.14 as the runner unpacks it"),
+        (newer, "tflite-runtime does not load it: it lacks FULLY_CONNECTED of version 12"),
+    ):
+        assert run(["inspect", str(path)]) == 0
+        assert said in " ".join(capsys.readouterr().out.split())
+
+
+def test_doctor_names_the_kernels_of_every_mode(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["doctor", "--json"]) == 0
+    table = json.loads(capsys.readouterr().out)["kernels"]
+    assert list(table) == [
+        *("ai-edge-litert, 64-bit", "tflite-runtime, 64-bit", "tflite-runtime, 32-bit")
+    ]
+    assert all(list(modes) == list(MODES) for modes in table.values())
+    assert run(["doctor"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert all(len(line) <= 80 for line in lines[-len(MODES) - 2 :])
+    assert any(line.startswith("int4") and "XNNPACK (as int8)" in line for line in lines)

@@ -9,8 +9,15 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+from edgekit.modes import TFLITE_RUNTIME
+from edgekit.targets.runtimes import KERNELS, LITERT
+
+RUNTIMES: Final[Mapping[str, str]] = {LITERT: "ai-edge-litert", TFLITE_RUNTIME: "tflite-runtime"}
+"""Name of a runtime, as the runner calls it -> of its package."""
 
 
 class Finding(NamedTuple):
@@ -37,8 +44,8 @@ def examine() -> list[Finding]:
         _package("tensorflow", needed=True, hint="pip install 'tensorflow>=2.21,<2.22'"),
         _package("keras", needed=True, hint="pip install 'keras>=3.15,<3.16'"),
         _package("numpy", needed=True, hint="pip install 'numpy>=2'"),
-        _runtime("ai-edge-litert", "ai_edge_litert.interpreter", needed=True),
-        _runtime("tflite-runtime", "tflite_runtime.interpreter", needed=False),
+        _runtime(RUNTIMES[LITERT], "ai_edge_litert.interpreter", needed=True),
+        _runtime(RUNTIMES[TFLITE_RUNTIME], "tflite_runtime.interpreter", needed=False),
         _package("tf_keras", hint="for Keras 2 files: pip install tf_keras"),
         _package("tensorboard", hint="for --log: pip install tensorboard"),
         _package(
@@ -52,8 +59,17 @@ def examine() -> list[Finding]:
             "for Coral: Debian package of coral.ai; until then edgekit predicts what it would do",
         ),
         _library("edgetpu", "for a Coral stick on this machine: the libedgetpu1-std package"),
+        _library("teflon", "for an open NPU driver: Debian's mesa-teflon-delegate (--delegate)"),
         _data(),
     ]
+
+
+def kernels() -> dict[str, dict[str, str]]:
+    """Return runtime and bits of ARM -> mode -> the kernels that run it."""
+    return {
+        f"{RUNTIMES[runtime]}, {bits}-bit": {mode: str(one) for mode, one in modes.items()}
+        for (runtime, bits), modes in KERNELS.items()
+    }
 
 
 def _package(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -39,6 +40,7 @@ def doctor(json: options.Json = False) -> None:
     edgekit doctor
     """
     from edgekit import api
+    from edgekit.doctor import kernels
 
     findings = api.doctor()
     if json:
@@ -46,10 +48,26 @@ def doctor(json: options.Json = False) -> None:
 
         print(
             json_.dumps(
-                {"schema": 1, "findings": [found._asdict() for found in findings]}, indent=1
+                {
+                    "schema": 1,
+                    "findings": [found._asdict() for found in findings],
+                    "kernels": kernels(),
+                },
+                indent=1,
             )
         )
         return
     for finding in findings:
         mark = "ok     " if finding.found else "missing"
         print(f"{mark}  {finding.name:<16} {finding.found or finding.hint}")
+    print("\nKernels of convolutions on ARM, by mode and runtime:")
+    for line in _kernel_lines(kernels()):
+        print(line)
+
+
+def _kernel_lines(table: dict[str, dict[str, str]]) -> Iterator[str]:
+    """Yield a table of modes by runtimes."""
+    modes = list(next(iter(table.values())))
+    yield f"{'mode':<10}" + "".join(f"{name:<24}" for name in table).rstrip()
+    for mode in modes:
+        yield f"{mode:<10}" + "".join(f"{one[mode]:<24}" for one in table.values()).rstrip()

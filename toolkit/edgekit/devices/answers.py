@@ -11,7 +11,7 @@ from edgekit.records import Timing
 
 # A run on another device has as long (`timeout` of `DeviceEntry`), with all that follows.
 FIRST_RUN_SECONDS = 600
-DETAILS = ("kernels", "end_to_end", "sustained", "sweep")
+DETAILS = ("kernels", "operators", "without_delegate_ms", "end_to_end", "sustained", "sweep")
 _ERRORS = {kind.exit_code: kind for kind in (UsageError, ModelError, DataError, DeviceError)}
 
 

@@ -13,8 +13,8 @@ from edgekit.files import FILE, what_is
 from edgekit.modes import TFLITE_RUNTIME
 from edgekit.records import Row
 from edgekit.tflite import read
-from edgekit.tflite.runtime_limits import newer_operators
-from edgekit.tflite.stored import content_of, expanded
+from edgekit.tflite.runtime_limits import lacking_in_tflite_runtime
+from edgekit.tflite.stored import content_of
 
 
 def recommend(
@@ -74,5 +74,4 @@ def _lacking(row: Row) -> str:
         return ""
     content = content_of(path)
     read(content)  # refuses a damaged one
-    loaded = expanded(content, str(path), for_tflite_runtime=True)
-    return ", ".join(newer_operators(read(loaded)))
+    return ", ".join(lacking_in_tflite_runtime(content, str(path)))

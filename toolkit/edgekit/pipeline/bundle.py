@@ -14,6 +14,7 @@ import json
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, Final
 
 import numpy as np
@@ -31,6 +32,8 @@ FILES: Final = "files/"
 OUTPUTS: Final = "outputs/"
 LOG: Final = "log.txt"
 
+# Exceptions of numpy for a damaged header, or one that declares more than fits into memory.
+_ARRAY_DAMAGE: Final = (MemoryError, SyntaxError, TypeError, TokenError)
 # Zip cannot say that there is no time: the earliest one it has.
 _NO_TIME: Final = (1980, 1, 1, 0, 0, 0)
 
@@ -138,7 +141,7 @@ def _members(archive: zipfile.ZipFile) -> Iterator[tuple[str, bytes]]:
 def _index(path: Path, members: Mapping[str, bytes]) -> Mapping[str, Any]:
     try:
         index = json.loads(members[INDEX])
-    except (KeyError, ValueError) as error:
+    except (KeyError, RecursionError, ValueError) as error:
         raise _no_bundle(path, f"It has no readable {INDEX}.") from error
     if (
         not isinstance(index, dict)
@@ -159,9 +162,11 @@ def _packed(outputs: Mapping[str, Array]) -> bytes:
 
 def _unpacked(path: Path, name: str, data: bytes) -> dict[str, Array]:
     try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            checked_members(archive)
         with np.load(io.BytesIO(data), allow_pickle=False) as stored:
             return {str(output): stored[f"output_{k}"] for k, output in enumerate(stored["names"])}
-    except (OSError, KeyError, *DAMAGE) as error:
+    except (OSError, KeyError, *_ARRAY_DAMAGE, *DAMAGE) as error:
         raise _no_bundle(path, f"{name!r:.80} cannot be read.") from error
 
 

@@ -317,6 +317,8 @@ class Inspection:
         metadata: Name of an entry -> its bytes.
         runtimes: Runtime, as the runner calls it -> the oldest version that has every operator at
             its version; None where no release has. Of custom operators nothing is known.
+        lacking: Runtime without such a release -> the operators that it lacks even of the file as
+            the runner unpacks it; empty where that loads.
         memory: Target name -> memory, for microcontrollers.
         estimates: Target name -> what its compiler says, for NPUs.
         edge_tpu: What of it runs on an Edge TPU, where it was compiled for one.
@@ -335,6 +337,7 @@ class Inspection:
     signatures: tuple[str, ...] = ()
     metadata: Mapping[str, int] = field(default_factory=dict)
     runtimes: Mapping[str, str | None] = field(default_factory=dict)
+    lacking: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     memory: Mapping[str, MemoryFit] = field(default_factory=dict)
     estimates: Mapping[str, NpuEstimate] = field(default_factory=dict)
     edge_tpu: EdgeTpuProgram | None = None

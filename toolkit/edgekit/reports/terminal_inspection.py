@@ -149,9 +149,8 @@ def fact_lines(inspection: Inspection) -> Iterator[tuple[str, str]]:
         yield (
             "runtimes",
             ", ".join(
-                f"{_RUNTIMES.get(name, printable(name))} "
-                + (f"{printable(version)} or newer" if version else "(no release known)")
-                for name, version in inspection.runtimes.items()
+                f"{_RUNTIMES.get(name, printable(name))} {_release(inspection, name)}"
+                for name in inspection.runtimes
             ),
         )
     if inspection.metadata:
@@ -163,6 +162,20 @@ def fact_lines(inspection: Inspection) -> Iterator[tuple[str, str]]:
         )
     if inspection.signatures:
         yield "signatures", ", ".join(map(printable, inspection.signatures))
+
+
+def _release(inspection: Inspection, runtime: str) -> str:
+    """Return from which release on a runtime loads a file, or what it lacks."""
+    version = inspection.runtimes[runtime]
+    if version:
+        return f"{printable(version)} or newer"
+    if runtime not in inspection.lacking:
+        return "(no release known)"
+    lacks = inspection.lacking[runtime]
+    if not lacks:
+        return "2.14 as the runner unpacks it"
+    more = ", ..." if len(lacks) > MOST_NAMED else ""
+    return f"does not load it: it lacks {', '.join(map(printable, lacks[:MOST_NAMED]))}{more}"
 
 
 def _named(op: Operator) -> str:

@@ -325,6 +325,7 @@ def _inspection(inspection: Fields) -> Inspection:
         signatures=inspection.texts("signatures"),
         metadata=inspection.table("metadata", Fields.integer),
         runtimes=inspection.table("runtimes", lambda of, name: of.maybe(name, of.text)),
+        lacking=inspection.table("lacking", Fields.texts),
         memory=inspection.table("memory", _memory),
         estimates=inspection.table("estimates", _estimate),
         edge_tpu=_edge_tpu(inspection, "edge_tpu"),

@@ -128,6 +128,7 @@ def inspection_to_json(inspection: Inspection) -> dict[str, Any]:
         "signatures": list(inspection.signatures),
         "metadata": dict(inspection.metadata),
         "runtimes": dict(inspection.runtimes),
+        "lacking": {name: list(lacks) for name, lacks in inspection.lacking.items()},
         "peak": None
         if (peak := inspection.peak) is None
         else {"bytes": peak.alive_bytes, "index": peak.index, "layer": peak.layer},

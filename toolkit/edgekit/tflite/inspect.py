@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from edgekit.errors import ModelError
+from edgekit.modes import TFLITE_RUNTIME
 from edgekit.records import Inspection, Operator, TargetFit
 from edgekit.targets import target
 from edgekit.targets.node import Node, Tensor
@@ -18,6 +20,7 @@ from edgekit.tflite.macs import macs, repetitions
 from edgekit.tflite.micro_memory import memory
 from edgekit.tflite.naming import name_layers
 from edgekit.tflite.nodes import nodes
+from edgekit.tflite.runtime_limits import lacking_in_tflite_runtime
 from edgekit.tflite.runtime_versions import oldest_runtimes
 from edgekit.tflite.signature import signature
 from edgekit.tflite.size_breakdown import Storage, measure
@@ -66,6 +69,7 @@ def inspect(
     signatures = tuple([one.signatureKey for one in model.signatureDefs])
     metadata = _metadata(model)
     runtimes = oldest_runtimes(model)
+    lacking = _lacking(path, runtimes)
     versions = [
         model.operatorCodes[op.opcodeIndex].version
         for graph in model.subgraphs
@@ -139,6 +143,7 @@ def inspect(
         signatures=signatures,
         metadata=metadata,
         runtimes=runtimes,
+        lacking=lacking,
         memory=needed,
         estimates={name: estimate for name, (_, estimate) in vela.items()},
         edge_tpu=edge_tpu,
@@ -147,6 +152,16 @@ def inspect(
 
 
 Grid = tuple[float | None, int | None]
+
+
+def _lacking(path: Path, runtimes: Mapping[str, str | None]) -> dict[str, tuple[str, ...]]:
+    """Return what tflite-runtime lacks of a file that it does not load as it is stored."""
+    if runtimes[TFLITE_RUNTIME] is not None:
+        return {}
+    try:
+        return {TFLITE_RUNTIME: lacking_in_tflite_runtime(content_of(path), path.name)}
+    except ModelError:  # the constants are damaged, which whoever loads them is told
+        return {}
 
 
 def _metadata(model: ModelT) -> dict[str, int]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from edgekit.tflite.graph import code_name
+from edgekit.tflite.graph import code_name, read
+from edgekit.tflite.stored import expanded
 
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT
@@ -75,3 +76,16 @@ def newer_operators(model: ModelT) -> tuple[str, ...]:
         for name in [code_name(code)]
         if not code.customCode and code.version > NEWEST.get(name, 0)
     )
+
+
+def lacking_in_tflite_runtime(content: bytes, name: str) -> tuple[str, ...]:
+    """Return the operators that tflite-runtime 2.14 lacks of a file as the runner loads it there.
+
+    Args:
+        content: The file; one that `read` accepts.
+        name: What to call it in an error.
+
+    Raises:
+        ModelError: Its constants are damaged.
+    """
+    return newer_operators(read(expanded(content, name, for_tflite_runtime=True)))

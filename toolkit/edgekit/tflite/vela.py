@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import importlib.metadata
+import math
 import re
 import signal
 import subprocess
@@ -32,6 +33,8 @@ _UNREADABLE: Final = {
     "int4": "Vela cannot read int4 weights (edgekit expand writes int8)",
     "int2": "Vela cannot read int2 weights",
 }
+# Exceptions for a summary that is cut short, or holds no numbers.
+_DAMAGE: Final = (csv.Error, IndexError, KeyError, TypeError, ValueError)
 _WARNING: Final = re.compile(
     r"^Warning \([^)]*\) operator: \w+, ofm: '(?P<output>.*)'\s*\n\s*Reason: (?P<reason>.*)$",
     re.MULTILINE,
@@ -91,7 +94,7 @@ def _read(folder: Path, compiler: str, operators: Sequence[Node], printed: str) 
         with summaries[0].open(encoding="utf-8", newline="") as file:
             row = next(csv.DictReader(file))
         estimate = _estimate(compiler, row)
-    except (IndexError, KeyError, ModelError, OSError, StopIteration, ValueError) as error:
+    except (*_DAMAGE, ModelError, OSError, StopIteration) as error:
         return _failed(compiler, operators, f"what Vela wrote cannot be read ({error})")
     reasons = {found["output"]: found["reason"] for found in _WARNING.finditer(printed)}
     left = {
@@ -118,17 +121,23 @@ def _fit(node: Node, left: set[str], reasons: Mapping[str, str]) -> TargetFit:
 def _estimate(compiler: str, row: Mapping[str, str]) -> NpuEstimate:
     """Return the figures of a line of Vela's summary, whose memory is in units of 1024 bytes."""
 
-    def kib(name: str) -> int:
-        return round(1024 * float(row[name]))
+    def number(name: str) -> float:
+        found = float(row[name])
+        if not 0 <= found < math.inf:
+            raise ValueError(f"{name} is {found}")
+        return found
 
-    cycles = float(row["cycles_total"])
+    def kib(name: str) -> int:
+        return round(1024 * number(name))
+
+    cycles = number("cycles_total")
     runs = cycles > 0
     return NpuEstimate(
         compiler=compiler,
         configuration=f"{row['system_config']}, {row['memory_mode']}",
         cycles=round(cycles) if runs else None,
-        clock_hz=float(row["core_clock"]),
-        time_ms=1000 * float(row["inference_time"]) if runs else None,
+        clock_hz=number("core_clock"),
+        time_ms=1000 * number("inference_time") if runs else None,
         sram_bytes=kib("sram_memory_used"),
         dram_bytes=kib("dram_memory_used"),
         flash_bytes=kib("on_chip_flash_memory_used") + kib("off_chip_flash_memory_used"),
