@@ -229,7 +229,7 @@ One JSON line for each sample. An INPUT is a picture, a WAV, an .npz or .npy,
 a folder of these, camera or camera:1, or - for raw uint8 frames on stdin.
 
   --watch FOLDER        then process files that are added to FOLDER
-  --every SECONDS       minimum interval between samples; --limit N: stop after N
+  --every SECONDS       least interval of samples; --limit N: stop after N
   --frame HxWxC         size of a raw frame, or of the camera's pictures
   --draw DIR            write annotated pictures or class maps as PNG files;
                         --force replaces what is in DIR
