@@ -521,3 +521,20 @@ def test_worst_is_the_first_of_equals() -> None:
     same = [Fidelity(output=name, n=1, sqnr_db=3.0) for name in "ab"]
     for pair in itertools.permutations(same):
         assert worst(pair) is pair[0]
+
+
+# --- values beyond the ends of an output's range ---
+
+
+def test_values_beyond_an_end_are_counted() -> None:
+    # Given a file whose output ends at 0.5, where 20 of 400 values go on
+    reference = np.concatenate([SPREAD[:380] / 2, np.linspace(0.6, 1, 20)[:, None]])
+    variant = quantized(reference, 0.5 / 127)
+    # Then these are counted, and nothing of what lies within.
+    assert compared(reference, variant)[0].cut_off == 20
+    assert compared(reference[:380], variant[:380])[0].cut_off == 0
+    # Of scores of classes nothing is counted.
+    rows = np.concatenate([reference, -reference], axis=1)
+    scores = np.concatenate([variant, -variant], axis=1)
+    (fidelity,), _ = compare({"y": rows}, {"y": scores}, class_scores="y")
+    assert fidelity.cut_off is None

@@ -23,8 +23,8 @@ from edgekit.quantization import (
 )
 from edgekit.quantization import choose as choosing
 from edgekit.quantization.calibration import FEWEST_TO_JUDGE, HELD_BACK, widening
-from edgekit.quantization.choose import ENOUGH_DB, Trial
 from edgekit.quantization.float_graph import FloatGraph
+from edgekit.quantization.judgement import ENOUGH_DB, Trial
 from edgekit.records import Plan, Samples
 from edgekit.tflite import signature, write
 
@@ -112,8 +112,8 @@ def test_too_few_samples_to_judge_are_said(wide: FloatGraph) -> None:
 
 def test_a_published_file_is_near_enough_as_it_is(shared_data: object) -> None:
     # Given a published network and its data
-    graph = read_float_graph(PUBLISHED / "turbofan" / "float32.tflite")
-    samples = bind(open_data("turbofan"), *signature(graph.model)).calibrate
+    graph = read_float_graph(PUBLISHED / "spoken-digits" / "float32.tflite")
+    samples = bind(open_data("spoken-digits"), *signature(graph.model)).calibrate
     assert samples is not None
     # When edgekit chooses, then a single file is tried, and it has the extremes of all samples.
     found = made(INT8, graph, samples)

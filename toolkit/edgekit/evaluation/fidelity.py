@@ -259,6 +259,7 @@ class _Pair:
             agreement=agreement,
             correlation=None if self.class_scores else self._correlation(),
             levels=int(levels.min()),
+            cut_off=None if self.class_scores else int(self._cut().sum()),
         )
 
     def collapses(self, name: str, baseline: str) -> list[Collapse]:
@@ -317,21 +318,26 @@ class _Pair:
         more = len(columns) - MOST_NAMED
         return [(f"output {name!r}, {self.axis}s {first} and {more} more", columns[0])]
 
+    def _cut(self) -> NDArray[np.bool_]:
+        """Return which values are cut off at the lower and at the upper end, `[2, values, k]`.
+
+        The variant is at the end of what it takes, with other values, and float32 more than a step
+        beyond, one of 8 bits at least: scores that are rounded to 0 or 1 are not cut off, nor are
+        those of 16 bits behind logits of 8.
+        """
+        step = np.maximum(self.after.step, self.before.range / EIGHT_BITS)
+        at_end = np.stack([self.variant == self.after.low, self.variant == self.after.high])
+        lower, upper = self.after.low - step, self.after.high + step
+        beyond = np.stack([self.reference < lower, self.reference > upper])
+        return np.asarray(at_end & beyond & (at_end.sum(axis=1, keepdims=True) > 1))
+
     def _cut_off(self) -> Floats:
         """Return the shares of values cut off at the lower and the upper end, `[2, k]`.
 
-        The variant is at the end of what it takes, and float32 more than a step beyond, one of 8
-        bits at least: scores that are rounded to 0 or 1 are not cut off, nor are those of 16 bits
-        behind logits of 8. What sits at its own end in float too, behind a ReLU6, is no loss.
+        What sits at its own end in float too, behind a ReLU6, is no loss.
         """
-        after, before = self.after, self.before
-        step = np.maximum(after.step, before.range / EIGHT_BITS)
-        lower = (self.variant == after.low) & (self.reference < after.low - step)
-        upper = (self.variant == after.high) & (self.reference > after.high + step)
-        own_lower = (self.reference == before.low).mean(axis=0)
-        own_upper = (self.reference == before.high).mean(axis=0)
-        shares: Floats = np.stack([lower.mean(axis=0) - own_lower, upper.mean(axis=0) - own_upper])
-        return shares
+        own = [(self.reference == end).mean(axis=0) for end in (self.before.low, self.before.high)]
+        return np.asarray(self._cut().mean(axis=1) - np.stack(own))
 
     def _column_noise(self) -> Floats:
         """Return the noise of each column over its variance, `[k]`: a mean tells nothing."""

@@ -5,16 +5,18 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 from edgekit.data import targets_of
 from edgekit.errors import UsageError
 from edgekit.evaluation.metrics import MetricChoice, listed
 from edgekit.evaluation.scores import compared, metric_of, scorable
-from edgekit.evaluation.tasks import task_named
+from edgekit.evaluation.tasks import REGRESSION, task_named
 from edgekit.modes import FLOAT32
 from edgekit.pipeline import manifest
 from edgekit.records import Dataset, Report, Row
+
+_OF_QUANTITIES: Final = frozenset(metric.name for metric in REGRESSION.metrics)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -56,7 +58,8 @@ def build_report(
         notes: What the reader must know beside what the rows warn of.
     """
     rows = tuple(row for outcome in outcomes for row in outcome.rows)
-    warnings = [*notes, *_memory_notes(rows), *_timing_warnings(outcomes), *_failures(outcomes)]
+    warnings = [*notes, *_memory_notes(rows), *_cut_off_notes(rows)]
+    warnings += [*_timing_warnings(outcomes), *_failures(outcomes)]
     described = {o.place or "": o.description for o in outcomes if o.description}
     return Report(
         title=", ".join(dict.fromkeys(row.model for row in rows)) if title is None else title,
@@ -167,6 +170,18 @@ def _memory_notes(rows: Sequence[Row]) -> list[str]:
         if row.timing and row.place == first.place and (taken := row.timing.memory_bytes)
         # A page more or less says nothing.
         if row.artifact.flash_bytes < flash_bytes and taken > 1.05 * memory_bytes
+    ]
+
+
+def _cut_off_notes(rows: Sequence[Row]) -> list[str]:
+    """Say how many values lie at an end of an output's range, of figures that have no bounds."""
+    return [
+        f"{row.artifact.variant}: {one.cut_off:,} values of output {one.output!r} lie at an end of "
+        f"its range, where float32 goes further, on {one.n:,} samples."
+        for row in rows
+        if row.score is not None and row.score.metric in _OF_QUANTITIES
+        for one in row.fidelity
+        if one.cut_off
     ]
 
 

@@ -95,15 +95,24 @@ class Calibration:
             lambda: with_histograms(model, self.samples, found, listener=self.listener),
         )
 
-    def observe_fit(self, model: ModelT, *, histograms: bool = False) -> Observed:
-        """Return the statistics of the samples that ranges are compared by."""
-        found = self._once(model, "fit", lambda: observe(model, self.fit, listener=self.listener))
+    def observe_part(self, model: ModelT, turn: int = 0, *, histograms: bool = False) -> Observed:
+        """Return the statistics of the samples that ranges are compared by.
+
+        Args:
+            model: The graph.
+            turn: 0 for `fit`, 1 for `held`, which judge else.
+            histograms: Whether to return the distribution of every tensor, too.
+        """
+        samples = self._part(turn)
+        found = self._once(
+            model, f"part {turn}", lambda: observe(model, samples, listener=self.listener)
+        )
         if not histograms:
             return found
-        few = self.fit.at(np.arange(min(self.fit.n, _FOR_HISTOGRAMS)))
+        few = samples.at(np.arange(min(samples.n, _FOR_HISTOGRAMS)))
         return self._once(
             model,
-            "fit histograms",
+            f"part {turn}, histograms",
             lambda: with_histograms(model, few, found, listener=self.listener),
         )
 
@@ -118,7 +127,7 @@ class Calibration:
         everything = self.observe(model)
         if method != MINMAX:
             # Ends that are never clipped are those of all samples.
-            known = self.observe_fit(model, histograms=True)
+            known = self.observe_part(model, histograms=True)
             everything = replace(everything, histograms=known.histograms)
         return everything.ranges(method, percentile)
 
@@ -127,22 +136,31 @@ class Calibration:
         few = self.fit.at(np.arange(min(self.fit.n, _FOR_CHANNELS)))
         return observe_channels(model, few, names, listener=self.listener)
 
-    def reference(self, model: ModelT, n: int) -> Mapping[str, Array]:
-        """Return the outputs of a float graph on the first samples held back."""
-        return self._once(model, f"outputs {n}", lambda: self.outputs(write(model), n))
+    def reference(self, model: ModelT, n: int, turn: int = 0) -> Mapping[str, Array]:
+        """Return the outputs of a float graph on the first samples that judge."""
+        return self._once(model, f"outputs {n} {turn}", lambda: self.outputs(write(model), n, turn))
 
-    def outputs(self, data: bytes, n: int) -> Mapping[str, Array]:
-        """Return the outputs of a file on the first `n` samples held back.
+    def outputs(self, data: bytes, n: int, turn: int = 0) -> Mapping[str, Array]:
+        """Return the outputs of a file on the first `n` samples that judge.
+
+        Args:
+            data: The file.
+            n: Number of samples, at most those of `held`.
+            turn: 0 for `held`, 1 for `fit`, whose ranges are judged else.
 
         Raises:
             ModelError: It cannot be run.
         """
-        assert self.held is not None
+        judging = self._part(1 - turn).at(np.arange(n))
         with temporary_folder() as folder:
             path = folder / "trial.tflite"
             path.write_bytes(data)
-            _, outputs = sweep(path, self.held.at(np.arange(n)), _nothing)
+            _, outputs = sweep(path, judging, _nothing)
         return outputs
+
+    def _part(self, turn: int) -> Samples:
+        assert self.held is not None or not turn
+        return self.held if turn and self.held is not None else self.fit
 
     def forget_all_but(self, *models: ModelT) -> None:
         """Free what is known of other graphs, whose weights may be large."""
@@ -151,10 +169,10 @@ class Calibration:
         self._known = {key: known for key, known in self._known.items() if key[0] in kept}
 
     def _joined(self, model: ModelT) -> Observed:
-        first = self.observe_fit(model)
+        first = self.observe_part(model)
         if self.held is None:
             return first
-        both = joined(first, observe(model, self.held, listener=self.listener))
+        both = joined(first, self.observe_part(model, 1))
         return replace(both, samples=self.samples)
 
     def _once(self, model: ModelT, what: str, make: Callable[[], T]) -> T:

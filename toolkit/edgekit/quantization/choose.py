@@ -9,46 +9,45 @@ anybody has would tell the difference.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from edgekit.choices import MINMAX
 from edgekit.errors import ConversionError, ModelError
-from edgekit.evaluation.fidelity import ENOUGH_AGREEMENT, WORST_SQNR_DB, compare, sqnr_db
+from edgekit.evaluation.fidelity import compare
 from edgekit.modes import MODES
 from edgekit.quantization.calibration import FEWEST_TO_CLIP, Calibration, widening
+from edgekit.quantization.figures import extended, figure_layers
 from edgekit.quantization.forms import Form, equalized, folded, form_again
-from edgekit.quantization.observe import Observed
-from edgekit.records import Array, Plan, Progress, Ranges
+from edgekit.quantization.judgement import ENOUGH_DB, MARGIN_DB, Trial
+from edgekit.quantization.output_noise import distances, limits_of, pooled
+from edgekit.records import Plan, Progress, Ranges
 from edgekit.tflite.graph import write
 from edgekit.tflite.macs import macs
 from edgekit.tflite.nodes import nodes
-from edgekit.tflite.signature import signature
 
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT
 
     from edgekit.quantization.recorded_choice import EqualizedBy, Recorded
 
-ENOUGH_DB: Final = 30.0
-"""Outputs whose noise is below 3 % of their spread, root mean square, are left as they are."""
-MARGIN_DB: Final = 0.5
-"""What other ranges, or a graph with fewer operators, may gain or lose by chance."""
 EQUALIZE_GAIN_DB: Final = 1.0
 """What equalized channels must gain."""
-MOST_LOST_DB: Final = 1.0
-"""What a choice may cost any single output that is not `ENOUGH_DB` all the same."""
-MOST_LARGER: Final = 1.01
-"""What a choice may cost in bytes."""
+
+ENOUGH_OF_FIGURES_DB: Final = 40.0
+"""Noise of 1 % of the spread adds 0.5 % to an RMSE of a tenth of it, which is what may be lost."""
+FLOAT_GAIN_DB: Final = 3.0
+"""What a layer in float must gain: half of the noise."""
+_FLOAT_LARGER: Final = 1.05
+# By which shares of their widths ranges reach further, where the samples have long tails.
+_MARGINS: Final = (0.5, 1.0)
 
 SETTLED_MEDIAN: Final = 0.05
 SETTLED: Final = 0.3
 """Ranges are settled that half as many or more samples widen by less: the median, and the most."""
-
-_CODES: Final = ("int8", "uint8", "int16")
 
 # In order: of equally good ones the first counts.
 _METHODS: Final = ("mse", "entropy", "percentile")
@@ -61,65 +60,8 @@ _FEWEST_LARGE: Final = 16
 _MANY_SLOW_MACS: Final = 2 * 10**8
 _FEWEST_SLOW: Final = 16
 
-Write = Callable[["ModelT", "Ranges | None"], "ModelT"]
-"""Returns a graph in the precision of the plan, with ranges."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
-    """A candidate, judged.
-
-    Attributes:
-        passes: Names of the passes that were applied to the float graph.
-        ranges: How ranges were taken; None where activations remain float.
-        sqnr_db: Output name -> ratio of the variance of the float output to the noise, in dB.
-        agreement: Least share of samples with the float graph's top-1 class, where outputs are
-            scores of classes.
-        size: Bytes.
-        limits: Output name -> the ratio that its own codes allow, where it has codes: a score of
-            1/1000 is no code of an output from 0 to 1, whatever is done before it.
-    """
-
-    passes: tuple[str, ...]
-    ranges: str | None
-    sqnr_db: Mapping[str, float]
-    agreement: float | None
-    size: int
-    limits: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def score(self) -> float:
-        """Return the mean of the outputs' ratios, each as far as it counts."""
-        return float(np.mean([min(db, 2 * ENOUGH_DB) for db in self.sqnr_db.values()]))
-
-    @property
-    def enough(self) -> bool:
-        """Whether every output is near enough to float."""
-        if self.sqnr_db.keys() == self.limits.keys() and all(
-            db >= self.limits[name] - MARGIN_DB for name, db in self.sqnr_db.items()
-        ):
-            return True
-        alike = self.agreement is None or self.agreement >= ENOUGH_AGREEMENT
-        return alike and min(self.sqnr_db.values()) >= ENOUGH_DB
-
-    def better(self, other: Trial, margin: float, held: int) -> bool:
-        """Whether it is better by a margin in dB, and worse in nothing that counts.
-
-        Args:
-            other: What it is compared with.
-            margin: Least difference of the scores.
-            held: Number of samples; two of them may get another class.
-        """
-        if self.score < other.score + margin or self.size > MOST_LARGER * other.size:
-            return False
-        if self.agreement is not None and other.agreement is not None:
-            allowed = 2 / held
-            if self.agreement < other.agreement - allowed:
-                return False
-        return all(
-            db >= min(other.sqnr_db[name] - MOST_LOST_DB, ENOUGH_DB)
-            for name, db in self.sqnr_db.items()
-        )
+Write = Callable[["ModelT", "Ranges | None", Collection[str]], "ModelT"]
+"""Returns a graph in the precision of the plan, with ranges, and with some operators in float."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,12 +78,16 @@ class Choice:
         trials: What was tried, in order.
         widened: By how much the samples held back widened the ranges of the others: the median
             and the most, in shares of their widths.
+        floats: Names of the tensors whose operators are float if the file's output may be.
+        margin: By which share of their widths the ranges reach further than was seen.
     """
 
     model: ModelT
     ranges: Ranges | None
     passes: tuple[str, ...] = ()
     equalized_by: EqualizedBy | None = None
+    floats: frozenset[str] = frozenset()
+    margin: float = 0.0
     held: int = 0
     reason: str = ""
     trials: tuple[Trial, ...] = ()
@@ -151,8 +97,12 @@ class Choice:
     def enough(self) -> bool:
         """Whether what was chosen was tried, and is near enough to float."""
         method = self.ranges.method if self.ranges else None
-        chosen = (self.passes, method)
-        return any(t.enough for t in self.trials if (t.passes, t.ranges) == chosen)
+        chosen = (self.passes, method, self.floats, self.margin)
+        return any(
+            trial.enough
+            for trial in self.trials
+            if (trial.passes, trial.ranges, trial.floats, trial.margin) == chosen
+        )
 
     @property
     def unsettled(self) -> bool:
@@ -168,6 +118,8 @@ class Choice:
             "reason": self.reason,
             "held_back": self.held,
             "widened": [round(share, 3) for share in self.widened],
+            "float_figures": bool(self.floats),
+            "margin": self.margin,
             "trials": [
                 {
                     "method": trial.ranges,
@@ -175,6 +127,8 @@ class Choice:
                     "sqnr_db": {name: round(db, 2) for name, db in trial.sqnr_db.items()},
                     "agreement": trial.agreement,
                     "size_bytes": trial.size,
+                    "float_figures": bool(trial.floats),
+                    "margin": trial.margin,
                 }
                 for trial in self.trials
             ],
@@ -219,12 +173,16 @@ class _Search:
             return self._chosen(form, MINMAX, "Nothing was compared: the file cannot be tried.")
         form, best = self._best_form(form, best)
         method, best = self._best_method(form, best)
+        form, best = self._best_of_figures(form, method, best)
         self.calibration.forget_all_but(self.model, form.model)
         return self._chosen(form, method, self._why(best))
 
     def again(self, recorded: Recorded) -> Choice:
         """Return a choice that was made before."""
         form = form_again(recorded, self.model, self.plan, self.calibration)
+        if recorded.float_figures:
+            names = figure_layers(form.model, self.calibration.class_scores)
+            form = replace(form, floats=names)
         return self._chosen(form, recorded.method or MINMAX, "As it was recorded.")
 
     def _best_form(self, form: Form, best: Trial) -> tuple[Form, Trial]:
@@ -257,48 +215,93 @@ class _Search:
                 chosen, best = method, trial
         return chosen, best
 
+    def _best_of_figures(self, form: Form, method: str, best: Trial) -> tuple[Form, Trial]:
+        """Try the layers of figures without bounds in float, and ranges that reach further."""
+        if not self.calibrated or self._bits() > 8 or self.large:
+            return form, best
+        names = figure_layers(form.model, self.calibration.class_scores)
+        if not names:
+            return form, best
+        # Only one of both halves has the largest value: each judges the ranges of the other.
+        ratio = self._both_ways(form, method, best)
+        if ratio is None or ratio >= ENOUGH_OF_FIGURES_DB:
+            return form, best
+        parts = [self.calibration.observe_part(form.model, turn) for turn in (0, 1)]
+        whole = self.calibration.observe(form.model)
+        unsettled = max(widening(part, whole)[1] for part in parts) > SETTLED
+        # Where half of the samples move an end far, others will go beyond all of them.
+        needed = 0.0 if unsettled else FLOAT_GAIN_DB
+        extends = method == MINMAX and unsettled and self.calibration.samples.n >= FEWEST_TO_CLIP
+        steps = [(form.floats, margin, MARGIN_DB) for margin in _MARGINS] if extends else []
+        for floats, margin, gain in (*steps, (names, None, needed)):
+            candidate = replace(
+                form, floats=floats, margin=form.margin if margin is None else margin
+            )
+            trial = self._trial(candidate, method)
+            found = None if trial is None else self._both_ways(candidate, method, trial)
+            if trial is None or found is None or trial.size > _FLOAT_LARGER * best.size:
+                continue
+            if found >= ratio + gain:
+                form, best, ratio = candidate, trial, found
+        return form, best
+
+    def _both_ways(self, form: Form, method: str, trial: Trial) -> float | None:
+        """Return the ratio of a candidate on both halves, each with the ranges of the other."""
+        other = self._judged(form, method, turn=1)
+        return None if other is None else pooled(trial.sqnr_db, other.sqnr_db)
+
     def _trial(self, form: Form, method: str) -> Trial | None:
-        """Write a candidate and compare its outputs; None where it cannot be run, or is known."""
+        """Judge a candidate, and keep what was found."""
+        trial = self._judged(form, method)
+        self.trials += [] if trial is None else [trial]
+        return trial
+
+    def _judged(self, form: Form, method: str, turn: int = 0) -> Trial | None:
+        """Write a candidate and compare its outputs; None where it cannot be run, or is known.
+
+        Args:
+            form: The form of the graph.
+            method: How ranges are chosen.
+            turn: 0 for the ranges of the first samples and the others as judges, 1 for the reverse.
+        """
         self.calibration.listener(Progress(stage="choosing ranges", done=len(self.trials)))
         try:
             ranges = None
             if self.calibrated:
-                ranges = self._observed(form.model, method).ranges(method, self.plan.percentile)
-                plain = self.calibration.observe_fit(form.model).ranges()
-                if method != MINMAX and _same(ranges, plain):
+                seen = self.calibration.observe_part(form.model, turn, histograms=method != MINMAX)
+                ranges = extended(seen.ranges(method, self.plan.percentile), form.margin)
+                if method != MINMAX and _same(ranges, seen.ranges()):
                     return None
-            made = self.write(form.model, ranges)
+            made = self.write(form.model, ranges, form.floats)
             data = write(made)
-            found = self.calibration.outputs(data, self.held)
+            found = self.calibration.outputs(data, self.held, turn)
         except (ConversionError, ModelError):
             return None
-        reference = self.calibration.reference(self.model, self.held)
-        distances = _distances(reference, found)
-        if not distances:
+        reference = self.calibration.reference(self.model, self.held, turn)
+        ratios = distances(reference, found)
+        if not ratios:
             return None
         alike = [
             one.agreement
             for one in compare(reference, found, class_scores=self.calibration.class_scores)[0]
             if one.agreement is not None
         ]
-        trial = Trial(
+        return Trial(
             passes=form.passes,
             ranges=method if self.calibrated else None,
-            sqnr_db=distances,
+            sqnr_db=ratios,
             agreement=min(alike, default=None),
             size=len(data),
-            limits=_limits(reference, made),
+            limits=limits_of(reference, made),
+            floats=form.floats,
+            margin=form.margin,
         )
-        self.trials.append(trial)
-        return trial
-
-    def _observed(self, model: ModelT, method: str) -> Observed:
-        return self.calibration.observe_fit(model, histograms=method != MINMAX)
 
     def _chosen(self, form: Form, method: str, reason: str) -> Choice:
         ranges, widened = None, (0.0, 0.0)
         if self.calibrated:
-            ranges = self.calibration.ranges(form.model, method, self.plan.percentile)
+            found = self.calibration.ranges(form.model, method, self.plan.percentile)
+            ranges = extended(found, form.margin)
             if method == MINMAX:
                 widened = self._widening(form)
         return Choice(
@@ -306,6 +309,8 @@ class _Search:
             ranges=ranges,
             passes=form.passes,
             equalized_by=form.equalized_by,
+            floats=form.floats,
+            margin=form.margin,
             held=self.held,
             reason=reason,
             trials=tuple(self.trials),
@@ -313,13 +318,13 @@ class _Search:
         )
 
     def _widening(self, form: Form) -> tuple[float, float]:
-        fit, everything = (
-            seen(form.model) for seen in (self.calibration.observe_fit, self.calibration.observe)
-        )
-        return widening(fit, everything)
+        part = self.calibration.observe_part(form.model)
+        return widening(part, self.calibration.observe(form.model))
 
     def _why(self, best: Trial) -> str:
         first = self.trials[0]
+        if best.margin or best.floats:
+            return "Figures without bounds, with long tails or few codes."
         if best is first:
             if best.enough and min(best.sqnr_db.values()) < ENOUGH_DB:
                 return (
@@ -348,33 +353,6 @@ class _Search:
 
     def _bits(self) -> int:
         return 8 * np.dtype(MODES[self.plan.mode].activations).itemsize if self.calibrated else 0
-
-
-def _distances(reference: Mapping[str, Array], found: Mapping[str, Array]) -> dict[str, float]:
-    """Return the ratio of spread to noise of every float output, in dB."""
-    distances = {}
-    for (name, expected), values in zip(reference.items(), found.values(), strict=True):
-        if expected.dtype.kind != "f" or expected.shape != values.shape:
-            continue
-        exact = expected.astype(np.float64)
-        signal = float(np.sum(np.square(exact - exact.mean(axis=0))))
-        noise = float(np.sum(np.square(np.nan_to_num(values - exact))))
-        ratio = sqnr_db(signal, noise)
-        distances[name] = 2 * ENOUGH_DB if ratio is None else max(ratio, WORST_SQNR_DB)
-    return distances
-
-
-def _limits(reference: Mapping[str, Array], made: ModelT) -> dict[str, float]:
-    """Return the ratios that the codes of outputs allow, in dB."""
-    limits: dict[str, float] = {}
-    for (name, expected), spec in zip(reference.items(), signature(made)[1], strict=True):
-        if spec.scale and spec.dtype in _CODES and expected.dtype.kind == "f":
-            ends = np.iinfo(spec.dtype)
-            zero = spec.zero_point or 0
-            codes = np.clip(np.rint(expected / spec.scale) + zero, ends.min, ends.max)
-            nearest = {name: ((codes - zero) * spec.scale).astype(np.float32)}
-            limits |= _distances({name: expected}, nearest)
-    return limits
 
 
 def _bytes(model: ModelT) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from edgekit.quantization.calibration import Calibration
@@ -24,11 +24,15 @@ class Form:
         model: The graph, with passes applied.
         passes: Names of the passes.
         equalized_by: How channels were equalized; None where they were not.
+        floats: Names of the tensors whose operators are float.
+        margin: By which share of their widths ranges reach further than was seen.
     """
 
     model: ModelT
     passes: tuple[str, ...] = ()
     equalized_by: EqualizedBy | None = None
+    floats: frozenset[str] = frozenset()
+    margin: float = 0.0
 
 
 def folded(model: ModelT, plan: Plan) -> Form:
@@ -52,6 +56,6 @@ def equalized(form: Form, plan: Plan, calibration: Calibration, by: EqualizedBy)
 def form_again(recorded: Recorded, model: ModelT, plan: Plan, calibration: Calibration) -> Form:
     """Make the form of a recorded choice of a graph."""
     form = folded(model, plan) if FOLD_NORMALIZATION.name in recorded.passes else Form(model)
-    if recorded.equalized_by is None:
-        return form
-    return equalized(form, plan, calibration, recorded.equalized_by) or form
+    if recorded.equalized_by is not None:
+        form = equalized(form, plan, calibration, recorded.equalized_by) or form
+    return replace(form, margin=recorded.margin)

@@ -7,7 +7,7 @@ what they fit would be lost in another form.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from edgekit.errors import ConversionError
 from edgekit.modes import FLOAT32, MODES
 from edgekit.quantization.calibration import Calibration
 from edgekit.quantization.choose import Choice, choose
+from edgekit.quantization.figures import extended, with_floats
 from edgekit.quantization.float_graph import FloatGraph
 from edgekit.quantization.in_modes import in_modes
 from edgekit.quantization.observe import NOTHING, Observed
@@ -67,8 +68,9 @@ def _choose(
     """Choose passes and ranges once for all plans that differ in nothing that matters to them."""
     trial = _tried(plan)
 
-    def write_trial(candidate: ModelT, ranges: Ranges | None) -> ModelT:
-        return in_modes(trial, candidate, ranges, modes)[1].model
+    def write_trial(candidate: ModelT, ranges: Ranges | None, floats: Collection[str]) -> ModelT:
+        asked, precisions = with_floats(trial, modes, floats)
+        return in_modes(asked, candidate, ranges, precisions)[1].model
 
     key = (id(model), trial)
     if key not in calibration.choices:
@@ -90,6 +92,7 @@ def _fitted(
         ranges = choice.ranges
         if ranges is not None and model is not choice.model:
             ranges = calibration.ranges(model, ranges.method, plan.percentile)
+            ranges = extended(ranges, choice.margin)
         calibration.choices[key] = (choice.model, replace(choice, model=model, ranges=ranges))
     found: Choice = calibration.choices[key][1]
     return found

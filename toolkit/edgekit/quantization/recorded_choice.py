@@ -32,11 +32,15 @@ class Recorded:
         method: How ranges are taken; None where activations remain float.
         passes: Names of the passes.
         equalized_by: As of `Form`.
+        margin: As of `Form`.
+        float_figures: Whether the layers of figures without bounds are float.
     """
 
     method: RangesMethod | None
     passes: tuple[str, ...]
     equalized_by: EqualizedBy | None
+    margin: float = 0.0
+    float_figures: bool = False
 
     def fits(self, plan: Plan) -> bool:
         """Whether it can be a choice for a plan."""
@@ -54,4 +58,7 @@ def recorded_choice(told: Any) -> Recorded | None:
     ways = get_args(EqualizedBy) if _CHOICES.get(tuple(passes)) else (None,)
     if tuple(passes) not in _CHOICES or method not in methods or method == AUTO or by not in ways:
         return None
-    return Recorded(method, tuple(passes), by)
+    margin, float_figures = told.get("margin", 0.0), told.get("float_figures", False)
+    if not isinstance(margin, float) or not 0 <= margin <= 1 or float_figures not in (True, False):
+        return None
+    return Recorded(method, tuple(passes), by, margin, bool(float_figures))

@@ -10,6 +10,7 @@ from edgekit.errors import ConversionError, ModelError
 from edgekit.modes import FLOAT32, INT4, INT8, MODES
 from edgekit.quantization.calibration import Calibration
 from edgekit.quantization.choose import Choice
+from edgekit.quantization.figures import FIGURES, figures_note, with_floats
 from edgekit.quantization.float_graph import FloatGraph
 from edgekit.quantization.in_modes import in_modes
 from edgekit.quantization.observe import Observed
@@ -81,8 +82,12 @@ def make(
     """
     model, ranges, modes, choice = prepared(plan, graph, observe=observe, calibration=calibration)
     asked = plan
-    plan, written = in_modes(plan, model, ranges, modes)
-    model, known = written.model, written.reasons
+    floats = choice.floats if choice is not None else frozenset()
+    plan, precisions = with_floats(plan, modes, floats)
+    if choice is not None and precisions is modes:
+        choice, floats = replace(choice, floats=frozenset()), frozenset()
+    plan, written = in_modes(plan, model, ranges, precisions)
+    model, known = written.model, {**written.reasons, **dict.fromkeys(floats, FIGURES)}
     if model is not graph.model:
         model = carry_metadata(graph.model, model)
     left = _left(plan, modes, model, known)
@@ -110,7 +115,10 @@ def make(
         model=model,
         left_in_float=tuple(left),
         plan=replace(plan, free_ends=()),
-        notes=tuple(_notes(asked, written.lost)),
+        notes=(
+            *figures_note(asked, float_figures=precisions is not modes),
+            *_notes(asked, written.lost),
+        ),
         choice=choice,
     )
 

@@ -180,6 +180,8 @@ class Fidelity:
             column, or of all values where columns have one unit.
         levels: Least number of distinct values that a column takes, of those that vary in the
             float output.
+        cut_off: Number of values at an end of what the output takes in the file, where float goes
+            further; None for scores of classes, and in reports older than this field.
     """
 
     output: str
@@ -188,6 +190,7 @@ class Fidelity:
     agreement: float | None = None
     correlation: float | None = None
     levels: int | None = None
+    cut_off: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

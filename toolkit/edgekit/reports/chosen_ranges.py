@@ -21,6 +21,7 @@ def choice_line(row: Row) -> str | None:
     if not isinstance(told, Mapping):
         return None
     parts = [_PASSES.get(name, name) for name in _texts(told.get("passes"))]
+    parts += _of_figures(told)
     method = told.get("method")
     if isinstance(method, str) and method != _USUAL:
         parts.append(f"ranges by {method}")
@@ -55,6 +56,7 @@ def choice_card(row: Row) -> str:
 
 def _line(trial: Mapping[str, Any]) -> str:
     passes = [_PASSES.get(name, name) for name in _texts(trial.get("passes"))]
+    passes += _of_figures(trial)
     ratios, agreement = trial.get("sqnr_db"), trial.get("agreement")
     listed = ratios.items() if isinstance(ratios, Mapping) else ()
     cells = (
@@ -64,6 +66,16 @@ def _line(trial: Mapping[str, Any]) -> str:
         f"{agreement:.1%}" if isinstance(agreement, int | float) else "",
     )
     return "<tr>" + "".join(f"<td>{escaped(str(cell))}</td>" for cell in cells) + "</tr>"
+
+
+def _of_figures(told: Mapping[str, Any]) -> list[str]:
+    """Say what was done for figures without bounds."""
+    margin = told.get("margin")
+    further = f"{margin:.0%} further" if isinstance(margin, float) and margin else ""
+    return [
+        *([f"ranges reach {further}"] if further else []),
+        *(["layer of figures in float"] if told.get("float_figures") is True else []),
+    ]
 
 
 def _texts(values: Any) -> list[str]:

@@ -241,6 +241,7 @@ def _fidelity(fidelity: Fields) -> Fidelity:
         agreement=fidelity.maybe("agreement", fidelity.number),
         correlation=fidelity.maybe("correlation", fidelity.number),
         levels=fidelity.maybe("levels", fidelity.integer),
+        cut_off=fidelity.maybe("cut_off", fidelity.integer),
     )
 
 

@@ -312,6 +312,7 @@ def _fidelity_to_json(fidelity: Fidelity) -> dict[str, Any]:
         "agreement": _finite(fidelity.agreement),
         "correlation": _finite(fidelity.correlation),
         "levels": fidelity.levels,
+        "cut_off": fidelity.cut_off,
     }
 
 

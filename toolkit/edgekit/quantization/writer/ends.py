@@ -137,12 +137,17 @@ def _last(operators: Sequence[Node], widths: Mapping[int, int], codes: Collectio
         if node.index not in widths and not node.name.startswith(STAND_IN):
             continue
         outputs = {tensor.index for tensor in real_outputs(node)}
-        moves = node.index in widths and (_copies(node) or _affine(node))
+        moves = node.index in widths and scales_or_copies(node)
         if moves and outputs and not outputs & needed:
             last.add(node.index)
         else:
             needed.update(tensor.index for _, tensor in real_inputs(node))
     return last
+
+
+def scales_or_copies(node: Node) -> bool:
+    """Whether an operator does no more than to copy one input, or to scale it by a constant."""
+    return node.name in OPERATORS and (_copies(node) or _affine(node))
 
 
 def _copies(node: Node) -> bool:
