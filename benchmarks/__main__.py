@@ -35,6 +35,7 @@ SECTIONS = {
     "sensitivity": "What each operator costs, and int8 with few operators in float",
     "recurrent": "Recurrent layers: compact, written out, and by the stock converter",
     "ranges": "int8 by the draw of its calibration samples",
+    "accuracy": "int8 and int4 against the stock converter and litert-quantizer",
     "rounding": "Weights of four bits by the draw of their calibration samples",
 }
 RESULTS = Path(__file__).with_name("RESULTS.md")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 from float_nets import RELU, Net, samples_with
 
-from edgekit.quantization import Calibration, QuantizedModel, make
+from edgekit.quantization import Calibration, QuantizedModel, make, recorded_choice
 from edgekit.quantization.figures import extended, figure_layers
 from edgekit.quantization.float_graph import FloatGraph
 from edgekit.quantization.output_noise import limits_of, pooled
@@ -96,6 +97,15 @@ def test_a_file_is_made_again_from_its_plan(regression: FloatGraph) -> None:
     found = made(INT8, regression, samples)
     assert found.plan.free_ends == ()
     assert made(found.plan, regression, samples).data == found.data
+    # And so it is from what its manifest records, without a search.
+    assert found.choice is not None
+    recorded = recorded_choice(json.loads(json.dumps(found.choice.described())))
+    assert recorded is not None
+    assert (recorded.margin, recorded.float_figures) == (found.choice.margin, True)
+    again = Calibration(samples, recorded=recorded)
+    repeated = make(found.plan, regression, observe=again.observe, calibration=again)
+    assert repeated.data == found.data
+    assert recorded_choice({**found.choice.described(), "margin": -1.0}) is None
 
 
 def test_scores_of_classes_are_no_figures(regression: FloatGraph) -> None:
