@@ -7162,17 +7162,23 @@ def preprocessors(
     """Return a preprocessor for each input.
 
     An array named `inputs` is preprocessed already: edgekit packs data for a device this way. So
-    are floats for a model that only says how pixels are preprocessed.
+    are floats for a model that only says how pixels are preprocessed. Raw samples that need no
+    preprocessing are real values, as on the host: also where their type is the input's own.
     """
 
     def ready(column: StoredArray) -> bool:
         scaled = manifest.get("pixels") and column.dtype.kind == "f"
         return bool(scaled) or column.name.startswith("inputs")
 
-    spec = manifest.get("preprocessing") or {}
+    def known(column: StoredArray, tensor: Tensor) -> Mapping[str, Any]:
+        spec = manifest.get("preprocessing") or {}
+        if ready(column):
+            return {}
+        real = spec.get("kind") == "none" and tensor.scale and column.dtype == tensor.dtype
+        return {"kind": "affine"} if real else spec
+
     return [
-        Preprocessor({} if ready(column) else spec, tensor)
-        for column, tensor in zip(columns, model.inputs)
+        Preprocessor(known(column, tensor), tensor) for column, tensor in zip(columns, model.inputs)
     ]
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ai_edge_litert.interpreter import Interpreter
 from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.metrics import roc_auc_score
@@ -279,6 +280,39 @@ def test_eval_writes_dequantized_outputs(runner, models, tmp_path):
     rmse = np.sqrt(np.mean((outputs[:, 0] - stored["y_test"]) ** 2))
     assert rmse == pytest.approx(TURBOFAN_FLOAT_RMSE, abs=0.002)
     assert [path.name for path in tmp_path.iterdir()] == ["outputs.npz"]
+
+
+@pytest.mark.parametrize(
+    ("manifest", "name", "codes"),
+    [
+        ({"preprocessing": {"kind": "none"}}, "x_test", False),
+        ({"preprocessing": {"kind": "none"}}, "inputs", True),
+        ({}, "x_test", True),
+    ],
+)
+def test_raw_samples_of_the_inputs_own_type_are_real_values_as_on_the_host(
+    runner, models, tmp_path, *, manifest, name, codes
+):
+    model = tmp_path / "model.tflite"
+    shutil.copy(models / "cmapss_uint8.tflite", model)
+    described = json.loads((models / "cmapss_uint8.json").read_text())
+    model.with_suffix(".json").write_text(json.dumps({**described, **manifest}))
+    whole = np.random.default_rng(0).integers(0, 2, (3, 30, 14), np.uint8)
+    tensor = edgekit_runner.Tensor("x", _input_of(model))
+    real = tensor.decode(whole) if codes else whole.astype(np.float32)
+
+    found = []
+    for number, samples in enumerate((whole, real)):
+        data, kept = tmp_path / f"{number}.npz", tmp_path / f"outputs{number}.npz"
+        np.savez(data, **{name: samples})
+        assert runner("eval", model, data, "--outputs", kept)[0] == 0
+        found.append(np.load(kept)["output_0"])
+
+    assert np.array_equal(*found)
+
+
+def _input_of(model: Path) -> dict[str, object]:
+    return Interpreter(str(model)).get_input_details()[0]
 
 
 def test_eval_of_an_autoencoder_is_the_auc_of_its_error(runner, models, anomalies, tmp_path):
