@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -157,6 +158,16 @@ def test_the_table_has_80_columns_and_marks_where_they_part(uneven: LayerDiffere
     assert max(map(len, lines)) <= 80
     assert [line.split()[0] for line in lines if line.endswith(" <")] == ["block1_depthwise"]
     assert any("They part at block1_depthwise" in line for line in lines)
+
+
+def test_an_error_too_large_for_its_column_does_not_run_into_the_next(
+    uneven: LayerDifferences,
+) -> None:
+    huge = tuple(replace(one, largest_error=1e9 * one.largest_value) for one in uneven.operators)
+    rows = list(difference_lines(replace(uneven, operators=huge)))[5 : 5 + len(huge)]
+
+    assert all(" >9x " in row for row in rows)
+    assert max(map(len, rows)) <= 80
 
 
 def test_figures_for_a_graph_go_by_the_tensors_of_the_second(uneven: LayerDifferences) -> None:

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgekit.records import Artifact, Row, Score
+from edgekit.records import Artifact, Row, Score, TensorSpec
 from edgekit.reports import formatting
 from edgekit.reports.formatted_rows import formatted_rows, pareto_front
 from edgekit.reports.groups import groups_by_device
 from edgekit.reports.page_text import capitalized
+from edgekit.reports.terminal_inspection import tensor_text
 
 PI = "pi@raspberrypi: Cortex-A72, 4 cores"
 
@@ -165,3 +166,19 @@ def _row(size: int, score: float, metric: str) -> Row:
         ),
         score=Score(metric=metric, value=score, n=1, ci95=(score, score)),
     )
+
+
+def test_decibels_have_no_negative_zero():
+    assert [formatting.decibels(value) for value in (-0.04, -0.06, None)] == [
+        "0.0",
+        "-0.1",
+        "exact",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("zero_point", "code"), [(-128, "(q + 128)"), (7, "(q - 7)"), (0, "q"), (None, "q")]
+)
+def test_what_a_code_stands_for_has_one_sign(zero_point, code):
+    tensor = TensorSpec(name="x", shape=(1, 2), dtype="int8", scale=0.5, zero_point=zero_point)
+    assert tensor_text(tensor) == f"x: int8 1 x 2, 0.5 x {code}"

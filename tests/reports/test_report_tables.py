@@ -100,7 +100,7 @@ def test_an_inspection_lists_operators_and_their_predicted_fit(fashion):
     text = printed(print_inspection, fashion.rows[3].inspection)
     assert max(map(len, text.splitlines())) <= 80
     assert "coral, predicted: 10 of 10 operators" in text
-    assert "int8 1 x 10, 0.00390625 x (q - -128)" in text
+    assert "int8 1 x 10, 0.00390625 x (q + 128)" in text
     rows = [line.split() for line in text.splitlines() if line.split()[0].isdigit()]
     assert [row[1] for row in rows].count("CONV_2D") == 5
     refused = printed(print_inspection, fashion.rows[0].inspection)

@@ -151,7 +151,7 @@ def _farthest(row: Row) -> str:
         figure = f"has a correlation of {far.correlation:.4f} on {far.n:,} samples"
     else:
         figure = f"was compared on {far.n:,} samples"
-    noise = "equal" if far.sqnr_db is None else f"SQNR {far.sqnr_db:.1f} dB"
+    noise = "equal" if far.sqnr_db is None else f"SQNR {far.sqnr_db:z.1f} dB"
     return f"output {far.output!r} {figure}, {noise}"
 
 

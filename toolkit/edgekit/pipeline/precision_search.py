@@ -205,7 +205,7 @@ def sentence(
 
 def decibels(run: TrialRun | None) -> str:
     """Return an SQNR in words."""
-    return "exact" if run is None or run.sqnr_db is None else f"{run.sqnr_db:.1f} dB"
+    return "exact" if run is None or run.sqnr_db is None else f"{run.sqnr_db:z.1f} dB"
 
 
 def ranked(

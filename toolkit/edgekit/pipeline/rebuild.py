@@ -114,7 +114,7 @@ def rebuild(
             f"{plan.variant} was rebuilt from {path}, but not with the same bytes.",
             found=_difference(described, path, content, versions),
             hint=_install(versions)
-            or "Rebuild on the kind of processor that made it, or quantize anew.",
+            or "Rebuild with the edgekit and on the processor that made it, or quantize anew.",
         )
     return Rebuilt(
         variant=plan.variant,

@@ -328,14 +328,14 @@ class _Search:
         if best is first:
             if best.enough and min(best.sqnr_db.values()) < ENOUGH_DB:
                 return (
-                    f"Its outputs are as near to float as their codes can be: {best.score:.1f} dB."
+                    f"Its outputs are as near to float as their codes can be: {best.score:z.1f} dB."
                 )
             if best.enough:
-                return f"Noise is {best.score:.1f} dB below the outputs: nothing else was tried."
-            return f"Nothing that was tried is better than {best.score:.1f} dB."
+                return f"Noise is {best.score:z.1f} dB below the outputs: nothing else was tried."
+            return f"Nothing that was tried is better than {best.score:z.1f} dB."
         if best.score < first.score + MARGIN_DB:
-            return f"Fewer operators, at {best.score:.1f} dB instead of {first.score:.1f} dB."
-        return f"{best.score:.1f} dB instead of {first.score:.1f} dB."
+            return f"Fewer operators, at {best.score:z.1f} dB instead of {first.score:z.1f} dB."
+        return f"{best.score:z.1f} dB instead of {first.score:z.1f} dB."
 
     def _why_not_judged(self) -> str:
         if self.calibration.held is None:

@@ -165,7 +165,7 @@ def _least_sqnr(line: FormattedRow) -> float | None:
 def _fidelity(line: FormattedRow) -> Cell:
     least = _least_sqnr(line)
     if least is not None:
-        return Cell(figure=f"{least:.1f} dB")
+        return Cell(figure=f"{least:z.1f} dB")
     return Cell(figure="exact" if line.row.fidelity else "")
 
 

@@ -17,6 +17,8 @@ _LEGEND: Final = (
     "that B's integers cannot hold. dead: channels that are constant in B only."
 )
 _HEADS: Final = ("SQNR, dB", "cosine", "error", "beyond", "dead")
+_MOST: Final = 9
+"""Times the largest value of A beyond which an error is not told more closely, to fit its cell."""
 EQUAL_DB: Final = 150.0
 """Stands for equal values, where a number is needed: more than float32 can tell."""
 _COLOURS: Final = ((10.0, "#d73027"), (20.0, "#fc8d59"), (30.0, "#fee08b"))
@@ -90,7 +92,7 @@ def _line(one: OperatorDifference) -> str:
     cells = (
         decibels(one.sqnr_db),
         f"{one.cosine:.4f}",
-        f"{100 * share:.1f} %",
+        f"{100 * share:.1f} %" if share < _MOST else f">{_MOST}x",
         "" if one.saturated is None else f"{100 * one.saturated:.1f} %",
         f"{one.dead}" if one.dead else "",
     )

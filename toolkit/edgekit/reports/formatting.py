@@ -27,8 +27,12 @@ def plain(text: object) -> str:
 
 
 def decibels(value: float | None) -> str:
-    """Return an SQNR; "exact" where there is no noise."""
-    return "exact" if value is None else f"{value:.1f}"
+    """Return an SQNR; "exact" where there is no noise.
+
+    >>> decibels(-0.04), decibels(None)
+    ('0.0', 'exact')
+    """
+    return "exact" if value is None else f"{value:z.1f}"
 
 
 def labelled(label: str, text: str, width: int = TERMINAL) -> list[str]:

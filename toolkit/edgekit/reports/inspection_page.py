@@ -7,13 +7,13 @@ from itertools import groupby
 from typing import Final
 
 from edgekit.printable import MOST_PATH, printable
-from edgekit.records import Inspection, Operator, TensorSpec
+from edgekit.records import Inspection, Operator
 from edgekit.reports.formatting import count_text, significant, size_text
 from edgekit.reports.memory_text import memory_text
 from edgekit.reports.npu_text import compilation_text, fit_text, npu_text, said_by
 from edgekit.reports.page import document
 from edgekit.reports.page_text import escaped, fact_list
-from edgekit.reports.terminal_inspection import fact_lines
+from edgekit.reports.terminal_inspection import fact_lines, tensor_text
 
 # The most operators that are listed, and bars that are drawn.
 MOST_OPERATORS: Final = 2000
@@ -39,8 +39,8 @@ def _facts(inspection: Inspection) -> dict[str, str]:
     facts = {
         "size": f"{size_text(inspection.size_bytes)}: "
         + ", ".join(f"{size_text(n)} {part}" for part, n in inspection.bytes.items()),
-        "inputs": "; ".join(map(_tensor, inspection.inputs)),
-        "outputs": "; ".join(map(_tensor, inspection.outputs)),
+        "inputs": "; ".join(map(tensor_text, inspection.inputs)),
+        "outputs": "; ".join(map(tensor_text, inspection.outputs)),
         "work": f"{inspection.macs:,} MACs, {inspection.parameters:,} parameters",
         "constants": ", ".join(
             f"{size_text(n)} {dtype}" for dtype, n in inspection.weight_dtypes.items()
@@ -58,12 +58,6 @@ def _facts(inspection: Inspection) -> dict[str, str]:
     for target in inspection.memory:
         facts[f"memory of {printable(target)}"] = memory_text(inspection, target)
     return {name: text for name, text in facts.items() if text}
-
-
-def _tensor(tensor: TensorSpec) -> str:
-    shape = " x ".join(map(str, tensor.shape))
-    grid = "" if tensor.scale is None else f", {tensor.scale:.6g} x (q - {tensor.zero_point})"
-    return f"{printable(tensor.name)}: {printable(tensor.dtype)} {shape}{grid}"
 
 
 def _memory(inspection: Inspection) -> str:

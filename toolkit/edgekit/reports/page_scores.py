@@ -175,7 +175,7 @@ def _column_cell(line: FormattedRow, label: str) -> str:
 
 
 def _sqnr(one: Fidelity) -> str:
-    return "exact" if one.sqnr_db is None else typographic(f"{one.sqnr_db:.1f} dB")
+    return "exact" if one.sqnr_db is None else typographic(f"{one.sqnr_db:z.1f} dB")
 
 
 def _likeness(one: Fidelity) -> str:

@@ -75,7 +75,7 @@ def _figures(told: Told, entry: Told) -> str:
 
 def _decibels(entry: Told) -> str:
     found = entry.get("sqnr_db")
-    return f"{found:.1f} dB" if _is_number(found) else "exact"
+    return f"{found:z.1f} dB" if _is_number(found) else "exact"
 
 
 def _score(told: Told, entry: Told) -> str:

@@ -56,7 +56,7 @@ def sensitivity_chart(found: Sensitivity, *, width: int = WIDTH) -> alt.LayerCha
                 "kept": cost.kept,
                 "Layer": plain(cost.layer),
                 "Operator": plain(cost.operator),
-                "Alone": f"{cost.only_db:.1f} dB",
+                "Alone": f"{cost.only_db:z.1f} dB",
             }
         )
     base = alt.Chart(alt.Data(values=values))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from edgekit.printable import MOST_PATH, printable
-from edgekit.records import Inspection, Operator
+from edgekit.records import Inspection, Operator, TensorSpec
 from edgekit.reports.formatting import count_text, labelled, plain, size_text
 from edgekit.reports.memory_text import memory_text
 from edgekit.reports.npu_text import (
@@ -38,6 +38,16 @@ _LABELS = {
 _RUNTIMES = {"litert": "ai-edge-litert", "tflite": "tflite-runtime", "tensorflow": "TensorFlow"}
 
 
+def tensor_text(tensor: TensorSpec) -> str:
+    """Return name, type, shape, and what a code `q` stands for."""
+    shape, grid = " x ".join(map(str, tensor.shape)), ""
+    if tensor.scale is not None:
+        zero_point = tensor.zero_point or 0
+        code = f"(q {'-' if zero_point > 0 else '+'} {abs(zero_point)})" if zero_point else "q"
+        grid = f", {tensor.scale:.6g} x {code}"
+    return f"{printable(tensor.name)}: {printable(tensor.dtype)} {shape}{grid}"
+
+
 def print_inspection(inspection: Inspection, console: Console) -> None:
     """Print the contents of a file: totals first, then one line per operator."""
     from rich.text import Text
@@ -45,15 +55,7 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
     console.print(Text(printable(inspection.path, MOST_PATH), style="bold"))
     for side, tensors in (("in", inspection.inputs), ("out", inspection.outputs)):
         for tensor in tensors:
-            shape = " x ".join(map(str, tensor.shape))
-            grid = (
-                "" if tensor.scale is None else f", {tensor.scale:.6g} x (q - {tensor.zero_point})"
-            )
-            console.print(
-                Text(
-                    f"{side:>4}  {printable(tensor.name)}: {printable(tensor.dtype)} {shape}{grid}"
-                )
-            )
+            console.print(Text(f"{side:>4}  {tensor_text(tensor)}"))
     kinds = ", ".join(f"{size_text(n)} {kind}" for kind, n in inspection.weight_dtypes.items())
     shares = ", ".join(f"{size_text(n)} {part}" for part, n in inspection.bytes.items())
     targets = list(dict.fromkeys(name for op in inspection.ops for name in op.targets))
