@@ -26,7 +26,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -138,7 +138,7 @@ class Case:
         if not path.exists():
             ends = signature(read((self.made / "float32.tflite").read_bytes()))
             opened = open_data(self.given["data"], calibration_samples=self.calibration)
-            drawn = bind(opened, *ends).calibrate
+            drawn = bind(replace(opened, head=self.given.get("head")), *ends).calibrate
             np.savez(path, **drawn.read(np.arange(drawn.n)).inputs)
         return path
 

@@ -347,12 +347,16 @@ def _windows() -> tuple[np.ndarray, np.ndarray]:
 
 def _arrays(name: str) -> Arrays:
     """Return the splits of a published model's data, as it was trained on them."""
-    from edgekit.data import open_data, split_of
+    from edgekit.data import bind, open_data, split_of
+    from edgekit.tflite import read, signature
     from edgekit.training import load_config
     from edgekit_runner import as_boxes
 
     config = load_config(REPOSITORY / "models" / name / "model.toml")
     opened = open_data(config.data, preprocessing=config.preprocessing)
+    if config.data == "nuclei":  # masks are read in the size of the model's output
+        file = REPOSITORY / "quantized" / name / "float32.tflite"
+        opened = bind(opened, *signature(read(file.read_bytes())))
     arrays: Arrays = {}
     for split in ("train", "test"):
         samples = split_of(opened, split)
