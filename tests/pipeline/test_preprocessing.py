@@ -352,6 +352,18 @@ def test_standardized_floats_say_nothing():
     assert "unknown" in settled.preprocessing_reason
 
 
+def test_of_arrays_that_say_nothing_the_manifest_tells_how_a_picture_becomes_one():
+    # Given: standardized arrays, and the manifest of a file that takes pictures
+    pixels, _ = samples(80, 5)
+    described = {"preprocessing": {"kind": "none"}, "picture": {**PICTURE, **SIGNED.spec}}
+
+    settled = settle(arrays(x_train=(pixels - 120.0) / 60), model(UNIT, runs=False), described)
+
+    assert settled.picture == described["picture"]
+    assert "pictures: -1..1" in settled.preprocessing_reason
+    assert "unknown" not in settled.preprocessing_reason
+
+
 def test_dark_pixels_are_what_the_model_says():
     pixels, _ = samples(80, 5)
 

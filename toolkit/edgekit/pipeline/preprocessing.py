@@ -46,6 +46,7 @@ MOST_NAMED = 3
 LOOKED_AT = 256
 """Samples whose range tells how an array is scaled."""
 _SAID_BY, _MANIFEST = "said by", "the manifest says"
+_UNKNOWN = "Arrays as given; how a picture becomes such an array is unknown."
 """Key of what says a preprocessing, and that where it is not there."""
 
 Shape = tuple[int, int, int]
@@ -85,7 +86,10 @@ def settle(
         return dataset
     settled = _settle_arrays(dataset, model, shape, described or {})
     if described is not None and "picture" in described:
-        return replace(settled, picture=described["picture"])
+        picture, reason = described["picture"], settled.preprocessing_reason
+        if picture and reason == _UNKNOWN:
+            reason = f"Arrays as given; pictures: {words_of(picture)}, as {_MANIFEST}."
+        return replace(settled, picture=picture, preprocessing_reason=reason)
     return settled
 
 
@@ -198,9 +202,6 @@ def _settle_sizes(dataset: Dataset, described: Mapping[str, Any]) -> Dataset:
         return dataset
     by = described.get(_SAID_BY, _MANIFEST)
     return _settled(dataset, spec, f"{words_of(spec)}, resized, as {by}.")
-
-
-_UNKNOWN = "Arrays as given; how a picture becomes such an array is unknown."
 
 
 def _settle_bytes(
