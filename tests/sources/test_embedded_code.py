@@ -40,6 +40,7 @@ COMMANDS = {
     "compress": "compress --recipe recipe.toml --data data.npz -o out",
     "sensitivity": "sensitivity --data data.npz",
     "compare": "compare data.npz --data data.npz",
+    "adapt": "adapt --target coral --data data.npz -o out.keras",
 }
 
 RECIPE = (

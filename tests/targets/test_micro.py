@@ -317,7 +317,9 @@ def published(repository: Path) -> list[Path]:
 
 @needs_interpreter
 def test_every_published_file_loads_or_is_named(repository, golden):
-    files = [*published(repository), *sorted(golden.rglob("*.tflite"))]
+    ours = [path for path in sorted(golden.rglob("*.tflite")) if "vela" not in path.parts]
+    # What Vela compiled needs the NPU's kernel, which the interpreter for PCs is built without.
+    files = [*published(repository), *ours]
     assert len(files) > 70
     loaded = 0
     for path in files:
