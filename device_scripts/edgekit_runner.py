@@ -8161,8 +8161,15 @@ def own_bytes() -> int:
     """Return the memory of this process that is not mapped from a file; 0 if the system is silent.
 
     The code of a runtime, which is mapped, is read from flash as it is first used: it would count
-    as memory of the first model.
+    as memory of the first model. What was freed is given back first: a model in its place would not
+    count.
     """
+    import ctypes
+
+    # Only glibc has it.
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim:
+        trim(0)
     # The other counters of Linux are exact to some 100 kB only.
     found = _kernel_field("/proc/self/smaps_rollup", "Anonymous").split()
     return int(found[0]) * 1024 if found else 0

@@ -245,7 +245,8 @@ def test_bench_tells_what_is_on_flash_and_what_in_memory(alone, turbofan):
     )
     assert facts["unpacked_bytes"] == 39760
     assert stored["unpacked_bytes"] == facts["size_bytes"] == 17984
-    assert facts["memory_bytes"] > 0
+    # All of it counts, whatever the process had freed before.
+    assert facts["memory_bytes"] >= facts["unpacked_bytes"]
 
 
 def test_the_manifest_of_a_packed_file_confirms_it(alone, turbofan):
