@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from edgekit.cli import device_options, option_values, options
-from edgekit.cli.training_options import pass_command, tell_checkpoint
+from edgekit.cli.training_options import pass_arguments, pass_command, tell_checkpoint
 from edgekit.printable import one_line, printable
 from edgekit.recipe.steps import Cluster, PassStep, Prune, Qat, Shrink
 
@@ -107,18 +107,7 @@ def _run(step: PassStep, given: dict[str, Any]) -> None:
                 given["source"],
                 step,
                 output=output,
-                data=given["data"],
-                split=given["split"],
-                table=given["rows"].table(),
-                column=given["column"],
-                classes=option_values.classes_of(given["classes"]),
-                task=option_values.tasks_of(given["task"]),
-                preprocessing=option_values.preprocessing_of(given["preprocess"]),
-                head=option_values.head_of(given["head"]),
-                custom=tuple(given["custom"] or ()),
-                trust_code=given["trust_code"],
-                resume=given["resume"],
-                force=given["force"],
+                **pass_arguments(given),
                 listener=listener,
                 on_estimate=_print_estimate,
             )

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 import typer
 
-from edgekit.cli import options
+from edgekit.cli import option_values, options
 from edgekit.recipe.settings import Setting, is_required, setting_of
 from edgekit.recipe.steps import PassStep, Training
 
@@ -87,6 +87,30 @@ def pass_command(
     command.__doc__ = help_text
     command.__name__ = kind.kind
     return command
+
+
+def pass_arguments(given: dict[str, Any]) -> dict[str, Any]:
+    """Return options of a pass as keyword arguments of the functions of `edgekit.api`.
+
+    They are those of the data, of loading the model, and of what is there already.
+
+    Raises:
+        UsageError: A value is invalid.
+    """
+    return {
+        "data": given["data"],
+        "split": given["split"],
+        "table": given["rows"].table(),
+        "column": given["column"],
+        "classes": option_values.classes_of(given["classes"]),
+        "task": option_values.tasks_of(given["task"]),
+        "preprocessing": option_values.preprocessing_of(given["preprocess"]),
+        "head": option_values.head_of(given["head"]),
+        "custom": tuple(given["custom"] or ()),
+        "trust_code": given["trust_code"],
+        "resume": given["resume"],
+        "force": given["force"],
+    }
 
 
 def tell_checkpoint(output: Path | None, *, resumed: bool, started: float) -> None:
