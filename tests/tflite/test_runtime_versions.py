@@ -18,9 +18,18 @@ from edgekit.tflite.runtime_versions import _BROUGHT_BY, oldest_runtimes
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # As TensorFlow's converter wrote them: it stamps each with the release that its operators need.
-CONVERTED = sorted(REPOSITORY.glob("quantized/*/float32.tflite")) + sorted(
-    REPOSITORY.glob("quantized/*/int8.tflite")
-)
+CONVERTED = [
+    path
+    for room in ("evaluate", "fidelity", "inspect", "quantize")
+    for path in sorted((REPOSITORY / "tests" / "golden" / room).glob("*.tflite"))
+    if b"min_runtime_version" in path.read_bytes()
+]
+
+
+def test_the_stamped_files_are_of_every_kind() -> None:
+    kinds = {path.stem.rpartition("_")[2] for path in CONVERTED}
+
+    assert {"float32", "float16", "dynamic", "int8"} <= kinds
 
 
 @pytest.mark.parametrize("path", CONVERTED, ids=lambda p: f"{p.parent.name}-{p.stem}")
