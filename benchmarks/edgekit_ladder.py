@@ -35,7 +35,8 @@ stages: list[tuple[float, str]] = []
 
 
 def listen(progress: object) -> None:
-    stages.append((time.perf_counter(), progress.stage))
+    variant = progress.detail if progress.stage == "quantizing" else ""
+    stages.append((time.perf_counter(), variant or progress.stage))
 
 
 with sources.tensorflow_for(source, (), silent) as tensorflow:

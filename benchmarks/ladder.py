@@ -3,7 +3,8 @@
 The models are MobileNetV2 1.0/224 (seeded weights with matching normalization: trained ones are not
 available offline, so it has no scores), a dense layer of 5000 x 5000 (seeded weights, 100 MB) and
 the published Fashion-MNIST model. Both sides get the same 200 calibration samples, and are timed
-from the loaded model to six files. Memory is the sum over all processes.
+from the loaded model to six files; a further int8 variant is one with float32 inputs and outputs.
+Memory is the sum over all processes.
 """
 
 from __future__ import annotations
@@ -106,6 +107,12 @@ def _compare(
         seconds[side] = json.loads((folders[side] / "seconds.json").read_text())
     rows = [
         _row(name, "six files, s", seconds["edgekit"]["total"], seconds["stock"]["total"], ".2f"),
+        _row(
+            name,
+            "a further int8 variant, s",
+            *(seconds[side]["int8-float32io"] for side in ("edgekit", "stock")),
+            ".2f",
+        ),
         _row(name, "peak memory, MB", peaks["edgekit"] / 1e6, peaks["stock"] / 1e6, ".0f"),
     ]
     for variant in VARIANTS:

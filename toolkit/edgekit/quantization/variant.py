@@ -22,7 +22,7 @@ from edgekit.tflite.load import check_loads
 from edgekit.tflite.metadata import carry_metadata, files_behind, has_metadata, with_files
 from edgekit.tflite.naming import name_layers, with_layer_names
 from edgekit.tflite.nodes import nodes
-from edgekit.tflite.rewriter import SMALLEST
+from edgekit.tflite.rewriter import SMALLEST_KERNEL
 from edgekit.tflite.signature import signature
 from edgekit.tflite.sparse import Encoded, encode_sparse
 from edgekit.tflite.weights import stored_weights
@@ -236,8 +236,10 @@ def _left(
 
 
 def _why_not(plan: Plan, node: Node, weight: Tensor) -> str:
+    if weight.dtype == "int8" and weight.elements < SMALLEST_KERNEL:
+        return f"its {weight.elements} weights are int8: they gain too little from int4"
     if weight.dtype == "int8":
         return f"its weights are int8: {node.name} has no int4 kernel, or would be larger"
-    if weight.dtype == "float32" and weight.elements < SMALLEST:
+    if weight.dtype == "float32" and weight.elements < SMALLEST_KERNEL:
         return f"its {weight.elements} weights are too few to reduce the size"
     return f"its weights cannot be stored for {plan.mode}"

@@ -32,9 +32,12 @@ from edgekit.tflite.lstm import FUSED_LSTM, WEIGHT_INPUTS, is_plain
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT, OperatorT, SubGraphT, TensorT
 
-# Weights with fewer elements remain float, as in TensorFlow's converter: quantizing the input at
+# Kernels of fewer weights compute in float, as in TensorFlow's converter: quantizing the input at
 # every inference costs too much time for the bytes saved.
-SMALLEST: Final = 1024
+SMALLEST_KERNEL: Final = 1024
+# A DEQUANTIZE operator and its tensor take about 170 bytes; with fewer elements than these, no
+# smaller type makes the file smaller.
+SMALLEST_EXPANDED: Final = 128
 
 # Operator -> its weights, as input number -> axis of the output channels.
 WEIGHTS: Final[dict[str, dict[int, int]]] = {
@@ -154,7 +157,7 @@ class Rewriter:
         treated: Container[int],
     ) -> Weight | None:
         """Return the record of a tensor, if it is a weight of an operator to rewrite."""
-        if not self.is_weight(graph.tensors[index], SMALLEST):
+        if not self.is_weight(graph.tensors[index], SMALLEST_EXPANDED):
             return None
         roles = {(operator_name(self.model, op), position) for op, position in places}
         for op, position in places:
@@ -233,7 +236,7 @@ class Rewriter:
             others = [i for other in graph.operators if other is not op for i in other.inputs]
             tensors = [graph.tensors[i] for i in weights]
             elements = sum(int(np.prod(t.shape, dtype=np.int64)) for t in tensors)
-            if elements < SMALLEST or not set(weights).isdisjoint(others):
+            if elements < SMALLEST_KERNEL or not set(weights).isdisjoint(others):
                 continue
             if not all(self.is_weight(tensor, 1) for tensor in tensors):
                 continue

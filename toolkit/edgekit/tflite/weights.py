@@ -17,14 +17,21 @@ from numpy.typing import NDArray
 from edgekit.records import Array
 from edgekit.targets.node import Node, Tensor
 from edgekit.tflite.graph import FLOAT16, constant
-from edgekit.tflite.rewriter import WEIGHTS, Rewriter, Storage, Weight
+from edgekit.tflite.rewriter import (
+    SMALLEST_EXPANDED,
+    SMALLEST_KERNEL,
+    WEIGHTS,
+    Rewriter,
+    Storage,
+    Weight,
+)
 
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT
 
-# A DEQUANTIZE operator and its tensor take about 170 bytes; with fewer elements than these, float16
-# would make the file larger.
-_SMALLEST_FLOAT16: Final = 128
+# What a DEQUANTIZE operator and its tensor take at most, and a scale and zero point per channel.
+_EXPANSION_BYTES: Final = 256
+_SCALE_BYTES: Final = 12
 
 
 def to_float16(model: ModelT, only: Container[str] | None = None) -> ModelT:
@@ -42,7 +49,7 @@ def to_float16(model: ModelT, only: Container[str] | None = None) -> ModelT:
             if index < 0:
                 continue
             tensor = graph.tensors[index]
-            if not rewriter.is_weight(tensor, _SMALLEST_FLOAT16):
+            if not rewriter.is_weight(tensor, SMALLEST_EXPANDED):
                 continue
             half = _as_float16(constant(rewriter.model, tensor))
             if half is not None:
@@ -110,10 +117,21 @@ def _quantize_weights(
 def _storages(
     rewriter: Rewriter, only: Container[str] | None, choose: Callable[[Weight], Storage]
 ) -> list[tuple[Weight, Storage]]:
-    return [
-        (weight, choose(weight) if weight.alike else Storage("before", 8, weight.axis))
-        for weight in rewriter.weights(only)
-    ]
+    found = []
+    for weight in rewriter.weights(only):
+        expanded = Storage("before", 8, weight.axis)
+        if weight.values.size >= SMALLEST_KERNEL:
+            found.append((weight, choose(weight) if weight.alike else expanded))
+        elif _is_smaller(weight):
+            found.append((weight, expanded))
+    return found
+
+
+def _is_smaller(weight: Weight) -> bool:
+    """Whether a weight takes fewer bytes as int8 with a scale per channel and a DEQUANTIZE."""
+    values = weight.values
+    stored = values.size + _SCALE_BYTES * values.shape[weight.axis] + _EXPANSION_BYTES
+    return bool(stored < values.nbytes)
 
 
 def int4_storages(
