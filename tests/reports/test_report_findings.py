@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgekit.cli.commands import load
-from edgekit.records import Collapse
+from edgekit.records import Collapse, MemoryFit
 from edgekit.reports import read_reports, render
 from edgekit.reports.drawing import PageCharts
 from edgekit.reports.findings import collapsed_files
@@ -19,6 +19,17 @@ from edgekit.reports.page import html
 ALERT = "The source is no better than guessing: accuracy 10.0 %. Likely reason: the pixel scale."
 LOST = Collapse(kind="class", where="class 'fault'", detail="recall 100 % became 0 %")
 DEAD = Collapse(kind="constant", where="output 'boxes', column 4", detail="always 0.25")
+
+FITS = MemoryFit(
+    arena_bytes=5_088,
+    head_bytes=None,
+    arena_bytes_32=None,
+    measured=True,
+    loads=True,
+    message=None,
+    model_bytes=14_768,
+    code_bytes=178_000,
+)
 
 
 @pytest.fixture
@@ -167,6 +178,22 @@ def test_a_file_measured_on_its_device_is_run_there_next(fashion):
         command = next_command(report, one)
         assert command.endswith(f"--device pi4 --run {stands}")
         assert explanation(command) == f"{stands}: a file of yours"
+
+
+@pytest.mark.parametrize("target", ["micro:ram=64k,flash=1M", "stm32h7"])
+def test_for_a_microcontroller_the_next_command_writes_c_sources(fashion, target):
+    report = replace(fashion, asked={"target": f"coral, {target}", "command": "edgekit quantize"})
+    row = chosen(report)
+    assert row.inspection is not None
+    planned = replace(row.inspection, memory={target: FITS})
+
+    command = next_command(report, replace(row, inspection=planned))
+
+    path = "quantized/fashion_mnist_cnn/dynamic.tflite"
+    words = shlex.split(command)
+    assert words == ["edgekit", "export", path, "--target", target, "-o", "firmware"]
+    assert load("export").make_context("export", words[2:]).params["target"] == target
+    assert explanation(command) == ""
 
 
 def test_for_a_coral_stick_the_line_of_its_compiler_is_given(fashion):

@@ -28,7 +28,8 @@ def next_command(report: Report, row: Row) -> str:
     """Return the command for a recommended file.
 
     A file that was measured here is scored and timed on a device; one that was measured on its
-    device already is run there.
+    device already is run there. For a microcontroller, which nothing reaches over SSH, it becomes C
+    sources.
 
     Args:
         report: The report.
@@ -40,9 +41,15 @@ def next_command(report: Report, row: Row) -> str:
     """
     given = options_of(report.asked.get("command", ""))
     path = str(row.artifact.shipped)
-    words = ["edgekit", "deploy", f"./{path}" if path.startswith("-") else path]
+    place = f"./{path}" if path.startswith("-") else path
+    words = ["edgekit", "deploy", place]
     device = report.asked.get("device")
-    if device:
+    named = report.asked.get("target", "").split(", ")
+    planned = row.inspection.memory if row.inspection else {}  # of microcontrollers
+    firmware = [name for name in named if name in planned]
+    if firmware and not device:
+        words = ["edgekit", "export", place, "--target", firmware[0], "-o", "firmware"]
+    elif device:
         words += ["--device", device, *_all(given, "--devices"), "--run", _input(row)]
     else:
         words += ["--device", DEVICE, *shared_options(given)]
