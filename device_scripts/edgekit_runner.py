@@ -4126,13 +4126,13 @@ LEAST_BEYOND = 0.25  # share of a window's inputs; fewer are of no consequence
 MOST_FINDINGS = 3  # that are printed; JSON has all
 
 
-def as_channels(values: Any) -> Any:
-    """Return one sample as `[..., channels]`: its last axis, where that is short, else one."""
+def as_planes(values: Any) -> Any:
+    """Return one sample as `[channels, ...]`, of its last axis, where that is short, else one."""
     import numpy as np
 
-    array = np.asarray(values, np.float64)
+    array = np.asarray(values)
     few = array.ndim > 0 and array.shape[-1] <= MOST_CHANNELS
-    return array if few else array[..., None]
+    return np.ascontiguousarray(np.moveaxis(array, -1, 0) if few else array[None], np.float64)
 
 
 def input_statistics(values: Any, low: Any, high: Any) -> dict[str, Any]:
@@ -4151,22 +4151,24 @@ def input_statistics(values: Any, low: Any, high: Any) -> dict[str, Any]:
     """
     import numpy as np
 
-    grid = as_channels(values)
-    flat = grid.reshape(-1, grid.shape[-1])
-    means = flat.mean(0)
+    planes = as_planes(values)
+    flat = planes.reshape(len(planes), -1)
+    means = flat.mean(1)
     found = {
         "mean": means,
-        "share at the low end": np.mean(flat <= low).reshape(1),
-        "share at the high end": np.mean(flat >= high).reshape(1),
+        "share at the low end": np.mean(flat <= np.reshape(low, (-1, 1))).reshape(1),
+        "share at the high end": np.mean(flat >= np.reshape(high, (-1, 1))).reshape(1),
     }
-    if len(flat) > 1:
-        variances = flat.var(0)
-        steps = [np.diff(grid, axis=axis) for axis, n in enumerate(grid.shape[:-1]) if n > 1]
+    if flat.shape[1] > 1:
+        variances = flat.var(1)
+        steps = [
+            np.diff(planes, axis=axis) for axis, n in enumerate(planes.shape) if axis and n > 1
+        ]
         energy = sum(np.sum(step**2) for step in steps) / sum(step.size for step in steps)
         noise = 2 * variances.mean()
         found["deviation"] = np.sqrt(variances)
         found["sharpness"] = np.sqrt(energy / noise if noise else 0.0).reshape(1)
-        if flat.shape[1] == 3:
+        if len(planes) == 3:
             found["balance"] = means - means.mean()
     return found
 
@@ -4252,7 +4254,7 @@ class Drift:
             for found in self._statistics(blank)
         ]
         told = [{name: limits.shape for name, limits in known.items()} for known in self.limits]
-        sizes = [as_channels(one).shape[-1:] for one in blank]
+        sizes = [as_planes(one).shape[:1] for one in blank]
         ends = all({low.shape, high.shape} == {n} for (low, high), n in zip(self.ends, sizes))
         if wanted != told or not ends or not 0 < 2 * self.rank <= self.n + 1:
             raise ValueError("The statistics do not fit the inputs of the model.")

@@ -364,7 +364,48 @@ def kernels() -> str:
     )
 
 
+def small_files() -> str:
+    """The published files of recipes, as they are packed, and packed again once expanded."""
+    import edgekit
+    from edgekit.tflite.stored import packed
+
+    rows = []
+    for path in sorted(ROOT.glob("quantized/*-small/small.tflite")):
+        with tempfile.TemporaryDirectory() as folder:
+            plain = edgekit.expand(path, Path(folder) / "plain.tflite").path.read_bytes()
+        content = path.read_bytes()
+        sizes = (len(data) for data in (content, packed(content), packed(plain)))
+        rows.append([path.parent.name, *(f"{size / 1000:.1f} kB" for size in sizes)])
+    return _lines(["file", "`.tflite`", "`.tflite.gz`", "expanded, then packed"], rows)
+
+
+def micro_files() -> str:
+    """The published files with int4 weights as TFLite Micro loads them, and what they need."""
+    import edgekit
+
+    heads = ["", "all int8", "int4 as stored (does not load)", "for TFLite Micro", "arena"]
+    rows = []
+    for path in sorted(ROOT.glob("quantized/*-small/small.tflite")):
+        with tempfile.TemporaryDirectory() as folder:
+            plain = edgekit.expand(path, Path(folder) / "plain.tflite")
+            micro = edgekit.expand(path, Path(folder) / "micro.tflite", target="micro")
+            need = edgekit.inspect(micro.path, targets=["micro"]).memory["micro"]
+        if not need.measured:
+            raise SystemExit("The arenas of docs/microcontrollers.md need TFLite Micro.")
+        sizes = (plain.size_bytes, path.stat().st_size, micro.size_bytes)
+        rows.append(
+            [
+                path.parent.name,
+                *(f"{size / 1000:.1f} kB" for size in sizes),
+                f"{need.arena_bytes:,} B",
+            ]
+        )
+    return _lines(heads, rows)
+
+
 PARTS = {
+    "small-files": small_files,
+    "micro-files": micro_files,
     "kernels": kernels,
     "integer-operators": integer_operators,
     "recipe": recipe,

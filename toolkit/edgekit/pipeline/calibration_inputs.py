@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgekit.evaluation.codes import decoded, encoded
 from edgekit.records import Array, Batch, Listener, Progress, Samples, TensorSpec, silent
-from edgekit_runner import TAIL, as_channels, input_statistics
+from edgekit_runner import TAIL, as_planes, input_statistics
 
 _ROUNDING: Final = 5e-6
 """Largest change, in shares, of a number that is written with six digits."""
@@ -35,6 +35,7 @@ class CalibrationInputs:
         self._samples = samples
         self._listener = listener
         self._read: list[Batch] | None = None
+        self._known_ends: dict[str, tuple[Array, Array]] = {}
         self._known: dict[tuple[TensorSpec, ...], dict[str, Any]] = {}
 
     def described(self, inputs: Sequence[TensorSpec]) -> dict[str, Any] | None:
@@ -58,33 +59,44 @@ class CalibrationInputs:
         return self._known[specs]
 
     def _of_input(self, samples: Samples, spec: TensorSpec, rank: int) -> dict[str, Any]:
-        moments: list[Floats] = []
-        for values in self._rows(samples, spec):
-            grid = as_channels(values)
-            flat = grid.reshape(-1, grid.shape[-1])
-            moments.append(np.stack([flat.min(0), flat.max(0), flat.mean(0), flat.var(0)]))
-        lows, highs, means, variances = np.stack(moments, axis=1)
-        low, high = lows.min(0), highs.max(0)
+        low, high = (_held(ends, spec) for ends in self._ends(samples, spec))
         found = [input_statistics(values, low, high) for values in self._rows(samples, spec)]
+        columns = {name: np.stack([one[name] for one in found]) for name in found[0]}
+        means = columns["mean"]
+        within = columns.get("deviation", np.zeros_like(means))
         return {
             # Unrounded: values at the ends are counted by them.
             "low": low.tolist(),
             "high": high.tolist(),
             "mean": [_rounded(value) for value in means.mean(0)],
-            "std": [_rounded(value) for value in np.sqrt(means.var(0) + variances.mean(0))],
+            "std": [_rounded(value) for value in np.sqrt(means.var(0) + np.mean(within**2, 0))],
             "statistics": {
-                name: [_limits(column, rank) for column in np.stack([one[name] for one in found]).T]
-                for name in found[0]
+                name: [_limits(column, rank) for column in values.T]
+                for name, values in columns.items()
             },
         }
 
+    def _ends(self, samples: Samples, spec: TensorSpec) -> tuple[Array, Array]:
+        """Return the least and largest value of each channel as samples have it, in their type."""
+        if spec.name not in self._known_ends:
+            lows, highs = [], []
+            for batch in self._batches(samples):
+                values = batch.inputs[spec.name]
+                for one in _shaped(values, spec):
+                    flat = (planes := as_planes(one)).reshape(len(planes), -1)
+                    lows.append(flat.min(1))
+                    highs.append(flat.max(1))
+            ends = np.min(lows, 0), np.max(highs, 0)
+            self._known_ends[spec.name] = tuple(end.astype(values.dtype) for end in ends)
+        return self._known_ends[spec.name]
+
     def _rows(self, samples: Samples, spec: TensorSpec) -> Iterator[Array]:
         """Yield the real values that an input holds of each sample, in the input's shape."""
-        shape, done = spec.shape[1:], 0
+        done = 0
         for batch in self._batches(samples):
-            values = decoded(encoded(batch.inputs[spec.name], spec, 1), spec)
-            fits = math.prod(shape) == math.prod(values.shape[1:])  # else a size is free
-            yield from values.reshape(len(values), *shape) if fits else values
+            values = batch.inputs[spec.name]
+            for row in range(len(values)):  # one by one, so that they stay in the cache
+                yield _shaped(_held(values[row : row + 1], spec), spec)[0]
             done += len(values)
             self._listener(Progress(stage="describing inputs", done=done, total=samples.n))
 
@@ -100,6 +112,18 @@ class CalibrationInputs:
                 kept.append(batch)
             yield batch
         self._read = kept or None
+
+
+def _held(values: Array, spec: TensorSpec) -> Array:
+    """Return the real values that an input holds of these; their order remains."""
+    return decoded(encoded(values, spec, 1), spec)
+
+
+def _shaped(values: Array, spec: TensorSpec) -> Array:
+    """Return samples in the shape of an input, unless one of its sizes is free."""
+    shape = spec.shape[1:]
+    fits = math.prod(shape) == math.prod(values.shape[1:])
+    return values.reshape(len(values), *shape) if fits else values
 
 
 def _limits(values: Floats, rank: int) -> list[float]:
