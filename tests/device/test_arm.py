@@ -17,6 +17,7 @@ from boards import TASKS, Answers, Board
 EXACT = [task for task in TASKS if task.startswith("reference")]
 CLOSE = [task for task in TASKS if not task.startswith("reference")]
 ROUNDED_OTHERWISE = ("reference int16x8", "reference turbofan, 4 bits")
+ENDS_IN_FLOAT = ("reference turbofan",)
 VERSIONS = {"litert": "ai-edge-litert 2.3.0", "tflite": "tflite-runtime 2.14.0"}
 
 
@@ -80,6 +81,11 @@ def test_reference_kernels_agree_to_the_bit(
     if task in ROUNDED_OTHERWISE and board.runtime != "litert":
         steps = np.diff(np.unique(expected))
         assert np.abs(found - expected).max() <= 1.5 * steps.min()
+        return
+
+    # when the last layer computes in float, each processor adds in an order of its own
+    if task in ENDS_IN_FLOAT:
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
         return
 
     # then every output of every sample is equal, and so is the score
