@@ -74,13 +74,22 @@ def test_each_preference_has_its_file(prefer: Prefer, expected: str, runner_up: 
 
 
 def test_only_size_prefers_a_file_slower_than_float32() -> None:
-    candidates = [float32(), file("int8", 0.9, 0.9), file("int4", 0.2, 1.001)]
+    candidates = [float32(), file("int8", 0.9, 0.9), file("int4", 0.2, 1.011)]
 
     assert chosen(candidates, "balanced") == "int8"
     assert chosen(candidates, "latency") == "int8"
     assert chosen(candidates, "size") == "int4"
     assert reasons(candidates) == {"int4": "slower"}
     assert reasons(candidates, "size") == {}
+
+
+@pytest.mark.parametrize("prefer", PREFERENCES)
+def test_a_file_as_fast_as_float32_within_1_percent_is_no_slower(prefer: Prefer) -> None:
+    # Given the same code at the same speed, timed to the nanosecond
+    candidates = [float32(), file("float16", 0.54, 1.0015), file("int4", 0.2, 0.84, "unproven")]
+
+    assert chosen(candidates, prefer) == "float16"
+    assert reasons(candidates, prefer) == {"int4": "unproven"}
 
 
 def test_kept_is_preferred_to_unproven_however_much_better_that_is() -> None:

@@ -22,7 +22,7 @@ from edgekit.pipeline.measure import MeasureSettings, Subject, measure
 from edgekit.pipeline.recommendation import recommend
 from edgekit.pipeline.report import Outcome, build_report
 from edgekit.pipeline.request import Request
-from edgekit.records import Batch, Dataset, Samples, Timing
+from edgekit.records import Batch, Dataset, Inspection, Row, Samples, TargetFit, Timing
 
 TARGETS = np.ones(1000, int)
 RIGHT = {"float32": 1000, "same": 1000, "worse": 980}
@@ -184,6 +184,37 @@ def test_what_cannot_be_run_is_not_recommended(subjects, tmp_path):
     nothing, reason = recommend(rows, request, unsupported=dict.fromkeys(RIGHT, "too new"))
     assert not any(row.recommended for row in nothing)
     assert reason.startswith("No file is recommended")
+
+
+def runs_on(target: str, row: Row) -> Inspection:
+    """The inspection of a file all of whose operators run on a target."""
+    assert row.inspection is not None
+    fits = {target: TargetFit(mapped=True, reason=None)}
+    ops = tuple(replace(op, targets=fits) for op in row.inspection.ops)
+    return replace(row.inspection, ops=ops, memory={})
+
+
+@pytest.mark.parametrize(
+    ("target", "device", "expected"),
+    [("micro", None, "same"), ("pi4", None, "float32"), ("micro", "board", "float32")],
+)
+def test_latencies_of_this_machine_do_not_choose_for_another_processor(
+    target, device, expected, subjects, tmp_path
+):
+    # Given a file of half the size, which runs on the target and is twice as slow here
+    measured = measure(subjects, Board(), MeasureSettings(targets=(target,)))
+    baseline, half, _ = (replace(row, inspection=runs_on(target, row)) for row in measured)
+    small = replace(half.artifact, size_bytes=half.artifact.size_bytes // 2)
+    kept = replace(half.drop, verdict="kept")
+    slow = replace(half.timing, values_ns=(2, 4, 6))
+    rows = [baseline, replace(half, artifact=small, drop=kept, timing=slow)]
+    request = Request(source=tmp_path, plans=(), folder=tmp_path, target=target, device=device)
+
+    chosen, reason = recommend(rows, request)
+
+    assert [row.artifact.variant for row in chosen if row.recommended] == [expected]
+    assert ("latencies of this machine are not those of micro" in reason) == (expected == "same")
+    assert all(row.timing for row in chosen)
 
 
 def test_a_report_says_what_was_measured_where(subjects):

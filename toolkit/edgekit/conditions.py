@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from edgekit.archives import parse_size
 from edgekit.errors import UsageError
-from edgekit.records import Basis, ConditionResult, Drop, Inspection, Row, Score, Timing
+from edgekit.records import Basis, ConditionResult, Inspection, Row, Score, Timing
 
 Need = Literal["score", "drop", "latency"]
 """What must be measured of a file before a condition can be judged."""
@@ -286,14 +286,15 @@ def _max_drop(name: str, wanted: float, row: Row) -> ConditionResult:
     assert deciding is not None, "measured before it is judged"
     where, score, drop = deciding
     allowed = drop.allowed or 0.0
-    within = _is_within(row.drop or drop)
+    whole = row.drop or drop
+    accepted = whole.within_budget and whole.verdict != "lost"
     said = f"on {score.n} samples, {row.drop.verdict if row.drop else drop.verdict}"
     if row.drop and row.drop.verdict == "unproven":
         said += ": the interval holds the limit, more samples would tell"
     collapsed = "; ".join(f"{one.where}: {one.detail}" for one in row.collapses)
     return ConditionResult(
         name=name,
-        met=within and not row.collapses,
+        met=accepted and not row.collapses,
         unit="drop",
         wanted=allowed,
         found=drop.value,
@@ -301,15 +302,6 @@ def _max_drop(name: str, wanted: float, row: Row) -> ConditionResult:
         metric=score.metric,
         ci95=drop.ci95,
         detail=f"{where}{said}" + (f"; lost: {collapsed}" if collapsed else ""),
-    )
-
-
-def _is_within(drop: Drop) -> bool:
-    return (
-        drop.verdict != "lost"
-        and drop.value <= (drop.allowed or 0.0)
-        and all(column.value <= column.allowed for column in drop.per_column)
-        and all(_is_within(one.drop) for one in drop.per_output)
     )
 
 

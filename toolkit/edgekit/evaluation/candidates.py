@@ -52,14 +52,7 @@ def _by_score(drop: Drop | None) -> tuple[Verdict | None, float, bool]:
     """Return verdict, measured loss and whether that is accepted."""
     if drop is None:
         return None, 0.0, False
-    return drop.verdict, drop.value, _is_within(drop)
-
-
-def _is_within(drop: Drop) -> bool:
-    """Whether the measured loss is accepted, of each column and each output as well."""
-    within = drop.allowed is not None and drop.value <= drop.allowed
-    columns_within = all(column.value <= column.allowed for column in drop.per_column)
-    return within and columns_within and all(_is_within(one.drop) for one in drop.per_output)
+    return drop.verdict, drop.value, drop.within_budget
 
 
 def _by_fidelity(row: Row) -> tuple[Verdict | None, float, bool]:

@@ -26,7 +26,7 @@ Rejection = Literal[
 `unloadable`: the runtime does not load it. `collapsed`: it lost an output or a class. `unscored`:
 its loss is unknown. `beyond`: its measured loss is beyond what is accepted, proven or not.
 `unproven`: another file is proven to keep the score. `slower` than float32. `untimed`, where
-float32 was timed: it may be slower.
+float32 was timed: it may be slower. Latencies that are equal (`TIE`) are not slower.
 """
 
 
@@ -181,6 +181,6 @@ def _rejection(one: Candidate, *, any_kept: bool, limit_latency: bool) -> Reject
         return "unproven"
     if limit_latency and one.latency is None:
         return "untimed"
-    if limit_latency and _latency(one) > 1:
+    if limit_latency and _latency(one) > TIE:
         return "slower"
     return None

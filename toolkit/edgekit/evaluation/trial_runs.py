@@ -48,6 +48,7 @@ from edgekit.records import (
     Progress,
     Samples,
     silent,
+    within,
 )
 from edgekit_runner import state_of, stored_model
 
@@ -83,7 +84,7 @@ class TrialRun:
     @property
     def kept(self) -> bool:
         """Whether the loss is accepted."""
-        return self.loss is not None and self.loss <= 1
+        return self.loss is not None and within(self.loss, 1.0)
 
     @property
     def lost(self) -> bool:

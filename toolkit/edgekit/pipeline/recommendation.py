@@ -202,6 +202,9 @@ def recommend(
 ) -> tuple[tuple[Row, ...], str]:
     """Mark the row to ship; where a target was named, only files that can use it are eligible.
 
+    Latencies of this machine say nothing of microcontrollers and accelerators: for these the size
+    decides, unless the files were timed on a device.
+
     Args:
         rows: The files.
         request: The preference, the runtime and the targets.
@@ -228,9 +231,17 @@ def recommend(
             }.items()
         },
     }
-    chosen, reason = evaluation.recommend(eligible, prefer=request.prefer, excluded=excluded)
-    marked = dict(zip(map(id, eligible), chosen, strict=True))
-    result = tuple(marked.get(id(row), row) for row in rows)
+    elsewhere = [
+        target for target in request.named_targets if targets.target(target).target.beside_a_cpu
+    ]
+    if request.device or not any(row.timing for row in eligible):
+        elsewhere = []
+    judged = [replace(row, timing=None) for row in eligible] if elsewhere else eligible
+    chosen, reason = evaluation.recommend(judged, prefer=request.prefer, excluded=excluded)
+    best = {id(row) for row, one in zip(eligible, chosen, strict=True) if one.recommended}
+    result = tuple(replace(row, recommended=id(row) in best) for row in rows)
+    if elsewhere:
+        reason += f" By size: latencies of this machine are not those of {elsewhere[0]}."
     for row in result:
         for target in request.named_targets if row.recommended else ():
             mapped, total = fit_of(row, target)

@@ -66,6 +66,7 @@ from edgekit.records.results import (
     Timing,
     Verdict,
     verdict_on,
+    within,
 )
 from edgekit.records.sensitivity import OperatorCost, Sensitivity
 from edgekit.records.views import (
@@ -145,4 +146,5 @@ __all__ = [
     "Views",
     "silent",
     "verdict_on",
+    "within",
 ]

@@ -47,6 +47,11 @@ class Target:
     ready: Callable[[], None] | None = None
 
     @property
+    def beside_a_cpu(self) -> bool:
+        """Whether it computes on another processor than a CPU with a TFLite runtime."""
+        return self.needs_all or self.edge_tpu or self.accelerator is not None
+
+    @property
     def in_integers(self) -> bool:
         """Whether what needs more than 8 bits is to be int16 there, not float."""
         return self.needs_all or self.accelerator is not None
