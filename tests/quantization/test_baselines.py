@@ -119,8 +119,10 @@ def test_no_variant_is_larger_or_worse_than_stock(baseline: Baseline, worker: Wo
             assert len(made.data) <= stock["size"], mode
             metric = stock["metric"]
             reference = metric if baseline.dataset.task == "classification" else -metric
-        # Another draw of calibration samples moves an int8 score by this much as well.
+        # Another draw of calibration samples moves an int8 score by this much as well. Of dynamic
+        # files the small weights are rounded, too, which stock's are not.
         allowed = {"int8": (0.1, 0.01), "int16x8": (0.1, 0.01), "int4": (1.0, 0.04)}
+        allowed["dynamic"] = (0.05, 0.005)
         points, share = allowed.get(mode, (0.01, 0.001))
         assert score >= reference - baseline.slack(points=points, share=share), mode
 
