@@ -234,7 +234,7 @@ def out_of_line(samples: Samples) -> list[int]:
         ends = np.concatenate(parts)
         usual = float(np.percentile(ends, 90, method="lower"))
         if usual > 0:
-            outlying |= ends > OUTLYING * usual
+            outlying |= ends / OUTLYING > usual
     return [int(row) for row in np.flatnonzero(outlying)]
 
 

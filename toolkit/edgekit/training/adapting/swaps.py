@@ -357,12 +357,17 @@ WITHOUT_SWAP: Final[Mapping[str, str]] = {
 """Class of a layer -> why there is no swap."""
 
 
-def why_no_swap(entry: Entry) -> str:
-    """Return why a layer that no swap applies to has none."""
+def why_no_swap(entry: Entry, *, weights: bool = False) -> str:
+    """Return why a layer has no swap.
+
+    Args:
+        entry: A layer that no swap applies to.
+        weights: Whether the operators of its weights are in the way, and not its activation.
+    """
     name = str(entry.get("class_name"))
     if name in WITHOUT_SWAP:
         return WITHOUT_SWAP[name]
-    function = activation_of(entry)
+    function = None if weights else activation_of(entry)
     if function == "softmax":
         return WITHOUT_SWAP["Softmax"]
     what = f"activation {function}" if function not in (None, "linear") else name
