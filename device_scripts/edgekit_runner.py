@@ -918,8 +918,9 @@ def _random_inputs(model: Model) -> list[Any]:
             limits = np.iinfo(tensor.dtype)
             made.append(random.randint(limits.min, limits.max + 1, tensor.shape, tensor.dtype))
         else:
-            # Plain integers are indices or lengths: any number but 0 may be out of bounds.
-            made.append(np.zeros(tensor.shape, tensor.dtype))
+            # Plain integers are indices or lengths: larger numbers may be out of bounds, and zeros
+            # nothing but padding, by whose mean integer kernels do not divide.
+            made.append(np.ones(tensor.shape, tensor.dtype))
     return made
 
 

@@ -169,6 +169,19 @@ def test_a_file_measured_on_its_device_is_run_there_next(fashion):
         assert explanation(command) == f"{stands}: a file of yours"
 
 
+@pytest.mark.parametrize("target", ["micro:ram=64k,flash=1M", "stm32h7"])
+def test_for_a_microcontroller_the_next_command_writes_c_sources(fashion, target):
+    report = replace(fashion, asked={"target": f"coral, {target}", "command": "edgekit quantize"})
+
+    command = next_command(report, chosen(report))
+
+    path = "quantized/fashion_mnist_cnn/dynamic.tflite"
+    words = shlex.split(command)
+    assert words == ["edgekit", "export", path, "--target", target, "-o", "firmware"]
+    assert load("export").make_context("export", words[2:]).params["target"] == target
+    assert explanation(command) == ""
+
+
 def test_for_a_coral_stick_the_line_of_its_compiler_is_given(fashion):
     int8 = next(row for row in fashion.rows if row.artifact.mode == "int8")
     float32 = next(row for row in fashion.rows if row.artifact.mode == "float32")

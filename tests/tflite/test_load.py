@@ -67,6 +67,49 @@ def endless() -> bytes:
     )
 
 
+def share(limit: int) -> bytes:
+    """8 // x for an int32 x, whose kernel refuses 0; and a table of `limit` rows at x."""
+    table = schema.TensorT(
+        shape=np.array([limit], np.int32), type=0, buffer=2, name="table", hasRank=True
+    )
+    divide = operator(0, [1, 0], 2, schema.DivOptionsT())
+    look_up = operator(1, [3, 0], 4, schema.GatherOptionsT())
+    both = graph(
+        [tensor("x", 2), tensor("eight", 2, 1), tensor("share", 2), table, tensor("row")], divide
+    )
+    both.operators = [divide, look_up]
+    both.outputs = np.array([2, 4], np.int32)
+    return write(
+        schema.ModelT(
+            version=3,
+            operatorCodes=[
+                schema.OperatorCodeT(deprecatedBuiltinCode=code, builtinCode=code, version=1)
+                for code in (42, 36)
+            ],
+            buffers=[
+                schema.BufferT(),
+                schema.BufferT(data=np.array([8], np.int32).view(np.uint8)),
+                schema.BufferT(data=np.zeros(limit, np.float32).view(np.uint8)),
+            ],
+            subgraphs=[both],
+        )
+    )
+
+
+def test_a_model_that_refuses_nothing_but_padding_is_run_on_ones(tmp_path: Path) -> None:
+    # Given an integer division by the input: a mean over the words that are no padding
+    path = tmp_path / "share.tflite"
+    path.write_bytes(share(limit=2))
+
+    check_loads(path)  # does not raise
+    assert devices.bench(path).p50_ms > 0
+
+    # A model that refuses both is refused, by what it says of zeros.
+    with pytest.raises(ModelError) as raised:
+        check_loads(share(limit=1))
+    assert "div.cc" in (raised.value.found or "")
+
+
 def test_a_loop_without_an_end_is_a_model_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from edgekit.printable import MOST_PATH, printable
 from edgekit.records import Report, Row
+from edgekit.targets import TARGETS
 
 DEVICE = "NAME"
 """Stands for the user's device."""
@@ -19,6 +20,7 @@ _SHARED = (
 )
 _SHORT = {"-d": "--data"}
 _CORAL = "coral"
+_MICROCONTROLLERS = frozenset(name for name, target in TARGETS.items() if target.needs_all)
 _SOUND = "recording.wav"
 _INPUTS = {"image": "photo.jpg", "log-mel": _SOUND, "mfcc": _SOUND, "micro": _SOUND}
 _OTHER_INPUT = "input.npy"
@@ -28,7 +30,8 @@ def next_command(report: Report, row: Row) -> str:
     """Return the command for a recommended file.
 
     A file that was measured here is scored and timed on a device; one that was measured on its
-    device already is run there.
+    device already is run there. For a microcontroller, which nothing reaches over SSH, it becomes C
+    sources.
 
     Args:
         report: The report.
@@ -40,9 +43,14 @@ def next_command(report: Report, row: Row) -> str:
     """
     given = options_of(report.asked.get("command", ""))
     path = str(row.artifact.shipped)
-    words = ["edgekit", "deploy", f"./{path}" if path.startswith("-") else path]
+    place = f"./{path}" if path.startswith("-") else path
+    words = ["edgekit", "deploy", place]
     device = report.asked.get("device")
-    if device:
+    named = report.asked.get("target", "").split(", ")
+    firmware = [name for name in named if name.partition(":")[0] in _MICROCONTROLLERS]
+    if firmware and not device:
+        words = ["edgekit", "export", place, "--target", firmware[0], "-o", "firmware"]
+    elif device:
         words += ["--device", device, *_all(given, "--devices"), "--run", _input(row)]
     else:
         words += ["--device", DEVICE, *shared_options(given)]

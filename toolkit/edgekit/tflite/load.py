@@ -16,6 +16,9 @@ TRIAL_LIMIT_S = 60
 def check_loads(source: Path | bytes) -> None:
     """Allocate a model and invoke it once on zeros, in a forked child.
 
+    Where a kernel refuses zeros, ones are tried: zeros may be nothing but padding, and an integer
+    DIV refuses to divide by the number of the other words.
+
     Raises:
         ModelError: LiteRT refuses it, crashes, or exceeds the time limit.
     """
@@ -57,7 +60,7 @@ def _first_run(source: Path | bytes) -> str | None:
         ChildDiedError: It crashed.
     """
 
-    def try_once() -> str | None:
+    def try_once(value: int) -> str | None:
         from ai_edge_litert.interpreter import Interpreter
 
         try:
@@ -67,10 +70,15 @@ def _first_run(source: Path | bytes) -> str | None:
                 interpreter = Interpreter(model_content=source, num_threads=1)
             interpreter.allocate_tensors()
             for spec in interpreter.get_input_details():
-                interpreter.set_tensor(spec["index"], np.zeros(spec["shape"], spec["dtype"]))
+                sample = np.full(spec["shape"], value).astype(spec["dtype"])
+                interpreter.set_tensor(spec["index"], sample)
             interpreter.invoke()
         except Exception as error:  # pybind raises ValueError, RuntimeError and others
             return str(error)
         return None
 
-    return isolated(try_once, limit_s=TRIAL_LIMIT_S)
+    def refusal() -> str | None:
+        refused = try_once(0)
+        return refused if refused is None or try_once(1) is not None else None
+
+    return isolated(refusal, limit_s=TRIAL_LIMIT_S)
