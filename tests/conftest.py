@@ -27,6 +27,11 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 # Where it is set, each of hundreds of processes compiles edgekit anew, for half a second and more.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
+# The workers of a test run fill the cores. More threads of TensorFlow wait for each other, longer
+# than the small models of tests take: half the time of a training on a busy machine.
+for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+    os.environ.setdefault(name, "1")
+
 # Files of these rooms take minutes: they are begun first, so that no worker is left with one alone.
 LONG = ("training", "device", "pipeline", "devices", "cli")
 

@@ -12,7 +12,7 @@ import pytest
 import edgekit
 from edgekit import api
 from edgekit.api.data import files_of
-from edgekit.api.training import TransformOptions
+from edgekit.api.passes import TransformOptions
 from edgekit.errors import ModelError
 
 VERBS = [name for name in edgekit.__all__ if name.islower() and name != "unpacked_limit"]

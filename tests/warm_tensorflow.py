@@ -11,6 +11,7 @@ tests/worker and every command that is started as a program import TensorFlow as
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -150,6 +151,8 @@ def serve(channel: socket.socket) -> None:
     """Fork for every order, until the tests end."""
     for name in MODULES:
         importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # no fork walks, and so copies, what all of them share
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who watch
     while True:
         message, descriptors, _, _ = socket.recv_fds(channel, LARGEST_ORDER, 4)

@@ -27,6 +27,8 @@ from edgekit.tflite.stored import packed
 
 FILES = Path(__file__).resolve().parents[2] / "quantized" / "turbofan"
 INT8, FLOAT32 = str(FILES / "int8.tflite"), str(FILES / "float32.tflite")
+# without a float operator; the quantity that turbofan predicts stays float
+INTEGERS = str(FILES.parent / "fashion-mnist" / "int8.tflite")
 
 
 @pytest.fixture
@@ -45,10 +47,10 @@ def engines(tmp_path: Path) -> str:
 def test_each_condition_is_a_line_and_one_that_is_unmet_ends_with_six(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    size = Path(INT8).stat().st_size
+    size = Path(INTEGERS).stat().st_size
     words = ["--max-size", str(size), "--max-flash", str(size - 1), "--no-float"]
 
-    code = run(["check", INT8, *words, "--target", "coral"])
+    code = run(["check", INTEGERS, *words, "--target", "coral"])
 
     told = capsys.readouterr()
     assert code == 6
@@ -164,7 +166,7 @@ def test_json_has_every_figure_and_no_other_output(capsys: pytest.CaptureFixture
 def test_junit_has_a_case_for_each_condition(tmp_path: Path) -> None:
     path = tmp_path / "check.xml"
 
-    assert run(["check", INT8, "--max-size", "1k", "--no-float", "--junit", str(path)]) == 6
+    assert run(["check", INTEGERS, "--max-size", "1k", "--no-float", "--junit", str(path)]) == 6
 
     suite = ET.parse(path).getroot().find("testsuite")
     assert suite.attrib["tests"] == "2"
@@ -173,13 +175,13 @@ def test_junit_has_a_case_for_each_condition(tmp_path: Path) -> None:
     assert first.find("failure").attrib["message"].startswith("wanted at most 1,024 B")
     assert second.find("failure") is None
     # and it is not replaced without being told to
-    assert run(["check", INT8, "--no-float", "--junit", str(path)]) == 2
-    assert run(["check", INT8, "--no-float", "--junit", str(path), "--force"]) == 0
+    assert run(["check", INTEGERS, "--no-float", "--junit", str(path)]) == 2
+    assert run(["check", INTEGERS, "--no-float", "--junit", str(path), "--force"]) == 0
 
 
 def test_a_name_with_markup_and_control_characters_is_inert_in_xml(tmp_path: Path) -> None:
     path = tmp_path / 'a<b>&"\x1b.tflite'
-    shutil.copy(INT8, path)
+    shutil.copy(INTEGERS, path)
     xml = tmp_path / "check.xml"
 
     assert run(["check", str(path), "--no-float", "--junit", str(xml)]) == 0
@@ -264,7 +266,7 @@ def test_every_condition_is_a_parameter_in_python_and_an_option() -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ["check", INT8, "--max-size", "1M", "--max-arena", "1M", "--target", "coral"],
+        ["check", INTEGERS, "--max-size", "1M", "--max-arena", "1M", "--target", "coral"],
         ["check", INT8, "--max-latency", "10s", "--runs", "5"],
         ["diff", FLOAT32, INT8, "--runs", "5"],
     ],
@@ -287,7 +289,7 @@ def test_tensorflow_is_not_imported(words: list[str]) -> None:
 def test_limits_of_the_file_alone_import_nothing_that_measures() -> None:
     script = (
         "import sys; from edgekit.cli import run\n"
-        f"assert run(['check', {INT8!r}, '--max-size', '1M', '--no-float']) == 0\n"
+        f"assert run(['check', {INTEGERS!r}, '--max-size', '1M', '--no-float']) == 0\n"
         "print('\\n'.join(sys.modules), file=sys.stderr)"
     )
     done = subprocess.run(

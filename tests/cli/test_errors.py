@@ -31,6 +31,20 @@ def edgekit(*words: object, cwd: Path | None = None, **more: object) -> subproce
     )
 
 
+@pytest.fixture
+def asked(monkeypatch, capsys):
+    """Run a command in this process, which spares the start of another one."""
+
+    def ask(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess:
+        if cwd is not None:
+            monkeypatch.chdir(cwd)
+        code = run([*map(str, words)])
+        out, err = capsys.readouterr()
+        return subprocess.CompletedProcess(words, code, out, err)
+
+    return ask
+
+
 def complaint(done: subprocess.CompletedProcess, code: int) -> str:
     """Return stderr, after checking its form."""
     said = [line for line in done.stderr.splitlines() if not line.startswith("[")]
@@ -98,8 +112,8 @@ def digits(tmp_path_factory):
         (["report", "missing.json"], "missing.json"),
     ],
 )
-def test_usage(words, hint, tmp_path):
-    done = edgekit(*words, cwd=tmp_path)
+def test_usage(words, hint, tmp_path, asked):
+    done = asked(*words, cwd=tmp_path)
     assert hint in complaint(done, 2)
     assert left(tmp_path) == []
 
@@ -109,7 +123,7 @@ def test_usage(words, hint, tmp_path):
 
 @pytest.mark.parametrize("command", ["inspect", "bench", "eval"])
 @pytest.mark.parametrize("kind", ["missing", "folder", "text", "empty", "truncated"])
-def test_a_bad_tflite_is_a_model_error(command, kind, tmp_path, golden):
+def test_a_bad_tflite_is_a_model_error(command, kind, tmp_path, golden, asked):
     path = tmp_path / "model.tflite"
     if kind == "folder":
         path.mkdir()
@@ -121,12 +135,12 @@ def test_a_bad_tflite_is_a_model_error(command, kind, tmp_path, golden):
         whole = min(golden.rglob("*.tflite")).read_bytes()
         path.write_bytes(whole[: len(whole) // 2])
     more = ["--data", "digits"] if command == "eval" else []
-    assert str(path) in complaint(edgekit(command, path, *more), 3)
+    assert str(path) in complaint(asked(command, path, *more), 3)
 
 
 @pytest.mark.tensorflow
 @pytest.mark.parametrize("kind", ["missing", "folder", "text", "truncated"])
-def test_a_bad_keras_file_is_a_model_error(kind, tmp_path, demo_model):
+def test_a_bad_keras_file_is_a_model_error(kind, tmp_path, demo_model, asked):
     work = tmp_path / "work"
     work.mkdir()
     path = tmp_path / "model.keras"
@@ -136,7 +150,7 @@ def test_a_bad_keras_file_is_a_model_error(kind, tmp_path, demo_model):
         path.write_text("I am no model at all.\n")
     elif kind == "truncated":
         path.write_bytes(demo_model.read_bytes()[:5000])
-    done = edgekit("quantize", path, "--data", "digits", "--mode", "int8", "-o", "out", cwd=work)
+    done = asked("quantize", path, "--data", "digits", "--mode", "int8", "-o", "out", cwd=work)
     assert "model.keras" in complaint(done, 3)
     assert left(work) == []
 
@@ -169,19 +183,19 @@ def test_bad_data_is_a_data_error_and_leaves_nothing(
 
 
 @pytest.mark.parametrize("spec", ["missing.npz", "no.module:function", "sys:nothing", "digit"])
-def test_data_that_is_not_there(spec, golden, tmp_path):
+def test_data_that_is_not_there(spec, golden, tmp_path, asked):
     model = min(golden.rglob("*.tflite"))
-    complaint(edgekit("eval", model, "--data", spec, cwd=tmp_path), 4)
+    complaint(asked("eval", model, "--data", spec, cwd=tmp_path), 4)
 
 
 # --- places ------------------------------------------------------------------------------------
 
 
 @pytest.mark.tensorflow
-def test_existing_output_needs_force_and_is_untouched(demo_model, tmp_path):
+def test_existing_output_needs_force_and_is_untouched(demo_model, tmp_path, asked):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "int8.tflite").write_bytes(b"mine")
-    done = edgekit("quantize", demo_model, "--data", "digits", "-o", "out", cwd=tmp_path)
+    done = asked("quantize", demo_model, "--data", "digits", "-o", "out", cwd=tmp_path)
     assert "--force" in complaint(done, 2)
     assert (tmp_path / "out" / "int8.tflite").read_bytes() == b"mine"
 

@@ -17,20 +17,28 @@ from edgekit.recipe import Prune, Training
 pytestmark = pytest.mark.tensorflow
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def demo_model(repository):
     return str(repository / "toolkit" / "edgekit" / "demo" / "digits_cnn.keras")
 
 
-def quantized(model, folder, capsys) -> dict:
-    """The float32 row of a ladder over `model`."""
-    capsys.readouterr()
+@pytest.fixture(scope="module")
+def before(demo_model, tmp_path_factory) -> dict:
+    """The rows of the model that all passes begin with."""
+    return quantized(demo_model, tmp_path_factory.mktemp("before"))
+
+
+def quantized(model, folder) -> dict:
+    """The rows of a float32 and an int8 file of `model`."""
     words = ["quantize", str(model), "--data", "digits", "--mode", "int8", "--no-bench"]
-    assert run([*words, "-o", str(folder), "--quiet", "--json"]) == 0
-    return {row["variant"]: row for row in json.loads(capsys.readouterr().out)["rows"]}
+    assert run([*words, "-o", str(folder / "made"), "--quiet"]) == 0
+    rows = json.loads((folder / "made" / "report.json").read_text())["rows"]
+    return {row["variant"]: row for row in rows}
 
 
-def test_a_pruned_model_is_a_plain_one_with_a_smaller_download(demo_model, tmp_path, capsys):
+def test_a_pruned_model_is_a_plain_one_with_a_smaller_download(
+    demo_model, before, tmp_path, capsys
+):
     goal = tmp_path / "digits_cnn.keras"  # the metadata of its files name it
     words = ["prune", demo_model, "--data", "digits", "--sparsity", "0.5", "--epochs", "6"]
     assert run([*words, "-o", str(goal), "--quiet"]) == 0
@@ -39,34 +47,31 @@ def test_a_pruned_model_is_a_plain_one_with_a_smaller_download(demo_model, tmp_p
     assert "faster (XNNPACK): no" in said
     assert "zeros: 50.0%" in said
     assert "validation accuracy" in said
-    before = quantized(demo_model, tmp_path / "before", capsys)
-    after = quantized(goal, tmp_path / "after", capsys)
+    after = quantized(goal, tmp_path)
     for variant in ("float32", "int8"):
         assert after[variant]["size_bytes"] == before[variant]["size_bytes"]
         assert after[variant]["size_deflated_bytes"] < 0.8 * before[variant]["size_deflated_bytes"]
     assert after["int8"]["score"]["value"] >= before["int8"]["score"]["value"] - 0.02
 
 
-def test_a_shrunk_model_is_smaller_and_does_less(demo_model, tmp_path, capsys):
+def test_a_shrunk_model_is_smaller_and_does_less(demo_model, before, tmp_path, capsys):
     goal = tmp_path / "shrunk.keras"
     words = ["shrink", demo_model, "--data", "digits", "--share", "0.4", "--epochs", "10"]
     assert run([*words, "-o", str(goal), "--quiet"]) == 0
     assert "multiply-accumulates" in capsys.readouterr().out
-    before = quantized(demo_model, tmp_path / "before", capsys)
-    after = quantized(goal, tmp_path / "after", capsys)
+    after = quantized(goal, tmp_path)
     assert after["float32"]["size_bytes"] < 0.8 * before["float32"]["size_bytes"]
     macs = [rows["float32"]["inspection"]["macs"] for rows in (before, after)]
     assert macs[1] <= 0.6 * macs[0]
     assert after["int8"]["score"]["value"] >= 0.93
 
 
-def test_a_clustered_model_has_a_smaller_download(demo_model, tmp_path, capsys):
+def test_a_clustered_model_has_a_smaller_download(demo_model, before, tmp_path, capsys):
     goal = tmp_path / "clustered.keras"
     words = ["cluster", demo_model, "--data", "digits", "--clusters", "16", "--epochs", "2"]
     assert run([*words, "-o", str(goal), "--quiet"]) == 0
     assert "at most 16 per kernel" in capsys.readouterr().out
-    before = quantized(demo_model, tmp_path / "before", capsys)["float32"]
-    after = quantized(goal, tmp_path / "after", capsys)["float32"]
+    before, after = before["float32"], quantized(goal, tmp_path)["float32"]
     assert after["size_deflated_bytes"] < 0.5 * before["size_deflated_bytes"]
     assert after["score"]["value"] >= before["score"]["value"] - 0.01
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import userland
 
+from edgekit.devices.remote import _RUNNER
+
 MANY = """
 import contextlib, io, json, sys
 sys.path.insert(0, sys.argv[1])
@@ -66,8 +68,12 @@ class Board:
     def run(
         self, *words: object, libraries: Path | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """Run one command line; the loader finds further libraries in a folder."""
-        return self._start(self.runner, *words, "--runtime", self.runtime, libraries=libraries)
+        """Run one command line as edgekit does; the loader finds further libraries in a folder.
+
+        A script is compiled at each start: seconds for the emulator, where an import has it ready.
+        """
+        program = ("-c", _RUNNER, self.runner.parent, self.runner.stem)
+        return self._start(*program, *words, "--runtime", self.runtime, libraries=libraries)
 
     def run_all(self, commands: Sequence[Sequence[str]]) -> list[str]:
         """Run commands one after the other in one process; return what each printed."""

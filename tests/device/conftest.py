@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import py_compile
 import shutil
 import subprocess
 import sys
@@ -60,13 +61,20 @@ def land(name: str) -> userland.Userland:
     return found
 
 
+@pytest.fixture(scope="session")
+def runner(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The runner as a device gets it, compiled where a board's Python is of this version."""
+    copied = Path(shutil.copy(edgekit_runner.__file__, tmp_path_factory.mktemp("runner")))
+    py_compile.compile(str(copied), doraise=True)
+    return copied
+
+
 @pytest.fixture(
     scope="session", params=["arm64-litert", "arm64-tflite", "trixie-litert", "armhf-tflite"]
 )
-def board(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Board:
+def board(request: pytest.FixtureRequest, runner: Path) -> Board:
     name, runtime = request.param.split("-")
-    folder = tmp_path_factory.mktemp(request.param)
-    return Board(land(name), runtime, Path(shutil.copy(edgekit_runner.__file__, folder)))
+    return Board(land(name), runtime, runner)
 
 
 @pytest.fixture(scope="session")

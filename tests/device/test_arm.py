@@ -17,6 +17,7 @@ from boards import TASKS, Answers, Board
 EXACT = [task for task in TASKS if task.startswith("reference")]
 CLOSE = [task for task in TASKS if not task.startswith("reference")]
 ROUNDED_OTHERWISE = ("reference int16x8", "reference turbofan, 4 bits")
+ENDS_IN_FLOAT = ("reference turbofan",)
 VERSIONS = {"litert": "ai-edge-litert 2.3.0", "tflite": "tflite-runtime 2.14.0"}
 
 
@@ -82,9 +83,17 @@ def test_reference_kernels_agree_to_the_bit(
         assert np.abs(found - expected).max() <= 1.5 * steps.min()
         return
 
+    # when the last layer computes in float, each processor adds in an order of its own
+    if task in ENDS_IN_FLOAT:
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+        return
+
     # then every output of every sample is equal, and so is the score
     np.testing.assert_array_equal(found, expected)
-    assert there.scores[task]["score"] == here.scores[task]["score"]
+    theirs, ours = dict(there.scores[task]["score"]), dict(here.scores[task]["score"])
+    # Its interval is made of sums, which numpy adds up in another order there.
+    assert theirs.pop("ci95") == pytest.approx(ours.pop("ci95"), rel=1e-12)
+    assert theirs == ours
 
 
 def test_a_recording_is_understood(there: Answers, here: Answers) -> None:

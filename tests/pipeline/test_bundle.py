@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import shutil
 import zipfile
@@ -60,6 +61,16 @@ def rewritten(
         for name, data in members.items():
             archive.writestr(name, data)
     return path
+
+
+def beyond_all_bounds() -> bytes:
+    """Outputs whose names are said to be more than any integer of the machine counts."""
+    names, outputs = io.BytesIO(), io.BytesIO()
+    header = {"descr": "<U1", "fortran_order": False, "shape": (1 << 80,)}
+    np.lib.format.write_array_header_1_0(names, header)
+    with zipfile.ZipFile(outputs, "w") as archive:
+        archive.writestr("names.npy", names.getvalue())
+    return outputs.getvalue()
 
 
 def test_every_figure_that_needs_no_device_is_the_same(
@@ -166,6 +177,7 @@ def test_without_the_data_the_reason_is_theirs(bundle: Path, data: Path, tmp_pat
         (lambda m: m.pop("files/int8.tflite"), True, "lacks int8.tflite"),
         (lambda m: m.update({"files/report.json": b"{"}), True, "no report"),
         (lambda m: m.update({"outputs/int8.npz": b"PK"}), True, "cannot be read"),
+        (lambda m: m.update({"outputs/int8.npz": beyond_all_bounds()}), True, "cannot be read"),
     ],
 )
 def test_damage_is_named(

@@ -210,6 +210,43 @@ def test_a_recipe_cannot_take_the_name_of_another_file(demo_model, tmp_path, nam
     assert not (tmp_path / "taken").exists()
 
 
+def test_an_interrupted_recipe_goes_on_behind_its_finished_stages(demo_model, tmp_path):
+    # Given a recipe that is interrupted in its second pass
+    path, goal = tmp_path / "two.toml", tmp_path / "made"
+    steps = ("prune", "cluster")
+    text = "".join(f'[[step]]\nkind = "{kind}"\nepochs = 1\n' for kind in steps)
+    path.write_text(f'schema = 1\n{text}[[step]]\nkind = "quantize"\nmode = "float32"\n')
+    seen: list[str] = []
+
+    def stop(progress):
+        seen.append(progress.stage)
+        if progress.stage.startswith("cluster"):
+            raise KeyboardInterrupt
+
+    words = {"data": "digits", "output": goal, "latency": False}
+    with pytest.raises(KeyboardInterrupt):
+        edgekit.compress(demo_model, path, **words, listener=stop)
+    kept = tmp_path / "made.checkpoint"
+    pruned = (kept / "1-prune.keras").read_bytes()
+    assert not goal.exists()
+
+    # When it goes on
+    seen.clear()
+    edgekit.compress(
+        demo_model,
+        path,
+        **words,
+        resume=True,
+        listener=lambda progress: seen.append(progress.stage),
+    )
+
+    # Then the first pass is not trained again, and nothing is left of the interruption
+    assert "cluster fine-tuning" in seen
+    assert "prune fine-tuning" not in seen
+    assert (goal / "1-prune.keras").read_bytes() == pruned
+    assert not kept.exists()
+
+
 def test_there_is_nothing_to_resume_after_another_pass(demo_model, tmp_path):
     with pytest.raises(UsageError, match="no interrupted cluster"):
         edgekit.cluster(demo_model, data="digits", output=tmp_path / "x.keras", resume=True)

@@ -102,6 +102,7 @@ class Known:
 
     plan = default_plan("mixed")
     max_drop = 0.5
+    metric: str | None = "accuracy"
 
     def __init__(self, needed: set[int], *, of: int = 40, spoils: int | None = None) -> None:
         self.needed = needed
@@ -156,6 +157,24 @@ def test_what_half_of_the_operators_do_not_keep_is_refused_with_what_they_would(
 
     assert refused.value.found == "With 2 of them it is 3.0 times as large."
     assert "--max-drop 1.6" in str(refused.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("mode", "hint"),
+    [
+        ("dynamic", "Choose float16."),
+        ("float16", "Choose float32."),
+        ("int4", "Choose dynamic, or float16 where that loses too much as well."),
+    ],
+)
+def test_without_a_score_no_loss_can_be_accepted(mode: str, hint: str) -> None:
+    known = Known({0, 1, 30})
+    known.metric, known.plan = None, default_plan(mode)
+
+    with pytest.raises(ConversionError, match="half of the operators") as refused:
+        known.least()
+
+    assert refused.value.hint == hint
 
 
 def test_inputs_and_outputs_stay_float_unless_asked() -> None:

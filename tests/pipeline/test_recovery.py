@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import Interpreter
 from ai_edge_litert.schema_py_generated import ModelT
 from float_nets import RELU, Net
 
 import edgekit
 from edgekit.evaluation.trial_runs import TrialRun
-from edgekit.pipeline import narrow_search, recovery
+from edgekit.pipeline import narrow_search, precision_search, recovery
+from edgekit.quantization.judgement import ENOUGH_DB
 from edgekit.records import Array, Report, Row
 from edgekit.reports.recovery_text import recovery_card, recovery_line
 from edgekit.tflite import write
@@ -39,6 +41,14 @@ def usual() -> ModelT:
     net = Net(1, 8, 8, 2, seed=5)
     hidden = net.pool(net.conv(net.conv("x", 48, act=RELU), 32, act=RELU))
     return named(net, net.dense(net.flat(hidden), 4))
+
+
+def figure() -> ModelT:
+    """A figure without bounds, whose summands have one sign: noise is far below its spread."""
+    net = Net(1, 8, 8, 2, seed=5)
+    hidden = net.pool(net.conv(net.pool(net.conv("x", 48, act=RELU)), 16, act=RELU))
+    weights = np.abs(net.rng.normal(0, 0.1, (1, 64))).astype(np.float32)
+    return named(net, net.dense(net.flat(hidden), 1, weights=weights))
 
 
 def named(net: Net, output: str) -> ModelT:
@@ -68,7 +78,13 @@ def made(model: ModelT, folder: Path, *modes: str, **given: Any) -> Report:
     folder.mkdir(exist_ok=True)
     source = folder / "model.tflite"
     source.write_bytes(write(model))
-    np.savez(folder / "data.npz", x_train=some(140, 1), x_test=given.pop("test", some(40, 2)))
+    arrays = {"x_train": some(140, 1), "x_test": given.pop("test", some(40, 2))}
+    if "noise" in given:  # targets that the model nearly tells
+        noise, rng = given.pop("noise"), np.random.default_rng(3)
+        for split in ("train", "test"):
+            exact = outputs(model, arrays[f"x_{split}"])
+            arrays[f"y_{split}"] = exact + rng.normal(0, noise * exact.std(), exact.shape)
+    np.savez(folder / "data.npz", **arrays)
     return edgekit.quantize(
         source,
         data=str(folder / "data.npz"),
@@ -78,6 +94,17 @@ def made(model: ModelT, folder: Path, *modes: str, **given: Any) -> Report:
         latency=False,
         **given,
     )
+
+
+def outputs(model: ModelT, samples: Array) -> Array:
+    interpreter = Interpreter(model_content=write(model), num_threads=1)
+    interpreter.allocate_tensors()
+    found = []
+    for values in samples:
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], values[None])
+        interpreter.invoke()
+        found.append(interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0])
+    return np.array(found)
 
 
 def told(row: Row) -> dict[str, Any]:
@@ -192,6 +219,41 @@ def test_no_remedy_is_begun_after_the_time_is_spent(
     line = recovery_line(row)
     assert line is not None
     assert "no remedy helped" in line
+    # and what it names then is not limited
+    assert line.endswith("Next: --mode mixed takes the time that it needs to find the operators.")
+    assert worst_db(made(sum_with_a_wide_channel(), tmp_path, "mixed", force=True).files[-1]) > 20
+
+
+def test_a_regression_near_to_float_is_lost_all_the_same(tmp_path: Path) -> None:
+    # given outputs whose noise is 30 dB below their spread, and targets that float tells better
+    given: dict[str, Any] = {"noise": 0.02, "metric": "mae"}
+    row = made(figure(), tmp_path, "int8", max_drop=1, **given).files[-1]
+    trials = told(row)["ranges"]["trials"]
+    assert max(min(trial["sqnr_db"].values()) for trial in trials) > ENOUGH_DB
+
+    # then its loss counts, and remedies are tried
+    recovered = told(row)["recovery"]
+    assert recovered["metric"] == "mae"
+    assert recovered["before"]["lost"] is True
+    assert [step["remedy"] for step in recovered["steps"]] == ["correct_biases", "higher_precision"]
+    assert recovered["after"]["value"] < recovered["before"]["value"]
+
+    # when they are not enough, and the loss is accepted that is named then, then it is not lost
+    hint = recovered["next_step"]
+    assert (recovery_line(row) or "").endswith(f"it still loses too much. Next: {hint}")
+    accepted = float(hint.split("--max-drop ")[1].split(";")[0])
+    row = made(figure(), tmp_path, "int8", force=True, max_drop=accepted, **given).files[-1]
+    recovered = told(row)["recovery"]
+    assert recovered is None or recovered["after"]["lost"] is False
+    assert recovered is None or recovered["next_step"] == ""
+
+
+def test_without_a_score_no_loss_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision_search, "MOST_SHARE", 0.0)
+    row = made(sum_with_a_wide_channel(), tmp_path, "int8").files[-1]
+    hint = told(row)["recovery"]["next_step"]
+    assert hint.startswith("Choose dynamic, or float16 where that loses too much as well, or ")
+    assert worst_db(made(sum_with_a_wide_channel(), tmp_path, "float16", force=True).files[-1]) > 20
 
 
 def test_the_smallest_mixed_file_has_four_bits_where_they_keep_the_loss(tmp_path: Path) -> None:

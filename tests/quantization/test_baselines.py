@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,8 @@ class Baseline:
     dataset: Dataset
     stock: Mapping[str, Mapping[str, float]]
     observed: Observed
+    scores: dict[tuple[bytes, int], float] = field(default_factory=dict)
+    """Of each file, on as many samples: that of the float graph is asked for again and again."""
 
     def observe(self, model: ModelT) -> Observed:
         assert model is self.graph.model
@@ -42,7 +44,13 @@ class Baseline:
 
     def score(self, data: bytes, n: int | None = None) -> float:
         """Accuracy, or minus the root mean square error in cycles; of the first `n` samples."""
-        batch = self.dataset.test.read(np.arange(n or self.dataset.test.n))
+        key = data, n or self.dataset.test.n
+        if key not in self.scores:
+            self.scores[key] = self._score(*key)
+        return self.scores[key]
+
+    def _score(self, data: bytes, n: int) -> float:
+        batch = self.dataset.test.read(np.arange(n))
         (inputs,) = batch.inputs.values()
         halves = spread(lambda k: outputs_of(data, inputs[k::2]), [0, 1])
         found = np.empty((len(inputs), *halves[0].shape[1:]), np.float32)
@@ -111,8 +119,10 @@ def test_no_variant_is_larger_or_worse_than_stock(baseline: Baseline, worker: Wo
             assert len(made.data) <= stock["size"], mode
             metric = stock["metric"]
             reference = metric if baseline.dataset.task == "classification" else -metric
-        # Another draw of calibration samples moves an int8 score by this much as well.
+        # Another draw of calibration samples moves an int8 score by this much as well. Of dynamic
+        # files the small weights are rounded, too, which stock's are not.
         allowed = {"int8": (0.1, 0.01), "int16x8": (0.1, 0.01), "int4": (1.0, 0.04)}
+        allowed["dynamic"] = (0.05, 0.005)
         points, share = allowed.get(mode, (0.01, 0.001))
         assert score >= reference - baseline.slack(points=points, share=share), mode
 

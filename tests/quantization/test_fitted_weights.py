@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from edgekit.numerics import dequantize, grid_scales, octav_scales, quantize_bal
 from edgekit.quantization import Calibration, learned, make, passes_named, read_float_graph
 from edgekit.quantization.observe import observe
 from edgekit.quantization.one_thread import blas_threads, on_one_thread
+from edgekit.quantization.passes import round_weights as rounding
+from edgekit.quantization.passes import side_by_side
 from edgekit.quantization.passes.correct_biases import correct_biases
 from edgekit.quantization.passes.grids import grids
 from edgekit.quantization.passes.layers import ChannelGraph
@@ -282,6 +285,36 @@ def test_graphs_with_loops_are_told(model: ModelT, samples: Samples) -> None:
     with pytest.raises(ConversionError, match="has loops") as caught:
         correct_biases(looped, observe(model, samples), INT4)
     assert "Drop round_weights and correct_biases" in str(caught.value.hint)
+
+
+def test_weights_are_rounded_once_for_plans_that_begin_alike(
+    model: ModelT, samples: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given ranges that are left to edgekit, and two plans that begin with the same pass
+    calls: list[ModelT] = []
+
+    def counted(graph: ModelT, *given: Any) -> ModelT:
+        calls.append(graph)
+        return side_by_side.fitted(graph, *given)
+
+    monkeypatch.setattr(rounding, "fitted", counted)
+    calibration = Calibration(samples)
+    graph = read_float_graph(write(model))
+    first, both = (
+        make(
+            replace(W4A8, ranges="auto", passes=passes),
+            graph,
+            observe=calibration.observe,
+            calibration=calibration,
+        )
+        for passes in (BOTH[:1], BOTH)
+    )
+    # When both files are made, then its weights are rounded once, and the second goes on from them.
+    assert len(calls) == 1
+    assert first.data != both.data
+    alone = Calibration(samples)
+    plan = replace(W4A8, ranges="auto", passes=BOTH)
+    assert make(plan, graph, observe=alone.observe, calibration=alone).data == both.data
 
 
 def test_what_would_undo_a_fit_is_refused() -> None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from edgekit.errors import UsageError
 from edgekit.modes import MODES
+from edgekit.pipeline import read_recipe
 from edgekit.recipe import (
     RANGES,
     Prune,
@@ -103,6 +104,49 @@ def test_what_means_nothing_is_refused(before, after, says):
     assert len(text.splitlines()) <= 3
     for word in says:
         assert word in text
+
+
+@pytest.mark.parametrize(
+    ("step", "says"),
+    [
+        ('kind = "adapt"\ntarget = "corral"', ["target", "'corral'", "'coral'"]),
+        ('kind = "adapt"\ntarget = "esp32-s3:rom=3"', ["esp32-s3", "'rom'"]),
+        ('kind = "prune"\npattern = "2:4"\nsparsity = 0.7', ["sparsity 0.5", "0.7"]),
+        ('kind = "prune"\nexclude = ["(("]', ["exclude = '(('", "regular expression"]),
+        (
+            'kind = "adapt"\ntarget = "coral"\nsplit_by = "time"\n[[step]]\nkind = "prune"',
+            ["split_by", "time"],
+        ),
+    ],
+)
+def test_what_a_step_refuses_by_itself_names_the_file(step, says):
+    text = f'schema = 1\n[[step]]\n{step}\n[[step]]\nkind = "quantize"\nmode = "int8"\n'
+
+    with pytest.raises(UsageError) as refusal:
+        parse_recipe(text, "r.toml")
+
+    told = str(refusal.value)
+    assert told.startswith("r.toml: " if "split_by" in step else "r.toml, step 1: ")
+    assert all(word in told for word in says)
+
+
+@pytest.mark.parametrize(
+    ("passes", "says"),
+    [
+        (["equalise"], ["unknown graph pass", "equalize"]),
+        (["round_weights", "equalize"], ["Put equalize before round_weights"]),
+    ],
+)
+def test_graph_passes_of_a_recipe_are_looked_at_when_it_is_read(tmp_path, passes, says):
+    path = tmp_path / "r.toml"
+    path.write_text(f'schema = 1\n[[step]]\nkind = "quantize"\nmode = "int8"\npasses = {passes}\n')
+
+    with pytest.raises(UsageError) as refusal:
+        read_recipe(path)
+
+    told = str(refusal.value)
+    assert told.startswith("r.toml, step 1, passes: ")
+    assert all(word in told for word in says)
 
 
 def test_a_step_stands_once():

@@ -11,7 +11,7 @@ from made_layers import costs, with_layers
 from made_outputs import with_outputs
 
 from edgekit.records import ClassScore, Collapse, ColumnScore, Fidelity
-from edgekit.reports import render
+from edgekit.reports import read_reports, render
 from edgekit.reports.sensitivity_text import sensitivity_html
 
 FLAGS = (
@@ -169,6 +169,24 @@ def test_the_page_is_drawn_quiet_and_alone(browser, address, name, width, scheme
     assert all(count >= 4 for count in marks)
     dark = sum(map(int, background[4:-1].split(","))) < 3 * 128
     assert dark == (scheme == "dark")
+
+
+@pytest.mark.parametrize("name", ["fashion-mnist", "bccd", "turbofan", "fashion-mnist-small"])
+def test_the_table_of_variants_fits_a_window_of_1000_pixels(browser, repository, tmp_path, name):
+    page = tmp_path / "page.html"
+    report = read_reports([repository / "quantized" / name / "report.json"])
+    page.write_text(render(report, "html"), encoding="utf-8")
+
+    for width in (1280, 1000):
+        visit(browser, page.as_uri(), width=width)
+        visible, needed, orphans = browser.execute_script("""
+            const box = document.querySelector(".variants");
+            const units = [...box.querySelectorAll("td small")].filter(
+                one => /\\d (MB|kB|ms|%|M)$/.test(one.textContent));
+            return [box.clientWidth, box.scrollWidth, units.length];
+        """)
+        assert needed <= visible
+        assert orphans == 0
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -30,6 +30,20 @@ def test_the_table_reads_at_80_columns_without_colour(ladder, name):
     assert "Warning: Two cores were busy." in text
 
 
+def test_what_was_replaced_for_a_target_is_told_and_no_warning(fashion):
+    lines = "coral, predicted: takes 1 of 7 operators.\nelu -> relu in layer act: +2 operators."
+    report = replace(fashion, asked={**fashion.asked, "adapted": lines})
+
+    text = render(report, "terminal")
+
+    assert (
+        "\nAdapted to coral, predicted: takes 1 of 7 operators.\n  elu -> relu in layer act" in text
+    )
+    assert "Warning: coral" not in text
+    assert "Adapted to coral, predicted: takes 1 of 7 operators. elu -" in render(report, "md")
+    assert "elu -&gt; relu in layer act" in render(report, "html")
+
+
 def test_a_loss_of_another_output_leaves_room_for_the_variants(fashion):
     # Given a file whose verdict is that of another output, with a score beside it
     def judged(row):
@@ -246,7 +260,7 @@ def test_long_names_lose_their_middle_and_stay_apart(fashion):
 def test_names_of_bytes_that_are_no_text_can_be_written(fashion, form, monkeypatch):
     name = "caf\udce9\ud800\u202e"
     rows = (replace(fashion.rows[0], artifact=replace(fashion.rows[0].artifact, variant=name)),)
-    monkeypatch.setattr("edgekit.reports.page_charts", lambda _: PageCharts())
+    monkeypatch.setattr("edgekit.reports.rendering.page_charts", lambda _: PageCharts())
     text = render(replace(fashion, rows=rows, title=name, reason=name), form).encode().decode()
     assert r"caf\xe9" in text.replace("\n", "").replace("\\\\", "\\")
     assert "\u202e" not in text

@@ -115,7 +115,7 @@ def test_a_graph_that_calls_itself_ends(golden: Path) -> None:
 
 
 def test_what_is_float_in_a_file(repository: Path) -> None:
-    folder = repository / "quantized" / "turbofan"
+    folder = repository / "quantized" / "fashion-mnist"
     int8, int16x8, dynamic = (
         inspect(folder / f"{name}.tflite", targets=()) for name in ("int8", "int16x8", "dynamic")
     )

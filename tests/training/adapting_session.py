@@ -52,6 +52,20 @@ def trained() -> None:
         ]
     )
     plain.save(FOLDER / "plain.keras")
+    several = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            layers.Conv2D(
+                8, 3, dilation_rate=(1, 2), padding="same", activation="gelu", name="first"
+            ),
+            layers.Conv2D(8, 3, activation="hard_silu", name="second"),
+            # Without dilation its output is larger than what the dense layer takes.
+            layers.Conv2D(8, 3, dilation_rate=(1, 2), name="third"),
+            layers.Flatten(),
+            layers.Dense(10, activation="softmax"),
+        ]
+    )
+    several.save(FOLDER / "several.keras")
 
 
 def functional(*parts: Any, shape: tuple[int, ...] = SHAPE) -> Any:
@@ -100,7 +114,11 @@ MODELS: Mapping[str, tuple[Any, dict[str, tuple[str, ...]]]] = {
         lambda: functional(
             layers.Conv2D(3, 3, dilation_rate=(1, 2), activation="gelu", name="both")
         ),
-        {"both": ("GELU",)},
+        {"both": ("CONV_2D", "GELU")},
+    ),
+    "activation": (
+        lambda: functional(layers.Conv2D(3, 3, activation="gelu", name="activation")),
+        {"activation": ("CONV_2D", "GELU")},
     ),
     "recurrent": (
         lambda: functional(layers.LSTM(4, name="memory"), shape=(5, 3)),
@@ -124,7 +142,7 @@ def replaced(name: str) -> dict[str, Any]:
     found: dict[str, Any] = {
         "sites": [(one.layer, one.swap, list(one.replacements), one.why) for one in sites]
     }
-    chosen = {one.layer: (str(one.swap), one.replacements[0]) for one in sites if one.replacements}
+    chosen = {(one.layer, str(one.swap)): one.replacements[0] for one in sites if one.replacements}
     if not chosen:
         return found
     session.adapt(chosen)
@@ -135,6 +153,14 @@ def replaced(name: str) -> dict[str, Any]:
         for one, two in zip(model._flatten_layers(), changed._flatten_layers(), strict=False)
         if type(one) is type(two) and not isinstance(one, keras.Model)
     ]
+    found["configs"] = {
+        one.name: {
+            "dilation_rate": list(one.dilation_rate),
+            "activation": keras.activations.serialize(one.activation),
+        }
+        for one in changed.layers
+        if hasattr(one, "dilation_rate")
+    }
     found["names"] = [one.name for one in changed._flatten_layers()]
     found["classes"] = [type(one).__name__ for one in changed._flatten_layers()]
     found["kept"] = all(kept)

@@ -190,7 +190,8 @@ def passed(name: str, path: Path, samples: np.ndarray, step: PassStep) -> dict[s
     example = {"data": samples.shape}
     try:
         source = session.load(path, example=example, to_train=True)
-        before = session.predict({source.inputs[0].name: samples[:4]})
+        if name not in answer:  # once a kind
+            session.predict({source.inputs[0].name: samples[:4]})
         done = session.transform(step, tuning, goal)
         after = session.load(goal, example=example)
         session.predict({after.inputs[0].name: samples[:4]})
@@ -208,7 +209,6 @@ def passed(name: str, path: Path, samples: np.ndarray, step: PassStep) -> dict[s
         "policies": sorted({layer.dtype_policy.name for layer in every} - {"int64"}),
         "heads": [layer.num_heads for layer in every if hasattr(layer, "num_heads")],
         "distinct": max(len(np.unique(v)) for v in plain.trainable_variables if v.name == "kernel"),
-        "sum": float(np.sum(next(iter(before.values())))),
     }
 
 
@@ -257,7 +257,9 @@ KINDS = {
 answer: dict[str, Any] = {"kept": {}}
 for name, (model, samples, suffix, steps) in KINDS.items():
     path = saved(name, model, samples, suffix)
-    answer[name] = {step.kind: passed(name, path, samples, step) for step in steps}
+    for step in steps:
+        found = passed(name, path, samples, step)
+        answer[name] = answer.get(name, {}) | {step.kind: found}
     if name in ("transformer", "open picture", "stateful", "float16", "bfloat16", "adapted"):
         first = samples[:1] if name == "stateful" else samples[:4]
         answer["kept"][name] = kept(path, first)

@@ -47,6 +47,8 @@ def kernels(model: Any) -> dict[str, Any]:
 
 def fit(model: Any, optimizer: Any, callbacks: Sequence[Any], epochs: int = 2) -> None:
     model.compile(optimizer, "sparse_categorical_crossentropy", jit_compile=False)
+    # Made by the first step, its variables have TensorFlow trace that step twice.
+    model.optimizer.build(model.trainable_weights)
     keras.utils.set_random_seed(0)
     model.fit(*TRAIN, batch_size=32, epochs=epochs, callbacks=callbacks, verbose=0)
 

@@ -79,6 +79,8 @@ def fit(
     model: Any, optimizer: Any, callbacks: Sequence[Any], epochs: int = 3, **compiling: Any
 ) -> None:
     model.compile(optimizer, "sparse_categorical_crossentropy", jit_compile=False, **compiling)
+    # Made by the first step, its variables have TensorFlow trace that step twice.
+    model.optimizer.build(model.trainable_weights)
     keras.utils.set_random_seed(0)
     model.fit(*TRAIN, batch_size=BATCH, epochs=epochs, callbacks=callbacks, verbose=0)
 

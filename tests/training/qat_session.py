@@ -61,8 +61,9 @@ def train(model: Any, *, bits: int = 8, data: Any = None, epochs: int = 2) -> An
     prepared.compile(
         keras.optimizers.Adam(5e-4),
         {prepared.output_names[0]: loss(prepared)},
-        metrics=["accuracy"],
     )
+    # Made by the first step, its variables have TensorFlow trace that step twice.
+    prepared.optimizer.build(prepared.trainable_weights)
     prepared.fit(shaped(X, model), Y, epochs=epochs, verbose=0)
     return prepared
 
@@ -219,6 +220,7 @@ def temporal() -> Any:
 
 def trained_in_float(model: Any) -> Any:
     model.compile(keras.optimizers.Adam(3e-3), loss(model))
+    model.optimizer.build(model.trainable_weights)
     model.fit(shaped(X, model), Y, epochs=12, verbose=0)
     return model
 

@@ -297,6 +297,7 @@ def tuned_facts() -> list[float]:
     def tune(smaller: Any, _: int) -> None:
         learner = keras.Model(smaller.inputs, smaller.outputs)
         learner.compile(keras.optimizers.Adam(2e-3), "sparse_categorical_crossentropy")
+        learner.optimizer.build(learner.trainable_weights)
         learner.fit(images, labels, batch_size=64, epochs=2, shuffle=False, verbose=0)
 
     options = {"share": 0.6, "multiple": 1}

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +57,46 @@ def test_layers_are_found_wherever_they_stand_and_all_weights_stay(found, name, 
 
 def test_the_operator_tells_which_of_two_cures_a_layer_needs(found):
     assert found["uneven"]["sites"][0][1] == "dilation that differs in x and y"
-    assert found["both"]["sites"][0][1] == "gelu"
+    assert found["activation"]["sites"][1][1] == "gelu"
+
+
+def test_a_layer_with_two_things_in_the_way_gets_both_replacements(found):
+    # Given a convolution of uneven dilation with GELU, and one without dilation
+    both = found["both"]
+    weights, function = found["activation"]["sites"]
+
+    # Then each has its swap, what has none says so, and the layer is built with both
+    assert [site[1] for site in both["sites"]] == ["dilation that differs in x and y", "gelu"]
+    assert both["configs"]["both"] == {"dilation_rate": [1, 1], "activation": "silu"}
+    assert (weights[1], weights[3]) == (None, "no replacement is known for Conv2D")
+    assert function[1] == "gelu"
+
+
+@pytest.fixture(scope="session")
+def priced(folder) -> str:
+    """What `adapt --dry-run` says of a model with several things in the way."""
+    words = ["adapt", "several.keras", "--target", "coral", "--data", "digits", "--dry-run", "-q"]
+    done = subprocess.run(
+        [sys.executable, "-m", "edgekit", *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout
+
+
+def test_each_kind_of_replacement_has_its_price(priced):
+    plain = " ".join(priced.split())
+    prices = re.findall(r"(\S+) -> \S+ in layer (\w+): ([+-]\d+) operators? on coral", plain)
+    assert [(swap, layer) for swap, layer, _ in prices if layer == "second"]
+    assert {layer for _, layer, _ in prices} == {"first", "second"}
+    assert "dilation that differs in x and y -> the smaller one in both in layer first" in plain
+    totals = re.search(r"takes (\d+) of .*? with the replacements (\d+)", plain)
+    assert totals is not None
+    before, after = map(int, totals.groups())
+    assert sum(int(more) for *_, more in prices) == after - before
+    assert max(map(len, priced.splitlines())) <= 80
 
 
 def test_what_has_no_cure_is_named(found):
@@ -90,6 +132,14 @@ def test_a_model_is_adapted_and_the_prediction_holds(folder, capsys, monkeypatch
     assert "95 % interval" in said
     rows = json.loads((folder / "made" / "report.json").read_text())["rows"]
     assert rows[0]["score"]["value"] > 0.9
+
+
+def test_a_replacement_that_changes_sizes_is_left_out_and_the_others_are_made(priced):
+    plain = " ".join(priced.split())
+
+    assert "no replacement for layer third (CONV_2D)" in plain
+    assert "cannot be built with it" in plain
+    assert "-> the smaller one in both in layer first" in plain
 
 
 def test_where_there_is_nothing_to_replace_nothing_is_written(folder, capsys, monkeypatch):

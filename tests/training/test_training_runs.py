@@ -149,20 +149,20 @@ class TestTraining:
         assert trained["classifier"]["samples"] == [1167, 130]
 
     def test_the_same_seed_gives_the_same_bytes(self, trained):
-        assert trained["classifier"]["same"]
+        assert trained["variations"]["same, its test split unread"]
         assert not trained["variations"]["another seed"]
 
     def test_streamed_samples_train_alike(self, trained):
         assert trained["variations"]["streamed"]
 
     def test_the_test_split_is_never_read(self, trained):
-        assert trained["variations"]["test unread"]
+        assert trained["variations"]["same, its test split unread"]
 
     def test_only_the_model_is_left_without_an_optimizer(self, trained):
-        found = trained["classifier"]
-        assert {"first.keras", "again.keras"} <= set(found["files"])
-        assert not any("checkpoint" in name for name in found["files"])
-        assert not found["compiled"]
+        files = trained["variations"]["files"]
+        assert {"first.keras", "short.keras"} <= set(files)
+        assert not any("checkpoint" in name for name in files)
+        assert not trained["classifier"]["compiled"]
 
     def test_a_tensorboard_log_is_written_on_request(self, trained):
         assert trained["classifier"]["log"] == [True]

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from edgekit.api.data import Data
-from edgekit.api.training import TransformOptions, requested
+from edgekit.api.passes import TransformOptions, pass_request
 from edgekit.recipe import Adapt
-from edgekit.records import silent
 
 if TYPE_CHECKING:
     from edgekit.pipeline.adapt import Adaptation
-    from edgekit.pipeline.swaps import SwapPlan
+    from edgekit.pipeline.swap_plan import SwapPlan
 
 
 def adapt(
@@ -41,25 +40,7 @@ def adapt(
     Raises:
         EdgekitError: See `edgekit.errors`; as `transform`.
     """
-    from edgekit.errors import ModelError
-    from edgekit.files import check_input, refuse_existing
     from edgekit.pipeline import adapt as adapting
-    from edgekit.training.saving import checkpoint_path, refuse_other_formats
 
-    check_input(Path(source), ModelError, folder=True, hint="Give a .keras or .h5 file.")
-    if output is not None:
-        refuse_other_formats(Path(output))
-        refuse_existing(Path(output), force=options.get("force", False))
-        refuse_existing(checkpoint_path(Path(output)), force=True)
-    return adapting.adapt(
-        Adapt(target=step) if isinstance(step, str) else step,
-        Path(source),
-        None if output is None else Path(output),
-        data=requested(data, options),
-        custom=tuple(options.get("custom", ())),
-        trust_code=options.get("trust_code", False),
-        resume=options.get("resume", False),
-        force=options.get("force", False),
-        listener=options.get("listener", silent),
-        on_plan=on_plan,
-    )
+    asked = Adapt(target=step) if isinstance(step, str) else step
+    return adapting.adapt(pass_request(source, asked, output, data, options), on_plan)

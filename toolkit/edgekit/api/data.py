@@ -40,6 +40,22 @@ def taken(data: Data) -> str | Dataset | LiveData | None:
     return take(data)
 
 
+def picklable(data: Data) -> str | LiveData | None:
+    """Return data as the process that trains can open it.
+
+    Raises:
+        DataError: As `taken`.
+        UsageError: It is a `Dataset`.
+    """
+    found = taken(data)
+    if isinstance(found, Dataset):
+        raise UsageError(
+            "Training takes no Dataset: it runs in another process.",
+            hint="Give a dict of arrays, or file.py:function, which may return one.",
+        )
+    return found
+
+
 def required(data: Data) -> str | Dataset | LiveData:
     """Return what `taken` returns, where it may not be missing.
 

@@ -119,7 +119,7 @@ def quantize(
         threads: Interpreter threads for latency; None takes the device's own number, else 1.
         latency: Whether to measure latencies.
         skip_unsupported: Whether a variant that cannot be made is a warning instead of an
-            error; default: where none was asked for by name.
+            error; default: unless it was asked for by name and no other variant can be made.
         recover: Whether remedies are tried, on training samples, for a variant that loses more than
             `max_drop`: corrected biases, rounding by outputs, few operators in a higher precision.
         gzip: Whether each file is also written packed with gzip, as `<variant>.tflite.gz`.
@@ -144,6 +144,7 @@ def quantize(
     chosen = [*(default_plan(mode) for mode in modes), *plans]
     if not chosen:
         chosen = [default_plan(mode) for mode in DEFAULT_MODES]
+        skip_unsupported = skip_unsupported is not False
     request = pipeline.Request(
         source=place,
         plans=tuple(chosen),
@@ -171,7 +172,7 @@ def quantize(
         setup=device_setup(install=setup, wheels=wheels, keep=keep),
         threads=threads,
         latency=latency,
-        skip_unsupported=not (modes or plans) if skip_unsupported is None else skip_unsupported,
+        skip_unsupported=skip_unsupported,
         recover=recover,
         gzip=gzip,
         bundle=Path(bundle) if bundle else None,

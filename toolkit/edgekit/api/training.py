@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
-from edgekit.api.data import Data, metrics, required, taken
+from edgekit.api.data import Data, metrics, picklable
 from edgekit.api.measuring_device import device_setup, one_device
+from edgekit.api.passes import TransformOptions, pass_request
 from edgekit.choices import Prefer, SplitBy
 from edgekit.errors import UsageError
 from edgekit.recipe import Cluster, PassStep, Prune, Qat, Recipe, Shrink
 from edgekit.records import (
     EACH_ROW,
-    DataRequest,
-    Dataset,
     Listener,
-    LiveData,
     Report,
     TableOptions,
     TaskChoice,
@@ -26,7 +24,6 @@ from edgekit.records import (
 if TYPE_CHECKING:
     from edgekit.data.own_metric import Asked
     from edgekit.pipeline.passes import PassComparison
-    from edgekit.tflite.pruning_estimate import PruningEstimate
     from edgekit.training import TrainingResult
 
 
@@ -88,7 +85,7 @@ def train(
     from edgekit.worker import Worker
 
     place = Path(output)
-    samples = _picklable(data)
+    samples = picklable(data)
     asked = {
         "data": samples,
         "split": split,
@@ -123,65 +120,6 @@ def train(
             initial=Path(initial) if initial else None,
             force=force,
         )
-
-
-class TransformOptions(TypedDict, total=False):
-    """What every pass takes beside its step.
-
-    Attributes:
-        split: Share of the samples that is drawn for testing, where the data has no test split.
-        table: How the rows of a `.csv` become samples: windows, columns that are left out.
-        column: The column to predict, for a `.csv`.
-        classes: Names of the classes in the model's order; the data's by default.
-        task: What the targets mean, default inferred from the targets.
-        preprocessing: How raw images become inputs.
-        head: How the outputs of a detector tell boxes.
-        custom: Modules that define the model's own classes.
-        trust_code: Whether to run code that a model file brings along; see SECURITY.md.
-        resume: Resume an interrupted run from what it left beside `output`.
-        force: Replace an existing file.
-        listener: Progress callback.
-        on_estimate: Called before any training with what `prune` is predicted to save.
-    """
-
-    split: float | None
-    table: TableOptions
-    column: str | None
-    classes: tuple[str, ...] | None
-    task: TaskChoice
-    preprocessing: Mapping[str, Any] | None
-    head: Mapping[str, Any] | None
-    custom: Sequence[str]
-    trust_code: bool
-    resume: bool
-    force: bool
-    listener: Listener
-    on_estimate: Callable[[PruningEstimate], None] | None
-
-
-def _picklable(data: Data) -> str | LiveData | None:
-    """Return data as the process that trains can open it."""
-    found = taken(data)
-    if isinstance(found, Dataset):
-        raise UsageError(
-            "Training takes no Dataset: it runs in another process.",
-            hint="Give a dict of arrays, or file.py:function, which may return one.",
-        )
-    return found
-
-
-def requested(data: Data, options: TransformOptions) -> DataRequest:
-    """Return how the data of a pass is to be read."""
-    return DataRequest(
-        data=required(_picklable(data)),
-        split=options.get("split"),
-        table=options.get("table", EACH_ROW),
-        column=options.get("column"),
-        classes=options.get("classes"),
-        task=options.get("task"),
-        preprocessing=options.get("preprocessing"),
-        head=options.get("head"),
-    )
 
 
 def prune(
@@ -254,25 +192,9 @@ def transform(
             far lie beside `output` (`<stem>.checkpoint.keras`).
     """
     from edgekit import pipeline
-    from edgekit.errors import ModelError
-    from edgekit.files import check_input, refuse_existing
-    from edgekit.training.saving import checkpoint_path, refuse_other_formats
 
-    check_input(Path(source), ModelError, folder=True, hint="Give a .keras or .h5 file.")
-    refuse_other_formats(Path(output))
-    refuse_existing(Path(output), force=options.get("force", False))
-    refuse_existing(checkpoint_path(Path(output)), force=True)
     return pipeline.transform(
-        step,
-        Path(source),
-        Path(output),
-        data=requested(data, options),
-        custom=tuple(options.get("custom", ())),
-        trust_code=options.get("trust_code", False),
-        resume=options.get("resume", False),
-        force=options.get("force", False),
-        listener=options.get("listener", silent),
-        on_estimate=options.get("on_estimate"),
+        pass_request(source, step, output, data, options), options.get("on_estimate")
     )
 
 
@@ -306,6 +228,7 @@ def compress(
     latency: bool = True,
     recover: bool = True,
     gzip: bool = False,
+    resume: bool = False,
     force: bool = False,
     command: str = "",
     listener: Listener = silent,
@@ -342,6 +265,8 @@ def compress(
         latency: Whether to measure latencies.
         recover: Whether remedies are tried for a variant that is lost; see `quantize`.
         gzip: Whether each file is also written packed with gzip.
+        resume: Whether it goes on with the stages that an interrupted run left in
+            `<output>.checkpoint`.
         force: Replace files that exist.
         command: How the report says this can be done again.
         listener: Progress callback.
@@ -350,16 +275,15 @@ def compress(
         EdgekitError: See `edgekit.errors`; nothing is left behind then.
     """
     from edgekit import pipeline, reports
-    from edgekit.recipe import load_recipe
 
-    steps = recipe if isinstance(recipe, Recipe) else load_recipe(Path(recipe))
+    steps = recipe if isinstance(recipe, Recipe) else pipeline.read_recipe(Path(recipe))
     called = name or Path(source).stem
     request = pipeline.Request(
         source=Path(source),
         plans=(steps.plan,),
         folder=Path(output) if output else Path("quantized") / f"{called}-{steps.name}",
         name=called,
-        data=_picklable(data),
+        data=picklable(data),
         split=split,
         table=table,
         column=column,
@@ -380,6 +304,7 @@ def compress(
         latency=latency,
         recover=recover,
         gzip=gzip,
+        resume=resume,
         force=force,
         command=command,
     )

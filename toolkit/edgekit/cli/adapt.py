@@ -22,7 +22,7 @@ from edgekit.recipe.steps import Adapt, PassStep
 
 if TYPE_CHECKING:
     from edgekit.pipeline.adapt import Adaptation
-    from edgekit.pipeline.swaps import SwapPlan
+    from edgekit.pipeline.swap_plan import SwapPlan
 
 _DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Only say what would be replaced; needs no --output.")

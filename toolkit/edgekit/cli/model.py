@@ -327,7 +327,7 @@ def quantize(
             target=target,
             **place,
             latency=bench,
-            skip_unsupported=all_ or not (mode or recipe),
+            skip_unsupported=all_ or not (mode or recipe) or None,
             recover=recover,
             gzip=gzip,
             bundle=bundle,
@@ -375,9 +375,9 @@ def _plans(
 def _only_plan(path: Path) -> Plan:
     """The plan of a recipe that does nothing but quantize."""
     from edgekit.errors import UsageError
-    from edgekit.recipe import load_recipe
+    from edgekit.pipeline import read_recipe
 
-    recipe = load_recipe(path)
+    recipe = read_recipe(path)
     if recipe.passes:
         raise UsageError(
             f"{path} does more than quantize: {', '.join(recipe.kinds)}.",

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import shlex
+import sys
 import textwrap
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from edgekit.cli import device_options, option_values, options
-from edgekit.cli.training_options import pass_arguments, pass_command, tell_checkpoint
+from edgekit.cli.training_options import Resume, pass_arguments, pass_command, tell_checkpoint
 from edgekit.printable import one_line, printable
 from edgekit.recipe.steps import Cluster, PassStep, Prune, Qat, Shrink
 
@@ -51,6 +54,7 @@ def compress(
     bench: Annotated[bool, typer.Option(help="Measure latencies.")] = True,
     gzip: options.Gzip = False,
     fail_if_lost: options.FailIfLost = False,
+    resume: Resume = False,
     force: options.Force = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -67,7 +71,7 @@ def compress(
     from edgekit.cli.progress import listening
 
     place = measured_on.arguments()
-    with listening(quiet=quiet) as listener:
+    with _told_what_is_kept(), listening(quiet=quiet) as listener:
         report = api.compress(
             source,
             recipe,
@@ -85,6 +89,7 @@ def compress(
             latency=bench,
             recover=recover,
             gzip=gzip,
+            resume=resume,
             force=force,
             command=shlex.join(["edgekit", *context.obj]),
             listener=listener,
@@ -92,6 +97,17 @@ def compress(
     show(report, json=json)
     if fail_if_lost:
         refuse_lost(report, [report.files[-1].artifact.variant])
+
+
+@contextmanager
+def _told_what_is_kept() -> Iterator[None]:
+    """Say after an interruption that the stages so far are kept."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        for line in getattr(stop, "__notes__", ()):
+            print(line, file=sys.stderr)
+        raise
 
 
 def _run(step: PassStep, given: dict[str, Any]) -> None:

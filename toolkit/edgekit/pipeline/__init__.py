@@ -5,10 +5,13 @@
 - `measure`: files are scored and timed on a device.
 - `report`: rows become a report.
 - `quantize`: one float graph becomes every variant asked for, each measured.
+- `swap_plan`: what is replaced in a model for a target, and what that is worth.
 - `swaps`: what a target does not take of a model, and what can replace it.
 - `adapt`: a Keras model becomes one that a target takes.
+- `pass_run`: what every pass over a Keras file begins and ends with.
 - `passes`: Keras models become smaller Keras models, one pass at a time.
 - `compress`: the stages of a recipe, each a row.
+- `kept_stages`: what an interrupted recipe leaves, to go on with.
 - `subjects`: files that exist already are read and bound to data.
 - `host`: they are measured on this machine.
 - `comparison`: an old one and a new one are measured alike.
@@ -37,7 +40,7 @@ from edgekit.pipeline.quantize import quantize
 from edgekit.pipeline.rebuild import Rebuilt, rebuild
 from edgekit.pipeline.replay import replay
 from edgekit.pipeline.report import Outcome
-from edgekit.pipeline.request import Request, build_of
+from edgekit.pipeline.request import Request, build_of, read_recipe
 from edgekit.pipeline.sensitivity import sensitivity
 from edgekit.pipeline.sources import ImportResult, import_source
 
@@ -63,6 +66,7 @@ __all__ = [
     "import_source",
     "measured",
     "quantize",
+    "read_recipe",
     "rebuild",
     "replay",
     "sensitivity",

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from edgekit import devices
-from edgekit.data import open_request, training_split
-from edgekit.errors import ModelError
 from edgekit.evaluation.trust import is_guessing
-from edgekit.files import cleared, temporary_folder, writing
 from edgekit.pipeline import manifest
 from edgekit.pipeline.measure import MeasureSettings, Subject, measure
-from edgekit.pipeline.passes import UNTRAINED, epochs_done, teach, tuning_of
+from edgekit.pipeline.pass_run import PassRequest, opened
+from edgekit.pipeline.passes import UNTRAINED
 from edgekit.pipeline.preprocessing import settled_spec
 from edgekit.pipeline.request import FLOAT
-from edgekit.pipeline.sources import example_shapes, is_graph, lower, trained_notes
-from edgekit.pipeline.swaps import SwapPlan, plan_swaps
+from edgekit.pipeline.sources import lower, trained_notes
+from edgekit.pipeline.swap_plan import SwapPlan
+from edgekit.pipeline.swaps import plan_swaps
 from edgekit.recipe import Adapt
-from edgekit.records import DataRequest, Dataset, Listener, Plan, Row, silent
+from edgekit.records import Dataset, Listener, Plan, Row
 from edgekit.training.passes import PassResult
-from edgekit.training.saving import checkpoint_path, write_head
-from edgekit.worker import Worker
 
 GUESSING: Final = (
     "the source is no better than guessing on this data, so the drop says nothing; check the "
@@ -52,72 +48,41 @@ class Adaptation:
     notes: tuple[str, ...] = ()
 
 
-def adapt(
-    step: Adapt,
-    source: Path,
-    destination: Path | None,
-    *,
-    data: DataRequest,
-    custom: Sequence[str] = (),
-    trust_code: bool = False,
-    resume: bool = False,
-    force: bool = False,
-    listener: Listener = silent,
-    on_plan: Callable[[SwapPlan], None] | None = None,
-) -> Adaptation:
+def adapt(request: PassRequest, on_plan: Callable[[SwapPlan], None] | None = None) -> Adaptation:
     """Replace what a target does not take of a model; see `edgekit.api.adapt`.
 
     Without a destination nothing is trained or written.
     """
-    if is_graph(source):
-        raise ModelError(
-            f"{source} has no Keras layers to replace.",
-            hint="Give the .keras or .h5 file that it was made of.",
-        )
-    checkpoint = checkpoint_path(destination) if destination else None
-    done = epochs_done(step, checkpoint) if resume and checkpoint else 0
-    with (
-        cleared(destination.parent) if destination else nullcontext(),
-        temporary_folder() as folder,
-        Worker(custom, listener, trust_code=trust_code) as tensorflow,
-    ):
-        dataset = open_request(data)
-        if dataset.train is None or dataset.train.sequences is None:
-            training_split(dataset, step.training.split_by)
+    step, source, listener = request.step, request.source, request.listener
+    assert isinstance(step, Adapt)
+    with opened(request) as started:
+        tensorflow, folder, data = started.tensorflow, started.folder, started.data
         before = folder / "float32.tflite"
-        imported = lower(source, dataset, before, tensorflow, to_train=True, listener=listener)
+        imported = lower(
+            source, started.dataset, before, tensorflow, to_train=True, listener=listener
+        )
         bound = imported.dataset
         notes = (*imported.notes, *((UNTRAINED,) if trained_notes(source) else ()))
         plan = plan_swaps(imported, step, tensorflow, folder, listener=listener)
         if on_plan is not None:
             on_plan(plan)
-        if destination is None or plan.graph is None or bound is None:
+        if request.destination is None or plan.graph is None or bound is None:
             return Adaptation(plan=plan, notes=notes)
         if not isinstance(data.data, Dataset):
             data = replace(data, preprocessing=settled_spec(bound, data.preprocessing))
         data = replace(data, head=bound.head)
-        tuning = replace(tuning_of(step, data), checkpoint=checkpoint, done=done)
         tensorflow.adapt({})
-        tuning = replace(tuning, teacher=teach(tensorflow, folder, tuning))
-        example = example_shapes(dataset)
-        if resume and checkpoint is not None:
-            tensorflow.load(checkpoint, example=example, to_train=True)
+        tuning = started.tuning(data)
+        if request.resume:
+            started.load(request.start)
         else:
             tensorflow.adapt(plan.chosen)
-        # A file that appears while the model is trained is no more replaced than one before it.
-        with writing(destination, replace=force) as place:
-            passed = tensorflow.transform(step, tuning, place)
-        if data.head is not None:
-            write_head(data.head, destination)
-        tensorflow.load(destination, example=example)
-        after = tensorflow.lower(folder / "after.tflite").path
+        passed, after = started.write(lambda place: tensorflow.transform(step, tuning, place), data)
         files = {"before": before, "changed": plan.graph, "after": after}
         rows = _rows(files, imported.source.name, bound, listener)
-    if checkpoint is not None:
-        checkpoint.unlink(missing_ok=True)
     if rows[0].score is not None and is_guessing(rows[0].score):
         notes = (*notes, GUESSING)
-    return Adaptation(plan=plan, passed=replace(passed, path=destination), rows=rows, notes=notes)
+    return Adaptation(plan=plan, passed=passed, rows=rows, notes=notes)
 
 
 def _rows(

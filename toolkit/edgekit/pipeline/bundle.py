@@ -33,7 +33,7 @@ OUTPUTS: Final = "outputs/"
 LOG: Final = "log.txt"
 
 # Exceptions of numpy for a damaged header, or one that declares more than fits into memory.
-_ARRAY_DAMAGE: Final = (MemoryError, SyntaxError, TypeError, TokenError)
+_ARRAY_DAMAGE: Final = (MemoryError, OverflowError, SyntaxError, TypeError, TokenError)
 # Zip cannot say that there is no time: the earliest one it has.
 _NO_TIME: Final = (1980, 1, 1, 0, 0, 0)
 

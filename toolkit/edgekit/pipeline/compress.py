@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -9,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.errors import UsageError
-from edgekit.files import staging, temporary_folder
+from edgekit.files import FILE, staging, temporary_folder, what_is
 from edgekit.pipeline import manifest
 from edgekit.pipeline.calibration_inputs import CalibrationInputs
 from edgekit.pipeline.imported_model import ImportedModel
-from edgekit.pipeline.latency_goal import bench_here
-from edgekit.pipeline.passes import run, teach, tuning_of
+from edgekit.pipeline.kept_stages import KeptStages, Told, kept_stages
+from edgekit.pipeline.latency_goal import OpenBench, bench_here
+from edgekit.pipeline.pass_run import epochs_done, teach, tuning_of
+from edgekit.pipeline.passes import run
 from edgekit.pipeline.preprocessing import settled_as, settled_spec
 from edgekit.pipeline.quantize import Finish, make, write_outputs
 from edgekit.pipeline.recommendation import (
@@ -25,11 +28,13 @@ from edgekit.pipeline.recommendation import (
 )
 from edgekit.pipeline.report import accepted_loss
 from edgekit.pipeline.request import FLOAT, Request, build_of, check, open_data, possible_plans
-from edgekit.pipeline.sources import is_graph, lower
+from edgekit.pipeline.sources import example_shapes, is_graph, lower
+from edgekit.pipeline.swap_plan import SwapPlan
 from edgekit.pipeline.swaps import plan_swaps
-from edgekit.recipe import Adapt, PassStep, Recipe, pass_json
+from edgekit.recipe import Adapt, PassStep, Recipe, naming, pass_json
 from edgekit.records import Artifact, Dataset, Listener, Plan, Report, silent
 from edgekit.tflite import read, signature
+from edgekit.training.finetuning import Tuning
 from edgekit.training.passes import FLOAT_ISLANDS, PassResult
 from edgekit.training.saving import write_head
 from edgekit.worker import TensorFlowProcess, Worker
@@ -68,6 +73,9 @@ def compress(
     probe_device(request, listener)
     with (
         staging(request.folder, replace=request.force) as stage,
+        kept_stages(
+            request.folder, request.source, _described(recipe), resume=request.resume
+        ) as kept,
         Worker(request.custom, listener, trust_code=request.trust_code) as tensorflow,
     ):
         dataset = open_data(request, listener)
@@ -88,27 +96,28 @@ def compress(
         data = replace(request.named(request.data), preprocessing=spec, head=head)
         distilled = next((step for step in recipe.passes if step.distills), None)
         teacher = teach(tensorflow, stage, tuning_of(distilled, data)) if distilled else None
-        notes = list(imported.notes)
+        notes, facts = list(imported.notes), dict[str, str]()
         there = partial(open_bench, request) if request.device else bench_here
         previous = request.source
         for asked in recipe.passes:
             name = names[asked.kind]
-            step, told = _swapped(imported, asked, tensorflow, listener)
-            notes += [f"{name}: {line}." for line in told]
             made = stage / f"{name}.keras"
-            passed = run(
-                tensorflow,
-                step,
-                previous,
-                made,
-                tuning=replace(tuning_of(step, data), teacher=teacher if step.distills else None),
-                open_bench=there,
-                listener=listener,
-            )
+            with naming(f"{recipe.name}, {name}"):
+                told = _taken_through(
+                    asked,
+                    imported,
+                    (previous, made),
+                    tensorflow,
+                    tuning=replace(
+                        tuning_of(asked, data), teacher=teacher if asked.distills else None
+                    ),
+                    kept=kept,
+                    open_bench=there,
+                    listener=listener,
+                )
+            facts |= told.facts
+            notes += told.notes
             previous = made
-            if head is not None:
-                write_head(head, made)
-            notes += _notes_of(name, passed)
             graph = stage / f"{name}.tflite"
             imported = lower(made, dataset, graph, tensorflow, to_train=True, listener=listener)
             # Its files are made of the stage's model, which stands beside them in the end.
@@ -116,7 +125,7 @@ def compress(
             plan = Plan(variant=name, mode=FLOAT.mode)
             artifacts.append(_artifact(imported, plan, recipe, build, gzip=request.gzip))
         if replace(recipe.plan, variant=FLOAT.variant) != FLOAT:
-            files, told = make(
+            files, remarks = make(
                 imported,
                 request.plans,
                 stage,
@@ -127,31 +136,88 @@ def compress(
                 gzip=request.gzip,
                 listener=listener,
             )
-            notes += told
+            notes += remarks
             described = {**files[-1].manifest, "recipe": _described(recipe)}
             artifacts.append(replace(files[-1], manifest=described))
         if teacher is not None:
             teacher.unlink()
         whole = replace(original, notes=tuple(dict.fromkeys(notes)))
         report = measure_made(request, whole, artifacts, listener=listener)
+        report = replace(report, asked={**report.asked, **facts})
         return write_outputs(report, request, stage, finish)
 
 
-def _swapped(
-    imported: ImportedModel, step: PassStep, tensorflow: TensorFlowProcess, listener: Listener
-) -> tuple[PassStep, list[str]]:
-    """Replace layers of the loaded model, where a step adapts it to a target.
+def _taken_through(
+    step: PassStep,
+    imported: ImportedModel,
+    files: tuple[Path, Path],
+    tensorflow: TensorFlowProcess,
+    *,
+    tuning: Tuning,
+    kept: KeptStages,
+    open_bench: OpenBench,
+    listener: Listener,
+) -> Told:
+    """Run one pass over the loaded model, unless an interrupted run had finished it.
 
-    Returns:
-        The step, without training where there is nothing to replace; and what was done.
+    Where it adapts to a target, layers are replaced first.
+
+    Args:
+        step: The pass.
+        imported: The model that is loaded.
+        files: Its file, and the one to write; a head is written beside that.
+        tensorflow: Has the model.
+        tuning: Data and training.
+        kept: What an interrupted run left; this stage is added to it.
+        open_bench: Opens what measures latencies.
+        listener: Progress callback.
     """
-    if not isinstance(step, Adapt):
-        return step, []
+    previous, made = files
+    name = made.stem
+    told, checkpoint = kept.told(name), kept.checkpoint(name)
+    if finished := kept.finished(name):
+        shutil.copyfile(finished, made)
+    else:
+        tuning = replace(tuning, checkpoint=checkpoint)
+        if what_is(checkpoint) == FILE:
+            tuning = replace(tuning, done=epochs_done(step, checkpoint))
+            example = example_shapes(imported.dataset)
+            tensorflow.load(checkpoint, example=example, to_train=True)
+            previous = checkpoint
+        elif isinstance(step, Adapt):
+            plan = _replaced(imported, step, tensorflow, listener)
+            tuning = tuning if plan.swaps else replace(tuning, epochs=0)
+            told = Told(facts={"adapted": _sentences(plan)})
+            kept.tell(name, told)
+        passed = run(
+            tensorflow,
+            step,
+            previous,
+            made,
+            tuning=tuning,
+            open_bench=open_bench,
+            listener=listener,
+        )
+        told = Told(facts=told.facts, notes=_notes_of(name, passed))
+        kept.tell(name, told)
+        kept.keep(name, made)
+    if tuning.data.head is not None:
+        write_head(tuning.data.head, made)
+    return told
+
+
+def _replaced(
+    imported: ImportedModel, step: Adapt, tensorflow: TensorFlowProcess, listener: Listener
+) -> SwapPlan:
+    """Replace layers of the loaded model."""
     with temporary_folder() as folder:
-        plan = plan_swaps(imported, step, tensorflow, folder, listener=listener)
-    if not plan.swaps:
-        step = replace(step, training=replace(step.training, epochs=0))
-    return step, list(plan.lines(others=False))
+        return plan_swaps(imported, step, tensorflow, folder, listener=listener)
+
+
+def _sentences(plan: SwapPlan) -> str:
+    """Say what was replaced, a sentence a line."""
+    lines = [*plan.lines(others=False), *([] if plan.swaps else ["nothing was replaced"])]
+    return "\n".join(f"{line}." for line in lines)
 
 
 def stages(recipe: Recipe) -> dict[str, str]:

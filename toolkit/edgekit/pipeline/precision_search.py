@@ -16,7 +16,7 @@ from typing import Final
 from edgekit import targets
 from edgekit.errors import ConversionError, DataError
 from edgekit.evaluation.trial_runs import Judge, TrialRun, TrialRuns
-from edgekit.modes import FLOAT32, INT16X8
+from edgekit.modes import DYNAMIC, FLOAT16, FLOAT32, INT8, INT16X8
 from edgekit.pipeline.float_graphs import FloatGraphs
 from edgekit.pipeline.imported_model import ImportedModel
 from edgekit.pipeline.measure import MeasureSettings
@@ -34,6 +34,11 @@ from edgekit.records import (
 MOST_SHARE: Final = 0.5
 """Of the operators; a file with more of them in float is better made in another mode."""
 _STAGE: Final = "searching operators"
+# Mode -> what loses less, where that is one mode only.
+_OTHER_MODES: Final[Mapping[str, str]] = {
+    DYNAMIC.name: f"choose {FLOAT16.name}",
+    FLOAT16.name: f"choose {FLOAT32.name}",
+}
 
 _Judged = Callable[[Sequence[Sequence[Unit]]], list[TrialRun]]
 """Makes the file of each set of operators, and judges it."""
@@ -256,7 +261,8 @@ def least_set(
         most = max(1, math.ceil(MOST_SHARE * len(order)))
         chosen = _bisected(order[:most], judged)
         if not chosen:
-            raise _refusal(trials.plan, order[:most], mode, judged, runs.max_drop)
+            accepted = runs.max_drop if runs.metric is not None else 0.0
+            raise _refusal(trials.plan, order[:most], mode, judged, accepted)
         chosen = _without_idle(chosen, judged)
     plain, made = trials.with_modes((), mode), trials.with_modes(chosen, mode)
     return Found(
@@ -300,11 +306,16 @@ def _sizes(order: Sequence[Unit]) -> list[int]:
 def _refusal(
     plan: Plan, order: Sequence[Unit], mode: str, judged: _Judged, max_drop: float
 ) -> ConversionError:
-    """Say how near half of the operators come, and which loss fewer of them would keep."""
+    """Say how near half of the operators come, and which loss fewer of them would keep.
+
+    Without a score, `max_drop` is 0: there is none that could be accepted.
+    """
     sizes = _sizes(order)
     runs = judged([order[:size] for size in sizes])
     loss, size = min((run.loss, size) for run, size in zip(runs, sizes, strict=True))
-    other = "choose dynamic or float16, or train the model for it: edgekit qat."
+    other = f"choose {DYNAMIC.name}, or {FLOAT16.name} where that loses too much as well"
+    other = _OTHER_MODES.get(plan.mode, other)
+    other += ", or train the Keras model for it: edgekit qat." if plan.mode == INT8.name else "."
     found, hint = None, f"{other[0].upper()}{other[1:]}"
     if loss is not None and math.isfinite(loss):
         enough = float(f"{1.05 * loss * max_drop:.2g}")

@@ -147,7 +147,7 @@ def make(
     *,
     settings: MeasureSettings | None = None,
     build: Mapping[str, Any] | None = None,
-    skip_unsupported: bool = False,
+    skip_unsupported: bool | None = False,
     recover: bool = False,
     narrow: bool = False,
     gzip: bool = False,
@@ -167,7 +167,8 @@ def make(
         settings: How files are judged and for which target, for variants whose precisions are
             searched for.
         build: What their manifests say of the request (`request.build_of`).
-        skip_unsupported: Leave out what is refused, with a sentence in what is returned.
+        skip_unsupported: Leave out what is refused, with a sentence in what is returned; None does
+            so unless nothing else of `plans` can be made.
         recover: Whether remedies are tried for a variant that is lost (`recovery`).
         narrow: Whether a variant whose precisions are searched for gets weights of four bits where
             these keep the accepted loss.
@@ -178,10 +179,10 @@ def make(
     Returns:
         The files; and sentences: calibration samples that were dropped, what inputs and outputs
         lose in integers, ranges that more samples would move, what was kept in a higher precision,
-        and, where `skip_unsupported`, every variant that was refused.
+        and every variant that was refused.
 
     Raises:
-        ConversionError: A variant was refused, and not `skip_unsupported`.
+        ConversionError: A variant was refused, and not left out.
     """
     with Background() as background:
         return _make(
@@ -210,7 +211,7 @@ def _make(
     background: Background,
     settings: MeasureSettings,
     build: Mapping[str, Any] | None,
-    skip_unsupported: bool,
+    skip_unsupported: bool | None,
     recover: bool,
     narrow: bool,
     gzip: bool,
@@ -224,6 +225,7 @@ def _make(
     described = manifest.describe(imported, FLOAT, build=build, calibration=told)
     records = [_record(background, imported.graph, FLOAT, described, gzip=gzip)]
     remarks = dropped_samples(graphs.dropped)
+    refused: list[ConversionError] = []
     for position, asked in enumerate(wanted):
         listener(
             Progress(stage="quantizing", done=position, total=len(wanted), detail=asked.variant)
@@ -236,10 +238,10 @@ def _make(
                 made, done = recovered(plan, made, form, imported, settings, listener=listener)
         except ConversionError as error:
             extra = asked.sparse and len(wanted) > 1  # beside the same file stored dense
-            if not (skip_unsupported or extra):
+            if skip_unsupported is False and not extra:
                 raise
-            reason = error.found or error.what
-            remarks.append(f"{asked.variant} was left out. {reason[:1].upper()}{reason[1:]}")
+            refused.append(error)
+            remarks.append(f"{asked.variant} was left out. {_why(error, asked.variant)}")
             continue
         path = folder / f"{plan.variant}.tflite"
         path.write_bytes(made.data)
@@ -257,9 +259,18 @@ def _make(
         )
         records.append(_record(background, path, made.plan, described, gzip=gzip))
         remarks += [*said, *unsettled_ranges(plan, made, imported)]
+    if refused and skip_unsupported is None and len(records) == 1 and FLOAT not in plans:
+        raise refused[0]
     artifacts = [record() for record in records]
     listener(Progress(stage="quantizing", done=len(wanted), total=len(wanted)))
     return artifacts, remarks
+
+
+def _why(error: ConversionError, variant: str) -> str:
+    """Return in a sentence why a variant was refused."""
+    what = error.what.removeprefix(f"Variant {variant}: ")
+    told = f"{what.rstrip('.')}: {error.found}" if error.found else what
+    return f"{told[:1].upper()}{told[1:].rstrip('.')}."
 
 
 def _settled(

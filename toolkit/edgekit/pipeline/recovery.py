@@ -8,7 +8,8 @@ any case where that takes less than a minute, if the outputs come nearer to floa
 
 What decides is training samples that no range was taken from, where there are enough of them, and
 else those of calibration; the test split judges the file in the end, and is not seen here. What was
-found is an ordinary plan: the file is made again from that, without a search.
+found is an ordinary plan: the file is made again from that, without a search. How near the outputs
+are to float excuses no loss: a regression may lose more than is accepted at 30 dB.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from edgekit.choices import AUTO
 from edgekit.data import beyond_calibration
 from edgekit.errors import ConversionError, ModelError
 from edgekit.evaluation.trial_runs import Judge, TrialRun, TrialRuns
-from edgekit.modes import DYNAMIC, FLOAT32, INT4, INT8, INT16X8, MODES
+from edgekit.modes import DYNAMIC, FLOAT32, INT4, INT8, INT16X8, MIXED, MODES
 from edgekit.pipeline.float_graphs import Form
 from edgekit.pipeline.imported_model import ImportedModel
 from edgekit.pipeline.measure import MeasureSettings
@@ -73,6 +74,7 @@ class Step:
         run: What the file computed with it; None where it was not made.
         size_bytes: Of the file with it.
         note: Why it was not made, or what it did.
+        hint: What can be done instead, where it was refused.
     """
 
     remedy: str
@@ -80,6 +82,7 @@ class Step:
     run: TrialRun | None = None
     size_bytes: int | None = None
     note: str = ""
+    hint: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +97,7 @@ class Recovery:
         before: What the file computed without remedies.
         after: With those that helped.
         steps: What was tried, in order.
+        next_step: What can be done about a file that is lost all the same; "" where it is not.
     """
 
     n: int
@@ -103,6 +107,7 @@ class Recovery:
     before: TrialRun
     after: TrialRun
     steps: tuple[Step, ...]
+    next_step: str = ""
 
     def described(self) -> dict[str, Any]:
         """Return it as a manifest keeps it."""
@@ -123,6 +128,7 @@ class Recovery:
                 }
                 for step in self.steps
             ],
+            "next_step": self.next_step,
         }
 
 
@@ -152,13 +158,12 @@ def recovered(
     work = rounding_work(form.graph.model, plan, form.calibration.samples.n)
     rounds = 0 < work <= MOST_ROUNDING and ROUNDING not in plan.passes
     near = made.choice is not None and made.choice.enough
-    if near and not rounds:
+    if near and not rounds and dataset.task is None:  # without a score that is all there is
         return made, None
     try:
         search = _Search(plan, made, form, dataset=dataset, settings=settings, listener=listener)
         search.start(rounds=rounds)
-        if not near:
-            search.run(too_long=work > MOST_ROUNDING)
+        search.run(too_long=work > MOST_ROUNDING)
     except (ConversionError, ModelError):  # a file cannot be run here, so that nothing is judged
         return made, None
     return search.made, search.told()
@@ -238,7 +243,14 @@ class _Search:
             before=self._before,
             after=self._best,
             steps=tuple(self._steps),
+            next_step=self._next_step() if self._best.lost else "",
         )
+
+    def _next_step(self) -> str:
+        """Return what the last remedy that was refused says, or what finds the operators."""
+        hints = [step.hint for step in self._steps if step.hint]
+        asked = f"edgekit sensitivity MODEL --data DATA --mode {self.plan.mode}"
+        return hints[-1] if hints else f"{asked} shows which operators cost it."
 
     def _try_islands(self) -> None:
         """Try a higher precision for the fewest operators that need it."""
@@ -273,7 +285,7 @@ class _Search:
     def _made(self, name: str, planned: Callable[[], Plan]) -> tuple[Plan, QuantizedModel] | None:
         """Make the file with a remedy; None where it cannot be, or changes nothing."""
         if time.monotonic() > self._deadline:
-            self._skipped(name, f"{SECONDS} seconds were spent on those before")
+            self._skipped(name, f"{SECONDS} seconds were spent on those before", self._unhurried())
             return None
         self._listener(Progress(stage=f"recovering {self.plan.variant}", detail=_WORDS[name]))
         try:
@@ -285,7 +297,7 @@ class _Search:
                 calibration=self._form.calibration,
             )
         except ConversionError as error:
-            self._skipped(name, error.found or error.what)
+            self._skipped(name, error.found or error.what, error.hint or "")
             return None
         return None if made.data == self.made.data else (plan, made)
 
@@ -311,8 +323,17 @@ class _Search:
             return False
         return _decibels(run) >= _decibels(best) + MARGIN_DB
 
-    def _skipped(self, name: str, why: str) -> None:
-        self._steps.append(Step(remedy=name, note=why))
+    def _skipped(self, name: str, why: str, hint: str = "") -> None:
+        self._steps.append(Step(remedy=name, note=why, hint=hint))
+
+    def _unhurried(self) -> str:
+        """Return what searches for operators without a limit of time."""
+        if self.plan.mode == INT8.name:
+            return f"--mode {MIXED} takes the time that it needs to find the operators."
+        return (
+            f"edgekit sensitivity MODEL --data DATA --mode {self.plan.mode} -o recipe.toml takes "
+            "the time that it needs to find the operators."
+        )
 
     def _judged(self, files: Sequence[QuantizedModel]) -> list[TrialRun]:
         contents = [partial(getattr, made, "data") for made in files]

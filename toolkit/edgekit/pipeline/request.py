@@ -20,6 +20,7 @@ from edgekit.pipeline.measure import MAX_DROP, MeasureSettings
 from edgekit.pipeline.report import accepted_loss
 from edgekit.pipeline.sources import trained_notes
 from edgekit.quantization import passes_named
+from edgekit.recipe import Recipe, load_recipe, naming
 from edgekit.recipe.parse import RESERVED
 from edgekit.records import (
     EACH_ROW,
@@ -72,10 +73,11 @@ class Request:
             where it is not known.
         latency: Whether latencies are measured at all.
         skip_unsupported: Whether a variant that cannot be made is a warning instead of an
-            error: where nobody asked for it by name.
+            error; None where it is one only if no variant can be made.
         recover: Whether remedies are tried for a variant that is lost.
         gzip: Whether each file is also written packed with gzip, for the flash of a device.
         bundle: Where all that the figures follow from is written too, as a zip; see `bundle`.
+        resume: Whether a recipe goes on with the stages of an interrupted run.
         force: Replace files that exist.
         seed: Random seed.
         command: The command line, for the report.
@@ -107,10 +109,11 @@ class Request:
     threads: int | None = None
     runtime: str | None = None
     latency: bool = True
-    skip_unsupported: bool = False
+    skip_unsupported: bool | None = False
     recover: bool = True
     gzip: bool = False
     bundle: Path | None = None
+    resume: bool = False
     force: bool = False
     seed: int = 0
     command: str = ""
@@ -200,6 +203,18 @@ def judged_by(dataset: Dataset, metric: MetricChoice) -> Dataset:
     first = next(iter(listed(metric)), None)
     own = isinstance(first, Metric) and first.takes_outputs
     return replace(dataset, any_targets=True) if own else dataset
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a recipe, and look at the names of graph passes, which only quantization knows.
+
+    Raises:
+        UsageError: As `load_recipe`, or there is no such pass, or their order is wrong.
+    """
+    recipe = load_recipe(path)
+    with naming(f"{path.name}, step {len(recipe.passes) + 1}, passes"):
+        passes_named(recipe.plan.passes)
+    return recipe
 
 
 def check(request: Request) -> None:

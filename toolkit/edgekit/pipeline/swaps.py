@@ -7,112 +7,31 @@ with the nearest ones; where it does not take one, the next nearest follows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from edgekit.choices import COMPACT, MINMAX
-from edgekit.errors import ConversionError
+from edgekit.errors import ConversionError, ModelError
 from edgekit.modes import INT8
 from edgekit.pipeline.imported_model import ImportedModel
 from edgekit.pipeline.quantize import make
+from edgekit.pipeline.swap_plan import ChosenSwap, SwapPlan, chosen_of, merged
 from edgekit.pipeline.verified_lowering import lowered_and_verified, samples_of
 from edgekit.recipe import Adapt, default_plan
 from edgekit.records import Array, Dataset, Inspection, Listener, Progress, silent
 from edgekit.tflite.inspect import inspect
-from edgekit.training.adapting import Site
+from edgekit.training.adapting import Chosen, Site
 from edgekit.worker import TensorFlowProcess
 
 # Enough for ranges that are only to say which operators there are, and to tell functions apart.
 _SAMPLES: Final = 64
 _CONVERSIONS: Final = frozenset({"QUANTIZE", "DEQUANTIZE"})
 _NOT_TAKEN: Final = "the target does not take it either"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChosenSwap:
-    """What is replaced, by what, and what that is worth.
-
-    Attributes:
-        swap: What the layers compute.
-        replacement: What they compute then.
-        layers: The layers.
-        operators: How many of their operators the target does not take.
-        change: Root mean square of what it alone moves the outputs by, in standard deviations of
-            the outputs, on calibration samples and before any training.
-        others: Further replacements -> why they were not chosen.
-    """
-
-    swap: str
-    replacement: str
-    layers: tuple[str, ...]
-    operators: int
-    change: float
-    others: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SwapPlan:
-    """What is to be replaced for a target, and what it will take then.
-
-    Attributes:
-        target: The target.
-        before: The int8 file of the model, and which operators the target takes.
-        after: The same with the swaps; None where there are none.
-        swaps: What is replaced.
-        left: Layers that are not taken and stay, with the reason.
-        graph: The float file of the changed model, before any training; None without swaps.
-    """
-
-    target: str
-    before: Inspection
-    after: Inspection | None = None
-    swaps: tuple[ChosenSwap, ...] = ()
-    left: tuple[Site, ...] = ()
-    graph: Path | None = None
-
-    @property
-    def chosen(self) -> dict[str, tuple[str, str]]:
-        """Layer -> its swap and the replacement, as `TensorFlowProcess.adapt` takes it."""
-        return {layer: (one.swap, one.replacement) for one in self.swaps for layer in one.layers}
-
-    def lines(self, *, others: bool = True) -> Iterator[str]:
-        """Yield what the target takes, what each swap is worth, and what has none.
-
-        Args:
-            others: Whether replacements that were not chosen are named, too.
-        """
-        by = self.before.decided_by(self.target)
-        how = f"by {by}" if by else "predicted"
-        taken, there = self.taken(self.before)
-        line = f"{self.target}, {how}: takes {taken} of {there} operators of the int8 file"
-        if self.after is not None:
-            taken_then, there_then = self.taken(self.after)
-            line += f"; with the replacements {taken_then} of {there_then}"
-            # A function that is fused into a convolution then is no operator any more.
-            line += f" ({taken_then - taken:+})" if taken_then > taken else ""
-        yield line
-        for one in self.swaps:
-            yield (
-                f"{one.swap} -> {one.replacement} in {_named(one.layers)}: "
-                f"operators not taken so far: {one.operators}; moves the outputs by "
-                f"{one.change:.2g} of their spread, before training"
-            )
-            if one.others and others:
-                listed = "; ".join(f"{name}: {why}" for name, why in one.others.items())
-                yield f"instead of {one.swap} also: {listed}"
-        same: dict[tuple[str, tuple[str, ...]], list[str]] = {}
-        for site in self.left:
-            same.setdefault((site.why, site.operators), []).append(site.layer)
-        for (why, operators), layers in same.items():
-            yield f"no replacement for {_named(layers)} ({', '.join(operators)}): {why}"
-
-    def taken(self, inspection: Inspection) -> tuple[int, int]:
-        """Return how many operators of a file the target takes, and how many there are."""
-        return len(inspection.ops) - len(inspection.unmapped(self.target)), len(inspection.ops)
+_NOT_BUILT: Final = "the model cannot be built with it, as sizes change"
 
 
 def plan_swaps(
@@ -145,23 +64,22 @@ def plan_swaps(
     for site in found:
         if site.swap is not None:
             groups.setdefault((site.swap, site.replacements), []).append(site)
-    options = [_Options(sites, trials.changes(sites)) for sites in groups.values()]
-    while chosen := {layer: pair for one in options for layer, pair in one.chosen.items()}:
-        attempt = trials.attempt(chosen)
-        blocked = {site.layer for site in attempt.sites}
-        refused = [one for one in options if blocked.intersection(one.chosen)]
+    options = [one for sites in groups.values() for one in trials.options(sites)]
+    while possible := [one for one in options if one.possible]:
+        attempt = trials.attempt(chosen_of([one.result() for one in possible]))
+        refused = _refused(possible, attempt, found)
         if not refused:
             break
         for one in refused:
             one.drop()
     exhausted = tuple(
-        replace(site, swap=None, why=f"{' and '.join(one.others)}: {_NOT_TAKEN}")
+        replace(site, swap=None, why=one.refusal)
         for one in options
-        if not one.chosen
+        if not one.possible
         for site in one.sites
     )
     plan = SwapPlan(target=step.target, before=before, left=(*without, *exhausted))
-    if not chosen:
+    if not possible:
         tensorflow.adapt({})
         return plan
     if attempt.inspection is None or len(attempt.inspection.unmapped(step.target)) >= len(
@@ -169,23 +87,55 @@ def plan_swaps(
     ):
         tensorflow.adapt({})
         why = "replacing it frees no operator while the others stay"
-        useless = (
-            replace(site, swap=None, why=why) for one in options if one.chosen for site in one.sites
-        )
+        useless = (replace(site, swap=None, why=why) for one in possible for site in one.sites)
         return replace(plan, left=(*plan.left, *useless))
-    return replace(
-        plan,
-        after=attempt.inspection,
-        graph=attempt.graph,
-        swaps=tuple(_merged([one.result() for one in options if one.chosen])),
-    )
+    swaps = merged([one.result() for one in possible])
+    plan = replace(plan, after=attempt.inspection, graph=attempt.graph, swaps=swaps)
+    plan = _priced(plan, trials)
+    tensorflow.adapt(plan.chosen)
+    return plan
 
 
-def _named(layers: Sequence[str]) -> str:
-    """Return the layers by name, or how many there are with the first."""
-    if len(layers) == 1:
-        return f"layer {layers[0]}"
-    return f"{len(layers)} layers ({', '.join(layers[:3])}{', ...' if len(layers) > 3 else ''})"
+def _refused(
+    options: Sequence[_Options], attempt: _Attempt, before: Sequence[Site]
+) -> list[_Options]:
+    """Return those whose replacements the target does not take.
+
+    Args:
+        options: What was replaced.
+        attempt: What became of it.
+        before: What the target did not take of the original.
+    """
+    if attempt.inspection is None:  # which of them is in the way is not known
+        return list(options)
+    replaced = {site.part: one for one in options for site in one.sites}
+    known = {site.part for site in before}
+    found: list[_Options] = []
+    for site in attempt.sites:
+        if site.part in replaced:
+            found.append(replaced[site.part])
+        elif site.part not in known:  # what a replacement brought along, or is made of
+            found += [
+                one
+                for (layer, _), one in replaced.items()
+                if site.layer == layer or site.layer.startswith(f"{layer}/")
+            ]
+    return list(dict.fromkeys(found))
+
+
+def _priced(plan: SwapPlan, trials: _Trials) -> SwapPlan:
+    """Return a plan whose swaps tell what each adds to those before it."""
+    swaps = []
+    before = plan.taken(plan.before)
+    for position, one in enumerate(plan.swaps, start=1):
+        last = position == len(plan.swaps)
+        found = plan.after if last else trials.attempt(chosen_of(plan.swaps[:position])).inspection
+        # A part of the swaps that cannot be converted frees nothing; the next one then does.
+        after = before if found is None else plan.taken(found)
+        more = after[0] - before[0]
+        swaps.append(replace(one, more=more, fewer=before[1] - after[1] + more))
+        before = after
+    return replace(plan, swaps=tuple(swaps))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,17 +150,25 @@ class _Attempt:
 class _Options:
     """The replacements of like layers that are still possible, the nearest first."""
 
-    def __init__(self, sites: Sequence[Site], changes: Mapping[str, float]) -> None:
+    def __init__(
+        self, sites: Sequence[Site], changes: Mapping[str, float], unbuilt: Sequence[str] = ()
+    ) -> None:
         self.sites = sites
         self._changes = changes
         self._left = sorted(changes, key=lambda name: changes[name])
-        self.others: dict[str, str] = {}
+        self.others = dict.fromkeys(unbuilt, _NOT_BUILT)
 
     @property
-    def chosen(self) -> dict[str, tuple[str, str]]:
-        if not self._left:
-            return {}
-        return {site.layer: (str(site.swap), self._left[0]) for site in self.sites}
+    def possible(self) -> bool:
+        return bool(self._left)
+
+    @property
+    def refusal(self) -> str:
+        """Why none is possible: names of replacements, and the reason."""
+        names: dict[str, list[str]] = {}
+        for name, why in self.others.items():
+            names.setdefault(why, []).append(name)
+        return "; ".join(f"{' and '.join(those)}: {why}" for why, those in names.items())
 
     def drop(self) -> None:
         self.others[self._left.pop(0)] = _NOT_TAKEN
@@ -222,7 +180,6 @@ class _Options:
             swap=str(self.sites[0].swap),
             replacement=replacement,
             layers=tuple(site.layer for site in self.sites),
-            operators=sum(len(site.operators) for site in self.sites),
             change=self._changes[replacement],
             others={**self.others, **others},
         )
@@ -272,25 +229,36 @@ class _Trials:
             return ()
         return self._tensorflow.swaps(blocked, self._step.exclude)
 
-    def changes(self, sites: Sequence[Site]) -> dict[str, float]:
-        """Return for each replacement in like layers by how much it moves the outputs."""
+    def options(self, sites: Sequence[Site]) -> list[_Options]:
+        """Return the replacements in like layers, with how much each moves the outputs.
+
+        Layers are looked at one by one where the model cannot be built with one in all of them.
+        """
         inputs = self._batch.inputs
         if self._reference is None:
             self._reference = self._tensorflow.predict(inputs)
-        found = {}
+        found: dict[str, float] = {}
+        unbuilt = []
         for name in sites[0].replacements:
             self._listener(Progress(stage="trying replacements", detail=f"{sites[0].swap}: {name}"))
-            self._tensorflow.adapt({site.layer: (str(site.swap), name) for site in sites})
-            found[name] = _moved(self._reference, self._tensorflow.predict(inputs))
+            try:
+                self._tensorflow.adapt({(site.layer, str(site.swap)): name for site in sites})
+            except ModelError:
+                unbuilt.append(name)
+            else:
+                found[name] = _moved(self._reference, self._tensorflow.predict(inputs))
         self._tensorflow.adapt({})
-        return found
+        if unbuilt and len(sites) > 1:
+            return [one for site in sites for one in self.options([site])]
+        return [_Options(sites, found, unbuilt)]
 
-    def attempt(self, chosen: Mapping[str, tuple[str, str]]) -> _Attempt:
+    def attempt(self, chosen: Chosen) -> _Attempt:
         """Replace layers, and see what the target takes of the result."""
-        self._listener(Progress(stage="trying replacements", detail=f"{len(chosen)} layers"))
-        self._tensorflow.adapt(chosen)
+        layers = len({layer for layer, _ in chosen})
+        self._listener(Progress(stage="trying replacements", detail=f"{layers} layers"))
         graph = self._folder / f"changed-{self._count}.tflite"
         try:
+            self._tensorflow.adapt(chosen)
             lowered_and_verified(
                 self._imported.source,
                 graph,
@@ -300,9 +268,8 @@ class _Trials:
                 form=COMPACT,
             )
             inspection = self.in_int8(graph)
-        except ConversionError:  # which of them is in the way is not known
-            sites = tuple(Site(layer=layer, operators=()) for layer in chosen)
-            return _Attempt(graph=None, inspection=None, sites=sites)
+        except (ConversionError, ModelError):
+            return _Attempt(graph=None, inspection=None, sites=())
         return _Attempt(graph=graph, inspection=inspection, sites=self.sites(inspection))
 
 
@@ -323,21 +290,3 @@ def _moved(reference: Mapping[str, Array], found: Mapping[str, Array]) -> float:
         moved = float(difference) / spread
         largest = max(largest, moved if np.isfinite(moved) else np.inf)
     return largest
-
-
-def _merged(swaps: Sequence[ChosenSwap]) -> list[ChosenSwap]:
-    """Return one entry for a swap and its replacement, where layers differ in what else fits."""
-    found: dict[tuple[str, str], ChosenSwap] = {}
-    for one in swaps:
-        key = one.swap, one.replacement
-        if key in found:
-            known = found[key]
-            one = replace(  # noqa: PLW2901
-                known,
-                layers=(*known.layers, *one.layers),
-                operators=known.operators + one.operators,
-                change=max(known.change, one.change),
-                others={**one.others, **known.others},
-            )
-        found[key] = one
-    return list(found.values())

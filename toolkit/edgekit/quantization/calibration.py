@@ -43,7 +43,7 @@ _PIECE: Final = 64
 
 # Samples for the distribution of values: more take time and change little.
 _FOR_HISTOGRAMS: Final = 100
-# Samples for the largest magnitude of every channel.
+# Samples for the ends of every channel.
 _FOR_CHANNELS: Final = 32
 
 
@@ -132,7 +132,7 @@ class Calibration:
         return everything.ranges(method, percentile)
 
     def observe_channels(self, model: ModelT, names: Collection[str]) -> Observed:
-        """Return the largest magnitude of every channel of some tensors."""
+        """Return the smallest and largest value of every channel of some tensors."""
         few = self.fit.at(np.arange(min(self.fit.n, _FOR_CHANNELS)))
         return observe_channels(model, few, names, listener=self.listener)
 
@@ -234,7 +234,7 @@ def out_of_line(samples: Samples) -> list[int]:
         ends = np.concatenate(parts)
         usual = float(np.percentile(ends, 90, method="lower"))
         if usual > 0:
-            outlying |= ends > OUTLYING * usual
+            outlying |= ends / OUTLYING > usual
     return [int(row) for row in np.flatnonzero(outlying)]
 
 

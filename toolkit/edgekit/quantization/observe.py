@@ -84,8 +84,8 @@ class Observed:
             model, where no later layer compensates for clipping, states, and what loops carry.
         histograms: Distribution of each tensor; None if not computed.
         trained: Ranges from quantization-aware training, used instead of the observed ones.
-        channels: Largest magnitude of every channel, `[channels]`, of tensors where that was asked
-            for (`observe_channels`).
+        channels: Smallest and largest value of every channel, `[2, channels]`, of tensors where
+            that was asked for (`observe_channels`).
         samples: The samples; None where ranges were trained.
         exact: The graph before passes that change its outputs; None before there was one.
     """
@@ -183,13 +183,13 @@ def with_histograms(
 def observe_channels(
     model: ModelT, samples: Samples, names: Collection[str], *, listener: Listener = silent
 ) -> Observed:
-    """Return statistics with the largest magnitude of every channel of some tensors only."""
+    """Return statistics with the ends of every channel of some tensors only."""
 
     def tallies(observed: Sequence[str]) -> Channels:
         return Channels(observed, frozenset(names))
 
     found = _observe(_prepare(model), samples, tallies, "calibrating: channels", listener)
-    return replace(NOTHING, channels=found.largest)
+    return replace(NOTHING, channels=found.ends)
 
 
 def _prepare(model: ModelT) -> _Graph:

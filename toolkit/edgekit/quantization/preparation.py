@@ -86,15 +86,28 @@ def _fitted(
     """Apply passes that fit weights to samples to the form that was chosen, once for all plans."""
     key = (id(choice.model), _tried(plan), tuple(each.name for each in passes))
     if key not in calibration.choices:
-        # They need the samples, and no statistics of activations.
-        known = replace(NOTHING, samples=calibration.samples)
-        model, _ = _after_passes(passes, plan, choice.model, lambda _: known, seen=False)
-        ranges = choice.ranges
+        model, ranges = _fitted_graph(passes, plan, choice.model, calibration), choice.ranges
         if ranges is not None and model is not choice.model:
             ranges = calibration.ranges(model, ranges.method, plan.percentile)
             ranges = extended(ranges, choice.margin)
         calibration.choices[key] = (choice.model, replace(choice, model=model, ranges=ranges))
     found: Choice = calibration.choices[key][1]
+    return found
+
+
+def _fitted_graph(
+    passes: Sequence[GraphPass], plan: Plan, exact: ModelT, calibration: Calibration
+) -> ModelT:
+    """Return a graph after such passes; what the first of them made is kept for other plans."""
+    if not passes:
+        return exact
+    key = (id(exact), _tried(plan), tuple(each.name for each in passes), "graph")
+    if key not in calibration.choices:
+        before = _fitted_graph(passes[:-1], plan, exact, calibration)
+        # They need the samples, and no statistics of activations.
+        known = replace(NOTHING, samples=calibration.samples, exact=exact)
+        calibration.choices[key] = (exact, passes[-1].apply(before, known, plan))
+    found: ModelT = calibration.choices[key][1]
     return found
 
 

@@ -101,24 +101,25 @@ class Tallies:
 
 
 class Channels:
-    """Return the largest magnitude of every channel, the last axis, of chosen tensors."""
+    """Return the smallest and largest value of every channel, the last axis, of chosen tensors."""
 
     def __init__(self, names: Sequence[str], chosen: frozenset[str]) -> None:
         self.names, self.chosen = names, chosen
-        self.largest: dict[str, NDArray[np.float32]] = {}
+        self.ends: dict[str, NDArray[np.float32]] = {}
 
     def add(self, position: int, values: NDArray[np.float32]) -> None:
         """Add what the tensor at `position` of the names holds for a sample."""
         name = self.names[position]
         if name in self.chosen:
-            seen = np.abs(values.reshape(-1, values.shape[-1])).max(axis=0)
-            self._widen(name, seen)
+            channels = values.reshape(-1, values.shape[-1])
+            self._widen(name, np.stack([channels.min(axis=0), channels.max(axis=0)]))
 
     def merge(self, other: Channels) -> None:
         """Add what another process saw."""
-        for name, seen in other.largest.items():
+        for name, seen in other.ends.items():
             self._widen(name, seen)
 
     def _widen(self, name: str, seen: NDArray[np.float32]) -> None:
-        known = self.largest.get(name)
-        self.largest[name] = seen if known is None else np.maximum(known, seen)
+        known = self.ends.get(name, seen)
+        low, high = np.minimum(known[0], seen[0]), np.maximum(known[1], seen[1])
+        self.ends[name] = np.stack([low, high])

@@ -26,6 +26,7 @@ rules = [{ layers = "^logits$", mode = "float32" }]
 from edgekit.recipe.parse import load_recipe, parse_recipe, pass_step
 from edgekit.recipe.plans import default_plan, pass_json, plan_from_json, plan_json
 from edgekit.recipe.reference import reference
+from edgekit.recipe.settings import naming
 from edgekit.recipe.steps import (
     PASSES,
     RANGES,
@@ -57,6 +58,7 @@ __all__ = [
     "Training",
     "default_plan",
     "load_recipe",
+    "naming",
     "parse_recipe",
     "pass_json",
     "pass_step",

@@ -12,7 +12,7 @@ from edgekit.files import check_input
 from edgekit.modes import INT8, MODES, calibrated_modes
 from edgekit.parsing import TOML_BYTES, ParseError, parse_toml, read_text
 from edgekit.recipe.layer_rule import LayerRule
-from edgekit.recipe.settings import REQUIRED, Setting, check, closest, settings_of
+from edgekit.recipe.settings import REQUIRED, Setting, check, closest, naming, settings_of
 from edgekit.recipe.steps import (
     PASSES,
     STEPS,
@@ -109,14 +109,13 @@ def parse_recipe(text: str, name: str) -> Recipe:
         )
     steps = document["step"]
     _check_order([step.get("kind") for step in steps], name)
-    recipe = Recipe(
-        name=recipe_name,
-        plan=_plan(steps[-1], recipe_name, f"{name}, step {len(steps)}"),
-        passes=tuple(
-            pass_step(step, f"{name}, step {position}")
-            for position, step in enumerate(steps[:-1], start=1)
-        ),
+    plan = _plan(steps[-1], recipe_name, f"{name}, step {len(steps)}")
+    passes = tuple(
+        pass_step(step, f"{name}, step {position}")
+        for position, step in enumerate(steps[:-1], start=1)
     )
+    with naming(name):
+        recipe = Recipe(name=recipe_name, plan=plan, passes=passes)
     trained = any(isinstance(step, Qat) for step in recipe.passes)
     if trained and recipe.plan.mode != INT8.name:
         raise UsageError(
@@ -171,7 +170,10 @@ def pass_step(table: Mapping[str, Any], place: str) -> PassStep:
     trained = {key: given.pop(key) for key in settings_of(Training) if key in given}
     if "exclude" in given:
         given["exclude"] = tuple(given["exclude"])
-    return kind(**given, training=Training(**trained))
+        for pattern in given["exclude"]:
+            _compile_layers("exclude", pattern, place)
+    with naming(place):
+        return kind(**given, training=Training(**trained))
 
 
 def _plan(table: Mapping[str, Any], variant: str, place: str) -> Plan:
@@ -204,12 +206,12 @@ def _plan(table: Mapping[str, Any], variant: str, place: str) -> Plan:
 
 def _rule(table: Mapping[str, Any], place: str) -> Rule:
     check(table, settings_of(LayerRule), place)
-    _compile_layers(table["layers"], place)
+    _compile_layers("layers", table["layers"], place)
     return Rule(layers=table["layers"], mode=table["mode"])
 
 
-def _compile_layers(pattern: str, place: str) -> None:
-    """Raise unless a rule's `layers` is a regular expression.
+def _compile_layers(key: str, pattern: str, place: str) -> None:
+    """Raise unless what names layers is a regular expression.
 
     Raises:
         UsageError: It is none.
@@ -218,7 +220,7 @@ def _compile_layers(pattern: str, place: str) -> None:
         re.compile(pattern)
     except (re.error, RecursionError, OverflowError) as error:
         raise UsageError(
-            f"{place}: layers = {pattern!r:.80} is not a regular expression.",
+            f"{place}: {key} = {pattern!r:.80} is not a regular expression.",
             found=f"{error}.",
             hint='Write ^logits$ for one layer, or "a|b" for two.',
         ) from error

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any
 
@@ -221,6 +222,20 @@ def check_fields(record: Any, place: str) -> None:
                 f"{place}: invalid value for {key}: {given!r}.",
                 hint=f"{key}: {_accepts(setting)}.",
             )
+
+
+@contextmanager
+def naming(place: str) -> Iterator[None]:
+    """Let an error that a record or a step raises by itself name its place.
+
+    Raises:
+        UsageError: That error, behind the place.
+    """
+    try:
+        yield
+    except UsageError as error:
+        what = f"{place}: {error.what[:1].lower()}{error.what[1:]}"
+        raise type(error)(what, found=error.found, hint=error.hint) from error
 
 
 def closest(word: Any, choices: tuple[str, ...]) -> str:

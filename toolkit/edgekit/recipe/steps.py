@@ -125,6 +125,11 @@ class PassStep:
         """Whether the pass also learns from the source's predictions."""
         return self.training.distill
 
+    @property
+    def noted(self) -> Mapping[str, str]:
+        """What a checkpoint says of it, so that another run does not go on with it."""
+        return {"pass": self.kind}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adapt(PassStep):
@@ -153,6 +158,11 @@ class Adapt(PassStep):
     def distills(self) -> bool:
         """Return true: the original tells what the changed model is to compute."""
         return True
+
+    @property
+    def noted(self) -> Mapping[str, str]:
+        """Return the kind and the target: another target has other replacements."""
+        return {"pass": self.kind, "target": self.target}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

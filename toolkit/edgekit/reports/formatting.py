@@ -9,10 +9,13 @@ import math
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from edgekit.evaluation.metrics import metric_named
 from edgekit.printable import one_line, printable
 from edgekit.records import ClassScore, Score, Timing
+
+if TYPE_CHECKING:
+    from edgekit.evaluation.metrics import Metric
 
 # Characters of a sentence, and of a device's description of itself.
 MOST_TEXT, MOST_DEVICE = 2000, 100
@@ -101,7 +104,7 @@ def score_text(metric: str, value: float) -> str:
     """Return a score: fractions in percent, others in their own unit."""
     if not math.isfinite(value):
         return "not finite"
-    percent = " %" if metric_named(metric).unit == "percent" else ""
+    percent = " %" if _metric(metric).unit == "percent" else ""
     return _figure(metric, value, digits=3) + percent
 
 
@@ -133,13 +136,13 @@ def drop_unit(metric: str | None) -> str:
     """Name the unit in which drops of this metric are given."""
     if metric is None:
         return ""
-    found = metric_named(metric)
+    found = _metric(metric)
     return "points" if found.unit == "percent" else found.title
 
 
 def metric_title(metric: str | None) -> str:
     """Return the metric's name as a table head; "score" where nothing is scored."""
-    return "score" if metric is None else metric_named(metric).title
+    return "score" if metric is None else _metric(metric).title
 
 
 def times(ratio: float | None) -> str:
@@ -173,7 +176,7 @@ def _figure(metric: str, value: float, *, digits: int = 2) -> str:
     """Return a figure with the decimals of its unit, and significant `digits` where it is small."""
     if not math.isfinite(value):
         return "nan"
-    unit = metric_named(metric).unit
+    unit = _metric(metric).unit
     if unit == "percent":
         return f"{100 * value:.2f}" if abs(value) >= 5e-5 else _small(100 * value, "0.00", digits)
     if unit == "fraction":
@@ -237,3 +240,10 @@ _BY_PIXEL = ClassFigures(
     others=lambda one: (one.recall, one.precision),
 )
 _BY_BOX = replace(_BY_PIXEL, counted="boxes", name="AP", first=lambda one: one.area)
+
+
+def _metric(name: str) -> Metric:
+    # Imported late: tables of operators have no scores.
+    from edgekit.evaluation.metrics import metric_named
+
+    return metric_named(name)

@@ -37,6 +37,8 @@ def markdown(report: Report) -> str:
         text += [*_table(group), ""]
     for comparison in compare_devices(report):
         text += _comparison(comparison)
+    if adapted := report.asked.get("adapted"):
+        text += [f"Adapted to {escaped(adapted)}\n"]
     text += [f"> {escaped(warning)}\n" for warning in report.warnings]
     described = [("Data", report.data), ("Device", report.device), *report.devices.items()]
     for name, table in described:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from edgekit.printable import printable
@@ -151,4 +152,6 @@ def _cell(column: Column, others: Sequence[Column], row: FormattedRow, group: Gr
 
 
 def _small(text: str) -> str:
-    return f"<small>{typographic(escaped(text))}</small>" if text else ""
+    # Where lines are broken, a unit stays with its number.
+    whole = re.sub(r"(?<=\d) (?=\S+$)", "\N{NO-BREAK SPACE}", escaped(text))
+    return f"<small>{typographic(whole)}</small>" if text else ""

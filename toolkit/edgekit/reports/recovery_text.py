@@ -32,11 +32,11 @@ def recovery_line(row: Row) -> str | None:
         tried = ", ".join(dict.fromkeys(_name(step) for step in steps)) or "none"
         return (
             f"{row.artifact.variant} lost too much ({_figures(told, before)} {where}), and no "
-            f"remedy helped; tried: {tried}."
+            f"remedy helped; tried: {tried}.{_next_step(told)}"
         )
     change = f"{_figures(told, after)} instead of {_figures(told, before)} {where}"
     still = "; it still loses too much" if after.get("lost") is True else ""
-    return f"{row.artifact.variant}: {', '.join(helped)}: {change}{still}."
+    return f"{row.artifact.variant}: {', '.join(helped)}: {change}{still}.{_next_step(told)}"
 
 
 def recovery_card(row: Row) -> str:
@@ -67,6 +67,11 @@ def _line(told: Told, name: str, entry: Told) -> str:
 
 def _was_made(entry: Told) -> bool:
     return isinstance(entry.get("lost"), bool)
+
+
+def _next_step(told: Told) -> str:
+    found = told.get("next_step")
+    return f" Next: {found}" if isinstance(found, str) and found else ""
 
 
 def _figures(told: Told, entry: Told) -> str:

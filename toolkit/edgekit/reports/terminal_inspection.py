@@ -16,7 +16,7 @@ from edgekit.reports.npu_text import (
     program_text,
     said_by,
 )
-from edgekit.reports.terminal_table import plain_table
+from edgekit.reports.plain_table import plain_table
 
 if TYPE_CHECKING:
     from rich.console import Console

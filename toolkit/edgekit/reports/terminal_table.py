@@ -23,6 +23,7 @@ from edgekit.reports.formatted_rows import FormattedRow, formatted_rows
 from edgekit.reports.formatting import class_figures, plain, times
 from edgekit.reports.glossary import VERDICTS
 from edgekit.reports.groups import Group
+from edgekit.reports.plain_table import GAP, plain_table
 from edgekit.reports.recovery_text import recovery_line
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ BEST = "*"
 RECOMMENDED = "=> recommended"
 # The widest a variant's and a device's name get before they are folded, in characters.
 MOST_LABEL, MOST_NAME = 24, 20
-GAP = 2  # characters between two columns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +128,9 @@ def _print_findings(report: Report, console: Console) -> None:
         for said in (choice_line(row), recovery_line(row)):
             if said:
                 console.print(Text(plain(said)))
+    if adapted := report.asked.get("adapted"):
+        for number, line in enumerate(adapted.split("\n")):
+            console.print(Text(f"{'  ' if number else 'Adapted to '}{plain(line)}"))
     if origins := report.data.get("read from"):
         console.print(Text(plain(origins)))
     if pixels := report.data.get("preprocessing"):
@@ -168,13 +171,6 @@ def print_per_class(score: Score, console: Console) -> None:
             figures[-1] += " < weakest"
         table.add_row(Text(printable(one.label)), f"{one.n:,}", *figures)
     console.print(table)
-
-
-def plain_table() -> Table:
-    """Return an empty table without lines."""
-    from rich.table import Table
-
-    return Table(box=None, padding=(0, GAP, 0, 0), header_style="bold", pad_edge=False)
 
 
 def _stacked_columns(group: Group, rows: Sequence[FormattedRow]) -> Iterator[StackedColumn]:

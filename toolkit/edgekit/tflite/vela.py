@@ -7,7 +7,6 @@ little, so that each run is a process of its own.
 from __future__ import annotations
 
 import csv
-import importlib.metadata
 import math
 import re
 import signal
@@ -56,7 +55,10 @@ def compile_for(
         settings: `system-config` and `memory-mode` of Vela's configuration file; its defaults for
             the accelerator where they are missing.
     """
-    compiler = f"Vela {importlib.metadata.version(_PACKAGE)}"
+    # Imported late: it takes as long as reading a small model.
+    from importlib.metadata import version
+
+    compiler = f"Vela {version(_PACKAGE)}"
     refused = _unreadable(operators)
     if refused is not None:
         return _failed(compiler, operators, refused)

@@ -29,7 +29,7 @@ from edgekit.records import (
 from edgekit.training.config import check_numbers
 from edgekit.training.failures import check_finite
 from edgekit.training.goals import Goals
-from edgekit.training.learner import learner_class
+from edgekit.training.learner import build_variables, learner_class
 from edgekit.training.losses import FileLoss, distillation
 from edgekit.training.multibox import box_distillation
 from edgekit.training.progress import progress_callback, progress_reporter
@@ -41,7 +41,7 @@ from edgekit.training.saving import (
     read_notes,
     write_model,
 )
-from edgekit.training.sequence import inputs_of, keras_sequence
+from edgekit.training.sequence import inputs_of, keras_dataset, keras_sequence, pair_of
 
 # Small data sets have short epochs; recovery depends on the number of steps.
 STEPS: Final = 2000
@@ -121,6 +121,9 @@ class FineTuning:
         self.goals = Goals(model, source, self.dataset, tuning.file_loss)
         self.judged = self.goals.judged
         self.tuning = tuning
+        self._taught = None if tuning.teacher is None else np.load(tuning.teacher)
+        self._held: Any = None  # the validation samples, as TensorFlow reads them
+        self._latest: tuple[Any, Any] | None = None
         self.steps = math.ceil(self.training.n / tuning.batch_size)
         """Batches per epoch."""
         chosen = max(3, math.ceil(STEPS / self.steps))
@@ -134,15 +137,15 @@ class FineTuning:
 
     def evaluate(self, model: Any) -> dict[str, float]:
         """Return `loss` and metrics, if any, on the validation samples."""
-        learner = self._learner(model, teacher=None)
         with self._loss_errors(model):
-            learner.compile(**self.goals.to_compile(self._shown(model)), jit_compile=False)
+            learner = self._compiled(model)
             return {**self.validated(learner), **self.goals.scores(learner, self.validation)}
 
     def validated(self, learner: Any) -> dict[str, float]:
         """Return what a compiled learner says of the validation samples: `loss`, and metrics."""
-        samples = keras_sequence(self.validation, 256, scored=self.goals.scored)
-        judged = learner.evaluate(samples, verbose=0, return_dict=True)
+        if self._held is None:
+            self._held = keras_dataset(self.validation, 256, scored=self.goals.scored)
+        judged = learner.evaluate(self._held, verbose=0, return_dict=True)
         return {name: float(value) for name, value in judged.items()}
 
     def train(
@@ -171,13 +174,8 @@ class FineTuning:
         keras.utils.set_random_seed(tuning.seed)
         tf.config.experimental.enable_op_determinism()
         _seed_layers(model, tuning.seed)
-        steps = self.steps * max(1, self.epochs)
-        rate = keras.optimizers.schedules.CosineDecay(tuning.learning_rate, steps)
-        optimizer = keras.optimizers.Adam(rate)
-        teacher = None if tuning.teacher is None else np.load(tuning.teacher)
-        learner = self._learner(model, teacher=teacher)
-        learner.compile(optimizer, **self.goals.to_compile(self._shown(model)), jit_compile=False)
-        optimizer.iterations.assign(tuning.done * self.steps)
+        learner, self._latest = self._compiled(model), None
+        learner.optimizer.iterations.assign(tuning.done * self.steps)
         keeper = _keeper(self, model, list(callbacks), notes)
         stage = f"{(notes or {}).get('pass', '')} fine-tuning".lstrip()
         report = progress_reporter(self._listener, stage, self.epochs)
@@ -187,7 +185,7 @@ class FineTuning:
                     self.training,
                     tuning.batch_size,
                     tuning.seed,
-                    teacher,
+                    self._taught,
                     done=tuning.done,
                     scored=self.goals.scored,
                 ),
@@ -235,8 +233,27 @@ class FineTuning:
 
     def _shown(self, model: Any) -> Callable[[], Any]:
         """Return what gives some outputs of a model, which show what they are."""
-        rows = np.arange(min(8, self.validation.n))
-        return lambda: model(inputs_of(self.validation.read(rows)), training=False)
+        return lambda: model(inputs_of(self._few()), training=False)
+
+    def _few(self) -> Batch:
+        """Return some validation samples."""
+        return self.validation.read(np.arange(min(8, self.validation.n)))
+
+    def _compiled(self, model: Any) -> Any:
+        """Return the learner of a model, compiled; that of the latest one is not traced anew."""
+        import keras
+
+        if self._latest is None or self._latest[0] is not model:
+            steps = self.steps * max(1, self.epochs)
+            rate = keras.optimizers.schedules.CosineDecay(self.tuning.learning_rate, steps)
+            learner = self._learner(model, teacher=self._taught)
+            outputs = self._shown(model)()
+            goals = self.goals.to_compile(lambda: outputs)
+            learner.compile(keras.optimizers.Adam(rate), **goals, jit_compile=False)
+            few = pair_of(self._few(), self.goals.scored)
+            build_variables(learner, *few, self.goals.of(outputs))
+            self._latest = model, learner
+        return self._latest[1]
 
     def _learner(self, model: Any, teacher: Array | None) -> Any:
         """Return another model of the same layers; the saved one remains as it was compiled."""

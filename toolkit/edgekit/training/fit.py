@@ -198,6 +198,8 @@ def _prepare(config: TrainingConfig, dataset: Dataset, initial: Path | None) -> 
         start_from(model, initial, objective)
     learner = objective.learner(model)
     objective.compile(learner, _optimizer(config, _steps(training, config) * config.epochs))
+    # Made by the first step, its variables would have TensorFlow trace that step twice.
+    learner.optimizer.build(learner.trainable_weights)
     return _Session(
         config=config,
         objective=objective,

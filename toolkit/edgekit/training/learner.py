@@ -70,6 +70,22 @@ def learner_class() -> Any:
     return Learner
 
 
+def build_variables(learner: Any, inputs: Any, targets: Any, outputs: Any) -> None:
+    """Make the variables of a compiled model's optimizer and metrics.
+
+    TensorFlow traces a function twice whose first call makes variables: half the time of a step.
+
+    Args:
+        learner: The compiled model.
+        inputs: Some samples.
+        targets: Their targets.
+        outputs: Its outputs for them.
+    """
+    learner.optimizer.build(learner.trainable_weights)
+    learner.compute_metrics(inputs, targets, outputs)
+    learner.reset_metrics()
+
+
 def after_each_step(model: Any, change: Callable[[], None]) -> Callable[[], None]:
     """Have a change of variables made after each training step of a Keras model.
 

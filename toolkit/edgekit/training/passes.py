@@ -67,7 +67,7 @@ def adapt(
     fine = FineTuning(model, source, tuning, listener)
     before = after = fine.evaluate(model)
     if fine.epochs:
-        after = fine.train(model, _keeping(model), notes=_notes(step))
+        after = fine.train(model, _keeping(model), notes=step.noted)
     fine.write(model, destination)
     return PassResult(
         path=destination, facts={}, before=before, after=after, validation=fine.validated_on
@@ -110,7 +110,7 @@ def prune(
             every=max(1, steps // 40),
             initial_step=tuning.done * fine.steps,
         )
-        after = fine.train(model, [callback], notes=_notes(step))
+        after = fine.train(model, [callback], notes=step.noted)
         done = callback.pruning()
     else:
         done = pruning.prune(
@@ -146,7 +146,7 @@ def shrink(
     fine = FineTuning(model, source, tuning, listener)
     before = fine.evaluate(model)
     if tuning.done:  # channels were removed before the interruption
-        after = fine.train(model, _keeping(model), notes=_notes(step))
+        after = fine.train(model, _keeping(model), notes=step.noted)
         fine.write(model, destination)
         return PassResult(path=destination, facts={}, before=before, after=after)
     samples = None
@@ -161,7 +161,7 @@ def shrink(
         nonlocal after
         if fine.epochs:
             # A run that ends before the last round has not reached the requested share.
-            notes = _notes(step) if number == step.rounds else None
+            notes = step.noted if number == step.rounds else None
             after = fine.train(smaller, _keeping(smaller), notes=notes)
         else:
             after = fine.evaluate(smaller)
@@ -230,7 +230,7 @@ def cluster(
         callback = clustering.clustering_callback(
             step.clusters, initial=step.initial, exclude=exclude
         )
-        after = fine.train(model, [*_keeping(model), callback], notes=_notes(step))
+        after = fine.train(model, [*_keeping(model), callback], notes=step.noted)
         done = callback.clustering()
     else:
         done = clustering.cluster(model, step.clusters, initial=step.initial, exclude=exclude)
@@ -281,7 +281,7 @@ def qat(
     if fine.epochs:
         # Rounded kernels have palettes of codes; those in float keep their clusters like this.
         callbacks = [*_keeping(prepared), *keeping_callbacks(aware.unrounded_layers(prepared))]
-        after = fine.train(prepared, callbacks, notes=_notes(step))
+        after = fine.train(prepared, callbacks, notes=step.noted)
     else:
         after = fine.evaluate(prepared)
     plain, ranges = aware.finish(prepared)
@@ -347,11 +347,6 @@ _FUNCTIONS: Final[Mapping[type[PassStep], Callable[..., PassResult]]] = {
     Cluster: cluster,
     Qat: qat,
 }
-
-
-def _notes(step: PassStep) -> dict[str, str]:
-    """Return the notes of a checkpoint, which identify its run."""
-    return {"pass": step.kind}
 
 
 def _keeping(model: Any) -> list[Any]:

@@ -43,12 +43,8 @@ def keras_sequence(
 
         def __getitem__(self, index: int) -> tuple[Any, Any]:
             rows = self.order[index * batch_size : (index + 1) * batch_size]
-            batch = samples.read(rows)
-            # The targets of a reconstruction are its inputs.
-            targets = inputs_of(batch) if batch.targets is None else batch.targets
-            if batch.others:
-                targets = {scored: targets, **batch.others}
-            return inputs_of(batch), targets if teacher is None else (targets, teacher[rows])
+            inputs, targets = pair_of(samples.read(rows), scored)
+            return inputs, targets if teacher is None else (targets, teacher[rows])
 
         def on_epoch_end(self) -> None:
             self.order = np.arange(samples.n)
@@ -57,6 +53,38 @@ def keras_sequence(
             self.epoch += 1
 
     return Sequence()
+
+
+def keras_dataset(samples: Samples, batch_size: int, *, scored: str = "") -> Any:
+    """Make a TensorFlow dataset of the samples in their order, which is read as often as wanted.
+
+    Of a sequence Keras makes one for every evaluation, which takes longer than most evaluations.
+
+    Args:
+        samples: The samples, one at least.
+        batch_size: Batch size.
+        scored: As for `keras_sequence`.
+    """
+    import keras
+    import tensorflow as tf
+
+    def spec(values: Array) -> Any:
+        return tf.TensorSpec((None, *values.shape[1:]), values.dtype)
+
+    first = pair_of(samples.read(np.arange(1)), scored)
+    read = tf.data.Dataset.from_generator(
+        lambda: (pair_of(batch, scored) for batch in samples.batches(batch_size)),
+        output_signature=keras.tree.map_structure(spec, first),
+    )
+    steps = math.ceil(samples.n / batch_size)
+    return read.apply(tf.data.experimental.assert_cardinality(steps))
+
+
+def pair_of(batch: Batch, scored: str) -> tuple[Any, Any]:
+    """Return inputs and targets as Keras takes them."""
+    # The targets of a reconstruction are its inputs.
+    targets = inputs_of(batch) if batch.targets is None else batch.targets
+    return inputs_of(batch), {scored: targets, **batch.others} if batch.others else targets
 
 
 def inputs_of(batch: Batch) -> Any:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from edgekit.lowering import LoweredModel
     from edgekit.recipe import PassStep
     from edgekit.training import TrainingConfig, TrainingResult
-    from edgekit.training.adapting import Site
+    from edgekit.training.adapting import Chosen, Site
     from edgekit.training.finetuning import Tuning
     from edgekit.training.passes import PassResult
 
@@ -172,7 +172,7 @@ class Worker:
         """Find layers and their swaps; see `TensorFlowProcess.swaps`."""
         return self._ask(Session.swaps, "looking for replacements", dict(blocked), tuple(exclude))
 
-    def adapt(self, chosen: Mapping[str, tuple[str, str]]) -> None:
+    def adapt(self, chosen: Chosen) -> None:
         """Replace layers; see `TensorFlowProcess.adapt`."""
         self._ask(Session.adapt, "replacing layers", dict(chosen))
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from edgekit.lowering import LoweredModel
     from edgekit.recipe import PassStep
     from edgekit.training import TrainingConfig, TrainingResult
-    from edgekit.training.adapting import Site
+    from edgekit.training.adapting import Chosen, Site
     from edgekit.training.finetuning import Tuning
     from edgekit.training.passes import PassResult
 
@@ -118,11 +118,11 @@ class TensorFlowProcess(Protocol):
         """
         ...
 
-    def adapt(self, chosen: Mapping[str, tuple[str, str]]) -> None:
+    def adapt(self, chosen: Chosen) -> None:
         """Replace layers of the loaded model as it was read; later requests are about the result.
 
         Args:
-            chosen: Layer -> name of its swap and of the replacement; none restores the model.
+            chosen: What is replaced, by what; nothing restores the model.
 
         Raises:
             ModelError: It cannot be built so.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from edgekit.sources import Loaded
     from edgekit.sources.predict import Predictor
     from edgekit.training import TrainingConfig, TrainingResult
-    from edgekit.training.adapting import Site
+    from edgekit.training.adapting import Chosen, Site
     from edgekit.training.finetuning import Tuning
     from edgekit.training.passes import PassResult
 
@@ -165,7 +165,7 @@ class Session:
         _refuse_without_configuration(model)
         return sites(model, configuration(model), blocked, exclude)
 
-    def adapt(self, chosen: Mapping[str, tuple[str, str]]) -> None:
+    def adapt(self, chosen: Chosen) -> None:
         """Replace layers of the loaded model as it was read, and keep its weights."""
         from edgekit.sources.interface import interface_of
         from edgekit.sources.reconfigure import rebuilt

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from edgekit.errors import UsageError
 from edgekit.quantization.observe import NOTHING
+from edgekit.quantization.passes.absorb_biases import ABSORB_BIASES
 from edgekit.quantization.passes.correct_biases import CORRECT_BIASES
 from edgekit.quantization.passes.drop_identities import DROP_IDENTITIES
 from edgekit.quantization.passes.drop_unused import DROP_UNUSED
@@ -35,6 +36,7 @@ PASSES: Final[tuple[GraphPass, ...]] = (
     *CLEANUP,
     FOLD_NORMALIZATION,
     EQUALIZE,
+    ABSORB_BIASES,
     ROUND_WEIGHTS,
     CORRECT_BIASES,
 )

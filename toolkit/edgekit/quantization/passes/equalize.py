@@ -47,8 +47,8 @@ def equalize(model: ModelT, observed: Observed, settings: Plan) -> ModelT:
 
     Args:
         model: A float graph; it is not changed.
-        observed: The largest magnitude of every channel, where that was observed; else those of
-            the weights count.
+        observed: The ends of every channel, where these were observed; else the magnitudes of the
+            weights count.
         settings: Operators that a rule of the plan names are not changed.
     """
     changed = clone(model)
@@ -99,7 +99,9 @@ def _factors(graph: ChannelGraph, layer: Layer, reached: Reached, observed: Obse
     """Return what each channel is divided by, `[channels]`: 1 where it, or its reader, is zero."""
     channels = layer.outputs
     seen = observed.channels.get(graph.graph.tensors[_read(reached)].name)
-    written = layer.largest_by_output() if seen is None else seen.reshape(-1, channels).max(axis=0)
+    written = layer.largest_by_output()
+    if seen is not None:
+        written = np.abs(seen).reshape(-1, channels).max(axis=0)
     read = np.max([end.largest_by_input(channels) for end in reached.ends], axis=0)
     # The weights of depthwise layers have a scale for each channel: they take any factor.
     free = seen is not None and all(end.axis == 3 for end in reached.ends)

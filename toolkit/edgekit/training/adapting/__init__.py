@@ -4,7 +4,16 @@
 - `layers`: layers of a model as their serialised form, found by the names of TFLite operators.
 """
 
-from edgekit.training.adapting.layers import Site, carry_weights, replace_layers, sites
+from edgekit.training.adapting.layers import Chosen, Site, carry_weights, replace_layers, sites
 from edgekit.training.adapting.swaps import SWAPS, Replacement, Swap
 
-__all__ = ["SWAPS", "Replacement", "Site", "Swap", "carry_weights", "replace_layers", "sites"]
+__all__ = [
+    "SWAPS",
+    "Chosen",
+    "Replacement",
+    "Site",
+    "Swap",
+    "carry_weights",
+    "replace_layers",
+    "sites",
+]

@@ -32,6 +32,9 @@ _OPERATIONS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 _EXCLUDED: Final = "excluded"
 
+Chosen = Mapping[tuple[str, str], str]
+"""Layer and name of the swap -> name of the replacement; a layer may have several swaps."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
@@ -52,11 +55,19 @@ class Site:
     replacements: tuple[str, ...] = ()
     why: str = ""
 
+    @property
+    def part(self) -> tuple[str, bool]:
+        """The layer, and whether it is its weights whose operators are in the way."""
+        return self.layer, WEIGHTED.issuperset(self.operators)
+
 
 def sites(
     model: Any, config: Entry, blocked: Mapping[str, Sequence[str]], exclude: Sequence[str] = ()
 ) -> tuple[Site, ...]:
     """Find the layers behind operators, and their swaps.
+
+    A layer stands there twice where both the operators of its weights and those beside them have a
+    swap, such as dilation and an activation function.
 
     Args:
         model: A Keras model.
@@ -77,46 +88,57 @@ def sites(
             for one in [path] if path else _by_operator(operator, entries) or [name]:
                 found.setdefault(one, []).append(operator)
     return tuple(
-        _site(path, tuple(dict.fromkeys(operators)), entries, shapes.get(path, ()), exclude)
+        site
         for path, operators in found.items()
+        for site in _sites_of(
+            path, tuple(dict.fromkeys(operators)), entries, shapes.get(path, ()), exclude
+        )
     )
 
 
-def _site(
+def _sites_of(
     path: str,
     operators: tuple[str, ...],
     entries: Mapping[str, Entry],
     shape: Shape,
     exclude: Sequence[str],
-) -> Site:
+) -> tuple[Site, ...]:
     entry = entries.get(path)
     if entry is None:
-        return Site(layer=path, operators=operators, why="it belongs to no layer of the model")
+        return (Site(layer=path, operators=operators, why="it belongs to no layer of the model"),)
     if any(means(name, path) for name in exclude):
-        return Site(layer=path, operators=operators, why=_EXCLUDED)
+        return (Site(layer=path, operators=operators, why=_EXCLUDED),)
+    of_weights = tuple(name for name in operators if name in WEIGHTED)
+    beside = tuple(name for name in operators if name not in WEIGHTED)
+    found = tuple(_site(path, part, entry, shape) for part in (of_weights, beside) if part)
+    if any(site.swap for site in found):
+        return found
+    return (Site(layer=path, operators=operators, why=why_no_swap(entry, weights=not beside)),)
+
+
+def _site(path: str, operators: tuple[str, ...], entry: Entry, shape: Shape) -> Site:
+    weights = WEIGHTED.issuperset(operators)
     for swap in SWAPS:
-        if not swap.applies(entry, shape) or swap.of_weights != WEIGHTED.issuperset(operators):
+        if swap.of_weights != weights or not swap.applies(entry, shape):
             continue
         fitting = tuple(one.name for one in swap.replacements if one.fits(entry, shape))
         if fitting:
             return Site(layer=path, operators=operators, swap=swap.name, replacements=fitting)
-    return Site(layer=path, operators=operators, why=why_no_swap(entry))
+    return Site(layer=path, operators=operators, why=why_no_swap(entry, weights=weights))
 
 
-def replace_layers(model: Any, config: Entry, chosen: Mapping[str, tuple[str, str]]) -> None:
+def replace_layers(model: Any, config: Entry, chosen: Chosen) -> None:
     """Replace layers in a model's serialised form, in place.
 
     Args:
         model: The model.
         config: Its serialised form.
-        chosen: Layer -> name of the swap, and of its replacement.
+        chosen: What is replaced, by what.
     """
-    shapes = dict(_shapes(model, ""))
-    for path, entry in list(_entries(config)):
-        if path in chosen:
-            swap, wanted = chosen[path]
-            (found,) = (one for one in _swap(swap).replacements if one.name == wanted)
-            found.rewrite(entry, shapes.get(path, ()))
+    shapes, entries = dict(_shapes(model, "")), dict(_entries(config))
+    for (path, swap), wanted in chosen.items():
+        (found,) = (one for one in _swap(swap).replacements if one.name == wanted)
+        found.rewrite(entries[path], shapes.get(path, ()))
 
 
 def _swap(name: str) -> Swap:

@@ -343,8 +343,8 @@ WITHOUT_SWAP: Final[Mapping[str, str]] = {
     "with BatchNormalization instead, which is folded into the layer before it",
     "GroupNormalization": "train with BatchNormalization instead, which is folded",
     "MultiHeadAttention": "attention multiplies two computed tensors, and has no replacement",
-    "Softmax": "softmax over more than one row: leave it out of the model, and let the program on "
-    "the device compute it",
+    "Softmax": "softmax has no replacement: leave it out of the model, and let the program on the "
+    "device compute it",
     "Embedding": "a table of vectors has no replacement: look the vectors up in the program on the "
     "device",
     "Rescaling": "it prepares the input: leave it to the program on the device",
@@ -357,12 +357,17 @@ WITHOUT_SWAP: Final[Mapping[str, str]] = {
 """Class of a layer -> why there is no swap."""
 
 
-def why_no_swap(entry: Entry) -> str:
-    """Return why a layer that no swap applies to has none."""
+def why_no_swap(entry: Entry, *, weights: bool = False) -> str:
+    """Return why a layer has no swap.
+
+    Args:
+        entry: A layer that no swap applies to.
+        weights: Whether the operators of its weights are in the way, and not its activation.
+    """
     name = str(entry.get("class_name"))
     if name in WITHOUT_SWAP:
         return WITHOUT_SWAP[name]
-    function = activation_of(entry)
+    function = None if weights else activation_of(entry)
     if function == "softmax":
         return WITHOUT_SWAP["Softmax"]
     what = f"activation {function}" if function not in (None, "linear") else name
