@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgekit.cli.commands import load
-from edgekit.records import Collapse
+from edgekit.records import Collapse, MemoryFit
 from edgekit.reports import read_reports, render
 from edgekit.reports.drawing import PageCharts
 from edgekit.reports.findings import collapsed_files
@@ -172,8 +172,22 @@ def test_a_file_measured_on_its_device_is_run_there_next(fashion):
 @pytest.mark.parametrize("target", ["micro:ram=64k,flash=1M", "stm32h7"])
 def test_for_a_microcontroller_the_next_command_writes_c_sources(fashion, target):
     report = replace(fashion, asked={"target": f"coral, {target}", "command": "edgekit quantize"})
+    need = MemoryFit(
+        arena_bytes=None,
+        head_bytes=None,
+        arena_bytes_32=None,
+        measured=False,
+        loads=None,
+        message=None,
+        model_bytes=0,
+        code_bytes=0,
+        ram_bytes=None,
+        flash_bytes=None,
+    )
+    row = chosen(report)
+    row = replace(row, inspection=replace(row.inspection, memory={target: need}))
 
-    command = next_command(report, chosen(report))
+    command = next_command(report, row)
 
     path = "quantized/fashion_mnist_cnn/dynamic.tflite"
     words = shlex.split(command)

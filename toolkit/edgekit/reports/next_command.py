@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 
 from edgekit.printable import MOST_PATH, printable
 from edgekit.records import Report, Row
-from edgekit.targets import TARGETS
 
 DEVICE = "NAME"
 """Stands for the user's device."""
@@ -20,7 +19,6 @@ _SHARED = (
 )
 _SHORT = {"-d": "--data"}
 _CORAL = "coral"
-_MICROCONTROLLERS = frozenset(name for name, target in TARGETS.items() if target.needs_all)
 _SOUND = "recording.wav"
 _INPUTS = {"image": "photo.jpg", "log-mel": _SOUND, "mfcc": _SOUND, "micro": _SOUND}
 _OTHER_INPUT = "input.npy"
@@ -47,7 +45,9 @@ def next_command(report: Report, row: Row) -> str:
     words = ["edgekit", "deploy", place]
     device = report.asked.get("device")
     named = report.asked.get("target", "").split(", ")
-    firmware = [name for name in named if name.partition(":")[0] in _MICROCONTROLLERS]
+    # Only what a microcontroller needs of memory is looked at.
+    needs = row.inspection.memory if row.inspection else {}
+    firmware = [name for name in named if name in needs]
     if firmware and not device:
         words = ["edgekit", "export", place, "--target", firmware[0], "-o", "firmware"]
     elif device:
