@@ -45,8 +45,9 @@ def next_command(report: Report, row: Row) -> str:
     words = ["edgekit", "deploy", place]
     device = report.asked.get("device")
     named = report.asked.get("target", "").split(", ")
-    planned = row.inspection.memory if row.inspection else {}  # of microcontrollers
-    firmware = [name for name in named if name in planned]
+    # Only what a microcontroller needs of memory is looked at.
+    needs = row.inspection.memory if row.inspection else {}
+    firmware = [name for name in named if name in needs]
     if firmware and not device:
         words = ["edgekit", "export", place, "--target", firmware[0], "-o", "firmware"]
     elif device:
