@@ -62,7 +62,7 @@ def test_a_small_file_in_an_interpreter_of_one_s_own(tmp_path: Path, repository:
     path.write_bytes(path.read_bytes()[:4000])
     refused = run("unpack_and_run.py", path, fails=3)
 
-    assert printed[0] == "6610 bytes on flash, 29984 bytes in memory"
+    assert printed[0] == "6431 bytes on flash, 27312 bytes in memory"
     assert re.fullmatch(r"\S+: \[[-\d. ]+\]", printed[1])
     assert "cannot be inflated" in refused
 

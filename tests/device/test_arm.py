@@ -83,9 +83,11 @@ def test_reference_kernels_agree_to_the_bit(
         assert np.abs(found - expected).max() <= 1.5 * steps.min()
         return
 
-    # when the last layer computes in float, each processor adds in an order of its own
+    # when the last layer computes in float, each processor adds in an order of its own, and a
+    # code that another version rounds otherwise is not a whole step of the output
     if task in ENDS_IN_FLOAT:
-        np.testing.assert_allclose(found, expected, rtol=1e-5)
+        step = 0 if board.runtime == "litert" else np.ptp(expected) / 255
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=step)
         return
 
     # then every output of every sample is equal, and so is the score

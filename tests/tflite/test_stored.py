@@ -87,7 +87,7 @@ def test_expand_writes_the_plain_file_with_its_manifest(source, packed, tmp_path
     code = run(["expand", str(given), "-o", str(output)])
 
     # The command says what it wrote, and the file has no int4 any more.
-    assert (code, capsys.readouterr().out) == (0, f"Wrote {output} (21.2 kB)\n")
+    assert (code, capsys.readouterr().out) == (0, f"Wrote {output} (20.0 kB)\n")
     model = read(output)
     assert INT4 not in {tensor.type for graph in model.subgraphs for tensor in graph.tensors}
     # It is compact: the bytes that were replaced are gone.

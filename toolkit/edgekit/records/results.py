@@ -29,7 +29,10 @@ SOURCE: Final = "source"
 def verdict_on(ci95: tuple[float, float], allowed: float) -> Verdict:
     """Judge a loss by its 95 % interval: wholly within what is allowed, beyond it, or neither."""
     low, high = ci95
-    return "kept" if within(high, allowed) else "unproven" if within(low, allowed) else "lost"
+    if within(high, allowed):
+        return "kept"
+    # Ends that are not known, NaN, prove nothing.
+    return "lost" if low > allowed and not within(low, allowed) else "unproven"
 
 
 def within(loss: float, allowed: float) -> bool:
