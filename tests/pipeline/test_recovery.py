@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from ai_edge_litert.schema_py_generated import ModelT
 from float_nets import RELU, Net
 
 import edgekit
+from edgekit.data import open_data
 from edgekit.evaluation.trial_runs import TrialRun
 from edgekit.pipeline import narrow_search, precision_search, recovery
+from edgekit.pipeline.report import reported_metric
 from edgekit.quantization.judgement import ENOUGH_DB
 from edgekit.records import Array, Report, Row
 from edgekit.reports.recovery_text import recovery_card, recovery_line
@@ -302,3 +305,16 @@ def test_a_damaged_manifest_is_printed_all_the_same(found: Row, damaged: object)
 
     recovery_line(replace(found, artifact=artifact))
     recovery_card(replace(found, artifact=artifact))
+
+
+def test_other_splits_are_judged_by_the_metric_of_the_report(tmp_path: Path) -> None:
+    # Given a class that is rare in the test split, and in no other
+    rare = np.array([0] * 197 + [1] * 3)
+    even = np.tile([0, 1], 100)
+    x = np.zeros((200, 4), np.float32)
+    np.savez(tmp_path / "d.npz", x_train=x, y_train=even, x_test=x, y_test=rare)
+    dataset = replace(open_data(str(tmp_path / "d.npz")), task="classification")
+
+    assert reported_metric(dataset, None) == "balanced_accuracy"
+    assert reported_metric(dataset, "f1") == "f1"
+    assert reported_metric(replace(dataset, test=None), None) is None

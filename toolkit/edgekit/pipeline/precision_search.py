@@ -20,6 +20,7 @@ from edgekit.modes import DYNAMIC, FLOAT16, FLOAT32, INT8, INT16X8
 from edgekit.pipeline.float_graphs import FloatGraphs
 from edgekit.pipeline.imported_model import ImportedModel
 from edgekit.pipeline.measure import MeasureSettings
+from edgekit.pipeline.report import reported_metric
 from edgekit.quantization.trials import Trials, Unit
 from edgekit.records import (
     Listener,
@@ -121,7 +122,7 @@ def open_trials(
         judge = Judge(
             dataset=dataset,
             output=settings.score_output,
-            metric=settings.metric,
+            metric=reported_metric(dataset, settings.metric),
             max_drop=settings.max_drop,
         )
         return trials, TrialRuns(trials.floating(), samples or dataset.calibrate, judge)

@@ -38,6 +38,7 @@ from edgekit.pipeline.precision_search import (
     sentence,
     with_found,
 )
+from edgekit.pipeline.report import reported_metric
 from edgekit.quantization import QuantizedModel, make, rounding_work
 from edgekit.quantization.trials import Trials
 from edgekit.records import Dataset, Listener, MixedPlan, Plan, Progress, Samples, silent
@@ -203,7 +204,7 @@ class _Search:
         self._judge = Judge(
             dataset=dataset,
             output=settings.score_output,
-            metric=settings.metric,
+            metric=reported_metric(dataset, settings.metric),
             max_drop=settings.max_drop,
         )
         self._runs = self._runs_beside(form.graph.data)

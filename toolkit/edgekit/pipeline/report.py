@@ -135,6 +135,21 @@ def accepted_loss(max_drop: float, dataset: Dataset | None, metric: MetricChoice
     return f"{max_drop:g} {chosen.budget_unit}{because}"
 
 
+def reported_metric(dataset: Dataset, metric: MetricChoice) -> MetricChoice:
+    """Return the metric that the report judges by, for the samples of another split.
+
+    The default follows from the targets, and a class may be rare in one split only.
+
+    Args:
+        dataset: Bound to the model.
+        metric: The metrics that were named; None leaves it to the targets of the test split.
+    """
+    targets = targets_of(dataset.test)
+    if listed(metric) or listed(dataset.metric) or dataset.task is None or targets is None:
+        return metric
+    return task_named(dataset.task).default_metric({"target": targets}, dataset.labels)[0].name
+
+
 def as_compiled(dataset: Dataset | None, names: Sequence[str]) -> Dataset | None:
     """The data set, judged by what the model was compiled with, where task and targets have that.
 
