@@ -23,6 +23,7 @@ from edgekit.pipeline.measure import MeasureSettings
 from edgekit.pipeline.report import reported_metric
 from edgekit.quantization.trials import Trials, Unit
 from edgekit.records import (
+    Dataset,
     Listener,
     MixedPlan,
     OperatorCost,
@@ -81,6 +82,16 @@ def higher_mode(names: Sequence[str]) -> str:
     return INT16X8.name if wide else FLOAT32.name
 
 
+def judge_of(dataset: Dataset, settings: MeasureSettings) -> Judge:
+    """Return how files are judged on samples of another split than the report's."""
+    return Judge(
+        dataset=dataset,
+        output=settings.score_output,
+        metric=reported_metric(dataset, settings.metric),
+        max_drop=settings.max_drop,
+    )
+
+
 def open_trials(
     plan: Plan,
     graphs: FloatGraphs,
@@ -119,12 +130,7 @@ def open_trials(
         except ConversionError as error:
             refused = error
             continue
-        judge = Judge(
-            dataset=dataset,
-            output=settings.score_output,
-            metric=reported_metric(dataset, settings.metric),
-            max_drop=settings.max_drop,
-        )
+        judge = judge_of(dataset, settings)
         return trials, TrialRuns(trials.floating(), samples or dataset.calibrate, judge)
     assert refused is not None
     raise refused

@@ -26,19 +26,19 @@ import numpy as np
 from edgekit.choices import AUTO
 from edgekit.data import beyond_calibration
 from edgekit.errors import ConversionError, ModelError
-from edgekit.evaluation.trial_runs import Judge, TrialRun, TrialRuns
+from edgekit.evaluation.trial_runs import TrialRun, TrialRuns
 from edgekit.modes import DYNAMIC, FLOAT32, INT4, INT8, INT16X8, MIXED, MODES
 from edgekit.pipeline.float_graphs import Form
 from edgekit.pipeline.imported_model import ImportedModel
 from edgekit.pipeline.measure import MeasureSettings
 from edgekit.pipeline.precision_search import (
     higher_mode,
+    judge_of,
     least_set,
     ranked,
     sentence,
     with_found,
 )
-from edgekit.pipeline.report import reported_metric
 from edgekit.quantization import QuantizedModel, make, rounding_work
 from edgekit.quantization.trials import Trials
 from edgekit.records import Dataset, Listener, MixedPlan, Plan, Progress, Samples, silent
@@ -201,12 +201,7 @@ class _Search:
         self._deadline = time.monotonic() + SECONDS
         self._most = _most(form, plan)
         self._samples, self._held_back = judging(dataset, self._most)
-        self._judge = Judge(
-            dataset=dataset,
-            output=settings.score_output,
-            metric=reported_metric(dataset, settings.metric),
-            max_drop=settings.max_drop,
-        )
+        self._judge = judge_of(dataset, settings)
         self._runs = self._runs_beside(form.graph.data)
         self._steps: list[Step] = []
         self._before = self._best = TrialRun()
