@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import Interpreter
 from ai_edge_litert.schema_py_generated import ModelT
 
 from edgekit.records import Array, Batch, Samples
@@ -186,3 +187,15 @@ def samples_with(values: Array) -> Samples:
         sha256="",
         read=lambda rows: Batch(inputs={"x": values[rows]}),
     )
+
+
+def outputs_on(data: bytes, samples: Samples) -> Array:
+    """What a file computes of each sample, `[n, ...]`."""
+    interpreter = Interpreter(model_content=data, num_threads=1)
+    interpreter.allocate_tensors()
+    found = []
+    for values in samples.read(np.arange(samples.n)).inputs["x"]:
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], values[None])
+        interpreter.invoke()
+        found.append(interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0])
+    return np.array(found)

@@ -9,31 +9,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ai_edge_litert.interpreter import Interpreter
-from float_nets import RELU, RELU6, VALID, Net, noise, samples_with
+from float_nets import RELU, RELU6, VALID, Net, noise, outputs_on, samples_with
 
 import edgekit
 from edgekit.errors import ConversionError
 from edgekit.quantization import Calibration, learned, make, observe, read_float_graph
 from edgekit.quantization.passes.absorb_biases import absorb_biases
 from edgekit.recipe import default_plan
-from edgekit.records import Array, Plan, Ranges, Rule, Samples
+from edgekit.records import Plan, Ranges, Rule
 from edgekit.tflite import write
 
 INT8 = Plan(variant="int8", mode="int8", input_type="float32", output_type="float32")
 SHAPE = (8, 8, 4)
 OFFSET = 40.0
-
-
-def outputs(data: bytes, samples: Samples) -> Array:
-    interpreter = Interpreter(model_content=data, num_threads=1)
-    interpreter.allocate_tensors()
-    found = []
-    for values in samples.read(np.arange(samples.n)).inputs["x"]:
-        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], values[None])
-        interpreter.invoke()
-        found.append(interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0])
-    return np.array(found)
 
 
 def offset(net: Net, made: str, *channels: int) -> str:
@@ -90,7 +78,7 @@ def test_outputs_are_the_same_on_the_samples(case: str) -> None:
     absorbed = absorb_biases(model, observe(model, samples), INT8)
     # Then outputs do not change on any sample, and some range has become narrower.
     assert (absorbed is not model) == absorbs
-    expected, found = (outputs(write(graph), samples) for graph in (model, absorbed))
+    expected, found = (outputs_on(write(graph), samples) for graph in (model, absorbed))
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
     before, after = (observe(graph, samples).ranges() for graph in (model, absorbed))
     widths = [
@@ -120,7 +108,7 @@ def test_the_smallest_value_is_that_of_all_samples() -> None:
     values[-1] *= 3
     samples = samples_with(values)
     absorbed = absorb_biases(model, observe(model, samples), INT8)
-    expected, found = (outputs(write(graph), samples) for graph in (model, absorbed))
+    expected, found = (outputs_on(write(graph), samples) for graph in (model, absorbed))
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
@@ -138,13 +126,13 @@ def test_integers_have_less_noise_where_the_widest_channel_has_an_offset() -> No
     net = Net(1, *SHAPE)
     model = net.done(net.dense(net.flat(net.pool(hidden(net))), 4))
     samples, others = noise(40, *SHAPE), noise(40, *SHAPE, seed=2)
-    expected = outputs(write(model), others)
+    expected = outputs_on(write(model), others)
     errors = []
     for passes in ((), ("absorb_biases",)):
         calibration = Calibration(samples)
         plan = replace(INT8, passes=passes)
         made = make(plan, read_float_graph(write(model)), observe=calibration.observe)
-        errors.append(np.square(outputs(made.data, others) - expected).mean())
+        errors.append(np.square(outputs_on(made.data, others) - expected).mean())
     # Then other samples, too, have a fraction of the noise when it is absorbed.
     assert errors[1] < errors[0] / 4
 

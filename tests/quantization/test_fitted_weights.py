@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 from ai_edge_litert.schema_py_generated import ModelT
-from float_nets import RELU, SAME, VALID, Net, noise, samples_with
+from float_nets import RELU, SAME, VALID, Net, noise, outputs_on, samples_with
 
 from edgekit.errors import ConversionError, UsageError
 from edgekit.isolate import isolated
@@ -59,17 +59,6 @@ def correlated(n: int, *shape: int, seed: int = 1) -> Samples:
     return samples_with((coarse + rng.normal(0, 0.4, (n, *shape))).astype(np.float32))
 
 
-def outputs(data: bytes, samples: Samples) -> Array:
-    interpreter = Interpreter(model_content=data, num_threads=1)
-    interpreter.allocate_tensors()
-    found = []
-    for values in samples.read(np.arange(samples.n)).inputs["x"]:
-        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], values[None])
-        interpreter.invoke()
-        found.append(interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0])
-    return np.array(found)
-
-
 def made(model: ModelT, plan: Plan, samples: Samples, *passes: str) -> bytes:
     calibration = Calibration(samples)
     plan = replace(plan, passes=passes)
@@ -77,8 +66,8 @@ def made(model: ModelT, plan: Plan, samples: Samples, *passes: str) -> bytes:
 
 
 def error(model: ModelT, data: bytes, samples: Samples) -> float:
-    expected = outputs(write(model), samples)
-    return float(np.square(outputs(data, samples) - expected).mean())
+    expected = outputs_on(write(model), samples)
+    return float(np.square(outputs_on(data, samples) - expected).mean())
 
 
 def weights_of(model: ModelT) -> dict[str, tuple[Array, Array | None]]:
@@ -356,7 +345,7 @@ def test_patches_give_what_the_runtime_computes(
     options.dilationHFactor = options.dilationWFactor = dilation
     model = net.done("y")
     samples = noise(1, 9, 8, 4)
-    (expected,) = outputs(write(model), samples)
+    (expected,) = outputs_on(write(model), samples)
     graph = ChannelGraph(model)
     (layer,) = graph.layers()
     rows = patches(layer, samples.read(np.arange(1)).inputs["x"])
