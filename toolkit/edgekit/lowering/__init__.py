@@ -4,5 +4,6 @@ The only package that calls TensorFlow's converter, once per model.
 """
 
 from edgekit.lowering.lower import LoweredModel, lower
+from edgekit.lowering.trace import plain_function
 
-__all__ = ["LoweredModel", "lower"]
+__all__ = ["LoweredModel", "lower", "plain_function"]

@@ -49,6 +49,7 @@ def lower(
     destination: Path,
     *,
     recurrent: RecurrentForm = COMPACT,
+    plain: Any | None = None,
 ) -> LoweredModel:
     """Convert a model to a float TFLite file.
 
@@ -59,12 +60,13 @@ def lower(
         model: The Keras model that `call` runs, or any other object.
         destination: The file to write.
         recurrent: How recurrent layers are written (`RecurrentLayers`).
+        plain: The model as `plain_function` returns it, where it was traced before.
 
     Raises:
         ConversionError: TensorFlow refuses a layer.
         OutputError: The file cannot be written.
     """
-    graph, notes = _lowered(call, source, model, recurrent)
+    graph, notes = _lowered(call, source, model, recurrent, plain)
     tensors = graph.subgraphs[0].tensors
     named = with_signature(
         graph,
@@ -86,11 +88,11 @@ def lower(
 
 
 def _lowered(
-    call: Call, source: Source, model: Any, form: RecurrentForm
+    call: Call, source: Source, model: Any, form: RecurrentForm, plain: Any | None = None
 ) -> tuple[ModelT, tuple[str, ...]]:
     """Return the graph in this form, or step by step where the converter refuses it; and notes."""
     try:
-        traced = trace(call, source.inputs, model, form)
+        traced = trace(call, source.inputs, model, form, plain)
         graph = _convert(traced)
     except Exception as error:  # of the model's own code, of TensorFlow or of its converter
         if form == UNROLLED or not any(hasattr(layer, "unroll") for layer in layers_of(model)):
@@ -106,10 +108,11 @@ def _convert(traced: Trace) -> ModelT:
     import tensorflow as tf
 
     function, fused = traced.function, traced.recurrent.fused
-    if traced.frozen:
+    if traced.graph is not None:
         # All weights are constants, so the graph is converted directly: half the time.
+        given = len(function.inputs) - len(function.captured_inputs)
         converter = tf.compat.v1.lite.TFLiteConverter(
-            function.graph.as_graph_def(), function.inputs, list(traced.outputs)
+            traced.graph, function.inputs[:given], list(traced.outputs)
         )
     else:
         converter = tf.lite.TFLiteConverter.from_concrete_functions([function])

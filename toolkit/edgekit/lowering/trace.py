@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from edgekit.choices import RecurrentForm
+from edgekit.lowering.freeze import frozen
 from edgekit.lowering.recurrent import RecurrentLayers
 from edgekit.records import TensorSpec
 
@@ -21,13 +22,13 @@ class Trace:
     Attributes:
         function: TensorFlow's concrete function, with batch size 1.
         outputs: Its outputs, by the names of the layers that computed them where possible.
-        frozen: Whether all weights are constants.
+        graph: Its graph, with all weights as constants; None where they could not be made that.
         recurrent: What was done with recurrent layers.
     """
 
     function: Any
     outputs: tuple[Any, ...]
-    frozen: bool
+    graph: Any | None
     recurrent: RecurrentLayers
 
 
@@ -36,8 +37,9 @@ def trace(
     inputs: Sequence[TensorSpec],
     model: Any,
     form: RecurrentForm,
+    plain: Any | None = None,
 ) -> Trace:
-    """Trace `call` at the given shapes.
+    """Trace `call` at the given shapes, unless that was done already.
 
     The weights of Keras 3 models become constants here, so that the converter need not freeze
     them; other models keep their variables, which the converter then freezes.
@@ -47,31 +49,72 @@ def trace(
         inputs: Inputs, with shapes of batch size 1.
         model: The Keras model that `call` runs, or any other object.
         form: How recurrent layers are traced.
+        plain: What `plain_function` returns for the same model. It is used where it is all that is
+            needed: there are no recurrent layers, and variables are only read.
     """
     import keras
     import tensorflow as tf
 
+    recurrent = RecurrentLayers(form=form)
+    if plain is not None and not any(hasattr(layer, "unroll") for layer in layers_of(model)):
+        function = plain.get_concrete_function()
+        graph = frozen(function)
+        if graph is not None or not isinstance(model, keras.Model):
+            return Trace(
+                function=function,
+                outputs=_named_outputs(function.outputs),
+                graph=graph,
+                recurrent=recurrent,
+            )
     weights = (
         [(weight, weight.numpy()) for weight in (*model.variables, *_states(model))]
         if isinstance(model, keras.Model)
         else []
     )
-    recurrent = RecurrentLayers(form=form)
 
     def traced(*tensors: Any) -> Sequence[Any]:
         constants = [(weight, tf.constant(value)) for weight, value in weights]
         with keras.StatelessScope(state_mapping=constants):
             return call(tensors)
 
-    specs = [tf.TensorSpec(s.shape, s.dtype, name=_identifier(s.name)) for s in inputs]
     with _layer_by_layer(model, recurrent):
-        function = tf.function(traced, autograph=False).get_concrete_function(*specs)
+        function = tf.function(traced, autograph=False).get_concrete_function(*_specs(inputs))
     return Trace(
         function=function,
         outputs=_named_outputs(function.outputs),
-        frozen=not function.captured_inputs,
+        # All that is captured are variables, which the converter has to freeze.
+        graph=None if function.captured_inputs else function.graph.as_graph_def(),
         recurrent=recurrent,
     )
+
+
+def plain_function(
+    call: Callable[[Sequence[Any]], Sequence[Any]], inputs: Sequence[TensorSpec], model: Any
+) -> Any:
+    """Return `call` as a TensorFlow function of the given shapes, traced when it first runs.
+
+    Its weights are variables and its layers as they are: it computes what the model computes. Its
+    operators have the names of layers, so that it can be lowered too.
+
+    Args:
+        call: Tensors in the order of `inputs` -> tensors.
+        inputs: Inputs, with shapes of batch size 1.
+        model: The Keras model that `call` runs, or any other object.
+    """
+    import tensorflow as tf
+
+    @tf.function(autograph=False, input_signature=_specs(inputs))  # type: ignore[untyped-decorator]  # TensorFlow has no types
+    def run(*tensors: Any) -> Sequence[Any]:
+        with _layer_by_layer(model, None):
+            return call(tensors)
+
+    return run
+
+
+def _specs(inputs: Sequence[TensorSpec]) -> list[Any]:
+    import tensorflow as tf
+
+    return [tf.TensorSpec(s.shape, s.dtype, name=_identifier(s.name)) for s in inputs]
 
 
 def layers_of(model: Any) -> list[Any]:
@@ -88,7 +131,7 @@ def _states(model: Any) -> list[Any]:
 
 
 @contextmanager
-def _layer_by_layer(model: Any, recurrent: RecurrentLayers) -> Iterator[None]:
+def _layer_by_layer(model: Any, recurrent: RecurrentLayers | None) -> Iterator[None]:
     """Within the context, name operators exactly after their layers, and treat recurrent ones.
 
     Keras opens a layer's name scope twice in one call, so that TensorFlow numbers the second one:
@@ -96,7 +139,7 @@ def _layer_by_layer(model: Any, recurrent: RecurrentLayers) -> Iterator[None]:
 
     Args:
         model: The Keras model whose layers are wrapped; other objects are ignored.
-        recurrent: How recurrent layers are traced.
+        recurrent: How recurrent layers are traced; None leaves them as they are.
     """
     import tensorflow as tf
 
@@ -111,7 +154,7 @@ def _layer_by_layer(model: Any, recurrent: RecurrentLayers) -> Iterator[None]:
                 # A trailing slash selects the scope of exactly this name.
                 with (
                     tf.name_scope(f"{scope}/"),
-                    recurrent.tracing(layer, scope, args),
+                    nullcontext() if recurrent is None else recurrent.tracing(layer, scope, args),
                 ):
                     return call(*args, **kwargs)
             finally:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any, Final
 
 import numpy as np
@@ -18,7 +19,7 @@ _SAME: Final = 1e-3
 """Share of an output's range by which a sample in a batch may differ from the same one alone."""
 
 _FEW: Final = 16
-"""So many samples are not worth another trace."""
+"""So many samples are worth neither another trace nor an optimized graph."""
 
 
 class Predictor:
@@ -31,16 +32,17 @@ class Predictor:
 
     Args:
         loaded: The model.
+        singly: The model as a TensorFlow function of its inputs' shapes, with batch size 1.
 
     Attributes:
         state: Set back before each run.
     """
 
-    def __init__(self, loaded: Loaded) -> None:
+    def __init__(self, loaded: Loaded, singly: Any) -> None:
         self._loaded = loaded
         self.state = State(loaded.model)
-        self._singly = self._function(1)
-        self._together: Callable[..., Any] | None = self._function(None)
+        self._singly = singly
+        self._together: Callable[..., Any] | None = self._batched()
         self._tried = False
 
     def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -96,10 +98,11 @@ class Predictor:
         )
 
     def _one_by_one(self, arrays: Sequence[Array]) -> list[Array]:
-        found = [
-            self._batch(self._singly, [values[row : row + 1] for values in arrays])
-            for row in range(len(arrays[0]))
-        ]
+        with _as_traced() if len(arrays[0]) <= _FEW else nullcontext():
+            found = [
+                self._batch(self._singly, [values[row : row + 1] for values in arrays])
+                for row in range(len(arrays[0]))
+            ]
         return [np.concatenate(outputs) for outputs in zip(*found, strict=True)]
 
     def _batch(self, function: Callable[..., Any], arrays: Sequence[Array]) -> list[Array]:
@@ -108,14 +111,28 @@ class Predictor:
         self.state.restore()
         return [output.numpy() for output in function(*map(tf.constant, arrays))]
 
-    def _function(self, batch: int | None) -> Any:
+    def _batched(self) -> Any:
         import tensorflow as tf
 
         call = self._loaded.call
-        specs = [tf.TensorSpec((batch, *s.shape[1:]), s.dtype) for s in self._loaded.source.inputs]
+        specs = [tf.TensorSpec((None, *s.shape[1:]), s.dtype) for s in self._loaded.source.inputs]
 
         @tf.function(autograph=False, input_signature=specs)  # type: ignore[untyped-decorator]  # TensorFlow has no types
         def run(*tensors: Any) -> Sequence[Any]:
             return call(tensors)
 
         return run
+
+
+@contextmanager
+def _as_traced() -> Iterator[None]:
+    """Within the context, run graphs without TensorFlow's optimizer, which takes longer itself."""
+    import tensorflow as tf
+
+    option = "disable_meta_optimizer"
+    before = bool(tf.config.optimizer.get_experimental_options().get(option))
+    tf.config.optimizer.set_experimental_options({option: True})
+    try:
+        yield
+    finally:
+        tf.config.optimizer.set_experimental_options({option: before})

@@ -48,6 +48,7 @@ class Session:
         self._original: Loaded | None = None
         self._example: Mapping[str, tuple[int, ...]] | None = None
         self._predictor: Predictor | None = None
+        self._plain: Any = None  # what it runs, traced once and lowered too
         self.listener = listener
 
     @property
@@ -106,7 +107,14 @@ class Session:
 
         loaded, state = self.loaded, self._predicting().state
         state.restore()  # what the model holds now becomes constants
-        lowered = lower(loaded.call, loaded.source, loaded.model, destination, recurrent=recurrent)
+        lowered = lower(
+            loaded.call,
+            loaded.source,
+            loaded.model,
+            destination,
+            recurrent=recurrent,
+            plain=self._plain,
+        )
         lowered = replace(lowered, notes=(*loaded.notes, *lowered.notes))
         if loaded.loss_code is not None:
             name = loaded.source.path.name
@@ -127,10 +135,13 @@ class Session:
         return self._predicting().input_scaling()
 
     def _predicting(self) -> Predictor:
+        from edgekit.lowering import plain_function
         from edgekit.sources.predict import Predictor
 
         if self._predictor is None:
-            self._predictor = Predictor(self.loaded)
+            loaded = self.loaded
+            self._plain = plain_function(loaded.call, loaded.source.inputs, loaded.model)
+            self._predictor = Predictor(loaded, self._plain)
         return self._predictor
 
     def transform(self, step: PassStep, tuning: Tuning, destination: Path) -> PassResult:
