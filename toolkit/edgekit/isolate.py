@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import faulthandler
+import math
+import mmap
 import multiprocessing
 import os
 import resource
@@ -20,6 +22,9 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Any, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edgekit_runner import DeferSigint
 
@@ -124,6 +129,13 @@ def spread(
             child.join()
             child.close()
     return [results[position] for position in range(len(arguments))]
+
+
+def shared(shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+    """Return an array that children forked later write for their parent to read."""
+    size = math.prod(shape)
+    memory = mmap.mmap(-1, max(1, size * np.dtype(dtype).itemsize))
+    return np.frombuffer(memory, dtype, size).reshape(shape)
 
 
 class Background:

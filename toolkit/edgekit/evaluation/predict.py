@@ -9,7 +9,6 @@ sequence, and a sequence runs in one child, in order.
 from __future__ import annotations
 
 import math
-import mmap
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -24,7 +23,7 @@ from edgekit.errors import DataError, ModelError
 from edgekit.evaluation.codes import decoded, encoded
 from edgekit.evaluation.fidelity import compared_rows
 from edgekit.files import check_input
-from edgekit.isolate import ChildDiedError, isolated, report, spread
+from edgekit.isolate import ChildDiedError, isolated, report, shared, spread
 from edgekit.records import Array, Batch, Listener, Progress, Samples, TensorSpec, silent
 from edgekit.tflite import check_interface
 from edgekit.tflite.load import TRIAL_LIMIT_S
@@ -117,9 +116,9 @@ def sweep(
             f"{path} cannot follow a sequence: it takes {batch} samples in one run.",
             hint="Convert it with batch 1, or drop sequence_test from the data.",
         )
-    kept = {name: _shared((samples.n, *shape), dtype) for name, (shape, dtype) in columns.items()}
+    kept = {name: shared((samples.n, *shape), dtype) for name, (shape, dtype) in columns.items()}
     rows = compared_rows(samples.n, sum(math.prod(shape) for shape, _ in layout.values()))
-    raw = {name: _shared((len(rows), *shape), dtype) for name, (shape, dtype) in layout.items()}
+    raw = {name: shared((len(rows), *shape), dtype) for name, (shape, dtype) in layout.items()}
     limit = piece_size(first)
     claim = _claims(samples.n, workers=workers, limit=limit, multiple=batch, starts=starts)
 
@@ -325,13 +324,6 @@ def input_of(inputs: Mapping[str, Array], spec: TensorSpec, wanted: Any, path: P
 def _sample_shape(spec: TensorSpec, batch: int) -> tuple[int, ...]:
     """Return an output's shape without its batch; all of it where it has none."""
     return spec.shape[1:] if spec.shape[:1] == (batch,) else spec.shape
-
-
-def _shared(shape: tuple[int, ...], dtype: str) -> Array:
-    """Return an array that children forked later write for their parent to read."""
-    size = math.prod(shape)
-    memory = mmap.mmap(-1, max(1, size * np.dtype(dtype).itemsize))
-    return np.frombuffer(memory, dtype, size).reshape(shape)
 
 
 def _claims(

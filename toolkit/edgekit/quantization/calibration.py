@@ -105,7 +105,9 @@ class Calibration:
         """
         samples = self._part(turn)
         found = self._once(
-            model, f"part {turn}", lambda: observe(model, samples, listener=self.listener)
+            model,
+            f"part {turn}",
+            lambda: observe(model, samples, keep=samples is self.held, listener=self.listener),
         )
         if not histograms:
             return found
@@ -136,8 +138,21 @@ class Calibration:
         few = self.fit.at(np.arange(min(self.fit.n, _FOR_CHANNELS)))
         return observe_channels(model, few, names, listener=self.listener)
 
-    def reference(self, model: ModelT, n: int, turn: int = 0) -> Mapping[str, Array]:
-        """Return the outputs of a float graph on the first samples that judge."""
+    def reference(
+        self, model: ModelT, n: int, turn: int = 0, *, observed: bool = False
+    ) -> Mapping[str, Array]:
+        """Return the outputs of a float graph on the first samples that judge.
+
+        Args:
+            model: The graph.
+            n: Number of samples, at most those of `held`.
+            turn: As of `outputs`.
+            observed: Whether the graph is observed on them in any case, which tells its outputs.
+        """
+        if observed and self._part(1 - turn) is self.held:
+            kept = self.observe_part(model, 1 - turn).outputs
+            if kept is not None:
+                return {name: values[:n] for name, values in kept.items()}
         return self._once(model, f"outputs {n} {turn}", lambda: self.outputs(write(model), n, turn))
 
     def outputs(self, data: bytes, n: int, turn: int = 0) -> Mapping[str, Array]:

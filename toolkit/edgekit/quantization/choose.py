@@ -277,7 +277,9 @@ class _Search:
             found = self.calibration.outputs(data, self.held, turn)
         except (ConversionError, ModelError):
             return None
-        reference = self.calibration.reference(self.model, self.held, turn)
+        reference = self.calibration.reference(
+            self.model, self.held, turn, observed=self.calibrated
+        )
         ratios = distances(reference, found)
         if not ratios:
             return None

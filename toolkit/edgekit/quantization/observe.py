@@ -20,6 +20,7 @@ from edgekit.choices import MINMAX
 from edgekit.errors import ConversionError, DataError
 from edgekit.isolate import ChildDiedError, report, spread
 from edgekit.numerics import Histogram, entropy_range, mse_range, percentile_range
+from edgekit.quantization.kept_outputs import KeptOutputs
 from edgekit.quantization.loop_steps import LoopRunners, LoopSteps, prepare
 from edgekit.quantization.tallies import Channels, Extremes, Tallies
 from edgekit.records import Array, Listener, Progress, Ranges, Samples, silent
@@ -52,6 +53,7 @@ class _Graph:
         state: Where it keeps its state (`edgekit_runner.state_of`).
         cells: Tensor index of a cell state -> what computes it.
         loops: Its loops, whose bodies are run step by step.
+        outputs: Where its outputs are kept; None where they are not.
     """
 
     content: bytes
@@ -62,6 +64,7 @@ class _Graph:
     state: str
     cells: Mapping[int, LstmCell]
     loops: tuple[LoopSteps, ...]
+    outputs: KeptOutputs | None = None
 
     @property
     def observed(self) -> list[str]:
@@ -88,6 +91,7 @@ class Observed:
             that was asked for (`observe_channels`).
         samples: The samples; None where ranges were trained.
         exact: The graph before passes that change its outputs; None before there was one.
+        outputs: Output name -> `[n, ...]`, the graph's outputs, where they were kept.
     """
 
     low: Mapping[str, float]
@@ -99,6 +103,7 @@ class Observed:
     channels: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     samples: Samples | None = field(default=None, compare=False, repr=False)
     exact: ModelT | None = field(default=None, compare=False, repr=False)
+    outputs: Mapping[str, Array] | None = field(default=None, compare=False, repr=False)
 
     def ranges(self, method: str = MINMAX, percentile: float = 99.99) -> Ranges:
         """Choose the range of every activation.
@@ -137,7 +142,12 @@ def learned(ranges: Ranges) -> Observed:
 
 
 def observe(
-    model: ModelT, samples: Samples, *, histograms: bool = False, listener: Listener = silent
+    model: ModelT,
+    samples: Samples,
+    *,
+    histograms: bool = False,
+    keep: bool = False,
+    listener: Listener = silent,
 ) -> Observed:
     """Run a float graph on samples and record every float activation.
 
@@ -145,6 +155,7 @@ def observe(
         model: A float graph with batch size 1.
         samples: Calibration samples; their inputs are named as in the signature.
         histograms: Whether to run them a second time, for the distribution of every tensor.
+        keep: Whether to keep the graph's outputs, as `KeptOutputs` can.
         listener: Progress callback.
 
     Raises:
@@ -153,6 +164,8 @@ def observe(
         DataError: The samples do not fit the graph.
     """
     graph = _prepare(model)
+    if keep:
+        graph = replace(graph, outputs=KeptOutputs.of(model, samples.n))
 
     def start(names: Sequence[str]) -> Extremes:
         return Extremes(names, graph.limits)
@@ -164,7 +177,14 @@ def observe(
         ends = [name for name in names if name in low]
         low.update(dict.fromkeys(ends, min(low[name] for name in ends)))
         high.update(dict.fromkeys(ends, max(high[name] for name in ends)))
-    found = Observed(low=low, high=high, n=samples.n, unclipped=graph.unclipped, samples=samples)
+    found = Observed(
+        low=low,
+        high=high,
+        n=samples.n,
+        unclipped=graph.unclipped,
+        samples=samples,
+        outputs=graph.outputs.values if graph.outputs else None,
+    )
     return with_histograms(model, samples, found, listener=listener) if histograms else found
 
 
@@ -305,6 +325,8 @@ def _run(
             interpreter.invoke()
             for position, view in after:
                 tally.add(position, view())
+            if graph.outputs:
+                graph.outputs.store(interpreter, int(piece[row]))
             if loops:
                 read = {i: inputs[name][row : row + 1] for name, i in graph.inputs.items()}
                 for position, values in loops.run(interpreter, read):
