@@ -17,7 +17,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess
 from pathlib import Path
@@ -65,18 +65,11 @@ def isolated(function: Callable[[], R], *, limit_s: int | None = None) -> R:
     """
 
     def limited(_: None) -> R:
-        if limit_s is not None:
-            hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
-            soft = limit_s if hard == resource.RLIM_INFINITY else min(limit_s, hard)
-            resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
+        _limit(limit_s)
         return function()
 
-    try:
+    with _naming_the_limit(limit_s):
         return spread(limited, [None])[0]
-    except ChildDiedError as error:
-        if limit_s is not None and error.reason == "SIGXCPU":
-            raise TimeLimitError(f"ended after {limit_s} s of processor time") from error
-        raise
 
 
 def spread(
@@ -157,14 +150,19 @@ class Background:
             child.join()
             child.close()
 
-    def start(self, function: Callable[[], R]) -> Callable[[], R]:
+    def start(self, function: Callable[[], R], *, limit_s: int | None = None) -> Callable[[], R]:
         """Start `function()`; the returned function waits for its result, and is called once.
 
         It raises the function's exceptions, and `ChildDiedError` as `isolated` does.
+
+        Args:
+            function: As of `isolated`.
+            limit_s: Likewise.
         """
 
         def politely(_: None) -> R:
             os.nice(5)
+            _limit(limit_s)
             return function()
 
         with DeferSigint():
@@ -172,13 +170,33 @@ class Background:
             self._running.append(running)
 
         def result() -> R:
-            kind, value = _received(*running)
+            with _naming_the_limit(limit_s):
+                kind, value = _received(*running)
             if kind == "error":
                 raise value
             answer: R = value
             return answer
 
         return result
+
+
+def _limit(seconds: int | None) -> None:
+    """Limit this process's processor time."""
+    if seconds is not None:
+        hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+        soft = seconds if hard == resource.RLIM_INFINITY else min(seconds, hard)
+        resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
+
+
+@contextlib.contextmanager
+def _naming_the_limit(seconds: int | None) -> Iterator[None]:
+    """Within the context, a death by that limit is a `TimeLimitError`."""
+    try:
+        yield
+    except ChildDiedError as error:
+        if seconds is not None and error.reason == "SIGXCPU":
+            raise TimeLimitError(f"ended after {seconds} s of processor time") from error
+        raise
 
 
 _pipe: Connection | None = None

@@ -113,6 +113,10 @@ class FloatGraphs:
                 # Its weights were trained for the grid that they are on.
                 yield replace(form, calibration=None)
 
+    def has_one_form(self, plan: Plan) -> bool:
+        """Whether a variant is possible in one form only."""
+        return len(self._names(plan)) == 1
+
     def _names(self, plan: Plan) -> tuple[RecurrentForm, ...]:
         model = self._forms[COMPACT].graph.model
         loops, fused = has_loops(model), bool(fused_lstms(model))

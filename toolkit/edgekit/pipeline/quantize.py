@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,7 @@ from edgekit.records import (
 )
 from edgekit.schema import row_to_json
 from edgekit.tflite import signature
+from edgekit.tflite.stored import packed_path
 from edgekit.worker import TensorFlowProcess
 
 Finish = Callable[[Report, Path], Report]
@@ -223,25 +224,30 @@ def _make(
     seen = CalibrationInputs(graphs.samples, listener)
     told = seen.described(graphs.inputs)
     described = manifest.describe(imported, FLOAT, build=build, calibration=told)
-    records = [_record(background, imported.graph, FLOAT, described, gzip=gzip)]
+    first = _record(background, imported.graph, FLOAT, described, gzip=gzip)
+    written: list[_Written] = []
     remarks = dropped_samples(graphs.dropped)
     refused: list[ConversionError] = []
+
+    def leave_out(asked: Plan, error: ConversionError) -> None:
+        extra = asked.sparse and len(wanted) > 1  # beside the same file stored dense
+        if skip_unsupported is False and not extra:
+            raise error
+        refused.append(error)
+        remarks.append(f"{asked.variant} was left out. {_why(error, asked.variant)}")
+
     for position, asked in enumerate(wanted):
         listener(
             Progress(stage="quantizing", done=position, total=len(wanted), detail=asked.variant)
         )
         try:
             plan, why, costs = _settled(asked, graphs, imported, settings, listener, narrow=narrow)
-            made, form = _variant(plan, graphs)
+            made, form = _variant(plan, graphs, background)
             done = None
             if recover and not isinstance(asked, MixedPlan):
                 made, done = recovered(plan, made, form, imported, settings, listener=listener)
         except ConversionError as error:
-            extra = asked.sparse and len(wanted) > 1  # beside the same file stored dense
-            if skip_unsupported is False and not extra:
-                raise
-            refused.append(error)
-            remarks.append(f"{asked.variant} was left out. {_why(error, asked.variant)}")
+            leave_out(asked, error)
             continue
         path = folder / f"{plan.variant}.tflite"
         path.write_bytes(made.data)
@@ -257,13 +263,43 @@ def _make(
             calibration=seen.described(signature(made.model)[0]),
             costs=costs,
         )
-        records.append(_record(background, path, made.plan, described, gzip=gzip))
-        remarks += [*said, *unsettled_ranges(plan, made, imported)]
-    if refused and skip_unsupported is None and len(records) == 1 and FLOAT not in plans:
+        record = _record(background, path, made.plan, described, gzip=gzip)
+        said = (*said, *unsettled_ranges(plan, made, imported))
+        written.append(_Written(asked, path, made.confirm, record, said))
+    artifacts = [first()]
+    for each in written:
+        try:
+            each.confirm()
+        except ConversionError as error:
+            leave_out(each.asked, error)
+            each.path.unlink()
+            packed_path(each.path).unlink(missing_ok=True)
+            continue
+        artifacts.append(each.record())
+        remarks += each.remarks
+    if refused and skip_unsupported is None and len(artifacts) == 1 and FLOAT not in plans:
         raise refused[0]
-    artifacts = [record() for record in records]
     listener(Progress(stage="quantizing", done=len(wanted), total=len(wanted)))
     return artifacts, remarks
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """A file that is written, but not known to run yet.
+
+    Attributes:
+        asked: The plan that was asked for.
+        path: The file.
+        confirm: As of `QuantizedModel`.
+        record: Returns its record.
+        remarks: What is to be said of it.
+    """
+
+    asked: Plan
+    path: Path
+    confirm: Callable[[], None]
+    record: Callable[[], Artifact]
+    remarks: Sequence[str]
 
 
 def _why(error: ConversionError, variant: str) -> str:
@@ -292,13 +328,20 @@ def _settled(
     return plan, (f"{plan.variant}: {sentence}",), costs
 
 
-def _variant(plan: Plan, graphs: FloatGraphs) -> tuple[QuantizedModel, Form]:
+def _variant(
+    plan: Plan, graphs: FloatGraphs, background: Background
+) -> tuple[QuantizedModel, Form]:
     """Make a variant of the first form of the float graph that it is possible in."""
     refused: ConversionError | None = None
     for form in graphs.forms(plan):
         try:
             made = make_variant(
-                plan, form.graph, observe=form.observe, calibration=form.calibration
+                plan,
+                form.graph,
+                observe=form.observe,
+                calibration=form.calibration,
+                # Where there is another form, a file that does not run is not the last word.
+                background=background if graphs.has_one_form(plan) else None,
             )
         except ConversionError as error:
             refused = error

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from edgekit.errors import ConversionError, ModelError
+from edgekit.isolate import Background
 from edgekit.modes import FLOAT32, INT4, INT8, MODES
 from edgekit.quantization.calibration import Calibration
 from edgekit.quantization.choose import Choice
@@ -18,7 +20,7 @@ from edgekit.quantization.preparation import prepared
 from edgekit.records import Plan
 from edgekit.targets.node import Node, Tensor
 from edgekit.tflite.graph import write
-from edgekit.tflite.load import check_loads
+from edgekit.tflite.load import check_loads, start_check
 from edgekit.tflite.metadata import carry_metadata, files_behind, has_metadata, with_files
 from edgekit.tflite.naming import name_layers, with_layer_names
 from edgekit.tflite.nodes import nodes
@@ -31,6 +33,11 @@ if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT
 
 _CONVERSIONS: Final = frozenset({"QUANTIZE", "DEQUANTIZE"})
+_LARGE_BYTES: Final = 16 << 20
+
+
+def _nothing() -> None:
+    """Do nothing: the file ran."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +52,8 @@ class QuantizedModel:
         plan: The plan, with the types of inputs and outputs that the file has.
         notes: What inputs and outputs in integers lose, or that they are float for it.
         choice: How its ranges were chosen, where that was left to edgekit.
+        confirm: Waits for its first run, where that was left running, and raises a
+            `ConversionError` if it failed; to be called once.
     """
 
     data: bytes
@@ -53,6 +62,7 @@ class QuantizedModel:
     plan: Plan
     notes: tuple[str, ...] = ()
     choice: Choice | None = None
+    confirm: Callable[[], None] = field(default=_nothing, compare=False, repr=False)
 
 
 def make(
@@ -61,6 +71,7 @@ def make(
     *,
     observe: Callable[[ModelT], Observed],
     calibration: Calibration | None = None,
+    background: Background | None = None,
 ) -> QuantizedModel:
     """Make one variant of a float graph.
 
@@ -74,6 +85,9 @@ def make(
             pass needs them, and again after a pass that changes activations.
         calibration: The samples that judge where the plan leaves ranges to edgekit (`auto`); None
             takes the extremes.
+        background: Where the file is run for the first time, while the caller goes on
+            (`QuantizedModel.confirm`); None waits for it here. Large files are waited for, to have
+            one of them in memory.
 
     Raises:
         ConversionError: The graph cannot be quantized, or no operator has the plan's precision.
@@ -100,10 +114,14 @@ def make(
         # The original bytes are reused where nothing changed.
         data = graph.data if model is graph.model else write(model)
     _check_interface(plan, graph.model, model)
+    confirm = _nothing
     if data is not graph.data:
         if has_metadata(graph.model):
             data = with_files(data, files_behind(graph.data))
-        _check_runs(plan, data)
+        if background is None or len(data) > _LARGE_BYTES:
+            _check_runs(plan, lambda: check_loads(data))
+        else:
+            confirm = partial(_check_runs, plan, start_check(data, background))
     if plan.mode != FLOAT32.name and not is_quantized(plan, model):
         raise ConversionError(
             f"Variant {plan.variant}: nothing could be quantized to {plan.mode}.",
@@ -120,6 +138,7 @@ def make(
             *_notes(asked, written.lost),
         ),
         choice=choice,
+        confirm=confirm,
     )
 
 
@@ -169,9 +188,9 @@ def _list(entries: Sequence[tuple[str, tuple[int, ...], str]]) -> str:
     return ", ".join(f"{name} {dtype} {list(shape)}" for name, shape, dtype in entries)
 
 
-def _check_runs(plan: Plan, data: bytes) -> None:
+def _check_runs(plan: Plan, check: Callable[[], None]) -> None:
     try:
-        check_loads(data)
+        check()
     except ModelError as error:
         raise ConversionError(
             f"Variant {plan.variant} was made, but does not run.",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from edgekit.errors import ModelError
-from edgekit.isolate import ChildDiedError, TimeLimitError, isolated
+from edgekit.isolate import Background, ChildDiedError, TimeLimitError, isolated
 
 # Limit of the processor time of a first inference, in seconds.
 TRIAL_LIMIT_S = 60
@@ -22,9 +23,19 @@ def check_loads(source: Path | bytes) -> None:
     Raises:
         ModelError: LiteRT refuses it, crashes, or exceeds the time limit.
     """
+    _judge(source, lambda: _first_run(source))
+
+
+def start_check(content: bytes, background: Background) -> Callable[[], None]:
+    """Start `check_loads`; the returned function waits for it, raises as it does, and runs once."""
+    answer = background.start(lambda: _refusal(content), limit_s=TRIAL_LIMIT_S)
+    return lambda: _judge(content, answer)
+
+
+def _judge(source: Path | bytes, answer: Callable[[], str | None]) -> None:
     name = str(source) if isinstance(source, Path) else "The model"
     try:
-        refusal = _first_run(source)
+        refusal = answer()
     except ChildDiedError as error:
         refusal = f"the process died ({error.reason})"
     if refusal is not None:
@@ -54,31 +65,33 @@ def check_ends(path: Path) -> None:
 
 
 def _first_run(source: Path | bytes) -> str | None:
-    """Return LiteRT's error for a model; None if it ran.
+    """Return LiteRT's error for a model, which is run in a child; None if it ran.
 
     Raises:
         ChildDiedError: It crashed.
     """
+    return isolated(lambda: _refusal(source), limit_s=TRIAL_LIMIT_S)
 
-    def try_once(value: int) -> str | None:
-        from ai_edge_litert.interpreter import Interpreter
 
-        try:
-            if isinstance(source, Path):
-                interpreter = Interpreter(model_path=str(source), num_threads=1)
-            else:
-                interpreter = Interpreter(model_content=source, num_threads=1)
-            interpreter.allocate_tensors()
-            for spec in interpreter.get_input_details():
-                sample = np.full(spec["shape"], value).astype(spec["dtype"])
-                interpreter.set_tensor(spec["index"], sample)
-            interpreter.invoke()
-        except Exception as error:  # pybind raises ValueError, RuntimeError and others
-            return str(error)
-        return None
+def _refusal(source: Path | bytes) -> str | None:
+    refused = _refusal_of(source, 0)
+    return refused if refused is None or _refusal_of(source, 1) is not None else None
 
-    def refusal() -> str | None:
-        refused = try_once(0)
-        return refused if refused is None or try_once(1) is not None else None
 
-    return isolated(refusal, limit_s=TRIAL_LIMIT_S)
+def _refusal_of(source: Path | bytes, value: int) -> str | None:
+    """Return LiteRT's error for a model whose inputs all have a value; None if it ran."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    try:
+        if isinstance(source, Path):
+            interpreter = Interpreter(model_path=str(source), num_threads=1)
+        else:
+            interpreter = Interpreter(model_content=source, num_threads=1)
+        interpreter.allocate_tensors()
+        for spec in interpreter.get_input_details():
+            sample = np.full(spec["shape"], value).astype(spec["dtype"])
+            interpreter.set_tensor(spec["index"], sample)
+        interpreter.invoke()
+    except Exception as error:  # pybind raises ValueError, RuntimeError and others
+        return str(error)
+    return None
