@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any, Final
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.evaluation.codes import decoded, encoded
+from edgekit.isolate import report, spread
 from edgekit.records import Array, Batch, Listener, Progress, Samples, TensorSpec, silent
 from edgekit_runner import TAIL, as_planes, input_statistics
 
@@ -18,6 +20,7 @@ _ROUNDING: Final = 5e-6
 _PIECE: Final = 64
 _KEPT_BYTES: Final = 64 << 20
 
+R = TypeVar("R")
 Floats = NDArray[np.float64]
 
 
@@ -60,7 +63,12 @@ class CalibrationInputs:
 
     def _of_input(self, samples: Samples, spec: TensorSpec, rank: int) -> dict[str, Any]:
         low, high = (_held(ends, spec) for ends in self._ends(samples, spec))
-        found = [input_statistics(values, low, high) for values in self._rows(samples, spec)]
+        found = self._of_each(
+            samples,
+            spec,
+            # In the input's shape, for which channels count.
+            lambda one: input_statistics(_shaped(_held(one[None], spec), spec)[0], low, high),
+        )
         columns = {name: np.stack([one[name] for one in found]) for name in found[0]}
         means = columns["mean"]
         within = columns.get("deviation", np.zeros_like(means))
@@ -79,39 +87,48 @@ class CalibrationInputs:
     def _ends(self, samples: Samples, spec: TensorSpec) -> tuple[Array, Array]:
         """Return the least and largest value of each channel as samples have it, in their type."""
         if spec.name not in self._known_ends:
-            lows, highs = [], []
-            for batch in self._batches(samples):
-                values = batch.inputs[spec.name]
-                for one in _shaped(values, spec):
-                    flat = (planes := as_planes(one)).reshape(len(planes), -1)
-                    lows.append(flat.min(1))
-                    highs.append(flat.max(1))
-            ends = np.min(lows, 0), np.max(highs, 0)
-            self._known_ends[spec.name] = tuple(end.astype(values.dtype) for end in ends)
+            ends = self._of_each(samples, spec, lambda one: _ends_of(_shaped(one[None], spec)[0]))
+            lows, highs = zip(*ends, strict=True)
+            self._known_ends[spec.name] = np.min(lows, 0), np.max(highs, 0)
         return self._known_ends[spec.name]
 
-    def _rows(self, samples: Samples, spec: TensorSpec) -> Iterator[Array]:
-        """Yield the real values that an input holds of each sample, in the input's shape."""
+    def _of_each(self, samples: Samples, spec: TensorSpec, told: Callable[[Array], R]) -> list[R]:
+        """Return `told(values)` for what each sample holds for an input, in order.
+
+        Small data are read once, for pictures take long to read; of large ones each core reads and
+        describes a part.
+        """
+        if self._read is None:
+            one = samples.read(np.zeros(1, np.int64)).inputs.values()
+            small = sum(values.nbytes for values in one) * samples.n <= _KEPT_BYTES
+            self._read = list(samples.batches(_PIECE)) if small else []
+        if self._read:
+            return [told(one) for batch in self._read for one in batch.inputs[spec.name]]
         done = 0
-        for batch in self._batches(samples):
-            values = batch.inputs[spec.name]
-            for row in range(len(values)):  # one by one, so that they stay in the cache
-                yield _shaped(_held(values[row : row + 1], spec), spec)[0]
-            done += len(values)
+
+        def tick(steps: int) -> None:
+            nonlocal done
+            done += steps
             self._listener(Progress(stage="describing inputs", done=done, total=samples.n))
 
-    def _batches(self, samples: Samples) -> Iterator[Batch]:
-        """Yield all samples; they are kept where they are small, for pictures take long to read."""
-        if self._read is not None:
-            yield from self._read
-            return
-        kept: list[Batch] = []
-        for batch in samples.batches(_PIECE):
-            one = sum(values[:1].nbytes for values in batch.inputs.values())
-            if one * samples.n <= _KEPT_BYTES:
-                kept.append(batch)
-            yield batch
-        self._read = kept or None
+        def share(rows: NDArray[np.int64]) -> list[R]:
+            found = []
+            for start in range(0, len(rows), _PIECE):
+                piece = rows[start : start + _PIECE]
+                # One by one, so that they stay in the cache.
+                found += [told(one) for one in samples.read(piece).inputs[spec.name]]
+                report(len(piece))
+            return found
+
+        cores = min(len(os.sched_getaffinity(0)), samples.n)
+        parts = spread(share, np.array_split(np.arange(samples.n), cores), tick=tick)
+        return [found for part in parts for found in part]
+
+
+def _ends_of(one: Array) -> tuple[Array, Array]:
+    """Return the least and largest value of each channel, in the type of the values."""
+    flat = (planes := as_planes(one)).reshape(len(planes), -1)
+    return flat.min(1).astype(one.dtype), flat.max(1).astype(one.dtype)
 
 
 def _held(values: Array, spec: TensorSpec) -> Array:
