@@ -69,7 +69,7 @@ def warm_tensorflow() -> Iterator[WarmTensorFlow]:
     """TensorFlow processes that need not import it; every `Worker` gets one."""
     warm = WarmTensorFlow()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(client, "_start", warm.worker)
+        patch.setattr(client, "start", warm.worker)
         yield warm
     warm.close()
 

@@ -74,7 +74,7 @@ class WarmTensorFlow:
     def __init__(self) -> None:
         from edgekit.worker import client
 
-        self.cold = client._start
+        self.cold = client.start
         self._environment = dict(os.environ)
         self._limit = resource.getrlimit(resource.RLIMIT_AS)
         self._channel: socket.socket | None = None
@@ -88,8 +88,8 @@ class WarmTensorFlow:
             self._process.wait()
 
     def worker(self, custom: Sequence[str], *, trust_code: bool) -> Any:
-        """Start a child as `edgekit.worker.client._start` does, which it stands in for."""
-        from edgekit.worker import client
+        """Start a child as `edgekit.worker.client.start` does, which it stands in for."""
+        from edgekit.worker import child
         from edgekit.worker.session import TRUST_CODE
 
         if resource.getrlimit(resource.RLIMIT_AS) != self._limit:
@@ -105,7 +105,7 @@ class WarmTensorFlow:
         )
         theirs.close()
         os.close(watched)
-        return client._Child(process, ours, lifeline, log)
+        return child.Child(process, ours, lifeline, log)
 
     def script(self, code: str, *words: object, cwd: Path | None = None) -> None:
         """Run a program that uses Keras as `python -c CODE WORDS` does."""
@@ -128,11 +128,11 @@ class WarmTensorFlow:
 
     def _opened(self) -> socket.socket:
         if self._channel is None:
-            from edgekit.worker import client
+            from edgekit.worker import child
 
             self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             self._channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LARGEST_ORDER)
-            environment = {**client._ALLOCATOR, **self._environment, **client._ENVIRONMENT}
+            environment = {**child.ALLOCATOR, **self._environment, **child.ENVIRONMENT}
             self._process = subprocess.Popen(
                 [sys.executable, "-P", __file__, str(theirs.fileno())],
                 env=environment,
@@ -209,9 +209,9 @@ def _become(order: dict[str, Any], log: int, *descriptors: int) -> None:
         sys.path.insert(0, "")
         exec(compile(order["code"], "<string>", "exec"), {"__name__": "__main__"})
         return
-    from edgekit.worker import client, server
+    from edgekit.worker import child, server
 
-    os.environ.update(client._ENVIRONMENT)
+    os.environ.update(child.ENVIRONMENT)
     server.main()
 
 

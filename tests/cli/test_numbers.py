@@ -121,7 +121,7 @@ def test_patterns_that_mean_nothing(pattern, capsys, demo_model, tmp_path):
 )
 def test_names_that_no_file_has(words, code, capsys, monkeypatch, demo_model):
     # The worker is started before the data is read; here it need not come up.
-    monkeypatch.setattr("edgekit.worker.client._start", lambda *_, **__: None)
+    monkeypatch.setattr("edgekit.worker.client.start", lambda *_, **__: None)
     given = [str(demo_model) if word == "DEMO" else word for word in words]
 
     said = complaint(given, capsys, code)

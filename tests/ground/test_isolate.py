@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from edgekit.isolate import Background, ChildDiedError, isolated, report, spread
+from edgekit.isolate import Background, ChildDiedError, TimeLimitError, isolated, report, spread
 
 
 def test_results_come_back_in_order_and_from_other_processes():
@@ -104,6 +104,17 @@ def test_calls_in_the_background_answer_when_asked():
             third()
 
 
+def test_a_call_in_the_background_is_limited_too():
+    def spin():
+        while True:
+            pass
+
+    with Background() as background:
+        spinning = background.start(spin, limit_s=1)
+        with pytest.raises(TimeLimitError, match="ended after 1 s of processor time"):
+            spinning()
+
+
 def test_nobody_waits_for_an_answer_that_nobody_took():
     with Background() as background:
         background.start(lambda: threading.Event().wait(600))
@@ -123,6 +134,7 @@ def test_a_signal_to_the_whole_group_is_the_parent_s_alone():
         "    spread(work, [0, 1], tick=lambda _: os.killpg(0, signal.SIGTERM))\n"
         "except KeyboardInterrupt:\n"
         "    print(interruption.exit_code())\n"
+        "    interruption.finish()\n"
     )
     ended = subprocess.run(
         [sys.executable, "-c", program],

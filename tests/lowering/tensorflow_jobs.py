@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edgekit.lowering import lower
 from edgekit.records import Batch, Source
+from edgekit.tflite import read
 from edgekit.worker import InProcess, Session
 
 
@@ -109,6 +112,37 @@ def stock_single(session: Session, path: Path, mode: str) -> bytes:
     return bytes(converter.convert())
 
 
+def traced(session: Session, path: Path, folder: Path) -> dict[str, Any]:
+    """Count how often a model is traced until it is lowered, and lower it in the other way too."""
+    source = session.load(path)
+    calls = 0
+
+    def counting(tensors: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return loaded.call(tensors)
+
+    loaded = session.loaded
+    session._loaded = replace(loaded, call=counting)
+    session.input_scaling()
+    ours = session.lower(folder / "once.tflite").path
+    session.reference({x.name: np.zeros((2, *x.shape[1:]), x.dtype) for x in source.inputs})
+    again = lower(loaded.call, source, loaded.model, folder / "again.tflite").path
+    return {"calls": calls, "once": _tensors(ours), "again": _tensors(again)}
+
+
+def _tensors(path: Path) -> list[tuple[str, bytes]]:
+    """Return the names of computed tensors, in order, and the constants, in any."""
+    model = read(path)
+    contents = [
+        (tensor.name, b"" if content is None else content.tobytes())
+        for tensor in model.subgraphs[0].tensors
+        for content in (model.buffers[tensor.buffer].data,)
+    ]
+    constants = sorted(("", content) for _, content in contents if content)
+    return [*(entry for entry in contents if not entry[1]), *constants]
+
+
 def make_stateful(session: Session, folder: Path) -> None:
     """Save models that carry something from one call to the next."""
     import keras
@@ -161,7 +195,8 @@ def adopt(session: Session, folder: Path) -> dict[str, Any]:
     try:
         with InProcess() as here:
             source = here.load(model)
-            lowered = here.lower(folder / "live.tflite", batch)
+            here.lower(folder / "live.tflite")
+            reference = here.start_reference(batch.inputs)()
             weights = here.loaded.model.count_params()
     finally:
         sys.stderr.flush()
@@ -171,7 +206,7 @@ def adopt(session: Session, folder: Path) -> dict[str, Any]:
         said = stream.read()
     return {
         "source": source,
-        "lowered": lowered,
+        "reference": reference,
         "weights": weights,
         "said": said.decode(),
         "expected": model(batch.inputs["x"]).numpy(),

@@ -89,11 +89,11 @@ def test_lstm_layers_are_fused_and_start_anew(
     source = worker.load(folder / f"{name}.keras")
     batch = batch_for(source)
     # When they are lowered
-    lowered = worker.lower(folder / "fused.tflite", Batch(inputs=batch))
+    lowered = worker.lower(folder / "fused.tflite")
     # Then each call is one operator, and one interpreter answers as Keras does.
     assert names(lowered.path).count(FUSED) == fused
     assert "WHILE" not in names(lowered.path)
-    (expected,) = lowered.reference.values()
+    (expected,) = worker.predict(batch).values()
     np.testing.assert_allclose(bare_loop(lowered.path, batch), expected, atol=2e-6)
     assert lowered.notes == ()
     assert state_of(str(lowered.path)) == ""
@@ -117,10 +117,10 @@ def test_layers_that_the_operator_does_not_compute_are_loops(
     source = worker.load(folder / f"{name}.keras")
     batch = batch_for(source)
 
-    lowered = worker.lower(folder / "loops.tflite", Batch(inputs=batch))
+    lowered = worker.lower(folder / "loops.tflite")
 
     assert names(lowered.path).count("WHILE") == loops
-    (expected,) = lowered.reference.values()
+    (expected,) = worker.predict(batch).values()
     np.testing.assert_allclose(bare_loop(lowered.path, batch), expected, atol=2e-6)
 
 
@@ -133,7 +133,7 @@ def test_loops_are_quantized_with_one_scale_for_all_steps(
     # Given a loop, and 50 samples of what its model is for
     source = worker.load(folder / f"{name}.keras")
     batch = batch_for(source, 50)
-    path = worker.lower(folder / "loops.tflite", Batch(inputs=batch)).path
+    path = worker.lower(folder / "loops.tflite").path
     samples = Samples(
         split="calibrate",
         n=50,
@@ -162,11 +162,11 @@ def test_a_cell_state_above_ten_is_not_clipped(worker: Worker, folder: Path) -> 
     values[:, -10:] = -3.0
     samples = Samples(split="calibrate", n=1, sha256="", read=lambda _: Batch(inputs={"x": values}))
     # When the layer is lowered
-    lowered = worker.lower(folder / "loud.tflite", Batch(inputs={"x": values}))
+    lowered = worker.lower(folder / "loud.tflite")
     # Then it answers as Keras does; the stock converter's operator clips at 10.
     assert source.inputs[0].shape == (1, 40, 4)
     assert max(observe(read(lowered.path), samples).high.values()) > 12
-    (expected,) = lowered.reference.values()
+    (expected,) = worker.predict({"x": values}).values()
     np.testing.assert_allclose(bare_loop(lowered.path, {"x": values}), expected, atol=2e-6)
 
 
@@ -208,8 +208,7 @@ def test_every_mode_keeps_the_accuracy_without_a_reset(
     images, labels = rows
     mode, _, recurrent = form.partition(" ")
     worker.load(golden / "lowering" / "digits_recurrent.keras")
-    batch = Batch(inputs={"rows": images[:100]})
-    lowered = worker.lower(folder / "digits.tflite", batch, recurrent=recurrent)
+    lowered = worker.lower(folder / "digits.tflite", recurrent=recurrent)
     assert names(lowered.path).count(FUSED) == (0 if recurrent == "unrolled" else 2)
     samples = Samples(
         split="calibrate", n=100, sha256="", read=lambda i: Batch(inputs={"rows": images[i]})
@@ -237,7 +236,7 @@ def test_every_mode_keeps_the_accuracy_without_a_reset(
 def test_dynamic_stores_all_weights_of_a_fused_lstm_in_int8(worker: Worker, folder: Path) -> None:
     source = worker.load(folder / "wide.keras")
     batch = batch_for(source)
-    lowered = worker.lower(folder / "wide.tflite", Batch(inputs=batch))
+    lowered = worker.lower(folder / "wide.tflite")
 
     made = make(
         Plan(variant="dynamic", mode="dynamic"),
@@ -247,7 +246,7 @@ def test_dynamic_stores_all_weights_of_a_fused_lstm_in_int8(worker: Worker, fold
 
     assert made.left_in_float == ()
     assert "DEQUANTIZE" not in names(made.data)
-    (expected,) = lowered.reference.values()
+    (expected,) = worker.predict(batch).values()
     np.testing.assert_allclose(bare_loop(made.data, batch), expected, atol=0.02)
 
 

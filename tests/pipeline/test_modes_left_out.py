@@ -10,9 +10,14 @@ import pytest
 
 from edgekit import api
 from edgekit.cli import run
-from edgekit.errors import ConversionError
+from edgekit.errors import ConversionError, ModelError
+from edgekit.quantization import variant
+from edgekit.quantization.variant import is_quantized
+from edgekit.records import Plan
+from edgekit.tflite import read
 
 MODEL = Path(__file__).resolve().parents[2] / "quantized" / "turbofan" / "float32.tflite"
+INT8 = Plan(variant="int8", mode="int8")
 REASON = "int8 was left out. The float model computes NaN or infinity in "
 
 
@@ -29,6 +34,15 @@ def words(tmp_path_factory) -> list[str]:
         x_test=x,
         y_test=100 * x.mean((1, 2)),
     )
+    return [str(MODEL), "--data", str(data), "--no-bench", "-q"]
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory) -> list[str]:
+    """The model with data that it computes something of."""
+    x = np.random.default_rng(0).random((40, 30, 14), np.float32)
+    data = tmp_path_factory.mktemp("sound") / "data.npz"
+    np.savez(data, x_train=x[:16], y_train=x[:16, 0, 0], x_test=x, y_test=x[:, 0, 0])
     return [str(MODEL), "--data", str(data), "--no-bench", "-q"]
 
 
@@ -62,3 +76,39 @@ def test_a_program_may_ask_for_all_or_nothing(words, tmp_path):
 
     assert [row.artifact.variant for row in report.files] == ["float32"]
     assert any(text.startswith(REASON) for text in report.warnings)
+
+
+@pytest.fixture
+def refused(monkeypatch):
+    """A runtime that does not run files in integers, which shows after they are written."""
+
+    def start_check(content, background):
+        integers = is_quantized(INT8, read(content))
+        return background.start(lambda: refuse() if integers else None)
+
+    def refuse():
+        raise ModelError("The model does not run in LiteRT.", found="a kernel fails")
+
+    monkeypatch.setattr(variant, "start_check", start_check)
+
+
+@pytest.mark.usefixtures("refused")
+def test_what_fails_in_its_first_run_is_left_out_too(sound, tmp_path, capsys):
+    modes = ["--mode", "int8", "--mode", "dynamic"]
+    folder = tmp_path / "out"
+
+    assert run(["quantize", *sound, *modes, "--gzip", "-o", str(folder), "--json"]) == 0
+
+    report = json.loads(capsys.readouterr().out)
+    assert [row["variant"] for row in report["rows"]] == ["float32", "dynamic"]
+    said = "int8 was left out. It was made, but does not run: a kernel fails."
+    assert said in report["warnings"]
+    assert sorted(path.name for path in folder.glob("int8*")) == []
+
+
+@pytest.mark.usefixtures("refused")
+def test_it_is_an_error_where_that_was_all(sound, tmp_path, capsys):
+    assert run(["quantize", *sound, "--mode", "int8", "-o", str(tmp_path / "out")]) == 5
+
+    assert "a kernel fails" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

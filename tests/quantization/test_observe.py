@@ -8,6 +8,7 @@ import pytest
 import tensorflow_quantizer
 
 from edgekit.errors import ConversionError, DataError, ModelError
+from edgekit.evaluation import predict
 from edgekit.quantization import observe, read_float_graph
 from edgekit.records import Batch, Dataset, Progress, Samples
 from edgekit.tflite import read, signature
@@ -58,6 +59,32 @@ def test_progress_reaches_the_total(speech: bytes, noise: Samples) -> None:
     heard: list[Progress] = []
     observe(read(speech), noise, listener=heard.append)
     assert heard[-1].done == heard[-1].total == noise.n
+
+
+def test_outputs_are_kept_where_that_is_asked(
+    speech: bytes, noise: Samples, tmp_path: Path
+) -> None:
+    # Given what the graph returns
+    path = tmp_path / "speech.tflite"
+    path.write_bytes(speech)
+    expected = predict(path, noise)
+    # When it is observed, then its outputs are kept, in the order of the samples.
+    kept = observe(read(speech), noise, keep=True).outputs
+    assert kept is not None
+    assert set(kept) == set(expected)
+    for name, values in expected.items():
+        np.testing.assert_allclose(kept[name], values, atol=1e-6)
+        assert len(np.unique(values, axis=0)) > 1
+    assert observe(read(speech), noise).outputs is None
+
+
+def test_outputs_that_are_no_activations_are_not_kept(speech: bytes, noise: Samples) -> None:
+    model = read(speech)
+    graph = model.subgraphs[0]
+    graph.outputs = np.append(graph.outputs, graph.inputs)
+    model.signatureDefs = []
+
+    assert observe(model, noise, keep=True).outputs is None
 
 
 def test_one_sample_is_enough(speech: bytes, noise: Samples) -> None:

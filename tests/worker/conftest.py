@@ -11,4 +11,4 @@ from edgekit.worker import client
 @pytest.fixture(autouse=True)
 def cold_start(warm_tensorflow: WarmTensorFlow, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every child imports what stands in TensorFlow's place."""
-    monkeypatch.setattr(client, "_start", warm_tensorflow.cold)
+    monkeypatch.setattr(client, "start", warm_tensorflow.cold)

@@ -75,6 +75,14 @@ def test_results_and_progress_come_back(light: Path) -> None:
     assert heard == [Progress(stage="counting", done=i, total=3) for i in (1, 2, 3)]
 
 
+def test_an_answer_that_nobody_took_is_not_the_next_one(worker: Worker) -> None:
+    # Given requests whose answers nobody waited for, one of them an error
+    worker._begin(worker_jobs.count, "counting", to=2)
+    worker._begin(worker_jobs.refuse, "refusing")
+    # When something else is asked, then that is answered.
+    assert worker.run(worker_jobs.echo, 5) == (5,)
+
+
 def test_a_refusal_comes_back_whole(worker: Worker) -> None:
     with pytest.raises(DataError) as caught:
         worker.run(worker_jobs.refuse)

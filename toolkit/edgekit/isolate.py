@@ -21,12 +21,12 @@ from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess
 from pathlib import Path
-from typing import Any, Self, TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from edgekit_runner import DeferSigint
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -126,6 +126,8 @@ def spread(
 
 def shared(shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
     """Return an array that children forked later write for their parent to read."""
+    import numpy as np
+
     size = math.prod(shape)
     memory = mmap.mmap(-1, max(1, size * np.dtype(dtype).itemsize))
     return np.frombuffer(memory, dtype, size).reshape(shape)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from edgekit.errors import ConversionError
 from edgekit.files import writing
 from edgekit.lowering.fused_lstm import independent, with_fused_lstms
 from edgekit.lowering.trace import Trace, layers_of, trace
-from edgekit.records import Array, Source
+from edgekit.records import Source
 from edgekit.tflite.graph import as_text, read, write
 from edgekit.tflite.naming import with_short_names
 from edgekit.tflite.signature import with_signature
@@ -26,20 +26,15 @@ Call = Callable[[Sequence[Any]], Sequence[Any]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoweredModel:
-    """A float graph, and the outputs of its source model on some samples.
+    """A float graph.
 
     Attributes:
         path: The `.tflite` file.
-        reference: Output name -> `[n, ...]`, computed by the source model; empty without samples.
         notes: Changes made during lowering, for the user.
-        stateful: Layers of the source that carry something from one sample to the next, as far as
-            the samples showed it; the file does not, and starts each sample as they start.
     """
 
     path: Path
-    reference: Mapping[str, Array]
     notes: tuple[str, ...]
-    stateful: tuple[str, ...] = ()
 
 
 def lower(
@@ -80,11 +75,7 @@ def lower(
     )
     with writing(destination) as temporary:
         temporary.write_bytes(write(named))
-    return LoweredModel(
-        path=destination,
-        reference={},
-        notes=notes,
-    )
+    return LoweredModel(path=destination, notes=notes)
 
 
 def _lowered(

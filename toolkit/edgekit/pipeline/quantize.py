@@ -305,6 +305,7 @@ class _Written:
 def _why(error: ConversionError, variant: str) -> str:
     """Return in a sentence why a variant was refused."""
     what = error.what.removeprefix(f"Variant {variant}: ")
+    what = what.replace(f"Variant {variant} ", "It ", 1)
     told = f"{what.rstrip('.')}: {error.found}" if error.found else what
     return f"{told[:1].upper()}{told[1:].rstrip('.')}."
 

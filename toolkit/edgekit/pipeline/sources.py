@@ -166,7 +166,7 @@ def lower(
     bound = as_compiled(_bound(dataset, model, described), loaded.compiled)
     batch = samples_of(bound, loaded.inputs)
     listener(Progress(stage="lowering"))
-    lowered, verification = lowered_and_verified(
+    lowered, verification, stateful = lowered_and_verified(
         loaded,
         destination,
         tensorflow,
@@ -175,8 +175,8 @@ def lower(
         form=UNROLLED if unroll else COMPACT,
     )
     notes = [*(bound.notes if bound else ()), *lowered.notes]
-    if lowered.stateful:
-        notes.append(_state_note(loaded.name, lowered.stateful, bound))
+    if stateful:
+        notes.append(_state_note(loaded.name, stateful, bound))
     _describe(destination, str((described or {}).get("model", loaded.name)), bound)
     learned = trained_notes(source)
     placed = _placed(learned, destination) if learned else None

@@ -20,6 +20,7 @@ from edgekit.worker import TensorFlowProcess
 
 if TYPE_CHECKING:
     from edgekit.lowering import LoweredModel
+    from edgekit.sources.predict import Reference
 
 # Float kernels of TensorFlow and of XNNPACK add up in different orders; what is beyond this share
 # of the output's own range is no rounding.
@@ -38,8 +39,8 @@ def lowered_as(
         ConversionError: It cannot be lowered, or differs from its source.
     """
     batch = samples_of(imported.dataset, imported.source.inputs)
-    lowered = tensorflow.lower(destination, batch, recurrent=form)
-    _verify(imported.source, destination, batch, lowered.reference, real=True)
+    lowered = tensorflow.lower(destination, recurrent=form)
+    _verify(imported.source, *_outputs(destination, batch, tensorflow), real=True)
     return lowered.notes
 
 
@@ -51,21 +52,39 @@ def lowered_and_verified(
     *,
     real: bool,
     form: RecurrentForm,
-) -> tuple[LoweredModel, Verification]:
-    """Lower and verify; a compact form that is not as exact as it should be is not taken."""
-    lowered = tensorflow.lower(destination, batch, recurrent=form)
+) -> tuple[LoweredModel, Verification, tuple[str, ...]]:
+    """Lower and verify; a compact form that is not as exact as it should be is not taken.
+
+    Returns:
+        The float graph; how it was verified; and the layers of the source that carry something
+        from one sample to the next, as far as the samples showed it: the file does not, and starts
+        each sample as they start.
+    """
+    lowered = tensorflow.lower(destination, recurrent=form)
+    found, reference = _outputs(destination, batch, tensorflow)
     model = tflite.read(destination)
-    if form == UNROLLED or not (tflite.has_loops(model) or fused_lstms(model)):
-        return lowered, _verify(source, destination, batch, lowered.reference, real=real)
+    recurrent = form != UNROLLED and (tflite.has_loops(model) or fused_lstms(model))
+    tolerance = COMPACT_TOLERANCE if recurrent else TOLERANCE
     try:
-        return lowered, _verify(
-            source, destination, batch, lowered.reference, real=real, tolerance=COMPACT_TOLERANCE
-        )
+        verified = _verify(source, found, reference, real=real, tolerance=tolerance)
     except ConversionError as error:
+        if not recurrent:
+            raise
         note = f"Recurrent layers were written out step by step: in the compact form {error.found}"
-    lowered = tensorflow.lower(destination, batch, recurrent=UNROLLED)
-    verification = _verify(source, destination, batch, lowered.reference, real=real)
-    return replace(lowered, notes=(*lowered.notes, note)), verification
+    else:
+        return lowered, verified, reference.stateful
+    lowered = tensorflow.lower(destination, recurrent=UNROLLED)
+    found, reference = _outputs(destination, batch, tensorflow)
+    verified = _verify(source, found, reference, real=real)
+    return replace(lowered, notes=(*lowered.notes, note)), verified, reference.stateful
+
+
+def _outputs(
+    graph: Path, batch: Batch, tensorflow: TensorFlowProcess
+) -> tuple[Mapping[str, Array], Reference]:
+    """Return what a float graph computes, and what its source does: both run at the same time."""
+    reference = tensorflow.start_reference(batch.inputs)
+    return evaluation.predict(graph, as_samples(batch), processes=1), reference()
 
 
 def samples_of(dataset: Dataset | None, inputs: Sequence[TensorSpec]) -> Batch:
@@ -92,17 +111,14 @@ def _noise(inputs: Sequence[TensorSpec]) -> Batch:
 
 def _verify(
     source: Source,
-    graph: Path,
-    batch: Batch,
-    reference: Mapping[str, Array],
+    found: Mapping[str, Array],
+    reference: Reference,
     *,
     real: bool,
     tolerance: float = TOLERANCE,
 ) -> Verification:
-    samples = as_samples(batch)
-    found = evaluation.predict(graph, samples, processes=1)
     largest = 0.0
-    for name, expected in reference.items():
+    for name, expected in reference.outputs.items():
         if name not in found:
             raise ConversionError(
                 f"Lowering {source.name} lost its output {name!r}.",
@@ -128,5 +144,7 @@ def _verify(
             )
         largest = max(largest, difference)
     return Verification(
-        max_abs_difference=largest, samples=samples.n, inputs="data" if real else "noise"
+        max_abs_difference=largest,
+        samples=len(next(iter(reference.outputs.values()))),
+        inputs="data" if real else "noise",
     )

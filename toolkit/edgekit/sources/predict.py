@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -20,6 +21,19 @@ _SAME: Final = 1e-3
 
 _FEW: Final = 16
 """So many samples are worth neither another trace nor an optimized graph."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """What a source model returns on some samples.
+
+    Attributes:
+        outputs: Output name -> `[n, ...]`.
+        stateful: Layers that carry something from one sample to the next, as far as these show it.
+    """
+
+    outputs: Mapping[str, Array]
+    stateful: tuple[str, ...]
 
 
 class Predictor:

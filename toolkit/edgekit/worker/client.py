@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import re
-import signal
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Concatenate, Final, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, Self, TypeVar
 
 from edgekit.choices import COMPACT, RecurrentForm
-from edgekit.errors import ConversionError, EdgekitError, ModelError, UsageError
-from edgekit.records import Array, Batch, InputScaling, Listener, Progress, Source, silent
+from edgekit.errors import EdgekitError, ModelError, UsageError
+from edgekit.records import Array, InputScaling, Listener, Progress, Source, silent
 from edgekit.sources import check_source, refuse_without_layers
 from edgekit.worker import wire
-from edgekit.worker.session import TRUST_CODE, Session
-from edgekit.worker.startup import address_space_hint, death_at_start, wait_until_ready
+from edgekit.worker.child import Child, died, last_line, reason_of, start
+from edgekit.worker.session import Session
+from edgekit.worker.startup import death_at_start, wait_until_ready
 
 if TYPE_CHECKING:
     from edgekit.lowering import LoweredModel
     from edgekit.recipe import PassStep
+    from edgekit.sources.predict import Reference
     from edgekit.training import TrainingConfig, TrainingResult
     from edgekit.training.adapting import Chosen, Site
     from edgekit.training.finetuning import Tuning
@@ -33,19 +29,8 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
-_ENVIRONMENT = {
-    "KERAS_BACKEND": "tensorflow",
-    "TF_CPP_MIN_LOG_LEVEL": "3",
-    "PYTHONUNBUFFERED": "1",
-}
-# TensorFlow copies weights many times. By default glibc returns the memory of every large array to
-# the system, which clears its pages for the next one: half the time of a conversion of 100 MB. A
-# setting of the user takes precedence; other systems ignore it.
-_ALLOCATOR = {
-    "GLIBC_TUNABLES": "glibc.malloc.arena_max=1:glibc.malloc.hugetlb=1"
-    ":glibc.malloc.mmap_threshold=4294967296:glibc.malloc.trim_threshold=67108864"
-}
 TIMEOUT_VARIABLE: Final = "EDGEKIT_MODEL_TIMEOUT"
 """Environment variable with the seconds that a model may take, in place of the default."""
 _TIMEOUT_SECONDS: Final = 1800.0
@@ -55,33 +40,12 @@ _LIMITED: Final[frozenset[Callable[..., object]]] = frozenset(
         Session.load,
         Session.recurrent_layers,
         Session.lower,
+        Session.reference,
         Session.predict,
         Session.input_scaling,
         Session.adapt,
     )
 )
-# Log lines of TensorFlow, absl and the converter that are unrelated to a failure.
-_IRRELEVANT = re.compile(r"\s*(WARNING|INFO|[IW]\d{4} |fully_quantize:)")
-
-
-@dataclass(slots=True)
-class _Child:
-    """A running child process.
-
-    Attributes:
-        process: The process.
-        connection: The parent's end of the pipe.
-        lifeline: Descriptor of a pipe that only the parent holds open; the child exits when it
-            closes.
-        log: Output of the child.
-        ready: Whether it has imported TensorFlow.
-    """
-
-    process: subprocess.Popen[bytes]
-    connection: Connection
-    lifeline: int
-    log: IO[bytes]
-    ready: bool = False
 
 
 class Worker:
@@ -111,8 +75,9 @@ class Worker:
         self._trust_code = trust_code
         self._timeout = _default_timeout() if timeout is None else timeout
         self._listener = listener
-        self._child: _Child | None = None
+        self._child: Child | None = None
         self._recurrent: tuple[str, ...] = ()
+        self._unanswered: Callable[[], object] | None = None
 
     def __enter__(self) -> Self:
         self._child = self._start()
@@ -143,15 +108,13 @@ class Worker:
         self._recurrent = self._ask(Session.recurrent_layers, "loading")
         return found
 
-    def lower(
-        self,
-        destination: Path,
-        batch: Batch | None = None,
-        *,
-        recurrent: RecurrentForm = COMPACT,
-    ) -> LoweredModel:
+    def lower(self, destination: Path, *, recurrent: RecurrentForm = COMPACT) -> LoweredModel:
         """Write the float graph; see `TensorFlowProcess.lower`."""
-        return self._ask(Session.lower, "lowering", destination, batch, recurrent=recurrent)
+        return self._ask(Session.lower, "lowering", destination, recurrent=recurrent)
+
+    def start_reference(self, inputs: Mapping[str, Array]) -> Callable[[], Reference]:
+        """Begin to run the loaded model itself; see `TensorFlowProcess.start_reference`."""
+        return self._begin(Session.reference, "running the model", dict(inputs))
 
     def predict(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run the loaded model itself; see `TensorFlowProcess.predict`."""
@@ -228,13 +191,26 @@ class Worker:
         **kwargs: P.kwargs,
     ) -> R:
         """Send a request and return its answer; `stage` is for messages of its failure."""
+        return self._begin(function, stage, *args, **kwargs)()
+
+    def _begin(
+        self,
+        function: Callable[Concatenate[Session, P], R],
+        stage: str,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Callable[[], R]:
+        """Send a request, and return what waits for its answer."""
+        if self._unanswered is not None:  # its caller was interrupted by an error
+            with contextlib.suppress(Exception):
+                self._unanswered()
         if self._child is None:
             self._child = self._start()
         self._wait_until_ready()
         child = self._child
         limit = self._timeout if function in _LIMITED else None
-        try:
-            wire.send(child.connection, wire.Request(function, args, kwargs))
+
+        def answer() -> R:
             while True:
                 if not child.connection.poll(limit):
                     raise self._timed_out(stage)
@@ -246,11 +222,23 @@ class Worker:
                     case wire.Answer(value):
                         result: R = value
                         return result
-        except (EOFError, ConnectionError) as error:
-            child.process.wait()
-            died = _died(child, stage, self._recurrent, reading=function is Session.load)
-            self._end()
-            raise died from error
+
+        def guarded(step: Callable[[], T]) -> T:
+            try:
+                return step()
+            except (EOFError, ConnectionError) as error:
+                child.process.wait()
+                told = died(child, stage, self._recurrent, reading=function is Session.load)
+                self._end()
+                raise told from error
+
+        def wait() -> R:
+            self._unanswered = None
+            return guarded(answer)
+
+        guarded(lambda: wire.send(child.connection, wire.Request(function, args, kwargs)))
+        self._unanswered = wait
+        return wait
 
     def _wait_until_ready(self) -> None:
         """Wait until the child has imported TensorFlow, which is not part of the time limit."""
@@ -262,7 +250,7 @@ class Worker:
             wire.receive(child.connection)
         except (EOFError, ConnectionError) as error:
             child.process.wait()
-            died = death_at_start(_reason(child), _last_line(child.log))
+            died = death_at_start(reason_of(child), last_line(child.log))
             self._end()
             raise died from error
         except EdgekitError:
@@ -270,8 +258,8 @@ class Worker:
             raise
         child.ready = True
 
-    def _start(self) -> _Child:
-        return _start(self._custom, trust_code=self._trust_code)
+    def _start(self) -> Child:
+        return start(self._custom, trust_code=self._trust_code)
 
     def _timed_out(self, stage: str) -> ModelError:
         self._end()
@@ -305,73 +293,3 @@ def _default_timeout() -> float:
             f"Invalid value for {TIMEOUT_VARIABLE}: {written}.", hint="Give seconds, above 0."
         )
     return seconds
-
-
-def _start(custom: Sequence[str], *, trust_code: bool) -> _Child:
-    ours, theirs = Pipe()
-    watched, lifeline = os.pipe()
-    log = tempfile.TemporaryFile()  # noqa: SIM115  lives as long as the child
-    # -P: a file in the current folder must not be imported in place of a library.
-    command = [sys.executable, "-P", "-m", "edgekit.worker.server"]
-    try:
-        process = subprocess.Popen(
-            [
-                *command,
-                str(theirs.fileno()),
-                str(watched),
-                TRUST_CODE if trust_code else "",
-                *custom,
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            pass_fds=(theirs.fileno(), watched),
-            env={**_ALLOCATOR, **os.environ, **_ENVIRONMENT},
-            # Ctrl-C goes to the parent only; its exit ends the child.
-            start_new_session=True,
-        )
-    finally:
-        theirs.close()
-        os.close(watched)
-    return _Child(process, ours, lifeline, log)
-
-
-def _died(child: _Child, stage: str, recurrent: Sequence[str], *, reading: bool) -> EdgekitError:
-    code = child.process.returncode
-    reason = _reason(child)
-    kind = ModelError if reading else ConversionError
-    what = f"The TensorFlow process died while {stage} ({reason})."
-    if code == -signal.SIGKILL:
-        return kind(
-            what,
-            found="The system kills a process like this when memory runs out.",
-            hint="Free some memory, or use a smaller model or batch.",
-        )
-    if code < 0 and (hint := address_space_hint()):
-        # A failed allocation in native code can cause many kinds of exit.
-        return kind(what, found=_last_line(child.log), hint=hint)
-    if recurrent:
-        return kind(
-            what,
-            found=f"Suspected: the recurrent layers {', '.join(recurrent[:5])}.",
-            hint="Build them with unroll=True, or choose float16 or dynamic.",
-        )
-    return kind(
-        what,
-        found=_last_line(child.log),
-        hint="Check that the model runs in Keras, or choose another mode.",
-    )
-
-
-def _reason(child: _Child) -> str:
-    code = child.process.returncode
-    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
-
-
-def _last_line(log: IO[bytes]) -> str | None:
-    """Return the last line the child printed, where native code reports why it aborts."""
-    end = log.seek(0, os.SEEK_END)
-    log.seek(max(0, end - 4096))
-    lines = log.read().decode(errors="replace").split("\n")
-    relevant = [line.strip() for line in lines if line.strip() and not _IRRELEVANT.match(line)]
-    return f"Its last message: {relevant[-1][:200]}" if relevant else None

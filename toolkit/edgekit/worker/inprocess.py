@@ -5,18 +5,20 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from edgekit.choices import COMPACT, RecurrentForm
-from edgekit.records import Array, Batch, InputScaling, Listener, Source, silent
+from edgekit.records import Array, InputScaling, Listener, Source, silent
 from edgekit.worker.session import Session
 
 if TYPE_CHECKING:
     from edgekit.lowering import LoweredModel
+    from edgekit.sources.predict import Reference
 
 
 class InProcess(Session):
@@ -54,16 +56,14 @@ class InProcess(Session):
         with _quiet():
             return super().load(source, example=example, to_train=to_train)
 
-    def lower(
-        self,
-        destination: Path,
-        batch: Batch | None = None,
-        *,
-        recurrent: RecurrentForm = COMPACT,
-    ) -> LoweredModel:
+    def lower(self, destination: Path, *, recurrent: RecurrentForm = COMPACT) -> LoweredModel:
         """Write the float graph; see `TensorFlowProcess.lower`."""
         with _quiet():
-            return super().lower(destination, batch, recurrent=recurrent)
+            return super().lower(destination, recurrent=recurrent)
+
+    def start_reference(self, inputs: Mapping[str, Array]) -> Callable[[], Reference]:
+        """Run the model when the result is asked for; see `TensorFlowProcess.start_reference`."""
+        return partial(self.reference, inputs)
 
     def predict(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run the model; see `TensorFlowProcess.predict`."""

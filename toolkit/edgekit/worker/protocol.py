@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from edgekit.choices import COMPACT, RecurrentForm
-from edgekit.records import Array, Batch, InputScaling, Source
+from edgekit.records import Array, InputScaling, Source
 
 if TYPE_CHECKING:
     from edgekit.lowering import LoweredModel
     from edgekit.recipe import PassStep
+    from edgekit.sources.predict import Reference
     from edgekit.training import TrainingConfig, TrainingResult
     from edgekit.training.adapting import Chosen, Site
     from edgekit.training.finetuning import Tuning
@@ -45,24 +46,27 @@ class TensorFlowProcess(Protocol):
         """
         ...
 
-    def lower(
-        self,
-        destination: Path,
-        batch: Batch | None = None,
-        *,
-        recurrent: RecurrentForm = COMPACT,
-    ) -> LoweredModel:
+    def lower(self, destination: Path, *, recurrent: RecurrentForm = COMPACT) -> LoweredModel:
         """Write the float graph of the loaded model.
 
         Args:
             destination: The `.tflite` to write.
-            batch: Samples for which the source model's outputs are returned too.
             recurrent: How recurrent layers are written (`lowering.recurrent.RecurrentLayers`).
 
         Raises:
             ModelError: No model is loaded.
             ConversionError: A layer is not supported, or the converter crashed.
             OutputError: The file cannot be written.
+        """
+        ...
+
+    def start_reference(self, inputs: Mapping[str, Array]) -> Callable[[], Reference]:
+        """Begin to run the loaded model; the returned function waits for what it computes.
+
+        It raises as `predict` does. Nothing else may be asked before it was called.
+
+        Args:
+            inputs: Input name -> `[n, ...]`.
         """
         ...
 

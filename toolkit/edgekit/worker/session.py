@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from edgekit.choices import COMPACT, RecurrentForm
 from edgekit.errors import ModelError
-from edgekit.records import Array, Batch, InputScaling, Listener, Source, silent
+from edgekit.records import Array, InputScaling, Listener, Source, silent
 
 if TYPE_CHECKING:
     from edgekit.lowering import LoweredModel
     from edgekit.recipe import PassStep
     from edgekit.sources import Loaded
-    from edgekit.sources.predict import Predictor
+    from edgekit.sources.predict import Predictor, Reference
     from edgekit.training import TrainingConfig, TrainingResult
     from edgekit.training.adapting import Chosen, Site
     from edgekit.training.finetuning import Tuning
@@ -95,18 +95,12 @@ class Session:
         layers = model._flatten_layers() if hasattr(model, "_flatten_layers") else ()  # noqa: SLF001  Keras has no public way to layers inside layers
         return tuple(layer.name for layer in layers if hasattr(layer, "unroll"))
 
-    def lower(
-        self,
-        destination: Path,
-        batch: Batch | None = None,
-        *,
-        recurrent: RecurrentForm = COMPACT,
-    ) -> LoweredModel:
+    def lower(self, destination: Path, *, recurrent: RecurrentForm = COMPACT) -> LoweredModel:
         """Write the float graph of the loaded model."""
         from edgekit.lowering import lower
 
-        loaded, state = self.loaded, self._predicting().state
-        state.restore()  # what the model holds now becomes constants
+        loaded = self.loaded
+        self._predicting().state.restore()  # what the model holds now becomes constants
         lowered = lower(
             loaded.call,
             loaded.source,
@@ -120,11 +114,16 @@ class Session:
             name = loaded.source.path.name
             note = f"The loss in {name} was not read: it holds {loaded.loss_code}."
             lowered = replace(lowered, notes=(*lowered.notes, note))
-        if batch is None:
-            return lowered
-        reference = self.predict(batch.inputs)
-        state.restore()
-        return replace(lowered, reference=reference, stateful=tuple(state.layers))
+        return lowered
+
+    def reference(self, inputs: Mapping[str, Array]) -> Reference:
+        """Run the loaded model on samples, and see which layers keep a state."""
+        from edgekit.sources.predict import Reference
+
+        predicting = self._predicting()
+        outputs = self.predict(inputs)
+        predicting.state.restore()
+        return Reference(outputs=outputs, stateful=tuple(predicting.state.layers))
 
     def predict(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run the loaded model itself on samples."""
