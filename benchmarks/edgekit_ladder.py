@@ -10,18 +10,23 @@ from pathlib import Path
 
 import numpy as np
 
+from edgekit.data.store import adopted
 from edgekit.pipeline import sources
 from edgekit.pipeline.quantize import make
 from edgekit.recipe import default_plan
-from edgekit.records import Batch, Dataset, Samples, silent
+from edgekit.records import Batch, Dataset, Samples, Source
+from edgekit.worker import Worker
 
 source, folder = Path(sys.argv[1]), Path(sys.argv[3])
 samples = np.load(sys.argv[2], mmap_mode="r")
-train = Samples(
-    split="train",
-    n=len(samples),
-    sha256="",
-    read=lambda rows: Batch(inputs={"x": samples[rows]}),
+# Looked through once, as where `edgekit quantize` opens its data while TensorFlow is imported.
+train = adopted(
+    Samples(
+        split="train",
+        n=len(samples),
+        sha256="",
+        read=lambda rows: Batch(inputs={"x": samples[rows]}),
+    )
 )
 calibrate = Samples(split="calibrate", n=train.n, sha256="", read=train.read)
 dataset = Dataset(
@@ -39,15 +44,24 @@ def listen(progress: object) -> None:
     stages.append((time.perf_counter(), variant or progress.stage))
 
 
-with sources.tensorflow_for(source, (), silent) as tensorflow:
+class NotedWorker(Worker):
+    """Notes when the model is loaded, which is not timed on either side."""
+
+    def load(self, path: Path, **options: object) -> Source:
+        """As of `Worker`."""
+        loaded = super().load(path, **options)
+        stages.append((time.perf_counter(), "first operators"))
+        return loaded
+
+
+with NotedWorker() as tensorflow:
     imported = sources.lower(
         source, dataset, folder / "float32.tflite", tensorflow, listener=listen
     )
     make(imported, plans, folder, tensorflow, listener=listen)
     done = time.perf_counter()
 
-# `lower` loads the model itself, which is not timed on either side.
-begun = next(begun for begun, stage in stages if stage == "lowering")
+begun = next(begun for begun, stage in stages if stage == "first operators")
 seconds = {"total": done - begun}
 for (begun, stage), (ended, _) in zip(stages, [*stages[1:], (done, "")], strict=True):
     seconds[stage] = seconds.get(stage, 0.0) + ended - begun
