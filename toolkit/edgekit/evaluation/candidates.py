@@ -44,6 +44,7 @@ class Files:
             within_budget=within,
             collapsed=bool(row.collapses),
             loadable=row.artifact.variant not in self.excluded,
+            failed=row.failure is not None,
             is_baseline=row is self.baseline,
         )
 

@@ -19,14 +19,15 @@ NEAR_BEST: Final = 1.1
 """Of unproven files as near the best as this, the one with the least measured loss is taken."""
 
 Rejection = Literal[
-    "unloadable", "collapsed", "unscored", "beyond", "unproven", "slower", "untimed"
+    "failed", "unloadable", "collapsed", "unscored", "beyond", "unproven", "slower", "untimed"
 ]
 """Why a file cannot be chosen.
 
-`unloadable`: the runtime does not load it. `collapsed`: it lost an output or a class. `unscored`:
-its loss is unknown. `beyond`: its measured loss is beyond what is accepted, proven or not.
-`unproven`: another file is proven to keep the score. `slower` than float32. `untimed`, where
-float32 was timed: it may be slower. Latencies that are equal (`TIE`) are not slower.
+`failed`: it could not be run. `unloadable`: the runtime does not load it. `collapsed`: it lost an
+output or a class. `unscored`: its loss is unknown. `beyond`: its measured loss is beyond what is
+accepted, proven or not. `unproven`: another file is proven to keep the score. `slower` than
+float32. `untimed`, where float32 was timed: it may be slower. Latencies that are equal (`TIE`) are
+not slower.
 """
 
 
@@ -43,6 +44,7 @@ class Candidate:
         within_budget: Whether the measured loss is accepted.
         collapsed: Whether it lost an output, a column or a class.
         loadable: Whether the runtime it is meant for loads it.
+        failed: Whether it could not be scored or timed.
         is_baseline: Whether it is the float32 file, which keeps the score by definition.
     """
 
@@ -54,6 +56,7 @@ class Candidate:
     within_budget: bool = False
     collapsed: bool = False
     loadable: bool = True
+    failed: bool = False
     is_baseline: bool = False
 
 
@@ -163,10 +166,13 @@ def _near(
 
 
 def _keeps(one: Candidate) -> bool:
-    return one.loadable and not one.collapsed and one.verdict == "kept" and one.within_budget
+    usable = one.loadable and not one.failed and not one.collapsed
+    return usable and one.verdict == "kept" and one.within_budget
 
 
 def _rejection(one: Candidate, *, any_kept: bool, limit_latency: bool) -> Rejection | None:
+    if one.failed:
+        return "failed"
     if not one.loadable:
         return "unloadable"
     if one.is_baseline:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Final
 
 from edgekit.choices import Prefer
 from edgekit.evaluation.candidates import Files, latency_ratio, size_of
@@ -22,6 +23,7 @@ MOST_SAMPLES = 10_000_000
 NO_INTERVAL = "its interval was not measured"
 MOST_REJECTIONS = 2
 """How many files that were not chosen are explained, each for another reason."""
+_NOT_RUN: Final = frozenset({"failed", "unloadable"})
 
 
 def reasons(files: Files, choice: Choice, prefer: Prefer) -> str:
@@ -75,12 +77,14 @@ def _chosen(files: Files, choice: Choice, prefer: Prefer) -> list[str]:
 
 
 def _why_none(choice: Choice) -> str:
-    """Say why nothing is recommended: what cannot be loaded may well keep the score."""
-    unloadable = [reason == "unloadable" for _, reason in choice.rejected]
-    if any(unloadable):
-        keeps = "" if all(unloadable) else " that can be loaded is known to keep the score"
-        return f"No file is recommended: none{keeps or ' can be loaded'}."
-    return "No file is recommended: no variant is known to keep the score."
+    """Say why nothing is recommended: what cannot be loaded or run may well keep the score."""
+    found = {reason for _, reason in choice.rejected}
+    if not found & _NOT_RUN:
+        return "No file is recommended: no variant is known to keep the score."
+    can = "can be run" if "failed" in found else "can be loaded"
+    if found <= _NOT_RUN:
+        return f"No file is recommended: none {can}."
+    return f"No file is recommended: none that {can} is known to keep the score."
 
 
 def _headline(chosen: Candidate, row: Row) -> str:
@@ -171,7 +175,7 @@ def _rejections(files: Files, choice: Choice) -> list[str]:
     better = [
         (one, reason)
         for one, reason in choice.rejected
-        if choice.chosen is None or _tempts(one, choice.chosen) or reason == "unloadable"
+        if choice.chosen is None or _tempts(one, choice.chosen) or reason in _NOT_RUN
     ]
     # Of those that lose too much, the one that loses least: it is what more training may mend.
     better.sort(key=lambda entry: entry[0].loss if entry[1] == "beyond" else 0.0)
@@ -189,6 +193,8 @@ def _tempts(one: Candidate, chosen: Candidate) -> bool:
 def _rejection(files: Files, one: Candidate, reason: Rejection) -> str:
     row = files.rows[one.name]
     name = f"{one.name} ({_kilobytes(size_of(row))})"
+    if reason == "failed":
+        return f"{name} cannot be run: {(row.failure or '').rstrip('.')}."
     if reason == "unloadable":
         return f"{name} cannot be loaded: {files.excluded[one.name]}."
     if reason == "collapsed":

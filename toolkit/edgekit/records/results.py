@@ -303,6 +303,8 @@ class Row:
             that makes no difference.
         tensors: What each operator computes against float32, with the ranges of its integers; of
             the file that the page shows in full.
+        failure: Why it could not be scored or timed, as the runtime says it; such a row has no
+            figures, and is never recommended. None where nothing failed.
     """
 
     model: str
@@ -318,6 +320,7 @@ class Row:
     worst_samples: tuple[int, ...] = ()
     device: str | None = None
     tensors: LayerDifferences | None = None
+    failure: str | None = None
 
     @property
     def is_source(self) -> bool:

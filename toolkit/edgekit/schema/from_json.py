@@ -129,6 +129,7 @@ def _row(row: Fields) -> Row:
         worst_samples=row.integers("worst_samples"),
         device=None if timing else row.maybe("device", row.text),
         tensors=differences_from_json(row.object("tensors")) if row.has("tensors") else None,
+        failure=row.maybe("failure", row.text),
     )
 
 

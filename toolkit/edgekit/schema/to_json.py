@@ -75,6 +75,7 @@ def row_to_json(row: Row) -> dict[str, Any]:
         "collapses": [
             {"kind": one.kind, "where": one.where, "detail": one.detail} for one in row.collapses
         ],
+        "failure": row.failure,
         "latency": None if row.timing is None else _timing_to_json(row.timing),
         "peak_rss_bytes": None if row.timing is None else row.timing.peak_rss_bytes,
         "memory_bytes": None if row.timing is None else row.timing.memory_bytes,
