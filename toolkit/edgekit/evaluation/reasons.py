@@ -6,8 +6,8 @@ import math
 from typing import Final
 
 from edgekit.choices import Prefer
-from edgekit.evaluation.candidates import Files, latency_ratio, size_of
-from edgekit.evaluation.choice import Candidate, Choice, Rejection, objective_in_words
+from edgekit.evaluation.candidates import Files, size_of
+from edgekit.evaluation.choice import TIE, Candidate, Choice, Rejection, objective_in_words
 from edgekit.evaluation.fidelity import (
     ENOUGH_AGREEMENT,
     ENOUGH_CORRELATION,
@@ -17,9 +17,10 @@ from edgekit.evaluation.fidelity import (
 )
 from edgekit.evaluation.intervals import crossing
 from edgekit.evaluation.metrics import metric_named
-from edgekit.records import Drop, Row, Score
+from edgekit.records import Drop, Row, Score, latency_ratio
 
 MOST_SAMPLES = 10_000_000
+WITHIN_NOISE = "as fast within the noise of the timings"
 NO_INTERVAL = "its interval was not measured"
 MOST_REJECTIONS = 2
 """How many files that were not chosen are explained, each for another reason."""
@@ -94,7 +95,8 @@ def _headline(chosen: Candidate, row: Row) -> str:
     if row.timing:
         figures.append(f"{row.timing.p50_ms:.3g} ms a run")
         if chosen.latency is not None and not chosen.is_baseline:
-            figures.append(_latency_words(chosen.latency))
+            as_fast = chosen.latency > TIE and not chosen.is_slower
+            figures.append(WITHIN_NOISE if as_fast else _latency_words(chosen.latency))
     return f"Ship {chosen.name}: {', '.join(figures)}."
 
 
@@ -164,7 +166,7 @@ def _runner_up(chosen: Row, runner_up: Row) -> str:
     cost = _size_ratio(size_of(runner_up) / size_of(chosen))
     latency = latency_ratio(runner_up.timing, chosen.timing)
     if latency is not None:
-        cost += f" and {_latency_words(latency)}"
+        cost += f" and {_latency_words(latency.value)}"
     if runner_up.score and runner_up.drop:
         cost += f"; {_change(runner_up.score, runner_up.drop)}"
     return f"Runner-up: {runner_up.artifact.variant}, against {chosen.artifact.variant} {cost}."

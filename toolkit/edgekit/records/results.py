@@ -247,6 +247,7 @@ class Timing:
         warning: A sentence, or None.
         details: What else was asked of the runner, in its own words: kernels, end_to_end,
             sustained, sweep.
+        rounds: In how many rounds of equal length, by turns with other files; 1 is alone.
     """
 
     values_ns: tuple[int, ...]
@@ -262,6 +263,7 @@ class Timing:
     stable: bool = True
     warning: str | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
+    rounds: int = 1
 
     def percentile_ms(self, share: float) -> float:
         """Latency below which `share` percent of the invocations lie, in milliseconds."""

@@ -9,7 +9,7 @@ from typing import Final
 
 from edgekit.evaluation.metrics import metric_named
 from edgekit.printable import printable
-from edgekit.records import Row
+from edgekit.records import Row, latency_ratio
 from edgekit.reports.formatting import (
     count_text,
     drop_interval_text,
@@ -157,7 +157,8 @@ def _speedup(baseline: Row | None, row: Row) -> float | None:
     if not (before.p50_ms and after.p50_ms):
         return None
     ways = [(t.device, t.runtime, t.delegate, t.threads) for t in (before, after)]
-    return before.p50_ms / after.p50_ms if ways[0] == ways[1] else None
+    ratio = latency_ratio(after, before) if ways[0] == ways[1] else None
+    return None if ratio is None else 1 / ratio.value
 
 
 def _labels(rows: Sequence[Row]) -> list[str]:

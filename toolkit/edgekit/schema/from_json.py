@@ -271,6 +271,7 @@ def _timing(latency: Fields, peak_rss_bytes: int) -> Timing:
         stable=latency.flag("stable", default=True),
         warning=latency.maybe("warning", latency.text),
         details=latency.free("details"),
+        rounds=latency.integer("rounds", 1),
     )
 
 

@@ -324,6 +324,7 @@ def _timing_to_json(timing: Timing) -> dict[str, Any]:
         "p99_ms": timing.percentile_ms(99),
         "mean_ms": timing.mean_ms,
         "n": len(timing.values_ns),
+        "rounds": timing.rounds,
         "threads": timing.threads,
         "device": timing.device,
         "runtime": timing.runtime,
