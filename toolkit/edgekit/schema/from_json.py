@@ -292,6 +292,7 @@ def _operator(op: Fields) -> Operator:
             mapped=value.flag("mapped"),
             reason=value.maybe("reason", value.text),
             follows=value.flag("follows", default=False),
+            own_kernel=value.flag("own_kernel", default=False),
         )
 
     return Operator(

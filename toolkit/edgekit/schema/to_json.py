@@ -109,6 +109,7 @@ def inspection_to_json(inspection: Inspection) -> dict[str, Any]:
                 "targets": {
                     target: {"mapped": fit.mapped, "reason": fit.reason}
                     | ({"follows": True} if fit.follows else {})
+                    | ({"own_kernel": True} if fit.own_kernel else {})
                     for target, fit in op.targets.items()
                 },
                 "version": op.version,
