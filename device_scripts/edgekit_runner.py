@@ -522,7 +522,7 @@ def _trial_run(model: Model) -> None:
     """
     if model.trial:
         try:
-            model.feed(_random_inputs(model))
+            model.feed(random_inputs(model))
             model.invoke()
         except RunnerError:
             pass
@@ -576,7 +576,7 @@ def bench(options: Options) -> None:
 
     prepare, sample = _bench_input(options.data, model)
     # Random codes by default, as other benchmark tools use them.
-    codes = prepare() if options.data else _random_inputs(model)
+    codes = prepare() if options.data else random_inputs(model)
     memory -= own_bytes()
     model.feed(codes)
     with SilenceStderr():
@@ -891,7 +891,7 @@ def _random_sample(model: Model, manifest: Mapping[str, Any]) -> tuple[Sequence[
     with DeferSigint():  # numpy imports this submodule on first access
         random = np.random.RandomState(0)
     if len(model.inputs) > 1:
-        return _random_inputs(model), RANDOM_CODES
+        return random_inputs(model), RANDOM_CODES
     if kind in SOUND_KINDS and spec:
         audio = random.randint(-32768, 32768, spec["samples"], np.int16)
         return [audio], f"random audio, {spec['samples']} samples"
@@ -902,10 +902,11 @@ def _random_sample(model: Model, manifest: Mapping[str, Any]) -> tuple[Sequence[
         return [random.randint(0, 256, (480, 640, 3), np.uint8)], RANDOM_PICTURE
     if kind == "affine":
         return [random.randint(0, 256, first.shape, np.uint8)], "random uint8"
-    return _random_inputs(model), RANDOM_CODES
+    return random_inputs(model), RANDOM_CODES
 
 
-def _random_inputs(model: Model) -> list[Any]:
+def random_inputs(model: Model) -> list[Any]:
+    """Return an array of random values for each input, the same in every run."""
     import numpy as np
 
     with DeferSigint():  # numpy imports this submodule on first access

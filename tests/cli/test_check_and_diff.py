@@ -23,6 +23,8 @@ from edgekit.errors import BudgetError, UsageError
 from edgekit.parsing import read_json
 from edgekit.records import Inspection, MemoryFit, NpuEstimate, Operator
 from edgekit.schema import report_from_json
+from edgekit.tflite import read, write
+from edgekit.tflite.graph import clone
 from edgekit.tflite.stored import packed
 
 FILES = Path(__file__).resolve().parents[2] / "quantized" / "turbofan"
@@ -103,6 +105,35 @@ def test_operators_that_a_target_does_not_take_are_counted_with_the_first_reason
 
     assert found.found == len(edgekit.inspect(FLOAT32).ops)
     assert "It is not fully quantized" in found.detail
+
+
+@pytest.mark.parametrize("target", ["pi4", "pi5", "pizero2", "android"])
+def test_what_the_runtimes_own_kernels_run_is_a_remark(target: str) -> None:
+    # Given a file whose SOFTMAX in int8 XNNPACK does not take
+    (result,) = api.check(INTEGERS, target=target).results
+    assert (result.met, result.found) == (True, 0)
+    assert (
+        "1 run by the runtime's own kernels, not XNNPACK's; the first, 9 SOFTMAX" in result.detail
+    )
+    # Where XNNPACK is to run all of it, it is unmet.
+    (result,) = api.check(INTEGERS, target=f"{target}:xnnpack=all").results
+    assert (result.met, result.found) == (False, 1)
+
+
+def test_a_board_whose_only_runtime_does_not_load_the_file_is_unmet(
+    tmp_path: Path,
+) -> None:
+    # Given a file with an operator that came after the last release of tflite-runtime
+    model = clone(read(Path(INTEGERS)))
+    model.operatorCodes[0].version = 99
+    newer = tmp_path / "newer.tflite"
+    newer.write_bytes(write(model))
+    (result,) = api.check(newer, target="pi-armv7").results
+    assert not result.met
+    assert "no runtime there loads it, for want of CONV_2D of version 99" in result.detail
+    # A board with another runtime is not to blame for it.
+    (result,) = api.check(newer, target="pi4").results
+    assert result.met
 
 
 def test_latency_memory_score_and_drop_are_measured(engines: str) -> None:

@@ -156,7 +156,7 @@ def test_a_file_that_cannot_be_run_has_a_row_without_figures(subjects, step):
             subjects,
             board,
             MeasureSettings(),
-            on_unsupported=lambda row, error: told.append((row.artifact.variant, error)),
+            on_failure=lambda row, error: told.append((row.artifact.variant, error)),
         )
     )
     assert told == [("same", refused)]
@@ -166,9 +166,22 @@ def test_a_file_that_cannot_be_run_has_a_row_without_figures(subjects, step):
         (False, False),
     ]
     assert rows[1].place == "board: a made-up one"
+    assert [row.failure for row in rows] == [None, "It cannot be loaded.", None]
     # Without someone to tell, it is an error.
     with pytest.raises(ModelError, match="cannot be loaded"):
         list(measure(subjects, board, MeasureSettings()))
+
+
+def test_no_other_file_becomes_the_baseline_where_the_first_fails(subjects):
+    # Given a float32 file that computes, and crashes where it is timed
+    board = Board({("bench", "float32"): ModelError("It crashes.")})
+    rows = list(measure(subjects, board, MeasureSettings(), on_failure=lambda *_: None))
+    # Then the others are held against what it computed.
+    assert [row.drop and row.drop.verdict for row in rows] == [None, "kept", "lost"]
+    # Where it computes nothing there is nothing to hold them against.
+    board = Board({("evaluate", "float32"): ModelError("It crashes.")})
+    rows = list(measure(subjects, board, MeasureSettings(), on_failure=lambda *_: None))
+    assert [row.drop for row in rows] == [None, None, None]
 
 
 def test_what_cannot_be_run_is_not_recommended(subjects, tmp_path):
@@ -176,12 +189,15 @@ def test_what_cannot_be_run_is_not_recommended(subjects, tmp_path):
     request = Request(source=tmp_path, plans=(), folder=tmp_path)
     chosen, _ = recommend(rows, request)
     best = next(row for row in chosen if row.recommended).artifact.variant
-    others, reason = recommend(rows, request, unsupported={best: "too new"})
+    failed = [
+        replace(row, failure="too new" if row.artifact.variant == best else None) for row in rows
+    ]
+    others, reason = recommend(failed, request)
     assert best not in {row.artifact.variant for row in others if row.recommended}
     assert [row.artifact.variant for row in others] == list(RIGHT)
     assert f"Ship {best}" not in reason
     # Not even the float32 file, which nothing else is needed for.
-    nothing, reason = recommend(rows, request, unsupported=dict.fromkeys(RIGHT, "too new"))
+    nothing, reason = recommend([replace(row, failure="too new") for row in rows], request)
     assert not any(row.recommended for row in nothing)
     assert reason.startswith("No file is recommended")
 

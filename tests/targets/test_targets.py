@@ -11,6 +11,7 @@ from edgekit.choices import TARGET_TITLES
 from edgekit.errors import UsageError
 from edgekit.records import TargetFit
 from edgekit.targets import TARGETS, Target, fit, target
+from edgekit.targets.node import Node
 from edgekit.targets.target import split_name
 from edgekit.tflite import read
 from edgekit.tflite.nodes import nodes
@@ -101,5 +102,20 @@ def test_a_board_with_an_operating_system_runs_everything_or_says_why_it_is_slow
     operators = nodes(read(golden / "inspect" / "loop_float32.tflite"))
 
     assert fit("pi4", operators) == fit("android", operators)
+    assert all(answer.mapped or answer.own_kernel for answer in fit("pi4", operators).values())
+    assert not any(answer.own_kernel for answer in fit("pi4:xnnpack=all", operators).values())
+    assert not any(answer.own_kernel for answer in fit("coral", operators).values())
     assert all(answer.mapped for answer in fit("pi-armv7", operators).values())
     assert target("pi5").target.runtimes == ("litert",)
+
+
+@pytest.mark.parametrize("name", ["cpu", "pi-armv7", "pi5", "android"])
+def test_no_runtime_brings_the_kernel_of_a_custom_operator(name: str) -> None:
+    nodes_of = {
+        custom: Node(index=index, name=custom, inputs=(), outputs=(), options=None)
+        for index, custom in enumerate(("edgetpu-custom-op", "TFLite_Detection_PostProcess"))
+    }
+
+    answers = fit(name, [*nodes_of.values()])
+
+    assert [answer.mapped or answer.own_kernel for answer in answers.values()] == [False, True]

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from edgekit.archives import parse_size
 from edgekit.errors import UsageError
-from edgekit.records import Basis, ConditionResult, Inspection, Row, Score, Timing
+from edgekit.records import Basis, ConditionResult, Inspection, Operator, Row, Score, Timing
 
 Need = Literal["score", "drop", "latency"]
 """What must be measured of a file before a condition can be judged."""
@@ -137,28 +137,47 @@ def _contents(row: Row) -> Inspection:
 
 
 def _fits_target(name: str, wanted: str, row: Row) -> ConditionResult:
-    """Every operator runs on the target, and its memory suffices."""
+    """Every operator runs on the target, a runtime there loads the file, its memory suffices."""
     ops = _contents(row).ops
-    missed = _contents(row).unmapped(wanted)
-    first = missed[0] if missed else None
+    unmapped = _contents(row).unmapped(wanted)
+    slower = [op for op in unmapped if op.targets[wanted].own_kernel]
+    missed = [op for op in unmapped if not op.targets[wanted].own_kernel]
     memory = _contents(row).memory.get(wanted)
     suffices = memory is None or False not in {memory.fits, memory.loads}
+    lacks = _lacking(_contents(row), wanted)
+    detail = [f"of {len(ops)} operators not mapped to {wanted}"]
+    if missed:
+        detail.append(f"the first, {_why_not(missed[0], wanted)}")
+    if slower:
+        detail.append(f"{len(slower)} run by the runtime's own kernels, not XNNPACK's")
+        detail.append(f"the first, {_why_not(slower[0], wanted)}")
+    if memory is not None and memory.shortage:
+        detail.append(memory.shortage)
     return ConditionResult(
         name=name,
-        met=not missed and suffices,
+        met=not missed and not lacks and suffices,
         unit="operators",
         wanted=0,
         found=len(missed),
         basis=_contents(row).how_known(wanted),
-        detail=f"of {len(ops)} operators not mapped to {wanted}"
-        + (
-            f"; the first, {first.index} {first.name} {first.layer}: "
-            f"{(first.targets[wanted].reason or 'not supported').rstrip('.')}"
-            if first
-            else ""
-        )
-        + ("" if memory is None or not memory.shortage else f"; {memory.shortage}"),
+        detail="; ".join([*detail, *lacks]),
     )
+
+
+def _why_not(op: Operator, wanted: str) -> str:
+    """Name an operator, and say why the target's accelerator does not take it."""
+    reason = op.targets[wanted].reason or "not supported"
+    return f"{op.index} {op.name} {op.layer}: {reason.rstrip('.')}"
+
+
+def _lacking(contents: Inspection, wanted: str) -> list[str]:
+    """Say what the target's runtimes lack of a file, where none of them loads it."""
+    from edgekit.targets import target
+
+    lacking = [contents.lacking.get(name, ()) for name in target(wanted).target.runtimes]
+    if not lacking or not all(lacking):
+        return []
+    return [f"no runtime there loads it, for want of {', '.join(lacking[-1])}"]
 
 
 def _no_float(name: str, wanted: bool, row: Row) -> ConditionResult:

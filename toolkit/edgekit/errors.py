@@ -42,6 +42,12 @@ class EdgekitError(Exception):
     def __str__(self) -> str:
         return "\n".join([*_lines(self.what), *self._told(), *_lines(self.hint)])
 
+    def relocate(self, old: object, new: object) -> None:
+        """Name a final place instead of a temporary one, which says nothing to a reader."""
+        self.what = self.what.replace(str(old), str(new))
+        self.found = self.found and self.found.replace(str(old), str(new))
+        self.hint = self.hint and self.hint.replace(str(old), str(new))
+
     def _told(self) -> list[str]:
         return [message_line(one_line(self.found))] if self.found else []
 

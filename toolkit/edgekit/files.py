@@ -180,6 +180,10 @@ def staging(folder: Path, *, replace: bool = False) -> Iterator[Path]:
                 with DeferSigint():
                     if any(stage.iterdir()) and not (is_new and _became(stage, folder)):
                         _move_all(stage, folder, replace=replace)
+    except EdgekitError as error:
+        if stage is not None:
+            error.relocate(stage, folder)
+        raise
     finally:
         with DeferSigint():
             if stage is not None:

@@ -5,6 +5,7 @@ on one that `find_devices` finds by name. Nothing else in edgekit takes a latenc
 """
 
 from edgekit.devices.device import Device, RunSettings
+from edgekit.devices.interleaved import interleaved
 from edgekit.devices.local import LocalDevice, bench, describe
 from edgekit.devices.registry import DeviceEntry, find_devices
 from edgekit.devices.remote import Remote
@@ -25,5 +26,6 @@ __all__ = [
     "bench",
     "describe",
     "find_devices",
+    "interleaved",
     "probe",
 ]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from edgekit.evaluation.choice import Candidate
 from edgekit.evaluation.fidelity import fidelity_ok, worst
 from edgekit.modes import FLOAT32
-from edgekit.records import Drop, Row, Timing, Verdict
+from edgekit.records import Drop, Row, Verdict, latency_ratio
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +35,18 @@ class Files:
         verdict, loss, within = (
             _by_fidelity(row) if row.drop is None and row.fidelity else _by_score(row.drop)
         )
+        latency = latency_ratio(row.timing, reference.timing)
         return Candidate(
             name=row.artifact.variant,
             size=size_of(row) / size_of(reference),
-            latency=latency_ratio(row.timing, reference.timing),
+            latency=None if latency is None else latency.value,
+            latency_low=None if latency is None else latency.low,
             verdict=verdict,
             loss=loss,
             within_budget=within,
             collapsed=bool(row.collapses),
             loadable=row.artifact.variant not in self.excluded,
+            failed=row.failure is not None,
             is_baseline=row is self.baseline,
         )
 
@@ -68,10 +71,3 @@ def _by_fidelity(row: Row) -> tuple[Verdict | None, float, bool]:
 def size_of(row: Row) -> int:
     """Return what a file takes on flash, in bytes."""
     return row.artifact.flash_bytes
-
-
-def latency_ratio(timing: Timing | None, reference: Timing | None) -> float | None:
-    """Return the ratio of two medians, if both are from one device."""
-    if timing is None or reference is None or timing.device != reference.device:
-        return None
-    return timing.p50_ms / reference.p50_ms

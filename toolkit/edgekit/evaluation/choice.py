@@ -6,7 +6,7 @@ It knows neither files nor words; `recommend` has both. docs/accuracy.md states 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from edgekit.choices import Prefer
@@ -19,14 +19,15 @@ NEAR_BEST: Final = 1.1
 """Of unproven files as near the best as this, the one with the least measured loss is taken."""
 
 Rejection = Literal[
-    "unloadable", "collapsed", "unscored", "beyond", "unproven", "slower", "untimed"
+    "failed", "unloadable", "collapsed", "unscored", "beyond", "unproven", "slower", "untimed"
 ]
 """Why a file cannot be chosen.
 
-`unloadable`: the runtime does not load it. `collapsed`: it lost an output or a class. `unscored`:
-its loss is unknown. `beyond`: its measured loss is beyond what is accepted, proven or not.
-`unproven`: another file is proven to keep the score. `slower` than float32. `untimed`, where
-float32 was timed: it may be slower. Latencies that are equal (`TIE`) are not slower.
+`failed`: it could not be run. `unloadable`: the runtime does not load it. `collapsed`: it lost an
+output or a class. `unscored`: its loss is unknown. `beyond`: its measured loss is beyond what is
+accepted, proven or not. `unproven`: another file is proven to keep the score. `slower` than
+float32. `untimed`, where float32 was timed: it may be slower. Latencies that are equal (`TIE`),
+or may be within the noise, are not slower.
 """
 
 
@@ -38,23 +39,38 @@ class Candidate:
         name: The variant.
         size: Its size, over that of float32.
         latency: Its median latency, over that of float32 on the same device; None if unknown.
+        latency_low: The least that this ratio may be within the noise of both; None where the noise
+            is unknown.
         verdict: The verdict on its loss; None where that is unknown. Not read of float32.
         loss: The measured loss; positive is worse.
         within_budget: Whether the measured loss is accepted.
         collapsed: Whether it lost an output, a column or a class.
         loadable: Whether the runtime it is meant for loads it.
+        failed: Whether it could not be scored or timed.
         is_baseline: Whether it is the float32 file, which keeps the score by definition.
     """
 
     name: str
     size: float
     latency: float | None = None
+    latency_low: float | None = None
     verdict: Verdict | None = None
     loss: float = 0.0
     within_budget: bool = False
     collapsed: bool = False
     loadable: bool = True
+    failed: bool = False
     is_baseline: bool = False
+
+    @property
+    def at_best(self) -> Candidate:
+        """This file, as fast as it may be within the noise."""
+        return self if self.latency_low is None else replace(self, latency=self.latency_low)
+
+    @property
+    def is_slower(self) -> bool:
+        """Whether it is slower than float32 by more than the noise, and by more than `TIE`."""
+        return _latency(self.at_best) > TIE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +122,8 @@ def choose(candidates: Sequence[Candidate], prefer: Prefer) -> Choice:
     """Choose the file to ship.
 
     Of the files that keep the score, float32 among them: the one with the least objective, which
-    is the size, the latency or the product of the two. Only where no file but float32 keeps the
+    is the size, the latency or the product of the two; of those that may be as good within the
+    noise of their latencies, the smallest. Only where no file but float32 keeps the
     score: of the unproven files that are better than float32, those within 10 % of the best, and
     of these the one with the least measured loss. A file slower than float32 is chosen by
     `size` only. Where float32 was not timed, the size alone decides.
@@ -134,7 +151,10 @@ def choose(candidates: Sequence[Candidate], prefer: Prefer) -> Choice:
     fallback = baseline if baseline in pool else None
 
     def gains(one: Candidate) -> bool:
-        return fallback is None or objective(one) < objective(fallback)
+        if fallback is None or objective(one) < objective(fallback):
+            return True
+        equal = objective(one.at_best) <= objective(fallback)
+        return equal and other(one) < other(fallback)
 
     def best(files: Sequence[Candidate]) -> Candidate | None:
         if not files:
@@ -159,14 +179,17 @@ def _near(
     files: Sequence[Candidate], objective: Callable[[Candidate], float], factor: float
 ) -> list[Candidate]:
     least = min(map(objective, files), default=0.0)
-    return [one for one in files if objective(one) <= factor * least]
+    return [one for one in files if objective(one.at_best) <= factor * least]
 
 
 def _keeps(one: Candidate) -> bool:
-    return one.loadable and not one.collapsed and one.verdict == "kept" and one.within_budget
+    usable = one.loadable and not one.failed and not one.collapsed
+    return usable and one.verdict == "kept" and one.within_budget
 
 
 def _rejection(one: Candidate, *, any_kept: bool, limit_latency: bool) -> Rejection | None:
+    if one.failed:
+        return "failed"
     if not one.loadable:
         return "unloadable"
     if one.is_baseline:
@@ -181,6 +204,6 @@ def _rejection(one: Candidate, *, any_kept: bool, limit_latency: bool) -> Reject
         return "unproven"
     if limit_latency and one.latency is None:
         return "untimed"
-    if limit_latency and _latency(one) > TIE:
+    if limit_latency and one.is_slower:
         return "slower"
     return None

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import Final
 
 from edgekit.choices import Prefer
-from edgekit.evaluation.candidates import Files, latency_ratio, size_of
-from edgekit.evaluation.choice import Candidate, Choice, Rejection, objective_in_words
+from edgekit.evaluation.candidates import Files, size_of
+from edgekit.evaluation.choice import TIE, Candidate, Choice, Rejection, objective_in_words
 from edgekit.evaluation.fidelity import (
     ENOUGH_AGREEMENT,
     ENOUGH_CORRELATION,
@@ -16,12 +17,14 @@ from edgekit.evaluation.fidelity import (
 )
 from edgekit.evaluation.intervals import crossing
 from edgekit.evaluation.metrics import metric_named
-from edgekit.records import Drop, Row, Score
+from edgekit.records import Drop, Row, Score, latency_ratio
 
 MOST_SAMPLES = 10_000_000
+WITHIN_NOISE = "as fast within the noise of the timings"
 NO_INTERVAL = "its interval was not measured"
 MOST_REJECTIONS = 2
 """How many files that were not chosen are explained, each for another reason."""
+_NOT_RUN: Final = frozenset({"failed", "unloadable"})
 
 
 def reasons(files: Files, choice: Choice, prefer: Prefer) -> str:
@@ -75,12 +78,14 @@ def _chosen(files: Files, choice: Choice, prefer: Prefer) -> list[str]:
 
 
 def _why_none(choice: Choice) -> str:
-    """Say why nothing is recommended: what cannot be loaded may well keep the score."""
-    unloadable = [reason == "unloadable" for _, reason in choice.rejected]
-    if any(unloadable):
-        keeps = "" if all(unloadable) else " that can be loaded is known to keep the score"
-        return f"No file is recommended: none{keeps or ' can be loaded'}."
-    return "No file is recommended: no variant is known to keep the score."
+    """Say why nothing is recommended: what cannot be loaded or run may well keep the score."""
+    found = {reason for _, reason in choice.rejected}
+    if not found & _NOT_RUN:
+        return "No file is recommended: no variant is known to keep the score."
+    can = "can be run" if "failed" in found else "can be loaded"
+    if found <= _NOT_RUN:
+        return f"No file is recommended: none {can}."
+    return f"No file is recommended: none that {can} is known to keep the score."
 
 
 def _headline(chosen: Candidate, row: Row) -> str:
@@ -90,7 +95,8 @@ def _headline(chosen: Candidate, row: Row) -> str:
     if row.timing:
         figures.append(f"{row.timing.p50_ms:.3g} ms a run")
         if chosen.latency is not None and not chosen.is_baseline:
-            figures.append(_latency_words(chosen.latency))
+            as_fast = chosen.latency > TIE and not chosen.is_slower
+            figures.append(WITHIN_NOISE if as_fast else _latency_words(chosen.latency))
     return f"Ship {chosen.name}: {', '.join(figures)}."
 
 
@@ -160,7 +166,7 @@ def _runner_up(chosen: Row, runner_up: Row) -> str:
     cost = _size_ratio(size_of(runner_up) / size_of(chosen))
     latency = latency_ratio(runner_up.timing, chosen.timing)
     if latency is not None:
-        cost += f" and {_latency_words(latency)}"
+        cost += f" and {_latency_words(latency.value)}"
     if runner_up.score and runner_up.drop:
         cost += f"; {_change(runner_up.score, runner_up.drop)}"
     return f"Runner-up: {runner_up.artifact.variant}, against {chosen.artifact.variant} {cost}."
@@ -171,7 +177,7 @@ def _rejections(files: Files, choice: Choice) -> list[str]:
     better = [
         (one, reason)
         for one, reason in choice.rejected
-        if choice.chosen is None or _tempts(one, choice.chosen) or reason == "unloadable"
+        if choice.chosen is None or _tempts(one, choice.chosen) or reason in _NOT_RUN
     ]
     # Of those that lose too much, the one that loses least: it is what more training may mend.
     better.sort(key=lambda entry: entry[0].loss if entry[1] == "beyond" else 0.0)
@@ -189,6 +195,8 @@ def _tempts(one: Candidate, chosen: Candidate) -> bool:
 def _rejection(files: Files, one: Candidate, reason: Rejection) -> str:
     row = files.rows[one.name]
     name = f"{one.name} ({_kilobytes(size_of(row))})"
+    if reason == "failed":
+        return f"{name} cannot be run: {(row.failure or '').rstrip('.')}."
     if reason == "unloadable":
         return f"{name} cannot be loaded: {files.excluded[one.name]}."
     if reason == "collapsed":

@@ -36,7 +36,7 @@ def recommend(
 
 
 def lost_files(rows: Sequence[Row]) -> tuple[str, ...]:
-    """Return the variants that are judged lost, by their score or fidelity, or that collapsed.
+    """Return the variants that are judged lost, collapsed, or could not be run.
 
     Args:
         rows: The files, as for `recommend`.
@@ -46,7 +46,7 @@ def lost_files(rows: Sequence[Row]) -> tuple[str, ...]:
     return tuple(
         one.name
         for one in candidates
-        if not one.is_baseline and (one.verdict == "lost" or one.collapsed)
+        if not one.is_baseline and (one.verdict == "lost" or one.collapsed or one.failed)
     )
 
 

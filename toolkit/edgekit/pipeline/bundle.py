@@ -62,7 +62,10 @@ def write_bundle(
     """
     samples = first_samples(compared(dataset)) if dataset is not None else None
     members = {FILES + file.name: file.read_bytes() for file in sorted(folder.iterdir())}
+    failed = {row.artifact.variant for row in report.rows if row.failure}
     for artifact in artifacts if samples is not None else ():
+        if artifact.variant in failed:
+            continue
         assert samples is not None
         members[f"{OUTPUTS}{artifact.variant}.npz"] = _packed(predict(artifact.path, samples))
     members[LOG] = "\n".join([report.reason, *report.alerts, *report.warnings, ""]).encode()

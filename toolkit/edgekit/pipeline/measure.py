@@ -77,7 +77,7 @@ def measure(
     settings: MeasureSettings,
     *,
     baseline: Predictions | None = None,
-    on_unsupported: Callable[[Row, ModelError], None] | None = None,
+    on_failure: Callable[[Row, ModelError], None] | None = None,
     listener: Listener = silent,
 ) -> Iterator[Row]:
     """Score and time files on a device, one after the other.
@@ -89,9 +89,10 @@ def measure(
         device: Ready to be used.
         settings: What is measured.
         baseline: What every file is compared with: the first one, as computed elsewhere; None
-            takes the first that is run, which then has no drop and no fidelity.
-        on_unsupported: Called with the row of a file that the device cannot load or run, which
-            has neither score nor latency then; where None, that ends the measurement.
+            computes it here, and the first then has no drop and no fidelity.
+        on_failure: Called with the row of a file that the device cannot load or run, which
+            has neither score nor latency then, and with the error, which becomes its
+            `Row.failure`; where None, that ends the measurement.
         listener: Progress callback.
 
     Yields:
@@ -127,12 +128,11 @@ def measure(
                 timing = device.bench(artifact.path, settings.run)
                 measured = replace(measured, timing=timing, device=None)
         except ModelError as error:
-            if on_unsupported is None:
+            if on_failure is None:
                 raise
-            on_unsupported(row, error)
-            yield row
-            continue
-        if baseline is None:
+            on_failure(row, error)
+            measured = replace(row, failure=error.found or error.what)
+        if baseline is None and position == 0:  # no other may take its place where it fails
             baseline = found
         yield measured
 

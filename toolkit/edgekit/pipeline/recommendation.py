@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from edgekit import evaluation, targets
-from edgekit.devices import Device, LocalDevice, SshDevice, Uploads, probe
+from edgekit.devices import Device, LocalDevice, SshDevice, Uploads, interleaved, probe
 from edgekit.errors import ModelError
 from edgekit.evaluation import Evaluation, Predictions
 from edgekit.evaluation.trust import guessing_outputs, is_guessing
@@ -35,14 +35,16 @@ def measure_made(
     """Score, time and inspect every file on the request's device, and recommend one.
 
     A file that this device cannot load or run gets a row without figures and a warning, and is
-    not recommended; where that goes for all of them, the first one's error is raised.
+    not recommended; where that goes for all that were asked for, the first one's error is raised.
     """
     dataset, name = imported.dataset, request.name or imported.source.name
     subjects = [Subject(artifact=made, model=name, dataset=dataset) for made in artifacts]
-    unsupported: dict[str, ModelError] = {}
+    failed: dict[str, ModelError] = {}
 
-    def on_unsupported(row: Row, error: ModelError) -> None:
-        unsupported[row.artifact.variant] = error
+    def on_failure(row: Row, error: ModelError) -> None:
+        # Its row outlasts the folder in which the file is now.
+        error.relocate(row.artifact.path.parent, request.folder)
+        failed[row.artifact.variant] = error
 
     with opened(request, artifacts, listener) as device:
         there = request.device is not None
@@ -52,21 +54,26 @@ def measure_made(
                 device,
                 request.settings,
                 baseline=_on_host(request, subjects[0], listener) if there else None,
-                on_unsupported=on_unsupported if there else None,
+                on_failure=on_failure,
                 listener=listener,
             )
         )
+        if not there:
+            rows = _by_turns(rows, request)
         outcome = Outcome(
             device=device.name if there else None,
             place=device.place,
             rows=rows,
             description=device.describe(),
         )
-    if len(unsupported) == len(rows):
-        raise next(iter(unsupported.values()))
+    wanted = FLOAT in request.plans
+    if all(row.failure for row in rows if wanted or row.artifact.variant != FLOAT.variant):
+        raise next(iter(failed.values()))
+    place = f"on {outcome.device}" if there else "here"
     refused = [
-        f"{variant} cannot be run on {outcome.device}: {error.found or error.what}"
-        for variant, error in unsupported.items()
+        f"{row.artifact.variant} cannot be run {place}: {row.failure}"
+        for row in rows
+        if row.failure
     ]
     report = build_report(
         [outcome],
@@ -85,11 +92,7 @@ def measure_made(
         reason = "No file is recommended: the figures cannot be trusted."
         chosen = tuple(rows)
     else:
-        chosen, reason = recommend(
-            rows,
-            request,
-            unsupported={v: error.found or error.what for v, error in unsupported.items()},
-        )
+        chosen, reason = recommend(rows, request)
     first = (imported.scored.row,) if imported.scored else ()
     return replace(
         report,
@@ -98,6 +101,13 @@ def measure_made(
         alerts=alerts,
         examples=examples(chosen, dataset, output=request.output),
     )
+
+
+def _by_turns(rows: Sequence[Row], request: Request) -> list[Row]:
+    """Time the files of this machine by turns: one after the other they cannot be compared."""
+    timed = [(row.artifact.path, row.timing) for row in rows if row.timing]
+    again = iter(interleaved(timed, threads=request.threads))
+    return [replace(row, timing=next(again)) if row.timing else row for row in rows]
 
 
 def with_source_score(
@@ -197,9 +207,7 @@ def _on_host(request: Request, subject: Subject, listener: Listener) -> Predicti
     )
 
 
-def recommend(
-    rows: Sequence[Row], request: Request, *, unsupported: Mapping[str, str] | None = None
-) -> tuple[tuple[Row, ...], str]:
+def recommend(rows: Sequence[Row], request: Request) -> tuple[tuple[Row, ...], str]:
     """Mark the row to ship; where a target was named, only files that can use it are eligible.
 
     Latencies of this machine say nothing of microcontrollers and accelerators: for these the size
@@ -208,7 +216,6 @@ def recommend(
     Args:
         rows: The files.
         request: The preference, the runtime and the targets.
-        unsupported: Variant -> why the device cannot run it; they are not eligible.
     """
     eligible = [
         row
@@ -220,7 +227,6 @@ def recommend(
         )
     ]
     excluded = {
-        **(unsupported or {}),
         **evaluation.unloadable(rows, request.runtime),
         **{
             variant: why

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from edgekit.devices import LocalDevice
-from edgekit.errors import DataError, EdgekitError, UsageError
+from edgekit.errors import DataError, EdgekitError, ModelError, UsageError
 from edgekit.evaluation import compared, predict
 from edgekit.evaluation.metrics import METRICS
 from edgekit.files import temporary_folder
@@ -145,16 +145,25 @@ def _measured(
         else:
             why = _other_data(rows[0], subjects[0])
             if not why:
-                return _run(subjects, scoring, listener), ""
+                return _run(rows, subjects, scoring, listener), ""
     subjects = open_subjects(paths, None, settings)
-    return _run(subjects, replace(settings, score=False), listener), why
+    return _run(rows, subjects, replace(settings, score=False), listener), why
 
 
 def _run(
-    subjects: Sequence[Subject], settings: MeasureSettings, listener: Listener
+    rows: Sequence[Row],
+    subjects: Sequence[Subject],
+    settings: MeasureSettings,
+    listener: Listener,
 ) -> dict[str, _Again]:
+    failed = {row.artifact.variant for row in rows if row.failure}
+
+    def on_failure(row: Row, error: ModelError) -> None:
+        if row.artifact.variant not in failed:
+            raise error
+
     with LocalDevice(listener=listener) as device:
-        found = measure(subjects, device, settings, listener=listener)
+        found = measure(subjects, device, settings, on_failure=on_failure, listener=listener)
         return {
             subject.artifact.path.stem: _Again(row, subject)
             for row, subject in zip(found, subjects, strict=True)

@@ -38,7 +38,11 @@ def with_tensors(
         graph: The float graph that they were made of.
         listener: Progress callback.
     """
-    shown = [row for row in rows if row.artifact.mode and MODES[row.artifact.mode].calibrated]
+    shown = [
+        row
+        for row in rows
+        if row.artifact.mode and MODES[row.artifact.mode].calibrated and not row.failure
+    ]
     samples = compared(dataset) if dataset is not None else None
     if not shown or samples is None:
         return list(rows)

@@ -4,6 +4,7 @@
 dataset    Source, Dataset, Samples, Batch
 artifacts  Ranges, Plan -> Artifact -> Inspection
 results    Score, Drop, Fidelity, Collapse, Timing -> Row -> Report
+latencies  Timing, Timing -> LatencyRatio: how surely one file is slower
 views      Views (of a Score), Example (of a Report): what is drawn
 checks     ConditionResult -> Check; Comparison: files held against conditions, and compared
 sensitivity  OperatorCost -> Sensitivity: which operators cost accuracy
@@ -46,6 +47,7 @@ from edgekit.records.dataset import (
     TaskChoice,
     TensorSpec,
 )
+from edgekit.records.latencies import LatencyRatio, latency_ratio
 from edgekit.records.layer_differences import LayerDifferences, OperatorDifference
 from edgekit.records.progress import Listener, Progress, silent
 from edgekit.records.proofs import Proof, Replayed, Status
@@ -109,6 +111,7 @@ __all__ = [
     "Histogram",
     "InputScaling",
     "Inspection",
+    "LatencyRatio",
     "LayerDifferences",
     "Listener",
     "LiveData",
@@ -144,6 +147,7 @@ __all__ = [
     "Timing",
     "Verdict",
     "Views",
+    "latency_ratio",
     "silent",
     "verdict_on",
     "within",

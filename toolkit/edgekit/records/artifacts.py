@@ -130,11 +130,13 @@ class TargetFit:
         mapped: Whether it does.
         reason: Why it does not.
         follows: Whether it would, but for another operator before it that does not.
+        own_kernel: Whether the target's processor runs it all the same, by a kernel of the runtime.
     """
 
     mapped: bool
     reason: str | None = None
     follows: bool = False
+    own_kernel: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

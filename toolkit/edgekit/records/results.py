@@ -247,6 +247,7 @@ class Timing:
         warning: A sentence, or None.
         details: What else was asked of the runner, in its own words: kernels, end_to_end,
             sustained, sweep.
+        rounds: In how many rounds of equal length, by turns with other files; 1 is alone.
     """
 
     values_ns: tuple[int, ...]
@@ -262,6 +263,7 @@ class Timing:
     stable: bool = True
     warning: str | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
+    rounds: int = 1
 
     def percentile_ms(self, share: float) -> float:
         """Latency below which `share` percent of the invocations lie, in milliseconds."""
@@ -303,6 +305,8 @@ class Row:
             that makes no difference.
         tensors: What each operator computes against float32, with the ranges of its integers; of
             the file that the page shows in full.
+        failure: Why it could not be scored or timed, as the runtime says it; such a row has no
+            figures, and is never recommended. None where nothing failed.
     """
 
     model: str
@@ -318,6 +322,7 @@ class Row:
     worst_samples: tuple[int, ...] = ()
     device: str | None = None
     tensors: LayerDifferences | None = None
+    failure: str | None = None
 
     @property
     def is_source(self) -> bool:

@@ -224,7 +224,10 @@ _IDENTITY: Mapping[str, Field] = {
     "path": lambda line: line.row.artifact.path,
     "sha256": lambda line: line.row.artifact.sha256,
 }
-_CHOICE: Mapping[str, Field] = {"recommended": lambda line: str(line.row.recommended).lower()}
+_CHOICE: Mapping[str, Field] = {
+    "recommended": lambda line: str(line.row.recommended).lower(),
+    "failure": lambda line: line.row.failure,
+}
 
 COLUMNS: tuple[Column, ...] = (
     Column(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from edgekit.evaluation.metrics import metric_named
 from edgekit.printable import printable
-from edgekit.records import Row
+from edgekit.records import Row, latency_ratio
 from edgekit.reports.formatting import (
     count_text,
     drop_interval_text,
@@ -19,6 +20,9 @@ from edgekit.reports.formatting import (
     size_text,
 )
 from edgekit.reports.groups import Group
+
+RECOMMENDED: Final = "recommended"
+FAILED: Final = "failed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +60,11 @@ class FormattedRow:
     best: frozenset[str]
     role: str
 
+    @property
+    def mark(self) -> str:
+        """What stands beside its name: `recommended`, `failed` or ""."""
+        return FAILED if self.row.failure else RECOMMENDED if self.row.recommended else ""
+
 
 def formatted_rows(group: Group) -> tuple[FormattedRow, ...]:
     """Return the rows of a group as text, best values and the Pareto front marked."""
@@ -64,7 +73,8 @@ def formatted_rows(group: Group) -> tuple[FormattedRow, ...]:
     higher = group.metric is None or metric_named(group.metric).higher_is_better
     pick = max if higher else min
     best_score = pick(scores) if len(scores) > 1 else None
-    best_size = min(row.artifact.flash_bytes for row in files) if len(files) > 1 else None
+    sizes = [row.artifact.flash_bytes for row in files if not row.failure]
+    best_size = min(sizes) if len(sizes) > 1 else None
     latencies = [row.timing.p50_ms for row in rows if row.timing and group.device]
     best_latency = min(latencies) if len(latencies) > 1 else None
     front = {id(row) for row in pareto_front(rows)}
@@ -81,7 +91,7 @@ def formatted_rows(group: Group) -> tuple[FormattedRow, ...]:
             "latency": timing is not None and timing.p50_ms == best_latency,
         }
         metric = score.metric if score else ""
-        role = "recommended" if row.recommended else "front" if id(row) in front else "other"
+        role = RECOMMENDED if row.recommended else "front" if id(row) in front else "other"
         made.append(
             FormattedRow(
                 row=row,
@@ -99,7 +109,9 @@ def formatted_rows(group: Group) -> tuple[FormattedRow, ...]:
                 agreement="" if row.agreement is None else f"{100 * row.agreement:.2f} %",
                 latency=latency_text(timing.p50_ms) if timing else "",
                 latency_ratio=_speedup(baseline, row) if timing else None,
-                best=frozenset(name for name, holds in best.items() if holds and is_file),
+                best=frozenset(
+                    name for name, holds in best.items() if holds and is_file and not row.failure
+                ),
                 role=role,
             )
         )
@@ -145,7 +157,8 @@ def _speedup(baseline: Row | None, row: Row) -> float | None:
     if not (before.p50_ms and after.p50_ms):
         return None
     ways = [(t.device, t.runtime, t.delegate, t.threads) for t in (before, after)]
-    return before.p50_ms / after.p50_ms if ways[0] == ways[1] else None
+    ratio = latency_ratio(after, before) if ways[0] == ways[1] else None
+    return None if ratio is None else 1 / ratio.value
 
 
 def _labels(rows: Sequence[Row]) -> list[str]:

@@ -66,7 +66,8 @@ def _table(group: Group) -> Iterator[str]:
     yield f"|{'|'.join(rules)}|"
     for row in rows:
         label = escaped(row.label)
-        label = f"**{label}** (recommended)" if row.row.recommended else label
+        label = f"**{label}**" if row.row.recommended else label
+        label += f" ({row.mark})" if row.mark else ""
         cells = [text for column in columns for text in _cells(column, row)]
         yield f"| {' | '.join((label, *cells))} |"
 

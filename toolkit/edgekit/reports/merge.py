@@ -126,6 +126,7 @@ def _merged(rows: Sequence[Row]) -> tuple[Row, ...]:
             # What was lost on one of the devices is told on all.
             collapses=tuple(dict.fromkeys(one for row in same for one in row.collapses)),
             recommended=any(row.recommended for row in same),
+            failure=next((row.failure for row in same if row.failure), None),
         )
         places = dict.fromkeys(row.place for row in same if row.place)
         if not places:
@@ -155,6 +156,7 @@ def _taken(whole: Row, own: Row, timing: Timing | None, place: str) -> Row:
         drop=own.drop,
         agreement=own.agreement,
         timing=timing,
+        failure=own.failure,
         device=None if timing else place,
     )
 

@@ -27,9 +27,9 @@ def variants_table(group: Group, *, several: bool) -> str:
         for column, others, title in columns
     )
     body = "".join(
-        f"<tr{' class=recommended' if row.row.recommended else ''}>"
+        f"<tr{f' class={row.mark}' if row.mark else ''}>"
         f'<th scope="row">{escaped(row.label)}'
-        f"{'<small>recommended</small>' if row.row.recommended else ''}</th>"
+        f"{f'<small>{row.mark}</small>' if row.mark else ''}</th>"
         + "".join(
             f"<td{' class=blank' if blank(row) and not column.cell(row).figure else ''} "
             f'data-label="{title}">{_cell(column, others, row, group)}</td>'

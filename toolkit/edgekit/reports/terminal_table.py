@@ -19,7 +19,7 @@ from edgekit.reports.device_comparison import (
 )
 from edgekit.reports.findings import collapsed_files
 from edgekit.reports.fit_table import fit_rows
-from edgekit.reports.formatted_rows import FormattedRow, formatted_rows
+from edgekit.reports.formatted_rows import FAILED, RECOMMENDED, FormattedRow, formatted_rows
 from edgekit.reports.formatting import class_figures, plain, times
 from edgekit.reports.glossary import VERDICTS
 from edgekit.reports.groups import Group
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 BEST = "*"
-RECOMMENDED = "=> recommended"
+CHOSEN = "=> recommended"
+_MARKS = {"": ("", ""), RECOMMENDED: (CHOSEN, "bold green"), FAILED: (FAILED, "red")}
 # The widest a variant's and a device's name get before they are folded, in characters.
 MOST_LABEL, MOST_NAME = 24, 20
 
@@ -206,13 +207,13 @@ def _stacked_columns(group: Group, rows: Sequence[FormattedRow]) -> Iterator[Sta
 def _fit(columns: list[StackedColumn], rows: Sequence[FormattedRow], width: int) -> list[str]:
     """Remove optional columns, the last first, until the table fits; return their titles.
 
-    Names are folded to the width of `RECOMMENDED` before a column is left out.
+    Names are folded to the width of `CHOSEN` before a column is left out.
     """
     from rich.cells import cell_len
 
-    marks = [RECOMMENDED for row in rows if row.row.recommended]
+    marks = [CHOSEN for row in rows if row.row.recommended]
     labels = max(map(cell_len, (*(row.label for row in rows), *marks)), default=0)
-    needed = min(labels, len(RECOMMENDED)) + sum(GAP + column.width for column in columns)
+    needed = min(labels, len(CHOSEN)) + sum(GAP + column.width for column in columns)
     left_out = []
     for column in reversed([column for column in columns if column.optional]):
         if needed <= width:
@@ -231,10 +232,8 @@ def _rows_table(rows: Sequence[FormattedRow], columns: Sequence[StackedColumn]) 
     for column in columns:
         table.add_column(column.heading, justify="right", no_wrap=True)
     for position, row in enumerate(rows):
-        chosen = row.row.recommended
-        label = Text(
-            f"{row.label}\n" + (RECOMMENDED if chosen else ""), style="bold green" if chosen else ""
-        )
+        mark, style = _MARKS[row.mark]
+        label = Text(f"{row.label}\n{mark}", style=style)
         table.add_row(label, *(_cell(*column.cells[position]) for column in columns))
     return table
 
@@ -293,7 +292,7 @@ def _comparison_table(comparison: DeviceComparison, positions: list[int]) -> Tab
         )
     for file in comparison.files:
         style = "bold green" if file.recommended else ""
-        mark = RECOMMENDED if file.recommended else ""
+        mark = CHOSEN if file.recommended else ""
         table.add_row(
             Text(f"{file.label}\n{mark}", style=style),
             *(_comparison_cell(file.cells[position]) for position in positions),

@@ -129,6 +129,7 @@ def _row(row: Fields) -> Row:
         worst_samples=row.integers("worst_samples"),
         device=None if timing else row.maybe("device", row.text),
         tensors=differences_from_json(row.object("tensors")) if row.has("tensors") else None,
+        failure=row.maybe("failure", row.text),
     )
 
 
@@ -270,6 +271,7 @@ def _timing(latency: Fields, peak_rss_bytes: int) -> Timing:
         stable=latency.flag("stable", default=True),
         warning=latency.maybe("warning", latency.text),
         details=latency.free("details"),
+        rounds=latency.integer("rounds", 1),
     )
 
 
@@ -290,6 +292,7 @@ def _operator(op: Fields) -> Operator:
             mapped=value.flag("mapped"),
             reason=value.maybe("reason", value.text),
             follows=value.flag("follows", default=False),
+            own_kernel=value.flag("own_kernel", default=False),
         )
 
     return Operator(

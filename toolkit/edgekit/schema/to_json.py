@@ -75,6 +75,7 @@ def row_to_json(row: Row) -> dict[str, Any]:
         "collapses": [
             {"kind": one.kind, "where": one.where, "detail": one.detail} for one in row.collapses
         ],
+        "failure": row.failure,
         "latency": None if row.timing is None else _timing_to_json(row.timing),
         "peak_rss_bytes": None if row.timing is None else row.timing.peak_rss_bytes,
         "memory_bytes": None if row.timing is None else row.timing.memory_bytes,
@@ -108,6 +109,7 @@ def inspection_to_json(inspection: Inspection) -> dict[str, Any]:
                 "targets": {
                     target: {"mapped": fit.mapped, "reason": fit.reason}
                     | ({"follows": True} if fit.follows else {})
+                    | ({"own_kernel": True} if fit.own_kernel else {})
                     for target, fit in op.targets.items()
                 },
                 "version": op.version,
@@ -323,6 +325,7 @@ def _timing_to_json(timing: Timing) -> dict[str, Any]:
         "p99_ms": timing.percentile_ms(99),
         "mean_ms": timing.mean_ms,
         "n": len(timing.values_ns),
+        "rounds": timing.rounds,
         "threads": timing.threads,
         "device": timing.device,
         "runtime": timing.runtime,

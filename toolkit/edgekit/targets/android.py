@@ -15,11 +15,13 @@ from dataclasses import replace
 from typing import Final
 
 from edgekit.records import TargetFit
+from edgekit.targets import cpu
 from edgekit.targets.node import Node, Tensor
-from edgekit.targets.target import Target
+from edgekit.targets.target import Settings, Target
 
 Constraint = Callable[[Node], bool]
 
+_XNNPACK: Final = "xnnpack"
 _EIGHT_BIT: Final = frozenset({"int8", "uint8"})
 _FLOAT_OR_EIGHT_BIT: Final = _EIGHT_BIT | {"float32"}
 _STORED_HALF: Final = frozenset({"float16", "int8", "uint8"})
@@ -29,20 +31,26 @@ _PLAIN_ACTIVATIONS: Final = frozenset({0, 1, 2, 3})
 """Schema numbers of the fused activations none, RELU, RELU_N1_TO_1, RELU6."""
 
 
-def fit(nodes: Sequence[Node]) -> dict[int, TargetFit]:
-    """Predict for each operator whether XNNPACK runs it.
+def fit(nodes: Sequence[Node], settings: Settings | None = None) -> dict[int, TargetFit]:
+    """Predict for each operator whether XNNPACK runs it, and whether TFLite's own kernels do.
 
     Args:
         nodes: All operators of a model, in execution order.
+        settings: `xnnpack`: whether all are to be run by XNNPACK, so that own kernels do not count.
 
     Returns:
         Operator index -> fit.
     """
+    fall_back = not (settings or {}).get(_XNNPACK)
     unpacked: dict[tuple[int, int], Tensor] = {}
     answers: dict[int, TargetFit] = {}
     for node in nodes:
         reason = broken_rule(_with_unpacked(node, unpacked))
-        answers[node.index] = TargetFit(mapped=reason is None, reason=reason)
+        answers[node.index] = TargetFit(
+            mapped=reason is None,
+            reason=reason,
+            own_kernel=reason is not None and fall_back and cpu.has_kernel(node),
+        )
         # XNNPACK unpacks float16 and sparse constants at load time: they still count as constants.
         stored = node.input(0)
         if node.name in _UNPACKING and stored is not None:
@@ -296,4 +304,11 @@ def _weight_types(node: Node) -> tuple[str, str]:
     return data.dtype if data else "", weights.dtype if weights else ""
 
 
-TARGET = Target(predicted=True, fit=lambda nodes, _: fit(nodes))
+def _all(text: str) -> bool:
+    if text != "all":
+        raise ValueError("Only xnnpack=all is known: XNNPACK runs every operator.")
+    return True
+
+
+SETTINGS: Final = {_XNNPACK: _all}
+TARGET = Target(predicted=True, fit=fit, settings=SETTINGS)

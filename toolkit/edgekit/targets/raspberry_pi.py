@@ -17,7 +17,7 @@ def arm64(*runtimes: str) -> Target:
     Args:
         runtimes: Runtimes that can be installed, as the runner calls them.
     """
-    return Target(predicted=True, fit=android.TARGET.fit, runtimes=runtimes)
+    return Target(predicted=True, fit=android.fit, settings=android.SETTINGS, runtimes=runtimes)
 
 
 def armv7(*runtimes: str) -> Target:

@@ -1,0 +1,45 @@
+"""Files of this machine timed by turns."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from edgekit import devices
+from edgekit.devices.interleaved import ROUNDS, interleaved
+
+FOLDER = Path(__file__).resolve().parents[2] / "quantized" / "turbofan"
+
+
+@pytest.fixture(scope="module")
+def timed():
+    paths = [FOLDER / f"{name}.tflite" for name in ("float32", "int8")]
+    return [(path, devices.bench(path, runs=50)) for path in paths]
+
+
+def test_every_file_has_as_many_runs_in_each_round(timed):
+    again = interleaved(timed)
+
+    for (_, alone), timing in zip(timed, again, strict=True):
+        assert timing.rounds == ROUNDS
+        assert timing.values_ns
+        assert len(timing.values_ns) % ROUNDS == 0
+        assert min(timing.values_ns) > 0
+        # All else is what was measured of it alone.
+        assert replace(timing, values_ns=alone.values_ns, rounds=1) == alone
+
+
+def test_one_file_alone_and_slow_models_are_left_as_they_are(timed):
+    assert interleaved(timed[:1]) == [timed[0][1]]
+    path, timing = timed[1]
+    slow = replace(timing, values_ns=(10**9,) * 20)
+    assert interleaved([timed[0], (path, slow)]) == [timed[0][1], slow]
+
+
+def test_a_file_that_fails_beside_the_others_loses_no_latency(timed, tmp_path):
+    broken = tmp_path / "broken.tflite"
+    broken.write_bytes(b"\x1c\0\0\0TFL3" + bytes(64))
+
+    assert interleaved([timed[0], (broken, timed[1][1])]) == [timing for _, timing in timed]
