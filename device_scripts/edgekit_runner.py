@@ -6676,7 +6676,7 @@ class Source:
             DATA,
             what,
             f"{place} says how arrays are preprocessed, and not how a picture becomes one.",
-            f'Put "picture": {{{written}, "scale": S}} into it: S is 1 for pixels 0 to 255, '
+            f'Put "picture": {{{written}, "scale": S}} there for null: S is 1 for pixels 0 to 255, '
             "0.00392156863 for pixel / 255.",
         )
 
