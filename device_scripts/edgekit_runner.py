@@ -6677,7 +6677,7 @@ class Source:
             DATA,
             what,
             f"{place} says how arrays are preprocessed, and not how a picture becomes one.",
-            f'Put "picture": {{{written}, "scale": S}} into it: S is 1 for pixels 0 to 255, '
+            f'Put "picture": {{{written}, "scale": S}} there for null: S is 1 for pixels 0 to 255, '
             "0.00392156863 for pixel / 255.",
         )
 
@@ -8282,7 +8282,8 @@ def _print_result(answer: Any) -> None:
     if isinstance(answer, dict):
         _write_stdout(_to_json(answer))
     else:
-        _write_stdout("\n".join(map(plain, answer)))
+        width = _columns(sys.stdout)
+        _write_stdout("\n".join(part for line in answer for part in fold(plain(line), width)))
 
 
 def _to_json(answer: dict[str, Any]) -> str:
@@ -8350,6 +8351,9 @@ def _stdout_error(found: object) -> RunnerError:
 
 def write_stderr(text: str, end: str = "\n") -> None:
     """Print on stderr; errors are ignored, since the exit code reports the failure."""
+    if "\r" not in text:
+        width = _columns(sys.stderr)
+        text = "\n".join(part for line in text.split("\n") for part in fold(line, width))
     try:  # noqa: SIM105  contextlib is not loaded for this
         print(text, end=end, file=sys.stderr, flush=True)
     except (OSError, ValueError):
@@ -8366,12 +8370,63 @@ def _flush_stderr() -> None:
 WIDTH = 80
 
 
+def _columns(stream: Any) -> int | None:
+    """Return to how many columns lines are folded: COLUMNS, or a terminal's; None in a pipe."""
+    said = os.environ.get("COLUMNS", "")
+    if said.isascii() and said.isdigit() and int(said):
+        return int(said)
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or None
+    except (OSError, ValueError, AttributeError):  # no terminal, or closed
+        return None
+
+
+def fold(line: str, width: int | None) -> list[str]:
+    """Return a line in lines of a width; a word, and a command in it, stays whole.
+
+    `fold("  labels: red, green", 16)` is `["  labels: red,", "    green"]`.
+    """
+    if width is None or len(line) <= width:
+        return [line]
+    indent = line[: len(line) - len(line.lstrip())]
+    lines: list[str] = []
+    made = ""
+    for piece in _pieces(line.strip()):
+        if not made and not piece:
+            continue
+        start = indent + ("  " if lines else "")
+        if made and len(made) + 1 + len(piece) > width and len(start) + 2 + len(piece) <= width:
+            lines.append(made.rstrip())
+            made = ""
+            start = indent + "  "
+        made = f"{made} {piece}" if made else start + piece
+        if len(made) > width:  # what fits on no line stays where it is
+            lines.append(made)
+            made = ""
+    return [*lines, made.rstrip()] if made else lines
+
+
+def _pieces(text: str) -> list[str]:
+    """Return the words of a line; those of a command, up to a stop, are one."""
+    pieces: list[str] = []
+    is_command = False
+    for word in text.split(" "):
+        if is_command:
+            pieces[-1] += f" {word}"
+            is_command = word[-1:] not in {".", ",", ";", ":"}
+        else:  # or nothing, between two spaces
+            pieces.append(word)
+            is_command = word in {"edgekit", "pip", "sudo", os.path.basename(sys.executable)}
+    return pieces
+
+
 def _wrapped(name: str, *phrases: str) -> list[str]:
-    """Return a name and comma-separated phrases, wrapped to 80 columns with an indent."""
+    """Return a name and comma-separated phrases, wrapped to 80 columns at most with an indent."""
+    width = min(WIDTH, _columns(sys.stdout) or WIDTH)
     lines, line = [], f"  {name:10}"
     for position, phrase in enumerate(phrases):
         text = phrase if position == len(phrases) - 1 else phrase + ","
-        if position and len(line) + 1 + len(text) > WIDTH:
+        if position and len(line) + 1 + len(text) > width:
             lines.append(line)
             line = " " * 12
         line += f" {text}"

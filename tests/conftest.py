@@ -26,6 +26,8 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 # Where it is set, each of hundreds of processes compiles edgekit anew, for half a second and more.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+# Readline, which pytest loads, sets it for the processes that pytest starts: they would fold lines.
+os.environ.pop("COLUMNS", None)
 
 # The workers of a test run fill the cores. More threads of TensorFlow wait for each other, longer
 # than the small models of tests take: half the time of a training on a busy machine.

@@ -112,3 +112,12 @@ def test_a_signal_while_something_is_imported(module, number, model, tmp_path):
     by = "" if number == "SIGINT" else f" by {number}"
     assert ended.stderr == f"Interrupted{by}; nothing half-written was left.\n"
     assert ended.returncode == {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}[number]
+
+
+def test_an_error_stands_behind_what_was_printed_before_it(model):
+    ended = shell('edgekit check "$model" --max-size 1k 2>&1', model=model)
+
+    first, last = ended.stdout.splitlines()
+    assert ended.returncode == 6
+    assert first.startswith("UNMET")
+    assert "1 of 1 conditions unmet" in last

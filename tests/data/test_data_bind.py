@@ -74,6 +74,15 @@ def test_binding_twice_is_binding_once():
     assert everything(twice.test).targets.shape == (9, 1)
 
 
+def test_a_column_too_many_may_be_left_out():
+    data = dataset_of(x_test=noise(9, 6), y_test=np.arange(9) % 3)
+
+    told = refusal(data, [spec(5)], [spec(3)])
+
+    assert "Samples are 6, the model takes 5." in told
+    assert "--ignore NAME" in told
+
+
 def test_a_channel_axis_is_added_and_said():
     data = dataset_of(x_test=noise(4, 6, 7), y_test=np.arange(4))
 

@@ -146,9 +146,29 @@ def test_labels_txt_gives_the_order_of_the_classes(folder):
 
 def test_folders_without_classes(folder):
     (folder / "empty").mkdir()
-    assert "no class folders" in refusal(lambda: open_data(str(folder / "empty")))
+    assert "holds no pictures" in refusal(lambda: open_data(str(folder / "empty")))
     (folder / "empty" / "train" / "cat").mkdir(parents=True)
     assert "train split is empty" in refusal(lambda: open_data(str(folder / "empty")))
+
+
+def test_class_folders_without_a_picture_are_told_as_what_they_are(tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+
+    told = refusal(lambda: open_data(str(tmp_path)))
+
+    assert "holds no pictures, nor class folders of them" in told
+    assert "It holds cat/, dog/." in told
+
+
+def test_a_model_in_the_place_of_data_is_told_to_go_first(tmp_path):
+    model = tmp_path / "cnn.keras"
+    model.write_bytes(b"PK")
+
+    told = refusal(lambda: open_data(str(model)))
+
+    assert "is a model, not data" in told
+    assert f"Give the model first: {model} --data DATA" in told
 
 
 def test_class_folders_in_no_split_are_divided_class_by_class(folder):
@@ -158,7 +178,7 @@ def test_class_folders_in_no_split_are_divided_class_by_class(folder):
     assert (dataset.train.n, dataset.test.n, dataset.labels) == (24, 6, CLASSES)
     test = bind(dataset, *specs()).test.read(np.arange(6))
     assert np.bincount(test.targets).tolist() == [2, 2, 2]
-    assert "6 of 30 samples were drawn for testing" in dataset.notes[0]
+    assert dataset.notes[0].startswith("6 of 30 samples were drawn for testing, since there is no")
     assert (scored.train, scored.test.n) == (None, 30)
 
 

@@ -83,6 +83,9 @@ def test_dates_and_the_numbers_of_rows_are_left_out_and_said(tmp_path):
     assert (
         "Columns left out (dates, or numbers of rows): when, day, the unnamed one." in dataset.notes
     )
+    # Rows that were drawn or sorted carry their numbers along.
+    drawn = table(tmp_path / "drawn.csv", [rows[i] for i in (7, 3, 12, 4, 9, 16)], ",when,day,a,y")
+    assert open_data(drawn, target="y").train.read(np.arange(1)).inputs["x"].shape == (1, 1)
     # A column of numbers that is named otherwise is an input, even if it counts.
     named = table(tmp_path / "named.csv", rows, "step,when,day,a,y")
     assert open_data(named, target="y").train.read(np.arange(1)).inputs["x"].shape == (1, 2)

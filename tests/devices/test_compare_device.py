@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -33,9 +34,11 @@ def test_outputs_of_a_device_are_compared(board, edgekit, repository, data):
     assert board.left() == []
 
 
-def test_kernels_are_told_apart(board, edgekit, repository, data):
+def test_kernels_are_told_apart(board, edgekit, repository, data, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.chdir(repository)
     # Given a file that is its own measure, and the exact kernels on the device
-    file = repository / "quantized" / "turbofan" / "int8.tflite"
+    file = Path("quantized", "turbofan", "int8.tflite")
     words = ("--data", data, "--device", "board", "--kernels", "reference")
     # When it is compared with itself there
     ended = edgekit("compare", file, file, *words)

@@ -130,7 +130,7 @@ def test_columns_of_different_units_count_alike() -> None:
 
 
 def test_the_table_has_80_columns(found: Sensitivity) -> None:
-    lines = list(sensitivity_lines(found))
+    lines = list(sensitivity_lines(found, 80))
 
     assert max(map(len, lines)) <= 80
     assert any("block1_depthwise" in line and "DEPTHWISE_CONV_2D" in line for line in lines)

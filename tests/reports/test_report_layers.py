@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 from made_layers import LAYERS, tensors, with_layers
 
+from edgekit.folding import fold
 from edgekit.reports.charts import charts
 from edgekit.reports.drawing import PageCharts
-from edgekit.reports.formatting import labelled
 from edgekit.reports.page import html
 from edgekit.reports.page_text import breakable
 from edgekit.schema import report_from_json, report_to_json, sensitivity_of_manifest
@@ -87,7 +87,7 @@ def test_names_may_be_broken_behind_separators_only():
 
 
 def test_long_lines_begin_below_their_beginning():
-    lines = labelled("mem   ", "micro: fits: " + "arena 1,234 B (measured); " * 9)
+    lines = fold("micro: fits: " + "arena 1,234 B (measured); " * 9, 80, label="mem   ")
 
     assert max(map(len, lines)) <= 80
     assert {line[:6] for line in lines[1:]} == {" " * 6}

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
+import shutil
 from math import floor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -170,3 +174,32 @@ def test_the_front_end_has_the_training_sets_published_mean_and_deviation(shared
     official = published["fsdd_dscnn"]["official"]
     assert np.mean(features) == pytest.approx(official["mu"], abs=2e-5)
     assert np.std(features) == pytest.approx(official["sd"], abs=2e-5)
+
+
+def test_the_hint_for_pictures_works_when_it_is_followed(repository, runner, tmp_path):
+    """A model of arrays says where in its manifest the scaling of pictures belongs."""
+    # given: a manifest as edgekit writes it for arrays, and a picture
+    file = Path(
+        shutil.copy(
+            repository / "quantized" / "fashion-mnist" / "int8.tflite", tmp_path / "m.tflite"
+        )
+    )
+    place, picture = file.with_suffix(".json"), tmp_path / "grey.png"
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    told = {"sha256": digest, "preprocessing": {"kind": "none"}, "picture": None}
+    place.write_text(json.dumps(told, indent=1))
+    Image.fromarray(np.full((28, 28), 99, np.uint8)).save(picture)
+    code, _, err = runner("run", file, picture)
+    assert code == 4
+
+    # when: what the hint quotes stands where the null was
+    quoted = re.search(r'"picture": \{.*?\}', err)
+    assert quoted is not None
+    assert "there for null" in err
+    entry = quoted[0].replace('"scale": S', '"scale": 1')
+    place.write_text(place.read_text().replace('"picture": null', entry))
+
+    # then
+    code, out, err = runner("run", file, picture)
+    assert (code, err) == (0, "")
+    assert json.loads(out)["source"].endswith("grey.png")

@@ -213,6 +213,20 @@ def test_a_custom_module_that_cannot_be_imported(
     assert words in (caught.value.found or "")
 
 
+@pytest.mark.parametrize("module", ["scaling.py", "json.py"])
+def test_a_custom_module_may_be_a_file(worker: Worker, folder: Path, module: str) -> None:
+    # given: the class in a file elsewhere, which may have the name of a library
+    (folder / "lib").mkdir(exist_ok=True)
+    text = (folder / "own_layers.py").read_text()
+    (folder / "lib" / module).write_text(text)
+
+    loaded = worker.run(
+        made_models.load_with, path=folder / "custom.keras", custom=(f"lib/{module}",)
+    )
+
+    assert loaded is not None
+
+
 def test_a_keras_2_file_without_the_extra(worker: Worker, folder: Path) -> None:
     with pytest.raises(ModelError, match=r"Keras 2\.15\.0") as caught:
         worker.run(made_models.load_without_tf_keras, path=folder / "older.keras")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
+from contextlib import suppress
 
 import typer
 
@@ -20,8 +21,9 @@ app = typer.Typer(name="edgekit", cls=CommandGroup, no_args_is_help=True, **SETT
 def _print_version(wanted: bool) -> None:
     if wanted:
         from edgekit import __version__
+        from edgekit.cli.output import put
 
-        print(f"edgekit {__version__}")
+        put(f"edgekit {__version__}")
         raise typer.Exit
 
 
@@ -126,9 +128,11 @@ def _told(error: Exception) -> int:
 
 
 def _complain(*lines: str) -> None:
-    for line in lines:
-        for part in line.splitlines():
-            print(part, file=sys.stderr)
+    from edgekit.cli.output import say
+
+    with suppress(OutputError, streams.ReaderGoneError):  # an error is told already
+        streams.flush()  # where both streams go to one log, what was printed first stands first
+    say(*(part for line in lines for part in line.splitlines()), error=True)
 
 
 def _usage_hint(error: Exception) -> str:

@@ -74,7 +74,7 @@ def sensitivity(
     edgekit quantize model.tflite --data data.npz --recipe mixed.toml
     """
     from edgekit import api
-    from edgekit.cli.output import json_line, wrote_file
+    from edgekit.cli.output import json_line, put, say, show, wrote_file
     from edgekit.cli.progress import listening
 
     outputs = list(output or ())
@@ -100,14 +100,13 @@ def sensitivity(
     if json:
         from edgekit.schema import sensitivity_to_json
 
-        print(json_line(sensitivity_to_json(found)))
+        put(json_line(sensitivity_to_json(found)))
         return
     from edgekit.reports.sensitivity_text import sensitivity_lines
 
-    for line in sensitivity_lines(found):
-        print(line)
+    show(sensitivity_lines, found)
     for path in outputs:
-        print(wrote_file(path))
+        say(wrote_file(path))
 
 
 def compare(
@@ -154,7 +153,7 @@ def compare(
     edgekit compare int8.tflite int8.tflite --data data.npz --device pi@raspberrypi.local
     """
     from edgekit import api
-    from edgekit.cli.output import json_line, wrote_file
+    from edgekit.cli.output import json_line, put, say, show, wrote_file
     from edgekit.cli.progress import listening
     from edgekit.files import refuse_existing, writing
 
@@ -183,14 +182,13 @@ def compare(
     if json:
         from edgekit.schema import differences_to_json
 
-        print(json_line(differences_to_json(found)))
+        put(json_line(differences_to_json(found)))
         return
     from edgekit.reports.differences_text import difference_lines
 
-    for line in difference_lines(found):
-        print(line)
+    show(difference_lines, found)
     if graph is not None:
-        print(wrote_file(graph))
+        say(wrote_file(graph))
 
 
 def _check_outputs(outputs: list[Path], *, force: bool) -> None:

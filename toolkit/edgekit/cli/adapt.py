@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-import textwrap
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edgekit.cli.output import figures, say
 from edgekit.cli.training_options import (
     BEFORE,
     PossibleOutput,
@@ -65,17 +65,11 @@ def _run(step: PassStep, given: dict[str, Any]) -> None:
 def _print_plan(plan: SwapPlan) -> None:
     """Say before the training what is replaced, and what that is worth."""
     for number, line in enumerate(plan.lines()):
-        indent = "  " if number else ""
-        print(
-            textwrap.fill(
-                printable(line, _MOST), 80, initial_indent=indent, subsequent_indent=f"{indent}  "
-            )
-        )
+        say(f"{'  ' if number else ''}{printable(line, _MOST)}")
     sys.stdout.flush()
 
 
 def _show(done: Adaptation, *, dry: bool) -> None:
-    from edgekit.cli.output import figures
     from edgekit.reports.formatting import (
         drop_interval_text,
         drop_text,
@@ -85,34 +79,34 @@ def _show(done: Adaptation, *, dry: bool) -> None:
     )
 
     for note in done.notes:
-        print(f"note: {one_line(note)}")
+        say(f"note: {one_line(note)}")
     passed, rows = done.passed, done.rows
     if passed is None or rows is None:
         if dry:
-            print("Nothing was written: a dry run.")
+            say("Nothing was written: a dry run.")
         elif done.plan.left:
-            print("Nothing that can be replaced: nothing was written.")
+            say("Nothing that can be replaced: nothing was written.")
         else:
-            print("Nothing to replace: nothing was written.")
+            say("Nothing to replace: nothing was written.")
         return
     for label, words in passed.facts.items():
-        print(f"{label}: {words}")
+        say(f"{label}: {words}")
     if passed.validation:
-        print(f"validation: {passed.validation}")
+        say(f"validation: {passed.validation}")
     before, changed, after = rows
     if before.score and changed.score and after.score:
         metric = before.score.metric
         first, second, third = (score_text(metric, row.score.value) for row in rows if row.score)
-        print(f"{metric_title(metric)}: {first} before, {second} after the change, {third} trained")
+        say(f"{metric_title(metric)}: {first} before, {second} after the change, {third} trained")
     if after.drop is not None and before.score is not None:
         metric = before.score.metric
         interval = drop_interval_text(metric, after.drop.ci95)
         told = f"{drop_text(metric, after.drop.value)} {drop_unit(metric)}"
-        print(f"drop: {told} ({interval}, 95 % interval)")
-    print("float32 .tflite            before       after")
+        say(f"drop: {told} ({interval}, 95 % interval)")
+    say("float32 .tflite            before       after")
     for label, *values in figures(before, after):
-        print(f"  {label:<20} {values[0]:>10}  {values[-1]:>10}")
-    print(f"Wrote {passed.path} ({passed.path.stat().st_size / 1000:.1f} kB)")
+        say(f"  {label:<20} {values[0]:>10}  {values[-1]:>10}")
+    say(f"Wrote {passed.path} ({passed.path.stat().st_size / 1000:.1f} kB)")
 
 
 adapt = pass_command(

@@ -133,7 +133,7 @@ def show_deployed(
         output: Folder or file of the report; None writes none.
         force: Replace files that exist.
     """
-    from edgekit.cli.output import emit, json_line, wrote_file
+    from edgekit.cli.output import emit, json_line, put, say, wrote_file
     from edgekit.cli.progress import listening
     from edgekit.pipeline import first_error
 
@@ -148,11 +148,11 @@ def show_deployed(
             raise error  # there is nothing to place
     for outcome in deployed.outcomes:
         for answer in outcome.answers:
-            print(json_line(answer))
+            put(json_line(answer))
     if result.rows:
         emit(result, json=json)
     for path in () if json else written:
-        print(wrote_file(path))
+        say(wrote_file(path))
     if error is not None:
         raise error
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -32,16 +31,16 @@ def expand(
     edgekit expand small.tflite --target micro -o small-micro.tflite
     """
     from edgekit import api
-    from edgekit.cli.output import wrote
+    from edgekit.cli.output import say, wrote
 
     made = api.expand(file, output, target=target, force=force)
     if target is not None and (
         lacking := api.inspect(made.path, targets=(target,)).unmapped(target)
     ):
         first = lacking[0]
-        print(
+        say(
             f"Warning: {target} still does not load it: operator {first.index} ({first.name}): "
             f"{first.targets[target].reason}",
-            file=sys.stderr,
+            error=True,
         )
-    print(wrote(made))
+    say(wrote(made))

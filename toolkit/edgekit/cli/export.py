@@ -44,6 +44,7 @@ def export(
     edgekit export int8.tflite --target esp32-s3 --data data.npz -o firmware/model
     """
     from edgekit import api
+    from edgekit.cli.output import put, say
     from edgekit.errors import UsageError
 
     if emit not in LANGUAGES:
@@ -57,7 +58,10 @@ def export(
         force=force,
         **data_options.arguments(),
     )
-    print(json_.dumps(_as_json(made)) if json else "\n".join(_lines(made)))
+    if json:
+        put(json_.dumps(_as_json(made)))
+    else:
+        say(*_lines(made))
 
 
 def _lines(made: Exported) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict, make_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -72,7 +71,7 @@ def check(
     edgekit check int8.tflite --data data.npz --max-drop 0.5 --baseline float32.tflite
     """
     from edgekit import api
-    from edgekit.cli.output import json_line, wrote_file
+    from edgekit.cli.output import json_line, put, say, show, wrote_file
     from edgekit.cli.progress import listening
     from edgekit.errors import BudgetError
     from edgekit.files import refuse_existing, writing
@@ -102,16 +101,15 @@ def check(
     if json:
         from edgekit.schema import check_to_json
 
-        print(json_line(check_to_json(found)))
+        put(json_line(check_to_json(found)))
     else:
         from edgekit.reports.check_results import check_lines
 
-        for line in check_lines(found):
-            print(line)
+        show(check_lines, found)
         if junit is not None:
-            print(wrote_file(junit))
+            say(wrote_file(junit))
     for warning in found.warnings:
-        print(f"Warning: {one_line(warning)}", file=sys.stderr)
+        say(f"Warning: {one_line(warning)}", error=True)
     if not found.met:
         unmet = ", ".join(option_of(name) for name in found.unmet)
         raise BudgetError(
@@ -138,7 +136,7 @@ def diff(
     edgekit diff old.tflite new.tflite --no-bench >> "$GITHUB_STEP_SUMMARY"
     """
     from edgekit import api
-    from edgekit.cli.output import json_line
+    from edgekit.cli.output import json_line, put
     from edgekit.cli.progress import listening
 
     with listening(quiet=quiet) as listener:
@@ -154,8 +152,8 @@ def diff(
     if json:
         from edgekit.schema import comparison_to_json
 
-        print(json_line(comparison_to_json(found)))
+        put(json_line(comparison_to_json(found)))
         return
     from edgekit.reports.comparison import comparison_markdown
 
-    print(comparison_markdown(found))
+    put(comparison_markdown(found))

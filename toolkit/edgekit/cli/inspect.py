@@ -54,11 +54,10 @@ def inspect(
 
             sys.stdout.writelines(_lines(inspection_to_json(inspection)))
             return
-        from rich.console import Console
-
+        from edgekit.cli.output import console
         from edgekit.reports import print_inspection
 
-        print_inspection(inspection, Console(file=sys.stdout))
+        print_inspection(inspection, console())
 
 
 def _check_page(output: Path, *, json: bool, force: bool) -> None:
@@ -81,13 +80,13 @@ def _check_page(output: Path, *, json: bool, force: bool) -> None:
 
 
 def _write_page(inspection: Inspection, output: Path, *, force: bool) -> None:
-    from edgekit.cli.output import wrote_file
+    from edgekit.cli.output import say, wrote_file
     from edgekit.files import writing
     from edgekit.reports.inspection_page import inspection_html
 
     with writing(output, replace=force) as temporary:
         temporary.write_text(inspection_html(inspection), encoding="utf-8")
-    print(wrote_file(output))
+    say(wrote_file(output))
 
 
 @contextmanager

@@ -33,7 +33,7 @@ def eval_(
     """
     device_options.check_device_options(device, devices=devices)
     from edgekit import api
-    from edgekit.cli.output import emit
+    from edgekit.cli.output import console, emit
     from edgekit.cli.progress import listening
 
     scoring = score_options.arguments()
@@ -62,11 +62,9 @@ def eval_(
     emit(result, json=json)
     score = result.files[0].score if len(result.files) == 1 else None
     if not json and score and score.per_class:
-        from rich.console import Console
-
         from edgekit.reports import print_per_class
 
-        print_per_class(score, Console())
+        print_per_class(score, console())
 
 
 def bench(

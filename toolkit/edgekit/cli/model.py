@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -11,6 +10,7 @@ import typer
 
 from edgekit.choices import MAX_SEED, TARGET_TITLES
 from edgekit.cli import device_options, option_values, options
+from edgekit.cli.output import say
 
 if TYPE_CHECKING:
     from edgekit.choices import Prefer, RangesMethod, SplitBy
@@ -125,27 +125,27 @@ def train(
 
         best = checkpoint_path(output)
         if best.exists():
-            print(f"The best so far is {best}; go on with --from {best}", file=sys.stderr)
+            say(f"The best so far is {best}; go on with --from {best}", error=True)
         raise
     by = f" ({result.validation_by})" if result.validation_by else ""
-    print(
+    say(
         f"Validation {result.metric} {result.value:.4g} on {result.validation_n} samples{by}, "
         f"epoch {result.best_epoch} of {result.epochs}, {result.seconds:.0f} s."
     )
-    print(
+    say(
         f"Wrote {result.path} ({result.path.stat().st_size / 1000:.1f} kB, "
         f"{result.parameters:,} parameters)"
     )
     if result.head is not None:
-        print(f"Wrote {result.head}, which says how its outputs tell boxes")
+        say(f"Wrote {result.head}, which says how its outputs tell boxes")
 
 
 def _list_zoo() -> None:
     from edgekit.training.zoo import describe
 
     for entry in describe():
-        print(f"{entry.name:<14} {entry.summary}")
-    print("Also every name of keras.applications, by its function's name: MobileNetV3Small, ...")
+        say(f"{entry.name:<14} {entry.summary}")
+    say("Also every name of keras.applications, by its function's name: MobileNetV3Small, ...")
 
 
 def import_(
@@ -188,12 +188,12 @@ def import_(
             listener=listener,
         )
     if imported.verification is not None:
-        print(
+        say(
             f"Differs from {imported.source.path.name} by at most "
             f"{imported.verification.max_abs_difference:.2g} on {imported.verification.samples} "
             f"samples of {imported.verification.inputs}."
         )
-    print(wrote(imported.artifact))
+    say(wrote(imported.artifact))
 
 
 def quantize(

@@ -38,16 +38,15 @@ def refuse_lost(report: Report, asked: Sequence[str]) -> None:
 
 def show(result: Report, *, json: bool, bundle: Path | None = None) -> None:
     """Print a report of new files: the table, the reason, and what was written."""
-    from edgekit.cli.output import emit, next_lines, wrote, wrote_file
+    from edgekit.cli.output import emit, next_lines, say, wrote, wrote_file
 
     emit(result, json=json)
     if not json:
         first = result.files[0].artifact
-        print(f"Wrote {first.path.parent / 'report.html'}")
+        say(f"Wrote {first.path.parent / 'report.html'}")
         if bundle is not None:
-            print(wrote_file(bundle))
+            say(wrote_file(bundle))
         for row in result.files:
             if row.recommended:
-                print(wrote(row.artifact, first))
-        for line in next_lines(result):
-            print(line)
+                say(wrote(row.artifact, first))
+        say(*next_lines(result))

@@ -141,7 +141,9 @@ Head = Annotated[
 ]
 Custom = Annotated[
     list[str] | None,
-    typer.Option(metavar="MODULE", help="Module with the model's own classes; repeatable."),
+    typer.Option(
+        metavar="MODULE", help="Module or .py file with the model's own classes; repeatable."
+    ),
 ]
 TrustCode = Annotated[
     bool,

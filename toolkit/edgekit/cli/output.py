@@ -4,15 +4,55 @@ from __future__ import annotations
 
 import json as json_
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from edgekit.folding import TERMINAL, columns, fold
 from edgekit.printable import MOST_PATH, one_line, printable
-from edgekit.records import Artifact, Report, Row, Timing
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from edgekit.records import Artifact, Report, Row, Timing
     from edgekit.reports import Format
+
+
+T = TypeVar("T")
+
+
+def say(*lines: str, label: str = "", error: bool = False) -> None:
+    """Print lines for people: folded to the terminal, whole into a pipe.
+
+    Args:
+        lines: Each one sentence or more.
+        label: What stands before the first, and above which the others are indented.
+        error: Print on stderr.
+    """
+    stream = sys.stderr if error else sys.stdout
+    width = columns(stream)
+    for line in lines:
+        for part in fold(line, width, label=label):
+            print(part, file=stream)
+
+
+def show(lines: Callable[[T, int | None], Iterable[str]], found: T) -> None:
+    """Print a record as lines, which are made for the width of `say`."""
+    for line in lines(found, columns(sys.stdout)):
+        print(line)
+
+
+def put(text: str) -> None:
+    """Print on stdout what nothing is done to: JSON, Markdown."""
+    print(text)
+
+
+def console() -> Console:
+    """Return what tables are printed on: stdout, with the width of `say`."""
+    from rich.console import Console
+
+    width = columns(sys.stdout)
+    return Console(file=sys.stdout, width=width or TERMINAL, soft_wrap=width is None)
 
 
 def wrote(artifact: Artifact, reference: Artifact | None = None) -> str:
@@ -41,17 +81,14 @@ def emit(report: Report, *, json: bool) -> None:
     if json:
         from edgekit.schema import report_to_json
 
-        print(json_.dumps(report_to_json(report), allow_nan=False))
+        put(json_.dumps(report_to_json(report), allow_nan=False))
         return
-    from rich.console import Console
-
     from edgekit.reports import print_report
 
-    print_report(report, Console(file=sys.stdout))
+    print_report(report, console())
     for row in report.rows:
         if row.timing and (lines := list(_details(row.timing))):
-            print(f"{printable(row.artifact.variant)}, {one_line(row.timing.device)}")
-            print("\n".join(lines))
+            say(f"{printable(row.artifact.variant)}, {one_line(row.timing.device)}", *lines)
 
 
 def next_lines(report: Report) -> Iterator[str]:
@@ -90,7 +127,7 @@ def warn_missing_charts(report: Report) -> None:
 
     for text in report.warnings:
         if text.startswith(NO_CHARTS):
-            print(f"Warning: {one_line(text)}", file=sys.stderr)
+            say(f"Warning: {one_line(text)}", error=True)
 
 
 def write_rendered(report: Report, path: Path, form: Format, *, replace: bool) -> None:
@@ -102,7 +139,7 @@ def write_rendered(report: Report, path: Path, form: Format, *, replace: bool) -
         told, contents = render_all(report, (form,))
         temporary.write_bytes(encoded(contents[form]))
     warn_missing_charts(told)
-    print(wrote_file(path))
+    say(wrote_file(path))
 
 
 def wrote_file(path: Path) -> str:

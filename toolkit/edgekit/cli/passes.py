@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
-import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from edgekit.cli import device_options, option_values, options
+from edgekit.cli.output import figures, say
 from edgekit.cli.training_options import Resume, pass_arguments, pass_command, tell_checkpoint
 from edgekit.printable import one_line, printable
 from edgekit.recipe.steps import Cluster, PassStep, Prune, Qat, Shrink
@@ -105,8 +104,7 @@ def _told_what_is_kept() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as stop:
-        for line in getattr(stop, "__notes__", ()):
-            print(line, file=sys.stderr)
+        say(*getattr(stop, "__notes__", ()), error=True)
         raise
 
 
@@ -138,7 +136,7 @@ def _print_estimate(payoff: PruningEstimate) -> None:
     before, after = (
         size / 1000 for size in (payoff.size_deflated_bytes, payoff.pruned_deflated_bytes)
     )
-    print(f"Predicted for float32 at {payoff.sparsity:.0%} zeros:")
+    say(f"Predicted for float32 at {payoff.sparsity:.0%} zeros:")
     lines = [f"download, deflated: {before:.1f} kB -> {after:.1f} kB"]
     if payoff.sparse_bytes is None:
         lines.append("on the device: no smaller")
@@ -148,26 +146,23 @@ def _print_estimate(payoff: PruningEstimate) -> None:
     lines.append(
         f"faster (XNNPACK): {'yes' if payoff.faster.mapped else f'no: {payoff.faster.reason}'}"
     )
-    for line in lines:
-        print(textwrap.fill(line, 80, initial_indent="  ", subsequent_indent="    "))
+    say(*(f"  {line}" for line in lines))
 
 
 def _show(done: PassComparison) -> None:
-    from edgekit.cli.output import figures
-
     passed = done.passed
     for label, words in passed.facts.items():
-        print(f"{label}: {words}")
+        say(f"{label}: {words}")
     if passed.validation:
-        print(f"validation: {passed.validation}")
+        say(f"validation: {passed.validation}")
     for layer, reason in passed.left.items():
-        print(f"left alone: {printable(layer)}: {one_line(reason)}")
+        say(f"left alone: {printable(layer)}: {one_line(reason)}")
     for key, value in passed.after.items():
-        print(f"validation {key}: {passed.before[key]:.4g} before, {value:.4g} after")
-    print("float32 .tflite            before       after")
+        say(f"validation {key}: {passed.before[key]:.4g} before, {value:.4g} after")
+    say("float32 .tflite            before       after")
     for label, before, after in figures(done.before, done.after):
-        print(f"  {label:<20} {before:>10}  {after:>10}")
-    print(f"Wrote {passed.path} ({passed.path.stat().st_size / 1000:.1f} kB)")
+        say(f"  {label:<20} {before:>10}  {after:>10}")
+    say(f"Wrote {passed.path} ({passed.path.stat().st_size / 1000:.1f} kB)")
 
 
 prune = pass_command(

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from edgekit.cli.output import say
 from edgekit.printable import one_line, printable
 from edgekit.records import Listener, Progress, silent
 
@@ -34,7 +35,7 @@ class _Lines:
         if progress.stage != self.stage:
             self.stage = progress.stage
             seconds = time.monotonic() - self.begun
-            print(f"[{seconds:5.1f} s] {one_line(progress.stage)}", file=sys.stderr, flush=True)
+            say(one_line(progress.stage), label=f"[{seconds:5.1f} s] ", error=True)
 
 
 @contextmanager

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from edgekit.cli import options
+from edgekit.cli.output import console, put, say
 
 
 def demo(
@@ -46,7 +46,7 @@ def doctor(json: options.Json = False) -> None:
     if json:
         import json as json_
 
-        print(
+        put(
             json_.dumps(
                 {
                     "schema": 1,
@@ -59,15 +59,18 @@ def doctor(json: options.Json = False) -> None:
         return
     for finding in findings:
         mark = "ok     " if finding.found else "missing"
-        print(f"{mark}  {finding.name:<16} {finding.found or finding.hint}")
-    print("\nKernels of convolutions on ARM, by mode and runtime:")
-    for line in _kernel_lines(kernels()):
-        print(line)
+        say(finding.found or finding.hint, label=f"{mark}  {finding.name:<16} ")
+    say("", "Kernels of convolutions on ARM, by mode and runtime:")
+    _print_kernels(kernels())
 
 
-def _kernel_lines(table: dict[str, dict[str, str]]) -> Iterator[str]:
-    """Yield a table of modes by runtimes."""
-    modes = list(next(iter(table.values())))
-    yield f"{'mode':<10}" + "".join(f"{name:<24}" for name in table).rstrip()
-    for mode in modes:
-        yield f"{mode:<10}" + "".join(f"{one[mode]:<24}" for one in table.values()).rstrip()
+def _print_kernels(found: dict[str, dict[str, str]]) -> None:
+    """Print a table of modes by runtimes."""
+    from edgekit.reports.plain_table import plain_table, show
+
+    table = plain_table()
+    for name in ("mode", *found):
+        table.add_column(name)
+    for mode in next(iter(found.values())):
+        table.add_row(mode, *(one[mode] for one in found.values()))
+    show(console(), table)

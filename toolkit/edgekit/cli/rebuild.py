@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -43,6 +42,7 @@ def rebuild(
     edgekit rebuild int8.json --source model.keras --data data.npz -o again.tflite
     """
     from edgekit import api
+    from edgekit.cli.output import say
     from edgekit.cli.progress import listening
 
     with listening(quiet=quiet) as listener:
@@ -57,10 +57,10 @@ def rebuild(
             listener=listener,
         )
     for name, (then, now) in result.versions.items():
-        print(f"{name} was {then}, is {now}.", file=sys.stderr)
-    print(
+        say(f"{name} was {then}, is {now}.", error=True)
+    say(
         f"{result.variant}: the same {result.size_bytes:,} bytes again, "
         f"sha256 {result.sha256[:16]}..."
     )
     if result.path is not None:
-        print(f"Wrote {result.path}")
+        say(f"Wrote {result.path}")

@@ -35,10 +35,10 @@ def report(
     edgekit report quantized/*/report.json -o report.html
     edgekit report here.json there.json --format md
     """
-    from edgekit.cli.output import write_rendered
+    from edgekit.cli.output import console, put, write_rendered
     from edgekit.errors import UsageError
     from edgekit.files import refuse_existing
-    from edgekit.reports import read_reports, render
+    from edgekit.reports import print_report, read_reports, render
 
     chosen = format_ or (output.suffix.lstrip(".") if output else "terminal")
     if output is None and chosen in ("png", "html", "svg"):
@@ -46,8 +46,11 @@ def report(
     if output is not None:
         refuse_existing(output, force=force)
     merged, form = read_reports(rows), cast("Format", chosen)
+    if output is None and form == "terminal":
+        print_report(merged, console())
+        return
     if output is not None:
         write_rendered(merged, output, form, replace=force)
         return
     content = render(merged, form)
-    print(content if isinstance(content, str) else content.decode())
+    put(content if isinstance(content, str) else content.decode())

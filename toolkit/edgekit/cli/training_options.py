@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import sys
 import typing
 from collections.abc import Callable, Sequence
 from dataclasses import fields
@@ -18,6 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from edgekit.cli import option_values, options
+from edgekit.cli.output import say
 from edgekit.recipe.settings import Setting, is_required, setting_of
 from edgekit.recipe.steps import PassStep, Training
 
@@ -126,7 +126,7 @@ def tell_checkpoint(output: Path | None, *, resumed: bool, started: float) -> No
     best = checkpoint_path(output) if output is not None else None
     # One that stood there before is of another run, unless this one went on with it.
     if best is not None and best.exists() and (resumed or best.stat().st_mtime >= started):
-        print(f"The best so far is {best}; go on with --resume", file=sys.stderr)
+        say(f"The best so far is {best}; go on with --resume", error=True)
 
 
 def _options_of(kind: type) -> list[tuple[str, Any, Any]]:

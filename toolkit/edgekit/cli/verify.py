@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -31,7 +30,7 @@ def verify(
     edgekit verify proof.zip --data data.npz --json
     """
     from edgekit import api
-    from edgekit.cli.output import json_line
+    from edgekit.cli.output import json_line, put, say, show
     from edgekit.cli.progress import listening
     from edgekit.errors import BudgetError
     from edgekit.printable import MOST_PATH, printable
@@ -41,14 +40,13 @@ def verify(
     if json:
         from edgekit.schema import proof_to_json
 
-        print(json_line(proof_to_json(found)))
+        put(json_line(proof_to_json(found)))
     else:
         from edgekit.reports.proof_lines import proof_lines
 
-        for line in proof_lines(found):
-            print(line)
+        show(proof_lines, found)
     for name, (then, now) in found.versions.items():
-        print(f"{name} was {then}, is {now}.", file=sys.stderr)
+        say(f"{name} was {then}, is {now}.", error=True)
     if apart := found.count("differs"):
         raise BudgetError(
             f"{printable(bundle, MOST_PATH)}: {apart} of {len(found.figures)} figures differ."

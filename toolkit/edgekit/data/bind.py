@@ -147,6 +147,8 @@ def _missing_axis(shape: tuple[int, ...], spec: TensorSpec, place: str) -> bool:
         hint = "Channels come last: save numpy.moveaxis(x, 1, -1)."
     elif len(wanted) == 3 and len(shape) in (2, 3) and wanted[2] in (1, 3):
         hint = "Where they are pictures, have them resized: --preprocess '{kind = \"image\"}'."
+    elif len(shape) == len(wanted) and shape[:-1] == wanted[:-1] and shape[-1] > wanted[-1]:
+        hint = "Where they are columns of a table, leave one out: --ignore NAME."
     elif int(np.prod(shape)) == int(np.prod(wanted)):
         hint = f"Save them reshaped: x.reshape(-1, {', '.join(map(str, wanted))})."
     raise DataError(

@@ -18,7 +18,7 @@ from edgekit.data.splits import TEST_SHARE, calibration_subset, drawn_test, spli
 from edgekit.data.store import RawDataset, adopted, reader_of, whole
 from edgekit.errors import DataError, UsageError
 from edgekit.files import check_input, what_is
-from edgekit.printable import one_line
+from edgekit.printable import MOST_PATH, one_line, printable
 from edgekit.records import (
     EACH_ROW,
     DataRequest,
@@ -34,6 +34,8 @@ from edgekit.records import (
 FORMS = f"Give {list_data_formats()}."
 LISTS = (".json", ".yaml", ".yml", ".xml")
 """Endings of the files that list the boxes of a folder of pictures, or their classes."""
+MODELS = (".keras", ".h5", ".hdf5", ".tflite")
+"""Endings of models, which are given as data where the arguments change places."""
 
 
 def open_data(
@@ -194,7 +196,10 @@ def _with_test(
     samples = pool or split_of(dataset, "train")
     train, test = drawn_test(samples, share or TEST_SHARE, seed, name)
     note = f"{test.n} of {samples.n} samples were drawn for testing" + (
-        f" (split = {share:g})." if share else ": they are in no split."
+        f" (split = {share:g})."
+        if share
+        else ", since there is no test split: "
+        "scores are too good where the model learned from them."
     )
     return replace(dataset, train=train, test=test, notes=(*dataset.notes, note))
 
@@ -243,6 +248,11 @@ def _open(
             hint=f"Check the path. Built-in names: {', '.join(BUILTINS)}. --help lists all forms.",
         )
     check_input(path, DataError, hint=FORMS)
+    if path.suffix in MODELS:
+        raise DataError(
+            f"{spec} is a model, not data.",
+            hint=f"Give the model first: {printable(path, MOST_PATH)} --data DATA.",
+        )
     folder = path.resolve().parent
     if folder.name == "annotations":  # of COCO
         folder = folder.parent

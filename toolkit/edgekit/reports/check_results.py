@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from xml.etree import ElementTree as ET
 
 from edgekit.conditions import option_of
+from edgekit.folding import fold
 from edgekit.printable import MOST_PATH, printable
 from edgekit.records import Check, ConditionResult
 from edgekit.reports.formatting import (
@@ -19,12 +20,18 @@ from edgekit.reports.formatting import (
 )
 
 
-def check_lines(check: Check) -> Iterator[str]:
-    """Yield one line a condition: whether it is met, what was wanted, what was found."""
-    width = max(len(one.name) for one in check.results)
+def check_lines(check: Check, width: int | None = None) -> Iterator[str]:
+    """Yield what became of each condition: whether it is met, what was wanted, what was found.
+
+    Args:
+        check: The results.
+        width: To which a line is folded; None for one line a condition.
+    """
+    longest = max(len(one.name) for one in check.results)
     for one in check.results:
-        name = one.name.replace("_", "-").ljust(width)
-        yield f"{'met  ' if one.met else 'UNMET'}  {name}  {_said(one)}"
+        name = one.name.replace("_", "-").ljust(longest)
+        label = f"{'met  ' if one.met else 'UNMET'}  {name}  "
+        yield from fold(_said(one), width, label=label)
 
 
 def junit(check: Check) -> str:

@@ -1,15 +1,16 @@
-"""Two models compared operator by operator: for a terminal of 80 columns, and for a graph."""
+"""Two models compared operator by operator: for a terminal, and for a graph."""
 
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Iterator
 from typing import Any, Final
 
+from edgekit.folding import fold
 from edgekit.printable import printable
 from edgekit.records import LayerDifferences, OperatorDifference
-from edgekit.reports.formatting import TERMINAL, decibels, plain, significant
+from edgekit.reports.formatting import decibels, plain, significant
+from edgekit.reports.plain_table import narrowed
 
 _LAYER, _OPERATOR, _CELL = 20, 18, 8
 _LEGEND: Final = (
@@ -24,18 +25,24 @@ EQUAL_DB: Final = 150.0
 _COLOURS: Final = ((10.0, "#d73027"), (20.0, "#fc8d59"), (30.0, "#fee08b"))
 
 
-def difference_lines(found: LayerDifferences) -> Iterator[str]:
-    """Yield a table of 80 columns in the order of execution, and where the two part."""
-    yield from textwrap.wrap(plain(f"A: {found.first}"), TERMINAL)
-    yield from textwrap.wrap(plain(f"B: {found.second}"), TERMINAL)
+def difference_lines(found: LayerDifferences, width: int | None = None) -> Iterator[str]:
+    """Yield a table in the order of execution, and where the two part.
+
+    Args:
+        found: The differences.
+        width: To which sentences are folded; None for 80 columns of the table, and no folding.
+    """
+    layer, operator = narrowed(width, _LAYER, _OPERATOR)
+    yield from fold(plain(found.first), width, label="A: ")
+    yield from fold(plain(found.second), width, label="B: ")
     yield f"{found.n} samples"
     yield ""
-    heads = "".join(f"{head:>{width}}" for head, width in zip(_HEADS, _widths(), strict=True))
-    yield f"{'layer':{_LAYER + 1}}{'operator':{_OPERATOR}}{heads}"
+    heads = "".join(f"{head:>{room}}" for head, room in zip(_HEADS, _widths(), strict=True))
+    yield f"{'layer':{layer + 1}}{'operator':{operator}}{heads}"
     for number, one in enumerate(found.operators):
-        yield _line(one) + (" <" if number == found.parts_at else "")
+        yield _line(one, layer, operator) + (" <" if number == found.parts_at else "")
     for one in found.outputs:
-        yield _line(one)
+        yield _line(one, layer, operator)
     yield ""
     said = [
         _LEGEND,
@@ -45,7 +52,7 @@ def difference_lines(found: LayerDifferences) -> Iterator[str]:
     if found.unmatched:
         said.append(f"Only in B: {', '.join(map(printable, found.unmatched))}.")
     for text in filter(None, said):
-        yield from textwrap.wrap(plain(text), TERMINAL)
+        yield from fold(plain(text), width)
 
 
 def model_explorer_data(found: LayerDifferences) -> dict[str, Any]:
@@ -87,7 +94,7 @@ def _where(found: LayerDifferences) -> str:
     )
 
 
-def _line(one: OperatorDifference) -> str:
+def _line(one: OperatorDifference, layer: int, operator: int) -> str:
     share = one.largest_error / one.largest_value if one.largest_value else one.largest_error
     cells = (
         decibels(one.sqnr_db),
@@ -96,7 +103,7 @@ def _line(one: OperatorDifference) -> str:
         "" if one.saturated is None else f"{100 * one.saturated:.1f} %",
         f"{one.dead}" if one.dead else "",
     )
-    figures = "".join(f"{cell:>{width}}" for cell, width in zip(cells, _widths(), strict=True))
-    kind = one.operator or "(output)"
-    layer = f"{printable(one.layer, _LAYER):{_LAYER + 1}}"
-    return f"{layer}{printable(kind, _OPERATOR):{_OPERATOR}}{figures}"
+    figures = "".join(f"{cell:>{room}}" for cell, room in zip(cells, _widths(), strict=True))
+    name = f"{printable(one.layer, layer):{layer + 1}}"
+    kind = printable(one.operator or "(output)", operator)
+    return f"{name}{kind:{operator}}{figures}"

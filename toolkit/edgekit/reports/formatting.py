@@ -6,7 +6,6 @@ Every table, chart and page prints the strings made here, so they cannot disagre
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
 # Characters of a sentence, and of a device's description of itself.
 MOST_TEXT, MOST_DEVICE = 2000, 100
-TERMINAL = 80  # columns
 ABOUT_THE_SAME = "about the same"
 NOT_MEASURED = "not measured"
 
@@ -36,24 +34,6 @@ def decibels(value: float | None) -> str:
     ('0.0', 'exact')
     """
     return "exact" if value is None else f"{value:z.1f}"
-
-
-def labelled(label: str, text: str, width: int = TERMINAL) -> list[str]:
-    """Return a sentence in lines of a width; those after the first begin below its beginning.
-
-    A word that is longer than a line stays whole, so that it can be copied.
-
-    >>> labelled("met  ", "wanted at most 5 B", 16)
-    ['met  wanted at', '     most 5 B']
-    """
-    return textwrap.wrap(
-        plain(text),
-        width,
-        initial_indent=label,
-        subsequent_indent=" " * len(label),
-        break_long_words=False,
-        break_on_hyphens=False,
-    ) or [label.rstrip()]
 
 
 def device_text(device: str | None) -> str:

@@ -11,6 +11,7 @@ from typing import Literal, get_args
 
 from edgekit.errors import DeviceError, UsageError
 from edgekit.files import staging
+from edgekit.folding import TERMINAL
 from edgekit.printable import one_line
 from edgekit.records import Report
 from edgekit.reports.csv_table import csv
@@ -121,7 +122,7 @@ def _rendered(report: Report, name: Format, drawn: PageCharts) -> str | bytes:
         from rich.console import Console
 
         stream = io.StringIO()
-        print_report(report, Console(file=stream, width=80, no_color=True))
+        print_report(report, Console(file=stream, width=TERMINAL, no_color=True))
         return stream.getvalue()
     if name == "json":
         return json.dumps(report_to_json(report), allow_nan=False) + "\n"

@@ -1,17 +1,18 @@
-"""What each operator costs: for a terminal of 80 columns, and as a page."""
+"""What each operator costs: for a terminal, and as a page."""
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from edgekit.folding import fold
 from edgekit.printable import printable
 from edgekit.records import OperatorCost, Sensitivity
 from edgekit.reports.drawing import DrawingError, sensitivity_picture
-from edgekit.reports.formatting import TERMINAL, decibels, metric_title, plain, score_text
+from edgekit.reports.formatting import decibels, metric_title, plain, score_text
 from edgekit.reports.page import document, themed
 from edgekit.reports.page_text import breakable, escaped, fact_list
+from edgekit.reports.plain_table import narrowed
 from edgekit.reports.sensitivity_chart import BARS, LINE, SENSITIVITY, TICKS
 
 MOST_LISTED: Final = 40
@@ -19,37 +20,43 @@ MOST_LISTED: Final = 40
 _LAYER, _OPERATOR, _CELL = 24, 18, 9
 
 
-def sensitivity_lines(found: Sensitivity) -> Iterator[str]:
-    """Yield a table of 80 columns, the most costly operator first.
+def sensitivity_lines(found: Sensitivity, width: int | None = None) -> Iterator[str]:
+    """Yield a table, the most costly operator first.
 
     SQNR is in dB, the first two figures; the last two are the scores of the same files.
+
+    Args:
+        found: The costs.
+        width: To which sentences are folded; None for 80 columns of the table, and no folding.
     """
+    layer, operator = narrowed(width, _LAYER, _OPERATOR)
     for name, text in _facts(found).items():
-        yield from textwrap.wrap(plain(f"{name}: {text}"), TERMINAL)
+        yield from fold(plain(text), width, label=f"{name}: ")
     scored = found.metric is not None
     yield ""
-    yield f"{'':{_LAYER + _OPERATOR + 2}}{'SQNR, dB':>{2 * _CELL}}" + (
+    yield f"{'':{layer + operator + 2}}{'SQNR, dB':>{2 * _CELL}}" + (
         f"{plain(metric_title(found.metric))[: 2 * _CELL]:>{2 * _CELL}}" if scored else ""
     )
     heads = ("only it", "but it") * (2 if scored else 1)
-    yield f"{'layer':{_LAYER + 1}}{'operator':{_OPERATOR + 1}}" + "".join(
+    yield f"{'layer':{layer + 1}}{'operator':{operator + 1}}" + "".join(
         f"{head:>{_CELL}}" for head in heads
     )
     for cost in found.costs[:MOST_LISTED]:
         cells = _cells(found, cost)
         yield (
-            f"{printable(cost.layer, _LAYER):{_LAYER + 1}}"
-            f"{printable(cost.operator, _OPERATOR):{_OPERATOR + 1}}"
+            f"{printable(cost.layer, layer):{layer + 1}}"
+            f"{printable(cost.operator, operator):{operator + 1}}"
             + "".join(f"{cell:>{_CELL}}" for cell in cells)
         )
     more = len(found.costs) - MOST_LISTED
     if more > 0:
-        yield f"and {more} more, each of which costs less (--json, or -o FILE.html)"
+        yield from fold(
+            f"and {more} more, each of which costs less (--json, or -o FILE.html)", width
+        )
     yield ""
-    yield "only it: this operator in the precision, all others float; the ranking."
-    yield "but it: all in the precision but this one."
-    for note in found.notes:
-        yield from textwrap.wrap(plain(note), TERMINAL)
+    only = "only it: this operator in the precision, all others float; the ranking."
+    for said in (only, "but it: all in the precision but this one.", *found.notes):
+        yield from fold(plain(said), width)
 
 
 def sensitivity_html(found: Sensitivity) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from edgekit.printable import MOST_PATH, printable
 from edgekit.records import Inspection, Operator, TensorSpec
-from edgekit.reports.formatting import count_text, labelled, plain, size_text
+from edgekit.reports.formatting import count_text, plain, size_text
 from edgekit.reports.memory_text import memory_text
 from edgekit.reports.npu_text import (
     compilation_text,
@@ -16,7 +16,7 @@ from edgekit.reports.npu_text import (
     program_text,
     said_by,
 )
-from edgekit.reports.plain_table import plain_table
+from edgekit.reports.plain_table import plain_table, say, show
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -52,10 +52,10 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
     """Print the contents of a file: totals first, then one line per operator."""
     from rich.text import Text
 
-    console.print(Text(printable(inspection.path, MOST_PATH), style="bold"))
+    say(console, printable(inspection.path, MOST_PATH), "bold")
     for side, tensors in (("in", inspection.inputs), ("out", inspection.outputs)):
         for tensor in tensors:
-            console.print(Text(f"{side:>4}  {tensor_text(tensor)}"))
+            say(console, tensor_text(tensor), label=f"{side:>4}  ")
     kinds = ", ".join(f"{size_text(n)} {kind}" for kind, n in inspection.weight_dtypes.items())
     shares = ", ".join(f"{size_text(n)} {part}" for part, n in inspection.bytes.items())
     targets = list(dict.fromkeys(name for op in inspection.ops for name in op.targets))
@@ -79,8 +79,7 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
         ),
     ]
     for label, line in said:
-        for part in labelled(f"{label:<5} ", line, console.width):
-            console.print(Text(part), soft_wrap=True)
+        say(console, plain(line), label=f"{label:<5} ")
     wide = console.width >= WIDE
     has_alive = wide or not targets
     table = plain_table()
@@ -110,10 +109,10 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
                 for fit in fits
             ),
         )
-    console.print(table)
+    show(console, table)
     left = len(inspection.ops) - MOST_OPERATORS
     if left > 0:
-        console.print(Text(f"... and {left:,} more operators; --json lists all of them"))
+        say(console, f"... and {left:,} more operators; --json lists all of them")
 
 
 def _fit_line(inspection: Inspection, target: str) -> str:

@@ -1,4 +1,4 @@
-"""Reports as tables for a terminal of 80 columns."""
+"""Reports as tables for a terminal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from edgekit.reports.formatted_rows import FAILED, RECOMMENDED, FormattedRow, fo
 from edgekit.reports.formatting import class_figures, plain, times
 from edgekit.reports.glossary import VERDICTS
 from edgekit.reports.groups import Group
-from edgekit.reports.plain_table import GAP, plain_table
+from edgekit.reports.plain_table import GAP, plain_table, say, show
 from edgekit.reports.recovery_text import recovery_line
 
 if TYPE_CHECKING:
@@ -64,17 +64,15 @@ class StackedColumn:
 
 def print_report(report: Report, console: Console) -> None:
     """Print the report; colour only repeats what the text shows."""
-    from rich.text import Text
-
     groups, comparisons = table_groups(report), compare_devices(report)
     left_out: dict[str, None] = {}
     for group in groups:
         if len(groups) > 1:
-            console.print(Text(group.name, style="bold"))
+            say(console, group.name, "bold")
         rows = formatted_rows(group)
         columns = list(_stacked_columns(group, rows))
         left_out |= dict.fromkeys(_fit(columns, rows, console.width))
-        console.print(_rows_table(rows, columns))
+        show(console, _rows_table(rows, columns))
     for comparison in comparisons:
         _print_comparison(comparison, console)
     shown = [row for group in groups for row in formatted_rows(group)]
@@ -84,16 +82,16 @@ def print_report(report: Report, console: Console) -> None:
     if left_out:
         legend.append(f"too narrow to show: {', '.join(left_out)}")
     if legend:
-        console.print(Text("; ".join(legend)))
+        say(console, "; ".join(legend))
     if comparisons:
-        console.print(Text(RATIO_NOTE))
+        say(console, RATIO_NOTE)
     _print_fits(report, console)
     for verdict in ("unproven", "lost"):
         if any(row.drop and row.drop.verdict == verdict for row in report.rows):
-            console.print(Text(f"{verdict}: {VERDICTS[verdict]}"))
+            say(console, f"{verdict}: {VERDICTS[verdict]}")
     _print_findings(report, console)
     for warning in report.warnings:
-        console.print(Text(f"Warning: {plain(warning)}", style="yellow"))
+        say(console, f"Warning: {plain(warning)}", "yellow")
 
 
 def _print_fits(report: Report, console: Console) -> None:
@@ -108,34 +106,32 @@ def _print_fits(report: Report, console: Console) -> None:
     for row, cells in rows:
         table.add_row(plain(row.artifact.variant), *map(plain, cells))
     console.print()
-    console.print(table)
+    show(console, table)
 
 
 def _print_findings(report: Report, console: Console) -> None:
     """Print why nothing can be recommended, what the files lost, and what is recommended."""
-    from rich.text import Text
-
     lost = collapsed_files(report)
     if report.alerts or lost or report.reason:
         console.print()
     for alert in report.alerts:
-        console.print(Text(plain(alert), style="bold red"))
+        say(console, plain(alert), "bold red")
     for name, texts in lost.items():
-        console.print(Text(_collapse_line(name, texts, console.width), style="red"))
+        say(console, _collapse_line(name, texts, console.width), "red")
     for line in report.reason.split("\n"):
         if line:
-            console.print(Text(plain(line), style="bold"))
+            say(console, plain(line), "bold")
     for row in report.files:
         for said in (choice_line(row), recovery_line(row)):
             if said:
-                console.print(Text(plain(said)))
+                say(console, plain(said))
     if adapted := report.asked.get("adapted"):
         for number, line in enumerate(adapted.split("\n")):
-            console.print(Text(f"{'  ' if number else 'Adapted to '}{plain(line)}"))
+            say(console, f"{'  ' if number else 'Adapted to '}{plain(line)}")
     if origins := report.data.get("read from"):
-        console.print(Text(plain(origins)))
+        say(console, plain(origins))
     if pixels := report.data.get("preprocessing"):
-        console.print(Text(f"Pixels: {plain(pixels)}"))
+        say(console, f"Pixels: {plain(pixels)}")
 
 
 def _collapse_line(name: str, texts: Sequence[str], width: int) -> str:
@@ -171,7 +167,7 @@ def print_per_class(score: Score, console: Console) -> None:
         if one.n and told.first(one) == weakest and weakest is not None:
             figures[-1] += " < weakest"
         table.add_row(Text(printable(one.label)), f"{one.n:,}", *figures)
-    console.print(table)
+    show(console, table)
 
 
 def _stacked_columns(group: Group, rows: Sequence[FormattedRow]) -> Iterator[StackedColumn]:
@@ -250,13 +246,10 @@ def _cell(figure: str, below: str, best: bool = False) -> Any:
 
 def _print_comparison(comparison: DeviceComparison, console: Console) -> None:
     """Print a column per device, as many beside each other as there is room for."""
-    from rich.text import Text
-
     devices = comparison.devices
     console.print()
-    console.print(
-        Text(f"{printable(comparison.model)}: p50 latency on {len(devices)} devices", "bold")
-    )
+    title = f"{printable(comparison.model)}: p50 latency on {len(devices)} devices"
+    say(console, title, "bold")
     labels = GAP + min(MOST_LABEL, max(len(file.label) for file in comparison.files))
     positions: list[int] = []
     left = console.width - labels
@@ -270,13 +263,13 @@ def _print_comparison(comparison: DeviceComparison, console: Console) -> None:
             ),
         )  # fmt: skip
         if positions and width > left:
-            console.print(_comparison_table(comparison, positions))
+            show(console, _comparison_table(comparison, positions))
             positions, left = [], console.width - labels
         positions.append(position)
         left -= width
-    console.print(_comparison_table(comparison, positions))
+    show(console, _comparison_table(comparison, positions))
     for name, described in devices.items():
-        console.print(Text(f"{name}: {described}", style="dim"))
+        say(console, f"{name}: {described}", "dim")
 
 
 def _comparison_table(comparison: DeviceComparison, positions: list[int]) -> Table:

@@ -136,7 +136,8 @@ def _explained(path: Path, error: Exception, reader: str) -> ModelError:
     if name := _unknown_name(text):
         return ModelError(
             f"{path} uses {name}, which is not part of {reader}.",
-            hint=f"Give the module that defines {name.rpartition('>')[2]}: --custom package.module",
+            hint=f"Give the module or file that defines {name.rpartition('>')[2]}: "
+            "--custom package.module, or --custom file.py",
         )
     if "No model config" in text:
         return ModelError(

@@ -113,10 +113,11 @@ def list_folder(root: Path, kind: FileKind) -> ClassFolders:
         classes = {UNSPLIT: [name for name in classes[UNSPLIT] if _holds(root / name, kind)]}
     labelled = any(classes.values())
     if not labelled and not any(_holds(place, kind) for place in places.values()):
-        inside = ", ".join(sorted(path.name for path in root.iterdir())[:5]) or "nothing"
+        names = sorted(path.name + "/" * path.is_dir() for path in root.iterdir())
+        inside = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
         raise DataError(
-            f"{root} has no class folders under train/ or test/.",
-            found=f"It holds {inside}.",
+            f"{root} holds no {kind.plural}, nor class folders of them.",
+            found=f"It holds {inside or 'nothing'}.",
             hint="Put labels/ (YOLO), masks/ or annotations/ (COCO) beside images/."
             if (root / "images").is_dir()
             else f"Put {kind.plural} into train/<class>/ and test/<class>/ "

@@ -249,9 +249,14 @@ def _is_date(cell: str) -> bool:
 
 
 def _counts_rows(name: str, values: Array) -> bool:
-    """Tell whether a column is an index as other programs write it: 0, 1, 2 and so on."""
-    named = name.lower() in INDEX_NAMES
-    return named and len(values) > 1 and bool(np.all(np.diff(values) == 1))
+    """Tell whether a column is an index as other programs write it.
+
+    It holds whole numbers, each once; in another order, or with gaps, where rows were drawn.
+    """
+    if name.lower() not in INDEX_NAMES or len(values) < 2:
+        return False
+    whole = np.all(values == np.floor(values)) and values.min() >= 0
+    return bool(whole) and len(np.unique(values)) == len(values)
 
 
 def _bad_cell(path: Path, row: int, column: str, cell: str) -> DataError:
