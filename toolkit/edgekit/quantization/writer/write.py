@@ -13,6 +13,7 @@ from edgekit.modes import INT4, MODES
 from edgekit.quantization.writer.emission import Emission
 from edgekit.quantization.writer.ends import Bounds, lost_at_back, lost_at_front
 from edgekit.quantization.writer.equivalents import Widths, with_equivalents
+from edgekit.quantization.writer.masks import with_near_masks
 from edgekit.quantization.writer.precisions import (
     FLOAT,
     between_floats,
@@ -68,6 +69,7 @@ def write_integers(
     }
     model, resets = without_resets(model)
     model, ranges, asked = with_equivalents(model, ranges, usual, asked)
+    model, ranges = with_near_masks(model, ranges, usual or 8)
     graph = model.subgraphs[0]
     operators = [node for node in nodes(model) if node.graph == 0]
     known = {
