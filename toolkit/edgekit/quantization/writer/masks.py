@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from edgekit.quantization.writer.operators import OPERATORS
 from edgekit.quantization.writer.precisions import FLOAT, real_inputs
 from edgekit.quantization.writer.scales import parameters_of
 from edgekit.records import Array, Ranges
@@ -155,8 +154,8 @@ class _Search:
             chain.append(_computed(maker)[0])
         if any(t.index in self._outputs or not self._only_masks(t) for t in chain):
             return False
-        # Of a product, the factor is lessened: kernels do not saturate what is beyond 32 bits.
-        if maker is not None and maker.name in OPERATORS and not self._lessen(maker, least):
+        # The factor is lessened, too: kernels do not saturate what is beyond 32 bits.
+        if maker is None or not self._lessen(maker, least):
             return False
         for tensor in chain:
             if tensor.name not in self._known.low:
