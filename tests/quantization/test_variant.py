@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -142,10 +143,15 @@ def test_without_ranges_nothing_is_passed_off_as_int8(speech: bytes) -> None:
     assert "no range is known of input_layer" in (caught.value.found or "")
 
 
-def test_inputs_of_another_type_than_asked_are_an_error(speech: bytes) -> None:
+def test_inputs_of_another_type_than_asked_are_an_error(speech: bytes, noise: Samples) -> None:
+    # Given ranges of all activations but the input's
+    def all_but_the_input(model: ModelT) -> Observed:
+        seen = observe(model, noise)
+        return replace(seen, low={n: low for n, low in seen.low.items() if n != "input_layer"})
+
     plan = Plan(variant="int8", mode="int8", input_type="int8")
     with pytest.raises(ConversionError, match="not as requested") as caught:
-        make(plan, read_float_graph(speech), observe=lambda _: NOTHING)
+        make(plan, read_float_graph(speech), observe=all_but_the_input)
     assert "input_layer int8 [1, 61, 40, 1]" in (caught.value.found or "")
 
 

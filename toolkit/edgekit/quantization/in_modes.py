@@ -65,7 +65,8 @@ def _integers(plan: Plan, model: ModelT, ranges: Ranges, modes: Mapping[str, str
     whole = with_loops(outer.model, bare, loops, [body.model for body in bodies])
     made = drop_unused(whole, NOTHING, plan)
     reasons = {name: why for part in (outer, *bodies) for name, why in part.reasons.items()}
-    return Written(with_resets(made) if resets else made, reasons, outer.lost)
+    unreached = tuple(why for part in (outer, *bodies) for why in part.unreached)
+    return Written(with_resets(made) if resets else made, reasons, outer.lost, unreached)
 
 
 def _freed(plan: Plan, lost: Mapping[str, str]) -> Plan:

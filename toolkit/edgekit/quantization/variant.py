@@ -17,6 +17,7 @@ from edgekit.quantization.float_graph import FloatGraph
 from edgekit.quantization.in_modes import in_modes
 from edgekit.quantization.observe import Observed
 from edgekit.quantization.preparation import prepared
+from edgekit.quantization.writer import Written
 from edgekit.records import Plan
 from edgekit.targets.node import Node, Tensor
 from edgekit.tflite.graph import write
@@ -50,7 +51,8 @@ class QuantizedModel:
         left_in_float: Operators that did not get the plan's precision: `operator`, `layer`,
             `reason`.
         plan: The plan, with the types of inputs and outputs that the file has.
-        notes: What inputs and outputs in integers lose, or that they are float for it.
+        notes: What inputs and outputs in integers lose, or that they are float for it; and what
+            no sample reached.
         choice: How its ranges were chosen, where that was left to edgekit.
         confirm: Waits for its first run, where that was left running, and raises a
             `ConversionError` if it failed; to be called once.
@@ -105,6 +107,12 @@ def make(
     if model is not graph.model:
         model = carry_metadata(graph.model, model)
     left = _left(plan, modes, model, known)
+    if plan.mode != FLOAT32.name and not is_quantized(plan, model):
+        raise ConversionError(
+            f"Variant {plan.variant}: nothing could be quantized to {plan.mode}.",
+            found=left[0]["reason"] if left else "All weights of the model are too small for it.",
+            hint="Choose another mode, or ship the float32 file.",
+        )
     if MODES[plan.mode].calibrated and not plan.keep_names:
         model = with_layer_names(model)
     if plan.sparse:
@@ -122,12 +130,6 @@ def make(
             _check_runs(plan, lambda: check_loads(data))
         else:
             confirm = partial(_check_runs, plan, start_check(data, background))
-    if plan.mode != FLOAT32.name and not is_quantized(plan, model):
-        raise ConversionError(
-            f"Variant {plan.variant}: nothing could be quantized to {plan.mode}.",
-            found=left[0]["reason"] if left else "All weights of the model are too small for it.",
-            hint="Choose another mode, or ship the float32 file.",
-        )
     return QuantizedModel(
         data=data,
         model=model,
@@ -136,6 +138,7 @@ def make(
         notes=(
             *figures_note(asked, float_figures=precisions is not modes),
             *_notes(asked, written.lost),
+            *_unreached(asked, written),
         ),
         choice=choice,
         confirm=confirm,
@@ -154,6 +157,16 @@ def _notes(plan: Plan, lost: Mapping[str, str]) -> list[str]:
                 f"recipe: {end}), and it is float32."
             )
     return notes
+
+
+def _unreached(plan: Plan, written: Written) -> list[str]:
+    """Say which layers are float because of the samples, where no end says so."""
+    told = [why for why in written.unreached if why not in written.lost.values()]
+    if not told:
+        return []
+    more = f", and {len(told) - 1} likewise" if len(told) > 1 else ""
+    rest = "What computes and reads it stays float: give calibration samples that reach it."
+    return [f"{plan.variant}: {told[0]}{more}. {rest}"]
 
 
 def _sparse(plan: Plan, model: ModelT) -> Encoded:

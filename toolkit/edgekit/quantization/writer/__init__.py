@@ -1,6 +1,7 @@
 """Write a float graph in integers, with numpy alone.
 
 float graph + ranges
+  -> masks        values that a softmax is not to see, brought near those that it sees
   -> operators    the table: constraints of every operator
   -> precisions   which operators compute in integers, and why the others do not
   -> ends         which of them remain float for what one scale would cost at an end of the graph

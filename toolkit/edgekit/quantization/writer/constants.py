@@ -16,8 +16,11 @@ from edgekit.records import Array
 
 NARROWEST: Final = 1e-6
 """Narrower ranges are widened: their scale would make bias codes overflow (TensorFlow's value)."""
-# Codes of a bias reach half of what 32 bits hold, which leaves room for the sum of the products.
-_LARGEST_BIAS = (1 << 31) // 2
+# What is rescaled must fit into 32 bits: of int16 outputs, 65,536 times their largest.
+_LARGEST_OUTPUT: Final = 1 << 14
+# Width of activations -> the largest code of a bias: half of what kernels hold, which leaves room
+# for the sum of the products. With int16, what they rescale must keep within 48 bits.
+_LARGEST_BIAS: Final = {8: (1 << 31) // 2, 16: (1 << 47) // 2}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,16 +53,50 @@ def weight_scales(values: Array, axis: int | None, bits: int = 8) -> NDArray[np.
     return scales_of(np.maximum(limits, np.float32(NARROWEST / 2)), bits)
 
 
-def fit_bias(scales: NDArray[np.float32], bias: Array, input_scale: float) -> NDArray[np.float32]:
-    """Widen the scales of weights whose channel has a bias that 32 bits could not hold.
+def fit_bias(
+    scales: NDArray[np.float32], bias: Array, input_scale: float, bits: int = 8
+) -> NDArray[np.float32]:
+    """Widen the scales of weights whose channel has a bias that kernels could not hold.
 
     Args:
         scales: `[channels]`, of the weights.
         bias: `[channels]`.
         input_scale: Scale of the activations that the weights are multiplied with.
+        bits: Width of these.
     """
-    needed = np.abs(bias.astype(np.float64)) / _LARGEST_BIAS / input_scale
+    needed = _needed(bias, input_scale, bits)
     return np.where(needed > scales, needed, scales).astype(np.float32)
+
+
+def within_reach(
+    bias: Array, values: Array, scales: NDArray[np.float32], given: Parameters, made: Parameters
+) -> Array:
+    """Return a bias without what its channel's outputs would not show, where it is too large.
+
+    Behind a ReLU that lets nothing through, or where all is clipped, a bias may be beyond what
+    kernels hold, and would take all codes of the weights.
+
+    Args:
+        bias: `[channels]`.
+        values: The weights, with the channels first.
+        scales: `[channels]`, of the weights.
+        given: Parameters of the activations.
+        made: Parameters of the outputs.
+    """
+    end = max(map(abs, made.ends()))
+    large = np.abs(bias) > _LARGEST_OUTPUT * end
+    large |= _needed(bias, given.scale, given.bits) > scales
+    if not large.any():
+        return bias
+    reach = np.abs(values[large]).sum(axis=1, dtype=np.float64) * max(map(abs, given.ends()))
+    bias = bias.astype(np.float64)
+    bias[large] = np.clip(bias[large], -reach - end, reach + end)
+    return bias.astype(np.float32)
+
+
+def _needed(bias: Array, input_scale: float, bits: int) -> NDArray[np.float64]:
+    codes = np.abs(bias.astype(np.float64)) / _LARGEST_BIAS[bits]
+    return np.asarray(codes / input_scale)
 
 
 def weight_codes(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from edgekit.numerics import pack_int4
+from edgekit.numerics.affine import by_channel
 from edgekit.quantization.writer.constants import (
     Codes,
     activation_codes,
@@ -17,6 +18,7 @@ from edgekit.quantization.writer.constants import (
     fit_bias,
     weight_codes,
     weight_scales,
+    within_reach,
 )
 from edgekit.quantization.writer.operators import LARGE_PRODUCT, OPERATORS, Operator, Parameters
 from edgekit.quantization.writer.precisions import FLOAT
@@ -190,8 +192,10 @@ class Emission:
         values, bias = given[row.weight], given.get(-1 if row.bias is None else row.bias)
         bits = 4 if node.index in self._four_bits else 8
         spread = weight_scales(values, row.axis, bits)
-        if bias is not None and scales.bits == 8:
-            spread = fit_bias(spread, bias.reshape(-1), step)
+        if bias is not None:
+            ends = scales.wanted(node, activation.index), scales.own[node.outputs[0].index]
+            flat = within_reach(bias.reshape(-1), by_channel(values, row.axis), spread, *ends)
+            bias, spread = flat.reshape(bias.shape), fit_bias(spread, flat, step, scales.bits)
         codes = {row.weight: weight_codes(values, spread, row.axis, bits)}
         if bias is not None:
             assert row.bias is not None

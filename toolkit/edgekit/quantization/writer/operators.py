@@ -37,10 +37,11 @@ class Parameters:
 
     def covers(self, other: Parameters) -> bool:
         """Whether all values with these other parameters have a code, to half a step."""
-        (low, high), (least, most) = self._ends(), other._ends()
+        (low, high), (least, most) = self.ends(), other.ends()
         return low <= least + self.scale / 2 and most - self.scale / 2 <= high
 
-    def _ends(self) -> tuple[float, float]:
+    def ends(self) -> tuple[float, float]:
+        """Return the smallest and largest value that has a code."""
         codes = 1 << self.bits
         low = (-codes // 2 - self.zero_point) * self.scale
         return low, low + (codes - 1) * self.scale

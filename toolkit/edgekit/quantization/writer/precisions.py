@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
+from types import MappingProxyType
 
 from edgekit.quantization.writer.operators import OPERATORS
 from edgekit.targets.node import Node, Tensor
@@ -56,18 +57,22 @@ def _of_lstm(node: Node) -> str | None:
     return None
 
 
-def without_range(node: Node, ranged: Container[int]) -> str | None:
+def without_range(
+    node: Node, ranged: Container[int], untold: Mapping[int, str] = MappingProxyType({})
+) -> str | None:
     """Say which activation of an operator has no known range; None if all have one.
 
     Args:
         node: An operator of a known kind.
         ranged: Indices of the tensors whose range is known.
+        untold: Tensor index -> why it has none.
     """
     parts = OPERATORS[node.name].parts
     computed = [t for i, t in real_inputs(node) if i not in parts and not t.constant]
     for tensor in (*computed, *real_outputs(node)):
         if tensor.index not in ranged:
-            return f"no range is known of {tensor.name.split(';')[0]}"
+            unknown = f"no range is known of {tensor.name.split(';')[0]}"
+            return untold.get(tensor.index, unknown)
     return None
 
 

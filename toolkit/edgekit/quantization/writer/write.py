@@ -13,6 +13,7 @@ from edgekit.modes import INT4, MODES
 from edgekit.quantization.writer.emission import Emission
 from edgekit.quantization.writer.ends import Bounds, lost_at_back, lost_at_front
 from edgekit.quantization.writer.equivalents import Widths, with_equivalents
+from edgekit.quantization.writer.masks import with_near_masks
 from edgekit.quantization.writer.precisions import (
     FLOAT,
     between_floats,
@@ -22,6 +23,7 @@ from edgekit.quantization.writer.precisions import (
     without_range,
 )
 from edgekit.quantization.writer.scales import Scales
+from edgekit.quantization.writer.unreached import too_narrow, unreached
 from edgekit.records import Plan, Ranges
 from edgekit.targets.node import Node
 from edgekit.tflite.graph import FLOAT32
@@ -41,11 +43,13 @@ class Written:
         model: The graph.
         reasons: Output tensor name -> why the operator that computes it remains float.
         lost: `input` or `output` -> what is lost because it is not float.
+        unreached: Those of the reasons that other samples would change.
     """
 
     model: ModelT
     reasons: Mapping[str, str]
     lost: Mapping[str, str] = field(default_factory=dict)
+    unreached: tuple[str, ...] = ()
 
 
 def write_integers(
@@ -68,6 +72,7 @@ def write_integers(
     }
     model, resets = without_resets(model)
     model, ranges, asked = with_equivalents(model, ranges, usual, asked)
+    model, ranges = with_near_masks(model, ranges, usual or 8)
     graph = model.subgraphs[0]
     operators = [node for node in nodes(model) if node.graph == 0]
     known = {
@@ -75,6 +80,8 @@ def write_integers(
         for i, tensor in enumerate(graph.tensors)
         if tensor.name in ranges.low
     }
+    untold = unreached(operators, known)
+    known = {index: ends for index, ends in known.items() if index not in untold}
     widths: dict[int, int] = {}
     reasons: dict[int, str] = {}
     for node in operators:
@@ -90,8 +97,10 @@ def write_integers(
     given = graph.inputs.tolist() if plan.input_type == FLOAT else []
     needed = [] if plan.output_type == FLOAT else graph.outputs.tolist()
     start = partial(Scales, ranges=known, outputs=graph.outputs.tolist())
-    scales = _settled(operators, start, widths, reasons, known=known, between=(given, needed))
-    lost = _lost(graph, operators, widths, known, plan)
+    scales = _settled(
+        operators, start, widths, reasons, bounds=(known, untold), between=(given, needed)
+    )
+    lost = _lost(graph, operators, widths, (known, untold), plan)
     ends = scales[usual].own if usual in scales else {}
     four_bits = {n.index for n in operators if n.index in widths and takes_int4(n, narrow)}
     emission = Emission(model, scales, widths, four_bits, ranges.centers)
@@ -111,6 +120,7 @@ def write_integers(
             for tensor in node.outputs
         },
         lost,
+        tuple(dict.fromkeys(why for why in untold.values() if why in reasons.values())),
     )
 
 
@@ -135,7 +145,7 @@ def _settled(
     widths: dict[int, int],
     reasons: dict[int, str],
     *,
-    known: Bounds,
+    bounds: tuple[Bounds, Mapping[int, str]],
     between: tuple[Collection[int], Collection[int]],
 ) -> dict[int, Scales]:
     """Choose the scales of the operators of every width, and which of them remain float after all.
@@ -147,13 +157,15 @@ def _settled(
         start: Chooses the scales of operators of one width.
         widths: Operator index -> width; those that remain float are removed.
         reasons: Operator index -> why it remains float; added to.
-        known: Tensor index -> range.
+        bounds: Tensor index -> range; and of tensors that have none, why.
         between: Indices of the graph's inputs that are float, and of its outputs that are integers.
 
     Returns:
         Width -> scales.
     """
     given, needed = between
+    known, untold = bounds
+    widest: dict[int, float] = {}
     while True:
         scales = {
             bits: start([n for n in operators if widths.get(n.index) == bits], bits=bits)
@@ -162,7 +174,14 @@ def _settled(
         found = {
             node.index: why
             for node in operators
-            if node.index in widths and (why := without_range(node, scales[widths[node.index]].own))
+            if node.index in widths
+            and (why := without_range(node, scales[widths[node.index]].own, untold))
+        }
+        found = found or {
+            node.index: why
+            for node in operators
+            if node.index in widths
+            and (why := too_narrow(node, scales[widths[node.index]], widest))
         }
         found = found or {
             **lost_at_back(operators, widths, known, needed),
@@ -182,7 +201,7 @@ def _lost(
     graph: SubGraphT,
     operators: Sequence[Node],
     widths: Mapping[int, int],
-    known: Bounds,
+    bounds: tuple[Bounds, Mapping[int, str]],
     plan: Plan,
 ) -> dict[str, str]:
     """Return why an end that is to be integers should be float, by end.
@@ -191,20 +210,23 @@ def _lost(
     """
     lost: dict[str, Mapping[int, str]] = {}
     if plan.input_type != FLOAT:
-        lost["input"] = lost_at_front(operators, widths, known, graph.inputs.tolist())
+        lost["input"] = lost_at_front(operators, widths, bounds[0], graph.inputs.tolist())
     if plan.output_type != FLOAT:
-        lost["output"] = lost_at_back(operators, widths, known, ())
+        lost["output"] = lost_at_back(operators, widths, bounds[0], ())
     for end, indices in (("input", graph.inputs), ("output", graph.outputs)):
         if end in lost:
-            lost[end] = {**_without_range(graph, indices.tolist(), known), **lost[end]}
+            lost[end] = {**_without_range(graph, indices.tolist(), bounds), **lost[end]}
     return {end: next(iter(found.values())) for end, found in lost.items() if found}
 
 
-def _without_range(graph: SubGraphT, indices: Iterable[int], known: Bounds) -> dict[int, str]:
+def _without_range(
+    graph: SubGraphT, indices: Iterable[int], bounds: tuple[Bounds, Mapping[int, str]]
+) -> dict[int, str]:
     """Return the float tensors among some that have no range, and that as the reason."""
+    known, untold = bounds
     named = {index: graph.tensors[index] for index in indices if index not in known}
     return {
-        index: f"no range of {tensor.name.split(';')[0]} is known"
+        index: untold.get(index, f"no range of {tensor.name.split(';')[0]} is known")
         for index, tensor in named.items()
         if tensor.type == FLOAT32
     }
