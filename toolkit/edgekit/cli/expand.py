@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -35,13 +34,4 @@ def expand(
     from edgekit.cli.output import wrote
 
     made = api.expand(file, output, target=target, force=force)
-    if target is not None and (
-        lacking := api.inspect(made.path, targets=(target,)).unmapped(target)
-    ):
-        first = lacking[0]
-        print(
-            f"Warning: {target} still does not load it: operator {first.index} ({first.name}): "
-            f"{first.targets[target].reason}",
-            file=sys.stderr,
-        )
     print(wrote(made))
