@@ -24,7 +24,7 @@ from edgekit.reports.formatting import class_figures, plain, times
 from edgekit.reports.glossary import VERDICTS
 from edgekit.reports.groups import Group
 from edgekit.reports.plain_table import GAP, plain_table
-from edgekit.reports.recovery_text import recovery_line
+from edgekit.reports.recovery_text import precision_line, recovery_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -126,7 +126,7 @@ def _print_findings(report: Report, console: Console) -> None:
         if line:
             console.print(Text(plain(line), style="bold"))
     for row in report.files:
-        for said in (choice_line(row), recovery_line(row)):
+        for said in (choice_line(row), precision_line(row), recovery_line(row)):
             if said:
                 console.print(Text(plain(said)))
     if adapted := report.asked.get("adapted"):
