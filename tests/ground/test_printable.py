@@ -9,12 +9,12 @@ import pytest
 
 from edgekit import printable as module
 from edgekit.errors import DeviceError, EdgekitError, FleetError, ModelError
-from edgekit.printable import MOST_LINE, MOST_WORD, one_line, printable
+from edgekit.printable import MOST_LINE, MOST_WORD, capitalized, one_line, printable
 
 
 def test_examples_come_out_as_written():
     results = doctest.testmod(module)
-    assert results.attempted == 4
+    assert results.attempted == 6
     assert results.failed == 0
 
 
@@ -117,3 +117,19 @@ def test_several_devices_keep_a_line_each():
         "  plug it in",
         r"nuc: \x1b",
     ]
+
+
+@pytest.mark.parametrize(
+    ("sentence", "expected"),
+    [
+        ("the process died (SIGSEGV).", "The process died (SIGSEGV)."),
+        ("well-known: it fails.", "Well-known: it fails."),
+        ("tflite/kernels/div.cc:262 data[i] != zero_point", None),
+        ("model.tflite does not run.", None),
+        ("score_output is missing.", None),
+        ("int8 weights need a scale.", None),
+        ("", None),
+    ],
+)
+def test_a_sentence_begins_with_a_capital_and_a_name_stays_as_it_is(sentence, expected):
+    assert capitalized(sentence) == (sentence if expected is None else expected)

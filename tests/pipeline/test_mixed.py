@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from rich.console import Console
 from uneven import QUANTIZED, rescaled
 
 import edgekit
@@ -18,6 +20,7 @@ from edgekit.pipeline.precision_search import Found, higher_mode, least_set
 from edgekit.quantization.trials import Trials, Unit
 from edgekit.recipe import default_plan
 from edgekit.records import MixedPlan, Report
+from edgekit.reports import print_report
 
 DATA = "spoken-digits"
 
@@ -50,8 +53,14 @@ def test_mixed_recovers_what_int8_loses(report: Report) -> None:
 
 
 def test_the_report_names_the_operators_why_and_their_cost(report: Report) -> None:
-    (said,) = [text for text in report.warnings if text.startswith("mixed-minmax: ")]
+    said = report.files[-1].artifact.manifest["precisions"]
+    console = Console(file=io.StringIO(), width=2000)
+    print_report(report, console)
 
+    # It is a remark, no warning.
+    assert not [text for text in report.warnings if text.startswith("mixed-minmax: ")]
+    assert f"\n{said}\n" in console.file.getvalue()
+    assert said.startswith("mixed-minmax: ")
     assert " of 10 operators are in float32: " in said
     assert "stem (CONV_2D, " in said
     assert " dB alone)" in said

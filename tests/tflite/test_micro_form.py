@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 from micro_files import IMAGE, OPERATORS, T, integers, operator_file
@@ -128,6 +131,33 @@ def test_a_sparse_file_becomes_dense(golden, tmp_path):
     assert run_command(["expand", str(source), "--target", "micro", "-o", str(target)]) == 0
 
     assert all(one.mapped for one in fit("micro", nodes(read(target))).values())
+
+
+def test_what_no_form_makes_load_is_refused_with_a_hint_that_works(repository, tmp_path, capsys):
+    # Given int4 weights beside float activations
+    folder = repository / "quantized" / "turbofan"
+    source = Path(shutil.copy(folder / "int4.tflite", tmp_path / "int4.tflite"))
+    target = tmp_path / "micro.tflite"
+
+    assert run_command(["expand", str(source), "--target", "micro", "-o", str(target)]) == 5
+
+    said = capsys.readouterr().err
+    assert f"{source} has no form that micro loads." in said
+    assert "Integer weights need integer activations" in said
+    assert sorted(tmp_path.iterdir()) == [source]
+    # When the hint is followed
+    x = np.random.default_rng(0).standard_normal((8, 30, 14)).astype(np.float32)
+    np.savez(tmp_path / "data.npz", x_train=x, x_test=x)
+    named = {
+        "MODEL": str(folder / "float32.tflite"),
+        "DATA": str(tmp_path / "data.npz"),
+        "DIR": str(tmp_path / "out"),
+    }
+    words = said.partition("edgekit quantize ")[2].split()
+    assert run_command(["quantize", *(named.get(w, w) for w in words), "--no-bench", "-q"]) == 0
+    # Then what it makes loads.
+    made = tmp_path / "out" / "int8.tflite"
+    assert all(one.mapped for one in fit("micro", nodes(read(made))).values())
 
 
 def test_other_targets_have_no_form_of_their_own(golden, tmp_path, capsys):

@@ -93,4 +93,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    # Not what else has been imported by now: rooms are no names of this one.
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

@@ -19,6 +19,7 @@ MOST_LINE = 500
 MOST_WORD = 255  # no file name is longer
 MOST_PATH = 4096  # a path must still open its file, and none is longer
 GAP = "..."
+_WORD: Final = re.compile(r"[^\W\d_]+(?:['-][^\W\d_]+)*")
 # Joiners are part of text (Persian, Hindi, emoji) and do not control the terminal.
 _JOINERS = "\u200c\u200d"
 _SURROGATE_ESCAPES = range(0xDC80, 0xDD00)
@@ -66,6 +67,18 @@ def message_line(sentence: str) -> str:
     # A longer text is shortened below; only its ends are used.
     ends = sentence if len(sentence) <= MOST_PATH else printable(sentence, MOST_PATH)
     return printable(" ".join(printable(word, MOST_WORD) for word in ends.split(" ")), MOST_LINE)
+
+
+def capitalized(sentence: str) -> str:
+    """Return a sentence with a capital letter, unless it begins with a name or a path.
+
+    >>> capitalized("the process died.")
+    'The process died.'
+    >>> capitalized("tflite/kernels/div.cc:262 data[i] != zero_point was not true.")
+    'tflite/kernels/div.cc:262 data[i] != zero_point was not true.'
+    """
+    word = sentence.partition(" ")[0].rstrip(",.:;")
+    return sentence[:1].upper() + sentence[1:] if _WORD.fullmatch(word) else sentence
 
 
 def _visible(character: str) -> str:

@@ -34,13 +34,4 @@ def expand(
     from edgekit.cli.output import say, wrote
 
     made = api.expand(file, output, target=target, force=force)
-    if target is not None and (
-        lacking := api.inspect(made.path, targets=(target,)).unmapped(target)
-    ):
-        first = lacking[0]
-        say(
-            f"Warning: {target} still does not load it: operator {first.index} ({first.name}): "
-            f"{first.targets[target].reason}",
-            error=True,
-        )
     say(wrote(made))

@@ -10,6 +10,7 @@ from typing import Any, Final
 from edgekit.errors import DataError
 from edgekit.files import FILE, check_input, what_is
 from edgekit.parsing import ParseError, read_toml
+from edgekit.printable import capitalized
 from edgekit.records import TensorSpec
 from edgekit_runner import CANDIDATES, HEAD_WORDS, Head, check_head, recognize_head
 
@@ -88,7 +89,7 @@ def checked_head(table: Any, place: str) -> dict[str, Any]:
     except (TypeError, ValueError) as error:
         raise DataError(
             f"{place}: the detection head is invalid.",
-            found=f"{str(error)[:1].upper()}{str(error)[1:]}.",
+            found=f"{capitalized(str(error))}.",
             hint=_accepted(table, str(error).split(" ", 1)[0]),
         ) from error
 
@@ -143,7 +144,7 @@ def bound_head(
     except ValueError as error:
         raise DataError(
             "The declared head does not fit the outputs of the model.",
-            found=f"{str(error)[:1].upper()}{str(error)[1:]}.",
+            found=f"{capitalized(str(error))}.",
             hint="Correct the head, or name its outputs in it.",
         ) from error
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from edgekit import targets, tflite
 from edgekit.artifacts import open_artifact
-from edgekit.errors import UsageError
+from edgekit.errors import ConversionError, UsageError
 from edgekit.files import refuse_existing, staging
 from edgekit.pipeline import manifest
 from edgekit.pipeline.request import FLOAT
 from edgekit.quantization.observe import NOTHING
 from edgekit.quantization.passes.drop_unused import drop_unused
 from edgekit.records import Artifact
+from edgekit.tflite.inspect import inspect
 from edgekit.tflite.micro_form import micro_form
 from edgekit.tflite.stored import content_of, expanded, manifest_path, stem_of
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT
 
 SPARSE: Final = "DENSIFY"
+_TO_INTEGERS: Final = "--mode int8"
+"""What a target's rule says of an operator that mixes integer weights and float activations."""
 
 
 def expand(
@@ -41,6 +45,7 @@ def expand(
 
     Raises:
         ModelError: The source cannot be read, or is damaged.
+        ConversionError: There is no form of it that the target's runtime loads.
         UsageError: The output has the name of a manifest, or of a packed file; or the target is
             no microcontroller.
         OutputError: The output exists, or cannot be written.
@@ -67,6 +72,8 @@ def expand(
     with staging(output.parent, replace=force) as stage:
         made = stage / output.name
         made.write_bytes(data)
+        if target is not None:
+            _check_loads(made, source, target, before.manifest)
         described = dict(before.manifest)
         if described:
             # Made of another file, not of a source: `rebuild` cannot make it again.
@@ -84,6 +91,26 @@ def expand(
             (stage / beside.name).write_text(text, encoding="utf-8")
     variant = described.get("variant", opened.variant)
     return replace(opened, path=output, variant=variant, mode=before.mode, manifest=described)
+
+
+def _check_loads(made: Path, source: Path, target: str, described: Mapping[str, Any]) -> None:
+    """Refuse a file that the target's runtime does not load in its own form either."""
+    found = inspect(made, targets=(target,))
+    memory = found.memory.get(target)
+    lacking = found.unmapped(target)
+    if not lacking and (memory is None or memory.loads is not False):
+        return
+    why = memory.message if memory is not None else None
+    hint = f"edgekit inspect {source} --target {target} names what is in the way."
+    if lacking:
+        first, why = lacking[0], lacking[0].targets[target].reason
+        if _TO_INTEGERS in (why or ""):
+            build = described.get("build")
+            of = (build.get("source") if isinstance(build, Mapping) else None) or "MODEL"
+            words = f"{of} --data DATA {_TO_INTEGERS} --target {target} -o DIR"
+            hint = f"Make one of the model: edgekit quantize {words}"
+        why = f"Operator {first.index} ({first.name}): {why}"
+    raise ConversionError(f"{source} has no form that {target} loads.", found=why, hint=hint)
 
 
 def _plain(content: bytes, name: str) -> bytes:

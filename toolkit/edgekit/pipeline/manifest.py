@@ -44,6 +44,7 @@ def describe(
     build: Mapping[str, Any] | None = None,
     calibration: Mapping[str, Any] | None = None,
     costs: Sensitivity | None = None,
+    precisions: str | None = None,
 ) -> dict[str, Any]:
     """The manifest of one file, without the rows that are measured later.
 
@@ -56,6 +57,7 @@ def describe(
         build: What else the user asked for (`request.build_of`); None where that is not known.
         calibration: What the calibration samples were like (`CalibrationInputs`).
         costs: What operators cost, where the precision of each was searched for.
+        precisions: What that search found, in words.
 
     Returns:
         All but digest and size, which `artifact` fills in: it reads the file.
@@ -90,6 +92,7 @@ def describe(
         "recovery": dict(recovery) if recovery else None,
         "calibration": dict(calibration) if calibration else None,
         "sensitivity": sensitivity_to_json(costs) if costs else None,
+        "precisions": precisions,
         "notes": list(imported.notes),
         "versions": versions(),
         "seed": build["seed"] if build else 0,

@@ -33,6 +33,7 @@ from edgekit.pipeline.request import (
 )
 from edgekit.pipeline.sources import is_graph, lower, tensorflow_for
 from edgekit.pipeline.tensor_figures import with_tensors
+from edgekit.printable import capitalized
 from edgekit.quantization import QuantizedModel, Recorded
 from edgekit.quantization import make as make_variant
 from edgekit.records import (
@@ -179,8 +180,8 @@ def make(
 
     Returns:
         The files; and sentences: calibration samples that were dropped, what inputs and outputs
-        lose in integers, ranges that more samples would move, what was kept in a higher precision,
-        and every variant that was refused.
+        lose in integers, ranges that more samples would move, what a mode left in float, and
+        every variant that was refused.
 
     Raises:
         ConversionError: A variant was refused, and not left out.
@@ -262,10 +263,11 @@ def _make(
             build=build,
             calibration=seen.described(signature(made.model)[0]),
             costs=costs,
+            precisions=" ".join(why) or None,
         )
         record = _record(background, path, made.plan, described, gzip=gzip)
-        said = (*said, *unsettled_ranges(plan, made, imported))
-        written.append(_Written(asked, path, made.confirm, record, said))
+        told = (*made.notes, *unsettled_ranges(plan, made, imported))
+        written.append(_Written(asked, path, made.confirm, record, told))
     artifacts = [first()]
     for each in written:
         try:
@@ -307,7 +309,7 @@ def _why(error: ConversionError, variant: str) -> str:
     what = error.what.removeprefix(f"Variant {variant}: ")
     what = what.replace(f"Variant {variant} ", "It ", 1)
     told = f"{what.rstrip('.')}: {error.found}" if error.found else what
-    return f"{told[:1].upper()}{told[1:].rstrip('.')}."
+    return f"{capitalized(told).rstrip('.')}."
 
 
 def _settled(

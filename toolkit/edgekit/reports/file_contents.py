@@ -13,7 +13,7 @@ from edgekit.reports.formatting import size_text
 from edgekit.reports.groups import Group, groups_by_model
 from edgekit.reports.npu_text import PREDICTED, fit_text, npu_text, said_by
 from edgekit.reports.page_text import capitalized, escaped
-from edgekit.reports.recovery_text import recovery_card
+from edgekit.reports.recovery_text import precision_line, recovery_card
 
 
 def bytes_legend(group: Group) -> str:
@@ -58,7 +58,9 @@ def predictions(report: Report) -> str:
     """List what is predicted, how ranges were chosen, and what was kept in float."""
     files = [row for group in groups_by_model(report) for row in group.files]
     rows = [row for row in files if row.recommended] or files[:1]
-    text = _fit_table(report) + "".join(choice_card(row) + recovery_card(row) for row in files)
+    text = _fit_table(report) + "".join(
+        choice_card(row) + _precisions(row) + recovery_card(row) for row in files
+    )
     for row in rows:
         if row.inspection is None:
             continue
@@ -98,6 +100,11 @@ def _fit_table(report: Report) -> str:
         '<div class="scroll" tabindex="0"><table><thead><tr><th scope="col">Variant</th>'
         f"{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
+
+
+def _precisions(row: Row) -> str:
+    line = precision_line(row)
+    return f"<p>{escaped(line)}</p>" if line else ""
 
 
 def _fit(row: Row, target: str) -> str:

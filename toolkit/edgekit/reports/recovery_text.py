@@ -1,4 +1,4 @@
-"""What was done about a file that lost more than is accepted, as its manifest tells."""
+"""What was done so that a file loses no more than is accepted, as its manifest tells."""
 
 from __future__ import annotations
 
@@ -37,6 +37,12 @@ def recovery_line(row: Row) -> str | None:
     change = f"{_figures(told, after)} instead of {_figures(told, before)} {where}"
     still = "; it still loses too much" if after.get("lost") is True else ""
     return f"{row.artifact.variant}: {', '.join(helped)}: {change}{still}.{_next_step(told)}"
+
+
+def precision_line(row: Row) -> str | None:
+    """Say in a line which precisions a search found; None where there was none."""
+    told = row.artifact.manifest.get("precisions")
+    return told if isinstance(told, str) and told else None
 
 
 def recovery_card(row: Row) -> str:

@@ -24,7 +24,7 @@ from edgekit.reports.formatting import class_figures, plain, times
 from edgekit.reports.glossary import VERDICTS
 from edgekit.reports.groups import Group
 from edgekit.reports.plain_table import GAP, plain_table, say, show
-from edgekit.reports.recovery_text import recovery_line
+from edgekit.reports.recovery_text import precision_line, recovery_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -122,7 +122,7 @@ def _print_findings(report: Report, console: Console) -> None:
         if line:
             say(console, plain(line), "bold")
     for row in report.files:
-        for said in (choice_line(row), recovery_line(row)):
+        for said in (choice_line(row), precision_line(row), recovery_line(row)):
             if said:
                 say(console, plain(said))
     if adapted := report.asked.get("adapted"):

@@ -361,7 +361,7 @@ KERNELS: Final[Mapping[str, Kernel]] = {
     "TRANSPOSE": Kernel("AddTranspose", (*_ACTIVATION, *_CONSTANT, constraint_five_dimensions)),
     "TRANSPOSE_CONV": Kernel(
         "AddTransposeConv",
-        (constraint_no_int4, constraint_weights, computes("float32", "int8", "int16", of=2)),
+        (constraint_weights, constraint_no_int4, computes("float32", "int8", "int16", of=2)),
     ),
     "UNIDIRECTIONAL_SEQUENCE_LSTM": Kernel("AddUnidirectionalSequenceLSTM", (constraint_lstm,)),
     "UNPACK": Kernel("AddUnpack", _NUMBER),

@@ -14,6 +14,7 @@ from edgekit.evaluation.metrics.mean_average_precision import counted_boxes, ran
 from edgekit.evaluation.tasks.class_labels import label_of
 from edgekit.evaluation.tasks.recalls import KNOWN, next_to_nothing
 from edgekit.evaluation.tasks.task import BoundTargets, Evidence, Task
+from edgekit.printable import capitalized
 from edgekit.records import Answer, Array, Batch, ClassScore, Collapse, Split, TensorSpec, Views
 from edgekit_runner import (
     NO_BOX,
@@ -227,7 +228,7 @@ def detections_of(outputs: Mapping[str, Array], head: Mapping[str, Any], about: 
     except ValueError as error:
         raise ModelError(
             f"The head does not fit the outputs of {about}.",
-            found=f"{str(error)[:1].upper()}{str(error)[1:]}.",
+            found=f"{capitalized(str(error))}.",
             hint="Give the head of this model: --head.",
         ) from error
     return found
