@@ -266,8 +266,8 @@ def _make(
             precisions=" ".join(why) or None,
         )
         record = _record(background, path, made.plan, described, gzip=gzip)
-        told = (*made.notes, *unsettled_ranges(plan, made, imported))
-        written.append(_Written(asked, path, made.confirm, record, told))
+        own = (*made.notes, *unsettled_ranges(plan, made, imported))
+        written.append(_Written(asked, path, made.confirm, record, own))
     artifacts = [first()]
     for each in written:
         try:
