@@ -33,8 +33,9 @@ dataset = Dataset(
     name="calibration", task="reconstruction", train=train, calibrate=calibrate, test=None
 )
 plans = [
-    *(default_plan(mode) for mode in ("float32", "float16", "dynamic", "int8", "int16x8")),
+    *(default_plan(mode) for mode in ("float32", "float16", "dynamic", "int8")),
     default_plan("int8", io="float32"),
+    default_plan("int16x8"),
 ]
 stages: list[tuple[float, str]] = []
 

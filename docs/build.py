@@ -325,7 +325,7 @@ def integer_operators() -> str:
     """The writer's table of operators, and which of them tflite-runtime 2.14 has."""
     from edgekit.quantization.writer import OPERATORS
     from edgekit.tflite.int4_weights import INT4_VERSIONS
-    from edgekit.tflite.runtime_limits import NEWEST
+    from edgekit.tflite.runtime_limits import NEWEST, WITHOUT_KERNEL
 
     means = {
         "own": "its own",
@@ -348,6 +348,11 @@ def integer_operators() -> str:
         if name in INT4_VERSIONS:
             weights += f"; int4 by rule (version {INT4_VERSIONS[name]})"
         held = "yes" if NEWEST.get(name, 0) >= row.version else "no"
+        missing = WITHOUT_KERNEL.get(name)
+        if missing == "int16" and held == "yes":
+            held = "int8"
+        elif missing == "int8":
+            held = "no"
         rows.append([f"`{name}`", *versions, scale, weights, held])
     heads = ["operator", "int8", "int16x8", "scale of the output", "weights", "tflite-runtime 2.14"]
     return _lines(heads, rows)

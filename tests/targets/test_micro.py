@@ -60,6 +60,24 @@ def reason(content: bytes) -> str | None:
     return fit("micro", nodes(read(content)))[0].reason
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_a_part_of_a_size_that_is_computed_is_refused(known: bool):
+    # Given a SLICE as loops have it that collect what each step returns: TFLite Micro loads it,
+    # and copies as much as the file says, whatever the size is
+    content = operator_file(
+        "SLICE",
+        [T(IMAGE, "int8"), integers(0, 0, 0, 0), T((4,), "int32")],
+        [T((1, 1, 4, 8), "int8")],
+        "SliceOptions",
+    )
+    model = read(content)
+    output = model.subgraphs[0].tensors[model.subgraphs[0].outputs[0]]
+    output.shapeSignature = None if known else np.array([1, -1, 4, 8], np.int32)
+    answer = fit("micro", nodes(model))[0]
+    assert (answer.reason is None) == known
+    assert known or "--unroll" in (answer.reason or "")
+
+
 @needs_interpreter
 @pytest.mark.parametrize("name", OPERATORS)
 def test_an_operator_runs_in_the_types_that_are_said(name):

@@ -132,6 +132,13 @@ def constraint_constant_operand(node: Node) -> bool:
     )
 
 
+def constraint_known_size(node: Node) -> bool:
+    """The size of the part must be known beforehand; use --unroll for a recurrent layer."""
+    return all(tensor is not None and tensor.constant for tensor in map(node.input, (1, 2))) or (
+        not any(tensor.dynamic for tensor in node.outputs)
+    )
+
+
 def constraint_five_dimensions(node: Node) -> bool:
     """It takes at most five dimensions."""
     return all(len(tensor.shape) <= 5 for tensor in _data(node))
@@ -340,7 +347,7 @@ KERNELS: Final[Mapping[str, Kernel]] = {
     "SELECT_V2": Kernel("AddSelectV2", (computes("float32", "int8", "int16", of=1),)),
     "SHAPE": Kernel("AddShape", (constraint_int32_result,)),
     "SIN": Kernel("AddSin", _FLOAT),
-    "SLICE": Kernel("AddSlice", (*_CUT, constraint_five_dimensions)),
+    "SLICE": Kernel("AddSlice", (*_CUT, constraint_known_size, constraint_five_dimensions)),
     "SOFTMAX": Kernel("AddSoftmax", (takes("float32", "int8", "int16"),)),
     "SPACE_TO_BATCH_ND": Kernel("AddSpaceToBatchNd", _FLOAT_INT8),
     "SPACE_TO_DEPTH": Kernel("AddSpaceToDepth", _FLOAT_INT8),

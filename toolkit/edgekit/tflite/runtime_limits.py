@@ -1,11 +1,18 @@
-"""What tflite-runtime 2.14, its last release, can load: operators, each up to a version."""
+"""What tflite-runtime 2.14, its last release, can load: operators, each up to a version.
+
+It loads some of a type that it has no kernel for, and fails when they run, or computes garbage.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from edgekit.tflite.graph import code_name, read
+import numpy as np
+
+from edgekit.targets.node import Tensor
+from edgekit.tflite.graph import INT8, INT16, code_name, read
+from edgekit.tflite.nodes import nodes
 from edgekit.tflite.stored import expanded
 
 if TYPE_CHECKING:
@@ -64,18 +71,57 @@ NEWEST: Final[Mapping[str, int]] = {
 }
 """Operator -> the newest version of it that tflite-runtime 2.14 has."""
 
+WITHOUT_KERNEL: Final[Mapping[str, str]] = {
+    "DIV": "int8",
+    "GELU": "int16",
+    "SUM": "int16",
+    "TILE": "int16",
+}
+"""Operator -> the type that it loads with, and has no kernel for (SUM: but for equal scales)."""
+
 
 def newer_operators(model: ModelT) -> tuple[str, ...]:
     """Return what tflite-runtime 2.14 lacks of a model, such as "CONV_2D of version 8".
 
     Custom operators are left out: a delegate may bring them along.
     """
-    return tuple(
+    newer = [
         f"{name} of version {code.version}" if name in NEWEST else name
         for code in model.operatorCodes
         for name in [code_name(code)]
         if not code.customCode and code.version > NEWEST.get(name, 0)
-    )
+    ]
+    return (*newer, *_without_kernel(model))
+
+
+def _without_kernel(model: ModelT) -> list[str]:
+    """Return the operators that are known, and do not run with the types or shapes they have."""
+    kinds = {tensor.type for graph in model.subgraphs for tensor in graph.tensors}
+    if not kinds & {INT8, INT16}:
+        return []
+    found: dict[str, None] = {}
+    for node in nodes(model):
+        given, made = node.input(0), node.outputs[0] if node.outputs else None
+        if given is None or made is None:
+            continue
+        if given.dtype == WITHOUT_KERNEL.get(node.name) and not (
+            node.name == "SUM" and _same_scale(given, made)
+        ):
+            found[f"{node.name} of {given.dtype}"] = None
+        # It takes the first two dimensions for all of them.
+        if node.name == "FULLY_CONNECTED" and given.dtype == "int16" and len(made.shape) != 2:
+            found[f"{node.name} of int16 with {len(made.shape)} dimensions"] = None
+        if node.name == "MUL" and given.dtype == "int16" and len(made.shape) > 4:
+            shapes = {tensor.shape for tensor in node.inputs if tensor is not None}
+            if len(shapes) > 1:
+                found[f"MUL of int16 that broadcasts {len(made.shape)} dimensions"] = None
+    return list(found)
+
+
+def _same_scale(given: Tensor, made: Tensor) -> bool:
+    if given.scales is None or made.scales is None:
+        return False
+    return np.array_equal(given.scales, made.scales)
 
 
 def lacking_in_tflite_runtime(content: bytes, name: str) -> tuple[str, ...]:
