@@ -79,6 +79,21 @@ def test_a_part_of_a_size_that_is_computed_is_refused(known: bool):
 
 
 @needs_interpreter
+@pytest.mark.parametrize("name", ["RELU", "RELU6"])
+def test_a_rectifier_that_does_not_rescale_is_refused(name: str):
+    # Given a rectifier whose output has half the scale of its input
+    given, made = T((1, 4), "int8", scale=0.02), T((1, 4), "int8", scale=0.01)
+    content = operator_file(name, [given], [made])
+    codes = np.array([[-9, 0, 10, 50]], np.int8)
+    # When TFLite Micro runs it
+    found = micro_interpreter.run(content, outputs=1, inputs=[[codes]])
+    rescaled = np.array_equal(found.outputs[0][0], [[0, 0, 20, 100]])
+    # Then what is said of it is what it does: RELU6 clamps the codes as they are.
+    assert rescaled == (reason(content) is None)
+    assert rescaled == (name == "RELU")
+
+
+@needs_interpreter
 @pytest.mark.parametrize("name", OPERATORS)
 def test_an_operator_runs_in_the_types_that_are_said(name):
     contents = [OPERATORS[name](dtype) for dtype in TYPES]

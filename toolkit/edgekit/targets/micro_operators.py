@@ -171,6 +171,13 @@ def constraint_joins_one_scale(node: Node) -> bool:
     return all(np.isclose(scale, scales[0], rtol=1e-6, atol=0) for scale in scales)
 
 
+def constraint_one_scale(node: Node) -> bool:
+    """In integers, its output must have the scale of its input; fuse it into the layer before."""
+    tensors = [t for t in (node.input(0), *node.outputs) if t is not None and t.dtype != "float32"]
+    scales = [t.scales[0] for t in tensors if t.scales is not None and len(t.scales)]
+    return all(np.isclose(scale, scales[0], rtol=1e-6, atol=0) for scale in scales)
+
+
 def constraint_int32_result(node: Node) -> bool:
     """Its result must be int32."""
     return all(tensor.dtype == "int32" for tensor in node.outputs)
@@ -334,7 +341,7 @@ KERNELS: Final[Mapping[str, Kernel]] = {
     "REDUCE_MAX": Kernel("AddReduceMax", _FLOAT_INT8),
     "REDUCE_MIN": Kernel("AddReduceMin", _FLOAT_INT8),
     "RELU": Kernel("AddRelu", _ACTIVATION),
-    "RELU6": Kernel("AddRelu6", _ACTIVATION),
+    "RELU6": Kernel("AddRelu6", (*_ACTIVATION, constraint_one_scale)),
     "RESHAPE": Kernel("AddReshape"),
     "RESIZE_BILINEAR": Kernel("AddResizeBilinear", (*_FLOAT_INT8, *_CONSTANT)),
     "RESIZE_NEAREST_NEIGHBOR": Kernel("AddResizeNearestNeighbor", (*_ACTIVATION, *_CONSTANT)),
