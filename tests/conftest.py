@@ -27,7 +27,10 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 # Where it is set, each of hundreds of processes compiles edgekit anew, for half a second and more.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Readline, which pytest loads, sets it for the processes that pytest starts: they would fold lines.
+import readline  # noqa: F401, E402  so that it is done with that
+
 os.environ.pop("COLUMNS", None)
+os.unsetenv("COLUMNS")  # it is not in `os.environ`, which was copied before
 
 # The workers of a test run fill the cores. More threads of TensorFlow wait for each other, longer
 # than the small models of tests take: half the time of a training on a busy machine.

@@ -112,7 +112,9 @@ class Command:
             assert code in {-number, 0}, told
         else:
             assert code in {128 + number, 0}, told
-            lines = [line for line in said.splitlines() if not line.startswith("[")]
+            # Stages that are finished are kept, which is said.
+            kept = ("[", "The stages so far are in ")
+            lines = [line for line in said.splitlines() if not line.startswith(kept)]
             assert len(lines) == (code != 0), told
             assert self.leftovers() <= before, told
         assert alone(self.folder), told

@@ -121,7 +121,7 @@ def test_arrays_in_training_and_photos_on_the_device(photos, tmp_path, repositor
     assert (done.returncode, done.stdout) == (4, "")
     assert len(done.stderr.splitlines()) == 3
     hint = done.stderr.splitlines()[-1]
-    entry = hint[hint.index('"picture"') : hint.index("} into it") + 1]
+    entry = hint[hint.index('"picture"') : hint.index("} there for null") + 1]
     described |= json.loads("{" + entry.replace("S}", "0.00392156863}") + "}")
     (out / "int8.json").write_text(json.dumps(described))
     assert right_on_device(repository, out / "int8.tflite", photos) == 30
