@@ -11,7 +11,8 @@ from typing import Final
 
 from edgekit.archives import parse_size
 from edgekit.records import TargetFit
-from edgekit.targets.micro_operators import HINTS, KERNELS, Constraint, Types
+from edgekit.targets.micro_limits import Constraint, Types
+from edgekit.targets.micro_operators import HINTS, KERNELS
 from edgekit.targets.node import Node
 from edgekit.targets.target import Settings, Target
 
