@@ -49,13 +49,14 @@ class Predictor:
         singly: The model as a TensorFlow function of its inputs' shapes, with batch size 1.
 
     Attributes:
+        singly: As given.
         state: Set back before each run.
     """
 
     def __init__(self, loaded: Loaded, singly: Any) -> None:
         self._loaded = loaded
         self.state = State(loaded.model)
-        self._singly = singly
+        self.singly = singly
         self._together: Callable[..., Any] | None = self._batched()
         self._tried = False
 
@@ -75,7 +76,7 @@ class Predictor:
         if len(self._loaded.source.inputs) != 1:
             return None
         try:
-            function = self._singly.get_concrete_function()
+            function = self.singly.get_concrete_function()
         except Exception:  # the model's own code raises what it likes, and will again when it runs
             return None
         return read_input_scaling(function)
@@ -114,7 +115,7 @@ class Predictor:
     def _one_by_one(self, arrays: Sequence[Array]) -> list[Array]:
         with _as_traced() if len(arrays[0]) <= _FEW else nullcontext():
             found = [
-                self._batch(self._singly, [values[row : row + 1] for values in arrays])
+                self._batch(self.singly, [values[row : row + 1] for values in arrays])
                 for row in range(len(arrays[0]))
             ]
         return [np.concatenate(outputs) for outputs in zip(*found, strict=True)]

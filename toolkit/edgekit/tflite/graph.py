@@ -117,6 +117,31 @@ def _cloned(value: Any, known: dict[int, Any]) -> Any:
     return duplicate
 
 
+def add_constant(model: ModelT, graph: SubGraphT, values: Array, name: str) -> int:
+    """Add a tensor with constant values to a graph of a model, in place, and return its index.
+
+    Args:
+        model: The model; a copy that may be changed.
+        graph: One of its graphs.
+        values: In float32 or int32.
+        name: Of the tensor.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    data = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
+    model.buffers.append(schema.BufferT(data=data))
+    graph.tensors.append(
+        schema.TensorT(
+            shape=np.array(values.shape, np.int32),
+            type={"float32": FLOAT32, "int32": INT32}[values.dtype.name],
+            buffer=len(model.buffers) - 1,
+            name=name,
+            hasRank=True,
+        )
+    )
+    return len(graph.tensors) - 1
+
+
 def operator_name(model: ModelT, op: OperatorT) -> str:
     """Return the name of an operator in the schema, e.g. CONV_2D, or of a custom operator."""
     return code_name(model.operatorCodes[op.opcodeIndex])

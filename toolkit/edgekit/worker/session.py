@@ -48,7 +48,6 @@ class Session:
         self._original: Loaded | None = None
         self._example: Mapping[str, tuple[int, ...]] | None = None
         self._predictor: Predictor | None = None
-        self._plain: Any = None  # what it runs, traced once and lowered too
         self.listener = listener
 
     @property
@@ -100,14 +99,15 @@ class Session:
         from edgekit.lowering import lower
 
         loaded = self.loaded
-        self._predicting().state.restore()  # what the model holds now becomes constants
+        predicting = self._predicting()
+        predicting.state.restore()  # what the model holds now becomes constants
         lowered = lower(
             loaded.call,
             loaded.source,
             loaded.model,
             destination,
             recurrent=recurrent,
-            plain=self._plain,
+            plain=predicting.singly,  # traced once for both
         )
         lowered = replace(lowered, notes=(*loaded.notes, *lowered.notes))
         if loaded.loss_code is not None:
@@ -139,8 +139,8 @@ class Session:
 
         if self._predictor is None:
             loaded = self.loaded
-            self._plain = plain_function(loaded.call, loaded.source.inputs, loaded.model)
-            self._predictor = Predictor(loaded, self._plain)
+            plain = plain_function(loaded.call, loaded.source.inputs, loaded.model)
+            self._predictor = Predictor(loaded, plain)
         return self._predictor
 
     def transform(self, step: PassStep, tuning: Tuning, destination: Path) -> PassResult:

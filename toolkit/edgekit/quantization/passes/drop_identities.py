@@ -15,7 +15,7 @@ import numpy as np
 from edgekit.quantization.passes.drop_unused import drop_unused
 from edgekit.quantization.passes.graph_pass import GraphPass
 from edgekit.targets.node import Node, Tensor
-from edgekit.tflite.graph import INT32, clone
+from edgekit.tflite.graph import add_constant, clone
 from edgekit.tflite.nodes import nodes
 
 if TYPE_CHECKING:
@@ -135,18 +135,5 @@ def _joined_order(first: Node | None, second: Node) -> tuple[int, ...] | None:
 
 def _added(model: ModelT, number: int, order: Sequence[int]) -> int:
     """Add a constant with an order of axes, and return its index."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    values = np.array(order, np.int32)
-    model.buffers.append(schema.BufferT(data=values.view(np.uint8)))
-    tensors = model.subgraphs[number].tensors
-    tensors.append(
-        schema.TensorT(
-            shape=np.array([len(order)], np.int32),
-            type=INT32,
-            buffer=len(model.buffers) - 1,
-            name=f"order{len(tensors)}",
-            hasRank=True,
-        )
-    )
-    return len(tensors) - 1
+    graph = model.subgraphs[number]
+    return add_constant(model, graph, np.array(order, np.int32), f"order{len(graph.tensors)}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from edgekit.records import Array, Ranges
-from edgekit.tflite.graph import FLOAT32, INT32, clone, operator_code, operator_name
+from edgekit.tflite.graph import FLOAT32, add_constant, clone, operator_code, operator_name
 
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT, OperatorT, SubGraphT, TensorT
@@ -121,19 +121,10 @@ def _rows(
     graph.tensors[place].shape, graph.tensors[place].shapeSignature = shape, None
     op.outputs = np.array([place], np.int32)
     data = np.array(output.shape, np.int32)
-    model.buffers.append(schema.BufferT(data=data.view(np.uint8)))
-    graph.tensors.append(
-        schema.TensorT(
-            shape=np.array([len(data)], np.int32),
-            type=INT32,
-            buffer=len(model.buffers) - 1,
-            name=f"{name}_shape",
-            hasRank=True,
-        )
-    )
+    shaped = add_constant(model, graph, data, f"{name}_shape")
     reshape = schema.OperatorT(
         opcodeIndex=operator_code(model, "RESHAPE", 1),
-        inputs=np.array([place, len(graph.tensors) - 1], np.int32),
+        inputs=np.array([place, shaped], np.int32),
         outputs=np.array([index], np.int32),
         builtinOptionsType=schema.BuiltinOptions.ReshapeOptions,
         builtinOptions=schema.ReshapeOptionsT(newShape=data),
@@ -175,16 +166,5 @@ def _added(graph: SubGraphT, like: TensorT, name: str) -> int:
 
 
 def _minus_one(model: ModelT, graph: SubGraphT) -> int:
-    from ai_edge_litert import schema_py_generated as schema
-
-    model.buffers.append(schema.BufferT(data=np.array([-1.0], np.float32).view(np.uint8)))
-    graph.tensors.append(
-        schema.TensorT(
-            shape=np.zeros(0, np.int32),
-            type=FLOAT32,
-            buffer=len(model.buffers) - 1,
-            name=f"minus_one{len(graph.tensors)}",
-            hasRank=True,
-        )
-    )
-    return len(graph.tensors) - 1
+    name = f"minus_one{len(graph.tensors)}"
+    return add_constant(model, graph, np.array(-1.0, np.float32), name)
