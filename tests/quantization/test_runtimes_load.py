@@ -27,6 +27,7 @@ from edgekit.tflite.runtime_limits import newer_operators
 REPOSITORY = Path(__file__).parents[2]
 NAMES = ("bccd", "spoken-digits", "turbofan")
 MODES = ("int8", "int16x8", "dynamic", "float16")
+Done = subprocess.CompletedProcess[str]
 PROGRAM = """
 import json, sys
 import numpy as np
@@ -75,6 +76,18 @@ def outputs(data: bytes, values: Array) -> list[Array]:
     return [interpreter.get_tensor(detail["index"]) for detail in interpreter.get_output_details()]
 
 
+def run_there(tflite_runtime: Path, program: str, files: list[str]) -> Done:
+    """Run a program in tflite-runtime 2.14, with files on its standard input."""
+    python = tflite_runtime / "numpy1" / "bin" / "python"
+    return subprocess.run(
+        [python, "-I", "-c", program],
+        input=json.dumps(files),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 def test_the_last_tflite_runtime_loads_them_and_agrees(
     tflite_runtime: Path, tmp_path: Path
 ) -> None:
@@ -88,14 +101,7 @@ def test_the_last_tflite_runtime_loads_them_and_agrees(
             np.save(f"{path}.npy", values)
             expected[str(path)] = outputs(data, values)
     # When tflite-runtime 2.14 runs them
-    python = tflite_runtime / "numpy1" / "bin" / "python"
-    done = subprocess.run(
-        [python, "-I", "-c", PROGRAM],
-        input=json.dumps(list(expected)),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_there(tflite_runtime, PROGRAM, list(expected))
     # Then it loads all, and its outputs are those of LiteRT, whose kernels round otherwise.
     assert done.returncode == 0, done.stderr
     for path, wanted in expected.items():
@@ -165,14 +171,8 @@ def test_what_tflite_runtime_has_no_kernel_for_is_known(
             path.write_bytes(write(made))
             told[str(path)] = newer_operators(made)
     # When tflite-runtime 2.14 loads and runs them
-    python = tflite_runtime / "numpy1" / "bin" / "python"
-    done = subprocess.run(
-        [python, "-I", "-c", RUN_EACH],
-        input=json.dumps(list(told)),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = run_there(tflite_runtime, RUN_EACH, list(told))
+    assert done.returncode == 0, done.stderr
     # Then it runs those of which nothing is told that it lacks.
     runs = [line == "True" for line in done.stdout.split()]
     assert runs == [not lacking for lacking in told.values()]
@@ -214,13 +214,7 @@ def test_dense_layers_of_three_dimensions_run_in_tflite_runtime(
     path.write_bytes(write(made))
     values = samples.read(np.arange(1)).inputs["x"]
     np.save(f"{path}.npy", values)
-    done = subprocess.run(
-        [tflite_runtime / "numpy1" / "bin" / "python", "-I", "-c", PROGRAM],
-        input=json.dumps([str(path)]),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_there(tflite_runtime, PROGRAM, [str(path)])
     assert done.returncode == 0, done.stderr
     # Then it computes what the float graph computes, in its shape.
     with np.load(f"{path}.npz") as found:
