@@ -57,7 +57,7 @@ class NotedWorker(Worker):
 
 with NotedWorker() as tensorflow:
     imported = sources.lower(
-        source, dataset, folder / "float32.tflite", tensorflow, listener=listen
+        source, dataset, folder / "float32.tflite", tensorflow, plans=plans, listener=listen
     )
     make(imported, plans, folder, tensorflow, listener=listen)
     done = time.perf_counter()

@@ -4156,17 +4156,23 @@ def input_statistics(values: Any, low: Any, high: Any) -> dict[str, Any]:
     planes = as_planes(values)
     flat = planes.reshape(len(planes), -1)
     means = flat.mean(1)
+    lowest, highest = flat <= np.reshape(low, (-1, 1)), flat >= np.reshape(high, (-1, 1))
     found = {
         "mean": means,
-        "share at the low end": np.mean(flat <= np.reshape(low, (-1, 1))).reshape(1),
-        "share at the high end": np.mean(flat >= np.reshape(high, (-1, 1))).reshape(1),
+        "share at the low end": np.array([np.count_nonzero(lowest) / flat.size]),
+        "share at the high end": np.array([np.count_nonzero(highest) / flat.size]),
     }
     if flat.shape[1] > 1:
-        variances = flat.var(1)
-        steps = [
-            np.diff(planes, axis=axis) for axis, n in enumerate(planes.shape) if axis and n > 1
-        ]
-        energy = sum(np.sum(step**2) for step in steps) / sum(step.size for step in steps)
+        # Plane by plane, which stays in the cache; einsum adds up squares without storing them.
+        centred = (row - mean for row, mean in zip(flat, means))
+        variances = np.array([np.einsum("i,i->", row, row) for row in centred]) / flat.shape[1]
+        energy, count = 0.0, 0
+        for plane in planes:
+            for axis in [axis for axis, n in enumerate(plane.shape) if n > 1]:
+                step = np.diff(plane, axis=axis).reshape(-1)
+                energy += np.einsum("i,i->", step, step)
+                count += step.size
+        energy /= count
         noise = 2 * variances.mean()
         found["deviation"] = np.sqrt(variances)
         found["sharpness"] = np.sqrt(energy / noise if noise else 0.0).reshape(1)

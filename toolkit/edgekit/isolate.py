@@ -134,7 +134,7 @@ def shared(shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
 
 
 class Background:
-    """Calls in forked children of lower priority, concurrent with the caller's work.
+    """Calls in forked children of the lowest priority, concurrent with the caller's work.
 
     A context manager; at its end, children whose result was not taken are killed.
     """
@@ -163,7 +163,7 @@ class Background:
         """
 
         def politely(_: None) -> R:
-            os.nice(5)
+            os.nice(19)  # what the caller does needs all cores first
             _limit(limit_s)
             return function()
 

@@ -5,14 +5,27 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Sequence
+from functools import cache, partial
 from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.evaluation.codes import decoded, encoded
-from edgekit.isolate import report, spread
-from edgekit.records import Array, Batch, Listener, Progress, Samples, TensorSpec, silent
+from edgekit.isolate import Background, report, spread
+from edgekit.modes import MODES
+from edgekit.quantization import out_of_line
+from edgekit.records import (
+    Array,
+    Batch,
+    Dataset,
+    Listener,
+    Plan,
+    Progress,
+    Samples,
+    TensorSpec,
+    silent,
+)
 from edgekit_runner import TAIL, as_planes, input_statistics
 
 _ROUNDING: Final = 5e-6
@@ -25,21 +38,54 @@ Floats = NDArray[np.float64]
 
 
 class CalibrationInputs:
-    """Statistics of the calibration samples as inputs hold them, once for each kind of inputs.
+    """The calibration samples, and their statistics, once for each kind of inputs that hold them.
 
     The runner computes the same of the codes that it feeds: `edgekit_runner.input_statistics`.
 
     Args:
         samples: The samples; None where there are none.
         listener: Progress callback.
+        dropped: Numbers of the training samples that are not among them.
+
+    Attributes:
+        samples: As given.
+        dropped: As given.
     """
 
-    def __init__(self, samples: Samples | None, listener: Listener = silent) -> None:
-        self._samples = samples
+    def __init__(
+        self,
+        samples: Samples | None,
+        listener: Listener = silent,
+        *,
+        dropped: Sequence[int] = (),
+    ) -> None:
+        self.samples = samples
+        self.dropped = dropped
         self._listener = listener
         self._read: list[Batch] | None = None
         self._known_ends: dict[str, tuple[Array, Array]] = {}
         self._known: dict[tuple[TensorSpec, ...], dict[str, Any]] = {}
+        self._begun: dict[tuple[TensorSpec, ...], Callable[[], dict[str, Any] | None]] = {}
+
+    @classmethod
+    def of(
+        cls, dataset: Dataset | None, plans: Sequence[Plan], listener: Listener = silent
+    ) -> CalibrationInputs:
+        """Return those of a dataset that calibrate variants.
+
+        Where ranges are chosen, samples whose values are far beyond those of the others are left
+        out.
+        """
+        samples = None if dataset is None else dataset.calibrate
+        if samples is None or not any(MODES[plan.mode].chooses for plan in plans):
+            return cls(samples, listener)
+        outside = out_of_line(samples)
+        index = getattr(samples.read, "index", np.arange(samples.n))
+        return cls(
+            samples.at(np.setdiff1d(np.arange(samples.n), outside)),
+            listener,
+            dropped=sorted(int(index[row]) for row in outside),
+        )
 
     def described(self, inputs: Sequence[TensorSpec]) -> dict[str, Any] | None:
         """Return what a manifest keeps of them; None without samples.
@@ -52,22 +98,41 @@ class CalibrationInputs:
             channel, and `statistics`: name -> for each channel the `rank`-th least value of all
             samples, the median, and the `rank`-th largest.
         """
-        specs, samples = tuple(inputs), self._samples
+        return self._described(tuple(inputs), alone=False)
+
+    def start(
+        self, inputs: Sequence[TensorSpec], background: Background
+    ) -> Callable[[], dict[str, Any] | None]:
+        """Begin what `described` does; the returned function waits for it."""
+        specs = tuple(inputs)
+        if self.samples is None or self._read or specs in self._known:
+            return partial(self.described, specs)
+        if specs not in self._begun:
+            found = background.start(partial(self._described, specs, alone=True))
+            self._begun[specs] = cache(found)
+        return self._begun[specs]
+
+    def _described(self, specs: tuple[TensorSpec, ...], *, alone: bool) -> dict[str, Any] | None:
+        """As `described`; alone without further processes."""
+        samples = self.samples
         if samples is None:
             return None
         if specs not in self._known:
             rank = max(1, round(TAIL * (samples.n + 1)))
-            told = {spec.name: self._of_input(samples, spec, rank) for spec in specs}
+            told = {spec.name: self._of_input(samples, spec, rank, alone=alone) for spec in specs}
             self._known[specs] = {"n": samples.n, "rank": rank, "inputs": told}
         return self._known[specs]
 
-    def _of_input(self, samples: Samples, spec: TensorSpec, rank: int) -> dict[str, Any]:
-        low, high = (_held(ends, spec) for ends in self._ends(samples, spec))
+    def _of_input(
+        self, samples: Samples, spec: TensorSpec, rank: int, *, alone: bool
+    ) -> dict[str, Any]:
+        low, high = (_held(ends, spec) for ends in self._ends(samples, spec, alone=alone))
         found = self._of_each(
             samples,
             spec,
             # In the input's shape, for which channels count.
             lambda one: input_statistics(_shaped(_held(one[None], spec), spec)[0], low, high),
+            alone=alone,
         )
         columns = {name: np.stack([one[name] for one in found]) for name in found[0]}
         means = columns["mean"]
@@ -84,15 +149,19 @@ class CalibrationInputs:
             },
         }
 
-    def _ends(self, samples: Samples, spec: TensorSpec) -> tuple[Array, Array]:
+    def _ends(self, samples: Samples, spec: TensorSpec, *, alone: bool) -> tuple[Array, Array]:
         """Return the least and largest value of each channel as samples have it, in their type."""
         if spec.name not in self._known_ends:
-            ends = self._of_each(samples, spec, lambda one: _ends_of(_shaped(one[None], spec)[0]))
+            ends = self._of_each(
+                samples, spec, lambda one: _ends_of(_shaped(one[None], spec)[0]), alone=alone
+            )
             lows, highs = zip(*ends, strict=True)
             self._known_ends[spec.name] = np.min(lows, 0), np.max(highs, 0)
         return self._known_ends[spec.name]
 
-    def _of_each(self, samples: Samples, spec: TensorSpec, told: Callable[[Array], R]) -> list[R]:
+    def _of_each(
+        self, samples: Samples, spec: TensorSpec, told: Callable[[Array], R], *, alone: bool
+    ) -> list[R]:
         """Return `told(values)` for what each sample holds for an input, in order.
 
         Small data are read once, for pictures take long to read; of large ones each core reads and
@@ -117,9 +186,12 @@ class CalibrationInputs:
                 piece = rows[start : start + _PIECE]
                 # One by one, so that they stay in the cache.
                 found += [told(one) for one in samples.read(piece).inputs[spec.name]]
-                report(len(piece))
+                if not alone:
+                    report(len(piece))
             return found
 
+        if alone:
+            return share(np.arange(samples.n))
         cores = min(len(os.sched_getaffinity(0)), samples.n)
         parts = spread(share, np.array_split(np.arange(samples.n), cores), tick=tick)
         return [found for part in parts for found in part]

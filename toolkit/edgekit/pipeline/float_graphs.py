@@ -8,12 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from edgekit.choices import AUTO, COMPACT, FUSED, MINMAX, UNROLLED, RecurrentForm
 from edgekit.errors import DataError
 from edgekit.evaluation.tasks import CLASSIFICATION
-from edgekit.modes import INT8, MODES
+from edgekit.modes import INT8
+from edgekit.pipeline.calibration_inputs import CalibrationInputs
 from edgekit.pipeline.imported_model import ImportedModel
 from edgekit.pipeline.request import calibrates
 from edgekit.pipeline.verified_lowering import lowered_as
@@ -23,10 +22,9 @@ from edgekit.quantization import (
     Observed,
     Recorded,
     learned,
-    out_of_line,
     read_float_graph,
 )
-from edgekit.records import Listener, Plan, Progress, Ranges, Samples, TensorSpec
+from edgekit.records import Listener, Plan, Progress, Ranges, TensorSpec
 from edgekit.tflite import has_loops
 from edgekit.tflite.lstm import fused_lstms
 from edgekit.tflite.signature import signature, signature_names
@@ -65,9 +63,7 @@ class FloatGraphs:
         recorded: The choice of ranges to repeat; None searches for one.
 
     Attributes:
-        dropped: Numbers of the training samples that are left out of calibration, because their
-            values are far beyond those of the others.
-        samples: The calibration samples without them; None where there are none.
+        calibration: The samples that calibrate them.
     """
 
     def __init__(
@@ -86,8 +82,9 @@ class FloatGraphs:
         self._listener = listener
         self._recorded = recorded
         self._histograms = any(calibrates(p) and p.ranges not in (AUTO, MINMAX) for p in plans)
-        self.dropped: list[int] = []
-        self.samples = self._sound(plans)
+        self.calibration = imported.calibration or CalibrationInputs.of(
+            imported.dataset, plans, listener
+        )
         self._forms: dict[RecurrentForm, Form] = {
             COMPACT: self._form(read_float_graph(imported.graph))
         }
@@ -144,27 +141,17 @@ class FloatGraphs:
 
     def _form(self, graph: FloatGraph, notes: tuple[str, ...] = ()) -> Form:
         """A form whose graphs are observed on the calibration samples, each only once."""
-        if self.samples is None:
+        samples = self.calibration.samples
+        if samples is None:
             return Form(graph, _unobserved, notes=notes)
         calibration = Calibration(
-            self.samples,
+            samples,
             class_scores=self._class_scores(graph),
             recorded=self._recorded,
             listener=self._listener,
         )
         observe = partial(calibration.observe, histograms=self._histograms)
         return Form(graph, observe, calibration, notes)
-
-    def _sound(self, plans: Sequence[Plan]) -> Samples | None:
-        """The calibration samples without those that are out of line with the others."""
-        dataset = self._imported.dataset
-        samples = None if dataset is None else dataset.calibrate
-        if samples is None or not any(MODES[plan.mode].chooses for plan in plans):
-            return samples
-        dropped = out_of_line(samples)
-        index = getattr(samples.read, "index", np.arange(samples.n))
-        self.dropped = sorted(int(index[row]) for row in dropped)
-        return samples.at(np.setdiff1d(np.arange(samples.n), dropped))
 
     def _class_scores(self, graph: FloatGraph) -> str | None:
         dataset = self._imported.dataset

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.modes import INT8
+from edgekit.pipeline.calibration_inputs import CalibrationInputs
 from edgekit.pipeline.source_score import SourceScore
 from edgekit.records import Dataset, Plan, Ranges, Rule, Source
 
@@ -44,6 +45,7 @@ class ImportedModel:
         trained: Ranges of the graph's tensors that quantization-aware training found, for int8.
         rules: For the layers that it left in float.
         scored: How the source itself scores; None where it is a float graph or has no samples.
+        calibration: The calibration samples, where they were looked through while it was lowered.
     """
 
     source: Source
@@ -56,6 +58,7 @@ class ImportedModel:
     trained: Ranges | None = None
     rules: tuple[Rule, ...] = ()
     scored: SourceScore | None = None
+    calibration: CalibrationInputs | None = None
 
     def as_trained(self, plan: Plan) -> Plan:
         """Return the plan, with what quantization-aware training left in float left so."""

@@ -13,7 +13,6 @@ from edgekit.files import staging
 from edgekit.isolate import Background
 from edgekit.pipeline import manifest
 from edgekit.pipeline.bundle import write_bundle
-from edgekit.pipeline.calibration_inputs import CalibrationInputs
 from edgekit.pipeline.calibration_remarks import dropped_samples, unsettled_ranges
 from edgekit.pipeline.float_graphs import FloatGraphs, Form
 from edgekit.pipeline.imported_model import ImportedModel
@@ -96,6 +95,7 @@ def quantize(request: Request, *, finish: Finish, listener: Listener = silent) -
             output=request.output,
             unroll=request.unroll,
             head=request.head,
+            plans=plans,
             listener=listener,
         )
         # Refuses a metric that the task does not have before anything is made.
@@ -222,12 +222,12 @@ def _make(
 ) -> tuple[list[Artifact], list[str]]:
     wanted = [imported.as_trained(p) for p in plans if p != FLOAT]
     graphs = FloatGraphs(imported, wanted, folder, tensorflow, listener, recorded=recorded)
-    seen = CalibrationInputs(graphs.samples, listener)
-    told = seen.described(graphs.inputs)
-    described = manifest.describe(imported, FLOAT, build=build, calibration=told)
-    first = _record(background, imported.graph, FLOAT, described, gzip=gzip)
+    seen = graphs.calibration
+    described = manifest.describe(imported, FLOAT, build=build)
+    told = seen.start(graphs.inputs, background)
+    first = _record(background, imported.graph, FLOAT, described, told, gzip=gzip)
     written: list[_Written] = []
-    remarks = dropped_samples(graphs.dropped)
+    remarks = dropped_samples(seen.dropped)
     refused: list[ConversionError] = []
 
     def leave_out(asked: Plan, error: ConversionError) -> None:
@@ -261,11 +261,11 @@ def _make(
             choice=made.choice,
             recovery=done.described() if done else None,
             build=build,
-            calibration=seen.described(signature(made.model)[0]),
             costs=costs,
             precisions=" ".join(why) or None,
         )
-        record = _record(background, path, made.plan, described, gzip=gzip)
+        told = seen.start(signature(made.model)[0], background)
+        record = _record(background, path, made.plan, described, told, gzip=gzip)
         own = (*made.notes, *unsettled_ranges(plan, made, imported))
         written.append(_Written(asked, path, made.confirm, record, own))
     artifacts = [first()]
@@ -355,11 +355,32 @@ def _variant(
 
 
 def _record(
-    background: Background, path: Path, plan: Plan, described: Mapping[str, Any], *, gzip: bool
+    background: Background,
+    path: Path,
+    plan: Plan,
+    described: Mapping[str, Any],
+    told: Callable[[], Mapping[str, Any] | None],
+    *,
+    gzip: bool,
 ) -> Callable[[], Artifact]:
-    """The record of a finished file; a large one is compressed while the next file is made."""
+    """The record of a finished file; a large one is compressed while the next file is made.
+
+    Args:
+        background: Compresses it.
+        path: The file.
+        plan: As of `manifest.artifact`.
+        described: Its manifest, without what follows.
+        told: Returns what the calibration samples were like.
+        gzip: As of `manifest.artifact`.
+    """
     record = partial(manifest.artifact, path, plan, described, gzip=gzip)
-    return background.start(record) if path.stat().st_size >= _LARGE_BYTES else record
+    begun = background.start(record) if path.stat().st_size >= _LARGE_BYTES else record
+
+    def finished() -> Artifact:
+        made = begun()
+        return replace(made, manifest={**made.manifest, "calibration": told()})
+
+    return finished
 
 
 def _write_manifests(report: Report, stage: Path) -> None:

@@ -216,6 +216,7 @@ def _make(
             output=score_output,
             described=described,
             unroll=unroll,
+            plans=[plan],
             listener=listener,
         )
         if plan.mode == FLOAT32.name and not (plan.passes or plan.rules or plan.sparse):

@@ -68,6 +68,7 @@ def sensitivity(
             unroll=request.unroll,
             head=request.head,
             described=beside,
+            plans=[plan],
             listener=listener,
         )
         plan = imported.as_trained(plan)

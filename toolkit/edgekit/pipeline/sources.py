@@ -18,6 +18,7 @@ from edgekit.data.store import Reader
 from edgekit.errors import ConversionError, ModelError, UsageError
 from edgekit.files import check_input, refuse_existing, staging
 from edgekit.pipeline import manifest
+from edgekit.pipeline.calibration_inputs import CalibrationInputs
 from edgekit.pipeline.heads import head_for, with_head
 from edgekit.pipeline.imported_model import ImportedModel, Verification
 from edgekit.pipeline.pixel_trial import ImageModel, model_of_file, model_of_source
@@ -115,6 +116,7 @@ def lower(
     unroll: bool = False,
     example: Mapping[str, tuple[int, ...]] | None = None,
     to_train: bool = False,
+    plans: Sequence[Plan] = (),
     listener: Listener = silent,
 ) -> ImportedModel:
     """Write the float graph of `source` to `destination`, and prove that it computes the same.
@@ -131,6 +133,8 @@ def lower(
         example: Input name -> shape of a batch, for sizes the model leaves open; None takes the
             dataset's.
         to_train: Whether a pass will train what is loaded.
+        plans: What will be made of it at once: the samples that calibrate it are looked through
+            while TensorFlow lowers the model.
         listener: Progress callback.
 
     Raises:
@@ -165,6 +169,13 @@ def lower(
     model = model_of_source(loaded, outputs, tensorflow)
     bound = as_compiled(_bound(dataset, model, described), loaded.compiled)
     batch = samples_of(bound, loaded.inputs)
+    calibration: list[CalibrationInputs] = []
+
+    def look_through() -> None:
+        if plans:
+            calibration.append(CalibrationInputs.of(bound, plans, listener))
+            calibration[0].described(loaded.inputs)
+
     listener(Progress(stage="lowering"))
     lowered, verification, stateful = lowered_and_verified(
         loaded,
@@ -173,6 +184,7 @@ def lower(
         batch,
         real=bound is not None,
         form=UNROLLED if unroll else COMPACT,
+        meanwhile=look_through,
     )
     notes = [*(bound.notes if bound else ()), *lowered.notes]
     if stateful:
@@ -192,6 +204,7 @@ def lower(
         head=None if bound else head_for(source, head, described, loaded.inputs, outputs),
         trained=placed.ranges if placed else None,
         rules=placed.rules if placed else (),
+        calibration=calibration[0] if calibration else None,
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +28,10 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-2
 # Of recurrent layers in a compact form: where more is off, the operator computes something else.
 COMPACT_TOLERANCE = 1e-4
+# Most samples, and most values of their inputs beyond `_FEWEST`: what is wrong is in all of them.
 VERIFIED_SAMPLES = 16
+_VERIFIED_VALUES = 1 << 20
+_FEWEST = 4
 
 
 def lowered_as(
@@ -52,15 +56,27 @@ def lowered_and_verified(
     *,
     real: bool,
     form: RecurrentForm,
+    meanwhile: Callable[[], object] = lambda: None,
 ) -> tuple[LoweredModel, Verification, tuple[str, ...]]:
     """Lower and verify; a compact form that is not as exact as it should be is not taken.
+
+    Args:
+        source: What `tensorflow` holds.
+        destination: The `.tflite` to write.
+        tensorflow: Holds the model.
+        batch: Samples to verify on.
+        real: Whether they are the user's.
+        form: Of recurrent layers.
+        meanwhile: Called while TensorFlow lowers the model.
 
     Returns:
         The float graph; how it was verified; and the layers of the source that carry something
         from one sample to the next, as far as the samples showed it: the file does not, and starts
         each sample as they start.
     """
-    lowered = tensorflow.lower(destination, recurrent=form)
+    lowering = tensorflow.start_lowering(destination, recurrent=form)
+    meanwhile()
+    lowered = lowering()
     found, reference = _outputs(destination, batch, tensorflow)
     model = tflite.read(destination)
     recurrent = form != UNROLLED and (tflite.has_loops(model) or fused_lstms(model))
@@ -89,18 +105,20 @@ def _outputs(
 
 def samples_of(dataset: Dataset | None, inputs: Sequence[TensorSpec]) -> Batch:
     """Return what a model is verified on: real samples, or seeded noise where there are none."""
+    size = sum(math.prod(spec.shape[1:]) for spec in inputs)
+    n = min(VERIFIED_SAMPLES, max(_FEWEST, _VERIFIED_VALUES // max(1, size)))
     if dataset is None:
-        return _noise(inputs)
+        return _noise(inputs, n)
     samples = dataset.calibrate or dataset.test or dataset.train
     assert samples is not None
-    return samples.read(np.arange(min(samples.n, VERIFIED_SAMPLES)))
+    return samples.read(np.arange(min(samples.n, n)))
 
 
-def _noise(inputs: Sequence[TensorSpec]) -> Batch:
+def _noise(inputs: Sequence[TensorSpec], n: int) -> Batch:
     generator = np.random.default_rng(0)
     arrays: dict[str, Array] = {}
     for spec in inputs:
-        shape = (VERIFIED_SAMPLES, *spec.shape[1:])
+        shape = (n, *spec.shape[1:])
         arrays[spec.name] = (
             generator.standard_normal(shape).astype(spec.dtype)
             if spec.dtype.startswith("float")

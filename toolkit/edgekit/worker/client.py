@@ -108,9 +108,15 @@ class Worker:
         self._recurrent = self._ask(Session.recurrent_layers, "loading")
         return found
 
+    def start_lowering(
+        self, destination: Path, *, recurrent: RecurrentForm = COMPACT
+    ) -> Callable[[], LoweredModel]:
+        """Begin to write the float graph; see `TensorFlowProcess.start_lowering`."""
+        return self._begin(Session.lower, "lowering", destination, recurrent=recurrent)
+
     def lower(self, destination: Path, *, recurrent: RecurrentForm = COMPACT) -> LoweredModel:
         """Write the float graph; see `TensorFlowProcess.lower`."""
-        return self._ask(Session.lower, "lowering", destination, recurrent=recurrent)
+        return self.start_lowering(destination, recurrent=recurrent)()
 
     def start_reference(self, inputs: Mapping[str, Array]) -> Callable[[], Reference]:
         """Begin to run the loaded model itself; see `TensorFlowProcess.start_reference`."""

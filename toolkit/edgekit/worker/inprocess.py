@@ -56,6 +56,12 @@ class InProcess(Session):
         with _quiet():
             return super().load(source, example=example, to_train=to_train)
 
+    def start_lowering(
+        self, destination: Path, *, recurrent: RecurrentForm = COMPACT
+    ) -> Callable[[], LoweredModel]:
+        """Lower when the result is asked for; see `TensorFlowProcess.start_lowering`."""
+        return partial(self.lower, destination, recurrent=recurrent)
+
     def lower(self, destination: Path, *, recurrent: RecurrentForm = COMPACT) -> LoweredModel:
         """Write the float graph; see `TensorFlowProcess.lower`."""
         with _quiet():

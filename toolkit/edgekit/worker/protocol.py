@@ -46,6 +46,15 @@ class TensorFlowProcess(Protocol):
         """
         ...
 
+    def start_lowering(
+        self, destination: Path, *, recurrent: RecurrentForm = COMPACT
+    ) -> Callable[[], LoweredModel]:
+        """Begin what `lower` does; the returned function waits for it, and raises as it does.
+
+        Nothing else may be asked before it was called.
+        """
+        ...
+
     def lower(self, destination: Path, *, recurrent: RecurrentForm = COMPACT) -> LoweredModel:
         """Write the float graph of the loaded model.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import pickle
@@ -61,6 +62,8 @@ def _import_tensorflow(*, trust_code: bool) -> EdgekitError | None:
         if trust_code:
             # Passes clone layers, which deserializes their configurations again.
             keras.config.enable_unsafe_deserialization()
+        # A million objects that stay: no collection need go through them again.
+        gc.freeze()
     except Exception as error:  # a broken installation may raise anything
         if is_out_of_memory(error):
             return out_of_memory(f"{type(error).__name__}: {error}".rstrip(": "))
