@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -165,6 +166,7 @@ def lower(
     listener(Progress(stage="loading the model"))
     example = example or example_shapes(dataset)
     loaded = tensorflow.load(source, example=example, to_train=to_train)
+    tensorflow.start_tracing()  # while the data are looked at
     outputs = scored_first(loaded.outputs, output)
     model = model_of_source(loaded, outputs, tensorflow)
     bound = as_compiled(_bound(dataset, model, described), loaded.compiled)
@@ -176,6 +178,7 @@ def lower(
             calibration.append(CalibrationInputs.of(bound, plans, listener))
             calibration[0].described(loaded.inputs)
 
+    described_name = str((described or {}).get("model", loaded.name))
     listener(Progress(stage="lowering"))
     lowered, verification, stateful = lowered_and_verified(
         loaded,
@@ -185,11 +188,11 @@ def lower(
         real=bound is not None,
         form=UNROLLED if unroll else COMPACT,
         meanwhile=look_through,
+        finish=partial(_describe, destination, described_name, bound),
     )
     notes = [*(bound.notes if bound else ()), *lowered.notes]
     if stateful:
         notes.append(_state_note(loaded.name, stateful, bound))
-    _describe(destination, str((described or {}).get("model", loaded.name)), bound)
     learned = trained_notes(source)
     placed = _placed(learned, destination) if learned else None
     if learned:

@@ -57,6 +57,7 @@ def lowered_and_verified(
     real: bool,
     form: RecurrentForm,
     meanwhile: Callable[[], object] = lambda: None,
+    finish: Callable[[], object] = lambda: None,
 ) -> tuple[LoweredModel, Verification, tuple[str, ...]]:
     """Lower and verify; a compact form that is not as exact as it should be is not taken.
 
@@ -68,6 +69,8 @@ def lowered_and_verified(
         real: Whether they are the user's.
         form: Of recurrent layers.
         meanwhile: Called while TensorFlow lowers the model.
+        finish: Called while TensorFlow runs the model, when the float graph is written: it may
+            write that file again.
 
     Returns:
         The float graph; how it was verified; and the layers of the source that carry something
@@ -77,7 +80,7 @@ def lowered_and_verified(
     lowering = tensorflow.start_lowering(destination, recurrent=form)
     meanwhile()
     lowered = lowering()
-    found, reference = _outputs(destination, batch, tensorflow)
+    found, reference = _outputs(destination, batch, tensorflow, finish)
     model = tflite.read(destination)
     recurrent = form != UNROLLED and (tflite.has_loops(model) or fused_lstms(model))
     tolerance = COMPACT_TOLERANCE if recurrent else TOLERANCE
@@ -90,17 +93,22 @@ def lowered_and_verified(
     else:
         return lowered, verified, reference.stateful
     lowered = tensorflow.lower(destination, recurrent=UNROLLED)
-    found, reference = _outputs(destination, batch, tensorflow)
+    found, reference = _outputs(destination, batch, tensorflow, finish)
     verified = _verify(source, found, reference, real=real)
     return replace(lowered, notes=(*lowered.notes, note)), verified, reference.stateful
 
 
 def _outputs(
-    graph: Path, batch: Batch, tensorflow: TensorFlowProcess
+    graph: Path,
+    batch: Batch,
+    tensorflow: TensorFlowProcess,
+    finish: Callable[[], object] = lambda: None,
 ) -> tuple[Mapping[str, Array], Reference]:
     """Return what a float graph computes, and what its source does: both run at the same time."""
     reference = tensorflow.start_reference(batch.inputs)
-    return evaluation.predict(graph, as_samples(batch), processes=1), reference()
+    found = evaluation.predict(graph, as_samples(batch), processes=1)
+    finish()
+    return found, reference()
 
 
 def samples_of(dataset: Dataset | None, inputs: Sequence[TensorSpec]) -> Batch:

@@ -18,7 +18,13 @@ from numpy.typing import NDArray
 from edgekit.choices import MINMAX
 from edgekit.evaluation.predict import sweep
 from edgekit.files import temporary_folder
-from edgekit.quantization.observe import Observed, observe, observe_channels, with_histograms
+from edgekit.quantization.observe import (
+    Observed,
+    observe,
+    observe_channels,
+    observe_parts,
+    with_histograms,
+)
 from edgekit.records import Array, Listener, Ranges, Samples, silent
 from edgekit.tflite.graph import write
 
@@ -104,10 +110,15 @@ class Calibration:
             histograms: Whether to return the distribution of every tensor, too.
         """
         samples = self._part(turn)
-        found = self._once(
-            model,
-            f"part {turn}",
-            lambda: observe(model, samples, keep=samples is self.held, listener=self.listener),
+        parts = self._known.get((id(model), "parts"))
+        found = (
+            parts[1][turn]
+            if parts
+            else self._once(
+                model,
+                f"part {turn}",
+                lambda: observe(model, samples, keep=samples is self.held, listener=self.listener),
+            )
         )
         if not histograms:
             return found
@@ -117,6 +128,15 @@ class Calibration:
             f"part {turn}, histograms",
             lambda: with_histograms(model, few, found, listener=self.listener),
         )
+
+    def observe_parts(self, model: ModelT) -> None:
+        """Observe both parts of a graph together, of which both will be asked."""
+        if self.held is not None and (id(model), "part 0") not in self._known:
+            self._once(
+                model,
+                "parts",
+                lambda: observe_parts(model, self.samples, self.fit.n, listener=self.listener),
+            )
 
     def ranges(self, model: ModelT, method: str, percentile: float) -> Ranges:
         """Return ranges of all samples; what is clipped follows from those they are compared by.

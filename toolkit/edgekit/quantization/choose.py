@@ -168,6 +168,8 @@ class _Search:
         form = Form(self.model)
         if not self.held or (self.large and not self.calibrated and not self.folded.passes):
             return self._chosen(form, MINMAX, self._why_not_judged())
+        if self.calibrated:
+            self.calibration.observe_parts(self.model)
         best = self._trial(form, MINMAX)
         if best is None:
             return self._chosen(form, MINMAX, "Nothing was compared: the file cannot be tried.")

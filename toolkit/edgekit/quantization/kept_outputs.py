@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from edgekit.isolate import shared
 from edgekit.records import Array
@@ -14,6 +15,9 @@ from edgekit.tflite.signature import signature
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT
 
+_MOST_BYTES: Final = 256 << 20
+"""Larger outputs are computed again, for as many samples as are compared."""
+
 
 @dataclass(frozen=True, slots=True)
 class KeptOutputs:
@@ -22,21 +26,25 @@ class KeptOutputs:
     Attributes:
         indices: Output name -> tensor index.
         values: Output name -> `[n, ...]`.
+        first: Number of the sample whose outputs are kept first.
     """
 
     indices: Mapping[str, int]
     values: Mapping[str, Array]
+    first: int = 0
 
     @classmethod
-    def of(cls, model: ModelT, n: int) -> KeptOutputs | None:
+    def of(cls, model: ModelT, n: int, *, first: int = 0) -> KeptOutputs | None:
         """Return room for the outputs of `n` samples.
 
         Args:
             model: A graph with batch size 1.
             n: Number of samples.
+            first: Number of the first of them among those that are run.
 
         Returns:
-            None where one of the outputs is not computed, no float32, or of a free shape.
+            None where one of the outputs is not computed, no float32, or of a free shape, or where
+            they are large.
         """
         graph, specs = model.subgraphs[0], signature(model)[1]
         computed = {*activations(model)} - {int(index) for index in graph.inputs}
@@ -47,10 +55,13 @@ class KeptOutputs:
         )
         if not fixed or not computed.issuperset(indices.values()):
             return None
+        if sum(4 * n * math.prod(spec.shape) for spec in specs) > _MOST_BYTES:
+            return None
         values = {spec.name: shared((n, *spec.shape[1:]), spec.dtype) for spec in specs}
-        return cls(indices, values)
+        return cls(indices, values, first)
 
     def store(self, interpreter: Any, sample: int) -> None:
-        """Keep what the graph returned for a sample."""
-        for name, index in self.indices.items():
-            self.values[name][sample] = interpreter.tensor(index)()[0]
+        """Keep what the graph returned for a sample, unless it comes before the first."""
+        if sample >= self.first:
+            for name, index in self.indices.items():
+                self.values[name][sample - self.first] = interpreter.tensor(index)()[0]

@@ -21,58 +21,18 @@ from edgekit.errors import ConversionError, DataError
 from edgekit.isolate import ChildDiedError, report, spread
 from edgekit.numerics import Histogram, entropy_range, mse_range, percentile_range
 from edgekit.quantization.kept_outputs import KeptOutputs
-from edgekit.quantization.loop_steps import LoopRunners, LoopSteps, prepare
+from edgekit.quantization.loop_steps import LoopRunners
+from edgekit.quantization.observed_graph import ObservedGraph, prepared_graph
 from edgekit.quantization.tallies import Channels, Extremes, Tallies
 from edgekit.records import Array, Listener, Progress, Ranges, Samples, silent
-from edgekit.tflite.graph import operator_name, write
-from edgekit.tflite.loops import Loop, loops_of
-from edgekit.tflite.lstm import LstmCell, lstm_cells
-from edgekit.tflite.ranges import activations, limits, with_all_outputs
-from edgekit.tflite.signature import signature_names
-from edgekit_runner import RESOURCES, TENSORS, state_of
+from edgekit.tflite.lstm import LstmCell
+from edgekit_runner import RESOURCES, TENSORS
 
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT
 
 # Samples that a child process reads at once; it reports progress after each group.
 _PIECE = 16
-_WITH_GRAPHS = ("WHILE", "IF", "STABLEHLO_WHILE", "STABLEHLO_CASE")
-
-
-@dataclass(frozen=True, slots=True)
-class _Graph:
-    """A float graph prepared for calibration.
-
-    Attributes:
-        content: The file, with all activations as outputs.
-        names: Tensor index -> tensor name, of the observed tensors: activations, and the cell
-            states of fused LSTMs. Those of the loops follow.
-        limits: Position among these -> ends that its values keep within (`tflite.ranges.limits`).
-        inputs: Input name -> tensor index.
-        unclipped: Names of the tensors whose range is never clipped.
-        state: Where it keeps its state (`edgekit_runner.state_of`).
-        cells: Tensor index of a cell state -> what computes it.
-        loops: Its loops, whose bodies are run step by step.
-        outputs: Where its outputs are kept; None where they are not.
-    """
-
-    content: bytes
-    names: Mapping[int, str]
-    limits: Mapping[int, tuple[float, float]]
-    inputs: Mapping[str, int]
-    unclipped: frozenset[str]
-    state: str
-    cells: Mapping[int, LstmCell]
-    loops: tuple[LoopSteps, ...]
-    outputs: KeptOutputs | None = None
-
-    @property
-    def observed(self) -> list[str]:
-        """Return the names of all observed tensors."""
-        return [
-            *self.names.values(),
-            *(name for loop in self.loops for name in loop.names.values()),
-        ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,21 +123,55 @@ def observe(
             infinity.
         DataError: The samples do not fit the graph.
     """
-    graph = _prepare(model)
+    graph = prepared_graph(model)
     if keep:
         graph = replace(graph, outputs=KeptOutputs.of(model, samples.n))
+    (extremes,) = _observe(graph, samples, _extremes_of(graph), "calibrating", listener)
+    found = _found(graph, extremes, samples)
+    return with_histograms(model, samples, found, listener=listener) if histograms else found
 
-    def start(names: Sequence[str]) -> Extremes:
-        return Extremes(names, graph.limits)
 
-    extremes = _observe(graph, samples, start, "calibrating", listener)
+def observe_parts(
+    model: ModelT, samples: Samples, first: int, *, listener: Listener = silent
+) -> tuple[Observed, Observed]:
+    """Observe the first samples, and the others, of which the outputs are kept.
+
+    Both are run together, unless the graph keeps a state, which starts anew with each part.
+
+    Args:
+        model: A float graph with batch size 1.
+        samples: All samples.
+        first: Number of the first.
+        listener: Progress callback.
+
+    Raises:
+        ConversionError: As of `observe`.
+        DataError: Likewise.
+    """
+    graph = prepared_graph(model)
+    parts = [samples.at(np.arange(first)), samples.at(np.arange(first, samples.n))]
+    if graph.state:
+        one, other = (observe(model, p, keep=p is parts[1], listener=listener) for p in parts)
+        return one, other
+    graph = replace(graph, outputs=KeptOutputs.of(model, parts[1].n, first=first))
+    both = _observe(graph, samples, _extremes_of(graph), "calibrating", listener, first=first)
+    one, other = (_found(graph, *each) for each in zip(both, parts, strict=True))
+    return replace(one, outputs=None), other
+
+
+def _extremes_of(graph: ObservedGraph) -> Callable[[Sequence[str]], Extremes]:
+    return lambda names: Extremes(names, graph.limits)
+
+
+def _found(graph: ObservedGraph, extremes: Extremes, samples: Samples) -> Observed:
+    """Return what the extremes of all tensors tell."""
     low, high = extremes.ends(graph.observed)
     for names in (names for loop in graph.loops for names in loop.carried):
         # Every step reads what the last one wrote, and constants are not observed.
         ends = [name for name in names if name in low]
         low.update(dict.fromkeys(ends, min(low[name] for name in ends)))
         high.update(dict.fromkeys(ends, max(high[name] for name in ends)))
-    found = Observed(
+    return Observed(
         low=low,
         high=high,
         n=samples.n,
@@ -185,7 +179,6 @@ def observe(
         samples=samples,
         outputs=graph.outputs.values if graph.outputs else None,
     )
-    return with_histograms(model, samples, found, listener=listener) if histograms else found
 
 
 def with_histograms(
@@ -196,7 +189,8 @@ def with_histograms(
     def tallies(names: Sequence[str]) -> Tallies:
         return Tallies(names, observed.low, observed.high)
 
-    found = _observe(_prepare(model), samples, tallies, "calibrating: histograms", listener)
+    graph = prepared_graph(model)
+    (found,) = _observe(graph, samples, tallies, "calibrating: histograms", listener)
     return replace(observed, histograms=found.histograms())
 
 
@@ -208,61 +202,28 @@ def observe_channels(
     def tallies(observed: Sequence[str]) -> Channels:
         return Channels(observed, frozenset(names))
 
-    found = _observe(_prepare(model), samples, tallies, "calibrating: channels", listener)
+    graph = prepared_graph(model)
+    (found,) = _observe(graph, samples, tallies, "calibrating: channels", listener)
     return replace(NOTHING, channels=found.ends)
-
-
-def _prepare(model: ModelT) -> _Graph:
-    loops = loops_of(model)
-    _refuse_other(model, loops)
-    graph = model.subgraphs[0]
-    named = signature_names(model)[0]
-    steps = tuple(prepare(model, loop) for loop in loops)
-    content = write(with_all_outputs(model, also={i for loop in steps for i in loop.read}))
-    cells = {cell.cell: cell for cell in lstm_cells(model)}
-    kept = [name for loop in steps for names in loop.carried for name in names]
-    shown = (*activations(model), *cells)
-    clamped = limits(model)
-    return _Graph(
-        content=content,
-        names={i: graph.tensors[i].name for i in shown},
-        limits={place: clamped[i] for place, i in enumerate(shown) if i in clamped},
-        inputs={named.get(int(i), graph.tensors[i].name): int(i) for i in graph.inputs},
-        unclipped=frozenset(
-            [*(graph.tensors[i].name for i in (*graph.inputs, *graph.outputs, *cells)), *kept]
-        ),
-        state=state_of(content),
-        cells=cells,
-        loops=steps,
-    )
-
-
-def _refuse_other(model: ModelT, loops: Sequence[Loop]) -> None:
-    """Refuse operators that call graphs, but for these loops."""
-    known = {loop.position for loop in loops}
-    for position, op in enumerate(model.subgraphs[0].operators):
-        name = operator_name(model, op)
-        if name in _WITH_GRAPHS and position not in known:
-            computed = [model.subgraphs[0].tensors[i].name for i in op.outputs if i >= 0]
-            raise ConversionError(
-                f"The activations inside {name} cannot be calibrated.",
-                found=f"{name} computes {computed[0].split(';')[0]}" if computed else None,
-                hint="Give the Keras model, whose recurrent layers edgekit writes out step by step "
-                "(over 512 steps: built with unroll=True); or choose dynamic or float16.",
-            )
 
 
 _Tally = TypeVar("_Tally", Extremes, Tallies, Channels)
 
 
 def _observe(
-    graph: _Graph,
+    graph: ObservedGraph,
     samples: Samples,
     start: Callable[[Sequence[str]], _Tally],
     stage: str,
     listener: Listener,
-) -> _Tally:
-    """Run all samples, an equal share per core, and combine the results."""
+    *,
+    first: int | None = None,
+) -> list[_Tally]:
+    """Run all samples, an equal share per core, and combine the results.
+
+    Returns:
+        What was seen of all samples; or of the first ones, and of the others.
+    """
     workers = max(1, min(len(os.sched_getaffinity(0)), samples.n))
     starts = samples.starts() if graph.state else None
     shares = np.arange(samples.n) if starts is None else np.cumsum(starts)
@@ -273,33 +234,42 @@ def _observe(
         done += steps
         listener(Progress(stage=stage, done=done, total=samples.n))
 
-    def share(worker: int) -> _Tally:
+    def share(worker: int) -> list[_Tally]:
         # Whole sequences, where there are any.
         indices = np.flatnonzero(shares % workers == worker)
         fresh = np.ones(samples.n, np.bool_) if starts is None else starts
-        return _run(graph, samples, indices, fresh[indices], start(graph.observed))
+        tallies = [start(graph.observed) for _ in range(1 if first is None else 2)]
+        _run(
+            graph,
+            samples,
+            indices,
+            fresh[indices],
+            lambda index: tallies[first is not None and index >= first],
+        )
+        return tallies
 
     try:
-        tallies = spread(share, range(workers), tick=tick)
+        shares_seen = spread(share, range(workers), tick=tick)
     except ChildDiedError as error:
         raise ConversionError(
             "The calibration process crashed while running the float model.",
             found=f"the process ended with {error.reason}",
             hint="Check that the float32 file runs: edgekit bench.",
         ) from error
-    total = tallies[0]
-    for other in tallies[1:]:
-        total.merge(other)
+    total = shares_seen[0]
+    for others in shares_seen[1:]:
+        for tally, other in zip(total, others, strict=True):
+            tally.merge(other)
     return total
 
 
 def _run(
-    graph: _Graph,
+    graph: ObservedGraph,
     samples: Samples,
     indices: NDArray[np.int64],
     starts: NDArray[np.bool_],
-    tally: _Tally,
-) -> _Tally:
+    tally_of: Callable[[int], _Tally],
+) -> None:
     """In a child process, run some of the samples and process every observed tensor.
 
     Args:
@@ -307,7 +277,7 @@ def _run(
         samples: All samples.
         indices: Those to run, `[k]`.
         starts: `[k]`, whether the graph's state is reset before a sample.
-        tally: Receives what the tensors hold.
+        tally_of: Number of a sample -> receives what the tensors hold.
     """
     interpreter, before, after = _opened(graph)
     loops = LoopRunners(graph.loops, first=len(graph.names)) if graph.loops else None
@@ -320,6 +290,7 @@ def _run(
             elif starts[start + row] and graph.state == TENSORS:
                 interpreter.reset_all_variables()
             _feed(interpreter, graph, inputs, row)
+            tally = tally_of(int(piece[row]))
             for position, view in before:
                 tally.add(position, view())
             interpreter.invoke()
@@ -332,13 +303,12 @@ def _run(
                 for position, values in loops.run(interpreter, read):
                     tally.add(position, values)
         report(len(piece))
-    return tally
 
 
 _Views = list[tuple[int, Callable[[], NDArray[np.float32]]]]
 
 
-def _opened(graph: _Graph) -> tuple[Any, _Views, _Views]:
+def _opened(graph: ObservedGraph) -> tuple[Any, _Views, _Views]:
     """Return a new interpreter, and the observed tensors that are read before and after a run."""
     from ai_edge_litert.interpreter import Interpreter
 
@@ -361,7 +331,7 @@ def _states(cell: LstmCell, view: Callable[[], NDArray[np.float32]]) -> NDArray[
     return cell.states(view())
 
 
-def _feed(interpreter: Any, graph: _Graph, inputs: Mapping[str, Array], row: int) -> None:
+def _feed(interpreter: Any, graph: ObservedGraph, inputs: Mapping[str, Array], row: int) -> None:
     if set(inputs) != set(graph.inputs):
         raise DataError(
             "The calibration samples do not have the model's inputs.",

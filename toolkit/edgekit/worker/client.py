@@ -108,6 +108,14 @@ class Worker:
         self._recurrent = self._ask(Session.recurrent_layers, "loading")
         return found
 
+    def start_tracing(self) -> None:
+        """Begin to trace the loaded model; see `TensorFlowProcess.start_tracing`."""
+        if self._child is not None and self._child.ready and self._unanswered is None:
+            # A child that is dead is reported by the next request.
+            with contextlib.suppress(OSError):
+                request = wire.Request(Session.trace, (), {}, answered=False)
+                wire.send(self._child.connection, request)
+
     def start_lowering(
         self, destination: Path, *, recurrent: RecurrentForm = COMPACT
     ) -> Callable[[], LoweredModel]:

@@ -56,6 +56,9 @@ class InProcess(Session):
         with _quiet():
             return super().load(source, example=example, to_train=to_train)
 
+    def start_tracing(self) -> None:
+        """Do nothing: there is no other process; see `TensorFlowProcess.start_tracing`."""
+
     def start_lowering(
         self, destination: Path, *, recurrent: RecurrentForm = COMPACT
     ) -> Callable[[], LoweredModel]:

@@ -46,6 +46,13 @@ class TensorFlowProcess(Protocol):
         """
         ...
 
+    def start_tracing(self) -> None:
+        """Begin to trace the loaded model, which lowering it needs; return at once.
+
+        What fails will fail again, and be reported, in a request that needs it.
+        """
+        ...
+
     def start_lowering(
         self, destination: Path, *, recurrent: RecurrentForm = COMPACT
     ) -> Callable[[], LoweredModel]:

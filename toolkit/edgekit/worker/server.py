@@ -37,7 +37,9 @@ def main() -> None:
             wire.send(connection, wire.Failure(_portable(error)))
             continue
         assert isinstance(request, wire.Request)
-        wire.send(connection, wire.Failure(broken) if broken else _answer(session, request))
+        answer = wire.Failure(broken) if broken else _answer(session, request)
+        if request.answered:
+            wire.send(connection, answer)
     # Skip the teardown of TensorFlow, which takes seconds.
     os._exit(0)
 

@@ -88,6 +88,10 @@ class Session:
         )
         return self._loaded.source
 
+    def trace(self) -> None:
+        """Trace the loaded model."""
+        self._predicting().singly.get_concrete_function()
+
     def recurrent_layers(self) -> tuple[str, ...]:
         """Return the loaded model's recurrent layers, which can crash the converter."""
         model = self.loaded.model

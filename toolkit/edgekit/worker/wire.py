@@ -26,11 +26,13 @@ class Request:
             child's `Session`, then `args` and `kwargs`.
         args: Positional arguments.
         kwargs: Keyword arguments.
+        answered: Whether the other side waits for an answer.
     """
 
     function: Callable[..., Any]
     args: Sequence[Any]
     kwargs: Mapping[str, Any]
+    answered: bool = True
 
 
 @dataclass(frozen=True, slots=True)
