@@ -124,6 +124,7 @@ def traced(session: Session, path: Path, folder: Path) -> dict[str, Any]:
 
     loaded = session.loaded
     session._loaded = replace(loaded, call=counting)
+    session.trace()
     session.input_scaling()
     ours = session.lower(folder / "once.tflite").path
     session.reference({x.name: np.zeros((2, *x.shape[1:]), x.dtype) for x in source.inputs})

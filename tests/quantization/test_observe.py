@@ -9,7 +9,8 @@ import tensorflow_quantizer
 
 from edgekit.errors import ConversionError, DataError, ModelError
 from edgekit.evaluation import predict
-from edgekit.quantization import observe, read_float_graph
+from edgekit.quantization import kept_outputs, observe, read_float_graph
+from edgekit.quantization.observe import observe_parts
 from edgekit.records import Batch, Dataset, Progress, Samples
 from edgekit.tflite import read, signature
 from edgekit.tflite.graph import constant
@@ -85,6 +86,38 @@ def test_outputs_that_are_no_activations_are_not_kept(speech: bytes, noise: Samp
     model.signatureDefs = []
 
     assert observe(model, noise, keep=True).outputs is None
+
+
+def test_parts_that_are_observed_together_are_those_observed_alone(
+    speech: bytes, noise: Samples
+) -> None:
+    # Given statistics of the first samples, and of the others
+    model, first = read(speech), noise.n // 3
+    begin, rest = noise.at(np.arange(first)), noise.at(np.arange(first, noise.n))
+    alone = observe(model, begin), observe(model, rest, keep=True)
+    # When both are observed together
+    together = observe_parts(model, noise, first)
+    # Then they are the same, with the outputs of the others.
+    for one, other in zip(together, alone, strict=True):
+        assert one == other
+    assert together[0].low != together[1].low
+    assert together[0].outputs is None
+    kept, expected = together[1].outputs, alone[1].outputs
+    assert kept is not None
+    assert expected is not None
+    for name, values in expected.items():
+        np.testing.assert_array_equal(kept[name], values)
+        assert len(values) == rest.n
+
+
+def test_outputs_that_are_large_are_not_kept(
+    speech: bytes, noise: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outputs = sum(4 * int(np.prod(spec.shape)) for spec in signature(read(speech))[1])
+    monkeypatch.setattr(kept_outputs, "_MOST_BYTES", noise.n * outputs - 1)
+    assert observe(read(speech), noise, keep=True).outputs is None
+    monkeypatch.setattr(kept_outputs, "_MOST_BYTES", noise.n * outputs)
+    assert observe(read(speech), noise, keep=True).outputs is not None
 
 
 def test_one_sample_is_enough(speech: bytes, noise: Samples) -> None:

@@ -17,6 +17,7 @@ from PIL import Image, ImageEnhance, ImageFilter
 import edgekit_runner
 from edgekit.artifacts import open_artifact
 from edgekit.evaluation.codes import encoded
+from edgekit.pipeline import calibration_inputs
 from edgekit.pipeline.calibration_inputs import CalibrationInputs
 from edgekit.pipeline.subjects import Opener, bind_to_file
 from edgekit.records import DataRequest, Dataset, TensorSpec
@@ -331,6 +332,27 @@ def samples_of(values):
         sha256="",
         read=lambda rows: Batch(inputs={"x": values[rows]}),
     )
+
+
+def test_large_data_are_described_in_the_background_as_in_the_foreground(monkeypatch):
+    # Given data that are not kept, of three channels and of codes
+    from edgekit.isolate import Background
+
+    monkeypatch.setattr(calibration_inputs, "_KEPT_BYTES", 1000)
+    samples = samples_of(np.random.default_rng(0).normal(size=(90, 8, 6, 3)).astype(np.float32))
+    floats = TensorSpec(name="x", shape=(1, 8, 6, 3), dtype="float32")
+    codes = TensorSpec(name="x", shape=(1, 8, 6, 3), dtype="int8", scale=0.03, zero_point=4)
+    expected = [CalibrationInputs(samples).described((spec,)) for spec in (floats, codes)]
+    # When they are described by a child
+    seen = CalibrationInputs(samples)
+    with Background() as background:
+        started = [seen.start((spec,), background) for spec in (floats, codes, codes)]
+        found = [wait() for wait in started]
+        again = started[1]()
+    # Then it finds the same, once for each kind of inputs.
+    assert found == [*expected, expected[1]]
+    assert again == expected[1]
+    assert len(seen._begun) == 2
 
 
 def test_statistics_are_the_same_each_time_and_small(watched):

@@ -170,6 +170,20 @@ def test_lowering_before_loading_is_refused(worker: Worker, tmp_path: Path) -> N
         worker.lower(tmp_path / "x.tflite")
 
 
+def test_what_nobody_waits_for_fails_in_the_request_that_needs_it(
+    worker: Worker, tmp_path: Path
+) -> None:
+    # Given no model that could be traced
+    worker.run(worker_jobs.pid)
+    # When tracing begins all the same, then only what is asked next says so.
+    worker.start_tracing()
+    lowering = worker.start_lowering(tmp_path / "x.tflite")
+    with pytest.raises(ModelError, match="No model is loaded"):
+        lowering()
+    worker.start_tracing()
+    assert worker.run(worker_jobs.pid) > 0
+
+
 def test_without_tensorflow_every_request_says_so(light: Path) -> None:
     (light / "tensorflow.py").write_text("raise ImportError('libtensorflow.so: not found')")
     with Worker() as worker:
