@@ -181,6 +181,7 @@ class CalibrationInputs:
             self._listener(Progress(stage="describing inputs", done=done, total=samples.n))
 
         def share(rows: NDArray[np.int64]) -> list[R]:
+            os.nice(5)  # TensorFlow, which lowers the model meanwhile, goes first
             found = []
             for start in range(0, len(rows), _PIECE):
                 piece = rows[start : start + _PIECE]

@@ -90,7 +90,9 @@ def read(source: Path | bytes) -> ModelT:
 def write(model: ModelT) -> bytes:
     """Serialize a model; every buffer starts on a 16-byte boundary, as the schema requires."""
     size = sum(len(b.data) for b in model.buffers if b.data is not None)
-    builder = _AlignedBuilder(size + size // 64 + 65536)
+    parts = sum(len(graph.tensors) + len(graph.operators) for graph in model.subgraphs)
+    # Where this is too little, the builder starts again with twice as much.
+    builder = _AlignedBuilder(size + size // 64 + 512 * parts + 65536)
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     # `Output()` would make another copy, which matters for weights of 100 MB.
     return bytes(memoryview(builder.Bytes)[builder.Head() :])

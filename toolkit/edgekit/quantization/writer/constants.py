@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -107,6 +108,29 @@ def weight_codes(
         assert axis is not None
         return Codes(quantize_balanced(values, scales, axis), scales, axis=axis, bits=bits)
     return Codes(quantize(values, scales, axis), scales, axis=axis or 0)
+
+
+def own_codes(content: Array, values: Array, axis: int | None, bits: int = 8) -> Codes:
+    """Return codes of weights in the scales of `weight_scales`.
+
+    They are kept as long as the content is, because many files are written of one float graph.
+
+    Args:
+        content: The buffer of the weights.
+        values: Its content as the weights.
+        axis: As of `weight_scales`.
+        bits: Likewise.
+    """
+    key = id(content), values.shape, axis, bits
+    if key not in _own_codes:
+        codes = weight_codes(values, weight_scales(values, axis, bits), axis, bits)
+        codes.values.flags.writeable = False
+        _own_codes[key] = codes
+        weakref.finalize(content, _own_codes.pop, key, None).atexit = False
+    return _own_codes[key]
+
+
+_own_codes: Final[dict[object, Codes]] = {}
 
 
 def centered(

@@ -16,8 +16,8 @@ from edgekit.quantization.writer.constants import (
     bias_codes,
     centered,
     fit_bias,
+    own_codes,
     weight_codes,
-    weight_scales,
     within_reach,
 )
 from edgekit.quantization.writer.operators import LARGE_PRODUCT, OPERATORS, Operator, Parameters
@@ -191,12 +191,17 @@ class Emission:
             return lstm_codes(given, step)
         values, bias = given[row.weight], given.get(-1 if row.bias is None else row.bias)
         bits = 4 if node.index in self._four_bits else 8
-        spread = weight_scales(values, row.axis, bits)
+        weights = node.input(row.weight)
+        assert weights is not None
+        content = self._source.buffers[self._floats[weights.index].buffer].data
+        own = own_codes(content, values, row.axis, bits)
+        spread = own.scales
         if bias is not None:
             ends = scales.wanted(node, activation.index), scales.own[node.outputs[0].index]
             flat = within_reach(bias.reshape(-1), by_channel(values, row.axis), spread, *ends)
             bias, spread = flat.reshape(bias.shape), fit_bias(spread, flat, step, scales.bits)
-        codes = {row.weight: weight_codes(values, spread, row.axis, bits)}
+        same = np.array_equal(spread, own.scales)
+        codes = {row.weight: own if same else weight_codes(values, spread, row.axis, bits)}
         if bias is not None:
             assert row.bias is not None
             center = self._centers.get(node.outputs[0].name)
