@@ -105,7 +105,7 @@ class CalibrationInputs:
     ) -> Callable[[], dict[str, Any] | None]:
         """Begin what `described` does; the returned function waits for it."""
         specs = tuple(inputs)
-        if self.samples is None or self._read or specs in self._known:
+        if self.samples is None or self._kept(self.samples) or specs in self._known:
             return partial(self.described, specs)
         if specs not in self._begun:
             found = background.start(partial(self._described, specs, alone=True))
@@ -164,15 +164,10 @@ class CalibrationInputs:
     ) -> list[R]:
         """Return `told(values)` for what each sample holds for an input, in order.
 
-        Small data are read once, for pictures take long to read; of large ones each core reads and
-        describes a part.
+        Of large data each core reads and describes a part.
         """
-        if self._read is None:
-            one = samples.read(np.zeros(1, np.int64)).inputs.values()
-            small = sum(values.nbytes for values in one) * samples.n <= _KEPT_BYTES
-            self._read = list(samples.batches(_PIECE)) if small else []
-        if self._read:
-            return [told(one) for batch in self._read for one in batch.inputs[spec.name]]
+        if kept := self._kept(samples):
+            return [told(one) for batch in kept for one in batch.inputs[spec.name]]
         done = 0
 
         def tick(steps: int) -> None:
@@ -196,6 +191,14 @@ class CalibrationInputs:
         cores = min(len(os.sched_getaffinity(0)), samples.n)
         parts = spread(share, np.array_split(np.arange(samples.n), cores), tick=tick)
         return [found for part in parts for found in part]
+
+    def _kept(self, samples: Samples) -> list[Batch]:
+        """Return all samples of small data, read once, for pictures take long; of others none."""
+        if self._read is None:
+            one = samples.read(np.zeros(1, np.int64)).inputs.values()
+            small = sum(values.nbytes for values in one) * samples.n <= _KEPT_BYTES
+            self._read = list(samples.batches(_PIECE)) if small else []
+        return self._read
 
 
 def _ends_of(one: Array) -> tuple[Array, Array]:
