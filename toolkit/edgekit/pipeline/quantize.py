@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ from edgekit.pipeline.request import (
 )
 from edgekit.pipeline.sources import is_graph, lower, tensorflow_for
 from edgekit.pipeline.tensor_figures import with_tensors
+from edgekit.pipeline.written import Written, start_record
 from edgekit.printable import capitalized
 from edgekit.quantization import QuantizedModel, Recorded
 from edgekit.quantization import make as make_variant
@@ -52,9 +52,6 @@ from edgekit.tflite.stored import packed_path
 from edgekit.worker import TensorFlowProcess
 
 Finish = Callable[[Report, Path], Report]
-
-# Smaller files are compressed in less time than it takes to fork.
-_LARGE_BYTES = 1 << 20
 
 
 def quantize(request: Request, *, finish: Finish, listener: Listener = silent) -> Report:
@@ -225,8 +222,8 @@ def _make(
     seen = graphs.calibration
     described = manifest.describe(imported, FLOAT, build=build)
     told = seen.start(graphs.inputs, background)
-    first = _record(background, imported.graph, FLOAT, described, told, gzip=gzip)
-    written: list[_Written] = []
+    first = start_record(background, imported.graph, FLOAT, described, told, gzip=gzip)
+    written: list[Written] = []
     remarks = dropped_samples(seen.dropped)
     refused: list[ConversionError] = []
 
@@ -265,9 +262,9 @@ def _make(
             precisions=" ".join(why) or None,
         )
         told = seen.start(signature(made.model)[0], background)
-        record = _record(background, path, made.plan, described, told, gzip=gzip)
+        record = start_record(background, path, made.plan, described, told, gzip=gzip)
         own = (*made.notes, *unsettled_ranges(plan, made, imported))
-        written.append(_Written(asked, path, made.confirm, record, own))
+        written.append(Written(asked, path, made.confirm, record, own))
     artifacts = [first()]
     for each in written:
         try:
@@ -283,25 +280,6 @@ def _make(
         raise refused[0]
     listener(Progress(stage="quantizing", done=len(wanted), total=len(wanted)))
     return artifacts, remarks
-
-
-@dataclass(frozen=True, slots=True)
-class _Written:
-    """A file that is written, but not known to run yet.
-
-    Attributes:
-        asked: The plan that was asked for.
-        path: The file.
-        confirm: As of `QuantizedModel`.
-        record: Returns its record.
-        remarks: What is to be said of it.
-    """
-
-    asked: Plan
-    path: Path
-    confirm: Callable[[], None]
-    record: Callable[[], Artifact]
-    remarks: Sequence[str]
 
 
 def _why(error: ConversionError, variant: str) -> str:
@@ -352,35 +330,6 @@ def _variant(
             return made, form
     assert refused is not None
     raise refused
-
-
-def _record(
-    background: Background,
-    path: Path,
-    plan: Plan,
-    described: Mapping[str, Any],
-    told: Callable[[], Mapping[str, Any] | None],
-    *,
-    gzip: bool,
-) -> Callable[[], Artifact]:
-    """The record of a finished file; a large one is compressed while the next file is made.
-
-    Args:
-        background: Compresses it.
-        path: The file.
-        plan: As of `manifest.artifact`.
-        described: Its manifest, without what follows.
-        told: Returns what the calibration samples were like.
-        gzip: As of `manifest.artifact`.
-    """
-    record = partial(manifest.artifact, path, plan, described, gzip=gzip)
-    begun = background.start(record) if path.stat().st_size >= _LARGE_BYTES else record
-
-    def finished() -> Artifact:
-        made = begun()
-        return replace(made, manifest={**made.manifest, "calibration": told()})
-
-    return finished
 
 
 def _write_manifests(report: Report, stage: Path) -> None:

@@ -1,0 +1,64 @@
+"""Files that are written, and completed while the next ones are made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from edgekit.isolate import Background
+from edgekit.pipeline import manifest
+from edgekit.records import Artifact, Plan
+
+_LARGE_BYTES: Final = 1 << 20
+"""Smaller files are compressed in less time than it takes to fork."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A file that is written, but not known to run yet.
+
+    Attributes:
+        asked: The plan that was asked for.
+        path: The file.
+        confirm: As of `QuantizedModel`.
+        record: Returns its record.
+        remarks: What is to be said of it.
+    """
+
+    asked: Plan
+    path: Path
+    confirm: Callable[[], None]
+    record: Callable[[], Artifact]
+    remarks: Sequence[str]
+
+
+def start_record(
+    background: Background,
+    path: Path,
+    plan: Plan,
+    described: Mapping[str, Any],
+    told: Callable[[], Mapping[str, Any] | None],
+    *,
+    gzip: bool,
+) -> Callable[[], Artifact]:
+    """The record of a finished file; a large one is compressed while the next file is made.
+
+    Args:
+        background: Compresses it.
+        path: The file.
+        plan: As of `manifest.artifact`.
+        described: Its manifest, without what follows.
+        told: Returns what the calibration samples were like.
+        gzip: As of `manifest.artifact`.
+    """
+    record = partial(manifest.artifact, path, plan, described, gzip=gzip)
+    begun = background.start(record) if path.stat().st_size >= _LARGE_BYTES else record
+
+    def finished() -> Artifact:
+        made = begun()
+        return replace(made, manifest={**made.manifest, "calibration": told()})
+
+    return finished
