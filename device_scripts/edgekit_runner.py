@@ -2569,7 +2569,8 @@ def softmax_peak(scores: Any) -> Any:
     """Return the largest probability that softmax makes of scores `[..., k]`."""
     import numpy as np
 
-    with np.errstate(invalid="ignore"):  # what is not finite is refused as such
+    # What is not finite is refused as such; a difference beyond float32 has no share.
+    with np.errstate(invalid="ignore", over="ignore"):
         return 1 / np.exp(scores - scores.max(axis=-1, keepdims=True)).sum(axis=-1)
 
 
@@ -2604,6 +2605,8 @@ def calibration_gaps(right: Any, confidence: Any) -> tuple[Any, Any, Any]:
     import numpy as np
 
     n = len(right)
+    # Scores that are not finite have no confidence.
+    confidence = np.where(np.isfinite(confidence), confidence, 0.0)
     place = np.clip(np.ceil(confidence * ECE_BINS).astype(np.int64) - 1, 0, ECE_BINS - 1)
     gap = right - confidence
     sizes = count_places(place, minlength=ECE_BINS)

@@ -236,3 +236,30 @@ def make_batch_dependent(session: Session, folder: Path) -> None:
     steps = keras.Input((3, 2), batch_size=1, name="steps")
     recurrent = keras.layers.LSTM(2, stateful=True, name="memory")(steps)
     keras.Model(steps, recurrent).save(folder / "stateful.keras")
+
+
+def make_refused(session: Session, folder: Path) -> None:
+    """Save models with operations that TFLite lacks, and one exported as it is in training."""
+    import keras
+    import tensorflow as tf
+
+    x = keras.Input((4,), name="x")
+    y = keras.layers.Dense(3, name="y")(x)
+    keras.Model(x, keras.ops.argmax(y, axis=-1)).save(folder / "largest.keras")
+    x = keras.Input((3, 3), name="x")
+    inner = keras.Model(x, keras.ops.linalg.inv(keras.ops.erf(x)), name="inner")
+    x = keras.Input((3, 3), name="x")
+    keras.Model(x, keras.layers.Flatten()(inner(x))).save(folder / "nested.keras")
+    x = keras.Input((4, 4, 1), name="x")
+    flipped = keras.layers.RandomFlip(name="flip")(x)
+    flipping = keras.Model(x, keras.layers.Dense(2)(keras.layers.Flatten()(flipped)))
+    flipping.export(folder / "flipping", verbose=False)
+    flipping.save(folder / "flipping.keras")
+    archive = keras.export.ExportArchive()
+    archive.track(flipping)
+    archive.add_endpoint(
+        "serve",
+        lambda x: flipping(x, training=False),
+        input_signature=[tf.TensorSpec((None, 4, 4, 1), tf.float32)],
+    )
+    archive.write_out(folder / "still", verbose=False)

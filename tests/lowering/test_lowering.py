@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -231,9 +232,48 @@ def test_an_operator_that_tflite_lacks_is_named(worker: Worker, folder: Path) ->
     worker.load(folder / "determinant.keras")
     with pytest.raises(ConversionError, match="cannot be lowered") as caught:
         worker.lower(folder / "determinant.tflite")
-    assert str(caught.value.found).endswith(": TFLite has no operator MatrixDeterminant.")
+    assert caught.value.found == "det: TFLite has no operator MatrixDeterminant."
     assert len(str(caught.value).splitlines()) <= 3
     assert not (folder / "determinant.tflite").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("largest", r"argmax(_\d)?: TFLite has no operator BitwiseAnd\."),
+        (
+            "nested",
+            r"inner/erf\S*: TFLite has no operator Erf\. inner/inv\S*: .* MatrixInverse\.",
+        ),
+    ],
+)
+def test_operations_that_are_no_layers_are_named(
+    worker: Worker, folder: Path, name: str, found: str
+) -> None:
+    worker.run(tensorflow_jobs.make_refused, folder=folder)
+    worker.load(folder / f"{name}.keras")
+    with pytest.raises(ConversionError, match="cannot be lowered") as caught:
+        worker.lower(folder / "refused.tflite")
+    assert re.fullmatch(found, str(caught.value.found))
+
+
+def test_a_model_exported_as_in_training_is_told_and_the_hint_mends_it(
+    worker: Worker, folder: Path
+) -> None:
+    # Given a SavedModel in which Keras draws random numbers at every call
+    worker.run(tensorflow_jobs.make_refused, folder=folder)
+    worker.load(folder / "flipping")
+    # When it is lowered, the layer is named
+    with pytest.raises(ConversionError, match="draws random numbers at every call") as caught:
+        worker.lower(folder / "flipping.tflite")
+    assert "flip" in str(caught.value.found)
+    assert "training=False" in str(caught.value.hint)
+    # Then the Keras file, and an export for inference, are lowered as the hint says.
+    for right in ("flipping.keras", "still"):
+        batch = noise(worker.load(folder / right))
+        lowered = worker.lower(folder / "flipping.tflite")
+        ((output, expected),) = worker.predict(batch).items()
+        np.testing.assert_allclose(run(lowered.path, batch)[output], expected, atol=1e-5)
 
 
 def test_a_live_model_is_lowered_where_it_lives_and_quietly(worker: Worker, folder: Path) -> None:

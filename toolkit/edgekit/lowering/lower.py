@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekit.choices import COMPACT, UNROLLED, RecurrentForm
-from edgekit.errors import ConversionError
 from edgekit.files import writing
 from edgekit.lowering.fused_lstm import independent, with_fused_lstms
+from edgekit.lowering.refusals import refused
 from edgekit.lowering.trace import Trace, layers_of, trace
 from edgekit.records import Source
 from edgekit.tflite.graph import as_text, read, write
 from edgekit.tflite.naming import with_short_names
+from edgekit.tflite.own_outputs import with_own_outputs
 from edgekit.tflite.signature import with_signature
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def lower(
         OutputError: The file cannot be written.
     """
     graph, notes = _lowered(call, source, model, recurrent, plain)
+    graph = with_own_outputs(graph, [spec.name for spec in source.outputs])
     tensors = graph.subgraphs[0].tensors
     named = with_signature(
         graph,
@@ -87,7 +88,7 @@ def _lowered(
         graph = _convert(traced)
     except Exception as error:  # of the model's own code, of TensorFlow or of its converter
         if form == UNROLLED or not any(hasattr(layer, "unroll") for layer in layers_of(model)):
-            raise _refused(source.name, model, error) from error
+            raise refused(source.name, call, source.inputs, model, error) from error
         return _lowered(call, source, model, UNROLLED)
     return graph, tuple(
         f"{name}: its {n} steps were unrolled; the outputs are the same"
@@ -115,52 +116,3 @@ def _convert(traced: Trace) -> ModelT:
             raise ValueError(f"error: TFLite has no operator {', '.join(sorted(foreign))}")
         graph = with_fused_lstms(graph, fused)
     return with_short_names(independent(graph), tuple(traced.recurrent.steps))
-
-
-def _refused(name: str, model: Any, error: Exception) -> ConversionError:
-    if tables := _preprocessing(model):
-        first = tables[0].partition(" ")[0]
-        return ConversionError(
-            f"{name} cannot be lowered to TFLite, which has no such preprocessing.",
-            found=f"{', '.join(tables)}: the device's program has to do it.",
-            hint="Save a model that is fed with what it returns: keras.Model(inputs, "
-            f'model.outputs), with model.get_layer("{first}").output among the inputs.',
-        )
-    if assigned := re.search(r"[^\s']*Assign\w*VariableOp\w*", str(error)):
-        return ConversionError(
-            f"{name} keeps state in a variable, which it assigns at every call.",
-            found=f"It is assigned at {assigned[0][-160:]}.",
-            hint="Convert it with tf.lite.TFLiteConverter.from_saved_model, which keeps such "
-            "variables, and give edgekit that .tflite file.",
-        )
-    return ConversionError(
-        f"{name} cannot be lowered to TFLite.",
-        found=_reason(error),
-        hint="Save it with unroll=True in its recurrent layers, or give the Keras file."
-        if "TensorList" in str(error)
-        else "Replace the layer or operator named there by one that TFLite has.",
-    )
-
-
-# What the converter says of an operator that it cannot write, with the path of its layer.
-_LACKING = re.compile(
-    r'fused\["[^"]*", "(?P<path>[^"@]+).*?'
-    r"'tf\.(?P<operator>\w+)' op is neither a custom op nor a flex op"
-)
-
-
-def _preprocessing(model: Any) -> list[str]:
-    """Return the layers of a model that look words or numbers up, or hash them, with their kind."""
-    kinds = {"StringLookup", "IntegerLookup", "TextVectorization", "Hashing", "HashedCrossing"}
-    found = {layer.name: type(layer).__name__ for layer in layers_of(model)}
-    return [f"{name} ({kind})" for name, kind in found.items() if kind in kinds]
-
-
-def _reason(error: Exception) -> str:
-    """Return what a converter's message says of the operator, or its line that names it."""
-    if lacking := _LACKING.search(str(error)):
-        model, *layers = lacking["path"].split("/")[:-1] or [lacking["path"]]
-        return f"{'/'.join(layers) or model}: TFLite has no operator {lacking['operator']}."
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if "error:" in line or "needs" in line or "Op" in line]
-    return (telling or lines or [type(error).__name__])[0][:200]

@@ -111,6 +111,32 @@ def plain_function(
     return run
 
 
+def traced_by_operation(
+    call: Callable[[Sequence[Any]], Sequence[Any]], inputs: Sequence[TensorSpec], model: Any
+) -> Any:
+    """Return a graph whose operators are named after Keras' operations too, not after layers alone.
+
+    An operation such as `keras.ops.erf` is no layer: otherwise its operators have the name of the
+    model that calls it. Such a graph is for messages; files keep their names.
+
+    Args:
+        call: As of `plain_function`.
+        inputs: As of `plain_function`.
+        model: As of `plain_function`.
+
+    Returns:
+        A GraphDef.
+    """
+    import tensorflow as tf
+
+    def traced(*tensors: Any) -> Sequence[Any]:
+        return call(tensors)
+
+    with _layer_by_layer(model, None, operations=True):
+        function = tf.function(traced, autograph=False).get_concrete_function(*_specs(inputs))
+    return function.graph.as_graph_def()
+
+
 def _specs(inputs: Sequence[TensorSpec]) -> list[Any]:
     import tensorflow as tf
 
@@ -131,7 +157,9 @@ def _states(model: Any) -> list[Any]:
 
 
 @contextmanager
-def _layer_by_layer(model: Any, recurrent: RecurrentLayers | None) -> Iterator[None]:
+def _layer_by_layer(
+    model: Any, recurrent: RecurrentLayers | None, *, operations: bool = False
+) -> Iterator[None]:
     """Within the context, name operators exactly after their layers, and treat recurrent ones.
 
     Keras opens a layer's name scope twice in one call, so that TensorFlow numbers the second one:
@@ -140,6 +168,7 @@ def _layer_by_layer(model: Any, recurrent: RecurrentLayers | None) -> Iterator[N
     Args:
         model: The Keras model whose layers are wrapped; other objects are ignored.
         recurrent: How recurrent layers are traced; None leaves them as they are.
+        operations: Whether operators of operations that are no layers are named after these.
     """
     import tensorflow as tf
 
@@ -163,6 +192,9 @@ def _layer_by_layer(model: Any, recurrent: RecurrentLayers | None) -> Iterator[N
         return inside
 
     layers = layers_of(model)
+    if operations:
+        inside = (each for layer in layers for each in getattr(layer, "operations", ()))
+        layers = list({id(each): each for each in (*layers, *inside)}.values())
     for layer in layers:
         vars(layer)["call"] = wrapped(layer, layer.call)
     try:

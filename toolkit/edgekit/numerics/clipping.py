@@ -90,5 +90,7 @@ def grid_scales(weights: Array, axis: int | None, bits: int = 4) -> Floats:
 def _error(weights: Array, scales: Floats, axis: int | None, bits: int) -> Floats:
     """Return the squared error by channel, `[channels]`."""
     codes = by_channel(quantize(weights, scales, axis, bits), axis)
-    errors: Floats = np.square(codes * scales[:, None] - by_channel(weights, axis)).sum(axis=1)
+    # Squares of weights beyond 1e19 are beyond float32.
+    made = codes * scales[:, None].astype(np.float64)
+    errors: Floats = np.square(made - by_channel(weights, axis)).sum(axis=1)
     return errors

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 NONE_DB: Final = 60.0
 """Stands for no noise at all."""
+_LARGEST: Final = 1e38
+"""Stands for infinity, with a square that float64 has."""
 _CODES: Final = ("int8", "uint8", "int16")
 
 
@@ -26,8 +28,13 @@ def distances(reference: Mapping[str, Array], found: Mapping[str, Array]) -> dic
         if expected.dtype.kind != "f" or expected.shape != values.shape:
             continue
         exact = expected.astype(np.float64)
+        # What is infinite in float has no distance.
+        exact = np.where(np.isfinite(exact), exact, 0.0)
+        made = np.where(np.isfinite(expected), values, 0.0)
         signal = float(np.sum(np.square(exact - exact.mean(axis=0))))
-        noise = float(np.sum(np.square(np.nan_to_num(values - exact))))
+        noise = float(
+            np.sum(np.square(np.nan_to_num(made - exact, posinf=_LARGEST, neginf=-_LARGEST)))
+        )
         ratio = sqnr_db(signal, noise)
         ratios[name] = NONE_DB if ratio is None else max(ratio, WORST_SQNR_DB)
     return ratios
