@@ -206,7 +206,11 @@ class Layer:
             shape[3] = -1
         self.graph.replace_constant(self.op, 1, self.weights * factors.reshape(shape))
         if (bias := self.bias) is not None:
-            self.graph.replace_constant(self.op, 2, bias * factors)
+            # A channel that a ReLU always closes may have a bias of any size.
+            ends = np.finfo(np.float32)
+            self.graph.replace_constant(
+                self.op, 2, np.clip(np.float64(bias) * factors, ends.min, ends.max)
+            )
 
     def scale_inputs(self, factors: Floats) -> None:
         """Multiply the weights of every input channel, `[k]`; `k` may repeat in a flat input."""
