@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from edgekit.devices import Device, RunSettings
+from edgekit.devices import Device, RunSettings, interleaved
 from edgekit.errors import ModelError
 from edgekit.evaluation import (
     Evaluation,
@@ -59,11 +59,13 @@ class Subject:
         artifact: The file.
         model: Name of the source model.
         dataset: Samples, bound to the file's inputs; None where it is run on none.
+        unreadable: Why no data could be bound to it; no device is asked to run it then.
     """
 
     artifact: Artifact
     model: str
     dataset: Dataset | None = None
+    unreadable: ModelError | None = None
 
     @property
     def has_samples(self) -> bool:
@@ -111,6 +113,8 @@ def measure(
             row = replace(row, inspection=inside)
         measured, found = row, None
         try:
+            if subject.unreadable is not None:
+                raise subject.unreadable
             if settings.score and subject.has_samples:
                 found = _evaluate(subject, device, settings)
                 measured = _judged(
@@ -135,6 +139,13 @@ def measure(
         if baseline is None and position == 0:  # no other may take its place where it fails
             baseline = found
         yield measured
+
+
+def by_turns(rows: Sequence[Row], settings: RunSettings) -> list[Row]:
+    """Time the files of this machine by turns: one after the other they cannot be compared."""
+    timed = [(row.artifact.path, row.timing) for row in rows if row.timing]
+    again = iter(interleaved(timed, settings))
+    return [replace(row, timing=next(again)) if row.timing else row for row in rows]
 
 
 def _evaluate(subject: Subject, device: Device, settings: MeasureSettings) -> Predictions:
