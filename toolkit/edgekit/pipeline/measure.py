@@ -118,7 +118,7 @@ def measure(
             if settings.score and subject.has_samples:
                 found = _evaluate(subject, device, settings)
                 measured = _judged(
-                    row, found, baseline, subject, settings, named=subjects[0].artifact.variant
+                    row, found, baseline, subject, settings, first=subjects[0].artifact
                 )
             if settings.latency:
                 listener(
@@ -166,7 +166,7 @@ def _judged(
     subject: Subject,
     settings: MeasureSettings,
     *,
-    named: str,
+    first: Artifact,
 ) -> Row:
     """Return the row with what a run tells of a file, alone and beside the baseline.
 
@@ -176,7 +176,7 @@ def _judged(
         baseline: What the baseline computed, if there is one.
         subject: The file.
         settings: What is measured.
-        named: The baseline's name.
+        first: The file that computed the baseline.
     """
     scored = found if isinstance(found, Evaluation) else None
     if scored is not None:
@@ -188,11 +188,16 @@ def _judged(
         told = subject.dataset.output if subject.dataset else None
         classes = settings.score_output or told or next(iter(found.outputs), None)
     fidelity, collapses = compare(
-        baseline.outputs, found.outputs, class_scores=classes, baseline=named
+        baseline.outputs, found.outputs, class_scores=classes, baseline=first.variant
     )
     if scored is None or not isinstance(baseline, Evaluation):
         return replace(row, fidelity=fidelity, collapses=collapses)
-    drop = paired_drop(baseline, scored, max_drop=settings.max_drop)
+    drop = paired_drop(
+        baseline,
+        scored,
+        max_drop=settings.max_drop,
+        same_file=subject.artifact.sha256 == first.sha256,
+    )
     labels = subject.dataset.labels if subject.dataset is not None else None
     lost = scored.task.collapses(baseline.columns, scored.columns, labels)
     lost += _lost_by_others(baseline, scored, subject.dataset)
