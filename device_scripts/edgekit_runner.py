@@ -3881,6 +3881,7 @@ def _all_samples(options: Options, source: Source) -> Generator[Sample, None, No
 
 WATCH_S = 0.25
 MOST_VALUES = 64  # of an output that are named one by one
+SCORE_KEYS = ("score", "logit", "value")  # of a class: a probability, a logit, and neither
 
 
 class OutputDecoder:
@@ -3947,7 +3948,8 @@ class OutputDecoder:
             return {"top": self._classes(first.ravel())}, None
         if self.task == "classification" and first.size == 1:
             one = float(self._probabilities(first.ravel())[0])
-            return {"top": self._classes(np.asarray([1 - one, one]).round(6))}, None
+            both = np.asarray([1 - one, one]).round(6)
+            return {"top": self._classes(both, SCORE_KEYS[0])}, None
         if self.task == "multi-label" and first.size > 1:
             return {"labels": self._labels(first.ravel())}, None
         if self.head:
@@ -4001,12 +4003,20 @@ class OutputDecoder:
         known = number < len(self.labels) and self.labels[number]
         return {"class": number, **({"label": self.labels[number]} if known else {})}
 
-    def _classes(self, scores: Any) -> list[dict[str, Any]]:
+    def _classes(self, scores: Any, name: str = "") -> list[dict[str, Any]]:
         import numpy as np
 
         self._check_labels(scores)
         order = np.argsort(-scores, kind="stable")[: self.top]
-        return [{**self._class_and_label(int(k)), "score": _to_plain(scores[k])} for k in order]
+        name = name or self._name_of(scores)
+        return [{**self._class_and_label(int(k)), name: _to_plain(scores[k])} for k in order]
+
+    def _name_of(self, scores: Any) -> str:
+        """Return what scores are: a probability is a "score", others are not called so."""
+        if are_shares(scores) and self.shares is not False:
+            return SCORE_KEYS[0]
+        # Known of the first output only.
+        return SCORE_KEYS[1] if self.shares is False and self.main == 0 else SCORE_KEYS[2]
 
     def _check_labels(self, scores: Any) -> None:
         if self.labels and len(self.labels) != len(scores):
@@ -4500,7 +4510,8 @@ def _annotate(image: Any, picture: Any, answer: Mapping[str, Any]) -> Any:
             pen, corners[0], f"{thing.get('label', number)} {thing['score']:.2f}", size, colour
         )
     words = [
-        f"{item.get('label', item['class'])} {item['score']:.2f}" for item in answer.get("top", ())
+        f"{item.get('label', item['class'])} {next(item[k] for k in SCORE_KEYS if k in item):.2f}"
+        for item in answer.get("top", ())
     ]
     if "value" in answer:
         words = [f"{answer['value']:g} {answer.get('unit', '')}".strip()]

@@ -282,3 +282,26 @@ def test_a_model_of_thermal_pictures_sees_them(tmp_path):
     means = batch.inputs["x"].mean((1, 2, 3))
     np.testing.assert_allclose(means, np.repeat([70 / 255, 185 / 255], 5), atol=0.01)
     np.testing.assert_array_equal(means > 0.5, batch.targets == 1)
+
+
+@pytest.mark.parametrize("shape", [(1, 6, 5), (1, 6, 5, 1)])
+def test_a_model_without_a_channel_axis_is_fed_grey_pictures(shape, tmp_path):
+    # Given coloured pictures in class folders, and a model that takes [1, height, width]
+    for split in ("train", "test"):
+        for k, name in enumerate(("dark", "light")):
+            folder = tmp_path / split / name
+            folder.mkdir(parents=True)
+            Image.new("RGB", (5, 6), (200 * k, 100, 50)).save(folder / "a.png")
+    spec = {"kind": "image", "scale": 1}
+    opened = open_data(tmp_path, preprocessing=spec)
+    taken = [TensorSpec(name="x", shape=shape, dtype="float32")]
+    # When they are bound to it
+    bound = bind(opened, taken, [TensorSpec(name="y", shape=(1, 2), dtype="float32")])
+    # Then it gets grey values, and nothing is said of it.
+    values = bound.test.read(np.arange(2)).inputs["x"]
+    assert values.shape == (2, *shape[1:])
+    grey = [
+        np.asarray(Image.new("RGB", (1, 1), (r, 100, 50)).convert("L")).item() for r in (0, 200)
+    ]
+    assert values.reshape(2, -1)[:, 0].tolist() == grey
+    assert not any("axis" in note for note in bound.notes)

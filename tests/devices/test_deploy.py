@@ -49,6 +49,24 @@ def test_scores_are_those_of_the_host(board, edgekit, shared_data, repository):
     assert ended.rows[0]["latency"] is None
 
 
+def test_a_file_that_answers_there_as_here_has_lost_nothing(
+    board, edgekit, shared_data, repository
+):
+    # Given 300 recordings, too few to prove of another file that it loses no half point
+    files = [
+        repository / "quantized" / "spoken-digits" / f"{n}.tflite" for n in ("float32", "int8")
+    ]
+    words = ("--data", "spoken-digits", "--device", "board", "--json", "-q")
+
+    ended = edgekit("eval", *files, *words)
+
+    assert ended.code == 0, ended.err
+    same, other = ended.rows
+    assert same["agreement"] == 1
+    assert (same["drop"], same["drop_ci95"], same["verdict"]) == (0, [0, 0], "kept")
+    assert other["verdict"] == "unproven"
+
+
 def test_a_packed_file_is_sent_packed_and_scored_as_here(
     board, edgekit, shared_data, repository, tmp_path
 ):

@@ -13,6 +13,7 @@ import time
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import sshd
 
@@ -296,8 +297,8 @@ def test_a_host_that_is_an_option_is_refused(board, edgekit, model, host):
 
 @fault(
     "a model that crashes the runtime",
-    3,
-    "results of the models before it",
+    0,
+    "results of the others; its row says why (3 where it is the only one)",
     "nothing",
 )
 def test_a_model_that_ends_the_interpreter(start, edgekit, golden, model):
@@ -309,11 +310,35 @@ def test_a_model_that_ends_the_interpreter(start, edgekit, golden, model):
     )
     second = golden / "runner" / "pair.tflite"
     ended = edgekit("deploy", model, second, "--device", "board", "--runs", "2", "--json", "-q")
-    assert ended.code == 3
-    assert [row["path"] for row in ended.rows] == [str(model)]
-    assert "pair.tflite crashes the runtime" in ended.err
-    assert "SIGSEGV" in ended.err
+    assert ended.code == 0, ended.err
+    assert [row["path"] for row in ended.rows] == [str(model), str(second)]
+    assert [row["latency"] is None for row in ended.rows] == [False, True]
+    assert "SIGSEGV" in ended.rows[1]["failure"]
+    (said,) = (text for text in json.loads(ended.out)["warnings"] if "SIGSEGV" in text)
+    assert said.startswith("pair cannot be run on board: ")
     assert board.left() == []
+
+
+def test_files_that_fail_do_not_stop_the_others(board, edgekit, model, tmp_path):
+    # Given a damaged file before one that runs
+    damaged = tmp_path / "damaged.tflite"
+    damaged.write_bytes(model.read_bytes()[:900])
+    np.savez(tmp_path / "one.npz", inputs=np.zeros((1, 61, 40, 1), np.float32))
+    words = ("--device", "board", "-q")
+    # When they are timed, and when they are to answer
+    timed = edgekit("deploy", damaged, model, *words, "--runs", "2", "--json")
+    answered = edgekit("deploy", damaged, model, *words, "--run", "one.npz")
+    # Then the second does, and something is said of the first.
+    assert timed.code == 0, timed.err
+    assert [row["failure"] is None for row in timed.rows] == [False, True]
+    assert answered.code == 0, answered.err
+    assert [json.loads(line)["model"] for line in answered.out.splitlines()] == [str(model)]
+    assert answered.err.startswith(f"Warning: {damaged} cannot be run on board: ")
+    # Where none does, it is an error.
+    for what in (("--runs", "2"), ("--run", "one.npz")):
+        alone = edgekit("deploy", damaged, *words, *what)
+        assert (alone.code, alone.out) == (3, "")
+        assert "damaged.tflite" in alone.err
 
 
 @fault(

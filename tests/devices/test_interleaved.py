@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from edgekit import devices
+from edgekit.cli import run
+from edgekit.devices import RunSettings
 from edgekit.devices.interleaved import ROUNDS, interleaved
 
 FOLDER = Path(__file__).resolve().parents[2] / "quantized" / "turbofan"
@@ -36,6 +39,24 @@ def test_one_file_alone_and_slow_models_are_left_as_they_are(timed):
     path, timing = timed[1]
     slow = replace(timing, values_ns=(10**9,) * 20)
     assert interleaved([timed[0], (path, slow)]) == [timed[0][1], slow]
+
+
+@pytest.mark.parametrize("asked", [RunSettings(runs=50), RunSettings(delegate="edgetpu")])
+def test_runs_that_were_asked_for_are_kept(asked, timed):
+    assert interleaved(timed, asked) == [timing for _, timing in timed]
+
+
+def test_bench_times_its_files_by_turns(timed, capsys):
+    files = [str(path) for path, _ in timed]
+
+    found = {}
+    for asked in ([], ["--kernels", "builtin"], ["--runs", "20"]):
+        assert run(["bench", *files, *asked, "--json", "-q"]) == 0
+        rows = json.loads(capsys.readouterr().out)["rows"]
+        found[" ".join(asked)] = [row["latency"]["rounds"] for row in rows]
+
+    by_turns = [ROUNDS, ROUNDS]
+    assert found == {"": by_turns, "--kernels builtin": by_turns, "--runs 20": [1, 1]}
 
 
 def test_a_file_that_fails_beside_the_others_loses_no_latency(timed, tmp_path):

@@ -202,3 +202,19 @@ def test_only_the_same_samples_compare() -> None:
         paired_drop(regressor(np.ones(10)), regressor(np.ones(11)), max_drop=1)
     with pytest.raises(DataError, match="one metric"):
         paired_drop(classifier(np.ones(10)), regressor(np.ones(10)), max_drop=1)
+
+
+def test_a_file_that_answers_elsewhere_as_here_has_lost_nothing() -> None:
+    # Given 50 samples, too few to prove anything of two files
+    right = np.arange(50) % 10 > 0
+    here, there = classifier(right), classifier(right)
+
+    # When it is one file, run in two places, nothing is left open
+    drop = paired_drop(here, there, max_drop=0.5, same_file=True)
+    assert (drop.verdict, drop.ci95) == ("kept", (0, 0))
+    assert paired_drop(here, there, max_drop=0.5).verdict == "unproven"
+
+    # Unless an answer is another.
+    other = classifier(np.roll(right, 1))
+    low, high = paired_drop(here, other, max_drop=0.5, same_file=True).ci95
+    assert low < 0 < high

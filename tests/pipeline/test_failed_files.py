@@ -101,3 +101,61 @@ def test_alone_it_is_an_error_that_names_the_final_file(words, tmp_path, capsys)
     assert REASON in said
     assert ".edgekit-" not in said
     assert not out.exists()
+
+
+def rows_of(said: str) -> dict[str, dict]:
+    return {row["variant"]: row for row in json.loads(said)["rows"]}
+
+
+@pytest.fixture
+def damaged(made, tmp_path) -> Path:
+    path = tmp_path / "damaged.tflite"
+    path.write_bytes((made / "out" / "float16.tflite").read_bytes()[:900])
+    return path
+
+
+def test_eval_scores_the_others(words, made, damaged, capsys):
+    # Given a file that refuses a sample, and one that cannot be read, between two that run
+    out = made / "out"
+    files = [out / "float32.tflite", out / "int8.tflite", damaged, out / "float16.tflite"]
+
+    code = run(["eval", *map(str, files), *words[1:], "--json"])
+
+    said = capsys.readouterr().out
+    rows = rows_of(said)
+    assert (code, list(rows)) == (0, ["float32", "int8", "damaged", "float16"])
+    assert rows["int8"]["failure"].startswith(REASON)
+    assert "900 bytes" in rows["damaged"]["failure"]
+    assert rows["float16"]["fidelity"]
+    told = json.loads(said)["warnings"]
+    assert sum(" cannot be run here: " in text for text in told) == 2
+
+
+def test_bench_times_the_others(made, damaged, capsys):
+    code = run(["bench", str(damaged), str(made / "out" / "float16.tflite"), "--json", "-q"])
+
+    rows = rows_of(capsys.readouterr().out)
+    assert code == 0
+    assert "900 bytes" in rows["damaged"]["failure"]
+    assert rows["float16"]["latency"] is not None
+
+
+@pytest.mark.parametrize("command", ["eval", "bench"])
+def test_where_no_file_runs_it_is_an_error(command, words, damaged, tmp_path, capsys):
+    other = tmp_path / "other.tflite"
+    other.write_bytes(damaged.read_bytes())
+    data = words[1:] if command == "eval" else ["-q"]
+
+    assert run([command, str(damaged), str(other), *data]) == 3
+
+    ended = capsys.readouterr()
+    assert ended.err.startswith(f"{damaged} is damaged")
+    assert ended.out == ""
+
+
+def test_a_check_does_not_judge_what_cannot_be_read(words, made, damaged, capsys):
+    base = ["--baseline", str(made / "out" / "float32.tflite"), "--max-drop", "1"]
+
+    assert run(["check", str(damaged), *words[1:], *base]) == 3
+
+    assert "damaged" in capsys.readouterr().err

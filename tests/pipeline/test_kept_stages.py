@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgekit.errors import UsageError
-from edgekit.pipeline.kept_stages import Told, kept_stages
+from edgekit.pipeline.kept_stages import Told, interrupted_run, kept_stages
 
 STEPS = [{"kind": "prune", "sparsity": 0.5}, {"kind": "cluster"}]
 
@@ -101,3 +101,67 @@ def test_a_folder_of_that_name_is_not_touched(source, tmp_path):
             pytest.fail("it went on")
 
     assert (mine / "recipe.json").read_text() == "[]"
+
+
+def begin_anew(folder: Path, source: Path, stages: int, error: type[BaseException]) -> str:
+    """Begin anew, end after some stages, and return what is said of it."""
+    made = folder.with_name("made.keras")
+
+    def run() -> None:
+        with kept_stages(folder, source, STEPS, resume=False) as kept:
+            for name in ("1-prune", "2-cluster")[:stages]:
+                made.write_bytes(b"anew")
+                kept.keep(name, made)
+            raise error
+
+    with pytest.raises(error) as stop:
+        run()
+    return "".join(getattr(stop.value, "__notes__", ()))
+
+
+def content(folder: Path, source: Path) -> bytes:
+    found: list[bytes] = []
+
+    def run() -> None:
+        with kept_stages(folder, source, STEPS, resume=True) as kept:
+            finished = kept.finished("1-prune")
+            assert finished is not None
+            found.append(finished.read_bytes())
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    return found[0]
+
+
+def test_the_stages_of_an_earlier_run_are_told_of(interrupted, source):
+    told = interrupted_run(interrupted, source, STEPS)
+    assert told is not None
+    assert told[1]
+    assert "(finished: 1-prune)" in told[0]
+    other = interrupted_run(interrupted, source, STEPS[:1])
+    assert other is not None
+    assert not other[1]
+    assert interrupted_run(interrupted.with_name("new"), source, STEPS) is None
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_the_stages_of_an_earlier_run_stay_until_the_new_one_got_as_far(
+    interrupted, source, tmp_path, error
+):
+    # Given a run that was interrupted in its second stage; one that begins anew and ends sooner
+    said = [begin_anew(interrupted, source, stages, error) for stages in (0, 1)]
+    # Then the earlier run can be gone on with, and nothing else is left.
+    assert all("still in" in text for text in said) == (error is KeyboardInterrupt)
+    assert content(interrupted, source) == b"pruned"
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"made.keras", "model.keras", "out.checkpoint"}
+
+
+def test_a_run_that_got_as_far_takes_the_place_of_an_earlier_one(interrupted, source, tmp_path):
+    assert "go on with --resume" in begin_anew(interrupted, source, 2, KeyboardInterrupt)
+    assert content(interrupted, source) == b"anew"
+    # One that ends well leaves nothing of either.
+    with kept_stages(interrupted, source, STEPS, resume=False):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["made.keras", "model.keras"]

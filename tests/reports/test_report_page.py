@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import html
 import json
+import math
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -8,6 +10,7 @@ from html.parser import HTMLParser
 import pytest
 
 from edgekit.errors import UsageError
+from edgekit.evaluation.recommend import recommend
 from edgekit.reports import render, write
 from edgekit.reports.chart_style import COLOURS, DARK
 
@@ -164,3 +167,34 @@ def test_write_gives_page_and_rows(fashion, tmp_path):
 def test_an_unknown_format_is_refused(fashion):
     with pytest.raises(UsageError, match="md, html"):
         render(fashion, "pdf")
+
+
+@pytest.mark.parametrize("noise", [0.2, 0.0])
+def test_reason_and_tile_say_the_same_of_a_latency(noise, fashion):
+    # Given a file whose median is 4 % below float32's, within the noise of the rounds or not
+    load = [1 + noise * math.cos(math.pi * (n / 2 + 0.25)) for n in range(20)]
+    rows = [
+        replace(
+            row,
+            recommended=False,
+            drop=row.drop and replace(row.drop, verdict="kept", allowed=0.005),
+            timing=replace(
+                row.timing,
+                rounds=20,
+                values_ns=tuple(round(9600 * x) for x in load) if n else (10_000,) * 20,
+            ),
+        )
+        for n, row in enumerate(fashion.rows)
+    ]
+    chosen, reason = recommend(rows)
+
+    page = render(replace(fashion, rows=chosen, reason=reason), "html")
+
+    (tile,) = re.findall(r"Latency, median</dt><dd><b>.*?</b><span>(.*?)</span>", page, re.DOTALL)
+    told = " ".join(html.unescape(tile.replace("<br>", " ")).split())
+    if noise:
+        assert "as fast within the noise" in reason
+        assert told.startswith("about the same as float32")
+    else:
+        assert "4.0 % faster" in reason
+        assert told.startswith("4.0 % faster than float32")

@@ -426,6 +426,25 @@ def test_a_unit_is_a_probability_or_a_logit_as_the_model_says(score, shares, tol
     assert first["score"] + second["score"] == pytest.approx(1)
 
 
+@pytest.mark.parametrize(
+    ("scores", "shares", "name"),
+    [
+        ([0.2, 0.8], True, "score"),
+        ([-1.5, 4.0], False, "logit"),
+        ([0.2, 0.8], False, "logit"),  # though they lie in [0, 1]
+        ([0.2, 0.8], None, "score"),
+        ([-1.5, 4.0], None, "value"),
+    ],
+)
+def test_what_is_no_probability_is_not_called_a_score(scores, shares, name):
+    given = np.array(scores, np.float32)
+    answer, _ = decoder_of("classification", given, shares=shares).read(types.SimpleNamespace())
+    assert answer["top"][0] == {"class": 1, name: pytest.approx(scores[1])}
+    # And: a picture of it is drawn all the same.
+    picture = Image.new("RGB", (64, 64))
+    assert edgekit_runner._annotate(Image, picture, answer).getbbox()
+
+
 def test_the_last_operator_tells_probabilities_from_logits(golden):
     def says(*place):
         return edgekit_runner.gives_probabilities(str(golden.joinpath(*place)))

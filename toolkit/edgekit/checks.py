@@ -170,7 +170,11 @@ def _measured(
     if request.device is None:
         return pipeline.measured(paths, data, settings, listener=listener)
     deployment = pipeline.Deployment(
-        paths=paths, data=data, settings=settings, setup=request.setup or DeviceSetup()
+        paths=paths,
+        data=data,
+        settings=settings,
+        setup=request.setup or DeviceSetup(),
+        skip_failed=False,
     )
     done = pipeline.deploy(deployment, [request.device], listener=listener)
     if (error := pipeline.first_error(done.outcomes)) is not None:

@@ -281,7 +281,7 @@ def compress(
     request = pipeline.Request(
         source=Path(source),
         plans=(steps.plan,),
-        folder=Path(output) if output else Path("quantized") / f"{called}-{steps.name}",
+        folder=Path(output) if output else pipeline.folder_of(called, steps),
         name=called,
         data=picklable(data),
         split=split,

@@ -74,7 +74,8 @@ def deploy(
 ) -> None:
     """Score and time .tflite files on devices, over SSH; or run them there.
 
-    Nothing is left there without --keep. A device that fails does not stop the others.
+    Nothing is left there without --keep. A device or a file that fails does not
+    stop the others.
 
     \b
     edgekit deploy int8.tflite --device pi@raspberrypi.local --data data.npz
@@ -136,6 +137,7 @@ def show_deployed(
     from edgekit.cli.output import emit, json_line, put, say, wrote_file
     from edgekit.cli.progress import listening
     from edgekit.pipeline import first_error
+    from edgekit.printable import one_line
 
     written: Sequence[Path] = ()
     with _placing(output, force=force) as write:
@@ -149,6 +151,8 @@ def show_deployed(
     for outcome in deployed.outcomes:
         for answer in outcome.answers:
             put(json_line(answer))
+        for text in outcome.unanswered:
+            say(f"Warning: {one_line(text)}", error=True)
     if result.rows:
         emit(result, json=json)
     for path in () if json else written:

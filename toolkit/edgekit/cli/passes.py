@@ -68,12 +68,21 @@ def compress(
     from edgekit import api
     from edgekit.cli.new_files import refuse_lost, show
     from edgekit.cli.progress import listening
+    from edgekit.pipeline import read_recipe, stages_left
 
     place = measured_on.arguments()
+    command = shlex.join(["edgekit", *context.obj])
+    steps = read_recipe(recipe)
+    if not resume:
+        left = stages_left(Path(source), steps, output)
+        for line, goes_on in [left] if left else []:
+            say(f"Warning: {line}", error=True)
+            if goes_on:
+                say(f"To go on with them: {command} --resume", error=True)
     with _told_what_is_kept(), listening(quiet=quiet) as listener:
         report = api.compress(
             source,
-            recipe,
+            steps,
             data=data,
             output=output,
             **data_options.arguments(),
@@ -90,7 +99,7 @@ def compress(
             gzip=gzip,
             resume=resume,
             force=force,
-            command=shlex.join(["edgekit", *context.obj]),
+            command=command,
             listener=listener,
         )
     show(report, json=json)

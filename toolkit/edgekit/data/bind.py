@@ -13,6 +13,7 @@ from edgekit.data.formats.images import ImageStore
 from edgekit.data.formats.sounds import require_features
 from edgekit.data.labels_and_tasks import bind_targets
 from edgekit.data.overlap import overlap_note
+from edgekit.data.pixels import picture_shape
 from edgekit.data.preprocessing import names_size
 from edgekit.data.store import InputFit, Reader, adopted, reader_of, sized_targets
 from edgekit.errors import DataError
@@ -82,15 +83,15 @@ def bind(dataset: Dataset, inputs: Sequence[TensorSpec], outputs: Sequence[Tenso
 
 def _sized(spec: Mapping[str, Any], inputs: Sequence[TensorSpec]) -> Mapping[str, Any]:
     """Return an image spec with what it leaves open taken from the model."""
-    shape = inputs[0].shape
-    if len(inputs) != 1 or len(shape) != 4 or shape[3] not in (1, 3) or min(shape[1:3]) < 1:
+    shape = picture_shape(inputs)
+    if shape is None:
         listed = ", ".join(f"{item.name} {list(item.shape)}" for item in inputs)
         raise DataError(
-            "Images need a model with one input [1, height, width, 1 or 3].",
+            "Images need a model with one input [1, height, width, 1 or 3] or [1, height, width].",
             found=f"This one takes {listed}.",
             hint="Declare height, width and channels in preprocessing.toml, or give arrays.",
         )
-    return {"height": shape[1], "width": shape[2], "channels": shape[3], **spec}
+    return {**dict(zip(("height", "width", "channels"), shape, strict=True)), **spec}
 
 
 def _fit_inputs(
@@ -103,11 +104,23 @@ def _fit_inputs(
     for spec in inputs:
         stored = names[spec.name]
         values = sample[stored]
-        add_axis = _missing_axis(values.shape[1:], spec, place)
-        if add_axis:
-            notes.append(f"Input {spec.name!r}: a trailing channel axis was added.")
+        shape = values.shape[1:]
+        drop_axis = shape[-1:] == (1,) and _fits(shape[:-1], spec.shape[1:])
+        add_axis = not drop_axis and _missing_axis(shape, spec, place)
+        # Pictures are read with one: nothing of the user's own is changed.
+        if add_axis or (drop_axis and reader.preprocessing["kind"] != "image"):
+            done = "added" if add_axis else "removed"
+            notes.append(f"Input {spec.name!r}: a trailing channel axis was {done}.")
         dtype = _dtype(values, spec, place)
-        fits.append(InputFit(stored=stored, name=spec.name, add_axis=add_axis, dtype=dtype))
+        fits.append(
+            InputFit(
+                stored=stored,
+                name=spec.name,
+                add_axis=add_axis,
+                dtype=dtype,
+                drop_axis=drop_axis,
+            )
+        )
     return tuple(fits), notes
 
 

@@ -111,6 +111,18 @@ def image_shape(
     return (shape[1], shape[2], shape[3]) if fits else None
 
 
+def picture_shape(inputs: Sequence[TensorSpec]) -> tuple[int, int, int] | None:
+    """Height, width and channels of a model's only input, where it is fed from pictures.
+
+    As in the runner, an input `[1, height, width]` takes grey ones. Arrays of that shape are as
+    well windows of a signal, and no pictures (`image_shape`).
+    """
+    shape = inputs[0].shape if len(inputs) == 1 else ()
+    if len(shape) == 3 and min(shape[1:]) >= 1:
+        return shape[1], shape[2], 1
+    return image_shape(inputs, least=1)
+
+
 def candidates(channels: int) -> tuple[PixelScaling, ...]:
     """The scalings that there are for images of so many channels."""
     return tuple(s for s in SCALINGS if s.channels in (None, channels))

@@ -188,7 +188,7 @@ class InputFit:
     Attributes:
         stored: Its name in the store.
         name: The model's name for it.
-        add_axis: Whether a trailing axis of length 1 is added.
+        add_axis: Whether a trailing axis of length 1 is added; `drop_axis`: removed.
         dtype: What it is cast to.
     """
 
@@ -196,6 +196,7 @@ class InputFit:
     name: str
     add_axis: bool
     dtype: str
+    drop_axis: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -265,7 +266,7 @@ def _shaped(targets: Array, shape: tuple[int, ...] | None) -> Array:
 
 
 def _fitted(values: Array, fit: InputFit) -> Array:
-    shaped = values[..., None] if fit.add_axis else values
+    shaped = values[..., None] if fit.add_axis else values[..., 0] if fit.drop_axis else values
     return shaped.astype(fit.dtype, copy=False)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 import edgekit_runner
+from edgekit.devices.device import RunSettings
 from edgekit.isolate import ChildDiedError, isolated
 from edgekit.records import Timing
 
@@ -24,19 +25,23 @@ _LIMIT_S: Final = 600
 
 
 def interleaved(
-    timed: Sequence[tuple[Path, Timing]], *, threads: int | None = None
+    timed: Sequence[tuple[Path, Timing]], settings: RunSettings | None = None
 ) -> list[Timing]:
     """Time files of this machine again, in rounds of a few invocations of each.
 
     Args:
         timed: The files, with what was measured of each alone.
-        threads: Interpreter threads; one where None.
+        settings: How each was timed alone; the defaults where None. A number of runs that was
+            asked for is kept, and so is what a delegate computes, which may take one file at once.
 
     Returns:
         The timings with the values of the rounds; unchanged where there is nothing to compare,
         where a model is too slow for so many rounds, or where one of them fails beside the others.
     """
     alone = [timing for _, timing in timed]
+    settings = settings or RunSettings()
+    if settings.runs is not None or settings.delegate is not None:
+        return alone
     # One run to come back into the caches, and one to time.
     if len(timed) < 2 or max(timing.p50_ms for timing in alone) > _ROUND_MS / 2:
         return alone
@@ -44,7 +49,7 @@ def interleaved(
 
     def by_turns() -> list[list[int]] | None:
         try:
-            return _rounds([path for path, _ in timed], runs, threads or 1)
+            return _rounds([path for path, _ in timed], runs, settings)
         except (edgekit_runner.RunnerError, RuntimeError, ValueError):
             return None
 
@@ -60,8 +65,8 @@ def interleaved(
     ]
 
 
-def _rounds(paths: Sequence[Path], runs: Sequence[int], threads: int) -> list[list[int]]:
-    models = [_opened(path, threads) for path in paths]
+def _rounds(paths: Sequence[Path], runs: Sequence[int], settings: RunSettings) -> list[list[int]]:
+    models = [_opened(path, settings) for path in paths]
     with edgekit_runner.SilenceStderr():
         for model in models:
             edgekit_runner.warm_up(model.interpreter.invoke)
@@ -75,9 +80,15 @@ def _rounds(paths: Sequence[Path], runs: Sequence[int], threads: int) -> list[li
     return values
 
 
-def _opened(path: Path, threads: int) -> edgekit_runner.Model:
+def _opened(path: Path, settings: RunSettings) -> edgekit_runner.Model:
     options = edgekit_runner.Options()
-    vars(options).update(model=str(path), threads=threads, trusted=True)
+    vars(options).update(
+        model=str(path),
+        threads=settings.threads or 1,
+        runtime=settings.runtime,
+        kernels=settings.kernels or options.kernels,
+        trusted=True,
+    )
     model = edgekit_runner.open_model(options)
     model.feed(edgekit_runner.random_inputs(model))
     return model

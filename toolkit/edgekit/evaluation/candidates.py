@@ -25,20 +25,24 @@ class Files:
         baseline = next((row for row in rows if row.artifact.mode == FLOAT32.name), None)
         return cls({row.artifact.variant: row for row in rows}, baseline, excluded)
 
+    @property
+    def reference(self) -> Row:
+        """What ratios are to: float32, else the first file."""
+        return self.baseline or next(iter(self.rows.values()))
+
     def row(self, candidate: Candidate | None) -> Row | None:
         """Return the row of a candidate."""
         return self.rows[candidate.name] if candidate else None
 
     def candidate(self, row: Row) -> Candidate:
         """Return what the choice goes by; without float32, ratios are to the first file."""
-        reference = self.baseline or next(iter(self.rows.values()))
         verdict, loss, within = (
             _by_fidelity(row) if row.drop is None and row.fidelity else _by_score(row.drop)
         )
-        latency = latency_ratio(row.timing, reference.timing)
+        latency = latency_ratio(row.timing, self.reference.timing)
         return Candidate(
             name=row.artifact.variant,
-            size=size_of(row) / size_of(reference),
+            size=size_of(row) / size_of(self.reference),
             latency=None if latency is None else latency.value,
             latency_low=None if latency is None else latency.low,
             verdict=verdict,

@@ -10,10 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from edgekit.choices import Prefer
-from edgekit.records import Verdict
-
-TIE: Final = 1.01
-"""Sizes, or latencies, as near as this are equal, and the other of the two decides."""
+from edgekit.records import TIE, Verdict
 
 NEAR_BEST: Final = 1.1
 """Of unproven files as near the best as this, the one with the least measured loss is taken."""

@@ -16,7 +16,9 @@ def budget(reference: Evaluation, max_drop: float) -> float:
     return reference.metric.budget(reference.score.value, reference.columns, max_drop)
 
 
-def paired_drop(reference: Evaluation, variant: Evaluation, *, max_drop: float) -> Drop:
+def paired_drop(
+    reference: Evaluation, variant: Evaluation, *, max_drop: float, same_file: bool = False
+) -> Drop:
     """Return the loss of a variant with its paired interval and verdict.
 
     Where an output has several columns, each is judged like a model of its own, and the verdict
@@ -24,23 +26,32 @@ def paired_drop(reference: Evaluation, variant: Evaluation, *, max_drop: float) 
     each further output that has targets.
 
     Even identical predictions leave room for a loss the samples did not show: 3.84 / n for
-    accuracy.
+    accuracy. Not so of a file that is compared with itself, as another device runs it: where no
+    answer is another, nothing was lost that more samples would show.
 
     Args:
         reference: The float model.
         variant: The variant, on the same samples.
         max_drop: The budget, as `Metric.budget` takes it.
+        same_file: Whether both are one file, run in two places.
 
     Raises:
         DataError: The two were not evaluated on the same samples.
     """
     _check_same_samples(reference, variant)
     metric = reference.metric
-    low, high = metric.paired_interval(reference.columns, variant.columns)
+    value = metric.loss(reference.score.value, variant.score.value)
+    if same_file and value == 0 and _same_answers(reference, variant):
+        low = high = 0.0
+    else:
+        low, high = metric.paired_interval(reference.columns, variant.columns)
     allowed = budget(reference, max_drop)
     per_column = _column_drops(reference, variant, max_drop)
     per_output = tuple(
-        OutputDrop(output=name, drop=paired_drop(one, variant.others[name], max_drop=max_drop))
+        OutputDrop(
+            output=name,
+            drop=paired_drop(one, variant.others[name], max_drop=max_drop, same_file=same_file),
+        )
         for name, one in reference.others.items()
         if name in variant.others
     )
@@ -50,7 +61,7 @@ def paired_drop(reference: Evaluation, variant: Evaluation, *, max_drop: float) 
         *(one.drop.verdict for one in per_output),
     ]
     return Drop(
-        value=metric.loss(reference.score.value, variant.score.value),
+        value=value,
         ci95=(low, high),
         verdict=max(verdicts, key=_FROM_BEST_TO_WORST.index),
         allowed=allowed,
@@ -62,6 +73,16 @@ def paired_drop(reference: Evaluation, variant: Evaluation, *, max_drop: float) 
 def agreement(reference: Evaluation, variant: Evaluation) -> float | None:
     """Return the share of samples given the same class by both; None where it is no classifier."""
     return reference.task.agreement(reference.columns, variant.columns)
+
+
+def _same_answers(reference: Evaluation, variant: Evaluation) -> bool:
+    """Whether both gave every sample the same class, or came as near to every target."""
+    share = agreement(reference, variant)
+    if share is not None:
+        return share == 1
+    return all(
+        np.array_equal(values, variant.columns[name]) for name, values in reference.columns.items()
+    )
 
 
 def _check_same_samples(reference: Evaluation, variant: Evaluation) -> None:

@@ -7,7 +7,7 @@ from typing import Final
 
 from edgekit.choices import Prefer
 from edgekit.evaluation.candidates import Files, size_of
-from edgekit.evaluation.choice import TIE, Candidate, Choice, Rejection, objective_in_words
+from edgekit.evaluation.choice import Candidate, Choice, Rejection, objective_in_words
 from edgekit.evaluation.fidelity import (
     ENOUGH_AGREEMENT,
     ENOUGH_CORRELATION,
@@ -17,7 +17,7 @@ from edgekit.evaluation.fidelity import (
 )
 from edgekit.evaluation.intervals import crossing
 from edgekit.evaluation.metrics import metric_named
-from edgekit.records import Drop, Row, Score, latency_ratio
+from edgekit.records import TIE, Drop, LatencyRatio, Row, Score, latency_ratio
 
 MOST_SAMPLES = 10_000_000
 WITHIN_NOISE = "as fast within the noise of the timings"
@@ -67,10 +67,10 @@ def _chosen(files: Files, choice: Choice, prefer: Prefer) -> list[str]:
     if choice.chosen is None or row is None:
         return [_why_none(choice)]
     if row is files.baseline:
-        return [_headline(choice.chosen, row), _why_float32(files, choice, prefer)]
+        return [_headline(files, choice.chosen, row), _why_float32(files, choice, prefer)]
     runner_up = files.row(choice.runner_up)
     return [
-        _headline(choice.chosen, row),
+        _headline(files, choice.chosen, row),
         _loss(row),
         _other_outputs(row),
         _runner_up(row, runner_up) if runner_up else "",
@@ -88,15 +88,15 @@ def _why_none(choice: Choice) -> str:
     return f"No file is recommended: none that {can} is known to keep the score."
 
 
-def _headline(chosen: Candidate, row: Row) -> str:
+def _headline(files: Files, chosen: Candidate, row: Row) -> str:
     figures = [_kilobytes(size_of(row))]
     if not chosen.is_baseline:
         figures.append(f"{_size_ratio(chosen.size)} than float32")
     if row.timing:
         figures.append(f"{row.timing.p50_ms:.3g} ms a run")
-        if chosen.latency is not None and not chosen.is_baseline:
-            as_fast = chosen.latency > TIE and not chosen.is_slower
-            figures.append(WITHIN_NOISE if as_fast else _latency_words(chosen.latency))
+        ratio = latency_ratio(row.timing, files.reference.timing)
+        if ratio is not None and not chosen.is_baseline:
+            figures.append(_latency_words(ratio))
     return f"Ship {chosen.name}: {', '.join(figures)}."
 
 
@@ -166,7 +166,7 @@ def _runner_up(chosen: Row, runner_up: Row) -> str:
     cost = _size_ratio(size_of(runner_up) / size_of(chosen))
     latency = latency_ratio(runner_up.timing, chosen.timing)
     if latency is not None:
-        cost += f" and {_latency_words(latency.value)}"
+        cost += f" and {_latency_words(latency)}"
     if runner_up.score and runner_up.drop:
         cost += f"; {_change(runner_up.score, runner_up.drop)}"
     return f"Runner-up: {runner_up.artifact.variant}, against {chosen.artifact.variant} {cost}."
@@ -203,7 +203,7 @@ def _rejection(files: Files, one: Candidate, reason: Rejection) -> str:
         first = row.collapses[0]
         return f"{name} is never recommended: {first.where}: {first.detail}."
     if reason == "slower":
-        slower = _latency_words(one.latency or 1.0)
+        slower = _ratio(one.latency or 1.0, less="faster", equal="as fast", more="slower")
         return f"{name} is {slower} than float32, which only --prefer size accepts."
     if reason == "untimed":
         return f"{name} has no latency beside float32's, and may be slower."
@@ -270,8 +270,10 @@ def _size_ratio(ratio: float) -> str:
     return _ratio(ratio, less="smaller", equal="as large", more="larger")
 
 
-def _latency_words(ratio: float) -> str:
-    return _ratio(ratio, less="faster", equal="as fast", more="slower")
+def _latency_words(ratio: LatencyRatio) -> str:
+    if ratio.is_equal:
+        return "as fast" if 1 / TIE <= ratio.value <= TIE else WITHIN_NOISE
+    return _ratio(ratio.value, less="faster", equal="as fast", more="slower")
 
 
 def _ratio(ratio: float, *, less: str, equal: str, more: str) -> str:

@@ -28,7 +28,7 @@
 """
 
 from edgekit.pipeline.comparison import compare_files
-from edgekit.pipeline.compress import compress
+from edgekit.pipeline.compress import compress, folder_of, stages_left
 from edgekit.pipeline.deploy import Deployed, Deployment, deploy, first_error
 from edgekit.pipeline.expand import expand
 from edgekit.pipeline.export import Exported, export
@@ -63,6 +63,7 @@ __all__ = [
     "expand",
     "export",
     "first_error",
+    "folder_of",
     "import_source",
     "measured",
     "quantize",
@@ -70,5 +71,6 @@ __all__ = [
     "rebuild",
     "replay",
     "sensitivity",
+    "stages_left",
     "transform",
 ]

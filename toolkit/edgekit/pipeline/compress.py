@@ -14,7 +14,7 @@ from edgekit.files import FILE, staging, temporary_folder, what_is
 from edgekit.pipeline import manifest
 from edgekit.pipeline.calibration_inputs import CalibrationInputs
 from edgekit.pipeline.imported_model import ImportedModel
-from edgekit.pipeline.kept_stages import KeptStages, Told, kept_stages
+from edgekit.pipeline.kept_stages import KeptStages, Told, interrupted_run, kept_stages
 from edgekit.pipeline.latency_goal import OpenBench, bench_here
 from edgekit.pipeline.pass_run import epochs_done, teach, tuning_of
 from edgekit.pipeline.passes import run
@@ -145,6 +145,25 @@ def compress(
         report = measure_made(request, whole, artifacts, listener=listener)
         report = replace(report, asked={**report.asked, **facts})
         return write_outputs(report, request, stage, finish)
+
+
+def stages_left(
+    source: Path, recipe: Recipe, output: Path | None = None
+) -> tuple[str, bool] | None:
+    """Tell of stages of an interrupted run (`kept_stages.interrupted_run`).
+
+    Args:
+        source: The model.
+        recipe: The steps.
+        output: The folder that was named.
+    """
+    folder = output or folder_of(source.stem, recipe)
+    return interrupted_run(folder, source, _described(recipe))
+
+
+def folder_of(name: str, recipe: Recipe) -> Path:
+    """Return where the files of a recipe go unless a folder is named."""
+    return Path("quantized") / f"{name}-{recipe.name}"
 
 
 def _taken_through(

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import edgekit_runner
 from edgekit.devices import Cancelled, DeviceEntry, DeviceSetup, LocalDevice, SshDevice, Uploads
-from edgekit.errors import DataError, EdgekitError, FleetError
+from edgekit.errors import DataError, EdgekitError, FleetError, ModelError
 from edgekit.evaluation import Predictions
 from edgekit.files import FILE, check_input, temporary_folder
 from edgekit.pipeline.measure import MeasureSettings, Subject, measure
 from edgekit.pipeline.report import Outcome, accepted_loss, build_report, data_facts
-from edgekit.pipeline.subjects import notes_of, open_subjects
-from edgekit.records import DataRequest, Listener, Progress, Report, silent
+from edgekit.pipeline.subjects import dataset_of, notes_of, open_subjects
+from edgekit.records import DataRequest, Listener, Progress, Report, Row, silent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +35,8 @@ class Deployment:
         labels: File of class names for `inputs`; None takes the model's own.
         top: Classes named for each of `inputs`; None leaves it to the runner.
         threshold: The least score, 0 to 1, of a box found in `inputs`; None likewise.
+        skip_failed: Whether the other files are run where one cannot be read or run: a device has
+            failed only where none can.
     """
 
     paths: Sequence[Path]
@@ -45,6 +47,7 @@ class Deployment:
     labels: Path | None = None
     top: int | None = None
     threshold: float | None = None
+    skip_failed: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,17 +70,21 @@ def deploy(
     """Score and time files on devices, all devices at once.
 
     A device that fails does not stop the others: its error is in its outcome, and the rows it
-    had delivered are in the report.
+    had delivered are in the report. Nor does a file that a device cannot load or run: its row says
+    why (`Row.failure`).
 
     Raises:
-        ModelError: A file cannot be read; nothing was sent then.
+        ModelError: A file does not exist, or none can be read; nothing was sent then.
         DataError: The data does not fit, has no test split, or an input is missing.
         UsageError: The task has no such metric.
     """
     request = replace(request, inputs=find_inputs(request.inputs))
     if request.labels is not None:
         check_input(request.labels, DataError, hint="Give a text file, one class name a line.")
-    subjects = open_subjects(request.paths, request.data, request.settings)
+    subjects = open_subjects(
+        request.paths, request.data, request.settings, skip_failed=request.skip_failed
+    )
+    baseline, notes = _baseline(request, subjects[0], listener)
     cancel = threading.Event()
     outcomes = tuple(Outcome(device=entry.name) for entry in fleet)
     with temporary_folder() as folder:
@@ -88,7 +95,7 @@ def deploy(
             _visit,
             request=request,
             subjects=subjects,
-            baseline=_baseline(request.settings, subjects[0], listener),
+            baseline=baseline,
             uploads=uploads,
             cancel=cancel,
             listener=_one_at_a_time(listener),
@@ -104,7 +111,8 @@ def deploy(
                 cancel.set()
             for done in work:
                 done.result()
-    return Deployed(report=_report(request, subjects, outcomes), outcomes=outcomes)
+    report = _report(request, subjects, outcomes, notes)
+    return Deployed(report=report, outcomes=outcomes)
 
 
 def find_inputs(paths: Sequence[Path]) -> list[Path]:
@@ -129,18 +137,27 @@ def find_inputs(paths: Sequence[Path]) -> list[Path]:
 
 
 def _baseline(
-    settings: MeasureSettings, subject: Subject, listener: Listener
-) -> Predictions | None:
+    request: Deployment, subject: Subject, listener: Listener
+) -> tuple[Predictions | None, list[str]]:
+    """Return what the first file computes here, and what is to be said where it does not."""
+    settings = request.settings
     # What a delegate runs may be compiled for it, and run nowhere else.
     if subject.dataset is None or settings.run.delegate is not None:
-        return None
-    return LocalDevice(listener=listener).evaluate(
-        subject.artifact.path,
-        subject.dataset,
-        settings.run,
-        output=settings.score_output,
-        metric=settings.metric,
-    )
+        return None, []
+    try:
+        found = LocalDevice(listener=listener).evaluate(
+            subject.artifact.path,
+            subject.dataset,
+            settings.run,
+            output=settings.score_output,
+            metric=settings.metric,
+        )
+    except ModelError as error:
+        if not request.skip_failed:
+            raise
+        why = f"{subject.artifact.variant} cannot be run here: {error.found or error.what}"
+        return None, [f"{why} The others are compared with what it computes on the device."]
+    return found, []
 
 
 def _visit(
@@ -168,8 +185,22 @@ def _visit(
             if request.inputs:
                 _run(device, request, subjects, outcome)
                 return
-            for row in measure(subjects, device, request.settings, baseline=baseline):
+            failed: list[ModelError] = []
+
+            def on_failure(_: Row, error: ModelError) -> None:
+                failed.append(error)
+
+            for row in measure(
+                subjects,
+                device,
+                request.settings,
+                baseline=baseline,
+                on_failure=on_failure if request.skip_failed else None,
+            ):
                 outcome.rows.append(row)
+            if len(failed) == len(subjects):
+                outcome.rows.clear()
+                outcome.error = failed[0]
     except Cancelled:
         return
     except Exception as error:  # the other devices go on
@@ -179,22 +210,36 @@ def _visit(
 def _run(
     device: SshDevice, request: Deployment, subjects: Sequence[Subject], outcome: Outcome
 ) -> None:
+    failed: list[ModelError] = []
     for subject in subjects:
-        device.run(
-            subject.artifact.path,
-            request.inputs,
-            request.settings.run,
-            labels=request.labels,
-            top=request.top,
-            threshold=request.threshold,
-            answered=outcome.answers.append,
-        )
+        try:
+            device.run(
+                subject.artifact.path,
+                request.inputs,
+                request.settings.run,
+                labels=request.labels,
+                top=request.top,
+                threshold=request.threshold,
+                answered=outcome.answers.append,
+            )
+        except ModelError as error:
+            failed.append(error)
+            outcome.unanswered.append(
+                f"{subject.artifact.path} cannot be run on {device.name}: "
+                f"{error.found or error.what}"
+            )
+    if len(failed) == len(subjects):
+        outcome.unanswered.clear()
+        raise failed[0]
 
 
 def _report(
-    request: Deployment, subjects: Sequence[Subject], outcomes: Sequence[Outcome]
+    request: Deployment,
+    subjects: Sequence[Subject],
+    outcomes: Sequence[Outcome],
+    notes: Sequence[str],
 ) -> Report:
-    dataset, settings = subjects[0].dataset, request.settings
+    dataset, settings = dataset_of(subjects), request.settings
     asked = {
         "files": ", ".join(map(str, request.paths)),
         "devices": ", ".join(str(outcome.device) for outcome in outcomes),
@@ -206,7 +251,7 @@ def _report(
         title=", ".join(dict.fromkeys(subject.model for subject in subjects)),
         asked=asked,
         data=data_facts(dataset),
-        notes=notes_of(subjects),
+        notes=[*notes, *notes_of(subjects)],
     )
 
 

@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgekit.devices import LocalDevice
-from edgekit.errors import DataError
+from edgekit.errors import DataError, ModelError
 from edgekit.evaluation import scorable
 from edgekit.evaluation.trust import guessing_alert, guessing_outputs, is_guessing
-from edgekit.pipeline.measure import MeasureSettings, measure
+from edgekit.pipeline.measure import MeasureSettings, by_turns, measure
 from edgekit.pipeline.report import Outcome, accepted_loss, build_report, data_facts
-from edgekit.pipeline.subjects import notes_of, open_subjects
-from edgekit.records import DataRequest, Listener, Report, silent
+from edgekit.pipeline.subjects import dataset_of, notes_of, open_subjects
+from edgekit.records import DataRequest, Listener, Report, Row, silent
 
 
 def evaluate(
@@ -25,13 +25,16 @@ def evaluate(
 ) -> Report:
     """Score `.tflite` files on the test split; the first is what the others are compared with.
 
+    A file that fails is marked in its row (`Row.failure`), and the others are scored.
+
     Raises:
-        ModelError: A file cannot be read or run.
+        ModelError: No file can be read and run, or one does not exist.
         DataError: The data does not fit, or has no test split; a lone file has nothing to be
             compared with, and the data no targets.
         UsageError: The task has no such metric.
     """
-    return measured(paths, data, replace(settings, latency=False), listener=listener)
+    settings = replace(settings, latency=False)
+    return measured(paths, data, settings, skip_failed=True, listener=listener)
 
 
 def bench(
@@ -39,11 +42,13 @@ def bench(
 ) -> Report:
     """Time `.tflite` files with the runner.
 
+    A file that fails is marked in its row (`Row.failure`), and the others are timed.
+
     Raises:
-        ModelError: A file cannot be read or run.
+        ModelError: No file can be read and run, or one does not exist.
         DeviceError: No runtime is here.
     """
-    return measured(paths, None, settings, listener=listener)
+    return measured(paths, None, settings, skip_failed=True, listener=listener)
 
 
 def measured(
@@ -51,14 +56,28 @@ def measured(
     data: DataRequest | None,
     settings: MeasureSettings,
     *,
+    skip_failed: bool = False,
     listener: Listener = silent,
 ) -> Report:
     """Score `.tflite` files on the test split, where there is data, and time them, as is set.
 
+    Args:
+        paths: The files.
+        data: What they are scored on; None leaves scores out.
+        settings: What is measured.
+        skip_failed: Whether the others are measured where a file cannot be read or run: an error
+            only where none can.
+        listener: Progress callback.
+
     Raises:
         EdgekitError: As `evaluate` and `bench`.
     """
-    subjects = open_subjects(paths, data, settings)
+    subjects = open_subjects(paths, data, settings, skip_failed=skip_failed)
+    failed: list[ModelError] = []
+
+    def on_failure(_: Row, error: ModelError) -> None:
+        failed.append(error)
+
     if len(subjects) == 1 and (given := subjects[0].dataset) and not scorable(given):
         raise DataError(
             f"{given.name} has no targets to score a file with.",
@@ -66,9 +85,20 @@ def measured(
             hint="Add y_test, or give a second file, whose outputs are compared with the first's.",
         )
     with LocalDevice(listener=listener) as device:
-        rows = list(measure(subjects, device, settings, listener=listener))
+        rows = list(
+            measure(
+                subjects,
+                device,
+                settings,
+                on_failure=on_failure if skip_failed else None,
+                listener=listener,
+            )
+        )
+        rows = by_turns(rows, settings.run)
         outcome = Outcome(rows=rows, description=device.describe())
-    dataset = subjects[-1].dataset
+    if failed and len(failed) == len(rows):
+        raise failed[0]
+    dataset = dataset_of(subjects)
     asked = {"files": ", ".join(map(str, paths))}
     if dataset is not None:
         asked["accepted loss"] = accepted_loss(settings.max_drop, dataset, settings.metric)

@@ -13,6 +13,7 @@ from typing import Any, Final
 from edgekit.errors import UsageError
 from edgekit.files import FILE, MISSING, check_folder, sha256_of, what_is
 from edgekit.parsing import ParseError, parse_json
+from edgekit.temporary import new_folder
 from edgekit.training.saving import checkpoint_path
 
 _RUN: Final = "recipe.json"
@@ -32,15 +33,20 @@ class Told:
     notes: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class KeptStages:
     """Stages of a recipe: those that are finished, and the one that is being trained.
 
     Attributes:
         folder: Where they are.
+        place: Where `--resume` looks for them: the same, unless an earlier run got further, whose
+            stages are there.
+        earlier: How far that run got.
     """
 
     folder: Path
+    place: Path
+    earlier: tuple[int, int] = (0, 0)
 
     def finished(self, name: str) -> Path | None:
         """Return the Keras file of a stage that an interrupted run had finished."""
@@ -57,6 +63,16 @@ class KeptStages:
         shutil.copyfile(made, partial)
         partial.replace(self._model(name))
         self.checkpoint(name).unlink(missing_ok=True)
+        self.settle()
+
+    def settle(self) -> None:
+        """Take the place of an earlier run, once this one got as far.
+
+        Not while a stage is trained, which writes its checkpoint where it was told to.
+        """
+        if self.folder != self.place and _progress(self.folder) >= self.earlier:
+            shutil.rmtree(self.place, ignore_errors=True)
+            self.folder = self.folder.rename(self.place)
 
     def tell(self, name: str, told: Told) -> None:
         """Keep what a stage says."""
@@ -82,6 +98,35 @@ def kept_beside(folder: Path) -> Path:
     return named.with_name(f"{named.name}{_ENDING}")
 
 
+def interrupted_run(
+    folder: Path, source: Path, steps: Sequence[Mapping[str, Any]]
+) -> tuple[str, bool] | None:
+    """Tell of stages that a run without `--resume` would not use; None where there are none.
+
+    Args:
+        folder: As of `kept_stages`.
+        source: Likewise.
+        steps: Likewise.
+
+    Returns:
+        A sentence or two, and whether `--resume` would go on with them.
+    """
+    place = kept_beside(folder)
+    before = _json(place / _RUN)
+    if not before or _progress(place) == (0, 0):
+        return None
+    if before != json.loads(_run_of(source, steps)):
+        whose, until = "another model or recipe", "this run has a stage of its own"
+        return (
+            f"{place} holds stages of an interrupted run of {whose}; they go once {until}.",
+            False,
+        )
+    finished = ", ".join(sorted(path.stem for path in _finished(place))) or "none"
+    whose = f"this recipe (finished: {finished})"
+    until = "this one, which begins anew, got as far"
+    return f"{place} holds stages of an interrupted run of {whose}; they stay until {until}.", True
+
+
 @contextmanager
 def kept_stages(
     folder: Path, source: Path, steps: Sequence[Mapping[str, Any]], *, resume: bool
@@ -99,8 +144,7 @@ def kept_stages(
     """
     place = kept_beside(folder)
     check_folder(place)
-    digest = sha256_of(source) if what_is(source) == FILE else str(source)
-    run = json.dumps({"source": digest, "steps": list(steps)})
+    run = _run_of(source, steps)
     before = _json(place / _RUN)
     if resume and before != json.loads(run):
         raise UsageError(
@@ -113,22 +157,48 @@ def kept_stages(
             f"{place} is there already, and holds no stages of a recipe.",
             hint="Move it away, or give another --output.",
         )
-    if not resume:
+    kept = KeptStages(place, place)
+    if not resume and _progress(place) != (0, 0):
+        is_same = before == json.loads(run)
+        # At least a stage: what has none is not worth another run's stages.
+        kept = KeptStages(new_folder(place.parent), place, _progress(place) if is_same else (0, 1))
+    elif not resume:
         shutil.rmtree(place, ignore_errors=True)
-    place.mkdir(exist_ok=True)
-    (place / _RUN).write_text(run, encoding="utf-8")
+    kept.folder.mkdir(exist_ok=True)
+    (kept.folder / _RUN).write_text(run, encoding="utf-8")
     try:
-        yield KeptStages(place)
+        yield kept
     except KeyboardInterrupt as stop:
-        if any(place.glob("*.keras")):
+        kept.settle()
+        if kept.folder != place:
+            shutil.rmtree(kept.folder, ignore_errors=True)
+            stop.add_note(f"The stages of the earlier run are still in {place}")
+        elif _progress(place) != (0, 0):
             stop.add_note(f"The stages so far are in {place}; go on with --resume")
         else:
             shutil.rmtree(place, ignore_errors=True)
         raise
     except BaseException:
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(kept.folder, ignore_errors=True)
         raise
-    shutil.rmtree(place, ignore_errors=True)
+    for done in {kept.folder, place}:
+        shutil.rmtree(done, ignore_errors=True)
+
+
+def _run_of(source: Path, steps: Sequence[Mapping[str, Any]]) -> str:
+    digest = sha256_of(source) if what_is(source) == FILE else str(source)
+    return json.dumps({"source": digest, "steps": list(steps)})
+
+
+def _finished(place: Path) -> list[Path]:
+    begun = set(place.glob(checkpoint_path(Path("*.keras")).name))
+    return [path for path in place.glob("*.keras") if path not in begun]
+
+
+def _progress(place: Path) -> tuple[int, int]:
+    """How far a run got: stages that are finished, and whether another was being trained."""
+    finished = len(_finished(place))
+    return finished, min(1, len(list(place.glob("*.keras"))) - finished)
 
 
 def _json(path: Path) -> dict[str, Any]:

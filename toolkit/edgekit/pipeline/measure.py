@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from edgekit.devices import Device, RunSettings
+from edgekit.devices import Device, RunSettings, interleaved
 from edgekit.errors import ModelError
 from edgekit.evaluation import (
     Evaluation,
@@ -59,11 +59,13 @@ class Subject:
         artifact: The file.
         model: Name of the source model.
         dataset: Samples, bound to the file's inputs; None where it is run on none.
+        unreadable: Why no data could be bound to it; no device is asked to run it then.
     """
 
     artifact: Artifact
     model: str
     dataset: Dataset | None = None
+    unreadable: ModelError | None = None
 
     @property
     def has_samples(self) -> bool:
@@ -111,10 +113,12 @@ def measure(
             row = replace(row, inspection=inside)
         measured, found = row, None
         try:
+            if subject.unreadable is not None:
+                raise subject.unreadable
             if settings.score and subject.has_samples:
                 found = _evaluate(subject, device, settings)
                 measured = _judged(
-                    row, found, baseline, subject, settings, named=subjects[0].artifact.variant
+                    row, found, baseline, subject, settings, first=subjects[0].artifact
                 )
             if settings.latency:
                 listener(
@@ -137,6 +141,13 @@ def measure(
         yield measured
 
 
+def by_turns(rows: Sequence[Row], settings: RunSettings) -> list[Row]:
+    """Time the files of this machine by turns: one after the other they cannot be compared."""
+    timed = [(row.artifact.path, row.timing) for row in rows if row.timing]
+    again = iter(interleaved(timed, settings))
+    return [replace(row, timing=next(again)) if row.timing else row for row in rows]
+
+
 def _evaluate(subject: Subject, device: Device, settings: MeasureSettings) -> Predictions:
     assert subject.dataset is not None
     return device.evaluate(
@@ -155,7 +166,7 @@ def _judged(
     subject: Subject,
     settings: MeasureSettings,
     *,
-    named: str,
+    first: Artifact,
 ) -> Row:
     """Return the row with what a run tells of a file, alone and beside the baseline.
 
@@ -165,7 +176,7 @@ def _judged(
         baseline: What the baseline computed, if there is one.
         subject: The file.
         settings: What is measured.
-        named: The baseline's name.
+        first: The file that computed the baseline.
     """
     scored = found if isinstance(found, Evaluation) else None
     if scored is not None:
@@ -177,11 +188,16 @@ def _judged(
         told = subject.dataset.output if subject.dataset else None
         classes = settings.score_output or told or next(iter(found.outputs), None)
     fidelity, collapses = compare(
-        baseline.outputs, found.outputs, class_scores=classes, baseline=named
+        baseline.outputs, found.outputs, class_scores=classes, baseline=first.variant
     )
     if scored is None or not isinstance(baseline, Evaluation):
         return replace(row, fidelity=fidelity, collapses=collapses)
-    drop = paired_drop(baseline, scored, max_drop=settings.max_drop)
+    drop = paired_drop(
+        baseline,
+        scored,
+        max_drop=settings.max_drop,
+        same_file=subject.artifact.sha256 == first.sha256,
+    )
     labels = subject.dataset.labels if subject.dataset is not None else None
     lost = scored.task.collapses(baseline.columns, scored.columns, labels)
     lost += _lost_by_others(baseline, scored, subject.dataset)

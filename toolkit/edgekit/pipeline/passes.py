@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from edgekit import devices
 from edgekit.choices import LATENCY
-from edgekit.data.pixels import image_shape
+from edgekit.data.pixels import image_shape, picture_shape
 from edgekit.pipeline import manifest
 from edgekit.pipeline.latency_goal import OpenBench, bench_here, shrink_to_latency
 from edgekit.pipeline.measure import MeasureSettings, Subject, measure
@@ -87,7 +87,10 @@ def _settled(
 
     What there is to say of the data follows.
     """
-    if isinstance(data.data, Dataset) or image_shape(source.inputs, least=1) is None:
+    inputs = source.inputs
+    pictures = dataset.preprocessing["kind"] == "image"
+    shape = picture_shape(inputs) if pictures else image_shape(inputs, least=1)
+    if isinstance(data.data, Dataset) or shape is None:
         return data, dataset.notes
     settled = settle(dataset, model_of_source(source, source.outputs, tensorflow))
     spec = settled_spec(settled, data.preprocessing)

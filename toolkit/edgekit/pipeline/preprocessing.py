@@ -24,6 +24,7 @@ from edgekit.data.pixels import (
     names_scaling,
     option_of,
     picture_of,
+    picture_shape,
     raw_scaling,
     scaling_of,
     with_scaling,
@@ -128,7 +129,7 @@ def picture_for(model: ImageModel) -> dict[str, Any] | None:
 
 def _settle_photos(dataset: Dataset, model: ImageModel, described: Mapping[str, Any]) -> Dataset:
     spec = dataset.preprocessing
-    shape = image_shape(model.inputs, least=1)
+    shape = picture_shape(model.inputs)
     if names_scaling(spec):
         reason = f"{words_of(spec)}, as declared."
         notes = _contradiction(dataset, model, raw_scaling(model.scaling)) if shape else []
@@ -139,8 +140,7 @@ def _settle_photos(dataset: Dataset, model: ImageModel, described: Mapping[str, 
         return _settled(dataset, {**spec, **kept}, reason)
     if shape is None:
         return dataset  # `data.bind` says that it takes no images
-    said = raw_scaling(model.scaling)
-    if said is not None:
+    if (said := raw_scaling(model.scaling)) is not None:
         reason = f"{said}: {_formula(model.scaling)}."
         return _settled(dataset, with_scaling(spec, said), reason)
     scalings = candidates(shape[2])
@@ -344,7 +344,7 @@ def _contradiction(
 
 def _sized(dataset: Dataset, model: ImageModel, spec: Mapping[str, Any]) -> Dataset:
     """The data read through a spec that takes what it leaves open from the model."""
-    shape = image_shape(model.inputs, least=1)
+    shape = picture_shape(model.inputs)
     if spec["kind"] == "image" and shape is not None:
         spec = {**dict(zip(("height", "width", "channels"), shape, strict=True)), **spec}
     return with_preprocessing(dataset, spec)

@@ -8,14 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgekit import evaluation, targets
-from edgekit.devices import Device, LocalDevice, SshDevice, Uploads, interleaved, probe
+from edgekit.devices import Device, LocalDevice, SshDevice, Uploads, probe
 from edgekit.errors import ModelError
 from edgekit.evaluation import Evaluation, Predictions
 from edgekit.evaluation.trust import guessing_outputs, is_guessing
 from edgekit.files import temporary_folder
 from edgekit.pipeline.examples import examples
 from edgekit.pipeline.imported_model import ImportedModel
-from edgekit.pipeline.measure import Subject, measure
+from edgekit.pipeline.measure import Subject, by_turns, measure
 from edgekit.pipeline.pixel_trial import run_file
 from edgekit.pipeline.report import Outcome, build_report, data_facts
 from edgekit.pipeline.request import FLOAT, Request, asked_for
@@ -59,7 +59,7 @@ def measure_made(
             )
         )
         if not there:
-            rows = _by_turns(rows, request)
+            rows = by_turns(rows, request.settings.run)
         outcome = Outcome(
             device=device.name if there else None,
             place=device.place,
@@ -69,12 +69,6 @@ def measure_made(
     wanted = FLOAT in request.plans
     if all(row.failure for row in rows if wanted or row.artifact.variant != FLOAT.variant):
         raise next(iter(failed.values()))
-    place = f"on {outcome.device}" if there else "here"
-    refused = [
-        f"{row.artifact.variant} cannot be run {place}: {row.failure}"
-        for row in rows
-        if row.failure
-    ]
     report = build_report(
         [outcome],
         title=name,
@@ -82,7 +76,6 @@ def measure_made(
         data=data_facts(dataset, splits=True),
         notes=[
             *imported.notes,
-            *refused,
             *_guessing_outputs(imported, rows[0]),
             *_without_verdict(rows),
         ],
@@ -101,13 +94,6 @@ def measure_made(
         alerts=alerts,
         examples=examples(chosen, dataset, output=request.output),
     )
-
-
-def _by_turns(rows: Sequence[Row], request: Request) -> list[Row]:
-    """Time the files of this machine by turns: one after the other they cannot be compared."""
-    timed = [(row.artifact.path, row.timing) for row in rows if row.timing]
-    again = iter(interleaved(timed, threads=request.threads))
-    return [replace(row, timing=next(again)) if row.timing else row for row in rows]
 
 
 def with_source_score(

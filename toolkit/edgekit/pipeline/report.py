@@ -28,6 +28,7 @@ class Outcome:
         place: The device as its timings name it; None for this machine, or if it never answered.
         rows: A row for each file that was scored or timed.
         answers: What the files answered to each input, as the runner's JSON.
+        unanswered: Which files could not, and why, in sentences.
         description: What the device is, in label -> value pairs.
         error: What ended it.
     """
@@ -36,6 +37,7 @@ class Outcome:
     place: str | None = None
     rows: list[Row] = field(default_factory=list)
     answers: list[Mapping[str, Any]] = field(default_factory=list)
+    unanswered: list[str] = field(default_factory=list)
     description: Mapping[str, str] = field(default_factory=dict)
     error: Exception | None = None
 
@@ -58,7 +60,7 @@ def build_report(
         notes: What the reader must know beside what the rows warn of.
     """
     rows = tuple(row for outcome in outcomes for row in outcome.rows)
-    warnings = [*notes, *_memory_notes(rows), *_cut_off_notes(rows)]
+    warnings = [*notes, *_failed_files(outcomes), *_memory_notes(rows), *_cut_off_notes(rows)]
     warnings += [*_timing_warnings(outcomes), *_failures(outcomes)]
     described = {o.place or "": o.description for o in outcomes if o.description}
     return Report(
@@ -207,6 +209,16 @@ def _timing_warnings(outcomes: Sequence[Outcome]) -> list[str]:
         for outcome in outcomes
         for row in outcome.rows
         if row.timing and row.timing.warning
+    ]
+
+
+def _failed_files(outcomes: Sequence[Outcome]) -> list[str]:
+    return [
+        f"{row.artifact.variant} cannot be run "
+        f"{f'on {outcome.device}' if outcome.device else 'here'}: {row.failure}"
+        for outcome in outcomes
+        for row in outcome.rows
+        if row.failure
     ]
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from edgekit import data, tflite
 from edgekit.artifacts import open_artifact
 from edgekit.data.formats.sounds import undeclared_sounds
-from edgekit.errors import DataError, UsageError
+from edgekit.errors import DataError, ModelError, UsageError
 from edgekit.evaluation import compared
 from edgekit.evaluation.metrics import MetricChoice, listed
 from edgekit.evaluation.tasks import TASKS
@@ -133,9 +133,20 @@ def described(artifact: Artifact) -> Mapping[str, Any]:
 
 
 def open_subjects(
-    paths: Sequence[Path], request: DataRequest | None, settings: MeasureSettings
+    paths: Sequence[Path],
+    request: DataRequest | None,
+    settings: MeasureSettings,
+    *,
+    skip_failed: bool = False,
 ) -> list[Subject]:
     """Read files, and bind the data to each.
+
+    Args:
+        paths: The files.
+        request: The data; None for none.
+        settings: How the files are scored.
+        skip_failed: Whether a damaged file becomes a subject without data, which says why
+            (`Subject.unreadable`), as long as another can be read.
 
     Raises:
         ModelError: A file cannot be read.
@@ -151,7 +162,13 @@ def open_subjects(
         model = str(artifact.manifest.get("model", stem_of(path)))
         dataset = None
         if opener is not None:
-            dataset = bind_to_file(opener, artifact, output=settings.score_output)
+            try:
+                dataset = bind_to_file(opener, artifact, output=settings.score_output)
+            except ModelError as error:
+                if not skip_failed:
+                    raise
+                subjects.append(Subject(artifact=artifact, model=model, unreadable=error))
+                continue
             if dataset.test is None and _has_targets(dataset):
                 raise DataError(
                     f"{dataset.name} has no test split to score on.",
@@ -160,6 +177,9 @@ def open_subjects(
             # Also refuses a metric that the task does not have.
             accepted_loss(settings.max_drop, dataset, settings.metric)
         subjects.append(Subject(artifact=artifact, model=model, dataset=dataset))
+    unreadable = [subject.unreadable for subject in subjects if subject.unreadable]
+    if unreadable and len(unreadable) == len(subjects):
+        raise unreadable[0]
     return subjects
 
 
@@ -167,6 +187,11 @@ def _has_targets(dataset: Dataset) -> bool:
     """Whether the samples that files would be run on have targets."""
     samples = compared(dataset)
     return samples is not None and samples.read(np.zeros(1, np.int64)).targets is not None
+
+
+def dataset_of(subjects: Sequence[Subject]) -> Dataset | None:
+    """Return the data that a report describes: those of the first file that has any."""
+    return next((subject.dataset for subject in subjects if subject.dataset), None)
 
 
 def notes_of(subjects: Sequence[Subject]) -> list[str]:

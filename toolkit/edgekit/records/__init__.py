@@ -47,7 +47,7 @@ from edgekit.records.dataset import (
     TaskChoice,
     TensorSpec,
 )
-from edgekit.records.latencies import LatencyRatio, latency_ratio
+from edgekit.records.latencies import TIE, LatencyRatio, latency_ratio
 from edgekit.records.layer_differences import LayerDifferences, OperatorDifference
 from edgekit.records.progress import Listener, Progress, silent
 from edgekit.records.proofs import Proof, Replayed, Status
@@ -85,6 +85,7 @@ from edgekit.records.views import (
 __all__ = [
     "EACH_ROW",
     "SOURCE",
+    "TIE",
     "TRUTH",
     "Answer",
     "Array",

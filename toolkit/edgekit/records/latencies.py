@@ -10,6 +10,9 @@ from typing import Final
 
 from edgekit.records.results import Timing
 
+TIE: Final = 1.01
+"""Latencies, or sizes, as near as this are equal."""
+
 _BLOCKS: Final = 10
 _FEWEST: Final = 2 * _BLOCKS
 """Of fewer invocations nothing is known of the noise."""
@@ -17,35 +20,43 @@ _FEWEST: Final = 2 * _BLOCKS
 
 @dataclass(frozen=True, slots=True)
 class LatencyRatio:
-    """The ratio of two medians; `low` is the least that it may be within the measured noise."""
+    """The ratio of two medians, and the least and the most it may be within the measured noise."""
 
     value: float
     low: float
+    high: float
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether the two are equal as far as is known: within the noise, or nearly."""
+        return self.low <= TIE and self.high >= 1 / TIE
 
 
 def latency_ratio(timing: Timing | None, reference: Timing | None) -> LatencyRatio | None:
     """Return the ratio of two latencies, if both are from one device.
 
     Timings that were taken by turns are compared round by round: `value` is the median of the
-    ratios, and `low` the lower end of its 95 % interval, by order statistics. Others are divided
-    into blocks, of which the least and the largest median are left out: `low` is the ratio of the
-    least that remains to the reference's largest.
+    ratios, and `low` and `high` are the ends of its 95 % interval, by order statistics. Others are
+    divided into blocks, of which the least and the largest median are left out: `low` is the ratio
+    of the least that remains to the reference's largest, `high` that of the largest to its least.
     """
     if timing is None or reference is None or timing.device != reference.device:
         return None
     value = timing.p50_ms / reference.p50_ms
     if timing is reference:
-        return LatencyRatio(1.0, 1.0)
+        return LatencyRatio(1.0, 1.0, 1.0)
     if timing.rounds == reference.rounds > 1:
         pairs = zip(
             _medians(timing, timing.rounds), _medians(reference, timing.rounds), strict=True
         )
         ratios = sorted(one / other for one, other in pairs)
-        return LatencyRatio(statistics.median(ratios), ratios[_lower_end(len(ratios))])
+        end = _lower_end(len(ratios))
+        return LatencyRatio(statistics.median(ratios), ratios[end], ratios[-1 - end])
     if min(len(timing.values_ns), len(reference.values_ns)) < _FEWEST:
-        return LatencyRatio(value, value)
-    least, most = sorted(_medians(timing, _BLOCKS))[1], sorted(_medians(reference, _BLOCKS))[-2]
-    return LatencyRatio(value, min(value, least / most))
+        return LatencyRatio(value, value, value)
+    mine, others = sorted(_medians(timing, _BLOCKS)), sorted(_medians(reference, _BLOCKS))
+    low, high = mine[1] / others[-2], mine[-2] / others[1]
+    return LatencyRatio(value, min(value, low), max(value, high))
 
 
 def _medians(timing: Timing, blocks: int) -> list[float]:

@@ -71,7 +71,9 @@ def latency(group: Group, *, width: int = WIDTH) -> alt.LayerChart | None:
                 "p99 latency": latency_text(timing.percentile_ms(99)),
                 "Invocations": f"{len(timing.values_ns):,}",
                 "Threads": str(timing.threads),
-                "Against float32": compared(line.latency_ratio, "faster", "slower"),
+                "Against float32": compared(
+                    line.latency_ratio, "faster", "slower", equal=line.as_fast
+                ),
             }
         )
     if not values:

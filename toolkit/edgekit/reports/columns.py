@@ -39,6 +39,7 @@ class Cell:
         figure: With its unit; "" where nothing was measured.
         note: What belongs to it in every table: its interval.
         ratio: How many times better than float32, or None.
+        equal: Whether that is within the noise, so that in words it is none.
         details: What only the page has room for.
         best: Whether it is the best of its group.
         css_class: Its style on the page.
@@ -47,6 +48,7 @@ class Cell:
     figure: str
     note: str = ""
     ratio: float | None = None
+    equal: bool = False
     details: tuple[str, ...] = ()
     best: bool = False
     css_class: str = ""
@@ -174,6 +176,7 @@ def _latency(line: FormattedRow) -> Cell:
     return Cell(
         figure=line.latency,
         ratio=line.latency_ratio,
+        equal=line.as_fast,
         details=(f"p90 {latency_text(timing.percentile_ms(90))}",) if timing else (),
         best="latency" in line.best,
     )

@@ -25,6 +25,7 @@ class DeviceLatency:
         latency: The median, with its unit.
         p90: The 90th percentile, likewise.
         ratio: How many times faster than float32 on this device, or None.
+        as_fast: Whether that is within the noise of both.
         best: Whether nothing is faster on this device.
         score: "scores ..." where the score on this device differs from the table of files.
     """
@@ -32,6 +33,7 @@ class DeviceLatency:
     latency: str
     p90: str
     ratio: float | None
+    as_fast: bool
     best: bool
     score: str
 
@@ -110,6 +112,7 @@ def _comparison(whole: Group, parts: Sequence[Group], names: dict[str, str]) -> 
                 latency=line.latency,
                 p90=latency_text(line.row.timing.percentile_ms(90)),
                 ratio=line.latency_ratio,
+                as_fast=line.as_fast,
                 best="latency" in line.best,
                 score=own,
             )

@@ -9,7 +9,7 @@ from typing import Final
 
 from edgekit.evaluation.metrics import metric_named
 from edgekit.printable import printable
-from edgekit.records import Row, latency_ratio
+from edgekit.records import LatencyRatio, Row, latency_ratio
 from edgekit.reports.formatting import (
     count_text,
     drop_interval_text,
@@ -38,6 +38,7 @@ class FormattedRow:
         download_ratio: How many times smaller than float32's, or None.
         macs: Multiply-accumulates.
         latency_ratio: How many times faster than float32 timed in the same way, or None.
+        as_fast: Whether it is as fast as float32, as far as the noise of both lets tell.
         best: Which of `size`, `score` and `latency` are the best of the group.
         role: `recommended`, `front` (no other file is both smaller and better) or `other`.
     """
@@ -57,6 +58,7 @@ class FormattedRow:
     agreement: str
     latency: str
     latency_ratio: float | None
+    as_fast: bool
     best: frozenset[str]
     role: str
 
@@ -91,6 +93,7 @@ def formatted_rows(group: Group) -> tuple[FormattedRow, ...]:
             "latency": timing is not None and timing.p50_ms == best_latency,
         }
         metric = score.metric if score else ""
+        speed = _speed(baseline, row) if timing else None
         role = RECOMMENDED if row.recommended else "front" if id(row) in front else "other"
         made.append(
             FormattedRow(
@@ -108,7 +111,8 @@ def formatted_rows(group: Group) -> tuple[FormattedRow, ...]:
                 verdict=drop.verdict if drop else "",
                 agreement="" if row.agreement is None else f"{100 * row.agreement:.2f} %",
                 latency=latency_text(timing.p50_ms) if timing else "",
-                latency_ratio=_speedup(baseline, row) if timing else None,
+                latency_ratio=1 / speed.value if speed else None,
+                as_fast=speed is not None and speed.is_equal,
                 best=frozenset(
                     name for name, holds in best.items() if holds and is_file and not row.failure
                 ),
@@ -149,16 +153,15 @@ def _shrinkage(baseline: Row | None, row: Row, *, deflated: bool = False) -> flo
     return size(baseline) / size(row)
 
 
-def _speedup(baseline: Row | None, row: Row) -> float | None:
-    """How many times faster than float32, where both were timed in the same way."""
+def _speed(baseline: Row | None, row: Row) -> LatencyRatio | None:
+    """The latency over that of float32, where both were timed in the same way."""
     if baseline is None or baseline is row or not (baseline.timing and row.timing):
         return None
     before, after = baseline.timing, row.timing
     if not (before.p50_ms and after.p50_ms):
         return None
     ways = [(t.device, t.runtime, t.delegate, t.threads) for t in (before, after)]
-    ratio = latency_ratio(after, before) if ways[0] == ways[1] else None
-    return None if ratio is None else 1 / ratio.value
+    return latency_ratio(after, before) if ways[0] == ways[1] else None
 
 
 def _labels(rows: Sequence[Row]) -> list[str]:

@@ -130,18 +130,26 @@ def times(ratio: float | None) -> str:
     return "" if ratio is None else f"{significant(ratio, 2)}x"
 
 
-def compared(ratio: float | None, better: str, worse: str) -> str:
+def compared(ratio: float | None, better: str, worse: str, *, equal: bool = False) -> str:
     """Return a ratio in words: "2.0x larger" instead of "0.5x smaller".
+
+    Args:
+        ratio: How many times better; None gives "".
+        better: What a ratio above 1 is called.
+        worse: What one below 1 is called.
+        equal: Whether the difference is within the noise (`LatencyRatio.is_equal`).
 
     >>> compared(3.23, "smaller", "larger"), compared(0.5, "smaller", "larger")
     ('3.2x smaller', '2.0x larger')
-    >>> compared(0.996, "faster", "slower")
-    'about the same'
+    >>> compared(1.045, "faster", "slower"), compared(1.045, "faster", "slower", equal=True)
+    ('4.3 % faster', 'about the same')
     """
     if ratio is None:
         return ""
-    if times(max(ratio, 1 / ratio)) == "1.0x":
+    if equal or abs(1 / ratio - 1) < 0.0005:
         return ABOUT_THE_SAME
+    if max(ratio, 1 / ratio) < 1.1:
+        return f"{100 * abs(1 / ratio - 1):.1f} % {better if ratio > 1 else worse}"
     return f"{times(ratio)} {better}" if ratio >= 1 else f"{times(1 / ratio)} {worse}"
 
 

@@ -87,7 +87,7 @@ def _comparison(comparison: DeviceComparison) -> list[str]:
         if cell is None:
             return ""
         figure = f"**{cell.latency}**" if cell.best else cell.latency
-        faster = compared(cell.ratio, "faster", "slower")
+        faster = compared(cell.ratio, "faster", "slower", equal=cell.as_fast)
         below = ", ".join(filter(None, (faster, cell.score)))
         return f"{figure} ({below})" if below else figure
 

@@ -58,7 +58,8 @@ def device_table(comparison: DeviceComparison, *, several: bool) -> str:
         if found is None:
             return "\u2013"
         figure = typographic(found.latency)
-        below = (compared(found.ratio, "faster", "slower"), f"p90 {found.p90}", found.score)
+        ratio = compared(found.ratio, "faster", "slower", equal=found.as_fast)
+        below = (ratio, f"p90 {found.p90}", found.score)
         return (f'<span class="best">{figure}</span>' if found.best else figure) + "".join(
             f"<small>{typographic(text)}</small>" for text in below if text
         )
@@ -143,7 +144,8 @@ def _cell(column: Column, others: Sequence[Column], row: FormattedRow, group: Gr
     style = "best" if cell.best else cell.css_class
     if figure and style:
         figure = f'<span class="{escaped(style)}">{figure}</span>'
-    below = [compared(cell.ratio, column.better, column.worse), cell.note, *cell.details]
+    ratio = compared(cell.ratio, column.better, column.worse, equal=cell.equal)
+    below = [ratio, cell.note, *cell.details]
     below = below if figure else []
     for other in others:
         if shared := other.cell(row).figure:

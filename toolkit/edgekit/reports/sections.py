@@ -224,7 +224,11 @@ def _without(heading: str, text: str) -> str:
 def _elsewhere(report: Report, group: Group) -> list[tuple[str, str, str]]:
     """Return the recommended file's latency on each of several devices."""
     return [
-        (f"Latency on {name}", cell.latency, _against(cell.ratio, "faster", "slower"))
+        (
+            f"Latency on {name}",
+            cell.latency,
+            _against(cell.ratio, "faster", "slower", equal=cell.as_fast),
+        )
         for one in compare_devices(report)
         for line in one.files
         if one.model == group.model and line.recommended
@@ -252,7 +256,7 @@ def _recommendation_card(
         below = f"{line.drop_interval}\n95 % interval: {line.verdict}"
         figures.append((f"Drop, {drop_unit(group.metric)}", line.drop, below))
     if line.latency:
-        below = _against(line.latency_ratio, "faster", "slower")
+        below = _against(line.latency_ratio, "faster", "slower", equal=line.as_fast)
         figures.append(("Latency, median", line.latency, below))
     figures += elsewhere
     items = "".join(
@@ -284,6 +288,6 @@ def _keys(keys: Iterable[tuple[str, str]]) -> str:
     return "".join(f'<span class="key"><i class="{kind}"></i>{text}</span>' for kind, text in keys)
 
 
-def _against(ratio: float | None, better: str, worse: str) -> str:
-    text = compared(ratio, better, worse)
+def _against(ratio: float | None, better: str, worse: str, *, equal: bool = False) -> str:
+    text = compared(ratio, better, worse, equal=equal)
     return text and f"{text}\n{'as' if text == ABOUT_THE_SAME else 'than'} float32"
