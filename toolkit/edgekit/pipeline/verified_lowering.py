@@ -44,7 +44,7 @@ def lowered_as(
     """
     batch = samples_of(imported.dataset, imported.source.inputs)
     lowered = tensorflow.lower(destination, recurrent=form)
-    _verify(imported.source, *_outputs(destination, batch, tensorflow), real=True)
+    _verify(imported.source, destination, *_outputs(destination, batch, tensorflow), real=True)
     return lowered.notes
 
 
@@ -85,7 +85,7 @@ def lowered_and_verified(
     recurrent = form != UNROLLED and (tflite.has_loops(model) or fused_lstms(model))
     tolerance = COMPACT_TOLERANCE if recurrent else TOLERANCE
     try:
-        verified = _verify(source, found, reference, real=real, tolerance=tolerance)
+        verified = _verify(source, destination, found, reference, real=real, tolerance=tolerance)
     except ConversionError as error:
         if not recurrent:
             raise
@@ -94,7 +94,7 @@ def lowered_and_verified(
         return lowered, verified, reference.stateful
     lowered = tensorflow.lower(destination, recurrent=UNROLLED)
     found, reference = _outputs(destination, batch, tensorflow, finish)
-    verified = _verify(source, found, reference, real=real)
+    verified = _verify(source, destination, found, reference, real=real)
     return replace(lowered, notes=(*lowered.notes, note)), verified, reference.stateful
 
 
@@ -137,6 +137,7 @@ def _noise(inputs: Sequence[TensorSpec], n: int) -> Batch:
 
 def _verify(
     source: Source,
+    graph: Path,
     found: Mapping[str, Array],
     reference: Reference,
     *,
@@ -158,6 +159,9 @@ def _verify(
         if not np.isfinite(expected).all():
             raise ModelError(
                 f"{source.name} itself computes NaN or infinity for output {name!r}.",
+                found=f"Its weights hold NaN: {', '.join(layers[:3])}."
+                if (layers := tflite.layers_with_nan(tflite.read(graph)))
+                else None,
                 hint="Check the weights and the scale of the inputs.",
             )
         # Booleans cannot be subtracted, and unsigned integers wrap around.

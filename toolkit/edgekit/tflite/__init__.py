@@ -3,6 +3,7 @@
 Every rewriter takes a parsed model and returns a changed copy; nothing is changed in place.
 """
 
+from edgekit.tflite.float_source import layers_with_nan, load_source
 from edgekit.tflite.graph import has_loops, operator_name, operators, read, write
 from edgekit.tflite.input_scaling import input_scaling
 from edgekit.tflite.load import check_ends, check_loads
@@ -14,7 +15,7 @@ from edgekit.tflite.metadata import (
     with_files,
     with_metadata,
 )
-from edgekit.tflite.signature import check_interface, load_source, signature, with_signature
+from edgekit.tflite.signature import check_interface, signature, with_signature
 
 __all__ = [
     "carry_metadata",
@@ -25,6 +26,7 @@ __all__ = [
     "has_loops",
     "has_metadata",
     "input_scaling",
+    "layers_with_nan",
     "load_source",
     "operator_name",
     "operators",

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sized
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgekit.errors import ModelError
-from edgekit.files import sha256_of
-from edgekit.records import Source, TensorSpec
+from edgekit.records import TensorSpec
 from edgekit.tflite.graph import (
     DTYPES,
-    FLOAT16,
-    INT4,
-    is_constant,
     quantized,
-    read,
 )
 
 if TYPE_CHECKING:
@@ -127,40 +121,6 @@ def with_names_of(made: ModelT, original: ModelT) -> ModelT:
         for specs, indices in zip(wanted, (graph.inputs, graph.outputs), strict=True)
     )
     return with_signature(made, inputs, outputs)
-
-
-def load_source(path: Path) -> Source:
-    """Read a float `.tflite` file as a source model.
-
-    Raises:
-        ModelError: It cannot be read, has no inputs or outputs, or is quantized already.
-    """
-    model = read(path)
-    check_interface(str(path), model.subgraphs[0].inputs, model.subgraphs[0].outputs)
-    for graph in model.subgraphs:
-        for tensor in graph.tensors:
-            stored = is_constant(model, tensor) and tensor.type in {FLOAT16, INT4}
-            if quantized(tensor) or stored:
-                raise ModelError(
-                    f"{path} is quantized already; edgekit starts from a float model.",
-                    found=f"tensor {tensor.name} is {DTYPES.get(tensor.type, 'int4')}",
-                    hint="Give the float32 .tflite, or the Keras model it came from.",
-                )
-    inputs, outputs = signature(model)
-    return Source(
-        name=path.stem,
-        path=path,
-        kind="tflite",
-        sha256=sha256_of(path),
-        inputs=inputs,
-        outputs=outputs,
-        parameters=sum(
-            int(np.prod(tensor.shape, dtype=np.int64))
-            for graph in model.subgraphs
-            for tensor in graph.tensors
-            if tensor.type == 0 and is_constant(model, tensor)
-        ),
-    )
 
 
 def tensor_spec(name: str | None, tensor: TensorT) -> TensorSpec:
