@@ -22,8 +22,9 @@ from edgekit.quantization.writer.precisions import (
     refusal,
     without_range,
 )
+from edgekit.quantization.writer.rescaling import Rescaling
 from edgekit.quantization.writer.scales import Scales
-from edgekit.quantization.writer.unreached import too_narrow, unreached
+from edgekit.quantization.writer.unreached import unreached
 from edgekit.records import Plan, Ranges
 from edgekit.targets.node import Node
 from edgekit.tflite.graph import FLOAT32
@@ -184,7 +185,7 @@ def _settled(
         Width -> scales.
     """
     given, needed = between
-    widest: dict[int, float] = {}
+    rescaling = Rescaling()
     while True:
         scales = {
             bits: start([n for n in operators if widths.get(n.index) == bits], bits=bits)
@@ -199,8 +200,7 @@ def _settled(
         found = found or {
             node.index: why
             for node in operators
-            if node.index in widths
-            and (why := too_narrow(node, scales[widths[node.index]], widest))
+            if node.index in widths and (why := rescaling.refusal(node, scales[widths[node.index]]))
         }
         found = found or {
             **lost_at_back(operators, widths, bounds.known, needed),
