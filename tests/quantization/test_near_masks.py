@@ -8,15 +8,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import Interpreter
 from ai_edge_litert.schema_py_generated import ModelT
 from float_nets import outputs_on, samples_with
 from test_writer import graph_of
 
-from edgekit.modes import INT8, INT16X8
+from edgekit.modes import INT8, INT16X8, MODES
 from edgekit.quantization import observe
 from edgekit.quantization.writer import write_integers
 from edgekit.quantization.writer.masks import with_near_masks
-from edgekit.records import Array, Plan, Ranges
+from edgekit.records import Array, Batch, Plan, Ranges, Samples
 from edgekit.tflite import write
 from edgekit.tflite.graph import operator_name
 
@@ -32,6 +33,15 @@ Form = tuple[Sequence[tuple[str, Sequence[str], str, object]], dict[str, Array]]
 MUL, ADD, SUB = schema.MulOptionsT, schema.AddOptionsT, schema.SubOptionsT
 GREATER = ("GREATER", ["x", "one"], "mask", schema.GreaterOptionsT())
 ONE = {"one": np.array([1], np.float32)}
+# 1 where a score is below 1, and 0 where it is above 1.6.
+KEPT = (
+    ("SUB", ["x", "one"], "above", SUB()),
+    ("MUL", ["above", "ten"], "steep", MUL()),
+    ("MINIMUM", ["steep", "one"], "most", schema.MaximumMinimumOptionsT()),
+    ("RELU", ["most"], "over", None),
+    ("SUB", ["one", "over"], "kept", SUB()),
+)
+TWO = {**ONE, "ten": np.array([10], np.float32), "two": ONE["one"]}
 # What is hidden: the same places in every sample, or scores above 1.
 FORMS: dict[str, Form] = {
     "added": ([("ADD", ["x", "far"], "masked", ADD())], {"far": HIDDEN}),
@@ -55,6 +65,68 @@ FORMS: dict[str, Form] = {
             ("SUB", ["x", "term"], "masked", SUB()),
         ],
         {**ONE, "far": np.array([-FAR])},
+    ),
+    # 1 where a score counts and 0 where not, as masks are given.
+    "a difference of products": (
+        [
+            *KEPT,
+            ("MUL", ["kept", "far"], "large", MUL()),
+            ("SUB", ["large", "far"], "term", SUB()),
+            ("ADD", ["x", "term"], "masked", ADD()),
+        ],
+        {**TWO, "far": np.array([-FAR])},
+    ),
+    "a sum of products": (
+        [
+            *KEPT,
+            ("MUL", ["kept", "large"], "product", MUL()),
+            ("ADD", ["far", "product"], "term", ADD()),
+            ("ADD", ["x", "term"], "masked", ADD()),
+        ],
+        {**TWO, "far": np.array([FAR]), "large": np.array([-FAR])},
+    ),
+    "a product that is subtracted": (
+        [
+            *KEPT,
+            ("MUL", ["kept", "far"], "large", MUL()),
+            ("SUB", ["far", "large"], "term", SUB()),
+            ("SUB", ["x", "term"], "masked", SUB()),
+        ],
+        {**TWO, "far": np.array([-FAR])},
+    ),
+    "a selection, added": (
+        [
+            GREATER,
+            ("SELECT_V2", ["mask", "far", "nothing"], "term", schema.SelectV2OptionsT()),
+            ("ADD", ["x", "term"], "masked", ADD()),
+        ],
+        {**ONE, "far": np.full((1, 8), FAR), "nothing": np.zeros((1, 8), np.float32)},
+    ),
+    "a selection, subtracted": (
+        [
+            GREATER,
+            ("SELECT_V2", ["mask", "far", "nothing"], "term", schema.SelectV2OptionsT()),
+            ("SUB", ["x", "term"], "masked", SUB()),
+        ],
+        {**ONE, "far": np.full((1, 8), -FAR), "nothing": np.zeros((1, 8), np.float32)},
+    ),
+    "two masks": (
+        [
+            GREATER,
+            ("SELECT_V2", ["mask", "far", "nothing"], "one mask", schema.SelectV2OptionsT()),
+            *KEPT,
+            ("SUB", ["kept", "two"], "hidden", SUB()),
+            ("MUL", ["hidden", "large"], "another", MUL()),
+            ("ADD", ["one mask", "another"], "term", ADD()),
+            ("ADD", ["x", "term"], "masked", ADD()),
+        ],
+        {
+            **ONE,
+            **TWO,
+            "far": np.full((1, 8), FAR),
+            "nothing": np.zeros((1, 8), np.float32),
+            "large": np.array([-FAR]),
+        },
     ),
     "selected": (
         [GREATER, ("SELECT_V2", ["mask", "far", "x"], "masked", schema.SelectV2OptionsT())],
@@ -136,9 +208,10 @@ def test_what_is_seen_elsewhere_is_left_alone(form: str) -> None:
     model = graph(form, outputs=("y", "masked"))
     ranges = observe(model, samples_with(SCORES)).ranges()
     # When masks are looked for, then there are none that may be brought near.
-    found, same = with_near_masks(model, ranges, 8)
+    found, same, terms = with_near_masks(model, ranges, 8)
     assert found is model
     assert same is ranges
+    assert not terms
 
 
 def test_a_mask_of_two_softmaxes_hides_from_both() -> None:
@@ -159,6 +232,48 @@ def test_a_mask_of_two_softmaxes_hides_from_both() -> None:
     assert worst(model, INT16X8.name) < 0.005
 
 
+@pytest.mark.parametrize(("mode", "allowed"), [(INT8.name, 0.03), (INT16X8.name, 0.001)])
+def test_a_mask_that_is_an_input_hides(mode: str, allowed: float) -> None:
+    # Given scores and a mask of ones and zeros, that becomes what is added to them: 0 or -1e9
+    model = graph_of(
+        [
+            ("MUL", ["kept", "far"], "product", MUL()),
+            ("SUB", ["product", "far"], "term", SUB()),
+            ("ADD", ["x", "term"], "masked", ADD()),
+            ("SOFTMAX", ["masked"], "y", schema.SoftmaxOptionsT(beta=1.0)),
+        ],
+        {"far": np.array([-FAR])},
+        shape=(1, 8),
+    )
+    graph = model.subgraphs[0]
+    places = {tensor.name: place for place, tensor in enumerate(graph.tensors)}
+    graph.inputs = np.array([places["x"], places["kept"]], np.int32)
+    kept = np.random.default_rng(2).integers(0, 2, SCORES.shape).astype(np.float32)
+    kept[:, 0] = 1
+    samples = Samples(
+        split="calibrate",
+        n=len(kept),
+        sha256="",
+        read=lambda rows: Batch(inputs={"x": SCORES[rows], "kept": kept[rows]}),
+    )
+    plan = Plan(variant=mode, mode=mode, input_type="float32", output_type="float32")
+    made = write_integers(model, observe(model, samples).ranges(), plan)
+    # When they are integers, all of them, then the softmax is that of the float graph.
+    assert not made.reasons
+    codes = replace(plan, input_type=MODES[mode].io_types[0])
+    assert not write_integers(model, observe(model, samples).ranges(), codes).lost
+    exact = np.exp(SCORES) * kept
+    exact /= exact.sum(axis=1, keepdims=True)
+    interpreter = Interpreter(model_content=write(made.model), num_threads=1)
+    interpreter.allocate_tensors()
+    for row, expected in enumerate(exact):
+        for place, values in zip(interpreter.get_input_details(), (SCORES, kept), strict=True):
+            interpreter.set_tensor(place["index"], values[row : row + 1])
+        interpreter.invoke()
+        found = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0]
+        assert np.abs(found - expected).max() < allowed
+
+
 def test_scores_without_a_mask_are_left_alone() -> None:
     model = graph_of(
         [
@@ -168,6 +283,26 @@ def test_scores_without_a_mask_are_left_alone() -> None:
         {"near": np.full((1, 8), -4, np.float32)},
         shape=(1, 8),
     )
-    found, _ = with_near_masks(model, observe(model, samples_with(SCORES)).ranges(), 8)
+    found, *_ = with_near_masks(model, observe(model, samples_with(SCORES)).ranges(), 8)
     assert [operator_name(found, op) for op in found.subgraphs[0].operators] == ["ADD", "SOFTMAX"]
     assert found is model
+
+
+def test_what_surrounds_a_maximum_leaves_codes() -> None:
+    # Given values that are padded by the least number there is, and pooled (as of ONNX)
+    model = graph_of(
+        [
+            ("PADV2", ["x", "around", "far"], "padded", schema.PadV2OptionsT()),
+            ("REDUCE_MAX", ["padded", "axis"], "y", schema.ReducerOptionsT(True)),
+        ],
+        {
+            "around": np.array([[0, 0], [1, 1]], np.int32),
+            "far": np.array([FARTHEST]).reshape(()),
+            "axis": np.array([1], np.int32),
+        },
+        shape=(1, 8),
+    )
+    for tensor in model.subgraphs[0].tensors:
+        if tensor.name in {"padded", "y"}:
+            tensor.shape = np.array([1, 10 if tensor.name == "padded" else 1], np.int32)
+    assert worst(model, INT8.name) < 0.05

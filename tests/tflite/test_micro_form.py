@@ -37,7 +37,17 @@ def tile(*repeats: int, dtype: str = "int8") -> bytes:
     )
 
 
+def relu6(scale: float, zero_point: int, dtype: str = "int8") -> bytes:
+    given = T((1, 256), dtype, scale=0.03, zero_point=-7 if dtype == "int8" else 0)
+    made = T((1, 256), dtype, scale=scale, zero_point=zero_point)
+    return operator_file("RELU6", [given], [made], version=2)
+
+
 CASES = {
+    "relu6 to its ends": relu6(6 / 255, -128),
+    "relu6 of small values": relu6(0.01, -128),
+    "relu6 of a wide scale": relu6(0.05, 3),
+    "relu6 int16": relu6(6 / 32767, 0, "int16"),
     "dense int4": dense_int4(),
     "tile": tile(1, 2, 3, 1),
     "tile many": tile(1, 1, 1, 40),
@@ -64,6 +74,31 @@ def test_what_did_not_load_loads_and_computes_the_same(name):
         micro = micro_interpreter.run(after, outputs=len(outputs), inputs=[sample])
         assert micro.loads, micro.message
         np.testing.assert_array_equal(micro.outputs[0][0].reshape(expected[0].shape), expected[0])
+
+
+@pytest.mark.skipif(not micro_interpreter.available(), reason="tflite-micro is not installed")
+@pytest.mark.parametrize(
+    ("scale", "zero_point", "names"),
+    [
+        (6 / 255, -128, ["QUANTIZE"]),
+        (0.01, -128, ["QUANTIZE"]),
+        (0.0237, -128, ["QUANTIZE", "RELU6"]),
+        (0.05, 3, ["QUANTIZE", "RELU6"]),
+        (0.03, -7, ["RELU6"]),
+    ],
+)
+def test_a_rectifier_rescales_every_code(scale: float, zero_point: int, names: list[str]) -> None:
+    # Given an int8 RELU6 to another scale, and all codes there are
+    before = relu6(scale, zero_point)
+    codes = np.arange(-128, 128).astype(np.int8)[None]
+    # When it is written for TFLite Micro, as QUANTIZE alone only where that clips as much
+    after = write(micro_form(read(before)))
+    assert [node.name for node in nodes(read(after))] == names
+    # Then TFLite Micro and LiteRT compute of it what LiteRT computed before.
+    (expected,), (found,) = (reference_outputs(content, [[codes]]) for content in (before, after))
+    micro = micro_interpreter.run(after, outputs=1, inputs=[[codes]])
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_array_equal(micro.outputs[0][0], expected[0])
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgekit.quantization.finite_masks import with_finite_masks
 from edgekit.tflite.graph import read
 
 if TYPE_CHECKING:
@@ -19,10 +20,17 @@ class FloatGraph:
     Attributes:
         data: Content of its file.
         model: The parsed content, which is never changed in place.
+        finite: The same with finite masks, to observe and to write in integers; `model` itself
+            where no mask is -inf.
     """
 
     data: bytes
     model: ModelT
+    finite: ModelT = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Look for masks once: graphs are told apart by identity."""
+        object.__setattr__(self, "finite", with_finite_masks(self.model))
 
 
 def read_float_graph(source: Path | bytes) -> FloatGraph:

@@ -17,6 +17,7 @@ from edgekit.modes import FLOAT32, MODES
 from edgekit.quantization.calibration import Calibration
 from edgekit.quantization.choose import Choice, choose
 from edgekit.quantization.figures import extended, with_floats
+from edgekit.quantization.finite_masks import check_masks
 from edgekit.quantization.float_graph import FloatGraph
 from edgekit.quantization.in_modes import in_modes
 from edgekit.quantization.observe import NOTHING, Observed
@@ -44,9 +45,12 @@ def prepared(
         -> mode, of every operator; and how ranges were chosen, where that was left to edgekit.
     """
     passes = passes_named(plan.passes)
+    source = graph.model
+    if MODES[plan.mode].calibrated or any(each.observes for each in passes):
+        source = _with_finite_masks(graph, calibration)
     if plan.ranges == AUTO and MODES[plan.mode].chooses and calibration is not None:
         keeping = [each for each in passes if not each.fits]
-        model, _ = _after_passes(keeping, plan, graph.model, observe, seen=False)
+        model, _ = _after_passes(keeping, plan, source, observe, seen=False)
         modes = modes_of(plan, model)
         choice = _choose(plan, model, modes, calibration)
         fitting = [each for each in passes if each.fits]
@@ -54,12 +58,22 @@ def prepared(
             choice = _fitted(fitting, plan, choice, calibration)
         return choice.model, choice.ranges, modes, choice
     calibrated = MODES[plan.mode].calibrated
-    model, observed = _after_passes(passes, plan, graph.model, observe, seen=calibrated)
+    model, observed = _after_passes(passes, plan, source, observe, seen=calibrated)
     modes = modes_of(plan, model)
     if not calibrated:
         return model, None, modes, None
     method = MINMAX if plan.ranges == AUTO else plan.ranges
     return model, observed.ranges(method, plan.percentile), modes, None
+
+
+def _with_finite_masks(graph: FloatGraph, calibration: Calibration | None) -> ModelT:
+    """Return a graph whose masks are finite, checked once on the samples."""
+    if graph.finite is not graph.model and calibration is not None:
+        key = (id(graph.model), "finite masks")
+        if key not in calibration.choices:
+            check_masks(graph.model, graph.finite, calibration.samples)
+            calibration.choices[key] = (graph.model, graph.finite)
+    return graph.finite
 
 
 def _choose(

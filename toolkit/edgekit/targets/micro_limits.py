@@ -157,7 +157,7 @@ def constraint_joins_one_scale(node: Node) -> bool:
 
 
 def constraint_one_scale(node: Node) -> bool:
-    """In integers, its output must have the scale of its input; fuse it into the layer before."""
+    """It does not rescale integers; edgekit expand FILE --target micro -o NEW adds a QUANTIZE."""
     tensors = [t for t in (node.input(0), *node.outputs) if t is not None and t.dtype != "float32"]
     scales = [t.scales[0] for t in tensors if t.scales is not None and len(t.scales)]
     return all(np.isclose(scale, scales[0], rtol=1e-6, atol=0) for scale in scales)

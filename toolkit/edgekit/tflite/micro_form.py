@@ -4,12 +4,16 @@
   them, which TFLite Micro unpacks before every use.
 - TILE becomes CONCATENATION of the tensor with itself.
 - SELECT becomes SELECT_V2.
+- An int8 or int16 RELU6 that rescales becomes QUANTIZE, which does, and a RELU6 that does not; the
+  latter only where codes reach beyond 0 and 6.
 
-Outputs remain bit-identical.
+Outputs remain bit-identical, by TFLite's own kernels. XNNPACK rounds a QUANTIZE otherwise: one code
+in a hundred becomes its neighbour.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -28,14 +32,17 @@ from edgekit.tflite.graph import (
     is_constant,
     operator_code,
     operator_name,
+    quantized,
 )
 
 if TYPE_CHECKING:
-    from ai_edge_litert.schema_py_generated import ModelT, OperatorT, SubGraphT
+    from ai_edge_litert.schema_py_generated import ModelT, OperatorT, SubGraphT, TensorT
 
 # Operators without kernels for int4 -> version of the operator with int8 weights.
 _UNPACKED: Final = {"FULLY_CONNECTED": 6, "TRANSPOSE_CONV": 2}
 _JOIN_VERSIONS: Final = {FLOAT32: 1, INT32: 1, INT8: 2, INT16: 3}
+_ENDS: Final = {INT8: (-128, 127), INT16: (-32768, 32767)}
+_QUANTIZE_VERSIONS: Final = {INT8: 1, INT16: 2}
 _MOST_JOINED: Final = 10
 # A file can ask for more copies than any device could hold.
 _MOST_COPIES: Final = 4096
@@ -60,9 +67,15 @@ def micro_form(model: ModelT) -> ModelT:
                 _unpack(changed, graph, op, name)
             if name == "SELECT":
                 _select(changed, graph, op)
-            operators += (_joined(changed, graph, op) if name == "TILE" else None) or [op]
+            other = _FORMS.get(name, _none)
+            operators += other(changed, graph, op) or [op]
         graph.operators = operators
     return changed
+
+
+def _none(model: ModelT, graph: SubGraphT, op: OperatorT) -> None:
+    """Return nothing: an operator has no other form."""
+    del model, graph, op
 
 
 def _unpack(model: ModelT, graph: SubGraphT, op: OperatorT, name: str) -> None:
@@ -98,6 +111,47 @@ def _select(model: ModelT, graph: SubGraphT, op: OperatorT) -> None:
     op.opcodeIndex = operator_code(model, "SELECT_V2", 1)
     op.builtinOptionsType = schema.BuiltinOptions.SelectV2Options
     op.builtinOptions = schema.SelectV2OptionsT()
+
+
+def _rescaled(model: ModelT, graph: SubGraphT, op: OperatorT) -> list[OperatorT] | None:
+    """Return what makes what a rescaling RELU6 makes; None where it does not rescale.
+
+    TFLite rescales, saturates and clamps the codes to those of 0 and 6. QUANTIZE does the first
+    two; codes that end at 0 and 6, or before 6, are not clamped any further.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    if [len(op.inputs), len(op.outputs)] != [1, 1] or min(*op.inputs, *op.outputs) < 0:
+        return None
+    source, result = (graph.tensors[index] for index in (op.inputs[0], op.outputs[0]))
+    given, made = _affine(source), _affine(result)
+    if source.type != result.type or result.type not in _ENDS or given is None or made is None:
+        return None
+    if np.isclose(given[0], made[0], rtol=1e-6, atol=0) and given[1] == made[1]:
+        return None
+    (scale, zero), (low, high) = made, _ENDS[result.type]
+    opcode = operator_code(model, "QUANTIZE", _QUANTIZE_VERSIONS[result.type])
+    quantize = schema.OperatorT(opcodeIndex=opcode, inputs=op.inputs, outputs=op.outputs)
+    if zero == low and zero + np.rint(6 / scale) >= high:
+        return [quantize]
+    between: Any = clone(result)
+    between.name = f"{between.name}_rescaled"
+    graph.tensors.append(between)
+    quantize.outputs = np.array([len(graph.tensors) - 1], np.int32)
+    op.inputs = quantize.outputs
+    return [quantize, op]
+
+
+def _affine(tensor: TensorT) -> tuple[float, int] | None:
+    """Return scale and zero point of a tensor; None where it has not one of each."""
+    parameters = tensor.quantization
+    if not quantized(tensor) or parameters.zeroPoint is None:
+        return None
+    if len(parameters.scale) != 1 or len(parameters.zeroPoint) != 1:
+        return None
+    scale = float(parameters.scale[0])
+    usable = np.isfinite(scale) and scale >= np.finfo(np.float32).tiny
+    return (scale, int(parameters.zeroPoint[0])) if usable else None
 
 
 def _joined(model: ModelT, graph: SubGraphT, op: OperatorT) -> list[OperatorT] | None:
@@ -169,3 +223,9 @@ def _join(model: ModelT, source: int, result: int, step: tuple[int, int], kind: 
         builtinOptionsType=schema.BuiltinOptions.ConcatenationOptions,
         builtinOptions=schema.ConcatenationOptionsT(axis=axis),
     )
+
+
+_FORMS: Final[Mapping[str, Callable[[ModelT, SubGraphT, OperatorT], list[OperatorT] | None]]] = {
+    "RELU6": _rescaled,
+    "TILE": _joined,
+}

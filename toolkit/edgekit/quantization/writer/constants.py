@@ -85,7 +85,7 @@ def within_reach(
         made: Parameters of the outputs.
     """
     end = max(map(abs, made.ends()))
-    large = np.abs(bias) > _LARGEST_OUTPUT * end
+    large = np.abs(bias.astype(np.float64)) > _LARGEST_OUTPUT * end
     large |= _needed(bias, given.scale, given.bits) > scales
     if not large.any():
         return bias

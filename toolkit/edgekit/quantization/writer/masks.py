@@ -6,42 +6,45 @@ get less of the softmax than one step of its output. A maximum needs none of tha
 
   SELECT(mask, scores, -1e9)     the constant is raised
   scores + mask * -1e9           the factor and the range of the product are lessened
+  scores + (mask * 1e9 - 1e9)    it is (mask - 1) * 1e9 (`with_factors_last`)
+  scores + SELECT(mask, 0, -1e9)
+  scores + (one mask + another)
   SELECT(mask, scores - 1e9, scores)
+  PADV2(scores, -1e9)
 """
 
 from __future__ import annotations
 
-import copy
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgekit.quantization.writer.hidden import (
+    PAD,
+    SELECTS,
+    SUMS,
+    Hiding,
+    computed,
+    moves,
+    with_constants,
+)
+from edgekit.quantization.writer.mask_terms import with_factors_last
 from edgekit.quantization.writer.precisions import FLOAT, real_inputs
 from edgekit.quantization.writer.scales import parameters_of
 from edgekit.records import Array, Ranges
 from edgekit.targets.node import Node, Tensor
-from edgekit.tflite.graph import clone, finite
+from edgekit.tflite.graph import finite
 from edgekit.tflite.nodes import nodes
 
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT
 
-_SOFT: Final = frozenset({"LOG_SOFTMAX", "SOFTMAX"})
-_HARD: Final = frozenset({"ARG_MAX", "MAX_POOL_2D", "REDUCE_MAX"})
-_SELECTS: Final = frozenset({"SELECT", "SELECT_V2"})
-_SUMS: Final = frozenset({"ADD", "SUB"})
-_MOVES: Final = frozenset(
-    {
-        *("EXPAND_DIMS", "GATHER", "RESHAPE", "SLICE", "SQUEEZE", "STRIDED_SLICE", "TILE"),
-        "TRANSPOSE",
-    }
-)
 
-
-def with_near_masks(model: ModelT, ranges: Ranges, bits: int) -> tuple[ModelT, Ranges]:
+def with_near_masks(
+    model: ModelT, ranges: Ranges, bits: int
+) -> tuple[ModelT, Ranges, frozenset[str]]:
     """Return a float graph whose masks are near what they mask, with its ranges.
 
     Args:
@@ -50,14 +53,17 @@ def with_near_masks(model: ModelT, ranges: Ranges, bits: int) -> tuple[ModelT, R
         bits: Width of the activations.
 
     Returns:
-        `model` and `ranges` themselves where no mask is far.
+        The graph and its ranges, `model` and `ranges` themselves where no mask is far; and the
+        names of the tensors that hold masks to add, to which two codes are enough.
     """
+    asked, known = model, ranges
+    model, ranges = with_factors_last(model, ranges, bits)
     search = _Search(model, ranges, bits)
     search.run()
     if not search.low and not search.constants:
-        return model, ranges
+        return asked, known, frozenset()
     ranges = replace(ranges, low={**ranges.low, **search.low}, high={**ranges.high, **search.high})
-    return _with_constants(model, search.constants), ranges
+    return with_constants(model, search.constants), ranges, frozenset(search.terms)
 
 
 class _Search:
@@ -67,6 +73,7 @@ class _Search:
         low: Tensor name -> lower end of its range, where it is another one.
         high: Likewise, the upper end.
         constants: Operator index and number of its input -> the values of a constant.
+        terms: Names of the computed tensors that are added to scores, and of what they are made of.
     """
 
     def __init__(self, model: ModelT, ranges: Ranges, bits: int) -> None:
@@ -75,44 +82,37 @@ class _Search:
         self.low: dict[str, float] = {}
         self.high: dict[str, float] = {}
         self.constants: dict[tuple[int, int], Array] = {}
+        self.terms: set[str] = set()
         self._nodes = [node for node in nodes(model) if node.graph == 0]
-        self._outputs = set(model.subgraphs[0].outputs.tolist())
-        self._makers = {tensor.index: node for node in self._nodes for tensor in node.outputs}
-        self._readers: dict[int, list[Node]] = {}
-        for node in self._nodes:
-            for index in {t.index for t in node.inputs if t is not None}:
-                self._readers.setdefault(index, []).append(node)
-        # Tensor -> how far below the scores a hidden value must be; only where no more matters.
-        self._margins: dict[int, float] = {}
-        for node in reversed(self._nodes):
-            for tensor in node.outputs:
-                if (margin := self._needed(tensor)) is not None:
-                    self._margins[tensor.index] = margin
+        self._hiding = Hiding(self._nodes, model.subgraphs[0].outputs.tolist(), bits)
+        # Operator that selects among constants -> how low it has to reach.
+        self._least: dict[int, float] = {}
         # Masked tensor -> the ends of the scores in it that no mask hides.
         self._bare: dict[int, tuple[float, float]] = {}
 
     def run(self) -> None:
         """Find the masks, and what is to be changed."""
         for node in self._nodes:
-            if node.name in _SELECTS and len(node.inputs) == 3:
-                self._select(node)
-            elif node.name in _SUMS and node.option("fusedActivationFunction", 0) == 0:
+            if node.name in SELECTS and len(node.inputs) == 3:
+                self._select(node, [entry for entry in real_inputs(node) if entry[0]])
+            elif node.name == PAD:
+                self._select(node, real_inputs(node))
+            elif node.name in SUMS and node.option("fusedActivationFunction", 0) == 0:
                 self._sum(node)
-            elif _moves(node) and (masked := _computed(node)[0]).index in self._bare:
+            elif moves(node) and (masked := computed(node)[0]).index in self._bare:
                 self._keep(node.outputs[0], self._bare[masked.index], self._ends(masked))
 
-    def _select(self, node: Node) -> None:
-        """Raise the constant that a SELECT writes over scores, or pass on masked ones."""
-        given = [(number, tensor) for number, tensor in real_inputs(node) if number]
-        margin = self._margins.get(node.outputs[0].index)
+    def _select(self, node: Node, given: Sequence[tuple[int, Tensor]]) -> None:
+        """Raise the constant that is written over or around scores, or pass on masked ones."""
+        margin = self._hiding.margins.get(node.outputs[0].index)
         bare = [ends for _, t in given if not t.constant and (ends := self._bare_ends(t))]
-        computed = [tensor for _, tensor in given if not tensor.constant]
-        if margin is None or not bare or len(bare) < len(computed):
+        scores = [tensor for _, tensor in given if not tensor.constant]
+        if margin is None or not bare or len(bare) < len(scores):
             return
         low, high = _around(bare)
-        if len(computed) == 2:
-            if any(tensor.index in self._bare for tensor in computed):
-                within = _around([self._ends(tensor) for tensor in computed])
+        if len(scores) == 2:
+            if any(tensor.index in self._bare for tensor in scores):
+                within = _around([self._ends(tensor) for tensor in scores])
                 self._keep(node.outputs[0], (low, high), within)
             return
         number, hidden = next((number, tensor) for number, tensor in given if tensor.constant)
@@ -124,7 +124,7 @@ class _Search:
 
     def _sum(self, node: Node) -> None:
         """Raise what is added to scores, or lower what is subtracted from them."""
-        margin = self._margins.get(node.outputs[0].index)
+        margin = self._hiding.margins.get(node.outputs[0].index)
         sign = -1.0 if node.name == "SUB" else 1.0
         for scores, number in ((0, 1), (1, 0)) if node.name == "ADD" else ((0, 1),):
             given, term = node.inputs[scores], node.inputs[number]
@@ -133,6 +133,8 @@ class _Search:
             bare, ends = self._bare_ends(given), self._term_ends(term, sign)
             if bare is None or ends is None or ends[1] > margin:
                 continue  # what reaches far above zero moves scores, too
+            if bare[0] <= ends[0] / 10 and self._hiding.only_masks(given):
+                continue  # one mask is added to another
             least = bare[0] - bare[1] - margin  # it hides even the highest score
             if term.constant and ends[0] < least:
                 values = sign * self._values(term)
@@ -150,13 +152,13 @@ class _Search:
         Of several sums that read it, the one counts that needs the most of it.
         """
         chain = [term]
-        while (maker := self._makers.get(chain[-1].index)) is not None and _moves(maker):
-            chain.append(_computed(maker)[0])
-        if any(t.index in self._outputs or not self._only_masks(t) for t in chain):
+        while (maker := self._hiding.makers.get(chain[-1].index)) is not None and moves(maker):
+            chain.append(computed(maker)[0])
+        if maker is None or not all(self._hiding.only_masks(tensor) for tensor in chain):
             return False
-        # The factor is lessened, too: kernels do not saturate what is beyond 32 bits.
-        if maker is None or not self._lessen(maker, least):
+        if not self._bound(maker, sign, least):
             return False
+        self.terms.update(tensor.name for tensor in chain)
         for tensor in chain:
             if tensor.name not in self._known.low:
                 continue
@@ -168,43 +170,28 @@ class _Search:
             self.low[tensor.name], self.high[tensor.name] = low, high
         return True
 
-    def _lessen(self, maker: Node, least: float) -> bool:
-        """Lessen the constant of a product so that one step of the other factor hides a score."""
-        inputs, computed = real_inputs(maker), _computed(maker)
-        if maker.name != "MUL" or len(computed) != 1 or computed[0].name not in self._known.low:
+    def _bound(self, maker: Node, sign: float, least: float) -> bool:
+        """Let a term be computed of smaller constants: kernels saturate within 32 bits only."""
+        inputs, factors = real_inputs(maker), computed(maker)
+        if maker.name in SELECTS and not factors:
+            self._least[maker.index] = least = min(least, self._least.get(maker.index, least))
+            for number, tensor in inputs:
+                values = np.maximum(sign * self._values(tensor), np.float32(least))
+                self.constants[maker.index, number] = sign * values
+            return True
+        if maker.name == "ADD" and maker.option("fusedActivationFunction", 0) == 0:
+            # Each of two masks hides by itself.
+            return len(factors) == 2 and all(self._cut(part, sign, least) for part in factors)
+        if maker.name != "MUL" or len(factors) != 1 or factors[0].name not in self._known.low:
             return False
+        # One step of the other factor hides a score.
         number, factor = next((number, tensor) for number, tensor in inputs if tensor.constant)
-        most = -least / parameters_of(*self._ends(computed[0]), self._bits).scale
+        most = -least / parameters_of(*self._ends(factors[0]), self._bits).scale
         values = self._values(factor)
         before = self.constants.get((maker.index, number))
         most = max(most, 0.0 if before is None else float(np.abs(before).max()))
         self.constants[maker.index, number] = np.clip(values, np.float32(-most), np.float32(most))
         return True
-
-    def _only_masks(self, tensor: Tensor) -> bool:
-        """Whether a tensor is read, once it was moved, by sums before a softmax or a maximum."""
-        return all(
-            self._only_masks(reader.outputs[0])
-            if _moves(reader)
-            else reader.name in _SUMS and reader.outputs[0].index in self._margins
-            for reader in self._readers.get(tensor.index, ())
-        )
-
-    def _needed(self, tensor: Tensor) -> float | None:
-        """Return how far below the scores a hidden value must be; None where all values matter."""
-        needed: list[float | None] = [None] if tensor.index in self._outputs else []
-        for reader in self._readers.get(tensor.index, ()):
-            if reader.name in _SOFT:
-                # Together, all but one get less than one step of the output.
-                needed.append(math.log(1 << self._bits) + math.log(max(tensor.shape[-1:] or (1,))))
-            elif reader.name in _HARD:
-                needed.append(0.0)
-            elif _moves(reader) or reader.name in _SELECTS | _SUMS:
-                needed.append(self._margins.get(reader.outputs[0].index))
-            else:
-                needed.append(None)
-        known = [margin for margin in needed if margin is not None]
-        return max(known, default=None) if len(known) == len(needed) else None
 
     def _bare_ends(self, tensor: Tensor) -> tuple[float, float] | None:
         if tensor.index in self._bare:
@@ -235,34 +222,5 @@ class _Search:
             self.low[tensor.name], self.high[tensor.name] = ends
 
 
-def _moves(node: Node) -> bool:
-    """Whether an operator moves the values of a single computed input to a single output."""
-    return node.name in _MOVES and len(_computed(node)) == len(real_inputs(node)) == 1
-
-
 def _around(ends: Sequence[tuple[float, float]]) -> tuple[float, float]:
     return min(low for low, _ in ends), max(high for _, high in ends)
-
-
-def _computed(node: Node) -> list[Tensor]:
-    return [tensor for _, tensor in real_inputs(node) if not tensor.constant]
-
-
-def _with_constants(model: ModelT, constants: Mapping[tuple[int, int], Array]) -> ModelT:
-    """Give operators constants of their own."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    if not constants:
-        return model
-    model = clone(model)
-    graph = model.subgraphs[0]
-    for (place, number), values in constants.items():
-        op = graph.operators[place]
-        tensor = copy.copy(graph.tensors[op.inputs[number]])
-        data = np.ascontiguousarray(values, np.float32).reshape(-1).view(np.uint8)
-        model.buffers.append(schema.BufferT(data=data))
-        tensor.buffer = len(model.buffers) - 1
-        graph.tensors.append(tensor)
-        op.inputs = np.array(op.inputs, np.int32)
-        op.inputs[number] = len(graph.tensors) - 1
-    return model

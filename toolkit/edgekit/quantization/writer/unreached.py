@@ -1,10 +1,8 @@
-"""Find activations whose range is too narrow: it tells nothing, or kernels cannot rescale to it.
+"""Find activations whose range is too narrow to tell anything.
 
 A branch that no sample reached is 0 in all of them, as is a mask that hides nothing of them. Codes
 of so narrow a range would hold it at 0 for ever. It has no range, then; what is 0 for any input (a
-product with zeros, the first step of a recurrence) keeps its own. A layer whose outputs one or two
-steps of its products would span, as where few samples pass a ReLU and hardly, is refused by XNNPACK
-and computed wrong by other kernels, which rescale by less than 256.
+product with zeros, the first step of a recurrence) keeps its own.
 """
 
 from __future__ import annotations
@@ -12,12 +10,9 @@ from __future__ import annotations
 from collections.abc import Container, Mapping, Sequence
 from typing import Final
 
-import numpy as np
-
 from edgekit.quantization.writer.constants import NARROWEST
 from edgekit.quantization.writer.operators import OPERATORS
 from edgekit.quantization.writer.precisions import real_inputs, real_outputs
-from edgekit.quantization.writer.scales import Scales
 from edgekit.targets.node import Node, Tensor
 
 # Zero where one of the factors is, and where all inputs are.
@@ -29,10 +24,6 @@ _ZERO_OF_ZEROS: Final = frozenset(
         *("SQUARED_DIFFERENCE", "SUB", "SUM", "TANH"),
     }
 )
-
-# Kernels multiply sums of products with less than this: 256, and what rounding may add.
-_LARGEST_FACTOR: Final = 250.0
-_CODES: Final = 127
 
 
 def unreached(
@@ -64,33 +55,6 @@ def unreached(
         else:
             found[index] = f"{name} was never beyond {max(abs(low), abs(high)):.1g}"
     return found
-
-
-def too_narrow(node: Node, scales: Scales, widest: dict[int, float]) -> str | None:
-    """Say that the outputs of a layer are too narrow for the steps of its products, if they are.
-
-    Args:
-        node: An operator in integers, whose ranges are known.
-        scales: The parameters around it.
-        widest: Tensor index -> largest magnitude, of weights; added to.
-    """
-    row = OPERATORS[node.name]
-    if row.weight is None or row.bias is None:
-        return None
-    activation, weights = node.inputs[row.activation], node.inputs[row.weight]
-    if activation is None or weights is None or weights.data is None:
-        return None
-    if weights.data.size != 4 * weights.elements:
-        return None  # a damaged constant, which is told where it is read
-    if weights.index not in widest:
-        values = np.asarray(weights.data).view(np.float32)
-        ends = float(values.max(initial=0.0)), -float(values.min(initial=0.0))
-        widest[weights.index] = max(ends)
-    output = real_outputs(node)[0]
-    step = scales.wanted(node, activation.index).scale * widest[weights.index] / _CODES
-    if not step >= _LARGEST_FACTOR * scales.own[output.index].scale:
-        return None  # or NaN, which is told where it is read
-    return f"{output.name.split(';')[0]} is too narrow for the products that it adds up"
 
 
 def _always_zero(operators: Sequence[Node]) -> set[int]:

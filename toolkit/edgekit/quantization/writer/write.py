@@ -22,8 +22,9 @@ from edgekit.quantization.writer.precisions import (
     refusal,
     without_range,
 )
+from edgekit.quantization.writer.rescaling import Rescaling
 from edgekit.quantization.writer.scales import Scales
-from edgekit.quantization.writer.unreached import too_narrow, unreached
+from edgekit.quantization.writer.unreached import unreached
 from edgekit.records import Plan, Ranges
 from edgekit.targets.node import Node
 from edgekit.tflite.graph import FLOAT32
@@ -52,6 +53,26 @@ class Written:
     unreached: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class _Bounds:
+    """What is known of the values of a graph.
+
+    Attributes:
+        known: Tensor index -> smallest and largest value.
+        untold: Tensor index -> why it has no range.
+        masks: Indices of the tensors to which two codes are enough.
+    """
+
+    known: Bounds
+    untold: Mapping[int, str]
+    masks: Container[int]
+
+    @property
+    def of_values(self) -> Bounds:
+        """The ranges without those of masks."""
+        return {index: ends for index, ends in self.known.items() if index not in self.masks}
+
+
 def write_integers(
     model: ModelT, ranges: Ranges, plan: Plan, modes: Mapping[str, str] | None = None
 ) -> Written:
@@ -72,7 +93,7 @@ def write_integers(
     }
     model, resets = without_resets(model)
     model, ranges, asked = with_equivalents(model, ranges, usual, asked)
-    model, ranges = with_near_masks(model, ranges, usual or 8)
+    model, ranges, masks = with_near_masks(model, ranges, usual or 8)
     graph = model.subgraphs[0]
     operators = [node for node in nodes(model) if node.graph == 0]
     known = {
@@ -82,6 +103,8 @@ def write_integers(
     }
     untold = unreached(operators, known)
     known = {index: ends for index, ends in known.items() if index not in untold}
+    hiding = {i for i, tensor in enumerate(graph.tensors) if tensor.name in masks}
+    bounds = _Bounds(known, untold, hiding)
     widths: dict[int, int] = {}
     reasons: dict[int, str] = {}
     for node in operators:
@@ -97,10 +120,8 @@ def write_integers(
     given = graph.inputs.tolist() if plan.input_type == FLOAT else []
     needed = [] if plan.output_type == FLOAT else graph.outputs.tolist()
     start = partial(Scales, ranges=known, outputs=graph.outputs.tolist())
-    scales = _settled(
-        operators, start, widths, reasons, bounds=(known, untold), between=(given, needed)
-    )
-    lost = _lost(graph, operators, widths, (known, untold), plan)
+    scales = _settled(operators, start, widths, reasons, bounds=bounds, between=(given, needed))
+    lost = _lost(graph, operators, widths, bounds, plan)
     ends = scales[usual].own if usual in scales else {}
     four_bits = {n.index for n in operators if n.index in widths and takes_int4(n, narrow)}
     emission = Emission(model, scales, widths, four_bits, ranges.centers)
@@ -145,7 +166,7 @@ def _settled(
     widths: dict[int, int],
     reasons: dict[int, str],
     *,
-    bounds: tuple[Bounds, Mapping[int, str]],
+    bounds: _Bounds,
     between: tuple[Collection[int], Collection[int]],
 ) -> dict[int, Scales]:
     """Choose the scales of the operators of every width, and which of them remain float after all.
@@ -157,15 +178,14 @@ def _settled(
         start: Chooses the scales of operators of one width.
         widths: Operator index -> width; those that remain float are removed.
         reasons: Operator index -> why it remains float; added to.
-        bounds: Tensor index -> range; and of tensors that have none, why.
+        bounds: What is known of the values.
         between: Indices of the graph's inputs that are float, and of its outputs that are integers.
 
     Returns:
         Width -> scales.
     """
     given, needed = between
-    known, untold = bounds
-    widest: dict[int, float] = {}
+    rescaling = Rescaling()
     while True:
         scales = {
             bits: start([n for n in operators if widths.get(n.index) == bits], bits=bits)
@@ -175,17 +195,16 @@ def _settled(
             node.index: why
             for node in operators
             if node.index in widths
-            and (why := without_range(node, scales[widths[node.index]].own, untold))
+            and (why := without_range(node, scales[widths[node.index]].own, bounds.untold))
         }
         found = found or {
             node.index: why
             for node in operators
-            if node.index in widths
-            and (why := too_narrow(node, scales[widths[node.index]], widest))
+            if node.index in widths and (why := rescaling.refusal(node, scales[widths[node.index]]))
         }
         found = found or {
-            **lost_at_back(operators, widths, known, needed),
-            **lost_at_front(operators, widths, known, given),
+            **lost_at_back(operators, widths, bounds.known, needed),
+            **lost_at_front(operators, widths, bounds.of_values, given),
         }
         if not found:
             copied = between_floats(operators, widths, *between)
@@ -201,7 +220,7 @@ def _lost(
     graph: SubGraphT,
     operators: Sequence[Node],
     widths: Mapping[int, int],
-    bounds: tuple[Bounds, Mapping[int, str]],
+    bounds: _Bounds,
     plan: Plan,
 ) -> dict[str, str]:
     """Return why an end that is to be integers should be float, by end.
@@ -210,23 +229,21 @@ def _lost(
     """
     lost: dict[str, Mapping[int, str]] = {}
     if plan.input_type != FLOAT:
-        lost["input"] = lost_at_front(operators, widths, bounds[0], graph.inputs.tolist())
+        given = graph.inputs.tolist()
+        lost["input"] = lost_at_front(operators, widths, bounds.of_values, given)
     if plan.output_type != FLOAT:
-        lost["output"] = lost_at_back(operators, widths, bounds[0], ())
+        lost["output"] = lost_at_back(operators, widths, bounds.known, ())
     for end, indices in (("input", graph.inputs), ("output", graph.outputs)):
         if end in lost:
             lost[end] = {**_without_range(graph, indices.tolist(), bounds), **lost[end]}
     return {end: next(iter(found.values())) for end, found in lost.items() if found}
 
 
-def _without_range(
-    graph: SubGraphT, indices: Iterable[int], bounds: tuple[Bounds, Mapping[int, str]]
-) -> dict[int, str]:
+def _without_range(graph: SubGraphT, indices: Iterable[int], bounds: _Bounds) -> dict[int, str]:
     """Return the float tensors among some that have no range, and that as the reason."""
-    known, untold = bounds
-    named = {index: graph.tensors[index] for index in indices if index not in known}
+    named = {index: graph.tensors[index] for index in indices if index not in bounds.known}
     return {
-        index: untold.get(index, f"no range of {tensor.name.split(';')[0]} is known")
+        index: bounds.untold.get(index, f"no range of {tensor.name.split(';')[0]} is known")
         for index, tensor in named.items()
         if tensor.type == FLOAT32
     }
