@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgekit.quantization.passes.bound_padding import bound_padding
+from edgekit.quantization.passes.gather_words import gather_words
 from edgekit.tflite.graph import read
 
 if TYPE_CHECKING:
@@ -18,7 +20,9 @@ class FloatGraph:
 
     Attributes:
         data: Content of its file.
-        model: The parsed content, which is never changed in place.
+        model: The parsed content, which is never changed in place. Operators that no precision
+            but float32 has are replaced in it by others that compute the same, before any range is
+            observed: infinite padding (`passes.bound_padding`), lookups (`passes.gather_words`).
     """
 
     data: bytes
@@ -35,4 +39,4 @@ def read_float_graph(source: Path | bytes) -> FloatGraph:
         ModelError: It cannot be read.
     """
     data = source if isinstance(source, bytes) else source.read_bytes()
-    return FloatGraph(data, read(data))
+    return FloatGraph(data, gather_words(bound_padding(read(data))))
