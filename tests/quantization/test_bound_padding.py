@@ -9,7 +9,9 @@ from ai_edge_litert.schema_py_generated import ModelT
 from test_clean_up import assert_same, ints, shaped
 from test_writer import Step, graph_of, operators_of, ranges_of, run
 
+from edgekit.quantization.observe import NOTHING
 from edgekit.quantization.passes.bound_padding import bound_padding
+from edgekit.quantization.passes.drop_identities import drop_identities
 from edgekit.quantization.passes.gather_words import gather_words
 from edgekit.quantization.writer import write_integers
 from edgekit.records import Array, Plan
@@ -147,3 +149,33 @@ def test_a_lookup_becomes_a_gather_and_integers(mode: str) -> None:
 def test_a_lookup_of_a_computed_table_is_left() -> None:
     model = read(write(words(stored=False)))
     assert gather_words(model) is model
+
+
+def test_the_number_of_samples_may_be_free() -> None:
+    # Given a graph of onnx2tf, which leaves the number of samples open
+    model = pooled(before="RELU")
+    for tensor in model.subgraphs[0].tensors:
+        if len(tensor.shape) == 4 and tensor.name != "amounts":
+            tensor.shapeSignature = np.array([-1, *tensor.shape[1:]], np.int32)
+    # Then its padding is bounded as that of any other, unless rows or columns are free, too.
+    assert operators_of(bound_padding(read(write(model)))) == ["RELU", "PAD", "MAX_POOL_2D"]
+    for tensor in model.subgraphs[0].tensors:
+        if tensor.shapeSignature is not None:
+            tensor.shapeSignature = np.array([-1, -1, *tensor.shape[2:]], np.int32)
+    model = read(write(model))
+    assert bound_padding(model) is model
+
+
+@pytest.mark.parametrize("free", [1, 2])
+def test_reshapes_that_keep_the_shape_are_dropped_whatever_the_number_of_samples(free: int) -> None:
+    steps: list[Step] = [
+        ("RESHAPE", ["x", "to"], "same", schema.ReshapeOptionsT(newShape=[-1, 4])),
+        ("RELU", ["same"], "y", None),
+    ]
+    model = graph_of(steps, {"to": ints(-1, 4)})
+    for tensor in model.subgraphs[0].tensors:
+        if tensor.name != "to":
+            tensor.shapeSignature = ints(-1, *(4, -1)[free - 1 : free])
+    model = read(write(model))
+    found = operators_of(drop_identities(model, NOTHING, Plan(variant="float", mode="float32")))
+    assert found == (["RELU"] if free == 1 else ["RESHAPE", "RELU"])

@@ -77,7 +77,9 @@ FOLD_PADDING: Final = GraphPass(
 def amounts_of(node: Node) -> list[tuple[int, int]] | None:
     """Return what a PAD adds before and after rows and columns; None if it adds anything else."""
     given, amounts = node.input(0), node.input(1)
-    if node.name not in {"PAD", "PADV2"} or given is None or amounts is None or given.dynamic:
+    if node.name not in {"PAD", "PADV2"} or given is None or amounts is None:
+        return None
+    if given.dynamic and not given.free_batch:
         return None
     values = amounts.integers()
     if values is None or len(values) != 8 or len(given.shape) != 4:
