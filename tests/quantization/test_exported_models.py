@@ -17,10 +17,12 @@ from ai_edge_litert.interpreter import Interpreter
 from conftest import samples_of
 
 from edgekit import api
+from edgekit.data import bind, open_data
+from edgekit.errors import DataError
 from edgekit.modes import DEFAULT_MODES, MODES
 from edgekit.quantization import Calibration, FloatGraph, make, read_float_graph
 from edgekit.recipe import default_plan
-from edgekit.records import Array, Plan
+from edgekit.records import Array, Dataset, Plan
 from edgekit.tflite import read, signature
 from edgekit.tflite.nodes import nodes
 
@@ -204,3 +206,22 @@ def fashion(folder: Path, part: str, n: int) -> tuple[Array, Array]:
     labels = gzip.decompress((place / f"{part}-labels-idx1-ubyte.gz").read_bytes())[8:]
     pixels = np.frombuffer(images, np.uint8).reshape(-1, 1, 28, 28)[:n]
     return pixels.astype(np.float32) / 255, np.frombuffer(labels, np.uint8)[:n]
+
+
+def test_pictures_go_channels_first_not_reshaped(golden: Path, tmp_path: Path) -> None:
+    # Given a file with PyTorch's layout, and pictures with channels last
+    path = golden / "exported" / "residual_torch.tflite"
+    first = np.load(golden / "exported" / "residual.npz")["x"]
+    last = np.moveaxis(first, 1, -1)
+    specs = signature(read(path))
+    # Then they are refused, with what to do, and that does it: a reshape would scramble them.
+    with pytest.raises(DataError) as refused:
+        bind(arrays(last, tmp_path), *specs)
+    assert "numpy.moveaxis(x, -1, 1)" in str(refused.value.hint)
+    moved = np.moveaxis(last, -1, 1)
+    assert bind(arrays(moved, tmp_path), *specs).test.n == len(first)
+
+
+def arrays(x: Array, folder: Path) -> Dataset:
+    np.savez(folder / "data.npz", x_train=x, x_test=x)
+    return open_data(str(folder / "data.npz"))
