@@ -158,6 +158,9 @@ def _missing_axis(shape: tuple[int, ...], spec: TensorSpec, place: str) -> bool:
     hint = "Reshape the samples, or give a model for them."
     if len(shape) == 3 and _fits((*shape[1:], shape[0]), wanted):
         hint = "Channels come last: save numpy.moveaxis(x, 1, -1)."
+    elif len(shape) in (2, 3) and _fits((shape[-1], *shape[:-1]), wanted):
+        # As PyTorch has them; a reshape would scramble pictures.
+        hint = "Channels come first: save numpy.moveaxis(x, -1, 1)."
     elif len(wanted) == 3 and len(shape) in (2, 3) and wanted[2] in (1, 3):
         hint = "Where they are pictures, have them resized: --preprocess '{kind = \"image\"}'."
     elif len(shape) == len(wanted) and shape[:-1] == wanted[:-1] and shape[-1] > wanted[-1]:

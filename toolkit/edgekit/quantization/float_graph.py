@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekit.quantization.finite_masks import with_finite_masks
+from edgekit.quantization.passes.bound_padding import bound_padding
+from edgekit.quantization.passes.gather_words import gather_words
 from edgekit.tflite.graph import read
 
 if TYPE_CHECKING:
@@ -19,7 +21,9 @@ class FloatGraph:
 
     Attributes:
         data: Content of its file.
-        model: The parsed content, which is never changed in place.
+        model: The parsed content, which is never changed in place. Operators that no precision
+            but float32 has are replaced in it by others that compute the same, before any range is
+            observed: infinite padding (`passes.bound_padding`), lookups (`passes.gather_words`).
         finite: The same with finite masks, to observe and to write in integers; `model` itself
             where no mask is -inf.
     """
@@ -43,4 +47,4 @@ def read_float_graph(source: Path | bytes) -> FloatGraph:
         ModelError: It cannot be read.
     """
     data = source if isinstance(source, bytes) else source.read_bytes()
-    return FloatGraph(data, read(data))
+    return FloatGraph(data, gather_words(bound_padding(read(data))))

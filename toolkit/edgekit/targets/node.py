@@ -28,6 +28,7 @@ class Tensor:
         dtype: Name of the type in the schema, in lower case: float32, int8, int4, string.
         quantized: Whether it has scales.
         dynamic: Whether a dimension is known only at run time.
+        free_batch: Whether the first dimension is, and no other.
         variable: Whether it keeps its value from one inference to the next.
         data: Bytes `[n]` (uint8) if the values are stored in the file, else None.
         scales: Scales `[1]` or `[channels]`, None where there are none.
@@ -39,6 +40,7 @@ class Tensor:
     dtype: str
     quantized: bool = False
     dynamic: bool = False
+    free_batch: bool = False
     variable: bool = False
     data: Array | None = None
     scales: Array | None = None

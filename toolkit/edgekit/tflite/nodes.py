@@ -69,6 +69,9 @@ def _tensor(
         dtype=names.get(tensor.type) or f"type {tensor.type}",
         quantized=parameters is not None and (quantized(tensor) or parameters.details is not None),
         dynamic=signature is not None and min(signature.tolist(), default=0) < 0,
+        free_batch=signature is not None
+        and [size < 0 for size in signature].count(True) == 1
+        and signature[0] < 0,
         variable=bool(tensor.isVariable),
         data=model.buffers[tensor.buffer].data if is_constant(model, tensor) else None,
         scales=parameters.scale if parameters is not None else None,

@@ -95,6 +95,8 @@ def _is_identity(node: Node, order: Sequence[int] | None) -> bool:
     made = node.outputs[0]
     if (given.shape, given.dtype) != (made.shape, made.dtype) or _is_special(given, made):
         return False
+    if given.dynamic and node.name not in _RESHAPING and node.name not in _NEUTRAL:
+        return False
     if node.name in _RESHAPING or node.name in _CUTTING or node.name == "CAST":
         return True
     if node.name == "CONCATENATION":
@@ -115,8 +117,10 @@ def _is_neutral(node: Node) -> bool:
     return bool((np.asarray(other.data).view(np.float32) == _NEUTRAL[node.name]).all())
 
 
-def _is_special(*tensors: Tensor) -> bool:
-    return any(t.dynamic or t.variable or t.quantized for t in tensors)
+def _is_special(given: Tensor, made: Tensor) -> bool:
+    # Where only the number of samples is free in both, the other dimensions say it all.
+    free = given.free_batch and made.free_batch
+    return any((t.dynamic and not free) or t.variable or t.quantized for t in (given, made))
 
 
 def _order(node: Node) -> tuple[int, ...] | None:

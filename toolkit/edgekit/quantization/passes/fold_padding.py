@@ -46,7 +46,7 @@ def fold_padding(model: ModelT, observed: Observed, settings: Plan) -> ModelT:
                 readers.setdefault((node.graph, tensor.index), []).append(node)
     found: dict[int, int] = {}
     for node in operators:
-        amounts = _zeros(node)
+        amounts = amounts_of(node) if _adds_zeros(node) else None
         if amounts is None:
             continue
         inside, outside = node.inputs[0], node.outputs[0]
@@ -74,36 +74,49 @@ FOLD_PADDING: Final = GraphPass(
 )
 
 
-def _zeros(node: Node) -> list[tuple[int, int]] | None:
+def amounts_of(node: Node) -> list[tuple[int, int]] | None:
     """Return what a PAD adds before and after rows and columns; None if it adds anything else."""
     given, amounts = node.input(0), node.input(1)
-    if node.name not in {"PAD", "PADV2"} or given is None or amounts is None or given.dynamic:
+    if node.name not in {"PAD", "PADV2"} or given is None or amounts is None:
+        return None
+    if given.dynamic and not given.free_batch:
         return None
     values = amounts.integers()
     if values is None or len(values) != 8 or len(given.shape) != 4:
         return None
-    if node.name == "PADV2":
-        filling = node.input(2)
-        if filling is None or filling.data is None or filling.data.any():
-            return None
     pairs = list(zip(values[::2], values[1::2], strict=True))
     return pairs[1:3] if pairs[0] == pairs[3] == (0, 0) else None
 
 
+def _adds_zeros(node: Node) -> bool:
+    filling = node.input(2)
+    if node.name != "PADV2":
+        return True
+    return filling is not None and filling.data is not None and not filling.data.any()
+
+
 def _pads_so(node: Node, shape: Sequence[int], amounts: Sequence[tuple[int, int]]) -> bool:
+    """Whether a convolution with SAME padding would read what a PAD of zeros gives it."""
+    kernel = node.input(1)
+    if node.name not in _CONVOLUTIONS or kernel is None or len(kernel.shape) != 4:
+        return False
+    return is_same_padding(node, kernel.shape[1:3], shape, amounts)
+
+
+def is_same_padding(
+    node: Node, window: Sequence[int], shape: Sequence[int], amounts: Sequence[tuple[int, int]]
+) -> bool:
     """Whether SAME padding of an operator's unpadded input is what a PAD adds.
 
     Args:
         node: An operator that reads the padded activation.
+        window: Rows and columns of its kernel or window.
         shape: The unpadded one, `[batch, rows, columns, channels]`.
-        amounts: Zeros before and after rows, and columns.
+        amounts: What is added before and after rows, and columns.
     """
-    kernel = node.input(1)
-    if node.name not in _CONVOLUTIONS or kernel is None or len(kernel.shape) != 4:
-        return False
     if node.option("padding", _SAME) != _VALID:
         return False
-    sides = zip(shape[1:3], kernel.shape[1:3], "HW", amounts, strict=True)
+    sides = zip(shape[1:3], window, "HW", amounts, strict=True)
     for size, taps, side, (before, after) in sides:
         stride = int(node.option(f"stride{side}", 1))
         reach = (taps - 1) * int(node.option(f"dilation{side}Factor", 1)) + 1
