@@ -13,6 +13,7 @@ def test_codes_of_weights_are_kept_as_long_as_their_content() -> None:
     # Given the buffer of some weights, in float32
     values = np.random.default_rng(0).normal(size=(4, 8)).astype(np.float32)
     content = values.reshape(-1).view(np.uint8)
+    gc.collect()
     known = len(constants._own_codes)
     # When their codes are asked for again, then they are the same; other widths are others.
     first = constants.own_codes(content, values, 0)

@@ -368,7 +368,11 @@ def test_every_published_file_loads_or_is_named(repository, golden):
             loaded += 1
             needs = memory(model, operators, content, {"micro": {}}, interpret=False)["micro"]
             assert needs.head_bytes == found.head_bytes, path
-            assert found.arena_bytes <= needs.arena_bytes <= found.arena_bytes * 1.1 + 2500, path
+            assert found.arena_bytes <= needs.arena_bytes, path
+            if needs.arena_bytes > found.arena_bytes * 1.1 + 2500:
+                # What planning takes while the model loads is not among what is used afterwards.
+                fewer = int((needs.arena_bytes - 2500) / 1.1)
+                assert not micro_interpreter.run(content, outputs=0, arena_bytes=fewer).loads, path
             declared = micro_interpreter.run(content, outputs=0, arena_bytes=needs.arena_bytes)
             assert declared.loads, (path, declared.message)
     assert loaded > 40

@@ -105,8 +105,10 @@ def measure(
         DataError: The data does not fit the outputs.
         DeviceError: The device fails.
     """
+    computed_elsewhere = baseline is not None
     for position, subject in enumerate(subjects):
         artifact = subject.artifact
+        is_same = computed_elsewhere and artifact.sha256 == subjects[0].artifact.sha256
         row = Row(model=subject.model, artifact=artifact, device=device.place)
         if settings.targets:
             inside = inspect(artifact.path, targets=settings.targets, compiled=settings.compiled)
@@ -118,7 +120,13 @@ def measure(
             if settings.score and subject.has_samples:
                 found = _evaluate(subject, device, settings)
                 measured = _judged(
-                    row, found, baseline, subject, settings, first=subjects[0].artifact
+                    row,
+                    found,
+                    baseline,
+                    subject,
+                    settings,
+                    named=subjects[0].artifact.variant,
+                    is_same=is_same,
                 )
             if settings.latency:
                 listener(
@@ -166,7 +174,8 @@ def _judged(
     subject: Subject,
     settings: MeasureSettings,
     *,
-    first: Artifact,
+    named: str,
+    is_same: bool,
 ) -> Row:
     """Return the row with what a run tells of a file, alone and beside the baseline.
 
@@ -176,7 +185,8 @@ def _judged(
         baseline: What the baseline computed, if there is one.
         subject: The file.
         settings: What is measured.
-        first: The file that computed the baseline.
+        named: The baseline's name.
+        is_same: Whether the same file computed it on another device.
     """
     scored = found if isinstance(found, Evaluation) else None
     if scored is not None:
@@ -188,7 +198,7 @@ def _judged(
         told = subject.dataset.output if subject.dataset else None
         classes = settings.score_output or told or next(iter(found.outputs), None)
     fidelity, collapses = compare(
-        baseline.outputs, found.outputs, class_scores=classes, baseline=first.variant
+        baseline.outputs, found.outputs, class_scores=classes, baseline=named
     )
     if scored is None or not isinstance(baseline, Evaluation):
         return replace(row, fidelity=fidelity, collapses=collapses)
@@ -196,7 +206,7 @@ def _judged(
         baseline,
         scored,
         max_drop=settings.max_drop,
-        same_file=subject.artifact.sha256 == first.sha256,
+        same_file=is_same,
     )
     labels = subject.dataset.labels if subject.dataset is not None else None
     lost = scored.task.collapses(baseline.columns, scored.columns, labels)
