@@ -363,8 +363,10 @@ def test_every_published_file_loads_or_is_named(repository, golden):
         blocked = [one.reason for one in fit("micro", operators).values() if not one.mapped]
         found = ran(content)
 
-        assert found.loads == (not blocked), (path, blocked, found.message)
-        if found.loads:
+        # Parts whose size is computed are refused although they load: loops compute garbage so.
+        unsized = blocked and all(reason.startswith("The size of the part") for reason in blocked)
+        assert unsized or found.loads == (not blocked), (path, blocked, found.message)
+        if found.loads and not blocked:
             loaded += 1
             needs = memory(model, operators, content, {"micro": {}}, interpret=False)["micro"]
             assert needs.head_bytes == found.head_bytes, path
