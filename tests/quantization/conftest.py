@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from array_samples import samples_of
 
 from edgekit.data import bind, open_data
-from edgekit.records import Array, Batch, Dataset, Samples
+from edgekit.records import Dataset, Samples
 from edgekit.tflite import read, signature
 from edgekit.worker import Worker
 
@@ -41,12 +42,3 @@ def noise() -> Samples:
     """Samples of the speech graph's shape; for errors, where values do not matter."""
     values = np.random.default_rng(0).standard_normal((5, 61, 40, 1)).astype(np.float32)
     return samples_of({"input_layer": values})
-
-
-def samples_of(inputs: dict[str, Array]) -> Samples:
-    return Samples(
-        split="calibrate",
-        n=len(next(iter(inputs.values()))),
-        sha256="",
-        read=lambda rows: Batch(inputs={name: values[rows] for name, values in inputs.items()}),
-    )

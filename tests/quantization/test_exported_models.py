@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
-from conftest import samples_of
+from array_samples import samples_of
+from quantize_programs import WITHOUT_TENSORFLOW
 
 from edgekit import api
 from edgekit.data import bind, open_data
@@ -36,22 +37,6 @@ SMALL = frozenset({"gru_torch", "gru_onnx", "lstm_torch", "lstm_onnx"})
 CONVOLUTIONS = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D"})
 # What int8 leaves in float: a DEQUANTIZE of what the float output is computed from, and that.
 LEFT = frozenset({"DEQUANTIZE", "FULLY_CONNECTED"})
-
-PROGRAM = """
-import sys
-from edgekit.worker import client
-def refuse(*_): raise AssertionError("a worker was started")
-client.Worker._start = refuse
-from edgekit.cli import main
-code = 0
-try:
-    main()
-except SystemExit as end:
-    code = end.code
-loaded = [name for name in sys.modules if name.split(".")[0] in ("tensorflow", "keras")]
-assert not loaded, loaded
-sys.exit(code)
-"""
 
 
 @dataclass(frozen=True)
@@ -168,7 +153,16 @@ def test_the_command_makes_every_mode_without_tensorflow(golden: Path, tmp_path:
     # When all modes are asked for, where TensorFlow cannot be started
     arguments = ["quantize", str(path), "--data", "data.npz", "--output", "out"]
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *arguments, "--all", "--no-bench", "--no-recover", "-q"],
+        [
+            sys.executable,
+            "-c",
+            WITHOUT_TENSORFLOW,
+            *arguments,
+            "--all",
+            "--no-bench",
+            "--no-recover",
+            "-q",
+        ],
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -13,6 +13,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 from ai_edge_litert.schema_py_generated import ModelT
+from quantize_programs import WITHOUT_TENSORFLOW
 
 from edgekit.errors import ModelError
 from edgekit.quantization.writer import OPERATORS, write_integers
@@ -326,24 +327,12 @@ def test_quantizing_a_graph_starts_no_tensorflow(speech: bytes, tmp_path: Path) 
     x = np.random.default_rng(0).normal(size=(24, 61, 40, 1)).astype(np.float32)
     y = np.arange(24) % 10
     np.savez(tmp_path / "data.npz", x_train=x, y_train=y, x_test=x, y_test=y)
-    program = """
-import sys
-from edgekit.worker import client
-def refuse(*_): raise AssertionError("a worker was started")
-client.Worker._start = refuse
-from edgekit.cli import main
-code = 0
-try:
-    main()
-except SystemExit as end:
-    code = end.code
-loaded = [name for name in sys.modules if name.split(".")[0] in ("tensorflow", "keras")]
-assert not loaded, loaded
-sys.exit(code)
-"""
     arguments = ["quantize", "speech.tflite", "--data", "data.npz", "--output", "out", "--no-bench"]
     done = subprocess.run(
-        [sys.executable, "-c", program, *arguments, "--mode", "int8", "--mode", "int16x8"],
+        [
+            *(sys.executable, "-c", WITHOUT_TENSORFLOW, *arguments),
+            *("--mode", "int8", "--mode", "int16x8"),
+        ],
         cwd=tmp_path,
         capture_output=True,
         text=True,

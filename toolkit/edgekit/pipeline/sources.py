@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgekit import data, tflite
-from edgekit.choices import COMPACT, UNROLLED
+from edgekit.choices import COMPACT, UNROLLED, RecurrentForm
 from edgekit.data.formats.sounds import undeclared_sounds
 from edgekit.data.preprocessing import names_size
 from edgekit.data.store import Reader
@@ -171,23 +171,21 @@ def lower(
     model = model_of_source(loaded, outputs, tensorflow)
     bound = as_compiled(_bound(dataset, model, described), loaded.compiled)
     batch = samples_of(bound, loaded.inputs)
-    calibration: list[CalibrationInputs] = []
-
-    def look_through() -> None:
-        if plans:
-            calibration.append(CalibrationInputs.of(bound, plans, listener))
-            calibration[0].described(loaded.inputs)
-
     described_name = str((described or {}).get("model", loaded.name))
+    form: RecurrentForm = UNROLLED if unroll else COMPACT
     listener(Progress(stage="lowering"))
+    lowering = tensorflow.start_lowering(destination, recurrent=form)
+    calibration = CalibrationInputs.of(bound, plans, listener) if plans else None
+    if calibration is not None:
+        calibration.described(loaded.inputs)
     lowered, verification, stateful = lowered_and_verified(
         loaded,
         destination,
         tensorflow,
         batch,
         real=bound is not None,
-        form=UNROLLED if unroll else COMPACT,
-        meanwhile=look_through,
+        form=form,
+        lowering=lowering,
         finish=partial(_describe, destination, described_name, bound),
     )
     notes = [*(bound.notes if bound else ()), *lowered.notes]
@@ -207,7 +205,7 @@ def lower(
         head=None if bound else head_for(source, head, described, loaded.inputs, outputs),
         trained=placed.ranges if placed else None,
         rules=placed.rules if placed else (),
-        calibration=calibration[0] if calibration else None,
+        calibration=calibration,
     )
 
 

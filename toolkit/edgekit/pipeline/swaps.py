@@ -266,6 +266,7 @@ class _Trials:
                 self._batch,
                 real=True,
                 form=COMPACT,
+                lowering=self._tensorflow.start_lowering(graph, recurrent=COMPACT),
             )
             inspection = self.in_int8(graph)
         except (ConversionError, ModelError):

@@ -56,7 +56,7 @@ def lowered_and_verified(
     *,
     real: bool,
     form: RecurrentForm,
-    meanwhile: Callable[[], object] = lambda: None,
+    lowering: Callable[[], LoweredModel],
     finish: Callable[[], object] = lambda: None,
 ) -> tuple[LoweredModel, Verification, tuple[str, ...]]:
     """Lower and verify; a compact form that is not as exact as it should be is not taken.
@@ -68,7 +68,7 @@ def lowered_and_verified(
         batch: Samples to verify on.
         real: Whether they are the user's.
         form: Of recurrent layers.
-        meanwhile: Called while TensorFlow lowers the model.
+        lowering: What `start_lowering` returned for that form.
         finish: Called while TensorFlow runs the model, when the float graph is written: it may
             write that file again.
 
@@ -77,8 +77,6 @@ def lowered_and_verified(
         from one sample to the next, as far as the samples showed it: the file does not, and starts
         each sample as they start.
     """
-    lowering = tensorflow.start_lowering(destination, recurrent=form)
-    meanwhile()
     lowered = lowering()
     found, reference = _outputs(destination, batch, tensorflow, finish)
     model = tflite.read(destination)

@@ -110,15 +110,10 @@ class Calibration:
             histograms: Whether to return the distribution of every tensor, too.
         """
         samples = self._part(turn)
-        parts = self._known.get((id(model), "parts"))
-        found = (
-            parts[1][turn]
-            if parts
-            else self._once(
-                model,
-                f"part {turn}",
-                lambda: observe(model, samples, keep=samples is self.held, listener=self.listener),
-            )
+        found = self._once(
+            model,
+            f"part {turn}",
+            lambda: observe(model, samples, keep=samples is self.held, listener=self.listener),
         )
         if not histograms:
             return found
@@ -131,12 +126,11 @@ class Calibration:
 
     def observe_parts(self, model: ModelT) -> None:
         """Observe both parts of a graph together, of which both will be asked."""
-        if self.held is not None and (id(model), "part 0") not in self._known:
-            self._once(
-                model,
-                "parts",
-                lambda: observe_parts(model, self.samples, self.fit.n, listener=self.listener),
-            )
+        if self.held is None or (id(model), "part 0") in self._known:
+            return
+        both = observe_parts(model, self.samples, self.fit.n, listener=self.listener)
+        for turn, found in enumerate(both):
+            self._known[id(model), f"part {turn}"] = (model, found)
 
     def ranges(self, model: ModelT, method: str, percentile: float) -> Ranges:
         """Return ranges of all samples; what is clipped follows from those they are compared by.

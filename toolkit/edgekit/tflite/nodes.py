@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
@@ -40,6 +40,16 @@ def nodes(model: ModelT) -> tuple[Node, ...]:
                 )
             )
     return tuple(found)
+
+
+def readers_of(operators: Iterable[Node]) -> dict[tuple[int, int], list[Node]]:
+    """Return number of the graph and index of a tensor -> the operators that read it."""
+    readers: dict[tuple[int, int], list[Node]] = {}
+    for node in operators:
+        for tensor in node.inputs:
+            if tensor is not None:
+                readers.setdefault((node.graph, tensor.index), []).append(node)
+    return readers
 
 
 def bodies(node: Node) -> list[int]:

@@ -22,7 +22,7 @@ from edgekit.quantization.passes.fold_padding import amounts_of, is_same_padding
 from edgekit.records import Plan
 from edgekit.targets.node import Node
 from edgekit.tflite.graph import clone, operator_code
-from edgekit.tflite.nodes import nodes
+from edgekit.tflite.nodes import nodes, readers_of
 
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT, OperatorT
@@ -51,13 +51,8 @@ def bound_padding(model: ModelT) -> ModelT:
         A copy that computes the same outputs; `model` itself where there is no such operator.
     """
     every = nodes(model)
-    readers: dict[tuple[int, int], list[Node]] = {}
-    makers: dict[tuple[int, int], Node] = {}
-    for node in every:
-        makers.update({(node.graph, tensor.index): node for tensor in node.outputs})
-        for tensor in node.inputs:
-            if tensor is not None:
-                readers.setdefault((node.graph, tensor.index), []).append(node)
+    readers = readers_of(every)
+    makers = {(node.graph, tensor.index): node for node in every for tensor in node.outputs}
     found: list[tuple[Node, list[Node]]] = []
     for node in every:
         if node.name != "PADV2" or not _adds_lowest(node):

@@ -17,7 +17,7 @@ from edgekit.quantization.passes.drop_unused import drop_unused
 from edgekit.quantization.passes.graph_pass import GraphPass
 from edgekit.targets.node import Node
 from edgekit.tflite.graph import clone
-from edgekit.tflite.nodes import nodes
+from edgekit.tflite.nodes import nodes, readers_of
 
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT
@@ -39,11 +39,7 @@ def fold_padding(model: ModelT, observed: Observed, settings: Plan) -> ModelT:
         settings: Handed on.
     """
     operators = nodes(model)
-    readers: dict[tuple[int, int], list[Node]] = {}
-    for node in operators:
-        for tensor in node.inputs:
-            if tensor is not None:
-                readers.setdefault((node.graph, tensor.index), []).append(node)
+    readers = readers_of(operators)
     found: dict[int, int] = {}
     for node in operators:
         amounts = amounts_of(node) if _adds_zeros(node) else None
