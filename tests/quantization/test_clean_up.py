@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,13 +13,14 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.schema_py_generated import ModelT
 from test_writer import Step, graph_of, operators_of, reshape, run
 
-from edgekit.quantization import PASSES, make, read_float_graph
+from edgekit.quantization import PASSES, make, passes, read_float_graph
 from edgekit.quantization.observe import NOTHING, Observed
-from edgekit.quantization.passes import CLEANUP
+from edgekit.quantization.passes import CLEANUP, cleaned
 from edgekit.quantization.passes.drop_identities import drop_identities
 from edgekit.quantization.passes.fold_constants import fold_constants
-from edgekit.quantization.passes.fold_padding import fold_padding
-from edgekit.records import Array, Plan
+from edgekit.quantization.passes.fold_padding import FOLD_PADDING, fold_padding
+from edgekit.recipe import default_plan
+from edgekit.records import Array, Plan, Ranges
 from edgekit.tflite import read, write
 from edgekit.tflite.graph import DTYPES, clone, constant
 from edgekit.tflite.ranges import activations
@@ -301,3 +304,32 @@ def test_graphs_with_states_keep_them(golden: Any) -> None:
             model = each.apply(model, NOTHING, FLOAT)
         assert states == [t.name for g in model.subgraphs for t in g.tensors if t.isVariable]
         assert {t.type for g in model.subgraphs for t in g.tensors} & {*DTYPES}
+
+
+def test_a_graph_is_tidied_once_for_all_variants_that_are_written_of_it(monkeypatch) -> None:
+    # Given a graph with something to tidy
+    untidy = padded(ints((0, 0), (1, 1), (1, 1), (0, 0)), 1)
+    calls: list[ModelT] = []
+
+    def counted(model: ModelT, observed: Observed, settings: Plan) -> ModelT:
+        calls.append(model)
+        return fold_padding(model, observed, settings)
+
+    monkeypatch.setattr(passes, "CLEANUP", (replace(FOLD_PADDING, apply=counted),))
+    ranges = Ranges(method="minmax", low={}, high={}, n=1)
+    gc.collect()
+    known = len(passes._known)
+
+    # When it is cleaned for several variants, and what is left as well
+    tidy, *others = [cleaned(untidy, ranges, default_plan(m))[0] for m in ("int8", "int16x8")]
+    again = [cleaned(tidy, ranges, default_plan(m))[0] for m in ("int8", "int16x8")]
+
+    # Then the passes run once for each, and what is kept of them ends with them.
+    assert operators_of(tidy) == ["CONV_2D"]
+    assert {id(each) for each in (*others, *again)} == {id(tidy)}
+    assert [id(each) for each in calls] == [id(untidy), id(tidy)]
+    assert len(passes._known) == known + 2
+    calls.clear()
+    del tidy, others, again, untidy
+    gc.collect()
+    assert len(passes._known) == known

@@ -7,6 +7,7 @@ import gc
 import numpy as np
 
 from edgekit.quantization.writer import constants
+from edgekit.tflite import contents
 
 
 def test_codes_of_weights_are_kept_as_long_as_their_content() -> None:
@@ -14,7 +15,7 @@ def test_codes_of_weights_are_kept_as_long_as_their_content() -> None:
     values = np.random.default_rng(0).normal(size=(4, 8)).astype(np.float32)
     content = values.reshape(-1).view(np.uint8)
     gc.collect()
-    known = len(constants._own_codes)
+    known = len(contents._known)
     # When their codes are asked for again, then they are the same; other widths are others.
     first = constants.own_codes(content, values, 0)
     assert constants.own_codes(content, values, 0) is first
@@ -23,8 +24,8 @@ def test_codes_of_weights_are_kept_as_long_as_their_content() -> None:
     np.testing.assert_array_equal(first.values, expected.values)
     np.testing.assert_array_equal(first.scales, expected.scales)
     assert not first.values.flags.writeable
-    assert len(constants._own_codes) == known + 2
+    assert len(contents._known) == known + 2
     # And when the content is gone, so are they.
     del content, values
     gc.collect()
-    assert len(constants._own_codes) == known
+    assert len(contents._known) == known

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,10 @@ from ai_edge_litert import schema_py_generated as schema
 from edgekit import devices
 from edgekit.errors import ModelError
 from edgekit.evaluation import predict
+from edgekit.isolate import Background
 from edgekit.records import Batch, Samples
 from edgekit.tflite import check_ends, check_loads, load, read, write
+from edgekit.tflite.load import start_check
 
 
 def tensor(name: str, kind: int = 0, buffer: int = 0) -> schema.TensorT:
@@ -154,3 +157,31 @@ def test_only_the_end_is_in_question(golden: Path, tmp_path: Path) -> None:
     check_ends(path)
     with pytest.raises(ModelError, match="does not run in LiteRT"):
         check_loads(path)
+
+
+def test_a_model_is_checked_in_the_background_and_then_more_is_done(
+    tmp_path: Path, golden: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a model that runs, one that LiteRT refuses, and one that ends the process
+    sound, refused, deadly = golden / "inspect" / "loop_float32.tflite", tmp_path / "r", tmp_path
+    refused.write_bytes(share(limit=1))
+    run = load._refusal
+    monkeypatch.setattr(load, "_refusal", lambda path: os.abort() if path == deadly else run(path))
+    done = tmp_path / "done"
+
+    def then() -> int:
+        done.write_text(str(os.getpid()))
+        return 7
+
+    with Background() as background:
+        answers = [start_check(path, background, then=then) for path in (refused, deadly)]
+
+        # When their answers are waited for, then errors say why, and no more is done;
+        for answer, why in zip(answers, ("div.cc", "the process died (SIGABRT)"), strict=True):
+            with pytest.raises(ModelError) as raised:
+                answer()
+            assert why in (raised.value.found or "")
+        assert not done.exists()
+        # of the model that runs it is, in another process.
+        assert start_check(sound, background, then=then)() == 7
+        assert done.read_text() != str(os.getpid())

@@ -7,6 +7,7 @@ import json
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,19 @@ def versions() -> dict[str, str]:
 
     found = {"edgekit": __version__}
     for name in ENGINES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
+        known = _version(name)
+        if known is not None:
+            found[name] = known
     return found
+
+
+@cache
+def _version(name: str) -> str | None:
+    """Version of a package, which is read once; None where it is not installed."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def describe(

@@ -240,7 +240,7 @@ def _make(
         )
         try:
             plan, why, costs = _settled(asked, graphs, imported, settings, listener, narrow=narrow)
-            made, form = _variant(plan, graphs, background)
+            made, form = _variant(plan, graphs)
             done = None
             if recover and not isinstance(asked, MixedPlan):
                 made, done = recovered(plan, made, form, imported, settings, listener=listener)
@@ -262,20 +262,19 @@ def _make(
             precisions=" ".join(why) or None,
         )
         told = seen.start(signature(made.model)[0], background)
-        record = start_record(background, path, made.plan, described, told, gzip=gzip)
+        record = start_record(background, path, made.plan, described, told, gzip=gzip, ran=made.ran)
         own = (*made.notes, *unsettled_ranges(plan, made, imported))
-        written.append(Written(asked, path, made.confirm, record, own))
+        written.append(Written(asked, path, record, own))
     artifacts = [first()]
     for each in written:
         try:
-            each.confirm()
+            artifacts.append(each.record())
         except ConversionError as error:
             leave_out(each.asked, error)
             each.path.unlink()
             packed_path(each.path).unlink(missing_ok=True)
-            continue
-        artifacts.append(each.record())
-        remarks += each.remarks
+        else:
+            remarks += each.remarks
     if refused and skip_unsupported is None and len(artifacts) == 1 and FLOAT not in plans:
         raise refused[0]
     listener(Progress(stage="quantizing", done=len(wanted), total=len(wanted)))
@@ -309,9 +308,7 @@ def _settled(
     return plan, (f"{plan.variant}: {sentence}",), costs
 
 
-def _variant(
-    plan: Plan, graphs: FloatGraphs, background: Background
-) -> tuple[QuantizedModel, Form]:
+def _variant(plan: Plan, graphs: FloatGraphs) -> tuple[QuantizedModel, Form]:
     """Make a variant of the first form of the float graph that it is possible in."""
     refused: ConversionError | None = None
     for form in graphs.forms(plan):
@@ -322,7 +319,7 @@ def _variant(
                 observe=form.observe,
                 calibration=form.calibration,
                 # Where there is another form, a file that does not run is not the last word.
-                background=background if graphs.has_one_form(plan) else None,
+                run=not graphs.has_one_form(plan),
             )
         except ConversionError as error:
             refused = error

@@ -10,7 +10,9 @@ from typing import Any, Final
 
 from edgekit.isolate import Background
 from edgekit.pipeline import manifest
+from edgekit.quantization import first_run
 from edgekit.records import Artifact, Plan
+from edgekit.tflite.load import start_check
 
 _LARGE_BYTES: Final = 1 << 20
 """Smaller files are compressed in less time than it takes to fork."""
@@ -23,14 +25,12 @@ class Written:
     Attributes:
         asked: The plan that was asked for.
         path: The file.
-        confirm: As of `QuantizedModel`.
-        record: Returns its record.
+        record: Returns its record; raises a `ConversionError` where the file does not run.
         remarks: What is to be said of it.
     """
 
     asked: Plan
     path: Path
-    confirm: Callable[[], None]
     record: Callable[[], Artifact]
     remarks: Sequence[str]
 
@@ -43,19 +43,26 @@ def start_record(
     told: Callable[[], Mapping[str, Any] | None],
     *,
     gzip: bool,
+    ran: bool = True,
 ) -> Callable[[], Artifact]:
-    """The record of a finished file; a large one is compressed while the next file is made.
+    """The record of a finished file; the next one is made while this is run and compressed.
 
     Args:
-        background: Compresses it.
+        background: Runs and compresses it.
         path: The file.
         plan: As of `manifest.artifact`.
         described: Its manifest, without what follows.
         told: Returns what the calibration samples were like.
         gzip: As of `manifest.artifact`.
+        ran: As of `QuantizedModel`; the returned function raises a `ConversionError` where it
+            does not run.
     """
     record = partial(manifest.artifact, path, plan, described, gzip=gzip)
-    begun = background.start(record) if path.stat().st_size >= _LARGE_BYTES else record
+    begun: Callable[[], Artifact]
+    if not ran:
+        begun = partial(first_run, plan, start_check(path, background, then=record))
+    else:
+        begun = background.start(record) if path.stat().st_size >= _LARGE_BYTES else record
 
     def finished() -> Artifact:
         made = begun()

@@ -22,7 +22,7 @@ from edgekit.quantization.observe import Observed, learned, observe
 from edgekit.quantization.passes import PASSES, GraphPass, passes_named
 from edgekit.quantization.passes.round_weights import rounding_work
 from edgekit.quantization.recorded_choice import Recorded, recorded_choice
-from edgekit.quantization.variant import QuantizedModel, make
+from edgekit.quantization.variant import QuantizedModel, first_run, make
 
 __all__ = [
     "MINMAX",
@@ -33,6 +33,7 @@ __all__ = [
     "Observed",
     "QuantizedModel",
     "Recorded",
+    "first_run",
     "learned",
     "make",
     "observe",

@@ -33,7 +33,7 @@ def modes_of(plan: Plan, model: ModelT) -> dict[str, str]:
             whole graph can have.
     """
     operators = nodes(model)
-    layers = name_layers(operators)
+    layers = name_layers(operators) if plan.rules else []
     modes = {tensor.name: plan.mode for node in operators for tensor in node.outputs}
     for rule in plan.rules:
         matches = _matching(rule, plan, operators, layers)

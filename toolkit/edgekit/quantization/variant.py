@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from edgekit.errors import ConversionError, ModelError
-from edgekit.isolate import Background
 from edgekit.modes import FLOAT32, INT4, INT8, MODES
 from edgekit.quantization.calibration import Calibration
 from edgekit.quantization.choose import Choice
@@ -21,7 +19,7 @@ from edgekit.quantization.writer import Written
 from edgekit.records import Plan
 from edgekit.targets.node import Node, Tensor
 from edgekit.tflite.graph import write
-from edgekit.tflite.load import check_loads, start_check
+from edgekit.tflite.load import check_loads
 from edgekit.tflite.metadata import carry_metadata, files_behind, has_metadata, with_files
 from edgekit.tflite.naming import name_layers, with_layer_names
 from edgekit.tflite.nodes import nodes
@@ -33,12 +31,10 @@ from edgekit.tflite.weights import stored_weights
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT
 
+R = TypeVar("R")
+
 _CONVERSIONS: Final = frozenset({"QUANTIZE", "DEQUANTIZE"})
 _LARGE_BYTES: Final = 16 << 20
-
-
-def _nothing() -> None:
-    """Do nothing: the file ran."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +50,7 @@ class QuantizedModel:
         notes: What inputs and outputs in integers lose, or that they are float for it; and what
             no sample reached.
         choice: How its ranges were chosen, where that was left to edgekit.
-        confirm: Waits for its first run, where that was left running, and raises a
-            `ConversionError` if it failed; to be called once.
+        ran: Whether it was run once; what was not is left to the caller (`first_run`).
     """
 
     data: bytes
@@ -64,7 +59,7 @@ class QuantizedModel:
     plan: Plan
     notes: tuple[str, ...] = ()
     choice: Choice | None = None
-    confirm: Callable[[], None] = field(default=_nothing, compare=False, repr=False)
+    ran: bool = True
 
 
 def make(
@@ -73,7 +68,7 @@ def make(
     *,
     observe: Callable[[ModelT], Observed],
     calibration: Calibration | None = None,
-    background: Background | None = None,
+    run: bool = True,
 ) -> QuantizedModel:
     """Make one variant of a float graph.
 
@@ -87,9 +82,8 @@ def make(
             pass needs them, and again after a pass that changes activations.
         calibration: The samples that judge where the plan leaves ranges to edgekit (`auto`); None
             takes the extremes.
-        background: Where the file is run for the first time, while the caller goes on
-            (`QuantizedModel.confirm`); None waits for it here. Large files are waited for, to have
-            one of them in memory.
+        run: Whether the file is run once. Large files are in any case, to have one of them in
+            memory.
 
     Raises:
         ConversionError: The graph cannot be quantized, or no operator has the plan's precision.
@@ -122,14 +116,11 @@ def make(
         # The original bytes are reused where nothing changed.
         data = graph.data if model is graph.model else write(model)
     _check_interface(plan, graph.model, model)
-    confirm = _nothing
-    if data is not graph.data:
-        if has_metadata(graph.model):
-            data = with_files(data, files_behind(graph.data))
-        if background is None or len(data) > _LARGE_BYTES:
-            _check_runs(plan, lambda: check_loads(data))
-        else:
-            confirm = partial(_check_runs, plan, start_check(data, background))
+    if data is not graph.data and has_metadata(graph.model):
+        data = with_files(data, files_behind(graph.data))
+    ran = data is graph.data or run or len(data) > _LARGE_BYTES
+    if data is not graph.data and ran:
+        first_run(plan, lambda: check_loads(data))
     return QuantizedModel(
         data=data,
         model=model,
@@ -141,7 +132,7 @@ def make(
             *_unreached(asked, written),
         ),
         choice=choice,
-        confirm=confirm,
+        ran=ran,
     )
 
 
@@ -201,9 +192,14 @@ def _list(entries: Sequence[tuple[str, tuple[int, ...], str]]) -> str:
     return ", ".join(f"{name} {dtype} {list(shape)}" for name, shape, dtype in entries)
 
 
-def _check_runs(plan: Plan, check: Callable[[], None]) -> None:
+def first_run(plan: Plan, check: Callable[[], R]) -> R:
+    """Return `check()`, which raises a `ModelError` unless the file of a plan runs.
+
+    Raises:
+        ConversionError: It does not.
+    """
     try:
-        check()
+        return check()
     except ModelError as error:
         raise ConversionError(
             f"Variant {plan.variant} was made, but does not run.",

@@ -18,6 +18,7 @@ import numpy as np
 from edgekit.errors import ModelError
 from edgekit.files import check_input
 from edgekit.records import Array
+from edgekit.tflite.contents import of_content
 from edgekit.tflite.stored import content_of
 from edgekit.tflite.unpack import unpack
 from edgekit.tflite.verify import verify
@@ -50,7 +51,7 @@ INT64: Final = 4
 INT16: Final = 7
 INT8: Final = 9
 INT4: Final = 17
-_PLAIN: Final = (int, str, bytes, float, np.ndarray)
+_PLAIN: Final = frozenset({type(None), bool, int, str, bytes, float, np.ndarray})
 _MOST_ELEMENTS: Final = (1 << 63) - 1
 
 
@@ -113,9 +114,11 @@ def _cloned(value: Any, known: dict[int, Any]) -> Any:
     duplicate = known.get(id(value))
     if duplicate is None:
         known[id(value)] = duplicate = object.__new__(type(value))
-        for name, entry in vars(value).items():
-            plain = entry is None or isinstance(entry, _PLAIN)
-            setattr(duplicate, name, entry if plain else _cloned(entry, known))
+        fields = dict(vars(value))
+        for name, entry in fields.items():
+            if type(entry) not in _PLAIN:
+                fields[name] = _cloned(entry, known)
+        duplicate.__dict__ = fields
     return duplicate
 
 
@@ -229,7 +232,9 @@ def finite(model: ModelT, tensor: TensorT) -> Array:
         ModelError: It holds NaN or infinity.
     """
     values = constant(model, tensor)
-    if not np.isfinite(values).all():
+    content = model.buffers[tensor.buffer].data
+    kind = "finite", values.dtype.str
+    if not of_content(content, kind, lambda: bool(np.isfinite(values).all())):
         raise ModelError(
             f"Tensor {tensor.name} holds NaN or infinity.",
             hint="Train the model again, or export it from an earlier checkpoint.",

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar, cast
 
 import numpy as np
 
 from edgekit.errors import ModelError
 from edgekit.isolate import Background, ChildDiedError, TimeLimitError, isolated
+
+R = TypeVar("R")
 
 # Limit of the processor time of a first inference, in seconds.
 TRIAL_LIMIT_S = 60
@@ -23,19 +26,34 @@ def check_loads(source: Path | bytes) -> None:
     Raises:
         ModelError: LiteRT refuses it, crashes, or exceeds the time limit.
     """
-    _judge(source, lambda: _first_run(source))
+    _judged(source, lambda: (_first_run(source), None))
 
 
-def start_check(content: bytes, background: Background) -> Callable[[], None]:
-    """Start `check_loads`; the returned function waits for it, raises as it does, and runs once."""
-    answer = background.start(lambda: _refusal(content), limit_s=TRIAL_LIMIT_S)
-    return lambda: _judge(content, answer)
+def start_check(path: Path, background: Background, *, then: Callable[[], R]) -> Callable[[], R]:
+    """Start `check_loads`, and `then` in the same child where the model runs.
+
+    The returned function waits for both, raises as `check_loads` does, and is called once.
+
+    Args:
+        path: The model.
+        background: Runs it.
+        then: What else is to be done, within the limit of the check.
+    """
+
+    def checked() -> tuple[str | None, R | None]:
+        refusal = _refusal(path)
+        return refusal, then() if refusal is None else None
+
+    answer = background.start(checked, limit_s=TRIAL_LIMIT_S)
+    return lambda: _judged(path, answer)
 
 
-def _judge(source: Path | bytes, answer: Callable[[], str | None]) -> None:
+def _judged(source: Path | bytes, answer: Callable[[], tuple[str | None, R | None]]) -> R:
+    """Return the second part of an answer; raise an error where the first says why it is none."""
     name = str(source) if isinstance(source, Path) else "The model"
+    made: R | None = None
     try:
-        refusal = answer()
+        refusal, made = answer()
     except ChildDiedError as error:
         refusal = f"the process died ({error.reason})"
     if refusal is not None:
@@ -44,6 +62,7 @@ def _judge(source: Path | bytes, answer: Callable[[], str | None]) -> None:
             found=" ".join(refusal.split())[:300],
             hint="It may be damaged, or need a delegate or an operator that this runtime lacks.",
         )
+    return cast("R", made)
 
 
 def check_ends(path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
+from weakref import WeakKeyDictionary
 
 from edgekit.errors import UsageError
 from edgekit.quantization.observe import NOTHING
@@ -55,10 +56,27 @@ def cleaned(model: ModelT, ranges: Ranges, plan: Plan) -> tuple[ModelT, Ranges]:
     Returns:
         The graph, and the ranges of its activations.
     """
-    for each in CLEANUP:
-        model = each.apply(model, NOTHING, plan)
+    model = _tidied(model, plan)
     fitted = ranges.n == 0 or any(each.fits for each in passes_named(plan.passes))
     return fold_scaling(model, ranges, plan, even=fitted)
+
+
+def _tidied(model: ModelT, plan: Plan) -> ModelT:
+    """Return a graph after `CLEANUP`, which depends on the graph alone.
+
+    It is kept as long as the graph, of which several variants are written.
+    """
+    if model not in _known:
+        tidied = model
+        for each in CLEANUP:
+            tidied = each.apply(tidied, NOTHING, plan)
+        # The graph itself would keep itself alive.
+        _known[model] = None if tidied is model else tidied
+    found = _known[model]
+    return model if found is None else found
+
+
+_known: Final[WeakKeyDictionary[ModelT, ModelT | None]] = WeakKeyDictionary()
 
 
 def passes_named(names: Sequence[str]) -> tuple[GraphPass, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -14,6 +13,7 @@ from edgekit.numerics import dequantize, octav_scales, quantize, quantize_balanc
 from edgekit.numerics.affine import by_channel, scales_of
 from edgekit.quantization.writer.operators import Parameters
 from edgekit.records import Array
+from edgekit.tflite.contents import of_content
 
 NARROWEST: Final = 1e-6
 """Narrower ranges are widened: their scale would make bias codes overflow (TensorFlow's value)."""
@@ -121,16 +121,13 @@ def own_codes(content: Array, values: Array, axis: int | None, bits: int = 8) ->
         axis: As of `weight_scales`.
         bits: Likewise.
     """
-    key = id(content), values.shape, axis, bits
-    if key not in _own_codes:
+
+    def made() -> Codes:
         codes = weight_codes(values, weight_scales(values, axis, bits), axis, bits)
         codes.values.flags.writeable = False
-        _own_codes[key] = codes
-        weakref.finalize(content, _own_codes.pop, key, None).atexit = False
-    return _own_codes[key]
+        return codes
 
-
-_own_codes: Final[dict[object, Codes]] = {}
+    return of_content(content, ("codes", values.shape, axis, bits), made)
 
 
 def centered(

@@ -71,10 +71,9 @@ class Emission:
         centers: Mapping[str, Sequence[float]] | None = None,
     ) -> None:
         self._source = model
-        self._model = clone(model)
+        self._model = _emptied(model)
         self._graph = self._model.subgraphs[0]
         self._floats = model.subgraphs[0].tensors
-        self._graph.tensors, self._graph.operators = [], []
         self._scales, self._widths, self._four_bits = scales, widths, four_bits
         self._centers = centers or {}
         # (source tensor, parameters or None for float) -> tensor.
@@ -303,27 +302,24 @@ class Emission:
         data = self._source.buffers[tensor.buffer].data
         if data is None:
             return self._copy(tensor)
-        key = (tensor.type, tuple(tensor.shape), data.tobytes())
-        return self._once(key, tensor, data)
+        return self._once((tensor.type, tuple(tensor.shape)), tensor, data)
 
     def _stored(self, index: int, codes: Codes) -> int:
         values = np.ascontiguousarray(codes.values)
+        data = pack_int4(values) if codes.bits == 4 else values.reshape(-1).view(np.uint8)
         tensor = copy.copy(self._floats[index])
         tensor.type = INT4 if codes.bits == 4 else _STORED[values.dtype.name]
         tensor.quantization = _quantization(codes.scales, codes.zero_point, codes.axis)
-        key = (
-            *(tensor.type, tuple(tensor.shape), values.tobytes()),
-            *(codes.scales.tobytes(), codes.zero_point, codes.axis),
-        )
-        data = pack_int4(values) if codes.bits == 4 else values.reshape(-1).view(np.uint8)
-        return self._once(key, tensor, data)
+        scales = codes.scales.tobytes(), codes.zero_point, codes.axis
+        return self._once((tensor.type, tuple(tensor.shape), *scales), tensor, data)
 
-    def _once(self, key: tuple[object, ...], tensor: TensorT, data: Array) -> int:
+    def _once(self, kind: tuple[object, ...], tensor: TensorT, data: Array) -> int:
         """Add a constant tensor, unless there is an equal one; equal contents share a buffer."""
         from ai_edge_litert import schema_py_generated as schema
 
+        content = data.tobytes()
+        key = kind, content
         if key not in self._constants:
-            content = data.tobytes()
             if content not in self._buffers:
                 self._model.buffers.append(schema.BufferT(data=data))
                 self._buffers[content] = len(self._model.buffers) - 1
@@ -353,6 +349,14 @@ class Emission:
     @staticmethod
     def _places(indices: list[int]) -> Array:
         return np.array(indices, np.int32)
+
+
+def _emptied(model: ModelT) -> ModelT:
+    """Copy a model without the tensors and operators of its first graph."""
+    graph, emptied = copy.copy(model.subgraphs[0]), copy.copy(model)
+    graph.tensors, graph.operators = [], []
+    emptied.subgraphs = [graph, *model.subgraphs[1:]]
+    return clone(emptied)
 
 
 def _quantization(scales: Array, zero_point: int, axis: int) -> object:

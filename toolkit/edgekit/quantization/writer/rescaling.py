@@ -20,6 +20,7 @@ from edgekit.quantization.writer.precisions import real_inputs, real_outputs
 from edgekit.quantization.writer.scales import Scales, parameters_of_values
 from edgekit.records import Array
 from edgekit.targets.node import Node, Tensor
+from edgekit.tflite.contents import of_content
 
 # Kernels multiply sums of products with less than this: 256, and what rounding may add.
 _LARGEST_FACTOR: Final = 250.0
@@ -34,48 +35,40 @@ _SQUARE: Final = "SQUARED_DIFFERENCE"
 _QUOTIENT: Final = "DIV"
 
 
-class Rescaling:
-    """Says what cannot be rescaled; remembers what it read of constants."""
+def refusal(node: Node, scales: Scales) -> str | None:
+    """Say why an operator cannot compute in the scales around it; None if it can.
 
-    def __init__(self) -> None:
-        self._widest: dict[int, float] = {}
+    Args:
+        node: An operator in integers, whose ranges are known.
+        scales: The parameters around it.
+    """
+    row = OPERATORS[node.name]
+    if row.weight is not None and row.bias is not None:
+        return _of_layer(node, scales)
+    if node.name == _QUOTIENT:
+        return _of_quotient(node)
+    if node.name not in _SUMS and node.name != _SQUARE:
+        return None
+    output = real_outputs(node)[0]
+    step = scales.own[output.index].scale
+    if step > _LARGEST_STEP:
+        return f"{output.name.split(';')[0]} reaches further than kernels can rescale"
+    given = max(_step(node, tensor, scales) for _, tensor in real_inputs(node))
+    reached = given**2 / _OF_SQUARE if node.name == _SQUARE else given / _OF_SUM[scales.bits]
+    return _narrow(output, "what it is computed of") if reached >= step else None
 
-    def refusal(self, node: Node, scales: Scales) -> str | None:
-        """Say why an operator cannot compute in the scales around it; None if it can.
 
-        Args:
-            node: An operator in integers, whose ranges are known.
-            scales: The parameters around it.
-        """
-        row = OPERATORS[node.name]
-        if row.weight is not None and row.bias is not None:
-            return self._of_layer(node, scales)
-        if node.name == _QUOTIENT:
-            return _of_quotient(node)
-        if node.name not in _SUMS and node.name != _SQUARE:
-            return None
-        output = real_outputs(node)[0]
-        step = scales.own[output.index].scale
-        if step > _LARGEST_STEP:
-            return f"{output.name.split(';')[0]} reaches further than kernels can rescale"
-        given = max(_step(node, tensor, scales) for _, tensor in real_inputs(node))
-        reached = given**2 / _OF_SQUARE if node.name == _SQUARE else given / _OF_SUM[scales.bits]
-        return _narrow(output, "what it is computed of") if reached >= step else None
-
-    def _of_layer(self, node: Node, scales: Scales) -> str | None:
-        row = OPERATORS[node.name]
-        assert row.weight is not None
-        activation, weights = node.inputs[row.activation], node.inputs[row.weight]
-        if activation is None or weights is None or (values := _values(weights)) is None:
-            return None
-        if weights.index not in self._widest:
-            ends = float(values.max(initial=0.0)), -float(values.min(initial=0.0))
-            self._widest[weights.index] = max(*ends, NARROWEST / 2)  # as `weight_scales`
-        output = real_outputs(node)[0]
-        step = scales.wanted(node, activation.index).scale * self._widest[weights.index] / _CODES
-        if not step >= _LARGEST_FACTOR * scales.own[output.index].scale:
-            return None  # or NaN, which is told where it is read
-        return _narrow(output, "the products that it adds up")
+def _of_layer(node: Node, scales: Scales) -> str | None:
+    row = OPERATORS[node.name]
+    assert row.weight is not None
+    activation, weights = node.inputs[row.activation], node.inputs[row.weight]
+    if activation is None or weights is None or (widest := _widest(weights)) is None:
+        return None
+    output = real_outputs(node)[0]
+    step = scales.wanted(node, activation.index).scale * widest / _CODES
+    if not step >= _LARGEST_FACTOR * scales.own[output.index].scale:
+        return None  # or NaN, which is told where it is read
+    return _narrow(output, "the products that it adds up")
 
 
 def _of_quotient(node: Node) -> str | None:
@@ -87,6 +80,19 @@ def _of_quotient(node: Node) -> str | None:
     if (activation_codes(values, parameters).values != parameters.zero_point).all():
         return None
     return "some of what it divides by would be rounded to 0"
+
+
+def _widest(weights: Tensor) -> float | None:
+    """Return the largest distance of weights from 0, at least that of `weight_scales`."""
+    values, content = _values(weights), weights.data
+    if values is None or content is None:
+        return None
+
+    def found() -> float:
+        ends = float(values.max(initial=0.0)), -float(values.min(initial=0.0))
+        return max(*ends, NARROWEST / 2)
+
+    return of_content(content, "widest", found)
 
 
 def _narrow(output: Tensor, what: str) -> str:

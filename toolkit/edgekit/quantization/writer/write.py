@@ -22,7 +22,7 @@ from edgekit.quantization.writer.precisions import (
     refusal,
     without_range,
 )
-from edgekit.quantization.writer.rescaling import Rescaling
+from edgekit.quantization.writer.rescaling import refusal as not_rescaled
 from edgekit.quantization.writer.scales import Scales
 from edgekit.quantization.writer.unreached import unreached
 from edgekit.records import Plan, Ranges
@@ -185,7 +185,6 @@ def _settled(
         Width -> scales.
     """
     given, needed = between
-    rescaling = Rescaling()
     while True:
         scales = {
             bits: start([n for n in operators if widths.get(n.index) == bits], bits=bits)
@@ -200,7 +199,7 @@ def _settled(
         found = found or {
             node.index: why
             for node in operators
-            if node.index in widths and (why := rescaling.refusal(node, scales[widths[node.index]]))
+            if node.index in widths and (why := not_rescaled(node, scales[widths[node.index]]))
         }
         found = found or {
             **lost_at_back(operators, widths, bounds.known, needed),
