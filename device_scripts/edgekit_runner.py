@@ -197,9 +197,10 @@ Inputs and outputs of a model, and the runtime and device.
 example: edgekit_runner.py info model.tflite
 """,
     "bench": f"""\
-usage: edgekit_runner.py bench MODEL [OPTIONS]
+usage: edgekit_runner.py bench MODEL... [OPTIONS]
 
-Time single invocations: latency, cold start and memory.
+Time single invocations: latency, cold start and memory. Several models are
+timed by turns, and their latencies compared with the first's.
 
   --runs N              invocations to time; or for how long: --seconds S
   --data FILE           feed the first sample of FILE, not random numbers
@@ -285,7 +286,9 @@ class Options:
     first_run_limit: int | None = None
     trusted = False
     no_expand = False
-    # Not options but derived: the model's digest, and whether no manifest confirms it.
+    # Not options but derived: further models, the first one's digest, and whether a manifest
+    # is missing that confirms it, or one of them.
+    others: Sequence[str] = ()
     sha256 = ""
     unknown_origin = False
 
@@ -302,7 +305,7 @@ COMMANDS: dict[str, tuple[int, int, tuple[str, ...]]] = {
     "info": (0, 1, (*LOADING_OPTIONS, "json")),
     "bench": (
         1,
-        1,
+        sys.maxsize,
         (*LOADING_OPTIONS, "threads", "json", "runs", "seconds", "data", "duration", "sweep"),
     ),
     "eval": (
@@ -313,6 +316,8 @@ COMMANDS: dict[str, tuple[int, int, tuple[str, ...]]] = {
     "run": (1, sys.maxsize, (*LOADING_OPTIONS, "threads", *RUN_OPTIONS)),
     "selftest": (0, 0, ("runtime", "threads", "json")),
 }
+# Of `bench`: what is measured of one model only.
+SINGLE_OPTIONS = ("data", "delegate", "duration", "runs", "seconds", "sweep")
 # Numbers: their kind, the least and the greatest.
 NUMERIC_OPTIONS: dict[str, tuple[Callable[[str], float], int, int]] = {
     "runs": (int, 1, 1_000_000),
@@ -372,6 +377,11 @@ def parse(words: Sequence[str]) -> tuple[str, Options]:
     if options.runs and options.seconds:
         raise _usage("--runs and --seconds exclude each other.", "", verb)
     options.model, options.files = "".join(files[:1]), files[1:]
+    if verb == "bench" and options.files:
+        given = [name for name in SINGLE_OPTIONS if getattr(options, name)]
+        if given:
+            raise _usage(f"--{given[0]} takes one model.", f"Found {' '.join(files)}.", verb)
+        options.others = options.files
     return verb, options
 
 
@@ -566,6 +576,9 @@ def _describe_labels(known: Mapping[str, Any]) -> str:
 
 def bench(options: Options) -> None:
     """Time single invocations."""
+    if options.others:
+        bench_by_turns(options)
+        return
     runtime = find_runtime(options.runtime)
     before = conditions()
     memory = -own_bytes()
@@ -604,18 +617,12 @@ def bench(options: Options) -> None:
     advice = "Stop other programs, let the board cool, or time more runs."
     unstable = f"The timing may be unstable: {'; '.join(reasons)}. {advice}" if reasons else ""
     warning = " ".join(filter(None, [remark, unstable])) or None
-    n = len(values)
-    p50, p90, p99 = (float(v) / 1e6 for v in np.percentile(values, [50, 90, 99]))
     machine = describe_device()
     facts: dict[str, Any] = {
         "schema": 1,
         "version": __version__,
         **_file_facts(options),
-        "p50_ms": p50,
-        "p90_ms": p90,
-        "p99_ms": p99,
-        "mean_ms": sum(values) / n / 1e6,
-        "n": n,
+        **_summary(values),
         "threads": options.threads,
         "device": machine["device"],
         "runtime": str(runtime),
@@ -650,6 +657,146 @@ def bench(options: Options) -> None:
     if reasons and not options.json:
         listed = [f"- {reason}" for reason in reasons]
         write_stderr("\n".join(["The timing may be unstable:", *listed, advice]))
+
+
+def bench_by_turns(options: Options) -> None:
+    """Time several models by turns."""
+    runtime = find_runtime(options.runtime)
+    before = conditions()
+    each = [options, *(one_model(options, path) for path in options.others)]
+    models = [open_model(one, runtime) for one in each]
+    for model in models:
+        model.require_inputs_and_outputs()
+        model.feed(random_inputs(model))
+        with SilenceStderr():
+            model.invoke()  # the first, within its limit
+    timed = time_by_turns(models)
+    after = conditions()
+    reasons = stability_warnings(
+        (), settled=True, threads=options.threads, throttled=str(after.get("throttled", ""))
+    )
+    machine = describe_device()
+    facts: dict[str, Any] = {
+        "schema": 1,
+        "version": __version__,
+        "device": machine["device"],
+        "runtime": str(runtime),
+        "kernels": options.kernels,
+        "threads": options.threads,
+        "rounds": ROUNDS,
+        "conditions": {"before": before, "after": after},
+        "stable": not reasons,
+        "warning": f"The timing may be unstable: {'; '.join(reasons)}." if reasons else None,
+        "machine": machine,
+        "files": [
+            {
+                **_file_facts(one),
+                **_summary(values),
+                **({"ratio": ratio_by_turns(values, timed[0])} if place else {}),
+                "values_ns": values,
+            }
+            for place, (one, values) in enumerate(zip(each, timed))
+        ],
+    }
+    _print_result(facts if options.json else turns_lines(facts))
+    if reasons and not options.json:
+        write_stderr(plain(facts["warning"]))
+
+
+def one_model(options: Options, path: str) -> Options:
+    """Return the options for one of several models that is not the first."""
+    chosen = Options()
+    vars(chosen).update(vars(options), model=path, sha256="", others=())
+    # Native output is silenced for the first, and for good.
+    chosen.first_run_limit, chosen.unknown_origin = first_run_limit(options) or None, False
+    return chosen
+
+
+ROUNDS = 20
+ROUND_NS = 50_000_000
+MOST_RUNS = 500
+
+
+def time_by_turns(models: Sequence[Model]) -> list[list[int]]:
+    """Return the nanoseconds that the runs of several models took, in rounds of a few of each.
+
+    Whatever else the machine does, and its heat, slow all of them alike: models that are timed
+    one after the other differ by more than their kernels do.
+
+    Args:
+        models: Models whose inputs are set.
+
+    Returns:
+        For each model `ROUNDS` times as many values as it was run in a round.
+    """
+    plans = []
+    with SilenceStderr():
+        for model in models:
+            warmup, _ = warm_up(model.interpreter.invoke)
+            middle = max(1, _median(warmup[-20:]))
+            n = max(1, min(MOST_RUNS, ROUND_NS // middle - 1))
+            # What comes back into the caches, unless that is little of a run.
+            plans.append((model.interpreter.invoke, n, n // 10 or int(middle < ROUND_NS)))
+    values: list[list[int]] = [[] for _ in models]
+    for position in range(ROUNDS):
+        # There and back: what grows during a round is not held against the last model.
+        for index in range(len(models))[:: -1 if position % 2 else 1]:
+            invoke, n, first = plans[index]
+            time_runs(invoke, first)
+            values[index] += time_runs(invoke, n)
+    return values
+
+
+def ratio_by_turns(values: Sequence[int], reference: Sequence[int]) -> dict[str, float]:
+    """Return how a latency compares with another that was taken by turns with it.
+
+    Returns:
+        `value`, the median of the ratios of the rounds' medians, and `low` and `high`, the ends
+        of its 95 % interval: the 6th and the 15th of 20 by size.
+    """
+    pairs = zip(_round_medians(values), _round_medians(reference))
+    ratios = sorted(one / other for one, other in pairs)
+    middle = (ratios[ROUNDS // 2 - 1] + ratios[ROUNDS // 2]) / 2
+    return {"value": middle, "low": ratios[5], "high": ratios[14]}
+
+
+def _round_medians(values: Sequence[int]) -> list[float]:
+    size = len(values) // ROUNDS
+    rounds = [sorted(values[k * size : (k + 1) * size]) for k in range(ROUNDS)]
+    return [(one[(size - 1) // 2] + one[size // 2]) / 2 for one in rounds]
+
+
+def turns_lines(facts: Mapping[str, Any]) -> list[str]:
+    """Return the text lines for the facts of `bench` of several models."""
+    lines = [
+        f"{facts['runtime']} on {facts['device']}",
+        f"By turns, {facts['rounds']} rounds, {_plural(facts['threads'], 'thread')}",
+    ]
+    for one in facts["files"]:
+        lines += [
+            f"{one['model']}  {_format_size(one['size_bytes'])}",
+            *_wrapped(
+                "one run",
+                f"p50 {one['p50_ms']:.3f} ms",
+                f"p90 {one['p90_ms']:.3f}",
+                f"p99 {one['p99_ms']:.3f}",
+                f"mean {one['mean_ms']:.3f}",
+                _plural(one["n"], "run"),
+            ),
+        ]
+        if "ratio" in one:
+            ratio = "{value:.3g} ({low:.3g} to {high:.3g})".format(**one["ratio"])
+            lines += _wrapped("latency", f"{ratio} times that of the first")
+    return lines
+
+
+def _summary(values: Sequence[int]) -> dict[str, Any]:
+    """Return percentiles and mean, in ms, of nanoseconds, and their number."""
+    import numpy as np
+
+    p50, p90, p99 = (float(v) / 1e6 for v in np.percentile(values, [50, 90, 99]))
+    mean = sum(values) / len(values) / 1e6
+    return {"p50_ms": p50, "p90_ms": p90, "p99_ms": p99, "mean_ms": mean, "n": len(values)}
 
 
 def bench_lines(facts: Mapping[str, Any]) -> list[str]:
@@ -8594,8 +8741,10 @@ class Trial:
 def report_trial(options: Options) -> None:
     """Report once that the file is of unknown origin and was run in a child process."""
     if options.unknown_origin:
+        told = "Not every model" if options.others else f"{options.model}"
+        none = "a" if options.others else "no"
         write_stderr(
-            plain(f"{options.model} has no manifest with its digest: tried in a child process.")
+            plain(f"{told} has {none} manifest with its digest: tried in a child process.")
         )
         options.unknown_origin = False
 
@@ -8669,10 +8818,11 @@ def _crash_error(options: Options, number: int) -> RunnerError:
 
     name = signal.Signals(number).name
     limit = first_run_limit(options)
+    model = ", or ".join((options.model, *options.others))
     if name == "SIGALRM" and limit:
         return RunnerError(
             MODEL,
-            f"{options.model} does not finish its first run in {limit} s.",
+            f"{model} does not finish its first run in {limit} s.",
             f"The child process that tried it was ended by {name}.",
             "Give a longer --first-run-limit; a damaged file may never finish.",
         )
@@ -8686,7 +8836,7 @@ def _crash_error(options: Options, number: int) -> RunnerError:
     hint = "The file is damaged, or holds what the runtime cannot run: copy or convert it again."
     if name == "SIGKILL":
         hint = "The system may have run out of memory: close other programs and try again."
-    return RunnerError(MODEL, f"{options.model} crashes the runtime.", found, hint)
+    return RunnerError(MODEL, f"{model} crashes the runtime.", found, hint)
 
 
 def _die_with_parent() -> None:
@@ -8727,7 +8877,9 @@ def main(words: Sequence[str]) -> int:
             command = FUNCTIONS[verb]
             isolate = command is selftest or bool(options.delegate)
             if options.model and not isolate and not options.trusted and hasattr(os, "fork"):
-                options.unknown_origin = has_unknown_origin(options)
+                options.unknown_origin = has_unknown_origin(options) or any(
+                    has_unknown_origin(one_model(options, path)) for path in options.others
+                )
                 isolate = first_run_limit(options) > 0
             if isolate:
                 return supervise(command, options)

@@ -147,6 +147,72 @@ def test_the_firmware_is_asked_where_the_kernel_does_not_tell(board, monkeypatch
     assert edgekit_runner.sensors()["throttled"] is None
 
 
+# --- bench: several models ---
+
+
+def test_several_models_are_timed_by_turns(facts, runner, models, tmp_path):
+    # Given a model, the same again, and another
+    one, other = models / "fsdd_int8.tflite", models / "pair.tflite"
+    found = facts("bench", one, one, other)
+    # When they are timed, then each has as many runs in every round;
+    assert found["rounds"] == edgekit_runner.ROUNDS == 20
+    assert [each["model"] for each in found["files"]] == [str(one), str(one), str(other)]
+    for each in found["files"]:
+        assert each["n"] == len(each["values_ns"]) > 0
+        assert each["n"] % 20 == 0
+        assert 0 < each["p50_ms"] <= each["p90_ms"] <= each["p99_ms"]
+    # and is compared with the first.
+    first, same, third = found["files"]
+    assert "ratio" not in first
+    for each in (same, third):
+        assert 0 < each["ratio"]["low"] <= each["ratio"]["value"] <= each["ratio"]["high"]
+    code, out, _ = runner("bench", one, other)
+    assert code == 0
+    lines = out.splitlines()
+    assert max(len(line) for line in lines if "/" not in line) <= 80
+    assert "By turns, 20 rounds, 1 thread" in lines
+    assert lines[-1].endswith(" times that of the first")
+
+
+def test_ratios_are_those_of_the_rounds():
+    # Given 20 rounds of two runs, one model twice as slow, in a machine that slows down meanwhile
+    reference = [value for k in range(20) for value in (100 + 10 * k, 102 + 10 * k)]
+    slower = [2 * value for value in reference]
+    slower[0] = slower[1] = 10_000  # one round in which something else ran
+
+    found = edgekit_runner.ratio_by_turns(slower, reference)
+
+    assert found == {"value": 2, "low": 2, "high": 2}
+
+
+@pytest.mark.parametrize(
+    "option",
+    [["--runs", "3"], ["--duration", "1"], ["--sweep"], ["--data", "x.npy"], ["--seconds", "1"]],
+)
+def test_what_is_measured_of_one_model_only(runner, models, option):
+    model = models / "fsdd_int8.tflite"
+    code, out, err = runner("bench", model, model, *option)
+    assert (code, out) == (2, "")
+    assert f"{option[0]} takes one model." in err
+
+
+def test_models_without_a_manifest_are_timed_in_a_child_process(alone, models, tmp_path):
+    # Given models of unknown origin, the second of which is damaged inside
+    sound, damaged = tmp_path / "sound.tflite", tmp_path / "damaged.tflite"
+    shutil.copy(models / "pair.tflite", sound)
+    damaged.write_bytes(b"\x1c\0\0\0TFL3" + bytes(64))
+
+    ended = alone("bench", sound, sound)
+    assert ended.returncode == 0, ended.stderr
+    assert "Not every model has a manifest with its digest: tried in a child process." in (
+        ended.stderr
+    )
+    broken = alone("bench", sound, damaged)
+    assert broken.returncode == 3
+    assert str(damaged) in broken.stderr
+    assert not broken.stdout
+
+
 # --- bench: sweep, kernels, end to end ---
 
 

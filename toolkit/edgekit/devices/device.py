@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
@@ -89,5 +89,16 @@ class Device(Protocol):
         Raises:
             ModelError: The file cannot be loaded or run there.
             DeviceError: The device fails.
+        """
+        ...
+
+    def bench_by_turns(
+        self, paths: Sequence[Path], settings: RunSettings
+    ) -> list[list[int]] | None:
+        """Time files that were timed alone by turns, in `edgekit_runner.ROUNDS` rounds.
+
+        Returns:
+            For each the nanoseconds of its runs, as many in every round; None where one of them
+            fails beside the others.
         """
         ...

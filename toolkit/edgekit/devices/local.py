@@ -7,9 +7,9 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import edgekit_runner
 from edgekit import evaluation
@@ -17,9 +17,12 @@ from edgekit.devices import answers
 from edgekit.devices.device import RunSettings
 from edgekit.evaluation.metrics import MetricChoice
 from edgekit.files import FILE, what_is
-from edgekit.isolate import with_parent
+from edgekit.isolate import ChildDiedError, isolated, with_parent
 from edgekit.records import Dataset, Listener, Progress, Timing, silent
 from edgekit.tflite import check_ends, check_interface, has_loops, read
+
+_LIMIT_S: Final = 600
+"""Limit of the processor time of files that are timed by turns."""
 
 
 class LocalDevice:
@@ -81,6 +84,36 @@ class LocalDevice:
             duration=settings.duration,
             sweep=settings.sweep,
         )
+
+    @staticmethod
+    def bench_by_turns(paths: Sequence[Path], settings: RunSettings) -> list[list[int]] | None:
+        """Time files by turns in a process of their own."""
+
+        def by_turns() -> list[list[int]] | None:
+            try:
+                models = [_opened(path, settings) for path in paths]
+                return edgekit_runner.time_by_turns(models)
+            except (edgekit_runner.RunnerError, RuntimeError, ValueError):
+                return None
+
+        try:
+            return isolated(by_turns, limit_s=_LIMIT_S)
+        except ChildDiedError:
+            return None
+
+
+def _opened(path: Path, settings: RunSettings) -> edgekit_runner.Model:
+    options = edgekit_runner.Options()
+    vars(options).update(
+        model=str(path),
+        threads=settings.threads or 1,
+        runtime=settings.runtime,
+        kernels=settings.kernels or options.kernels,
+        trusted=True,
+    )
+    model = edgekit_runner.open_model(options)
+    model.feed(edgekit_runner.random_inputs(model))
+    return model
 
 
 def bench(

@@ -21,6 +21,8 @@ from edgekit.records import Listener, Progress, Timing, silent
 from edgekit.tflite.stored import manifest_path
 
 PIP_SECONDS = 900
+# In which a model is warmed up and timed in all rounds, where files are timed by turns.
+TURN_SECONDS = 20
 # A transfer slower than this is none; a dead connection is noticed long before.
 SLOWEST_BYTES_A_SECOND = 10_000
 RESENDS = 3
@@ -295,6 +297,13 @@ class Remote:
         if "governor" in after:
             self.description["governor"] = str(after["governor"])
         return answers.timing(facts, self.device.name)
+
+    def bench_by_turns(self, places: Sequence[str], options: Sequence[str]) -> list[list[int]]:
+        """Time models that were sent by turns; return the nanoseconds of each one's runs."""
+        self._tell(f"{self.device.name}: measuring by turns")
+        about, seconds = f"{len(places)} files by turns", TURN_SECONDS * len(places)
+        facts = self.ask("bench", *options, "--", *places, about=about, lasting=seconds)
+        return [[int(value) for value in one["values_ns"]] for one in facts["files"]]
 
     def outputs(
         self, place: str, data: str, destination: Path, options: Sequence[str], *, about: object

@@ -17,6 +17,7 @@ from edgekit.devices.device import RunSettings
 from edgekit.devices.registry import DeviceEntry
 from edgekit.devices.remote import Remote
 from edgekit.devices.uploads import Uploads
+from edgekit.errors import EdgekitError
 from edgekit.evaluation.fidelity import compared_rows
 from edgekit.evaluation.metrics import MetricChoice
 from edgekit.evaluation.predict import piece_size
@@ -144,6 +145,16 @@ class SshDevice:
             about=path,
             lasting=settings.duration or 0,
         )
+
+    def bench_by_turns(
+        self, paths: Sequence[Path], settings: RunSettings
+    ) -> list[list[int]] | None:
+        """Time files by turns in one process there."""
+        places = [self._sent(path) for path in paths]
+        try:
+            return self._remote.bench_by_turns(places, self._options(settings))
+        except EdgekitError:  # such as of memory for all of them, or of time
+            return None
 
     def run(
         self,

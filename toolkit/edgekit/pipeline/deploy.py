@@ -15,7 +15,7 @@ from edgekit.devices import Cancelled, DeviceEntry, DeviceSetup, LocalDevice, Ss
 from edgekit.errors import DataError, EdgekitError, FleetError, ModelError
 from edgekit.evaluation import Predictions
 from edgekit.files import FILE, check_input, temporary_folder
-from edgekit.pipeline.measure import MeasureSettings, Subject, measure
+from edgekit.pipeline.measure import MeasureSettings, Subject, by_turns, measure
 from edgekit.pipeline.report import Outcome, accepted_loss, build_report, data_facts
 from edgekit.pipeline.subjects import dataset_of, notes_of, open_subjects
 from edgekit.records import DataRequest, Listener, Progress, Report, Row, silent
@@ -201,6 +201,7 @@ def _visit(
             if len(failed) == len(subjects):
                 outcome.rows.clear()
                 outcome.error = failed[0]
+            outcome.rows[:] = by_turns(outcome.rows, device, request.settings.run)
     except Cancelled:
         return
     except Exception as error:  # the other devices go on

@@ -94,7 +94,7 @@ def measured(
                 listener=listener,
             )
         )
-        rows = by_turns(rows, settings.run)
+        rows = by_turns(rows, device, settings.run)
         outcome = Outcome(rows=rows, description=device.describe())
     if failed and len(failed) == len(rows):
         raise failed[0]

@@ -149,10 +149,10 @@ def measure(
         yield measured
 
 
-def by_turns(rows: Sequence[Row], settings: RunSettings) -> list[Row]:
-    """Time the files of this machine by turns: one after the other they cannot be compared."""
+def by_turns(rows: Sequence[Row], device: Device, settings: RunSettings) -> list[Row]:
+    """Time the files of a device by turns: one after the other they cannot be compared."""
     timed = [(row.artifact.path, row.timing) for row in rows if row.timing]
-    again = iter(interleaved(timed, settings))
+    again = iter(interleaved(timed, device, settings))
     return [replace(row, timing=next(again)) if row.timing else row for row in rows]
 
 

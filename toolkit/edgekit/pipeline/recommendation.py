@@ -58,8 +58,7 @@ def measure_made(
                 listener=listener,
             )
         )
-        if not there:
-            rows = by_turns(rows, request.settings.run)
+        rows = by_turns(rows, device, request.settings.run)
         outcome = Outcome(
             device=device.name if there else None,
             place=device.place,
