@@ -118,7 +118,7 @@ def constraint_constant_operand(node: Node) -> bool:
 
 
 def constraint_known_size(node: Node) -> bool:
-    """The size of the part must be known beforehand; use --unroll for a recurrent layer."""
+    """The size of the part must be known: --unroll for a Keras model, others without loops."""
     return all(tensor is not None and tensor.constant for tensor in map(node.input, (1, 2))) or (
         not any(tensor.dynamic for tensor in node.outputs)
     )
