@@ -100,7 +100,7 @@ def digits(tmp_path_factory):
     [
         (["quantise"], "No such command"),
         (["quantize"], "Missing argument"),
-        (["quantize", "m.keras", "--mode", "int3"], "Known: float32"),
+        (["quantize", "m.keras", "--mode", "int3"], "int16x8, int4, mixed."),
         (["quantize", "m.keras", "--mode", "int8", "--mode", "int8"], "Two variants"),
         (["quantize", "m.keras", "--ranges", "guess"], "minmax"),
         (["quantize", "m.keras", "--io", "int7"], "uint8"),

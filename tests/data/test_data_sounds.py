@@ -128,6 +128,18 @@ def test_without_a_declaration_one_is_printed_that_works(folder, tmp_path):
     assert bound.test.read(np.arange(2)).inputs["sound"].shape == (2, 49, 40, 1)
 
 
+@pytest.mark.parametrize("shape", [(1, 8000), (1, 8000, 1), (1, 49, 40, 3)])
+def test_no_features_are_suggested_for_a_model_that_takes_none(folder, shape):
+    # Given a model of waves
+    # When recordings are given for it, without a declaration
+    with pytest.raises(DataError) as caught:
+        bind(open_data(str(folder)), *specs(shape))
+    # Then arrays are asked for, since no declaration would fit
+    assert str(list(shape)) in caught.value.found
+    assert "log-mel" not in caught.value.hint
+    assert "numpy.savez" in caught.value.hint
+
+
 @pytest.mark.parametrize("frames", [1, 7, 49, 61, 98, 124, 997])
 @pytest.mark.parametrize("samples", [8000, 15999, 48000])
 def test_what_is_suggested_has_as_many_frames_as_the_model_takes(frames, samples):

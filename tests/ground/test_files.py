@@ -106,8 +106,11 @@ def test_a_failed_stage_leaves_no_folder_behind(tmp_path):
 
 def test_a_place_below_a_file_is_an_output_error(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="Cannot write"), writing(tmp_path / "file" / "a.txt"):
+    path = tmp_path / "file" / "a.txt"
+    with pytest.raises(OutputError, match="Cannot write") as caught, writing(path):
         pass
+    # There is space enough.
+    assert caught.value.hint == "Nothing was changed. Give another name."
 
 
 def test_a_foreign_missing_file_is_not_blamed_on_the_output(tmp_path):
@@ -148,9 +151,11 @@ def tiny_disk(tmp_path):
 
 
 def test_a_full_disk_is_an_output_error_and_leaves_nothing(tiny_disk):
-    with pytest.raises(OutputError, match="No space left"), staging(tiny_disk) as stage:
+    says = "No space left"
+    with pytest.raises(OutputError, match=says) as caught, staging(tiny_disk) as stage:
         (stage / "big.tflite").write_bytes(os.urandom(1 << 20))
     assert contents(tiny_disk) == []
+    assert "Free some space" in str(caught.value.hint)
 
 
 def test_a_new_file_has_the_permissions_of_any_new_file(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 from edgekit import data
 from edgekit.cli import run
 from edgekit.modes import DEFAULT_MODES, MODES
-from edgekit.tflite import read_metadata
+from edgekit.tflite import micro_interpreter, read_metadata
 
 pytestmark = pytest.mark.tensorflow
 
@@ -168,11 +168,15 @@ def test_a_recipe_and_a_target(made, tmp_path, capsys):
     )
     words = ["quantize", str(made / "float32.tflite"), "--data", "digits", "--quiet", "--json"]
     words += ["--recipe", str(recipe), "--mode", "float16", "--target", "coral", "--no-bench"]
+    words += ["--target", "micro"]
     assert run([*words, "-o", str(tmp_path / "out")]) == 0
     report = json.loads(capsys.readouterr().out)
     assert [row["variant"] for row in report["rows"]] == ["float32", "float16", "mine"]
     assert report["rows"][2]["recommended"]
     assert "Predicted for coral" in report["reason"]
+    # What its interpreter loads is no prediction.
+    how = "By TFLite Micro, for" if micro_interpreter.available() else "Predicted for"
+    assert f"{how} micro: " in report["reason"]
     inputs = report["rows"][2]["inspection"]["inputs"]
     assert inputs[0]["dtype"] == "uint8"
 

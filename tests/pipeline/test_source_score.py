@@ -71,6 +71,20 @@ def test_labels_in_another_order_are_named_and_the_hint_mends_them(files, tmp_pa
     assert sum(row["recommended"] for row in report["rows"]) == 1
 
 
+def test_where_no_reason_is_found_it_says_what_to_check(files, tmp_path, capsys):
+    # Given targets that have nothing to do with the samples
+    model, data = files
+    with np.load(data) as arrays:
+        drawn = np.random.default_rng(1).integers(0, 4, 200)
+        np.savez(tmp_path / "drawn.npz", **{**arrays, "y_test": NAMES[drawn]})
+    # When they are scored
+    report, shown = quantized(capsys, tmp_path / "out", model, tmp_path / "drawn.npz")
+    # Then the user is told that nothing explains it, and where to look
+    _, unexplained = report["alerts"]
+    assert unexplained.startswith("No reason was found. Check ")
+    assert unexplained in " ".join(shown.split())
+
+
 def test_a_float_graph_that_guesses_is_not_recommended_either(files, tmp_path, capsys):
     model, data = files
     quantized(capsys, tmp_path / "out", model, data)

@@ -203,6 +203,16 @@ def test_brackets_without_end(tmp_path):
         read_reports([path])
 
 
+def test_of_a_folder_of_results_the_report_is_named(tmp_path):
+    # Given what a command wrote
+    (tmp_path / "report.json").write_text("{}")
+    # When its folder is given in place of its report
+    with pytest.raises(UsageError) as caught:
+        read_reports([tmp_path])
+    # Then the report is named
+    assert caught.value.hint == f"Give {tmp_path / 'report.json'}."
+
+
 @pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity"])
 def test_a_number_that_json_does_not_have(word, tmp_path):
     path = tmp_path / "report.json"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from dataclasses import replace
 
 import pytest
@@ -64,6 +65,64 @@ def test_a_loss_of_another_output_leaves_room_for_the_variants(fashion):
     place = next(number for number, line in enumerate(lines) if "output 'regression_size':" in line)
     assert "to +30" in lines[place + 1]
     assert max(map(len, lines)) <= 80
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_a_narrow_table_is_shown_in_parts(fashion, width):
+    # Given files with a further output that is scored
+    def with_output(row):
+        other = OutputScore(output="ink", task="classification", score=row.score)
+        return replace(row, score=replace(row.score, per_output=(other,)))
+
+    rows = tuple(with_output(row) if row.score else row for row in fashion.rows)
+    # When they are printed where not all columns fit beside each other
+    text = printed(print_report, replace(fashion, rows=rows), width=width)
+    # Then nothing is cropped or folded, and every part begins with the variants
+    tables = text[: text.index("best of its column")]
+    parts = [line for line in tables.splitlines() if line.startswith("variant")]
+    assert len(parts) > 1 or width == 80
+    assert "\u2026" not in text
+    assert max(map(len, tables.splitlines())) <= width
+    for row in fashion.rows:
+        names = [line.split()[0] for line in tables.splitlines() if line.strip()]
+        assert names.count(row.artifact.variant) == len(parts)
+    marks = [line for line in tables.splitlines() if line.startswith("=>")]
+    assert len(marks) == len(parts)
+    if not marks[0].startswith("=> recommended"):
+        assert "=>: recommended" in " ".join(text.split())
+
+
+def test_a_row_of_one_line_has_no_blank_one_below(fashion):
+    # Given a latency alone, without a file to compare it with
+    row = replace(fashion.rows[0], score=None, drop=None, agreement=None, recommended=False)
+    # When it is printed
+    text = printed(print_report, replace(fashion, rows=(row,), reason=""))
+    # Then the table ends with its figures
+    lines = text.splitlines()
+    place = next(number for number, line in enumerate(lines) if line.startswith("float32"))
+    assert len(lines) == place + 1 or lines[place + 1].strip()
+
+
+def test_texts_of_several_models_name_theirs(fashion):
+    # Given two models whose files of one name had their ranges chosen, for a target
+    def of_model(model):
+        for row in fashion.rows:
+            trial = {"passes": ["equalize"], "method": "minmax", "sqnr_db": {"out": 40.0}}
+            told = {"passes": ["equalize"], "reason": f"{model} is so.", "trials": [trial]}
+            artifact = replace(row.artifact, manifest={"ranges": told})
+            yield replace(row, model=model, artifact=artifact)
+
+    rows = (*of_model("ears"), *of_model("eyes"))
+    report = replace(fashion, rows=rows, asked={**fashion.asked, "target": "coral"})
+    # When they are reported together
+    text, page = printed(print_report, report, width=160), html(report, PageCharts())
+    # Then no sentence and no row is of an unnamed model
+    assert "ears: int8: channels equalized: ears is so." in text
+    assert "eyes: int8: channels equalized: eyes is so." in text
+    assert "\nint8: " not in text
+    assert re.search("^ears: int8 .*predicted", text, re.MULTILINE)
+    assert '<th scope="row">eyes: int8</th>' in page
+    assert page.index("<h3>eyes</h3>") < page.index("eyes is so.")
 
 
 def test_every_figure_is_there_with_its_unit(fashion):

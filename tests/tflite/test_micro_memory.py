@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 
 from edgekit.cli import run
+from edgekit.conditions import CONDITIONS
 from edgekit.errors import ModelError
-from edgekit.records import Inspection
+from edgekit.records import Artifact, Inspection, Row
 from edgekit.reports.memory_text import memory_text
 from edgekit.tflite import arena, micro_interpreter, operators, read
 from edgekit.tflite.inspect import inspect
@@ -93,6 +94,36 @@ def test_a_refusal_of_the_interpreter_is_told(golden, without_interpreter):
 
     assert memory_text(refused, "micro").startswith("TFLite Micro refuses it: no such thing")
     assert memory.shortage == "TFLite Micro does not load it: no such thing"
+
+
+@pytest.mark.parametrize(
+    ("target", "measured", "known"),
+    [
+        ("micro", False, "measured"),
+        ("micro:ram=64k", False, "predicted"),
+        ("micro:ram=48k", False, "predicted"),
+        ("micro:ram=48k", True, "measured"),
+    ],
+)
+def test_an_estimated_arena_is_no_measurement(golden, target, measured, known):
+    # Given a file that the interpreter loads, and an arena held against the target's memory
+    inspection = inspect(golden / SPEECH, targets=(target,))
+    memory = replace(inspection.memory[target], loads=True, measured=measured)
+    loaded = replace(inspection, memory={target: memory})
+    # When the target is a condition
+    file = Artifact(
+        path=golden / SPEECH,
+        variant="int8",
+        mode="int8",
+        size_bytes=loaded.size_bytes,
+        size_deflated_bytes=0,
+        sha256="",
+    )
+    row = Row(model="speech", artifact=file, inspection=loaded)
+    result = CONDITIONS["target"].judge("target", target, row)
+    # Then it is as well known as the arena
+    assert loaded.how_known(target) == "measured"
+    assert result.basis == known
 
 
 @pytest.mark.usefixtures("without_interpreter")

@@ -159,7 +159,7 @@ def _fits_target(name: str, wanted: str, row: Row) -> ConditionResult:
         unit="operators",
         wanted=0,
         found=len(missed),
-        basis=_contents(row).how_known(wanted),
+        basis=_contents(row).how_fits(wanted),
         detail="; ".join([*detail, *lacks]),
     )
 

@@ -28,6 +28,11 @@ MISSING = "missing"
 
 # Error numbers of a file system without hard links.
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES}
+# What to do where a file cannot be written; without an entry, another name helps.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_REMEDIES = dict.fromkeys(_FULL, "Free some space or give another name.") | {
+    errno.ENOENT: "Run it again.",  # removed by another process, since it existed or was made
+}
 # Error numbers that concern the process rather than a disk.
 _ELSEWHERE = (ConnectionError, ChildProcessError, ProcessLookupError, TimeoutError)
 
@@ -358,10 +363,7 @@ def _placing(path: Path, own: list[Path]) -> Iterator[None]:
             raise
         raise OutputError(
             f"Cannot write {path}: {error.strerror or error}.",
-            hint="Nothing was changed. Run it again."
-            if error.errno
-            == errno.ENOENT  # removed by another process, since it existed or was made
-            else "Nothing was changed. Free some space or give another name.",
+            hint=f"Nothing was changed. {_REMEDIES.get(error.errno or 0, 'Give another name.')}",
         ) from error
 
 

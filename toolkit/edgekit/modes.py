@@ -81,14 +81,22 @@ IO_TYPES: tuple[str, ...] = tuple(
 """Every type that inputs and outputs can have in some mode."""
 
 
-def mode_named(name: str) -> Mode:
+def mode_named(name: str, *others: str) -> Mode:
     """Return the mode of that name.
+
+    Args:
+        name: The name.
+        others: Further names that would have been accepted in its place.
 
     Raises:
         UsageError: There is none.
     """
     if name not in MODES:
-        raise UsageError(f"Unknown mode: {name!r}.", hint=f"Known: {', '.join(MODES)}.")
+        known = (*MODES, *others)
+        raise UsageError(
+            f"Unknown mode: {name!r}.",
+            hint=f"Known: {', '.join(known)}.",
+        )
     return MODES[name]
 
 

@@ -67,12 +67,14 @@ def wrote(artifact: Artifact, reference: Artifact | None = None) -> str:
 
 def figures(*rows: Row) -> Iterator[tuple[str, ...]]:
     """Yield the lines of a comparison: label, then the value of each row."""
+    from edgekit.reports.formatting import latency_text
+
     inside = [row.inspection for row in rows if row.inspection]
     yield "size", *(f"{row.artifact.flash_bytes / 1000:.1f} kB" for row in rows)
     yield "download (deflated)", *(f"{r.artifact.size_deflated_bytes / 1000:.1f} kB" for r in rows)
     yield "parameters", *(f"{found.parameters:,}" for found in inside)
     yield "multiply-accumulates", *(f"{found.macs / 1e6:.2f} M" for found in inside)
-    yield "latency p50", *(f"{row.timing.p50_ms:.3g} ms" for row in rows if row.timing)
+    yield "latency p50", *(latency_text(row.timing.p50_ms) for row in rows if row.timing)
 
 
 def emit(report: Report, *, json: bool) -> None:

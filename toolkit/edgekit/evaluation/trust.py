@@ -37,6 +37,22 @@ def guessing_outputs(name: str, score: Score) -> list[str]:
     ]
 
 
+def lacks_samples(score: Score) -> bool:
+    """Whether a model that may guess is judged on too few test samples, or on one class only."""
+    return _one_class(score) or _beyond_guess(score)
+
+
+def _one_class(score: Score) -> bool:
+    assert score.guess is not None
+    return metric_named(score.metric).unit == "percent" and score.guess >= 1
+
+
+def _beyond_guess(score: Score) -> bool:
+    assert score.guess is not None
+    higher = metric_named(score.metric).higher_is_better
+    return score.value > score.guess if higher else score.value < score.guess
+
+
 def guessing_alert(name: str, score: Score) -> str:
     """Say that a model is no better than guessing, and what guessing is.
 
@@ -46,8 +62,8 @@ def guessing_alert(name: str, score: Score) -> str:
     """
     metric = metric_named(score.metric)
     assert score.guess is not None
-    reached = score.value > score.guess if metric.higher_is_better else score.value < score.guess
-    if metric.unit == "percent" and score.guess >= 1:
+    reached = _beyond_guess(score)
+    if _one_class(score):
         return (
             f"{name} cannot be judged: all {score.n:,} test samples are of one class, which a "
             "prediction that ignores the input gets right, too. Add samples of the others."

@@ -236,8 +236,8 @@ def recommend(rows: Sequence[Row], request: Request) -> tuple[tuple[Row, ...], s
     for row in result:
         for target in request.named_targets if row.recommended else ():
             mapped, total = fit_of(row, target)
-            compiler = row.inspection.decided_by(target) if row.inspection else None
-            how = f"By {compiler}, for" if compiler else "Predicted for"
+            judge = row.inspection.judge(target) if row.inspection else None
+            how = f"By {judge}, for" if judge else "Predicted for"
             reason += f" {how} {target}: {mapped} of {total} operators map."
     return result, reason
 

@@ -11,7 +11,7 @@ import numpy as np
 from edgekit.errors import ModelError
 from edgekit.evaluation import Evaluation, evaluate_pieces
 from edgekit.evaluation.predict import piece_size
-from edgekit.evaluation.trust import difference_alert, guessing_alert, is_guessing
+from edgekit.evaluation.trust import difference_alert, guessing_alert, is_guessing, lacks_samples
 from edgekit.pipeline.diagnosis import explanations
 from edgekit.pipeline.measure import MeasureSettings
 from edgekit.pipeline.pixel_trial import Predict
@@ -102,6 +102,12 @@ def score_source(
     )
 
 
+_UNEXPLAINED: Final = (
+    "No reason was found. Check that the samples are scaled and ordered as in training, that the "
+    "targets are those of this model, and that it was trained long enough."
+)
+
+
 def alerts_of(
     name: str, found: Evaluation, dataset: Dataset, run: Predict, output: str | None
 ) -> tuple[str, ...]:
@@ -129,6 +135,8 @@ def alerts_of(
         preprocessing=dataset.preprocessing,
         head=dataset.head,
     )
+    if not reasons and not lacks_samples(found.score):
+        reasons = [_UNEXPLAINED]
     return (guessing_alert(f"The source {name}", found.score), *reasons)
 
 

@@ -40,7 +40,7 @@ def default_plan(
         UsageError: One of them is unknown.
     """
     is_mixed = mode == MIXED
-    found = INT8 if is_mixed else mode_named(mode)
+    found = INT8 if is_mixed else mode_named(mode, MIXED)
     for what, value, choices in (
         ("ranges", ranges, RANGES),
         ("type of inputs and outputs", io, IO_TYPES),

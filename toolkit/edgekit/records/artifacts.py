@@ -352,6 +352,11 @@ class Inspection:
             return run.compiler
         return None if estimate is None else estimate.compiler
 
+    def judge(self, target: str) -> str | None:
+        """Return what says what a target takes: a compiler, its interpreter, or None."""
+        measured = self.how_known(target) == "measured"
+        return self.decided_by(target) or ("TFLite Micro" if measured else None)
+
     @property
     def without_verdict(self) -> tuple[str, ...]:
         """Sentences: which compiler gave no verdict, and why."""
@@ -377,6 +382,12 @@ class Inspection:
             # A kernel that the interpreter has and the target lacks is predicted to be missing.
             return "predicted" if memory.loads and self.unmapped(target) else "measured"
         return "predicted"
+
+    def how_fits(self, target: str) -> Literal["measured", "simulated", "compiled", "predicted"]:
+        """Return how it is known that a target runs the model, in the memory that it has."""
+        memory, known = self.memory.get(target), self.how_known(target)
+        estimated = memory is not None and memory.fits is not None and not memory.measured
+        return "predicted" if known == "measured" and estimated else known
 
     @property
     def peak(self) -> Operator | None:

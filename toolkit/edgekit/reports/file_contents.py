@@ -56,11 +56,17 @@ def bytes_table(group: Group) -> str:
 
 def predictions(report: Report) -> str:
     """List what is predicted, how ranges were chosen, and what was kept in float."""
-    files = [row for group in groups_by_model(report) for row in group.files]
+    groups = groups_by_model(report)
+    files = [row for group in groups for row in group.files]
     rows = [row for row in files if row.recommended] or files[:1]
-    text = _fit_table(report) + "".join(
-        choice_card(row) + _precisions(row) + recovery_card(row) for row in files
-    )
+    text = _fit_table(report)
+    for group in groups:
+        cards = "".join(
+            choice_card(row) + _precisions(row) + recovery_card(row) for row in group.files
+        )
+        if cards and len(groups) > 1:
+            text += f"<h3>{escaped(printable(group.model))}</h3>"
+        text += cards
     for row in rows:
         if row.inspection is None:
             continue
@@ -90,10 +96,10 @@ def _fit_table(report: Report) -> str:
         return ""
     head = "".join(f'<th scope="col">{escaped(target)}</th>' for target in targets)
     body = "".join(
-        f'<tr><th scope="row">{escaped(printable(row.artifact.variant))}</th>'
+        f'<tr><th scope="row">{escaped(name)}</th>'
         + "".join(f"<td>{escaped(cell)}</td>" for cell in cells)
         + "</tr>"
-        for row, cells in rows
+        for name, cells in rows
     )
     return (
         "<h2>Targets</h2>"

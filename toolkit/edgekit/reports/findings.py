@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from edgekit.printable import printable
-from edgekit.records import Collapse, Report
+from edgekit.records import Collapse, Report, Row
 from edgekit.reports.formatting import plain
 from edgekit.reports.groups import groups_by_model
 
@@ -15,14 +15,23 @@ def collapse_text(collapse: Collapse) -> str:
     return f"{collapse.where}: {collapse.detail}"
 
 
+def about_model(report: Report, row: Row) -> str:
+    """Return the start of a sentence on a file: its model, where the report has several."""
+    several = len({row.model for row in report.rows}) > 1
+    return f"{printable(row.model)}: " if several else ""
+
+
+def file_name(report: Report, row: Row) -> str:
+    """Return the name of a file in its report: the variant, with its model where needed."""
+    return f"{about_model(report, row)}{printable(row.artifact.variant)}"
+
+
 def collapsed_files(report: Report) -> Mapping[str, tuple[str, ...]]:
     """Return what each file lost, by variant; with its model where there are several."""
-    several = len({row.model for row in report.rows}) > 1
     found: dict[str, dict[str, None]] = {}
     for row in report.rows:
         if row.collapses:
-            model = f"{printable(row.model)}: " if several else ""
-            texts = found.setdefault(f"{model}{printable(row.artifact.variant)}", {})
+            texts = found.setdefault(file_name(report, row), {})
             texts |= dict.fromkeys(plain(collapse_text(one)) for one in row.collapses)
     return {name: tuple(texts) for name, texts in found.items()}
 

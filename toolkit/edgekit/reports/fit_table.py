@@ -6,14 +6,16 @@ from collections.abc import Iterator
 
 from edgekit.printable import printable
 from edgekit.records import Inspection, Report, Row
+from edgekit.reports.findings import file_name
 from edgekit.reports.formatting import latency_text
 from edgekit.reports.groups import groups_by_model
 from edgekit.reports.npu_text import fit_text, said_by
 
 
-def fit_rows(report: Report) -> tuple[list[str], list[tuple[Row, list[str]]]]:
-    """Return the targets, and what each takes of each file; nothing where none was named.
+def fit_rows(report: Report) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """Return the targets, and the name of each file with what each takes of it.
 
+    Nothing is returned where no target was named.
     Without a name every file is held against one target, of which the report says a sentence.
     """
     if "target" not in report.asked:
@@ -21,7 +23,7 @@ def fit_rows(report: Report) -> tuple[list[str], list[tuple[Row, list[str]]]]:
     rows = [row for group in groups_by_model(report) for row in group.files if row.inspection]
     named = dict.fromkeys(target for row in rows for target in _targets(row))
     return list(named), [
-        (row, [cell_text(row.inspection, target) for target in named])
+        (file_name(report, row), [cell_text(row.inspection, target) for target in named])
         for row in rows
         if row.inspection is not None
     ]

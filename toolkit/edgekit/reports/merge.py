@@ -84,7 +84,9 @@ def _devices(report: Report) -> Mapping[str, Mapping[str, str]]:
 
 
 def _read(path: Path) -> Report:
-    check_input(path, UsageError, hint="Give the JSON files that edgekit wrote.")
+    inside = path / "report.json"
+    given = inside if inside.is_file() else "the JSON files that edgekit wrote"
+    check_input(path, UsageError, hint=f"Give {given}.")
     try:
         document = read_json(path)
     except OSError as error:

@@ -15,7 +15,7 @@ def said_by(inspection: Inspection, target: str) -> str:
     if compiler is not None:
         compiled = "compiled, " if target in inspection.compiled else ""
         return f"{compiled}{printable(compiler)}"
-    return "TFLite Micro" if inspection.how_known(target) == "measured" else PREDICTED
+    return inspection.judge(target) or PREDICTED
 
 
 def fit_text(inspection: Inspection, target: str) -> str:

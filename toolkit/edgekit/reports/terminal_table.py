@@ -17,7 +17,7 @@ from edgekit.reports.device_comparison import (
     compare_devices,
     table_groups,
 )
-from edgekit.reports.findings import collapsed_files
+from edgekit.reports.findings import about_model, collapsed_files
 from edgekit.reports.fit_table import fit_rows
 from edgekit.reports.formatted_rows import FAILED, RECOMMENDED, FormattedRow, formatted_rows
 from edgekit.reports.formatting import class_figures, plain, times
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 BEST = "*"
-CHOSEN = "=> recommended"
-_MARKS = {"": ("", ""), RECOMMENDED: (CHOSEN, "bold green"), FAILED: (FAILED, "red")}
+CHOSEN, BRIEF = "=> recommended", "=>"
+_STYLES = {"": "", RECOMMENDED: "bold green", FAILED: "red"}
 # The widest a variant's and a device's name get before they are folded, in characters.
 MOST_LABEL, MOST_NAME = 24, 20
 
@@ -62,23 +62,47 @@ class StackedColumn:
         return max(map(len, lines))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fitted:
+    """What a terminal has room for.
+
+    Attributes:
+        parts: The columns of each table; more than one where they do not fit beside each other.
+        left_out: Titles of the columns that are not shown.
+        mark: That of the recommended file.
+        label: Characters that a variant's name has at least.
+    """
+
+    parts: Sequence[Sequence[StackedColumn]]
+    left_out: Sequence[str]
+    mark: str
+    label: int
+
+
 def print_report(report: Report, console: Console) -> None:
     """Print the report; colour only repeats what the text shows."""
     groups, comparisons = table_groups(report), compare_devices(report)
     left_out: dict[str, None] = {}
+    brief = False
     for group in groups:
         if len(groups) > 1:
             say(console, group.name, "bold")
         rows = formatted_rows(group)
-        columns = list(_stacked_columns(group, rows))
-        left_out |= dict.fromkeys(_fit(columns, rows, console.width))
-        show(console, _rows_table(rows, columns))
+        fitted = _fit(list(_stacked_columns(group, rows)), rows, console.width)
+        left_out |= dict.fromkeys(fitted.left_out)
+        brief = brief or fitted.mark == BRIEF
+        for position, columns in enumerate(fitted.parts):
+            if position:
+                console.print()
+            show(console, _rows_table(rows, columns, fitted))
     for comparison in comparisons:
         _print_comparison(comparison, console)
     shown = [row for group in groups for row in formatted_rows(group)]
     legend = [f"{BEST} best of its column"] if any(row.best for row in shown) else []
     if comparisons or any(row.size_ratio for row in shown):
         legend.append("x: times smaller or faster than float32")
+    if brief:
+        legend.append(f"{BRIEF}: {RECOMMENDED}")
     if left_out:
         legend.append(f"too narrow to show: {', '.join(left_out)}")
     if legend:
@@ -100,11 +124,11 @@ def _print_fits(report: Report, console: Console) -> None:
     if not targets:
         return
     table = plain_table()
-    table.add_column("variant", no_wrap=True)
+    table.add_column("variant", overflow="fold")
     for target in targets:
         table.add_column(plain(target))
-    for row, cells in rows:
-        table.add_row(plain(row.artifact.variant), *map(plain, cells))
+    for name, cells in rows:
+        table.add_row(plain(name), *map(plain, cells))
     console.print()
     show(console, table)
 
@@ -124,7 +148,7 @@ def _print_findings(report: Report, console: Console) -> None:
     for row in report.files:
         for said in (choice_line(row), precision_line(row), recovery_line(row)):
             if said:
-                say(console, plain(said))
+                say(console, f"{about_model(report, row)}{plain(said)}")
     if adapted := report.asked.get("adapted"):
         for number, line in enumerate(adapted.split("\n")):
             say(console, f"{'  ' if number else 'Adapted to '}{plain(line)}")
@@ -200,36 +224,49 @@ def _stacked_columns(group: Group, rows: Sequence[FormattedRow]) -> Iterator[Sta
         )
 
 
-def _fit(columns: list[StackedColumn], rows: Sequence[FormattedRow], width: int) -> list[str]:
-    """Remove optional columns, the last first, until the table fits; return their titles.
+def _fit(columns: list[StackedColumn], rows: Sequence[FormattedRow], width: int) -> Fitted:
+    """Choose what a terminal of this width shows, so that no cell is cropped.
 
-    Names are folded to the width of `CHOSEN` before a column is left out.
+    Names are folded to the width of `CHOSEN` before a column is left out: optional ones, the last
+    first. Where that is not enough, the mark is shortened, then the table is shown in parts.
     """
     from rich.cells import cell_len
 
-    marks = [CHOSEN for row in rows if row.row.recommended]
-    labels = max(map(cell_len, (*(row.label for row in rows), *marks)), default=0)
-    needed = min(labels, len(CHOSEN)) + sum(GAP + column.width for column in columns)
+    names = max((cell_len(row.label) for row in rows), default=0)
+    chosen = any(row.mark == RECOMMENDED for row in rows)
+    mark, label = CHOSEN, min(max(names, len(CHOSEN) if chosen else 0), len(CHOSEN))
     left_out = []
     for column in reversed([column for column in columns if column.optional]):
-        if needed <= width:
+        if _needed(label, columns) <= width:
             break
-        needed -= GAP + column.width
         columns.remove(column)
         left_out.append(column.title)
-    return left_out[::-1]
+    if chosen and _needed(label, columns) > width:
+        mark, label = BRIEF, min(names, len(CHOSEN))
+    parts: list[list[StackedColumn]] = [[]]
+    for column in columns:
+        if parts[-1] and _needed(label, [*parts[-1], column]) > width:
+            parts.append([])
+        parts[-1].append(column)
+    return Fitted(parts=parts, left_out=left_out[::-1], mark=mark, label=label)
 
 
-def _rows_table(rows: Sequence[FormattedRow], columns: Sequence[StackedColumn]) -> Table:
+def _needed(label: int, columns: Sequence[StackedColumn]) -> int:
+    return label + sum(GAP + column.width for column in columns)
+
+
+def _rows_table(
+    rows: Sequence[FormattedRow], columns: Sequence[StackedColumn], fitted: Fitted
+) -> Table:
     from rich.text import Text
 
     table = plain_table()
-    table.add_column("variant", overflow="fold", max_width=MOST_LABEL)
+    table.add_column("variant", overflow="fold", min_width=fitted.label, max_width=MOST_LABEL)
     for column in columns:
         table.add_column(column.heading, justify="right", no_wrap=True)
     for position, row in enumerate(rows):
-        mark, style = _MARKS[row.mark]
-        label = Text(f"{row.label}\n{mark}", style=style)
+        mark = fitted.mark if row.mark == RECOMMENDED else row.mark
+        label = Text("\n".join(filter(None, (row.label, mark))), style=_STYLES[row.mark])
         table.add_row(label, *(_cell(*column.cells[position]) for column in columns))
     return table
 
@@ -240,7 +277,7 @@ def _cell(figure: str, below: str, best: bool = False) -> Any:
 
     text = Text()
     text.append(figure + (BEST if best else " "), style="bold" if best else "")
-    text.append("".join(f"\n{line} " for line in below.split("\n")), style="dim")
+    text.append("".join(f"\n{line} " for line in below.split("\n") if line), style="dim")
     return text
 
 

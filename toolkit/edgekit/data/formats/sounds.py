@@ -109,7 +109,18 @@ class SoundStore:
         return None
 
     def undeclared(self, inputs: Sequence[TensorSpec]) -> DataError:
-        """Return the error that prints a declaration to start from."""
+        """Return the error that prints a declaration to start from.
+
+        A model that takes no features, but waves, is told to take arrays: none would fit it.
+        """
+        if inputs and _features_of(inputs) is None:
+            shapes = ", ".join(str(list(spec.shape)) for spec in inputs)
+            return DataError(
+                f"{self.root} holds recordings, and the model takes no features of them.",
+                found=f"It takes {shapes}; features are [1, frames, bands, 1].",
+                hint="Save what it takes as arrays: numpy.savez('data.npz', x_train=..., "
+                "y_train=..., x_test=..., y_test=...), and give --data data.npz.",
+            )
         spec = suggested(self.recordings, inputs)
         written = "".join(
             f"{key} = " + (f'"{value}"' if isinstance(value, str) else str(value)) + r"\n"
@@ -215,13 +226,13 @@ def suggested(recordings: Sequence[Recording], inputs: Sequence[TensorSpec]) -> 
 
     Args:
         recordings: The recordings; the median of their lengths is the window's.
-        inputs: The model's inputs; `[1, frames, bands, 1]` tells frames and bands.
+        inputs: The model's inputs; `[1, frames, bands, 1]` tells frames and bands, with or without
+            the channel.
     """
     rate = recordings[0].rate
     samples = max(1, int(np.median([recording.frames for recording in recordings])))
-    shape = inputs[0].shape if len(inputs) == 1 else ()
-    told = len(shape) == 4 and shape[3] == 1 and min(shape) > 0
-    wanted, bands = shape[1:3] if told else (None, BANDS)
+    told = _features_of(inputs)
+    wanted, bands = told if told and min(told) > 0 else (None, BANDS)
     pairs = [(round(frame * rate), round(hop * rate)) for frame, hop in FRAMES_S]
     pairs = [(frame, hop) for frame, hop in pairs if hop > 0 and frame <= samples]
     usual = [(f, h) for f, h in pairs if wanted in (None, 1 + (samples - f) // h)]
@@ -241,6 +252,15 @@ def suggested(recordings: Sequence[Recording], inputs: Sequence[TensorSpec]) -> 
         "high_hz": rate // 2,
         "floor": 1e-6,
     }
+
+
+def _features_of(inputs: Sequence[TensorSpec]) -> tuple[int, int] | None:
+    """Return how many frames and bands a model takes; None if its input is no such features."""
+    shape = inputs[0].shape if len(inputs) == 1 else ()
+    frames, bands = shape[1:3] if len(shape) in (3, 4) else (1, 1)
+    # [1, samples, 1] is a wave.
+    matches = shape[3] == 1 if len(shape) == 4 else bands != 1
+    return (frames, bands) if len(shape) in (3, 4) and matches else None
 
 
 def _spec(root: Path, given: Mapping[str, Any] | None) -> dict[str, Any]:
