@@ -414,3 +414,46 @@ def test_groups_come_with_the_samples_and_keep_training_samples_together():
     assert everything(bound.test).groups.tolist() == np.repeat([1, 0, 2], 4).tolist()
     fit, validation = training_split(bound)
     assert (fit.n, validation.n) == (8, 4)
+
+
+# --- Scales ---
+
+
+@pytest.mark.parametrize(
+    ("factor", "said"),
+    [
+        (1 / 255, "255 times smaller in test than in train"),
+        (300, "300 times larger in test than in train"),
+        (1 / 5, None),
+        (0, None),  # nothing but zeros is no scale
+    ],
+)
+def test_splits_of_two_scales_are_told(factor, said):
+    pixels = np.random.default_rng(3).integers(0, 256, (80, 6, 6, 1)).astype(np.float32)
+    pixels[7] = 1e9  # one sample decides nothing
+    classes = np.arange(80) % 4
+    data = dataset_of(x_train=pixels, y_train=classes, x_test=pixels * factor, y_test=classes)
+
+    notes = bind(data, [spec(6, 6, 1, name="pixels")], [spec(4)]).notes
+
+    told = [note for note in notes if note.startswith("The values of input 'pixels' are ")]
+    assert [said in note for note in told] == ([True] if said else [])
+    if said:
+        assert "prepare both alike" in told[0]
+
+
+def test_the_scale_of_each_input_counts():
+    wave, level = noise(20, 30).astype(np.float32), noise(20, 2).astype(np.float32)
+    data = dataset_of(
+        x_train_wave=wave,
+        x_train_level=level,
+        y_train=np.arange(20) % 3,
+        x_test_wave=wave,
+        x_test_level=level * 1000,
+        y_test=np.arange(20) % 3,
+    )
+    inputs = [spec(30, name="wave"), spec(2, name="level")]
+
+    (note,) = [note for note in bind(data, inputs, [spec(3)]).notes if "times" in note]
+
+    assert note.startswith("The values of input 'level' are 1,000 times larger in test")

@@ -15,10 +15,12 @@ from edgekit.data.labels_and_tasks import bind_targets
 from edgekit.data.overlap import overlap_note
 from edgekit.data.pixels import picture_shape
 from edgekit.data.preprocessing import names_size
+from edgekit.data.split_scales import scale_note
 from edgekit.data.store import InputFit, Reader, adopted, reader_of, sized_targets
 from edgekit.errors import DataError
 from edgekit.evaluation.tasks.class_labels import class_count
 from edgekit.records import Array, Dataset, Samples, Split, TensorSpec
+from edgekit_runner import SOUND_KINDS
 
 SPLITS: tuple[Split, ...] = ("train", "calibrate", "test")
 
@@ -70,8 +72,10 @@ def bind(dataset: Dataset, inputs: Sequence[TensorSpec], outputs: Sequence[Tenso
     )
     notes += [note for note in target_notes if note not in notes]
     if "train" in splits and "test" in splits:
-        note = overlap_note(splits["train"], splits["test"])
-        notes += [note] if note and note not in notes else []
+        found = [overlap_note(splits["train"], splits["test"])]
+        if not any(_is_recorded(samples) for samples in splits.values()):
+            found.append(scale_note(splits["train"], splits["test"]))
+        notes += [note for note in found if note and note not in notes]
     return replace(
         told,
         train=splits.get("train"),
@@ -79,6 +83,12 @@ def bind(dataset: Dataset, inputs: Sequence[TensorSpec], outputs: Sequence[Tenso
         test=splits.get("test"),
         notes=tuple(notes),
     )
+
+
+def _is_recorded(samples: Samples) -> bool:
+    """Whether samples are pictures or sounds in files, which have one scale."""
+    reader = reader_of(samples)
+    return isinstance(reader.store, ImageStore) or reader.preprocessing["kind"] in SOUND_KINDS
 
 
 def _sized(spec: Mapping[str, Any], inputs: Sequence[TensorSpec]) -> Mapping[str, Any]:
