@@ -72,7 +72,8 @@ def print_report(report: Report, console: Console) -> None:
         rows = formatted_rows(group)
         columns = list(_stacked_columns(group, rows))
         left_out |= dict.fromkeys(_fit(columns, rows, console.width))
-        show(console, _rows_table(rows, columns))
+        for beside in _beside(columns, rows, console.width):
+            show(console, _rows_table(rows, beside))
     for comparison in comparisons:
         _print_comparison(comparison, console)
     shown = [row for group in groups for row in formatted_rows(group)]
@@ -200,16 +201,21 @@ def _stacked_columns(group: Group, rows: Sequence[FormattedRow]) -> Iterator[Sta
         )
 
 
+def _label_width(rows: Sequence[FormattedRow]) -> int:
+    """Return what the variants' names need: they are folded to the width of `CHOSEN` at most."""
+    from rich.cells import cell_len
+
+    marks = [CHOSEN for row in rows if row.row.recommended]
+    labels = max(map(cell_len, (*(row.label for row in rows), *marks)), default=0)
+    return min(labels, len(CHOSEN))
+
+
 def _fit(columns: list[StackedColumn], rows: Sequence[FormattedRow], width: int) -> list[str]:
     """Remove optional columns, the last first, until the table fits; return their titles.
 
     Names are folded to the width of `CHOSEN` before a column is left out.
     """
-    from rich.cells import cell_len
-
-    marks = [CHOSEN for row in rows if row.row.recommended]
-    labels = max(map(cell_len, (*(row.label for row in rows), *marks)), default=0)
-    needed = min(labels, len(CHOSEN)) + sum(GAP + column.width for column in columns)
+    needed = _label_width(rows) + sum(GAP + column.width for column in columns)
     left_out = []
     for column in reversed([column for column in columns if column.optional]):
         if needed <= width:
@@ -218,6 +224,24 @@ def _fit(columns: list[StackedColumn], rows: Sequence[FormattedRow], width: int)
         columns.remove(column)
         left_out.append(column.title)
     return left_out[::-1]
+
+
+def _beside(
+    columns: Sequence[StackedColumn], rows: Sequence[FormattedRow], width: int
+) -> Iterator[list[StackedColumn]]:
+    """Yield as many columns as there is room for beside the names, then those that are left.
+
+    Without this the names would be squeezed out, and figures cut.
+    """
+    fitting: list[StackedColumn] = []
+    left = room = width - _label_width(rows)
+    for column in columns:
+        left -= GAP + column.width
+        if fitting and left < 0:
+            yield fitting
+            fitting, left = [], room - GAP - column.width
+        fitting.append(column)
+    yield fitting
 
 
 def _rows_table(rows: Sequence[FormattedRow], columns: Sequence[StackedColumn]) -> Table:
