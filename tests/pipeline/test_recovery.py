@@ -227,6 +227,22 @@ def test_no_remedy_is_begun_after_the_time_is_spent(
     assert worst_db(made(sum_with_a_wide_channel(), tmp_path, "mixed", force=True).files[-1]) > 20
 
 
+def test_operators_too_many_to_be_tried_one_by_one_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a limit below this graph's operators, as an unrolled recurrent network is above it
+    monkeypatch.setattr(recovery, "MOST_TRIED", 1)
+
+    row = made(sum_with_a_wide_channel(), tmp_path, "int8").files[-1]
+
+    last = told(row)["recovery"]["steps"][-1]
+    assert last["remedy"] == recovery.ISLANDS
+    assert "operators one by one takes over a minute" in last["note"]
+    line = recovery_line(row)
+    assert line is not None
+    assert line.endswith("Next: --mode mixed takes the time that it needs to find the operators.")
+
+
 def test_a_regression_near_to_float_is_lost_all_the_same(tmp_path: Path) -> None:
     # given outputs whose noise is 30 dB below their spread, and targets that float tells better
     given: dict[str, Any] = {"noise": 0.02, "metric": "mae"}

@@ -243,3 +243,9 @@ def test_trials_know_the_operators_of_the_file() -> None:
     assert outputs(trials.floating()) == pytest.approx(outputs(write(model)), abs=1e-4)
     file = make(INT8, signed(model), observe=seen)
     np.testing.assert_array_equal(outputs(trials.with_modes((), "int8")), outputs(file.data))
+
+
+def test_trials_of_weights_alone_leave_out_operators_without_weights() -> None:
+    model = built(FOLDED["to -1..1, padded"][0])
+    trials = Trials.of(default_plan("dynamic"), signed(model), seen)
+    assert [unit.operator for unit in trials.units] == ["CONV_2D"]

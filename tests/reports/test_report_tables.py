@@ -125,6 +125,26 @@ def test_texts_of_several_models_name_theirs(fashion):
     assert page.index("<h3>eyes</h3>") < page.index("eyes is so.")
 
 
+def test_figures_without_room_beside_the_names_follow_in_a_table_of_their_own(fashion):
+    # Given two outputs whose scores have long figures, as errors of small values have
+    def long(row):
+        score = replace(row.score, metric="rmse", value=0.0000422, ci95=(0.0000370, 0.0000489))
+        other = OutputScore(output="box", task="regression", score=score)
+        drop = row.drop and replace(row.drop, value=0.0000418, ci95=(0.0000361, 0.0000484))
+        return replace(row, score=replace(score, per_output=(other,)), drop=drop)
+
+    report = replace(fashion, rows=tuple(map(long, fashion.rows)))
+    # When the table is printed at 80 columns
+    text = render(report, "terminal")
+    # Then names and figures are whole: what has no room stands below, beside the names again
+    assert max(map(len, text.splitlines())) <= 80
+    assert "\u2026" not in text
+    heads = [line.split()[0] for line in text.splitlines() if "RMSE" in line or "variant" in line]
+    assert heads.count("variant") > 1
+    assert text.count("\nint8 ") == heads.count("variant")
+    assert text.count("0.0000370 to 0.0000489") == 2 * len(report.rows)
+
+
 def test_every_figure_is_there_with_its_unit(fashion):
     text = render(fashion, "terminal")
     for figure in ("45.6 kB*", "91.68 %*", "0.036 ms*", "91.11 to 92.19", "3.2x", "kept -0.01"):

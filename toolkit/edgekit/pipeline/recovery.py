@@ -52,6 +52,9 @@ MARGIN_DB: Final = 0.5
 MOST_ROUNDING: Final = 6 * 10**11
 """Multiply-accumulates: what one core of a PC takes a minute for."""
 
+MOST_TRIED: Final = 5 * 10**5
+"""Operators tried one by one, times operators of the graph: a minute of making files."""
+
 ROUNDING: Final = "round_weights"
 BIASES: Final = "correct_biases"
 ISLANDS: Final = "higher_precision"
@@ -256,6 +259,9 @@ class _Search:
             nonlocal said
             form = self._form
             trials = Trials.of(self.plan, form.graph, form.observe, form.calibration)
+            if len(trials.units) * len(nodes(trials.model)) > MOST_TRIED:
+                few = f"trying {len(trials.units):,} operators one by one takes over a minute"
+                raise ConversionError("Too many operators.", found=few, hint=self._unhurried())
             floating = trials.floating()
             # Fitted biases are compared with themselves, so that precisions alone count.
             beside = self._runs_beside(floating) if self.plan.passes else self._runs

@@ -60,7 +60,8 @@ class Trials:
         model: The float graph, after the plan's passes.
         ranges: Ranges of its activations; None where they remain float.
         modes: Output tensor name -> mode by the plan's own rules.
-        units: The operators that have the plan's mode there, in execution order.
+        units: The operators that have the plan's mode there, in execution order; where activations
+            remain float, those with weights.
     """
 
     plan: Plan
@@ -97,7 +98,7 @@ class Trials:
             model=model,
             ranges=ranges,
             modes=modes,
-            units=_units(model, plan, modes),
+            units=_units(model, plan, modes, weighted=ranges is None),
         )
 
     def floating(self) -> bytes:
@@ -207,9 +208,14 @@ def _conversions(model: ModelT) -> int:
     return sum(operator_name(model, op) in _CONVERSIONS for op in graph.operators)
 
 
-def _units(model: ModelT, plan: Plan, modes: Mapping[str, str]) -> tuple[Unit, ...]:
+def _units(
+    model: ModelT, plan: Plan, modes: Mapping[str, str], *, weighted: bool
+) -> tuple[Unit, ...]:
     operators = nodes(model)
     layers = name_layers(operators)
+    # A file of its own for each of the others would be the float file, at the price of a copy.
+    stored = {id(node) for node, _ in stored_weights(operators)}
+    able = {node.graph for node in operators if node.graph and id(node) in stored}
     within: dict[int, list[str]] = {}
     for node in operators:
         within.setdefault(node.graph, []).extend(tensor.name for tensor in node.outputs)
@@ -219,6 +225,8 @@ def _units(model: ModelT, plan: Plan, modes: Mapping[str, str]) -> tuple[Unit, .
         if node.graph or not own:
             continue
         if any(modes.get(name, plan.mode) != plan.mode for name in own):
+            continue
+        if weighted and id(node) not in stored and not able.intersection(bodies(node)):
             continue
         inside = [name for graph in bodies(node) for name in within.get(graph, ())]
         unit = Unit(
