@@ -321,4 +321,4 @@ def test_an_operator_that_is_missing_is_named(tmp_path):
     with pytest.raises(ModelError, match="operator 0") as caught:
         api.export(source, tmp_path / "firmware")
 
-    assert "In Keras, use relu or hard_silu" in str(caught.value)
+    assert "Use relu or hard_silu (Hardswish)" in str(caught.value)

@@ -29,14 +29,28 @@ def recovery_line(row: Row) -> str | None:
     helped = [_name(step) for step in steps if step.get("helped") is True]
     where = f"on {told.get('samples')} {'training' if _held_back(told) else 'calibration'} samples"
     if not helped:
-        tried = ", ".join(dict.fromkeys(_name(step) for step in steps)) or "none"
         return (
-            f"{row.artifact.variant} lost too much ({_figures(told, before)} {where}), and no "
-            f"remedy helped; tried: {tried}.{_next_step(told)}"
+            f"{row.artifact.variant} lost too much ({_figures(told, before)} {where}), and "
+            f"{_in_vain(steps)}.{_next_step(told)}"
         )
     change = f"{_figures(told, after)} instead of {_figures(told, before)} {where}"
     still = "; it still loses too much" if after.get("lost") is True else ""
     return f"{row.artifact.variant}: {', '.join(helped)}: {change}{still}.{_next_step(told)}"
+
+
+def _in_vain(steps: Sequence[Told]) -> str:
+    """Say which remedies were tried, and which were not and why."""
+    tried = dict.fromkeys(_name(step) for step in steps if _was_made(step))
+    others = {_name(step): str(step.get("note") or "") for step in steps if not _was_made(step)}
+    left = ", ".join(
+        f"{name} ({why.rstrip('.')})" if why else name
+        for name, why in others.items()
+        if name not in tried
+    )
+    if not tried:
+        return f"no remedy was tried: {left}" if left else "no remedy was tried"
+    said = f"no remedy helped; tried: {', '.join(tried)}"
+    return f"{said}; not tried: {left}" if left else said
 
 
 def precision_line(row: Row) -> str | None:

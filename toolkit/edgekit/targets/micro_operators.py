@@ -206,9 +206,9 @@ KERNELS: Final[Mapping[str, Kernel]] = {
 
 HINTS: Final[Mapping[str, str]] = {
     "DENSIFY": "edgekit expand FILE --target micro -o NEW stores its weights dense.",
-    "GELU": "In Keras, use relu or hard_silu.",
-    "RELU_0_TO_1": "In Keras, use relu6 or hard_silu.",
-    "RELU_N1_TO_1": "In Keras, use tanh or relu6.",
+    "GELU": "Use relu or hard_silu (Hardswish) in the model.",
+    "RELU_0_TO_1": "Use relu6 or hard_silu (Hardswish) in the model.",
+    "RELU_N1_TO_1": "Use tanh or relu6 in the model.",
     "SELECT": "edgekit expand FILE --target micro -o NEW writes SELECT_V2.",
     "TILE": "edgekit expand FILE --target micro -o NEW writes CONCATENATION.",
 }
