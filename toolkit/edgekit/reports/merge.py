@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgekit.errors import UsageError
-from edgekit.files import check_input
+from edgekit.files import FILE, check_input, what_is
 from edgekit.parsing import ParseError, read_json
 from edgekit.records import Report, Row, Timing
 from edgekit.schema import report_from_json
@@ -85,7 +85,7 @@ def _devices(report: Report) -> Mapping[str, Mapping[str, str]]:
 
 def _read(path: Path) -> Report:
     inside = path / "report.json"
-    given = inside if inside.is_file() else "the JSON files that edgekit wrote"
+    given = inside if what_is(inside) == FILE else "the JSON files that edgekit wrote"
     check_input(path, UsageError, hint=f"Give {given}.")
     try:
         document = read_json(path)
