@@ -747,23 +747,40 @@ def time_by_turns(models: Sequence[Model]) -> list[list[int]]:
     return values
 
 
-def ratio_by_turns(values: Sequence[int], reference: Sequence[int]) -> dict[str, float]:
+def ratio_by_turns(
+    values: Sequence[int], reference: Sequence[int], rounds: int = ROUNDS
+) -> dict[str, float]:
     """Return how a latency compares with another that was taken by turns with it.
 
     Returns:
         `value`, the median of the ratios of the rounds' medians, and `low` and `high`, the ends
-        of its 95 % interval: the 6th and the 15th of 20 by size.
+        of its 95 % interval, by order statistics.
     """
-    pairs = zip(_round_medians(values), _round_medians(reference))
+    pairs = zip(block_medians(values, rounds), block_medians(reference, rounds))
     ratios = sorted(one / other for one, other in pairs)
-    middle = (ratios[ROUNDS // 2 - 1] + ratios[ROUNDS // 2]) / 2
-    return {"value": middle, "low": ratios[5], "high": ratios[14]}
+    end = _lower_end(rounds)
+    return {"value": _middle(ratios), "low": ratios[end], "high": ratios[-1 - end]}
 
 
-def _round_medians(values: Sequence[int]) -> list[float]:
-    size = len(values) // ROUNDS
-    rounds = [sorted(values[k * size : (k + 1) * size]) for k in range(ROUNDS)]
-    return [(one[(size - 1) // 2] + one[size // 2]) / 2 for one in rounds]
+def block_medians(values: Sequence[int], blocks: int) -> list[float]:
+    """Return the medians of that many blocks of consecutive invocations."""
+    n = len(values)
+    pieces = [values[n * k // blocks : n * (k + 1) // blocks] for k in range(blocks)]
+    return [_middle(sorted(piece)) for piece in pieces]
+
+
+def _middle(ordered: Sequence[float]) -> float:
+    return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
+
+
+def _lower_end(n: int) -> int:
+    """Return which of `n` ordered values is the lower end of the median's 95 % interval."""
+    import math  # which numpy has imported already
+
+    below, k = 0.0, 0
+    while (below := below + math.comb(n, k) / 2**n) <= 0.025:
+        k += 1
+    return max(0, k - 1)
 
 
 def turns_lines(facts: Mapping[str, Any]) -> list[str]:
@@ -8741,11 +8758,8 @@ class Trial:
 def report_trial(options: Options) -> None:
     """Report once that the file is of unknown origin and was run in a child process."""
     if options.unknown_origin:
-        told = "Not every model" if options.others else f"{options.model}"
-        none = "a" if options.others else "no"
-        write_stderr(
-            plain(f"{told} has {none} manifest with its digest: tried in a child process.")
-        )
+        lacks = "Not every model has a" if options.others else f"{options.model} has no"
+        write_stderr(plain(f"{lacks} manifest with its digest: tried in a child process."))
         options.unknown_origin = False
 
 

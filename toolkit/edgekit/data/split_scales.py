@@ -8,7 +8,7 @@ import numpy as np
 
 from edgekit.records import Array, Samples
 
-_SAMPLES: Final = 64
+_SAMPLES: Final = 16
 _MOST: Final = 10.0
 """Splits of one data set whose values differ by more are not of one scale."""
 
@@ -17,7 +17,7 @@ def scale_note(train: Samples, test: Samples) -> str | None:
     """Return a warning where the values of an input are of another size in test than in train.
 
     Pixels of 0 to 255 in one and of 0 to 1 in the other, or values that were standardized in one
-    only: ranges are calibrated on train, so that integers say nothing of test. Of up to 64 samples
+    only: ranges are calibrated on train, so that integers say nothing of test. Of up to 16 samples
     of each split the median of their root mean squares counts.
 
     Args:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import math
-import statistics
 from dataclasses import dataclass
 from typing import Final
 
@@ -40,35 +37,17 @@ def latency_ratio(timing: Timing | None, reference: Timing | None) -> LatencyRat
     divided into blocks, of which the least and the largest median are left out: `low` is the ratio
     of the least that remains to the reference's largest, `high` that of the largest to its least.
     """
+    from edgekit_runner import block_medians, ratio_by_turns  # large, and seldom needed here
+
     if timing is None or reference is None or timing.device != reference.device:
         return None
     value = timing.p50_ms / reference.p50_ms
     if timing is reference:
         return LatencyRatio(1.0, 1.0, 1.0)
     if timing.rounds == reference.rounds > 1:
-        pairs = zip(
-            _medians(timing, timing.rounds), _medians(reference, timing.rounds), strict=True
-        )
-        ratios = sorted(one / other for one, other in pairs)
-        end = _lower_end(len(ratios))
-        return LatencyRatio(statistics.median(ratios), ratios[end], ratios[-1 - end])
+        return LatencyRatio(**ratio_by_turns(timing.values_ns, reference.values_ns, timing.rounds))
     if min(len(timing.values_ns), len(reference.values_ns)) < _FEWEST:
         return LatencyRatio(value, value, value)
-    mine, others = sorted(_medians(timing, _BLOCKS)), sorted(_medians(reference, _BLOCKS))
+    mine, others = (sorted(block_medians(t.values_ns, _BLOCKS)) for t in (timing, reference))
     low, high = mine[1] / others[-2], mine[-2] / others[1]
     return LatencyRatio(value, min(value, low), max(value, high))
-
-
-def _medians(timing: Timing, blocks: int) -> list[float]:
-    """Return the medians of that many blocks of consecutive invocations."""
-    values = timing.values_ns
-    ends = [len(values) * k // blocks for k in range(blocks + 1)]
-    return [statistics.median(values[start:end]) for start, end in itertools.pairwise(ends)]
-
-
-def _lower_end(n: int) -> int:
-    """Return which of `n` ordered values is the lower end of the median's 95 % interval."""
-    below, k = 0.0, 0
-    while (below := below + math.comb(n, k) / 2**n) <= 0.025:
-        k += 1
-    return max(0, k - 1)
